@@ -1,0 +1,39 @@
+"""Logto: where it is, how it is called, how it reports errors (facts: sections 1 to 3)."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from connector_mcp.operations.platform import ClientCredentials, Platform, UpstreamMessage, Variable
+
+
+def default_resource(endpoint: str) -> str:
+    """The Management API's indicator: the tenant's own on Logto Cloud, the fixed one of self-hosted servers elsewhere."""
+    host = urlsplit(endpoint).hostname or ""
+    return f"https://{host}/api" if host.endswith(".logto.app") else "https://default.logto.app/api"
+
+
+def read_error(body: Any) -> UpstreamMessage:
+    """Read `{code, message, data, details}`. `data` is left out but for a validation report: it may hold token claims."""
+    if not isinstance(body, dict):
+        return UpstreamMessage()
+    said = " ".join(str(body[key]) for key in ("message", "details") if body.get(key))
+    code = body.get("code")
+    return UpstreamMessage(code=code if isinstance(code, str) else None, message=said or None)
+
+
+LOGTO = Platform(
+    name="logto",
+    title="Logto",
+    base_url=Variable("LOGTO_ENDPOINT", "Address of the tenant, such as https://acme.logto.app."),
+    credentials=ClientCredentials(
+        client_id=Variable("LOGTO_APP_ID", "Id of a machine-to-machine application."),
+        client_secret=Variable("LOGTO_APP_SECRET", "Secret of that application.", secret=True),
+        token_path="/oidc/token",  # noqa: S106 - a path
+        resource=Variable("LOGTO_RESOURCE", "Indicator of the Management API; needed for self-hosted multi-tenancy."),
+        scope="all",
+        default_resource=default_resource,
+    ),
+    read_error=read_error,
+)

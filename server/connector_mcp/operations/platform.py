@@ -1,0 +1,104 @@
+"""What is true of a whole platform: its address, its credentials, its tenant, its error body.
+
+Data only. `upstream.credentials` turns a credential declaration into requests; `settings` reads the variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+JsonObject = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Variable:
+    """An environment variable of the platform's own naming."""
+
+    name: str
+    help: str
+    secret: bool = False
+    default: str | None = None
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """A static key: `Authorization: <prefix> <key>`."""
+
+    key: Variable
+    prefix: Variable | None = None
+    """Where the scheme word can be set; `Bearer` otherwise."""
+
+
+@dataclass(frozen=True)
+class ClientCredentials:
+    """OAuth 2.0 client credentials with id and secret in the form body (RFC 6749 section 4.4)."""
+
+    client_id: Variable
+    client_secret: Variable
+    token_path: str
+    resource: Variable
+    scope: str
+    default_resource: Callable[[str], str]
+    """The resource indicator for a base URL when the variable is not set."""
+
+
+@dataclass(frozen=True)
+class SignedAssertion:
+    """Client credentials proved by an Ed25519 assertion, a plain secret, or a ready access token (in that reverse order)."""
+
+    client_id: Variable
+    client_secret: Variable
+    access_token: Variable
+    token_path: str
+    secret_prefix: str
+    """A secret that starts so holds a private key and is signed with; any other is sent as it is."""
+
+
+Credentials = ApiKey | ClientCredentials | SignedAssertion
+
+
+@dataclass(frozen=True)
+class UpstreamMessage:
+    """A platform's error body, read: its own code and message, and what else may help."""
+
+    code: str | None = None
+    message: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True)
+class Platform:
+    """One platform, as every operation of it refers to it."""
+
+    name: str
+    title: str
+    base_url: Variable
+    credentials: Credentials
+    read_error: Callable[[Any], UpstreamMessage]
+    tenant: Variable | None = None
+    """The variable that fixes the tenant argument, so that no call needs to give it."""
+    tenant_argument: str | None = None
+    options: tuple[Variable, ...] = ()
+    requests_per_second: float = 20.0
+    secret_keys: frozenset[str] = frozenset()
+    """Key names that hold secrets on this platform although nothing in the name says so; lower case."""
+    secret_paths: tuple[str, ...] = ()
+    """Ends of dotted paths in answers under which every value is secret, such as `credential.data`."""
+    base_url_from: Callable[[Mapping[str, str]], str | None] | None = None
+    """Derives the address from the other variables when it is not set."""
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        """Every variable of the platform, in the order a reader wants them."""
+        match self.credentials:
+            case ApiKey(key=key, prefix=prefix):
+                own = (key,) if prefix is None else (key, prefix)
+            case ClientCredentials(client_id=client_id, client_secret=client_secret, resource=resource):
+                own = (client_id, client_secret, resource)
+            case SignedAssertion(client_id=client_id, client_secret=client_secret, access_token=access_token):
+                own = (client_id, client_secret, access_token)
+        tenant = () if self.tenant is None else (self.tenant,)
+        return (*own, *tenant, self.base_url, *self.options)

@@ -1,0 +1,34 @@
+"""Versori Connect API v1: where it is, how it is called, how it reports errors (facts: sections 1 and 2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from connector_mcp.operations.platform import ApiKey, Platform, UpstreamMessage, Variable
+
+
+def read_error(body: Any) -> UpstreamMessage:
+    """Read `{code, message, fields, details}`; the field messages say what is wrong where."""
+    if not isinstance(body, dict):
+        return UpstreamMessage()
+    said = " ".join(str(body[key]) for key in ("message", "details") if body.get(key))
+    fields = {"fields": body["fields"]} if body.get("fields") else {}
+    code = body.get("code")
+    return UpstreamMessage(code=None if code is None else str(code), message=said or None, details=fields)
+
+
+VERSORI = Platform(
+    name="versori",
+    title="Versori",
+    base_url=Variable(
+        "VERSORI_BASE_URL", "Address of the Connect API v1.", default="https://platform.versori.com/api/connect/v1"
+    ),
+    credentials=ApiKey(
+        Variable("VERSORI_API_KEY", "API key, or a signing-key JWT with the prefix JWT.", secret=True),
+        prefix=Variable("VERSORI_AUTH_PREFIX", "Scheme word before the key.", default="Bearer"),
+    ),
+    read_error=read_error,
+    tenant=Variable("VERSORI_ORGANISATION_ID", "Organisation whose connectors are managed."),
+    tenant_argument="organisation_id",
+    secret_paths=("credential.data",),
+)
