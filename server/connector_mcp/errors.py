@@ -40,25 +40,28 @@ from typing import Any, ClassVar
 class ConnectorError(Exception):
     """A failure the caller can act on.
 
-    `message` and `fix` are sentences of ours. `retryable` says that the very same call may succeed later;
-    `retry_after` is in seconds. `upstream` is what the platform said: status, code, message, request id.
-    `details` are further members for the answer, JSON values only.
+    `message` and `fix` are sentences of ours. `retryable` says that the very same call may succeed later and does no
+    harm; it follows from the class unless given. `retry_after` is in seconds. `upstream` is what the platform said:
+    status, code, message, request id. `details` are further members for the answer, JSON values only.
     """
 
     code: ClassVar[str] = "internal"
-    retryable: ClassVar[bool] = False
     exit_status: ClassVar[int] = 1
+    retryable: bool = False
 
     def __init__(
         self,
         message: str,
         *,
         fix: str,
+        retryable: bool | None = None,
         retry_after: float | None = None,
         upstream: Mapping[str, Any] | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
+        if retryable is not None:
+            self.retryable = retryable
         self.message = message
         self.fix = fix
         self.retry_after = retry_after

@@ -1,20 +1,31 @@
 """The connector types of a platform and the exact schema of each one's config.
 
-Each platform's folder holds `connector_types.json`: `{type: {name, kind, creatable, notes?, users?, config}}`, where
-`config` is a JSON Schema (2020-12) whose secret members carry `writeOnly: true`. The file is read when it is first
-needed, because it is larger than all the declarations together.
+Each platform's folder holds `connector_types.json`: `{type: {name, kind, creatable, notes?, <traits>, config}}`, where
+`config` is a JSON Schema (2020-12) whose secret members carry `writeOnly: true`. The traits are the platform's own:
+
+- Vectorize: `users` (has user operations), `user_credential` (the credential that its users bring: `refreshToken` or
+  `accessToken`), `takes_config_on_create`, `pipeline_keys` (keys of a pipeline's config, not of this one).
+- Logto: `platform`, `target`, `isStandard`, `isDemo`, `isTokenStorageSupported`, `supportsAuthorizationUri`,
+  `requiredTemplateUsageTypes`, `mayContainSecrets` (free-form members in which a credential may hide).
+- ConductorOne: `fieldGroups` (`{group: [keys]}`, of which exactly one is filled in).
+
+The file is read when it is first needed, because it is larger than all the declarations together.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from typing import Any
 
 from connector_mcp.operations.platform import JsonObject
+
+SECRET_PLACEHOLDER = "<secret-key>"  # noqa: S105 - what an example shows where a secret goes
+_FORMATTED = {"uri": "https://example.com", "email": "name@example.com", "date": "2026-01-31"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,7 @@ class ConnectorType:
     traits: JsonObject = field(default_factory=dict[str, Any])
     """Further facts of the platform's own, such as Logto's `platform` and `isStandard`."""
 
-    @property
+    @cached_property
     def secret_paths(self) -> tuple[str, ...]:
         """Dotted paths of the secret members of a config, nested ones included."""
         return tuple(sorted(set(_secret_paths(self.config, ""))))
@@ -75,3 +86,63 @@ def connector_types(platform: str) -> dict[str, ConnectorType]:
 def connector_type(platform: str, type_id: str) -> ConnectorType | None:
     """The connector type with this id, or None."""
     return connector_types(platform).get(type_id)
+
+
+def example(schema: JsonObject) -> Any:
+    """A small config that the schema accepts: its required members, or all of them where none is required.
+
+    What the schema gives as example, default or enum value is used; elsewhere a placeholder such as `<bucket-name>`,
+    and `SECRET_PLACEHOLDER` for a secret. The caller may change the result freely.
+    """
+    members = schema.get("properties", {})
+    if schema.get("type") == "object" and not schema.get("required") and "examples" not in schema:
+        return {key: _example(member, key) for key, member in members.items()}
+    return _example(schema, "value")
+
+
+def _example(schema: JsonObject, name: str) -> Any:
+    if "const" in schema:
+        return schema["const"]
+    if schema.get("examples"):
+        return deepcopy(schema["examples"][0])
+    if "default" in schema:
+        return deepcopy(schema["default"])
+    if schema.get("enum"):
+        return schema["enum"][0]
+    for branches in ("anyOf", "oneOf"):
+        if schema.get(branches):
+            inherited = {"writeOnly": True} if schema.get("writeOnly") else {}
+            return _example(inherited | schema[branches][0], name)
+    match schema.get("type"):
+        case "object":
+            return _example_members(schema, name)
+        case "array":
+            return _example_items(schema, name)
+        case "number" | "integer":
+            return schema.get("minimum", 1)
+        case "boolean":
+            return False
+        case _:
+            return (
+                SECRET_PLACEHOLDER if schema.get("writeOnly") else _FORMATTED.get(schema.get("format", ""), f"<{name}>")
+            )
+
+
+def _example_members(schema: JsonObject, name: str) -> JsonObject:
+    members = schema.get("properties", {})
+    values = schema.get("additionalProperties")
+    if not members and isinstance(values, dict):
+        inherited = {"writeOnly": True} if schema.get("writeOnly") else {}
+        return {"<name>": _example(inherited | values, name)}
+    return {key: _example(members.get(key, {}), key) for key in schema.get("required", ())}
+
+
+def _example_items(schema: JsonObject, name: str) -> list[Any]:
+    """One item, or one for each `contains`: that is how a schema names the templates which a connector must have."""
+    items: JsonObject = schema.get("items", {})
+    if schema.get("writeOnly"):
+        items = {"writeOnly": True} | items
+    demanded = [part["contains"] for part in (schema, *schema.get("allOf", ())) if "contains" in part]
+    if not demanded:
+        return [_example(items, name) for _ in range(max(1, schema.get("minItems", 1)))]
+    return [_example(items, name) | _example(contained, name) for contained in demanded]

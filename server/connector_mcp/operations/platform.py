@@ -89,6 +89,8 @@ class Platform:
     """Ends of dotted paths in answers under which every value is secret, such as `credential.data`."""
     base_url_from: Callable[[Mapping[str, str]], str | None] | None = None
     """Derives the address from the other variables when it is not set."""
+    blames_credentials: Callable[[UpstreamMessage], bool] = lambda _: True
+    """Whether a 401 with this message is about our credentials rather than about those inside a connector."""
 
     @property
     def variables(self) -> tuple[Variable, ...]:

@@ -23,6 +23,11 @@ def read_error(body: Any) -> UpstreamMessage:
     return UpstreamMessage(code=code if isinstance(code, str) else None, message=said or None)
 
 
+def blames_credentials(said: UpstreamMessage) -> bool:
+    """Codes of `connector.*` on a 401 come from the provider behind a connector, not from the check of our token."""
+    return not (said.code or "").startswith("connector.")
+
+
 LOGTO = Platform(
     name="logto",
     title="Logto",
@@ -36,4 +41,5 @@ LOGTO = Platform(
         default_resource=default_resource,
     ),
     read_error=read_error,
+    blames_credentials=blames_credentials,
 )

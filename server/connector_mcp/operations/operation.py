@@ -1,0 +1,370 @@
+"""The form in which an operation is declared.
+
+An operation is one class: its fields are the tool's arguments, its class attributes say how the call is sent and what
+it does. Everything else (schemas, annotations, policy class, docs, command line, previews) is derived from it. The
+methods are the few places where a platform's operation differs from the rule; all are pure.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from connector_mcp.errors import Issue
+from connector_mcp.operations.connector_types import ConnectorType
+from connector_mcp.operations.platform import JsonObject, Platform
+from connector_mcp.operations.request import NO_BODY, Request
+
+
+class Effect(StrEnum):
+    """What a call does, from harmless to not to be undone."""
+
+    READ = "read"
+    CREATE = "create"
+    UPDATE = "update"
+    DESTROY = "destroy"
+
+
+@dataclass(frozen=True)
+class Http:
+    """Method and path of the documented operation; placeholders carry argument names."""
+
+    method: str
+    path: str
+
+    @property
+    def placeholders(self) -> tuple[str, ...]:
+        return tuple(re.findall(r"{(\w+)}", self.path))
+
+
+def GET(path: str) -> Http:  # noqa: N802 - read as the HTTP method it is
+    return Http("GET", path)
+
+
+def POST(path: str) -> Http:  # noqa: N802
+    return Http("POST", path)
+
+
+def PUT(path: str) -> Http:  # noqa: N802
+    return Http("PUT", path)
+
+
+def PATCH(path: str) -> Http:  # noqa: N802
+    return Http("PATCH", path)
+
+
+def DELETE(path: str) -> Http:  # noqa: N802
+    return Http("DELETE", path)
+
+
+@dataclass(frozen=True)
+class Wire:
+    """Where an argument goes and what it is called there; without a name, the camelCase of the argument's."""
+
+    place: Literal["query", "body", "nowhere"]
+    name: str | None = None
+
+
+def in_query(name: str | None = None) -> Wire:
+    """Marks an argument that is sent in the query."""
+    return Wire("query", name)
+
+
+def in_body(name: str | None = None) -> Wire:
+    """Marks an argument that is sent in the JSON body."""
+    return Wire("body", name)
+
+
+STEERS = Wire("nowhere")
+"""An argument that steers this server and is never sent."""
+
+
+@dataclass(frozen=True)
+class SecretMark:
+    """Marks an argument whose value is a credential."""
+
+    @staticmethod
+    def __get_pydantic_json_schema__(core_schema: Any, handler: Callable[[Any], JsonObject]) -> JsonObject:
+        return {**handler(core_schema), "writeOnly": True}
+
+
+SECRET = SecretMark()
+
+
+@dataclass(frozen=True)
+class Paging:
+    """How a list is paged. Where the platform does not page, the server cuts the list itself (only `items` is given)."""
+
+    items: str
+    """Member of the answer that holds the rows; empty where the answer is the array itself."""
+    limit: str | None = None
+    cursor: str | None = None
+    next: str | None = None
+    smallest: int = 1
+    largest: int = 100
+
+
+@dataclass(frozen=True)
+class StoredConfig:
+    """Where a record holds its connector config, and where it says of which connector type that is."""
+
+    at: str
+    type_at: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """The thing a call acts on, and how to read it."""
+
+    kind: str
+    read: type[Operation]
+    arguments: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The read's argument name to this operation's, where the two differ."""
+    name: str | Callable[[Any, Any], str] = "name"
+    """Member with the name a person knows it by, or a function of (operation, record)."""
+    volatile: frozenset[str] = frozenset()
+    """Members that change by themselves and so are no part of the fingerprint."""
+    select: Callable[[Any, Any], Any] | None = None
+    """What of the read's record concerns this operation: a function of (operation, record)."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Something a call would destroy. `before` is what is there now; it is redacted before anybody sees it."""
+
+    sentence: str
+    """Starts with a verb in the third person: `Unsets documentationURL`."""
+    field: str = ""
+    before: Any = None
+
+
+@dataclass(frozen=True)
+class ConfigUse:
+    """A connector config among the arguments."""
+
+    path: str
+    """Where it stands, as a person would write it: `connectors[0].config`."""
+    type_id: str | None
+    type: ConnectorType | None
+    """None where the type is not known: then the config is not checked and every string in it counts as secret."""
+    value: JsonObject
+    complete: bool = True
+    """Whether the required members must all be here; not so where the server merges with what is stored."""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a declaration may look at besides its own arguments."""
+
+    current: Any = None
+    """The target as the platform holds it now; None where the operation has no target or has not read it."""
+    options: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The platform's variables that are not secret."""
+
+
+class Record(BaseModel):
+    """Base of the output models: the documented members of a platform's record, in the platform's own names."""
+
+    model_config = ConfigDict(extra="allow", alias_generator=to_camel, populate_by_name=True, strict=True)
+
+
+class Operation(BaseModel):
+    """Base of all operations. A subclass's docstring is the tool's description."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+    on: ClassVar[Platform | None] = None
+    """The platform; none for what this server answers by itself."""
+    http: ClassVar[Http]
+    effect: ClassVar[Effect]
+    output: ClassVar[type[Record]]
+    """The record that comes back; of a list, one row."""
+    record: ClassVar[str] = ""
+    """Dotted path of the record in the platform's answer; empty where the answer is the record."""
+    paging: ClassVar[Paging | None] = None
+    returns_list: ClassVar[bool] = False
+    """Whether the data of a success is an array though the operation is no list."""
+    acts_on: ClassVar[Target | None] = None
+    consequence: ClassVar[str] = ""
+    """What the person who is asked reads; `{name}` is the target's name, `{argument}` any argument."""
+    can_destroy: ClassVar[bool] = False
+    """Whether `find_losses` may raise the effect of a call to destroy."""
+    overwrites: ClassVar[bool] = False
+    """Whether a call that does not destroy may still replace values."""
+    repeatable: ClassVar[bool] = True
+    """Whether sending the request twice does no more than sending it once."""
+    summary: ClassVar[tuple[str, ...]] = ()
+    """Members of a row in a list unless the caller asks for others."""
+    heavy: ClassVar[frozenset[str]] = frozenset()
+    """Members left out unless asked for: logos, readmes."""
+    stored_config: ClassVar[StoredConfig | None] = None
+    example: ClassVar[JsonObject] = {}
+    """Arguments that are valid as they stand, without the tenant; shown in errors and docs and called in tests."""
+
+    @classmethod
+    def tool_name(cls) -> str:
+        """`<platform>_<operation>` in snake_case."""
+        name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+        return f"{cls.on.name}_{name}" if cls.on else name
+
+    @classmethod
+    def tool_description(cls) -> str:
+        """The docstring as one paragraph."""
+        return " ".join((cls.__doc__ or "").split())
+
+    @classmethod
+    def secret_arguments(cls) -> frozenset[str]:
+        """Names of the arguments that are credentials."""
+        return frozenset(name for name, info in cls.model_fields.items() if SECRET in info.metadata)
+
+    @classmethod
+    @cache
+    def wires(cls) -> Mapping[str, Wire]:
+        """Place and name on the wire of every argument that is not a path parameter."""
+        default: Literal["query", "body"] = "query" if cls.http.method == "GET" else "body"
+        wires: dict[str, Wire] = {}
+        for argument, info in cls.model_fields.items():
+            if argument in cls.http.placeholders:
+                continue
+            wire = next((mark for mark in info.metadata if isinstance(mark, Wire)), Wire(default))
+            wires[argument] = Wire(wire.place, wire.name or to_camel(argument))
+        return wires
+
+    def given(self, place: Literal["query", "body"]) -> Iterator[tuple[str, Any]]:
+        """Wire name and value of each argument for this place that the caller set; null stays null."""
+        values = self.model_dump(by_alias=True, exclude_unset=True)
+        for argument, wire in self.wires().items():
+            if wire.place == place and argument in self.model_fields_set:
+                yield wire.name or argument, values[argument]
+
+    # What a declaration may override -------------------------------------------------------------------------------
+
+    def make_requests(self, situation: Situation) -> tuple[Request, ...]:
+        """The requests to send, in order; more than one only where the tool takes a list."""
+        return (self.make_request(situation),)
+
+    def make_request(self, situation: Situation) -> Request:
+        """The request that this call sends."""
+        return Request(
+            method=self.http.method,
+            path=self.http.path,
+            path_values={name: getattr(self, name) for name in self.http.placeholders},
+            query={name: _as_text(value) for name, value in self.given("query") if value is not None},
+            body=self.make_body(situation),
+            repeatable=self.repeatable,
+        )
+
+    def make_body(self, situation: Situation) -> Any:
+        """The JSON body: the arguments that go there, or `NO_BODY` where no argument of the operation does."""
+        if all(wire.place != "body" for wire in self.wires().values()):
+            return NO_BODY
+        return dict(self.given("body"))
+
+    def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
+        """The connector configs among the arguments, with their types as far as they are known."""
+        return ()
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        """What is wrong with these arguments for this target, beyond the schemas."""
+        return ()
+
+    def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
+        """What this call would destroy though its class does not say so; any makes its effect `destroy`."""
+        return ()
+
+    def plan_changes(self, situation: Situation) -> Mapping[str, Any]:
+        """The target's members after the call, by dotted path, as far as the call sets them; null where it unsets."""
+        return {}
+
+    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
+        """The data of the result: of one answer its record."""
+        return at(answers[0], self.record)
+
+    def read_back(self, data: Any) -> Operation | None:
+        """The read that shows what was written; by default that of the target."""
+        return self.target_read()
+
+    def target_read(self) -> Operation | None:
+        """The read of this call's target."""
+        if self.acts_on is None:
+            return None
+        read = self.acts_on.read
+        values: dict[str, Any] = {}
+        for argument in read.model_fields:
+            own = self.acts_on.arguments.get(argument, argument)
+            if own in type(self).model_fields and own in self.model_fields_set:
+                values[argument] = getattr(self, own)
+        return read(**values)
+
+    def with_arguments(self, **values: Any) -> Self:
+        """The same call with other values for some arguments."""
+        return self.model_copy(update=values)
+
+
+class ListOperation(Operation):
+    """Base of the lists: rows are summaries, and a page at a time."""
+
+    effect = Effect.READ
+    paging: ClassVar[Paging | None]
+
+    limit: Annotated[int | None, Field(ge=1, le=100, description="Rows in a page."), STEERS] = None
+    cursor: Annotated[str | None, Field(description="`meta.cursor` of the page before."), STEERS] = None
+    fields: Annotated[
+        list[str] | None, Field(description="Members of a row to return instead of a summary."), STEERS
+    ] = None
+    detail: Annotated[
+        Literal["summary", "full"], Field(description="`full` returns whole records."), STEERS
+    ] = "summary"
+
+    def make_request(self, situation: Situation) -> Request:
+        """The request of a page; the platform's own names for size and cursor come from `paging`."""
+        request = super().make_request(situation)
+        if self.paging is None or self.paging.cursor is None:
+            return request
+        paged = dict(request.query)
+        if self.limit is not None and self.paging.limit:
+            paged[self.paging.limit] = str(max(self.paging.smallest, min(self.limit, self.paging.largest)))
+        if self.cursor:
+            paged[self.paging.cursor] = self.cursor
+        return Request(request.method, request.path, request.path_values, paged, request.body, request.repeatable)
+
+    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
+        """The rows of the page."""
+        return at(answers[0], self.paging.items if self.paging else self.record)
+
+
+class LocalOperation(Operation, ABC):
+    """An operation that this server answers by itself, without a platform."""
+
+    effect = Effect.READ
+
+    @abstractmethod
+    def answer_locally(self) -> Any:
+        """The data of the result.
+
+        Raises:
+            InvalidArguments: An argument names something that does not exist.
+        """
+
+
+def at(value: Any, path: str) -> Any:
+    """The member at a dotted path, or None where there is none; the value itself for an empty path."""
+    for key in path.split(".") if path else ():
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _as_text(value: Any) -> str | list[str]:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return [str(item) for item in value]
+    return str(value)

@@ -1,0 +1,87 @@
+"""Turns pydantic's JSON Schema into one that every client and model takes.
+
+The result has an object at the root with `additionalProperties: false`, no references, no combinators at the root, no
+type arrays, no `title`, and `nullable` members as plain optional ones. Clients differ in what they accept of the rest;
+this is the part that all of them do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from connector_mcp.operations.platform import JsonObject
+
+_NULL = {"type": "null"}
+# Annotations of pydantic's that say nothing a caller can use.
+_NOISE = frozenset({"title", "default", "discriminator"})
+
+
+def portable_schema(model: type[BaseModel], *, without: Collection[str] = ()) -> JsonObject:
+    """The input schema of a model, less the members in `without`."""
+    schema = _portable(model.model_json_schema(by_alias=True, mode="validation"))
+    for name in without:
+        schema["properties"].pop(name, None)
+    required = [name for name in schema.get("required", ()) if name not in without]
+    schema.pop("required", None)
+    schema.pop("description", None)
+    if required:
+        schema["required"] = required
+    schema.setdefault("properties", {})
+    schema["additionalProperties"] = False
+    return schema
+
+
+def shape(model: type[BaseModel]) -> JsonObject:
+    """The bare types of an output model: no descriptions, and open to members that are not documented."""
+    return _bare(_portable(model.model_json_schema(by_alias=True, mode="validation")))
+
+
+def _portable(schema: JsonObject) -> JsonObject:
+    definitions = schema.pop("$defs", {})
+    return _convert(schema, definitions)
+
+
+def _convert(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> JsonObject:
+    if "$ref" in schema:
+        named = definitions[str(schema["$ref"]).rpartition("/")[2]]
+        own = {key: value for key, value in schema.items() if key != "$ref"}
+        return _convert({**named, **own}, definitions)
+    if "anyOf" in schema:
+        branches = [branch for branch in schema["anyOf"] if branch != _NULL]
+        if len(branches) == 1:
+            own = {key: value for key, value in schema.items() if key != "anyOf"}
+            return _convert({**branches[0], **own}, definitions)
+    converted: JsonObject = {}
+    for key, value in schema.items():
+        if key in _NOISE:
+            continue
+        converted[key] = _convert_member(key, value, lambda part: _convert(part, definitions))
+    if "const" in converted:
+        converted["enum"] = [converted.pop("const")]
+    if converted.get("additionalProperties") is True:
+        del converted["additionalProperties"]
+    return converted
+
+
+def _convert_member(key: str, value: Any, convert: Callable[[Mapping[str, Any]], JsonObject]) -> Any:
+    match key, value:
+        case "properties", dict():
+            return {name: convert(member) for name, member in value.items()}
+        case ("anyOf" | "oneOf" | "allOf" | "prefixItems"), list():
+            return [convert(branch) for branch in value if branch != _NULL]
+        case ("items" | "additionalProperties"), dict():
+            return convert(value)
+        case _:
+            return value
+
+
+def _bare(schema: JsonObject) -> JsonObject:
+    bare: JsonObject = {}
+    for key, value in schema.items():
+        if key in ("description", "required", "additionalProperties", "examples", "writeOnly"):
+            continue
+        bare[key] = _convert_member(key, value, lambda part: _bare(dict(part)))
+    return bare

@@ -1,0 +1,73 @@
+"""What MCP clients are told of an operation: name, description, schemas and the four annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from connector_mcp.operations.operation import Effect, ListOperation, Operation
+from connector_mcp.operations.platform import JsonObject
+from connector_mcp.operations.portable_schema import portable_schema, shape
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """The hints of the protocol. They describe what the operation can do at its worst."""
+
+    read_only: bool
+    destructive: bool
+    idempotent: bool
+    open_world: bool
+
+
+@dataclass(frozen=True)
+class Tool:
+    """An operation as a tool. `hidden` arguments are fixed by the configuration and not in the schema."""
+
+    operation: type[Operation]
+    name: str
+    title: str
+    description: str
+    input_schema: JsonObject
+    output_schema: JsonObject
+    annotations: Annotations
+    hidden: frozenset[str]
+
+
+def tool_of(operation: type[Operation], *, hidden: Collection[str] = ()) -> Tool:
+    """The tool of an operation, less the arguments that the configuration fixes."""
+    own = frozenset(name for name in hidden if name in operation.model_fields)
+    platform = operation.on.title if operation.on else "Connectors"
+    words = operation.tool_name().removeprefix(f"{operation.on.name}_" if operation.on else "").replace("_", " ")
+    return Tool(
+        operation=operation,
+        name=operation.tool_name(),
+        title=f"{platform}: {words}",
+        description=operation.tool_description(),
+        input_schema=portable_schema(operation, without=own),
+        output_schema=output_schema(operation),
+        annotations=Annotations(
+            read_only=operation.effect is Effect.READ,
+            destructive=operation.effect is Effect.DESTROY or operation.can_destroy or operation.overwrites,
+            idempotent=operation.repeatable,
+            open_world=operation.on is not None,
+        ),
+        hidden=own,
+    )
+
+
+def output_schema(operation: type[Operation]) -> JsonObject:
+    """The schema of a success: `data` with the documented members, and `meta` about the call."""
+    data = shape(operation.output)
+    if is_list(operation):
+        data = {"type": "array", "items": data}
+    return {
+        "type": "object",
+        "properties": {"data": data, "meta": {"type": "object"}},
+        "required": ["data", "meta"],
+    }
+
+
+def is_list(operation: type[Operation]) -> bool:
+    """Whether the data of a success is an array."""
+    return issubclass(operation, ListOperation) or operation.returns_list

@@ -1,0 +1,263 @@
+"""Vectorize source connectors (facts: sections 3, 5 and 6, traps 1, 4 to 7, 14, 15 and 19)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from connector_mcp.errors import Issue
+from connector_mcp.operations.connector_types import connector_type
+from connector_mcp.operations.operation import (
+    DELETE,
+    GET,
+    PATCH,
+    POST,
+    ConfigUse,
+    Effect,
+    ListOperation,
+    Loss,
+    Operation,
+    Paging,
+    Record,
+    Situation,
+    StoredConfig,
+    Target,
+    at,
+    in_query,
+)
+from connector_mcp.operations.platform import JsonObject
+from connector_mcp.operations.request import Request
+from connector_mcp.operations.vectorize.platform import VECTORIZE
+
+OrganizationId = Annotated[str, Field(description="Vectorize organization id.")]
+SourceConnectorId = Annotated[str, Field(description="Id of the source connector.")]
+WorkspaceId = Annotated[str | None, Field(description="Workspace id."), in_query()]
+
+# The types that a create request may name: those of the vendor's schema and the multi-user ones its SDK creates.
+SourceType = Literal[
+    "AWS_S3",
+    "AZURE_BLOB",
+    "CONFLUENCE",
+    "DISCORD",
+    "DROPBOX_OAUTH_MULTI",
+    "DROPBOX_OAUTH_MULTI_CUSTOM",
+    "FILE_UPLOAD",
+    "FIRECRAWL",
+    "FIREFLIES",
+    "GCS",
+    "GITHUB",
+    "GOOGLE_DRIVE",
+    "GOOGLE_DRIVE_OAUTH_MULTI",
+    "GOOGLE_DRIVE_OAUTH_MULTI_CUSTOM",
+    "NOTION_OAUTH_MULTI",
+    "NOTION_OAUTH_MULTI_CUSTOM",
+    "ONE_DRIVE",
+    "SHAREPOINT",
+    "WEB_CRAWLER",
+    "ZOOM",
+    "ZOOM_ADMIN",
+]
+
+CONNECTORS = "/org/{organization_id}/connectors/sources"
+CONNECTOR = f"{CONNECTORS}/{{source_connector_id}}"
+
+
+class SourceConnector(Record):
+    """A source connector as Vectorize shows it; secrets are normally withheld from `configDoc`."""
+
+    id: str | None = None
+    type: str | None = None
+    name: str | None = None
+    config_doc: JsonObject | None = None
+    created_at: str | None = None
+    verification_status: str | None = None
+    error_message: str | None = None
+
+
+class CreationOutcome(Record):
+    """What became of one of the connectors that were to be created."""
+
+    name: str | None = None
+    id: str | None = None
+
+
+class UpdatedSourceConnector(SourceConnector):
+    """The connector after an update, and the pipelines that the update reaches."""
+
+    pipeline_ids: list[str] | None = None
+
+
+class Acknowledged(Record):
+    """A call that answers with no more than a sentence."""
+
+    message: str | None = None
+
+
+class NewSourceConnector(BaseModel):
+    """One connector to create."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Annotated[str, Field(min_length=1, description="Display name; need not be unique.")]
+    type: Annotated[SourceType, Field(description="Connector type.")]
+    config: Annotated[
+        JsonObject | None, Field(description="Config of that type; see describe_connector_type.")
+    ] = None
+
+
+class VectorizeOperation(Operation):
+    """Base of Vectorize's operations."""
+
+    on = VECTORIZE
+    stored_config = StoredConfig(at="configDoc", type_at="type")
+
+    organization_id: OrganizationId
+
+
+class GetSourceConnectors(VectorizeOperation, ListOperation):
+    """List the source connectors of the organization, a page at a time."""
+
+    http = GET(CONNECTORS)
+    output = SourceConnector
+    paging = Paging(items="sourceConnectors", limit="limit", cursor="nextToken", next="nextToken")
+    summary = ("id", "type", "name", "verificationStatus", "errorMessage")
+    example = {"limit": 20}
+
+    workspace_id: WorkspaceId = None
+
+
+class GetSourceConnector(VectorizeOperation):
+    """Get one source connector with its config, verification status and error message."""
+
+    http = GET(CONNECTOR)
+    effect = Effect.READ
+    output = SourceConnector
+    example = {"source_connector_id": "550e8400-e29b-41d4-a716-446655440000"}
+
+    source_connector_id: SourceConnectorId
+
+
+class CreateSourceConnector(VectorizeOperation):
+    """Create source connectors. Call describe_connector_type first for the config keys of a type; a success does not
+    prove the credentials, read verificationStatus afterwards."""
+
+    http = POST(CONNECTORS)
+    effect = Effect.CREATE
+    output = CreationOutcome
+    returns_list = True
+    repeatable = False
+    example = {"connectors": [{"name": "Docs site", "type": "WEB_CRAWLER", "config": {"seed-urls": ["https://a.example"]}}]}
+
+    connectors: Annotated[list[NewSourceConnector], Field(min_length=1, description="Connectors to create.")]
+    workspace_id: WorkspaceId = None
+
+    def make_requests(self, situation: Situation) -> tuple[Request, ...]:
+        """One request a connector, or the whole list at once for servers that take an array (trap 1)."""
+        bodies = [connector.model_dump(exclude_unset=True) for connector in self.connectors]
+        whole = self.make_request(situation)
+        parts: Sequence[Any] = [bodies] if situation.options.get("VECTORIZE_CREATE_BODY") == "array" else bodies
+        return tuple(Request(whole.method, whole.path, whole.path_values, whole.query, part) for part in parts)
+
+    def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
+        return tuple(
+            ConfigUse(
+                f"connectors[{index}].config", connector.type, connector_type("vectorize", connector.type), connector.config
+            )
+            for index, connector in enumerate(self.connectors)
+            if connector.config is not None
+        )
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        """A config where the type needs one, and none where it takes none."""
+        issues: list[Issue] = []
+        for index, connector in enumerate(self.connectors):
+            known = connector_type("vectorize", connector.type)
+            path = f"connectors[{index}].config"
+            if known and known.config.get("required") and connector.config is None:
+                needed = ", ".join(known.config["required"])
+                issues.append(Issue(path, "nothing", f"the config of {connector.type}: {needed}"))
+            if connector.type == "FILE_UPLOAD" and connector.config is not None:
+                issues.append(Issue(path, "an object", "no config: FILE_UPLOAD takes none on create"))
+        return tuple(issues)
+
+    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
+        """Name and id of each connector created, whichever form the server answers in (trap 1)."""
+        created: list[Any] = []
+        for answer in answers:
+            one, several = at(answer, "connector"), at(answer, "connectors")
+            created.extend(several if isinstance(several, list) else [one])
+        return created
+
+    def read_back(self, data: Any) -> Operation | None:
+        """Reads the first connector that was created."""
+        identifier = data[0].get("id") if data and isinstance(data[0], dict) else None
+        if not isinstance(identifier, str):
+            return None
+        return GetSourceConnector(organization_id=self.organization_id, source_connector_id=identifier)
+
+
+SOURCE_CONNECTOR = Target(
+    "source connector",
+    GetSourceConnector,
+    volatile=frozenset({"verificationStatus", "errorMessage", "lastUpdatedById", "lastUpdatedByEmail"}),
+)
+
+
+class UpdateSourceConnector(VectorizeOperation):
+    """Replace the config of a source connector. Send the whole config of its type, secrets included: they cannot be read
+    back. Pipelines that use the connector are affected; name and type cannot change."""
+
+    http = PATCH(CONNECTOR)
+    effect = Effect.UPDATE
+    output = UpdatedSourceConnector
+    acts_on = SOURCE_CONNECTOR
+    overwrites = True
+    can_destroy = True
+    consequence = "Changes the config of source connector {name}; its pipelines use the new one."
+    example = {
+        "source_connector_id": "550e8400-e29b-41d4-a716-446655440000",
+        "config": {"seed-urls": ["https://docs.example.com"]},
+    }
+
+    source_connector_id: SourceConnectorId
+    config: Annotated[JsonObject, Field(description="The whole config of the connector's type.")]
+
+    def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
+        type_id = at(situation.current, "type")
+        known = connector_type("vectorize", type_id) if isinstance(type_id, str) else None
+        return (ConfigUse("config", type_id, known, self.config),)
+
+    def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
+        """Optional members that are stored and not sent again: the platform may replace the config (trap 4)."""
+        type_id, stored = at(situation.current, "type"), at(situation.current, "configDoc")
+        known = connector_type("vectorize", type_id) if isinstance(type_id, str) else None
+        if known is None or not isinstance(stored, dict):
+            return ()
+        return tuple(
+            Loss(f"Unsets {key} of the config", f"configDoc.{key}", value)
+            for key, value in stored.items()
+            if key in known.config["properties"] and key not in self.config and value not in (None, "", [], {})
+        )
+
+    def plan_changes(self, situation: Situation) -> Mapping[str, Any]:
+        unset = {loss.field: None for loss in self.find_losses(situation)}
+        return {f"configDoc.{key}": value for key, value in self.config.items()} | unset
+
+    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
+        updated, pipelines = at(answers[0], "data.updatedConnector"), at(answers[0], "data.pipelineIds")
+        return {**(updated if isinstance(updated, dict) else {}), "pipelineIds": pipelines}
+
+
+class DeleteSourceConnector(VectorizeOperation):
+    """Delete a source connector. Pipelines that read from it stop ingesting; this cannot be undone."""
+
+    http = DELETE(CONNECTOR)
+    effect = Effect.DESTROY
+    output = Acknowledged
+    acts_on = SOURCE_CONNECTOR
+    consequence = "Deletes source connector {name}; pipelines that read from it stop ingesting. It cannot be undone."
+    example = {"source_connector_id": "550e8400-e29b-41d4-a716-446655440000"}
+
+    source_connector_id: SourceConnectorId

@@ -1,0 +1,114 @@
+"""Users of multi-user source connectors (facts: section 5, traps 10 to 13)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from connector_mcp.errors import Issue
+from connector_mcp.operations.connector_types import connector_type
+from connector_mcp.operations.operation import DELETE, PATCH, POST, SECRET, Effect, Situation, at
+from connector_mcp.operations.platform import JsonObject
+from connector_mcp.operations.vectorize.source_connectors import (
+    CONNECTOR,
+    SOURCE_CONNECTOR,
+    Acknowledged,
+    SourceConnectorId,
+    VectorizeOperation,
+)
+
+USERS = f"{CONNECTOR}/users"
+
+UserId = Annotated[str, Field(min_length=1, description="Your own id of the user, not the provider's.")]
+SelectedFiles = Annotated[
+    JsonObject,
+    Field(description="Drive, Dropbox: {file id: {name, mimeType}}. Notion: {pageIds: [], databaseIds: []}."),
+]
+RefreshToken = Annotated[str | None, Field(description="User's token; Drive and Dropbox."), SECRET]
+AccessToken = Annotated[str | None, Field(description="User's token; Notion."), SECRET]
+
+_EXAMPLE_CONNECTOR = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+_SELECTION = {"1AbCdEf": {"name": "Plan.docx", "mimeType": "application/vnd.google-apps.document"}}
+
+
+class SourceUserOperation(VectorizeOperation):
+    """Base of the operations on a connector's users."""
+
+    output = Acknowledged
+    acts_on = SOURCE_CONNECTOR
+    stored_config = None
+
+    source_connector_id: SourceConnectorId
+    user_id: UserId
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        """Only multi-user types have users; each provider wants its own token and form of selection (section 5)."""
+        type_id = at(situation.current, "type")
+        known = connector_type("vectorize", type_id) if isinstance(type_id, str) else None
+        if known is None:
+            return ()
+        if not known.traits.get("users"):
+            wanted = "a connector whose type ends in _OAUTH_MULTI or _OAUTH_MULTI_CUSTOM"
+            return (Issue("source_connector_id", f"a connector of type {type_id}", wanted),)
+        return self.find_provider_problems(str(known.traits.get("user_credential", "")))
+
+    def find_provider_problems(self, credential: str) -> tuple[Issue, ...]:
+        """What the provider of the connector's type would refuse; `credential` is the token it wants, by wire name."""
+        return ()
+
+
+class AddUserToSourceConnector(SourceUserOperation):
+    """Add a user and the files to ingest to a multi-user source connector. Needs the user's refresh_token (Drive,
+    Dropbox) or access_token (Notion)."""
+
+    http = POST(USERS)
+    effect = Effect.CREATE
+    repeatable = False
+    consequence = "Adds user {user_id} to source connector {name}."
+    example = {
+        "source_connector_id": _EXAMPLE_CONNECTOR,
+        "user_id": "user_123",
+        "selected_files": _SELECTION,
+        "refresh_token": "<refresh-token>",
+    }
+
+    selected_files: SelectedFiles
+    refresh_token: RefreshToken = None
+    access_token: AccessToken = None
+
+    def find_provider_problems(self, credential: str) -> tuple[Issue, ...]:
+        wanted, given = _token_arguments(credential)
+        if getattr(self, wanted):
+            return ()
+        got = f"nothing (but {given})" if getattr(self, given) else "nothing"
+        return (Issue(wanted, got, f"the user's {wanted.replace('_', ' ')}, which this connector's provider needs"),)
+
+
+class UpdateUserInSourceConnector(SourceUserOperation):
+    """Change a user's selected files or token in a multi-user source connector. The selection given replaces the stored
+    one; leave it out to keep it."""
+
+    http = PATCH(USERS)
+    effect = Effect.UPDATE
+    overwrites = True
+    consequence = "Changes user {user_id} of source connector {name}."
+    example = {"source_connector_id": _EXAMPLE_CONNECTOR, "user_id": "user_123", "selected_files": _SELECTION}
+
+    selected_files: SelectedFiles | None = None
+    refresh_token: RefreshToken = None
+    access_token: AccessToken = None
+
+
+class DeleteUserFromSourceConnector(SourceUserOperation):
+    """Remove a user from a multi-user source connector. That user's files are no longer ingested."""
+
+    http = DELETE(USERS)
+    effect = Effect.DESTROY
+    consequence = "Removes user {user_id} from source connector {name}; that user's files are no longer ingested."
+    example = {"source_connector_id": _EXAMPLE_CONNECTOR, "user_id": "user_123"}
+
+
+def _token_arguments(credential: str) -> tuple[str, str]:
+    """The token argument that a provider wants, and the other one."""
+    return ("access_token", "refresh_token") if credential == "accessToken" else ("refresh_token", "access_token")
