@@ -82,7 +82,10 @@ class Platform:
     """The variable that fixes the tenant argument, so that no call needs to give it."""
     tenant_argument: str | None = None
     options: tuple[Variable, ...] = ()
-    requests_per_second: float = 20.0
+    requests_per_second: float = 50.0
+    """Sustained rate this client keeps to; the platform's own where it documents one."""
+    foreign_variables: frozenset[str] = frozenset()
+    """Variables with the platform's prefix that other tools read; their presence is no mistake."""
     secret_keys: frozenset[str] = frozenset()
     """Key names that hold secrets on this platform although nothing in the name says so; lower case."""
     secret_paths: tuple[str, ...] = ()

@@ -35,5 +35,8 @@ CONDUCTORONE = Platform(
         secret_prefix="secret-token:conductorone.com:",  # noqa: S106 - a prefix
     ),
     read_error=read_error,
+    foreign_variables=frozenset(
+        {"CONDUCTORONE_OIDC_TOKEN", "CONDUCTORONE_TENANT_DOMAIN", "CONDUCTORONE_SERVER_URL"}
+    ),
     base_url_from=base_url_from,
 )

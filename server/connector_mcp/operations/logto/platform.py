@@ -41,5 +41,6 @@ LOGTO = Platform(
         default_resource=default_resource,
     ),
     read_error=read_error,
+    requests_per_second=20.0,
     blames_credentials=blames_credentials,
 )

@@ -1,0 +1,95 @@
+"""Using a Logto connector: a test message, the address that starts a social sign-in (facts: traps 1, 13 to 15, 20)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from connector_mcp.errors import Issue
+from connector_mcp.operations.logto import factory_rules as rules
+from connector_mcp.operations.logto.connectors import CONNECTORS, EXAMPLE_ID, ConnectorId, FactoryId, LogtoOperation
+from connector_mcp.operations.operation import POST, ConfigUse, Effect, Record, Situation
+from connector_mcp.operations.platform import JsonObject
+
+
+class Accepted(Record):
+    """That the provider took the message; not that it arrived."""
+
+    accepted: bool | None = None
+
+
+class AuthorizationUri(Record):
+    """Where to send the person's browser; of the config it holds the client id only."""
+
+    redirect_to: str | None = None
+
+
+class CreateConnectorTest(LogtoOperation):
+    """Send a test message through an Email or Sms factory with the config given; the stored one is not used. It is a
+    real message, may cost money and must not be repeated blindly."""
+
+    http = POST(f"{CONNECTORS}/{{factory_id}}/test")
+    effect = Effect.CREATE
+    output = Accepted
+    repeatable = False
+    consequence = "Sends a real message through {factory_id}; the provider may charge for it."
+    example = {
+        "factory_id": "http-sms",
+        "phone": "491701234567",
+        "config": {"endpoint": "https://sms.example.com/send", "authorization": "<authorization>"},
+    }
+
+    factory_id: FactoryId
+    config: Annotated[JsonObject, Field(description="Whole config, all templates included.")]
+    phone: Annotated[
+        str | None, Field(pattern="^[0-9]+$", description="For Sms: country code and number, digits only, no +.")
+    ] = None
+    email: Annotated[str | None, Field(pattern=r"^\S+@\S+\.\S+$", description="For Email.")] = None
+    locale: Annotated[str | None, Field(description="Language tag of the template, such as en.")] = None
+
+    def make_body(self, situation: Situation) -> Any:
+        """What the caller set; null means unset here, as Logto takes it for none of these."""
+        return {name: value for name, value in self.given("body") if value is not None}
+
+    def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
+        return (ConfigUse("config", self.factory_id, rules.factory(self.factory_id), self.config),)
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        """No recipient or one of the wrong kind, a factory that sends nothing, templates that are missing."""
+        known = rules.factory(self.factory_id)
+        kind = rules.type_made(known)
+        if kind == "Social" or rules.is_demo(self.factory_id):
+            return (Issue("factory_id", "a factory that sends no messages", "an Email or Sms factory"),)
+        missing = tuple(rules.missing_templates(known, self.config)) if known else ()
+        return (*self._find_recipient_problems(kind), *missing)
+
+    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
+        """A confirmation; the platform's own is an empty answer."""
+        return {"accepted": True}
+
+    def _find_recipient_problems(self, kind: str | None) -> tuple[Issue, ...]:
+        """Logto looks at the phone first and refuses it for an Email factory, even beside an address."""
+        if kind == "Email" and self.phone is not None:
+            return (Issue("phone", "a phone number", "email instead: the factory sends e-mail", "a@example.com"),)
+        if kind == "Sms" and self.phone is None:
+            got = "nothing" if self.email is None else "nothing (but email)"
+            return (Issue("phone", got, "digits with country code: the factory sends SMS", "491701234567"),)
+        if self.phone is None and self.email is None:
+            return (Issue("email" if kind == "Email" else "phone", "nothing", "a recipient: phone or email"),)
+        return ()
+
+
+class CreateConnectorAuthorizationUri(LogtoOperation):
+    """Make the address that sends a user to a social connector's provider, to link that account. Connectors that keep a
+    session (oidc, oauth2, saml, apple and others) cannot; nothing is stored."""
+
+    http = POST(f"{CONNECTORS}/{{connector_id}}/authorization-uri")
+    effect = Effect.READ
+    output = AuthorizationUri
+    example = {"connector_id": EXAMPLE_ID, "state": "f3b1c0d2", "redirect_uri": "https://app.example.com/callback"}
+
+    connector_id: ConnectorId
+    state: Annotated[str, Field(min_length=1, description="Random value that you check at the callback.")]
+    redirect_uri: Annotated[str, Field(min_length=1, description="Callback address, as the provider knows it.")]

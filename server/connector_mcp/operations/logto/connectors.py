@@ -1,0 +1,148 @@
+"""Logto connectors: reading and deleting them (facts: sections 3 to 5, traps 2, 8, 11, 16, 17 and 19)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from connector_mcp.operations.logto.platform import LOGTO
+from connector_mcp.operations.operation import (
+    DELETE,
+    GET,
+    STEERS,
+    Effect,
+    ListOperation,
+    Operation,
+    Paging,
+    Record,
+    Situation,
+    StoredConfig,
+    Target,
+    at,
+)
+from connector_mcp.operations.platform import JsonObject
+
+CONNECTORS = "/api/connectors"
+CONNECTOR = f"{CONNECTORS}/{{id}}"
+
+ConnectorId = Annotated[str, Field(min_length=1, description="Connector id, not the factory's.")]
+FactoryId = Annotated[
+    str, Field(min_length=1, max_length=128, description="Factory id; see logto_list_connector_factories.")
+]
+Fields = Annotated[
+    list[str] | None, Field(description="Members to return; the only way to get readme, logo, formItems."), STEERS
+]
+SyncProfile = Annotated[bool | None, Field(description="Update the user's profile at each social sign-in.")]
+
+EXAMPLE_ID = "x7k2m9q4"
+
+
+class ConnectorMetadata(BaseModel):
+    """How a connector shows itself; only standard connectors (oidc, oauth2, saml) have it at will."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True)
+
+    target: Annotated[str | None, Field(description="Identity provider name; fixed at creation.")] = None
+    name: Annotated[dict[str, str | None] | None, Field(description="By language tag, en included.")] = None
+    logo: Annotated[str | None, Field(description="URL.")] = None
+    logo_dark: Annotated[str | None, Field(description="URL.")] = None
+
+
+class ConnectorRecord(Record):
+    """A connector; `connectorId` is its factory."""
+
+    id: str | None = None
+    connector_id: str | None = None
+    type: str | None = None
+    target: str | None = None
+    platform: str | None = None
+    name: JsonObject | None = None
+    config: JsonObject | None = None
+    metadata: JsonObject | None = None
+    sync_profile: bool | None = None
+    enable_token_storage: bool | None = None
+    is_standard: bool | None = None
+    is_demo: bool | None = None
+
+
+class Deleted(Record):
+    """What is answered where the platform confirms a deletion without a body."""
+
+    id: str | None = None
+    deleted: bool | None = None
+
+
+class LogtoOperation(Operation):
+    """Base of Logto's operations."""
+
+    on = LOGTO
+    heavy = frozenset({"readme", "logo", "logoDark", "configTemplate", "description", "formItems"})
+
+
+class ConnectorOperation(LogtoOperation):
+    """Base of the operations that answer with connectors; the answers hold credentials in clear text (trap 2)."""
+
+    output = ConnectorRecord
+    stored_config = StoredConfig(at="config", type_at="connectorId")
+
+
+class ListConnectors(ConnectorOperation, ListOperation):
+    """List the connectors of the tenant: Email, Sms and Social. Read it before creating an Email or Sms connector,
+    which deletes the present one."""
+
+    http = GET(CONNECTORS)
+    paging = Paging(items="")
+    summary = ("id", "connectorId", "type", "target", "platform", "name", "isDemo")
+    example = {"target": "google"}
+
+    target: Annotated[str | None, Field(description="Only of this identity provider, such as google.")] = None
+
+
+class GetConnector(ConnectorOperation):
+    """Get one connector with its config, metadata and settings. Demo connectors cannot be read."""
+
+    http = GET(CONNECTOR)
+    effect = Effect.READ
+    example = {"id": EXAMPLE_ID}
+
+    id: ConnectorId
+    fields: Fields = None
+
+
+def connector_name(connector: Any) -> str:
+    """The name that the console shows, or the id where there is none."""
+    name = at(connector, "name.en")
+    return name if isinstance(name, str) and name else str(at(connector, "id") or "")
+
+
+def name_of_target(operation: Any, connector: Any) -> str:
+    """The name of a target that is one connector."""
+    return connector_name(connector) or str(operation.id)
+
+
+CONNECTOR_TARGET = Target("connector", GetConnector, name=name_of_target, volatile=frozenset({"usage"}))
+
+
+class DeleteConnector(LogtoOperation):
+    """Delete a connector. Social sign-in with it stops and third-party tokens stored for users are deleted; of an Email
+    or Sms connector, verification codes stop. It cannot be undone."""
+
+    http = DELETE(CONNECTOR)
+    effect = Effect.DESTROY
+    output = Deleted
+    acts_on = CONNECTOR_TARGET
+    consequence = (
+        "Deletes connector {name} (id {id}) with its credentials. If it is social, sign-in with it stops and the "
+        "third-party tokens stored for users are deleted; if it is Email or Sms, verification codes are not sent any "
+        "more. It cannot be undone."
+    )
+    example = {"id": EXAMPLE_ID}
+
+    id: ConnectorId
+
+    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
+        """A confirmation; the platform's own is an empty answer."""
+        return {"id": self.id, "deleted": True}

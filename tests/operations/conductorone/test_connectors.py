@@ -1,0 +1,75 @@
+"""ConductorOne's reads and the published form of its tools."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from connector_mcp.operations.conductorone import OPERATIONS
+from connector_mcp.operations.conductorone.connectors import CONNECTOR_TARGET, GetConnector, ListConnectors
+from connector_mcp.operations.operation import Operation, Situation
+from connector_mcp.operations.request import NO_BODY, Request
+from connector_mcp.operations.tool import tool_of
+
+APP = "2abCDEfghIJKlmnOPQrstUVwxyZ"
+CONNECTOR = "2xyConnector00000000000001"
+
+
+def test_a_list_is_asked_for_in_pages_of_ten_or_more() -> None:
+    operation = ListConnectors(app_id=APP, limit=3, cursor="next-1")
+    assert operation.make_requests(Situation()) == (
+        Request(
+            "GET",
+            "/api/v1/apps/{app_id}/connectors",
+            {"app_id": APP},
+            {"page_size": "10", "page_token": "next-1"},
+            NO_BODY,
+            repeatable=True,
+        ),
+    )
+
+
+def test_a_list_gives_connectors_out_of_their_views_and_no_deleted_ones() -> None:
+    kept = {"id": "1", "displayName": "Okta", "deletedAt": None}
+    deleted = {"id": "2", "displayName": "Old", "deletedAt": "2026-08-01T09:00:00Z"}
+    views = [{"connector": kept, "appPath": ""}, {"connector": deleted, "appPath": ""}, {"connector": None}]
+    operation = ListConnectors(app_id=APP)
+    assert operation.shape_result([{"list": views, "nextPageToken": ""}], Situation()) == [kept]
+    assert operation.shape_result([{"list": None, "expanded": None}], Situation()) == []
+
+
+def test_a_connector_is_read_out_of_its_view() -> None:
+    operation = GetConnector(app_id=APP, id=CONNECTOR)
+    [request] = operation.make_requests(Situation())
+    assert (request.method, request.path) == ("GET", "/api/v1/apps/{app_id}/connectors/{id}")
+    assert (request.path_values, request.body) == ({"app_id": APP, "id": CONNECTOR}, NO_BODY)
+    answer = {"connectorView": {"connector": {"id": CONNECTOR}, "appPath": ""}, "expanded": []}
+    assert operation.shape_result([answer], Situation()) == {"id": CONNECTOR}
+
+
+def test_a_connector_is_known_by_its_name_or_else_by_its_id() -> None:
+    name, operation = CONNECTOR_TARGET.name, GetConnector(app_id=APP, id=CONNECTOR)
+    assert callable(name)
+    assert name(operation, {"id": CONNECTOR, "displayName": "Okta"}) == "Okta"
+    assert name(operation, {"id": CONNECTOR, "displayName": ""}) == CONNECTOR
+    assert name(operation, None) == CONNECTOR
+
+
+def test_what_a_running_sync_changes_is_no_part_of_the_fingerprint() -> None:
+    assert {"status", "updatedAt", "syncDisabledAt", "oauthAuthorizedAs"} <= CONNECTOR_TARGET.volatile
+    assert not {"config", "displayName", "userIds", "deletedAt", "catalogId"} & CONNECTOR_TARGET.volatile
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.tool_name())
+def test_each_tool_is_portable_and_small_and_its_example_valid(operation: type[Operation]) -> None:
+    tool = tool_of(operation)
+    Draft202012Validator.check_schema(tool.input_schema)
+    Draft202012Validator(tool.input_schema).validate(operation.example)
+    operation.model_validate(operation.example)
+    published = {"name": tool.name, "description": tool.description, "inputSchema": tool.input_schema}
+    assert len(json.dumps(published, separators=(",", ":"))) <= 2_000
+    assert len(tool.description) <= 300
+    assert len(tool.name) <= 48
+    assert all("description" in member for member in tool.input_schema["properties"].values())

@@ -1,0 +1,356 @@
+"""Versori's connector operations: what they send, what they would destroy, what they refuse."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from pydantic import ValidationError
+
+from connector_mcp.errors import Internal
+from connector_mcp.operations.operation import Operation, Situation
+from connector_mcp.operations.request import NO_BODY, Request
+from connector_mcp.operations.tool import tool_of
+from connector_mcp.operations.versori import OPERATIONS
+from connector_mcp.operations.versori.connectors import GetConnector, ListConnectors, UpdateConnector
+
+ORGANISATION = "01HZX0A1B2C3D4E5F6G7H8J9K0"
+CONNECTOR = "01J2ABCDEF0123456789ABCDEF"
+IDENTITY = {"id": CONNECTOR, "organisationId": ORGANISATION}
+STORED: dict[str, Any] = {
+    **IDENTITY,
+    "name": "Acme CRM",
+    "public": True,
+    "documentationURL": "https://docs.acme.example",
+    "imageURL": "https://acme.example/icon.png",
+    "tags": {"team": ["sales"], "tier": ["gold"]},
+    "protocol": "http",
+    "baseUrl": "https://{{region}}.api.acme.example/v2",
+    "authSchemeConfigs": [{"id": "key", "schemeType": "api-key"}, {"id": "oauth", "schemeType": "oauth2"}],
+    "connectionVariables": [{"name": "region", "value": "eu"}],
+    "connections": [
+        {
+            "id": "01J2C0NN000000000000000001",
+            "name": "production",
+            "credentials": {"action": [{"id": "1", "credential": {"data": {"value": ""}}}]},
+            "variables": [{"name": "region", "value": "us"}, {"name": "zone", "value": "b"}],
+            "updatedAt": "2024-09-01T10:00:00Z",
+        }
+    ],
+    "versions": [{"id": "01J2VER0000000000000000001", "name": "1.0.0"}],
+    "createdAt": "2024-09-01T10:00:00Z",
+    "updatedAt": "2024-10-01T12:00:00Z",
+}
+KEPT = {
+    member: STORED[member]
+    for member in ("name", "protocol", "baseUrl", "documentationURL", "imageURL", "tags", "public")
+}
+BIGQUERY: dict[str, Any] = {
+    **IDENTITY, "name": "Warehouse", "protocol": "bigquery", "datasetId": "acme-prod.sales", "public": False,
+    "authSchemeConfigs": [], "connections": [], "versions": [],
+}  # fmt: skip
+
+
+def update(**arguments: Any) -> UpdateConnector:
+    return UpdateConnector.model_validate({"organisation_id": ORGANISATION, "connector_id": CONNECTOR, **arguments})
+
+
+def now(record: Any = STORED) -> Situation:
+    return Situation(current=copy.deepcopy(record))
+
+
+def losses(operation: Operation, situation: Situation) -> list[tuple[str, str, Any]]:
+    return [(loss.sentence, loss.field, loss.before) for loss in operation.find_losses(situation)]
+
+
+def paths(operation: Operation, situation: Situation) -> list[str]:
+    return [issue.path for issue in operation.find_problems(situation)]
+
+
+def test_a_merge_sends_what_is_there_now_under_what_is_given() -> None:
+    [request] = update(name="Acme", documentation_url="https://new.example").make_requests(now())
+    assert request == Request(
+        "PUT",
+        "/o/{organisation_id}/connectors/{connector_id}",
+        {"organisation_id": ORGANISATION, "connector_id": CONNECTOR},
+        {},
+        {**IDENTITY, **KEPT, "name": "Acme", "documentationURL": "https://new.example"},
+        repeatable=True,
+    )
+
+
+def test_a_merge_never_sends_variables_or_scheme_order_by_itself() -> None:
+    body = update(public=False).make_body(now())
+    assert "connectionVariables" not in body
+    assert "authSchemeConfigIds" not in body
+
+
+def test_a_merge_of_a_bigquery_connector_sends_its_dataset() -> None:
+    assert update(name="DWH").make_body(now(BIGQUERY)) == {
+        **IDENTITY, "name": "DWH", "protocol": "bigquery", "datasetId": "acme-prod.sales", "public": False,
+    }  # fmt: skip
+
+
+def test_a_null_that_is_given_stays_null() -> None:
+    body = update(image_url=None, tags=None).make_body(now())
+    assert body == {**IDENTITY, **KEPT, "imageURL": None, "tags": None}
+
+
+def test_a_merge_without_the_connector_sends_nothing() -> None:
+    with pytest.raises(Internal):
+        update(name="Acme").make_requests(Situation())
+
+
+def test_replace_sends_only_what_is_given_and_the_identity() -> None:
+    operation = update(replace=True, name="Acme", protocol="http", base_url="https://api.acme.example")
+    wanted = {**IDENTITY, "name": "Acme", "protocol": "http", "baseUrl": "https://api.acme.example"}
+    assert operation.make_body(now()) == wanted
+    assert operation.make_body(Situation()) == wanted
+
+
+def test_every_argument_goes_out_under_the_platforms_name() -> None:
+    operation = update(
+        replace=True,
+        name="n",
+        protocol="http",
+        base_url="https://b.example",
+        auth_scheme_config_ids=["oauth", "key"],
+        connection_variables=[{"name": "region", "value": "eu"}],
+        documentation_url="https://d.example",
+        image_url="https://i.example",
+        tags={"team": []},
+        public=True,
+    )
+    assert operation.make_body(Situation()) == {
+        **IDENTITY,
+        "name": "n",
+        "protocol": "http",
+        "baseUrl": "https://b.example",
+        "authSchemeConfigIds": ["oauth", "key"],
+        "connectionVariables": [{"name": "region", "value": "eu"}],
+        "documentationURL": "https://d.example",
+        "imageURL": "https://i.example",
+        "tags": {"team": []},
+        "public": True,
+    }
+    assert update(replace=True, dataset_id="p.d").make_body(Situation()) == {**IDENTITY, "datasetId": "p.d"}
+
+
+def test_a_merge_that_only_sets_values_loses_nothing() -> None:
+    operation = update(name="Acme", public=False, base_url="https://b.example", tags={**STORED["tags"], "new": ["x"]})
+    assert losses(operation, now()) == []
+
+
+def test_replacing_names_every_value_that_is_not_given() -> None:
+    operation = update(replace=True, name="Acme", protocol="http", base_url="https://b.example")
+    assert losses(operation, now()) == [
+        ("Unsets documentationURL", "documentationURL", "https://docs.acme.example"),
+        ("Unsets imageURL", "imageURL", "https://acme.example/icon.png"),
+        ("Unsets tags", "tags", {"team": ["sales"], "tier": ["gold"]}),
+        ("Unsets public", "public", True),
+        ("May unset connectionVariables", "connectionVariables", [{"name": "region", "value": "eu"}]),
+    ]
+
+
+def test_replacing_a_connector_that_has_none_of_these_loses_nothing() -> None:
+    operation = update(replace=True, name="DWH", protocol="bigquery", dataset_id="acme-prod.sales")
+    assert losses(operation, now(BIGQUERY)) == []
+
+
+@pytest.mark.parametrize("replace", [True, False])
+@pytest.mark.parametrize(
+    ("argument", "empty", "member"),
+    [
+        ("documentation_url", None, "documentationURL"),
+        ("documentation_url", "", "documentationURL"),
+        ("image_url", None, "imageURL"),
+        ("tags", {}, "tags"),
+        ("tags", None, "tags"),
+        ("public", None, "public"),
+    ],
+)
+def test_an_empty_value_over_a_stored_one_is_a_loss(replace: bool, argument: str, empty: Any, member: str) -> None:
+    operation = update(**{"replace": replace, argument: empty})
+    assert (f"Unsets {member}", member, STORED[member]) in losses(operation, now())
+    assert operation.plan_changes(now())[member] is None
+
+
+def test_new_tags_that_leave_one_out_lose_it() -> None:
+    assert losses(update(tags={"team": ["ops"]}), now()) == [("Unsets tags.tier", "tags.tier", ["gold"])]
+
+
+def test_variables_that_differ_from_a_connections_own_are_a_loss() -> None:
+    operation = update(connection_variables=[{"name": "region", "value": "eu"}])
+    assert losses(operation, now()) == [
+        ("Overwrites variable region of connection production", "connections.production.variables.region", "us"),
+        ("Drops variable zone of connection production", "connections.production.variables.zone", "b"),
+    ]
+
+
+def test_variables_that_every_connection_has_already_lose_nothing() -> None:
+    given = [{"name": "region", "value": "us"}, {"name": "zone", "value": "b"}]
+    assert losses(update(connection_variables=given), now()) == []
+
+
+@pytest.mark.parametrize("empty", [None, []])
+def test_no_variables_unset_those_of_the_connector_and_its_connections(empty: Any) -> None:
+    assert [sentence for sentence, _, _ in losses(update(connection_variables=empty), now())] == [
+        "Unsets connectionVariables",
+        "Drops variable region of connection production",
+        "Drops variable zone of connection production",
+    ]
+
+
+def test_a_variable_of_the_connector_that_is_left_out_is_a_loss() -> None:
+    bare = {**STORED, "connections": []}
+    operation = update(connection_variables=[{"name": "zone", "value": "a"}])
+    assert losses(operation, now(bare)) == [("Drops variable region", "connectionVariables.region", "eu")]
+
+
+def test_the_plan_names_members_of_the_record_and_that_variables_survive() -> None:
+    operation = update(name="Acme", documentation_url="", auth_scheme_config_ids=["oauth", "key"])
+    assert operation.plan_changes(now()) == {
+        "name": "Acme",
+        "documentationURL": None,
+        "connectionVariables": STORED["connectionVariables"],
+        "authSchemeConfigs": [STORED["authSchemeConfigs"][1], STORED["authSchemeConfigs"][0]],
+    }
+
+
+def test_the_plan_of_a_replacement_unsets_what_is_not_given() -> None:
+    operation = update(replace=True, name="Acme", protocol="http", base_url="https://b.example", public=True)
+    assert operation.plan_changes(now()) == {
+        "name": "Acme",
+        "protocol": "http",
+        "baseUrl": "https://b.example",
+        "public": True,
+        "documentationURL": None,
+        "imageURL": None,
+        "tags": None,
+    }
+
+
+def test_hooks_cope_with_a_connector_that_was_not_read() -> None:
+    operation = update(name="Acme", tags={}, connection_variables=[], auth_scheme_config_ids=["key"])
+    assert operation.find_losses(Situation()) == ()
+    assert operation.find_problems(Situation()) == ()
+    assert operation.plan_changes(Situation()) == {"name": "Acme", "tags": None, "connectionVariables": None}
+
+
+def test_a_good_call_has_no_problems() -> None:
+    operation = update(
+        name="Acme", protocol="http", base_url="https://b.example", auth_scheme_config_ids=["oauth", "key"]
+    )
+    assert paths(operation, now()) == []
+
+
+def test_a_call_that_changes_nothing_is_refused() -> None:
+    [issue] = update().find_problems(now())
+    assert issue.path == "arguments"
+    assert "base_url" in issue.wanted
+    assert "replace" not in issue.wanted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        ({"public": True}, ["name", "protocol"]),
+        ({"name": "n", "protocol": "http"}, ["base_url"]),
+        ({"name": "n", "protocol": "bigquery"}, ["dataset_id"]),
+    ],
+)
+def test_replacing_wants_what_the_platform_requires(arguments: dict[str, Any], missing: list[str]) -> None:
+    assert paths(update(replace=True, **arguments), Situation()) == missing
+
+
+@pytest.mark.parametrize("arguments", [{"name": None}, {"name": ""}, {"base_url": ""}, {"protocol": None}])
+def test_a_required_member_cannot_be_emptied(arguments: dict[str, Any]) -> None:
+    assert paths(update(**arguments), now()) == list(arguments)
+
+
+def test_the_protocol_cannot_change() -> None:
+    [issue] = update(protocol="bigquery").find_problems(now())
+    assert (issue.path, issue.got, issue.example) == ("protocol", "bigquery", "http")
+
+
+@pytest.mark.parametrize(
+    ("record", "arguments", "path"),
+    [
+        (STORED, {"dataset_id": "p.d"}, "dataset_id"),
+        (BIGQUERY, {"base_url": "https://b.example"}, "base_url"),
+        (BIGQUERY, {"connection_variables": [{"name": "a", "value": "b"}]}, "connection_variables"),
+    ],
+)
+def test_what_belongs_to_the_other_protocol_is_refused(record: Any, arguments: dict[str, Any], path: str) -> None:
+    assert paths(update(**arguments), now(record)) == [path]
+
+
+@pytest.mark.parametrize("ids", [["key"], ["key", "oauth", "new"], ["key", "key"], [], None])
+def test_scheme_ids_can_only_be_reordered(ids: Any) -> None:
+    assert paths(update(auth_scheme_config_ids=ids), now()) == ["auth_scheme_config_ids"]
+
+
+def test_the_fingerprint_covers_variables_but_not_what_lives_by_itself() -> None:
+    target = UpdateConnector.acts_on
+    assert target is not None
+    assert target.select is not None
+    selected = target.select(update(name="n"), copy.deepcopy(STORED))
+    assert selected["connections"] == [{key: STORED["connections"][0][key] for key in ("id", "name", "variables")}]
+    assert "versions" not in selected
+    assert selected["tags"] == STORED["tags"]
+    assert target.volatile == {"updatedAt", "versions"}
+    assert target.select(update(name="n"), None) is None
+
+
+def test_a_list_is_asked_for_by_first_and_after() -> None:
+    operation = ListConnectors(
+        organisation_id=ORGANISATION, limit=2, cursor="b3Bh", name="acme", categories=["CRM", "ERP"], tags="team:sales"
+    )
+    [request] = operation.make_requests(Situation())
+    assert request == Request(
+        "GET",
+        "/o/{organisation_id}/connectors",
+        {"organisation_id": ORGANISATION},
+        {"name": "acme", "tags": "team:sales", "categories": ["CRM", "ERP"], "first": "2", "after": "b3Bh"},
+        NO_BODY,
+        repeatable=True,
+    )
+    assert operation.shape_result([{"totalCount": 1, "connectors": [STORED]}], Situation()) == [STORED]
+
+
+def test_a_connector_is_read_by_its_id_and_is_the_answer() -> None:
+    operation = GetConnector(organisation_id=ORGANISATION, connector_id=CONNECTOR)
+    [request] = operation.make_requests(Situation())
+    assert (request.method, request.path, request.body) == (
+        "GET",
+        "/o/{organisation_id}/connectors/{connector_id}",
+        NO_BODY,
+    )
+    assert operation.shape_result([STORED], Situation()) == STORED
+
+
+def test_an_update_is_read_back_by_the_same_ids() -> None:
+    read = update(name="n").read_back(STORED)
+    assert read == GetConnector(organisation_id=ORGANISATION, connector_id=CONNECTOR)
+
+
+def test_arguments_that_do_not_fit_are_refused() -> None:
+    for arguments in ({"protocol": "ftp"}, {"connection_variables": [{"name": "a"}]}, {"id": "x"}, {"public": "yes"}):
+        with pytest.raises(ValidationError):
+            update(**arguments)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.tool_name())
+def test_each_tool_is_portable_and_small_and_its_example_valid(operation: type[Operation]) -> None:
+    tool = tool_of(operation)
+    Draft202012Validator.check_schema(tool.input_schema)
+    Draft202012Validator(tool.input_schema).validate({"organisation_id": ORGANISATION, **operation.example})
+    operation.model_validate({"organisation_id": ORGANISATION, **operation.example})
+    published = {"name": tool.name, "description": tool.description, "inputSchema": tool.input_schema}
+    assert len(json.dumps(published, separators=(",", ":"))) <= 2_000
+    assert len(tool.description) <= 300
+    assert len(tool.name) <= 48
+    assert all("description" in member for member in tool.input_schema["properties"].values())
