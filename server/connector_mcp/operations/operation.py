@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -260,6 +260,7 @@ class Operation(BaseModel):
             query={name: _as_text(value) for name, value in self.given("query") if value is not None},
             body=self.make_body(situation),
             repeatable=self.repeatable,
+            changes=self.effect is not Effect.READ,
         )
 
     def make_body(self, situation: Situation) -> Any:
@@ -334,7 +335,7 @@ class ListOperation(Operation):
             paged[self.paging.limit] = str(max(self.paging.smallest, min(self.limit, self.paging.largest)))
         if self.cursor:
             paged[self.paging.cursor] = self.cursor
-        return Request(request.method, request.path, request.path_values, paged, request.body, request.repeatable)
+        return replace(request, query=paged)
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """The rows of the page."""

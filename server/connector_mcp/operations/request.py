@@ -31,3 +31,5 @@ class Request:
     query: Mapping[str, str | Sequence[str]] = field(default_factory=dict[str, str | Sequence[str]])
     body: Any = NO_BODY
     repeatable: bool = False
+    changes: bool = True
+    """Whether it may change anything: of a request that does not, a lost answer leaves nothing to wonder about."""

@@ -57,14 +57,17 @@ def tool_of(operation: type[Operation], *, hidden: Collection[str] = ()) -> Tool
 
 
 def output_schema(operation: type[Operation]) -> JsonObject:
-    """The schema of a success: `data` with the documented members, and `meta` about the call."""
+    """The schema of a result: `data` with the documented members and `meta` about the call, or else `error`.
+
+    Nothing is required: many clients hold failures to this schema as well, and hide from the model those that do not
+    conform.
+    """
     data = shape(operation.output)
     if is_list(operation):
         data = {"type": "array", "items": data}
     return {
         "type": "object",
-        "properties": {"data": data, "meta": {"type": "object"}},
-        "required": ["data", "meta"],
+        "properties": {"data": data, "meta": {"type": "object"}, "error": {"type": "object"}},
     }
 
 

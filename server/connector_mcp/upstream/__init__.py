@@ -1,0 +1,1 @@
+"""The shared HTTP client: one per platform, with its address, credentials, limits and failures."""

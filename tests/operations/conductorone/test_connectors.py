@@ -27,6 +27,7 @@ def test_a_list_is_asked_for_in_pages_of_ten_or_more() -> None:
             {"page_size": "10", "page_token": "next-1"},
             NO_BODY,
             repeatable=True,
+            changes=False,
         ),
     )
 

@@ -81,6 +81,7 @@ def test_the_authorization_address_is_asked_of_the_connector_and_changes_nothing
         {"connector_id": "x7k2m9q4"},
         body={"state": "s1", "redirectUri": "https://a.example/cb"},
         repeatable=True,
+        changes=False,
     )
     assert CreateConnectorAuthorizationUri.effect is Effect.READ
     answer = {"redirectTo": "https://accounts.example.com/auth?client_id=1"}

@@ -12,13 +12,18 @@ NOWHERE = Situation()
 
 def test_the_list_is_asked_for_one_target_in_the_query():
     assert ListConnectors(target="google").make_request(NOWHERE) == Request(
-        "GET", "/api/connectors", query={"target": "google"}, body=NO_BODY, repeatable=True
+        "GET",
+        "/api/connectors",
+        query={"target": "google"},
+        body=NO_BODY,
+        repeatable=True,
+        changes=False,
     )
 
 
 def test_the_list_sends_no_arguments_that_steer_this_server():
     asked = ListConnectors(limit=5, cursor="5", fields=["id"], detail="full")
-    assert asked.make_request(NOWHERE) == Request("GET", "/api/connectors", repeatable=True)
+    assert asked.make_request(NOWHERE) == Request("GET", "/api/connectors", repeatable=True, changes=False)
 
 
 def test_the_list_answers_with_the_array_itself():
@@ -32,7 +37,11 @@ def test_no_noise_member_is_in_the_summary_of_a_row():
 
 def test_a_connector_is_got_by_its_id_and_the_wanted_fields_are_not_sent():
     assert GetConnector(id="x7k2m9q4", fields=["readme"]).make_request(NOWHERE) == Request(
-        "GET", "/api/connectors/{id}", {"id": "x7k2m9q4"}, repeatable=True
+        "GET",
+        "/api/connectors/{id}",
+        {"id": "x7k2m9q4"},
+        repeatable=True,
+        changes=False,
     )
 
 

@@ -317,6 +317,7 @@ def test_a_list_is_asked_for_by_first_and_after() -> None:
         {"name": "acme", "tags": "team:sales", "categories": ["CRM", "ERP"], "first": "2", "after": "b3Bh"},
         NO_BODY,
         repeatable=True,
+        changes=False,
     )
     assert operation.shape_result([{"totalCount": 1, "connectors": [STORED]}], Situation()) == [STORED]
 

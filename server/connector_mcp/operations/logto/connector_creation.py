@@ -18,7 +18,7 @@ from connector_mcp.operations.logto.connectors import (
     SyncProfile,
     connector_name,
 )
-from connector_mcp.operations.logto.stored_json import as_list, as_object, merge
+from connector_mcp.operations.logto.stored_json import as_list, as_object
 from connector_mcp.operations.operation import POST, ConfigUse, Effect, Loss, Operation, Situation, Target, at
 from connector_mcp.operations.platform import JsonObject
 
@@ -64,9 +64,8 @@ class CreateConnector(ConnectorOperation):
     enable_token_storage: Annotated[bool | None, Field(description="Store third-party tokens of users.")] = None
 
     def make_body(self, situation: Situation) -> Any:
-        """What the caller set; null means unset here, as Logto takes it for none of these."""
-        body = merge({}, {name: value for name, value in self.given("body") if name != "config"})
-        return body if self.config is None else {**body, "config": self.config}
+        """What the caller set; a null argument means unset here, as Logto takes it for none of these."""
+        return {name: value for name, value in self.given("body") if value is not None}
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         if self.config is None:

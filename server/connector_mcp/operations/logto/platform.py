@@ -42,5 +42,6 @@ LOGTO = Platform(
     ),
     read_error=read_error,
     requests_per_second=20.0,
+    foreign_variables=frozenset({"LOGTO_ADMIN_ENDPOINT", "LOGTO_COOKIE_SECRET"}),
     blames_credentials=blames_credentials,
 )

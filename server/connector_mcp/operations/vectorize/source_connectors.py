@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -158,7 +159,7 @@ class CreateSourceConnector(VectorizeOperation):
         bodies = [connector.model_dump(exclude_unset=True) for connector in self.connectors]
         whole = self.make_request(situation)
         parts: Sequence[Any] = [bodies] if situation.options.get("VECTORIZE_CREATE_BODY") == "array" else bodies
-        return tuple(Request(whole.method, whole.path, whole.path_values, whole.query, part) for part in parts)
+        return tuple(replace(whole, body=part) for part in parts)
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         return tuple(

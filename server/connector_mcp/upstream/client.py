@@ -1,0 +1,335 @@
+"""The shared client: everything that is sent to a platform goes through here, and comes back as an answer or an error.
+
+It speaks to an httpx transport rather than through `httpx.AsyncClient`: redirects, cookies, authentication flows and
+logged addresses are what this client must not have, and leaving them out saves 100 us of each call.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final, Self
+from urllib.parse import urlencode
+
+import anyio
+import httpx
+from aiolimiter import AsyncLimiter
+
+from connector_mcp import __version__
+from connector_mcp.errors import InvalidArguments, Issue
+from connector_mcp.operations.platform import Platform
+from connector_mcp.operations.request import NO_BODY, Request
+from connector_mcp.upstream.addresses import build_target, read_base_url
+from connector_mcp.upstream.credentials import Ask, Environment, Proof, make_authorizer
+from connector_mcp.upstream.exchange import Outcome, Reply, exchange
+from connector_mcp.upstream.failures import (
+    Call,
+    make_deadline_error,
+    make_error,
+    make_malformed,
+    make_too_large,
+    read_message,
+)
+from connector_mcp.upstream.limits import DEFAULT_LIMITS, Limits
+from connector_mcp.upstream.minting import read_token
+from connector_mcp.upstream.retries import deserves_another, is_read, is_uncertain, keep_trying, may_repeat
+from connector_mcp.upstream.tokens import Token
+from connector_mcp.upstream.wire import open_transport
+
+USER_AGENT: Final = f"connector-mcp/{__version__}"
+
+logger = logging.getLogger("connector_mcp.upstream")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A success: the JSON value, None where there was no body. `duration` is in seconds, all attempts included."""
+
+    status: int
+    body: Any
+    request_id: str | None
+    duration: float
+    attempts: int
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    """A request tied to its address, and how far it has got."""
+
+    request: Request
+    what: str
+    url: httpx.URL
+    content: bytes | None
+    reads: bool
+    repeats: bool
+    attempts: int = 0
+    in_flight: bool = False
+    uncertain: bool = False
+    renewed: bool = False
+    proof: Proof | None = field(default=None, repr=False)
+
+
+class UpstreamClient:
+    """One platform under one account. Safe for concurrent calls on one event loop; close it when done.
+
+    `values` holds the platform's variables by name; an injected `transport` is closed with the client. `clock` is
+    monotonic, `now` is seconds since the epoch.
+
+    Raises:
+        Misconfigured: A variable is missing or cannot be what it should be.
+    """
+
+    def __init__(
+        self,
+        platform: Platform,
+        values: Mapping[str, str],
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        user_agent: str = USER_AGENT,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
+        given = {name: value.strip() for name, value in values.items() if value.strip()}
+        self.platform = platform
+        self._base = read_base_url(platform, given)
+        base = httpx.URL(self._base)
+        self._limits = limits
+        self._clock = clock
+        self._now = now
+        self._sleep = sleep
+        self._transport = transport
+        self._base_url = base
+        environment = Environment(self._base, base.host, self._mint, clock, now)
+        self._authorizer = make_authorizer(platform, given, environment)
+        self._headers = httpx.Headers(
+            {
+                "Host": base.netloc.decode("ascii"),
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip, deflate",
+                "Accept-Language": "en",
+                "Connection": "keep-alive",
+                "User-Agent": user_agent,
+            }
+        )
+        self._proven: tuple[Proof, httpx.Headers] | None = None
+        self._extensions = {
+            "timeout": {
+                "connect": limits.connect,
+                "read": limits.read,
+                "write": limits.write,
+                "pool": limits.connect,
+            }
+        }
+        self._slots = anyio.Semaphore(limits.in_flight, fast_acquire=True)
+        rate = platform.requests_per_second if limits.requests_per_second is None else limits.requests_per_second
+        self._pace = None
+        if not math.isinf(rate):
+            # A bucket that starts empty and drains at `rate`: the first burst waits for nothing.
+            burst = max(1.0, rate * limits.burst_seconds)
+            self._pace = AsyncLimiter(burst, burst / rate)
+        self._parse_url = lru_cache(maxsize=256)(httpx.URL)
+
+    def __repr__(self) -> str:
+        return f"UpstreamClient({self.platform.name!r}, {self._base!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections. The client cannot be used afterwards."""
+        if self._transport is not None:
+            await self._transport.aclose()
+
+    def secrets(self) -> tuple[str, ...]:
+        """Every value of this account that must not be seen: key or secret, and the current access token."""
+        return self._authorizer.secrets()
+
+    async def send(self, request: Request, *, tool: str | None = None) -> Answer:
+        """Send `request` and return its answer; `tool` names the call in errors.
+
+        Cancelling the caller cancels the request upstream.
+
+        Raises:
+            InvalidArguments: A path value or the body cannot be sent. Nothing was.
+            UpstreamError: The subclass says what happened; `OutcomeUnknown` where a change may have been made.
+        """
+        outgoing = self._prepare(request, tool or f"{request.method} {request.path}")
+        started = self._clock()
+        status: int | str = "no answer"
+        try:
+            with anyio.move_on_after(self._limits.deadline):
+                outcome = await self._run(outgoing, started + self._limits.deadline)
+                status = outcome.status if isinstance(outcome, Reply) else type(outcome).__name__
+                return self._read_answer(outgoing, outcome, started)
+            status = "deadline"
+            raise make_deadline_error(
+                self._call(outgoing),
+                self._limits.deadline,
+                in_flight=outgoing.in_flight,
+                sent=outgoing.attempts > 0,
+            )
+        finally:
+            if logger.isEnabledFor(logging.DEBUG):
+                taken = self._clock() - started
+                logger.debug(
+                    "%s %s %s -> %s in %.3f s, attempts: %d",
+                    self.platform.name,
+                    request.method,
+                    request.path,
+                    status,
+                    taken,
+                    outgoing.attempts,
+                )
+
+    def _prepare(self, request: Request, what: str) -> _Outgoing:
+        target = build_target(request, what)
+        try:
+            url = self._parse_url(self._base + target)
+        except httpx.InvalidURL:
+            raise InvalidArguments(what, [Issue("", "values too long for an address", "shorter values")]) from None
+        content = None if request.body is NO_BODY else _encode_body(request.body, what)
+        return _Outgoing(request, what, url, content, is_read(request), may_repeat(request))
+
+    async def _run(self, outgoing: _Outgoing, deadline: float) -> Outcome:
+        outcome = await self._attempt(outgoing)
+        if not deserves_another(outcome, repeats=outgoing.repeats):
+            return outcome
+        return await keep_trying(
+            outcome,
+            lambda: self._attempt(outgoing),
+            repeats=outgoing.repeats,
+            limits=self._limits,
+            remaining=lambda: deadline - self._clock(),
+            sleep=self._sleep,
+        )
+
+    async def _attempt(self, outgoing: _Outgoing) -> Outcome:
+        proof = await self._authorizer.prove()
+        outcome = await self._exchange(outgoing, proof)
+        if not (isinstance(outcome, Reply) and outcome.status == 401) or outgoing.renewed:
+            return outcome
+        # A 401 was not carried out, so the same request may go out again, once, whatever its method.
+        if not self.platform.blames_credentials(read_message(self.platform, outcome)):
+            return outcome
+        outgoing.renewed = True
+        other = await self._authorizer.renew(proof)
+        return outcome if other is None else await self._exchange(outgoing, other)
+
+    async def _exchange(self, outgoing: _Outgoing, proof: Proof) -> Outcome:
+        outgoing.proof = proof
+        headers = self._headers_for(proof)
+        if outgoing.content is not None:
+            headers = headers.copy()
+            headers["Content-Type"] = "application/json"
+        async with self._slots:
+            if self._pace is not None:
+                await self._pace.acquire()
+            outgoing.attempts += 1
+            outgoing.in_flight = True
+            request = httpx.Request(
+                outgoing.request.method,
+                outgoing.url,
+                headers=headers,
+                content=outgoing.content,
+                extensions=self._extensions,
+            )
+            outcome = await exchange(self._open(), request, self._limits.answer_bytes, self._now)
+            outgoing.in_flight = False
+        if not outgoing.reads and is_uncertain(outcome):
+            outgoing.uncertain = True
+        return outcome
+
+    async def _mint(self, ask: Ask) -> Token:
+        headers = self._headers.copy()
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+        url = httpx.URL(self._base + ask.path)
+        content = urlencode(ask.form).encode("ascii")
+
+        async def post() -> Outcome:
+            request = httpx.Request("POST", url, headers=headers, content=content, extensions=self._extensions)
+            return await exchange(self._open(), request, self._limits.answer_bytes, self._now)
+
+        deadline = self._clock() + self._limits.deadline
+        outcome = await post()
+        # Minting a token twice does no harm, so it is repeated like a read.
+        if deserves_another(outcome, repeats=True):
+            outcome = await keep_trying(
+                outcome,
+                post,
+                repeats=True,
+                limits=self._limits,
+                remaining=lambda: deadline - self._clock(),
+                sleep=self._sleep,
+            )
+        call = Call(
+            platform=self.platform,
+            what="the request for an access token",
+            reads=True,
+            repeats=True,
+            variables=self._authorizer.variables,
+            secrets=lambda: (*self._authorizer.secrets(), *_hidden_fields(ask)),
+        )
+        return read_token(call, ask, outcome)
+
+    def _read_answer(self, outgoing: _Outgoing, outcome: Outcome, started: float) -> Answer:
+        if not isinstance(outcome, Reply) or not 200 <= outcome.status < 300:
+            raise make_error(self._call(outgoing), outcome) from (None if isinstance(outcome, Reply) else outcome)
+        if outcome.too_large:
+            raise make_too_large(self._call(outgoing), outcome, self._limits.answer_bytes)
+        try:
+            body = outcome.parse()
+        except ValueError:
+            raise make_malformed(self._call(outgoing), outcome) from None
+        if outcome.unreadable:
+            raise make_malformed(self._call(outgoing), outcome)
+        return Answer(outcome.status, body, outcome.request_id, self._clock() - started, outgoing.attempts)
+
+    def _call(self, outgoing: _Outgoing) -> Call:
+        token = outgoing.proof.token if outgoing.proof else None
+        return Call(
+            platform=self.platform,
+            what=outgoing.what,
+            reads=outgoing.reads,
+            repeats=outgoing.repeats,
+            variables=self._authorizer.variables,
+            secrets=self.secrets,
+            lacks_scope=token is not None and token.lacks_scope,
+            uncertain=outgoing.uncertain,
+        )
+
+    def _headers_for(self, proof: Proof) -> httpx.Headers:
+        proven = self._proven
+        if proven is None or proven[0] is not proof:
+            headers = self._headers.copy()
+            headers["Authorization"] = proof.header
+            proven = self._proven = (proof, headers)
+        return proven[1]
+
+    def _open(self) -> httpx.AsyncBaseTransport:
+        if self._transport is None:
+            self._transport = open_transport(self._base_url, self._limits)
+        return self._transport
+
+
+def _encode_body(body: Any, what: str) -> bytes:
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        got = "text with half of a surrogate pair"
+    except ValueError:
+        got = "a number that JSON cannot express"
+    raise InvalidArguments(what, [Issue("", got, "values that JSON can express")])
+
+
+def _hidden_fields(ask: Ask) -> tuple[str, ...]:
+    return tuple(value for name, value in ask.form.items() if name in {"client_secret", "client_assertion"})

@@ -1,0 +1,74 @@
+"""Text that came from a platform, made harmless to show.
+
+Error messages and names are written by whoever writes to the platform. Characters that nobody sees (control, bidi,
+zero-width, tag and filler characters) can hide instructions or forge what a person reads, so none gets through.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
+
+MESSAGE_LIMIT: Final = 500
+DETAIL_LIMIT: Final = 300
+DETAIL_ITEMS: Final = 20
+DETAIL_DEPTH: Final = 4
+
+_HIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs"})
+
+# Letters and marks by category that are nevertheless drawn as nothing.
+_HIDDEN_LETTERS: Final = frozenset(
+    chr(point)
+    for first, last in (
+        (0x034F, 0x034F),
+        (0x115F, 0x1160),
+        (0x17B4, 0x17B5),
+        (0x180B, 0x180F),
+        (0x2800, 0x2800),
+        (0x3164, 0x3164),
+        (0xFE00, 0xFE0F),
+        (0xFFA0, 0xFFA0),
+        (0xE0100, 0xE01EF),
+    )
+    for point in range(first, last + 1)
+)
+
+
+def clean(text: str, limit: int = MESSAGE_LIMIT) -> str:
+    """`text` on one line without invisible characters, cut with an ellipsis at `limit` characters."""
+    # Only the head can end up in the result; hidden characters may fill a good part of it.
+    head = text[: limit * 8]
+    if not (head.isascii() and head.isprintable()):
+        spaced = (" " if character.isspace() else character for character in head)
+        head = "".join(character for character in spaced if _is_visible(character))
+    line = " ".join(head.split())
+    return line if len(line) <= limit and len(text) <= limit * 8 else f"{line[: limit - 1]}…"
+
+
+def strip_hidden(text: str) -> str:
+    """`text` in full, without invisible characters; line breaks and tabs stay, as data may need them."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(character for character in text if character in "\n\t" or _is_visible(character))
+
+
+def clean_value(value: Any, depth: int = DETAIL_DEPTH) -> Any:
+    """A JSON value with every string and key cleaned, cut to a size that an error can carry."""
+    match value:
+        case str():
+            return clean(value, DETAIL_LIMIT)
+        case Mapping() | list() | tuple() if depth == 0:
+            return "…"
+        case Mapping():
+            members = list(cast(Mapping[Any, Any], value).items())[:DETAIL_ITEMS]
+            return {clean(str(key), DETAIL_LIMIT): clean_value(member, depth - 1) for key, member in members}
+        case list() | tuple():
+            items = cast(Sequence[Any], value)[:DETAIL_ITEMS]
+            return [clean_value(item, depth - 1) for item in items]
+        case _:
+            return value
+
+
+def _is_visible(character: str) -> bool:
+    return character not in _HIDDEN_LETTERS and unicodedata.category(character) not in _HIDDEN_CATEGORIES

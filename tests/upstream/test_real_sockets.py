@@ -1,0 +1,130 @@
+"""The default transport against a server that misbehaves on a real socket."""
+
+import asyncio
+import contextlib
+import math
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import anyio.lowlevel
+import pytest
+
+from connector_mcp.errors import (
+    ConnectorError,
+    Malformed,
+    OutcomeUnknown,
+    TimedOut,
+    TooLarge,
+    Unreachable,
+    UpstreamFailed,
+)
+from connector_mcp.operations.request import Request
+from connector_mcp.operations.vectorize.platform import VECTORIZE
+from connector_mcp.upstream.client import UpstreamClient
+from connector_mcp.upstream.limits import Limits
+
+pytestmark = pytest.mark.anyio
+
+READ = Request("GET", "/things", repeatable=True)
+CREATE = Request("POST", "/things", body={"a": 1})
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+FINE = HEAD + b"Content-Length: 2\r\n\r\n{}"
+
+Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def no_pause(_: float) -> None:
+    await anyio.lowlevel.checkpoint()
+
+
+@contextlib.asynccontextmanager
+async def serving(behave: Behaviour) -> AsyncIterator[tuple[UpstreamClient, list[bytes]]]:
+    """A client of a server that does `behave` once it has read each request's head."""
+    requests: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                requests.append(await reader.readuntil(b"\r\n\r\n"))
+                await behave(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    values = {"VECTORIZE_API_KEY": "k", "VECTORIZE_BASE_URL": f"http://127.0.0.1:{port}"}
+    limits = Limits(requests_per_second=math.inf, read=0.05)
+    async with server, UpstreamClient(VECTORIZE, values, limits=limits, sleep=no_pause) as client:
+        yield client, requests
+
+
+async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    raise ConnectionError
+
+
+async def cut_short(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(HEAD + b'Content-Length: 100\r\n\r\n{"a":')
+    await hang_up(_, writer)
+
+
+async def truncate_json(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(HEAD + b'Content-Length: 5\r\n\r\n{"a":')
+
+
+async def stay_silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await writer.drain()
+
+
+async def send_fifty_megabytes(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+    for _i in range(50):
+        writer.write(b"100000\r\n" + b"x" * 0x100000 + b"\r\n")
+        await writer.drain()
+    writer.write(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("behave", "read", "written", "reads"),
+    [
+        (hang_up, UpstreamFailed, OutcomeUnknown, 4),
+        (cut_short, UpstreamFailed, OutcomeUnknown, 4),
+        (stay_silent, TimedOut, OutcomeUnknown, 4),
+        (truncate_json, Malformed, Malformed, 1),
+        (send_fifty_megabytes, TooLarge, TooLarge, 1),
+    ],
+)
+async def test_each_way_to_misbehave_has_its_error_and_a_create_is_sent_once(
+    behave: Behaviour, read: type[ConnectorError], written: type[ConnectorError], reads: int
+) -> None:
+    async with serving(behave) as (client, requests):
+        with pytest.raises(ConnectorError) as failure:
+            await client.send(READ)
+        assert type(failure.value) is read
+        assert len(requests) == reads
+        with pytest.raises(ConnectorError) as failure:
+            await client.send(CREATE)
+        assert type(failure.value) is written
+        assert sum(request.startswith(b"POST") for request in requests) == 1
+
+
+async def test_after_a_body_was_given_up_the_next_call_works() -> None:
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(requests) == 1:
+            await send_fifty_megabytes(reader, writer)
+        else:
+            writer.write(FINE)
+
+    async with serving(behave) as (client, requests):
+        with pytest.raises(TooLarge):
+            await client.send(READ)
+        assert (await client.send(READ)).body == {}
+
+
+async def test_where_nobody_listens_nothing_was_sent() -> None:
+    with socket.socket() as taken:
+        # Bound but not listening: nobody else gets the port, and connections to it are refused.
+        taken.bind(("127.0.0.1", 0))
+        values = {"VECTORIZE_API_KEY": "k", "VECTORIZE_BASE_URL": f"http://127.0.0.1:{taken.getsockname()[1]}"}
+        async with UpstreamClient(VECTORIZE, values, sleep=no_pause) as client:
+            with pytest.raises(Unreachable, match="was not sent"):
+                await client.send(CREATE)
