@@ -1,0 +1,71 @@
+"""A sandbox and clients of its platforms, authorised as each platform demands."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+
+from connector_mcp.sandbox import seed
+from connector_mcp.sandbox.app import Sandbox
+
+Connect = Callable[..., Awaitable[httpx.AsyncClient]]
+
+
+class MovableClock:
+    """A clock that a test moves instead of waiting."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 9, 1, 12, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def clock() -> MovableClock:
+    return MovableClock()
+
+
+@pytest.fixture
+def sandbox(clock: MovableClock) -> Iterator[Sandbox]:
+    made = Sandbox(clock=clock)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def connect(sandbox: Sandbox) -> AsyncIterator[Connect]:
+    """Opens a client whose base URL ends where the platform's documented paths begin."""
+    async with AsyncExitStack() as clients:
+
+        async def open_client(platform: str, *, authorised: bool = True) -> httpx.AsyncClient:
+            values = sandbox.variables(platform)
+            address = next(value for name, value in values.items() if name.endswith(("_BASE_URL", "_ENDPOINT")))
+            client = httpx.AsyncClient(base_url=address, transport=sandbox.transport(platform))
+            await clients.enter_async_context(client)
+            if not authorised:
+                return client
+            match platform:
+                case "vectorize":
+                    key = seed.VECTORIZE_API_KEY
+                case "versori":
+                    key = seed.VERSORI_API_KEY
+                case "logto":
+                    form = {"resource": seed.LOGTO_RESOURCE, "scope": "all", "client_id": seed.LOGTO_APP_ID}
+                    form |= {"grant_type": "client_credentials", "client_secret": seed.LOGTO_APP_SECRET}
+                    key = (await client.post("/oidc/token", data=form)).json()["access_token"]
+                case _:
+                    form = {"grant_type": "client_credentials", "client_id": seed.CONDUCTORONE_CLIENT_ID}
+                    form |= {"client_secret": seed.CONDUCTORONE_PLAIN_SECRET}
+                    key = (await client.post("/auth/v1/token", data=form)).json()["access_token"]
+            client.headers["authorization"] = f"Bearer {key}"
+            return client
+
+        yield open_client

@@ -1,0 +1,375 @@
+"""The emulated Logto keeps the platform's wire contract."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from connector_mcp.sandbox import seed
+from connector_mcp.sandbox.app import Sandbox
+from connector_mcp.sandbox.logto import CONNECTORS, SENT_MESSAGES, STORED_TOKENS
+
+pytestmark = pytest.mark.anyio
+
+LIST = "/api/connectors"
+GITHUB_CONFIG = {"clientId": "Iv1.abc", "clientSecret": "s3cr3t"}
+SMS = {"endpoint": "https://sms.acme.example/send", "authorization": "Bearer abc"}
+OIDC = {
+    "authorizationEndpoint": "https://id.acme.example/authorize",
+    "tokenEndpoint": "https://id.acme.example/token",
+    "clientId": "logto",
+    "clientSecret": "s3cr3t",
+    "scope": "openid",
+    "idTokenVerificationConfig": {"jwksUri": "https://id.acme.example/jwks"},
+}
+
+
+def token_form(**changes: str | None) -> dict[str, str]:
+    form: dict[str, str | None] = {
+        "grant_type": "client_credentials",
+        "resource": seed.LOGTO_RESOURCE,
+        "scope": "all",
+        "client_id": seed.LOGTO_APP_ID,
+        "client_secret": seed.LOGTO_APP_SECRET,
+    }
+    return {key: value for key, value in (form | changes).items() if value is not None}
+
+
+async def test_the_token_endpoint_answers_as_oauth_does(connect):
+    client = await connect("logto", authorised=False)
+    answer = (await client.post("/oidc/token", data=token_form())).json()
+    assert {key: answer[key] for key in ("expires_in", "token_type", "scope")} == {
+        "expires_in": 3600,
+        "token_type": "Bearer",
+        "scope": "all",
+    }
+
+
+async def test_the_client_may_authenticate_by_basic_instead_but_not_both(connect):
+    client = await connect("logto", authorised=False)
+    basic = base64.b64encode(f"{seed.LOGTO_APP_ID}:{seed.LOGTO_APP_SECRET}".encode()).decode()
+    headers = {"authorization": f"Basic {basic}"}
+    alone = await client.post("/oidc/token", data=token_form(client_id=None, client_secret=None), headers=headers)
+    assert alone.status_code == 200
+    both = await client.post("/oidc/token", data=token_form(), headers=headers)
+    assert (both.status_code, both.json()["error"]) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "error"),
+    [
+        ({"client_secret": "wrong"}, 401, "invalid_client"),
+        ({"client_id": None}, 401, "invalid_client"),
+        ({"resource": "https://logto.sandbox.invalid/api"}, 400, "invalid_target"),
+        ({"grant_type": "password"}, 400, "unsupported_grant_type"),
+    ],
+)
+async def test_a_refused_token_request_says_why(connect, changes, status, error):
+    client = await connect("logto", authorised=False)
+    answer = await client.post("/oidc/token", data=token_form(**changes))
+    assert (answer.status_code, answer.json()["error"]) == (status, error)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "code"),
+    [({"resource": None}, 401, "auth.unauthorized"), ({"scope": None}, 403, "auth.forbidden")],
+)
+async def test_a_token_without_resource_or_scope_opens_nothing(connect, changes, status, code):
+    client = await connect("logto", authorised=False)
+    token = (await client.post("/oidc/token", data=token_form(**changes))).json()["access_token"]
+    answer = await client.get(LIST, headers={"authorization": f"Bearer {token}"})
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [
+        (None, "auth.authorization_header_missing"),
+        ("Basic abc", "auth.authorization_token_type_not_supported"),
+        ("Bearer abc", "auth.unauthorized"),
+    ],
+)
+async def test_token_trouble_is_401_with_its_own_code(connect, header, code):
+    client = await connect("logto", authorised=False)
+    answer = await client.get(LIST, headers={} if header is None else {"authorization": header})
+    assert (answer.status_code, answer.json()["code"]) == (401, code)
+
+
+async def test_a_token_expires_after_an_hour(connect, clock):
+    client = await connect("logto")
+    clock.forward(3599)
+    assert (await client.get(LIST)).status_code == 200
+    clock.forward(1)
+    assert (await client.get(LIST)).status_code == 401
+
+
+async def test_reads_show_secrets_in_clear_and_carry_the_noise(connect):
+    client = await connect("logto")
+    shown = (await client.get(LIST)).json()
+    smtp = next(each for each in shown if each["id"] == seed.LOGTO_SMTP)
+    assert smtp["config"]["auth"]["pass"] == "sandbox-secret-smtp-password"
+    for each in shown:
+        assert each["logo"].startswith(("data:image/svg+xml;base64,", "https://"))
+        assert len(each["readme"]) > 2_000
+        assert each["formItems"][0]["key"]
+        assert each["name"]["en"]
+    oidc = (await client.get(f"{LIST}/{seed.LOGTO_OIDC}")).json()
+    assert (oidc["connectorId"], oidc["target"], oidc["name"]) == ("oidc", "acme-idp", {"en": "Acme ID"})
+
+
+@pytest.mark.parametrize(
+    ("target", "ids"), [("google", [seed.LOGTO_GOOGLE]), ("acme-idp", [seed.LOGTO_OIDC]), ("none", [])]
+)
+async def test_the_list_filters_by_exact_target(connect, target, ids):
+    client = await connect("logto")
+    shown = (await client.get(LIST, params={"target": target})).json()
+    assert [each["id"] for each in shown] == ids
+
+
+async def test_an_empty_target_filters_nothing_and_a_repeated_one_is_400(connect):
+    client = await connect("logto")
+    assert len((await client.get(f"{LIST}?target=")).json()) == 5
+    answer = await client.get(f"{LIST}?target=google&target=github")
+    assert (answer.status_code, answer.json()["code"]) == (400, "guard.invalid_input")
+
+
+async def test_creating_an_sms_connector_deletes_every_other_sms_connector_and_no_more(connect, sandbox: Sandbox):
+    client = await connect("logto")
+    answer = await client.post(LIST, json={"connectorId": "http-sms", "config": SMS, "id": "sms-2"})
+    assert answer.status_code == 200
+    assert answer.json()["id"] == "sms-2"
+    ids = [each["id"] for each in sandbox.world.all(CONNECTORS)]
+    assert ids == [seed.LOGTO_SMTP, seed.LOGTO_GOOGLE, seed.LOGTO_GITHUB, seed.LOGTO_OIDC, "sms-2"]
+
+
+async def test_config_may_be_left_out_and_unknown_members_are_dropped(connect):
+    client = await connect("logto")
+    answer = (await client.post(LIST, json={"connectorId": "discord-universal", "sync_profile": True})).json()
+    assert (answer["config"], answer["syncProfile"], answer["metadata"]) == ({}, False, {})
+    assert "sync_profile" not in answer
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({}, 400, "guard.invalid_input"),
+        ({"connectorId": ""}, 400, "guard.invalid_input"),
+        ({"connectorId": "http-sms", "config": "{}"}, 400, "guard.invalid_input"),
+        ({"connectorId": "no-such"}, 422, "connector.not_found_with_connector_id"),
+        ({"connectorId": "logto-social-demo"}, 422, "connector.not_found_with_connector_id"),
+        ({"connectorId": "oidc", "config": OIDC}, 400, "connector.should_specify_target"),
+        ({"connectorId": "oidc", "metadata": {"target": ""}}, 400, "connector.should_specify_target"),
+        (
+            {"connectorId": "discord-universal", "metadata": {}},
+            400,
+            "connector.cannot_overwrite_metadata_for_non_standard_connector",
+        ),
+        (
+            {"connectorId": "github-universal", "config": GITHUB_CONFIG},
+            422,
+            "connector.multiple_instances_not_supported",
+        ),
+        (
+            {"connectorId": "oidc", "metadata": {"target": "acme-idp"}},
+            422,
+            "connector.multiple_target_with_same_platform",
+        ),
+        ({"connectorId": "http-sms", "enableTokenStorage": True}, 422, "connector.token_storage_not_supported"),
+        ({"connectorId": "http-sms", "config": {"endpoint": 1}}, 400, "connector.invalid_config"),
+    ],
+)
+async def test_a_refused_create_says_why_and_changes_nothing(connect, sandbox: Sandbox, body, status, code):
+    client = await connect("logto")
+    before = sandbox.world.all(CONNECTORS)
+    answer = await client.post(LIST, json=body)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert sandbox.world.all(CONNECTORS) == before
+
+
+async def test_a_taken_id_is_a_bare_500(connect):
+    client = await connect("logto")
+    answer = await client.post(LIST, json={"connectorId": "discord-universal", "id": seed.LOGTO_GOOGLE})
+    assert (answer.status_code, answer.json()) == (500, {"message": "Internal server error."})
+
+
+async def test_a_wrong_body_is_reported_as_zod_does(connect):
+    client = await connect("logto")
+    answer = (await client.post(LIST, json={"config": {}})).json()
+    assert answer["data"] == {
+        "name": "ZodError",
+        "issues": [
+            {
+                "code": "invalid_type",
+                "expected": "string",
+                "received": "undefined",
+                "path": ["connectorId"],
+                "message": "Required",
+            }
+        ],
+    }
+    expected = 'Error in key path "connectorId": (invalid_type) Expected string but received undefined.'
+    assert answer["details"] == expected
+
+
+async def test_a_wrong_config_is_reported_by_its_path(connect):
+    client = await connect("logto")
+    config = {"clientId": 5, "clientSecret": "s"}
+    answer = (await client.patch(f"{LIST}/{seed.LOGTO_GITHUB}", json={"config": config})).json()
+    assert answer["code"] == "connector.invalid_config"
+    issue = answer["data"]["issues"][0]
+    assert (issue["path"], issue["expected"], issue["received"]) == (["clientId"], "string", "number")
+
+
+async def test_malformed_json_is_400_without_a_code(connect):
+    client = await connect("logto")
+    answer = await client.post(LIST, content=b"{", headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert set(answer.json()) == {"message"}
+
+
+async def test_patch_replaces_config_whole_and_keeps_what_it_does_not_name(connect):
+    client = await connect("logto")
+    answer = (await client.patch(f"{LIST}/{seed.LOGTO_GOOGLE}", json={"config": GITHUB_CONFIG})).json()
+    assert answer["config"] == GITHUB_CONFIG
+    assert (answer["syncProfile"], answer["enableTokenStorage"]) == (True, True)
+
+
+async def test_empty_values_vanish_after_validation_even_required_ones(connect):
+    client = await connect("logto")
+    config = {"clientId": "", "clientSecret": "s", "scope": "", "oneTap": {"autoSelect": True, "x": {"y": []}}}
+    answer = await client.patch(f"{LIST}/{seed.LOGTO_GOOGLE}", json={"config": config})
+    assert answer.json()["config"] == {"clientSecret": "s", "oneTap": {"autoSelect": True}}
+
+
+async def test_unknown_config_keys_are_stored_as_given(connect):
+    client = await connect("logto")
+    config = GITHUB_CONFIG | {"scpoe": "user"}
+    assert (await client.patch(f"{LIST}/{seed.LOGTO_GITHUB}", json={"config": config})).json()["config"] == config
+
+
+@pytest.mark.parametrize(
+    ("instance", "body", "status", "code"),
+    [
+        (seed.LOGTO_OIDC, {"metadata": {"name": {"en": "x"}}}, 400, "connector.can_not_modify_target"),
+        (seed.LOGTO_OIDC, {"metadata": {"target": "other"}}, 400, "connector.can_not_modify_target"),
+        (
+            seed.LOGTO_SMTP,
+            {"metadata": {}},
+            400,
+            "connector.cannot_overwrite_metadata_for_non_standard_connector",
+        ),
+        (seed.LOGTO_SMTP, {"syncProfile": True}, 422, "connector.invalid_type_for_syncing_profile"),
+        (seed.LOGTO_SMTP, {"enableTokenStorage": True}, 422, "connector.token_storage_not_supported"),
+        (seed.LOGTO_SMTP, {}, 422, "entity.invalid_input"),
+        ("no-such", {"syncProfile": True}, 404, "entity.not_found"),
+    ],
+)
+async def test_a_refused_update_says_why(connect, instance, body, status, code):
+    client = await connect("logto")
+    answer = await client.patch(f"{LIST}/{instance}", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+async def test_metadata_of_a_standard_connector_is_replaced_when_the_target_is_repeated(connect):
+    client = await connect("logto")
+    body = {"metadata": {"target": "acme-idp"}}
+    answer = (await client.patch(f"{LIST}/{seed.LOGTO_OIDC}", json=body)).json()
+    assert (answer["metadata"], answer["name"]) == ({"target": "acme-idp"}, {"en": "OIDC"})
+
+
+async def test_turning_token_storage_off_drops_the_stored_tokens(connect, sandbox: Sandbox):
+    client = await connect("logto")
+    assert len(sandbox.world.all(STORED_TOKENS)) == 2
+    await client.patch(f"{LIST}/{seed.LOGTO_GOOGLE}", json={"syncProfile": False})
+    assert len(sandbox.world.all(STORED_TOKENS)) == 2
+    await client.patch(f"{LIST}/{seed.LOGTO_GOOGLE}", json={"enableTokenStorage": False})
+    assert sandbox.world.all(STORED_TOKENS) == []
+
+
+async def test_delete_is_204_without_a_body_then_404_and_takes_stored_tokens_along(connect, sandbox: Sandbox):
+    client = await connect("logto")
+    first = await client.delete(f"{LIST}/{seed.LOGTO_GOOGLE}")
+    assert (first.status_code, first.content) == (204, b"")
+    assert (await client.delete(f"{LIST}/{seed.LOGTO_GOOGLE}")).status_code == 404
+    assert sandbox.world.all(STORED_TOKENS) == []
+
+
+async def test_test_delivers_by_the_config_of_the_body_and_answers_204(connect, sandbox: Sandbox):
+    client = await connect("logto")
+    answer = await client.post(f"{LIST}/http-sms/test", json={"phone": "491701234567", "config": SMS, "locale": "en"})
+    assert (answer.status_code, answer.content) == (204, b"")
+    sent = sandbox.world.all(SENT_MESSAGES)
+    assert [(each["factoryId"], each["to"]) for each in sent] == [("http-sms", "491701234567")]
+
+
+@pytest.mark.parametrize(
+    ("factory", "body", "code"),
+    [
+        ("http-sms", {"config": SMS}, "guard.invalid_input"),
+        ("http-sms", {"phone": "+49170", "config": SMS}, "guard.invalid_input"),
+        ("http-sms", {"email": "a@b.example", "config": SMS}, "connector.unexpected_type"),
+        ("http-sms", {"phone": "49170", "config": {}}, "connector.invalid_config"),
+        ("google-universal", {"phone": "49170", "config": GITHUB_CONFIG}, "connector.not_found"),
+        (seed.LOGTO_TWILIO, {"phone": "49170", "config": SMS}, "connector.not_found"),
+    ],
+)
+async def test_a_refused_test_is_400_and_delivers_nothing(connect, sandbox: Sandbox, factory, body, code):
+    client = await connect("logto")
+    answer = await client.post(f"{LIST}/{factory}/test", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (400, code)
+    assert sandbox.world.all(SENT_MESSAGES) == []
+
+
+async def test_a_test_needs_every_template(connect):
+    client = await connect("logto")
+    stored = (await client.get(f"{LIST}/{seed.LOGTO_TWILIO}")).json()["config"]
+    path = f"{LIST}/twilio-short-message-service/test"
+    assert (await client.post(path, json={"phone": "49170", "config": stored})).status_code == 204
+    stored["templates"].pop()
+    assert (await client.post(path, json={"phone": "49170", "config": stored})).status_code == 400
+
+
+async def test_an_authorization_uri_carries_state_and_redirect(connect):
+    client = await connect("logto")
+    body = {"state": "f3b1", "redirectUri": "https://app.acme.example/cb"}
+    answer = (await client.post(f"{LIST}/{seed.LOGTO_GOOGLE}/authorization-uri", json=body)).json()
+    assert set(answer) == {"redirectTo"}
+    assert answer["redirectTo"].startswith("https://accounts.google.com/o/oauth2/v2/auth?client_id=123.apps")
+    assert "state=f3b1" in answer["redirectTo"]
+    assert "sandbox-secret" not in answer["redirectTo"]
+
+
+@pytest.mark.parametrize(
+    ("instance", "state", "status", "code"),
+    [
+        (seed.LOGTO_OIDC, "s", 501, "connector.not_implemented"),
+        (seed.LOGTO_SMTP, "s", 400, "connector.unexpected_type"),
+        (seed.LOGTO_GOOGLE, "", 400, "session.insufficient_info"),
+        (seed.LOGTO_GOOGLE, 5, 400, "guard.invalid_input"),
+        ("google-universal", "s", 404, "entity.not_found"),
+    ],
+)
+async def test_an_authorization_uri_that_cannot_be_says_why(connect, instance, state, status, code):
+    client = await connect("logto")
+    body = {"state": state, "redirectUri": "https://app.acme.example/cb"}
+    answer = await client.post(f"{LIST}/{instance}/authorization-uri", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+async def test_factories_are_listed_and_read_by_factory_id(connect):
+    client = await connect("logto")
+    listed = (await client.get("/api/connector-factories")).json()
+    assert len(listed) == 51
+    assert {"config", "connectorId", "metadata"}.isdisjoint(listed[0])
+    one = (await client.get("/api/connector-factories/oidc")).json()
+    assert one in listed
+    assert (one["isStandard"], one["platform"]) == (True, "Universal")
+    assert (await client.get(f"/api/connector-factories/{seed.LOGTO_GOOGLE}")).status_code == 404
+
+
+async def test_every_seeded_connector_passes_its_own_guard(connect):
+    client = await connect("logto")
+    for each in (await client.get(LIST)).json():
+        answer = await client.patch(f"{LIST}/{each['id']}", json={"config": each["config"]})
+        assert (answer.status_code, answer.json()["config"]) == (200, each["config"])
