@@ -1,0 +1,234 @@
+"""The store in one SQLite file: for one machine, and any number of processes on it.
+
+The file must lie on a local disk: SQLite's write-ahead log does not work over a network file system.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+
+from connector_mcp.errors import StoreUnavailable
+from connector_mcp.state.store import JsonObject
+
+FORMAT = 1
+"""Version of the tables, kept in the file's `user_version`."""
+
+BUSY_SECONDS = 10.0
+"""How long a call waits for another process's write."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS entries (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    collection TEXT NOT NULL,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    expires_at REAL,
+    UNIQUE (collection, key)
+);
+CREATE INDEX IF NOT EXISTS entries_by_expiry ON entries (expires_at) WHERE expires_at IS NOT NULL;
+"""
+
+_LIVE = "(expires_at IS NULL OR expires_at > :now)"
+_THIS = f"collection = :collection AND key = :key AND {_LIVE}"
+
+_Result = TypeVar("_Result")
+
+
+class SqliteStore:
+    """A `Store` in a file that only its owner can read.
+
+    Nothing is opened before the first call, so a server that only reads never touches the disk. Calls run in a worker
+    thread, one at a time. A call that was cancelled while it ran has still taken effect.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._clock = clock
+        self._connection: sqlite3.Connection | None = None
+        self._one_at_a_time = anyio.CapacityLimiter(1)
+
+    async def put_once(self, collection: str, key: str, value: JsonObject, *, expires_at: float | None = None) -> bool:
+        return await self._run(partial(self._put_once, collection, key, _as_text(value), expires_at))
+
+    async def get(self, collection: str, key: str) -> JsonObject | None:
+        return await self._run(partial(self._get, collection, key))
+
+    async def replace(
+        self, collection: str, key: str, value: JsonObject, *, expected: JsonObject, expires_at: float | None = None
+    ) -> bool:
+        return await self._run(partial(self._replace, collection, key, _as_text(value), _as_text(expected), expires_at))
+
+    async def take_once(self, collection: str, key: str) -> JsonObject | None:
+        return await self._run(partial(self._take_once, collection, key))
+
+    async def entries(self, collection: str) -> list[tuple[str, JsonObject]]:
+        return await self._run(partial(self._entries, collection))
+
+    async def remove(self, collection: str, key: str) -> None:
+        await self._run(partial(self._remove, collection, key))
+
+    async def aclose(self) -> None:
+        # A server that is being cancelled still closes its file.
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._close, limiter=self._one_at_a_time)
+
+    async def _run(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        return await anyio.to_thread.run_sync(self._guarded, work, limiter=self._one_at_a_time)
+
+    def _guarded(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        try:
+            if self._connection is None:
+                self._connection = _open(self._path)
+            return work(self._connection)
+        except (sqlite3.Error, OSError, ValueError) as failure:
+            # The next call starts from the file again, which may have been replaced by then.
+            self._close()
+            raise _unavailable(self._path, failure) from failure
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _put_once(
+        self, collection: str, key: str, value: str, expires_at: float | None, connection: sqlite3.Connection
+    ) -> bool:
+        with _transaction(connection):
+            connection.execute("DELETE FROM entries WHERE expires_at <= ?", (self._clock(),))
+            put = connection.execute(
+                "INSERT OR IGNORE INTO entries (collection, key, value, expires_at) VALUES (?, ?, ?, ?)",
+                (collection, key, value, expires_at),
+            )
+            return put.rowcount == 1
+
+    def _get(self, collection: str, key: str, connection: sqlite3.Connection) -> JsonObject | None:
+        row = connection.execute(
+            f"SELECT value FROM entries WHERE {_THIS}",  # noqa: S608 - constants of this file
+            {"collection": collection, "key": key, "now": self._clock()},
+        ).fetchone()
+        return None if row is None else _as_object(row[0])
+
+    def _replace(
+        self,
+        collection: str,
+        key: str,
+        value: str,
+        expected: str,
+        expires_at: float | None,
+        connection: sqlite3.Connection,
+    ) -> bool:
+        changed = connection.execute(
+            f"UPDATE entries SET value = :value, expires_at = :expires_at WHERE {_THIS} AND value = :expected",  # noqa: S608
+            {
+                "collection": collection,
+                "key": key,
+                "now": self._clock(),
+                "value": value,
+                "expected": expected,
+                "expires_at": expires_at,
+            },
+        )
+        return changed.rowcount == 1
+
+    def _take_once(self, collection: str, key: str, connection: sqlite3.Connection) -> JsonObject | None:
+        with _transaction(connection):
+            value = self._get(collection, key, connection)
+            connection.execute("DELETE FROM entries WHERE collection = ? AND key = ?", (collection, key))
+            return value
+
+    def _entries(self, collection: str, connection: sqlite3.Connection) -> list[tuple[str, JsonObject]]:
+        rows = connection.execute(
+            f"SELECT key, value FROM entries WHERE collection = :collection AND {_LIVE} ORDER BY position",  # noqa: S608
+            {"collection": collection, "now": self._clock()},
+        ).fetchall()
+        return [(key, _as_object(value)) for key, value in rows]
+
+    def _remove(self, collection: str, key: str, connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM entries WHERE collection = ? AND key = ?", (collection, key))
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Generator[None]:
+    # IMMEDIATE takes the write lock at the start: a read that turns into a write could find its snapshot outdated.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # SQLite gives its log files the mode of the file itself, so it has to be right before SQLite sees it.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o600)
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        _prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    found = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found > FORMAT:
+        raise ValueError(f"format {found}, made by a newer connector-mcp")
+    # An approval that was used must stay used after a power cut too, hence FULL; writes are rare.
+    connection.execute("PRAGMA synchronous = FULL")
+    if found == FORMAT:
+        return
+    connection.execute("PRAGMA journal_mode = WAL")
+    with _transaction(connection):
+        for statement in _TABLES.split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {FORMAT}")
+
+
+def _as_text(value: JsonObject) -> str:
+    """One text for equal objects, so that the database can compare them."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _as_object(text: str) -> JsonObject:
+    if not text.startswith("{"):
+        raise ValueError("an entry that is no JSON object")
+    value: JsonObject = json.loads(text)
+    return value
+
+
+def _unavailable(path: Path, failure: Exception) -> StoreUnavailable:
+    if isinstance(failure, sqlite3.OperationalError) and "locked" in str(failure):
+        return StoreUnavailable(
+            f"The store {path} is held by another process.",
+            fix="Call again; if it stays so, look for a hanging connector-mcp process.",
+            retry_after=1.0,
+        )
+    if isinstance(failure, (OSError, sqlite3.OperationalError)):
+        reason = failure.strerror if isinstance(failure, OSError) and failure.strerror else str(failure)
+        return StoreUnavailable(
+            f"The store {path} cannot be used: {reason}.",
+            fix="Make its directory writable for this user, with room on the disk, or name another with "
+            "CONNECTOR_MCP_STATE_DIR.",
+        )
+    return StoreUnavailable(
+        f"The store {path} cannot be read: {failure}.",
+        fix="Move the file away (waiting approvals are lost and must be asked for anew), or name another directory "
+        "with CONNECTOR_MCP_STATE_DIR.",
+        retryable=False,
+    )

@@ -1,0 +1,273 @@
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from connector_mcp.engine.approvals import HISTORY_SECONDS, WAITING, Approval, Approvals, Change, Parked
+from connector_mcp.errors import ConfirmationInvalid, InvalidArguments, StoreUnavailable
+from connector_mcp.state.sqlite import SqliteStore
+
+pytestmark = pytest.mark.anyio
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(tmp_path / "state.db", clock=clock)
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture
+def approvals(store: SqliteStore, clock: Clock) -> Approvals:
+    return Approvals(store, ttl=100.0, clock=clock)
+
+
+def a_call(digest: str = "d1") -> Parked:
+    return Parked(
+        digest=digest,
+        tool="logto_delete_connector",
+        platform="logto",
+        profile="default",
+        principal="local",
+        client="a client 1.0",
+        effect="Deletes the connector Google.",
+        losses=("Users can no longer sign in with Google.",),
+        diff=(Change(field="config.scope", before="openid", after=None),),
+        arguments={"id": "abc"},
+        fingerprint="f1",
+        snapshot={"id": "abc", "config": {"clientSecret": "***"}},
+    )
+
+
+async def test_a_parked_call_waits_with_all_that_an_operator_needs(approvals: Approvals):
+    parked = await approvals.park(a_call())
+
+    assert re.fullmatch(r"ap-[a-z2-9]{6}", parked.id)
+    assert parked == Approval(**dict(a_call()), id=parked.id, status="pending", created_at=1_000.0, expires_at=1_100.0)
+    assert await approvals.get(parked.id) == parked
+    assert await approvals.find("d1") == parked
+    assert await approvals.list() == (parked,)
+    assert await approvals.use("d1") is None
+    assert await approvals.take_denied("d1") is None
+
+
+async def test_a_call_that_is_parked_again_is_the_same_approval(approvals: Approvals, clock: Clock):
+    first = await approvals.park(a_call())
+    clock.now += 50
+
+    assert await approvals.park(a_call()) == first
+    assert (await approvals.park(a_call("d2"))).id != first.id
+
+
+async def test_of_concurrent_parkings_of_a_call_there_is_one_approval(approvals: Approvals):
+    ids: list[str] = []
+
+    async def park() -> None:
+        ids.append((await approvals.park(a_call())).id)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(20):
+            group.start_soon(park)
+
+    assert len(ids) == 20
+    assert len(set(ids)) == 1
+    assert len(await approvals.list()) == 1
+
+
+async def test_an_approved_call_is_used_once_and_then_parks_anew(approvals: Approvals):
+    parked = await approvals.park(a_call())
+    decided = await approvals.decide(parked.id, True, "root on tty1", "ticket 7")
+
+    assert (decided.status, decided.decided_by, decided.decided_at, decided.reason) == (
+        "approved",
+        "root on tty1",
+        1_000.0,
+        "ticket 7",
+    )
+    assert await approvals.find("d1") == decided
+    used = await approvals.use("d1")
+    assert used is not None
+    assert (used.id, used.status, used.used_at) == (parked.id, "used", 1_000.0)
+    assert await approvals.use("d1") is None
+    assert await approvals.find("d1") is None
+    again = await approvals.park(a_call())
+    assert (again.status, again.id == parked.id) == ("pending", False)
+    assert (await approvals.get(parked.id)).status == "used"
+
+
+async def test_of_fifty_users_of_an_approval_one_gets_it(approvals: Approvals, store: SqliteStore, clock: Clock):
+    parked = await approvals.park(a_call())
+    await approvals.decide(parked.id, True, "operator")
+    others = Approvals(store, ttl=100.0, clock=clock)
+    used: list[Approval] = []
+
+    async def use(queue: Approvals) -> None:
+        approval = await queue.use("d1")
+        if approval is not None:
+            used.append(approval)
+
+    async with anyio.create_task_group() as group:
+        for number in range(50):
+            group.start_soon(use, approvals if number % 2 else others)
+
+    assert [approval.id for approval in used] == [parked.id]
+
+
+async def test_a_denial_is_told_once_and_the_call_then_parks_anew(approvals: Approvals):
+    parked = await approvals.park(a_call())
+    await approvals.decide(parked.id, False, "operator", "not today")
+
+    assert (await approvals.park(a_call())).status == "denied"
+    assert await approvals.use("d1") is None
+    told = await approvals.take_denied("d1")
+    assert told is not None
+    assert (told.id, told.reason) == (parked.id, "not today")
+    assert await approvals.take_denied("d1") is None
+    assert (await approvals.park(a_call())).status == "pending"
+    assert (await approvals.get(parked.id)).status == "denied"
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_decision_is_final_and_a_second_names_the_first(approvals: Approvals, first: bool):
+    parked = await approvals.park(a_call())
+    await approvals.decide(parked.id, first, "anna")
+
+    with pytest.raises(ConfirmationInvalid, match=f"{'approved' if first else 'denied'} by anna"):
+        await approvals.decide(parked.id, not first, "bert")
+
+    assert (await approvals.get(parked.id)).decided_by == "anna"
+
+
+async def test_of_two_operators_who_decide_at_once_one_is_heard(approvals: Approvals):
+    parked = await approvals.park(a_call())
+    heard: list[bool] = []
+
+    async def decide(approve: bool) -> None:
+        try:
+            await approvals.decide(parked.id, approve, "operator")
+        except ConfirmationInvalid:
+            return
+        heard.append(approve)
+
+    async with anyio.create_task_group() as group:
+        for number in range(10):
+            group.start_soon(decide, bool(number % 2))
+
+    assert len(heard) == 1
+    assert (await approvals.get(parked.id)).status == ("approved" if heard[0] else "denied")
+
+
+async def test_a_used_approval_cannot_be_decided_again(approvals: Approvals):
+    parked = await approvals.park(a_call())
+    await approvals.decide(parked.id, True, "operator")
+    await approvals.use("d1")
+
+    with pytest.raises(ConfirmationInvalid, match="it is used"):
+        await approvals.decide(parked.id, True, "operator")
+
+
+async def test_a_parked_call_expires_and_then_says_so(approvals: Approvals, clock: Clock):
+    parked = await approvals.park(a_call())
+    clock.now = 1_100.0
+
+    assert await approvals.find("d1") is None
+    assert await approvals.list() == ()
+    with pytest.raises(ConfirmationInvalid, match="expired"):
+        await approvals.decide(parked.id, True, "operator")
+    assert (await approvals.park(a_call())).id != parked.id
+
+
+async def test_an_approval_that_was_not_used_in_time_is_worth_nothing(approvals: Approvals, clock: Clock):
+    parked = await approvals.park(a_call())
+    clock.now = 1_099.0
+    await approvals.decide(parked.id, True, "operator")
+    clock.now = 1_100.0
+
+    assert await approvals.use("d1") is None
+    assert (await approvals.get(parked.id)).status == "approved"
+
+
+@pytest.mark.parametrize("decided", [True, False])
+async def test_a_voided_approval_cannot_be_used_and_keeps_the_reason(approvals: Approvals, decided: bool):
+    parked = await approvals.park(a_call())
+    if decided:
+        await approvals.decide(parked.id, True, "operator")
+
+    await approvals.void(parked.id, "the target changed")
+
+    assert await approvals.use("d1") is None
+    ended = await approvals.get(parked.id)
+    assert (ended.status, ended.reason) == ("void", "the target changed")
+    with pytest.raises(ConfirmationInvalid, match="it is void"):
+        await approvals.void(parked.id, "again")
+    assert (await approvals.park(a_call())).status == "pending"
+
+
+async def test_an_unknown_id_is_answered_with_the_nearest(approvals: Approvals):
+    with pytest.raises(InvalidArguments, match="there are none"):
+        await approvals.get("ap-aaaaaa")
+    parked = await approvals.park(a_call())
+
+    with pytest.raises(InvalidArguments) as caught:
+        await approvals.decide(parked.id[:-1], True, "operator")
+
+    assert caught.value.issues[0].example == parked.id
+    assert parked.id in caught.value.issues[0].wanted
+
+
+async def test_the_list_is_by_age_and_can_be_narrowed_to_a_status(approvals: Approvals):
+    ids = [(await approvals.park(a_call(digest))).id for digest in ("c", "a", "b")]
+    await approvals.decide(ids[1], True, "operator")
+
+    assert [approval.id for approval in await approvals.list()] == ids
+    assert [approval.id for approval in await approvals.list("pending")] == [ids[0], ids[2]]
+    assert [approval.id for approval in await approvals.list("approved")] == [ids[1]]
+
+
+async def test_history_keeps_what_became_of_every_decided_call(approvals: Approvals, clock: Clock):
+    parked = {digest: await approvals.park(a_call(digest)) for digest in ("used", "denied", "void", "pending")}
+    await approvals.decide(parked["used"].id, True, "operator")
+    await approvals.decide(parked["denied"].id, False, "operator")
+    await approvals.use("used")
+    await approvals.take_denied("denied")
+    await approvals.void(parked["void"].id, "why")
+
+    assert [(kept.digest, kept.status) for kept in await approvals.history()] == [
+        ("used", "used"),
+        ("denied", "denied"),
+        ("void", "void"),
+    ]
+    clock.now += HISTORY_SECONDS
+    assert await approvals.history() == ()
+
+
+async def test_an_approval_that_cannot_be_read_decides_nothing(approvals: Approvals, store: SqliteStore):
+    await store.put_once(WAITING, "d1", {"status": "approved"})
+
+    with pytest.raises(StoreUnavailable):
+        await approvals.use("d1")
+
+
+async def test_a_store_that_fails_parks_and_releases_nothing(tmp_path: Path):
+    (tmp_path / "state.db").write_bytes(b"no database at all" * 100)
+    approvals = Approvals(SqliteStore(tmp_path / "state.db"), ttl=100.0)
+
+    with pytest.raises(StoreUnavailable):
+        await approvals.park(a_call())
+    with pytest.raises(StoreUnavailable):
+        await approvals.use("d1")

@@ -1,0 +1,371 @@
+import json
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from connector_mcp.errors import StoreUnavailable
+from connector_mcp.state.sqlite import FORMAT, SqliteStore
+from connector_mcp.state.store import KEY_BYTES, KEYS, secret_key
+
+pytestmark = pytest.mark.anyio
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+NO_DATABASE = b"this is no database" * 100
+
+
+def write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+
+
+def let_others_read(path: Path) -> None:
+    path.chmod(0o644)
+
+
+def move_away(path: Path) -> None:
+    path.rename(path.with_suffix(".broken"))
+
+
+def read(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "state.db"
+
+
+@pytest.fixture
+async def store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(path, clock=clock)
+    yield store
+    await store.aclose()
+
+
+async def test_a_value_is_put_once_and_read_back_as_it_was(store: SqliteStore):
+    value = {"text": "déjà \ud800 \u2028", "list": [1, 2.5, None, True], "nested": {"b": 1, "a": 2}}
+
+    assert await store.put_once("things", "one", value) is True
+    assert await store.put_once("things", "one", {"other": 1}) is False
+
+    assert await store.get("things", "one") == value
+
+
+async def test_collections_do_not_see_each_other(store: SqliteStore):
+    await store.put_once("left", "key", {"side": "left"})
+
+    assert await store.get("right", "key") is None
+    assert await store.put_once("right", "key", {"side": "right"}) is True
+    assert await store.take_once("left", "key") == {"side": "left"}
+    assert await store.get("right", "key") == {"side": "right"}
+
+
+async def test_a_value_is_replaced_only_where_it_is_what_was_expected(store: SqliteStore):
+    await store.put_once("things", "one", {"a": 1, "b": 2})
+
+    assert await store.replace("things", "one", {"a": 9}, expected={"a": 2}) is False
+    assert await store.get("things", "one") == {"a": 1, "b": 2}
+    assert await store.replace("things", "one", {"a": 9}, expected={"b": 2, "a": 1}) is True
+    assert await store.get("things", "one") == {"a": 9}
+    assert await store.replace("things", "two", {"a": 9}, expected={}) is False
+
+
+async def test_a_value_is_taken_once(store: SqliteStore):
+    await store.put_once("things", "one", {"a": 1})
+
+    assert await store.take_once("things", "one") == {"a": 1}
+    assert await store.take_once("things", "one") is None
+    assert await store.get("things", "one") is None
+
+
+async def test_of_fifty_takers_in_one_process_one_gets_the_value(store: SqliteStore):
+    await store.put_once("things", "one", {"a": 1})
+    taken: list[object] = []
+
+    async def take() -> None:
+        taken.append(await store.take_once("things", "one"))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(50):
+            group.start_soon(take)
+
+    assert sorted(taken, key=str) == [None] * 49 + [{"a": 1}]
+
+
+async def test_entries_come_in_the_order_they_were_put(store: SqliteStore):
+    for key in ("c", "a", "b"):
+        await store.put_once("things", key, {"is": key})
+    await store.replace("things", "c", {"is": "changed"}, expected={"is": "c"})
+    await store.remove("things", "a")
+    await store.remove("things", "never there")
+
+    assert await store.entries("things") == [("c", {"is": "changed"}), ("b", {"is": "b"})]
+
+
+async def test_an_expired_entry_is_as_if_it_were_not_there(store: SqliteStore, clock: Clock):
+    for key in ("get", "replace", "take", "put"):
+        await store.put_once("things", key, {"a": 1}, expires_at=1_010.0)
+    clock.now = 1_009.9
+    assert len(await store.entries("things")) == 4
+
+    clock.now = 1_010.0
+
+    assert await store.entries("things") == []
+    assert await store.get("things", "get") is None
+    assert await store.replace("things", "replace", {"a": 2}, expected={"a": 1}) is False
+    assert await store.take_once("things", "take") is None
+    assert await store.put_once("things", "put", {"a": 3}) is True
+
+
+async def test_an_entry_put_again_after_its_expiry_is_the_youngest(store: SqliteStore, clock: Clock):
+    await store.put_once("things", "first", {}, expires_at=1_010.0)
+    await store.put_once("things", "second", {})
+    clock.now = 1_020.0
+    await store.put_once("things", "first", {})
+
+    assert [key for key, _ in await store.entries("things")] == ["second", "first"]
+
+
+async def test_replacing_with_an_expiry_in_the_past_removes_the_entry(store: SqliteStore):
+    await store.put_once("things", "one", {"a": 1})
+
+    assert await store.replace("things", "one", {"a": 2}, expected={"a": 1}, expires_at=0.0) is True
+
+    assert await store.get("things", "one") is None
+    assert await store.put_once("things", "one", {"a": 3}) is True
+
+
+async def test_expired_entries_leave_the_file_with_the_next_put(store: SqliteStore, clock: Clock, path: Path):
+    await store.put_once("things", "old", {}, expires_at=1_010.0)
+    clock.now = 1_020.0
+    await store.put_once("others", "new", {})
+    await store.aclose()
+
+    connection = sqlite3.connect(path)
+    keys = [key for (key,) in connection.execute("SELECT key FROM entries")]
+    connection.close()
+    assert keys == ["new"]
+
+
+async def test_nothing_is_opened_before_the_first_call(path: Path):
+    store = SqliteStore(path)
+    await store.aclose()
+
+    assert not path.parent.exists()
+
+
+async def test_the_file_its_logs_and_its_directory_are_the_owners_alone(store: SqliteStore, path: Path):
+    await store.put_once("things", "one", {})
+
+    modes = {file.name: mode(file) for file in path.parent.iterdir()}
+    assert mode(path.parent) == 0o700
+    assert modes == {"state.db": 0o600, "state.db-wal": 0o600, "state.db-shm": 0o600}
+
+
+async def test_a_file_that_others_could_read_is_closed_to_them(store: SqliteStore, path: Path):
+    write(path, b"")
+    let_others_read(path)
+
+    await store.put_once("things", "one", {})
+
+    assert mode(path) == 0o600
+
+
+async def test_values_outlive_the_store_that_put_them(store: SqliteStore, path: Path, clock: Clock):
+    await store.put_once("things", "one", {"a": 1})
+    await store.aclose()
+    other = SqliteStore(path, clock=clock)
+
+    assert await other.get("things", "one") == {"a": 1}
+    assert await store.get("things", "one") == {"a": 1}
+
+    await other.aclose()
+
+
+async def every_failure(store: SqliteStore) -> list[StoreUnavailable]:
+    """What each method raises; fails where one raises nothing."""
+    failures: list[StoreUnavailable] = []
+    for call in (
+        lambda: store.put_once("c", "k", {}),
+        lambda: store.get("c", "k"),
+        lambda: store.replace("c", "k", {}, expected={}),
+        lambda: store.take_once("c", "k"),
+        lambda: store.entries("c"),
+        lambda: store.remove("c", "k"),
+    ):
+        with pytest.raises(StoreUnavailable) as caught:
+            await call()
+        failures.append(caught.value)
+    return failures
+
+
+async def test_a_corrupted_file_is_reported_by_every_method_and_left_as_it_is(store: SqliteStore, path: Path):
+    write(path, NO_DATABASE)
+
+    failures = await every_failure(store)
+
+    assert all(str(path) in failure.message and "Move the file away" in failure.fix for failure in failures)
+    assert read(path) == NO_DATABASE
+
+
+async def test_the_store_works_again_once_a_corrupted_file_is_moved_away(store: SqliteStore, path: Path):
+    write(path, NO_DATABASE)
+    with pytest.raises(StoreUnavailable):
+        await store.get("c", "k")
+    move_away(path)
+
+    assert await store.put_once("c", "k", {}) is True
+
+
+async def test_a_directory_that_cannot_be_made_is_reported_by_every_method(tmp_path: Path):
+    (tmp_path / "file").touch()
+
+    failures = await every_failure(SqliteStore(tmp_path / "file" / "state.db"))
+
+    assert all("CONNECTOR_MCP_STATE_DIR" in failure.fix and failure.retryable for failure in failures)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
+async def test_a_read_only_directory_is_reported_by_every_method(store: SqliteStore, path: Path):
+    path.parent.mkdir(mode=0o500)
+
+    failures = await every_failure(store)
+
+    assert all("CONNECTOR_MCP_STATE_DIR" in failure.fix for failure in failures)
+
+
+async def test_a_path_that_is_a_directory_is_reported(store: SqliteStore, path: Path):
+    write(path / "inside", b"")
+
+    assert len(await every_failure(store)) == 6
+
+
+async def test_a_file_of_a_newer_format_is_not_touched(store: SqliteStore, path: Path):
+    path.parent.mkdir()
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA user_version = {FORMAT + 1}")
+    connection.close()
+
+    failures = await every_failure(store)
+
+    assert all("newer" in failure.message and not failure.retryable for failure in failures)
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"a": ', "null"])
+async def test_an_entry_that_is_no_json_object_is_reported(store: SqliteStore, path: Path, text: str):
+    await store.put_once("c", "k", {})
+    await store.aclose()
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("UPDATE entries SET value = ?", (text,))
+    connection.close()
+
+    with pytest.raises(StoreUnavailable):
+        await store.get("c", "k")
+    with pytest.raises(StoreUnavailable):
+        await store.take_once("c", "k")
+
+
+async def test_a_file_held_by_another_process_is_reported_as_worth_a_repeat(
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("connector_mcp.state.sqlite.BUSY_SECONDS", 0.0)
+    await store.put_once("c", "k", {})
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(StoreUnavailable) as caught:
+        await SqliteStore(path).put_once("c", "other", {})
+    holder.execute("ROLLBACK")
+    holder.close()
+
+    assert caught.value.retryable
+    assert caught.value.retry_after is not None
+    assert await store.get("c", "other") is None
+
+
+async def test_two_processes_that_race_fifty_times_have_one_winner_each_time(tmp_path: Path):
+    def start() -> subprocess.Popen[str]:
+        racer = [sys.executable, str(Path(__file__).with_name("racer.py"))]
+        return subprocess.Popen(racer, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+
+    with start() as left, start() as right:
+        pipes = [(racer.stdin, racer.stdout) for racer in (left, right)]
+        results: list[list[list[bool]]] = []
+        for _, out in pipes:
+            assert out is not None
+            assert out.readline() == "ready\n"
+        for round_ in range(50):
+            # Five rounds a file: the race to make a file is run as well as those in it.
+            path = tmp_path / str(round_ // 5) / "state.db"
+            if round_ % 5:
+                parent = SqliteStore(path)
+                await parent.put_once("take", str(round_), {"round": round_})
+                await parent.aclose()
+            for into, _ in pipes:
+                assert into is not None
+                into.write(json.dumps([str(path), str(round_)]) + "\n")
+            results.append([json.loads(out.readline()) for _, out in pipes if out is not None])
+        for into, _ in pipes:
+            assert into is not None
+            into.close()
+
+    assert [sum(put for put, _ in both) for both in results] == [1] * 50
+    assert [sum(took for _, took in both) for both in results] == [int(bool(round_ % 5)) for round_ in range(50)]
+
+
+async def test_a_secret_key_is_made_once_and_shared_by_all_who_share_the_file(store: SqliteStore, path: Path):
+    other = SqliteStore(path)
+
+    seal = await secret_key(store, "seal")
+
+    assert len(seal) == KEY_BYTES
+    assert await secret_key(store, "seal") == seal
+    assert await secret_key(other, "seal") == seal
+    assert await secret_key(other, "hmac") != seal
+    await other.aclose()
+
+
+async def test_concurrent_makers_of_a_secret_key_get_the_same(store: SqliteStore):
+    keys: list[bytes] = []
+
+    async def make() -> None:
+        keys.append(await secret_key(store, "seal"))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(20):
+            group.start_soon(make)
+
+    assert len(keys) == 20
+    assert len(set(keys)) == 1
+
+
+@pytest.mark.parametrize("kept", [{}, {"key": None}, {"key": "no hex"}, {"key": "00"}])
+async def test_a_damaged_secret_key_is_never_used(store: SqliteStore, kept: dict[str, object]):
+    await store.put_once(KEYS, "seal", kept)
+
+    with pytest.raises(StoreUnavailable):
+        await secret_key(store, "seal")
