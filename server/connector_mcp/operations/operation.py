@@ -316,14 +316,10 @@ class ListOperation(Operation):
     effect = Effect.READ
     paging: ClassVar[Paging | None]
 
-    limit: Annotated[int | None, Field(ge=1, le=100, description="Rows in a page."), STEERS] = None
-    cursor: Annotated[str | None, Field(description="`meta.cursor` of the page before."), STEERS] = None
-    fields: Annotated[
-        list[str] | None, Field(description="Members of a row to return instead of a summary."), STEERS
-    ] = None
-    detail: Annotated[
-        Literal["summary", "full"], Field(description="`full` returns whole records."), STEERS
-    ] = "summary"
+    limit: Annotated[int | None, Field(ge=1, le=100, description="Rows a page."), STEERS] = None
+    cursor: Annotated[str | None, Field(description="meta.cursor of the last page."), STEERS] = None
+    fields: Annotated[list[str] | None, Field(description="Row members to return."), STEERS] = None
+    detail: Annotated[Literal["summary", "full"], Field(description="full: whole rows."), STEERS] = "summary"
 
     def make_request(self, situation: Situation) -> Request:
         """The request of a page; the platform's own names for size and cursor come from `paging`."""

@@ -70,10 +70,11 @@ def _convert_member(key: str, value: Any, convert: Callable[[Mapping[str, Any]],
     match key, value:
         case "properties", dict():
             return {name: convert(member) for name, member in value.items()}
-        case ("anyOf" | "oneOf" | "allOf" | "prefixItems"), list():
+        case (("anyOf" | "oneOf" | "allOf" | "prefixItems"), list()):
             return [convert(branch) for branch in value if branch != _NULL]
-        case ("items" | "additionalProperties"), dict():
-            return convert(value)
+        case (("items" | "additionalProperties"), dict()):
+            # What an item is, the property that holds it says; a model's docstring would say it twice.
+            return {word: part for word, part in convert(value).items() if word != "description"}
         case _:
             return value
 

@@ -26,7 +26,6 @@ class Tool:
 
     operation: type[Operation]
     name: str
-    title: str
     description: str
     input_schema: JsonObject
     output_schema: JsonObject
@@ -37,12 +36,9 @@ class Tool:
 def tool_of(operation: type[Operation], *, hidden: Collection[str] = ()) -> Tool:
     """The tool of an operation, less the arguments that the configuration fixes."""
     own = frozenset(name for name in hidden if name in operation.model_fields)
-    platform = operation.on.title if operation.on else "Connectors"
-    words = operation.tool_name().removeprefix(f"{operation.on.name}_" if operation.on else "").replace("_", " ")
     return Tool(
         operation=operation,
         name=operation.tool_name(),
-        title=f"{platform}: {words}",
         description=operation.tool_description(),
         input_schema=portable_schema(operation, without=own),
         output_schema=output_schema(operation),

@@ -88,7 +88,7 @@ def test_the_authorization_address_is_asked_of_the_connector_and_changes_nothing
     assert call.shape_result([answer], NOWHERE) == answer
 
 
-@pytest.mark.parametrize("empty", ["state", "redirect_uri", "connector_id"])
+@pytest.mark.parametrize("empty", ["state", "redirect_uri"])
 def test_empty_values_are_refused(empty: str):
     with pytest.raises(ValidationError):
         CreateConnectorAuthorizationUri.model_validate({**CreateConnectorAuthorizationUri.example, empty: ""})

@@ -1,7 +1,5 @@
 """Listing, getting and deleting Logto connectors."""
 
-import pytest
-from pydantic import ValidationError
 
 from connector_mcp.operations.logto.connectors import DeleteConnector, GetConnector, ListConnectors
 from connector_mcp.operations.operation import Effect, Situation
@@ -43,11 +41,6 @@ def test_a_connector_is_got_by_its_id_and_the_wanted_fields_are_not_sent():
         repeatable=True,
         changes=False,
     )
-
-
-def test_an_empty_id_is_refused():
-    with pytest.raises(ValidationError):
-        GetConnector(id="")
 
 
 def test_a_connector_is_deleted_by_its_id_without_a_body():

@@ -23,8 +23,8 @@ from connector_mcp.operations.operation import (
 )
 from connector_mcp.operations.platform import JsonObject
 
-AppId = Annotated[str, Field(description="Id of the app the connector belongs to.")]
-ConnectorId = Annotated[str, Field(description="Id of the connector.")]
+AppId = Annotated[str, Field(description="App id.")]
+ConnectorId = Annotated[str, Field(description="Connector id.")]
 
 CONNECTORS = "/api/v1/apps/{app_id}/connectors"
 CONNECTOR = f"{CONNECTORS}/{{id}}"

@@ -13,7 +13,9 @@ def read_error(body: Any) -> UpstreamMessage:
     if not isinstance(body, dict):
         return UpstreamMessage()
     code, message = body.get("code"), body.get("message")
-    return UpstreamMessage(code=None if code is None else str(code), message=message if isinstance(message, str) else None)
+    return UpstreamMessage(
+        code=None if code is None else str(code), message=message if isinstance(message, str) else None
+    )
 
 
 def base_url_from(values: Mapping[str, str]) -> str | None:
@@ -29,14 +31,16 @@ CONDUCTORONE = Platform(
     base_url=Variable("CONDUCTORONE_BASE_URL", "Address of the tenant; taken from the client id when that names it."),
     credentials=SignedAssertion(
         client_id=Variable("CONDUCTORONE_CLIENT_ID", "Client id, such as name-12345@acme.conductor.one/pcc."),
-        client_secret=Variable("CONDUCTORONE_CLIENT_SECRET", "Client secret that belongs to the client id.", secret=True),
-        access_token=Variable("CONDUCTORONE_ACCESS_TOKEN", "A ready access token, instead of id and secret.", secret=True),
+        client_secret=Variable(
+            "CONDUCTORONE_CLIENT_SECRET", "Client secret that belongs to the client id.", secret=True
+        ),
+        access_token=Variable(
+            "CONDUCTORONE_ACCESS_TOKEN", "A ready access token, instead of id and secret.", secret=True
+        ),
         token_path="/auth/v1/token",  # noqa: S106 - a path
         secret_prefix="secret-token:conductorone.com:",  # noqa: S106 - a prefix
     ),
     read_error=read_error,
-    foreign_variables=frozenset(
-        {"CONDUCTORONE_OIDC_TOKEN", "CONDUCTORONE_TENANT_DOMAIN", "CONDUCTORONE_SERVER_URL"}
-    ),
+    foreign_variables=frozenset({"CONDUCTORONE_OIDC_TOKEN", "CONDUCTORONE_TENANT_DOMAIN", "CONDUCTORONE_SERVER_URL"}),
     base_url_from=base_url_from,
 )

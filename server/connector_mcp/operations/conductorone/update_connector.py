@@ -69,13 +69,13 @@ class SyncConfig(BaseModel):
 
     sync_resource_type_ids: Annotated[
         list[str] | None,
-        Field(description="Resource types to sync.", serialization_alias="syncResourceTypeIds"),
+        Field(description="Resource types.", serialization_alias="syncResourceTypeIds"),
     ] = None
 
 
 class UpdateConnector(ConductorOneOperation):
-    """Change a connector; what is not given stays, secrets too. Call describe_connector_type with its catalogId first
-    for the config keys. An empty value erases, also a stored secret."""
+    """Change a connector; what is not given stays. describe_connector_type gives the config keys of its catalogId. An
+    empty value erases, also a secret."""
 
     http = POST(CONNECTOR)
     effect = Effect.UPDATE
@@ -96,18 +96,18 @@ class UpdateConnector(ConductorOneOperation):
     display_name: Annotated[str | None, Field(description="Display name.")] = None
     description: Annotated[str | None, Field(description="Description.")] = None
     user_ids: Annotated[list[str] | None, Field(description="Owners; replaces all.")] = None
-    config: Annotated[JsonObject | None, Field(description="Keys to set, as plain {key: value}.")] = None
-    profile_allow_list: Annotated[list[str] | None, Field(description="Profile attributes to sync.")] = None
-    profile_ignore_list: Annotated[list[str] | None, Field(description="Profile attributes to leave out.")] = None
-    sync_config: Annotated[SyncConfig | None, Field(description="What a sync covers.")] = None
-    disable_check_bad_sync: Annotated[bool | None, Field(description="true: no protection against data drops.")] = None
+    config: Annotated[JsonObject | None, Field(description="Keys to set: {key: value}.")] = None
+    profile_allow_list: Annotated[list[str] | None, Field(description="Attributes to sync.")] = None
+    profile_ignore_list: Annotated[list[str] | None, Field(description="Attributes to leave out.")] = None
+    sync_config: Annotated[SyncConfig | None, Field(description="Scope of syncs.")] = None
+    disable_check_bad_sync: Annotated[bool | None, Field(description="true: no data-drop guard.")] = None
     parallel_sync_worker_count: Annotated[int | None, Field(ge=0, le=4, description="0 is off.")] = None
     update_mask: Annotated[
         str | None,
-        Field(description="Comma-separated lowerCamelCase paths; default: what is given. A path not given is unset."),
+        Field(description="Such as displayName,config; default: what is given. Unsets what it names and is not given."),
     ] = None
     expand_mask: Annotated[
-        list[Literal["app_id", "user_ids", "capabilities", "*"]] | None, Field(description="Related objects to return.")
+        list[Literal["app_id", "user_ids", "capabilities", "*"]] | None, Field(description="Objects to return too.")
     ] = None
 
     def make_body(self, situation: Situation) -> Any:

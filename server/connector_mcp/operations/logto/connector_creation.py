@@ -42,9 +42,8 @@ def name_connectors_in_danger(operation: CreateConnector, connectors: Any) -> st
 
 
 class CreateConnector(ConnectorOperation):
-    """Create a connector from a factory. Call describe_connector_type first for the config keys. An Email or Sms
-    connector replaces, and so deletes, the present one of that type; a social one does not appear on the sign-in page
-    by itself."""
+    """Create a connector from a factory. Call describe_connector_type first for the config keys. An Email or Sms one
+    deletes the present one of that type."""
 
     http = POST(CONNECTORS)
     effect = Effect.CREATE
@@ -55,13 +54,13 @@ class CreateConnector(ConnectorOperation):
     example = {"connector_id": "github-universal", "config": {"clientId": "Iv1.abc", "clientSecret": "<client-secret>"}}
 
     connector_id: FactoryId
-    id: Annotated[str | None, Field(min_length=1, max_length=128, description="Id to give it.")] = None
-    config: Annotated[JsonObject | None, Field(description="Config of the factory.")] = None
+    id: Annotated[str | None, Field(description="Own id.")] = None
+    config: Annotated[JsonObject | None, Field(description="Whole config.")] = None
     metadata: Annotated[
-        ConnectorMetadata | None, Field(description="Only for oidc, oauth2, saml (needs target), Email and Sms.")
+        ConnectorMetadata | None, Field(description="oidc, oauth2, saml need target; other social: none.")
     ] = None
     sync_profile: SyncProfile = None
-    enable_token_storage: Annotated[bool | None, Field(description="Store third-party tokens of users.")] = None
+    enable_token_storage: Annotated[bool | None, Field(description="Store users' third-party tokens.")] = None
 
     def make_body(self, situation: Situation) -> Any:
         """What the caller set; a null argument means unset here, as Logto takes it for none of these."""

@@ -27,8 +27,8 @@ _MERGED = ("config", "metadata")
 
 
 class UpdateConnector(ConnectorOperation):
-    """Change a connector. Members given of config and metadata are merged with the stored ones, so secrets need not be
-    sent again; null or an empty value erases a member, lists are replaced. Factory and type cannot change."""
+    """Change a connector. Config and metadata are merged with what is stored, so secrets need not be sent again; null
+    erases a member, lists are replaced."""
 
     http = PATCH(CONNECTOR)
     effect = Effect.UPDATE
@@ -42,9 +42,7 @@ class UpdateConnector(ConnectorOperation):
     config: Annotated[JsonObject | None, Field(description="Members to change.")] = None
     metadata: Annotated[ConnectorMetadata | None, Field(description="Only for oidc, oauth2, saml.")] = None
     sync_profile: SyncProfile = None
-    enable_token_storage: Annotated[
-        bool | None, Field(description="Store third-party tokens of users; false deletes those stored.")
-    ] = None
+    enable_token_storage: Annotated[bool | None, Field(description="false deletes stored tokens.")] = None
 
     def make_body(self, situation: Situation) -> Any:
         """What the caller set, config and metadata completed with what is stored.

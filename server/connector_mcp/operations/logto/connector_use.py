@@ -27,8 +27,7 @@ class AuthorizationUri(Record):
 
 
 class CreateConnectorTest(LogtoOperation):
-    """Send a test message through an Email or Sms factory with the config given; the stored one is not used. It is a
-    real message, may cost money and must not be repeated blindly."""
+    """Send a real test message through an Email or Sms factory with the config given. It may cost money."""
 
     http = POST(f"{CONNECTORS}/{{factory_id}}/test")
     effect = Effect.CREATE
@@ -42,12 +41,10 @@ class CreateConnectorTest(LogtoOperation):
     }
 
     factory_id: FactoryId
-    config: Annotated[JsonObject, Field(description="Whole config, all templates included.")]
-    phone: Annotated[
-        str | None, Field(pattern="^[0-9]+$", description="For Sms: country code and number, digits only, no +.")
-    ] = None
-    email: Annotated[str | None, Field(pattern=r"^\S+@\S+\.\S+$", description="For Email.")] = None
-    locale: Annotated[str | None, Field(description="Language tag of the template, such as en.")] = None
+    config: Annotated[JsonObject, Field(description="Whole config; the stored one is not used.")]
+    phone: Annotated[str | None, Field(pattern="^[0-9]+$", description="Sms: digits with country code, no +.")] = None
+    email: Annotated[str | None, Field(pattern=r"^\S+@\S+\.\S+$", description="Email.")] = None
+    locale: Annotated[str | None, Field(description="Such as en.")] = None
 
     def make_body(self, situation: Situation) -> Any:
         """What the caller set; null means unset here, as Logto takes it for none of these."""
@@ -82,8 +79,7 @@ class CreateConnectorTest(LogtoOperation):
 
 
 class CreateConnectorAuthorizationUri(LogtoOperation):
-    """Make the address that sends a user to a social connector's provider, to link that account. Connectors that keep a
-    session (oidc, oauth2, saml, apple and others) cannot; nothing is stored."""
+    """Make the address at which a user links an account of a social connector's provider. Not for oidc, oauth2, saml."""
 
     http = POST(f"{CONNECTORS}/{{connector_id}}/authorization-uri")
     effect = Effect.READ
@@ -91,5 +87,5 @@ class CreateConnectorAuthorizationUri(LogtoOperation):
     example = {"connector_id": EXAMPLE_ID, "state": "f3b1c0d2", "redirect_uri": "https://app.example.com/callback"}
 
     connector_id: ConnectorId
-    state: Annotated[str, Field(min_length=1, description="Random value that you check at the callback.")]
-    redirect_uri: Annotated[str, Field(min_length=1, description="Callback address, as the provider knows it.")]
+    state: Annotated[str, Field(min_length=1, description="Random value to check at the callback.")]
+    redirect_uri: Annotated[str, Field(min_length=1, description="Callback address.")]

@@ -28,14 +28,10 @@ from connector_mcp.operations.platform import JsonObject
 CONNECTORS = "/api/connectors"
 CONNECTOR = f"{CONNECTORS}/{{id}}"
 
-ConnectorId = Annotated[str, Field(min_length=1, description="Connector id, not the factory's.")]
-FactoryId = Annotated[
-    str, Field(min_length=1, max_length=128, description="Factory id; see logto_list_connector_factories.")
-]
-Fields = Annotated[
-    list[str] | None, Field(description="Members to return; the only way to get readme, logo, formItems."), STEERS
-]
-SyncProfile = Annotated[bool | None, Field(description="Update the user's profile at each social sign-in.")]
+ConnectorId = Annotated[str, Field(description="Connector id, not the factory's.")]
+FactoryId = Annotated[str, Field(description="Factory id.")]
+Fields = Annotated[list[str] | None, Field(description="Members to return; also readme, logo, formItems."), STEERS]
+SyncProfile = Annotated[bool | None, Field(description="Sync profiles at sign-in.")]
 
 EXAMPLE_ID = "x7k2m9q4"
 
@@ -45,8 +41,8 @@ class ConnectorMetadata(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True)
 
-    target: Annotated[str | None, Field(description="Identity provider name; fixed at creation.")] = None
-    name: Annotated[dict[str, str | None] | None, Field(description="By language tag, en included.")] = None
+    target: Annotated[str | None, Field(description="Provider name; cannot change.")] = None
+    name: Annotated[dict[str, str | None] | None, Field(description="By language, en included.")] = None
     logo: Annotated[str | None, Field(description="URL.")] = None
     logo_dark: Annotated[str | None, Field(description="URL.")] = None
 
@@ -90,19 +86,18 @@ class ConnectorOperation(LogtoOperation):
 
 
 class ListConnectors(ConnectorOperation, ListOperation):
-    """List the connectors of the tenant: Email, Sms and Social. Read it before creating an Email or Sms connector,
-    which deletes the present one."""
+    """List the tenant's Email, Sms and Social connectors. A new Email or Sms one deletes the present one."""
 
     http = GET(CONNECTORS)
     paging = Paging(items="")
     summary = ("id", "connectorId", "type", "target", "platform", "name", "isDemo")
     example = {"target": "google"}
 
-    target: Annotated[str | None, Field(description="Only of this identity provider, such as google.")] = None
+    target: Annotated[str | None, Field(description="Provider, such as google.")] = None
 
 
 class GetConnector(ConnectorOperation):
-    """Get one connector with its config, metadata and settings. Demo connectors cannot be read."""
+    """Get a connector with config, metadata and settings. Demo connectors cannot be read."""
 
     http = GET(CONNECTOR)
     effect = Effect.READ
@@ -127,8 +122,7 @@ CONNECTOR_TARGET = Target("connector", GetConnector, name=name_of_target, volati
 
 
 class DeleteConnector(LogtoOperation):
-    """Delete a connector. Social sign-in with it stops and third-party tokens stored for users are deleted; of an Email
-    or Sms connector, verification codes stop. It cannot be undone."""
+    """Delete a connector for good. Sign-in with it, or its verification codes, stop; stored third-party tokens go."""
 
     http = DELETE(CONNECTOR)
     effect = Effect.DESTROY

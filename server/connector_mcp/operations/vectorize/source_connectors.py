@@ -33,7 +33,7 @@ from connector_mcp.operations.request import Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
 
 OrganizationId = Annotated[str, Field(description="Vectorize organization id.")]
-SourceConnectorId = Annotated[str, Field(description="Id of the source connector.")]
+SourceConnectorId = Annotated[str, Field(description="Source connector id.")]
 WorkspaceId = Annotated[str | None, Field(description="Workspace id."), in_query()]
 
 # The types that a create request may name: those of the vendor's schema and the multi-user ones its SDK creates.
@@ -101,11 +101,9 @@ class NewSourceConnector(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    name: Annotated[str, Field(min_length=1, description="Display name; need not be unique.")]
+    name: Annotated[str, Field(min_length=1, description="Display name.")]
     type: Annotated[SourceType, Field(description="Connector type.")]
-    config: Annotated[
-        JsonObject | None, Field(description="Config of that type; see describe_connector_type.")
-    ] = None
+    config: Annotated[JsonObject | None, Field(description="Config of that type.")] = None
 
 
 class VectorizeOperation(Operation):
@@ -118,7 +116,7 @@ class VectorizeOperation(Operation):
 
 
 class GetSourceConnectors(VectorizeOperation, ListOperation):
-    """List the source connectors of the organization, a page at a time."""
+    """List the organization's source connectors, a page at a time."""
 
     http = GET(CONNECTORS)
     output = SourceConnector
@@ -130,7 +128,7 @@ class GetSourceConnectors(VectorizeOperation, ListOperation):
 
 
 class GetSourceConnector(VectorizeOperation):
-    """Get one source connector with its config, verification status and error message."""
+    """Get a source connector with config, verification status and error message."""
 
     http = GET(CONNECTOR)
     effect = Effect.READ
@@ -141,15 +139,17 @@ class GetSourceConnector(VectorizeOperation):
 
 
 class CreateSourceConnector(VectorizeOperation):
-    """Create source connectors. Call describe_connector_type first for the config keys of a type; a success does not
-    prove the credentials, read verificationStatus afterwards."""
+    """Create source connectors. Call describe_connector_type first for the config keys; success does not prove the
+    credentials, read verificationStatus."""
 
     http = POST(CONNECTORS)
     effect = Effect.CREATE
     output = CreationOutcome
     returns_list = True
     repeatable = False
-    example = {"connectors": [{"name": "Docs site", "type": "WEB_CRAWLER", "config": {"seed-urls": ["https://a.example"]}}]}
+    example = {
+        "connectors": [{"name": "Docs site", "type": "WEB_CRAWLER", "config": {"seed-urls": ["https://a.example"]}}]
+    }
 
     connectors: Annotated[list[NewSourceConnector], Field(min_length=1, description="Connectors to create.")]
     workspace_id: WorkspaceId = None
@@ -164,7 +164,10 @@ class CreateSourceConnector(VectorizeOperation):
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         return tuple(
             ConfigUse(
-                f"connectors[{index}].config", connector.type, connector_type("vectorize", connector.type), connector.config
+                f"connectors[{index}].config",
+                connector.type,
+                connector_type("vectorize", connector.type),
+                connector.config,
             )
             for index, connector in enumerate(self.connectors)
             if connector.config is not None
@@ -207,8 +210,8 @@ SOURCE_CONNECTOR = Target(
 
 
 class UpdateSourceConnector(VectorizeOperation):
-    """Replace the config of a source connector. Send the whole config of its type, secrets included: they cannot be read
-    back. Pipelines that use the connector are affected; name and type cannot change."""
+    """Replace the config of a source connector. Send it whole, secrets included: they cannot be read back. Affects its
+    pipelines."""
 
     http = PATCH(CONNECTOR)
     effect = Effect.UPDATE
@@ -223,7 +226,7 @@ class UpdateSourceConnector(VectorizeOperation):
     }
 
     source_connector_id: SourceConnectorId
-    config: Annotated[JsonObject, Field(description="The whole config of the connector's type.")]
+    config: Annotated[JsonObject, Field(description="Whole config.")]
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         type_id = at(situation.current, "type")
@@ -252,7 +255,7 @@ class UpdateSourceConnector(VectorizeOperation):
 
 
 class DeleteSourceConnector(VectorizeOperation):
-    """Delete a source connector. Pipelines that read from it stop ingesting; this cannot be undone."""
+    """Delete a source connector for good. Pipelines that read from it stop ingesting."""
 
     http = DELETE(CONNECTOR)
     effect = Effect.DESTROY

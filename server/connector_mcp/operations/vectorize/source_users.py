@@ -20,13 +20,13 @@ from connector_mcp.operations.vectorize.source_connectors import (
 
 USERS = f"{CONNECTOR}/users"
 
-UserId = Annotated[str, Field(min_length=1, description="Your own id of the user, not the provider's.")]
+UserId = Annotated[str, Field(min_length=1, description="Your own id of the user.")]
 SelectedFiles = Annotated[
     JsonObject,
-    Field(description="Drive, Dropbox: {file id: {name, mimeType}}. Notion: {pageIds: [], databaseIds: []}."),
+    Field(description="Drive, Dropbox: {id: {name, mimeType}}. Notion: {pageIds, databaseIds}."),
 ]
-RefreshToken = Annotated[str | None, Field(description="User's token; Drive and Dropbox."), SECRET]
-AccessToken = Annotated[str | None, Field(description="User's token; Notion."), SECRET]
+RefreshToken = Annotated[str | None, Field(description="Drive, Dropbox."), SECRET]
+AccessToken = Annotated[str | None, Field(description="Notion."), SECRET]
 
 _EXAMPLE_CONNECTOR = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
 _SELECTION = {"1AbCdEf": {"name": "Plan.docx", "mimeType": "application/vnd.google-apps.document"}}
@@ -59,8 +59,7 @@ class SourceUserOperation(VectorizeOperation):
 
 
 class AddUserToSourceConnector(SourceUserOperation):
-    """Add a user and the files to ingest to a multi-user source connector. Needs the user's refresh_token (Drive,
-    Dropbox) or access_token (Notion)."""
+    """Add a user, with files to ingest, to a multi-user source connector. Needs the token of the provider."""
 
     http = POST(USERS)
     effect = Effect.CREATE
@@ -86,8 +85,7 @@ class AddUserToSourceConnector(SourceUserOperation):
 
 
 class UpdateUserInSourceConnector(SourceUserOperation):
-    """Change a user's selected files or token in a multi-user source connector. The selection given replaces the stored
-    one; leave it out to keep it."""
+    """Change a user's files or token in a multi-user source connector. A selection given replaces the stored one."""
 
     http = PATCH(USERS)
     effect = Effect.UPDATE
@@ -101,7 +99,7 @@ class UpdateUserInSourceConnector(SourceUserOperation):
 
 
 class DeleteUserFromSourceConnector(SourceUserOperation):
-    """Remove a user from a multi-user source connector. That user's files are no longer ingested."""
+    """Remove a user from a multi-user source connector. The user's files are no longer ingested."""
 
     http = DELETE(USERS)
     effect = Effect.DESTROY

@@ -28,7 +28,7 @@ from connector_mcp.operations.versori.platform import VERSORI
 from connector_mcp.operations.versori.variables import find_variable_losses, objects
 
 OrganisationId = Annotated[str, Field(description="Versori organisation id.")]
-ConnectorId = Annotated[str, Field(description="Id of the connector.")]
+ConnectorId = Annotated[str, Field(description="Connector id.")]
 Protocol = Literal["http", "bigquery"]
 
 CONNECTORS = "/o/{organisation_id}/connectors"
@@ -63,8 +63,8 @@ class ConnectionVariable(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    name: Annotated[str, Field(description="Placeholder in base_url.")]
-    value: Annotated[str, Field(description="What replaces it.")]
+    name: Annotated[str, Field(description="In base_url.")]
+    value: Annotated[str, Field(description="Its value.")]
 
 
 class VersoriOperation(Operation):
@@ -116,8 +116,8 @@ def _what_an_update_touches(operation: Any, record: Any) -> Any:
 
 
 class UpdateConnector(VersoriOperation):
-    """Change a connector. What is not given keeps its value: the server reads the connector and merges, because Versori
-    unsets what a request leaves out. `connection_variables` overwrites those of every connection."""
+    """Change a connector. What is not given keeps its value: the server merges, as Versori itself unsets what is left
+    out."""
 
     http = PUT(CONNECTOR)
     effect = Effect.UPDATE
@@ -133,22 +133,18 @@ class UpdateConnector(VersoriOperation):
 
     connector_id: ConnectorId
     name: Annotated[str | None, Field(description="Display name.")] = None
-    protocol: Annotated[Protocol | None, Field(description="Must be the connector's own; it cannot change.")] = None
-    base_url: Annotated[str | None, Field(description="http: URL, may hold {{variable}} placeholders.")] = None
-    dataset_id: Annotated[str | None, Field(description="bigquery: <project_id>.<dataset_name>.")] = None
-    auth_scheme_config_ids: Annotated[
-        list[str] | None, Field(description="All auth scheme config ids, in the new order.")
-    ] = None
+    protocol: Annotated[Protocol | None, Field(description="Cannot change.")] = None
+    base_url: Annotated[str | None, Field(description="http: may hold {{variable}}.")] = None
+    dataset_id: Annotated[str | None, Field(description="bigquery: project.dataset.")] = None
+    auth_scheme_config_ids: Annotated[list[str] | None, Field(description="All ids, in the new order.")] = None
     connection_variables: Annotated[
-        list[ConnectionVariable] | None, Field(description="http: replaces these in every connection.")
+        list[ConnectionVariable] | None, Field(description="Overwrites every connection's.")
     ] = None
-    documentation_url: Annotated[
-        str | None, Field(description="Link to documentation; null unsets."), in_body("documentationURL")
-    ] = None
-    image_url: Annotated[str | None, Field(description="Link to an icon; null unsets."), in_body("imageURL")] = None
-    tags: Annotated[dict[str, list[str]] | None, Field(description="Replaces all tags.")] = None
-    public: Annotated[bool | None, Field(description="Listed in the public library.")] = None
-    replace: Annotated[bool, Field(description="Send only what is given, unsetting the rest."), STEERS] = False
+    documentation_url: Annotated[str | None, Field(description="null unsets."), in_body("documentationURL")] = None
+    image_url: Annotated[str | None, Field(description="null unsets."), in_body("imageURL")] = None
+    tags: Annotated[dict[str, list[str]] | None, Field(description="Replaces all.")] = None
+    public: Annotated[bool | None, Field(description="In the public library.")] = None
+    replace: Annotated[bool, Field(description="Unset what is not given."), STEERS] = False
 
     def make_body(self, situation: Situation) -> Any:
         """What is given, over what is now there unless the caller replaces.

@@ -1,0 +1,196 @@
+"""What holds for every operation, whoever declares it: read before adding one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from connector_mcp.operations.catalogue import PLATFORMS, catalogue, platform_folder
+from connector_mcp.operations.operation import SECRET, Effect, LocalOperation, Operation
+from connector_mcp.operations.tool import Tool, tool_of
+
+OPERATIONS = catalogue(PLATFORMS)
+TENANTS = {folder.platform.tenant_argument or "" for folder in map(platform_folder, PLATFORMS)}
+DOCUMENTED = {
+    "vectorize_get_source_connectors",
+    "vectorize_create_source_connector",
+    "vectorize_get_source_connector",
+    "vectorize_update_source_connector",
+    "vectorize_delete_source_connector",
+    "vectorize_add_user_to_source_connector",
+    "vectorize_update_user_in_source_connector",
+    "vectorize_delete_user_from_source_connector",
+    "logto_list_connectors",
+    "logto_create_connector",
+    "logto_get_connector",
+    "logto_update_connector",
+    "logto_delete_connector",
+    "logto_create_connector_test",
+    "logto_create_connector_authorization_uri",
+    "versori_update_connector",
+    "conductorone_update_connector",
+}
+SUPPORTING = {
+    "logto_list_connector_factories",
+    "logto_get_connector_factory",
+    "versori_list_connectors",
+    "versori_get_connector",
+    "conductorone_list_connectors",
+    "conductorone_get_connector",
+    "describe_connector_type",
+}
+
+every_operation = pytest.mark.parametrize("name", OPERATIONS)
+
+
+def tool(name: str) -> Tool:
+    """The tool as clients see it where the configuration fixes the tenant."""
+    return tool_of(OPERATIONS[name], hidden=TENANTS)
+
+
+def wire(name: str, *, with_output: bool) -> int:
+    made = tool(name)
+    members: dict[str, Any] = {
+        "name": made.name,
+        "description": made.description,
+        "inputSchema": made.input_schema,
+        "annotations": {"readOnlyHint": True, "destructiveHint": True, "idempotentHint": True, "openWorldHint": True},
+    }
+    if with_output:
+        members["outputSchema"] = made.output_schema
+    return len(json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def schemas(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every schema inside a schema, with the path of properties that leads there."""
+    yield path, schema
+    for key, member in schema.get("properties", {}).items():
+        yield from schemas(member, f"{path}.{key}")
+    for word in ("items", "additionalProperties"):
+        if isinstance(schema.get(word), dict):
+            yield from schemas(schema[word], f"{path}[]")
+    for word in ("anyOf", "oneOf", "allOf"):
+        for branch in schema.get(word, ()):
+            yield from schemas(branch, path)
+
+
+def test_there_are_the_seventeen_documented_operations_and_the_supporting_reads() -> None:
+    assert set(OPERATIONS) == DOCUMENTED | SUPPORTING
+    assert (len(DOCUMENTED), len(SUPPORTING)) == (17, 7)
+
+
+@every_operation
+def test_the_input_schema_is_one_that_every_client_takes(name: str) -> None:
+    schema = tool(name).input_schema
+    Draft202012Validator.check_schema(schema)
+    assert schema["type"] == "object"
+    assert schema["additionalProperties"] is False
+    assert not {"anyOf", "oneOf", "allOf", "not", "$ref", "$defs"} & schema.keys()
+    assert len(name) <= 48
+    text = json.dumps(schema)
+    assert "$ref" not in text
+    assert "$defs" not in text
+    for path, part in schemas(schema):
+        assert not isinstance(part.get("type"), list), path
+        assert "title" not in part, path
+        for key, member in part.get("properties", {}).items():
+            assert member.get("description"), f"{path}.{key} is not described"
+            assert len(key) <= 48
+
+
+@every_operation
+def test_the_output_schema_is_valid_and_has_data_and_meta(name: str) -> None:
+    schema = tool(name).output_schema
+    Draft202012Validator.check_schema(schema)
+    assert schema["properties"].keys() == {"data", "meta", "error"}
+    assert "required" not in schema, "clients hold failures to it as well"
+    assert "$ref" not in json.dumps(schema)
+
+
+@every_operation
+def test_a_tool_keeps_to_the_budget(name: str) -> None:
+    assert wire(name, with_output=False) <= 2_500
+
+
+def test_all_tools_together_keep_to_the_budget() -> None:
+    sizes = {name: wire(name, with_output=False) for name in OPERATIONS}
+    assert sum(sizes.values()) / len(sizes) <= 900
+    assert sum(sizes[name] for name in DOCUMENTED) <= 14_000
+    assert sum(wire(name, with_output=True) for name in DOCUMENTED) <= 22_000
+    assert sum(size for name, size in sizes.items() if name.startswith("vectorize_")) <= 6_000
+
+
+@every_operation
+def test_the_description_says_what_it_does_and_fits(name: str) -> None:
+    description = tool(name).description
+    assert 20 <= len(description) <= 320
+    assert description.endswith(".")
+    assert not re.search(r"(?i)\buse this tool\b|\bsimply\b|\bpowerful\b", description)
+
+
+@every_operation
+def test_the_annotations_are_true_of_the_worst_that_a_call_can_do(name: str) -> None:
+    operation, hints = OPERATIONS[name], tool(name).annotations
+    assert hints.read_only == (operation.effect is Effect.READ)
+    assert hints.destructive == (
+        operation.effect in (Effect.DESTROY, Effect.UPDATE) or operation.can_destroy or operation.overwrites
+    )
+    if hints.read_only:
+        assert hints.idempotent
+        assert not hints.destructive
+    assert hints.open_world == (operation.on is not None)
+
+
+@every_operation
+def test_only_what_overrides_the_detector_claims_to_have_one(name: str) -> None:
+    operation = OPERATIONS[name]
+    assert operation.can_destroy == (operation.find_losses is not Operation.find_losses)
+
+
+@every_operation
+def test_what_is_put_to_a_person_has_a_sentence(name: str) -> None:
+    operation = OPERATIONS[name]
+    if operation.effect is Effect.DESTROY or operation.can_destroy:
+        assert operation.consequence.endswith(".")
+        assert operation.acts_on is not None
+        assert issubclass(operation.acts_on.read, Operation)
+        assert operation.acts_on.read.effect is Effect.READ
+
+
+@every_operation
+def test_the_example_is_valid(name: str) -> None:
+    operation, made = OPERATIONS[name], tool(name)
+    assert operation.example
+    Draft202012Validator(made.input_schema).validate(operation.example)
+    tenants = {tenant: "tenant" for tenant in TENANTS if tenant in operation.model_fields}
+    operation.model_validate({**operation.example, **tenants})
+
+
+@every_operation
+def test_every_placeholder_of_the_path_is_a_required_string_argument(name: str) -> None:
+    operation = OPERATIONS[name]
+    if issubclass(operation, LocalOperation):
+        return
+    for placeholder in operation.http.placeholders:
+        info = operation.model_fields[placeholder]
+        assert info.annotation is str
+        assert info.is_required()
+
+
+@every_operation
+def test_an_argument_that_is_named_like_a_credential_is_marked_as_one(name: str) -> None:
+    operation = OPERATIONS[name]
+    for argument, info in operation.model_fields.items():
+        if re.search(r"token$|secret|password|api_key", argument):
+            assert SECRET in info.metadata, f"{name}.{argument}"
+
+
+@every_operation
+def test_a_field_that_hides_a_declaration_of_the_form_would_be_seen(name: str) -> None:
+    taken = {member for member in vars(Operation) if not member.startswith("_")} - set(Operation.model_fields)
+    assert not taken & set(OPERATIONS[name].model_fields)

@@ -1,0 +1,81 @@
+"""The arrows of the design run one way: a module imports only what stands below it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "server" / "connector_mcp"
+
+# Each part and what it may import of this package. `connector_mcp` itself gives only the version.
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "operations": {"errors"},
+    "settings": {"errors", "operations"},
+    "state": {"errors"},
+    "upstream": {"errors", "operations"},
+    "sandbox": {"errors", "operations"},
+    "engine": {"errors", "operations", "settings", "state", "upstream"},
+    "transport": {"errors", "operations", "settings", "upstream", "engine"},
+    "cli": {"errors", "operations", "settings", "state", "upstream", "sandbox", "engine", "transport"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+
+# The engine knows operations by their form, and transports know none: neither names a platform.
+PLATFORMS = ("vectorize", "logto", "versori", "conductorone")
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imported(module: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{module}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def part(module: Path) -> str:
+    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("module", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_what_stands_below_it(module: Path) -> None:
+    own = part(module)
+    for name in imported(module):
+        if not name.startswith("connector_mcp."):
+            continue
+        other = name.split(".")[1]
+        if other == "__version__":
+            continue
+        assert other == own or other in MAY_IMPORT[own], f"{own} imports {name}"
+
+
+@pytest.mark.parametrize("folder", ["engine", "transport", "upstream", "state"])
+def test_nothing_between_declarations_and_command_line_names_a_platform(folder: str) -> None:
+    for module in (PACKAGE / folder).rglob("*.py"):
+        for name in imported(module):
+            assert not any(f"operations.{platform}" in name for platform in PLATFORMS), f"{module.name}: {name}"
+
+
+@pytest.mark.parametrize("package", ["mcp", "mcp_types", "starlette", "uvicorn"])
+def test_only_transports_and_command_line_know_the_protocol(package: str) -> None:
+    for folder in ("operations", "engine", "upstream", "state"):
+        for module in (PACKAGE / folder).rglob("*.py"):
+            assert not any(name.split(".")[0] == package for name in imported(module)), module
+
+
+def test_every_module_can_be_read_in_one_sitting() -> None:
+    long = {path.name: lines for path in modules() if (lines := len(path.read_text("utf-8").splitlines())) > 420}
+    assert long == {}
+
+
+def test_every_part_of_the_package_is_in_the_map() -> None:
+    assert {part(module) for module in modules()} <= set(MAY_IMPORT)
