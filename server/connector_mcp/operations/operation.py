@@ -101,7 +101,7 @@ SECRET = SecretMark()
 
 @dataclass(frozen=True)
 class Paging:
-    """How a list is paged. Where the platform does not page, the server cuts the list itself (only `items` is given)."""
+    """How a list is paged. With `items` alone the platform does not page, and the server cuts the list itself."""
 
     items: str
     """Member of the answer that holds the rows; empty where the answer is the array itself."""

@@ -47,7 +47,7 @@ class ClientCredentials:
 
 @dataclass(frozen=True)
 class SignedAssertion:
-    """Client credentials proved by an Ed25519 assertion, a plain secret, or a ready access token (in that reverse order)."""
+    """Client credentials: a ready access token, or else an id with a secret that signs an assertion or is sent."""
 
     client_id: Variable
     client_secret: Variable

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from connector_mcp.operations.logto import OPERATIONS, PLATFORM
+from connector_mcp.operations.logto import PLATFORM
+from connector_mcp.operations.logto.operations import OPERATIONS
 from connector_mcp.operations.operation import Effect, Operation, Situation
 from connector_mcp.operations.portable_schema import portable_schema
 

@@ -14,8 +14,8 @@ from connector_mcp.errors import Internal
 from connector_mcp.operations.operation import Operation, Situation
 from connector_mcp.operations.request import NO_BODY, Request
 from connector_mcp.operations.tool import tool_of
-from connector_mcp.operations.versori import OPERATIONS
 from connector_mcp.operations.versori.connectors import GetConnector, ListConnectors, UpdateConnector
+from connector_mcp.operations.versori.operations import OPERATIONS
 
 ORGANISATION = "01HZX0A1B2C3D4E5F6G7H8J9K0"
 CONNECTOR = "01J2ABCDEF0123456789ABCDEF"

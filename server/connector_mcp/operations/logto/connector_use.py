@@ -79,7 +79,7 @@ class CreateConnectorTest(LogtoOperation):
 
 
 class CreateConnectorAuthorizationUri(LogtoOperation):
-    """Make the address at which a user links an account of a social connector's provider. Not for oidc, oauth2, saml."""
+    """Make the address where a user links an account of a social connector's provider. Not for oidc, oauth2, saml."""
 
     http = POST(f"{CONNECTORS}/{{connector_id}}/authorization-uri")
     effect = Effect.READ

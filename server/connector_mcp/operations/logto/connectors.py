@@ -122,7 +122,7 @@ CONNECTOR_TARGET = Target("connector", GetConnector, name=name_of_target, volati
 
 
 class DeleteConnector(LogtoOperation):
-    """Delete a connector for good. Sign-in with it, or its verification codes, stop; stored third-party tokens go."""
+    """Delete a connector for good. Sign-in with it, or its codes, stop; stored third-party tokens go."""
 
     http = DELETE(CONNECTOR)
     effect = Effect.DESTROY

@@ -9,13 +9,13 @@ from connector_mcp.operations.platform import ClientCredentials, Platform, Upstr
 
 
 def default_resource(endpoint: str) -> str:
-    """The Management API's indicator: the tenant's own on Logto Cloud, the fixed one of self-hosted servers elsewhere."""
+    """The Management API's indicator: the tenant's own on Logto Cloud, elsewhere that of self-hosted servers."""
     host = urlsplit(endpoint).hostname or ""
     return f"https://{host}/api" if host.endswith(".logto.app") else "https://default.logto.app/api"
 
 
 def read_error(body: Any) -> UpstreamMessage:
-    """Read `{code, message, data, details}`. `data` is left out but for a validation report: it may hold token claims."""
+    """Read `{code, message, data, details}`. `data` is left out: it may hold token claims."""
     if not isinstance(body, dict):
         return UpstreamMessage()
     said = " ".join(str(body[key]) for key in ("message", "details") if body.get(key))
