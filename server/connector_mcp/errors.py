@@ -69,7 +69,7 @@ class ConnectorError(Exception):
         self.details = dict(details) if details else {}
 
     def as_dict(self) -> dict[str, Any]:
-        """The answer's members: code, message, fix, retryable, and retry_after, upstream, details where there are any."""
+        """The members of the answer: code, message, fix, retryable; and those of the others that there are."""
         members: dict[str, Any] = {
             "code": self.code,
             "message": self.message,

@@ -63,8 +63,9 @@ class Settings(BaseSettings):
     tools: _Names = ()
     """Glob patterns of the tools to serve; all where there are none."""
     read_only: bool = False
+    """Serve reads only, whatever the policy says."""
     policy: str = ""
-    """Rules as `engine.policy` reads them."""
+    """Rules that say what is allowed, asked, approved or blocked, such as `destroy=approve,logto_*=block`."""
     verify_writes: bool = True
     """Read a target back after a write."""
     approvals: bool = True
@@ -84,15 +85,17 @@ class Settings(BaseSettings):
     requests_per_second: _Seconds | None = None
     """Sustained rate of requests to one platform; the platform's own where it is not set."""
     state_dir: Path = Field(default_factory=_default_state_dir)
-    """Where approvals, keys and the audit log are kept."""
+    """Directory of approvals, keys and the audit log; without it, `connector-mcp` in the user's state directory."""
     host: Annotated[str, StringConstraints(min_length=1)] = "127.0.0.1"
+    """Address to listen on, over HTTP; beyond loopback only with a token."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8765
-    """0 takes any free port."""
+    """Port to listen on, over HTTP; 0 takes any free one."""
     http_token: SecretStr | None = None
     """Bearer token that HTTP callers must show."""
     http_token_file: Path | None = None
     """File with that token, as container secrets are mounted."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+    """What is logged on stderr, from this level up."""
 
     @classmethod
     def settings_customise_sources(

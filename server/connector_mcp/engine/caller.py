@@ -35,7 +35,7 @@ class Resumed:
     reply: Reply
 
 
-class AnswerDue(Exception):  # noqa: N818 - not a failure: the call goes on when the answer is brought
+class AnswerDue(Exception):
     """Raised through the engine by `Caller.ask` where a question is asked by returning it (2026-07-28)."""
 
     def __init__(self, question: Question, ticket: str) -> None:
@@ -44,7 +44,7 @@ class AnswerDue(Exception):  # noqa: N818 - not a failure: the call goes on when
         self.ticket = ticket
 
 
-class CannotAsk(Exception):  # noqa: N818 - the engine turns it into an approval
+class CannotAsk(Exception):
     """Raised by `Caller.ask` where the question could not be put: no back-channel, or the client answered an error."""
 
 

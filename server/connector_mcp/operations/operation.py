@@ -20,6 +20,7 @@ from pydantic.alias_generators import to_camel
 
 from connector_mcp.errors import Issue
 from connector_mcp.operations.connector_types import ConnectorType
+from connector_mcp.operations.json_values import items, members
 from connector_mcp.operations.platform import JsonObject, Platform
 from connector_mcp.operations.request import NO_BODY, Request
 
@@ -355,7 +356,7 @@ class LocalOperation(Operation, ABC):
 def at(value: Any, path: str) -> Any:
     """The member at a dotted path, or None where there is none; the value itself for an empty path."""
     for key in path.split(".") if path else ():
-        value = value.get(key) if isinstance(value, dict) else None
+        value = members(value).get(key)
     return value
 
 
@@ -363,5 +364,5 @@ def _as_text(value: Any) -> str | list[str]:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
-        return [str(item) for item in value]
+        return [str(item) for item in items(value)]
     return str(value)

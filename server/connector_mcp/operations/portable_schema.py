@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from connector_mcp.operations.json_values import items, members
 from connector_mcp.operations.platform import JsonObject
 
 _NULL = {"type": "null"}
@@ -69,12 +70,12 @@ def _convert(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> JsonO
 def _convert_member(key: str, value: Any, convert: Callable[[Mapping[str, Any]], JsonObject]) -> Any:
     match key, value:
         case "properties", dict():
-            return {name: convert(member) for name, member in value.items()}
+            return {name: convert(member) for name, member in members(value).items()}
         case (("anyOf" | "oneOf" | "allOf" | "prefixItems"), list()):
-            return [convert(branch) for branch in value if branch != _NULL]
+            return [convert(branch) for branch in items(value) if branch != _NULL]
         case (("items" | "additionalProperties"), dict()):
             # What an item is, the property that holds it says; a model's docstring would say it twice.
-            return {word: part for word, part in convert(value).items() if word != "description"}
+            return {word: part for word, part in convert(members(value)).items() if word != "description"}
         case _:
             return value
 

@@ -1,6 +1,5 @@
 """Listing, getting and deleting Logto connectors."""
 
-
 from connector_mcp.operations.logto.connectors import DeleteConnector, GetConnector, ListConnectors
 from connector_mcp.operations.operation import Effect, Situation
 from connector_mcp.operations.request import NO_BODY, Request

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from connector_mcp.operations.conductorone.env_config import members
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
+from connector_mcp.operations.json_values import members
 from connector_mcp.operations.operation import (
     GET,
     Effect,

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
+from connector_mcp.operations.json_values import members
 from connector_mcp.operations.operation import at
 from connector_mcp.operations.platform import JsonObject
 
@@ -77,11 +78,6 @@ def plain_for(schema: Mapping[str, Any], value: Any) -> Any:
             return ""
         case _:
             return plain
-
-
-def members(value: Any) -> JsonObject:
-    """The members of an object; none where an answer holds something else in its place."""
-    return cast("JsonObject", value) if isinstance(value, dict) else {}
 
 
 def _text(value: Any) -> str:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from connector_mcp.operations.json_values import members, text
 from connector_mcp.operations.platform import Platform, SignedAssertion, UpstreamMessage, Variable
 
 
 def read_error(body: Any) -> UpstreamMessage:
     """Read the JSON form of a gRPC status; `code` is the gRPC number and the message carries the request id."""
-    if not isinstance(body, dict):
-        return UpstreamMessage()
-    code, message = body.get("code"), body.get("message")
-    return UpstreamMessage(
-        code=None if code is None else str(code), message=message if isinstance(message, str) else None
-    )
+    said = members(body)
+    return UpstreamMessage(code=text(said.get("code")), message=text(said.get("message")))
 
 
 def base_url_from(values: Mapping[str, str]) -> str | None:

@@ -24,12 +24,12 @@ from connector_mcp.operations.conductorone.env_config import (
     configuration_of,
     is_empty,
     is_env_config,
-    members,
     plain_for,
     unwrap,
     wrap_all,
 )
 from connector_mcp.operations.connector_types import ConnectorType, connector_type
+from connector_mcp.operations.json_values import members
 from connector_mcp.operations.operation import POST, ConfigUse, Effect, Loss, Situation, at
 from connector_mcp.operations.platform import JsonObject
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
+from connector_mcp.operations.json_values import joined, members, text
 from connector_mcp.operations.platform import ClientCredentials, Platform, UpstreamMessage, Variable
 
 
@@ -16,11 +17,8 @@ def default_resource(endpoint: str) -> str:
 
 def read_error(body: Any) -> UpstreamMessage:
     """Read `{code, message, data, details}`. `data` is left out: it may hold token claims."""
-    if not isinstance(body, dict):
-        return UpstreamMessage()
-    said = " ".join(str(body[key]) for key in ("message", "details") if body.get(key))
-    code = body.get("code")
-    return UpstreamMessage(code=code if isinstance(code, str) else None, message=said or None)
+    said = members(body)
+    return UpstreamMessage(code=text(said.get("code")), message=joined(said.get("message"), said.get("details")))
 
 
 def blames_credentials(said: UpstreamMessage) -> bool:

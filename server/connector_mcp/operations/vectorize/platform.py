@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from connector_mcp.operations.json_values import joined, members
 from connector_mcp.operations.platform import ApiKey, Platform, UpstreamMessage, Variable
 
 
 def read_error(body: Any) -> UpstreamMessage:
     """Read `{error, details, failedUpdates, successfulUpdates}`; a failure may follow a partly applied change."""
-    if not isinstance(body, dict):
-        return UpstreamMessage()
-    error, details = body.get("error"), body.get("details")
-    said = " ".join(str(part) for part in (error, details) if part)
-    applied = {key: body[key] for key in ("failedUpdates", "successfulUpdates") if body.get(key)}
-    return UpstreamMessage(message=said or None, details=applied)
+    said = members(body)
+    applied = {key: said[key] for key in ("failedUpdates", "successfulUpdates") if said.get(key)}
+    return UpstreamMessage(message=joined(said.get("error"), said.get("details")), details=applied)
 
 
 VECTORIZE = Platform(

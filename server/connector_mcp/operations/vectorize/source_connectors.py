@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from connector_mcp.errors import Issue
 from connector_mcp.operations.connector_types import connector_type
+from connector_mcp.operations.json_values import items, members
 from connector_mcp.operations.operation import (
     DELETE,
     GET,
@@ -191,7 +192,7 @@ class CreateSourceConnector(VectorizeOperation):
         created: list[Any] = []
         for answer in answers:
             one, several = at(answer, "connector"), at(answer, "connectors")
-            created.extend(several if isinstance(several, list) else [one])
+            created.extend(items(several) or [one])
         return created
 
     def read_back(self, data: Any) -> Operation | None:
@@ -237,11 +238,11 @@ class UpdateSourceConnector(VectorizeOperation):
         """Optional members that are stored and not sent again: the platform may replace the config (trap 4)."""
         type_id, stored = at(situation.current, "type"), at(situation.current, "configDoc")
         known = connector_type("vectorize", type_id) if isinstance(type_id, str) else None
-        if known is None or not isinstance(stored, dict):
+        if known is None:
             return ()
         return tuple(
             Loss(f"Unsets {key} of the config", f"configDoc.{key}", value)
-            for key, value in stored.items()
+            for key, value in members(stored).items()
             if key in known.config["properties"] and key not in self.config and value not in (None, "", [], {})
         )
 
@@ -251,7 +252,7 @@ class UpdateSourceConnector(VectorizeOperation):
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         updated, pipelines = at(answers[0], "data.updatedConnector"), at(answers[0], "data.pipelineIds")
-        return {**(updated if isinstance(updated, dict) else {}), "pipelineIds": pipelines}
+        return members(updated) | {"pipelineIds": pipelines}
 
 
 class DeleteSourceConnector(VectorizeOperation):

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from connector_mcp.operations.json_values import joined, members, text
 from connector_mcp.operations.platform import ApiKey, Platform, UpstreamMessage, Variable
 
 
 def read_error(body: Any) -> UpstreamMessage:
     """Read `{code, message, fields, details}`; the field messages say what is wrong where."""
-    if not isinstance(body, dict):
-        return UpstreamMessage()
-    said = " ".join(str(body[key]) for key in ("message", "details") if body.get(key))
-    fields = {"fields": body["fields"]} if body.get("fields") else {}
-    code = body.get("code")
-    return UpstreamMessage(code=None if code is None else str(code), message=said or None, details=fields)
+    said = members(body)
+    fields = {"fields": said["fields"]} if said.get("fields") else {}
+    message = joined(said.get("message"), said.get("details"))
+    return UpstreamMessage(code=text(said.get("code")), message=message, details=fields)
 
 
 VERSORI = Platform(

@@ -1,0 +1,46 @@
+# Every verb sets up .venv by itself; Python 3.11, pip, make and git are all it takes.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime-installed
+DEVELOPMENT := $(VENV)/.development-installed
+
+.PHONY: demo test check schemas docs bench clean
+
+demo: $(RUNTIME)  ## Show a session through the real stdio server against the sandbox
+	$(BIN)/connector-mcp demo
+
+test: $(DEVELOPMENT)  ## Run every test
+	$(BIN)/pytest -n auto
+
+check: $(DEVELOPMENT)  ## Lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+schemas: $(RUNTIME)  ## Write tool_schemas/ anew from the declarations
+	$(BIN)/connector-mcp schemas
+
+docs: $(RUNTIME)  ## Write the reference pages in docs/ anew from the declarations
+	$(BIN)/connector-mcp docs
+
+bench: $(DEVELOPMENT)  ## Compare with a bare server of the same SDK
+	$(BIN)/python -m benchmarks
+
+clean:  ## Remove what the verbs above made
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+
+# The stamps, not the folder, are the targets: a set-up that was interrupted is done again.
+$(VENV)/.made:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	touch $@
+
+$(RUNTIME): $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(DEVELOPMENT): $(RUNTIME)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	touch $@

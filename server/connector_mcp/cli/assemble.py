@@ -1,0 +1,126 @@
+"""Puts the parts together: settings to accounts, store, audit log, policy and engine; alone in knowing them all."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from connector_mcp.cli.stores import open_store
+from connector_mcp.engine.account import Account
+from connector_mcp.engine.audit import AuditLog
+from connector_mcp.engine.call import Engine
+from connector_mcp.engine.caller import TransportName
+from connector_mcp.engine.policy import Policy
+from connector_mcp.errors import Misconfigured
+from connector_mcp.operations.catalogue import PLATFORMS, catalogue, platform_folder
+from connector_mcp.operations.operation import Operation
+from connector_mcp.operations.platform import Platform
+from connector_mcp.settings import Settings, is_configured, missing, platform_values
+from connector_mcp.upstream.client import UpstreamClient
+from connector_mcp.upstream.limits import DEFAULT_LIMITS
+
+if TYPE_CHECKING:
+    from connector_mcp.sandbox.app import Sandbox
+
+
+@asynccontextmanager
+async def assembled(settings: Settings, environ: Mapping[str, str], transport: TransportName) -> AsyncGenerator[Engine]:
+    """An engine for as long as the context is open.
+
+    Raises:
+        Misconfigured: A platform is named and lacks a variable, a rule of the policy names nothing, and the like.
+    """
+    sandbox = _open_sandbox(settings, environ) if settings.sandbox else None
+    accounts = _accounts(settings, environ, sandbox)
+    operations = _operations(settings, accounts)
+    # A rule may name any tool there is; without rules, the platforms that are not served need not be imported.
+    named = catalogue(PLATFORMS).keys() if settings.policy else None
+    policy = Policy.parse(settings.policy, read_only=settings.read_only, transport=transport, tools=named)
+    engine = Engine(
+        settings,
+        operations,
+        accounts,
+        policy=policy,
+        store=open_store(settings),
+        audit=AuditLog(settings.state_dir / "audit.jsonl"),
+    )
+    try:
+        yield engine
+    finally:
+        await engine.aclose()
+        if sandbox is not None:
+            sandbox.close()
+
+
+def configured_platforms(settings: Settings, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The platforms that would be served, without building anything."""
+    named = settings.platforms or PLATFORMS
+    if settings.sandbox:
+        return named
+    return tuple(name for name in named if _is_served(platform_folder(name).platform, settings, environ))
+
+
+def _is_served(platform: Platform, settings: Settings, environ: Mapping[str, str]) -> bool:
+    values = platform_values(platform, environ)
+    if is_configured(platform, values):
+        return True
+    if platform.name in settings.platforms:
+        lacking = ", ".join(variable.name for variable in missing(platform, values))
+        raise Misconfigured(
+            f"{platform.title} is to be served, but lacks {lacking}.",
+            fix=f"Set {lacking}, or leave {platform.name} out of the platforms.",
+        )
+    return False
+
+
+def _open_sandbox(settings: Settings, environ: Mapping[str, str]) -> Sandbox:
+    # The sandbox is imported only where it was asked for: nobody else pays for it, and nobody falls back to it.
+    from connector_mcp.sandbox.app import Sandbox
+
+    return Sandbox(settings.sandbox_data, create_body=environ.get("VECTORIZE_CREATE_BODY") or "object")
+
+
+def _accounts(settings: Settings, environ: Mapping[str, str], sandbox: Sandbox | None) -> dict[str, Account]:
+    limits = replace(
+        DEFAULT_LIMITS,
+        deadline=settings.deadline,
+        answer_bytes=settings.max_answer_bytes,
+        in_flight=settings.upstream_concurrency,
+        requests_per_second=settings.requests_per_second,
+    )
+    accounts: dict[str, Account] = {}
+    for name in configured_platforms(settings, environ):
+        platform = platform_folder(name).platform
+        if sandbox is None:
+            values, transport = platform_values(platform, environ), None
+        else:
+            chosen = {option.name: environ[option.name] for option in platform.options if environ.get(option.name)}
+            values, transport = sandbox.variables(name) | chosen, sandbox.transport(name)
+        secret = {variable.name for variable in platform.variables if variable.secret}
+        accounts[name] = Account(
+            platform=platform,
+            client=UpstreamClient(platform, values, transport=transport, limits=limits),
+            options={key: value for key, value in values.items() if key not in secret},
+            sandbox=sandbox is not None,
+        )
+    return accounts
+
+
+def _operations(settings: Settings, accounts: Mapping[str, Account]) -> dict[str, type[Operation]]:
+    served = catalogue(accounts)
+    if not settings.tools:
+        return dict(served)
+    chosen = {
+        name: operation
+        for name, operation in served.items()
+        if any(fnmatchcase(name, pattern) for pattern in settings.tools)
+    }
+    if served and not chosen:
+        raise Misconfigured(
+            f"No tool matches {', '.join(settings.tools)}.",
+            fix="Use a pattern such as 'vectorize_*' or '*_list_*'; `connector-mcp tools` shows the names.",
+        )
+    return chosen

@@ -1,0 +1,73 @@
+"""`connector-mcp call`: one call, through the same engine as an agent's."""
+
+from __future__ import annotations
+
+import os
+import sys
+from difflib import get_close_matches
+from typing import Any
+
+import anyio
+import click
+
+from connector_mcp.cli.assemble import assembled
+from connector_mcp.cli.failures import Failure, exit_status_of, show_failure
+from connector_mcp.cli.given import arguments_given
+from connector_mcp.cli.options import load_settings, with_overrides
+from connector_mcp.cli.served import require_platforms
+from connector_mcp.cli.terminal import CliCaller
+from connector_mcp.cli.text import json_text
+from connector_mcp.engine.call import Engine
+from connector_mcp.engine.caller import CallResult
+from connector_mcp.operations.catalogue import catalogue
+from connector_mcp.settings import Settings
+
+
+@click.command()
+@click.argument("tool")
+@click.option("--arg", "pairs", multiple=True, metavar="NAME=VALUE", help="One argument; JSON unless it is a string.")
+@click.option("--json", "text", metavar="TEXT|@FILE|-", help="All arguments as a JSON object; '-' reads stdin.")
+@with_overrides
+def call(overrides: dict[str, Any], tool: str, pairs: tuple[str, ...], text: str | None) -> None:
+    """Call TOOL and print its result as JSON.
+
+    What destroys is asked about on the terminal, or waits for `connector-mcp approvals` where there is none. The exit
+    status tells the kind of failure: 2 arguments or settings, 3 refused or not decided, 4 the platform, 5 the state,
+    1 any other.
+
+    \b
+    connector-mcp call logto_list_connectors --sandbox
+    connector-mcp call vectorize_get_source_connector --arg source_connector_id=... --sandbox
+    """
+    settings = load_settings(**overrides)
+    require_platforms(settings, os.environ)
+    result = anyio.run(_call, settings, tool, pairs, text)
+    click.echo(json_text(result.content))
+    if result.is_error:
+        error = result.content["error"]
+        show_failure(str(error["message"]), str(error["fix"]))
+        sys.exit(exit_status_of(str(error["code"])))
+
+
+async def _call(settings: Settings, name: str, pairs: tuple[str, ...], text: str | None) -> CallResult:
+    async with assembled(settings, os.environ, "cli") as engine:
+        tool = engine.tool(name)
+        if tool is None:
+            raise _unknown(name, engine)
+        return await engine.call(name, arguments_given(text, pairs, tool.input_schema), CliCaller())
+
+
+def _unknown(name: str, engine: Engine) -> Failure:
+    served = [tool.name for tool in engine.tools()]
+    if name in catalogue():
+        return Failure(
+            f"{name} is not served by this configuration.",
+            fix="Run `connector-mcp doctor` to see which platforms are configured and which policy is in force.",
+            exit_status=2,
+        )
+    near = get_close_matches(name, served, n=1, cutoff=0.4)
+    return Failure(
+        f"There is no tool {name!r}." + (f" Did you mean {near[0]}?" if near else ""),
+        fix="Run `connector-mcp tools` to list them.",
+        exit_status=2,
+    )

@@ -1,0 +1,114 @@
+"""The checks of `doctor`, one function each."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from connector_mcp.cli.served import Readiness
+from connector_mcp.cli.terminal import CliCaller
+from connector_mcp.cli.text import printable
+from connector_mcp.engine.call import Engine
+from connector_mcp.engine.policy import Policy
+from connector_mcp.operations.catalogue import platform_folder
+from connector_mcp.operations.operation import Effect, ListOperation
+from connector_mcp.operations.platform import JsonObject
+from connector_mcp.operations.tool import Tool
+from connector_mcp.settings import Settings
+
+_ANSWERED = frozenset({"not_found"})
+"""Failures of the read that prove address and credentials all the same: an example's id is of nothing that exists."""
+
+
+@dataclass(frozen=True)
+class PlatformReport:
+    """What was found out about a platform; without a read, only what is set."""
+
+    readiness: Readiness
+    fine: bool = False
+    detail: str = ""
+    fix: str = ""
+
+    def as_dict(self) -> JsonObject:
+        state = "fine" if self.fine else "failed" if self.readiness.configured else "not configured"
+        return {
+            "platform": self.readiness.platform.name,
+            "title": self.readiness.platform.title,
+            "state": state,
+            "configured": self.readiness.configured,
+            "set": list(self.readiness.given),
+            "missing": list(self.readiness.lacking),
+            "detail": printable(self.detail),
+            "fix": printable(self.fix),
+        }
+
+
+async def report_on(engine: Engine, state: Readiness) -> PlatformReport:
+    """Make one cheap read on a configured platform and say what came of it."""
+    if not state.configured:
+        return PlatformReport(state)
+    tool, arguments = _cheap_read(engine, state)
+    if tool is None:
+        return PlatformReport(
+            state,
+            detail="Not checked: no list of this platform is served.",
+            fix="Check it without --tools and with a policy that allows reads.",
+        )
+    unknown = [name for name in tool.input_schema.get("required", ()) if name not in arguments]
+    tenant = state.platform.tenant
+    if unknown:
+        named = tenant.name if tenant and state.platform.tenant_argument in unknown else ", ".join(unknown)
+        return PlatformReport(state, detail=f"Not checked: {named} is not set.", fix=f"Set {named}, then check again.")
+    result = await engine.call(tool.name, arguments, CliCaller(can_ask=False))
+    if not result.is_error:
+        return PlatformReport(state, fine=True, detail=f"{tool.name} was answered; the credentials are accepted.")
+    error = result.content["error"]
+    if error["code"] in _ANSWERED:
+        return PlatformReport(state, fine=True, detail="The platform answered; the credentials are accepted.")
+    return PlatformReport(state, detail=f"{error['code']}: {error['message']}", fix=str(error["fix"]))
+
+
+def _cheap_read(engine: Engine, state: Readiness) -> tuple[Tool | None, JsonObject]:
+    """The platform's own list, one row of it; ids that it needs are those of the declaration's example."""
+    for operation in platform_folder(state.platform.name).operations:
+        tool = engine.tool(operation.tool_name()) if issubclass(operation, ListOperation) else None
+        if tool is not None:
+            required = tool.input_schema.get("required", ())
+            ids = {name: operation.example[name] for name in required if name in operation.example}
+            return tool, {**ids, "limit": 1}
+    return None, {}
+
+
+def check_state_directory(directory: Path) -> JsonObject:
+    """Whether files can be made there, or the directory itself where it is not there yet. Leaves nothing behind."""
+    there = directory
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    writable, detail = True, ""
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        writable, detail = False, f"cannot be written: {error.strerror or type(error).__name__}"
+    return {"directory": os.fspath(directory), "exists": directory.is_dir(), "writable": writable, "detail": detail}
+
+
+def policy_in_force(settings: Settings) -> JsonObject:
+    """What the policy decides for each effect where no rule names the tool, on either transport."""
+    forms = {
+        transport: Policy.parse(settings.policy, read_only=settings.read_only, transport=transport)
+        for transport in ("stdio", "http")
+    }
+    decided = {name: {str(e): str(policy.decide("", e)) for e in Effect} for name, policy in forms.items()}
+    return {"rules": settings.policy, "read_only": settings.read_only, **decided}
+
+
+def transport_facts(settings: Settings) -> JsonObject:
+    """Where HTTP would listen and what callers must show there."""
+    return {
+        "address": f"{settings.host}:{settings.port}",
+        "authentication": "bearer token" if settings.bearer_token() else "none, so loopback only",
+        "approvals": settings.approvals,
+    }

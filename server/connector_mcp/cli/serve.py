@@ -1,0 +1,63 @@
+"""`connector-mcp serve`: the MCP server, over stdio or HTTP."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import anyio
+import click
+from anyio.abc import TaskStatus
+
+from connector_mcp.cli.assemble import assembled
+from connector_mcp.cli.options import load_settings, with_overrides
+from connector_mcp.cli.served import left_out, require_platforms
+from connector_mcp.settings import Settings
+
+
+@click.command()
+@click.option("--http", is_flag=True, help="Listen on a port: /mcp, /sse, /healthz. Without it, stdin and stdout.")
+@click.option("--host", metavar="ADDRESS", help="Address to listen on, with --http.  [default: 127.0.0.1]")
+@click.option("--port", type=int, help="Port to listen on, with --http; 0 takes a free one.  [default: 8765]")
+@with_overrides
+def serve(overrides: dict[str, Any], http: bool, host: str | None, port: int | None) -> None:
+    """Serve the tools to an MCP client.
+
+    Over stdio, stdout carries the protocol and everything else goes to stderr. A platform without credentials is not
+    served; with none at all this ends at once and says what to set.
+    """
+    if not http and (host is not None or port is not None):
+        raise click.UsageError("--host and --port are for --http; over stdio nothing listens.")
+    settings = load_settings(**overrides, host=host, port=port)
+    require_platforms(settings, os.environ)
+    for sentence in left_out(settings, os.environ):
+        click.echo(sentence, err=True)
+    sys.exit(anyio.run(_serve_http if http else _serve_stdio, settings))
+
+
+async def _serve_stdio(settings: Settings) -> int:
+    # Each transport pulls in its own half of the SDK; only the one that serves is imported.
+    from connector_mcp.transport.stdio import serve_stdio
+
+    async with assembled(settings, os.environ, "stdio") as engine:
+        return await serve_stdio(engine)
+
+
+async def _serve_http(settings: Settings) -> int:
+    from connector_mcp.transport.authorization import BearerToken
+    from connector_mcp.transport.http import serve_http
+
+    secret = settings.bearer_token()
+    tokens = (BearerToken.of(secret.get_secret_value()),) if secret else ()
+    status = 1
+    async with assembled(settings, os.environ, "http") as engine:
+
+        async def serve_until_the_end(*, task_status: TaskStatus[str]) -> None:
+            nonlocal status
+            status = await serve_http(engine, settings.host, settings.port, tokens=tokens, task_status=task_status)
+
+        async with anyio.create_task_group() as tasks:
+            address: str = await tasks.start(serve_until_the_end)
+            click.echo(f"Serving {address}/mcp and {address}/sse; end it with Ctrl-C.", err=True)
+    return status

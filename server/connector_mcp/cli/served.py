@@ -1,0 +1,68 @@
+"""Which platforms this configuration serves, and what is missing for the others; names of variables, never values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from connector_mcp.errors import Misconfigured
+from connector_mcp.operations.catalogue import PLATFORMS, platform_folder
+from connector_mcp.operations.platform import Platform
+from connector_mcp.settings import Settings, missing, platform_values
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """A platform and its variables: those that are set and those it cannot be called without."""
+
+    platform: Platform
+    given: tuple[str, ...]
+    lacking: tuple[str, ...]
+
+    @property
+    def configured(self) -> bool:
+        return not self.lacking
+
+
+def readiness(settings: Settings, environ: Mapping[str, str]) -> Iterator[Readiness]:
+    """Each platform that the configuration lets be served, in order.
+
+    Raises:
+        Misconfigured: A variable of a platform has an unknown name or an impossible value.
+    """
+    for name in settings.platforms or PLATFORMS:
+        platform = platform_folder(name).platform
+        values = platform_values(platform, environ)
+        lacking = tuple(variable.name for variable in missing(platform, values))
+        yield Readiness(platform, tuple(v.name for v in platform.variables if v.name in values), lacking)
+
+
+def require_platforms(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Do nothing where there is a platform to serve.
+
+    Raises:
+        Misconfigured: There is none; the fix names the variables of each.
+    """
+    if settings.sandbox:
+        return
+    known: list[Readiness] = []
+    for each in readiness(settings, environ):
+        if each.configured:
+            return
+        known.append(each)
+    width = max(len(each.platform.title) for each in known)
+    wanted = "\n".join(f"  {each.platform.title.ljust(width)}  {', '.join(each.lacking)}" for each in known)
+    raise Misconfigured(
+        "No platform is configured, so there is nothing to serve.",
+        fix=f"Set what is missing for at least one platform:\n{wanted}\n"
+        "or try it without credentials: --sandbox (CONNECTOR_MCP_SANDBOX=true).",
+    )
+
+
+def left_out(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each platform that has some of its variables and is not served."""
+    if settings.sandbox:
+        return
+    for each in readiness(settings, environ):
+        if each.lacking and each.given:
+            yield f"{each.platform.title} is not served: {', '.join(each.lacking)} not set."

@@ -1,0 +1,105 @@
+"""The command line as tests use it: in process, as a process of its own, and in a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from connector_mcp.cli.main import cli
+
+OURS = ("CONNECTOR_MCP_", "VECTORIZE_", "LOGTO_", "VERSORI_", "CONDUCTORONE_")
+PATIENCE = 60.0
+"""Seconds after which a process that hangs is ended, so that its test fails."""
+COMMAND = (sys.executable, "-m", "connector_mcp")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that has ended: its status, and what it wrote."""
+
+    status: int
+    out: str
+    err: str = ""
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
+    """An environment without any configuration but a state directory of the test's own; also this process's."""
+    for name in os.environ:
+        if name.startswith(OURS):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("CONNECTOR_MCP_STATE_DIR", str(tmp_path / "state"))
+    return dict(os.environ)
+
+
+@pytest.fixture
+def run(environment: Mapping[str, str]) -> Callable[..., Result]:
+    """Run a command in this process, where there is no terminal."""
+
+    def invoke(*arguments: str, stdin: str = "", **variables: str) -> Result:
+        return CliRunner().invoke(cli, list(arguments), input=stdin, env=variables, catch_exceptions=False)
+
+    return invoke
+
+
+@pytest.fixture
+def spawn(environment: Mapping[str, str]) -> Callable[..., Ended]:
+    """Run a command as a process whose streams are pipes."""
+
+    def invoke(*arguments: str, stdin: str = "", **variables: str) -> Ended:
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            input=stdin,
+            env={**environment, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    return invoke
+
+
+@pytest.fixture
+def in_terminal(environment: Mapping[str, str]) -> Callable[..., Ended]:
+    """Run a command as a process in a terminal of its own, and type lines into it."""
+
+    def invoke(*arguments: str, typed: str = "") -> Ended:
+        master, slave = pty.openpty()
+        with subprocess.Popen(
+            [*COMMAND, *arguments], stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True
+        ) as process:
+            os.close(slave)
+            try:
+                os.write(master, typed.encode())
+                written = b"".join(_chunks(master))
+                status = process.wait(timeout=PATIENCE)
+            finally:
+                process.kill()
+                os.close(master)
+        return Ended(status, written.decode().replace("\r\n", "\n"))
+
+    return invoke
+
+
+def _chunks(descriptor: int) -> Iterator[bytes]:
+    while select.select([descriptor], [], [], PATIENCE)[0]:
+        try:
+            chunk = os.read(descriptor, 65_536)
+        except OSError:
+            # Linux reports the end of a terminal as an error.
+            return
+        if not chunk:
+            return
+        yield chunk
+    raise TimeoutError("the process neither wrote nor ended")

@@ -1,0 +1,56 @@
+"""The entry point: help, version, typing errors, and what it imports."""
+
+import subprocess
+import sys
+
+from connector_mcp import __version__
+from connector_mcp.cli.main import COMMANDS, FOR_DEVELOPERS
+
+
+def test_the_version_is_that_of_the_package(spawn):
+    ended = spawn("--version")
+
+    assert (ended.status, ended.out) == (0, f"connector-mcp, version {__version__}\n")
+
+
+def test_the_help_lists_every_command_but_those_for_developers(run):
+    listed = run("--help").stdout
+
+    for name, (_, line) in COMMANDS.items():
+        assert (line in listed) is (name not in FOR_DEVELOPERS)
+
+
+def test_every_command_has_a_help_of_its_own(run):
+    for name in COMMANDS:
+        result = run(name, "--help")
+        assert result.exit_code == 0
+        assert result.stdout.startswith(f"Usage: cli {name}")
+
+
+def test_a_mistyped_command_is_refused_with_the_nearest_one(run):
+    result = run("dcotor")
+
+    assert result.exit_code == 2
+    assert "Did you mean 'doctor'?" in result.stderr
+
+
+def test_an_unknown_setting_ends_every_command_with_the_nearest_name(run):
+    result = run("tools", "--sandbox", CONNECTOR_MCP_READONLY="true")
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: CONNECTOR_MCP_READONLY is set")
+    assert "fix: Set CONNECTOR_MCP_READ_ONLY instead" in result.stderr
+
+
+def test_an_impossible_option_is_refused_as_the_variable_would_be(run):
+    result = run("tools", "--sandbox", "--platforms", "vectorise")
+
+    assert result.exit_code == 2
+    assert "vectorize" in result.stderr
+
+
+def test_the_entry_point_alone_imports_neither_the_sdk_nor_an_http_client():
+    code = "import sys, connector_mcp.cli.main; print([m for m in ('mcp', 'httpx', 'pydantic') if m in sys.modules])"
+
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

@@ -1,0 +1,71 @@
+"""`connector-mcp serve`: how it starts, and how it does not."""
+
+import json
+
+
+def test_without_any_platform_it_ends_at_once_and_says_what_to_set(spawn):
+    ended = spawn("serve")
+
+    assert ended.status == 2
+    assert ended.out == ""
+    assert ended.err.startswith("error: No platform is configured")
+    for name in ("VECTORIZE_API_KEY", "LOGTO_APP_ID", "VERSORI_API_KEY", "CONDUCTORONE_CLIENT_ID", "--sandbox"):
+        assert name in ended.err
+
+
+def test_over_http_it_also_ends_without_any_platform(spawn):
+    assert spawn("serve", "--http", "--port", "0").status == 2
+
+
+def test_a_platform_that_is_named_but_not_configured_is_an_error(spawn):
+    ended = spawn("serve", "--platforms", "vectorize,logto", VECTORIZE_API_KEY="key")
+
+    assert ended.status == 2
+    assert "LOGTO_APP_SECRET" in ended.err
+
+
+def test_a_platform_with_half_of_its_variables_is_mentioned_on_stderr(spawn):
+    ended = spawn("serve", VECTORIZE_API_KEY="key", LOGTO_APP_ID="app")
+
+    assert ended.status == 0
+    assert "Logto is not served: LOGTO_APP_SECRET, LOGTO_ENDPOINT not set." in ended.err
+    assert ended.out == ""
+
+
+def test_it_ends_cleanly_when_the_client_closes_stdin(spawn):
+    ended = spawn("serve", "--sandbox")
+
+    assert (ended.status, ended.out) == (0, "")
+
+
+def test_stdout_carries_nothing_but_the_protocol(spawn):
+    hello = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "test", "version": "1"},
+        },
+    }
+    ended = spawn("serve", "--sandbox", stdin=json.dumps(hello) + "\n", LOGTO_APP_ID="half")
+
+    assert ended.status == 0
+    lines = [json.loads(line) for line in ended.out.splitlines()]
+    assert [line["jsonrpc"] for line in lines] == ["2.0"] * len(lines)
+
+
+def test_an_address_without_http_is_refused(run):
+    result = run("serve", "--sandbox", "--port", "9000")
+
+    assert result.exit_code == 2
+    assert "--http" in result.stderr
+
+
+def test_a_host_beyond_loopback_needs_a_token(spawn):
+    ended = spawn("serve", "--sandbox", "--http", "--host", "0.0.0.0", "--port", "0")  # noqa: S104
+
+    assert ended.status == 2
+    assert "CONNECTOR_MCP_HTTP_TOKEN" in ended.err
+    assert "Traceback" not in ended.err

@@ -1,0 +1,48 @@
+"""`connector-mcp tools`."""
+
+import json
+
+from connector_mcp.cli.contract import all_tools, contract
+from connector_mcp.operations.catalogue import catalogue
+
+
+def test_with_every_platform_on_it_lists_the_catalogue_and_nothing_else(run):
+    result = run("tools", "--sandbox", "--json")
+
+    assert [tool["name"] for tool in json.loads(result.stdout)] == list(catalogue())
+
+
+def test_the_json_of_a_tool_is_its_contract_less_what_the_configuration_fixes(run):
+    served = {tool["name"]: tool for tool in json.loads(run("tools", "--sandbox", "--json").stdout)}
+    published = {tool.name: contract(tool) for tool in all_tools()}
+
+    assert served["logto_get_connector"] == published["logto_get_connector"]
+    ours, theirs = served["versori_get_connector"], published["versori_get_connector"]
+    assert set(theirs["inputSchema"]["properties"]) - set(ours["inputSchema"]["properties"]) == {"organisation_id"}
+
+
+def test_the_table_says_effect_and_danger_of_each_tool(run):
+    lines = run("tools", "--sandbox", "--platforms", "logto").stdout.splitlines()
+
+    assert lines[0].split() == ["tool", "effect", "destructive", "what", "it", "does"]
+    assert any(line.split()[:3] == ["logto_delete_connector", "destroy", "yes"] for line in lines)
+    assert any(line.split()[:3] == ["logto_get_connector", "read", "Get"] for line in lines)
+
+
+def test_platforms_patterns_and_read_only_narrow_what_is_served(run):
+    def names(*options, **variables):
+        return {tool["name"] for tool in json.loads(run("tools", "--sandbox", "--json", *options, **variables).stdout)}
+
+    assert names("--platforms", "versori") == set(catalogue(["versori"]))
+    assert names("--tools", "*_delete_*") == {name for name in catalogue() if "_delete_" in name}
+    assert names("--read-only") == {name for name, operation in catalogue().items() if operation.effect == "read"}
+    assert names(CONNECTOR_MCP_PLATFORMS="versori") == names("--platforms", "versori")
+    assert names("--policy", "logto_*=block") == {name for name in catalogue() if not name.startswith("logto_")}
+
+
+def test_without_any_platform_it_says_so(run):
+    result = run("tools")
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "No platform is configured" in result.stderr
