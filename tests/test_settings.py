@@ -33,6 +33,8 @@ def test_the_defaults_serve_one_person_on_this_machine():
         "requests_per_second": None,
         "host": "127.0.0.1",
         "port": 8765,
+        "allowed_hosts": (),
+        "allowed_origins": (),
         "http_token": None,
         "http_token_file": None,
         "log_level": "WARNING",

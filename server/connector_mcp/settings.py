@@ -90,6 +90,10 @@ class Settings(BaseSettings):
     """Address to listen on, over HTTP; beyond loopback only with a token."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8765
     """Port to listen on, over HTTP; 0 takes any free one."""
+    allowed_hosts: _Names = ()
+    """Host headers to take over HTTP beside the address itself, exactly as sent: `mcp.example.com`."""
+    allowed_origins: _Names = ()
+    """Origins to take over HTTP beside the address itself: `https://mcp.example.com`."""
     http_token: SecretStr | None = None
     """Bearer token that HTTP callers must show."""
     http_token_file: Path | None = None
@@ -131,7 +135,7 @@ class Settings(BaseSettings):
             )
         return settings
 
-    @field_validator("platforms", "tools", mode="before")
+    @field_validator("platforms", "tools", "allowed_hosts", "allowed_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         parts: Iterable[Any] = (value,) if isinstance(value, str) else value

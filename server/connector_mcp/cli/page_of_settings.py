@@ -119,19 +119,27 @@ def _default(info: FieldInfo) -> str:
 
 
 def _variables(platform: Platform) -> str:
-    needed = {variable.name for variable in missing(platform, {})}
     return table(
         ("variable", "needed", "default", ""),
         (
             (
                 code(variable.name),
-                "yes" if variable.name in needed else "",
+                _needed(variable, platform),
                 "" if variable.default is None else code(variable.default),
                 _help(variable, platform),
             )
             for variable in platform.variables
         ),
     )
+
+
+def _needed(variable: Variable, platform: Platform) -> str:
+    needed = missing(platform, {})
+    if variable not in needed:
+        return ""
+    others = [each for each in platform.variables if each not in needed]
+    instead = [code(each.name) for each in others if variable not in missing(platform, {each.name: "given"})]
+    return f"unless {' or '.join(instead)} is set" if instead else "yes"
 
 
 def _help(variable: Variable, platform: Platform) -> str:

@@ -55,7 +55,15 @@ async def _serve_http(settings: Settings) -> int:
 
         async def serve_until_the_end(*, task_status: TaskStatus[str]) -> None:
             nonlocal status
-            status = await serve_http(engine, settings.host, settings.port, tokens=tokens, task_status=task_status)
+            status = await serve_http(
+                engine,
+                settings.host,
+                settings.port,
+                tokens=tokens,
+                hosts=settings.allowed_hosts,
+                origins=settings.allowed_origins,
+                task_status=task_status,
+            )
 
         async with anyio.create_task_group() as tasks:
             address: str = await tasks.start(serve_until_the_end)

@@ -1,0 +1,85 @@
+"""The connector types as MCP resources: an index for each platform, and the exact schema of each type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote, unquote
+
+from mcp.shared.exceptions import MCPError
+from mcp_types import INVALID_PARAMS, ReadResourceResult, Resource, ResourceTemplate, TextResourceContents
+
+from connector_mcp.engine.results import encode
+from connector_mcp.operations.connector_types import ConnectorType, connector_types
+
+SCHEME = "connector-type://"
+JSON = "application/json"
+
+TEMPLATE = ResourceTemplate(
+    uri_template=SCHEME + "{platform}/{type}",
+    name="connector-type",
+    title="Connector type",
+    description="The exact config schema of one connector type, as JSON. Secret members carry writeOnly.",
+    mime_type=JSON,
+)
+
+
+def indexes(platforms: Sequence[str]) -> list[Resource]:
+    """One resource for each of the platforms that has connector types: the list of them."""
+    return [
+        Resource(
+            uri=SCHEME + platform,
+            name=f"{platform} connector types",
+            description=f"The connector types of {platform}, each with the address of its schema.",
+            mime_type=JSON,
+        )
+        for platform in platforms
+        if connector_types(platform)
+    ]
+
+
+def read(uri: str, platforms: Sequence[str]) -> ReadResourceResult:
+    """The index or type at an address.
+
+    Raises:
+        MCPError: -32602 with the address in its data, where there is none or its platform is not on.
+    """
+    platform, _, type_id = uri.removeprefix(SCHEME).partition("/")
+    known = connector_types(platform) if uri.startswith(SCHEME) and platform in platforms else {}
+    found = known.get(unquote(type_id))
+    if found is not None:
+        content: Any = _described(found)
+    elif known and not type_id:
+        content = [_entry(entry) for entry in known.values()]
+    else:
+        raise MCPError(
+            INVALID_PARAMS,
+            "Resource not found. Read connector-type://{platform} for the types of a platform that is on.",
+            {"uri": uri},
+        )
+    text = TextResourceContents(uri=uri, mime_type=JSON, text=encode(content))
+    return ReadResourceResult(contents=[text])
+
+
+def _entry(entry: ConnectorType) -> dict[str, Any]:
+    return {
+        "type": entry.type,
+        "name": entry.name,
+        "kind": entry.kind,
+        "creatable": entry.creatable,
+        "uri": f"{SCHEME}{entry.platform}/{quote(entry.type, safe='')}",
+    }
+
+
+def _described(entry: ConnectorType) -> dict[str, Any]:
+    return {
+        "platform": entry.platform,
+        "type": entry.type,
+        "name": entry.name,
+        "kind": entry.kind,
+        "creatable": entry.creatable,
+        "notes": list(entry.notes),
+        "secret_paths": list(entry.secret_paths),
+        "config": entry.config,
+        **entry.traits,
+    }

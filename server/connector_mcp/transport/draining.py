@@ -1,0 +1,114 @@
+"""Bringing an HTTP server to its end: calls in flight get their time, endless streams are cut off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+class InFlight:
+    """How many of something are going on."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._none = anyio.Event()
+        self._none.set()
+
+    def __enter__(self) -> None:
+        if not self._count:
+            self._none = anyio.Event()
+        self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._count -= 1
+        if not self._count:
+            self._none.set()
+
+    async def none(self) -> None:
+        """Wait until there is none."""
+        while self._count:
+            await self._none.wait()
+
+
+class Drain:
+    """Knows the tool calls and HTTP requests in flight, and ends them.
+
+    It is middleware twice: `count_calls` on the MCP server, `requests` around the ASGI application.
+    """
+
+    def __init__(self) -> None:
+        self._calls = InFlight()
+        self._posts = InFlight()
+        self._requests = InFlight()
+        self._hanging_up = anyio.Event()
+
+    async def count_calls(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        """MCP middleware that counts the calls of tools, whichever HTTP request carries their answer."""
+        if ctx.method != "tools/call":
+            return await call_next(ctx)
+        with self._calls:
+            return await call_next(ctx)
+
+    def requests(self, app: ASGIApp) -> ASGIApp:
+        """The application, with its requests known and endable."""
+
+        async def known(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http":
+                await app(scope, receive, send)
+            elif scope["method"] == "POST":
+                with self._requests, self._posts:
+                    await self._serve(app, scope, receive, send)
+            else:
+                with self._requests:
+                    await self._serve(app, scope, receive, send)
+
+        return known
+
+    async def end(self, grace: float) -> None:
+        """Let calls and their answers finish for up to `grace` seconds, then hang up on every request that is left."""
+        with anyio.move_on_after(grace):
+            await self._calls.none()
+            await self._posts.none()
+        self._hanging_up.set()
+        await self._requests.none()
+
+    async def _serve(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        started = completed = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started, completed
+            started = started or message["type"] == "http.response.start"
+            completed = message["type"] == "http.response.body" and not message.get("more_body", False)
+            await send(message)
+
+        await app(scope, self._until_hung_up(receive), watched)
+        if self._hanging_up.is_set() and not completed:
+            if started:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            else:
+                await PlainTextResponse("The server is ending.", 503)(scope, receive, send)
+
+    def _until_hung_up(self, receive: Receive) -> Receive:
+        """Tells the application that the client has gone, once we hang up: it then ends as it does when that is so.
+
+        To cancel it instead would leave the SDK's streams open.
+        """
+
+        async def received() -> Message:
+            message: Message = {"type": "http.disconnect"}
+            async with anyio.create_task_group() as tasks:
+
+                async def hang_up() -> None:
+                    await self._hanging_up.wait()
+                    tasks.cancel_scope.cancel()
+
+                tasks.start_soon(hang_up)
+                message = await receive()
+                tasks.cancel_scope.cancel()
+            return message
+
+        return received

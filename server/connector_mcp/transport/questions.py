@@ -1,0 +1,147 @@
+"""One request's caller, and how it can be asked in the era of the protocol that it speaks.
+
+A 2026-07-28 request is asked by returning the question: the client brings the answer with the same call, and what
+comes back is sealed. An earlier client is asked over its back-channel while the call waits. Either way only where this
+very request (2026-07-28) or its session (earlier) declares form elicitation: asking others ends their call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+from mcp.server.context import ServerRequestContext
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    CallToolRequestParams,
+    ElicitationCapability,
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitResult,
+    InputRequiredResult,
+    InputResponses,
+)
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import ValidationError
+
+from connector_mcp.engine.caller import AnswerDue, CannotAsk, Question, Reply, Resumed, TransportName
+from connector_mcp.transport.authorization import Principal
+from connector_mcp.upstream.text import clean
+
+ANSWER_KEY = "confirm"
+"""The name of our one question among the requests and responses of a multi-round-trip call."""
+
+LONGEST_CLIENT_NAME = 80
+
+
+def principal_of(ctx: ServerRequestContext[Any, Any]) -> str:
+    """Who makes a request: the token's name, `anonymous` over HTTP without one, `local` on stdio."""
+    scope = _http_scope(ctx)
+    if scope is None:
+        return "local"
+    user = scope.get("user")
+    return user.name if isinstance(user, Principal) else "anonymous"
+
+
+class McpCaller:
+    """The caller of one MCP request; see `engine.caller.Caller`.
+
+    `ask_timeout` bounds, in seconds, how long a question over a back-channel may stay unanswered: the protocol sets
+    no limit of its own. A question that nobody answered in time counts as cancelled.
+    """
+
+    def __init__(
+        self,
+        ctx: ServerRequestContext[Any, Any],
+        params: CallToolRequestParams | None = None,
+        *,
+        transport: TransportName,
+        ask_timeout: float,
+    ) -> None:
+        self._ctx = ctx
+        self._transport: TransportName = transport if _http_scope(ctx) is None else "http"
+        self._ask_timeout = ask_timeout
+        self._progress = 0
+        self._modern = ctx.session.protocol_version in MODERN_PROTOCOL_VERSIONS
+        self._resumed: Resumed | None = None
+        if self._modern and params is not None and params.request_state is not None:
+            self._resumed = Resumed(params.request_state, _brought(params.input_responses))
+
+    @property
+    def principal(self) -> str:
+        return principal_of(self._ctx)
+
+    @property
+    def client(self) -> str | None:
+        told = self._ctx.session.client_params
+        if told is None:
+            return None
+        return clean(f"{told.client_info.name} {told.client_info.version}", LONGEST_CLIENT_NAME) or None
+
+    @property
+    def transport(self) -> TransportName:
+        return self._transport
+
+    @property
+    def scopes(self) -> frozenset[str] | None:
+        user = (_http_scope(self._ctx) or {}).get("user")
+        return user.granted if isinstance(user, Principal) else None
+
+    @property
+    def can_ask(self) -> bool:
+        capabilities = self._ctx.session.client_capabilities
+        if capabilities is None or not _takes_forms(capabilities.elicitation):
+            return False
+        return self._modern or self._ctx.session.can_send_request
+
+    @property
+    def resumed(self) -> Resumed | None:
+        return self._resumed
+
+    async def ask(self, question: Question, ticket: str) -> Reply:
+        if not self.can_ask:
+            raise CannotAsk
+        if self._modern:
+            raise AnswerDue(question, ticket)
+        try:
+            with anyio.fail_after(self._ask_timeout):
+                answer = await self._ctx.session.elicit_form(
+                    question.message, question.schema, related_request_id=self._ctx.request_id
+                )
+        except TimeoutError:
+            return Reply("cancel", {})
+        except (MCPError, ValidationError) as error:
+            # Some clients declare elicitation and answer it with an error, or with something that is no answer.
+            raise CannotAsk from error
+        return _reply(answer)
+
+    async def progress(self, message: str) -> None:
+        self._progress += 1
+        await self._ctx.session.report_progress(self._progress, message=message)
+
+
+def returned_question(due: AnswerDue) -> InputRequiredResult:
+    """The result that puts a question to a 2026-07-28 client; the boundary seals the ticket in it."""
+    form = ElicitRequestFormParams(message=due.question.message, requested_schema=due.question.schema)
+    return InputRequiredResult(input_requests={ANSWER_KEY: ElicitRequest(params=form)}, request_state=due.ticket)
+
+
+def _http_scope(ctx: ServerRequestContext[Any, Any]) -> Mapping[str, Any] | None:
+    """The ASGI scope of the request that carried the message; None where none did."""
+    return getattr(ctx.request, "scope", None)
+
+
+def _takes_forms(elicitation: ElicitationCapability | None) -> bool:
+    """An empty declaration means forms, as it did before there was another mode."""
+    return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
+
+
+def _brought(responses: InputResponses | None) -> Reply:
+    answer = (responses or {}).get(ANSWER_KEY)
+    return _reply(answer) if isinstance(answer, ElicitResult) else Reply("cancel", {})
+
+
+def _reply(answer: ElicitResult) -> Reply:
+    content: Mapping[str, Any] = answer.content or {}
+    return Reply(answer.action, content if answer.action == "accept" else {})

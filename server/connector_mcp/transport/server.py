@@ -1,0 +1,178 @@
+"""The engine as an MCP server: tools, the connector types as resources, and calls.
+
+Whatever a transport adds lies outside of this module. No failure of a call leaves it as a protocol error, because many
+clients hide those from the model: the exceptions are a tool that does not exist and a request state that is not ours.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, Final
+
+from mcp.server.caching import CacheHint
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel.server import Server
+from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INVALID_PARAMS,
+    CallToolRequestParams,
+    CallToolResult,
+    InputRequiredResult,
+    ListResourcesResult,
+    ListResourceTemplatesResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    ReadResourceRequestParams,
+    ReadResourceResult,
+    TextContent,
+    ToolAnnotations,
+)
+from mcp_types import Tool as WireTool
+
+from connector_mcp import __version__
+from connector_mcp.engine.call import Engine, UnknownTool
+from connector_mcp.engine.caller import AnswerDue, CallResult, TransportName
+from connector_mcp.engine.results import clean_strings, encode
+from connector_mcp.errors import Internal
+from connector_mcp.operations.tool import Tool
+from connector_mcp.transport import connector_type_resources
+from connector_mcp.transport.questions import McpCaller, principal_of, returned_question
+from connector_mcp.upstream.text import clean
+
+NAME: Final = "connector-mcp"
+
+REQUEST_STATE_TTL: Final = 600.0
+"""Seconds in which a question of the 2026-07-28 protocol may be answered."""
+
+INSTRUCTIONS: Final = (
+    "Provisions and looks after connectors on Vectorize, Logto, Versori and ConductorOne.\n"
+    "Call describe_connector_type before you create a connector or change a config: it gives the exact schema, which "
+    "members are secret, and an example.\n"
+    "Calls that destroy or overwrite something are put to a person or parked for an operator; the result says which. "
+    "Make the same call again, unchanged, once it is approved. You cannot confirm it yourself.\n"
+    "Secrets come back as `[redacted]`. Never send that text as a value: leave the member out to keep what is stored.\n"
+    "An error says in `fix` what to do next; `outcome_unknown` means look before you repeat."
+)
+
+logger = logging.getLogger(__name__)
+
+Context = ServerRequestContext[dict[str, Any], Any]
+
+
+def build_server(
+    engine: Engine,
+    *,
+    request_state_key: bytes,
+    transport: TransportName = "stdio",
+) -> Server[dict[str, Any]]:
+    """The MCP server of an engine, for both eras of the protocol.
+
+    `request_state_key` (32 random bytes or more) seals the state of questions; processes that are to take up each
+    other's questions share it. The engine stays the caller's: ending the server, or a connection to it, closes
+    nothing of it.
+    """
+    ask_timeout = engine.settings.ask_timeout
+    wire = {tool.name: _wire_tool(tool) for tool in engine.tools()}
+
+    async def list_tools(ctx: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
+        caller = McpCaller(ctx, transport=transport, ask_timeout=ask_timeout)
+        return ListToolsResult(tools=[wire[tool.name] for tool in engine.tools(caller) if tool.name in wire])
+
+    async def call_tool(ctx: Context, params: CallToolRequestParams) -> CallToolResult | InputRequiredResult:
+        caller = McpCaller(ctx, params, transport=transport, ask_timeout=ask_timeout)
+        try:
+            return _wire_result(await engine.call(params.name, params.arguments or {}, caller))
+        except AnswerDue as due:
+            return returned_question(due)
+        except UnknownTool:
+            raise _unknown_tool(params.name, [tool.name for tool in engine.tools(caller)]) from None
+        except Exception as error:  # noqa: BLE001 - the outermost boundary: logged here, told to nobody
+            return _wire_result(_fault(engine, params.name, error))
+
+    async def list_resources(ctx: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
+        return ListResourcesResult(resources=connector_type_resources.indexes(_platforms(engine)))
+
+    async def list_templates(ctx: Context, params: PaginatedRequestParams | None) -> ListResourceTemplatesResult:
+        return ListResourceTemplatesResult(resource_templates=[connector_type_resources.TEMPLATE])
+
+    async def read_resource(ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
+        return connector_type_resources.read(params.uri, _platforms(engine))
+
+    server = Server[dict[str, Any]](
+        NAME,
+        version=__version__,
+        title="Connectors",
+        instructions=INSTRUCTIONS,
+        cache_hints={
+            "tools/list": CacheHint(ttl_ms=60_000, scope="private"),
+            "resources/list": CacheHint(ttl_ms=60_000, scope="private"),
+            "resources/templates/list": CacheHint(ttl_ms=3_600_000, scope="public"),
+            "resources/read": CacheHint(ttl_ms=3_600_000, scope="private"),
+        },
+        # Without it every call over HTTP in the 2026-07-28 protocol lists all tools first.
+        get_tool_input_schema=lambda name: wire[name].input_schema if name in wire else None,
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+        on_list_resources=list_resources,
+        on_list_resource_templates=list_templates,
+        on_read_resource=read_resource,
+    )
+    security = RequestStateSecurity(keys=[request_state_key], ttl=REQUEST_STATE_TTL, bind_principal=principal_of)
+    server.middleware.append(RequestStateBoundary(security, default_audience=NAME))
+    return server
+
+
+def _wire_tool(tool: Tool) -> WireTool:
+    return WireTool(
+        name=tool.name,
+        description=tool.description,
+        input_schema=tool.input_schema,
+        output_schema=tool.output_schema,
+        annotations=ToolAnnotations(
+            read_only_hint=tool.annotations.read_only,
+            destructive_hint=tool.annotations.destructive,
+            idempotent_hint=tool.annotations.idempotent,
+            open_world_hint=tool.annotations.open_world,
+        ),
+    )
+
+
+def _wire_result(result: CallResult) -> CallToolResult:
+    """The structured content, and the same as text for clients and models that read only that."""
+    content, text = result.content, encode(result.content)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Half a surrogate pair is valid in JSON and in no encoding: sent, it would end a stdio connection.
+        content = clean_strings(content)
+        text = encode(content)
+    return CallToolResult(
+        content=[TextContent(text=text)],
+        structured_content=content,
+        is_error=result.is_error,
+    )
+
+
+def _fault(engine: Engine, tool: str, error: Exception) -> CallResult:
+    logger.error("a call of %s failed:\n%s", clean(tool, 64), engine.scrub("".join(traceback.format_exception(error))))
+    answer = Internal(
+        "The server failed in a way that it did not foresee. Whether anything was changed is not known.",
+        fix="Read the target before you repeat the call. The operator finds the cause in the server's log.",
+    )
+    return CallResult({"error": answer.as_dict()}, is_error=True)
+
+
+def _unknown_tool(name: str, known: list[str]) -> MCPError:
+    near = get_close_matches(name, known, n=1)
+    hint = f" Did you mean {near[0]}?" if near else " Call tools/list for those there are."
+    data: Mapping[str, Any] = {"nearest": near[0]} if near else {}
+    return MCPError(INVALID_PARAMS, f"Unknown tool: {clean(name, 64)}.{hint}", data or None)
+
+
+def _platforms(engine: Engine) -> list[str]:
+    """The platforms that are on, in the order of their tools."""
+    return list(dict.fromkeys(tool.operation.on.name for tool in engine.tools() if tool.operation.on))

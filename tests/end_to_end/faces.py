@@ -1,0 +1,89 @@
+"""The server's faces, each reached the way a client reaches it, over one sandbox that is served on a socket."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import uvicorn
+from mcp.client import Client
+from mcp.client.sse import sse_client
+from mcp.client.stdio import StdioServerParameters, stdio_client
+
+from connector_mcp.cli.assemble import assembled
+from connector_mcp.sandbox.app import Sandbox
+from connector_mcp.settings import Settings
+from connector_mcp.transport.http import serve_http
+
+PLATFORMS = ("vectorize", "logto", "versori", "conductorone")
+FACES = ("stdio auto", "stdio legacy", "http auto", "http legacy", "sse legacy")
+
+
+@dataclass
+class World:
+    """A served sandbox, and the environment in which a server uses it."""
+
+    sandbox: Sandbox
+    environ: dict[str, str]
+    state: Path
+
+    def writes(self) -> list[tuple[str, str]]:
+        """What has been changed upstream so far, as method and path; tokens and other reads by POST do not count."""
+        return [
+            (request.method, request.raw_path)
+            for request in self.sandbox.requests
+            if request.method != "GET" and not request.raw_path.endswith(("/token", "/authorization-uri"))
+        ]
+
+
+@asynccontextmanager
+async def served(app: Any) -> AsyncIterator[str]:
+    """An ASGI application on a free loopback port; its origin."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    async with anyio.create_task_group() as group:
+        group.start_soon(server.serve, [listener])
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+
+
+@asynccontextmanager
+async def world(state: Path) -> AsyncIterator[World]:
+    sandbox = Sandbox()
+    try:
+        async with served(sandbox.app()) as origin:
+            environ = {"CONNECTOR_MCP_STATE_DIR": str(state)}
+            for platform in PLATFORMS:
+                environ |= sandbox.variables(platform, origin)
+            yield World(sandbox, environ, state)
+    finally:
+        sandbox.close()
+
+
+@asynccontextmanager
+async def client(face: str, environ: Mapping[str, str], **options: Any) -> AsyncIterator[Client]:
+    """A client of the SDK, connected to a server with this environment through this face."""
+    transport, _, era = face.partition(" ")
+    if transport == "stdio":
+        command = StdioServerParameters(
+            command=sys.executable, args=["-m", "connector_mcp", "serve"], env={**environ, "PYTHONWARNINGS": "error"}
+        )
+        async with Client(stdio_client(command), mode=era, **options) as connected:
+            yield connected
+        return
+    settings = Settings.load(environ)
+    async with assembled(settings, environ, "http") as engine, anyio.create_task_group() as group:
+        origin = await group.start(serve_http, engine, "127.0.0.1", 0)
+        target = sse_client(f"{origin}/sse") if transport == "sse" else f"{origin}/mcp"
+        async with Client(target, mode=era, **options) as connected:
+            yield connected
+        group.cancel_scope.cancel()

@@ -1,0 +1,81 @@
+"""A real HTTP server that records what it is sent and answers what it is told."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs
+
+import anyio
+import uvicorn
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One request as it came over the socket."""
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    content: bytes
+
+    @property
+    def body(self) -> Any:
+        return json.loads(self.content) if self.content else None
+
+    @property
+    def form(self) -> dict[str, list[str]]:
+        return parse_qs(self.content.decode())
+
+
+@dataclass
+class RecordingServer:
+    """Answers `answers[(method, raw path)]`: a status and a JSON value, None for no body. Otherwise 200 and `{}`."""
+
+    origin: str = ""
+    requests: list[Recorded] = field(default_factory=list)
+    answers: dict[tuple[str, str], tuple[int, Any]] = field(default_factory=dict)
+    silent: bool = False
+    """Whether requests are taken and never answered; `reached` is set by the first."""
+    reached: anyio.Event = field(default_factory=anyio.Event)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        content = b""
+        while (message := await receive())["type"] == "http.request":
+            content += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        path = scope["raw_path"].decode()
+        self.requests.append(Recorded(scope["method"], path, scope["query_string"].decode(), headers, content))
+        self.reached.set()
+        if self.silent:
+            await receive()  # the next thing to come is the end of the connection
+            return
+        status, body = self.answers.get((scope["method"], path), (200, {}))
+        payload = b"" if body is None else json.dumps(body).encode()
+        kind = [(b"content-type", b"application/json")] if payload else []
+        length = [] if status == 204 else [(b"content-length", str(len(payload)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": [*kind, *length]})
+        await send({"type": "http.response.body", "body": payload})
+
+
+@asynccontextmanager
+async def recording_server() -> AsyncIterator[RecordingServer]:
+    """The server on a free loopback port, for as long as the context is open."""
+    recorder = RecordingServer()
+    listener = socket.create_server(("127.0.0.1", 0))
+    recorder.origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    config = uvicorn.Config(recorder, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    async with anyio.create_task_group() as group:
+        group.start_soon(server.serve, [listener])
+        try:
+            yield recorder
+        finally:
+            server.should_exit = True

@@ -1,0 +1,406 @@
+"""Each documented operation, called through an MCP client, sends what the platform's document demands."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp.client import Client
+
+from connector_mcp.cli.assemble import assembled
+from connector_mcp.settings import Settings
+from connector_mcp.transport.server import build_server
+from tests.end_to_end.recording import RecordingServer, recording_server
+
+ERAS = ["auto", "legacy"]
+ODD = "ü /a%b"
+ENCODED = "%C3%BC%20%2Fa%25b"
+SOURCES = "/v1/org/org%2F1/connectors/sources"
+
+
+def environment(origin: str) -> dict[str, str]:
+    """All four platforms at the recording server."""
+    return {
+        "VECTORIZE_API_KEY": "vectorize-key",
+        "VECTORIZE_ORGANIZATION_ID": "org/1",
+        "VECTORIZE_BASE_URL": f"{origin}/v1",
+        "LOGTO_ENDPOINT": origin,
+        "LOGTO_APP_ID": "logto-app",
+        "LOGTO_APP_SECRET": "logto-secret",
+        "VERSORI_API_KEY": "versori-key",
+        "VERSORI_ORGANISATION_ID": "org 2",
+        "VERSORI_BASE_URL": f"{origin}/api/connect/v1",
+        "VERSORI_AUTH_PREFIX": "JWT",
+        "CONDUCTORONE_ACCESS_TOKEN": "c1-token",
+        "CONDUCTORONE_BASE_URL": origin,
+    }
+
+
+@asynccontextmanager
+async def connected(recorder: RecordingServer, state: Path, era: str, **overrides: Any) -> AsyncIterator[Client]:
+    recorder.answers["POST", "/oidc/token"] = (
+        200,
+        {"access_token": "logto-token", "expires_in": 3600, "token_type": "Bearer", "scope": "all"},
+    )
+    settings = Settings.load({}, state_dir=state, policy="destroy=allow", verify_writes=False, **overrides)
+    async with assembled(settings, environment(recorder.origin), "stdio") as engine:
+        server = build_server(engine, request_state_key=await engine.request_state_key())
+        async with Client(server, mode=era) as client:
+            yield client
+
+
+CONFIG = {"seed-urls": ["https://a.example/ü"]}
+VERSORI_NOW = {
+    "id": ODD,
+    "organisationId": "org 2",
+    "name": "Acme",
+    "protocol": "http",
+    "baseUrl": "https://a.example",
+    "documentationURL": "https://docs.example",
+    "imageURL": "https://img.example",
+    "tags": {"team": ["sales"]},
+    "public": True,
+    "authSchemeConfigs": [],
+    "connections": [],
+    "versions": [],
+    "connectionVariables": [{"name": "region", "value": "eu"}],
+}
+C1_NOW = {
+    "connectorView": {
+        "connector": {
+            "id": ODD,
+            "appId": "app 1",
+            "catalogId": "2kG3aTftCcAvWtHZt2Ywry0dPn7",
+            "displayName": "Okta",
+            "config": {
+                "@type": "type.googleapis.com/c1.api.app.v1.EnvConfig",
+                "configuration": {"okta_v2_domain": {"stringValue": "acme.okta.com"}},
+            },
+        }
+    }
+}
+LOGTO_NOW = {
+    "id": ODD,
+    "connectorId": "github-universal",
+    "type": "Social",
+    "target": "github",
+    "config": {"clientId": "old", "clientSecret": "stored-secret"},
+    "metadata": {},
+    "enableTokenStorage": False,
+}
+
+# tool, arguments, answers needed on the way, then what the last request must be: method, path, query, body.
+CALLS: list[tuple[str, dict[str, Any], dict[tuple[str, str], tuple[int, Any]], tuple[str, str, str, Any]]] = [
+    (
+        "vectorize_get_source_connectors",
+        {"workspace_id": "w s&1", "limit": 5, "cursor": "a=b"},
+        {},
+        ("GET", SOURCES, "workspaceId=w%20s%261&limit=5&nextToken=a%3Db", None),
+    ),
+    (
+        "vectorize_create_source_connector",
+        {"connectors": [{"name": "Nüm", "type": "WEB_CRAWLER", "config": CONFIG}], "workspace_id": "w1"},
+        {("POST", SOURCES): (200, {"message": "ok", "connector": {"name": "n", "id": "1"}})},
+        ("POST", SOURCES, "workspaceId=w1", {"name": "Nüm", "type": "WEB_CRAWLER", "config": CONFIG}),
+    ),
+    ("vectorize_get_source_connector", {"source_connector_id": ODD}, {}, ("GET", f"{SOURCES}/{ENCODED}", "", None)),
+    (
+        "vectorize_update_source_connector",
+        {"source_connector_id": ODD, "config": CONFIG},
+        {("GET", f"{SOURCES}/{ENCODED}"): (200, {"id": ODD, "type": "WEB_CRAWLER", "name": "n", "configDoc": {}})},
+        ("PATCH", f"{SOURCES}/{ENCODED}", "", {"config": CONFIG}),
+    ),
+    (
+        "vectorize_delete_source_connector",
+        {"source_connector_id": ODD},
+        {},
+        ("DELETE", f"{SOURCES}/{ENCODED}", "", None),
+    ),
+    (
+        "vectorize_add_user_to_source_connector",
+        {
+            "source_connector_id": ODD,
+            "user_id": "u/1",
+            "selected_files": {"f": {"name": "n", "mimeType": "m"}},
+            "refresh_token": "user-refresh-token",
+        },
+        {("GET", f"{SOURCES}/{ENCODED}"): (200, {"id": ODD, "type": "GOOGLE_DRIVE_OAUTH_MULTI", "name": "n"})},
+        (
+            "POST",
+            f"{SOURCES}/{ENCODED}/users",
+            "",
+            {
+                "userId": "u/1",
+                "selectedFiles": {"f": {"name": "n", "mimeType": "m"}},
+                "refreshToken": "user-refresh-token",
+            },
+        ),
+    ),
+    (
+        "vectorize_update_user_in_source_connector",
+        {"source_connector_id": ODD, "user_id": "u1", "selected_files": {"pageIds": ["p"]}},
+        {("GET", f"{SOURCES}/{ENCODED}"): (200, {"id": ODD, "type": "NOTION_OAUTH_MULTI", "name": "n"})},
+        ("PATCH", f"{SOURCES}/{ENCODED}/users", "", {"userId": "u1", "selectedFiles": {"pageIds": ["p"]}}),
+    ),
+    (
+        "vectorize_delete_user_from_source_connector",
+        {"source_connector_id": ODD, "user_id": "u1"},
+        {("GET", f"{SOURCES}/{ENCODED}"): (200, {"id": ODD, "type": "NOTION_OAUTH_MULTI", "name": "n"})},
+        ("DELETE", f"{SOURCES}/{ENCODED}/users", "", {"userId": "u1"}),
+    ),
+    (
+        "logto_list_connectors",
+        {"target": "goo gle"},
+        {("GET", "/api/connectors"): (200, [])},
+        ("GET", "/api/connectors", "target=goo%20gle", None),
+    ),
+    (
+        "logto_create_connector",
+        {
+            "connector_id": "oidc",
+            "id": "mine",
+            "config": {
+                "authorizationEndpoint": "https://id.example/a",
+                "tokenEndpoint": "https://id.example/t",
+                "clientId": "c",
+                "clientSecret": "oidc-client-secret",
+                "scope": "openid",
+                "idTokenVerificationConfig": {"jwksUri": "https://id.example/jwks"},
+            },
+            "metadata": {"target": "acme", "name": {"en": "Acme"}, "logo_dark": None},
+            "sync_profile": True,
+            "enable_token_storage": False,
+        },
+        {("POST", "/api/connectors"): (200, {"id": "mine", "connectorId": "oidc"})},
+        (
+            "POST",
+            "/api/connectors",
+            "",
+            {
+                "connectorId": "oidc",
+                "id": "mine",
+                "config": {
+                    "authorizationEndpoint": "https://id.example/a",
+                    "tokenEndpoint": "https://id.example/t",
+                    "clientId": "c",
+                    "clientSecret": "oidc-client-secret",
+                    "scope": "openid",
+                    "idTokenVerificationConfig": {"jwksUri": "https://id.example/jwks"},
+                },
+                "metadata": {"target": "acme", "name": {"en": "Acme"}, "logoDark": None},
+                "syncProfile": True,
+                "enableTokenStorage": False,
+            },
+        ),
+    ),
+    ("logto_get_connector", {"id": ODD}, {}, ("GET", f"/api/connectors/{ENCODED}", "", None)),
+    (
+        "logto_update_connector",
+        {"id": ODD, "config": {"clientId": "new"}, "sync_profile": False},
+        {("GET", f"/api/connectors/{ENCODED}"): (200, LOGTO_NOW)},
+        (
+            "PATCH",
+            f"/api/connectors/{ENCODED}",
+            "",
+            {"config": {"clientId": "new", "clientSecret": "stored-secret"}, "syncProfile": False},
+        ),
+    ),
+    (
+        "logto_delete_connector",
+        {"id": ODD},
+        {
+            ("GET", f"/api/connectors/{ENCODED}"): (200, LOGTO_NOW),
+            ("DELETE", f"/api/connectors/{ENCODED}"): (204, None),
+        },
+        ("DELETE", f"/api/connectors/{ENCODED}", "", None),
+    ),
+    (
+        "logto_create_connector_test",
+        {
+            "factory_id": "http-sms",
+            "config": {"endpoint": "https://sms.example/send", "authorization": "Bearer sms-token"},
+            "phone": "491701234567",
+            "locale": "en",
+        },
+        {("POST", "/api/connectors/http-sms/test"): (204, None)},
+        (
+            "POST",
+            "/api/connectors/http-sms/test",
+            "",
+            {
+                "config": {"endpoint": "https://sms.example/send", "authorization": "Bearer sms-token"},
+                "phone": "491701234567",
+                "locale": "en",
+            },
+        ),
+    ),
+    (
+        "logto_create_connector_authorization_uri",
+        {"connector_id": ODD, "state": "s", "redirect_uri": "https://app.example/cb"},
+        {("POST", f"/api/connectors/{ENCODED}/authorization-uri"): (200, {"redirectTo": "https://p.example"})},
+        (
+            "POST",
+            f"/api/connectors/{ENCODED}/authorization-uri",
+            "",
+            {"state": "s", "redirectUri": "https://app.example/cb"},
+        ),
+    ),
+    (
+        "versori_update_connector",
+        {"connector_id": ODD, "name": "Acme 2", "tags": None},
+        {("GET", f"/api/connect/v1/o/org%202/connectors/{ENCODED}"): (200, VERSORI_NOW)},
+        (
+            "PUT",
+            f"/api/connect/v1/o/org%202/connectors/{ENCODED}",
+            "",
+            {
+                "id": ODD,
+                "organisationId": "org 2",
+                "name": "Acme 2",
+                "protocol": "http",
+                "baseUrl": "https://a.example",
+                "documentationURL": "https://docs.example",
+                "imageURL": "https://img.example",
+                "tags": None,
+                "public": True,
+            },
+        ),
+    ),
+    (
+        "conductorone_update_connector",
+        {
+            "app_id": "app 1",
+            "id": ODD,
+            "display_name": "Okta 2",
+            "config": {"okta_v2_api_token": "okta-token", "okta_sync_custom_roles": True},
+            "expand_mask": ["app_id"],
+        },
+        {("GET", f"/api/v1/apps/app%201/connectors/{ENCODED}"): (200, C1_NOW)},
+        (
+            "POST",
+            f"/api/v1/apps/app%201/connectors/{ENCODED}",
+            "",
+            {
+                "connector": {
+                    "id": ODD,
+                    "appId": "app 1",
+                    "displayName": "Okta 2",
+                    "config": {
+                        "@type": "type.googleapis.com/c1.api.app.v1.EnvConfig",
+                        "configuration": {
+                            "okta_v2_domain": {"stringValue": "acme.okta.com"},
+                            "okta_v2_api_token": {"stringValue": "okta-token"},
+                            "okta_sync_custom_roles": {"stringValue": "true"},
+                        },
+                    },
+                },
+                "updateMask": "displayName,config",
+                "expandMask": {"paths": ["app_id"]},
+            },
+        ),
+    ),
+]
+
+AUTHORIZATION = {
+    "vectorize": "Bearer vectorize-key",
+    "logto": "Bearer logto-token",
+    "versori": "JWT versori-key",
+    "conductorone": "Bearer c1-token",
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize(("tool", "arguments", "answers", "expected"), CALLS, ids=[call[0] for call in CALLS])
+async def test_an_operation_sends_what_its_platform_documents(
+    tool: str,
+    arguments: dict[str, Any],
+    answers: dict[tuple[str, str], tuple[int, Any]],
+    expected: tuple[str, str, str, Any],
+    era: str,
+    tmp_path: Path,
+) -> None:
+    async with recording_server() as recorder, connected(recorder, tmp_path, era) as client:
+        recorder.answers.update(answers)
+        result = await client.call_tool(tool, arguments)
+        assert not result.is_error, result.structured_content
+        sent = recorder.requests[-1]
+        assert (sent.method, sent.path, sent.query, sent.body) == expected
+        assert sent.headers["authorization"] == AUTHORIZATION[tool.partition("_")[0]]
+        assert (sent.headers.get("content-type") == "application/json") == (expected[3] is not None)
+
+
+def test_all_seventeen_documented_operations_are_called_here() -> None:
+    assert len({call[0] for call in CALLS}) == 17
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("identifier", ["..", ".", ""])
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        (call[0], name)
+        for call in CALLS
+        for name in call[1]
+        if name in ("id", "app_id") or name.endswith("connector_id")
+    ],
+)
+async def test_an_id_that_would_leave_its_place_in_the_path_sends_nothing(
+    tool: str, arguments: str, identifier: str, tmp_path: Path
+) -> None:
+    if tool == "logto_create_connector":
+        return  # its id and factory id go in the body, where dots do no harm
+    full = next(call[1] for call in CALLS if call[0] == tool)
+    async with recording_server() as recorder, connected(recorder, tmp_path, "auto") as client:
+        result = await client.call_tool(tool, {**full, arguments: identifier})
+        assert result.is_error
+        assert result.structured_content["error"]["code"] == "invalid_arguments"
+        assert recorder.requests == []
+
+
+@pytest.mark.anyio
+async def test_the_array_form_of_create_sends_the_list_and_reports_each_connector(tmp_path: Path) -> None:
+    connectors = [{"name": name, "type": "FILE_UPLOAD"} for name in ("one", "two")]
+    async with recording_server() as recorder:
+        recorder.answers["POST", SOURCES] = (
+            200,
+            {"message": "ok", "connectors": [{"name": "one", "id": "1"}, {"name": "two", "id": "2"}]},
+        )
+        settings = Settings.load({}, state_dir=tmp_path, verify_writes=False)
+        environ = environment(recorder.origin) | {"VECTORIZE_CREATE_BODY": "array"}
+        async with assembled(settings, environ, "stdio") as engine:
+            server = build_server(engine, request_state_key=b"k" * 32)
+            async with Client(server) as client:
+                result = await client.call_tool("vectorize_create_source_connector", {"connectors": connectors})
+        assert [request.body for request in recorder.requests] == [connectors]
+        assert [row["id"] for row in result.structured_content["data"]] == ["1", "2"]
+
+
+@pytest.mark.anyio
+async def test_one_refused_connector_does_not_hide_what_became_of_the_others(tmp_path: Path) -> None:
+    async with recording_server() as recorder, connected(recorder, tmp_path, "auto") as client:
+        recorder.answers["POST", SOURCES] = (400, {"error": "name taken"})
+        connectors = [{"name": name, "type": "FILE_UPLOAD"} for name in ("one", "two")]
+        refused = await client.call_tool("vectorize_create_source_connector", {"connectors": connectors})
+        assert refused.structured_content["error"]["code"] == "rejected"
+        assert [request.body["name"] for request in recorder.requests] == ["one", "two"]
+
+
+@pytest.mark.anyio
+async def test_logto_asks_for_its_token_once_with_credentials_in_the_form(tmp_path: Path) -> None:
+    async with recording_server() as recorder, connected(recorder, tmp_path, "auto") as client:
+        recorder.answers["GET", "/api/connectors"] = (200, [])
+        for _ in range(3):
+            await client.call_tool("logto_list_connectors", {})
+        asked = [request for request in recorder.requests if request.path == "/oidc/token"]
+        assert len(asked) == 1
+        assert asked[0].form == {
+            "grant_type": ["client_credentials"],
+            "client_id": ["logto-app"],
+            "client_secret": ["logto-secret"],
+            "resource": ["https://default.logto.app/api"],
+            "scope": ["all"],
+        }

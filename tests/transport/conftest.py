@@ -1,0 +1,120 @@
+"""A small engine with the interface of the real one, and servers around it."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from connector_mcp.engine.call import UnknownTool
+from connector_mcp.engine.caller import Caller, CallResult
+from connector_mcp.operations.catalogue import catalogue
+from connector_mcp.operations.tool import Tool, tool_of
+from connector_mcp.settings import Settings
+from connector_mcp.transport.http import serve_http
+
+KEY = b"k" * 32
+SECRET = "marked-secret-value"
+
+Behaviour = Callable[["FakeEngine", str, Mapping[str, Any], Caller], Awaitable[CallResult]]
+
+
+async def who(engine: "FakeEngine", name: str, arguments: Mapping[str, Any], caller: Caller) -> CallResult:
+    """Answers what the engine was told of the call."""
+    content = {
+        "tool": name,
+        "arguments": dict(arguments),
+        "principal": caller.principal,
+        "client": caller.client,
+        "transport": caller.transport,
+        "scopes": None if caller.scopes is None else sorted(caller.scopes),
+        "can_ask": caller.can_ask,
+    }
+    return CallResult(content, is_error=False)
+
+
+async def hang(engine: "FakeEngine", name: str, arguments: Mapping[str, Any], caller: Caller) -> CallResult:
+    """Says that it has begun, then goes on until it is cancelled, and keeps a record as the engine does."""
+    engine.begun.set()
+    await caller.progress("begun")
+    try:
+        await anyio.sleep_forever()
+    finally:
+        engine.record("cancelled")
+    raise AssertionError
+
+
+class FakeEngine:
+    """What the transports use of `connector_mcp.engine.call.Engine`."""
+
+    def __init__(self, behaviour: Behaviour = who, *, audit: Path | None = None, ask_timeout: float = 300.0) -> None:
+        self.settings = Settings(state_dir=Path("unused"), ask_timeout=ask_timeout)
+        self.behaviour = behaviour
+        self.calls: list[str] = []
+        self.begun = anyio.Event()
+        self.records: list[str] = []
+        self._audit = audit
+        # The answers here are about the call itself, which no real tool's output schema would pass.
+        self._tools = {
+            name: replace(tool_of(operation), output_schema={"type": "object"})
+            for name, operation in catalogue(("vectorize",)).items()
+        }
+
+    def tools(self, caller: Caller | None = None) -> tuple[Tool, ...]:
+        scopes = caller.scopes if caller else None
+        tools = tuple(self._tools.values())
+        return tools if scopes is None else tuple(tool for tool in tools if tool.annotations.read_only)
+
+    def tool(self, name: str) -> Tool | None:
+        return self._tools.get(name)
+
+    async def call(self, name: str, arguments: Mapping[str, Any], caller: Caller) -> CallResult:
+        if name not in self._tools:
+            raise UnknownTool(name)
+        self.calls.append(name)
+        return await self.behaviour(self, name, arguments, caller)
+
+    async def request_state_key(self) -> bytes:
+        return KEY
+
+    def scrub(self, text: str) -> str:
+        return text.replace(SECRET, "[redacted]")
+
+    def record(self, outcome: str) -> None:
+        self.records.append(outcome)
+        if self._audit is not None:
+            self._audit.write_text(outcome)
+
+
+@asynccontextmanager
+async def serving(engine: FakeEngine, **options: Any) -> AsyncGenerator[str]:
+    """The address of a real HTTP server around an engine."""
+    async with anyio.create_task_group() as tasks:
+
+        async def serve(*, task_status: anyio.abc.TaskStatus[str]) -> None:
+            arguments = {"host": "127.0.0.1", "port": 0, "grace": 0.2, **options}
+            await serve_http(engine, **arguments, task_status=task_status)
+
+        try:
+            yield await tasks.start(serve)
+        finally:
+            tasks.cancel_scope.cancel()
+
+
+@pytest.fixture
+def make_engine() -> type[FakeEngine]:
+    return FakeEngine
+
+
+@pytest.fixture
+def serve() -> Callable[..., Any]:
+    return serving
+
+
+@pytest.fixture(params=["auto", "legacy"])
+def mode(request: pytest.FixtureRequest) -> str:
+    """Both eras of the protocol."""
+    return request.param

@@ -1,0 +1,342 @@
+"""The server over real sockets: both eras on /mcp, and SSE."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
+from mcp_types import INVALID_PARAMS, ElicitResult
+
+from connector_mcp.engine.caller import Caller, CallResult, Question
+from connector_mcp.errors import Misconfigured
+from connector_mcp.transport.authorization import BearerToken
+from connector_mcp.transport.guard import Reach
+from connector_mcp.transport.http import serve_http
+
+TOKEN = "t0ken-of-the-operator"
+TOOL = "vectorize_get_source_connectors"
+ROUTES = ["/mcp", "/sse", "/messages/", "/messages/?session_id=1", "/healthz", "/nowhere"]
+SCHEMA = {"type": "object", "properties": {"confirm": {"type": "string", "title": "Name"}}, "required": ["confirm"]}
+FACES = ["/mcp", "/sse"]
+
+
+@asynccontextmanager
+async def connected(
+    address: str, face: str, mode: Any, *, token: str | None = None, callback: Any = None
+) -> AsyncGenerator[Client]:
+    """A client over one of the faces."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with httpx2.AsyncClient(headers=headers) as http:
+        transport = (
+            sse_client(address + face, headers=headers)
+            if face == "/sse"
+            else streamable_http_client(address + face, http_client=http)
+        )
+        async with Client(transport, mode=mode, elicitation_callback=callback) as client:
+            yield client
+
+
+async def asks(engine: Any, name: str, arguments: Mapping[str, Any], caller: Caller) -> CallResult:
+    reply = caller.resumed.reply if caller.resumed else await caller.ask(Question("Sure?", SCHEMA), "t")
+    return CallResult({"action": reply.action, "content": dict(reply.content)}, is_error=False)
+
+
+async def accept(context: Any, params: Any) -> ElicitResult:
+    return ElicitResult(action="accept", content={"confirm": "orders"})
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("face", FACES)
+async def test_tools_are_listed_and_called(make_engine: Any, serve: Any, mode: Any, face: str) -> None:
+    engine = make_engine()
+    async with serve(engine) as address, connected(address, face, mode) as client:
+        listed = (await client.list_tools()).tools
+        told = (await client.call_tool(TOOL, {"a": "ü"})).structured_content
+        with pytest.raises(MCPError) as caught:
+            await client.call_tool("nope", {})
+    assert [tool.name for tool in listed] == [tool.name for tool in engine.tools()]
+    assert told is not None
+    assert told["arguments"] == {"a": "ü"}
+    assert (told["transport"], told["principal"], told["scopes"]) == ("http", "anonymous", None)
+    assert caught.value.code == INVALID_PARAMS
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("face", FACES)
+async def test_a_person_is_asked(make_engine: Any, serve: Any, mode: Any, face: str) -> None:
+    async with serve(make_engine(asks)) as address, connected(address, face, mode, callback=accept) as client:
+        result = await client.call_tool(TOOL, {})
+    assert result.structured_content == {"action": "accept", "content": {"confirm": "orders"}}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("face", FACES)
+async def test_progress_reaches_the_client(make_engine: Any, serve: Any, mode: Any, face: str) -> None:
+    async def works(engine: Any, name: str, arguments: Any, caller: Any) -> CallResult:
+        await caller.progress("one")
+        return CallResult({"done": True}, is_error=False)
+
+    heard: list[str | None] = []
+
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+        heard.append(message)
+
+    async with serve(make_engine(works)) as address, connected(address, face, mode) as client:
+        result = await client.call_tool(TOOL, {}, progress_callback=on_progress)
+    assert result.structured_content == {"done": True}
+    assert heard == ["one"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("face", FACES)
+async def test_the_holder_of_the_token_calls_under_its_name(make_engine: Any, serve: Any, mode: Any, face: str) -> None:
+    tokens = [BearerToken.of("another"), BearerToken.of(TOKEN, name="ci", scopes=["connectors:read"])]
+    async with (
+        serve(make_engine(), tokens=tokens) as address,
+        connected(address, face, mode, token=TOKEN) as client,
+    ):
+        listed = (await client.list_tools()).tools
+        told = (await client.call_tool(TOOL, {})).structured_content
+    assert told is not None
+    assert (told["principal"], told["scopes"]) == ("ci", ["connectors:read"])
+    assert all(tool.annotations and tool.annotations.read_only_hint for tool in listed)
+
+
+@pytest.mark.anyio
+async def test_a_state_that_another_principal_was_given_is_refused(make_engine: Any, serve: Any) -> None:
+    engine = make_engine(asks)
+    tokens = [BearerToken.of("first", name="first"), BearerToken.of("second", name="second")]
+    async with (
+        serve(engine, tokens=tokens) as address,
+        connected(address, "/mcp", "auto", token="first", callback=accept) as first,
+        connected(address, "/mcp", "auto", token="second", callback=accept) as second,
+    ):
+        asked = await first.session.call_tool(TOOL, {}, allow_input_required=True)
+        engine.calls.clear()
+        answers = {"confirm": ElicitResult(action="accept", content={})}
+        with pytest.raises(MCPError) as caught:
+            await second.session.call_tool(TOOL, {}, input_responses=answers, request_state=asked.request_state)
+    assert caught.value.code == INVALID_PARAMS
+    assert engine.calls == []
+
+
+@pytest.mark.anyio
+async def test_a_session_serves_only_who_opened_it(make_engine: Any, serve: Any) -> None:
+    tokens = [BearerToken.of("first", name="first"), BearerToken.of("second", name="second")]
+    initialize = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": "c", "version": "1"},
+        },
+    }
+    headers = {"Accept": "application/json, text/event-stream"}
+    async with serve(make_engine(), tokens=tokens) as address, httpx2.AsyncClient(base_url=address) as http:
+        opened = await http.post("/mcp", json=initialize, headers={**headers, "Authorization": "Bearer first"})
+        session = {**headers, "Mcp-Session-Id": opened.headers["mcp-session-id"]}
+        ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+        others = await http.post("/mcp", json=ping, headers={**session, "Authorization": "Bearer second"})
+        own = await http.post("/mcp", json=ping, headers={**session, "Authorization": "Bearer first"})
+    assert (opened.status_code, others.status_code, own.status_code) == (200, 404, 200)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": f"Bearer {TOKEN}x"},
+        {"Authorization": f"Bearer {TOKEN[:-1]}"},
+        {"Authorization": f"Basic {TOKEN}"},
+        {"Authorization": TOKEN},
+    ],
+)
+async def test_nobody_passes_without_the_token(make_engine: Any, serve: Any, headers: dict[str, str]) -> None:
+    engine = make_engine()
+    async with (
+        serve(engine, tokens=[BearerToken.of(TOKEN)]) as address,
+        httpx2.AsyncClient(base_url=address, headers=headers) as http,
+    ):
+        for method, path in [("POST", "/mcp"), ("GET", "/mcp"), ("GET", "/sse"), ("POST", "/messages/"), ("GET", "/x")]:
+            answer = await http.request(method, path, params={"access_token": TOKEN, "token": TOKEN})
+            assert answer.status_code == 401, (method, path)
+            assert answer.headers["www-authenticate"].startswith('Bearer realm="connector-mcp"')
+            assert ("invalid_token" in answer.headers["www-authenticate"]) is bool(headers)
+            assert TOKEN not in answer.text
+        health = await http.get("/healthz")
+    assert (health.status_code, health.json()) == (200, {"status": "ok"})
+    assert engine.calls == []
+
+
+@pytest.mark.anyio
+async def test_a_refusal_does_not_wait_for_the_body(make_engine: Any, serve: Any) -> None:
+    async with serve(make_engine(), tokens=[BearerToken.of(TOKEN)]) as address:
+        host, port = address.removeprefix("http://").split(":")
+        async with await anyio.connect_tcp(host, int(port)) as stream:
+            await stream.send(f"POST /mcp HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 1000\r\n\r\n".encode())
+            answer = await stream.receive()
+    assert answer.startswith(b"HTTP/1.1 401")
+
+
+@pytest.mark.anyio
+async def test_a_body_over_the_limit_is_refused(make_engine: Any, serve: Any) -> None:
+    engine = make_engine()
+    async with serve(engine) as address, httpx2.AsyncClient(base_url=address) as http:
+        answers = [
+            await http.post(path, content=b"x" * (4 * 1024 * 1024 + 1), headers={"Content-Type": "application/json"})
+            for path in ("/mcp", "/messages/")
+        ]
+    assert [answer.status_code for answer in answers] == [413, 413]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", ROUTES)
+async def test_a_host_that_is_not_ours_is_refused_on_every_route(make_engine: Any, serve: Any, path: str) -> None:
+    async with serve(make_engine()) as address, httpx2.AsyncClient(base_url=address) as http:
+        port = address.rpartition(":")[2]
+        for host in ("evil.example", f"evil.example:{port}", f"localhost:{port}.evil.example", "127.0.0.1", ""):
+            answer = await http.get(path, headers={"Host": host})
+            assert answer.status_code in {400, 421}, host
+        assert (await http.get(path, headers={"Host": f"evil.example:{port}"})).status_code == 421
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", ROUTES)
+async def test_an_origin_that_is_not_ours_is_refused_on_every_route(make_engine: Any, serve: Any, path: str) -> None:
+    async with serve(make_engine()) as address, httpx2.AsyncClient(base_url=address) as http:
+        port = address.rpartition(":")[2]
+        for origin in (
+            "null",
+            "http://evil.example",
+            f"http://localhost:{port}.evil.example",
+            f"https://localhost:{port}",
+        ):
+            answer = await http.get(path, headers={"Origin": origin})
+            assert answer.status_code == 403, origin
+
+
+@pytest.mark.anyio
+async def test_the_loopback_names_and_what_is_added_are_let_in(make_engine: Any, serve: Any) -> None:
+    options = {"hosts": ["mcp.example:443"], "origins": ["https://app.example"]}
+    async with serve(make_engine(), **options) as address, httpx2.AsyncClient(base_url=address) as http:
+        port = address.rpartition(":")[2]
+        for host in (f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}", "mcp.example:443"):
+            assert (await http.get("/healthz", headers={"Host": host})).status_code == 200, host
+        for origin in (f"http://127.0.0.1:{port}", f"http://localhost:{port}", "https://app.example"):
+            assert (await http.get("/healthz", headers={"Origin": origin})).status_code == 200, origin
+        wire = await http.post("/mcp", json={}, headers={"Host": "mcp.example:443", "Origin": "https://app.example"})
+    assert wire.status_code not in {403, 421}
+
+
+@pytest.mark.anyio
+async def test_beyond_loopback_a_token_is_demanded(make_engine: Any) -> None:
+    for host in ("0.0.0.0", "::", "192.0.2.1", "example.org", ""):  # noqa: S104 - refused is what is shown
+        with pytest.raises(Misconfigured, match="without authorization") as caught:
+            await serve_http(make_engine(), host, 0)
+        assert "CONNECTOR_MCP_HTTP_TOKEN" in caught.value.fix
+
+
+@pytest.mark.anyio
+async def test_with_a_token_every_address_can_be_served(make_engine: Any, serve: Any) -> None:
+    token = [BearerToken.of(TOKEN)]
+    async with serve(make_engine(), host="0.0.0.0", tokens=token) as address:  # noqa: S104 - the case in question
+        local = address.replace("0.0.0.0", "127.0.0.1")  # noqa: S104
+        async with connected(local, "/mcp", "auto", token=TOKEN) as client:
+            assert (await client.list_tools()).tools
+
+
+@pytest.mark.anyio
+async def test_a_port_in_use_is_a_setting_to_change(make_engine: Any, serve: Any) -> None:
+    async with serve(make_engine()) as address:
+        with pytest.raises(Misconfigured, match="Cannot listen"):
+            await serve_http(make_engine(), "127.0.0.1", int(address.rpartition(":")[2]))
+
+
+@pytest.mark.parametrize("pattern", ["localhost:*", "*", ""])
+def test_patterns_of_hosts_are_refused(pattern: str) -> None:
+    with pytest.raises(Misconfigured):
+        Reach.of("127.0.0.1", 80, hosts=[pattern])
+    with pytest.raises(Misconfigured):
+        Reach.of("127.0.0.1", 80, origins=[pattern])
+
+
+@pytest.mark.parametrize("secret", ["", " ", "two words", "tab\t", "ünicode"])
+def test_a_token_that_no_header_can_carry_is_refused(secret: str) -> None:
+    with pytest.raises(Misconfigured):
+        BearerToken.of(secret)
+
+
+def test_a_token_is_not_in_its_repr() -> None:
+    assert TOKEN not in repr(BearerToken.of(TOKEN))
+    assert "digest" not in repr(BearerToken.of(TOKEN))
+
+
+@pytest.mark.anyio
+async def test_a_call_in_flight_may_finish_while_the_server_ends(make_engine: Any, mode: Any) -> None:
+    release = anyio.Event()
+
+    async def waits(engine: Any, *_: Any) -> CallResult:
+        engine.begun.set()
+        await release.wait()
+        return CallResult({"done": True}, is_error=False)
+
+    engine = make_engine(waits)
+    results: list[Any] = []
+
+    async def call(client: Client) -> None:
+        results.append(await client.call_tool(TOOL, {}))
+
+    ending = anyio.CancelScope()
+
+    async def serve_until_told(*, task_status: anyio.abc.TaskStatus[str]) -> None:
+        with ending:
+            await serve_http(engine, "127.0.0.1", 0, grace=60, task_status=task_status)
+
+    async with anyio.create_task_group() as tasks:
+        address = await tasks.start(serve_until_told)
+        async with connected(address, "/mcp", mode) as client, anyio.create_task_group() as calls:
+            # The client wants the output schema once the result is there, and by then the server takes no requests.
+            await client.list_tools()
+            calls.start_soon(call, client)
+            await engine.begun.wait()
+            ending.cancel()
+            await anyio.lowlevel.checkpoint()
+            release.set()
+    assert results[0].structured_content == {"done": True}
+
+
+@pytest.mark.anyio
+async def test_a_call_that_does_not_finish_in_time_is_cancelled_when_the_server_ends(
+    make_engine: Any, serve: Any, mode: Any
+) -> None:
+    async def hangs(engine: Any, *_: Any) -> CallResult:
+        engine.begun.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            engine.record("cancelled")
+        raise AssertionError
+
+    async def call(address: str) -> None:
+        with suppress(Exception):
+            async with connected(address, "/mcp", mode) as client:
+                await client.call_tool(TOOL, {})
+
+    engine = make_engine(hangs)
+    async with anyio.create_task_group() as tasks:
+        async with serve(engine) as address:
+            tasks.start_soon(call, address)
+            await engine.begun.wait()
+        assert engine.records == ["cancelled"]
+        tasks.cancel_scope.cancel()
