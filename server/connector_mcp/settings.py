@@ -12,14 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, field_validator
 
 from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.catalogue import PLATFORMS
@@ -36,7 +29,7 @@ SECRET_PREFIX = "CONNECTOR_MCP_SECRET_"  # noqa: S105 - the names that `secret:/
 DAY = 86_400.0
 
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-_Names = Annotated[tuple[str, ...], NoDecode]
+_Names = tuple[str, ...]
 
 
 def _default_state_dir() -> Path:
@@ -46,13 +39,13 @@ def _default_state_dir() -> Path:
     return Path(user_state_dir("connector-mcp", appauthor=False))
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """This server's settings. The variable of `read_only` is `CONNECTOR_MCP_READ_ONLY`, its flag `--read-only`.
 
     Durations are in seconds, sizes in bytes. Build it with `load`.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     sandbox: bool = False
     """Serve every platform from the emulation in this process."""
@@ -102,18 +95,6 @@ class Settings(BaseSettings):
     """What is logged on stderr, from this level up."""
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what is handed in: `load` reads the environment it is given, and no other."""
-        return (init_settings,)
-
-    @classmethod
     def load(cls, environ: Mapping[str, str], **overrides: Any) -> Self:
         """Settings from an environment and from flags; a flag that is None was not given.
 
@@ -122,10 +103,10 @@ class Settings(BaseSettings):
         """
         _refuse_unknown_settings(environ)
         given = {name: value for name, value in overrides.items() if value is not None}
-        source = EnvSettingsSource(cls)
-        source.env_vars = {name.lower(): value.strip() for name, value in environ.items() if value.strip()}
+        named = {name: environ.get(f"{PREFIX}{name.upper()}", "").strip() for name in cls.model_fields}
+        source = {name: value for name, value in named.items() if value}
         try:
-            settings = cls(**{**source(), **given})
+            settings = cls.model_validate({**source, **given})
         except ValidationError as invalid:
             raise _misconfigured(invalid, given) from None
         if settings.http_token is not None and settings.http_token_file is not None:

@@ -1,0 +1,378 @@
+"""Step one of a call: arguments as models really send them become an operation, or an error that helps.
+
+What is taken in other forms than the schema's is decided here, once: a JSON text where an object or array is due,
+digits where an integer is due, the words `true` and `false` where a boolean is due. All else must be of its type.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, Protocol, cast
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError as SchemaError
+from pydantic import ValidationError
+
+from connector_mcp.engine.redact import MARKER
+from connector_mcp.errors import InvalidArguments, Issue
+from connector_mcp.operations.connector_types import ConnectorType, example
+from connector_mcp.operations.operation import STEERS, ConfigUse, Operation
+from connector_mcp.operations.platform import JsonObject
+from connector_mcp.operations.tool import Tool
+
+DEEPEST = 32
+"""Levels of objects and arrays that an argument may have."""
+
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+_LARGEST_INTEGER = 2**63
+_TOLD_NUMBER = 6
+"""Digits of a number that an error repeats; a longer one may be a credential."""
+
+_WORD = re.compile(r"[A-Za-z]{1,32}[0-9]{0,3}")
+_SEPARATORS = re.compile(r"[-_. @]+")
+
+_PATTERNS = {
+    r"^\S(.*\S)?(?!\s)$": "without white space around it",
+    r"^\S+@\S+\.\S+$": "of the form name@example.com",
+    "^[0-9]+$": "of digits only",
+}
+"""What a pattern demands, for people."""
+
+_BOUNDS = {
+    "minimum": "at least {}",
+    "maximum": "at most {}",
+    "minLength": "of at least {} characters",
+    "maxLength": "of at most {} characters",
+    "minItems": "with at least {} items",
+    "minProperties": "with at least {} members",
+}
+
+_TYPES = {
+    "string": "a string",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+    "object": "an object",
+    "array": "an array",
+}
+
+
+def parse_arguments(tool: Tool, raw: Mapping[str, Any], fixed: Mapping[str, str]) -> Operation:
+    """The operation that these arguments call; `fixed` are the arguments that the configuration sets.
+
+    Raises:
+        InvalidArguments: With an issue for each thing that is wrong; no value of a string is repeated in it.
+    """
+    issues = list(_unknown(tool, raw, fixed))
+    properties = tool.input_schema["properties"]
+    decoded = {name: _decode(value, properties[name]) for name, value in raw.items() if name in properties}
+    for name, info in tool.operation.model_fields.items():
+        if STEERS in info.metadata and decoded.get(name, 0) is None:
+            del decoded[name]
+    # What could not be sent, stored or walked is refused before anything else looks at it.
+    flaws = [flaw for name, value in decoded.items() for flaw in _flaws(value, name, 0)]
+    if flaws:
+        raise InvalidArguments(tool.name, [*issues, *flaws])
+    own = {name: value for name, value in fixed.items() if name in tool.hidden}
+    try:
+        operation = tool.operation.model_validate({**decoded, **own})
+    except ValidationError as error:
+        issues.extend(_issues(tool, error, {**decoded, **own}))
+        raise InvalidArguments(tool.name, issues) from None
+    if issues:
+        raise InvalidArguments(tool.name, issues)
+    return operation
+
+
+def check_configs(tool: Tool, uses: Iterable[ConfigUse]) -> None:
+    """Hold each connector config against the schema of its connector type.
+
+    Raises:
+        InvalidArguments: With the path inside the config, what was got, what is wanted and an example.
+    """
+    for use in uses:
+        if use.type is None:
+            continue
+        issues = list(_config_issues(use, use.type))
+        if issues:
+            raise InvalidArguments(
+                tool.name,
+                issues,
+                fix=f"Call describe_connector_type with platform={use.type.platform!r} and type={use.type.type!r} for "
+                "the exact schema, correct the config and call again.",
+            )
+
+
+def describe(value: Any) -> str:
+    """A value in words that give nothing of a string away, nor of a number that may be a credential."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return f"the number {value}" if abs(value) < 10**_TOLD_NUMBER else "a number"
+        case float():
+            return f"the number {value}" if len(repr(value)) <= _TOLD_NUMBER else "a number"
+        case str():
+            return f"a string of {len(value)} characters" if value else "an empty string"
+        case list():
+            return f"an array of {len(cast('list[Any]', value))}"
+        case _:
+            return "an object"
+
+
+def _decode(value: Any, schema: JsonObject) -> Any:
+    kind = schema.get("type")
+    if isinstance(value, str):
+        return _decode_text(value, kind, schema)
+    if kind == "integer" and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if kind == "array" and isinstance(value, list) and "items" in schema:
+        return [_decode(item, schema["items"]) for item in cast("list[Any]", value)]
+    if kind == "object" and isinstance(value, dict):
+        known, others = schema.get("properties", {}), schema.get("additionalProperties")
+        rest = cast("JsonObject", others) if isinstance(others, dict) else {}
+        members = cast("JsonObject", value)
+        return {key: _decode(item, known.get(key, rest)) for key, item in members.items()}
+    return cast("Any", value)
+
+
+def _decode_text(value: str, kind: Any, schema: JsonObject) -> Any:
+    text = value.strip()
+    if kind in ("object", "array") and text[:1] in ("{", "["):
+        try:
+            parsed = json.loads(text)
+        except (ValueError, RecursionError):
+            return value
+        return _decode(parsed, schema) if isinstance(parsed, dict if kind == "object" else list) else value
+    if kind == "integer" and _INTEGER.fullmatch(text):
+        return int(text)
+    if kind == "boolean" and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    return value
+
+
+def _flaws(value: Any, path: str, depth: int) -> Iterator[Issue]:
+    """What no argument may hold, whatever its schema: markers, and what JSON or UTF-8 cannot carry on."""
+    match value:
+        case str():
+            if MARKER in value:
+                yield Issue(
+                    path, "a redaction marker", "the real value, or leave the argument out to keep what is stored"
+                )
+            elif not _is_text(value):
+                yield Issue(path, "text with half of a surrogate pair", "text that UTF-8 can express")
+        case bool() | None:
+            pass
+        case int():
+            if abs(value) >= _LARGEST_INTEGER:
+                yield Issue(path, "a number of more than 64 bits", "a smaller number, or a string of digits")
+        case float():
+            if not math.isfinite(value):
+                yield Issue(path, "a number that JSON cannot express", "a finite number")
+        case dict() | list() if depth == DEEPEST:
+            yield Issue(path, "values nested too deeply", f"at most {DEEPEST} levels")
+        case dict():
+            for key, member in cast("JsonObject", value).items():
+                if MARKER in key or not _is_text(key):
+                    yield Issue(path, "a redaction marker or broken text as a key", "the real key")
+                yield from _flaws(member, f"{path}.{_safe(key)}", depth + 1)
+        case list():
+            for index, member in enumerate(cast("list[Any]", value)):
+                yield from _flaws(member, f"{path}[{index}]", depth + 1)
+        case _:
+            yield Issue(path, "a value of another kind", "a JSON value")
+
+
+def _is_text(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _unknown(tool: Tool, raw: Mapping[str, Any], fixed: Mapping[str, str]) -> Iterator[Issue]:
+    names = list(tool.input_schema["properties"])
+    for name, value in raw.items():
+        if name in names:
+            continue
+        if name in tool.hidden:
+            if value != fixed.get(name):
+                yield Issue(name, "another value than the configured one", f"no {name}: the configuration fixes it")
+            continue
+        yield Issue(
+            _safe(name), "an unknown argument", _nearest(name, names, holder=tool.name, inside="config" in names)
+        )
+
+
+def _nearest(name: str, names: list[str], *, holder: str, inside: bool = False) -> str:
+    near = get_close_matches(name.lower(), names, n=1, cutoff=0.6)
+    if near:
+        return f"{near[0]}, perhaps; {holder} takes {', '.join(names)}"
+    hint = "; keys of the connector's config go inside config" if inside else ""
+    return f"one of {', '.join(names) or 'no arguments'}{hint}"
+
+
+def _safe(name: str, known: Collection[str] = ()) -> str:
+    """A key as part of a path. A key may be a credential that slipped: only what is made of words is repeated."""
+    words = _SEPARATORS.split(name.strip("@_"))
+    shown = name in known or (len(name) <= 64 and all(map(_WORD.fullmatch, words)))
+    return name if shown else "(a key not shown)"
+
+
+def _path(parts: Iterable[str | int], known: Collection[str] = ()) -> str:
+    path = ""
+    for part in parts:
+        path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{_safe(part, known)}"
+    return path or "arguments"
+
+
+def _issues(tool: Tool, error: ValidationError, values: JsonObject) -> Iterator[Issue]:
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        location = problem["loc"]
+        schema, sample, value = _at(tool.input_schema, location), _sample(tool, location), _value(values, location)
+        if problem["type"] == "missing":
+            yield Issue(_path(location), "nothing", _wanted(schema), sample)
+        elif problem["type"] == "extra_forbidden":
+            holder = _at(tool.input_schema, location[:-1])
+            names = list(holder.get("properties", ()))
+            inside = "config" in names
+            wanted = _nearest(str(location[-1]), names, holder=_path(location[:-1]), inside=inside)
+            yield Issue(_path(location), "an unknown member", wanted)
+        else:
+            yield Issue(_path(location), _got(value, schema), _wanted(schema, value), sample)
+
+
+def _got(value: Any, schema: Mapping[str, Any]) -> str:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return "a number" if is_number and schema.get("writeOnly") else describe(value)
+
+
+def _at(schema: JsonObject, location: Sequence[str | int]) -> JsonObject:
+    for part in location:
+        others = schema.get("additionalProperties")
+        inner = schema.get("items") if isinstance(part, int) else schema.get("properties", {}).get(part, others)
+        schema = cast("JsonObject", inner) if isinstance(inner, dict) else {}
+    return schema
+
+
+def _value(values: Any, location: Sequence[str | int]) -> Any:
+    for part in location:
+        try:
+            values = values[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return values
+
+
+def _sample(tool: Tool, location: Sequence[str | int]) -> Any:
+    schema = _at(tool.input_schema, location)
+    return _valid(_value(tool.operation.example, location), schema)
+
+
+def _valid(found: Any, schema: Mapping[str, Any]) -> Any:
+    """An example of what the schema accepts: the one found, else a made one; None where neither would do."""
+    if found is not None and _accepts(schema, found):
+        return found
+    if "type" not in schema or "contains" in schema:
+        return None
+    made = example(dict(schema))
+    return made if _accepts(schema, made) else None
+
+
+def _wanted(schema: Mapping[str, Any], value: Any = None) -> str:
+    if "enum" in schema:
+        return _wanted_option([str(option) for option in schema["enum"]], value)
+    limits = " and ".join(text.format(schema[key]) for key, text in _BOUNDS.items() if key in schema)
+    form = _PATTERNS.get(schema["pattern"], "of the documented form") if "pattern" in schema else ""
+    described = str(schema.get("description", "")).rstrip(".")
+    if "contains" in schema or not ("type" in schema or limits or form):
+        return " ".join(part for part in (_TYPES.get(schema.get("type", "")), described) if part) or "another value"
+    wanted = " ".join(part for part in (_TYPES.get(str(schema.get("type")), "a value"), limits, form) if part)
+    return f"{wanted} ({described})" if described else wanted
+
+
+def _wanted_option(options: list[str], value: Any) -> str:
+    near: list[str] = []
+    if isinstance(value, str):
+        close = {option.lower(): option for option in options}
+        near = [close[name] for name in get_close_matches(value.lower(), close, n=1, cutoff=0.5)]
+    return f"{f'{near[0]}, perhaps; ' if near else ''}one of {', '.join(options)}"
+
+
+class _Validator(Protocol):
+    """What is used of jsonschema's validators, which do not declare their types in full."""
+
+    def iter_errors(self, instance: Any) -> Iterator[SchemaError]: ...
+
+    def is_valid(self, instance: Any) -> bool: ...
+
+
+def _validator(schema: Mapping[str, Any]) -> _Validator:
+    return Draft202012Validator(schema)
+
+
+def _accepts(schema: Mapping[str, Any], value: Any) -> bool:
+    return _validator(schema).is_valid(value)
+
+
+def _config_issues(use: ConfigUse, kind: ConnectorType) -> Iterator[Issue]:
+    # Where the server merges, a null takes a member away, and what is not given is there already.
+    value = use.value if use.complete else _without_nulls(use.value)
+    errors = [error for error in _validator(kind.config).iter_errors(value) if use.complete or _matters(error)]
+    sample = example(kind.config)
+    seen: set[tuple[str, str]] = set()
+    for error in sorted(errors, key=lambda found: list(map(str, found.absolute_path))):
+        for issue in _config_issue(use, kind, error, sample):
+            if (issue.path, issue.wanted) not in seen:
+                seen.add((issue.path, issue.wanted))
+                yield issue
+
+
+def _without_nulls(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    members = cast("JsonObject", value)
+    return {key: _without_nulls(member) for key, member in members.items() if member is not None}
+
+
+def _matters(error: SchemaError) -> bool:
+    """Whether an error remains once the given members are merged with the stored ones; lists are not merged."""
+    if error.validator == "required":
+        return any(isinstance(step, int) for step in error.absolute_path)
+    if error.validator in ("anyOf", "oneOf") and error.context:
+        branches: dict[Any, bool] = {}
+        for inner in error.context:
+            branch = inner.relative_schema_path[0]
+            branches[branch] = branches.get(branch, False) or _matters(inner)
+        return all(branches.values())
+    return True
+
+
+def _config_issue(use: ConfigUse, kind: ConnectorType, error: SchemaError, sample: Any) -> Iterator[Issue]:
+    location = tuple(error.absolute_path)
+    inner = _path(location, kind.config.get("properties", ())) if location else ""
+    path = f"{use.path}.{inner}" if inner and not inner.startswith("[") else use.path + inner
+    schema: JsonObject = error.schema if isinstance(error.schema, dict) else {}
+    instance: Any = cast("Any", error.instance)
+    members = cast("JsonObject", instance) if isinstance(instance, dict) else {}
+    if error.validator == "additionalProperties" and isinstance(instance, dict):
+        names = list(schema.get("properties", ()))
+        for key in members:
+            if key in names:
+                continue
+            wanted = _nearest(key, names, holder=f"the config of {kind.type}")
+            if key in kind.traits.get("pipeline_keys", ()):
+                wanted = f"no {_safe(key)} here: it belongs to the pipeline that uses the connector"
+            yield Issue(f"{path}.{_safe(key)}", "an unknown key", wanted, _valid(_value(sample, location), schema))
+    elif error.validator == "required" and isinstance(instance, dict):
+        for name in schema["required"]:
+            if name not in members:
+                member = schema.get("properties", {}).get(name, {})
+                example_of_it = _valid(_value(sample, (*location, name)), member)
+                yield Issue(f"{path}.{name}", "nothing", _wanted(member), example_of_it)
+    else:
+        wanted = _wanted(schema, instance)
+        yield Issue(path, _got(instance, schema), wanted, _valid(_value(sample, location), schema))

@@ -1,0 +1,354 @@
+"""The life of one call, from arguments to audit record. Each step stands in its own file; this one is their order.
+
+arguments → validate → account → policy → (read target → detect effect → gate) → ledger → send → verify → redact → shape
+→ audit
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from connector_mcp.engine.account import Account
+from connector_mcp.engine.approvals import Approvals
+from connector_mcp.engine.arguments import check_configs, parse_arguments
+from connector_mcp.engine.audit import AuditLog, AuditRecord
+from connector_mcp.engine.caller import AnswerDue, Caller, CallResult
+from connector_mcp.engine.gate import QUESTION_SECONDS, Candidate, Gate, permits, target_changed
+from connector_mcp.engine.ledger import Ledger
+from connector_mcp.engine.policy import Decision, Policy
+from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
+from connector_mcp.engine.redact import Scrubber, all_strings, redact_arguments, redact_record, secret_values
+from connector_mcp.engine.results import Meta, check_cursor, clean_strings, encode, fit, shape_data
+from connector_mcp.engine.sending import Sender
+from connector_mcp.engine.verify import verify
+from connector_mcp.errors import ConnectorError, Internal, InvalidArguments, OutcomeUnknown
+from connector_mcp.operations.catalogue import platform_folder
+from connector_mcp.operations.operation import Effect, ListOperation, LocalOperation, Operation, Situation
+from connector_mcp.operations.platform import JsonObject
+from connector_mcp.operations.tool import Tool, tool_of
+from connector_mcp.settings import Settings
+from connector_mcp.state.store import Store, secret_key
+
+logger = logging.getLogger("connector_mcp.engine")
+
+# Outcomes that tell what the gate came to although it gave no leave.
+_DECISIONS = {"asked": Decision.ASK, "approval_required": Decision.APPROVE, "blocked": Decision.BLOCK}
+
+
+class UnknownTool(KeyError):
+    """No tool has this name, or this caller may not know of it."""
+
+
+@dataclass
+class _Call:
+    """What is learnt of a call on its way; the audit record is made of it."""
+
+    tool: Tool
+    caller: Caller
+    account: Account | None
+    scrubber: Scrubber
+    started: float
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    effect: Effect = Effect.READ
+    arguments: JsonObject | None = None
+    digest: str | None = None
+    fingerprint: str | None = None
+    decision: Decision = Decision.BLOCK
+    """What the gate came to; nothing passes before it was asked."""
+    decided_by: str | None = None
+    changing: bool = False
+    """Whether a request that is no read may have been sent."""
+    status: int | None = None
+    meta: Meta = field(default_factory=Meta)
+    outcome: str = "cancelled"
+
+
+class Engine:
+    """Runs calls. One for a process; safe for concurrent calls on one event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        operations: Mapping[str, type[Operation]],
+        accounts: Mapping[str, Account],
+        *,
+        policy: Policy,
+        store: Store,
+        audit: AuditLog,
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.approvals = Approvals(store, ttl=settings.approval_ttl)
+        self._accounts = accounts
+        self._policy = policy
+        self._audit = audit
+        self._scrubber = Scrubber(self._account_secrets)
+        self._gate = Gate(
+            policy,
+            self.approvals,
+            store,
+            operator_channel=settings.approvals,
+            question_seconds=max(QUESTION_SECONDS, 2 * settings.ask_timeout),
+        )
+        self._ledger = Ledger(store, longest=2 * settings.deadline)
+        self._tools = {
+            name: tool_of(operation, hidden=accounts[operation.on.name].fixed if operation.on else ())
+            for name, operation in operations.items()
+        }
+
+    # What can be called --------------------------------------------------------------------------------------------
+
+    def tools(self, caller: Caller | None = None) -> tuple[Tool, ...]:
+        """The tools that policy, and the caller's scopes, do not rule out altogether."""
+        scopes = caller.scopes if caller else None
+        return tuple(t for t in self._tools.values() if permits(self._policy, t.name, t.operation.effect, scopes))
+
+    def tool(self, name: str) -> Tool | None:
+        """The tool with this name, whoever may call it."""
+        return self._tools.get(name)
+
+    @property
+    def accounts(self) -> Mapping[str, Account]:
+        """The accounts by platform."""
+        return self._accounts
+
+    def scrub(self, text: str) -> str:
+        """The text without any secret value that this process knows."""
+        return self._scrubber.text(text)
+
+    async def request_state_key(self) -> bytes:
+        """The key that seals request state, the same in every process that shares the store."""
+        return await secret_key(self.store, "request-state")
+
+    async def aclose(self) -> None:
+        """Close the clients, the store and the audit log."""
+        for account in self._accounts.values():
+            await account.client.aclose()
+        await self.store.aclose()
+        self._audit.close()
+
+    # One call ------------------------------------------------------------------------------------------------------
+
+    async def call(self, name: str, arguments: Mapping[str, Any], caller: Caller) -> CallResult:
+        """Run a call to its answer. A failure of the call is an answer too: `is_error` with `{"error": {...}}`.
+
+        Raises:
+            UnknownTool: There is no such tool.
+            AnswerDue: A person is to be asked first, by returning the question.
+        """
+        tool = self._tools.get(name)
+        if tool is None:
+            raise UnknownTool(name)
+        operation = tool.operation
+        account = self._accounts[operation.on.name] if operation.on else None
+        call = _Call(tool, caller, account, self._scrubber, time.monotonic(), effect=operation.effect)
+        try:
+            content = await self._run(call, arguments)
+            call.outcome = "ok"
+            return CallResult(content, is_error=False)
+        except AnswerDue:
+            call.outcome = "asked"
+            raise
+        except ConnectorError as error:
+            return self._failure(call, error)
+        except Exception as error:  # noqa: BLE001 - the boundary of a call; `_fault` logs it, scrubbed
+            return self._failure(call, self._fault(call, error, arguments))
+        finally:
+            self._write_audit(call)
+
+    async def _run(self, call: _Call, arguments: Mapping[str, Any]) -> JsonObject:
+        fixed = call.account.fixed if call.account else {}
+        operation = parse_arguments(call.tool, arguments, fixed)
+        call.decision = self._gate.decide(call.tool.name, call.effect, call.caller.scopes)
+        check_cursor(operation)
+        call.meta.sandbox = self._in_sandbox(call)
+        if isinstance(operation, LocalOperation):
+            data = shape_data(operation, operation.answer_locally(), None, call.meta)
+            return fit({"data": data, "meta": call.meta.as_dict()}, self.settings.max_result_bytes)
+        assert call.account is not None  # noqa: S101 - every other operation belongs to a platform
+        call.meta.platform = call.account.platform.name
+        call.meta.profile = call.account.profile
+        call.meta.tenant = call.account.tenant
+        sender = Sender(call.account, call.tool.name, call.caller)
+        if call.effect is Effect.READ:
+            situation = Situation(options=call.account.options)
+            self._learn(call, operation, situation)
+            answers = await sender.send(operation, situation)
+            return self._content(call, operation, operation.shape_result(answers, situation), answers, sender)
+        return await self._write(call, operation, sender)
+
+    async def _write(self, call: _Call, operation: Operation, sender: Sender) -> JsonObject:
+        unread = Situation(options=sender.options)
+        # Everything that is wrong without looking at the target is said before anything is sent.
+        self._check(call, operation, unread)
+        situation = unread
+        if operation.acts_on is not None:
+            situation = await sender.situation(operation)
+            self._check(call, operation, situation)
+        self._learn(call, operation, situation)
+        losses = operation.find_losses(situation)
+        preview = make_preview(operation, situation, losses, call.scrubber)
+        call.effect = preview.effect
+        # Before the gate, so that no approval is spent on a call that could not be recorded.
+        self._audit.check()
+        if await self._pass(call, operation, situation, preview):
+            await self._check_unchanged(call, operation, sender, preview)
+            self._audit.check()
+        assert call.digest is not None  # noqa: S101 - set by _pass
+        async with self._ledger.entry(call.digest, call.tool.name) as entry:
+            call.changing = True
+            answers = await sender.send(operation, situation)
+            entry.outcome_unknown = sender.left_unknown
+        call.meta.warnings.extend(entry.warnings)
+        data = sender.outcomes(operation, answers, situation, call.meta)
+        if self.settings.verify_writes:
+            plan = readable_plan(operation, situation)
+            await verify(operation, plan, data, sender.read, call.meta)
+        call.meta.changes = [change.as_dict() for change in preview.changes]
+        return self._content(call, operation, data, answers, sender)
+
+    def _check(self, call: _Call, operation: Operation, situation: Situation) -> None:
+        uses = operation.find_configs(situation)
+        call.arguments = call.scrubber.value(redact_arguments(operation, uses))
+        issues = operation.find_problems(situation)
+        if issues:
+            raise InvalidArguments(call.tool.name, issues)
+        check_configs(call.tool, uses)
+
+    def _learn(self, call: _Call, operation: Operation, situation: Situation) -> None:
+        """Know the call's own secrets before anything of it is sent.
+
+        Of a config whose type is not known every string counts as one. Those are known for this call only: as likely as
+        not one of them is the name of a region.
+        """
+        uses = operation.find_configs(situation)
+        typed = [use for use in uses if use.type is not None]
+        self._scrubber.remember(secret_values(operation, typed))
+        if len(typed) < len(uses):
+            call.scrubber = Scrubber(self._scrubber.values)
+            call.scrubber.remember(secret_values(operation, uses))
+        call.arguments = call.scrubber.value(redact_arguments(operation, uses))
+
+    async def _pass(self, call: _Call, operation: Operation, situation: Situation, preview: Preview) -> bool:
+        """Pass the gate or raise; whether time has passed on the way, so that the target must be looked at again."""
+        account, caller = call.account, call.caller
+        assert account is not None  # noqa: S101 - only platforms' operations come here
+        key = await secret_key(self.store, "digest")
+        given = operation.model_dump(exclude_unset=True)
+        identity = [call.tool.name, account.platform.name, account.profile, caller.principal, given]
+        call.digest = keyed_digest(identity, key)
+        call.fingerprint = fingerprint(operation, situation.current, key) if operation.acts_on else None
+        candidate = Candidate(
+            tool=call.tool.name,
+            platform=account.platform.name,
+            profile=account.profile,
+            declared=type(operation).effect,
+            deletes=type(operation).effect is Effect.DESTROY,
+            preview=preview,
+            fingerprint=call.fingerprint or "",
+            digest=call.digest,
+            arguments=call.arguments or {},
+        )
+        call.decision, _ = self._gate.strictest(candidate, caller.scopes)
+        passage = await self._gate.pass_through(candidate, caller)
+        call.decision, call.decided_by = passage.decision, passage.decided_by
+        return passage.asked_inline
+
+    async def _check_unchanged(self, call: _Call, operation: Operation, sender: Sender, preview: Preview) -> None:
+        """A person takes their time: the target must still be the one they were shown."""
+        if operation.acts_on is None:
+            return
+        now = await sender.situation(operation)
+        key = await secret_key(self.store, "digest")
+        if fingerprint(operation, now.current, key) != call.fingerprint:
+            present = make_preview(operation, now, (), call.scrubber)
+            raise target_changed(call.tool.name, preview.snapshot, present.snapshot)
+
+    # What comes back -----------------------------------------------------------------------------------------------
+
+    def _content(
+        self, call: _Call, operation: Operation, data: Any, answers: Sequence[Any], sender: Sender
+    ) -> JsonObject:
+        call.status = sender.status
+        call.meta.request_id = sender.request_id
+        redacted = redact_record(data, operation.stored_config, operation.on)
+        last = answers[-1] if answers else None
+        shaped = shape_data(operation, redacted, last, call.meta)
+        content: JsonObject = {"data": clean_strings(shaped), "meta": clean_strings(call.meta.as_dict())}
+        if call.scrubber.finds(encode(content)):
+            content = call.scrubber.value(content)
+        return fit(content, self.settings.max_result_bytes, offset=call.meta.offset)
+
+    def _failure(self, call: _Call, error: ConnectorError) -> CallResult:
+        call.outcome = error.code
+        call.decided_by = error.details.get("refused_by", call.decided_by)
+        if error.upstream:
+            call.status = error.upstream.get("status")
+            call.meta.request_id = error.upstream.get("request_id")
+        members = error.as_dict()
+        if isinstance(error, OutcomeUnknown | Internal) and call.changing:
+            members["fix"] = f"{members['fix']} {_reader_hint(call.tool.operation)}".strip()
+        if self._in_sandbox(call):
+            members["sandbox"] = True
+        return CallResult({"error": clean_strings(call.scrubber.value(members))}, is_error=True)
+
+    def _fault(self, call: _Call, error: Exception, arguments: Mapping[str, Any]) -> Internal:
+        """The answer to a failure that nobody foresaw; its traceback goes to the log, without any argument's text."""
+        scrubber = Scrubber(call.scrubber.values)
+        scrubber.remember(all_strings(dict(arguments)))
+        told = scrubber.text("".join(traceback.format_exception(error)))
+        logger.error("%s failed inside the server\n%s", call.tool.name, told)
+        sent = " The change had been sent and may have been made." if call.changing else ""
+        look = "See first whether it was; the" if call.changing else "The"
+        return Internal(
+            f"{call.tool.name} failed inside this server.{sent}",
+            fix=f"{look} operator finds the cause in the server's log on stderr.",
+        )
+
+    def _write_audit(self, call: _Call) -> None:
+        caller = call.caller
+        record = AuditRecord(
+            call_id=call.id,
+            principal=caller.principal,
+            client=caller.client,
+            transport=caller.transport,
+            platform=call.account.platform.name if call.account else None,
+            profile=call.account.profile if call.account else None,
+            tool=call.tool.name,
+            effect=str(call.effect),
+            decision=str(_DECISIONS.get(call.outcome, call.decision)),
+            decided_by=call.decided_by,
+            arguments=call.arguments or {},
+            digest=call.digest,
+            fingerprint=call.fingerprint,
+            upstream_status=call.status,
+            upstream_request_id=call.meta.request_id,
+            outcome=call.outcome,
+            duration_ms=round((time.monotonic() - call.started) * 1000, 3),
+            sandbox=self._in_sandbox(call),
+        )
+        try:
+            self._audit.write(record)
+        except ConnectorError as error:
+            logger.error("the audit record of call %s could not be written: %s", call.id, error.message)
+
+    def _in_sandbox(self, call: _Call) -> bool:
+        return call.account.sandbox if call.account else self.settings.sandbox
+
+    def _account_secrets(self) -> tuple[str, ...]:
+        return tuple(secret for account in self._accounts.values() for secret in account.client.secrets())
+
+
+def _reader_hint(operation: type[Operation]) -> str:
+    if operation.acts_on is not None:
+        return f"Look with {operation.acts_on.read.tool_name()}."
+    if operation.on is None:
+        return ""
+    lists = [o for o in platform_folder(operation.on.name).operations if issubclass(o, ListOperation)]
+    return f"Look with {lists[0].tool_name()}." if lists else ""

@@ -1,0 +1,65 @@
+"""The documents of the repository, as tests read them: fenced blocks, links, headings and inline code."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "server" / "connector_mcp"
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block and its language."""
+
+    language: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """A Markdown file."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.relative_to(ROOT).as_posix()
+
+    @property
+    def text(self) -> str:
+        return self.path.read_text("utf-8")
+
+    @property
+    def prose(self) -> str:
+        """The text without its fenced blocks."""
+        return _FENCE.sub("", self.text)
+
+    def blocks(self, language: str | None = None) -> list[Block]:
+        """The fenced blocks of a language, or all of them."""
+        found = [Block(match[1], match[2]) for match in _FENCE.finditer(self.text)]
+        return [block for block in found if language in (None, block.language)]
+
+    def links(self) -> list[str]:
+        """The targets of links."""
+        return re.findall(r"\]\(([^)\s]+)\)", self.prose)
+
+    def anchors(self) -> set[str]:
+        """What a `#` in a link to this document may name."""
+        headings = re.findall(r"^#+ (.+)$", self.prose, re.MULTILINE)
+        return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+    def inline_code(self) -> list[str]:
+        """What stands between backticks outside of fenced blocks, on one line each."""
+        return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", self.prose)]
+
+
+DOCUMENTS = [
+    Document(path)
+    for path in [*(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "AGENTS")), *ROOT.glob("docs/*.md")]
+]
+BY_NAME = {document.name: document for document in DOCUMENTS}

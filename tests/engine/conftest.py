@@ -1,0 +1,159 @@
+"""An engine over the sandbox, and callers that answer as they are told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from connector_mcp.engine.account import Account
+from connector_mcp.engine.audit import AuditLog
+from connector_mcp.engine.call import Engine
+from connector_mcp.engine.caller import AnswerDue, CannotAsk, Question, Reply, Resumed, TransportName
+from connector_mcp.engine.policy import Policy
+from connector_mcp.operations.catalogue import PLATFORMS, catalogue, platform_folder
+from connector_mcp.sandbox.app import Sandbox
+from connector_mcp.settings import Settings
+from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.store import Store
+from connector_mcp.upstream.client import UpstreamClient
+from connector_mcp.upstream.limits import DEFAULT_LIMITS, Limits
+
+
+@dataclass
+class FakeCaller:
+    """A caller; `answer` is what its person answers, an exception what asking raises."""
+
+    answer: Reply | Exception | Callable[[Question], Any] | None = None
+    principal: str = "local"
+    client: str | None = "test 1"
+    transport: TransportName = "stdio"
+    scopes: frozenset[str] | None = None
+    resumed: Resumed | None = None
+    questions: list[Question] = field(default_factory=list[Question])
+    tickets: list[str] = field(default_factory=list[str])
+    told: list[str] = field(default_factory=list[str])
+
+    @property
+    def can_ask(self) -> bool:
+        return self.answer is not None or self.resumed is not None
+
+    async def ask(self, question: Question, ticket: str) -> Reply:
+        self.questions.append(question)
+        self.tickets.append(ticket)
+        answer = self.answer(question) if callable(self.answer) else self.answer
+        if isinstance(answer, Exception):
+            raise answer
+        if hasattr(answer, "__await__"):
+            answer = await answer
+        assert isinstance(answer, Reply)
+        return answer
+
+    async def progress(self, message: str) -> None:
+        self.told.append(message)
+
+
+class AsksByReturning(FakeCaller):
+    """A caller of the protocol's later era, which is asked by being answered the question."""
+
+    @property
+    def can_ask(self) -> bool:
+        return True
+
+    async def ask(self, question: Question, ticket: str) -> Reply:
+        self.questions.append(question)
+        self.tickets.append(ticket)
+        raise AnswerDue(question, ticket)
+
+
+def yes(confirm: Any = True) -> Reply:
+    """An accepted form."""
+    return Reply("accept", {"confirm": confirm})
+
+
+class Callers:
+    """The kinds of callers, by name."""
+
+    plain = FakeCaller
+    returning = AsksByReturning
+    yes = staticmethod(yes)
+    cannot_ask = CannotAsk
+
+
+@pytest.fixture
+def callers() -> type[Callers]:
+    return Callers
+
+
+@dataclass
+class Bench:
+    """An engine with what a test wants to look at."""
+
+    engine: Engine
+    sandbox: Sandbox
+    directory: Path
+
+    @property
+    def audit_lines(self) -> list[str]:
+        path = self.directory / "audit.jsonl"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def requests(self, method: str = "*") -> list[tuple[str, str]]:
+        """Method and path of the requests that reached a platform, tokens apart."""
+        return [
+            (made.method, made.raw_path)
+            for made in self.sandbox.requests
+            if method in ("*", made.method) and "token" not in made.raw_path
+        ]
+
+
+BenchMaker = Callable[..., Bench]
+
+
+async def _never(_: float) -> None:
+    await anyio.lowlevel.checkpoint()
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
+    """Makes engines over one sandbox each; `policy`, `transport` and settings as given."""
+    async with AsyncExitStack() as stack:
+
+        def make(
+            *,
+            policy: str = "",
+            transport: TransportName = "stdio",
+            store: Store | None = None,
+            limits: Limits = DEFAULT_LIMITS,
+            read_only: bool = False,
+            **settings: Any,
+        ) -> Bench:
+            sandbox = Sandbox()
+            stack.callback(sandbox.close)
+            accounts: dict[str, Account] = {}
+            for name in PLATFORMS:
+                platform = platform_folder(name).platform
+                values = sandbox.variables(name)
+                secret = {variable.name for variable in platform.variables if variable.secret}
+                client = UpstreamClient(
+                    platform, values, transport=sandbox.transport(name), limits=limits, sleep=_never
+                )
+                options = {key: value for key, value in values.items() if key not in secret}
+                accounts[name] = Account(platform=platform, client=client, options=options, sandbox=True)
+            engine = Engine(
+                Settings.load({}, sandbox=True, state_dir=tmp_path, **settings),
+                catalogue(),
+                accounts,
+                policy=Policy.parse(policy, read_only=read_only, transport=transport),
+                store=store or SqliteStore(tmp_path / "state.db"),
+                audit=AuditLog(tmp_path / "audit.jsonl"),
+            )
+            stack.push_async_callback(engine.aclose)
+            return Bench(engine, sandbox, tmp_path)
+
+        yield make

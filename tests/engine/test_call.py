@@ -1,0 +1,541 @@
+"""Whole calls against the sandbox: their order, their results, and the one audit record that each leaves."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import pytest
+from jsonschema import Draft202012Validator
+
+from connector_mcp.engine import call as call_module
+from connector_mcp.engine.audit import AuditLog
+from connector_mcp.engine.call import UnknownTool
+from connector_mcp.engine.caller import AnswerDue, Reply, Resumed
+from connector_mcp.errors import StoreUnavailable
+from connector_mcp.operations.operation import Effect
+from connector_mcp.sandbox import seed
+from connector_mcp.sandbox.faults import Fault
+from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.upstream.limits import DEFAULT_LIMITS
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "planted-secret-Zq9xT7"
+S3_CONFIG = {"access-key": f"{SECRET}-1", "secret-key": f"{SECRET}-2", "bucket-name": "b", "archiver": False}
+DELETE = "vectorize_delete_source_connector"
+CREATE = "vectorize_create_source_connector"
+CRAWLER = {"source_connector_id": seed.VECTORIZE_WEB_CRAWLER}
+OKTA = {"app_id": seed.CONDUCTORONE_APP_ID, "id": seed.CONDUCTORONE_OKTA}
+
+READS: dict[str, dict[str, Any]] = {
+    "vectorize_get_source_connectors": {},
+    "vectorize_get_source_connector": {"source_connector_id": seed.VECTORIZE_S3},
+    "logto_list_connectors": {},
+    "logto_get_connector": {"id": seed.LOGTO_SMTP},
+    "logto_create_connector_authorization_uri": {
+        "connector_id": seed.LOGTO_GOOGLE,
+        "state": "s",
+        "redirect_uri": "https://app.example.com/callback",
+    },
+    "logto_list_connector_factories": {},
+    "logto_get_connector_factory": {"id": "http-sms"},
+    "versori_list_connectors": {},
+    "versori_get_connector": {"connector_id": seed.VERSORI_CRM},
+    "conductorone_list_connectors": {"app_id": seed.CONDUCTORONE_APP_ID},
+    "conductorone_get_connector": OKTA,
+    "describe_connector_type": {"platform": "logto", "type": "oidc"},
+}
+
+
+def records(made: Any) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in made.audit_lines]
+
+
+async def run(made: Any, name: str, arguments: dict[str, Any], caller: Any) -> Any:
+    """The content of a call, which must have left exactly one audit record."""
+    before = len(made.audit_lines)
+    result = await made.engine.call(name, arguments, caller)
+    assert len(made.audit_lines) == before + 1
+    record = records(made)[-1]
+    assert record["outcome"] == (result.content["error"]["code"] if result.is_error else "ok")
+    assert (record["tool"], record["sandbox"]) == (name, True)
+    assert SECRET not in made.audit_lines[-1]
+    assert SECRET not in json.dumps(result.content)
+    if not result.is_error:
+        schema = made.engine.tool(name).output_schema
+        Draft202012Validator(schema).validate(result.content)
+    return result.content
+
+
+# Reads --------------------------------------------------------------------------------------------------------------
+
+
+async def test_every_read_conforms_to_its_output_schema_and_shows_no_secret(bench: Any, callers: Any) -> None:
+    made = bench()
+    assert set(READS) == {tool.name for tool in made.engine.tools() if tool.operation.effect is Effect.READ}
+    for name, arguments in READS.items():
+        variants: list[dict[str, Any]] = [{}]
+        if "detail" in made.engine.tool(name).input_schema["properties"]:
+            variants += [{"detail": "full"}, {"limit": 1}, {"fields": ["id", "config", "configDoc", "connections"]}]
+        for variant in variants:
+            content = await run(made, name, {**arguments, **variant}, callers.plain())
+            assert content["data"], name
+            assert content["meta"]["sandbox"] is True
+            assert "unexpected" not in content["meta"], name
+            assert "sandbox-secret" not in json.dumps(content), name
+
+
+@pytest.mark.parametrize(
+    "name", ["logto_list_connectors", "vectorize_get_source_connectors", "versori_list_connectors"]
+)
+async def test_pages_of_a_list_add_up_to_the_whole(bench: Any, callers: Any, name: str) -> None:
+    made = bench()
+    whole = await run(made, name, {"limit": 100}, callers.plain())
+    rows: list[Any] = []
+    arguments: dict[str, Any] = {"limit": 2}
+    while True:
+        page = await run(made, name, arguments, callers.plain())
+        rows += page["data"]
+        if "cursor" not in page["meta"]:
+            break
+        assert "partial" in page["meta"]["warnings"][0]
+        arguments = {"limit": 2, "cursor": page["meta"]["cursor"]}
+    assert rows == whole["data"]
+    assert len(rows) > 2
+
+
+async def test_a_result_over_the_cap_is_cut_and_its_cursor_leads_to_the_rest(bench: Any, callers: Any) -> None:
+    made = bench(max_result_bytes=1_500)
+    seen: list[str] = []
+    arguments: dict[str, Any] = {}
+    while True:
+        content = await run(made, "logto_list_connector_factories", arguments, callers.plain())
+        assert len(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()) <= 1_500
+        seen += [row["id"] for row in content["data"]]
+        if "cursor" not in content["meta"]:
+            break
+        arguments = {"cursor": content["meta"]["cursor"]}
+    assert len(seen) == len(set(seen)) >= 51
+
+
+async def test_a_wrong_cursor_sends_nothing(bench: Any, callers: Any) -> None:
+    made = bench()
+    content = await run(made, "logto_list_connectors", {"cursor": "nonsense"}, callers.plain())
+    assert content["error"]["code"] == "invalid_arguments"
+    assert made.requests() == []
+
+
+async def test_an_unknown_tool_is_the_protocols_error(bench: Any, callers: Any) -> None:
+    with pytest.raises(UnknownTool):
+        await bench().engine.call("vectorize_drop_everything", {}, callers.plain())
+
+
+async def test_tools_that_policy_or_scopes_rule_out_are_not_listed(bench: Any, callers: Any) -> None:
+    made = bench(read_only=True)
+    assert {tool.name for tool in made.engine.tools()} == set(READS)
+    scoped = callers.plain(scopes=frozenset({"connectors:read"}))
+    assert {tool.name for tool in bench().engine.tools(scoped)} == set(READS)
+
+
+# Writes -------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_creation_is_verified_and_leaves_no_secret_anywhere(bench: Any, callers: Any) -> None:
+    made = bench()
+    arguments = {"connectors": [{"name": "s3", "type": "AWS_S3", "config": S3_CONFIG}]}
+    content = await run(made, CREATE, arguments, callers.plain())
+    assert content["meta"]["verified"] is True
+    record = records(made)[-1]
+    assert (record["decision"], record["decided_by"], record["effect"]) == ("allow", "policy", "create")
+    assert record["arguments"]["connectors"][0]["config"] == {
+        "access-key": "[redacted]",
+        "secret-key": "[redacted]",
+        "bucket-name": "b",
+        "archiver": False,
+    }
+    assert made.engine.scrub(f"x {SECRET}-1 y") == "x [redacted] y"
+
+
+async def test_what_is_not_secret_in_a_config_stays_readable_after_a_call(bench: Any, callers: Any) -> None:
+    made = bench()
+    config = {"seed-urls": ["https://docs.acme.example", "https://new.acme.example"]}
+    content = await run(made, "vectorize_update_source_connector", {**CRAWLER, "config": config}, callers.plain())
+    assert content["meta"]["verified"] is True
+    assert content["meta"]["changes"][0]["after"] == config["seed-urls"]
+    assert made.engine.scrub("https://new.acme.example") == "https://new.acme.example"
+    assert records(made)[-1]["arguments"]["config"] == config
+
+
+async def test_an_update_says_what_it_changed_with_secrets_hidden(bench: Any, callers: Any) -> None:
+    made = bench()
+    config = {"clientSecret": f"{SECRET}-new", "scope": "openid"}
+    content = await run(made, "logto_update_connector", {"id": seed.LOGTO_OIDC, "config": config}, callers.plain())
+    assert content["meta"]["changes"] == [
+        {"field": "config.clientSecret", "before": "[redacted]", "after": "[redacted]"},
+        {"field": "config.scope", "before": "openid profile email", "after": "openid"},
+    ]
+    assert content["data"]["config"]["clientSecret"] == "[redacted]"
+    assert content["meta"]["verified"] is True
+
+
+async def test_null_erases_an_optional_member_of_a_merged_config_once_that_is_approved(
+    bench: Any, callers: Any
+) -> None:
+    made = bench()
+    arguments = {"id": seed.LOGTO_GOOGLE, "config": {"scope": None}}
+    content = await run(made, "logto_update_connector", arguments, callers.plain(callers.yes()))
+    assert "scope" not in content["data"]["config"]
+    assert (records(made)[-1]["effect"], records(made)[-1]["decision"]) == ("destroy", "ask")
+
+
+async def test_an_empty_secret_is_refused_where_it_erases_without_approval(bench: Any, callers: Any) -> None:
+    made = bench()
+    arguments = {**OKTA, "config": {"okta_v2_api_token": ""}}
+    content = await run(made, "conductorone_update_connector", arguments, callers.plain())
+    assert content["error"]["code"] == "approval_required"
+    assert "Erases the stored secret okta_v2_api_token" in content["error"]["effect"]
+    assert made.requests("POST") == []
+
+
+async def test_a_deletion_is_confirmed_by_name_and_verified(bench: Any, callers: Any) -> None:
+    made = bench()
+    caller = callers.plain(callers.yes("Docs site"))
+    content = await run(made, DELETE, CRAWLER, caller)
+    assert content["meta"]["verified"] is True
+    assert caller.questions[0].message.endswith("type the name: Docs site")
+    assert records(made)[-1]["decided_by"] == "person at test 1"
+    assert [method for method, _ in made.requests()] == ["GET", "GET", "DELETE", "GET"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (Reply("decline", {}), "refused"),
+        (Reply("cancel", {}), "refused"),
+        (Reply("accept", {"confirm": "docs site"}), "confirmation_invalid"),
+        (Reply("accept", {"confirm": True}), "confirmation_invalid"),
+        (Reply("accept", {}), "confirmation_invalid"),
+        (RuntimeError("the client broke"), "internal"),
+        (None, "approval_required"),
+    ],
+    ids=["decline", "cancel", "other-case", "true", "nothing", "broken", "cannot"],
+)
+async def test_nothing_but_the_right_answer_deletes(bench: Any, callers: Any, answer: Any, code: str) -> None:
+    made = bench()
+    content = await run(made, DELETE, CRAWLER, callers.plain(answer))
+    assert content["error"]["code"] == code
+    assert made.requests("DELETE") == []
+    assert records(made)[-1]["decided_by"] == ("person" if code == "refused" else None)
+
+
+async def test_a_target_that_changes_while_the_person_thinks_is_not_deleted(bench: Any, callers: Any) -> None:
+    made = bench()
+
+    async def rename_and_confirm() -> Reply:
+        config = {"seed-urls": ["https://elsewhere.example"]}
+        result = await made.engine.call(
+            "vectorize_update_source_connector", {**CRAWLER, "config": config}, callers.plain()
+        )
+        assert not result.is_error
+        return callers.yes("Docs site")
+
+    result = await made.engine.call(DELETE, CRAWLER, callers.plain(lambda _: rename_and_confirm()))
+    error = result.content["error"]
+    assert error["code"] == "target_changed"
+    assert error["differences"][0]["field"] == "configDoc.seed-urls[0]"
+    assert made.requests("DELETE") == []
+    assert [record["outcome"] for record in records(made)] == ["ok", "target_changed"]
+
+
+async def test_a_creation_without_target_can_be_asked_for_inline(bench: Any, callers: Any) -> None:
+    made = bench(policy="create=ask")
+    arguments = {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]}
+    content = await run(made, CREATE, arguments, callers.plain(callers.yes()))
+    assert content["data"][0]["name"] == "f"
+
+
+async def test_a_returned_question_leaves_one_record_and_its_answer_another(bench: Any, callers: Any) -> None:
+    made = bench()
+    with pytest.raises(AnswerDue) as due:
+        await made.engine.call(DELETE, CRAWLER, callers.returning())
+    assert [(r["outcome"], r["decision"]) for r in records(made)] == [("asked", "ask")]
+    assert made.requests("DELETE") == []
+    resumed = callers.returning(resumed=Resumed(due.value.ticket, callers.yes("Docs site")))
+    await run(made, DELETE, CRAWLER, resumed)
+    again = callers.returning(resumed=Resumed(due.value.ticket, callers.yes("Docs site")))
+    content = await run(made, DELETE, {"source_connector_id": seed.VECTORIZE_S3}, again)
+    assert content["error"]["code"] == "confirmation_invalid"
+    assert len(made.requests("DELETE")) == 1
+
+
+async def test_a_question_is_bound_to_the_arguments_and_the_principal(bench: Any, callers: Any) -> None:
+    made = bench()
+    for arguments, principal in (({"source_connector_id": seed.VECTORIZE_S3}, "local"), (CRAWLER, "mallory")):
+        with pytest.raises(AnswerDue) as due:
+            await made.engine.call(DELETE, CRAWLER, callers.returning())
+        names = {seed.VECTORIZE_S3: "Product documents", seed.VECTORIZE_WEB_CRAWLER: "Docs site"}
+        reply = callers.yes(names[arguments["source_connector_id"]])
+        resumed = callers.returning(resumed=Resumed(due.value.ticket, reply), principal=principal)
+        content = await run(made, DELETE, arguments, resumed)
+        assert content["error"]["code"] == "confirmation_invalid"
+    assert made.requests("DELETE") == []
+
+
+async def test_an_approved_call_runs_once_for_the_one_who_asked(bench: Any, callers: Any) -> None:
+    made = bench()
+    content = await run(made, DELETE, CRAWLER, callers.plain())
+    approval = content["error"]["approval"]["id"]
+    assert (records(made)[-1]["decision"], records(made)[-1]["decided_by"]) == ("approve", None)
+    await made.engine.approvals.decide(approval, True, "ops")
+    other = await run(made, DELETE, CRAWLER, callers.plain(principal="mallory"))
+    assert other["error"]["code"] == "approval_required"
+    assert made.requests("DELETE") == []
+    content = await run(made, DELETE, CRAWLER, callers.plain())
+    assert content["meta"]["verified"] is True
+    assert records(made)[-1]["decided_by"] == "ops"
+
+
+async def test_a_denied_call_is_told_once_who_refused_it(bench: Any, callers: Any) -> None:
+    made = bench()
+    content = await run(made, DELETE, CRAWLER, callers.plain())
+    await made.engine.approvals.decide(content["error"]["approval"]["id"], False, "ops")
+    content = await run(made, DELETE, CRAWLER, callers.plain())
+    assert (content["error"]["code"], content["error"]["refused_by"]) == ("refused", "ops")
+    assert records(made)[-1]["decided_by"] == "ops"
+    assert (await run(made, DELETE, CRAWLER, callers.plain()))["error"]["code"] == "approval_required"
+
+
+async def test_what_policy_blocks_is_blocked_before_anything_is_sent(bench: Any, callers: Any) -> None:
+    made = bench(read_only=True)
+    content = await run(made, DELETE, CRAWLER, callers.plain(callers.yes("Docs site")))
+    assert content["error"]["code"] == "blocked"
+    assert records(made)[-1]["decision"] == "block"
+    assert made.requests() == []
+
+
+# Failures -----------------------------------------------------------------------------------------------------------
+
+
+async def test_wrong_arguments_send_nothing_and_are_recorded(bench: Any, callers: Any) -> None:
+    made = bench()
+    wrong = {"connectors": [{"name": "a", "type": "AWS_S3", "config": {**S3_CONFIG, "bucket": SECRET}}]}
+    for arguments in (wrong, {}, {"connectors": SECRET}, {"connectors": [], SECRET: 1}):
+        content = await run(made, CREATE, arguments, callers.plain())
+        assert content["error"]["code"] == "invalid_arguments"
+    assert made.requests() == []
+    assert made.engine.scrub(SECRET) == SECRET
+
+
+async def test_an_unknown_outcome_names_the_tool_to_look_with_and_warns_the_repeat(bench: Any, callers: Any) -> None:
+    made = bench()
+    made.sandbox.inject(Fault(platform="vectorize", method="POST", kind="hang_up", applied=True))
+    arguments = {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]}
+    content = await run(made, CREATE, arguments, callers.plain())
+    assert content["error"]["code"] == "outcome_unknown"
+    assert content["error"]["fix"].endswith("Look with vectorize_get_source_connectors.")
+    assert len(made.requests("POST")) == 1
+    again = await run(made, CREATE, arguments, callers.plain())
+    assert "outcome of the same call" in again["meta"]["warnings"][0]
+
+
+async def test_an_update_of_unknown_outcome_names_the_read_of_its_target(bench: Any, callers: Any) -> None:
+    made = bench()
+    made.sandbox.inject(Fault(platform="conductorone", method="POST", path_glob="*/connectors/*", kind="hang_up"))
+    arguments = {**OKTA, "display_name": "New"}
+    content = await run(made, "conductorone_update_connector", arguments, callers.plain())
+    assert content["error"]["code"] in ("outcome_unknown", "upstream_failed")
+    assert "conductorone_get_connector" in content["error"]["fix"]
+
+
+async def test_what_a_platform_echoes_of_a_secret_is_scrubbed_from_the_error(bench: Any, callers: Any) -> None:
+    made = bench()
+    body = {"error": f"bad key {SECRET}-1", "details": json.dumps({"sent": S3_CONFIG})}
+    made.sandbox.inject(Fault(platform="vectorize", method="POST", status=400, body=body))
+    arguments = {"connectors": [{"name": "s3", "type": "AWS_S3", "config": S3_CONFIG}]}
+    content = await run(made, CREATE, arguments, callers.plain())
+    assert content["error"]["code"] == "rejected"
+    assert "bad key [redacted]" in content["error"]["upstream"]["message"]
+
+
+async def test_a_config_of_an_unknown_type_leaves_no_trace_in_errors_or_the_record(bench: Any, callers: Any) -> None:
+    made = bench()
+    made.sandbox.inject(Fault(platform="logto", method="POST", path_glob="*/api/connectors", status=422, body={
+        "code": "x", "message": f"odd {SECRET}-host"}))  # fmt: skip
+    arguments = {"connector_id": "own-factory", "config": {"host": f"{SECRET}-host"}}
+    content = await run(made, "logto_create_connector", arguments, callers.plain(callers.yes()))
+    assert content["error"]["code"] == "rejected"
+    assert "odd [redacted]" in content["error"]["upstream"]["message"]
+
+
+async def test_a_read_back_that_fails_leaves_a_success(bench: Any, callers: Any) -> None:
+    made = bench()
+    made.sandbox.inject(Fault(platform="vectorize", method="GET", status=403, times=9))
+    arguments = {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]}
+    content = await run(made, CREATE, arguments, callers.plain())
+    assert "verified" not in content["meta"]
+    assert content["meta"]["warnings"] == ["Reading back failed (forbidden); the write itself was accepted."]
+
+
+async def test_without_verification_nothing_is_read_back(bench: Any, callers: Any) -> None:
+    made = bench(verify_writes=False)
+    content = await run(made, CREATE, {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]}, callers.plain())
+    assert "verified" not in content["meta"]
+    assert made.requests("GET") == []
+
+
+async def test_without_a_store_nothing_is_written_and_reads_still_work(bench: Any, callers: Any, tmp_path: Any) -> None:
+    (tmp_path / "broken.db").mkdir()
+    made = bench(store=SqliteStore(tmp_path / "broken.db"), policy="destroy=allow")
+    for name, arguments in ((DELETE, CRAWLER), (CREATE, {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]})):
+        assert (await run(made, name, arguments, callers.plain()))["error"]["code"] == "store_unavailable"
+    assert {method for method, _ in made.requests()} == {"GET"}
+    await run(made, "logto_list_connectors", {}, callers.plain())
+
+
+class Unwritable(AuditLog):
+    """An audit log on a full disk."""
+
+    def check(self) -> None:
+        raise StoreUnavailable("the disk is full", fix="make room")
+
+
+async def test_what_cannot_be_recorded_is_not_done_and_spends_no_approval(
+    bench: Any, callers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bench()
+    approval = (await run(made, DELETE, CRAWLER, callers.plain()))["error"]["approval"]["id"]
+    await made.engine.approvals.decide(approval, True, "ops")
+    with monkeypatch.context() as full:
+        full.setattr(AuditLog, "check", Unwritable.check)
+        content = await run(made, DELETE, CRAWLER, callers.plain())
+        assert content["error"]["code"] == "store_unavailable"
+    assert made.requests("DELETE") == []
+    await run(made, DELETE, CRAWLER, callers.plain())
+    assert len(made.requests("DELETE")) == 1
+
+
+async def test_a_record_that_cannot_be_written_is_logged_and_the_answer_stands(
+    bench: Any, callers: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = bench()
+
+    def refuse(*_: Any) -> None:
+        raise StoreUnavailable("the log is gone", fix="")
+
+    monkeypatch.setattr(AuditLog, "write", refuse)
+    result = await made.engine.call("logto_list_connectors", {}, callers.plain())
+    assert not result.is_error
+    assert "the log is gone" in caplog.text
+
+
+async def test_a_fault_inside_shows_nothing_of_itself_to_the_agent_and_no_secret_to_the_log(
+    bench: Any, callers: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = bench()
+
+    def break_down(*_: Any) -> None:
+        try:
+            raise KeyError(f"{SECRET}-1")
+        except KeyError as error:
+            raise ValueError(f'inner text {SECRET}-2 "quoted"') from error
+
+    monkeypatch.setattr(call_module, "parse_arguments", break_down)
+    connectors = [{"name": "s3", "type": "AWS_S3", "config": S3_CONFIG}]
+    with caplog.at_level(logging.DEBUG):
+        await run(made, CREATE, {"connectors": json.dumps(connectors)}, callers.plain())
+        content = await run(made, CREATE, {"connectors": connectors}, callers.plain())
+    assert content["error"]["code"] == "internal"
+    assert "inner text" not in json.dumps(content)
+    assert "inner text [redacted]" in caplog.text
+    assert "break_down" in caplog.text
+    assert SECRET not in caplog.text
+    assert all(record.exc_info is None for record in caplog.records)
+
+
+async def test_a_fault_after_the_change_was_sent_says_so(
+    bench: Any, callers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bench()
+
+    async def break_down(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(call_module, "verify", break_down)
+    content = await run(made, DELETE, CRAWLER, callers.plain(callers.yes("Docs site")))
+    assert "The change had been sent and may have been made." in content["error"]["message"]
+    assert "vectorize_get_source_connector" in content["error"]["fix"]
+    assert content["error"]["retryable"] is False
+
+
+async def test_a_cancelled_call_cancels_its_request_and_leaves_one_record(bench: Any, callers: Any) -> None:
+    made = bench(limits=replace(DEFAULT_LIMITS, read=30.0))
+    started, client = anyio.Event(), made.engine.accounts["vectorize"].client
+    ended: list[str] = []
+
+    async def hang(request: Any, *, tool: Any = None) -> Any:
+        if request.method != "POST":
+            return await type(client).send(client, request, tool=tool)
+        started.set()
+        try:
+            return await anyio.sleep_forever()
+        finally:
+            ended.append(request.method)
+
+    client.send = hang
+    arguments = {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]}
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(made.engine.call, CREATE, arguments, callers.plain())
+        with anyio.fail_after(10):
+            await started.wait()
+        tasks.cancel_scope.cancel()
+    assert ended == ["POST"]
+    assert [(r["outcome"], r["effect"]) for r in records(made)] == [("cancelled", "create")]
+    del client.send
+    again = await run(made, CREATE, arguments, callers.plain())
+    assert "outcome of the same call" in again["meta"]["warnings"][0]
+
+
+async def test_of_two_identical_writes_at_once_one_is_sent(bench: Any, callers: Any) -> None:
+    made = bench()
+    codes: list[str] = []
+    client = made.engine.accounts["vectorize"].client
+    both = anyio.Event()
+
+    async def slow(request: Any, *, tool: Any = None) -> Any:
+        if request.method == "POST":
+            await both.wait()
+        return await type(client).send(client, request, tool=tool)
+
+    client.send = slow
+    arguments = {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]}
+
+    async def create() -> None:
+        result = await made.engine.call(CREATE, arguments, callers.plain())
+        codes.append(result.content["error"]["code"] if result.is_error else "ok")
+        both.set()
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(create)
+            tasks.start_soon(create)
+    assert sorted(codes) == ["in_progress", "ok"]
+    assert len(made.requests("POST")) == 1
+
+
+async def test_parts_that_fail_are_reported_beside_those_that_succeed(bench: Any, callers: Any) -> None:
+    made = bench()
+    made.sandbox.inject(Fault(platform="vectorize", method="POST", status=400, body={"error": "no"}))
+    arguments = {"connectors": [{"name": name, "type": "FILE_UPLOAD"} for name in "ab"]}
+    caller = callers.plain()
+    content = await run(made, CREATE, arguments, caller)
+    assert content["data"][0] == {
+        "index": 0,
+        "error": content["data"][0]["error"],
+    }
+    assert content["data"][0]["error"]["code"] == "rejected"
+    assert content["data"][1]["name"] == "b"
+    assert caller.told == ["0 of 2 sent", "1 of 2 sent"]

@@ -1,0 +1,315 @@
+"""What the documents say is so: commands print what is shown, files and names exist, and nothing is left out."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import aclosing
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+import httpx
+import pytest
+
+import connector_mcp.operations
+from connector_mcp import __version__
+from connector_mcp.cli.main import COMMANDS, cli
+from connector_mcp.cli.page_of_errors import meanings
+from connector_mcp.cli.page_of_settings import attribute_docstrings
+from connector_mcp.cli.serve import serve
+from connector_mcp.cli.terminal import CliCaller
+from connector_mcp.engine.account import Account
+from connector_mcp.engine.audit import AuditLog
+from connector_mcp.engine.call import Engine
+from connector_mcp.engine.policy import Policy
+from connector_mcp.errors import ConnectorError
+from connector_mcp.operations.catalogue import PLATFORMS, catalogue, platform_folder
+from connector_mcp.settings import PREFIX, Settings
+from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.upstream.client import UpstreamClient
+from tests.console import Session, steps
+from tests.documents import BY_NAME, DOCUMENTS, PACKAGE, ROOT, Document
+from tests.operations import test_every_operation as guards
+
+LANGUAGES = {"console", "json", "python", "sh"}
+SETTINGS = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+VARIABLES = {variable.name for name in PLATFORMS for variable in platform_folder(name).platform.variables}
+OF_CLIENTS = {"claude_desktop_config.json", "~/.cursor/mcp.json", ".vscode/mcp.json"}
+"""Files that documents name and that are not ours."""
+
+every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+
+
+# Commands ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Session:
+    for name in os.environ:
+        if name.startswith((PREFIX, *(f"{platform.upper()}_" for platform in PLATFORMS))):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("CONNECTOR_MCP_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.chdir(tmp_path)
+    return Session(dict(os.environ), tmp_path)
+
+
+@pytest.mark.parametrize("name", [document.name for document in DOCUMENTS if document.blocks("console")])
+def test_a_command_prints_what_is_shown(name: str, session: Session) -> None:
+    for block in BY_NAME[name].blocks("console"):
+        for step in steps(block.text):
+            session.run(step)
+
+
+def test_a_session_that_prints_something_else_is_noticed(session: Session) -> None:
+    (step,) = steps("$ connector-mcp approvals list\nNo call … for nobody.\n")
+
+    with pytest.raises(AssertionError, match="No call waits for an operator"):
+        session.run(step)
+
+
+@every_document
+def test_every_block_is_of_a_language_that_is_checked(document: Document) -> None:
+    assert {block.language for block in document.blocks()} <= LANGUAGES
+
+
+@every_document
+def test_every_command_named_exists_and_takes_the_flags_it_is_named_with(document: Document) -> None:
+    shown = [line for block in document.blocks("sh") for line in block.text.splitlines()]
+    for line in (*shown, *document.inline_code()):
+        for words in re.findall(r"(?:^|[/ ])connector-mcp ((?:[\w-]+ ?)+)", line):
+            assert _resolve(words.split()), line
+    flags = {option for command in _commands() for parameter in command.params for option in parameter.opts}
+    named = {flag for code in document.inline_code() for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", code)}
+    assert named <= flags
+
+
+@every_document
+def test_every_make_target_named_exists(document: Document) -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    shown = [line.partition("#")[0] for block in document.blocks("sh") for line in block.text.splitlines()]
+    made = [line.split()[1:] for line in (*shown, *document.inline_code()) if line.startswith("make ")]
+    assert {target for words in made for target in words} <= targets
+
+
+def _commands() -> Iterator[click.Command]:
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        yield command
+        yield from command.commands.values() if isinstance(command, click.Group) else ()
+
+
+def _resolve(words: list[str]) -> bool:
+    """Whether the words begin with a command of ours, and with one of its own where it is a group."""
+    command = cli.get_command(click.Context(cli), words[0])
+    if isinstance(command, click.Group) and len(words) > 1:
+        return words[1] in command.commands
+    return command is not None
+
+
+# Configurations of clients -------------------------------------------------------------------------------------------
+
+
+@every_document
+def test_every_json_block_is_json(document: Document) -> None:
+    for block in document.blocks("json"):
+        json.loads(block.text)
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        json.loads((ROOT / "claude_config_example.json").read_text()),
+        *(json.loads(block.text) for block in BY_NAME["README.md"].blocks("json")),
+    ],
+)
+def test_an_entry_for_a_client_is_one_that_the_server_takes(configuration: dict[str, Any]) -> None:
+    entries = configuration.get("mcpServers") or configuration["servers"]
+    for entry in entries.values():
+        if "url" in entry:
+            assert entry["url"].endswith({"http": "/mcp", "sse": "/sse"}[entry["type"]])
+            assert entry["headers"]["Authorization"].startswith("Bearer ")
+            continue
+        assert entry["command"] == "connector-mcp"
+        assert entry["args"][0] == "serve"
+        serve.make_context("serve", entry["args"][1:])
+        assert entry.get("env", {}).keys() <= SETTINGS | VARIABLES
+
+
+# Names ---------------------------------------------------------------------------------------------------------------
+
+
+@every_document
+def test_every_link_leads_somewhere(document: Document) -> None:
+    for link in document.links():
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        file = (document.path.parent / path).resolve() if path else document.path
+        assert file.exists(), link
+        if anchor:
+            assert anchor in Document(file).anchors(), link
+
+
+@every_document
+def test_every_file_named_exists(document: Document) -> None:
+    for name in document.inline_code():
+        if not re.fullmatch(r"[~\w./-]+(\.(py|md|json|toml)|/)", name) or name.startswith("/") or name in OF_CLIENTS:
+            continue
+        places = (ROOT, PACKAGE, document.path.parent, PACKAGE / "engine", PACKAGE / "cli")
+        declared = name == "connector_types.json" or name.startswith("server/connector_mcp/operations/acme/")
+        assert declared or any((place / name).exists() for place in places), name
+
+
+@every_document
+def test_every_variable_named_exists(document: Document) -> None:
+    known = SETTINGS | VARIABLES | {f"{PREFIX}SECRET_", PREFIX, f"{PREFIX}*"}
+    prefixes = "|".join((PREFIX, *(f"{platform.upper()}_" for platform in PLATFORMS)))
+    named = set(re.findall(rf"\b(?:{prefixes})[A-Z_]*\*?", document.text))
+    assert named <= known
+
+
+@every_document
+def test_every_tool_named_exists(document: Document) -> None:
+    named = {code for code in document.inline_code() if re.fullmatch(rf"({'|'.join(PLATFORMS)})_\w+", code)}
+    assert named <= set(catalogue())
+
+
+# Nothing is left out -------------------------------------------------------------------------------------------------
+
+
+def test_every_setting_is_documented_in_words() -> None:
+    assert all(attribute_docstrings(Settings).values())
+    assert set(BY_NAME["docs/configuration.md"].inline_code()) >= SETTINGS | VARIABLES
+
+
+def test_every_tool_is_documented() -> None:
+    assert set(catalogue()) <= set(BY_NAME["docs/tools.md"].inline_code())
+    assert f"all {len(catalogue())}, with effect" in BY_NAME["README.md"].text
+
+
+def test_every_error_code_is_documented_where_the_errors_are_drawn_and_where_they_are_read() -> None:
+    drawn = [kind for kind, _ in meanings()]
+    codes = {kind.code for kind in _leaves(ConnectorError)}
+    assert {kind.code for kind in drawn} == codes
+    assert {kind for kind in drawn if kind.code in codes} == set(_leaves(ConnectorError))
+    assert codes <= set(BY_NAME["docs/errors.md"].inline_code())
+
+
+def test_every_step_of_a_call_is_on_the_page_of_the_architecture() -> None:
+    named = set(BY_NAME["docs/architecture.md"].inline_code())
+    steps_of_a_call = {f"engine/{path.name}" for path in (PACKAGE / "engine").glob("[a-z]*.py")}
+    assert steps_of_a_call <= named
+
+
+def test_every_call_that_may_turn_out_to_destroy_is_on_the_page_of_safety() -> None:
+    detecting = {name for name, operation in catalogue().items() if operation.can_destroy}
+    rows = set(re.findall(r"^\| `(\w+)` \|", BY_NAME["docs/safety.md"].text, re.MULTILINE))
+    assert rows >= detecting
+    assert rows & set(catalogue()) == detecting
+
+
+def test_the_changelog_is_about_this_version() -> None:
+    assert __version__ in BY_NAME["CHANGELOG.md"].text
+
+
+def _leaves(root: type[ConnectorError]) -> Iterator[type[ConnectorError]]:
+    for child in root.__subclasses__():
+        if child.__module__ == ConnectorError.__module__:
+            yield from _leaves(child) if child.__subclasses__() else (child,)
+
+
+# The worked example --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def acme(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """The folder of the example's files, as the package `connector_mcp.operations.acme`."""
+    for block in BY_NAME["docs/adding-a-platform.md"].blocks("python"):
+        name, _, text = block.text.removeprefix("# ").partition("\n")
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    monkeypatch.setattr(connector_mcp.operations, "__path__", [*connector_mcp.operations.__path__, str(tmp_path)])
+    yield tmp_path
+    platform_folder.cache_clear()
+    for module in [name for name in sys.modules if name.startswith("connector_mcp.operations.acme")]:
+        del sys.modules[module]
+
+
+def test_the_example_passes_its_own_test(acme: Path) -> None:
+    module = ModuleType("test_acme")
+    exec(compile((acme / "test_acme.py").read_text(), "test_acme.py", "exec"), module.__dict__)  # noqa: S102
+    tests = [member for name, member in vars(module).items() if name.startswith("test_")]
+    assert len(tests) == 2
+    for test in tests:
+        test()
+
+
+def test_the_example_holds_to_what_is_true_of_every_operation(acme: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    operations = catalogue(["acme"])
+    monkeypatch.setattr(guards, "OPERATIONS", operations)
+    monkeypatch.setattr(guards, "TENANTS", {"workspace_id"})
+    checks = [check for check in vars(guards).values() if list(_parameters(check)) == ["name"]]
+    assert len(checks) >= 8
+    for check in checks:
+        for name in operations:
+            check(name)
+
+
+@pytest.mark.anyio
+async def test_the_example_s_deletion_waits_for_an_operator_and_is_verified(acme: Path) -> None:
+    seen: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(f"{request.method} {request.url.raw_path.decode()}")
+        assert request.headers["Authorization"] == "Bearer acme-key-000"
+        if "DELETE /v2/workspaces/ws_1/webhooks/wh%201" in seen:
+            error = {"error": {"code": "gone", "message": "No such webhook"}}
+            return httpx.Response(204) if request.method == "DELETE" else httpx.Response(404, json=error)
+        return httpx.Response(200, json={"id": "wh 1", "name": "Orders", "secret": "s3cret-of-the-webhook"})
+
+    async with aclosing(_engine(acme, httpx.MockTransport(answer))) as engine:
+        read = await engine.call("acme_get_webhook", {"webhook_id": "wh 1"}, CliCaller(can_ask=False))
+        parked = await engine.call("acme_delete_webhook", {"webhook_id": "wh 1"}, CliCaller(can_ask=False))
+        sent_before = list(seen)
+        await engine.approvals.decide(parked.content["error"]["approval"]["id"], True, "operator")
+        deleted = await engine.call("acme_delete_webhook", {"webhook_id": "wh 1"}, CliCaller(can_ask=False))
+
+    assert read.content["data"] == {"id": "wh 1", "name": "Orders", "secret": "[redacted]"}
+    assert parked.content["error"]["code"] == "approval_required"
+    assert parked.content["error"]["effect"].startswith("Deletes webhook “Orders”;")
+    assert {sent.split()[0] for sent in sent_before} == {"GET"}
+    assert deleted.content["meta"]["verified"] is True
+
+
+def _engine(folder: Path, transport: httpx.MockTransport) -> Engine:
+    settings = Settings(state_dir=folder / "state")
+    operations = catalogue(["acme"])
+    platform = platform_folder("acme").platform
+    values = {"ACME_API_KEY": "acme-key-000", "ACME_WORKSPACE_ID": "ws_1"}
+    account = Account(
+        platform=platform,
+        client=UpstreamClient(platform, values, transport=transport),
+        options={"ACME_WORKSPACE_ID": "ws_1"},
+    )
+    return Engine(
+        settings,
+        operations,
+        {"acme": account},
+        policy=Policy.parse("", read_only=False, transport="http", tools=operations),
+        store=SqliteStore(settings.state_dir / "state.db"),
+        audit=AuditLog(settings.state_dir / "audit.jsonl"),
+    )
+
+
+def _parameters(member: object) -> Iterator[str]:
+    if inspect.isfunction(member) and member.__name__.startswith("test_"):
+        yield from inspect.signature(member).parameters
