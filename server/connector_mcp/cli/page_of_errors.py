@@ -21,9 +21,9 @@ server did not seal, that was altered or that has expired.
 
 _MEMBERS = """\
 `message` says what happened, to which thing and why; `fix` says the next step. Both are this server's own words. What
-a platform said stands in `upstream` (`status`, `code`, `message`, `request_id`, as far as there are any), without
-invisible and control characters. `retry_after` is in seconds. Some codes add members: `issues` to
-`invalid_arguments`; `effect`, `losses` and `approval` to `approval_required`; `differences` to `target_changed`.
+a platform said stands in `upstream`, without invisible and control characters: `platform` and `status`, and `code`,
+`message`, `details` and `request_id` where there are any. `retry_after` is in seconds. Some codes add members: `issues`
+to `invalid_arguments`; `effect`, `losses` and `approval` to `approval_required`; `differences` to `target_changed`.
 Answers from the sandbox hold `sandbox: true`.
 """
 

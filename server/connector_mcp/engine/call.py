@@ -23,8 +23,9 @@ from connector_mcp.engine.gate import QUESTION_SECONDS, Candidate, Gate, permits
 from connector_mcp.engine.ledger import Ledger
 from connector_mcp.engine.policy import Decision, Policy
 from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
-from connector_mcp.engine.redact import Scrubber, all_strings, redact_arguments, redact_record, secret_values
+from connector_mcp.engine.redact import all_strings, redact_arguments, secret_values
 from connector_mcp.engine.results import Meta, check_cursor, clean_strings, encode, fit, shape_data
+from connector_mcp.engine.scrub import Scrubber
 from connector_mcp.engine.sending import Sender
 from connector_mcp.engine.verify import verify
 from connector_mcp.errors import ConnectorError, Internal, InvalidArguments, OutcomeUnknown
@@ -277,9 +278,7 @@ class Engine:
     ) -> JsonObject:
         call.status = sender.status
         call.meta.request_id = sender.request_id
-        redacted = redact_record(data, operation.stored_config, operation.on)
-        last = answers[-1] if answers else None
-        shaped = shape_data(operation, redacted, last, call.meta)
+        shaped = shape_data(operation, data, answers[-1] if answers else None, call.meta)
         content: JsonObject = {"data": clean_strings(shaped), "meta": clean_strings(call.meta.as_dict())}
         if call.scrubber.finds(encode(content)):
             content = call.scrubber.value(content)

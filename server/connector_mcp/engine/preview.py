@@ -14,7 +14,8 @@ from itertools import islice
 from string import Formatter
 from typing import Any, cast
 
-from connector_mcp.engine.redact import MARKER, Scrubber, names_a_secret, redact_record
+from connector_mcp.engine.redact import MARKER, names_a_secret, redact_record
+from connector_mcp.engine.scrub import Scrubber
 from connector_mcp.operations.operation import Effect, Loss, Operation, Situation, at
 from connector_mcp.operations.platform import JsonObject
 from connector_mcp.upstream.text import clean

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, cast
-from urllib.parse import quote, quote_plus
 
 from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.operation import ConfigUse, Operation, StoredConfig, at
 from connector_mcp.operations.platform import JsonObject, Platform
-from connector_mcp.upstream.text import strip_hidden
 
 MARKER = "[redacted]"
 
@@ -36,19 +33,26 @@ _NEVER_HARMLESS = re.compile(r"(up|down)loadurl$")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 # What is a credential whatever it is called: a private key, and a password in an address.
 _SECRET_VALUE = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY|://[^\s/:@]*:[^\s/@]+@")
-_SHORTEST = 6
-"""Shorter values are not searched for in texts: they occur in everything. Names and schemas still hide them."""
 
 
 def names_a_secret(key: str, platform: Platform | None = None) -> bool:
     """Whether a key's name says that its value is a credential."""
     if platform is not None and key.lower() in platform.secret_keys:
         return True
+    # Keys come from platforms: long ones are judged and not kept.
+    return _judged(key) if len(key) <= 64 else _judge(key)
+
+
+def _judge(key: str) -> bool:
     plain = re.sub(r"[^a-z0-9]", "", key.lower())
     if not _SECRET_NAME.search(plain) or _PLACE_IN_A_LIST.search(plain):
         return False
     last = _WORD.findall(key)[-1].lower()
     return bool(_NEVER_HARMLESS.search(plain)) or not _HARMLESS_LAST.fullmatch(last)
+
+
+# The same few keys come in every row of every list; judging them anew was a third of a list's time.
+_judged = lru_cache(maxsize=4096)(_judge)
 
 
 def hide(value: Any) -> Any:
@@ -167,14 +171,21 @@ def redact_config(config: Any, kind: ConnectorType | None, platform: Platform | 
     return shown
 
 
-def redact_record(record: Any, stored: StoredConfig | None, platform: Platform | None) -> Any:
-    """A platform's record as it may be shown: the config by its type's schema, the rest by name."""
+def redact_record(
+    record: Any, stored: StoredConfig | None, platform: Platform | None, *, only: Collection[str] | None = None
+) -> Any:
+    """A platform's record as it may be shown: the config by its type's schema, the rest by name.
+
+    Of a record `only` the named members are looked at and returned, where names are given.
+    """
     if isinstance(record, list):
-        return [redact_record(member, stored, platform) for member in cast("list[Any]", record)]
+        return [redact_record(member, stored, platform, only=only) for member in cast("list[Any]", record)]
     if not isinstance(record, Mapping):
         return by_name(record, platform)
-    whole = cast("JsonObject", by_name(record, platform))
-    if stored is None:
+    members = cast("Mapping[str, Any]", record)
+    named = members if only is None else {key: member for key, member in members.items() if key in only}
+    whole = cast("JsonObject", by_name(named, platform))
+    if stored is None or stored.at.partition(".")[0] not in whole:
         return whole
     type_id = at(record, stored.type_at)
     kind = connector_type(platform.name, type_id) if platform and isinstance(type_id, str) else None
@@ -284,109 +295,3 @@ def _put(holder: Any, steps: list[str | int], value: Any) -> None:
     for step in steps[:-1]:
         holder = holder[step]
     holder[steps[-1]] = value
-
-
-class Scrubber:
-    """Finds known secret values in anything that is about to leave the process.
-
-    Credentials of the configuration are known for good, those seen in arguments for as long as they are recent.
-    """
-
-    def __init__(self, permanent: Callable[[], Iterable[str]], *, recent: int = 512) -> None:
-        self._permanent = permanent
-        self._seen: OrderedDict[str, None] = OrderedDict()
-        self._recent = recent
-        self._prepared: _Prepared | None = None
-
-    def remember(self, values: Iterable[str]) -> None:
-        """Know these values from now on."""
-        for value in values:
-            if len(value) >= _SHORTEST:
-                if value not in self._seen:
-                    self._prepared = None
-                self._seen[value] = None
-                self._seen.move_to_end(value)
-        while len(self._seen) > self._recent:
-            self._seen.popitem(last=False)
-
-    def values(self) -> Iterator[str]:
-        """Every value that is known."""
-        yield from self._permanent()
-        yield from self._seen
-
-    def text(self, text: str) -> str:
-        """The text with every known value, also as JSON or an address spells it, replaced."""
-        return _replace(text, self._prepare().plain)
-
-    def value(self, value: Any) -> Any:
-        """The JSON value with every known value in its strings and keys replaced."""
-        return _replace_all(value, self._prepare().plain)
-
-    def finds(self, encoded: str) -> bool:
-        """Whether a known value stands in a JSON text; cheap, so that clean results need no walk."""
-        return any(spelling in encoded for spelling in self._prepare().encoded)
-
-    def _prepare(self) -> _Prepared:
-        permanent = tuple(self._permanent())
-        if self._prepared is None or self._prepared.permanent != permanent:
-            # What is part of the marker itself would be found in every redacted text.
-            values = {value for value in self.values() if len(value) >= _SHORTEST and value not in MARKER}
-            plain = {spelling for value in values for spelling in _spelt(value)}
-            encoded = {spelling for text in plain for spelling in (text, *_as_json(text))}
-            self._prepared = _Prepared(permanent, tuple(plain), tuple(encoded))
-        return self._prepared
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """How the known values are spelt in texts, and in the JSON of such texts."""
-
-    permanent: tuple[str, ...]
-    plain: tuple[str, ...]
-    encoded: tuple[str, ...]
-
-
-def _replace_all(value: Any, spellings: Sequence[str]) -> Any:
-    if isinstance(value, str):
-        return _replace(value, spellings)
-    if isinstance(value, Mapping):
-        members = cast("Mapping[str, Any]", value)
-        return {_replace(key, spellings): _replace_all(member, spellings) for key, member in members.items()}
-    if isinstance(value, list):
-        return [_replace_all(member, spellings) for member in cast("list[Any]", value)]
-    return value
-
-
-def _replace(text: str, spellings: Sequence[str]) -> str:
-    spans = sorted(span for spelling in spellings if spelling in text for span in _spans(spelling, text))
-    if not spans:
-        return text
-    # Values may overlap: what any of them covers goes, and what touches becomes one marker.
-    parts: list[str] = []
-    kept = 0
-    for start, end in spans:
-        if start > kept or not parts:
-            parts.append(text[kept:start])
-        kept = max(kept, end)
-    return MARKER.join([*parts, text[kept:]])
-
-
-def _spelt(value: str) -> Iterator[str]:
-    yield value
-    if len(seen := strip_hidden(value)) >= _SHORTEST:
-        yield seen
-    yield from _as_json(value)
-    yield quote(value, safe="", errors="replace")
-    yield quote_plus(value, errors="replace")
-
-
-def _as_json(value: str) -> Iterator[str]:
-    yield json.dumps(value)[1:-1]
-    yield json.dumps(value, ensure_ascii=False)[1:-1]
-
-
-def _spans(spelling: str, text: str) -> Iterator[tuple[int, int]]:
-    start = text.find(spelling)
-    while start >= 0:
-        yield start, start + len(spelling)
-        start = text.find(spelling, start + 1)

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from connector_mcp.engine.redact import redact_record
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.operations.operation import Effect, ListOperation, Operation, Record, at
 from connector_mcp.operations.platform import JsonObject
@@ -62,7 +63,10 @@ def encode(value: Any) -> str:
 
 
 def shape_data(operation: Operation, data: Any, answer: Any, meta: Meta) -> Any:
-    """The data of a result out of what the operation made of the answer; notes on it go to `meta`."""
+    """The data of a result, redacted, out of what the operation made of the answer; notes on it go to `meta`.
+
+    What this server answers by itself is not redacted: it describes credentials, and holds none.
+    """
     if isinstance(operation, ListOperation):
         return _rows(operation, data, answer, meta)
     if isinstance(data, list):
@@ -140,11 +144,17 @@ def _record(operation: Operation, record: Any, meta: Meta, wanted: Sequence[str]
         meta.warn("The platform's answer held something else where a record is documented; it is left out.")
         return {}
     members = cast("Mapping[str, Any]", record)
-    kept = {
-        key: member
+    names = [
+        key
         for key, member in members.items()
         if member is not None and (key in wanted if wanted is not None else key not in operation.heavy)
-    }
+    ]
+    # Chosen first and redacted then: of a list, most of every row is never looked at.
+    kept = (
+        {key: members[key] for key in names}
+        if operation.on is None
+        else cast("JsonObject", redact_record(record, operation.stored_config, operation.on, only=names))
+    )
     try:
         operation.output.model_validate(kept)
     except ValidationError as error:

@@ -1,0 +1,145 @@
+"""The measure of things: Vectorize's eight operations on the SDK's low-level server, with nothing between.
+
+No validation, no policy, no redaction, no audit, no retries: arguments go to httpx2 as they came, and what the platform
+answers goes back, as structured content and as text, which is the form that this project's server answers in too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import anyio
+import httpx2
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp.server.stdio import stdio_server
+from mcp_types import (
+    CallToolRequestParams,
+    CallToolResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    TextContent,
+    Tool,
+)
+
+Context = ServerRequestContext[dict[str, Any], Any]
+
+STRING: Final = {"type": "string"}
+OBJECT: Final = {"type": "object"}
+USER: Final = {"user_id": STRING, "selected_files": OBJECT, "refresh_token": STRING, "access_token": STRING}
+
+
+@dataclass(frozen=True)
+class Route:
+    """An operation: where it goes, and which of its arguments go there; all others are the body."""
+
+    method: str
+    path: str
+    description: str
+    body: dict[str, Any] = field(default_factory=dict[str, Any])
+    query: dict[str, Any] = field(default_factory=dict[str, Any])
+    required: tuple[str, ...] = ()
+
+
+SOURCES: Final = "/connectors/sources"
+SOURCE: Final = SOURCES + "/{source_connector_id}"
+USERS: Final = SOURCE + "/users"
+
+ROUTES: Final = {
+    "vectorize_get_source_connectors": Route(
+        "GET",
+        SOURCES,
+        "List source connectors.",
+        query={"workspace_id": STRING, "limit": {"type": "integer"}, "cursor": STRING},
+    ),
+    "vectorize_create_source_connector": Route(
+        "POST",
+        SOURCES,
+        "Create a source connector.",
+        body={"name": STRING, "type": STRING, "config": OBJECT},
+        query={"workspace_id": STRING},
+        required=("name", "type"),
+    ),
+    "vectorize_get_source_connector": Route("GET", SOURCE, "Get a source connector."),
+    "vectorize_update_source_connector": Route(
+        "PATCH", SOURCE, "Update a source connector.", body={"config": OBJECT}, required=("config",)
+    ),
+    "vectorize_delete_source_connector": Route("DELETE", SOURCE, "Delete a source connector."),
+    "vectorize_add_user_to_source_connector": Route(
+        "POST", USERS, "Add a user to a source connector.", body=USER, required=("user_id", "selected_files")
+    ),
+    "vectorize_update_user_in_source_connector": Route(
+        "PATCH", USERS, "Update a user of a source connector.", body=USER, required=("user_id",)
+    ),
+    "vectorize_delete_user_from_source_connector": Route(
+        "DELETE", USERS, "Remove a user from a source connector.", body={"user_id": STRING}, required=("user_id",)
+    ),
+}
+
+WIRE_NAMES: Final = {
+    "workspace_id": "workspaceId",
+    "cursor": "nextToken",
+    "user_id": "userId",
+    "selected_files": "selectedFiles",
+    "refresh_token": "refreshToken",
+    "access_token": "accessToken",
+}
+
+
+def _tool(name: str, route: Route) -> Tool:
+    path = {"source_connector_id": STRING} if "{" in route.path else {}
+    return Tool(
+        name=name,
+        description=route.description,
+        input_schema={
+            "type": "object",
+            "properties": path | route.query | route.body,
+            "required": [*path, *route.required],
+        },
+    )
+
+
+def _renamed(arguments: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    return {WIRE_NAMES.get(name, name): value for name, value in arguments.items() if name in wanted}
+
+
+async def main() -> None:
+    """Serve one client over stdio."""
+    organization = os.environ["VECTORIZE_ORGANIZATION_ID"]
+    tools = [_tool(name, route) for name, route in ROUTES.items()]
+    client = httpx2.AsyncClient(
+        base_url=f"{os.environ['VECTORIZE_BASE_URL']}/org/{organization}",
+        headers={"Authorization": f"Bearer {os.environ['VECTORIZE_API_KEY']}"},
+        limits=httpx2.Limits(max_connections=64, max_keepalive_connections=64),
+        # Loading the certificate authorities takes 100 ms, which this project's server spends at its first https call
+        # only. Over loopback neither needs them, and without this the cold start would be compared with a slower one.
+        verify=False,
+    )
+
+    async def list_tools(ctx: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
+        return ListToolsResult(tools=tools)
+
+    async def call_tool(ctx: Context, params: CallToolRequestParams) -> CallToolResult:
+        route, arguments = ROUTES[params.name], params.arguments or {}
+        response = await client.request(
+            route.method,
+            route.path.format(**arguments),
+            params=_renamed(arguments, route.query) or None,
+            json=_renamed(arguments, route.body) or None,
+        )
+        data = response.json()
+        text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        return CallToolResult(
+            content=[TextContent(text=text)], structured_content=data, is_error=response.status_code >= 400
+        )
+
+    server = Server[dict[str, Any]]("bare", on_list_tools=list_tools, on_call_tool=call_tool)
+    async with client, stdio_server() as (read, write):
+        await server.run(read, write, server.create_initialization_options())
+
+
+if __name__ == "__main__":
+    anyio.run(main)

@@ -1,0 +1,108 @@
+"""Known credentials are found in whatever is about to leave, however they are spelt there."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connector_mcp.engine.redact import MARKER, strings
+from connector_mcp.engine.scrub import Scrubber
+
+
+def scrubber(*values: str, permanent: tuple[str, ...] = ()) -> Scrubber:
+    made = Scrubber(lambda: permanent)
+    made.remember(values)
+    return made
+
+
+HARD = 'a"b\\c/d\n-----é😀 &%'
+
+
+@pytest.mark.parametrize(
+    "spelt",
+    [
+        HARD,
+        json.dumps(HARD),
+        json.dumps(HARD, ensure_ascii=False),
+        json.dumps({"k": HARD}),
+        quote(HARD, safe=""),
+    ],
+    ids=["plain", "json", "json-unicode", "in-an-object", "address"],
+)
+def test_every_spelling_of_a_value_is_found(spelt: str) -> None:
+    known = scrubber(HARD)
+    text = f"before {spelt} after"
+    assert HARD not in known.text(text)
+    assert MARKER in known.text(text)
+    assert "\\\\c" not in known.text(text)
+    assert known.finds(json.dumps({"message": text}))
+    assert known.finds(json.dumps({"message": text}, ensure_ascii=False))
+
+
+def test_overlapping_values_leave_no_rest_of_any_of_them() -> None:
+    known = scrubber("abcdef", "defghi", "abcdefgh-long", permanent=("abcdefg",))
+    assert known.text("x abcdefghi y") == f"x {MARKER} y"
+    assert known.text("abcdefgh-long") == MARKER
+    assert known.text("abcdefabcdef") == MARKER
+    assert scrubber("ababab").text("abababab!") == f"{MARKER}!"
+
+
+def test_short_values_and_the_marker_itself_are_not_searched_for() -> None:
+    known = scrubber("ab", "12345", "redacted", "[redacted]")
+    text = f"about 12345 {MARKER} redacted"
+    assert known.text(text) == text
+    assert not known.finds(text)
+
+
+def test_keys_and_nested_values_are_scrubbed_and_other_values_kept() -> None:
+    known = scrubber("the-secret")
+    value = {"the-secret": ["x the-secret", {"n": 1, "b": True, "z": None}], "ok": 0.5}
+    assert known.value(value) == {MARKER: [f"x {MARKER}", {"n": 1, "b": True, "z": None}], "ok": 0.5}
+
+
+def test_only_the_most_recent_values_are_kept_and_permanent_ones_for_good() -> None:
+    known = Scrubber(lambda: ("permanent-value",), recent=2)
+    known.remember(["value-one", "value-two"])
+    known.remember(["value-one", "value-three"])
+    assert known.text("value-one value-two value-three permanent-value") == (f"{MARKER} value-two {MARKER} {MARKER}")
+
+
+def test_a_credential_that_is_renewed_is_known_at_once() -> None:
+    current = ["first-token"]
+    known = Scrubber(lambda: current)
+    assert known.text("first-token second-token") == f"{MARKER} second-token"
+    current[0] = "second-token"
+    assert known.text("first-token second-token") == f"first-token {MARKER}"
+    assert known.finds("second-token")
+
+
+def test_a_value_is_found_after_its_invisible_characters_were_taken_out() -> None:
+    known = scrubber("-----BEGIN-----\r\nabc")
+    assert known.text("x -----BEGIN-----\nabc") == f"x {MARKER}"
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    secrets=st.lists(
+        st.text(st.characters(exclude_categories=["Cs"]), min_size=6, max_size=12), min_size=1, max_size=5
+    ),
+    around=st.lists(TEXT, min_size=6, max_size=6),
+)
+def test_no_secret_is_left_in_any_text(secrets: list[str], around: list[str]) -> None:
+    known = scrubber(*secrets)
+    text = "".join(part for pair in zip(around, secrets + [""] * 6, strict=False) for part in pair)
+    value = {"text": text, "json": json.dumps({"in": text}), "list": [*secrets]}
+    shown = known.value(value)
+    for secret in secrets:
+        if secret in MARKER:
+            continue
+        for left in strings(shown):
+            assert all(secret not in part for part in left.split(MARKER))
+    assert known.finds(json.dumps(value)) or all(secret in MARKER for secret in secrets)
