@@ -73,9 +73,10 @@ async def recording_server() -> AsyncIterator[RecordingServer]:
     recorder.origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
     config = uvicorn.Config(recorder, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
-    async with anyio.create_task_group() as group:
-        group.start_soon(server.serve, [listener])
-        try:
-            yield recorder
-        finally:
-            server.should_exit = True
+    with listener:
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.serve, [listener])
+            try:
+                yield recorder
+            finally:
+                server.should_exit = True
