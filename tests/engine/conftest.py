@@ -25,6 +25,27 @@ from connector_mcp.upstream.client import UpstreamClient
 from connector_mcp.upstream.limits import DEFAULT_LIMITS, Limits
 
 
+class Clock:
+    """Seconds since the epoch, moved by hand."""
+
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
+    made = SqliteStore(tmp_path / "state.db", clock=clock)
+    yield made
+    await made.aclose()
+
+
 @dataclass
 class FakeCaller:
     """A caller; `answer` is what its person answers, an exception what asking raises."""

@@ -1,5 +1,4 @@
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
@@ -8,28 +7,9 @@ import pytest
 from connector_mcp.engine.approvals import HISTORY_SECONDS, WAITING, Approval, Approvals, Change, Parked
 from connector_mcp.errors import ConfirmationInvalid, InvalidArguments, StoreUnavailable
 from connector_mcp.state.sqlite import SqliteStore
+from tests.engine.conftest import Clock
 
 pytestmark = pytest.mark.anyio
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
-    store = SqliteStore(tmp_path / "state.db", clock=clock)
-    yield store
-    await store.aclose()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from connector_mcp.errors import (
 )
 from connector_mcp.operations.operation import Effect
 from connector_mcp.state.sqlite import SqliteStore
+from tests.engine.conftest import Clock
 
 pytestmark = pytest.mark.anyio
 
@@ -56,25 +56,6 @@ def candidate(effect: Effect = Effect.DESTROY, *, declared: Effect | None = None
         "arguments": {"id": "x"},
     }
     return Candidate(**{**values, **more})
-
-
-class Clock:
-    now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
-    made = SqliteStore(tmp_path / "state.db", clock=clock)
-    yield made
-    await made.aclose()
 
 
 class House:

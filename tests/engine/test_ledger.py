@@ -12,29 +12,11 @@ import pytest
 from connector_mcp.engine.ledger import Ledger
 from connector_mcp.errors import InProgress, OutcomeUnknown, Rejected, StoreUnavailable
 from connector_mcp.state.sqlite import SqliteStore
+from tests.engine.conftest import Clock
 
 pytestmark = pytest.mark.anyio
 
 LONGEST = 120.0
-
-
-class Clock:
-    now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
-    made = SqliteStore(tmp_path / "state.db", clock=clock)
-    yield made
-    await made.aclose()
 
 
 @pytest.fixture
