@@ -34,11 +34,12 @@ def demo() -> None:
 async def _demo(folder: Path) -> None:
     tell = Narrator()
     tell.title(f"connector-mcp {__version__}: an assistant, a person, and four emulated platforms")
+    state = folder / "state"
     # Only what is named here reaches the server: the SDK hands on no other variable of this process's environment.
     server = StdioServerParameters(
         command=sys.executable,
         args=["-m", "connector_mcp.cli.main", "serve", "--sandbox"],
-        env={"CONNECTOR_MCP_STATE_DIR": str(folder / "state")},
+        env={"CONNECTOR_MCP_STATE_DIR": str(state)},
     )
     tell.note("$ connector-mcp serve --sandbox")
     person = Person(tell)
@@ -49,7 +50,7 @@ async def _demo(folder: Path) -> None:
         try:
             with anyio.fail_after(_SECONDS):
                 async with Client(transport, elicitation_callback=person.answer) as client:
-                    await Session(client, person, tell).run()
+                    await Session(client, person, tell, state / "audit.jsonl").run()
         except (Failure, ConnectorError):
             _show(log)
             raise

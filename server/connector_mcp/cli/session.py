@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 from mcp.client.client import Client
@@ -47,10 +48,11 @@ class Person:
 class Session:
     """The scenes of the demo over one connected client."""
 
-    def __init__(self, client: Client, person: Person, narrator: Narrator) -> None:
+    def __init__(self, client: Client, person: Person, narrator: Narrator, audit_log: Path) -> None:
         self._client = client
         self._person = person
         self._tell = narrator
+        self._audit_log = audit_log
 
     async def run(self) -> None:
         """Play all scenes.
@@ -95,9 +97,10 @@ class Session:
         record = await self._data("vectorize_get_source_connector", {"source_connector_id": identifier})
         expect(record["configDoc"]["bucket-name"] == "acme-quarterly-reports", "the bucket's name was stored")
         self._tell.answered("config", record["configDoc"])
-        hidden = record["configDoc"].get("secret-key")
-        expect(hidden in (None, "[redacted]"), "the secret is not shown")
-        self._tell.answered("secret-key", hidden or "withheld by the platform; the server would redact it as well")
+        expect(record["configDoc"].get("secret-key") in (None, "[redacted]"), "the secret is not shown")
+        kept = self._audited("vectorize_create_source_connector")["connectors"][0]["config"]
+        expect(kept["secret-key"] == "[redacted]", "the audit log keeps the call without its secret")
+        self._tell.answered("audit log", kept)
         return identifier
 
     async def _versori(self) -> None:
@@ -171,6 +174,14 @@ class Session:
         error = cast("JsonObject", content["error"])
         self._tell.refused(str(error["code"]), str(error["message"]))
         return error
+
+    def _audited(self, tool: str) -> JsonObject:
+        """The arguments of the tool's latest call, as the server's audit log has them."""
+        text = self._audit_log.read_text(encoding="utf-8")
+        expect(BUCKET_SECRET not in text, "no secret is in the audit log")
+        calls = [record for record in map(json.loads, text.splitlines()) if record["tool"] == tool]
+        expect(bool(calls), f"the audit log has the call of {tool}")
+        return cast("JsonObject", calls[-1]["arguments"])
 
     async def _content(self, tool: str, arguments: Mapping[str, Any]) -> tuple[JsonObject, bool]:
         result = await self._client.call_tool(tool, dict(arguments))
