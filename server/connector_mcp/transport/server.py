@@ -1,4 +1,4 @@
-"""The engine as an MCP server: tools, the connector types as resources, and calls.
+"""The engine as an MCP server: tools, the connector types as resources, prompts, and calls.
 
 Whatever a transport adds lies outside of this module. No failure of a call leaves it as a protocol error, because many
 clients hide those from the model: the exceptions are a tool that does not exist and a request state that is not ours.
@@ -21,7 +21,10 @@ from mcp_types import (
     INVALID_PARAMS,
     CallToolRequestParams,
     CallToolResult,
+    GetPromptRequestParams,
+    GetPromptResult,
     InputRequiredResult,
+    ListPromptsResult,
     ListResourcesResult,
     ListResourceTemplatesResult,
     ListToolsResult,
@@ -39,7 +42,7 @@ from connector_mcp.engine.caller import AnswerDue, CallResult, TransportName
 from connector_mcp.engine.results import clean_strings, encode
 from connector_mcp.errors import Internal
 from connector_mcp.operations.tool import Tool
-from connector_mcp.transport import connector_type_resources
+from connector_mcp.transport import connector_type_resources, prompts
 from connector_mcp.transport.questions import McpCaller, principal_of, returned_question
 from connector_mcp.upstream.text import clean
 
@@ -102,6 +105,12 @@ def build_server(
     async def read_resource(ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
         return connector_type_resources.read(params.uri, _platforms(engine))
 
+    async def list_prompts(ctx: Context, params: PaginatedRequestParams | None) -> ListPromptsResult:
+        return prompts.listed(_platforms(engine))
+
+    async def get_prompt(ctx: Context, params: GetPromptRequestParams) -> GetPromptResult:
+        return prompts.got(params.name, params.arguments, _platforms(engine))
+
     server = Server[dict[str, Any]](
         NAME,
         version=__version__,
@@ -109,6 +118,7 @@ def build_server(
         instructions=INSTRUCTIONS,
         cache_hints={
             "tools/list": CacheHint(ttl_ms=60_000, scope="private"),
+            "prompts/list": CacheHint(ttl_ms=60_000, scope="private"),
             "resources/list": CacheHint(ttl_ms=60_000, scope="private"),
             "resources/templates/list": CacheHint(ttl_ms=3_600_000, scope="public"),
             "resources/read": CacheHint(ttl_ms=3_600_000, scope="private"),
@@ -120,6 +130,8 @@ def build_server(
         on_list_resources=list_resources,
         on_list_resource_templates=list_templates,
         on_read_resource=read_resource,
+        on_list_prompts=list_prompts,
+        on_get_prompt=get_prompt,
     )
     security = RequestStateSecurity(keys=[request_state_key], ttl=REQUEST_STATE_TTL, bind_principal=principal_of)
     server.middleware.append(RequestStateBoundary(security, default_audience=NAME))
