@@ -147,7 +147,7 @@ class AuditLog:
     def _append(self, members: bytes, head_file: int) -> None:
         log = self._log.open()
         head = self._read_head(head_file)
-        size = os.fstat(log).st_size
+        size = self._log.size
         data, earlier = b"", list[bytes]()
         if head is None or head.size != size:
             recovered = recover(log, size, head, self._files, self._key)
@@ -155,7 +155,7 @@ class AuditLog:
             earlier = [_as_json({"time": utc_now(), **event}) for event in recovered.events]
         elif size and size + len(members) + _CHAIN_BYTES > self._max_bytes:
             log = self._begin_file(head)
-            head = replace(head, size=os.fstat(log).st_size, first=head.seq + 1)
+            head = replace(head, size=self._log.size, first=head.seq + 1)
         seq, last = head.seq, head.hash
         for each in (*earlier, members):
             seq += 1
@@ -210,7 +210,7 @@ class AuditLog:
             # Whoever moved the files away may have taken the key along.
             self._know_key(head_file)
             head = unseal_head(content, self._key)
-        if not content and not self._log.size() and not self._files.earlier():
+        if not content and not self._log.size and not self._files.earlier():
             head = Head()
             self._write_head(head_file, head)
         return head
@@ -243,7 +243,9 @@ class _OpenFile:
         self._path = path
         self._flags = os.O_RDWR | os.O_CREAT | flags
         self._descriptor: int | None = None
-        self._opened: os.stat_result | None = None
+        self._identity: tuple[int, int] | None = None
+        self.size = 0
+        """Bytes of the file when it was last looked for."""
 
     def present(self) -> int:
         """The file as it was opened, wherever it is by now."""
@@ -258,17 +260,17 @@ class _OpenFile:
         except FileNotFoundError:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._descriptor = os.open(self._path, self._flags, 0o600)
-        self._opened = os.fstat(self._descriptor)
+        opened = os.fstat(self._descriptor)
+        self._identity, self.size = (opened.st_dev, opened.st_ino), opened.st_size
         return self._descriptor
-
-    def size(self) -> int:
-        return os.fstat(self.open()).st_size
 
     def is_in_place(self) -> bool:
         try:
-            return self._opened is not None and os.path.samestat(self._path.stat(), self._opened)
+            found = self._path.stat()
         except FileNotFoundError:
             return False
+        self.size = found.st_size
+        return (found.st_dev, found.st_ino) == self._identity
 
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
