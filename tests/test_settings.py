@@ -31,6 +31,7 @@ def test_the_defaults_serve_one_person_on_this_machine():
         "max_result_bytes": 60_000,
         "upstream_concurrency": 64,
         "requests_per_second": None,
+        "audit_file_bytes": 16_777_216,
         "host": "127.0.0.1",
         "port": 8765,
         "allowed_hosts": (),

@@ -79,6 +79,8 @@ class Settings(BaseModel):
     """Sustained rate of requests to one platform; the platform's own where it is not set."""
     state_dir: Path = Field(default_factory=_default_state_dir)
     """Directory of approvals, keys and the audit log; without it, `connector-mcp` in the user's state directory."""
+    audit_file_bytes: Annotated[int, Field(ge=65_536)] = 16_777_216
+    """Size of an audit log file, at which the next one is begun; none is ever removed."""
     host: Annotated[str, StringConstraints(min_length=1)] = "127.0.0.1"
     """Address to listen on, over HTTP; beyond loopback only with a token."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8765

@@ -1,4 +1,7 @@
-"""A signal ends the real server with a call in flight: cleanly, with its audit record, and with MCP alone on stdout."""
+"""A signal ends the real server with a call in flight: cleanly, with its audit record, and with MCP alone on stdout.
+
+Where nothing can be clean, the record that was written before the change is what is left.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ import httpx
 import pytest
 from anyio.abc import Process
 
+from connector_mcp.engine.audit_check import snapshot, verify_log
 from tests.end_to_end.recording import RecordingServer, recording_server
 
 ENDINGS = [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
@@ -96,6 +100,33 @@ async def test_a_signal_ends_the_http_server_with_a_call_in_flight(ending: int, 
         assert await all_of(process.stdout) == ""
         await process.aclose()
     assert [(record["tool"], record["outcome"]) for record in audited(tmp_path)] == [(CALL["name"], "cancelled")]
+
+
+@pytest.mark.anyio
+async def test_a_server_that_is_killed_while_a_change_is_on_its_way_leaves_its_beginning(tmp_path: Path) -> None:
+    connectors = [{"name": "f", "type": "FILE_UPLOAD"}]
+    change = {"name": "vectorize_create_source_connector", "arguments": {"connectors": connectors}}
+    async with recording_server() as recorder:
+        recorder.silent = True
+        process = await start(recorder, tmp_path)
+        assert process.stdin is not None
+        for message in (
+            {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": INITIALIZE},
+            {"jsonrpc": "2.0", "method": "notifications/initialized"},
+            {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": change},
+        ):
+            await process.stdin.send(json.dumps(message).encode() + b"\n")
+        with anyio.fail_after(30):
+            await recorder.reached.wait()
+            process.kill()
+            assert await process.wait() == -signal.SIGKILL
+        await process.aclose()
+    (record,) = audited(tmp_path)
+    assert (record["tool"], record["phase"], record["outcome"]) == (change["name"], "begun", "begun")
+    with snapshot(tmp_path / "audit.jsonl") as log:
+        verdict = verify_log(log)
+    assert verdict.intact
+    assert record["call_id"] in verdict.notes[0]
 
 
 async def post(origin: str) -> None:

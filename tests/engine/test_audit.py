@@ -11,6 +11,7 @@ import pytest
 
 from connector_mcp.engine import audit
 from connector_mcp.engine.audit import MAX_LINE, AuditLog, AuditRecord
+from connector_mcp.engine.audit_chain import START
 from connector_mcp.errors import StoreUnavailable
 
 
@@ -45,8 +46,11 @@ def test_a_record_is_one_line_with_all_its_members(path: Path):
     record = a_record(
         arguments={"id": "a\nb\u2028c"},
         decided_by="the person at the client",
+        channel="elicitation",
+        tenant="t1",
         digest="d1",
-        fingerprint="f1",
+        fingerprint_before="f1",
+        fingerprint_after="f2",
         upstream_status=204,
         upstream_request_id="r1",
         sandbox=True,
@@ -58,12 +62,15 @@ def test_a_record_is_one_line_with_all_its_members(path: Path):
     log.close()
 
     first, second = lines(path)
+    chain = {name: first.pop(name) for name in ("seq", "prev", "hash")}
     assert list(first) == [
-        "time", "call_id", "principal", "client", "transport", "platform", "profile", "tool", "effect", "decision",
-        "decided_by", "arguments", "digest", "fingerprint", "upstream_status", "upstream_request_id", "outcome",
-        "duration_ms", "sandbox",
+        "time", "phase", "call_id", "principal", "client", "transport", "platform", "profile", "tenant", "tool",
+        "effect", "decision", "decided_by", "channel", "arguments", "digest", "fingerprint_before",
+        "fingerprint_after", "upstream_status", "upstream_request_id", "outcome", "duration_ms", "sandbox",
     ]  # fmt: skip
     assert first == {name: getattr(record, name) for name in first}
+    assert (chain["seq"], chain["prev"], len(chain["hash"])) == (1, START, 64)
+    assert (second["seq"], second["prev"]) == (2, chain["hash"])
     assert second["outcome"] == "cancelled"
 
 
@@ -87,7 +94,8 @@ def test_the_file_and_its_directory_are_the_owners_alone(path: Path):
     log.check()
     log.close()
 
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+    assert {file.name for file in path.parent.iterdir()} == {"audit.jsonl", "audit.key", "audit.head"}
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
@@ -141,8 +149,10 @@ def test_a_directory_that_cannot_be_made_is_reported_before_and_when_writing(tmp
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's full device")
-def test_a_write_that_fails_is_reported():
-    log = AuditLog(Path("/dev/full"))
+def test_a_write_that_fails_is_reported(path: Path):
+    path.parent.mkdir()
+    path.symlink_to("/dev/full")
+    log = AuditLog(path)
 
     with pytest.raises(StoreUnavailable, match="No space left"):
         log.write(a_record())
@@ -171,8 +181,9 @@ def test_a_line_that_was_cut_short_is_reported_and_does_not_spoil_the_next(path:
     log.write(a_record(call_id="c2"))
     log.close()
 
-    cut, whole = path.read_text().splitlines()
+    cut, vouching, whole = path.read_text().splitlines()
     assert len(cut) == 20
+    assert (json.loads(vouching)["event"], json.loads(vouching)["bytes"]) == ("torn", 20)
     assert json.loads(whole)["call_id"] == "c2"
 
 

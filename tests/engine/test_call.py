@@ -1,4 +1,4 @@
-"""Whole calls against the sandbox: their order, their results, and the one audit record that each leaves."""
+"""Whole calls against the sandbox: their order, their results, and the audit records that each leaves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from connector_mcp.engine import call as call_module
-from connector_mcp.engine.audit import AuditLog
+from connector_mcp.engine.audit import AuditLog, AuditRecord
 from connector_mcp.engine.call import UnknownTool
 from connector_mcp.engine.caller import AnswerDue, Reply, Resumed
 from connector_mcp.errors import StoreUnavailable
@@ -51,15 +51,25 @@ READS: dict[str, dict[str, Any]] = {
 }
 
 
-def records(made: Any) -> list[dict[str, Any]]:
+def written(made: Any) -> list[dict[str, Any]]:
     return [json.loads(line) for line in made.audit_lines]
 
 
+def records(made: Any) -> list[dict[str, Any]]:
+    """How the calls ended."""
+    return [record for record in written(made) if record["phase"] == "ended"]
+
+
 async def run(made: Any, name: str, arguments: dict[str, Any], caller: Any) -> Any:
-    """The content of a call, which must have left exactly one audit record."""
-    before = len(made.audit_lines)
+    """The content of a call, which must have left one record of its end, and one before it sent a change."""
+    before, sent = len(made.audit_lines), len(made.requests())
     result = await made.engine.call(name, arguments, caller)
-    assert len(made.audit_lines) == before + 1
+    left = written(made)[before:]
+    changes = {"POST", "PUT", "PATCH", "DELETE"} & {method for method, _ in made.requests()[sent:]}
+    wrote = bool(changes) and made.engine.tool(name).operation.effect is not Effect.READ
+    assert [record["phase"] for record in left][-1:] == ["ended"]
+    assert [record["phase"] for record in left][:-1] == ["begun"] * wrote
+    assert len({record["call_id"] for record in left}) == 1
     record = records(made)[-1]
     assert record["outcome"] == (result.content["error"]["code"] if result.is_error else "ok")
     assert (record["tool"], record["sandbox"]) == (name, True)
@@ -416,6 +426,72 @@ async def test_what_cannot_be_recorded_is_not_done_and_spends_no_approval(
     assert made.requests("DELETE") == []
     await run(made, DELETE, CRAWLER, callers.plain())
     assert len(made.requests("DELETE")) == 1
+
+
+async def test_a_change_whose_beginning_cannot_be_recorded_is_not_sent(
+    bench: Any, callers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bench()
+    write = AuditLog.write
+
+    def refuse_beginnings(log: AuditLog, record: AuditRecord) -> None:
+        if record.phase == "begun":
+            raise StoreUnavailable("the log is gone", fix="")
+        write(log, record)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AuditLog, "write", refuse_beginnings)
+        content = await run(made, DELETE, CRAWLER, callers.plain(callers.yes("Docs site")))
+    assert content["error"]["code"] == "store_unavailable"
+    assert made.requests("DELETE") == []
+    await run(made, DELETE, CRAWLER, callers.plain(callers.yes("Docs site")))
+    assert len(made.requests("DELETE")) == 1
+
+
+async def test_the_beginning_is_recorded_before_the_change_is_sent(bench: Any, callers: Any) -> None:
+    made = bench()
+    client = made.engine.accounts["vectorize"].client
+    at_sending: list[Any] = []
+
+    async def look(request: Any, *, tool: Any = None) -> Any:
+        if request.method == "DELETE":
+            at_sending.extend(written(made))
+        return await type(client).send(client, request, tool=tool)
+
+    client.send = look
+    await run(made, DELETE, CRAWLER, callers.plain(callers.yes("Docs site")))
+    (begun,) = at_sending
+    assert (begun["phase"], begun["outcome"], begun["decision"]) == ("begun", "begun", "ask")
+    assert (begun["decided_by"], begun["channel"]) == ("person at test 1", "elicitation")
+    assert begun["fingerprint_before"] == records(made)[-1]["fingerprint_before"]
+    assert records(made)[-1]["fingerprint_after"] == "gone"
+
+
+async def test_an_update_leaves_the_target_s_fingerprint_before_and_after(bench: Any, callers: Any) -> None:
+    made = bench()
+    for _ in range(2):
+        await run(made, "conductorone_update_connector", {**OKTA, "display_name": "Okta 2"}, callers.plain())
+    first, again = records(made)
+    assert first["fingerprint_before"] != first["fingerprint_after"]
+    assert again["fingerprint_before"] == first["fingerprint_after"] == again["fingerprint_after"]
+    assert {first["channel"], first["tenant"] is None} == {"policy", True}
+
+
+async def test_the_record_names_the_channel_of_a_decision(bench: Any, callers: Any) -> None:
+    made = bench()
+    parked = await run(made, DELETE, CRAWLER, callers.plain())
+    await made.engine.approvals.decide(parked["error"]["approval"]["id"], False, "operator ops")
+    await run(made, DELETE, CRAWLER, callers.plain())
+    await run(made, DELETE, CRAWLER, callers.plain(Reply("decline", {})))
+    await run(made, DELETE, CRAWLER, callers.plain(Reply("decline", {}), transport="cli"))
+    await run(made, DELETE, {}, callers.plain())
+    assert [(record["outcome"], record["channel"], record["decided_by"]) for record in records(made)] == [
+        ("approval_required", "approvals", None),
+        ("refused", "approvals", "operator ops"),
+        ("refused", "elicitation", "person"),
+        ("refused", "terminal", "person"),
+        ("invalid_arguments", None, None),
+    ]
 
 
 async def test_a_record_that_cannot_be_written_is_logged_and_the_answer_stands(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from connector_mcp.cli.stores import open_store
+from connector_mcp.cli.stores import audit_path, open_store
 from connector_mcp.engine.account import Account
 from connector_mcp.engine.audit import AuditLog
 from connector_mcp.engine.call import Engine
@@ -45,7 +45,7 @@ async def assembled(settings: Settings, environ: Mapping[str, str], transport: T
         accounts,
         policy=policy,
         store=open_store(settings),
-        audit=AuditLog(settings.state_dir / "audit.jsonl"),
+        audit=AuditLog(audit_path(settings), max_bytes=settings.audit_file_bytes),
     )
     try:
         yield engine

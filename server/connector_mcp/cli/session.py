@@ -179,7 +179,7 @@ class Session:
         """The arguments of the tool's latest call, as the server's audit log has them."""
         text = self._audit_log.read_text(encoding="utf-8")
         expect(BUCKET_SECRET not in text, "no secret is in the audit log")
-        calls = [record for record in map(json.loads, text.splitlines()) if record["tool"] == tool]
+        calls = [record for record in map(json.loads, text.splitlines()) if record.get("tool") == tool]
         expect(bool(calls), f"the audit log has the call of {tool}")
         return cast("JsonObject", calls[-1]["arguments"])
 

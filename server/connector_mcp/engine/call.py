@@ -12,14 +12,15 @@ import traceback
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from connector_mcp.engine.account import Account
 from connector_mcp.engine.approvals import Approvals
 from connector_mcp.engine.arguments import check_configs, parse_arguments
-from connector_mcp.engine.audit import AuditLog, AuditRecord
+from connector_mcp.engine.audit import BEGUN, AuditLog, AuditRecord, Phase
 from connector_mcp.engine.caller import AnswerDue, Caller, CallResult
-from connector_mcp.engine.gate import QUESTION_SECONDS, Candidate, Gate, permits, target_changed
+from connector_mcp.engine.gate import PERSON, QUESTION_SECONDS, Candidate, Gate, channel_of, permits, target_changed
 from connector_mcp.engine.ledger import Ledger
 from connector_mcp.engine.policy import Decision, Policy
 from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
@@ -58,11 +59,15 @@ class _Call:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     effect: Effect = Effect.READ
     arguments: JsonObject | None = None
+    key: bytes = field(default=b"", repr=False)
+    """What digest and fingerprints are made with."""
     digest: str | None = None
     fingerprint: str | None = None
+    fingerprint_after: str | None = None
     decision: Decision = Decision.BLOCK
     """What the gate came to; nothing passes before it was asked."""
     decided_by: str | None = None
+    channel: str | None = None
     changing: bool = False
     """Whether a request that is no read may have been sent."""
     status: int | None = None
@@ -161,12 +166,13 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - the boundary of a call; `_fault` logs it, scrubbed
             return self._failure(call, self._fault(call, error, arguments))
         finally:
-            self._write_audit(call)
+            self._end_audit(call)
 
     async def _run(self, call: _Call, arguments: Mapping[str, Any]) -> JsonObject:
         fixed = call.account.fixed if call.account else {}
         operation = parse_arguments(call.tool, arguments, fixed)
         call.decision = self._gate.decide(call.tool.name, call.effect, call.caller.scopes)
+        call.channel = "policy"
         check_cursor(operation)
         call.meta.sandbox = self._in_sandbox(call)
         if isinstance(operation, LocalOperation):
@@ -200,9 +206,10 @@ class Engine:
         self._audit.check()
         if await self._pass(call, operation, situation, preview):
             await self._check_unchanged(call, operation, sender, preview)
-            self._audit.check()
         assert call.digest is not None  # noqa: S101 - set by _pass
         async with self._ledger.entry(call.digest, call.tool.name) as entry:
+            # What cannot be recorded is not sent; what was sent and has no end in the log is known to have been sent.
+            self._audit.write(self._record(call, "begun"))
             call.changing = True
             answers = await sender.send(operation, situation)
             entry.outcome_unknown = sender.left_unknown
@@ -210,7 +217,8 @@ class Engine:
         data = sender.outcomes(operation, answers, situation, call.meta)
         if self.settings.verify_writes:
             plan = readable_plan(operation, situation)
-            await verify(operation, plan, data, sender.read, call.meta)
+            await verify(operation, plan, data, partial(sender.read_back, operation), call.meta)
+            call.fingerprint_after = _fingerprint_after(operation, sender, call.key)
         call.meta.changes = [change.as_dict() for change in preview.changes]
         return self._content(call, operation, data, answers, sender)
 
@@ -240,7 +248,7 @@ class Engine:
         """Pass the gate or raise; whether time has passed on the way, so that the target must be looked at again."""
         account, caller = call.account, call.caller
         assert account is not None  # noqa: S101 - only platforms' operations come here
-        key = await secret_key(self.store, "digest")
+        key = call.key = await secret_key(self.store, "digest")
         given = operation.model_dump(exclude_unset=True)
         identity = [call.tool.name, account.platform.name, account.profile, caller.principal, given]
         call.digest = keyed_digest(identity, key)
@@ -259,6 +267,7 @@ class Engine:
         call.decision, _ = self._gate.strictest(candidate, caller.scopes)
         passage = await self._gate.pass_through(candidate, caller)
         call.decision, call.decided_by = passage.decision, passage.decided_by
+        call.channel = channel_of(passage.decision, caller.transport)
         return passage.asked_inline
 
     async def _check_unchanged(self, call: _Call, operation: Operation, sender: Sender, preview: Preview) -> None:
@@ -266,8 +275,7 @@ class Engine:
         if operation.acts_on is None:
             return
         now = await sender.situation(operation)
-        key = await secret_key(self.store, "digest")
-        if fingerprint(operation, now.current, key) != call.fingerprint:
+        if fingerprint(operation, now.current, call.key) != call.fingerprint:
             present = make_preview(operation, now, (), call.scrubber)
             raise target_changed(call.tool.name, preview.snapshot, present.snapshot)
 
@@ -286,7 +294,10 @@ class Engine:
 
     def _failure(self, call: _Call, error: ConnectorError) -> CallResult:
         call.outcome = error.code
-        call.decided_by = error.details.get("refused_by", call.decided_by)
+        if refused_by := error.details.get("refused_by"):
+            call.decided_by = refused_by
+            refusal = Decision.ASK if refused_by == PERSON else Decision.APPROVE
+            call.channel = channel_of(refusal, call.caller.transport)
         if error.upstream:
             call.status = error.upstream.get("status")
             call.meta.request_id = error.upstream.get("request_id")
@@ -310,38 +321,53 @@ class Engine:
             fix=f"{look} operator finds the cause in the server's log on stderr.",
         )
 
-    def _write_audit(self, call: _Call) -> None:
-        caller = call.caller
-        record = AuditRecord(
+    def _end_audit(self, call: _Call) -> None:
+        try:
+            self._audit.write(self._record(call, "ended"))
+        except ConnectorError as error:
+            logger.error("the audit record of call %s could not be written: %s", call.id, error.message)
+
+    def _record(self, call: _Call, phase: Phase) -> AuditRecord:
+        caller, account = call.caller, call.account
+        outcome = call.outcome if phase == "ended" else BEGUN
+        decision = _DECISIONS.get(outcome, call.decision)
+        return AuditRecord(
+            phase=phase,
             call_id=call.id,
             principal=caller.principal,
             client=caller.client,
             transport=caller.transport,
-            platform=call.account.platform.name if call.account else None,
-            profile=call.account.profile if call.account else None,
+            platform=account.platform.name if account else None,
+            profile=account.profile if account else None,
+            tenant=account.tenant if account else None,
             tool=call.tool.name,
             effect=str(call.effect),
-            decision=str(_DECISIONS.get(call.outcome, call.decision)),
+            decision=str(decision),
             decided_by=call.decided_by,
+            channel=channel_of(decision, caller.transport) if outcome in _DECISIONS else call.channel,
             arguments=call.arguments or {},
             digest=call.digest,
-            fingerprint=call.fingerprint,
+            fingerprint_before=call.fingerprint,
+            fingerprint_after=call.fingerprint_after,
             upstream_status=call.status,
             upstream_request_id=call.meta.request_id,
-            outcome=call.outcome,
+            outcome=outcome,
             duration_ms=round((time.monotonic() - call.started) * 1000, 3),
             sandbox=self._in_sandbox(call),
         )
-        try:
-            self._audit.write(record)
-        except ConnectorError as error:
-            logger.error("the audit record of call %s could not be written: %s", call.id, error.message)
 
     def _in_sandbox(self, call: _Call) -> bool:
         return call.account.sandbox if call.account else self.settings.sandbox
 
     def _account_secrets(self) -> tuple[str, ...]:
         return tuple(secret for account in self._accounts.values() for secret in account.client.secrets())
+
+
+def _fingerprint_after(operation: Operation, sender: Sender, key: bytes) -> str | None:
+    """What the target's fingerprint is after the write, as far as reading back has shown it."""
+    if sender.found_gone:
+        return "gone"
+    return fingerprint(operation, sender.found.current, key) if sender.found else None
 
 
 def _reader_hint(operation: type[Operation]) -> str:

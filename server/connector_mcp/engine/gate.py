@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from connector_mcp.engine.approvals import Approval, Approvals, Change, Parked
-from connector_mcp.engine.caller import Caller, CannotAsk, Question, Reply
+from connector_mcp.engine.caller import Caller, CannotAsk, Question, Reply, TransportName
 from connector_mcp.engine.policy import Decision, Policy, resolve
 from connector_mcp.engine.preview import Preview, differences
 from connector_mcp.errors import ApprovalRequired, Blocked, ConfirmationInvalid, Refused, TargetChanged
@@ -61,6 +61,13 @@ class Candidate:
     """Keyed digest of tool, profile, principal and all arguments: what makes another call the same call."""
     arguments: JsonObject
     """Redacted."""
+
+
+def channel_of(decision: Decision, transport: TransportName) -> str:
+    """By which channel a decision of this kind is learnt, as the audit log names it."""
+    if decision is Decision.ASK:
+        return "terminal" if transport == "cli" else "elicitation"
+    return "approvals" if decision is Decision.APPROVE else "policy"
 
 
 def permits(policy: Policy, tool: str, effect: Effect, scopes: frozenset[str] | None) -> bool:

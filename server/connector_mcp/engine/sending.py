@@ -26,6 +26,9 @@ class Sender:
         self._failures: dict[int, ConnectorError | None] = {}
         self.status: int | None = None
         self.request_id: str | None = None
+        self.found: Situation | None = None
+        """The operation's target as `read_back` found it."""
+        self.found_gone = False
 
     @property
     def options(self) -> Mapping[str, str]:
@@ -36,15 +39,29 @@ class Sender:
         reader = operation.target_read()
         if reader is None or operation.acts_on is None:
             return Situation(options=self.options)
-        record = await self.read(reader)
-        current = operation.acts_on.select(operation, record) if operation.acts_on.select else record
-        return Situation(current=current, options=self.options)
+        return self._situated(operation, await self.read(reader))
 
     async def read(self, reader: Operation) -> Any:
         """The record, or rows, that a read operation gives."""
         situation = Situation(options=self.options)
         answer = await self._account.client.send(reader.make_request(situation), tool=self._tool)
         return reader.shape_result([answer.body], situation)
+
+    async def read_back(self, operation: Operation, reader: Operation) -> Any:
+        """As `read`, after a write; what it shows of the operation's own target is kept."""
+        of_target = reader == operation.target_read()
+        try:
+            record = await self.read(reader)
+        except NotFound:
+            self.found_gone = self.found_gone or of_target
+            raise
+        if of_target:
+            self.found = self._situated(operation, record)
+        return record
+
+    def _situated(self, operation: Operation, record: Any) -> Situation:
+        select = operation.acts_on.select if operation.acts_on else None
+        return Situation(current=select(operation, record) if select else record, options=self.options)
 
     async def send(self, operation: Operation, situation: Situation) -> list[Any]:
         """The bodies of the answers to the operation's requests.
