@@ -31,7 +31,7 @@ async def serve_stdio(engine: Engine) -> int:
     with logging_to_stderr(engine.scrub, engine.settings.log_level):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(end_on_signal)
-            async with standard_streams(on_gone=tasks.cancel_scope.cancel) as (read, write):
+            async with standard_streams(tasks.cancel_scope.cancel, lambda: None) as (read, write):
                 await server.run(read, write, server.create_initialization_options())
             tasks.cancel_scope.cancel()
     return status

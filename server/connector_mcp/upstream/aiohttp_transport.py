@@ -1,11 +1,11 @@
 """aiohttp underneath an httpx transport: the same requests and the same errors for less than half the processor time.
 
-What it buys, measured with `make bench` (the table is in benchmarks/README.md): httpx's own transport takes about 1 ms of
-processor time a request and more with every idle connection in its pool; this one takes about 0.35 ms.
+What it buys, measured with `make bench` (figures in benchmarks/README.md): httpx's own transport takes about 1 ms of
+processor time a request, and more with every idle connection in its pool; this one takes about 0.35 ms.
 
 The package `httpx-aiohttp` does the same and is not used, because it would make this client unsafe: it reports a server
-that hangs up as a connection that was never made (so a create would go out twice), keeps cookies, lets aiohttp repeat PUT
-and DELETE behind our back, and lets yarl write the address anew (`%2E%2E` becomes `..`).
+that hangs up as a connection that was never made (so a create would go out twice), keeps cookies, lets aiohttp repeat
+PUT and DELETE behind our back, and lets yarl write the address anew (`%2E%2E` becomes `..`).
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     """A pool of HTTP/1.1 connections. Belongs to one event loop, opens nothing before the first request.
 
     Failures are `httpx.ConnectError`, `ConnectTimeout` or `PoolTimeout` only where no byte of the request was sent, and
-    other subclasses of `httpx.RequestError` wherever one may have been. It follows no redirect, keeps no cookie, decodes no
-    body and repeats no request. Closing an answer that was not read to its end closes its connection.
+    other subclasses of `httpx.RequestError` wherever one may have been. It follows no redirect, keeps no cookie,
+    decodes no body and repeats no request. Closing an answer that was not read to its end closes its connection.
     """
 
     def __init__(self, limits: Limits, verify: ssl.SSLContext) -> None:
@@ -117,9 +117,9 @@ class _Body(httpx.AsyncByteStream):
 
 
 async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep aiohttp from sending a request again, which it does with a GET, PUT or DELETE on a connection that was closed.
+    """Keep aiohttp from sending a GET, PUT or DELETE again, which it does when a kept connection was closed.
 
-    Whether that is allowed is for `retries` to say. aiohttp repeats after errors of its own only, so this raises another.
+    Whether that is allowed is for `retries` to say. aiohttp repeats after errors of its own only: this raises another.
     """
     try:
         return await send(request)
