@@ -1,7 +1,7 @@
 """Messages as lines of JSON, and what a line that is no message is answered with.
 
-A reply is encoded by orjson rather than by pydantic, which has to look at the type of every value anew: 6 us instead of
-45 us for a list of twenty connectors.
+A reply is encoded by orjson rather than by pydantic: 22 us instead of 81 for a list of twenty connectors, measured with
+`timeit` on a busy machine.
 """
 
 from __future__ import annotations
