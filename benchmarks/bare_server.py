@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import sys
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -106,8 +108,8 @@ def _renamed(arguments: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any
     return {WIRE_NAMES.get(name, name): value for name, value in arguments.items() if name in wanted}
 
 
-async def main() -> None:
-    """Serve one client over stdio."""
+async def main(http: bool = False) -> None:
+    """Serve one client over stdio, or many over HTTP as uvicorn and the SDK do by default; then stdout has the port."""
     organization = os.environ["VECTORIZE_ORGANIZATION_ID"]
     tools = [_tool(name, route) for name, route in ROUTES.items()]
     client = httpx2.AsyncClient(
@@ -136,10 +138,29 @@ async def main() -> None:
             content=[TextContent(text=text)], structured_content=data, is_error=response.status_code >= 400
         )
 
-    server = Server[dict[str, Any]]("bare", on_list_tools=list_tools, on_call_tool=call_tool)
+    schemas = {tool.name: tool.input_schema for tool in tools}
+    server = Server[dict[str, Any]](
+        "bare", on_list_tools=list_tools, on_call_tool=call_tool, get_tool_input_schema=schemas.get
+    )
+    if http:
+        async with client:
+            await _serve_http(server)
+        return
     async with client, stdio_server() as (read, write):
         await server.run(read, write, server.create_initialization_options())
 
 
+async def _serve_http(server: Server[dict[str, Any]]) -> None:
+    # Not at the top: over stdio neither is needed, and both would count as the start of this server.
+    import uvicorn
+
+    app = server.streamable_http_app()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        print(listener.getsockname()[1], flush=True)
+        # The loop and the parser that uvicorn takes where nothing else is installed.
+        config = uvicorn.Config(app, log_config=None, access_log=False, loop="asyncio", http="h11", ws="none")
+        await uvicorn.Server(config).serve(sockets=[listener])
+
+
 if __name__ == "__main__":
-    anyio.run(main)
+    anyio.run(main, "--http" in sys.argv[1:])

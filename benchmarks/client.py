@@ -47,6 +47,12 @@ class ToolCall:
         return b"%b%d%b" % (self.head, number, self.tail)
 
 
+def clock_of(process: int) -> float:
+    """Seconds of processor time that a process has used, in all its threads."""
+    # What clock_getcpuclockid(3) computes for another process; the standard library does not wrap it.
+    return time.clock_gettime((~process << 3) | _CPUCLOCK_SCHED)
+
+
 class Session:
     """A server process and the one client that talks to it, from before `initialize` on."""
 
@@ -116,8 +122,7 @@ class Session:
 
     def processor_seconds(self) -> float:
         """Processor time that the server has used, in all its threads, those that have ended included."""
-        # What clock_getcpuclockid(3) computes for another process; the standard library does not wrap it.
-        return time.clock_gettime((~self._process.pid << 3) | _CPUCLOCK_SCHED)
+        return clock_of(self._process.pid)
 
     def resident_bytes(self) -> int:
         """Memory of the server that is in RAM, shared libraries included."""

@@ -12,6 +12,7 @@ import respx
 from connector_mcp.errors import InvalidArguments, OutcomeUnknown, TimedOut
 from connector_mcp.operations.request import NO_BODY, Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
+from connector_mcp.upstream.aiohttp_transport import AiohttpTransport
 from connector_mcp.upstream.client import Answer, UpstreamClient
 from connector_mcp.upstream.limits import Limits
 from connector_mcp.upstream.wire import open_transport
@@ -222,7 +223,8 @@ async def test_the_log_names_method_path_template_status_and_nothing_else(
 @respx.mock
 async def test_respx_can_stand_in_for_the_platform() -> None:
     route = respx.patch("https://api.vectorize.io/v1/org/o/connectors/sources/a%2Fb").respond(200, json={"ok": 1})
-    async with UpstreamClient(VECTORIZE, {"VECTORIZE_API_KEY": "k"}, limits=FREE) as client:
+    transport = httpx.AsyncHTTPTransport()
+    async with UpstreamClient(VECTORIZE, {"VECTORIZE_API_KEY": "k"}, transport=transport, limits=FREE) as client:
         values = {"organization_id": "o", "source_connector_id": "a/b"}
         request = Request(
             "PATCH", "/org/{organization_id}/connectors/sources/{source_connector_id}", values, {}, {"config": {}}
@@ -262,6 +264,6 @@ async def test_a_proxy_of_the_environment_is_used_but_not_for_this_machine(monke
         "http://127.0.0.1:1",
         "http://x.sandbox.invalid",
     )
-    for address in addresses:
-        open_transport(httpx.URL(address), Limits())
-    assert proxies == ["http://proxy.example:3128", None, None, None, None]
+    opened = [open_transport(httpx.URL(address), Limits()) for address in addresses]
+    assert proxies == ["http://proxy.example:3128"]
+    assert [isinstance(transport, AiohttpTransport) for transport in opened] == [False, True, True, True, True]

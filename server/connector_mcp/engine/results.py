@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
+import orjson
 from pydantic import ValidationError
 
 from connector_mcp.engine.redact import redact_record
@@ -59,7 +60,17 @@ class Meta:
 
 def encode(value: Any) -> str:
     """Compact JSON, as results are sent and measured."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return encode_bytes(value).decode("utf-8", "surrogatepass")
+
+
+def encode_bytes(value: Any) -> bytes:
+    """The same in UTF-8; half of a surrogate pair, which has no encoding, is written as if it had one."""
+    try:
+        # 15 us for a list of twenty connectors where the standard encoder takes 165, three times a call.
+        return orjson.dumps(value)
+    except TypeError:
+        # Half of a surrogate pair, a number of more than 64 bits.
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
 def shape_data(operation: Operation, data: Any, answer: Any, meta: Meta) -> Any:
@@ -208,7 +219,7 @@ def fit(content: JsonObject, largest: int, *, offset: int | None = None) -> Json
 
 
 def _size(value: Any) -> int:
-    return len(encode(value).encode())
+    return len(encode_bytes(value))
 
 
 def _fit_meta(meta: JsonObject, room: int) -> tuple[JsonObject, list[str]]:

@@ -1,107 +1,271 @@
-"""stdin and stdout as the streams of `mcp.server.stdio.stdio_server`, without threads, on POSIX.
+"""stdin and stdout as the pair of streams that `Server.run` takes, on the event loop itself, on POSIX.
 
-The SDK's own streams read in a worker thread that nothing can interrupt: while a client keeps stdin open, a server
-that was told to end cannot. These wait for the descriptors in the event loop instead, so that a cancelled server ends
-at once, and a line costs no hop between threads.
+What it buys over `mcp.server.stdio.stdio_server`: no thread is entered for a line (0.4 ms of processor time a call, by
+`make bench`), a server that was told to end does so at once although its client keeps stdin open, and broken input is
+answered: see `lines`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from types import TracebackType
+from typing import Self
 
 import anyio
 import anyio.lowlevel
 from mcp.server.stdio import stdio_server
 from mcp.shared._stream_protocols import ReadStream, WriteStream
 from mcp.shared.message import SessionMessage
+from mcp_types import INTERNAL_ERROR, ErrorData, JSONRPCError, JSONRPCResponse
 
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+from connector_mcp.transport.lines import decode, encode
 
 CHUNK = 1 << 16
+"""Bytes that are read, or written, before the event loop gets its turn again."""
+
+MOST_LINES = 256
+"""Lines that are read ahead of the server; a client that sends more has to wait."""
 
 
-class LineInput(anyio.AsyncFile[str]):
-    """The lines of a descriptor, decoded as UTF-8 with what is not UTF-8 replaced."""
+class MessageInput:
+    """The messages of a descriptor. Lines that are none are answered through `output`."""
 
-    def __init__(self, descriptor: int) -> None:
-        super().__init__(sys.stdin)
+    def __init__(self, descriptor: int, output: MessageOutput) -> None:
         self._descriptor = descriptor
+        self._output = output
+        self._loop = asyncio.get_running_loop()
         self._lines: deque[bytes] = deque()
         self._begun: list[bytes] = []
         self._ended = False
+        self._listening = False
+        self._waiting: asyncio.Future[None] | None = None
 
-    async def readline(self) -> str:
-        """The next line with its line feed; empty at the end of the stream."""
-        while not self._lines and not self._ended:
-            await self._fill()
-        return self._lines.popleft().decode("utf-8", "replace") if self._lines else ""
+    async def __aenter__(self) -> Self:
+        return self
 
-    async def _fill(self) -> None:
-        await _ready(anyio.wait_readable, self._descriptor)
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def receive(self) -> SessionMessage | Exception:
+        """The next message.
+
+        Raises:
+            EndOfStream: The client has closed its end.
+        """
+        while True:
+            while not self._lines:
+                if self._ended:
+                    raise anyio.EndOfStream
+                await self._more()
+            read = decode(self._lines.popleft())
+            if isinstance(read, SessionMessage):
+                return read
+            if read is not None:
+                with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                    await self._output.send(SessionMessage(read))
+
+    async def aclose(self) -> None:
+        """Read no further."""
+        self._ended = True
+        self._stop()
+        self._wake()
+
+    async def _more(self) -> None:
+        if not self._listening:
+            try:
+                self._loop.add_reader(self._descriptor, self._readable)
+            except PermissionError:
+                # Files and the null device cannot be waited for; they are always ready.
+                await anyio.lowlevel.checkpoint()
+                self._readable()
+                return
+            self._listening = True
+        self._waiting = self._loop.create_future()
+        await self._waiting
+
+    def _readable(self) -> None:
         try:
             chunk = os.read(self._descriptor, CHUNK)
         except BlockingIOError:
             return
+        except OSError:
+            chunk = b""
         first, *others = chunk.split(b"\n")
         self._begun.append(first)
         for part in others:
-            self._lines.append(b"".join(self._begun) + b"\n")
+            self._lines.append(b"".join(self._begun))
             self._begun = [part]
         if not chunk:
             self._ended = True
-            last = b"".join(self._begun)
-            self._lines.extend([last] if last else [])
+            self._lines.append(b"".join(self._begun))
+        if self._ended or len(self._lines) >= MOST_LINES:
+            self._stop()
+        if self._lines or self._ended:
+            self._wake()
+
+    def _stop(self) -> None:
+        if self._listening:
+            self._listening = False
+            self._loop.remove_reader(self._descriptor)
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
 
 
-class LineOutput(anyio.AsyncFile[str]):
-    """Writes to a descriptor. When nobody reads it any more, `on_gone` is called and the stream counts as closed."""
+class MessageOutput:
+    """Writes messages to a descriptor, each as one whole line, also where whoever sent it is cancelled midway.
 
-    def __init__(self, descriptor: int, on_gone: Callable[[], None]) -> None:
-        super().__init__(sys.stdout)
+    When nobody reads any more, `on_gone` is called and the stream counts as broken. `on_answer` is called after each
+    answer to a request.
+    """
+
+    def __init__(self, descriptor: int, on_gone: Callable[[], None], on_answer: Callable[[], None]) -> None:
         self._descriptor = descriptor
         self._on_gone = on_gone
+        self._on_answer = on_answer
+        self._loop = asyncio.get_running_loop()
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+        self._pending: deque[memoryview] = deque()
+        self._drained: asyncio.Future[None] | None = None
+        self._listening = False
+        self._gone = False
+        self._closed = False
 
-    async def write(self, b: ReadableBuffer | str) -> int:
-        rest = memoryview(b.encode() if isinstance(b, str) else b)
-        size = len(rest)
-        while rest:
-            await _ready(anyio.wait_writable, self._descriptor)
-            try:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def send(self, item: SessionMessage, /) -> None:
+        """Write a message; waits while the client does not read.
+
+        Raises:
+            BrokenResourceError: Nobody reads.
+            ClosedResourceError: The stream was closed before.
+        """
+        if self._closed:
+            raise anyio.ClosedResourceError
+        message = item.message
+        try:
+            line = encode(message)
+        except ValueError:
+            if not isinstance(message, JSONRPCResponse):
+                raise
+            # An answer that cannot be written down must not leave the client waiting.
+            said = ErrorData(code=INTERNAL_ERROR, message="The answer holds text that cannot be encoded.")
+            line = encode(JSONRPCError(jsonrpc="2.0", id=message.id, error=said))
+        self._pending.append(memoryview(line))
+        if not self._listening:
+            self._flush()
+        await self._until_written()
+        if isinstance(message, JSONRPCResponse):
+            self._on_answer()
+
+    async def aclose(self) -> None:
+        """Write what is left, and nothing after it."""
+        self._closed = True
+        with suppress(anyio.BrokenResourceError):
+            await self._until_written()
+
+    def abandon(self) -> None:
+        """Leave the event loop, whatever is left."""
+        self._closed = True
+        self._pending.clear()
+        self._listen(False)
+        self._wake()
+
+    async def _until_written(self) -> None:
+        while self._pending and not self._gone:
+            if self._drained is None:
+                self._drained = self._loop.create_future()
+            # Shared by all who wait: one of them being cancelled must not wake the others.
+            await asyncio.shield(self._drained)
+        if self._gone:
+            raise anyio.BrokenResourceError
+
+    def _flush(self) -> None:
+        allowed = CHUNK
+        try:
+            while self._pending and allowed > 0 and self._poll.poll(0):
                 # A pipe that is ready takes this much without blocking the event loop, and may not take more.
-                rest = rest[os.write(self._descriptor, rest[: select.PIPE_BUF]) :]
-            except BlockingIOError:
-                continue
-            except (BrokenPipeError, ConnectionResetError):
-                self._on_gone()
-                raise anyio.ClosedResourceError from None
-        return size
+                written = os.write(self._descriptor, self._pending[0][: select.PIPE_BUF])
+                allowed -= written
+                if written == len(self._pending[0]):
+                    self._pending.popleft()
+                else:
+                    self._pending[0] = self._pending[0][written:]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._gone = True
+            self._pending.clear()
+            self._on_gone()
+        self._listen(bool(self._pending))
+        if not self._pending:
+            self._wake()
 
-    async def flush(self) -> None:
-        """Nothing is held back."""
+    def _listen(self, wanted: bool) -> None:
+        if wanted and not self._listening:
+            try:
+                self._loop.add_writer(self._descriptor, self._flush)
+            except PermissionError:
+                # A file, which is always ready.
+                self._loop.call_soon(self._flush)
+            else:
+                self._listening = True
+        elif self._listening and not wanted:
+            self._listening = False
+            self._loop.remove_writer(self._descriptor)
+
+    def _wake(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
 
 
 @asynccontextmanager
 async def standard_streams(
-    on_gone: Callable[[], None],
+    on_gone: Callable[[], None], on_answer: Callable[[], None]
 ) -> AsyncGenerator[tuple[ReadStream[SessionMessage | Exception], WriteStream[SessionMessage]]]:
     """MCP over the process's stdin and stdout; while it lasts, whatever else is printed goes to stderr.
 
-    `on_gone` is called when the client has closed the other end of stdout.
+    `on_gone` is called when the client has closed the other end of stdout, `on_answer` after each answer.
     """
     if sys.platform == "win32":
         async with stdio_server() as streams:
             yield streams
         return
     with _stdout_set_aside() as private:
-        async with stdio_server(LineInput(0), LineOutput(private, on_gone)) as streams:
-            yield streams
+        output = MessageOutput(private, on_gone, on_answer)
+        source = MessageInput(0, output)
+        try:
+            yield source, output
+        finally:
+            await source.aclose()
+            output.abandon()
 
 
 @contextmanager
@@ -116,11 +280,3 @@ def _stdout_set_aside() -> Generator[int]:
         sys.stdout.flush()
         os.dup2(private, 1)
         os.close(private)
-
-
-async def _ready(wait: Callable[[int], Awaitable[None]], descriptor: int) -> None:
-    try:
-        await wait(descriptor)
-    except PermissionError:
-        # Files and the null device cannot be waited for; they are always ready.
-        await anyio.lowlevel.checkpoint()

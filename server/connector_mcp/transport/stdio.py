@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import anyio
+import anyio.to_thread
 
 from connector_mcp.engine.call import Engine
 from connector_mcp.transport.logs import logging_to_stderr
 from connector_mcp.transport.server import build_server
 from connector_mcp.transport.signals import ending_signal
 from connector_mcp.transport.standard_streams import standard_streams
+from connector_mcp.upstream.wire import warm_up
+
+ANSWERS_AT_START: Final = 2
+"""How many answers a client waits for before it calls a tool: to the handshake and to tools/list."""
 
 
 async def serve_stdio(engine: Engine) -> int:
@@ -22,6 +29,19 @@ async def serve_stdio(engine: Engine) -> int:
     """
     server = build_server(engine, request_state_key=await engine.request_state_key())
     status = 0
+    answers = 0
+    settled = anyio.Event()
+
+    def on_answer() -> None:
+        nonlocal answers
+        answers += 1
+        if answers == ANSWERS_AT_START:
+            settled.set()
+
+    async def warm_up_once_settled() -> None:
+        # The first call would otherwise wait 0.25 s for the HTTP client, and the start if it were imported there.
+        await settled.wait()
+        await anyio.to_thread.run_sync(warm_up, abandon_on_cancel=True)
 
     async def end_on_signal() -> None:
         nonlocal status
@@ -31,7 +51,9 @@ async def serve_stdio(engine: Engine) -> int:
     with logging_to_stderr(engine.scrub, engine.settings.log_level):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(end_on_signal)
-            async with standard_streams(on_gone=tasks.cancel_scope.cancel) as (read, write):
+            if not engine.settings.sandbox:
+                tasks.start_soon(warm_up_once_settled)
+            async with standard_streams(tasks.cancel_scope.cancel, on_answer) as (read, write):
                 await server.run(read, write, server.create_initialization_options())
             tasks.cancel_scope.cancel()
     return status
