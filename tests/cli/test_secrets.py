@@ -94,6 +94,21 @@ def test_the_check_names_what_cannot_be_read_or_is_open_to_others(run: Run, tmp_
     assert "secret://EMPTY: holds nothing (directory)" in empty.output
 
 
+def test_the_check_names_limits_of_what_is_not_stored_and_files_that_others_can_change(
+    run: Run, tmp_path: Path
+) -> None:
+    limits, mounted = tmp_path / "secrets.toml", tmp_path / "mounted"
+    limits.write_text('[GONE]\nplatforms = ["logto"]\n')
+    limits.chmod(0o666)
+    mounted.mkdir()
+    mounted.chmod(0o1777)
+    done = run("secrets", "check", CONNECTOR_MCP_SECRETS_LIMITS=str(limits), CONNECTOR_MCP_SECRETS_DIR=str(mounted))
+    assert done.exit_code == 1
+    assert "secret://GONE: has limits, and is not stored" in done.output
+    assert f"{limits}: mode 0666 lets others change it" in done.output
+    assert done.output.endswith("Wrong: 2.\n")
+
+
 def test_secrets_are_listed_as_a_tool_only_where_there_are_any(run: Run) -> None:
     assert "list_secrets" not in run("tools", "--sandbox").output
     run("secrets", "set", "A", stdin="value")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from connector_mcp.engine.references import look_for_credentials
 from connector_mcp.operations.catalogue import PLATFORMS, catalogue, platform_folder
@@ -94,9 +95,11 @@ def test_a_reference_is_taken_in_every_secret_argument_and_refused_in_the_others
         for argument, info in operation.model_fields.items():
             if info.annotation not in (str, str | None):
                 continue
-            found = look_for_credentials(
-                operation.model_construct(**{**given, argument: REFERENCE}), Situation(), settled=True
-            )
+            try:
+                call = operation.model_validate({**given, argument: REFERENCE})
+            except ValidationError:
+                continue
+            found = look_for_credentials(call, Situation(), settled=True)
             assert bool(found.references) == (argument in operation.secret_arguments()), (name, argument)
             taken += len(found.references)
     assert taken == 4
@@ -131,14 +134,15 @@ def test_a_literal_is_named_by_its_place_and_never_repeated() -> None:
     assert "connector-mcp secrets set NAME" in told
 
 
-GITHUB = {"connector_id": "github-universal", "config": {"clientId": "id", "clientSecret": "literal-value"}}
+CREATE = {"connector_id": "github-universal", "config": {"clientId": "id", "clientSecret": "literal-value"}}
+UPDATE = {"id": "github-signin", "config": {"clientSecret": "literal-value"}}
 
 
 @pytest.mark.anyio
 async def test_a_literal_is_warned_of_once(bench: Callable[..., Any], callers: Any) -> None:
     made = bench()
 
-    result = await made.engine.call("logto_create_connector", GITHUB, callers.plain())
+    result = await made.engine.call("logto_update_connector", UPDATE, callers.plain())
 
     assert not result.is_error
     warnings = [text for text in result.content["meta"]["warnings"] if "clear text" in text]
@@ -151,9 +155,8 @@ async def test_a_literal_is_warned_of_once(bench: Callable[..., Any], callers: A
 async def test_where_literals_are_refused_nothing_is_sent(bench: Callable[..., Any], callers: Any) -> None:
     made = bench(inline_secrets="refuse")
 
-    result = await made.engine.call("logto_create_connector", GITHUB, callers.plain())
-    update = {"id": "github-signin", "config": {"clientSecret": "literal-value"}}
-    changed = await made.engine.call("logto_update_connector", update, callers.plain())
+    result = await made.engine.call("logto_create_connector", CREATE, callers.plain())
+    changed = await made.engine.call("logto_update_connector", UPDATE, callers.plain())
 
     for each in (result, changed):
         assert each.content["error"]["code"] == "invalid_arguments"
@@ -169,9 +172,9 @@ async def test_where_literals_are_allowed_only_a_credential_in_a_wrong_place_is_
     bench: Callable[..., Any], callers: Any
 ) -> None:
     made = bench(inline_secrets="allow")
-    given = {"connector_id": "github-universal", "config": {"clientId": AWS_KEY, "clientSecret": "literal-value"}}
+    given = {"id": "github-signin", "config": {"clientId": AWS_KEY, "clientSecret": "literal-value"}}
 
-    result = await made.engine.call("logto_create_connector", given, callers.plain())
+    result = await made.engine.call("logto_update_connector", given, callers.plain())
 
     (warning,) = result.content["meta"]["warnings"]
     assert warning.startswith("config.clientId looks as if it holds an AWS access key id")
@@ -190,3 +193,17 @@ async def test_without_any_place_for_secrets_a_reference_is_refused_with_the_com
     assert "connector-mcp secrets set GITHUB" in result.content["error"]["fix"]
     assert made.requests("POST") == []
     assert set(catalogue()) == {tool.name for tool in made.engine.tools()}
+
+
+@pytest.mark.anyio
+async def test_a_literal_is_warned_of_once_also_where_the_type_shows_more_than_the_names(
+    bench: Callable[..., Any], callers: Any
+) -> None:
+    made = bench()
+    config = {"clientSecret": "literal-value", "scope": "user"}
+
+    result = await made.engine.call(
+        "logto_update_connector", {"id": "github-signin", "config": config}, callers.plain()
+    )
+
+    assert sum("clear text" in text for text in result.content["meta"]["warnings"]) == 1

@@ -100,6 +100,10 @@ def check() -> None:
             wrong += 1
             click.echo(f"{source.title}: {one_line(failure.message)}")
             click.echo(f"  fix: {one_line(failure.fix)}")
+    # A place that cannot be read was told of already.
+    for name in found.missing() if not wrong else ():
+        wrong += 1
+        click.echo(f"{SCHEME}{name}: has limits, and is not stored")
     for complaint in _exposed(settings):
         wrong += 1
         click.echo(complaint)
@@ -145,6 +149,7 @@ def _open_to_others(path: Path, *, private: bool) -> str | None:
         mode = stat.S_IMODE(path.stat().st_mode)
     except OSError:
         return None
-    if os.name == "posix" and mode & (0o077 if private else 0o022):
+    # In a directory with the sticky bit, as volumes are mounted, others can only add to what is there.
+    if os.name == "posix" and not mode & stat.S_ISVTX and mode & (0o077 if private else 0o022):
         return f"mode {mode:04o} lets others {'read' if private and mode & 0o044 else 'change'} it"
     return None

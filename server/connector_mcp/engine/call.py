@@ -23,7 +23,7 @@ from connector_mcp.engine.gate import QUESTION_SECONDS, Candidate, Gate, permits
 from connector_mcp.engine.ledger import Ledger
 from connector_mcp.engine.policy import Decision, Policy
 from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
-from connector_mcp.engine.redact import all_strings, redact_arguments, secret_values
+from connector_mcp.engine.redact import all_strings, credentials_of, redact_arguments, secret_values
 from connector_mcp.engine.references import Found, References, look_for_credentials, with_values
 from connector_mcp.engine.results import Meta, check_cursor, clean_strings, encode, fit, shape_data
 from connector_mcp.engine.scrub import Scrubber
@@ -239,7 +239,7 @@ class Engine:
         if not found.references:
             return operation
         values = await self._references.values(call.tool.name, found, call.account)
-        self._scrubber.remember({text for value in values.values() for text in all_strings([value])})
+        self._scrubber.remember({text for value in values.values() for text in credentials_of(value)})
         return with_values(call.tool, operation, situation, values) if settled else operation
 
     def _look(self, call: _Call, operation: Operation, situation: Situation, *, settled: bool = True) -> Found:
@@ -253,7 +253,7 @@ class Engine:
             raise InvalidArguments(call.tool.name, issues)
         if inline == "allow":
             found.literals.clear()
-        for warning in found.warnings():
+        for warning in found.warnings() if settled else ():
             call.meta.warn(warning)
         return found
 

@@ -271,15 +271,19 @@ def secret_values(operation: Operation, uses: Sequence[ConfigUse]) -> set[str]:
 
 def _hidden_strings(value: Any, shown: Any) -> Iterator[str]:
     if shown == MARKER and value != MARKER:
-        yield from strings(value)
-        if isinstance(value, str):
-            yield from _inner_strings(value)
+        yield from credentials_of(value) if isinstance(value, str) else strings(value)
     elif isinstance(value, Mapping) and isinstance(shown, Mapping):
         for key, member in cast("Mapping[str, Any]", value).items():
             yield from _hidden_strings(member, cast("Mapping[str, Any]", shown).get(key))
     elif isinstance(value, list) and isinstance(shown, list):
         for member, shown_member in zip(cast("list[Any]", value), cast("list[Any]", shown), strict=False):
             yield from _hidden_strings(member, shown_member)
+
+
+def credentials_of(text: str) -> Iterator[str]:
+    """A credential, and those inside it."""
+    yield text
+    yield from _inner_strings(text)
 
 
 def _inner_strings(text: str) -> Iterator[str]:

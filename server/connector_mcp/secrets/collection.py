@@ -35,6 +35,10 @@ class Secrets:
         """Every name that is known, each once."""
         return list(dict.fromkeys(name for source in self.sources for name in source.names()))
 
+    def missing(self) -> list[str]:
+        """The names that have limits and are nowhere."""
+        return [name for name in self._limits if all(source.read(name) is None for source in self.sources)]
+
     def listing(self) -> list[Listed]:
         """Every secret with where it is, where it may be used and when it last changed.
 
