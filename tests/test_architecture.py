@@ -16,11 +16,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "operations": {"errors"},
     "settings": {"errors", "operations"},
     "state": {"errors"},
+    "secrets": {"errors"},
     "upstream": {"errors", "operations"},
     "sandbox": {"errors", "operations"},
-    "engine": {"errors", "operations", "settings", "state", "upstream"},
+    "engine": {"errors", "operations", "secrets", "settings", "state", "upstream"},
     "transport": {"errors", "operations", "settings", "upstream", "engine"},
-    "cli": {"errors", "operations", "settings", "state", "upstream", "sandbox", "engine", "transport"},
+    "cli": {"errors", "operations", "secrets", "settings", "state", "upstream", "sandbox", "engine", "transport"},
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -58,7 +59,7 @@ def test_a_module_imports_only_what_stands_below_it(module: Path) -> None:
         assert other == own or other in MAY_IMPORT[own], f"{own} imports {name}"
 
 
-@pytest.mark.parametrize("folder", ["engine", "transport", "upstream", "state"])
+@pytest.mark.parametrize("folder", ["engine", "transport", "upstream", "state", "secrets"])
 def test_nothing_between_declarations_and_command_line_names_a_platform(folder: str) -> None:
     for module in (PACKAGE / folder).rglob("*.py"):
         for name in imported(module):
@@ -67,7 +68,7 @@ def test_nothing_between_declarations_and_command_line_names_a_platform(folder: 
 
 @pytest.mark.parametrize("package", ["mcp", "mcp_types", "starlette", "uvicorn"])
 def test_only_transports_and_command_line_know_the_protocol(package: str) -> None:
-    for folder in ("operations", "engine", "upstream", "state"):
+    for folder in ("operations", "engine", "upstream", "state", "secrets"):
         for module in (PACKAGE / folder).rglob("*.py"):
             assert not any(name.split(".")[0] == package for name in imported(module)), module
 

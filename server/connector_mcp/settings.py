@@ -81,6 +81,16 @@ class Settings(BaseModel):
     """Directory of approvals, keys and the audit log; without it, `connector-mcp` in the user's state directory."""
     audit_file_bytes: Annotated[int, Field(ge=65_536)] = 16_777_216
     """Size of an audit log file, at which the next one is begun; none is ever removed."""
+    inline_secrets: Literal["warn", "refuse", "allow"] = "warn"
+    """What becomes of a call that gives a secret itself where a reference could stand."""
+    secrets_dir: Path | None = None
+    """Directory with a file for each secret, as container secrets are mounted."""
+    secrets_keyring: bool = False
+    """Look secrets up in the operating system's keyring, and keep the key of the secret store there."""
+    secrets_key_file: Path | None = None
+    """File with the key of the secret store; without it, `secrets.key` in the state directory, or the keyring."""
+    secrets_limits: Path | None = None
+    """TOML file that limits secrets to platforms, profiles and fields."""
     host: Annotated[str, StringConstraints(min_length=1)] = "127.0.0.1"
     """Address to listen on, over HTTP; beyond loopback only with a token."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8765
@@ -143,7 +153,9 @@ class Settings(BaseModel):
     def _upper(cls, value: Any) -> Any:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("sandbox_data", "state_dir", "http_token_file")
+    @field_validator(
+        "sandbox_data", "state_dir", "http_token_file", "secrets_dir", "secrets_key_file", "secrets_limits"
+    )
     @classmethod
     def _home(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from connector_mcp.cli.stores import audit_path, open_store
+from connector_mcp.cli.stores import as_record, audit_path, has_secrets, open_secrets, open_store
 from connector_mcp.engine.account import Account
 from connector_mcp.engine.audit import AuditLog
 from connector_mcp.engine.call import Engine
@@ -16,8 +16,11 @@ from connector_mcp.engine.caller import TransportName
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.catalogue import PLATFORMS, catalogue, platform_folder
+from connector_mcp.operations.list_secrets import NAME as LIST_SECRETS
+from connector_mcp.operations.list_secrets import list_secrets
 from connector_mcp.operations.operation import Operation
 from connector_mcp.operations.platform import Platform
+from connector_mcp.secrets.collection import Secrets
 from connector_mcp.settings import Settings, is_configured, missing, platform_values
 from connector_mcp.upstream.client import UpstreamClient
 from connector_mcp.upstream.limits import DEFAULT_LIMITS
@@ -35,9 +38,10 @@ async def assembled(settings: Settings, environ: Mapping[str, str], transport: T
     """
     sandbox = _open_sandbox(settings, environ) if settings.sandbox else None
     accounts = _accounts(settings, environ, sandbox)
-    operations = _operations(settings, accounts)
+    secrets = open_secrets(settings, environ)
+    operations = _operations(settings, accounts, secrets)
     # A rule may name any tool there is; without rules, the platforms that are not served need not be imported.
-    named = catalogue(PLATFORMS).keys() if settings.policy else None
+    named = (*catalogue(PLATFORMS), LIST_SECRETS) if settings.policy else None
     policy = Policy.parse(settings.policy, read_only=settings.read_only, transport=transport, tools=named)
     engine = Engine(
         settings,
@@ -46,6 +50,7 @@ async def assembled(settings: Settings, environ: Mapping[str, str], transport: T
         policy=policy,
         store=open_store(settings),
         audit=AuditLog(audit_path(settings), max_bytes=settings.audit_file_bytes),
+        secrets=secrets,
     )
     try:
         yield engine
@@ -109,10 +114,12 @@ def _accounts(settings: Settings, environ: Mapping[str, str], sandbox: Sandbox |
     return accounts
 
 
-def _operations(settings: Settings, accounts: Mapping[str, Account]) -> dict[str, type[Operation]]:
-    served = catalogue(accounts)
+def _operations(settings: Settings, accounts: Mapping[str, Account], secrets: Secrets) -> dict[str, type[Operation]]:
+    served = dict(catalogue(accounts))
+    if served and has_secrets(secrets, settings):
+        served[LIST_SECRETS] = list_secrets(lambda: [as_record(listed) for listed in secrets.listing()])
     if not settings.tools:
-        return dict(served)
+        return served
     chosen = {
         name: operation
         for name, operation in served.items()

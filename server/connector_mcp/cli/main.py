@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "call": ("connector_mcp.cli.call:call", "Call one tool and print its result as JSON."),
     "approvals": ("connector_mcp.cli.approvals:approvals", "See and decide the calls that wait for an operator."),
     "audit": ("connector_mcp.cli.audit:audit", "Show, check and export what was done, and on whose decision."),
+    "secrets": ("connector_mcp.cli.secrets:secrets", "Store the secrets that calls refer to, and see where they are."),
     "doctor": ("connector_mcp.cli.doctor:doctor", "Check configuration, addresses and credentials."),
     "sandbox": ("connector_mcp.cli.sandbox:sandbox", "Serve the emulated platforms over HTTP."),
     "demo": ("connector_mcp.cli.demo:demo", "Show a session against the sandbox, start to end."),

@@ -31,8 +31,8 @@ a secret.
 
 _SETTINGS = f"""\
 The flags are those of `serve`; `tools`, `call` and `doctor` take them too, except `--host` and `--port`. What a
-policy may hold is in [safety](safety.md#the-policy). Names that begin with `{SECRET_PREFIX}` are reserved for
-references to secrets, which are [not there yet](../README.md#not-there-yet), and are ignored.
+policy may hold is in [safety](safety.md#the-policy). A variable that begins with `{SECRET_PREFIX}` is no setting: it
+holds the secret that the rest of its name names, see [secrets](secrets.md).
 """
 
 _PLATFORMS = """\

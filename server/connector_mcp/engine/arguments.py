@@ -223,7 +223,8 @@ def _safe(name: str, known: Collection[str] = ()) -> str:
     return name if shown else "(a key not shown)"
 
 
-def _path(parts: Iterable[str | int], known: Collection[str] = ()) -> str:
+def path_of(parts: Iterable[str | int], known: Collection[str] = ()) -> str:
+    """A place among the arguments as a person would write it; a key that may be a credential is not repeated."""
     path = ""
     for part in parts:
         path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{_safe(part, known)}"
@@ -235,15 +236,15 @@ def _issues(tool: Tool, error: ValidationError, values: JsonObject) -> Iterator[
         location = problem["loc"]
         schema, sample, value = _at(tool.input_schema, location), _sample(tool, location), _value(values, location)
         if problem["type"] == "missing":
-            yield Issue(_path(location), "nothing", _wanted(schema), sample)
+            yield Issue(path_of(location), "nothing", _wanted(schema), sample)
         elif problem["type"] == "extra_forbidden":
             holder = _at(tool.input_schema, location[:-1])
             names = list(holder.get("properties", ()))
             inside = "config" in names
-            wanted = _nearest(str(location[-1]), names, holder=_path(location[:-1]), inside=inside)
-            yield Issue(_path(location), "an unknown member", wanted)
+            wanted = _nearest(str(location[-1]), names, holder=path_of(location[:-1]), inside=inside)
+            yield Issue(path_of(location), "an unknown member", wanted)
         else:
-            yield Issue(_path(location), _got(value, schema), _wanted(schema, value), sample)
+            yield Issue(path_of(location), _got(value, schema), _wanted(schema, value), sample)
 
 
 def _got(value: Any, schema: Mapping[str, Any]) -> str:
@@ -357,7 +358,7 @@ def _matters(error: SchemaError) -> bool:
 
 def _config_issue(use: ConfigUse, kind: ConnectorType, error: SchemaError, sample: Any) -> Iterator[Issue]:
     location = tuple(error.absolute_path)
-    inner = _path(location, kind.config.get("properties", ())) if location else ""
+    inner = path_of(location, kind.config.get("properties", ())) if location else ""
     path = f"{use.path}.{inner}" if inner and not inner.startswith("[") else use.path + inner
     schema: JsonObject = error.schema if isinstance(error.schema, dict) else {}
     instance: Any = cast("Any", error.instance)

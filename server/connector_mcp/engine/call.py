@@ -1,7 +1,7 @@
 """The life of one call, from arguments to audit record. Each step stands in its own file; this one is their order.
 
-arguments → validate → account → policy → (read target → detect effect → gate) → ledger → send → verify → redact → shape
-→ audit
+arguments → validate → account → policy → (read target → detect effect → gate) → ledger → resolve references → send
+→ verify → redact → shape → audit
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from connector_mcp.engine.gate import PERSON, QUESTION_SECONDS, Candidate, Gate,
 from connector_mcp.engine.ledger import Ledger
 from connector_mcp.engine.policy import Decision, Policy
 from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
-from connector_mcp.engine.redact import all_strings, redact_arguments, secret_values
+from connector_mcp.engine.redact import all_strings, credentials_of, redact_arguments, secret_values
+from connector_mcp.engine.references import Found, References, look_for_credentials, with_values
 from connector_mcp.engine.results import Meta, check_cursor, clean_strings, encode, fit, shape_data
 from connector_mcp.engine.scrub import Scrubber
 from connector_mcp.engine.sending import Sender
@@ -34,6 +35,7 @@ from connector_mcp.operations.catalogue import platform_folder
 from connector_mcp.operations.operation import Effect, ListOperation, LocalOperation, Operation, Situation
 from connector_mcp.operations.platform import JsonObject
 from connector_mcp.operations.tool import Tool, tool_of
+from connector_mcp.secrets.collection import Secrets
 from connector_mcp.settings import Settings
 from connector_mcp.state.store import Store, secret_key
 
@@ -87,6 +89,7 @@ class Engine:
         policy: Policy,
         store: Store,
         audit: AuditLog,
+        secrets: Secrets | None = None,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -95,6 +98,7 @@ class Engine:
         self._policy = policy
         self._audit = audit
         self._scrubber = Scrubber(self._account_secrets)
+        self._references = References(secrets or Secrets(), settings.inline_secrets)
         self._gate = Gate(
             policy,
             self.approvals,
@@ -175,6 +179,8 @@ class Engine:
         call.channel = "policy"
         check_cursor(operation)
         call.meta.sandbox = self._in_sandbox(call)
+        if isinstance(operation, LocalOperation) or call.effect is Effect.READ:
+            self._look(call, operation, Situation(options=call.account.options if call.account else {}))
         if isinstance(operation, LocalOperation):
             data = shape_data(operation, operation.answer_locally(), None, call.meta)
             return fit({"data": data, "meta": call.meta.as_dict()}, self.settings.max_result_bytes)
@@ -193,11 +199,11 @@ class Engine:
     async def _write(self, call: _Call, operation: Operation, sender: Sender) -> JsonObject:
         unread = Situation(options=sender.options)
         # Everything that is wrong without looking at the target is said before anything is sent.
-        self._check(call, operation, unread)
+        ready = await self._check(call, operation, unread, settled=operation.acts_on is None)
         situation = unread
         if operation.acts_on is not None:
             situation = await sender.situation(operation)
-            self._check(call, operation, situation)
+            ready = await self._check(call, operation, situation)
         self._learn(call, operation, situation)
         losses = operation.find_losses(situation)
         preview = make_preview(operation, situation, losses, call.scrubber)
@@ -208,10 +214,13 @@ class Engine:
             await self._check_unchanged(call, operation, sender, preview)
         assert call.digest is not None  # noqa: S101 - set by _pass
         async with self._ledger.entry(call.digest, call.tool.name) as entry:
+            if ready is not operation:
+                # A person may have taken their time: what is sent is what the secrets are now.
+                ready = await self._check(call, operation, situation)
             # What cannot be recorded is not sent; what was sent and has no end in the log is known to have been sent.
             self._audit.write(self._record(call, "begun"))
             call.changing = True
-            answers = await sender.send(operation, situation)
+            answers = await sender.send(ready, situation)
             entry.outcome_unknown = sender.left_unknown
         call.meta.warnings.extend(entry.warnings)
         data = sender.outcomes(operation, answers, situation, call.meta)
@@ -222,13 +231,39 @@ class Engine:
         call.meta.changes = [change.as_dict() for change in preview.changes]
         return self._content(call, operation, data, answers, sender)
 
-    def _check(self, call: _Call, operation: Operation, situation: Situation) -> None:
-        uses = operation.find_configs(situation)
-        call.arguments = call.scrubber.value(redact_arguments(operation, uses))
+    async def _check(
+        self, call: _Call, operation: Operation, situation: Situation, *, settled: bool = True
+    ) -> Operation:
+        """What can be said against the call is said; what is left is the operation to send, references resolved.
+
+        `settled` says that the situation is all that will be known of the target.
+        """
+        assert call.account is not None  # noqa: S101 - only platforms' operations come here
+        found = self._look(call, operation, situation, settled=settled)
         issues = operation.find_problems(situation)
         if issues:
             raise InvalidArguments(call.tool.name, issues)
-        check_configs(call.tool, uses)
+        check_configs(call.tool, operation.find_configs(situation))
+        if not found.references:
+            return operation
+        values = await self._references.values(call.tool.name, found, call.account)
+        self._scrubber.remember({text for value in values.values() for text in credentials_of(value)})
+        return with_values(call.tool, operation, situation, values) if settled else operation
+
+    def _look(self, call: _Call, operation: Operation, situation: Situation, *, settled: bool = True) -> Found:
+        """Find references and credentials among the arguments, and refuse those that are in a wrong place."""
+        found = look_for_credentials(operation, situation, settled=settled)
+        self._scrubber.remember(found.keys)
+        call.arguments = call.scrubber.value(redact_arguments(operation, operation.find_configs(situation)))
+        inline = self._references.inline
+        issues = [*found.issues, *(found.refusals() if inline == "refuse" else ())]
+        if issues:
+            raise InvalidArguments(call.tool.name, issues)
+        if inline == "allow":
+            found.literals.clear()
+        for warning in found.warnings() if settled else ():
+            call.meta.warn(warning)
+        return found
 
     def _learn(self, call: _Call, operation: Operation, situation: Situation) -> None:
         """Know the call's own secrets before anything of it is sent.

@@ -14,10 +14,11 @@ from itertools import islice
 from string import Formatter
 from typing import Any, cast
 
-from connector_mcp.engine.redact import MARKER, names_a_secret, redact_record
+from connector_mcp.engine.redact import MARKER, names_a_secret, redact_record, strings
 from connector_mcp.engine.scrub import Scrubber
 from connector_mcp.operations.operation import Effect, Loss, Operation, Situation, at
 from connector_mcp.operations.platform import JsonObject
+from connector_mcp.secrets.reference import referenced_name
 from connector_mcp.upstream.text import clean
 
 _SHOWN = 120
@@ -86,10 +87,11 @@ def make_preview(operation: Operation, situation: Situation, losses: tuple[Loss,
 
 
 def readable_plan(operation: Operation, situation: Situation) -> JsonObject:
-    """The planned changes whose values a later read may show: all but the secret ones."""
+    """The planned changes whose values a later read may show: all but the secret ones, references to them included."""
     planned = operation.plan_changes(situation)
     after = _redacted(operation, _planted(situation.current, planned))
-    return {path: value for path, value in planned.items() if at(after, path) == value}
+    readable = {path: value for path, value in planned.items() if at(after, path) == value}
+    return {path: value for path, value in readable.items() if not any(map(referenced_name, strings(value)))}
 
 
 def fingerprint(operation: Operation, current: Any, key: bytes) -> str:

@@ -15,6 +15,7 @@ from typing import Any, cast
 from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.operation import ConfigUse, Operation, StoredConfig, at
 from connector_mcp.operations.platform import JsonObject, Platform
+from connector_mcp.secrets.reference import referenced_name
 
 MARKER = "[redacted]"
 
@@ -56,14 +57,14 @@ _judged = lru_cache(maxsize=4096)(_judge)
 
 
 def hide(value: Any) -> Any:
-    """The value with every string and number in it replaced; booleans, nulls and empty strings stay."""
+    """The value with every string and number in it replaced; booleans, nulls, empty strings and references stay."""
     if isinstance(value, Mapping):
         return {key: hide(member) for key, member in cast("Mapping[str, Any]", value).items()}
     if isinstance(value, list):
         return [hide(member) for member in cast("list[Any]", value)]
     if value is None or isinstance(value, bool) or value == "":
         return value
-    return MARKER
+    return value if isinstance(value, str) and referenced_name(value) else MARKER
 
 
 def by_name(value: Any, platform: Platform | None = None, path: str = "") -> Any:
@@ -227,8 +228,36 @@ def redact_arguments(operation: Operation, uses: Iterable[ConfigUse]) -> JsonObj
         for key, value in given.items()
     }
     for use in uses:
-        _put(shown, _steps(use.path), redact_config(use.value, use.type, operation.on, strict=True))
+        put(shown, steps_of(use.path), redact_config(use.value, use.type, operation.on, strict=True))
     return shown
+
+
+def secret_places(operation: Operation, uses: Iterable[ConfigUse]) -> JsonObject:
+    """The arguments with the marker in every place that is a secret's, whatever stands there; the rest means nothing.
+
+    Stricter than redaction, which hides what it cannot judge: where a config's type is not known, names decide.
+    """
+    secret = operation.secret_arguments()
+    shown: JsonObject = {
+        key: hide(value) if key in secret else _by_name_member(key, value, operation.on, key)
+        for key, value in _neutral(operation.model_dump(exclude_unset=True)).items()
+    }
+    for use in uses:
+        value, kind = _neutral(use.value), use.type
+        judged = by_name(value, operation.on) if kind is None else by_schema(value, kind.config, operation.on)
+        put(shown, steps_of(use.path), judged)
+    return shown
+
+
+def _neutral(value: Any, *, label: bool = False) -> Any:
+    """The value with another text for each, so that only places are judged; the labels of pairs are part of a place."""
+    if isinstance(value, Mapping):
+        members = cast("Mapping[str, Any]", value)
+        labels = ("name", "key") if "value" in members else ()
+        return {key: _neutral(member, label=key in labels) for key, member in members.items()}
+    if isinstance(value, list):
+        return [_neutral(member) for member in cast("list[Any]", value)]
+    return "text" if isinstance(value, str) and value and not (label and not referenced_name(value)) else value
 
 
 def secret_values(operation: Operation, uses: Sequence[ConfigUse]) -> set[str]:
@@ -242,15 +271,19 @@ def secret_values(operation: Operation, uses: Sequence[ConfigUse]) -> set[str]:
 
 def _hidden_strings(value: Any, shown: Any) -> Iterator[str]:
     if shown == MARKER and value != MARKER:
-        yield from strings(value)
-        if isinstance(value, str):
-            yield from _inner_strings(value)
+        yield from credentials_of(value) if isinstance(value, str) else strings(value)
     elif isinstance(value, Mapping) and isinstance(shown, Mapping):
         for key, member in cast("Mapping[str, Any]", value).items():
             yield from _hidden_strings(member, cast("Mapping[str, Any]", shown).get(key))
     elif isinstance(value, list) and isinstance(shown, list):
         for member, shown_member in zip(cast("list[Any]", value), cast("list[Any]", shown), strict=False):
             yield from _hidden_strings(member, shown_member)
+
+
+def credentials_of(text: str) -> Iterator[str]:
+    """A credential, and those inside it."""
+    yield text
+    yield from _inner_strings(text)
 
 
 def _inner_strings(text: str) -> Iterator[str]:
@@ -287,11 +320,26 @@ def all_strings(value: Any) -> Iterator[str]:
             continue
 
 
-def _steps(path: str) -> list[str | int]:
+def places(value: Any, steps: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Every string and object in a JSON value with the steps that lead to it."""
+    if isinstance(value, Mapping):
+        yield steps, value
+        for key, member in cast("Mapping[str, Any]", value).items():
+            yield from places(member, (*steps, key))
+    elif isinstance(value, list):
+        for index, member in enumerate(cast("list[Any]", value)):
+            yield from places(member, (*steps, index))
+    elif isinstance(value, str):
+        yield steps, value
+
+
+def steps_of(path: str) -> list[str | int]:
+    """The steps of a path as `ConfigUse` writes it."""
     return [int(step) if step.isdigit() else step for step in re.findall(r"[^.\[\]]+", path)]
 
 
-def _put(holder: Any, steps: list[str | int], value: Any) -> None:
+def put(holder: Any, steps: Sequence[str | int], value: Any) -> None:
+    """Set what stands at the end of the steps."""
     for step in steps[:-1]:
         holder = holder[step]
     holder[steps[-1]] = value

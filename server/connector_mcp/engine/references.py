@@ -1,0 +1,185 @@
+"""References to secrets among the arguments: where they may stand, and what they stand for when the call is sent.
+
+Only what the caller gave is looked at. A reference in what a platform has stored, and that an update sends back to it,
+stays a text: otherwise whoever can write there could have any secret sent to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import anyio.to_thread
+from pydantic import ValidationError
+
+from connector_mcp.engine.account import Account
+from connector_mcp.engine.arguments import check_configs, path_of
+from connector_mcp.engine.redact import MARKER, places, put, secret_places, steps_of
+from connector_mcp.errors import InvalidArguments, Issue
+from connector_mcp.operations.operation import Operation, Situation
+from connector_mcp.operations.tool import Tool
+from connector_mcp.secrets.collection import Secrets
+from connector_mcp.secrets.key_formats import key_format, keys_in
+from connector_mcp.secrets.limits import Use
+from connector_mcp.secrets.reference import LONGEST_NAME, SCHEME, Unresolved, mentions_reference, referenced_name
+
+Inline = Literal["warn", "refuse", "allow"]
+
+_FORM = f"{SCHEME}NAME alone, its NAME of up to {LONGEST_NAME} letters, digits, _, - and single dots"
+_STORE = "Store it with `connector-mcp secrets set NAME` in a terminal and give secret://NAME instead."
+
+Steps = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference in a place that is a secret's, or may turn out to be one."""
+
+    steps: Steps
+    name: str
+
+    @property
+    def field(self) -> str:
+        """The place as limits name it: without indexes."""
+        return ".".join(step for step in self.steps if isinstance(step, str))
+
+
+@dataclass
+class Found:
+    """What the arguments hold of credentials."""
+
+    issues: list[Issue] = field(default_factory=list[Issue])
+    references: list[Reference] = field(default_factory=list[Reference])
+    literals: list[str] = field(default_factory=list[str])
+    """Paths of secret fields that hold the secret itself."""
+    misplaced: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    """Paths of other fields that hold a credential of a known form, and which."""
+    keys: list[str] = field(default_factory=list[str])
+    """Those credentials. Never shown."""
+
+    def warnings(self) -> Iterator[str]:
+        """What to say of literals where they are taken; nothing of their values."""
+        if self.literals:
+            yield f"Holds a secret in clear text: {', '.join(self.literals)}. {_STORE}"
+        for path, kind in self.misplaced:
+            yield f"{path} looks as if it holds {kind}, and is no secret field: it may be shown and kept anywhere."
+
+    def refusals(self) -> Iterator[Issue]:
+        """What is wrong where literals are refused."""
+        for path in self.literals:
+            yield Issue(path, "a secret in clear text", f"{SCHEME}NAME", f"{SCHEME}NAME")
+        for path, kind in self.misplaced:
+            yield Issue(path, f"what looks like {kind}", "no credential: this is no secret field")
+
+
+def look_for_credentials(operation: Operation, situation: Situation, *, settled: bool) -> Found:
+    """What the arguments hold of credentials.
+
+    Until it is `settled` which types the configs have, what stands in one of an unknown type is not judged by its
+    place. After that only names tell there what is secret.
+    """
+    uses = operation.find_configs(situation)
+    shown = secret_places(operation, uses)
+    open_places = [steps_of(use.path) for use in uses if use.type is None and not settled]
+    found = Found()
+    for steps, text in places(operation.model_dump(exclude_unset=True)):
+        if isinstance(text, str):
+            is_open = any(list(steps[: len(place)]) == place for place in open_places)
+            _judge(found, steps, text, secret=_is_secret(shown, steps), is_open=is_open)
+        for key in cast("Mapping[str, Any]", text) if isinstance(text, Mapping) else ():
+            if mentions_reference(key):
+                found.issues.append(Issue(path_of(steps), "a reference as a key", "the key itself"))
+    return found
+
+
+class References:
+    """Follows references, each time anew: a secret that was changed meanwhile is sent as it now is."""
+
+    def __init__(self, secrets: Secrets, inline: Inline) -> None:
+        self._secrets = secrets
+        self.inline: Inline = inline
+
+    async def values(self, tool: str, found: Found, account: Account) -> dict[Steps, str]:
+        """The value for each reference.
+
+        Raises:
+            InvalidArguments: One is unknown or may not be used there. Nothing was sent.
+            Misconfigured: A place of secrets cannot be read.
+        """
+        values: dict[Steps, str] = {}
+        issues: list[Issue] = []
+        fix: str | None = None
+        for reference in found.references:
+            use = Use(account.platform.name, account.profile, reference.field)
+            try:
+                # A file, or a keyring that asks its owner first.
+                values[reference.steps] = await anyio.to_thread.run_sync(self._secrets.resolve, reference.name, use)
+            except Unresolved as unresolved:
+                issues.append(Issue(path_of(reference.steps), unresolved.got, unresolved.wanted))
+                fix = fix or unresolved.fix
+        if issues:
+            raise InvalidArguments(tool, issues, fix=fix)
+        return values
+
+
+def with_values(tool: Tool, operation: Operation, situation: Situation, values: Mapping[Steps, str]) -> Operation:
+    """The operation that is sent: with the values where references are.
+
+    Raises:
+        InvalidArguments: A value is not what its field takes. It is not described.
+    """
+    if not values:
+        return operation
+    given = operation.model_dump(exclude_unset=True)
+    for steps, value in values.items():
+        put(given, steps, value)
+    try:
+        ready = type(operation).model_validate(given)
+    except ValidationError:
+        issues: Sequence[Issue] = [Issue(path_of(steps), "", "a value that the field takes") for steps in values]
+    else:
+        issues = ready.find_problems(situation)
+        try:
+            check_configs(tool, ready.find_configs(situation))
+        except InvalidArguments as invalid:
+            issues = [*issues, *invalid.issues]
+        if not issues:
+            return ready
+    told = [Issue(issue.path, "a secret whose value does not fit", issue.wanted) for issue in issues]
+    raise InvalidArguments(
+        tool.name, told, fix="The operator corrects the value with `connector-mcp secrets set NAME`."
+    ) from None
+
+
+def _judge(found: Found, steps: Steps, text: str, *, secret: bool, is_open: bool) -> None:
+    path = path_of(steps)
+    if mentions_reference(text):
+        name = referenced_name(text)
+        if name is None:
+            found.issues.append(Issue(path, "a malformed reference", _FORM))
+        elif secret or is_open:
+            found.references.append(Reference(steps, name))
+        else:
+            got = f"{SCHEME}{name} in a field that is not secret"
+            found.issues.append(Issue(path, got, "the value itself: references are for secret fields"))
+    elif secret:
+        if text:
+            found.literals.append(path)
+    elif not is_open and (kind := key_format(text)):
+        found.misplaced.append((path, kind))
+        found.keys.extend(keys_in(text))
+
+
+def _is_secret(shown: Any, steps: Steps) -> bool:
+    """Whether the value at the end of the steps, or one that it is part of, is hidden."""
+    for step in steps:
+        if shown == MARKER:
+            return True
+        if isinstance(shown, Mapping):
+            shown = cast("Mapping[Any, Any]", shown).get(step)
+        elif isinstance(shown, list) and isinstance(step, int) and step < len(cast("list[Any]", shown)):
+            shown = cast("list[Any]", shown)[step]
+        else:
+            return False
+    return bool(shown == MARKER)

@@ -1,0 +1,204 @@
+"""Secrets in one encrypted file, for machines without a keyring: Fernet, that is AES-128-CBC with HMAC-SHA256.
+
+The whole file is one token, so that neither names nor limits can be read or altered without the key. It is replaced in
+one step under a lock: of several processes each sees either the state before or the state after.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from connector_mcp.errors import Misconfigured
+from connector_mcp.secrets.limits import KINDS, Limits
+from connector_mcp.secrets.sources import SERVICE, open_keyring, utc
+
+FORMAT = 1
+_KEY_ENTRY = "key of the secret store"
+
+
+@dataclass(frozen=True)
+class KeyFile:
+    """The key in a file that only its owner can read."""
+
+    path: Path
+
+    def read(self) -> bytes | None:
+        try:
+            mode = self.path.stat().st_mode
+            key = self.path.read_bytes().strip()
+        except FileNotFoundError:
+            return None
+        except OSError as failure:
+            raise Misconfigured(
+                f"The key of the secret store, {self.path}, cannot be read: {failure.strerror}.",
+                fix="Let the user of the server read it, or name another with CONNECTOR_MCP_SECRETS_KEY_FILE.",
+            ) from None
+        if os.name == "posix" and mode & 0o077:
+            raise Misconfigured(
+                f"The key of the secret store, {self.path}, can be read by others, so it is not used.",
+                fix=f"Run `chmod 600 {self.path}`, and store the secrets anew if others may have read it.",
+            )
+        return key
+
+    def write(self, key: bytes) -> None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(key + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class KeyInKeyring:
+    """The key in the operating system's keyring."""
+
+    def read(self) -> bytes | None:
+        backend = open_keyring()
+        if backend is None:
+            raise Misconfigured(
+                "The key of the secret store is to be in the keyring, and no keyring is available.",
+                fix="Install connector-mcp[keyring] and unlock a keyring, or name a CONNECTOR_MCP_SECRETS_KEY_FILE.",
+            )
+        try:
+            held = backend.get_password(SERVICE, _KEY_ENTRY)
+        except Exception:  # noqa: BLE001 - every backend has its own errors; their texts may hold anything
+            raise self._refused() from None
+        return held.encode() if held else None
+
+    def write(self, key: bytes) -> None:
+        backend = open_keyring()
+        try:
+            if backend is not None:
+                backend.set_password(SERVICE, _KEY_ENTRY, key.decode())
+                return
+        except Exception:  # noqa: BLE001, S110 - as above
+            pass
+        raise self._refused()
+
+    def _refused(self) -> Misconfigured:
+        return Misconfigured("The keyring did not give access to the key of the secret store.", fix="Unlock it.")
+
+
+class EncryptedFile:
+    """The store. `key` is made with the first secret."""
+
+    title = "store"
+
+    def __init__(self, path: Path, key: KeyFile | KeyInKeyring, *, clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self._key = key
+        self._clock = clock
+
+    def names(self) -> list[str]:
+        return sorted(self._load())
+
+    def read(self, name: str) -> str | None:
+        return self._load().get(name, {}).get("value")
+
+    def limits(self, name: str) -> Limits:
+        held = self._load().get(name, {})
+        return Limits(**{kind: tuple(held[kind]) for kind in KINDS if kind in held})
+
+    def changed(self, name: str) -> str | None:
+        return self._load().get(name, {}).get("changed")
+
+    def put(self, name: str, value: str, limits: Limits) -> None:
+        """Store a secret, in place of one that has this name.
+
+        Raises:
+            Misconfigured: The file or the key cannot be used.
+        """
+        with self._locked():
+            held = self._load() if self.path.exists() else {}
+            held[name] = {"value": value, "changed": utc(self._clock()), **limits.as_dict()}
+            self._save(held)
+
+    def remove(self, name: str) -> bool:
+        """Forget a secret; whether it was there."""
+        if not self.path.exists():
+            return False
+        with self._locked():
+            held = self._load()
+            there = held.pop(name, None) is not None
+            if there:
+                self._save(held)
+        return there
+
+    def _load(self) -> dict[str, dict[str, Any]]:
+        # Takes 30 ms to import, and only a stored secret needs it.
+        from cryptography.fernet import Fernet, InvalidToken
+
+        try:
+            token = self.path.read_bytes()
+        except FileNotFoundError:
+            return {}
+        except OSError as failure:
+            raise self._unusable(failure.strerror or type(failure).__name__) from None
+        key = self._key.read()
+        if key is None:
+            raise self._unusable("its key is missing")
+        try:
+            held = json.loads(Fernet(key).decrypt(token))
+        except (InvalidToken, ValueError):
+            raise self._unusable("the key is another one, or the file was altered") from None
+        if not isinstance(held, dict) or cast("dict[str, Any]", held).get("format") != FORMAT:
+            raise self._unusable("it was made by a newer connector-mcp")
+        return cast("dict[str, dict[str, Any]]", held["secrets"])
+
+    def _save(self, held: dict[str, dict[str, Any]]) -> None:
+        from cryptography.fernet import Fernet
+
+        key = self._key.read()
+        if key is None:
+            key = Fernet.generate_key()
+            self._key.write(key)
+        try:
+            token = Fernet(key).encrypt(json.dumps({"format": FORMAT, "secrets": held}).encode())
+        except ValueError:
+            raise self._unusable("its key is no key of a secret store") from None
+        try:
+            # Made with mode 0600.
+            descriptor, made = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}-")
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(token)
+                    file.flush()
+                    os.fsync(file.fileno())
+                Path(made).replace(self.path)
+            except BaseException:
+                Path(made).unlink(missing_ok=True)
+                raise
+        except OSError as failure:
+            raise self._unusable(failure.strerror or type(failure).__name__) from None
+
+    @contextmanager
+    def _locked(self) -> Generator[None]:
+        """Alone among the processes that write."""
+        # There is none on Windows, where the environment, a directory and the keyring remain.
+        try:
+            import fcntl
+        except ImportError:
+            raise self._unusable("this system has no file locks") from None
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as failure:
+            raise self._unusable(failure.strerror or type(failure).__name__) from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def _unusable(self, reason: str) -> Misconfigured:
+        return Misconfigured(
+            f"The secret store {self.path} cannot be used: {reason}.",
+            fix="Run `connector-mcp secrets check` as the user of the server, with its environment.",
+        )

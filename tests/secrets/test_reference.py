@@ -1,0 +1,45 @@
+"""The form of a reference, and credentials known by theirs."""
+
+from __future__ import annotations
+
+import pytest
+
+from connector_mcp.secrets.key_formats import key_format, keys_in
+from connector_mcp.secrets.reference import mentions_reference, referenced_name
+
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r"
+PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize("name", ["A", "AWS_KEY", "db.password", "a-b_c.d", "0x", "n" * 64])
+def test_a_reference_gives_its_name(name: str) -> None:
+    assert referenced_name(f"secret://{name}") == name
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["secret://", "secret://../../etc/passwd", "secret:///etc/passwd", "secret://a/b", "secret://a..b", "secret://.a",
+     "secret://a.", "secret://a b", "secret://a\n", " secret://a", "Bearer secret://a", "secret://ä", "secret://a%2f",
+     "SECRET://a", f"secret://{'n' * 65}", "secret://a\\b", "secret://a\x00", "secret://AKIAABCDEFGHIJKLMNOP"],
+)  # fmt: skip
+def test_anything_else_is_no_reference_and_is_noticed_as_one_that_was_meant(text: str) -> None:
+    assert referenced_name(text) is None
+    assert mentions_reference(text)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["AKIA" + "ABCDEFGHIJKLMNOP", JWT, PEM, "ghp_" + "a1" * 18, "xoxb-" + "123456789012-abcdef", "sk-" + "proj1a" * 6,
+     "AIza" + "x" * 35],
+)  # fmt: skip
+def test_a_credential_is_known_by_its_form_also_inside_a_text(key: str) -> None:
+    assert key_format(key)
+    assert keys_in(f"see {key} there") == [key]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "skeleton-of-a-very-long-name-without-digits", "sk-short1", "eyJ.eyJ.x", "https://a.example/AKIA", "ghp_"],
+)
+def test_an_ordinary_text_is_none(text: str) -> None:
+    assert key_format(text) is None
