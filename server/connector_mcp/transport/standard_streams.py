@@ -1,8 +1,8 @@
 """stdin and stdout as the pair of streams that `Server.run` takes, on the event loop itself, on POSIX.
 
-What it buys over `mcp.server.stdio.stdio_server`: no thread is entered for a line (0.4 ms of processor time a call, by
-`make bench`), a server that was told to end does so at once although its client keeps stdin open, and broken input is
-answered: see `lines`.
+What it buys over `mcp.server.stdio.stdio_server`: no thread is entered for a line (figures in
+benchmarks/README.md), a server that was told to end does so at once although its client keeps stdin open, and broken
+input is answered: see `lines`.
 """
 
 from __future__ import annotations
