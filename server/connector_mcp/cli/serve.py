@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.util import find_spec
 from typing import Any
 
 import anyio
@@ -34,9 +33,7 @@ def serve(overrides: dict[str, Any], http: bool, host: str | None, port: int | N
     require_platforms(settings, os.environ)
     for sentence in left_out(settings, os.environ):
         click.echo(sentence, err=True)
-    # Over stdio uvloop gains nothing that could be measured, and costs 30 ms of the start.
-    loop = {"use_uvloop": http and find_spec("uvloop") is not None}
-    sys.exit(anyio.run(_serve_http if http else _serve_stdio, settings, backend_options=loop))
+    sys.exit(anyio.run(_serve_http if http else _serve_stdio, settings))
 
 
 async def _serve_stdio(settings: Settings) -> int:

@@ -116,6 +116,9 @@ async def serve_http(
         config = uvicorn.Config(
             app,
             log_config=None,
+            # httptools, which uvicorn prefers where it is installed, hands on header values with the white space around
+            # them, and a client may put some there.
+            http="h11",
             # Addresses can carry what somebody put into a query by mistake.
             access_log=False,
             ws="none",

@@ -58,6 +58,7 @@ INSTRUCTIONS: Final = (
     "Calls that destroy or overwrite something are put to a person or parked for an operator; the result says which. "
     "Make the same call again, unchanged, once it is approved. You cannot confirm it yourself.\n"
     "Secrets come back as `[redacted]`. Never send that text as a value: leave the member out to keep what is stored.\n"
+    "A secret field takes `secret://NAME` for a secret that is stored here, so that you never see its value.\n"
     "An error says in `fix` what to do next; `outcome_unknown` means look before you repeat."
 )
 
