@@ -9,16 +9,15 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from connector_mcp.engine.account import Account
 from connector_mcp.engine.approvals import Approvals
 from connector_mcp.engine.arguments import check_configs, parse_arguments
-from connector_mcp.engine.audit import BEGUN, AuditLog, AuditRecord, Phase
+from connector_mcp.engine.audit import AuditLog
+from connector_mcp.engine.call_record import CallRecord
 from connector_mcp.engine.caller import AnswerDue, Caller, CallResult
 from connector_mcp.engine.gate import PERSON, QUESTION_SECONDS, Candidate, Gate, channel_of, permits, target_changed
 from connector_mcp.engine.ledger import Ledger
@@ -26,7 +25,7 @@ from connector_mcp.engine.policy import Decision, Policy
 from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
 from connector_mcp.engine.redact import all_strings, credentials_of, redact_arguments, secret_values
 from connector_mcp.engine.references import Found, References, look_for_credentials, with_values
-from connector_mcp.engine.results import Meta, check_cursor, clean_strings, encode, fit, shape_data
+from connector_mcp.engine.results import check_cursor, clean_strings, encode, fit, shape_data
 from connector_mcp.engine.scrub import Scrubber
 from connector_mcp.engine.sending import Sender
 from connector_mcp.engine.verify import verify
@@ -41,40 +40,9 @@ from connector_mcp.state.store import Store, secret_key
 
 logger = logging.getLogger("connector_mcp.engine")
 
-# Outcomes that tell what the gate came to although it gave no leave.
-_DECISIONS = {"asked": Decision.ASK, "approval_required": Decision.APPROVE, "blocked": Decision.BLOCK}
-
 
 class UnknownTool(KeyError):
     """No tool has this name, or this caller may not know of it."""
-
-
-@dataclass
-class _Call:
-    """What is learnt of a call on its way; the audit record is made of it."""
-
-    tool: Tool
-    caller: Caller
-    account: Account | None
-    scrubber: Scrubber
-    started: float
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    effect: Effect = Effect.READ
-    arguments: JsonObject | None = None
-    key: bytes = field(default=b"", repr=False)
-    """What digest and fingerprints are made with."""
-    digest: str | None = None
-    fingerprint: str | None = None
-    fingerprint_after: str | None = None
-    decision: Decision = Decision.BLOCK
-    """What the gate came to; nothing passes before it was asked."""
-    decided_by: str | None = None
-    channel: str | None = None
-    changing: bool = False
-    """Whether a request that is no read may have been sent."""
-    status: int | None = None
-    meta: Meta = field(default_factory=Meta)
-    outcome: str = "cancelled"
 
 
 class Engine:
@@ -157,7 +125,8 @@ class Engine:
             raise UnknownTool(name)
         operation = tool.operation
         account = self._accounts[operation.on.name] if operation.on else None
-        call = _Call(tool, caller, account, self._scrubber, time.monotonic(), effect=operation.effect)
+        sandbox = account.sandbox if account else self.settings.sandbox
+        call = CallRecord(tool, caller, account, self._scrubber, time.monotonic(), sandbox, effect=operation.effect)
         try:
             content = await self._run(call, arguments)
             call.outcome = "ok"
@@ -172,13 +141,13 @@ class Engine:
         finally:
             self._end_audit(call)
 
-    async def _run(self, call: _Call, arguments: Mapping[str, Any]) -> JsonObject:
+    async def _run(self, call: CallRecord, arguments: Mapping[str, Any]) -> JsonObject:
         fixed = call.account.fixed if call.account else {}
         operation = parse_arguments(call.tool, arguments, fixed)
         call.decision = self._gate.decide(call.tool.name, call.effect, call.caller.scopes)
         call.channel = "policy"
         check_cursor(operation)
-        call.meta.sandbox = self._in_sandbox(call)
+        call.meta.sandbox = call.sandbox
         if isinstance(operation, LocalOperation) or call.effect is Effect.READ:
             self._look(call, operation, Situation(options=call.account.options if call.account else {}))
         if isinstance(operation, LocalOperation):
@@ -196,7 +165,7 @@ class Engine:
             return self._content(call, operation, operation.shape_result(answers, situation), answers, sender)
         return await self._write(call, operation, sender)
 
-    async def _write(self, call: _Call, operation: Operation, sender: Sender) -> JsonObject:
+    async def _write(self, call: CallRecord, operation: Operation, sender: Sender) -> JsonObject:
         unread = Situation(options=sender.options)
         # Everything that is wrong without looking at the target is said before anything is sent.
         ready = await self._check(call, operation, unread, settled=operation.acts_on is None)
@@ -218,7 +187,7 @@ class Engine:
                 # A person may have taken their time: what is sent is what the secrets are now.
                 ready = await self._check(call, operation, situation)
             # What cannot be recorded is not sent; what was sent and has no end in the log is known to have been sent.
-            self._audit.write(self._record(call, "begun"))
+            self._audit.write(call.record("begun"))
             call.changing = True
             answers = await sender.send(ready, situation)
             entry.outcome_unknown = sender.left_unknown
@@ -232,7 +201,7 @@ class Engine:
         return self._content(call, operation, data, answers, sender)
 
     async def _check(
-        self, call: _Call, operation: Operation, situation: Situation, *, settled: bool = True
+        self, call: CallRecord, operation: Operation, situation: Situation, *, settled: bool = True
     ) -> Operation:
         """What can be said against the call is said; what is left is the operation to send, references resolved.
 
@@ -250,7 +219,7 @@ class Engine:
         self._scrubber.remember({text for value in values.values() for text in credentials_of(value)})
         return with_values(call.tool, operation, situation, values) if settled else operation
 
-    def _look(self, call: _Call, operation: Operation, situation: Situation, *, settled: bool = True) -> Found:
+    def _look(self, call: CallRecord, operation: Operation, situation: Situation, *, settled: bool = True) -> Found:
         """Find references and credentials among the arguments, and refuse those that are in a wrong place."""
         found = look_for_credentials(operation, situation, settled=settled)
         self._scrubber.remember(found.keys)
@@ -265,7 +234,7 @@ class Engine:
             call.meta.warn(warning)
         return found
 
-    def _learn(self, call: _Call, operation: Operation, situation: Situation) -> None:
+    def _learn(self, call: CallRecord, operation: Operation, situation: Situation) -> None:
         """Know the call's own secrets before anything of it is sent.
 
         Of a config whose type is not known every string counts as one. Those are known for this call only: as likely as
@@ -279,7 +248,7 @@ class Engine:
             call.scrubber.remember(secret_values(operation, uses))
         call.arguments = call.scrubber.value(redact_arguments(operation, uses))
 
-    async def _pass(self, call: _Call, operation: Operation, situation: Situation, preview: Preview) -> bool:
+    async def _pass(self, call: CallRecord, operation: Operation, situation: Situation, preview: Preview) -> bool:
         """Pass the gate or raise; whether time has passed on the way, so that the target must be looked at again."""
         account, caller = call.account, call.caller
         assert account is not None  # noqa: S101 - only platforms' operations come here
@@ -305,7 +274,7 @@ class Engine:
         call.channel = channel_of(passage.decision, caller.transport)
         return passage.asked_inline
 
-    async def _check_unchanged(self, call: _Call, operation: Operation, sender: Sender, preview: Preview) -> None:
+    async def _check_unchanged(self, call: CallRecord, operation: Operation, sender: Sender, preview: Preview) -> None:
         """A person takes their time: the target must still be the one they were shown."""
         if operation.acts_on is None:
             return
@@ -317,7 +286,7 @@ class Engine:
     # What comes back -----------------------------------------------------------------------------------------------
 
     def _content(
-        self, call: _Call, operation: Operation, data: Any, answers: Sequence[Any], sender: Sender
+        self, call: CallRecord, operation: Operation, data: Any, answers: Sequence[Any], sender: Sender
     ) -> JsonObject:
         call.status = sender.status
         call.meta.request_id = sender.request_id
@@ -327,7 +296,7 @@ class Engine:
             content = call.scrubber.value(content)
         return fit(content, self.settings.max_result_bytes, offset=call.meta.offset)
 
-    def _failure(self, call: _Call, error: ConnectorError) -> CallResult:
+    def _failure(self, call: CallRecord, error: ConnectorError) -> CallResult:
         call.outcome = error.code
         if refused_by := error.details.get("refused_by"):
             call.decided_by = refused_by
@@ -339,11 +308,11 @@ class Engine:
         members = error.as_dict()
         if isinstance(error, OutcomeUnknown | Internal) and call.changing:
             members["fix"] = f"{members['fix']} {_reader_hint(call.tool.operation)}".strip()
-        if self._in_sandbox(call):
+        if call.sandbox:
             members["sandbox"] = True
         return CallResult({"error": clean_strings(call.scrubber.value(members))}, is_error=True)
 
-    def _fault(self, call: _Call, error: Exception, arguments: Mapping[str, Any]) -> Internal:
+    def _fault(self, call: CallRecord, error: Exception, arguments: Mapping[str, Any]) -> Internal:
         """The answer to a failure that nobody foresaw; its traceback goes to the log, without any argument's text."""
         scrubber = Scrubber(call.scrubber.values)
         scrubber.remember(all_strings(dict(arguments)))
@@ -356,43 +325,11 @@ class Engine:
             fix=f"{look} operator finds the cause in the server's log on stderr.",
         )
 
-    def _end_audit(self, call: _Call) -> None:
+    def _end_audit(self, call: CallRecord) -> None:
         try:
-            self._audit.write(self._record(call, "ended"))
+            self._audit.write(call.record("ended"))
         except ConnectorError as error:
             logger.error("the audit record of call %s could not be written: %s", call.id, error.message)
-
-    def _record(self, call: _Call, phase: Phase) -> AuditRecord:
-        caller, account = call.caller, call.account
-        outcome = call.outcome if phase == "ended" else BEGUN
-        decision = _DECISIONS.get(outcome, call.decision)
-        return AuditRecord(
-            phase=phase,
-            call_id=call.id,
-            principal=caller.principal,
-            client=caller.client,
-            transport=caller.transport,
-            platform=account.platform.name if account else None,
-            profile=account.profile if account else None,
-            tenant=account.tenant if account else None,
-            tool=call.tool.name,
-            effect=str(call.effect),
-            decision=str(decision),
-            decided_by=call.decided_by,
-            channel=channel_of(decision, caller.transport) if outcome in _DECISIONS else call.channel,
-            arguments=call.arguments or {},
-            digest=call.digest,
-            fingerprint_before=call.fingerprint,
-            fingerprint_after=call.fingerprint_after,
-            upstream_status=call.status,
-            upstream_request_id=call.meta.request_id,
-            outcome=outcome,
-            duration_ms=round((time.monotonic() - call.started) * 1000, 3),
-            sandbox=self._in_sandbox(call),
-        )
-
-    def _in_sandbox(self, call: _Call) -> bool:
-        return call.account.sandbox if call.account else self.settings.sandbox
 
     def _account_secrets(self) -> tuple[str, ...]:
         return tuple(secret for account in self._accounts.values() for secret in account.client.secrets())
