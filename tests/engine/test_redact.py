@@ -246,7 +246,7 @@ def test_a_pair_of_name_and_value_is_judged_by_the_name() -> None:
 )
 def test_a_string_that_is_or_holds_a_credential_is_hidden_under_any_name(value: str) -> None:
     if value.startswith('{"a":{"a"'):
-        value = value[:-1] + "1" + "}" * 2_000
+        value = value + "1" + "}" * 2_000
     assert by_name({"notes": value}) == {"notes": MARKER}
     assert by_schema({"notes": value}, {"properties": {"notes": {"type": "string"}}}) == {"notes": MARKER}
 
