@@ -49,6 +49,17 @@ async def start(recorder: RecordingServer, state: Path, *arguments: str) -> Proc
     )
 
 
+async def begin(process: Process, call: dict[str, Any]) -> None:
+    """Shake hands over stdio and make one call, without waiting for its answer."""
+    assert process.stdin is not None
+    for message in (
+        {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": INITIALIZE},
+        {"jsonrpc": "2.0", "method": "notifications/initialized"},
+        {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call},
+    ):
+        await process.stdin.send(json.dumps(message).encode() + b"\n")
+
+
 async def all_of(stream: Any) -> str:
     return b"".join([chunk async for chunk in stream]).decode()
 
@@ -63,13 +74,7 @@ async def test_a_signal_ends_the_stdio_server_though_stdin_stays_open(ending: in
     async with recording_server() as recorder:
         recorder.silent = True
         process = await start(recorder, tmp_path)
-        assert process.stdin is not None
-        for message in (
-            {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": INITIALIZE},
-            {"jsonrpc": "2.0", "method": "notifications/initialized"},
-            {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": CALL},
-        ):
-            await process.stdin.send(json.dumps(message).encode() + b"\n")
+        await begin(process, CALL)
         with anyio.fail_after(30):
             await recorder.reached.wait()
             process.send_signal(ending)
@@ -109,13 +114,7 @@ async def test_a_server_that_is_killed_while_a_change_is_on_its_way_leaves_its_b
     async with recording_server() as recorder:
         recorder.silent = True
         process = await start(recorder, tmp_path)
-        assert process.stdin is not None
-        for message in (
-            {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": INITIALIZE},
-            {"jsonrpc": "2.0", "method": "notifications/initialized"},
-            {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": change},
-        ):
-            await process.stdin.send(json.dumps(message).encode() + b"\n")
+        await begin(process, change)
         with anyio.fail_after(30):
             await recorder.reached.wait()
             process.kill()

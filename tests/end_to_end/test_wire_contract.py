@@ -11,6 +11,7 @@ import pytest
 from mcp.client import Client
 
 from connector_mcp.cli.assemble import assembled
+from connector_mcp.operations.catalogue import catalogue
 from connector_mcp.settings import Settings
 from connector_mcp.transport.server import build_server
 from tests.end_to_end.recording import RecordingServer, recording_server
@@ -337,25 +338,30 @@ def test_all_seventeen_documented_operations_are_called_here() -> None:
     assert len({call[0] for call in CALLS}) == 17
 
 
+IDS_IN_PATHS = [
+    (name, argument)
+    for name, operation in catalogue().items()
+    if operation.on is not None
+    for argument in operation.http.placeholders
+    if argument in next((call[1] for call in CALLS if call[0] == name), {})
+]
+
+
+def test_every_documented_operation_on_one_object_has_an_id_in_its_path() -> None:
+    without = {"vectorize_get_source_connectors", "vectorize_create_source_connector"}
+    without |= {"logto_list_connectors", "logto_create_connector"}
+    assert {tool for tool, _ in IDS_IN_PATHS} == {call[0] for call in CALLS} - without
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("identifier", ["..", ".", ""])
-@pytest.mark.parametrize(
-    ("tool", "arguments"),
-    [
-        (call[0], name)
-        for call in CALLS
-        for name in call[1]
-        if name in ("id", "app_id") or name.endswith("connector_id")
-    ],
-)
+@pytest.mark.parametrize(("tool", "argument"), IDS_IN_PATHS)
 async def test_an_id_that_would_leave_its_place_in_the_path_sends_nothing(
-    tool: str, arguments: str, identifier: str, tmp_path: Path
+    tool: str, argument: str, identifier: str, tmp_path: Path
 ) -> None:
-    if tool == "logto_create_connector":
-        return  # its id and factory id go in the body, where dots do no harm
     full = next(call[1] for call in CALLS if call[0] == tool)
     async with recording_server() as recorder, connected(recorder, tmp_path, "auto") as client:
-        result = await client.call_tool(tool, {**full, arguments: identifier})
+        result = await client.call_tool(tool, {**full, argument: identifier})
         assert result.is_error
         assert result.structured_content["error"]["code"] == "invalid_arguments"
         assert recorder.requests == []
