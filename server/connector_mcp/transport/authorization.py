@@ -59,7 +59,7 @@ class Principal(AuthenticatedUser):
 class BearerAuthorization:
     """ASGI middleware: 401 with `WWW-Authenticate` to whoever does not present one of the tokens.
 
-    With no tokens everybody passes, as nobody in particular. The `open_paths` need no token.
+    With no tokens everybody passes, as nobody in particular. The `open_paths`, and what lies under them, need no token.
     """
 
     def __init__(self, app: ASGIApp, tokens: Sequence[BearerToken], open_paths: Collection[str] = ()) -> None:
@@ -68,7 +68,7 @@ class BearerAuthorization:
         self._open_paths = frozenset(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or not self._tokens or scope["path"] in self._open_paths:
+        if scope["type"] == "lifespan" or not self._tokens or self._is_open(scope["path"]):
             await self._app(scope, receive, send)
             return
         presented = Headers(scope=scope).getlist("authorization")
@@ -77,6 +77,9 @@ class BearerAuthorization:
             await _unauthorized(had_token=bool(presented))(scope, receive, send)
             return
         await self._app({**scope, "user": Principal(token)}, receive, send)
+
+    def _is_open(self, path: str) -> bool:
+        return path in self._open_paths or any(path.startswith(f"{opened}/") for opened in self._open_paths)
 
     def _holder(self, presented: Sequence[str]) -> BearerToken | None:
         if len(presented) != 1:

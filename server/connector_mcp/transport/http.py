@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connector_mcp.engine.call import Engine
@@ -46,11 +46,14 @@ def http_app(
     request_state_key: bytes,
     reach: Reach,
     tokens: Sequence[BearerToken] = (),
+    pages: Sequence[BaseRoute] = (),
+    open_paths: Collection[str] = (),
     drain: Drain | None = None,
 ) -> Starlette:
     """The ASGI application. Its lifespan runs the sessions of `/mcp`; the engine stays the caller's.
 
-    With no `tokens` everybody whom `reach` lets in may call. `drain` is told of what is in flight.
+    With no `tokens` everybody whom `reach` lets in may call. `pages` are served beside the protocol; those under
+    `open_paths` need no token of the callers' and see to their own authorization. `drain` is told of what is in flight.
     """
     drain = drain or Drain()
     server = build_server(engine, request_state_key=request_state_key, transport="http")
@@ -71,11 +74,12 @@ def http_app(
             Route("/sse", _SseEndpoint(server, sse), methods=["GET"]),
             Mount("/messages/", app=sse.handle_post_message),
             Route("/healthz", _healthz, methods=["GET"]),
+            *pages,
         ],
         middleware=[
             Middleware(_Known, drain=drain),
             Middleware(HostAndOriginGuard, reach=reach),
-            Middleware(BearerAuthorization, tokens=tokens, open_paths=("/healthz",)),
+            Middleware(BearerAuthorization, tokens=tokens, open_paths=("/healthz", *open_paths)),
         ],
         lifespan=lifespan,
     )
@@ -87,6 +91,8 @@ async def serve_http(
     port: int,
     *,
     tokens: Sequence[BearerToken] = (),
+    pages: Sequence[BaseRoute] = (),
+    open_paths: Collection[str] = (),
     hosts: Collection[str] = (),
     origins: Collection[str] = (),
     grace: float = GRACE,
@@ -95,8 +101,9 @@ async def serve_http(
     """Serve until a signal ends the server or the caller cancels it; the exit status (0 on SIGTERM, 130 on SIGINT).
 
     Port 0 takes any free port. `task_status` gets the server's address, `http://host:port`, once it listens. `hosts`
-    and `origins` are let in beside those that `Reach.of` knows. Calls in flight have `grace` seconds to finish when
-    the server ends, then they are cancelled; they have ended when this returns.
+    and `origins` are let in beside those that `Reach.of` knows; `pages` and `open_paths` are those of `http_app`. Calls
+    in flight have `grace` seconds to finish when the server ends, then they are cancelled; they have ended when this
+    returns.
 
     Raises:
         Misconfigured: The host is beyond loopback and there is no token, or the address cannot be had.
@@ -112,7 +119,9 @@ async def serve_http(
         bound: int = listener.getsockname()[1]
         reach = Reach.of(host, bound, hosts=hosts, origins=origins)
         drain = Drain()
-        app = http_app(engine, request_state_key=key, reach=reach, tokens=tokens, drain=drain)
+        app = http_app(
+            engine, request_state_key=key, reach=reach, tokens=tokens, pages=pages, open_paths=open_paths, drain=drain
+        )
         config = uvicorn.Config(
             app,
             log_config=None,
