@@ -20,11 +20,16 @@ from connector_mcp.secrets.limits import Limits
 from connector_mcp.state.sqlite import SqliteStore
 from tests.end_to_end.recording import RecordingServer, recording_server
 from tests.end_to_end.test_nothing_is_destroyed_undecided import SMTP_CONFIG
-from tests.end_to_end.test_wire_contract import C1_NOW, LOGTO_NOW, SOURCES, environment
+from tests.end_to_end.test_wire_contract import C1_NOW, LOGTO_NOW, SOURCES, VERSORI_NOW, environment
 
 MARK = "marked-value"
 ACCOUNT = json.dumps({"type": "service_account", "private_key": f'{MARK}-"private"\nkey', "client_email": "a@b.c"})
-IN_ENVIRONMENT = {"S3_ACCESS": f"{MARK}-access", "S3_SECRET": f"{MARK}-secret", "GOOGLE": ACCOUNT}
+IN_ENVIRONMENT = {
+    "S3_ACCESS": f"{MARK}-access",
+    "S3_SECRET": f"{MARK}-secret",
+    "GOOGLE": ACCOUNT,
+    "CRM_TOKEN": f"{MARK}-crm",
+}
 IN_DIRECTORY = {"smtp.pass": f"{MARK}-smtp", "okta-token": f"{MARK}-okta"}
 IN_STORE = {"drive-refresh": f"{MARK}-refresh", "GITHUB": f"{MARK}-github"}
 
@@ -35,6 +40,7 @@ S3 = {
     "bucket-name": "docs",
     "archiver": False,
 }
+CRM = "/api/connect/v1/o/org%202/connectors/v1"
 OKTA_READ = "/api/v1/apps/app%201/connectors/c1"
 
 SESSION: list[tuple[str, dict[str, Any]]] = [
@@ -66,6 +72,16 @@ SESSION: list[tuple[str, dict[str, Any]]] = [
         {"factory_id": "simple-mail-transfer-protocol", "email": "a@example.com", "config": SMTP},
     ),
     ("logto_update_connector", {"id": "gh", "config": {"clientSecret": "secret://GITHUB"}}),
+    (
+        "versori_update_connector",
+        {
+            "connector_id": "v1",
+            "connection_variables": [
+                {"name": "region", "value": "eu"},
+                {"name": "crm_token", "value": "secret://CRM_TOKEN"},
+            ],
+        },
+    ),
     (
         "conductorone_update_connector",
         {"app_id": "app 1", "id": "c1", "config": {"okta_v2_api_token": "secret://okta-token"}},
@@ -165,6 +181,7 @@ async def place(folder: Path, era: str = "auto", **variables: str) -> AsyncItera
             ("POST", f"/api/connectors/{SMTP_FACTORY}/test"): (204, None),
             ("GET", "/api/connectors/gh"): (200, LOGTO_NOW | {"id": "gh", "config": stored}),
             ("PATCH", "/api/connectors/gh"): (200, LOGTO_NOW | {"id": "gh", "name": {"en": f"{MARK}-github"}}),
+            ("GET", CRM): (200, VERSORI_NOW | {"id": "v1"}),
             ("GET", OKTA_READ): (200, {"connectorView": {"connector": okta}}),
         }
         command = StdioServerParameters(
@@ -213,7 +230,11 @@ async def test_a_script_provisions_by_references_alone_and_the_values_go_nowhere
         "clientId": "secret://S3_SECRET",
         "clientSecret": f"{MARK}-github",
     }, "what the platform itself stores is no reference of the caller's"
-    assert bodies[6]["connector"]["config"]["configuration"]["okta_v2_api_token"] == {"stringValue": f"{MARK}-okta"}
+    assert bodies[6]["connectionVariables"] == [
+        {"name": "region", "value": "eu"},
+        {"name": "crm_token", "value": f"{MARK}-crm"},
+    ]
+    assert bodies[7]["connector"]["config"]["configuration"]["okta_v2_api_token"] == {"stringValue": f"{MARK}-okta"}
     assert_nothing_left(here)
     assert "DEBUG connector_mcp" in (tmp_path / "stderr.log").read_text()
     arguments = here.audit[0]["arguments"]
