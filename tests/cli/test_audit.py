@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
+from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
 from connector_mcp.cli.options import load_settings
 from connector_mcp.cli.stores import audit_path
@@ -185,6 +187,6 @@ def test_an_export_has_an_event_of_the_api_activity_class_for_every_record(run):
     assert (ended["unmapped"]["decided_by"], ended["unmapped"]["channel"]) == ("operator ops", "approvals")
     assert (ended["duration"], ended["status_code"]) == (12, "ok")
     assert read["src_endpoint"] == {"name": "http"}
-    assert all(
-        {"actor", "api", "metadata", "severity_id", "time", "src_endpoint"} <= event.keys() for event in (begun, read)
-    )
+    published = OcsfJsonSchemaEmbedded(get_ocsf_schema(version="1.3.0")).get_class_schema("api_activity")
+    check = Draft202012Validator(published)
+    assert [error.message for event in (begun, ended, failed, read) for error in check.iter_errors(event)] == []

@@ -59,7 +59,6 @@ def as_event(record: JsonObject) -> JsonObject:
                 "request": {"uid": record["call_id"], "data": record["arguments"]},
                 "response": {"code": record["upstream_status"], "data": _request_id(record)},
             },
-            "http_response": {"code": record["upstream_status"]} if record["upstream_status"] else None,
             "src_endpoint": {"name": record["client"] or record["transport"]},
             "unmapped": {member: record[member] for member in _UNMAPPED},
         }
