@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +40,8 @@ class RecordingServer:
     origin: str = ""
     requests: list[Recorded] = field(default_factory=list)
     answers: dict[tuple[str, str], tuple[int, Any]] = field(default_factory=dict)
+    respond: Callable[[Recorded], tuple[int, Any, Mapping[str, str]]] | None = None
+    """Answers in place of `answers`: status, JSON value and headers."""
     silent: bool = False
     """Whether requests are taken and never answered; `reached` is set by the first."""
     reached: anyio.Event = field(default_factory=anyio.Event)
@@ -50,18 +52,22 @@ class RecordingServer:
             content += message.get("body", b"")
             if not message.get("more_body"):
                 break
-        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        sent = {name.decode(): value.decode() for name, value in scope["headers"]}
         path = scope["raw_path"].decode()
-        self.requests.append(Recorded(scope["method"], path, scope["query_string"].decode(), headers, content))
+        self.requests.append(Recorded(scope["method"], path, scope["query_string"].decode(), sent, content))
         self.reached.set()
         if self.silent:
             await receive()  # the next thing to come is the end of the connection
             return
         status, body = self.answers.get((scope["method"], path), (200, {}))
+        headers: Mapping[str, str] = {}
+        if self.respond is not None:
+            status, body, headers = self.respond(self.requests[-1])
         payload = b"" if body is None else json.dumps(body).encode()
         kind = [(b"content-type", b"application/json")] if payload else []
         length = [] if status == 204 else [(b"content-length", str(len(payload)).encode())]
-        await send({"type": "http.response.start", "status": status, "headers": [*kind, *length]})
+        extra = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": status, "headers": [*kind, *length, *extra]})
         await send({"type": "http.response.body", "body": payload})
 
 
@@ -70,6 +76,8 @@ async def recording_server() -> AsyncIterator[RecordingServer]:
     """The server on a free loopback port, for as long as the context is open."""
     recorder = RecordingServer()
     listener = socket.create_server(("127.0.0.1", 0))
+    # Otherwise the body of each answer waits 40 ms for the acknowledgement of its head.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     recorder.origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
     config = uvicorn.Config(recorder, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)

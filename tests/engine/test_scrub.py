@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
@@ -43,6 +45,26 @@ def test_every_spelling_of_a_value_is_found(spelt: str) -> None:
     assert known.finds(json.dumps({"message": text}, ensure_ascii=False))
 
 
+@given(
+    value=st.text(min_size=6, max_size=40).filter(lambda text: len(text.encode("utf-8", "replace")) >= 6),
+    before=st.binary(max_size=7),
+    after=st.binary(max_size=7),
+    encode=st.sampled_from([base64.b64encode, base64.urlsafe_b64encode]),
+)
+@settings(max_examples=150, deadline=None)
+def test_a_value_inside_base64_is_found_wherever_it_begins(
+    value: str, before: bytes, after: bytes, encode: Callable[[bytes], bytes]
+) -> None:
+    raw = value.encode("utf-8", "replace")
+    text = encode(before + raw + after).decode()
+    shown = scrubber(value).text(text)
+    assert MARKER in shown
+    left, _, right = shown.rpartition(MARKER)
+    # What is left holds what stood around the value, and at most a character of six bits more on each side.
+    assert len(left) <= 4 * (len(before) + 2) / 3 + 1
+    assert len(right) <= 4 * (len(after) + 2) / 3 + 3
+
+
 def test_overlapping_values_leave_no_rest_of_any_of_them() -> None:
     known = scrubber("abcdef", "defghi", "abcdefgh-long", permanent=("abcdefg",))
     assert known.text("x abcdefghi y") == f"x {MARKER} y"
@@ -65,10 +87,44 @@ def test_keys_and_nested_values_are_scrubbed_and_other_values_kept() -> None:
 
 
 def test_only_the_most_recent_values_are_kept_and_permanent_ones_for_good() -> None:
-    known = Scrubber(lambda: ("permanent-value",), recent=2)
-    known.remember(["value-one", "value-two"])
-    known.remember(["value-one", "value-three"])
-    assert known.text("value-one value-two value-three permanent-value") == (f"{MARKER} value-two {MARKER} {MARKER}")
+    known = Scrubber(lambda: ("permanent-value",), recent=64)
+    known.remember(f"value-{number:02}" for number in range(64))
+    known.remember(["value-00", "value-64"])
+    told = known.text("value-00 value-01 value-32 value-64 permanent-value")
+    assert told == f"{MARKER} value-01 {MARKER} {MARKER} {MARKER}"
+
+
+def test_values_that_only_one_call_knows_are_not_learnt_by_the_others() -> None:
+    known = scrubber("value-of-all")
+    one = known.and_also(["value-of-one"])
+    known.remember(["value-of-later"])
+    assert one.text("value-of-all value-of-one value-of-later") == f"{MARKER} {MARKER} {MARKER}"
+    assert known.text("value-of-all value-of-one") == f"{MARKER} value-of-one"
+
+
+@pytest.mark.parametrize("length", range(6, 20))
+def test_a_value_that_the_end_of_a_text_cuts_off_is_found(length: int) -> None:
+    known = scrubber("marked-value-of-twenty")
+    told = known.text(f"Cannot take {'marked-value-of-twenty'[:length]}…")
+    assert told == f"Cannot take {MARKER}…"
+
+
+def test_a_text_that_ends_like_a_value_begins_is_kept_where_nothing_was_cut() -> None:
+    assert scrubber("marked-value").text("It is marked") == "It is marked"
+    assert scrubber("marked-value").text("It is marked-vase…") == "It is marked-vase…"
+
+
+@pytest.mark.parametrize("depth", range(4))
+def test_a_value_is_found_in_json_within_json(depth: int) -> None:
+    text = HARD
+    for _ in range(depth):
+        text = json.dumps({"inner": text})
+    assert MARKER in scrubber(HARD).text(text)
+
+
+def test_half_a_surrogate_pair_hinders_no_search() -> None:
+    assert scrubber("marked-value").text("\ud800 marked-value \udfff") == f"\ud800 {MARKER} \udfff"
+    assert scrubber("marked-\ud800-value").text("a marked-\ud800-value") == f"a {MARKER}"
 
 
 def test_a_credential_that_is_renewed_is_known_at_once() -> None:

@@ -244,8 +244,7 @@ class Engine:
         typed = [use for use in uses if use.type is not None]
         self._scrubber.remember(secret_values(operation, typed))
         if len(typed) < len(uses):
-            call.scrubber = Scrubber(self._scrubber.values)
-            call.scrubber.remember(secret_values(operation, uses))
+            call.scrubber = self._scrubber.and_also(secret_values(operation, uses))
         call.arguments = call.scrubber.value(redact_arguments(operation, uses))
 
     async def _pass(self, call: CallRecord, operation: Operation, situation: Situation, preview: Preview) -> bool:
@@ -289,7 +288,7 @@ class Engine:
         self, call: CallRecord, operation: Operation, data: Any, answers: Sequence[Any], sender: Sender
     ) -> JsonObject:
         call.status = sender.status
-        call.meta.request_id = sender.request_id
+        call.meta.request_id = call.scrubbed(sender.request_id)
         shaped = shape_data(operation, data, answers[-1] if answers else None, call.meta)
         content: JsonObject = {"data": clean_strings(shaped), "meta": clean_strings(call.meta.as_dict())}
         if call.scrubber.finds(encode(content)):
@@ -304,7 +303,7 @@ class Engine:
             call.channel = channel_of(refusal, call.caller.transport)
         if error.upstream:
             call.status = error.upstream.get("status")
-            call.meta.request_id = error.upstream.get("request_id")
+            call.meta.request_id = call.scrubbed(error.upstream.get("request_id"))
         members = error.as_dict()
         if isinstance(error, OutcomeUnknown | Internal) and call.changing:
             members["fix"] = f"{members['fix']} {_reader_hint(call.tool.operation)}".strip()
@@ -314,8 +313,7 @@ class Engine:
 
     def _fault(self, call: CallRecord, error: Exception, arguments: Mapping[str, Any]) -> Internal:
         """The answer to a failure that nobody foresaw; its traceback goes to the log, without any argument's text."""
-        scrubber = Scrubber(call.scrubber.values)
-        scrubber.remember(all_strings(dict(arguments)))
+        scrubber = call.scrubber.and_also(all_strings(dict(arguments)))
         told = scrubber.text("".join(traceback.format_exception(error)))
         logger.error("%s failed inside the server\n%s", call.tool.name, told)
         sent = " The change had been sent and may have been made." if call.changing else ""

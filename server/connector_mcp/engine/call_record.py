@@ -49,6 +49,10 @@ class CallRecord:
     meta: Meta = field(default_factory=Meta)
     outcome: str = "cancelled"
 
+    def scrubbed(self, text: str | None) -> str | None:
+        """A text of the platform's as it may be written down."""
+        return None if text is None else self.scrubber.text(text)
+
     def record(self, phase: Phase) -> AuditRecord:
         """The audit record of the call as far as it has come."""
         caller, account = self.caller, self.account

@@ -7,17 +7,25 @@ it in an error message or a name is found as well.
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from base64 import b64encode
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, cast
 from urllib.parse import quote, quote_plus
 
+from ahocorasick_rs import AhoCorasick, MatchKind
+
 from connector_mcp.engine.redact import MARKER
-from connector_mcp.upstream.text import strip_hidden
+from connector_mcp.upstream.text import CUT, strip_hidden
 
 _SHORTEST = 6
 """Shorter values are not searched for in texts: they occur in everything. Names and schemas still hide them."""
+_URL_SAFE = str.maketrans("+/", "-_")
+_NESTED = 3
+"""How often JSON may stand in a string of JSON around a value."""
+_TOGETHER = 32
+"""Values whose spellings are searched for in one pass. A value that is new costs the preparation of so many anew."""
 
 
 class Scrubber:
@@ -28,99 +36,151 @@ class Scrubber:
 
     def __init__(self, permanent: Callable[[], Iterable[str]], *, recent: int = 512) -> None:
         self._permanent = permanent
-        self._seen: OrderedDict[str, None] = OrderedDict()
-        self._recent = recent
-        self._prepared: _Prepared | None = None
+        self._for_good = _Known(())
+        self._seen: deque[_Known] = deque(maxlen=max(1, recent // _TOGETHER))
+        self._base: Scrubber | None = None
+
+    def and_also(self, values: Iterable[str]) -> Scrubber:
+        """A scrubber that knows these values too, and what this one will learn; this one does not learn them."""
+        made = Scrubber(tuple)
+        made._base = self
+        made.remember(values)
+        return made
 
     def remember(self, values: Iterable[str]) -> None:
         """Know these values from now on."""
-        for value in values:
-            if len(value) >= _SHORTEST:
-                if value not in self._seen:
-                    self._prepared = None
-                self._seen[value] = None
-                self._seen.move_to_end(value)
-        while len(self._seen) > self._recent:
-            self._seen.popitem(last=False)
-
-    def values(self) -> Iterator[str]:
-        """Every value that is known."""
-        yield from self._permanent()
-        yield from self._seen
+        new = [value for value in dict.fromkeys(values) if len(value) >= _SHORTEST and not self._is_recent(value)]
+        for value in new:
+            newest = self._seen.pop() if self._seen and len(self._seen[-1].values) < _TOGETHER else _Known(())
+            self._seen.append(_Known((*newest.values, value)))
 
     def text(self, text: str) -> str:
-        """The text with every known value, also as JSON or an address spells it, replaced."""
-        return _replace(text, self._prepare().plain)
+        """The text with every known value, also as JSON, an address or base64 spells it, replaced."""
+        return _replace(text, list(self._known()))
 
     def value(self, value: Any) -> Any:
         """The JSON value with every known value in its strings and keys replaced."""
-        return _replace_all(value, self._prepare().plain)
+        return _replace_all(value, list(self._known()))
 
     def finds(self, encoded: str) -> bool:
-        """Whether a known value stands in a JSON text; cheap, so that clean results need no walk."""
-        return any(spelling in encoded for spelling in self._prepare().encoded)
+        """Whether a known value may stand in a JSON text; cheap, so that clean results need no walk."""
+        searched = _searchable(encoded)
+        return any(known.in_json(searched) for known in self._known())
 
-    def _prepare(self) -> _Prepared:
+    def _is_recent(self, value: str) -> bool:
+        """Whether a value is known for a good while yet."""
+        newest = list(self._seen)[-max(1, (self._seen.maxlen or 1) // 2) :]
+        return any(value in known.values for known in newest)
+
+    def _known(self) -> Iterator[_Known]:
+        if self._base is not None:
+            yield from self._base._known()
         permanent = tuple(self._permanent())
-        if self._prepared is None or self._prepared.permanent != permanent:
-            # What is part of the marker itself would be found in every redacted text.
-            values = {value for value in self.values() if len(value) >= _SHORTEST and value not in MARKER}
-            plain = {spelling for value in values for spelling in _spelt(value)}
-            encoded = {spelling for text in plain for spelling in (text, *_as_json(text))}
-            self._prepared = _Prepared(permanent, tuple(plain), tuple(encoded))
-        return self._prepared
+        if permanent != self._for_good.values:
+            self._for_good = _Known(permanent)
+        yield self._for_good
+        yield from self._seen
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """How the known values are spelt in texts, and in the JSON of such texts."""
+class _Known:
+    """A few values, and how they are spelt: in a text, and in the JSON of such a text."""
 
-    permanent: tuple[str, ...]
-    plain: tuple[str, ...]
-    encoded: tuple[str, ...]
+    def __init__(self, values: tuple[str, ...]) -> None:
+        self.values = values
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where a value stands in a text, overlaps included."""
+        if not self._plain:
+            return []
+        return [(start, end) for _, start, end in self._in_texts.find_matches_as_indexes(text, overlapping=True)]
+
+    def in_json(self, text: str) -> bool:
+        return bool(self._plain) and bool(self._in_json.find_matches_as_indexes(text))
+
+    def cut_off(self, text: str) -> int | None:
+        """Where the beginning of a value stands that the end of a text cuts off."""
+        starts = (text.rfind(spelling[:_SHORTEST]) for spelling in self._plain)
+        found = [start for start in starts if start >= 0]
+        return min((start for start in found if self._begins(text[start:])), default=None)
+
+    def _begins(self, rest: str) -> bool:
+        return any(spelling.startswith(rest) for spelling in self._plain)
+
+    @cached_property
+    def _plain(self) -> tuple[str, ...]:
+        # What is part of the marker itself would be found in every redacted text.
+        values = {value for value in self.values if len(value) >= _SHORTEST and value not in MARKER}
+        return tuple({_searchable(spelling) for value in values for spelling in _spelt(value)})
+
+    @cached_property
+    def _in_texts(self) -> AhoCorasick:
+        return AhoCorasick(self._plain, matchkind=MatchKind.Standard)
+
+    @cached_property
+    def _in_json(self) -> AhoCorasick:
+        return AhoCorasick({spelling for text in self._plain for spelling in (text, *_as_json(text))})
 
 
-def _replace_all(value: Any, spellings: Sequence[str]) -> Any:
+def _replace_all(value: Any, known: list[_Known]) -> Any:
     if isinstance(value, str):
-        return _replace(value, spellings)
+        return _replace(value, known)
     if isinstance(value, Mapping):
         members = cast("Mapping[str, Any]", value)
-        return {_replace(key, spellings): _replace_all(member, spellings) for key, member in members.items()}
+        return {_replace(key, known): _replace_all(member, known) for key, member in members.items()}
     if isinstance(value, list):
-        return [_replace_all(member, spellings) for member in cast("list[Any]", value)]
+        return [_replace_all(member, known) for member in cast("list[Any]", value)]
     return value
 
 
-def _replace(text: str, spellings: Sequence[str]) -> str:
-    spans = sorted(span for spelling in spellings if spelling in text for span in _spans(spelling, text))
+def _replace(text: str, known: list[_Known]) -> str:
+    if len(text) < _SHORTEST:
+        return text
+    searched = _searchable(text)
+    spans = [span for some in known for span in some.spans(searched)]
+    if searched.endswith(CUT):
+        end = len(searched) - len(CUT)
+        starts = (some.cut_off(searched[:end]) for some in known)
+        spans.extend((start, end) for start in starts if start is not None)
     if not spans:
         return text
     # Values may overlap: what any of them covers goes, and what touches becomes one marker.
     parts: list[str] = []
     kept = 0
-    for start, end in spans:
+    for start, end in sorted(spans):
         if start > kept or not parts:
             parts.append(text[kept:start])
         kept = max(kept, end)
     return MARKER.join([*parts, text[kept:]])
 
 
+def _searchable(text: str) -> str:
+    """The text, character for character, without half surrogate pairs, which no search takes."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def _spelt(value: str) -> Iterator[str]:
     yield value
     if len(seen := strip_hidden(value)) >= _SHORTEST:
         yield seen
-    yield from _as_json(value)
+    yield from _as_json(value, _NESTED)
     yield quote(value, safe="", errors="replace")
     yield quote_plus(value, errors="replace")
+    yield from _in_base64(value.encode("utf-8", "replace"))
 
 
-def _as_json(value: str) -> Iterator[str]:
-    yield json.dumps(value)[1:-1]
-    yield json.dumps(value, ensure_ascii=False)[1:-1]
+def _as_json(value: str, depth: int = 1) -> Iterator[str]:
+    for ensure_ascii in (True, False):
+        spelt = value
+        for _ in range(depth):
+            spelt = json.dumps(spelt, ensure_ascii=ensure_ascii)[1:-1]
+            yield spelt
 
 
-def _spans(spelling: str, text: str) -> Iterator[tuple[int, int]]:
-    start = text.find(spelling)
-    while start >= 0:
-        yield start, start + len(spelling)
-        start = text.find(spelling, start + 1)
+def _in_base64(value: bytes) -> Iterator[str]:
+    """What base64 makes of the value alone, or of a text with the value somewhere inside, in both alphabets."""
+    for before in range(3):
+        text = b64encode(bytes(before) + value).decode()
+        # A character holds six bits. Those that share theirs with what stands around the value are left out.
+        own = text[(8 * before + 5) // 6 : 8 * (before + len(value)) // 6]
+        yield own
+        yield own.translate(_URL_SAFE)

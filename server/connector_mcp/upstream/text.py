@@ -14,6 +14,8 @@ MESSAGE_LIMIT: Final = 500
 DETAIL_LIMIT: Final = 300
 DETAIL_ITEMS: Final = 20
 DETAIL_DEPTH: Final = 4
+CUT: Final = "…"
+"""What stands at the end of a text that was cut."""
 
 _HIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs"})
 
@@ -43,7 +45,7 @@ def clean(text: str, limit: int = MESSAGE_LIMIT) -> str:
         spaced = (" " if character.isspace() else character for character in head)
         head = "".join(character for character in spaced if _is_visible(character))
     line = " ".join(head.split())
-    return line if len(line) <= limit and len(text) <= limit * 8 else f"{line[: limit - 1]}…"
+    return line if len(line) <= limit and len(text) <= limit * 8 else f"{line[: limit - 1]}{CUT}"
 
 
 def strip_hidden(text: str) -> str:
@@ -59,7 +61,7 @@ def clean_value(value: Any, depth: int = DETAIL_DEPTH) -> Any:
         case str():
             return clean(value, DETAIL_LIMIT)
         case Mapping() | list() | tuple() if depth == 0:
-            return "…"
+            return CUT
         case Mapping():
             members = list(cast(Mapping[Any, Any], value).items())[:DETAIL_ITEMS]
             return {clean(str(key), DETAIL_LIMIT): clean_value(member, depth - 1) for key, member in members}

@@ -1,0 +1,106 @@
+"""Marked credentials, a platform that echoes what it is sent in every way it can, and a search for what got out."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from connector_mcp.operations.connector_types import ConnectorType, connector_types, example
+from tests.end_to_end.recording import Recorded
+
+MARK = "planted-"
+TYPED = ("vectorize", "logto", "conductorone")
+
+# The one config whose secrets exclude each other.
+SMTP = "simple-mail-transfer-protocol"
+SMTP_AUTH: list[dict[str, Any]] = [
+    {"type": "login", "user": "u", "pass": ""},
+    {"type": "oauth2", "user": "u", "clientId": "i", "clientSecret": "", "refreshToken": "", "accessToken": ""},
+    {"type": "oauth2", "user": "u", "serviceClient": "s", "privateKey": ""},
+    {"type": "oauth2", "user": "u", "serviceClient": "s", "privateKey": {"key": "", "passphrase": ""}},
+]
+
+
+@dataclass
+class Garden:
+    """What was planted: each value once, by the field that it was planted in."""
+
+    values: dict[tuple[str, ...], str] = field(default_factory=dict[tuple[str, ...], str])
+
+    def plant(self, *where: str) -> str:
+        """A value for this field, with what JSON, addresses and base64 spell in their own ways."""
+        return self.values.setdefault(where, f'{MARK}{len(self.values):04d}-"ü/+&\\')
+
+    def configs(self, kind: ConnectorType) -> Iterator[dict[str, Any]]:
+        """Configs of a type that hold a value in every secret member between them; none where it has no secrets."""
+        if not kind.secret_paths:
+            return
+        config: dict[str, Any] = deepcopy(example(kind.config))
+        groups: list[list[str]] = list(kind.traits.get("fieldGroups", {}).values()) or [list(kind.config["properties"])]
+        grouped = {key for group in groups for key in group}
+        for group in groups:
+            for variant in SMTP_AUTH if kind.type == SMTP else [None]:
+                made = {key: value for key, value in config.items() if key in group or key not in grouped}
+                if variant is not None:
+                    made |= {"auth": deepcopy(variant), "tls": {"key": "", "passphrase": "", "pfx": ""}}
+                for path in kind.secret_paths:
+                    if path.partition(".")[0] in group:
+                        self._put(made, path, kind)
+                yield made
+
+    def _put(self, config: dict[str, Any], path: str, kind: ConnectorType) -> None:
+        *steps, last = path.split(".")
+        holder: Any = config
+        for step in steps:
+            holder = holder.get(step) if isinstance(holder, dict) else None
+        of_map = kind.config["properties"].get(path, {}).get("type") == "object"
+        if not isinstance(holder, dict) or (steps and last not in holder):
+            return
+        if of_map or not isinstance(holder.get(last), dict):
+            value = self.plant(kind.platform, kind.type, path)
+            holder[last] = {"x-api-key": value} if of_map else value
+
+
+def typed() -> list[ConnectorType]:
+    """Every connector type of the platforms that have them."""
+    return [kind for platform in TYPED for kind in connector_types(platform).values()]
+
+
+def echo(request: Recorded) -> dict[str, Any]:
+    """All that a platform could send back of a request: as it came, as text, as JSON in a string, and in base64."""
+    text = request.content.decode()
+    held = list(marked(request.body)) + list(request.headers.values())
+    return {
+        "message": f"Cannot take {', '.join(held)}: {text}",
+        "code": "entity.invalid",
+        "data": {"received": text, "body": request.body, "headers": request.headers},
+        "encoded": [b64encode(value.encode()).decode() for value in held],
+        "basic": b64encode(f"user:{':'.join(held)}".encode()).decode(),
+        "address": "https://example.com/?" + "&".join(f"v={quote(value, safe='')}" for value in held),
+    }
+
+
+def marked(value: Any) -> Iterator[str]:
+    """Every planted value in a JSON value."""
+    if isinstance(value, str):
+        if MARK in value:
+            yield value
+    elif isinstance(value, Mapping):
+        for member in value.values():
+            yield from marked(member)
+    elif isinstance(value, list):
+        for member in value:
+            yield from marked(member)
+
+
+def leaks(text: str, values: list[str]) -> list[str]:
+    """Where a planted value, or another credential, stands in a text, however it is spelt."""
+    spelt = [MARK, *(b64encode(bytes(before) + MARK.encode())[4:-4].decode() for before in range(3))]
+    for value in values:
+        spelt += [value, json.dumps(value)[1:-1], quote(value, safe=""), b64encode(value.encode()).decode().rstrip("=")]
+    return [text[max(0, text.find(word) - 200) :][:400] for word in dict.fromkeys(spelt) if word in text]
