@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -98,9 +97,15 @@ def marked(value: Any) -> Iterator[str]:
             yield from marked(member)
 
 
-def leaks(text: str, values: list[str]) -> list[str]:
-    """Where a planted value, or another credential, stands in a text, however it is spelt."""
-    spelt = [MARK, *(b64encode(bytes(before) + MARK.encode())[4:-4].decode() for before in range(3))]
-    for value in values:
-        spelt += [value, json.dumps(value)[1:-1], quote(value, safe=""), b64encode(value.encode()).decode().rstrip("=")]
-    return [text[max(0, text.find(word) - 200) :][:400] for word in dict.fromkeys(spelt) if word in text]
+def leaks(text: str) -> list[str]:
+    """Where the mark stands in a text: as it is, which is also how JSON and addresses spell it, or inside base64."""
+    return [text[max(0, at - 200) : at + 200] for word in (MARK, *_MARK_IN_BASE64) if (at := text.find(word)) >= 0]
+
+
+def _in_base64(before: int) -> str:
+    """The characters that hold nothing but the mark, where so many bytes stand before it."""
+    text = b64encode(bytes(before) + MARK.encode()).decode()
+    return text[(8 * before + 5) // 6 : 8 * (before + len(MARK)) // 6]
+
+
+_MARK_IN_BASE64 = tuple(_in_base64(before) for before in range(3))

@@ -99,9 +99,8 @@ class _Known:
 
     def cut_off(self, text: str) -> int | None:
         """Where the beginning of a value stands that the end of a text cuts off."""
-        starts = (text.rfind(spelling[:_SHORTEST]) for spelling in self._plain)
-        found = [start for start in starts if start >= 0]
-        return min((start for start in found if self._begins(text[start:])), default=None)
+        starts = {text.rfind(beginning) for beginning in self._beginnings} - {-1}
+        return min((start for start in starts if self._begins(text[start:])), default=None)
 
     def _begins(self, rest: str) -> bool:
         return any(spelling.startswith(rest) for spelling in self._plain)
@@ -111,6 +110,10 @@ class _Known:
         # What is part of the marker itself would be found in every redacted text.
         values = {value for value in self.values if len(value) >= _SHORTEST and value not in MARKER}
         return tuple({_searchable(spelling) for value in values for spelling in _spelt(value)})
+
+    @cached_property
+    def _beginnings(self) -> frozenset[str]:
+        return frozenset(spelling[:_SHORTEST] for spelling in self._plain)
 
     @cached_property
     def _in_texts(self) -> AhoCorasick:
