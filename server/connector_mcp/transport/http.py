@@ -149,6 +149,8 @@ async def serve_app(
 ) -> int:
     """Serve the application that is made once the port is known; the rest is as `serve_http` has it.
 
+    Who may call is for the application to see to.
+
     Raises:
         Misconfigured: The address cannot be had.
     """
