@@ -1,6 +1,13 @@
 """Fixtures that every test may rely on."""
 
+import os
+
 import pytest
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers more than cores: many tests wait for a process or a socket, and a core is free meanwhile."""
+    return len(os.sched_getaffinity(0)) + 2 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 2
 
 
 @pytest.fixture(scope="session")

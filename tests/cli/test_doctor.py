@@ -11,12 +11,13 @@ import pytest
 
 from connector_mcp.cli.checkup import check_state_directory
 
-from .conftest import COMMAND
+from .conftest import COMMAND, OURS
 
 
-@pytest.fixture
-def served(environment) -> Iterator[dict[str, str]]:
-    """The variables that a running `connector-mcp sandbox` prints."""
+@pytest.fixture(scope="module")
+def served() -> Iterator[dict[str, str]]:
+    """The variables that a running `connector-mcp sandbox` prints. Tests share it, and change nothing in it."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     with subprocess.Popen(
         [*COMMAND, "sandbox", "--port", "0"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

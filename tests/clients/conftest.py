@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,8 @@ from tests.clients.python_sdk import attach_python
 from tests.clients.typescript_sdk import attach_typescript
 
 SERVE = (sys.executable, "-m", "connector_mcp", "serve", "--sandbox")
+FIXTURES = (sys.executable, "-m", "tests.clients.fixture_server")
+ROOT = Path(__file__).parents[2]
 SECONDS = 60.0
 
 CONNECTIONS = (
@@ -45,22 +47,16 @@ def stdio_server(tmp_path_factory: pytest.TempPathFactory) -> Server:
 def http_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that listens, and asks for deletions as the one on stdio does."""
     environment = _environment(tmp_path_factory.mktemp("http"))
-    command = (*SERVE, "--http", "--port", "0", "--policy", "destroy=ask")
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        overdue = threading.Timer(SECONDS, process.kill)
-        overdue.start()
-        try:
-            ready = process.stderr.readline()
-            overdue.cancel()
-            assert ready.startswith("Serving http://"), ready
-            yield Server(SERVE, environment, ready.split()[1].removesuffix("/mcp"))
-            process.send_signal(signal.SIGTERM)
-            _, log = process.communicate(timeout=SECONDS)
-            assert (process.returncode, log) == (0, "")
-        finally:
-            overdue.cancel()
-            process.kill()
+    with _listening((*SERVE, "--http", "--port", "0", "--policy", "destroy=ask"), environment) as origin:
+        yield Server(SERVE, environment, origin)
+
+
+@pytest.fixture(scope="module")
+def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of what the conformance suite wants to call, behind our transport; it speaks HTTP only."""
+    environment = _environment(tmp_path_factory.mktemp("fixtures"))
+    with _listening(FIXTURES, environment) as origin:
+        yield Server(FIXTURES, environment, origin)
 
 
 @pytest.fixture(scope="module", params=CONNECTIONS, ids=str)
@@ -81,6 +77,26 @@ async def client_without_elicitation(
     """Each client over Streamable HTTP, with nobody who can be asked."""
     async with _attach(request.param, http_server, tmp_path / "stderr", elicitation=False) as attached:
         yield attached
+
+
+@contextmanager
+def _listening(command: tuple[str, ...], environment: Mapping[str, str]) -> Iterator[str]:
+    """The origin of a server that ends well when it is told to, and has nothing to say but its address."""
+    with subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        overdue = threading.Timer(SECONDS, process.kill)
+        overdue.start()
+        try:
+            ready = process.stderr.readline()
+            overdue.cancel()
+            assert ready.startswith("Serving http://"), ready
+            yield ready.split()[1].removesuffix("/mcp")
+            process.send_signal(signal.SIGTERM)
+            _, log = process.communicate(timeout=SECONDS)
+            assert (process.returncode, log) == (0, "")
+        finally:
+            overdue.cancel()
+            process.kill()
 
 
 def _attach(

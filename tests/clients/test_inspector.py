@@ -57,7 +57,8 @@ def inspect(request: pytest.FixtureRequest, tmp_path: Path) -> Inspect:
     def run(method: str, *options: str) -> Shown:
         command = [node(), str(INSPECTOR), "--cli", *target, "--protocol-era", era, "--method", method, *options]
         done = subprocess.run(
-            [*command, "--format", "json"],
+            # Its own patience is short for a busy machine.
+            [*command, "--format", "json", "--connect-timeout", str(int(SECONDS * 1000))],
             env={**server.environment, "HOME": str(tmp_path)},
             stdin=subprocess.DEVNULL,
             capture_output=True,

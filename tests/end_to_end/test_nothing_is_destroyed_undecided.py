@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,60 +78,11 @@ async def decide(state: Path, approval: str, *, approve: bool) -> None:
         await store.aclose()
 
 
-@pytest.mark.anyio
-@pytest.mark.parametrize("face", FACES)
-async def test_without_elicitation_a_destructive_call_waits_and_runs_once_after_approval(
-    face: str, tmp_path: Path
-) -> None:
-    async with world(tmp_path) as here, client(face, here.environ) as connected:
-        for tool, arguments, method, phrase in DESTRUCTIVE:
-            before = here.writes()
-            failed, content = await call(connected, tool, arguments)
-            error = content["error"]
-            assert failed, tool
-            assert error["code"] == "approval_required"
-            assert phrase in error["effect"]
-            identifier = error["approval"]["id"]
-            assert f"connector-mcp approvals approve {identifier}" in error["fix"]
-            assert here.writes() == before, "nothing is written before the decision"
-
-            failed, content = await call(connected, tool, arguments)
-            assert content["error"]["approval"]["id"] == identifier, "the same call waits for the same approval"
-            assert here.writes() == before
-
-            await decide(tmp_path, identifier, approve=True)
-            failed, content = await call(connected, tool, arguments)
-            assert not failed, content
-            written = here.writes()[len(before) :]
-            assert [verb for verb, _ in written] == [method]
-
-        tool, arguments, _, _ = DESTRUCTIVE[3]
-        before = here.writes()
-        failed, content = await call(connected, tool, arguments)
-        assert content["error"]["code"] == "approval_required", "an approval serves once"
-        assert here.writes() == before
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("face", FACES)
-async def test_a_denied_call_does_not_run_and_says_so_once(face: str, tmp_path: Path) -> None:
-    tool, arguments, _, _ = DESTRUCTIVE[0]
-    async with world(tmp_path) as here, client(face, here.environ) as connected:
-        _, content = await call(connected, tool, arguments)
-        await decide(tmp_path, content["error"]["approval"]["id"], approve=False)
-        _, content = await call(connected, tool, arguments)
-        assert content["error"]["code"] == "refused"
-        assert "not today" in content["error"]["message"]
-        _, content = await call(connected, tool, arguments)
-        assert content["error"]["code"] == "approval_required"
-        assert here.writes() == []
-
-
 class Person:
     """Answers each question with the next of the answers; a function gets the world to act on in between."""
 
-    def __init__(self, *answers: Any) -> None:
-        self.answers = list(answers)
+    def __init__(self) -> None:
+        self.answers: list[Any] = []
         self.messages: list[str] = []
 
     async def __call__(self, context: Any, params: ElicitRequestParams) -> ElicitResult:
@@ -138,72 +91,147 @@ class Person:
         return answer() if callable(answer) else answer
 
 
+@dataclass
+class Attached:
+    """A client of a server in a world. Tests share it, because to start a server is what costs."""
+
+    world: World
+    client: Client
+    person: Person
+
+    def __post_init__(self) -> None:
+        seeded = self.world.sandbox.world.get("vectorize.sources", seed.VECTORIZE_S3)
+        assert seeded is not None
+        self._source = seeded
+
+    def put_source(self, **changes: Any) -> None:
+        """Have the source at the platform as it was seeded, or with changes."""
+        self.world.sandbox.world.put("vectorize.sources", seed.VECTORIZE_S3, {**self._source, **changes})
+
+    def begin(self, *answers: Any) -> list[tuple[str, str]]:
+        """Put the source back as it was seeded, and have the person answer; what has been written until now."""
+        self.put_source()
+        self.person.answers, self.person.messages = list(answers), []
+        return self.world.writes()
+
+    def written(self, before: list[tuple[str, str]]) -> list[str]:
+        """The methods of what has been written since."""
+        return [method for method, _ in self.world.writes()[len(before) :]]
+
+
+@pytest.fixture(scope="module", params=FACES)
+async def without_elicitation(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncGenerator[Attached]:
+    async with world(tmp_path_factory.mktemp("waiting")) as here, client(request.param, here.environ) as connected:
+        yield Attached(here, connected, Person())
+
+
+@pytest.fixture(scope="module", params=FACES)
+async def with_elicitation(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncGenerator[Attached]:
+    person = Person()
+    async with world(tmp_path_factory.mktemp("asking")) as here:
+        environ = here.environ | {"CONNECTOR_MCP_POLICY": "destroy=ask"}
+        async with client(request.param, environ, elicitation_callback=person) as connected:
+            yield Attached(here, connected, person)
+
+
+@pytest.mark.anyio
+async def test_without_elicitation_a_destructive_call_waits_and_runs_once_after_approval(
+    without_elicitation: Attached,
+) -> None:
+    here, connected = without_elicitation.world, without_elicitation.client
+    without_elicitation.begin()
+    for tool, arguments, method, phrase in DESTRUCTIVE:
+        before = here.writes()
+        failed, content = await call(connected, tool, arguments)
+        error = content["error"]
+        assert failed, tool
+        assert error["code"] == "approval_required"
+        assert phrase in error["effect"]
+        identifier = error["approval"]["id"]
+        assert f"connector-mcp approvals approve {identifier}" in error["fix"]
+        assert here.writes() == before, "nothing is written before the decision"
+
+        failed, content = await call(connected, tool, arguments)
+        assert content["error"]["approval"]["id"] == identifier, "the same call waits for the same approval"
+        assert here.writes() == before
+
+        await decide(here.state, identifier, approve=True)
+        failed, content = await call(connected, tool, arguments)
+        assert not failed, content
+        assert without_elicitation.written(before) == [method]
+
+    tool, arguments, _, _ = DESTRUCTIVE[3]
+    before = here.writes()
+    failed, content = await call(connected, tool, arguments)
+    assert content["error"]["code"] == "approval_required", "an approval serves once"
+    assert here.writes() == before
+
+
+@pytest.mark.anyio
+async def test_a_denied_call_does_not_run_and_says_so_once(without_elicitation: Attached) -> None:
+    tool, arguments, _, _ = DESTRUCTIVE[0]
+    connected = without_elicitation.client
+    before = without_elicitation.begin()
+    _, content = await call(connected, tool, arguments)
+    await decide(without_elicitation.world.state, content["error"]["approval"]["id"], approve=False)
+    _, content = await call(connected, tool, arguments)
+    assert content["error"]["code"] == "refused"
+    assert "not today" in content["error"]["message"]
+    _, content = await call(connected, tool, arguments)
+    assert content["error"]["code"] == "approval_required"
+    assert without_elicitation.written(before) == []
+
+
 def accept(**content: Any) -> ElicitResult:
     return ElicitResult(action="accept", content=content)
 
 
-ASKING = "destroy=ask"
-
-
 @pytest.mark.anyio
-@pytest.mark.parametrize("face", FACES)
-async def test_with_elicitation_only_the_exact_confirmation_runs_the_call(face: str, tmp_path: Path) -> None:
+async def test_with_elicitation_only_the_exact_confirmation_runs_the_call(with_elicitation: Attached) -> None:
     tool, arguments, _, _ = DESTRUCTIVE[0]
-    person = Person(
+    before = with_elicitation.begin(
         ElicitResult(action="decline"),
         ElicitResult(action="cancel"),
         accept(confirm="product documents"),
         accept(confirm="Product documents"),
     )
-    async with world(tmp_path) as here:
-        environ = here.environ | {"CONNECTOR_MCP_POLICY": ASKING}
-        async with client(face, environ, elicitation_callback=person) as connected:
-            for expected in ("refused", "refused", "confirmation_invalid"):
-                _, content = await call(connected, tool, arguments)
-                assert content["error"]["code"] == expected
-                assert here.writes() == []
-            failed, content = await call(connected, tool, arguments)
-            assert not failed, content
-            assert [verb for verb, _ in here.writes()] == ["DELETE"]
-    assert all("“Product documents”" in message for message in person.messages)
+    for expected in ("refused", "refused", "confirmation_invalid"):
+        _, content = await call(with_elicitation.client, tool, arguments)
+        assert content["error"]["code"] == expected
+        assert with_elicitation.written(before) == []
+    failed, content = await call(with_elicitation.client, tool, arguments)
+    assert not failed, content
+    assert with_elicitation.written(before) == ["DELETE"]
+    assert ["“Product documents”" in message for message in with_elicitation.person.messages] == [True] * 4
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("face", FACES)
-async def test_lesser_things_take_a_yes_that_is_a_yes(face: str, tmp_path: Path) -> None:
+async def test_lesser_things_take_a_yes_that_is_a_yes(with_elicitation: Attached) -> None:
     tool, arguments, _, _ = DESTRUCTIVE[4]
-    person = Person(accept(confirm=False), accept(confirm=True))
-    async with world(tmp_path) as here:
-        environ = here.environ | {"CONNECTOR_MCP_POLICY": ASKING}
-        async with client(face, environ, elicitation_callback=person) as connected:
-            _, content = await call(connected, tool, arguments)
-            assert content["error"]["code"] == "confirmation_invalid"
-            assert here.writes() == []
-            failed, content = await call(connected, tool, arguments)
-            assert not failed, content
-            assert [verb for verb, _ in here.writes()] == ["PUT"]
-    assert "documentationURL" in person.messages[0]
+    before = with_elicitation.begin(accept(confirm=False), accept(confirm=True))
+    _, content = await call(with_elicitation.client, tool, arguments)
+    assert content["error"]["code"] == "confirmation_invalid"
+    assert with_elicitation.written(before) == []
+    failed, content = await call(with_elicitation.client, tool, arguments)
+    assert not failed, content
+    assert with_elicitation.written(before) == ["PUT"]
+    assert "documentationURL" in with_elicitation.person.messages[0]
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("face", FACES)
-async def test_a_target_that_changed_while_the_question_was_open_is_not_touched(face: str, tmp_path: Path) -> None:
+async def test_a_target_that_changed_while_the_question_was_open_is_not_touched(with_elicitation: Attached) -> None:
     tool, arguments, _, _ = DESTRUCTIVE[0]
-    async with world(tmp_path) as here:
 
-        def change_and_accept() -> ElicitResult:
-            rename(here)
-            return accept(confirm="Product documents")
+    def change_and_accept() -> ElicitResult:
+        """Another hand at the platform renames the connector before the person answers."""
+        with_elicitation.put_source(name="Something else")
+        return accept(confirm="Product documents")
 
-        environ = here.environ | {"CONNECTOR_MCP_POLICY": ASKING}
-        async with client(face, environ, elicitation_callback=Person(change_and_accept)) as connected:
-            _, content = await call(connected, tool, arguments)
-            assert content["error"]["code"] == "target_changed"
-            assert here.writes() == []
-
-
-def rename(here: World) -> None:
-    """Another hand at the platform renames the connector."""
-    stored = here.sandbox.world.get("vectorize.sources", seed.VECTORIZE_S3)
-    assert stored is not None
-    here.sandbox.world.put("vectorize.sources", seed.VECTORIZE_S3, {**stored, "name": "Something else"})
+    before = with_elicitation.begin(change_and_accept)
+    _, content = await call(with_elicitation.client, tool, arguments)
+    assert content["error"]["code"] == "target_changed"
+    assert with_elicitation.written(before) == []

@@ -86,7 +86,8 @@ class FakeEngine:
     def record(self, outcome: str) -> None:
         self.records.append(outcome)
         if self._audit is not None:
-            self._audit.write_text(outcome)
+            with self._audit.open("a") as audit:
+                audit.write(outcome)
 
 
 @asynccontextmanager

@@ -13,13 +13,14 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import ByteReceiveStream
+from anyio.abc import ByteReceiveStream, TaskStatus
 from anyio.streams.text import TextReceiveStream
 from mcp import Client
 from mcp.client.sse import sse_client
 
 SERVER = Path(__file__).with_name("serve_fake.py")
 TOOL = "vectorize_get_source_connectors"
+CONNECTIONS = [("/mcp", "auto"), ("/mcp", "legacy"), ("/sse", "auto"), ("/sse", "legacy")]
 ENVELOPE = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientInfo": {"name": "c", "version": "1"},
@@ -191,37 +192,31 @@ async def test_stdin_and_stdout_may_be_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("face", ["/mcp", "/sse"])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-async def test_a_signal_ends_http_with_a_call_in_flight(
-    tmp_path: Path, mode: Any, face: str, number: signal.Signals, status: int
+async def test_a_signal_ends_http_with_a_call_in_flight_on_every_path_and_in_both_eras(
+    tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
     audit = tmp_path / "audit"
     async with server("http", audit) as process:
         lines = Lines(process.stdout)
         address = await lines.next()
-        begun = anyio.Event()
 
-        async def on_progress(*_: object) -> None:
-            begun.set()
+        async def call(face: str, mode: Any, *, task_status: TaskStatus[None]) -> None:
+            async def on_progress(*_: object) -> None:
+                task_status.started()
 
-        async def call() -> None:
             transport = sse_client(address + face) if face == "/sse" else address + face
-            async with Client(transport, mode=mode) as client:
-                await client.call_tool(TOOL, {}, progress_callback=on_progress)
+            # What the client makes of a server that ends is not looked at.
+            with suppress(Exception):
+                async with Client(transport, mode=mode) as client:
+                    await client.call_tool(TOOL, {}, progress_callback=on_progress)
 
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(contained, call)
-            await begun.wait()
+            for face, mode in CONNECTIONS:
+                await tasks.start(call, face, mode)
             process.send_signal(number)
             assert await process.wait() == status
             tasks.cancel_scope.cancel()
         errors = await stderr_of(process)
-    assert audit.read_text() == "cancelled"
+    assert audit.read_text() == "cancelled" * len(CONNECTIONS)
     assert "Traceback" not in errors
-
-
-async def contained(call: Any) -> None:
-    """What the client makes of a server that ends is not looked at."""
-    with suppress(Exception):
-        await call()

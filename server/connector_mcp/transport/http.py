@@ -7,7 +7,7 @@ is right where there is one, and only then a route and a body.
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncGenerator, Collection, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -55,8 +55,20 @@ def http_app(
     With no `tokens` everybody whom `reach` lets in may call. `pages` are served beside the protocol; those under
     `open_paths` need no token of the callers' and see to their own authorization. `drain` is told of what is in flight.
     """
-    drain = drain or Drain()
     server = build_server(engine, request_state_key=request_state_key, transport="http")
+    return protocol_app(server, reach=reach, tokens=tokens, pages=pages, open_paths=open_paths, drain=drain or Drain())
+
+
+def protocol_app(
+    server: Server[dict[str, Any]],
+    *,
+    reach: Reach,
+    tokens: Sequence[BearerToken],
+    pages: Sequence[BaseRoute],
+    open_paths: Collection[str],
+    drain: Drain,
+) -> Starlette:
+    """The ASGI application of any MCP server; the arguments are those of `http_app`."""
     server.middleware.append(drain.count_calls)
     security = reach.as_sdk_settings()
     # Sessions are kept for clients before 2026-07-28: without one there is no way to ask a person anything.
@@ -115,15 +127,38 @@ async def serve_http(
             fix=f"Set {SETTING} to a long random value, or bind a loopback address such as 127.0.0.1.",
         )
     key = await engine.request_state_key()
-    with _listening(host, port) as listener, logging_to_stderr(engine.scrub, engine.settings.log_level):
-        bound: int = listener.getsockname()[1]
-        reach = Reach.of(host, bound, hosts=hosts, origins=origins)
-        drain = Drain()
-        app = http_app(
+
+    def app(reach: Reach, drain: Drain) -> Starlette:
+        return http_app(
             engine, request_state_key=key, reach=reach, tokens=tokens, pages=pages, open_paths=open_paths, drain=drain
         )
+
+    with logging_to_stderr(engine.scrub, engine.settings.log_level):
+        return await serve_app(app, host, port, hosts=hosts, origins=origins, grace=grace, task_status=task_status)
+
+
+async def serve_app(
+    make_app: Callable[[Reach, Drain], Starlette],
+    host: str,
+    port: int,
+    *,
+    hosts: Collection[str] = (),
+    origins: Collection[str] = (),
+    grace: float = GRACE,
+    task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED,
+) -> int:
+    """Serve the application that is made once the port is known; the rest is as `serve_http` has it.
+
+    Who may call is for the application to see to.
+
+    Raises:
+        Misconfigured: The address cannot be had.
+    """
+    with _listening(host, port) as listener:
+        bound: int = listener.getsockname()[1]
+        drain = Drain()
         config = uvicorn.Config(
-            app,
+            make_app(Reach.of(host, bound, hosts=hosts, origins=origins), drain),
             log_config=None,
             # httptools, which uvicorn prefers where it is installed, hands on header values with the white space around
             # them, and a client may put some there.
