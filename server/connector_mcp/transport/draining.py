@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -40,7 +41,9 @@ class Drain:
     It is middleware twice: `count_calls` on the MCP server, `requests` around the ASGI application.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, end_waiting: Callable[[], None] | None = None) -> None:
+        """`end_waiting` answers the calls that only wait, which would use up the others' time."""
+        self._end_waiting = end_waiting
         self._calls = InFlight()
         self._posts = InFlight()
         self._requests = InFlight()
@@ -70,6 +73,8 @@ class Drain:
 
     async def end(self, grace: float) -> None:
         """Let calls and their answers finish for up to `grace` seconds, then hang up on every request that is left."""
+        if self._end_waiting is not None:
+            self._end_waiting()
         with anyio.move_on_after(grace):
             await self._calls.none()
             await self._posts.none()

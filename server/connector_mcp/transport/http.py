@@ -118,7 +118,7 @@ async def serve_http(
     with _listening(host, port) as listener, logging_to_stderr(engine.scrub, engine.settings.log_level):
         bound: int = listener.getsockname()[1]
         reach = Reach.of(host, bound, hosts=hosts, origins=origins)
-        drain = Drain()
+        drain = Drain(engine.end_waiting)
         app = http_app(
             engine, request_state_key=key, reach=reach, tokens=tokens, pages=pages, open_paths=open_paths, drain=drain
         )
