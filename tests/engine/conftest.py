@@ -103,6 +103,7 @@ class FakeCaller:
     questions: list[Question] = field(default_factory=list[Question])
     tickets: list[str] = field(default_factory=list[str])
     told: list[str] = field(default_factory=list[str])
+    gone: bool = False
 
     @property
     def can_ask(self) -> bool:

@@ -184,6 +184,18 @@ async def test_a_cancelled_call_leaves_its_approval_waiting(house: House) -> Non
     assert [approval.status for approval in await house.approvals.list()] == ["pending"]
 
 
+async def test_a_call_whose_client_hung_up_does_not_use_the_approval(house: House) -> None:
+    caller = FakeCaller()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(house.call, caller)
+        await house.time.asleep()
+        caller.gone = True
+        await house.decide(True)
+        house.time.pass_by(1)
+    assert house.codes == ["approval_required"]
+    assert [approval.status for approval in await house.approvals.list()] == ["approved"]
+
+
 async def test_the_end_of_the_server_answers_held_calls_at_once_and_later_ones_too(house: House) -> None:
     async with anyio.create_task_group() as tasks:
         for _ in range(3):

@@ -43,7 +43,7 @@ class ApprovalWait:
         self._ended = False
 
     async def until_decided(self, approval: Approval, approvals: Approvals, caller: Caller) -> bool:
-        """Hold the call until its approval is no longer pending; False where it still is when the time is up.
+        """Hold the call until its approval is no longer pending; False where the time is up or the client gone first.
 
         Raises:
             StoreUnavailable: Nobody can know any longer.
@@ -66,6 +66,8 @@ class ApprovalWait:
                 finally:
                     self._pauses.discard(scope)
             pause = min(2 * pause, LONGEST_PAUSE)
+            if caller.gone:
+                return False
         return self._seconds > 0
 
     def end(self) -> None:
