@@ -48,10 +48,12 @@ class ApprovalWait:
         Raises:
             StoreUnavailable: Nobody can know any longer.
         """
+        if not self._seconds:
+            return False
         begun = self._clock()
         told = begun - TELL_SECONDS
         pause = FIRST_PAUSE
-        while self._seconds and await self._is_pending(approval, approvals):
+        while await self._is_pending(approval, approvals):
             now = self._clock()
             left = begun + self._seconds - now
             if left <= 0 or self._ended:
@@ -68,7 +70,7 @@ class ApprovalWait:
             pause = min(2 * pause, LONGEST_PAUSE)
             if caller.gone:
                 return False
-        return self._seconds > 0
+        return True
 
     def end(self) -> None:
         """Hold no call any longer, now and from now on: the server is ending. Their approvals stay."""
