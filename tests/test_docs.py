@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -25,13 +26,17 @@ from connector_mcp.cli.page_of_settings import attribute_docstrings
 from connector_mcp.cli.serve import serve
 from connector_mcp.cli.terminal import CliCaller
 from connector_mcp.engine.account import Account
+from connector_mcp.engine.announcements import announcement
+from connector_mcp.engine.approvals import Approval
 from connector_mcp.engine.audit import AuditLog
 from connector_mcp.engine.call import Engine
 from connector_mcp.engine.policy import Policy
+from connector_mcp.engine.webhook_signature import SigningKey
 from connector_mcp.errors import ConnectorError
 from connector_mcp.operations.catalogue import PLATFORMS, catalogue, platform_folder
 from connector_mcp.settings import PREFIX, Settings
 from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.transport.callbacks import CallBack
 from connector_mcp.upstream.client import UpstreamClient
 from tests.console import Session, steps
 from tests.documents import BY_NAME, DOCUMENTS, PACKAGE, ROOT, Document
@@ -42,6 +47,9 @@ SETTINGS = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
 VARIABLES = {variable.name for name in PLATFORMS for variable in platform_folder(name).platform.variables}
 OF_CLIENTS = {"claude_desktop_config.json", "~/.cursor/mcp.json", ".vscode/mcp.json"}
 """Files that documents name and that are not ours."""
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+SIGNING = SigningKey.of(SECRET, "SETTING")
 
 every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 
@@ -224,6 +232,48 @@ def _leaves(root: type[ConnectorError]) -> Iterator[type[ConnectorError]]:
     for child in root.__subclasses__():
         if child.__module__ == ConnectorError.__module__:
             yield from _leaves(child) if child.__subclasses__() else (child,)
+
+
+# Webhooks ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def receiver() -> dict[str, Any]:
+    """What the page of approvals shows of the other system."""
+    names: dict[str, Any] = {}
+    for block in BY_NAME["docs/approvals.md"].blocks("python"):
+        exec(compile(block.text, "docs/approvals.md", "exec"), names)  # noqa: S102
+    return names
+
+
+def test_the_receiver_that_is_shown_reads_our_announcements_and_nobody_else_s(receiver: dict[str, Any]) -> None:
+    body = json.dumps({"data": {"id": "ap-7mk2qd"}}).encode()
+    now = int(time.time())
+    assert receiver["read_announcement"](SECRET, SIGNING.headers("m", now, body), body) == {"id": "ap-7mk2qd"}
+    for headers, sent in (
+        (SIGNING.headers("m", now, body), body + b" "),
+        (SIGNING.headers("m", now - 1000, body), body),
+        (SigningKey(b"another").headers("m", now, body), body),
+    ):
+        with pytest.raises(PermissionError):
+            receiver["read_announcement"](SECRET, headers, sent)
+
+
+def test_the_decision_that_is_shown_is_one_that_the_server_takes(receiver: dict[str, Any]) -> None:
+    headers, body = receiver["make_decision"](SECRET, "ap-7mk2qd", "approve", "ana", "seen")
+    assert SIGNING.check({name: [value] for name, value in headers.items()}, body, time.time())
+    assert CallBack.model_validate_json(body) == CallBack(id="ap-7mk2qd", decision="approve", by="ana", reason="seen")
+
+
+def test_the_announcement_that_is_shown_has_the_members_of_a_real_one() -> None:
+    (block,) = BY_NAME["docs/approvals.md"].blocks("json")
+    shown = json.loads(block.text)
+    times = {"created_at": 0.0, "expires_at": 1.0}
+    told = {**shown["data"], **times, "digest": "", "arguments": {}}
+    real = announcement(Approval.model_validate(told), "https://mcp.example.com/approvals")
+    moments = {name: value for name, value in shown["data"].items() if name in times}
+    assert {**real["data"], **moments} == shown["data"]
+    assert real.keys() == shown.keys()
 
 
 # The worked example --------------------------------------------------------------------------------------------------

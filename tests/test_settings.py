@@ -25,6 +25,14 @@ def test_the_defaults_serve_one_person_on_this_machine():
         "verify_writes": True,
         "approvals": True,
         "approval_ttl": 86_400.0,
+        "approval_wait": 0.0,
+        "webhook_url": None,
+        "webhook_secret": None,
+        "webhook_secret_file": None,
+        "webhook_timeout": 10.0,
+        "webhook_callback_secret": None,
+        "webhook_callback_secret_file": None,
+        "webhook_callback_url": None,
         "ask_timeout": 300.0,
         "deadline": 60.0,
         "max_answer_bytes": 10_000_000,
@@ -136,6 +144,8 @@ def test_an_unknown_flag_is_refused_with_the_nearest_name():
         ("PORT", "65536", "less than or equal to 65535"),
         ("READ_ONLY", "perhaps", "valid boolean"),
         ("DEADLINE", "0", "greater than 0"),
+        ("APPROVAL_WAIT", "-1", "greater than or equal to 0"),
+        ("APPROVAL_WAIT", "301", "less than or equal to 300"),
         ("DEADLINE", "inf", "finite"),
         ("DEADLINE", "nan", "finite"),
         ("LOG_LEVEL", "LOUD", "'WARNING'"),
@@ -199,6 +209,40 @@ def test_a_token_file_without_a_token_is_refused(tmp_path: Path, content: bytes 
 def test_a_token_and_a_token_file_exclude_each_other(tmp_path: Path):
     with pytest.raises(Misconfigured, match="both set"):
         Settings.load({"CONNECTOR_MCP_HTTP_TOKEN": "a"}, http_token_file=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["webhook_secret", "webhook_callback_secret"])
+def test_a_secret_that_signs_comes_from_its_variable_or_its_file_and_is_hidden(name: Any, tmp_path: Path):
+    file = tmp_path / "secret"
+    file.write_text("whsec_hunter2\n")
+    url = {"CONNECTOR_MCP_WEBHOOK_URL": "https://hooks.example.com/hidden-path"}
+    given = Settings.load(
+        {**url, "CONNECTOR_MCP_WEBHOOK_SECRET": "whsec_x", f"CONNECTOR_MCP_{name.upper()}": "hunter2"}
+    )
+    environ = {**url, f"CONNECTOR_MCP_{name.upper()}_FILE": str(file)}
+    read = Settings.load(environ | ({} if name == "webhook_secret" else {"CONNECTOR_MCP_WEBHOOK_SECRET": "whsec_x"}))
+
+    for settings, wanted in ((given, "hunter2"), (read, "whsec_hunter2")):
+        secret = settings.signing_secret(name)
+        assert secret is not None
+        assert secret.get_secret_value() == wanted
+        assert "hunter2" not in f"{settings!r} {settings.model_dump_json()}"
+        assert "hidden-path" not in f"{settings!r} {settings.model_dump_json()}"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"WEBHOOK_URL": "https://hooks.example.com"},
+        {"WEBHOOK_SECRET": "whsec_x"},
+        {"WEBHOOK_SECRET_FILE": "/x"},
+        {"WEBHOOK_URL": "https://hooks.example.com", "WEBHOOK_SECRET": "whsec_x", "WEBHOOK_SECRET_FILE": "/x"},
+        {"WEBHOOK_CALLBACK_SECRET": "whsec_x", "WEBHOOK_CALLBACK_SECRET_FILE": "/x"},
+    ],
+)
+def test_a_webhook_that_is_set_by_half_or_twice_is_refused(variables: dict[str, str]):
+    with pytest.raises(Misconfigured, match="CONNECTOR_MCP_WEBHOOK"):
+        Settings.load({f"CONNECTOR_MCP_{name}": value for name, value in variables.items()})
 
 
 def test_the_variables_of_a_platform_are_those_that_are_set():

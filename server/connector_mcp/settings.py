@@ -65,6 +65,23 @@ class Settings(BaseModel):
     """Whether an operator can be reached, so that calls may wait for a decision."""
     approval_ttl: _Seconds = DAY
     """How long a parked call waits, and how long it may be used once approved."""
+    approval_wait: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False)] = 0.0
+    """How long a parked call is held for the operator's decision before it is answered; 0 holds none. Some clients give
+    up on a call after 60 seconds, so stay well below, at 40."""
+    webhook_url: SecretStr | None = None
+    """Address that is told of each parked call; https, loopback excepted."""
+    webhook_secret: SecretStr | None = None
+    """Secret that signs what is told, `whsec_` and base64 as Standard Webhooks has it."""
+    webhook_secret_file: Path | None = None
+    """File with that secret, as container secrets are mounted."""
+    webhook_timeout: _Seconds = 10.0
+    """How long the webhook has to take one announcement."""
+    webhook_callback_secret: SecretStr | None = None
+    """Another such secret: whoever signs with it decides parked calls, over HTTP."""
+    webhook_callback_secret_file: Path | None = None
+    """File with that secret, as container secrets are mounted."""
+    webhook_callback_url: str | None = None
+    """Address of this server's `/approvals` as the webhook's receiver reaches it; told with each parked call."""
     ask_timeout: _Seconds = 300.0
     """How long a person at the client has to answer."""
     deadline: _Seconds = 60.0
@@ -126,6 +143,7 @@ class Settings(BaseModel):
                 f"{PREFIX}HTTP_TOKEN and {PREFIX}HTTP_TOKEN_FILE are both set, and only one can be the token.",
                 fix="Unset one of them.",
             )
+        _check_webhook(settings)
         return settings
 
     @field_validator("platforms", "tools", "allowed_hosts", "allowed_origins", mode="before")
@@ -154,7 +172,14 @@ class Settings(BaseModel):
         return value.upper() if isinstance(value, str) else value
 
     @field_validator(
-        "sandbox_data", "state_dir", "http_token_file", "secrets_dir", "secrets_key_file", "secrets_limits"
+        "sandbox_data",
+        "state_dir",
+        "http_token_file",
+        "secrets_dir",
+        "secrets_key_file",
+        "secrets_limits",
+        "webhook_secret_file",
+        "webhook_callback_secret_file",
     )
     @classmethod
     def _home(cls, path: Path | None) -> Path | None:
@@ -175,20 +200,18 @@ class Settings(BaseModel):
         """
         if self.http_token_file is None:
             return self.http_token
-        where = f"{PREFIX}HTTP_TOKEN_FILE names {self.http_token_file}"
-        try:
-            token = self.http_token_file.read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError) as failure:
-            raise Misconfigured(
-                f"{where}, which cannot be read: {type(failure).__name__}.",
-                fix="Name a file that this process may read and that holds the token alone.",
-            ) from None
-        if not _is_token(token):
-            raise Misconfigured(
-                f"{where}, which holds no token: wanted visible ASCII characters on one line, without spaces.",
-                fix="Write the token into the file, for example with `openssl rand -hex 32`.",
-            )
-        return SecretStr(token)
+        return _token_in(self.http_token_file, f"{PREFIX}HTTP_TOKEN_FILE", "openssl rand -hex 32")
+
+    def signing_secret(self, name: Literal["webhook_secret", "webhook_callback_secret"]) -> SecretStr | None:
+        """The secret that signs, from its variable or its file; None where there is neither.
+
+        Raises:
+            Misconfigured: The file cannot be read, or holds no secret.
+        """
+        file: Path | None = getattr(self, f"{name}_file")
+        if file is None:
+            return getattr(self, name)
+        return _token_in(file, f"{PREFIX}{name.upper()}_FILE", 'echo "whsec_$(openssl rand -base64 32)"')
 
 
 def platform_values(platform: Platform, environ: Mapping[str, str]) -> dict[str, str]:
@@ -244,6 +267,39 @@ def missing(platform: Platform, values: Mapping[str, str]) -> list[Variable]:
     # As long as the id that may name the address is missing, it is not known whether the address is.
     known_to_lack = not any(variable in lacking for variable in needed[:1]) and derive(values) is None
     return [*lacking, platform.base_url] if known_to_lack else lacking
+
+
+def _token_in(file: Path, setting: str, make: str) -> SecretStr:
+    where = f"{setting} names {file}"
+    try:
+        token = file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as failure:
+        raise Misconfigured(
+            f"{where}, which cannot be read: {type(failure).__name__}.",
+            fix="Name a file that this process may read and that holds the token alone.",
+        ) from None
+    if not _is_token(token):
+        raise Misconfigured(
+            f"{where}, which holds no token: wanted visible ASCII characters on one line, without spaces.",
+            fix=f"Write the token into the file, for example with `{make}`.",
+        )
+    return SecretStr(token)
+
+
+def _check_webhook(settings: Settings) -> None:
+    """Refuse two sources of one secret, and a webhook that could not be signed. No file is read yet."""
+    for name in ("WEBHOOK_SECRET", "WEBHOOK_CALLBACK_SECRET"):
+        if getattr(settings, name.lower()) is not None and getattr(settings, f"{name.lower()}_file") is not None:
+            raise Misconfigured(
+                f"{PREFIX}{name} and {PREFIX}{name}_FILE are both set, and only one can be the secret.",
+                fix="Unset one of them.",
+            )
+    signed = settings.webhook_secret is not None or settings.webhook_secret_file is not None
+    if signed != (settings.webhook_url is not None):
+        raise Misconfigured(
+            f"Of {PREFIX}WEBHOOK_URL and {PREFIX}WEBHOOK_SECRET one is set, and neither works without the other.",
+            fix='Set both or none; a secret is made with `echo "whsec_$(openssl rand -base64 32)"`.',
+        )
 
 
 def _refuse_unknown_settings(environ: Mapping[str, str]) -> None:

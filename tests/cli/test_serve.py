@@ -2,6 +2,13 @@
 
 import json
 
+import anyio
+import pytest
+
+from connector_mcp.cli.serve import _serve_http
+from connector_mcp.errors import Misconfigured
+from connector_mcp.settings import Settings
+
 
 def test_without_any_platform_it_ends_at_once_and_says_what_to_set(spawn):
     ended = spawn("serve")
@@ -63,3 +70,25 @@ def test_a_host_beyond_loopback_needs_a_token(run):
     assert ended.exit_code == 2
     assert "CONNECTOR_MCP_HTTP_TOKEN" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+HOOK = {"CONNECTOR_MCP_WEBHOOK_URL": "https://hooks.example.com/x", "CONNECTOR_MCP_WEBHOOK_SECRET": SECRET}
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({**HOOK, "CONNECTOR_MCP_WEBHOOK_CALLBACK_SECRET": SECRET}, "are the same"),
+        ({**HOOK, "CONNECTOR_MCP_WEBHOOK_SECRET": "hunter2"}, "CONNECTOR_MCP_WEBHOOK_SECRET is no signing secret"),
+        ({"CONNECTOR_MCP_WEBHOOK_CALLBACK_SECRET": "hunter2"}, "CONNECTOR_MCP_WEBHOOK_CALLBACK_SECRET is no signing"),
+        ({**HOOK, "CONNECTOR_MCP_WEBHOOK_URL": "http://hunter2.example.com"}, "CONNECTOR_MCP_WEBHOOK_URL"),
+    ],
+)
+def test_a_webhook_that_would_not_be_safe_ends_the_start(environment, variables, named):
+    settings = Settings.load({**environment, **variables}, sandbox=True, port=0)
+
+    with pytest.raises(Misconfigured, match=named) as caught:
+        anyio.run(_serve_http, settings)
+
+    assert "hunter2" not in caught.value.message + caught.value.fix

@@ -12,6 +12,8 @@ import anyio
 import pytest
 
 from connector_mcp.engine.account import Account
+from connector_mcp.engine.approval_wait import ApprovalWait
+from connector_mcp.engine.approvals import Approval
 from connector_mcp.engine.audit import AuditLog
 from connector_mcp.engine.call import Engine
 from connector_mcp.engine.caller import AnswerDue, CannotAsk, Question, Reply, Resumed, TransportName
@@ -39,6 +41,48 @@ def clock() -> Clock:
     return Clock()
 
 
+class VirtualTime:
+    """Seconds that pass when a test says so, and those who sleep through them."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.pauses: list[float] = []
+        self._sleeping: list[tuple[float, anyio.Event]] = []
+        self._changed = anyio.Event()
+
+    def clock(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        entry = (self.now + seconds, anyio.Event())
+        self._sleeping.append(entry)
+        self._changed.set()
+        self._changed = anyio.Event()
+        try:
+            await entry[1].wait()
+        finally:
+            if entry in self._sleeping:
+                self._sleeping.remove(entry)
+
+    async def asleep(self, count: int = 1) -> None:
+        """Wait until so many sleep."""
+        while len(self._sleeping) < count:
+            await self._changed.wait()
+
+    def pass_by(self, seconds: float) -> None:
+        """Let time pass, and wake those whose sleep is over."""
+        self.now += seconds
+        for entry in [entry for entry in self._sleeping if entry[0] <= self.now]:
+            self._sleeping.remove(entry)
+            entry[1].set()
+
+
+@pytest.fixture
+def virtual_time() -> VirtualTime:
+    return VirtualTime()
+
+
 @pytest.fixture
 async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
     made = SqliteStore(tmp_path / "state.db", clock=clock)
@@ -59,6 +103,7 @@ class FakeCaller:
     questions: list[Question] = field(default_factory=list[Question])
     tickets: list[str] = field(default_factory=list[str])
     told: list[str] = field(default_factory=list[str])
+    gone: bool = False
 
     @property
     def can_ask(self) -> bool:
@@ -152,6 +197,8 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
             store: Store | None = None,
             limits: Limits = DEFAULT_LIMITS,
             read_only: bool = False,
+            wait: ApprovalWait | None = None,
+            announce: Callable[[Approval], None] | None = None,
             **settings: Any,
         ) -> Bench:
             sandbox = Sandbox()
@@ -173,6 +220,8 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
                 policy=Policy.parse(policy, read_only=read_only, transport=transport),
                 store=store or SqliteStore(tmp_path / "state.db"),
                 audit=AuditLog(tmp_path / "audit.jsonl"),
+                wait=wait,
+                announce=announce,
             )
             stack.push_async_callback(engine.aclose)
             return Bench(engine, sandbox, tmp_path)

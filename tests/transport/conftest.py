@@ -56,6 +56,7 @@ class FakeEngine:
         self.calls: list[str] = []
         self.begun = anyio.Event()
         self.records: list[str] = []
+        self.waiting_ended = False
         self._audit = audit
         # The answers here are about the call itself, which no real tool's output schema would pass.
         self._tools = {
@@ -79,6 +80,9 @@ class FakeEngine:
 
     async def request_state_key(self) -> bytes:
         return KEY
+
+    def end_waiting(self) -> None:
+        self.waiting_ended = True
 
     def scrub(self, text: str) -> str:
         return text.replace(SECRET, "[redacted]")

@@ -340,3 +340,45 @@ async def test_a_call_that_does_not_finish_in_time_is_cancelled_when_the_server_
             await engine.begun.wait()
         assert engine.records == ["cancelled"]
         tasks.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+async def test_it_is_known_of_an_earlier_client_that_it_hung_up(make_engine: Any, serve: Any) -> None:
+    noticed = anyio.Event()
+
+    async def looks_for_the_client(engine: Any, name: str, arguments: Any, caller: Caller) -> CallResult:
+        assert not caller.gone
+        engine.begun.set()
+        while not caller.gone:
+            await anyio.lowlevel.checkpoint()
+        noticed.set()
+        return CallResult({}, is_error=False)
+
+    engine = make_engine(looks_for_the_client)
+    handshake = {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    }
+    headers = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-11-25"}
+
+    async def post(client: httpx2.AsyncClient, method: str, params: Any = None, **number: int) -> httpx2.Response:
+        message = {"jsonrpc": "2.0", "method": method, **({"params": params} if params else {}), **number}
+        return await client.post("/mcp", json=message, headers=headers, timeout=60)
+
+    async with serve(engine) as address, httpx2.AsyncClient(base_url=address) as client:
+        headers["mcp-session-id"] = (await post(client, "initialize", handshake, id=1)).headers["mcp-session-id"]
+        await post(client, "notifications/initialized")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lambda: post(client, "tools/call", {"name": TOOL, "arguments": {}}, id=2))
+            await engine.begun.wait()
+            tasks.cancel_scope.cancel()
+        await noticed.wait()
+
+
+@pytest.mark.anyio
+async def test_calls_that_only_wait_are_answered_when_the_server_ends(make_engine: Any, serve: Any) -> None:
+    engine = make_engine()
+    async with serve(engine):
+        assert not engine.waiting_ended
+    assert engine.waiting_ended

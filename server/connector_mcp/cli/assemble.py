@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -21,11 +21,13 @@ from connector_mcp.operations.list_secrets import list_secrets
 from connector_mcp.operations.operation import Operation
 from connector_mcp.operations.platform import Platform
 from connector_mcp.secrets.collection import Secrets
-from connector_mcp.settings import Settings, is_configured, missing, platform_values
+from connector_mcp.settings import PREFIX, Settings, is_configured, missing, platform_values
+from connector_mcp.state.store import Store
 from connector_mcp.upstream.client import UpstreamClient
 from connector_mcp.upstream.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
+    from connector_mcp.engine.announcements import Announcements
     from connector_mcp.sandbox.app import Sandbox
 
 
@@ -43,17 +45,21 @@ async def assembled(settings: Settings, environ: Mapping[str, str], transport: T
     # A rule may name any tool there is; without rules, the platforms that are not served need not be imported.
     named = (*catalogue(PLATFORMS), LIST_SECRETS) if settings.policy else None
     policy = Policy.parse(settings.policy, read_only=settings.read_only, transport=transport, tools=named)
+    store = open_store(settings)
+    announcements = _announcements(settings, store)
     engine = Engine(
         settings,
         operations,
         accounts,
         policy=policy,
-        store=open_store(settings),
+        store=store,
         audit=AuditLog(audit_path(settings), max_bytes=settings.audit_file_bytes),
         secrets=secrets,
+        announce=announcements.announce if announcements else None,
     )
     try:
-        yield engine
+        async with announcements.running() if announcements else nullcontext():
+            yield engine
     finally:
         await engine.aclose()
         if sandbox is not None:
@@ -86,6 +92,23 @@ def _open_sandbox(settings: Settings, environ: Mapping[str, str]) -> Sandbox:
     from connector_mcp.sandbox.app import Sandbox
 
     return Sandbox(settings.sandbox_data, create_body=environ.get("VECTORIZE_CREATE_BODY") or "object")
+
+
+def _announcements(settings: Settings, store: Store) -> Announcements | None:
+    secret = settings.signing_secret("webhook_secret")
+    if settings.webhook_url is None or secret is None:
+        return None
+    # Imports the HTTP client, which no other start needs.
+    from connector_mcp.engine.announcements import Announcements
+    from connector_mcp.engine.webhook_signature import SigningKey
+
+    return Announcements(
+        settings.webhook_url.get_secret_value(),
+        SigningKey.of(secret.get_secret_value(), f"{PREFIX}WEBHOOK_SECRET"),
+        store,
+        timeout=settings.webhook_timeout,
+        callback_url=settings.webhook_callback_url,
+    )
 
 
 def _accounts(settings: Settings, environ: Mapping[str, str], sandbox: Sandbox | None) -> dict[str, Account]:

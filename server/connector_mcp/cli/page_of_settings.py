@@ -97,14 +97,16 @@ def _takes(info: FieldInfo) -> str:
     if kind is str:
         return "text"
     if kind is int:
-        return _whole_number(info)
-    return "a number above 0"
+        return f"a whole number {_bounds(info)}"
+    return f"a number {_bounds(info)}"
 
 
-def _whole_number(info: FieldInfo) -> str:
-    least = next(bound.ge for bound in info.metadata if isinstance(bound, Ge))
+def _bounds(info: FieldInfo) -> str:
+    least = next((bound.ge for bound in info.metadata if isinstance(bound, Ge)), None)
     most = next((bound.le for bound in info.metadata if isinstance(bound, Le)), None)
-    return f"a whole number from {least}" if most is None else f"a whole number from {least} to {most}"
+    if least is None:
+        return "above 0"
+    return f"from {least}" if most is None else f"from {least} to {most}"
 
 
 def _default(info: FieldInfo) -> str:

@@ -13,7 +13,9 @@ from anyio.abc import TaskStatus
 from connector_mcp.cli.assemble import assembled
 from connector_mcp.cli.options import load_settings, with_overrides
 from connector_mcp.cli.served import left_out, require_platforms
-from connector_mcp.settings import Settings
+from connector_mcp.engine.webhook_signature import SigningKey
+from connector_mcp.errors import Misconfigured
+from connector_mcp.settings import PREFIX, Settings
 
 
 @click.command()
@@ -46,12 +48,15 @@ async def _serve_stdio(settings: Settings) -> int:
 
 async def _serve_http(settings: Settings) -> int:
     from connector_mcp.transport.authorization import BearerToken
+    from connector_mcp.transport.callbacks import OPEN_PATH, callback_route
     from connector_mcp.transport.http import serve_http
 
     secret = settings.bearer_token()
     tokens = (BearerToken.of(secret.get_secret_value()),) if secret else ()
+    callback_key = _callback_key(settings)
     status = 1
     async with assembled(settings, os.environ, "http") as engine:
+        pages = (callback_route(engine, callback_key),) if callback_key else ()
 
         async def serve_until_the_end(*, task_status: TaskStatus[str]) -> None:
             nonlocal status
@@ -60,6 +65,8 @@ async def _serve_http(settings: Settings) -> int:
                 settings.host,
                 settings.port,
                 tokens=tokens,
+                pages=pages,
+                open_paths=(OPEN_PATH,) if pages else (),
                 hosts=settings.allowed_hosts,
                 origins=settings.allowed_origins,
                 task_status=task_status,
@@ -69,3 +76,18 @@ async def _serve_http(settings: Settings) -> int:
             address: str = await tasks.start(serve_until_the_end)
             click.echo(f"Serving {address}/mcp and {address}/sse; end it with Ctrl-C.", err=True)
     return status
+
+
+def _callback_key(settings: Settings) -> SigningKey | None:
+    secret = settings.signing_secret("webhook_callback_secret")
+    if secret is None:
+        return None
+    key = SigningKey.of(secret.get_secret_value(), f"{PREFIX}WEBHOOK_CALLBACK_SECRET")
+    announces = settings.signing_secret("webhook_secret")
+    if announces is not None and SigningKey.of(announces.get_secret_value(), f"{PREFIX}WEBHOOK_SECRET") == key:
+        raise Misconfigured(
+            f"{PREFIX}WEBHOOK_SECRET and {PREFIX}WEBHOOK_CALLBACK_SECRET are the same, so that whoever can check what "
+            "is announced could decide it.",
+            fix='Make a second one for the call-back: `echo "whsec_$(openssl rand -base64 32)"`.',
+        )
+    return key

@@ -37,6 +37,7 @@ class CliCaller:
     transport: TransportName = "cli"
     scopes: frozenset[str] | None = None
     resumed: Resumed | None = None
+    gone: bool = False
 
     def __init__(self, *, can_ask: bool | None = None) -> None:
         self.can_ask = person_present() if can_ask is None else can_ask

@@ -29,6 +29,9 @@ HISTORY_SECONDS = 90 * 86_400.0
 
 Status = Literal["pending", "approved", "denied", "used", "void"]
 
+Channel = Literal["approvals", "webhook"]
+"""By which channel an operator decided: the command line, or a signed call-back."""
+
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 _ATTEMPTS = 20
 
@@ -77,6 +80,7 @@ class Approval(Parked):
     expires_at: float
     decided_by: str | None = None
     decided_at: float | None = None
+    channel: Channel | None = None
     reason: str | None = None
     """Of the decision; why it was voided, where it was."""
     used_at: float | None = None
@@ -142,7 +146,9 @@ class Approvals:
         """Every approval that was decided in the last 90 days, used or not, in the order of the decisions."""
         return tuple(_as_approval(value) for _, value in await self._store.entries(HISTORY))
 
-    async def decide(self, approval_id: str, approve: bool, by: str, reason: str | None = None) -> Approval:
+    async def decide(
+        self, approval_id: str, approve: bool, by: str, reason: str | None = None, *, channel: Channel = "approvals"
+    ) -> Approval:
         """Approve or deny a pending call. Its expiry stays what it was.
 
         Raises:
@@ -157,6 +163,7 @@ class Approvals:
                 "status": "approved" if approve else "denied",
                 "decided_by": by,
                 "decided_at": self._clock(),
+                "channel": channel,
                 "reason": reason,
             }
         )

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from connector_mcp.engine.account import Account
-from connector_mcp.engine.approvals import Approvals
+from connector_mcp.engine.approval_wait import ApprovalWait
+from connector_mcp.engine.approvals import Approval, Approvals
 from connector_mcp.engine.arguments import check_configs, parse_arguments
 from connector_mcp.engine.audit import AuditLog
 from connector_mcp.engine.call_record import CallRecord
@@ -58,7 +59,10 @@ class Engine:
         store: Store,
         audit: AuditLog,
         secrets: Secrets | None = None,
+        wait: ApprovalWait | None = None,
+        announce: Callable[[Approval], None] | None = None,
     ) -> None:
+        """`wait` is by default that of the settings; `announce` is told of calls that wait for an operator."""
         self.settings = settings
         self.store = store
         self.approvals = Approvals(store, ttl=settings.approval_ttl)
@@ -67,12 +71,15 @@ class Engine:
         self._audit = audit
         self._scrubber = Scrubber(self._account_secrets)
         self._references = References(secrets or Secrets(), settings.inline_secrets)
+        self._wait = wait or ApprovalWait(settings.approval_wait)
         self._gate = Gate(
             policy,
             self.approvals,
             store,
             operator_channel=settings.approvals,
             question_seconds=max(QUESTION_SECONDS, 2 * settings.ask_timeout),
+            wait=self._wait,
+            announce=announce,
         )
         self._ledger = Ledger(store, longest=2 * settings.deadline)
         self._tools = {
@@ -103,6 +110,10 @@ class Engine:
     async def request_state_key(self) -> bytes:
         """The key that seals request state, the same in every process that shares the store."""
         return await secret_key(self.store, "request-state")
+
+    def end_waiting(self) -> None:
+        """Answer the calls that are held for an operator, and hold none from now on; for a server that is to end."""
+        self._wait.end()
 
     async def aclose(self) -> None:
         """Close the clients, the store and the audit log."""
@@ -270,7 +281,7 @@ class Engine:
         call.decision, _ = self._gate.strictest(candidate, caller.scopes)
         passage = await self._gate.pass_through(candidate, caller)
         call.decision, call.decided_by = passage.decision, passage.decided_by
-        call.channel = channel_of(passage.decision, caller.transport)
+        call.channel = passage.channel or channel_of(passage.decision, caller.transport)
         return passage.asked_inline
 
     async def _check_unchanged(self, call: CallRecord, operation: Operation, sender: Sender, preview: Preview) -> None:
@@ -300,7 +311,7 @@ class Engine:
         if refused_by := error.details.get("refused_by"):
             call.decided_by = refused_by
             refusal = Decision.ASK if refused_by == PERSON else Decision.APPROVE
-            call.channel = channel_of(refusal, call.caller.transport)
+            call.channel = error.details.get("channel") or channel_of(refusal, call.caller.transport)
         if error.upstream:
             call.status = error.upstream.get("status")
             call.meta.request_id = call.scrubbed(error.upstream.get("request_id"))

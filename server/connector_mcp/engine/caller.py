@@ -79,6 +79,11 @@ class Caller(Protocol):
         """The answer that this request brings to a question of an earlier one."""
         ...
 
+    @property
+    def gone(self) -> bool:
+        """Whether the client is known to have hung up, so that nobody would hear an answer."""
+        ...
+
     async def ask(self, question: Question, ticket: str) -> Reply:
         """Put a question to the person at the client.
 

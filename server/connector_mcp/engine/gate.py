@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from connector_mcp.engine.approval_wait import ApprovalWait
 from connector_mcp.engine.approvals import Approval, Approvals, Change, Parked
 from connector_mcp.engine.caller import Caller, CannotAsk, Question, Reply, TransportName
 from connector_mcp.engine.policy import Decision, Policy, resolve
 from connector_mcp.engine.preview import Preview, differences
-from connector_mcp.errors import ApprovalRequired, Blocked, ConfirmationInvalid, Refused, TargetChanged
+from connector_mcp.errors import ApprovalRequired, Blocked, ConfirmationInvalid, InProgress, Refused, TargetChanged
 from connector_mcp.operations.operation import Effect
 from connector_mcp.operations.platform import JsonObject
 from connector_mcp.state.store import Store
@@ -42,6 +43,8 @@ class Passage:
     decision: Decision
     decided_by: str
     asked_inline: bool = False
+    channel: str | None = None
+    """By which an operator decided, where one did."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +89,18 @@ class Gate:
         *,
         operator_channel: bool,
         question_seconds: float = QUESTION_SECONDS,
+        wait: ApprovalWait | None = None,
+        announce: Callable[[Approval], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`announce` is told of every call that is parked, each time it is made while it waits."""
         self._policy = policy
         self._approvals = approvals
         self._store = store
         self._operator_channel = operator_channel
         self._question_seconds = question_seconds
+        self._wait = wait or ApprovalWait(0)
+        self._announce = announce
         self._clock = clock
 
     def decide(self, tool: str, effect: Effect, scopes: frozenset[str] | None) -> Decision:
@@ -125,7 +133,7 @@ class Gate:
         if self._operator_channel:
             released = await self._released(candidate)
             if released is not None:
-                return Passage(Decision.APPROVE, released.decided_by or "operator")
+                return _released_by(released)
         resolved = resolve(decision, can_ask=caller.can_ask, operator_channel=self._operator_channel)
         if resolved is Decision.ASK:
             try:
@@ -133,7 +141,10 @@ class Gate:
             except CannotAsk:
                 resolved = resolve(decision, can_ask=False, operator_channel=self._operator_channel)
         if resolved is Decision.APPROVE:
-            raise await self._parked(candidate, caller)
+            approval = await self._park(candidate, caller)
+            if await self._wait.until_decided(approval, self._approvals, caller):
+                return await self._decided(candidate, approval)
+            raise approval_required(approval)
         raise self._blocked(candidate.tool, effect, candidate.preview)
 
     def strictest(self, candidate: Candidate, scopes: frozenset[str] | None) -> tuple[Decision, Effect]:
@@ -155,12 +166,7 @@ class Gate:
             return None
         if approval.status == "denied":
             await self._approvals.take_denied(candidate.digest)
-            reason = f" Reason given: {approval.reason}" if approval.reason else ""
-            raise Refused(
-                f"An operator denied this call ({approval.id}).{reason} Nothing was changed.",
-                fix="Do not repeat it unless the person you work for wants it asked again.",
-                details={"refused_by": approval.decided_by or "operator"},
-            )
+            raise denied(approval)
         if approval.status != "approved":
             return None
         if approval.fingerprint != candidate.fingerprint:
@@ -199,7 +205,7 @@ class Gate:
         judge(candidate, reply)
         return Passage(Decision.ASK, f"{PERSON} at {caller.client or 'the client'}", asked_inline)
 
-    async def _parked(self, candidate: Candidate, caller: Caller) -> ApprovalRequired:
+    async def _park(self, candidate: Candidate, caller: Caller) -> Approval:
         preview = candidate.preview
         approval = await self._approvals.park(
             Parked(
@@ -218,15 +224,24 @@ class Gate:
                 snapshot=preview.snapshot,
             )
         )
-        command = f"connector-mcp approvals approve {approval.id}"
-        return ApprovalRequired(
-            f"{preview.sentence} This waits for an operator's approval ({approval.id}); nothing was changed.",
-            fix=f"An operator runs `{command}` in a terminal; then make the same call again and it runs once.",
-            details={
-                "effect": preview.sentence,
-                "losses": list(preview.losses),
-                "approval": {"id": approval.id, "command": command, "expires_at": approval.expires_at},
-            },
+        if self._announce is not None:
+            self._announce(approval)
+        return approval
+
+    async def _decided(self, candidate: Candidate, approval: Approval) -> Passage:
+        """What became of an approval that the call was held for. Of several calls that were, one gets the release."""
+        released = await self._released(candidate)
+        if released is not None:
+            return _released_by(released, asked_inline=True)
+        ended = await self._approvals.get(approval.id)
+        if ended.status == "denied":
+            raise denied(ended)
+        if ended.status == "void":
+            raise target_changed(candidate.tool, ended.snapshot, candidate.preview.snapshot)
+        raise InProgress(
+            f"An operator approved this call ({ended.id}), and the same call, made twice, has taken the approval. "
+            "Nothing was sent by this one.",
+            fix="Use the other call's answer, or read the target; do not repeat the call.",
         )
 
     def _blocked(self, tool: str, effect: Effect, preview: Preview | None = None) -> Blocked:
@@ -246,6 +261,34 @@ class Gate:
             "runs the server can turn on CONNECTOR_MCP_APPROVALS, use a client with elicitation, or set a policy such "
             f"as --policy '{tool}:{effect}=allow'."
         )
+
+
+def approval_required(approval: Approval) -> ApprovalRequired:
+    """The answer to a call that waits for an operator: what it would do, where it waits, and what to do then."""
+    command = f"connector-mcp approvals approve {approval.id}"
+    return ApprovalRequired(
+        f"{approval.effect} This waits for an operator's approval ({approval.id}); nothing was changed.",
+        fix=f"An operator runs `{command}` in a terminal; then make the same call again and it runs once.",
+        details={
+            "effect": approval.effect,
+            "losses": list(approval.losses),
+            "approval": {"id": approval.id, "command": command, "expires_at": approval.expires_at},
+        },
+    )
+
+
+def denied(approval: Approval) -> Refused:
+    """The answer to a call that an operator denied."""
+    reason = f" Reason given: {approval.reason}" if approval.reason else ""
+    return Refused(
+        f"An operator denied this call ({approval.id}).{reason} Nothing was changed.",
+        fix="Do not repeat it unless the person you work for wants it asked again.",
+        details={"refused_by": approval.decided_by or "operator", "channel": approval.channel or "approvals"},
+    )
+
+
+def _released_by(approval: Approval, *, asked_inline: bool = False) -> Passage:
+    return Passage(Decision.APPROVE, approval.decided_by or "operator", asked_inline, approval.channel)
 
 
 def target_changed(tool: str, before: JsonObject, now: JsonObject) -> TargetChanged:

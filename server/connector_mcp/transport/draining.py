@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import anyio
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from connector_mcp.transport.questions import PRESENCE, Presence
 
 
 class InFlight:
@@ -40,7 +43,9 @@ class Drain:
     It is middleware twice: `count_calls` on the MCP server, `requests` around the ASGI application.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, end_waiting: Callable[[], None] | None = None) -> None:
+        """`end_waiting` answers the calls that only wait, which would use up the others' time."""
+        self._end_waiting = end_waiting
         self._calls = InFlight()
         self._posts = InFlight()
         self._requests = InFlight()
@@ -70,6 +75,8 @@ class Drain:
 
     async def end(self, grace: float) -> None:
         """Let calls and their answers finish for up to `grace` seconds, then hang up on every request that is left."""
+        if self._end_waiting is not None:
+            self._end_waiting()
         with anyio.move_on_after(grace):
             await self._calls.none()
             await self._posts.none()
@@ -78,6 +85,7 @@ class Drain:
 
     async def _serve(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         started = completed = False
+        presence = Presence()
 
         async def watched(message: Message) -> None:
             nonlocal started, completed
@@ -85,14 +93,14 @@ class Drain:
             completed = message["type"] == "http.response.body" and not message.get("more_body", False)
             await send(message)
 
-        await app(scope, self._until_hung_up(receive), watched)
+        await app({**scope, PRESENCE: presence}, self._until_hung_up(receive, presence), watched)
         if self._hanging_up.is_set() and not completed:
             if started:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             else:
                 await PlainTextResponse("The server is ending.", 503)(scope, receive, send)
 
-    def _until_hung_up(self, receive: Receive) -> Receive:
+    def _until_hung_up(self, receive: Receive, presence: Presence) -> Receive:
         """Tells the application that the client has gone, once we hang up: it then ends as it does when that is so.
 
         To cancel it instead would leave the SDK's streams open.
@@ -109,6 +117,7 @@ class Drain:
                 tasks.start_soon(hang_up)
                 message = await receive()
                 tasks.cancel_scope.cancel()
+            presence.gone = presence.gone or message["type"] == "http.disconnect"
             return message
 
         return received

@@ -66,7 +66,7 @@ def protocol_app(
     tokens: Sequence[BearerToken],
     pages: Sequence[BaseRoute],
     open_paths: Collection[str],
-    drain: Drain,
+    drain: Drain | None = None,
 ) -> Starlette:
     """The ASGI application of any MCP server; the arguments are those of `http_app`."""
     server.middleware.append(drain.count_calls)
@@ -134,7 +134,16 @@ async def serve_http(
         )
 
     with logging_to_stderr(engine.scrub, engine.settings.log_level):
-        return await serve_app(app, host, port, hosts=hosts, origins=origins, grace=grace, task_status=task_status)
+        return await serve_app(
+            app,
+            host,
+            port,
+            drain=Drain(engine.end_waiting),
+            hosts=hosts,
+            origins=origins,
+            grace=grace,
+            task_status=task_status,
+        )
 
 
 async def serve_app(
@@ -142,6 +151,7 @@ async def serve_app(
     host: str,
     port: int,
     *,
+    drain: Drain | None = None,
     hosts: Collection[str] = (),
     origins: Collection[str] = (),
     grace: float = GRACE,
@@ -156,7 +166,7 @@ async def serve_app(
     """
     with _listening(host, port) as listener:
         bound: int = listener.getsockname()[1]
-        drain = Drain()
+        drain = drain or Drain()
         config = uvicorn.Config(
             make_app(Reach.of(host, bound, hosts=hosts, origins=origins), drain),
             log_config=None,

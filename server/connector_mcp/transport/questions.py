@@ -34,6 +34,15 @@ ANSWER_KEY = "confirm"
 
 LONGEST_CLIENT_NAME = 80
 
+PRESENCE = "connector_mcp.presence"
+"""The key in an ASGI scope of whether the request's client is still there."""
+
+
+class Presence:
+    """Whether a client is known to have hung up. The protocol before 2026-07-28 does not cancel its call then."""
+
+    gone = False
+
 
 def principal_of(ctx: ServerRequestContext[Any, Any]) -> str:
     """Who makes a request: the token's name, `anonymous` over HTTP without one, `local` on stdio."""
@@ -98,6 +107,11 @@ class McpCaller:
     @property
     def resumed(self) -> Resumed | None:
         return self._resumed
+
+    @property
+    def gone(self) -> bool:
+        presence = (_http_scope(self._ctx) or {}).get(PRESENCE)
+        return isinstance(presence, Presence) and presence.gone
 
     async def ask(self, question: Question, ticket: str) -> Reply:
         if not self.can_ask:

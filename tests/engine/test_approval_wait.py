@@ -1,0 +1,337 @@
+"""Calls that are held while an operator decides, in virtual time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client
+from mcp_types import CallToolResult
+
+from connector_mcp.engine.approval_wait import TELL_SECONDS, ApprovalWait
+from connector_mcp.engine.approvals import Approval, Approvals, Parked
+from connector_mcp.engine.gate import Candidate, Gate, Passage
+from connector_mcp.engine.policy import Policy
+from connector_mcp.engine.preview import Preview
+from connector_mcp.errors import ConnectorError, StoreUnavailable
+from connector_mcp.operations.operation import Effect
+from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.transport.server import build_server
+from tests.engine.conftest import BenchMaker, Clock, FakeCaller, VirtualTime
+
+pytestmark = pytest.mark.anyio
+
+HOLD = 40.0
+TOOL = "logto_delete_connector"
+ARGUMENTS = {"id": "github-signin"}
+CANDIDATE = Candidate(
+    tool=TOOL,
+    platform="logto",
+    profile="default",
+    declared=Effect.DESTROY,
+    deletes=True,
+    preview=Preview(Effect.DESTROY, "Deletes “Docs”.", (), (), "Docs", {"name": "Docs"}),
+    fingerprint="f1",
+    digest="d1",
+    arguments={"id": "x"},
+)
+
+
+class House:
+    """A gate that holds calls, what it announced, and what became of the calls."""
+
+    def __init__(self, store: SqliteStore, clock: Clock, time: VirtualTime, hold: float = HOLD) -> None:
+        self.time = time
+        self.clock = clock
+        self.approvals = Approvals(store, ttl=10_000, clock=clock)
+        self.wait = ApprovalWait(hold, clock=time.clock, sleep=time.sleep)
+        self.announced: list[Approval] = []
+        rules = Policy.parse("destroy=approve", read_only=False, transport="stdio")
+        self.gate = Gate(
+            rules,
+            self.approvals,
+            store,
+            operator_channel=True,
+            wait=self.wait,
+            announce=self.announced.append,
+            clock=clock,
+        )
+        self.ends: list[Passage | ConnectorError] = []
+
+    async def call(self, caller: FakeCaller | None = None, candidate: Candidate = CANDIDATE) -> None:
+        try:
+            self.ends.append(await self.gate.pass_through(candidate, caller or FakeCaller()))
+        except ConnectorError as error:
+            self.ends.append(error)
+
+    @property
+    def codes(self) -> list[str]:
+        return sorted(end.code if isinstance(end, ConnectorError) else "passes" for end in self.ends)
+
+    async def decide(self, approve: bool, reason: str | None = None) -> Approval:
+        (waiting,) = await self.approvals.list("pending")
+        return await self.approvals.decide(waiting.id, approve, "ops", reason)
+
+
+@pytest.fixture
+def house(store: SqliteStore, clock: Clock, virtual_time: VirtualTime) -> House:
+    return House(store, clock, virtual_time)
+
+
+async def test_by_default_no_call_is_held(store: SqliteStore, clock: Clock, virtual_time: VirtualTime) -> None:
+    house = House(store, clock, virtual_time, hold=0)
+    caller = FakeCaller()
+    await house.call(caller)
+    assert (house.codes, virtual_time.pauses, caller.told) == (["approval_required"], [], [])
+
+
+async def test_a_call_that_is_approved_meanwhile_passes_and_its_target_is_to_be_looked_at_again(house: House) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(house.call)
+        await house.time.asleep()
+        await house.decide(True)
+        house.time.pass_by(1)
+    assert house.ends == [Passage(house.gate.decide(TOOL, Effect.DESTROY, None), "ops", True, "approvals")]
+    assert [approval.status for approval in await house.approvals.history()] == ["used"]
+
+
+async def test_a_call_that_is_denied_meanwhile_is_told_why(house: House) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(house.call)
+        await house.time.asleep()
+        await house.decide(False, "not on a Friday")
+        house.time.pass_by(1)
+    assert house.codes == ["refused"]
+    assert "not on a Friday" in str(house.ends[0])
+
+
+async def test_a_call_that_nobody_decides_is_answered_in_time_and_runs_when_made_again(house: House) -> None:
+    caller = FakeCaller()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(house.call, caller)
+        while house.time.now < HOLD:
+            await house.time.asleep()
+            house.time.pass_by(min(0.25, HOLD - house.time.now))
+    assert house.codes == ["approval_required"]
+    # Looks into the store become rarer, the last is at the very end, and the client hears of it every few seconds.
+    assert house.time.pauses[:5] == [0.25, 0.5, 1.0, 2.0, 2.0]
+    assert sum(house.time.pauses) == HOLD
+    assert max(house.time.pauses) == 2.0
+    assert HOLD / TELL_SECONDS - 2 <= len(caller.told) <= HOLD / TELL_SECONDS
+    approved = await house.decide(True)
+    assert set(caller.told) == {
+        f"Waiting for an operator to decide {approved.id}: Deletes “Docs”. "
+        f"In a terminal: `connector-mcp approvals show {approved.id}`."
+    }
+    await house.call()
+    assert house.codes == ["approval_required", "passes"]
+
+
+async def test_of_fifty_held_calls_one_passes_and_the_others_are_told_so(house: House) -> None:
+    async with anyio.create_task_group() as tasks:
+        for _ in range(50):
+            tasks.start_soon(house.call)
+        await house.time.asleep(50)
+        await house.decide(True)
+        house.time.pass_by(HOLD / 2)
+    assert house.codes == ["in_progress"] * 49 + ["passes"]
+    assert await house.approvals.list() == ()
+
+
+async def test_every_held_call_is_told_of_the_denial(house: House) -> None:
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(house.call)
+        await house.time.asleep(5)
+        await house.decide(False)
+        house.time.pass_by(HOLD / 2)
+    assert house.codes == ["refused"] * 5
+
+
+async def test_a_target_that_is_another_than_was_approved_is_not_touched(house: House) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(house.call)
+        await house.time.asleep()
+        tasks.cancel_scope.cancel()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(house.call, None, replace(CANDIDATE, fingerprint="f2"))
+        await house.time.asleep()
+        await house.decide(True)
+        house.time.pass_by(1)
+    assert house.codes == ["target_changed"]
+    assert [approval.status for approval in await house.approvals.history()] == ["void"]
+
+
+async def test_an_approval_that_expires_ends_the_wait(house: House) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(house.call)
+        await house.time.asleep()
+        house.clock.now += 20_000
+        house.time.pass_by(1)
+    assert house.codes == ["confirmation_invalid"]
+    assert "expired" in str(house.ends[0])
+
+
+async def test_a_cancelled_call_leaves_its_approval_waiting(house: House) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(house.call)
+        await house.time.asleep()
+        tasks.cancel_scope.cancel()
+    assert house.ends == []
+    assert [approval.status for approval in await house.approvals.list()] == ["pending"]
+
+
+async def test_a_call_whose_client_hung_up_does_not_use_the_approval(house: House) -> None:
+    caller = FakeCaller()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(house.call, caller)
+        await house.time.asleep()
+        caller.gone = True
+        await house.decide(True)
+        house.time.pass_by(1)
+    assert house.codes == ["approval_required"]
+    assert [approval.status for approval in await house.approvals.list()] == ["approved"]
+
+
+async def test_the_end_of_the_server_answers_held_calls_at_once_and_later_ones_too(house: House) -> None:
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(house.call)
+        await house.time.asleep(3)
+        house.wait.end()
+    await house.call()
+    assert (house.codes, house.time.now) == (["approval_required"] * 4, 0.0)
+
+
+async def test_a_store_that_is_gone_ends_the_wait_without_a_leave(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(_: object, digest: str) -> Approval | None:
+        raise StoreUnavailable("gone", fix="")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(house.call)
+        await house.time.asleep()
+        await house.decide(True)
+        monkeypatch.setattr(Approvals, "find", gone)
+        house.time.pass_by(1)
+    assert house.codes == ["store_unavailable"]
+
+
+async def test_a_call_is_announced_each_time_it_is_made_while_it_waits(house: House) -> None:
+    house.wait.end()
+    await house.call()
+    await house.call()
+    assert len({approval.id for approval in house.announced}) == 1
+    assert [approval.status for approval in house.announced] == ["pending", "pending"]
+
+
+async def test_a_client_that_does_not_read_does_not_stop_the_wait_from_ending(house: House) -> None:
+    class Deaf(FakeCaller):
+        async def progress(self, message: str) -> None:
+            self.told.append(message)
+            telling.set()
+            await anyio.sleep_forever()
+
+    telling = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(house.call, Deaf())
+        await telling.wait()
+        house.wait.end()
+    assert house.codes == ["approval_required"]
+
+
+async def test_a_parked_call_of_another_approval_is_none_of_the_wait(store: SqliteStore, house: House) -> None:
+    first = await house.approvals.park(parked())
+    await house.approvals.void(first.id, "test")
+    await house.approvals.park(parked())
+    assert await house.wait.until_decided(first, house.approvals, FakeCaller())
+    assert house.time.pauses == []
+
+
+def parked() -> Parked:
+    return Parked(
+        digest="d1", tool=TOOL, platform="logto", profile="default", principal="local", effect="Deletes.", arguments={}
+    )
+
+
+# The whole engine, in both eras --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["auto", "legacy"])
+def mode(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+async def test_a_held_call_runs_once_it_is_approved_and_its_client_hears_of_the_wait(
+    bench: BenchMaker, virtual_time: VirtualTime, mode: Any
+) -> None:
+    made = bench(policy="destroy=approve", wait=ApprovalWait(HOLD, clock=virtual_time.clock, sleep=virtual_time.sleep))
+    approvals, told, results = made.engine.approvals, list[str | None](), list[CallToolResult]()
+
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+        told.append(message)
+
+    async def call(client: Client) -> None:
+        results.append(await client.call_tool(TOOL, ARGUMENTS, progress_callback=on_progress))
+
+    async with Client(build_server(made.engine, request_state_key=b"k" * 32), mode=mode) as client:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call, client)
+            await virtual_time.asleep()
+            assert made.requests("DELETE") == []
+            (waiting,) = await approvals.list("pending")
+            await approvals.decide(waiting.id, True, "webhook ana", channel="webhook")
+            virtual_time.pass_by(1)
+        again = await client.call_tool(TOOL, {"id": "github-signin"})
+    (result,) = results
+    assert result.structured_content is not None
+    assert result.structured_content["data"]["deleted"] is True
+    assert again.is_error
+    assert len(made.requests("DELETE")) == 1
+    assert [str(message).split(":")[0] for message in told] == [f"Waiting for an operator to decide {waiting.id}"]
+    ended = [json.loads(line) for line in made.audit_lines]
+    assert [(record["decided_by"], record["channel"]) for record in ended if record["outcome"] == "ok"] == [
+        ("webhook ana", "webhook")
+    ]
+
+
+async def test_a_target_that_changes_while_a_call_is_held_is_not_touched(
+    bench: BenchMaker, virtual_time: VirtualTime
+) -> None:
+    made = bench(policy="destroy=approve", wait=ApprovalWait(HOLD, clock=virtual_time.clock, sleep=virtual_time.sleep))
+    results: list[dict[str, Any]] = []
+
+    async def call() -> None:
+        results.append((await made.engine.call(TOOL, ARGUMENTS, FakeCaller())).content)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call)
+        await virtual_time.asleep()
+        change = {**ARGUMENTS, "sync_profile": True}
+        changed = await made.engine.call("logto_update_connector", change, FakeCaller())
+        assert not changed.is_error
+        (waiting,) = await made.engine.approvals.list("pending")
+        await made.engine.approvals.decide(waiting.id, True, "ops")
+        virtual_time.pass_by(1)
+    assert results[0]["error"]["code"] == "target_changed"
+    assert made.requests("DELETE") == []
+
+
+async def test_a_held_call_takes_no_place_at_the_platform(bench: BenchMaker, virtual_time: VirtualTime) -> None:
+    wait = ApprovalWait(HOLD, clock=virtual_time.clock, sleep=virtual_time.sleep)
+    made = bench(policy="destroy=approve", wait=wait)
+
+    async def call() -> None:
+        await made.engine.call(TOOL, ARGUMENTS, FakeCaller())
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(80):
+            tasks.start_soon(call)
+        await virtual_time.asleep(80)
+        listed = await made.engine.call("logto_list_connectors", {}, FakeCaller())
+        made.engine.end_waiting()
+    assert not listed.is_error
