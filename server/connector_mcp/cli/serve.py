@@ -11,13 +11,18 @@ import click
 from anyio.abc import TaskStatus
 
 from connector_mcp.cli.assemble import assembled
+from connector_mcp.cli.observed import observed
 from connector_mcp.cli.options import load_settings, with_overrides
 from connector_mcp.cli.served import left_out, require_platforms
 from connector_mcp.settings import Settings
 
 
 @click.command()
-@click.option("--http", is_flag=True, help="Listen on a port: /mcp, /sse, /healthz. Without it, stdin and stdout.")
+@click.option(
+    "--http",
+    is_flag=True,
+    help="Listen on a port: /mcp, /sse, /healthz, /readyz, /metrics. Without it, stdin and stdout.",
+)
 @click.option("--host", metavar="ADDRESS", help="Address to listen on, with --http.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="Port to listen on, with --http; 0 takes a free one.  [default: 8765]")
 @with_overrides
@@ -40,18 +45,27 @@ async def _serve_stdio(settings: Settings) -> int:
     # Each transport pulls in its own half of the SDK; only the one that serves is imported.
     from connector_mcp.transport.stdio import serve_stdio
 
-    async with assembled(settings, os.environ, "stdio") as engine:
-        return await serve_stdio(engine)
+    async with (
+        observed(settings, os.environ, "stdio") as observer,
+        assembled(settings, os.environ, "stdio", observer=observer) as engine,
+    ):
+        return await serve_stdio(engine, spans=observer.spans)
 
 
 async def _serve_http(settings: Settings) -> int:
     from connector_mcp.transport.authorization import BearerToken
+    from connector_mcp.transport.draining import Drain
+    from connector_mcp.transport.health import observability_pages
     from connector_mcp.transport.http import serve_http
 
     secret = settings.bearer_token()
     tokens = (BearerToken.of(secret.get_secret_value()),) if secret else ()
     status = 1
-    async with assembled(settings, os.environ, "http") as engine:
+    async with (
+        observed(settings, os.environ, "http") as observer,
+        assembled(settings, os.environ, "http", observer=observer) as engine,
+    ):
+        drain = Drain()
 
         async def serve_until_the_end(*, task_status: TaskStatus[str]) -> None:
             nonlocal status
@@ -60,6 +74,10 @@ async def _serve_http(settings: Settings) -> int:
                 settings.host,
                 settings.port,
                 tokens=tokens,
+                pages=observability_pages(engine, drain, observer.metrics),
+                open_paths=("/readyz", "/metrics") if settings.metrics == "open" else ("/readyz",),
+                drain=drain,
+                spans=observer.spans,
                 hosts=settings.allowed_hosts,
                 origins=settings.allowed_origins,
                 task_status=task_status,
