@@ -146,7 +146,7 @@ class Metrics:
 
 
 def status_class(status: int | str) -> str:
-    """One of eight: a class of HTTP statuses, or why there is none."""
+    """One of nine: a class of HTTP statuses, or why there is none."""
     if isinstance(status, int):
         return f"{status // 100}xx" if 100 <= status < 600 else "other"
     if status.endswith("Timeout"):

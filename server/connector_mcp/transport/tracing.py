@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcp.server.context import CallNext, HandlerResult, ServerMiddleware, ServerRequestContext
 from mcp.server.lowlevel.server import Server
+from mcp_types.version import KNOWN_PROTOCOL_VERSIONS
 
 from connector_mcp.engine.call import Engine
 
@@ -20,7 +21,7 @@ _OTHER: Final = "other"
 
 
 def traced(server: Server[dict[str, Any]], spans: Spans, engine: Engine) -> ServerMiddleware[dict[str, Any]]:
-    """MCP middleware, to be the outermost. Methods and tools that do not exist are not called by their names.
+    """MCP middleware, to be the outermost. What a client names and we do not know has no name here.
 
     The client's span is that of `_meta.traceparent` (W3C Trace Context), else that of the HTTP header of this name.
     """
@@ -31,7 +32,8 @@ def traced(server: Server[dict[str, Any]], spans: Spans, engine: Engine) -> Serv
         known = ctx.method == _HANDSHAKE or server.get_request_handler(ctx.method) is not None
         tool = _tool(ctx, engine) if ctx.method == "tools/call" else None
         parent = _text(ctx.meta) or _text(getattr(ctx.request, "headers", None))
-        with spans.request(ctx.method if known else _OTHER, tool, ctx.protocol_version, parent):
+        version = ctx.protocol_version if ctx.protocol_version in KNOWN_PROTOCOL_VERSIONS else _OTHER
+        with spans.request(ctx.method if known else _OTHER, tool, version, parent):
             return await call_next(ctx)
 
     return trace
