@@ -33,10 +33,8 @@ class Metrics:
     def __init__(self, version: str) -> None:
         registry = CollectorRegistry()
         self.registry: Final = registry
-        self._calls = Counter(
-            "connector_mcp_calls", "Calls that ended.", ("tool", "effect", "outcome"), registry=registry
-        )
-        self._seconds = Histogram(
+        calls = Counter("connector_mcp_calls", "Calls that ended.", ("tool", "effect", "outcome"), registry=registry)
+        seconds = Histogram(
             "connector_mcp_call_duration_seconds",
             "Time from a call's arrival to its answer.",
             ("tool",),
@@ -47,7 +45,7 @@ class Metrics:
         self.unknown_tools: Final = Counter(
             "connector_mcp_unknown_tool_calls", "Calls of tools that do not exist.", registry=registry
         )
-        self._decisions = Counter(
+        decisions = Counter(
             "connector_mcp_gate_decisions", "What the gate came to.", ("decision", "channel"), registry=registry
         )
         self._approvals = Counter(
@@ -62,20 +60,20 @@ class Metrics:
             ("state",),
             registry=registry,
         )
-        self._requests = Counter(
+        requests = Counter(
             "connector_mcp_upstream_requests",
             "Requests to platforms, each attempt by itself.",
             ("platform", "kind", "status"),
             registry=registry,
         )
-        self._request_seconds = Histogram(
+        request_seconds = Histogram(
             "connector_mcp_upstream_request_duration_seconds",
             "Time from a request's departure to the end of its answer.",
             ("platform", "kind"),
             buckets=UPSTREAM_SECONDS,
             registry=registry,
         )
-        self._requests_in_flight = Gauge(
+        requests_in_flight = Gauge(
             "connector_mcp_upstream_requests_in_flight", "Requests under way.", ("platform",), registry=registry
         )
         self._retries = Counter(
@@ -98,9 +96,12 @@ class Metrics:
         )
         Info("connector_mcp_build", "What runs.", registry=registry).info({"version": version})
         ProcessCollector(registry=registry)
-        self._calls_of = lru_cache(LABEL_SETS)(self._calls.labels)
-        self._seconds_of = lru_cache(LABEL_SETS)(self._seconds.labels)
-        self._decisions_of = lru_cache(LABEL_SETS)(self._decisions.labels)
+        self._calls_of = lru_cache(LABEL_SETS)(calls.labels)
+        self._seconds_of = lru_cache(LABEL_SETS)(seconds.labels)
+        self._decisions_of = lru_cache(LABEL_SETS)(decisions.labels)
+        self._requests_of = lru_cache(LABEL_SETS)(requests.labels)
+        self._request_seconds_of = lru_cache(LABEL_SETS)(request_seconds.labels)
+        self._requests_in_flight_of = lru_cache(LABEL_SETS)(requests_in_flight.labels)
 
     def call_ended(self, call: EndedCall) -> None:
         self._calls_of(call.tool, call.effect, call.outcome).inc()
@@ -122,7 +123,7 @@ class Metrics:
 
     @contextmanager
     def attempt(self, attempt: Attempt, ending: Ending) -> Generator[None]:
-        in_flight = self._requests_in_flight.labels(attempt.platform)
+        in_flight = self._requests_in_flight_of(attempt.platform)
         if attempt.resends:
             self._retries.labels(attempt.platform).inc()
         in_flight.inc()
@@ -132,8 +133,8 @@ class Metrics:
         finally:
             taken = time.perf_counter() - started
             in_flight.dec()
-            self._requests.labels(attempt.platform, attempt.kind, status_class(ending.status)).inc()
-            self._request_seconds.labels(attempt.platform, attempt.kind).observe(taken)
+            self._requests_of(attempt.platform, attempt.kind, status_class(ending.status)).inc()
+            self._request_seconds_of(attempt.platform, attempt.kind).observe(taken)
 
     @contextmanager
     def minting(self, platform: str) -> Generator[None]:
