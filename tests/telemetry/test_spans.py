@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from mcp.server.lowlevel.server import Server
 from mcp.shared.exceptions import MCPError
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode, format_trace_id
@@ -160,6 +161,10 @@ async def test_a_fault_of_ours_leaves_no_text_of_an_exception_in_a_span(
     assert (root.attributes or {})["error.type"] == "internal"
     assert all(not span.events for span in seen.finished)
     assert "marked-secret-value" not in left
+
+
+def test_all_that_a_server_of_the_sdk_begins_with_is_the_tracing_that_ours_takes_the_place_of() -> None:
+    assert [type(each).__name__ for each in Server("x").middleware] == ["OpenTelemetryMiddleware"]
 
 
 @pytest.mark.anyio
