@@ -17,10 +17,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": {"errors", "operations"},
     "state": {"errors"},
     "secrets": {"errors"},
-    "upstream": {"errors", "operations"},
+    "telemetry": {"errors"},
+    "upstream": {"errors", "operations", "telemetry"},
     "sandbox": {"errors", "operations"},
-    "engine": {"errors", "operations", "secrets", "settings", "state", "upstream"},
-    "transport": {"errors", "operations", "settings", "upstream", "engine"},
+    "engine": {"errors", "operations", "secrets", "settings", "state", "telemetry", "upstream"},
+    "transport": {"errors", "operations", "settings", "telemetry", "upstream", "engine"},
     "console": {"errors", "operations", "settings", "upstream", "engine", "transport"},
     "cli": {
         "errors",
@@ -28,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "secrets",
         "settings",
         "state",
+        "telemetry",
         "upstream",
         "sandbox",
         "engine",
@@ -71,7 +73,7 @@ def test_a_module_imports_only_what_stands_below_it(module: Path) -> None:
         assert other == own or other in MAY_IMPORT[own], f"{own} imports {name}"
 
 
-@pytest.mark.parametrize("folder", ["engine", "transport", "upstream", "state", "secrets"])
+@pytest.mark.parametrize("folder", ["engine", "transport", "upstream", "state", "secrets", "telemetry"])
 def test_nothing_between_declarations_and_command_line_names_a_platform(folder: str) -> None:
     for module in (PACKAGE / folder).rglob("*.py"):
         for name in imported(module):
@@ -80,7 +82,7 @@ def test_nothing_between_declarations_and_command_line_names_a_platform(folder: 
 
 @pytest.mark.parametrize("package", ["mcp", "mcp_types", "starlette", "uvicorn"])
 def test_only_transports_and_command_line_know_the_protocol(package: str) -> None:
-    for folder in ("operations", "engine", "upstream", "state", "secrets"):
+    for folder in ("operations", "engine", "upstream", "state", "secrets", "telemetry"):
         for module in (PACKAGE / folder).rglob("*.py"):
             assert not any(name.split(".")[0] == package for name in imported(module)), module
 

@@ -52,6 +52,9 @@ def test_the_defaults_serve_one_person_on_this_machine():
         "http_token": None,
         "http_token_file": None,
         "log_level": "WARNING",
+        "log_format": "text",
+        "metrics": "token",
+        "otel": False,
     }
     assert settings.state_dir.name == "connector-mcp"
     assert settings.bearer_token() is None

@@ -122,6 +122,12 @@ class Settings(BaseModel):
     """File with that token, as container secrets are mounted."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
     """What is logged on stderr, from this level up."""
+    log_format: Literal["text", "json"] = "text"
+    """Form of the log lines on stderr: `text` for people, `json` for what collects them."""
+    metrics: Literal["off", "token", "open"] = "token"
+    """`/metrics` over HTTP: `token` asks for what callers must show, `open` for nothing, `off` is not there."""
+    otel: bool = False
+    """Export OpenTelemetry spans to the collector that `OTEL_EXPORTER_OTLP_ENDPOINT` names."""
 
     @classmethod
     def load(cls, environ: Mapping[str, str], **overrides: Any) -> Self:

@@ -54,3 +54,12 @@ def test_the_entry_point_alone_imports_neither_the_sdk_nor_an_http_client():
     code = "import sys, connector_mcp.cli.main; print([m for m in ('mcp', 'httpx', 'pydantic') if m in sys.modules])"
 
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+
+
+def test_a_start_over_stdio_imports_nothing_that_only_watching_needs():
+    code = (
+        "import sys, connector_mcp.cli.serve, connector_mcp.transport.stdio; "
+        "print([m for m in ('prometheus_client', 'opentelemetry.sdk') if m in sys.modules])"
+    )
+
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

@@ -14,6 +14,7 @@ from connector_mcp.engine.audit import AuditLog
 from connector_mcp.engine.call import Engine
 from connector_mcp.engine.caller import TransportName
 from connector_mcp.engine.policy import Policy
+from connector_mcp.engine.watched_store import WatchedStore
 from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.catalogue import PLATFORMS, catalogue, platform_folder
 from connector_mcp.operations.list_secrets import NAME as LIST_SECRETS
@@ -23,6 +24,7 @@ from connector_mcp.operations.platform import Platform
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.settings import PREFIX, Settings, is_configured, missing, platform_values
 from connector_mcp.state.store import Store
+from connector_mcp.telemetry.observer import NOBODY, Observer
 from connector_mcp.upstream.client import UpstreamClient
 from connector_mcp.upstream.limits import DEFAULT_LIMITS
 
@@ -32,14 +34,16 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def assembled(settings: Settings, environ: Mapping[str, str], transport: TransportName) -> AsyncGenerator[Engine]:
-    """An engine for as long as the context is open.
+async def assembled(
+    settings: Settings, environ: Mapping[str, str], transport: TransportName, *, observer: Observer = NOBODY
+) -> AsyncGenerator[Engine]:
+    """An engine for as long as the context is open; `observer` is told of its calls.
 
     Raises:
         Misconfigured: A platform is named and lacks a variable, a rule of the policy names nothing, and the like.
     """
     sandbox = _open_sandbox(settings, environ) if settings.sandbox else None
-    accounts = _accounts(settings, environ, sandbox)
+    accounts = _accounts(settings, environ, sandbox, observer)
     secrets = open_secrets(settings, environ)
     operations = _operations(settings, accounts, secrets)
     # A rule may name any tool there is; without rules, the platforms that are not served need not be imported.
@@ -52,10 +56,11 @@ async def assembled(settings: Settings, environ: Mapping[str, str], transport: T
         operations,
         accounts,
         policy=policy,
-        store=store,
+        store=WatchedStore(store, observer) if observer.listens else store,
         audit=AuditLog(audit_path(settings), max_bytes=settings.audit_file_bytes),
         secrets=secrets,
         announce=announcements.announce if announcements else None,
+        observer=observer,
     )
     try:
         async with announcements.running() if announcements else nullcontext():
@@ -111,7 +116,9 @@ def _announcements(settings: Settings, store: Store) -> Announcements | None:
     )
 
 
-def _accounts(settings: Settings, environ: Mapping[str, str], sandbox: Sandbox | None) -> dict[str, Account]:
+def _accounts(
+    settings: Settings, environ: Mapping[str, str], sandbox: Sandbox | None, observer: Observer
+) -> dict[str, Account]:
     limits = replace(
         DEFAULT_LIMITS,
         deadline=settings.deadline,
@@ -130,7 +137,7 @@ def _accounts(settings: Settings, environ: Mapping[str, str], sandbox: Sandbox |
         secret = {variable.name for variable in platform.variables if variable.secret}
         accounts[name] = Account(
             platform=platform,
-            client=UpstreamClient(platform, values, transport=transport, limits=limits),
+            client=UpstreamClient(platform, values, transport=transport, limits=limits, observer=observer),
             options={key: value for key, value in values.items() if key not in secret},
             sandbox=sandbox is not None,
         )

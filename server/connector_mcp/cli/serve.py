@@ -11,6 +11,7 @@ import click
 from anyio.abc import TaskStatus
 
 from connector_mcp.cli.assemble import assembled
+from connector_mcp.cli.observed import observed
 from connector_mcp.cli.options import load_settings, with_overrides
 from connector_mcp.cli.served import left_out, require_platforms
 from connector_mcp.engine.webhook_signature import SigningKey
@@ -19,7 +20,11 @@ from connector_mcp.settings import PREFIX, Settings
 
 
 @click.command()
-@click.option("--http", is_flag=True, help="Listen on a port: /mcp, /sse, /healthz. Without it, stdin and stdout.")
+@click.option(
+    "--http",
+    is_flag=True,
+    help="Listen on a port: /mcp, /sse, /healthz, /readyz, /metrics. Without it, stdin and stdout.",
+)
 @click.option("--host", metavar="ADDRESS", help="Address to listen on, with --http.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="Port to listen on, with --http; 0 takes a free one.  [default: 8765]")
 @with_overrides
@@ -42,21 +47,31 @@ async def _serve_stdio(settings: Settings) -> int:
     # Each transport pulls in its own half of the SDK; only the one that serves is imported.
     from connector_mcp.transport.stdio import serve_stdio
 
-    async with assembled(settings, os.environ, "stdio") as engine:
-        return await serve_stdio(engine)
+    async with (
+        observed(settings, os.environ, "stdio") as observer,
+        assembled(settings, os.environ, "stdio", observer=observer) as engine,
+    ):
+        return await serve_stdio(engine, spans=observer.spans)
 
 
 async def _serve_http(settings: Settings) -> int:
     from connector_mcp.transport.authorization import BearerToken
     from connector_mcp.transport.callbacks import OPEN_PATH, callback_route
+    from connector_mcp.transport.draining import Drain
+    from connector_mcp.transport.health import observability_pages
     from connector_mcp.transport.http import serve_http
 
     secret = settings.bearer_token()
     tokens = (BearerToken.of(secret.get_secret_value()),) if secret else ()
     callback_key = _callback_key(settings)
     status = 1
-    async with assembled(settings, os.environ, "http") as engine:
-        pages = (callback_route(engine, callback_key),) if callback_key else ()
+    async with (
+        observed(settings, os.environ, "http") as observer,
+        assembled(settings, os.environ, "http", observer=observer) as engine,
+    ):
+        drain = Drain(engine.end_waiting)
+        callback = (callback_route(engine, callback_key),) if callback_key else ()
+        metrics_path = ("/metrics",) if settings.metrics == "open" else ()
 
         async def serve_until_the_end(*, task_status: TaskStatus[str]) -> None:
             nonlocal status
@@ -65,8 +80,10 @@ async def _serve_http(settings: Settings) -> int:
                 settings.host,
                 settings.port,
                 tokens=tokens,
-                pages=pages,
-                open_paths=(OPEN_PATH,) if pages else (),
+                pages=(*observability_pages(engine, drain, observer.metrics), *callback),
+                open_paths=("/readyz", *metrics_path, *((OPEN_PATH,) if callback else ())),
+                drain=drain,
+                spans=observer.spans,
                 hosts=settings.allowed_hosts,
                 origins=settings.allowed_origins,
                 task_status=task_status,

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from connector_mcp.errors import ConfirmationInvalid, InvalidArguments, Issue, StoreUnavailable
 from connector_mcp.state.store import JsonObject, Store
+from connector_mcp.telemetry.observer import NOBODY, Observer
 
 WAITING = "approvals"
 HISTORY = "approvals_history"
@@ -89,10 +90,13 @@ class Approval(Parked):
 class Approvals:
     """The queue of parked calls. Every method raises `StoreUnavailable` where the store does."""
 
-    def __init__(self, store: Store, *, ttl: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, store: Store, *, ttl: float, clock: Callable[[], float] = time.time, observer: Observer = NOBODY
+    ) -> None:
         self._store = store
         self._ttl = ttl
         self._clock = clock
+        self._observer = observer
 
     async def park(self, parked: Parked) -> Approval:
         """Let a call wait. There is one live approval a digest: where one is, it is returned as it stands."""
@@ -106,6 +110,7 @@ class Approvals:
                 **dict(parked), id=await self._new_id(parked.digest), created_at=now, expires_at=expires_at
             )
             if await self._store.put_once(WAITING, parked.digest, _as_json(approval), expires_at=expires_at):
+                self._observer.approval_changed(approval.status)
                 return approval
             await self._store.remove(IDS, approval.id)
         raise _contended(parked.tool)
@@ -211,6 +216,8 @@ class Approvals:
             WAITING, before.digest, _as_json(after), expected=_as_json(before), expires_at=expires_at
         )
         if swapped:
+            if after.status != before.status:
+                self._observer.approval_changed(after.status)
             await self._record(after)
         return swapped
 

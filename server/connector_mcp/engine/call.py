@@ -38,6 +38,7 @@ from connector_mcp.operations.tool import Tool, tool_of
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.settings import Settings
 from connector_mcp.state.store import Store, secret_key
+from connector_mcp.telemetry.observer import NOBODY, Observer
 
 logger = logging.getLogger("connector_mcp.engine")
 
@@ -61,14 +62,16 @@ class Engine:
         secrets: Secrets | None = None,
         wait: ApprovalWait | None = None,
         announce: Callable[[Approval], None] | None = None,
+        observer: Observer = NOBODY,
     ) -> None:
         """`wait` is by default that of the settings; `announce` is told of calls that wait for an operator."""
         self.settings = settings
         self.store = store
-        self.approvals = Approvals(store, ttl=settings.approval_ttl)
+        self.approvals = Approvals(store, ttl=settings.approval_ttl, observer=observer)
         self._accounts = accounts
         self._policy = policy
         self._audit = audit
+        self._observer = observer
         self._scrubber = Scrubber(self._account_secrets)
         self._references = References(secrets or Secrets(), settings.inline_secrets)
         self._wait = wait or ApprovalWait(settings.approval_wait)
@@ -107,6 +110,14 @@ class Engine:
         """The text without any secret value that this process knows."""
         return self._scrubber.text(text)
 
+    def check_audit(self) -> None:
+        """See that what a call changes could be recorded.
+
+        Raises:
+            StoreUnavailable: It could not, so no such call is let through.
+        """
+        self._audit.check()
+
     async def request_state_key(self) -> bytes:
         """The key that seals request state, the same in every process that shares the store."""
         return await secret_key(self.store, "request-state")
@@ -133,11 +144,16 @@ class Engine:
         """
         tool = self._tools.get(name)
         if tool is None:
+            self._observer.tool_unknown()
             raise UnknownTool(name)
         operation = tool.operation
         account = self._accounts[operation.on.name] if operation.on else None
         sandbox = account.sandbox if account else self.settings.sandbox
         call = CallRecord(tool, caller, account, self._scrubber, time.monotonic(), sandbox, effect=operation.effect)
+        with self._observer.call(call.id):
+            return await self._answer(call, arguments)
+
+    async def _answer(self, call: CallRecord, arguments: Mapping[str, Any]) -> CallResult:
         try:
             content = await self._run(call, arguments)
             call.outcome = "ok"
@@ -154,8 +170,10 @@ class Engine:
 
     async def _run(self, call: CallRecord, arguments: Mapping[str, Any]) -> JsonObject:
         fixed = call.account.fixed if call.account else {}
-        operation = parse_arguments(call.tool, arguments, fixed)
-        call.decision = self._gate.decide(call.tool.name, call.effect, call.caller.scopes)
+        with self._observer.step("validate"):
+            operation = parse_arguments(call.tool, arguments, fixed)
+        with self._observer.step("policy"):
+            call.decision = self._gate.decide(call.tool.name, call.effect, call.caller.scopes)
         call.channel = "policy"
         check_cursor(operation)
         call.meta.sandbox = call.sandbox
@@ -172,7 +190,8 @@ class Engine:
         if call.effect is Effect.READ:
             situation = Situation(options=call.account.options)
             self._learn(call, operation, situation)
-            answers = await sender.send(operation, situation)
+            with self._observer.step("send"):
+                answers = await sender.send(operation, situation)
             return self._content(call, operation, operation.shape_result(answers, situation), answers, sender)
         return await self._write(call, operation, sender)
 
@@ -182,7 +201,8 @@ class Engine:
         ready = await self._check(call, operation, unread, settled=operation.acts_on is None)
         situation = unread
         if operation.acts_on is not None:
-            situation = await sender.situation(operation)
+            with self._observer.step("read_target"):
+                situation = await sender.situation(operation)
             ready = await self._check(call, operation, situation)
         self._learn(call, operation, situation)
         losses = operation.find_losses(situation)
@@ -190,23 +210,28 @@ class Engine:
         call.effect = preview.effect
         # Before the gate, so that no approval is spent on a call that could not be recorded.
         self._audit.check()
-        if await self._pass(call, operation, situation, preview):
+        with self._observer.step("gate"):
+            asked_inline = await self._pass(call, operation, situation, preview)
+        if asked_inline:
             await self._check_unchanged(call, operation, sender, preview)
         assert call.digest is not None  # noqa: S101 - set by _pass
-        async with self._ledger.entry(call.digest, call.tool.name) as entry:
+        async with self._observer.step("ledger"), self._ledger.entry(call.digest, call.tool.name) as entry:
             if ready is not operation:
                 # A person may have taken their time: what is sent is what the secrets are now.
                 ready = await self._check(call, operation, situation)
             # What cannot be recorded is not sent; what was sent and has no end in the log is known to have been sent.
-            self._audit.write(call.record("begun"))
+            with self._observer.step("audit"):
+                self._audit.write(call.record("begun"))
             call.changing = True
-            answers = await sender.send(ready, situation)
+            with self._observer.step("send"):
+                answers = await sender.send(ready, situation)
             entry.outcome_unknown = sender.left_unknown
         call.meta.warnings.extend(entry.warnings)
         data = sender.outcomes(operation, answers, situation, call.meta)
         if self.settings.verify_writes:
             plan = readable_plan(operation, situation)
-            await verify(operation, plan, data, partial(sender.read_back, operation), call.meta)
+            with self._observer.step("verify"):
+                await verify(operation, plan, data, partial(sender.read_back, operation), call.meta)
             call.fingerprint_after = _fingerprint_after(operation, sender, call.key)
         call.meta.changes = [change.as_dict() for change in preview.changes]
         return self._content(call, operation, data, answers, sender)
@@ -288,7 +313,8 @@ class Engine:
         """A person takes their time: the target must still be the one they were shown."""
         if operation.acts_on is None:
             return
-        now = await sender.situation(operation)
+        with self._observer.step("read_target"):
+            now = await sender.situation(operation)
         if fingerprint(operation, now.current, call.key) != call.fingerprint:
             present = make_preview(operation, now, (), call.scrubber)
             raise target_changed(call.tool.name, preview.snapshot, present.snapshot)
@@ -300,11 +326,12 @@ class Engine:
     ) -> JsonObject:
         call.status = sender.status
         call.meta.request_id = call.scrubbed(sender.request_id)
-        shaped = shape_data(operation, data, answers[-1] if answers else None, call.meta)
-        content: JsonObject = {"data": clean_strings(shaped), "meta": clean_strings(call.meta.as_dict())}
-        if call.scrubber.finds(encode(content)):
-            content = call.scrubber.value(content)
-        return fit(content, self.settings.max_result_bytes, offset=call.meta.offset)
+        with self._observer.step("shape"):
+            shaped = shape_data(operation, data, answers[-1] if answers else None, call.meta)
+            content: JsonObject = {"data": clean_strings(shaped), "meta": clean_strings(call.meta.as_dict())}
+            if call.scrubber.finds(encode(content)):
+                content = call.scrubber.value(content)
+            return fit(content, self.settings.max_result_bytes, offset=call.meta.offset)
 
     def _failure(self, call: CallRecord, error: ConnectorError) -> CallResult:
         call.outcome = error.code
@@ -335,9 +362,13 @@ class Engine:
         )
 
     def _end_audit(self, call: CallRecord) -> None:
+        record = call.record("ended")
+        self._observer.call_ended(record)
         try:
-            self._audit.write(call.record("ended"))
+            with self._observer.step("audit"):
+                self._audit.write(record)
         except ConnectorError as error:
+            self._observer.store_failed("audit")
             logger.error("the audit record of call %s could not be written: %s", call.id, error.message)
 
     def _account_secrets(self) -> tuple[str, ...]:

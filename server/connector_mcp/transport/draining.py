@@ -50,6 +50,8 @@ class Drain:
         self._posts = InFlight()
         self._requests = InFlight()
         self._hanging_up = anyio.Event()
+        self.has_begun = False
+        """Whether the server is ending, so that nobody new should come."""
 
     async def count_calls(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         """MCP middleware that counts the calls of tools, whichever HTTP request carries their answer."""
@@ -75,6 +77,7 @@ class Drain:
 
     async def end(self, grace: float) -> None:
         """Let calls and their answers finish for up to `grace` seconds, then hang up on every request that is left."""
+        self.has_begun = True
         if self._end_waiting is not None:
             self._end_waiting()
         with anyio.move_on_after(grace):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import uvicorn
@@ -30,8 +30,12 @@ from connector_mcp.transport.authorization import SETTING, BearerAuthorization, 
 from connector_mcp.transport.draining import Drain
 from connector_mcp.transport.guard import HostAndOriginGuard, Reach, is_loopback
 from connector_mcp.transport.logs import logging_to_stderr
+from connector_mcp.transport.request_ids import RequestIds
 from connector_mcp.transport.server import build_server
 from connector_mcp.transport.signals import ending_signal
+
+if TYPE_CHECKING:
+    from connector_mcp.telemetry.spans import Spans
 
 GRACE = 5.0
 """Seconds that calls in flight have when the server is told to end."""
@@ -49,13 +53,15 @@ def http_app(
     pages: Sequence[BaseRoute] = (),
     open_paths: Collection[str] = (),
     drain: Drain | None = None,
+    spans: Spans | None = None,
 ) -> Starlette:
     """The ASGI application. Its lifespan runs the sessions of `/mcp`; the engine stays the caller's.
 
     With no `tokens` everybody whom `reach` lets in may call. `pages` are served beside the protocol; those under
-    `open_paths` need no token of the callers' and see to their own authorization. `drain` is told of what is in flight.
+    `open_paths` need no token of the callers' and see to their own authorization. `drain` is told of what is in
+    flight. With `spans` every request has one.
     """
-    server = build_server(engine, request_state_key=request_state_key, transport="http")
+    server = build_server(engine, request_state_key=request_state_key, transport="http", spans=spans)
     return protocol_app(server, reach=reach, tokens=tokens, pages=pages, open_paths=open_paths, drain=drain or Drain())
 
 
@@ -66,7 +72,7 @@ def protocol_app(
     tokens: Sequence[BearerToken],
     pages: Sequence[BaseRoute],
     open_paths: Collection[str],
-    drain: Drain | None = None,
+    drain: Drain,
 ) -> Starlette:
     """The ASGI application of any MCP server; the arguments are those of `http_app`."""
     server.middleware.append(drain.count_calls)
@@ -89,6 +95,7 @@ def protocol_app(
             *pages,
         ],
         middleware=[
+            Middleware(RequestIds),
             Middleware(_Known, drain=drain),
             Middleware(HostAndOriginGuard, reach=reach),
             Middleware(BearerAuthorization, tokens=tokens, open_paths=("/healthz", *open_paths)),
@@ -108,14 +115,16 @@ async def serve_http(
     hosts: Collection[str] = (),
     origins: Collection[str] = (),
     grace: float = GRACE,
+    drain: Drain | None = None,
+    spans: Spans | None = None,
     task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED,
 ) -> int:
     """Serve until a signal ends the server or the caller cancels it; the exit status (0 on SIGTERM, 130 on SIGINT).
 
     Port 0 takes any free port. `task_status` gets the server's address, `http://host:port`, once it listens. `hosts`
-    and `origins` are let in beside those that `Reach.of` knows; `pages` and `open_paths` are those of `http_app`. Calls
-    in flight have `grace` seconds to finish when the server ends, then they are cancelled; they have ended when this
-    returns.
+    and `origins` are let in beside those that `Reach.of` knows; `pages`, `open_paths`, `drain` and `spans` are those of
+    `http_app`. Calls in flight have `grace` seconds to finish when the server ends, then they are cancelled; they have
+    ended when this returns.
 
     Raises:
         Misconfigured: The host is beyond loopback and there is no token, or the address cannot be had.
@@ -130,15 +139,22 @@ async def serve_http(
 
     def app(reach: Reach, drain: Drain) -> Starlette:
         return http_app(
-            engine, request_state_key=key, reach=reach, tokens=tokens, pages=pages, open_paths=open_paths, drain=drain
+            engine,
+            request_state_key=key,
+            reach=reach,
+            tokens=tokens,
+            pages=pages,
+            open_paths=open_paths,
+            drain=drain,
+            spans=spans,
         )
 
-    with logging_to_stderr(engine.scrub, engine.settings.log_level):
+    with logging_to_stderr(engine.scrub, engine.settings.log_level, engine.settings.log_format):
         return await serve_app(
             app,
             host,
             port,
-            drain=Drain(engine.end_waiting),
+            drain=drain or Drain(engine.end_waiting),
             hosts=hosts,
             origins=origins,
             grace=grace,

@@ -10,7 +10,7 @@ import logging
 import traceback
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mcp.server.caching import CacheHint
 from mcp.server.context import ServerRequestContext
@@ -44,7 +44,11 @@ from connector_mcp.errors import Internal
 from connector_mcp.operations.tool import Tool
 from connector_mcp.transport import connector_type_resources, prompts
 from connector_mcp.transport.questions import McpCaller, principal_of, returned_question
+from connector_mcp.transport.tracing import traced
 from connector_mcp.upstream.text import clean
+
+if TYPE_CHECKING:
+    from connector_mcp.telemetry.spans import Spans
 
 NAME: Final = "connector-mcp"
 
@@ -72,12 +76,13 @@ def build_server(
     *,
     request_state_key: bytes,
     transport: TransportName = "stdio",
+    spans: Spans | None = None,
 ) -> Server[dict[str, Any]]:
     """The MCP server of an engine, for both eras of the protocol.
 
     `request_state_key` (32 random bytes or more) seals the state of questions; processes that are to take up each
     other's questions share it. The engine stays the caller's: ending the server, or a connection to it, closes
-    nothing of it.
+    nothing of it. With `spans` every request has one.
     """
     ask_timeout = engine.settings.ask_timeout
     wire = {tool.name: _wire_tool(tool) for tool in engine.tools()}
@@ -134,6 +139,10 @@ def build_server(
         on_list_prompts=list_prompts,
         on_get_prompt=get_prompt,
     )
+    # The SDK's own tracing goes by whatever name a client sends, and writes down what exceptions say.
+    server.middleware.clear()
+    if spans is not None:
+        server.middleware.append(traced(server, spans, engine))
     security = RequestStateSecurity(keys=[request_state_key], ttl=REQUEST_STATE_TTL, bind_principal=principal_of)
     server.middleware.append(RequestStateBoundary(security, default_audience=NAME))
     return server

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import anyio.to_thread
@@ -14,20 +14,23 @@ from connector_mcp.transport.signals import ending_signal
 from connector_mcp.transport.standard_streams import standard_streams
 from connector_mcp.upstream.wire import warm_up
 
+if TYPE_CHECKING:
+    from connector_mcp.telemetry.spans import Spans
+
 ANSWERS_AT_START: Final = 2
 """How many answers a client waits for before it calls a tool: to the handshake and to tools/list."""
 
 
-async def serve_stdio(engine: Engine) -> int:
+async def serve_stdio(engine: Engine, *, spans: Spans | None = None) -> int:
     """Serve one client until it closes stdin or stdout, or a signal ends the server; the exit status.
 
     Either way the calls in flight are cancelled, and have ended when this returns. 0 at the end of the stream and on
-    SIGTERM, 130 on SIGINT.
+    SIGTERM, 130 on SIGINT. With `spans` every request has one.
 
     Raises:
         ConnectorError: The store does not give the key that seals questions.
     """
-    server = build_server(engine, request_state_key=await engine.request_state_key())
+    server = build_server(engine, request_state_key=await engine.request_state_key(), spans=spans)
     status = 0
     answers = 0
     settled = anyio.Event()
@@ -48,7 +51,7 @@ async def serve_stdio(engine: Engine) -> int:
         status = await ending_signal()
         tasks.cancel_scope.cancel()
 
-    with logging_to_stderr(engine.scrub, engine.settings.log_level):
+    with logging_to_stderr(engine.scrub, engine.settings.log_level, engine.settings.log_format):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(end_on_signal)
             if not engine.settings.sandbox:

@@ -24,6 +24,7 @@ from connector_mcp import __version__
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.operations.platform import Platform
 from connector_mcp.operations.request import NO_BODY, Request
+from connector_mcp.telemetry.observer import NOBODY, Observer
 from connector_mcp.upstream.addresses import build_target, read_base_url
 from connector_mcp.upstream.credentials import Ask, Environment, Proof, make_authorizer
 from connector_mcp.upstream.exchange import Outcome, Reply, exchange
@@ -39,6 +40,7 @@ from connector_mcp.upstream.limits import DEFAULT_LIMITS, Limits
 from connector_mcp.upstream.minting import read_token
 from connector_mcp.upstream.retries import deserves_another, is_read, is_uncertain, keep_trying, may_repeat
 from connector_mcp.upstream.tokens import Token
+from connector_mcp.upstream.watching import Watch
 from connector_mcp.upstream.wire import open_transport
 
 USER_AGENT: Final = f"connector-mcp/{__version__}"
@@ -95,6 +97,7 @@ class UpstreamClient:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        observer: Observer = NOBODY,
     ) -> None:
         given = {name: value.strip() for name, value in values.items() if value.strip()}
         self.platform = platform
@@ -106,6 +109,7 @@ class UpstreamClient:
         self._sleep = sleep
         self._transport = transport
         self._base_url = base
+        self._watch = Watch(observer, platform.name, base)
         environment = Environment(self._base, base.host, self._mint, clock, now)
         self._authorizer = make_authorizer(platform, given, environment)
         self._headers = httpx.Headers(
@@ -243,21 +247,30 @@ class UpstreamClient:
                 content=outgoing.content,
                 extensions=self._extensions,
             )
-            outcome = await exchange(self._open(), request, self._limits.answer_bytes, self._now)
+            sent = exchange(self._open(), request, self._limits.answer_bytes, self._now)
+            outcome = await self._watch(sent, outgoing.request, outgoing.attempts, reads=outgoing.reads)
             outgoing.in_flight = False
         if not outgoing.reads and is_uncertain(outcome):
             outgoing.uncertain = True
         return outcome
 
     async def _mint(self, ask: Ask) -> Token:
+        with self._watch.minting():
+            return await self._fetch_token(ask)
+
+    async def _fetch_token(self, ask: Ask) -> Token:
         headers = self._headers.copy()
         headers["Content-Type"] = "application/x-www-form-urlencoded"
         url = httpx.URL(self._base + ask.path)
         content = urlencode(ask.form).encode("ascii")
+        attempts = 0
 
         async def post() -> Outcome:
+            nonlocal attempts
+            attempts += 1
             request = httpx.Request("POST", url, headers=headers, content=content, extensions=self._extensions)
-            return await exchange(self._open(), request, self._limits.answer_bytes, self._now)
+            sent = exchange(self._open(), request, self._limits.answer_bytes, self._now)
+            return await self._watch.token(sent, ask.path, attempts)
 
         deadline = self._clock() + self._limits.deadline
         outcome = await post()

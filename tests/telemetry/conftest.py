@@ -1,0 +1,94 @@
+"""A whole server over the sandbox, in this process, with everything that watches it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from connector_mcp.cli.assemble import assembled
+from connector_mcp.engine.call import Engine
+from connector_mcp.settings import Settings
+from connector_mcp.telemetry.metrics import Metrics
+from connector_mcp.telemetry.observer import Observer
+from connector_mcp.telemetry.spans import Spans
+from connector_mcp.transport.server import build_server
+
+Series = dict[tuple[str, ...], float]
+
+
+def read_samples(text: str) -> dict[str, Series]:
+    """The samples of an exposition: by name, then by the values of their labels in the order of the labels' names."""
+    samples: dict[str, Series] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = tuple(value for _, value in sorted(sample.labels.items()))
+            samples.setdefault(sample.name.removeprefix("connector_mcp_"), {})[labels] = sample.value
+    return samples
+
+
+@dataclass
+class Watched:
+    """An engine, and what was seen of it."""
+
+    engine: Engine
+    metrics: Metrics
+    spans: Spans
+    exporter: InMemorySpanExporter
+
+    @property
+    def exposition(self) -> str:
+        return generate_latest(self.metrics.registry).decode()
+
+    def samples(self) -> dict[str, Series]:
+        return read_samples(self.exposition)
+
+    @property
+    def finished(self) -> tuple[ReadableSpan, ...]:
+        return self.exporter.get_finished_spans()
+
+    def client(self, mode: str, **options: Any) -> Client:
+        server = build_server(self.engine, request_state_key=b"k" * 32, transport="http", spans=self.spans)
+        return Client(server, mode=mode, **options)
+
+
+WatchedMaker = Callable[..., AbstractAsyncContextManager[Watched]]
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> WatchedMaker:
+    """Makes a watched engine over the sandbox, with these settings."""
+
+    @asynccontextmanager
+    async def make(**settings: Any) -> AsyncIterator[Watched]:
+        exporter = InMemorySpanExporter()
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        metrics, spans = Metrics("0.test"), Spans(provider)
+        loaded = Settings.load({}, **{"sandbox": True, "state_dir": tmp_path, **settings})
+        async with assembled(loaded, {}, "http", observer=Observer(metrics, spans)) as engine:
+            yield Watched(engine, metrics, spans, exporter)
+        provider.shutdown()
+
+    return make
+
+
+@pytest.fixture(params=["auto", "legacy"])
+def mode(request: pytest.FixtureRequest) -> str:
+    """Both eras of the protocol."""
+    return request.param
+
+
+@pytest.fixture
+def samples_of() -> Callable[[str], dict[str, Series]]:
+    return read_samples

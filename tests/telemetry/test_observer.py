@@ -1,0 +1,31 @@
+"""What is told to nobody, and by what log lines and calls are joined."""
+
+from __future__ import annotations
+
+import pytest
+
+from connector_mcp.telemetry.correlation import REQUEST_ID, known_ids
+from connector_mcp.telemetry.observer import NOBODY, Attempt
+
+
+def test_a_call_s_id_is_known_for_as_long_as_it_runs() -> None:
+    outer = REQUEST_ID.set("r-1")
+    with NOBODY.call("c-1"):
+        during = known_ids()
+    after = known_ids()
+    REQUEST_ID.reset(outer)
+    assert during == {"call_id": "c-1", "request_id": "r-1"}
+    assert after == {"request_id": "r-1"}
+    assert known_ids() == {}
+
+
+@pytest.mark.anyio
+async def test_failures_pass_through_steps_that_nobody_watches() -> None:
+    attempt = Attempt("logto", "read", "GET", "/x", "host", 443, 0)
+    with pytest.raises(ValueError), NOBODY.step("gate"):
+        raise ValueError
+    with pytest.raises(ValueError), NOBODY.attempt(attempt), NOBODY.minting("logto"):
+        raise ValueError
+    with pytest.raises(ValueError):
+        async with NOBODY.step("ledger"):
+            raise ValueError
