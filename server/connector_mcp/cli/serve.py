@@ -45,11 +45,10 @@ async def _serve_stdio(settings: Settings) -> int:
 
 
 async def _serve_http(settings: Settings) -> int:
-    from connector_mcp.transport.authorization import BearerToken
+    from connector_mcp.cli.access import access_of
     from connector_mcp.transport.http import serve_http
 
-    secret = settings.bearer_token()
-    tokens = (BearerToken.of(secret.get_secret_value()),) if secret else ()
+    access = access_of(settings)
     status = 1
     async with assembled(settings, os.environ, "http") as engine:
 
@@ -59,9 +58,13 @@ async def _serve_http(settings: Settings) -> int:
                 engine,
                 settings.host,
                 settings.port,
-                tokens=tokens,
-                hosts=settings.allowed_hosts,
-                origins=settings.allowed_origins,
+                tokens=access.tokens,
+                token_file=access.token_file,
+                oauth=access.oauth,
+                limits=access.limits,
+                rate=access.rate,
+                hosts=access.hosts,
+                origins=access.origins,
                 task_status=task_status,
             )
 

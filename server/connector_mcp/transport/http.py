@@ -1,7 +1,7 @@
 """MCP over HTTP: Streamable HTTP on `/mcp` for both eras, SSE on `/sse` and `/messages/`, and `/healthz`.
 
 Every request passes the same gates in this order: the server is not ending, Host and Origin are ours, the bearer token
-is right where there is one, and only then a route and a body.
+is right where one is needed, its holder asks not too much, and only then a route and a body.
 """
 
 from __future__ import annotations
@@ -26,12 +26,20 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connector_mcp.engine.call import Engine
 from connector_mcp.errors import Misconfigured
-from connector_mcp.transport.authorization import SETTING, BearerAuthorization, BearerToken
+from connector_mcp.transport.authorization import BearerAuthorization, BearerToken, Callers, Verifier
+from connector_mcp.transport.bearer import SETTING
+from connector_mcp.transport.connections import bounded_protocol
 from connector_mcp.transport.draining import Drain
 from connector_mcp.transport.guard import HostAndOriginGuard, Reach, is_loopback
+from connector_mcp.transport.limits import CallBound, HttpLimits, RequestLimits, RequestRate
 from connector_mcp.transport.logs import logging_to_stderr
+from connector_mcp.transport.resource import WELL_KNOWN
 from connector_mcp.transport.server import build_server
 from connector_mcp.transport.signals import ending_signal
+from connector_mcp.transport.token_file import TokenFile
+
+HEAD_BYTES = 16_384
+"""Largest head of a request; there is room in it for a token with many claims."""
 
 GRACE = 5.0
 """Seconds that calls in flight have when the server is told to end."""
@@ -45,23 +53,26 @@ def http_app(
     *,
     request_state_key: bytes,
     reach: Reach,
-    tokens: Sequence[BearerToken] = (),
+    callers: Callers | None = None,
+    limits: HttpLimits | None = None,
+    rate: RequestRate | None = None,
     pages: Sequence[BaseRoute] = (),
     open_paths: Collection[str] = (),
     drain: Drain | None = None,
 ) -> Starlette:
     """The ASGI application. Its lifespan runs the sessions of `/mcp`; the engine stays the caller's.
 
-    With no `tokens` everybody whom `reach` lets in may call. `pages` are served beside the protocol; those under
+    Without `callers` everybody whom `reach` lets in may call. `pages` are served beside the protocol; those under
     `open_paths` need no token of the callers' and see to their own authorization. `drain` is told of what is in flight.
     """
-    drain = drain or Drain()
+    callers, limits, drain = callers or Callers(), limits or HttpLimits(), drain or Drain()
+    calls = CallBound(limits.calls)
     server = build_server(engine, request_state_key=request_state_key, transport="http")
-    server.middleware.append(drain.count_calls)
+    server.middleware += [calls.bound_calls, drain.count_calls]
     security = reach.as_sdk_settings()
     # Sessions are kept for clients before 2026-07-28: without one there is no way to ask a person anything.
-    sessions = StreamableHTTPSessionManager(server, security_settings=security)
-    sse = SseServerTransport("/messages/", security_settings=security)
+    sessions = StreamableHTTPSessionManager(server, security_settings=security, max_request_body_size=limits.body_bytes)
+    sse = SseServerTransport("/messages/", security_settings=security, max_request_body_size=limits.body_bytes)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
@@ -74,12 +85,14 @@ def http_app(
             Route("/sse", _SseEndpoint(server, sse), methods=["GET"]),
             Mount("/messages/", app=sse.handle_post_message),
             Route("/healthz", _healthz, methods=["GET"]),
+            *(callers.resource.routes() if callers.resource else ()),
             *pages,
         ],
         middleware=[
             Middleware(_Known, drain=drain),
             Middleware(HostAndOriginGuard, reach=reach),
-            Middleware(BearerAuthorization, tokens=tokens, open_paths=("/healthz", *open_paths)),
+            Middleware(BearerAuthorization, callers=callers, open_paths=(*_open_paths(callers), *open_paths)),
+            Middleware(RequestLimits, calls=calls, rate=rate, body_bytes=limits.body_bytes),
         ],
         lifespan=lifespan,
     )
@@ -91,6 +104,10 @@ async def serve_http(
     port: int,
     *,
     tokens: Sequence[BearerToken] = (),
+    token_file: TokenFile | None = None,
+    oauth: Verifier | None = None,
+    limits: HttpLimits | None = None,
+    rate: RequestRate | None = None,
     pages: Sequence[BaseRoute] = (),
     open_paths: Collection[str] = (),
     hosts: Collection[str] = (),
@@ -100,19 +117,23 @@ async def serve_http(
 ) -> int:
     """Serve until a signal ends the server or the caller cancels it; the exit status (0 on SIGTERM, 130 on SIGINT).
 
-    Port 0 takes any free port. `task_status` gets the server's address, `http://host:port`, once it listens. `hosts`
-    and `origins` are let in beside those that `Reach.of` knows; `pages` and `open_paths` are those of `http_app`. Calls
-    in flight have `grace` seconds to finish when the server ends, then they are cancelled; they have ended when this
-    returns.
+    Who may call is whoever has one of `tokens`, one in `token_file` or one that `oauth` verifies; with none of these
+    three, anybody on this machine. Port 0 takes any free port. `task_status` gets the server's address,
+    `http://host:port`, once it listens. `hosts` and `origins` are let in beside those that `Reach.of` knows; `pages`
+    and `open_paths` are those of `http_app`. Calls in flight have `grace` seconds to finish when the server ends, then
+    they are cancelled; they have ended when this returns.
 
     Raises:
-        Misconfigured: The host is beyond loopback and there is no token, or the address cannot be had.
+        Misconfigured: The host is beyond loopback and no token is needed, or the address cannot be had.
         ConnectorError: The store does not give the key that seals questions.
     """
-    if not tokens and not is_loopback(host):
+    callers, limits = Callers(tokens, token_file, oauth), limits or HttpLimits()
+    if callers.are_everybody and not is_loopback(host):
         raise Misconfigured(
             f"Serving on {host} without authorization would let anyone on the network use the connectors.",
-            fix=f"Set {SETTING} to a long random value, or bind a loopback address such as 127.0.0.1.",
+            fix="Set CONNECTOR_MCP_OAUTH_ISSUER to your identity provider, CONNECTOR_MCP_TOKENS_FILE to a file that "
+            f"`connector-mcp tokens new` wrote, or {SETTING} to a long random value; or bind a loopback address such "
+            "as 127.0.0.1.",
         )
     key = await engine.request_state_key()
     with _listening(host, port) as listener, logging_to_stderr(engine.scrub, engine.settings.log_level):
@@ -120,14 +141,23 @@ async def serve_http(
         reach = Reach.of(host, bound, hosts=hosts, origins=origins)
         drain = Drain()
         app = http_app(
-            engine, request_state_key=key, reach=reach, tokens=tokens, pages=pages, open_paths=open_paths, drain=drain
+            engine,
+            request_state_key=key,
+            reach=reach,
+            callers=callers,
+            limits=limits,
+            rate=rate,
+            pages=pages,
+            open_paths=open_paths,
+            drain=drain,
         )
         config = uvicorn.Config(
             app,
             log_config=None,
             # httptools, which uvicorn prefers where it is installed, hands on header values with the white space around
             # them, and a client may put some there.
-            http="h11",
+            http=bounded_protocol(patience=limits.patience, most=limits.connections),
+            h11_max_incomplete_event_size=HEAD_BYTES,
             # Addresses can carry what somebody put into a query by mistake.
             access_log=False,
             ws="none",
@@ -208,6 +238,10 @@ class _SseEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._transport.connect_sse(scope, receive, send) as (read, write):
             await self._server.run(read, write, self._server.create_initialization_options())
+
+
+def _open_paths(callers: Callers) -> tuple[str, ...]:
+    return ("/healthz", WELL_KNOWN) if callers.resource else ("/healthz",)
 
 
 async def _healthz(request: Request) -> Response:
