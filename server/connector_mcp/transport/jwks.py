@@ -167,8 +167,10 @@ class KeySet:
         ):
             if answer.status_code != 200:
                 raise _Unusable(f"{url} answered {answer.status_code}")
+            if answer.headers.get("content-encoding", "identity") != "identity":
+                raise _Unusable(f"{url} is compressed, though it was asked not to be")
             content = bytearray()
-            async for chunk in answer.aiter_raw():
+            async for chunk in answer.aiter_bytes():
                 content += chunk
                 if len(content) > LARGEST:
                     raise _Unusable(f"{url} holds more than {LARGEST} bytes")
