@@ -115,7 +115,7 @@ class Settings(BaseModel):
     """Where the issuer's keys are; without it, where the issuer's metadata says."""
     oauth_algorithms: _Names = ("RS256", "ES256", "EdDSA")
     """Signature algorithms of tokens to take."""
-    oauth_leeway: Annotated[float, Field(ge=0, le=300)] = 30.0
+    oauth_leeway: Annotated[float, Field(gt=0, le=300)] = 30.0
     """How far the issuer's clock may be off."""
     http_max_body_bytes: Annotated[int, Field(ge=1024)] = 4_194_304
     """Largest body of an HTTP request."""

@@ -16,6 +16,7 @@ from mcp import Client
 
 from connector_mcp.engine.caller import CallResult
 from connector_mcp.transport.authorization import BearerToken
+from connector_mcp.transport.connections import HEAD_BYTES
 from connector_mcp.transport.limits import HttpLimits, RequestRate
 from tests.transport.test_http import TOOL, accept, asks, connected
 
@@ -211,10 +212,13 @@ async def test_a_body_over_the_limit_that_is_set_is_refused(make_engine: Any, se
 
 
 @pytest.mark.anyio
-async def test_a_head_over_the_limit_is_refused(make_engine: Any, serve: Any) -> None:
-    async with serve(make_engine()) as address, socket_to(address) as stream:
-        await stream.send(head(address, "X: " + "x" * 20_000))
-        assert (await until_closed(stream)).startswith(b"HTTP/1.1 400")
+@pytest.mark.parametrize("size", [HEAD_BYTES, 60_000])
+async def test_a_head_over_the_limit_is_refused(make_engine: Any, serve: Any, size: int) -> None:
+    engine = make_engine()
+    async with serve(engine) as address, socket_to(address) as stream:
+        await stream.send(head(address, "X: " + "x" * size))
+        assert (await until_closed(stream)).startswith(b"HTTP/1.1 431")
+    assert engine.calls == []
 
 
 @pytest.mark.anyio

@@ -12,7 +12,13 @@ from typing import Final
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+HEAD_BYTES: Final = 16_384
+"""Largest head of a request; there is room in it for a token with many claims."""
+
 _FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_HEAD_TOO_LARGE: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+)
 
 
 def bounded_protocol(*, patience: float, most: int) -> type[H11Protocol]:
@@ -43,8 +49,14 @@ def bounded_protocol(*, patience: float, most: int) -> type[H11Protocol]:
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
-            if not self.transport.is_closing():
-                super().data_received(data)
+            if self.transport.is_closing():
+                return
+            # h11 keeps to its limit only while a head is not complete, and one that comes in one piece always is.
+            if len(data) > HEAD_BYTES and self.conn.their_state is h11.IDLE and _head_is_longer(data):
+                self.transport.write(_HEAD_TOO_LARGE)
+                self.transport.close()
+                return
+            super().data_received(data)
 
         def handle_events(self) -> None:
             super().handle_events()
@@ -78,3 +90,7 @@ def bounded_protocol(*, patience: float, most: int) -> type[H11Protocol]:
                 self._writing = None
 
     return BoundedProtocol
+
+
+def _head_is_longer(data: bytes) -> bool:
+    return data.find(b"\r\n\r\n", 0, HEAD_BYTES) < 0

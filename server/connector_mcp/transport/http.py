@@ -28,7 +28,7 @@ from connector_mcp.engine.call import Engine
 from connector_mcp.errors import Misconfigured
 from connector_mcp.transport.authorization import BearerAuthorization, BearerToken, Callers, Verifier
 from connector_mcp.transport.bearer import SETTING
-from connector_mcp.transport.connections import bounded_protocol
+from connector_mcp.transport.connections import HEAD_BYTES, bounded_protocol
 from connector_mcp.transport.draining import Drain
 from connector_mcp.transport.guard import HostAndOriginGuard, Reach, is_loopback
 from connector_mcp.transport.limits import CallBound, HttpLimits, RequestLimits, RequestRate
@@ -37,9 +37,6 @@ from connector_mcp.transport.resource import WELL_KNOWN
 from connector_mcp.transport.server import build_server
 from connector_mcp.transport.signals import ending_signal
 from connector_mcp.transport.token_file import TokenFile
-
-HEAD_BYTES = 16_384
-"""Largest head of a request; there is room in it for a token with many claims."""
 
 GRACE = 5.0
 """Seconds that calls in flight have when the server is told to end."""
