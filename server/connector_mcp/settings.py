@@ -109,7 +109,7 @@ class Settings(BaseModel):
     secrets_limits: Path | None = None
     """TOML file that limits secrets to platforms, profiles and fields."""
     host: Annotated[str, StringConstraints(min_length=1)] = "127.0.0.1"
-    """Address to listen on, over HTTP; beyond loopback only with a token."""
+    """Address to listen on, over HTTP; beyond loopback only where callers need a token."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8765
     """Port to listen on, over HTTP; 0 takes any free one."""
     allowed_hosts: _Names = ()
@@ -120,6 +120,30 @@ class Settings(BaseModel):
     """Bearer token that HTTP callers must show."""
     http_token_file: Path | None = None
     """File with that token, as container secrets are mounted."""
+    tokens_file: Path | None = None
+    """TOML file of named bearer tokens with scopes and expiry, as `connector-mcp tokens new` writes it."""
+    public_url: str | None = None
+    """Address at which HTTP callers know this server, such as `https://mcp.example.com`; its host is let in."""
+    oauth_issuer: str | None = None
+    """Issuer of the OAuth access tokens that HTTP callers may show, exactly as the tokens name it."""
+    oauth_audience: _Names = ()
+    """Audiences of which a token must name one; without any, the public address, alone or with `/mcp` or `/sse`."""
+    oauth_jwks_url: str | None = None
+    """Where the issuer's keys are; without it, where the issuer's metadata says."""
+    oauth_algorithms: _Names = ("RS256", "ES256", "EdDSA")
+    """Signature algorithms of tokens to take."""
+    oauth_leeway: Annotated[float, Field(gt=0, le=300)] = 30.0
+    """How far the issuer's clock may be off."""
+    http_max_body_bytes: Annotated[int, Field(ge=1024)] = 4_194_304
+    """Largest body of an HTTP request."""
+    http_max_connections: Annotated[int, Field(ge=1)] = 10_000
+    """HTTP connections at the same time, idle streams included."""
+    http_max_calls: Annotated[int, Field(ge=1)] = 256
+    """Calls of tools over HTTP at the same time."""
+    http_requests_per_minute: Annotated[int, Field(ge=1)] = 6_000
+    """HTTP requests a minute of one holder of a token."""
+    http_client_timeout: _Seconds = 30.0
+    """How long an HTTP client may take to send a head or a body, and to read what it is sent."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
     """What is logged on stderr, from this level up."""
     log_format: Literal["text", "json"] = "text"
@@ -152,7 +176,9 @@ class Settings(BaseModel):
         _check_webhook(settings)
         return settings
 
-    @field_validator("platforms", "tools", "allowed_hosts", "allowed_origins", mode="before")
+    @field_validator(
+        "platforms", "tools", "allowed_hosts", "allowed_origins", "oauth_audience", "oauth_algorithms", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         parts: Iterable[Any] = (value,) if isinstance(value, str) else value
@@ -181,6 +207,7 @@ class Settings(BaseModel):
         "sandbox_data",
         "state_dir",
         "http_token_file",
+        "tokens_file",
         "secrets_dir",
         "secrets_key_file",
         "secrets_limits",

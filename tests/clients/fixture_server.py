@@ -52,9 +52,12 @@ from mcp_types import (
 )
 from starlette.applications import Starlette
 
+from connector_mcp.transport.authorization import Callers
 from connector_mcp.transport.draining import Drain
 from connector_mcp.transport.guard import Reach
-from connector_mcp.transport.http import protocol_app, serve_app
+from connector_mcp.transport.http import protocol_app
+from connector_mcp.transport.limits import HttpLimits
+from connector_mcp.transport.listening import serve_app
 from connector_mcp.transport.questions import principal_of
 from tests.clients.fixture_tools import IMAGE, PNG, STRING, Context, ToolResult, calls, form, listed, resource
 
@@ -188,7 +191,7 @@ def fixture_server() -> Server[dict[str, Any]]:
 
 async def main() -> int:
     def app(reach: Reach, drain: Drain) -> Starlette:
-        return protocol_app(fixture_server(), reach=reach, tokens=(), pages=(), open_paths=(), drain=drain)
+        return protocol_app(fixture_server(), reach=reach, callers=Callers(), limits=HttpLimits(), drain=drain)
 
     async def serve(*, task_status: TaskStatus[str]) -> None:
         nonlocal status

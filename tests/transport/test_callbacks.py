@@ -19,7 +19,7 @@ from connector_mcp.engine.approvals import Approval, Approvals, Parked
 from connector_mcp.engine.webhook_signature import TOLERANCE, SigningKey
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.state.sqlite import SqliteStore
-from connector_mcp.transport.authorization import BearerToken
+from connector_mcp.transport.authorization import BearerToken, Callers
 from connector_mcp.transport.callbacks import MAX_BODY, OPEN_PATH, callback_route
 from connector_mcp.transport.guard import Reach
 from connector_mcp.transport.http import http_app
@@ -44,7 +44,7 @@ class Desk:
             engine,
             request_state_key=b"k" * 32,
             reach=Reach.of("127.0.0.1", 8765),
-            tokens=[BearerToken.of("t0ken-of-the-callers")],
+            callers=Callers([BearerToken.of("t0ken-of-the-callers")]),
             pages=(callback_route(engine, KEY, clock=lambda: self.now),),
             open_paths=(OPEN_PATH,),
         )

@@ -17,7 +17,7 @@ from connector_mcp.errors import StoreUnavailable
 from connector_mcp.settings import Settings
 from connector_mcp.telemetry.metrics import Metrics
 from connector_mcp.telemetry.observer import Observer
-from connector_mcp.transport.authorization import BearerToken
+from connector_mcp.transport.authorization import BearerToken, Callers
 from connector_mcp.transport.draining import Drain
 from connector_mcp.transport.guard import Reach
 from connector_mcp.transport.health import READY_SECONDS, Readiness, Waiting, observability_pages
@@ -40,7 +40,7 @@ async def pages(
             engine,
             request_state_key=b"k" * 32,
             reach=Reach.of("127.0.0.1", 80),
-            tokens=[BearerToken.of(TOKEN)],
+            callers=Callers([BearerToken.of(TOKEN)]),
             pages=observability_pages(engine, drain, metrics),
             open_paths=open_paths,
             drain=drain,

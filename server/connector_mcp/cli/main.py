@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "approvals": ("connector_mcp.cli.approvals:approvals", "See and decide the calls that wait for an operator."),
     "audit": ("connector_mcp.cli.audit:audit", "Show, check and export what was done, and on whose decision."),
     "secrets": ("connector_mcp.cli.secrets:secrets", "Store the secrets that calls refer to, and see where they are."),
+    "tokens": ("connector_mcp.cli.tokens:tokens", "Make the tokens of HTTP callers, and see those there are."),
     "doctor": ("connector_mcp.cli.doctor:doctor", "Check configuration, addresses and credentials."),
     "sandbox": ("connector_mcp.cli.sandbox:sandbox", "Serve the emulated platforms over HTTP."),
     "demo": ("connector_mcp.cli.demo:demo", "Show a session against the sandbox, start to end."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, cast, get_args, get_origin
 
 from annotated_types import Ge, Le
 from pydantic import SecretStr
@@ -117,6 +117,8 @@ def _default(info: FieldInfo) -> str:
         return ""
     if isinstance(value, bool):
         return code(str(value).lower())
+    if isinstance(value, tuple):
+        return code(",".join(map(str, cast("tuple[object, ...]", value))))
     return code(int(value) if isinstance(value, float) else value)
 
 

@@ -55,14 +55,13 @@ async def _serve_stdio(settings: Settings) -> int:
 
 
 async def _serve_http(settings: Settings) -> int:
-    from connector_mcp.transport.authorization import BearerToken
+    from connector_mcp.cli.access import access_of
     from connector_mcp.transport.callbacks import OPEN_PATH, callback_route
     from connector_mcp.transport.draining import Drain
     from connector_mcp.transport.health import observability_pages
     from connector_mcp.transport.http import serve_http
 
-    secret = settings.bearer_token()
-    tokens = (BearerToken.of(secret.get_secret_value()),) if secret else ()
+    access = access_of(settings)
     callback_key = _callback_key(settings)
     status = 1
     async with (
@@ -79,13 +78,17 @@ async def _serve_http(settings: Settings) -> int:
                 engine,
                 settings.host,
                 settings.port,
-                tokens=tokens,
+                tokens=access.tokens,
+                token_file=access.token_file,
+                oauth=access.oauth,
+                limits=access.limits,
+                rate=access.rate,
                 pages=(*observability_pages(engine, drain, observer.metrics), *callback),
                 open_paths=("/readyz", *metrics_path, *((OPEN_PATH,) if callback else ())),
                 drain=drain,
                 spans=observer.spans,
-                hosts=settings.allowed_hosts,
-                origins=settings.allowed_origins,
+                hosts=access.hosts,
+                origins=access.origins,
                 task_status=task_status,
             )
 

@@ -1,16 +1,16 @@
-"""Static bearer tokens: who may speak to the server over HTTP, decided before a body is read.
+"""Who may speak to the server over HTTP, decided before a body is read: static tokens, and those of an issuer.
 
-Only digests of the tokens are kept. A token counts in the `Authorization` header and nowhere else: addresses end up
-in logs and histories.
+Only digests of tokens are kept. A token counts in the `Authorization` header and nowhere else: addresses end up in logs
+and histories, so a request that has one there is refused whatever else it brings.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Final, Protocol
+from urllib.parse import parse_qsl
 
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
@@ -20,91 +20,194 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connector_mcp.errors import Misconfigured
+from connector_mcp.transport.bearer import (
+    SCOPES,
+    SETTING,
+    TOKEN_PREFIX,
+    BearerToken,
+    CannotTell,
+    digest_of,
+    find_holder,
+)
+from connector_mcp.transport.resource import ProtectedResource
+from connector_mcp.transport.token_file import TokenFile
 
-SETTING = "CONNECTOR_MCP_HTTP_TOKEN"
+__all__ = ["SETTING", "BearerAuthorization", "BearerToken", "Callers", "Principal", "Verifier"]
 
+_QUERY_NAMES: Final = frozenset({"access_token", "api_key", "authorization", "bearer_token", "id_token", "token"})
+_QUERY_VALUES: Final = (TOKEN_PREFIX, "eyJ", "Bearer ")
+"""How a token begins: one of ours, a JWT, and what a header would hold."""
 
-@dataclass(frozen=True)
-class BearerToken:
-    """A token by its digest, the name that its holder has here, and the scopes it grants (None: there are none)."""
-
-    name: str
-    digest: bytes = field(repr=False)
-    scopes: frozenset[str] | None = None
-
-    @staticmethod
-    def of(secret: str, *, name: str = "token", scopes: Collection[str] | None = None) -> BearerToken:
-        """The token with this secret value.
-
-        Raises:
-            Misconfigured: No header can carry the value, so nobody could ever present it.
-        """
-        if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
-            raise Misconfigured(
-                f"The bearer token {name!r} is empty or has characters that no Authorization header can carry.",
-                fix=f"Set {SETTING} to a long random value, such as the output of `openssl rand -hex 32`.",
-            )
-        return BearerToken(name, _digest(secret), None if scopes is None else frozenset(scopes))
+_RETRY_AFTER: Final = 5
+"""Seconds after which a file of tokens may be right again."""
 
 
 class Principal(AuthenticatedUser):
-    """The holder of a token, in the form by which the SDK ties a session to who opened it."""
+    """The holder of a token, in the form by which the SDK ties a session to who opened it.
 
-    def __init__(self, token: BearerToken) -> None:
-        super().__init__(AccessToken(token="", client_id=token.name, scopes=sorted(token.scopes or ())))
-        self.name = token.name
-        self.granted = token.scopes
+    Client, issuer and subject make that identity, so that the holder of a renewed token keeps the session.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        granted: frozenset[str] | None,
+        *,
+        client_id: str | None = None,
+        issuer: str | None = None,
+        subject: str | None = None,
+    ) -> None:
+        super().__init__(
+            AccessToken(
+                token="",
+                client_id=name if client_id is None else client_id,
+                scopes=sorted(granted or ()),
+                subject=subject,
+                claims=None if issuer is None else {"iss": issuer},
+            )
+        )
+        self.name = name
+        self.granted = granted
+
+
+class Verifier(Protocol):
+    """What tells the holders of an issuer's tokens; see `transport.oauth.OAuth`."""
+
+    resource: ProtectedResource
+
+    async def principal(self, token: str) -> Principal | None:
+        """The holder of a token that is good.
+
+        Raises:
+            CannotTell: It cannot be told now.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Callers:
+    """Whom the server knows. With no source of tokens everybody passes, as nobody in particular."""
+
+    tokens: Sequence[BearerToken] = ()
+    token_file: TokenFile | None = None
+    oauth: Verifier | None = None
+
+    @property
+    def are_everybody(self) -> bool:
+        """Whether no token is needed."""
+        return not self.tokens and self.token_file is None and self.oauth is None
+
+    @property
+    def resource(self) -> ProtectedResource | None:
+        """What clients are told of the issuer; None where there is none."""
+        return None if self.oauth is None else self.oauth.resource
+
+    async def identify(self, token: str) -> Principal | None:
+        """The holder of the token; None where it is nobody's.
+
+        Raises:
+            CannotTell: It may be somebody's, and what would tell is not there.
+        """
+        held = find_holder(self.tokens, digest_of(token))
+        unknown: CannotTell | None = None
+        if held is None and self.token_file is not None:
+            try:
+                held = self.token_file.find(token)
+            except Misconfigured as fault:
+                unknown = CannotTell(fault.message, retry_after=_RETRY_AFTER)
+        if held is not None:
+            return Principal(held.name, held.scopes)
+        verified = None if self.oauth is None else await self.oauth.principal(token)
+        if verified is None and unknown is not None:
+            raise unknown
+        return verified
 
 
 class BearerAuthorization:
-    """ASGI middleware: 401 with `WWW-Authenticate` to whoever does not present one of the tokens.
+    """ASGI middleware: who passes has a token of one of the `callers`, or asks for one of the `open_paths`.
 
-    With no tokens everybody passes, as nobody in particular. The `open_paths`, and what lies under them, need no token.
+    401 without a good token, 403 for one that grants none of our scopes, 400 for one in the address, 503 where it
+    cannot be told. What lies under an open path is open too.
     """
 
-    def __init__(self, app: ASGIApp, tokens: Sequence[BearerToken], open_paths: Collection[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, callers: Callers, open_paths: Collection[str] = ()) -> None:
         self._app = AuthContextMiddleware(app)
-        self._tokens = tuple(tokens)
+        self._callers = callers
         self._open_paths = frozenset(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or not self._tokens or self._is_open(scope["path"]):
+        if scope["type"] == "lifespan" or self._is_open(scope["path"]):
             await self._app(scope, receive, send)
-            return
-        presented = Headers(scope=scope).getlist("authorization")
-        token = self._holder(presented)
-        if token is None:
-            await _unauthorized(had_token=bool(presented))(scope, receive, send)
-            return
-        await self._app({**scope, "user": Principal(token)}, receive, send)
+        elif _has_token_in_query(scope["query_string"]):
+            message = "A token in the address counts nowhere and may be in logs now: withdraw it."
+            await self._refuse(400, "invalid_request", message, scope["path"])(scope, receive, send)
+        elif self._callers.are_everybody:
+            await self._app(scope, receive, send)
+        else:
+            held = await self._principal(scope)
+            if isinstance(held, Response):
+                await held(scope, receive, send)
+            else:
+                await self._app({**scope, "user": held}, receive, send)
 
     def _is_open(self, path: str) -> bool:
         return path in self._open_paths or any(path.startswith(f"{opened}/") for opened in self._open_paths)
 
-    def _holder(self, presented: Sequence[str]) -> BearerToken | None:
-        if len(presented) != 1:
-            return None
-        scheme, _, secret = presented[0].partition(" ")
-        if scheme.lower() != "bearer":
-            return None
-        given, found = _digest(secret.strip(" ")), None
-        # Every token is compared, so that the time taken tells nothing of which one came close.
-        for token in self._tokens:
-            if hmac.compare_digest(token.digest, given):
-                found = token
-        return found
+    async def _principal(self, scope: Scope) -> Principal | Response:
+        """Who asks, or what they are told instead."""
+        presented, path = Headers(scope=scope).getlist("authorization"), scope["path"]
+        token = _presented_token(presented)
+        try:
+            principal = None if token is None else await self._callers.identify(token)
+        except CannotTell as unknown:
+            return _answer(
+                503,
+                "temporarily_unavailable",
+                "Whether this token is good cannot be told now.",
+                {"Retry-After": str(unknown.retry_after)},
+            )
+        if principal is None:
+            message = "This server needs a good bearer token in the Authorization header."
+            return self._refuse(401, "invalid_token" if presented else None, message, path)
+        if principal.granted is not None and not principal.granted:
+            return self._refuse(403, "insufficient_scope", "The token grants none of this server's scopes.", path)
+        return principal
+
+    def _refuse(self, status: int, error: str | None, message: str, path: str) -> Response:
+        resource = self._callers.resource
+        told = {
+            "realm": "connector-mcp",
+            "error": error,
+            "error_description": message if error else None,
+            "resource_metadata": resource.metadata_url(path) if resource else None,
+            "scope": " ".join(SCOPES) if status != 400 else None,
+        }
+        challenge = ", ".join(f'{name}="{value}"' for name, value in told.items() if value)
+        return _answer(status, error or "token_required", message, {"WWW-Authenticate": f"Bearer {challenge}"})
 
 
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+def _presented_token(presented: Sequence[str]) -> str | None:
+    """The token of the one Authorization header; two headers may be read differently by whoever stands before us."""
+    if len(presented) != 1:
+        return None
+    scheme, _, token = presented[0].partition(" ")
+    token = token.strip(" ")
+    return token if scheme.lower() == "bearer" and token and " " not in token and token.isascii() else None
 
 
-def _unauthorized(*, had_token: bool) -> Response:
-    challenge = 'Bearer realm="connector-mcp"' + (', error="invalid_token"' if had_token else "")
-    message = "This server needs a bearer token in the Authorization header."
+def _has_token_in_query(query: bytes) -> bool:
+    if not query:
+        return False
+    return any(
+        name.lower() in _QUERY_NAMES or value.startswith(_QUERY_VALUES)
+        for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    )
+
+
+def _answer(status: int, error: str, message: str, headers: dict[str, str]) -> Response:
     return Response(
-        json.dumps({"error": "invalid_token" if had_token else "token_required", "error_description": message}),
-        status_code=401,
+        json.dumps({"error": error, "error_description": message}),
+        status_code=status,
         media_type="application/json",
-        headers={"WWW-Authenticate": challenge},
+        headers={"Cache-Control": "no-store", **headers},
     )

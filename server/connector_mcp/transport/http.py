@@ -1,18 +1,16 @@
 """MCP over HTTP: Streamable HTTP on `/mcp` for both eras, SSE on `/sse` and `/messages/`, and `/healthz`.
 
 Every request passes the same gates in this order: the server is not ending, Host and Origin are ours, the bearer token
-is right where there is one, and only then a route and a body.
+is right where one is needed, the caller has not had too much, and only then a route and a body.
 """
 
 from __future__ import annotations
 
-import socket
-from collections.abc import AsyncGenerator, Callable, Collection, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import uvicorn
 from anyio.abc import TaskStatus
 from mcp.server.lowlevel.server import Server
 from mcp.server.sse import SseServerTransport
@@ -22,26 +20,24 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from connector_mcp.engine.call import Engine
 from connector_mcp.errors import Misconfigured
-from connector_mcp.transport.authorization import SETTING, BearerAuthorization, BearerToken
+from connector_mcp.transport.authorization import BearerAuthorization, BearerToken, Callers, Verifier
+from connector_mcp.transport.bearer import SETTING
 from connector_mcp.transport.draining import Drain
 from connector_mcp.transport.guard import HostAndOriginGuard, Reach, is_loopback
+from connector_mcp.transport.limits import CallBound, HttpLimits, RequestLimits, RequestRate
+from connector_mcp.transport.listening import GRACE, Draining, serve_app
 from connector_mcp.transport.logs import logging_to_stderr
 from connector_mcp.transport.request_ids import RequestIds
+from connector_mcp.transport.resource import WELL_KNOWN
 from connector_mcp.transport.server import build_server
-from connector_mcp.transport.signals import ending_signal
+from connector_mcp.transport.token_file import TokenFile
 
 if TYPE_CHECKING:
     from connector_mcp.telemetry.spans import Spans
-
-GRACE = 5.0
-"""Seconds that calls in flight have when the server is told to end."""
-
-BACKSTOP = 2.0
-"""Seconds after that until uvicorn gives up on connections of which we do not know."""
 
 
 def http_app(
@@ -49,7 +45,9 @@ def http_app(
     *,
     request_state_key: bytes,
     reach: Reach,
-    tokens: Sequence[BearerToken] = (),
+    callers: Callers | None = None,
+    limits: HttpLimits | None = None,
+    rate: RequestRate | None = None,
     pages: Sequence[BaseRoute] = (),
     open_paths: Collection[str] = (),
     drain: Drain | None = None,
@@ -57,29 +55,40 @@ def http_app(
 ) -> Starlette:
     """The ASGI application. Its lifespan runs the sessions of `/mcp`; the engine stays the caller's.
 
-    With no `tokens` everybody whom `reach` lets in may call. `pages` are served beside the protocol; those under
+    Without `callers` everybody whom `reach` lets in may call. `pages` are served beside the protocol; those under
     `open_paths` need no token of the callers' and see to their own authorization. `drain` is told of what is in
     flight. With `spans` every request has one.
     """
-    server = build_server(engine, request_state_key=request_state_key, transport="http", spans=spans)
-    return protocol_app(server, reach=reach, tokens=tokens, pages=pages, open_paths=open_paths, drain=drain or Drain())
+    return protocol_app(
+        build_server(engine, request_state_key=request_state_key, transport="http", spans=spans),
+        reach=reach,
+        callers=callers or Callers(),
+        limits=limits or HttpLimits(),
+        rate=rate,
+        pages=pages,
+        open_paths=open_paths,
+        drain=drain or Drain(),
+    )
 
 
 def protocol_app(
     server: Server[dict[str, Any]],
     *,
     reach: Reach,
-    tokens: Sequence[BearerToken],
-    pages: Sequence[BaseRoute],
-    open_paths: Collection[str],
+    callers: Callers,
+    limits: HttpLimits,
+    rate: RequestRate | None = None,
+    pages: Sequence[BaseRoute] = (),
+    open_paths: Collection[str] = (),
     drain: Drain,
 ) -> Starlette:
     """The ASGI application of any MCP server; the arguments are those of `http_app`."""
-    server.middleware.append(drain.count_calls)
+    calls = CallBound(limits.calls)
+    server.middleware += [calls.bound_calls, drain.count_calls]
     security = reach.as_sdk_settings()
     # Sessions are kept for clients before 2026-07-28: without one there is no way to ask a person anything.
-    sessions = StreamableHTTPSessionManager(server, security_settings=security)
-    sse = SseServerTransport("/messages/", security_settings=security)
+    sessions = StreamableHTTPSessionManager(server, security_settings=security, max_request_body_size=limits.body_bytes)
+    sse = SseServerTransport("/messages/", security_settings=security, max_request_body_size=limits.body_bytes)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
@@ -92,13 +101,15 @@ def protocol_app(
             Route("/sse", _SseEndpoint(server, sse), methods=["GET"]),
             Mount("/messages/", app=sse.handle_post_message),
             Route("/healthz", _healthz, methods=["GET"]),
+            *(callers.resource.routes() if callers.resource else ()),
             *pages,
         ],
         middleware=[
             Middleware(RequestIds),
-            Middleware(_Known, drain=drain),
+            Middleware(Draining, drain=drain),
             Middleware(HostAndOriginGuard, reach=reach),
-            Middleware(BearerAuthorization, tokens=tokens, open_paths=("/healthz", *open_paths)),
+            Middleware(BearerAuthorization, callers=callers, open_paths=(*_open_paths(callers), *open_paths)),
+            Middleware(RequestLimits, calls=calls, rate=rate, body_bytes=limits.body_bytes),
         ],
         lifespan=lifespan,
     )
@@ -110,6 +121,10 @@ async def serve_http(
     port: int,
     *,
     tokens: Sequence[BearerToken] = (),
+    token_file: TokenFile | None = None,
+    oauth: Verifier | None = None,
+    limits: HttpLimits | None = None,
+    rate: RequestRate | None = None,
     pages: Sequence[BaseRoute] = (),
     open_paths: Collection[str] = (),
     hosts: Collection[str] = (),
@@ -121,19 +136,23 @@ async def serve_http(
 ) -> int:
     """Serve until a signal ends the server or the caller cancels it; the exit status (0 on SIGTERM, 130 on SIGINT).
 
-    Port 0 takes any free port. `task_status` gets the server's address, `http://host:port`, once it listens. `hosts`
-    and `origins` are let in beside those that `Reach.of` knows; `pages`, `open_paths`, `drain` and `spans` are those of
-    `http_app`. Calls in flight have `grace` seconds to finish when the server ends, then they are cancelled; they have
-    ended when this returns.
+    Who may call is whoever has one of `tokens`, one in `token_file` or one that `oauth` verifies; with none of these
+    three, anybody on this machine. Port 0 takes any free port. `task_status` gets the server's address,
+    `http://host:port`, once it listens. `hosts` and `origins` are let in beside those that `Reach.of` knows; `pages`,
+    `open_paths`, `drain` and `spans` are those of `http_app`. Calls in flight have `grace` seconds to finish when the
+    server ends, then they are cancelled; they have ended when this returns.
 
     Raises:
-        Misconfigured: The host is beyond loopback and there is no token, or the address cannot be had.
+        Misconfigured: The host is beyond loopback and no token is needed, or the address cannot be had.
         ConnectorError: The store does not give the key that seals questions.
     """
-    if not tokens and not is_loopback(host):
+    callers, limits = Callers(tokens, token_file, oauth), limits or HttpLimits()
+    if callers.are_everybody and not is_loopback(host):
         raise Misconfigured(
             f"Serving on {host} without authorization would let anyone on the network use the connectors.",
-            fix=f"Set {SETTING} to a long random value, or bind a loopback address such as 127.0.0.1.",
+            fix="Set CONNECTOR_MCP_OAUTH_ISSUER to your identity provider, CONNECTOR_MCP_TOKENS_FILE to a file that "
+            f"`connector-mcp tokens new` wrote, or {SETTING} to a long random value; or bind a loopback address such "
+            "as 127.0.0.1.",
         )
     key = await engine.request_state_key()
 
@@ -142,7 +161,9 @@ async def serve_http(
             engine,
             request_state_key=key,
             reach=reach,
-            tokens=tokens,
+            callers=callers,
+            limits=limits,
+            rate=rate,
             pages=pages,
             open_paths=open_paths,
             drain=drain,
@@ -154,112 +175,13 @@ async def serve_http(
             app,
             host,
             port,
-            drain=drain or Drain(engine.end_waiting),
+            limits=limits,
             hosts=hosts,
             origins=origins,
             grace=grace,
+            drain=drain or Drain(engine.end_waiting),
             task_status=task_status,
         )
-
-
-async def serve_app(
-    make_app: Callable[[Reach, Drain], Starlette],
-    host: str,
-    port: int,
-    *,
-    drain: Drain | None = None,
-    hosts: Collection[str] = (),
-    origins: Collection[str] = (),
-    grace: float = GRACE,
-    task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED,
-) -> int:
-    """Serve the application that is made once the port is known; the rest is as `serve_http` has it.
-
-    Who may call is for the application to see to.
-
-    Raises:
-        Misconfigured: The address cannot be had.
-    """
-    with _listening(host, port) as listener:
-        bound: int = listener.getsockname()[1]
-        drain = drain or Drain()
-        config = uvicorn.Config(
-            make_app(Reach.of(host, bound, hosts=hosts, origins=origins), drain),
-            log_config=None,
-            # httptools, which uvicorn prefers where it is installed, hands on header values with the white space around
-            # them, and a client may put some there.
-            http="h11",
-            # Addresses can carry what somebody put into a query by mistake.
-            access_log=False,
-            ws="none",
-            server_header=False,
-            timeout_graceful_shutdown=int(grace + BACKSTOP),
-        )
-        address = f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}"
-        return await _run(_Uvicorn(config, address, task_status), listener, drain, grace)
-
-
-async def _run(server: _Uvicorn, listener: socket.socket, drain: Drain, grace: float) -> int:
-    async def serve() -> None:
-        # Cancelled midway, uvicorn would leave its sessions running: it is told to end instead.
-        with anyio.CancelScope(shield=True):
-            await server.serve(sockets=[listener])
-        tasks.cancel_scope.cancel()
-
-    status = 1
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(serve)
-        try:
-            status = await ending_signal()
-        finally:
-            server.should_exit = True
-            with anyio.CancelScope(shield=True):
-                await drain.end(grace)
-    return status
-
-
-@contextmanager
-def _listening(host: str, port: int) -> Generator[socket.socket]:
-    try:
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as failure:
-        raise Misconfigured(
-            f"Cannot listen on {host} port {port}: {failure.strerror or type(failure).__name__}.",
-            fix="Stop what uses the port, or choose another with --port (0 takes any free one).",
-        ) from None
-    with listener:
-        # asyncio sets it only on sockets whose protocol number is given. Without it the body of an answer waits up to
-        # 40 ms for the acknowledgement of its head. Accepted connections inherit it.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        yield listener
-
-
-class _Uvicorn(uvicorn.Server):
-    """uvicorn, without its signal handlers: those end the process before the audit log and the store are closed."""
-
-    def __init__(self, config: uvicorn.Config, address: str, task_status: TaskStatus[str]) -> None:
-        super().__init__(config)
-        self._address = address
-        self._task_status = task_status
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._task_status.started(self._address)
-
-
-class _Known:
-    """`Drain.requests` in the form in which Starlette takes middleware."""
-
-    def __init__(self, app: ASGIApp, drain: Drain) -> None:
-        self._app = drain.requests(app)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
 
 
 class _SseEndpoint:
@@ -272,6 +194,10 @@ class _SseEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._transport.connect_sse(scope, receive, send) as (read, write):
             await self._server.run(read, write, self._server.create_initialization_options())
+
+
+def _open_paths(callers: Callers) -> tuple[str, ...]:
+    return ("/healthz", WELL_KNOWN) if callers.resource else ("/healthz",)
 
 
 async def _healthz(request: Request) -> Response:

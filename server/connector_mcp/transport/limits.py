@@ -1,0 +1,178 @@
+"""How much callers may have of the server: requests a minute each, and calls at the same time together."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import orjson
+from limits import RateLimitItemPerMinute
+from limits.aio.storage import MemoryStorage, Storage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from limits.errors import StorageError
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp_types import CallToolResult, TextContent
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from connector_mcp.errors import RateLimited
+from connector_mcp.transport.authorization import Principal
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER: Final = 1
+"""Seconds after which one of many calls is likely to have ended."""
+
+_CALL: Final = "tools/call"
+
+
+@dataclass(frozen=True)
+class HttpLimits:
+    """What one process takes over HTTP. Sizes in bytes, `patience` in seconds; see the settings of these names."""
+
+    body_bytes: int = 4_194_304
+    connections: int = 10_000
+    patience: float = 30.0
+    calls: int = 256
+
+
+class RequestRate:
+    """Requests a minute of one principal, as a window that slides.
+
+    Replicas count together when they are given a `storage` that they share. While it is away each counts for itself.
+    """
+
+    def __init__(self, per_minute: int, storage: Storage | None = None) -> None:
+        self._item = RateLimitItemPerMinute(per_minute)
+        own = MemoryStorage()
+        self._own = SlidingWindowCounterRateLimiter(own)
+        self._shared = self._own if storage is None else SlidingWindowCounterRateLimiter(storage)
+        base = (storage or own).base_exceptions
+        self._failures = (StorageError, OSError, *(base if isinstance(base, tuple) else (base,)))
+
+    async def seconds_to_wait(self, principal: str) -> int:
+        """Counts a request of this principal; 0 where it may be served, else the seconds until one may."""
+        try:
+            return await self._hit(self._shared, principal)
+        except self._failures as failure:
+            logger.error("requests are counted by this process alone: %s", type(failure).__name__)
+            return await self._hit(self._own, principal)
+
+    async def _hit(self, limiter: SlidingWindowCounterRateLimiter, principal: str) -> int:
+        if await limiter.hit(self._item, principal):
+            return 0
+        window = await limiter.get_window_stats(self._item, principal)
+        return max(1, math.ceil(window.reset_time - time.time()))
+
+
+class CallBound:
+    """At most so many calls of tools at the same time, whichever HTTP request carries their answers.
+
+    A stream on which a client listens is no call, and neither is the answer to a question that a call asked.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._running = 0
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether a further call would be refused."""
+        return self._running >= self._most
+
+    async def bound_calls(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        """MCP middleware that refuses a call for which there is no room."""
+        if ctx.method != _CALL:
+            return await call_next(ctx)
+        if self.is_reached:
+            return _busy()
+        self._running += 1
+        try:
+            return await call_next(ctx)
+        finally:
+            self._running -= 1
+
+
+class RequestLimits:
+    """ASGI middleware: 429 with `Retry-After` to a principal with too many requests, and to calls beyond the bound.
+
+    Who needs no token is nobody in particular, and not counted.
+    """
+
+    def __init__(self, app: ASGIApp, calls: CallBound, rate: RequestRate | None, body_bytes: int) -> None:
+        self._app = app
+        self._calls = calls
+        self._rate = rate
+        self._body_bytes = body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        user = scope.get("user")
+        if self._rate is not None and isinstance(user, Principal):
+            wait = await self._rate.seconds_to_wait(user.name)
+            if wait:
+                await _too_many("rate_limited", "You made too many requests within a minute.", wait)(
+                    scope, receive, send
+                )
+                return
+        # The bound is kept by `CallBound`; here it is said in the way that HTTP has for it.
+        if scope["type"] == "http" and scope["method"] == "POST" and self._calls.is_reached:
+            method = Headers(scope=scope).get("mcp-method")
+            if method is None:
+                body = await self._body(scope, receive)
+                if body is not None:
+                    method, receive = _method_of(body), _replayed(body, receive)
+            if method == _CALL:
+                message = "The server has as many calls at the same time as it takes."
+                await _too_many("busy", message, RETRY_AFTER)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
+        """The body, where it says its size and that is within the limit: what else there is, others refuse."""
+        size = Headers(scope=scope).get("content-length", "")
+        if not size.isdecimal() or int(size) > self._body_bytes:
+            return None
+        return await Request(scope, receive).body()
+
+
+def _method_of(body: bytes) -> str | None:
+    try:
+        message: Any = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    method: Any = cast("dict[str, Any]", message).get("method") if isinstance(message, dict) else None
+    return method if isinstance(method, str) else None
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return replay
+
+
+def _too_many(error: str, message: str, wait: int) -> Response:
+    told = {"error": error, "error_description": message, "retry_after": wait}
+    headers = {"Retry-After": str(wait), "Cache-Control": "no-store"}
+    return Response(json.dumps(told), status_code=429, media_type="application/json", headers=headers)
+
+
+def _busy() -> CallToolResult:
+    told = RateLimited(
+        "The server has as many calls at the same time as it takes. Nothing was done.",
+        fix="Make the same call again in a moment.",
+        retry_after=RETRY_AFTER,
+    ).as_dict()
+    return CallToolResult(
+        content=[TextContent(text=orjson.dumps({"error": told}).decode())],
+        structured_content={"error": told},
+        is_error=True,
+    )

@@ -1,0 +1,119 @@
+"""`connector-mcp tokens`, and what the settings of callers come to."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector_mcp.cli.access import access_of
+from connector_mcp.errors import Misconfigured
+from connector_mcp.settings import Settings
+from connector_mcp.transport.token_file import TokenFile
+
+Run = Callable[..., Any]
+
+
+def test_a_token_is_printed_once_with_an_entry_that_holds_only_its_digest(run: Run, tmp_path: Path) -> None:
+    done = run("tokens", "new", "ci", "--scope", "read", "--scope", "destroy", "--expires", "90d")
+    secret, _, entry = done.output.partition("\n\n")
+    assert done.exit_code == 0
+    assert secret.startswith("cmcp_")
+    assert secret not in entry
+    path = tmp_path / "tokens.toml"
+    path.write_text(entry)
+    path.chmod(0o600)
+    found = TokenFile(path).find(secret)
+    assert found is not None
+    assert (found.name, found.scopes) == ("ci", frozenset({"connectors:read", "connectors:destroy"}))
+    assert found.expires is not None
+
+
+def test_an_entry_is_added_to_the_file_of_the_settings_and_listed(run: Run, tmp_path: Path) -> None:
+    path = str(tmp_path / "tokens.toml")
+    first = run("tokens", "new", "ci", "--scope", "write", "--append", CONNECTOR_MCP_TOKENS_FILE=path)
+    second = run("tokens", "new", "ci", "--scope", "read", "--append", CONNECTOR_MCP_TOKENS_FILE=path)
+    listed = run("tokens", "list", CONNECTOR_MCP_TOKENS_FILE=path)
+    as_json = run("tokens", "list", "--json", "--file", path)
+    assert TokenFile(Path(path)).find(first.stdout.strip()) is not None
+    assert (second.exit_code, second.stdout) == (2, "")
+    assert "taken" in second.stderr
+    assert listed.output.splitlines() == ["name  allows  expires", "ci    write   never"]
+    assert json.loads(as_json.output) == [
+        {"name": "ci", "scopes": ["connectors:write"], "expires": None, "expired": False}
+    ]
+    assert "sha256" not in listed.output + as_json.output
+
+
+def test_an_operator_has_a_file_of_its_own_and_no_scopes(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "operators.toml"
+    done = run("tokens", "new", "alice", "--operator", "--append", "--file", str(path))
+    assert done.exit_code == 0
+    assert "scopes" not in tomllib.loads(path.read_text())["token"][0]
+    assert TokenFile(path, scoped=False).find(done.stdout.strip()) is not None
+    listed = run("tokens", "list", "--operators", "--file", str(path))
+    assert listed.output.splitlines()[1].split() == ["alice", "operator", "never"]
+    assert run("tokens", "list", "--file", str(path)).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ci",),
+        ("ci", "--scope", "all"),
+        ("ci", "--scope", "read", "--operator"),
+        ("two words", "--scope", "read"),
+        ("local", "--scope", "read"),
+        ("ci", "--scope", "read", "--expires", "soon"),
+        ("ci", "--scope", "read", "--expires", "0d"),
+        ("ci", "--scope", "read", "--expires", "9999d"),
+        ("ci", "--scope", "read", "--append"),
+        ("ci", "--scope", "read", "--file", "tokens.toml"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_without_a_token(run: Run, arguments: tuple[str, ...]) -> None:
+    done = run("tokens", "new", *arguments)
+    assert done.exit_code == 2
+    assert "cmcp_" not in done.output
+
+
+def access(**settings: Any) -> Any:
+    return access_of(Settings.load({f"CONNECTOR_MCP_{name.upper()}": value for name, value in settings.items()}))
+
+
+def test_the_public_address_is_let_in_and_is_what_tokens_are_for() -> None:
+    made = access(public_url="https://MCP.example.com/", oauth_issuer="https://login.example.com", allowed_hosts="a:1")
+    assert made.hosts == ("a:1", "mcp.example.com", "mcp.example.com:443")
+    assert made.origins == ("https://mcp.example.com",)
+    assert made.oauth is not None
+    assert made.oauth.resource.identifiers == tuple(f"https://mcp.example.com{face}" for face in ("", "/mcp", "/sse"))
+
+
+def test_on_this_machine_the_address_follows_from_host_and_port() -> None:
+    made = access(oauth_issuer="https://login.example.com", host="::1", port="9000")
+    assert made.oauth.resource.public_url == "http://[::1]:9000"
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"oauth_issuer": "https://login.example.com", "host": "0.0.0.0"}, "CONNECTOR_MCP_PUBLIC_URL"),  # noqa: S104
+        ({"oauth_issuer": "https://login.example.com", "port": "0"}, "CONNECTOR_MCP_PUBLIC_URL"),
+        ({"oauth_issuer": "http://login.example.com"}, "CONNECTOR_MCP_OAUTH_ISSUER"),
+        ({"oauth_issuer": "https://login.example.com", "oauth_jwks_url": "keys"}, "CONNECTOR_MCP_OAUTH_JWKS_URL"),
+        ({"oauth_issuer": "https://login.example.com", "oauth_algorithms": "HS256"}, "CONNECTOR_MCP_OAUTH_ALGORITHMS"),
+        ({"oauth_audience": "api"}, "CONNECTOR_MCP_OAUTH_ISSUER"),
+        ({"oauth_jwks_url": "https://login.example.com/keys"}, "CONNECTOR_MCP_OAUTH_ISSUER"),
+        ({"public_url": "mcp.example.com"}, "CONNECTOR_MCP_PUBLIC_URL"),
+        ({"public_url": "https://mcp.example.com/path"}, "CONNECTOR_MCP_PUBLIC_URL"),
+        ({"tokens_file": "/nowhere/tokens.toml"}, "/nowhere/tokens.toml"),
+    ],
+)
+def test_what_does_not_fit_ends_the_start_and_says_what_to_set(settings: dict[str, str], named: str) -> None:
+    with pytest.raises(Misconfigured) as caught:
+        access(**settings)
+    assert named in caught.value.message + caught.value.fix

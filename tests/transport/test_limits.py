@@ -1,0 +1,335 @@
+"""How much callers may have: what is refused, what is cut, and that others are served meanwhile."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+
+import anyio
+import anyio.abc
+import httpx2
+import pytest
+from limits.aio.storage import MemoryStorage
+from mcp import Client
+
+from connector_mcp.engine.caller import CallResult
+from connector_mcp.transport.authorization import BearerToken
+from connector_mcp.transport.connections import HEAD_BYTES
+from connector_mcp.transport.limits import HttpLimits, RequestRate
+from tests.transport.test_http import TOOL, accept, asks, connected
+
+TOKENS = [BearerToken.of("one", name="one"), BearerToken.of("two", name="two")]
+PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+MODERN = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": TOOL}
+ACCEPT = {"Accept": "application/json, text/event-stream"}
+META = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientInfo": {"name": "c", "version": "1"},
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": TOOL, "arguments": {}, "_meta": META}}
+
+
+class AwayStorage(MemoryStorage):
+    """A shared store that cannot be reached."""
+
+    async def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        raise ConnectionError
+
+
+@asynccontextmanager
+async def socket_to(address: str) -> AsyncGenerator[anyio.abc.SocketStream]:
+    host, _, port = address.removeprefix("http://").rpartition(":")
+    async with await anyio.connect_tcp(host, int(port)) as stream:
+        yield stream
+
+
+async def until_closed(stream: anyio.abc.SocketStream) -> bytes:
+    """What is received until the other side closes or resets the connection."""
+    received = b""
+    try:
+        while True:
+            received += await stream.receive()
+    except (anyio.EndOfStream, anyio.BrokenResourceError):
+        return received
+
+
+def head(address: str, *lines: str, start: str = "POST /mcp HTTP/1.1") -> bytes:
+    host = address.removeprefix("http://")
+    return "\r\n".join([start, f"Host: {host}", *lines, "", ""]).encode()
+
+
+# Requests and calls ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("storage", [None, MemoryStorage, AwayStorage])
+async def test_a_principal_with_too_many_requests_is_told_when_to_return(
+    make_engine: Any, serve: Any, storage: Callable[[], MemoryStorage] | None
+) -> None:
+    rate = RequestRate(3, storage() if storage else None)
+    async with serve(make_engine(), tokens=TOKENS, rate=rate) as address, httpx2.AsyncClient(base_url=address) as http:
+
+        async def ask(token: str) -> httpx2.Response:
+            return await http.post("/nowhere", headers={"Authorization": f"Bearer {token}"})
+
+        first = [(await ask("one")).status_code for _ in range(3)]
+        refused = await ask("one")
+        other = await ask("two")
+        health = [(await http.get("/healthz")).status_code for _ in range(9)]
+    assert (first, other.status_code, health) == ([404] * 3, 404, [200] * 9)
+    assert (refused.status_code, refused.json()["error"]) == (429, "rate_limited")
+    assert 1 <= int(refused.headers["retry-after"]) == refused.json()["retry_after"] <= 120
+
+
+@pytest.mark.anyio
+async def test_replicas_that_share_a_storage_count_together() -> None:
+    storage = MemoryStorage()
+    one, two = RequestRate(2, storage), RequestRate(2, storage)
+    assert [await one.seconds_to_wait("p"), await two.seconds_to_wait("p")] == [0, 0]
+    assert await one.seconds_to_wait("p") > 0
+    assert await two.seconds_to_wait("q") == 0
+
+
+@asynccontextmanager
+async def one_call_running(make_engine: Any, serve: Any, face: str, mode: Any) -> AsyncGenerator[tuple[str, Any]]:
+    """A server that takes one call at a time, and is busy with one."""
+    release = anyio.Event()
+
+    async def waits(engine: Any, *_: Any) -> CallResult:
+        engine.begun.set()
+        await release.wait()
+        return CallResult({"done": True}, is_error=False)
+
+    engine = make_engine(waits)
+    results: list[Any] = []
+
+    async def call(client: Client) -> None:
+        results.append(await client.call_tool(TOOL, {}))
+
+    async with (
+        serve(engine, limits=HttpLimits(calls=1)) as address,
+        connected(address, face, mode) as client,
+    ):
+        await client.list_tools()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call, client)
+            await engine.begun.wait()
+            yield address, engine
+            release.set()
+    assert results[0].structured_content == {"done": True}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("face", ["/mcp", "/sse"])
+async def test_a_call_beyond_the_bound_is_told_to_return_and_nothing_else_is_refused(
+    make_engine: Any, serve: Any, mode: Any, face: str
+) -> None:
+    async with one_call_running(make_engine, serve, face, mode) as (address, engine):
+        async with httpx2.AsyncClient(base_url=address, headers=ACCEPT) as http:
+            modern = await http.post("/mcp", json=CALL, headers=MODERN)
+            legacy = await http.post("/mcp", json=CALL)
+            over_sse = await http.post("/messages/?session_id=1", json=CALL)
+            chunked = await http.post("/mcp", content=chunks(CALL), headers=MODERN)
+            health = await http.get("/healthz")
+        async with connected(address, "/mcp", mode) as other:
+            listed = (await other.list_tools()).tools
+        assert engine.calls == [TOOL]
+    for refused in (modern, legacy, over_sse, chunked):
+        assert (refused.status_code, refused.json()["error"]) == (429, "busy")
+        assert refused.headers["retry-after"] == "1"
+    assert health.status_code == 200
+    assert listed
+
+
+async def chunks(message: Any) -> AsyncGenerator[bytes]:
+    for byte in json.dumps(message).encode():
+        yield bytes([byte])
+
+
+@pytest.mark.anyio
+async def test_a_call_that_slips_past_the_first_check_is_answered_and_not_made(make_engine: Any, serve: Any) -> None:
+    async with one_call_running(make_engine, serve, "/mcp", "legacy") as (address, engine):
+        async with connected(address, "/mcp", "legacy") as client, httpx2.AsyncClient(base_url=address) as http:
+            del client
+            opened = await http.post("/mcp", json=INITIALIZE, headers=ACCEPT)
+            session = {**ACCEPT, "Mcp-Session-Id": opened.headers["mcp-session-id"], "Content-Type": "application/json"}
+            # Without its size a body is not read ahead, so only the server itself can tell that this is a call.
+            answer = await http.post("/mcp", content=chunks({**CALL, "id": 7}), headers=session)
+        assert engine.calls == [TOOL]
+    assert answer.status_code == 200
+    assert '"isError":true' in answer.text
+    assert '"retry_after":1' in answer.text
+
+
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}},
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("face", ["/mcp", "/sse"])
+async def test_an_answer_to_a_question_is_no_call(make_engine: Any, serve: Any, mode: Any, face: str) -> None:
+    async with (
+        serve(make_engine(asks), limits=HttpLimits(calls=1)) as address,
+        connected(address, face, mode, callback=accept) as client,
+    ):
+        result = await client.call_tool(TOOL, {})
+    assert result.structured_content == {"action": "accept", "content": {"confirm": "orders"}}
+
+
+@pytest.mark.anyio
+async def test_streams_on_which_clients_listen_are_no_calls(make_engine: Any, serve: Any) -> None:
+    async with (
+        serve(make_engine(), limits=HttpLimits(calls=1)) as address,
+        AsyncExitStack() as streams,
+        httpx2.AsyncClient(base_url=address) as http,
+    ):
+        for _ in range(20):
+            await streams.enter_async_context(http.stream("GET", "/sse"))
+        async with connected(address, "/mcp", "auto") as client:
+            assert (await client.call_tool(TOOL, {})).structured_content is not None
+
+
+# Bodies, heads and slow clients ------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", ["/mcp", "/messages/"])
+async def test_a_body_over_the_limit_that_is_set_is_refused(make_engine: Any, serve: Any, path: str) -> None:
+    async with (
+        serve(make_engine(), limits=HttpLimits(body_bytes=1024)) as address,
+        httpx2.AsyncClient(base_url=address) as http,
+    ):
+        declared = await http.post(path, content=b"x" * 1025, headers={"Content-Type": "application/json"})
+        chunked = await http.post(path, content=chunks("x" * 1025), headers={"Content-Type": "application/json"})
+    assert (declared.status_code, chunked.status_code) == (413, 413)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("size", [HEAD_BYTES, 60_000])
+async def test_a_head_over_the_limit_is_refused(make_engine: Any, serve: Any, size: int) -> None:
+    engine = make_engine()
+    async with serve(engine) as address, socket_to(address) as stream:
+        await stream.send(head(address, "X: " + "x" * size))
+        assert (await until_closed(stream)).startswith(b"HTTP/1.1 431")
+    assert engine.calls == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "",
+        "P",
+        "POST /mcp HTTP/1.1\r\nHost: ",
+        "POST /mcp HTTP/1.1\r\nHost: {host}\r\nContent-Length: 10\r\n\r\n",
+        "POST /mcp HTTP/1.1\r\nHost: {host}\r\nContent-Length: 10\r\n\r\nhalf",
+        "POST /mcp HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\nGET /hea",
+        "GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\nPOST /mcp HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9\r\n\r\n1",
+    ],
+)
+async def test_a_client_that_does_not_go_on_is_cut(make_engine: Any, serve: Any, sent: str) -> None:
+    engine = make_engine()
+    async with serve(engine, limits=HttpLimits(patience=0.05)) as address, socket_to(address) as stream:
+        await stream.send(sent.format(host=address.removeprefix("http://")).encode())
+        await until_closed(stream)
+    assert engine.calls == []
+
+
+@pytest.mark.anyio
+async def test_two_hundred_clients_that_trickle_are_cut_while_others_are_served(make_engine: Any, serve: Any) -> None:
+    closed: list[bytes] = []
+
+    async def listen(stream: anyio.abc.SocketStream) -> None:
+        closed.append(await until_closed(stream))
+
+    async with (
+        serve(make_engine(), limits=HttpLimits(patience=0.3)) as address,
+        AsyncExitStack() as sockets,
+        connected(address, "/mcp", "auto") as client,
+        anyio.create_task_group() as tasks,
+    ):
+        trickling = [await sockets.enter_async_context(socket_to(address)) for _ in range(200)]
+        for stream in trickling:
+            await stream.send(b"POST /")
+            tasks.start_soon(listen, stream)
+        with anyio.fail_after(60):
+            while len(closed) < 200:
+                assert (await client.call_tool(TOOL, {})).structured_content is not None
+                for stream in trickling:
+                    with suppress(anyio.BrokenResourceError):
+                        await stream.send(b"x")
+    assert closed == [b""] * 200
+
+
+@pytest.mark.anyio
+async def test_a_client_that_never_reads_is_cut_and_its_call_ended(make_engine: Any, serve: Any) -> None:
+    ended = anyio.Event()
+
+    async def talks(engine: Any, name: str, arguments: Any, caller: Any) -> CallResult:
+        try:
+            while True:
+                await caller.progress("x" * 60_000)
+        finally:
+            ended.set()
+        raise AssertionError
+
+    body = {**CALL, "params": {**CALL["params"], "_meta": {**META, "progressToken": 1}}}
+    content = json.dumps(body).encode()
+    lines = [f"{name}: {value}" for name, value in {**MODERN, **ACCEPT}.items()]
+    async with serve(make_engine(talks), limits=HttpLimits(patience=0.1)) as address, socket_to(address) as stream:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
+        await stream.send(head(address, *lines) + content)
+        await ended.wait()
+
+
+@pytest.mark.anyio
+async def test_connections_beyond_the_bound_are_refused_at_once(make_engine: Any, serve: Any) -> None:
+    async with (
+        serve(make_engine(), limits=HttpLimits(connections=2)) as address,
+        socket_to(address) as first,
+        socket_to(address),
+        socket_to(address) as third,
+    ):
+        assert (await until_closed(third)).startswith(b"HTTP/1.1 503")
+        await first.send(head(address, "Connection: close", start="GET /healthz HTTP/1.1"))
+        assert (await until_closed(first)).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.anyio
+async def test_proxies_are_told_not_to_hold_streams_back(make_engine: Any, serve: Any, mode: Any) -> None:
+    async def works(engine: Any, name: str, arguments: Any, caller: Any) -> CallResult:
+        await caller.progress("one")
+        return CallResult({}, is_error=False)
+
+    body = {**CALL, "params": {**CALL["params"], "_meta": {**META, "progressToken": 1}}}
+    async with serve(make_engine(works)) as address, httpx2.AsyncClient(base_url=address, headers=ACCEPT) as http:
+        if mode == "auto":
+            async with http.stream("POST", "/mcp", json=body, headers=MODERN) as answer:
+                found = [answer.headers]
+        else:
+            async with (
+                http.stream("GET", "/sse") as listening,
+                http.stream("POST", "/mcp", json=INITIALIZE) as answer,
+            ):
+                found = [listening.headers, answer.headers]
+    for headers in found:
+        assert headers["content-type"].startswith("text/event-stream")
+        assert headers["x-accel-buffering"] == "no"
+
+
+@pytest.mark.anyio
+async def test_a_client_of_the_earlier_protocol_without_a_session_is_refused_at_once(
+    make_engine: Any, serve: Any
+) -> None:
+    engine = make_engine(asks)
+    async with serve(engine) as address, httpx2.AsyncClient(base_url=address, headers=ACCEPT) as http:
+        answer = await http.post("/mcp", json=CALL, headers={"MCP-Protocol-Version": "2025-11-25"})
+    assert (answer.status_code, engine.calls) == (400, [])
