@@ -103,6 +103,8 @@ class Settings(BaseModel):
     """Bearer token that HTTP callers must show."""
     http_token_file: Path | None = None
     """File with that token, as container secrets are mounted."""
+    operators_file: Path | None = None
+    """TOML file with the tokens of those who may sign in to the console; over HTTP there is none without it."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
     """What is logged on stderr, from this level up."""
 
@@ -154,7 +156,13 @@ class Settings(BaseModel):
         return value.upper() if isinstance(value, str) else value
 
     @field_validator(
-        "sandbox_data", "state_dir", "http_token_file", "secrets_dir", "secrets_key_file", "secrets_limits"
+        "sandbox_data",
+        "state_dir",
+        "http_token_file",
+        "operators_file",
+        "secrets_dir",
+        "secrets_key_file",
+        "secrets_limits",
     )
     @classmethod
     def _home(cls, path: Path | None) -> Path | None:

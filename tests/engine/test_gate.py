@@ -377,7 +377,7 @@ async def test_a_denial_is_told_once_with_its_reason(house: House, callers: Any)
     await house.approvals.decide(approval, False, "ops", "not on a Friday")
     with pytest.raises(Refused, match="not on a Friday") as refused:
         await house.gate().pass_through(candidate(), callers.plain())
-    assert refused.value.details == {"refused_by": "ops"}
+    assert refused.value.details == {"refused_by": "ops", "channel": "approvals"}
     assert (await parked(house, callers)).details["approval"]["id"] != approval
 
 

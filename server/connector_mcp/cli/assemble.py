@@ -51,6 +51,7 @@ async def assembled(settings: Settings, environ: Mapping[str, str], transport: T
         store=open_store(settings),
         audit=AuditLog(audit_path(settings), max_bytes=settings.audit_file_bytes),
         secrets=secrets,
+        decide_at=console_address(settings) if transport == "http" else None,
     )
     try:
         yield engine
@@ -58,6 +59,16 @@ async def assembled(settings: Settings, environ: Mapping[str, str], transport: T
         await engine.aclose()
         if sandbox is not None:
             sandbox.close()
+
+
+def console_address(settings: Settings) -> str | None:
+    """Where operators find the console of `serve --http`; its path where the host is not known, None without one."""
+    if settings.operators_file is None:
+        return None
+    if settings.allowed_origins:
+        return f"{settings.allowed_origins[0]}/console"
+    known = settings.port and settings.host in ("127.0.0.1", "localhost")
+    return f"http://{settings.host}:{settings.port}/console" if known else "/console"
 
 
 def configured_platforms(settings: Settings, environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -45,6 +45,7 @@ async def _serve_stdio(settings: Settings) -> int:
 
 
 async def _serve_http(settings: Settings) -> int:
+    from connector_mcp.cli.console_parts import pages_for
     from connector_mcp.transport.authorization import BearerToken
     from connector_mcp.transport.http import serve_http
 
@@ -60,6 +61,8 @@ async def _serve_http(settings: Settings) -> int:
                 settings.host,
                 settings.port,
                 tokens=tokens,
+                pages=pages_for(engine, os.environ),
+                open_paths=("/console",),
                 hosts=settings.allowed_hosts,
                 origins=settings.allowed_origins,
                 task_status=task_status,

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from connector_mcp.errors import ConfirmationInvalid, InvalidArguments, Issue, StoreUnavailable
 from connector_mcp.state.store import JsonObject, Store
+from connector_mcp.upstream.text import clean
 
 WAITING = "approvals"
 HISTORY = "approvals_history"
@@ -58,6 +59,8 @@ class Parked(BaseModel):
     """What the call would do, as a sentence."""
     target: str = ""
     """What the target is known by; the operator types it to approve."""
+    deletes: bool = False
+    """Whether the target is gone afterwards."""
     losses: tuple[str, ...] = ()
     """What would be gone afterwards, a sentence each."""
     diff: tuple[Change, ...] = ()
@@ -77,6 +80,8 @@ class Approval(Parked):
     expires_at: float
     decided_by: str | None = None
     decided_at: float | None = None
+    channel: str | None = None
+    """Where it was decided, as the audit log names it."""
     reason: str | None = None
     """Of the decision; why it was voided, where it was."""
     used_at: float | None = None
@@ -142,8 +147,10 @@ class Approvals:
         """Every approval that was decided in the last 90 days, used or not, in the order of the decisions."""
         return tuple(_as_approval(value) for _, value in await self._store.entries(HISTORY))
 
-    async def decide(self, approval_id: str, approve: bool, by: str, reason: str | None = None) -> Approval:
-        """Approve or deny a pending call. Its expiry stays what it was.
+    async def decide(
+        self, approval_id: str, approve: bool, by: str, reason: str | None = None, *, channel: str = "approvals"
+    ) -> Approval:
+        """Approve or deny a pending call. Its expiry stays what it was; `channel` is what the audit log is to name.
 
         Raises:
             InvalidArguments: There is none with that id.
@@ -157,6 +164,7 @@ class Approvals:
                 "status": "approved" if approve else "denied",
                 "decided_by": by,
                 "decided_at": self._clock(),
+                "channel": channel,
                 "reason": reason,
             }
         )
@@ -245,6 +253,16 @@ class Approvals:
             ],
             fix="Look the id up with `connector-mcp approvals list`.",
         )
+
+
+def name_to_type(approval: Approval) -> str:
+    """What an operator types to approve a call, as it is shown: the target's name, or the id of a nameless one."""
+    return clean(approval.target) or approval.id
+
+
+def is_confirmed(approval: Approval, typed: str) -> bool:
+    """Whether what was typed approves this call. The id does as well as the name, which may be hard to type."""
+    return typed.strip() in (name_to_type(approval), approval.id)
 
 
 def _as_json(approval: Approval) -> JsonObject:

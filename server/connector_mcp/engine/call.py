@@ -58,6 +58,7 @@ class Engine:
         store: Store,
         audit: AuditLog,
         secrets: Secrets | None = None,
+        decide_at: str | None = None,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -72,6 +73,7 @@ class Engine:
             self.approvals,
             store,
             operator_channel=settings.approvals,
+            decide_at=decide_at,
             question_seconds=max(QUESTION_SECONDS, 2 * settings.ask_timeout),
         )
         self._ledger = Ledger(store, longest=2 * settings.deadline)
@@ -271,7 +273,7 @@ class Engine:
         call.decision, _ = self._gate.strictest(candidate, caller.scopes)
         passage = await self._gate.pass_through(candidate, caller)
         call.decision, call.decided_by = passage.decision, passage.decided_by
-        call.channel = channel_of(passage.decision, caller.transport)
+        call.channel = passage.channel or channel_of(passage.decision, caller.transport)
         return passage.asked_inline
 
     async def _check_unchanged(self, call: CallRecord, operation: Operation, sender: Sender, preview: Preview) -> None:
@@ -301,7 +303,7 @@ class Engine:
         if refused_by := error.details.get("refused_by"):
             call.decided_by = refused_by
             refusal = Decision.ASK if refused_by == PERSON else Decision.APPROVE
-            call.channel = channel_of(refusal, call.caller.transport)
+            call.channel = error.details.get("channel") or channel_of(refusal, call.caller.transport)
         if error.upstream:
             call.status = error.upstream.get("status")
             call.meta.request_id = error.upstream.get("request_id")

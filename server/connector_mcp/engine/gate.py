@@ -42,6 +42,8 @@ class Passage:
     decision: Decision
     decided_by: str
     asked_inline: bool = False
+    channel: str | None = None
+    """Where an operator decided."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def permits(policy: Policy, tool: str, effect: Effect, scopes: frozenset[str] | 
 
 
 class Gate:
-    """The gate, with the policy in force and the channels there are."""
+    """The gate, with the policy in force and the channels there are. `decide_at` is where operators' pages are."""
 
     def __init__(
         self,
@@ -85,6 +87,7 @@ class Gate:
         store: Store,
         *,
         operator_channel: bool,
+        decide_at: str | None = None,
         question_seconds: float = QUESTION_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -92,6 +95,7 @@ class Gate:
         self._approvals = approvals
         self._store = store
         self._operator_channel = operator_channel
+        self._decide_at = decide_at
         self._question_seconds = question_seconds
         self._clock = clock
 
@@ -125,7 +129,7 @@ class Gate:
         if self._operator_channel:
             released = await self._released(candidate)
             if released is not None:
-                return Passage(Decision.APPROVE, released.decided_by or "operator")
+                return Passage(Decision.APPROVE, released.decided_by or "operator", channel=released.channel)
         resolved = resolve(decision, can_ask=caller.can_ask, operator_channel=self._operator_channel)
         if resolved is Decision.ASK:
             try:
@@ -159,7 +163,7 @@ class Gate:
             raise Refused(
                 f"An operator denied this call ({approval.id}).{reason} Nothing was changed.",
                 fix="Do not repeat it unless the person you work for wants it asked again.",
-                details={"refused_by": approval.decided_by or "operator"},
+                details={"refused_by": approval.decided_by or "operator", "channel": approval.channel},
             )
         if approval.status != "approved":
             return None
@@ -212,6 +216,7 @@ class Gate:
                 effect=preview.sentence,
                 losses=preview.losses,
                 target=preview.name,
+                deletes=candidate.deletes,
                 diff=tuple(Change(**change.as_dict()) for change in preview.changes),
                 arguments=candidate.arguments,
                 fingerprint=candidate.fingerprint,
@@ -219,13 +224,20 @@ class Gate:
             )
         )
         command = f"connector-mcp approvals approve {approval.id}"
+        page = f"{self._decide_at}/approvals/{approval.id}" if self._decide_at else None
+        how = f"decides at {page}, or runs `{command}` in a terminal" if page else f"runs `{command}` in a terminal"
         return ApprovalRequired(
             f"{preview.sentence} This waits for an operator's approval ({approval.id}); nothing was changed.",
-            fix=f"An operator runs `{command}` in a terminal; then make the same call again and it runs once.",
+            fix=f"An operator {how}; then make the same call again and it runs once.",
             details={
                 "effect": preview.sentence,
                 "losses": list(preview.losses),
-                "approval": {"id": approval.id, "command": command, "expires_at": approval.expires_at},
+                "approval": {
+                    "id": approval.id,
+                    "command": command,
+                    **({"page": page} if page else {}),
+                    "expires_at": approval.expires_at,
+                },
             },
         )
 

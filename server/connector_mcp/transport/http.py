@@ -122,20 +122,46 @@ async def serve_http(
         app = http_app(
             engine, request_state_key=key, reach=reach, tokens=tokens, pages=pages, open_paths=open_paths, drain=drain
         )
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            # httptools, which uvicorn prefers where it is installed, hands on header values with the white space around
-            # them, and a client may put some there.
-            http="h11",
-            # Addresses can carry what somebody put into a query by mistake.
-            access_log=False,
-            ws="none",
-            server_header=False,
-            timeout_graceful_shutdown=int(grace + BACKSTOP),
-        )
         address = f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}"
-        return await _run(_Uvicorn(config, address, task_status), listener, drain, grace)
+        return await _run(_Uvicorn(_config(app, grace), address, task_status), listener, drain, grace)
+
+
+async def serve_pages(
+    pages: Sequence[BaseRoute],
+    port: int,
+    *,
+    log_level: str = "WARNING",
+    grace: float = GRACE,
+    task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED,
+) -> int:
+    """Serve pages alone, to this machine alone, in the manner of `serve_http`; they see to their own authorization.
+
+    Raises:
+        Misconfigured: The port cannot be had.
+    """
+    host = "127.0.0.1"
+    with _listening(host, port) as listener, logging_to_stderr(lambda text: text, log_level):
+        bound: int = listener.getsockname()[1]
+        drain = Drain()
+        guards = [Middleware(_Known, drain=drain), Middleware(HostAndOriginGuard, reach=Reach.of(host, bound))]
+        app = Starlette(routes=list(pages), middleware=guards)
+        server = _Uvicorn(_config(app, grace), f"http://{host}:{bound}", task_status)
+        return await _run(server, listener, drain, grace)
+
+
+def _config(app: ASGIApp, grace: float) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        # httptools, which uvicorn prefers where it is installed, hands on header values with the white space around
+        # them, and a client may put some there.
+        http="h11",
+        # Addresses can carry what somebody put into a query by mistake.
+        access_log=False,
+        ws="none",
+        server_header=False,
+        timeout_graceful_shutdown=int(grace + BACKSTOP),
+    )
 
 
 async def _run(server: _Uvicorn, listener: socket.socket, drain: Drain, grace: float) -> int:
