@@ -71,9 +71,9 @@ class Agent:
     def __init__(self, address: str) -> None:
         self._address = address
 
-    async def call(self, name: str, **arguments: Any) -> dict[str, Any]:
+    async def call(self, tool: str, /, **arguments: Any) -> dict[str, Any]:
         async with Client(streamable_http_client(f"{self._address}/mcp")) as client:
-            content = (await client.call_tool(name, arguments)).structured_content
+            content = (await client.call_tool(tool, arguments)).structured_content
         assert content is not None
         return content
 
@@ -167,18 +167,17 @@ async def _a_deletion_is_approved_and_leaves_the_list_live(
     await expect(page.get_by_role("link", name=re.compile("Deletes connector “GitHub”"))).to_be_visible()
     await expect(page.get_by_role("status")).to_have_text("1 call waits for a decision.")
     assert parked["error"]["approval"]["page"].endswith(f"/console/approvals/{parked['error']['approval']['id']}")
-    await agent.call(
-        "versori_update_connector", connector_id="01JSANDBOXCRM0000000000000", name="Acme", replace=True
-    )
+    await agent.call("versori_update_connector", connector_id="01J0SANDB0XC0NNECT0R0000A0", name="Acme", image_url="")
+    await expect(page.get_by_role("status")).to_have_text("2 calls wait for a decision.")
     await page.screenshot(path=ARTEFACTS / "console-queue-light.png", full_page=True)
 
     # One tab decides, the other one sees it go.
     async with page_in(browser, trouble, viewport=DESK, color_scheme="dark") as other:
         await log_in(other, address)
         await other.get_by_role("link", name=re.compile("Deletes connector “GitHub”")).click()
-        row = other.get_by_role("row", name=re.compile("clientSecret"))
+        row = other.get_by_role("row", name=re.compile(r"^config\.clientSecret"))
         await expect(row).to_contain_text("[redacted]")
-        await expect(other.get_by_role("row", name=re.compile("clientId"))).to_contain_text("Iv1.sandbox")
+        await expect(other.get_by_role("row", name=re.compile(r"^config\.clientId"))).to_contain_text("Iv1.sandbox")
         await other.screenshot(path=ARTEFACTS / "console-approval-dark.png", full_page=True)
         await other.get_by_label(re.compile("^Type GitHub")).fill("github")
         await other.get_by_role("button", name="Approve the deletion").click()

@@ -45,6 +45,9 @@ logger = logging.getLogger("connector_mcp.console")
 
 HOME = "/console"
 
+FIELDS_AT_FIRST = 16
+"""Fields of a deleted target that are shown before more are asked for. What a call changes is shown in full."""
+
 HISTORY_LENGTH = 200
 CALLS_READ = 2_000
 CALLS_SHOWN = 200
@@ -207,13 +210,15 @@ class _Pages:
     def _approval_page(
         self, visitor: Visitor, approval: Approval, *, mistyped: bool = False, reason: str = ""
     ) -> Response:
+        diff = words.diff(approval)
         return self._page(
             "approval",
             visitor,
             status=HTTPStatus.UNPROCESSABLE_ENTITY if mistyped else HTTPStatus.OK,
             here="queue",
             approval=approval,
-            diff=words.diff(approval),
+            diff=diff,
+            at_first=FIELDS_AT_FIRST if approval.deletes else len(diff),
             arguments=words.arguments(approval),
             name_to_type=name_to_type(approval),
             mistyped=mistyped,

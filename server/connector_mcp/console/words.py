@@ -55,7 +55,9 @@ def diff(approval: Approval) -> list[Row]:
     """What the call changes, field by field; of a deletion, everything that the target was seen to hold."""
     if approval.deletes and not approval.diff:
         seen = _Members.validate_python(approval.snapshot or {})
-        return [Row(field, shown(value), Shown("gone", unset=True)) for field, value in seen.items()]
+        # What stands in lists is mostly what the platform says of any such connector: the target's own comes first.
+        own_first = sorted(seen, key=lambda field: "[" in field)
+        return [Row(field, shown(seen[field]), Shown("gone", unset=True)) for field in own_first]
     return [Row(change.field, shown(change.before), shown(change.after)) for change in approval.diff]
 
 
