@@ -96,7 +96,7 @@ def duration(seconds: float) -> str:
 
 def ago(when: float, now: float) -> str:
     """How long it has been."""
-    return f"{duration(now - when)} ago"
+    return f"{duration(now - when)} ago" if now - when >= 60 else "just now"
 
 
 def left(when: float, now: float) -> str:
