@@ -33,7 +33,7 @@ from connector_mcp.operations.catalogue import PLATFORMS, catalogue, platform_fo
 from connector_mcp.settings import PREFIX, Settings
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.upstream.client import UpstreamClient
-from tests.console import Session, steps
+from tests.console_blocks import Session, steps
 from tests.documents import BY_NAME, DOCUMENTS, PACKAGE, ROOT, Document
 from tests.operations import test_every_operation as guards
 

@@ -43,6 +43,7 @@ def test_the_defaults_serve_one_person_on_this_machine():
         "allowed_origins": (),
         "http_token": None,
         "http_token_file": None,
+        "operators_file": None,
         "log_level": "WARNING",
     }
     assert settings.state_dir.name == "connector-mcp"
