@@ -18,6 +18,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import Process
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
@@ -45,8 +46,8 @@ pytestmark = [
 
 
 @asynccontextmanager
-async def serving(environment: Mapping[str, str]) -> AsyncGenerator[str]:
-    """The address of `connector-mcp serve --http --sandbox`, which is ended by SIGTERM with its streams open."""
+async def serving(environment: Mapping[str, str]) -> AsyncGenerator[tuple[str, Process]]:
+    """`connector-mcp serve --http --sandbox`: its address, and the process."""
     command = [sys.executable, "-m", "connector_mcp", "serve", "--http", "--sandbox", "--port", "0"]
     async with await anyio.open_process(command, env=environment, stderr=subprocess.PIPE) as process:
         try:
@@ -56,10 +57,7 @@ async def serving(environment: Mapping[str, str]) -> AsyncGenerator[str]:
                 said += chunk.decode()
                 if "\n" in said:
                     break
-            yield re.findall(r"http://[^/]+", said)[0]
-            process.terminate()
-            with anyio.fail_after(30):
-                assert await process.wait() == 0
+            yield re.findall(r"http://[^/]+", said)[0], process
         finally:
             if process.returncode is None:
                 process.kill()
@@ -134,7 +132,7 @@ async def test_an_operator_decides_in_a_browser(tmp_path: Path) -> None:
     }
     ARTEFACTS.mkdir(exist_ok=True)
     trouble: list[str] = []
-    async with serving(environment) as address, async_playwright() as playwright:
+    async with serving(environment) as (address, process), async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, headless=True)
         agent = Agent(address)
         async with page_in(browser, trouble, viewport=DESK, color_scheme="light") as page:
@@ -147,6 +145,8 @@ async def test_an_operator_decides_in_a_browser(tmp_path: Path) -> None:
             await _it_is_readable_on_a_phone(page, agent, address)
         async with page_in(browser, trouble, java_script_enabled=False) as page:
             await _it_works_without_scripts(page, agent, address)
+        async with page_in(browser, trouble) as page:
+            await _an_open_page_does_not_hold_the_server_up(page, process, address)
         await browser.close()
     assert trouble == []
 
@@ -285,3 +285,11 @@ async def _it_works_without_scripts(page: Page, agent: Agent, address: str) -> N
     await expect(page.get_by_text("Nothing was changed; the agent is told")).to_be_visible()
     await page.get_by_role("button", name="Sign out").click()
     await expect(page.get_by_label("Operator token")).to_be_visible()
+
+
+async def _an_open_page_does_not_hold_the_server_up(page: Page, process: Process, address: str) -> None:
+    async with page.expect_response(re.compile("/console/events$")) as streaming:
+        await log_in(page, address)
+    assert (await streaming.value).status == 200
+    process.terminate()
+    assert await process.wait() == 0
