@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sandbox": {"errors", "operations"},
     "engine": {"errors", "operations", "secrets", "settings", "state", "telemetry", "upstream"},
     "transport": {"errors", "operations", "settings", "telemetry", "upstream", "engine"},
-    "console": {"errors", "operations", "settings", "upstream", "engine", "transport"},
+    "console": {"errors", "operations", "settings", "upstream", "state", "engine", "transport"},
     "cli": {
         "errors",
         "operations",

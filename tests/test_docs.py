@@ -38,11 +38,11 @@ from connector_mcp.settings import PREFIX, Settings
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.transport.callbacks import CallBack
 from connector_mcp.upstream.client import UpstreamClient
-from tests.console import Session, steps
+from tests.console_blocks import Session, steps
 from tests.documents import BY_NAME, DOCUMENTS, PACKAGE, ROOT, Document
 from tests.operations import test_every_operation as guards
 
-LANGUAGES = {"console", "json", "python", "sh"}
+LANGUAGES = {"console", "json", "python", "sh", "toml"}
 SETTINGS = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
 VARIABLES = {variable.name for name in PLATFORMS for variable in platform_folder(name).platform.variables}
 OF_CLIENTS = {"claude_desktop_config.json", "~/.cursor/mcp.json", ".vscode/mcp.json"}

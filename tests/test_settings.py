@@ -63,6 +63,7 @@ def test_the_defaults_serve_one_person_on_this_machine():
         "http_max_calls": 256,
         "http_requests_per_minute": 6_000,
         "http_client_timeout": 30.0,
+        "operators_file": None,
         "log_level": "WARNING",
         "log_format": "text",
         "metrics": "token",

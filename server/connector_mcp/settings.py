@@ -144,6 +144,8 @@ class Settings(BaseModel):
     """HTTP requests a minute of one holder of a token."""
     http_client_timeout: _Seconds = 30.0
     """How long an HTTP client may take to send a head or a body, and to read what it is sent."""
+    operators_file: Path | None = None
+    """TOML file with the tokens of those who may sign in to the console; over HTTP there is none without it."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
     """What is logged on stderr, from this level up."""
     log_format: Literal["text", "json"] = "text"
@@ -208,6 +210,7 @@ class Settings(BaseModel):
         "state_dir",
         "http_token_file",
         "tokens_file",
+        "operators_file",
         "secrets_dir",
         "secrets_key_file",
         "secrets_limits",

@@ -25,7 +25,7 @@ from connector_mcp.errors import (
 )
 from connector_mcp.operations.operation import Effect
 from connector_mcp.state.sqlite import SqliteStore
-from tests.engine.conftest import Clock
+from tests.engine.conftest import Clock, FakeCaller
 
 pytestmark = pytest.mark.anyio
 
@@ -407,3 +407,27 @@ async def test_without_the_store_nothing_is_decided(tmp_path: Path, clock: Clock
     with pytest.raises(StoreUnavailable):
         await House(broken, clock).gate().pass_through(candidate(), caller)
     assert caller.questions == []
+
+
+async def test_a_parked_call_names_the_console_s_page_where_there_is_one(house: House) -> None:
+    rules = Policy.parse("", read_only=False, transport="http")
+    gate = Gate(
+        rules, house.approvals, house.store, operator_channel=True, decide_at="https://c/console", clock=house.clock
+    )
+    with pytest.raises(ApprovalRequired) as parked:
+        await gate.pass_through(candidate(), FakeCaller())
+    approval = parked.value.details["approval"]
+
+    assert approval["page"] == f"https://c/console/approvals/{approval['id']}"
+    assert approval["page"] in parked.value.fix
+    assert approval["command"] in parked.value.fix
+
+
+async def test_a_passage_says_where_the_operator_decided(house: House) -> None:
+    gate = house.gate(transport="http")
+    with pytest.raises(ApprovalRequired) as parked:
+        await gate.pass_through(candidate(), FakeCaller())
+    await house.approvals.decide(parked.value.details["approval"]["id"], True, "operator alice", channel="console")
+
+    passage = await gate.pass_through(candidate(), FakeCaller())
+    assert (passage.decided_by, passage.channel) == ("operator alice", "console")

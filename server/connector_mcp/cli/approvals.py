@@ -16,8 +16,8 @@ from connector_mcp.cli.approval_text import as_rows, as_text, public
 from connector_mcp.cli.options import load_settings
 from connector_mcp.cli.stores import open_store
 from connector_mcp.cli.terminal import is_terminal
-from connector_mcp.cli.text import json_text, one_line, table
-from connector_mcp.engine.approvals import Approval, Approvals
+from connector_mcp.cli.text import json_text, table
+from connector_mcp.engine.approvals import Approval, Approvals, is_confirmed, name_to_type
 from connector_mcp.errors import Blocked, ConfirmationInvalid, Refused
 
 _Result = TypeVar("_Result")
@@ -60,9 +60,9 @@ def approve(approval_id: str, reason: str | None) -> None:
     _insist_on_terminal("approve", approval_id)
     approval = _pending(approval_id)
     click.echo(as_text(approval))
-    wanted = one_line(approval.target) or approval.id
+    wanted = name_to_type(approval)
     typed: str = click.prompt(f"\nTo approve, type {wanted}", default="", show_default=False)
-    if typed.strip() not in (wanted, approval.id):
+    if not is_confirmed(approval, typed):
         raise Refused(
             f"That is not {wanted}; {approval.id} still waits and nothing was decided.",
             fix=f"Approve it again and type the name as shown, or run `connector-mcp approvals deny {approval.id}`.",

@@ -61,6 +61,7 @@ async def assembled(
         secrets=secrets,
         announce=announcements.announce if announcements else None,
         observer=observer,
+        decide_at=console_address(settings) if transport == "http" else None,
     )
     try:
         async with announcements.running() if announcements else nullcontext():
@@ -69,6 +70,18 @@ async def assembled(
         await engine.aclose()
         if sandbox is not None:
             sandbox.close()
+
+
+def console_address(settings: Settings) -> str | None:
+    """Where operators find the console of `serve --http`; its path where the host is not known, None without one."""
+    if settings.operators_file is None:
+        return None
+    if settings.public_url is not None:
+        return f"{settings.public_url.rstrip('/')}/console"
+    if settings.allowed_origins:
+        return f"{settings.allowed_origins[0]}/console"
+    known = settings.port and settings.host in ("127.0.0.1", "localhost")
+    return f"http://{settings.host}:{settings.port}/console" if known else "/console"
 
 
 def configured_platforms(settings: Settings, environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from connector_mcp.cli.served import Readiness
+from connector_mcp.cli.assemble import assembled
+from connector_mcp.cli.served import Readiness, platform_states
 from connector_mcp.cli.terminal import CliCaller
 from connector_mcp.cli.text import printable
 from connector_mcp.engine.call import Engine
@@ -43,6 +45,18 @@ class PlatformReport:
             "detail": printable(self.detail),
             "fix": printable(self.fix),
         }
+
+
+async def examine_platforms(settings: Settings, environ: Mapping[str, str]) -> list[PlatformReport]:
+    """What is found out about each platform, with an engine that is made for it."""
+    states = platform_states(settings, environ)
+    # A platform that is named and not configured would end the start; here it is a line of the report.
+    configured = tuple(state.platform.name for state in states if state.configured)
+    if not configured:
+        return [PlatformReport(state) for state in states]
+    narrowed = settings.model_copy(update={"platforms": configured})
+    async with assembled(narrowed, environ, "cli") as engine:
+        return [await report_on(engine, state) for state in states]
 
 
 async def report_on(engine: Engine, state: Readiness) -> PlatformReport:

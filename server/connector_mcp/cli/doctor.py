@@ -9,12 +9,10 @@ from typing import Any
 import anyio
 import click
 
-from connector_mcp.cli.assemble import assembled
-from connector_mcp.cli.checkup import PlatformReport, check_state_directory, policy_in_force, report_on, transport_facts
+from connector_mcp.cli.checkup import check_state_directory, examine_platforms, policy_in_force, transport_facts
 from connector_mcp.cli.options import load_settings, with_overrides
-from connector_mcp.cli.served import Readiness, readiness, require_platforms
+from connector_mcp.cli.served import require_platforms
 from connector_mcp.cli.text import json_text
-from connector_mcp.operations.catalogue import PLATFORMS, platform_folder
 from connector_mcp.operations.platform import JsonObject
 from connector_mcp.settings import Settings
 
@@ -36,17 +34,7 @@ def doctor(overrides: dict[str, Any], as_json: bool) -> None:
 
 
 async def _examine(settings: Settings) -> JsonObject:
-    states = _sandboxed(settings) if settings.sandbox else list(readiness(settings, os.environ))
-    reports: list[PlatformReport] = []
-    if any(state.configured for state in states):
-        # A platform that is named and not configured would end the start; here it is a line of the report.
-        configured = tuple(state.platform.name for state in states if state.configured)
-        narrowed = settings.model_copy(update={"platforms": configured})
-        async with assembled(narrowed, os.environ, "cli") as engine:
-            for state in states:
-                reports.append(await report_on(engine, state))
-    else:
-        reports = [PlatformReport(state) for state in states]
+    reports = await examine_platforms(settings, os.environ)
     directory = check_state_directory(settings.state_dir)
     return {
         "ok": all(each.fine for each in reports if each.readiness.configured) and directory["writable"],
@@ -56,10 +44,6 @@ async def _examine(settings: Settings) -> JsonObject:
         "policy": policy_in_force(settings),
         "transport": transport_facts(settings),
     }
-
-
-def _sandboxed(settings: Settings) -> list[Readiness]:
-    return [Readiness(platform_folder(name).platform, (), ()) for name in settings.platforms or PLATFORMS]
 
 
 def as_text(report: JsonObject) -> str:

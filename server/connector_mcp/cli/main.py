@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tools": ("connector_mcp.cli.tools:tools", "List the tools that this configuration serves."),
     "call": ("connector_mcp.cli.call:call", "Call one tool and print its result as JSON."),
     "approvals": ("connector_mcp.cli.approvals:approvals", "See and decide the calls that wait for an operator."),
+    "console": ("connector_mcp.cli.console:console", "Open the operator's console of this machine in a browser."),
     "audit": ("connector_mcp.cli.audit:audit", "Show, check and export what was done, and on whose decision."),
     "secrets": ("connector_mcp.cli.secrets:secrets", "Store the secrets that calls refer to, and see where they are."),
     "tokens": ("connector_mcp.cli.tokens:tokens", "Make the tokens of HTTP callers, and see those there are."),

@@ -56,6 +56,7 @@ async def _serve_stdio(settings: Settings) -> int:
 
 async def _serve_http(settings: Settings) -> int:
     from connector_mcp.cli.access import access_of
+    from connector_mcp.cli.console_parts import pages_for
     from connector_mcp.transport.callbacks import OPEN_PATH, callback_route
     from connector_mcp.transport.draining import Drain
     from connector_mcp.transport.health import observability_pages
@@ -70,6 +71,7 @@ async def _serve_http(settings: Settings) -> int:
     ):
         drain = Drain(engine.end_waiting)
         callback = (callback_route(engine, callback_key),) if callback_key else ()
+        observability = observability_pages(engine, drain, observer.metrics)
         metrics_path = ("/metrics",) if settings.metrics == "open" else ()
 
         async def serve_until_the_end(*, task_status: TaskStatus[str]) -> None:
@@ -83,8 +85,8 @@ async def _serve_http(settings: Settings) -> int:
                 oauth=access.oauth,
                 limits=access.limits,
                 rate=access.rate,
-                pages=(*observability_pages(engine, drain, observer.metrics), *callback),
-                open_paths=("/readyz", *metrics_path, *((OPEN_PATH,) if callback else ())),
+                pages=(*observability, *pages_for(engine, os.environ), *callback),
+                open_paths=("/readyz", "/console", *metrics_path, *((OPEN_PATH,) if callback else ())),
                 drain=drain,
                 spans=observer.spans,
                 hosts=access.hosts,

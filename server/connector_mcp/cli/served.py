@@ -37,6 +37,13 @@ def readiness(settings: Settings, environ: Mapping[str, str]) -> Iterator[Readin
         yield Readiness(platform, tuple(v.name for v in platform.variables if v.name in values), lacking)
 
 
+def platform_states(settings: Settings, environ: Mapping[str, str]) -> list[Readiness]:
+    """The same; in the sandbox every platform is configured."""
+    if settings.sandbox:
+        return [Readiness(platform_folder(name).platform, (), ()) for name in settings.platforms or PLATFORMS]
+    return list(readiness(settings, environ))
+
+
 def require_platforms(settings: Settings, environ: Mapping[str, str]) -> None:
     """Do nothing where there is a platform to serve.
 

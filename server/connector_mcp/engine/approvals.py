@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from connector_mcp.errors import ConfirmationInvalid, InvalidArguments, Issue, StoreUnavailable
 from connector_mcp.state.store import JsonObject, Store
 from connector_mcp.telemetry.observer import NOBODY, Observer
+from connector_mcp.upstream.text import clean
 
 WAITING = "approvals"
 HISTORY = "approvals_history"
@@ -30,7 +31,7 @@ HISTORY_SECONDS = 90 * 86_400.0
 
 Status = Literal["pending", "approved", "denied", "used", "void"]
 
-Channel = Literal["approvals", "webhook"]
+Channel = Literal["approvals", "console", "webhook"]
 """By which channel an operator decided: the command line, or a signed call-back."""
 
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -62,6 +63,8 @@ class Parked(BaseModel):
     """What the call would do, as a sentence."""
     target: str = ""
     """What the target is known by; the operator types it to approve."""
+    deletes: bool = False
+    """Whether the target is gone afterwards."""
     losses: tuple[str, ...] = ()
     """What would be gone afterwards, a sentence each."""
     diff: tuple[Change, ...] = ()
@@ -82,6 +85,7 @@ class Approval(Parked):
     decided_by: str | None = None
     decided_at: float | None = None
     channel: Channel | None = None
+    """Where it was decided, as the audit log names it."""
     reason: str | None = None
     """Of the decision; why it was voided, where it was."""
     used_at: float | None = None
@@ -259,6 +263,16 @@ class Approvals:
             ],
             fix="Look the id up with `connector-mcp approvals list`.",
         )
+
+
+def name_to_type(approval: Approval) -> str:
+    """What an operator types to approve a call, as it is shown: the target's name, or the id of a nameless one."""
+    return clean(approval.target) or approval.id
+
+
+def is_confirmed(approval: Approval, typed: str) -> bool:
+    """Whether what was typed approves this call. The id does as well as the name, which may be hard to type."""
+    return typed.strip() in (name_to_type(approval), approval.id)
 
 
 def _as_json(approval: Approval) -> JsonObject:

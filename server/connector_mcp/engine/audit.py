@@ -87,7 +87,7 @@ class AuditRecord:
     decided_by: str | None = None
     """Who said yes or no, or which rule did."""
     channel: str | None = None
-    """How that was learnt: `policy`, `elicitation`, `terminal` or `approvals`; None before there is a decision."""
+    """How that was learnt: `policy`, `elicitation`, `terminal`, `approvals` or `console`; None before a decision."""
     arguments: dict[str, Any] = field(default_factory=dict[str, Any])
     digest: str | None = None
     fingerprint_before: str | None = None

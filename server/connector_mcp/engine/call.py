@@ -63,6 +63,7 @@ class Engine:
         wait: ApprovalWait | None = None,
         announce: Callable[[Approval], None] | None = None,
         observer: Observer = NOBODY,
+        decide_at: str | None = None,
     ) -> None:
         """`wait` is by default that of the settings; `announce` is told of calls that wait for an operator."""
         self.settings = settings
@@ -80,6 +81,7 @@ class Engine:
             self.approvals,
             store,
             operator_channel=settings.approvals,
+            decide_at=decide_at,
             question_seconds=max(QUESTION_SECONDS, 2 * settings.ask_timeout),
             wait=self._wait,
             announce=announce,

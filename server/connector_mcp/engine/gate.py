@@ -79,7 +79,7 @@ def permits(policy: Policy, tool: str, effect: Effect, scopes: frozenset[str] | 
 
 
 class Gate:
-    """The gate, with the policy in force and the channels there are."""
+    """The gate, with the policy in force and the channels there are. `decide_at` is where operators' pages are."""
 
     def __init__(
         self,
@@ -88,6 +88,7 @@ class Gate:
         store: Store,
         *,
         operator_channel: bool,
+        decide_at: str | None = None,
         question_seconds: float = QUESTION_SECONDS,
         wait: ApprovalWait | None = None,
         announce: Callable[[Approval], None] | None = None,
@@ -98,6 +99,7 @@ class Gate:
         self._approvals = approvals
         self._store = store
         self._operator_channel = operator_channel
+        self._decide_at = decide_at
         self._question_seconds = question_seconds
         self._wait = wait or ApprovalWait(0)
         self._announce = announce
@@ -144,7 +146,7 @@ class Gate:
             approval = await self._park(candidate, caller)
             if await self._wait.until_decided(approval, self._approvals, caller):
                 return await self._decided(candidate, approval)
-            raise approval_required(approval)
+            raise approval_required(approval, self._decide_at)
         raise self._blocked(candidate.tool, effect, candidate.preview)
 
     def strictest(self, candidate: Candidate, scopes: frozenset[str] | None) -> tuple[Decision, Effect]:
@@ -218,6 +220,7 @@ class Gate:
                 effect=preview.sentence,
                 losses=preview.losses,
                 target=preview.name,
+                deletes=candidate.deletes,
                 diff=tuple(Change(**change.as_dict()) for change in preview.changes),
                 arguments=candidate.arguments,
                 fingerprint=candidate.fingerprint,
@@ -263,16 +266,23 @@ class Gate:
         )
 
 
-def approval_required(approval: Approval) -> ApprovalRequired:
+def approval_required(approval: Approval, decide_at: str | None = None) -> ApprovalRequired:
     """The answer to a call that waits for an operator: what it would do, where it waits, and what to do then."""
     command = f"connector-mcp approvals approve {approval.id}"
+    page = f"{decide_at}/approvals/{approval.id}" if decide_at else None
+    how = f"decides at {page}, or runs `{command}` in a terminal" if page else f"runs `{command}` in a terminal"
     return ApprovalRequired(
         f"{approval.effect} This waits for an operator's approval ({approval.id}); nothing was changed.",
-        fix=f"An operator runs `{command}` in a terminal; then make the same call again and it runs once.",
+        fix=f"An operator {how}; then make the same call again and it runs once.",
         details={
             "effect": approval.effect,
             "losses": list(approval.losses),
-            "approval": {"id": approval.id, "command": command, "expires_at": approval.expires_at},
+            "approval": {
+                "id": approval.id,
+                "command": command,
+                **({"page": page} if page else {}),
+                "expires_at": approval.expires_at,
+            },
         },
     )
 

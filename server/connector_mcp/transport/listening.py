@@ -19,6 +19,7 @@ from connector_mcp.transport.connections import HEAD_BYTES, bounded_protocol
 from connector_mcp.transport.draining import Drain
 from connector_mcp.transport.guard import HostAndOriginGuard, Reach
 from connector_mcp.transport.limits import HttpLimits
+from connector_mcp.transport.logs import logging_to_stderr
 from connector_mcp.transport.signals import ending_signal
 
 GRACE = 5.0
@@ -68,7 +69,11 @@ async def serve_app(
 
 
 async def serve_pages(
-    pages: Sequence[BaseRoute], port: int, *, task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED
+    pages: Sequence[BaseRoute],
+    port: int,
+    *,
+    log_level: str = "WARNING",
+    task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED,
 ) -> int:
     """Serve pages alone, to this machine alone, in the manner of `serve_app`; they see to their own authorization."""
 
@@ -76,7 +81,8 @@ async def serve_pages(
         guards = [Middleware(Draining, drain=drain), Middleware(HostAndOriginGuard, reach=reach)]
         return Starlette(routes=list(pages), middleware=guards)
 
-    return await serve_app(app, "127.0.0.1", port, task_status=task_status)
+    with logging_to_stderr(lambda text: text, log_level):
+        return await serve_app(app, "127.0.0.1", port, task_status=task_status)
 
 
 class Draining:

@@ -1,0 +1,112 @@
+"""Pages from templates. Whatever a template puts out is escaped and free of characters that do not show."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.datastructures import MutableHeaders
+from starlette.responses import HTMLResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from connector_mcp.console import words
+from connector_mcp.engine.approvals import Approval
+from connector_mcp.upstream.text import strip_hidden
+
+_ASSETS = {"console.css": "text/css", "console.js": "text/javascript"}
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; "
+        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # Without a referrer at all a browser leaves the origin out of forms, too, and by that we tell our own.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",
+}
+"""Of every response of the console; what a response sets itself is left as it is."""
+
+
+class Secured:
+    """ASGI middleware that puts `HEADERS` on every response."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def secured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, secured)
+
+
+class Renderer:
+    """The templates and the two files that pages load."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        folder = files("connector_mcp.console") / "static"
+        self._assets = {name: (folder / name).read_bytes() for name in _ASSETS}
+        self._templates = Environment(
+            loader=PackageLoader("connector_mcp.console"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            finalize=_visible,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self._functions: dict[str, Any] = {
+            "asset": self._address,
+            "moment": words.moment,
+            "machine_time": words.machine_time,
+            "ago": self._ago,
+            "left": self._left,
+            "status": self._status,
+        }
+
+    def page(
+        self, name: str, /, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
+    ) -> Response:
+        """The page made of a template."""
+        template = self._templates.get_template(f"{name}.html", globals=self._functions)
+        return HTMLResponse(template.render(values), status, headers)
+
+    def asset(self, name: str) -> Response | None:
+        """A file that pages load, for as long as a browser likes: its address changes with its content."""
+        if name not in self._assets:
+            return None
+        kept = {"Cache-Control": "public, max-age=31536000, immutable"}
+        return Response(self._assets[name], media_type=_ASSETS[name], headers=kept)
+
+    def _ago(self, when: float) -> str:
+        return words.ago(when, self._clock())
+
+    def _left(self, when: float) -> str:
+        return words.left(when, self._clock())
+
+    def _status(self, approval: Approval) -> str:
+        return words.status(approval, self._clock())
+
+    def _address(self, name: str) -> str:
+        return f"/console/static/{name}?v={hashlib.sha256(self._assets[name]).hexdigest()[:12]}"
+
+
+def _visible(value: Any) -> Any:
+    # Markup is what a template made; everything else came from elsewhere.
+    return strip_hidden(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -1,0 +1,146 @@
+"""A console in process, a browser of a kind, and calls that wait."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+from connector_mcp.console.console import Console, Operators
+from connector_mcp.console.pages import console_pages
+from connector_mcp.engine.approvals import Approval, Approvals, Change, Parked
+from connector_mcp.operations.platform import JsonObject
+from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.transport.guard import HostAndOriginGuard, Reach
+
+TOKEN = "operator-token-of-alice"
+HERE = "http://127.0.0.1:8765"
+PUBLIC = "https://mcp.example.com"
+
+
+@dataclass
+class Clock:
+    now: float = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class House:
+    """The console's dependencies, as far as a test turns them."""
+
+    store: SqliteStore
+    clock: Clock
+    tokens: dict[str, str] = field(default_factory=lambda: {TOKEN: "alice"})
+    calls: list[JsonObject] = field(default_factory=list[JsonObject])
+    platforms: Sequence[JsonObject] = ()
+    checks: int = 0
+
+    def __post_init__(self) -> None:
+        self.approvals = Approvals(self.store, ttl=3_600.0, clock=self.clock)
+
+    def holds(self, digest: bytes) -> bool:
+        return digest in {hashlib.sha256(token.encode()).digest() for token in self.tokens}
+
+    async def recent_calls(self, limit: int) -> list[JsonObject]:
+        return self.calls[-limit:]
+
+    async def check(self) -> Sequence[JsonObject]:
+        self.checks += 1
+        return self.platforms
+
+    def app(self, *, operators: bool = True) -> Starlette:
+        """The console behind the guard that the servers put before it."""
+        known = Operators(self.tokens.get, self.holds) if operators else None
+        pages = console_pages(
+            Console(self.approvals, self.store, known, self.recent_calls, self.check, clock=self.clock)
+        )
+        reach = Reach.of("127.0.0.1", 8765, hosts=["mcp.example.com"], origins=[PUBLIC, "https://app.example.com"])
+        return Starlette(routes=pages, middleware=[Middleware(HostAndOriginGuard, reach=reach)])
+
+    def browser(self, base: str = HERE, *, operators: bool = True, address: str = "127.0.0.1") -> Browser:
+        return Browser(self.app(operators=operators), base, address)
+
+    async def park(self, **members: Any) -> Approval:
+        """A deletion that waits."""
+        call: dict[str, Any] = {
+            "digest": f"digest {members}",
+            "tool": "logto_delete_connector",
+            "platform": "logto",
+            "profile": "default",
+            "principal": "agent-7",
+            "client": "assistant 1.2",
+            "effect": "Deletes connector “GitHub” with its credentials.",
+            "target": "GitHub",
+            "deletes": True,
+            "arguments": {"id": "github-signin", "api_key": "[redacted]"},
+            "snapshot": {"name": "GitHub", "config.clientId": "Iv1", "config.clientSecret": "[redacted]"},
+            "fingerprint": "f1",
+        }
+        return await self.approvals.park(Parked.model_validate(call | members))
+
+    async def park_update(self) -> Approval:
+        """An update that waits."""
+        diff = (Change(field="name", before="Acme CRM", after="Acme"), Change(field="imageURL", before="x.png"))
+        return await self.park(
+            tool="versori_update_connector",
+            effect="Changes connector “Acme CRM”. Unsets imageURL.",
+            losses=("Unsets imageURL (now x.png)",),
+            target="Acme CRM",
+            deletes=False,
+            diff=diff,
+        )
+
+    async def status(self, approval: Approval) -> str:
+        return (await self.approvals.get(approval.id)).status
+
+
+class Browser(httpx.AsyncClient):
+    """Keeps cookies and says of itself what a browser says, of forms of its own pages."""
+
+    def __init__(self, app: Starlette, base: str, address: str) -> None:
+        super().__init__(transport=httpx.ASGITransport(app, client=(address, 50_000)), base_url=base)
+        self.base = base
+
+    async def submit(self, path: str, *, headers: dict[str, str] | None = None, **fields: str) -> httpx.Response:
+        """Send a form, as one of this console's own pages would."""
+        own = {"Origin": self.base, "Sec-Fetch-Site": "same-origin"} if headers is None else headers
+        return await self.post(path, data=fields, headers=own)
+
+    async def log_in(self, token: str = TOKEN) -> httpx.Response:
+        return await self.submit("/console/login", token=token)
+
+    async def form_token(self) -> str:
+        """What the forms of this session carry."""
+        return re.findall(r'name="form_token" value="(\w+)"', (await self.get("/console")).text)[0]
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncGenerator[House]:
+    clock = Clock()
+    store = SqliteStore(tmp_path / "state.db", clock=clock)
+    yield House(store, clock)
+    await store.aclose()
+
+
+@pytest.fixture
+async def browser(house: House) -> AsyncGenerator[Browser]:
+    """A browser in which nobody is signed in."""
+    async with house.browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+async def operator(browser: Browser) -> Browser:
+    """A browser in which alice is signed in."""
+    assert (await browser.log_in()).status_code == 303
+    return browser

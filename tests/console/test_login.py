@@ -1,0 +1,207 @@
+"""Who gets in, and for how long."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from connector_mcp.console.attempts import PER_NETWORK
+from connector_mcp.console.rendering import HEADERS
+from connector_mcp.console.sessions import COLLECTION, IDLE_SECONDS, LONGEST_SECONDS
+from tests.console.conftest import PUBLIC, TOKEN, Browser, House
+
+pytestmark = pytest.mark.anyio
+
+PAGES = ["/console", "/console/history", "/console/calls", "/console/platforms", "/console/approvals/ap-222222"]
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_nobody_sees_a_page_without_signing_in(browser: Browser, path: str) -> None:
+    answer = await browser.get(path)
+
+    assert answer.status_code == 303
+    assert answer.headers["location"].startswith("/console/login")
+
+
+async def test_the_login_leads_back_to_where_one_wanted_to_go(browser: Browser) -> None:
+    asked = await browser.get("/console/approvals/ap-222222")
+    login = await browser.get(asked.headers["location"])
+
+    assert 'name="next" value="/console/approvals/ap-222222"' in login.text
+    answer = await browser.submit("/console/login", token=TOKEN, next="/console/approvals/ap-222222")
+    assert answer.headers["location"] == "/console/approvals/ap-222222"
+
+
+@pytest.mark.parametrize("path", ["https://evil.example", "//evil.example", "/console/../mcp", "/console/logout", ""])
+async def test_the_login_leads_nowhere_else(browser: Browser, path: str) -> None:
+    answer = await browser.submit("/console/login", token=TOKEN, next=path)
+
+    assert answer.headers["location"] == "/console"
+
+
+@pytest.mark.parametrize("token", ["", "mistaken", TOKEN[:-1], f"{TOKEN}x", "\udcff", "ünïcode"])
+async def test_a_wrong_token_gets_nobody_in_and_is_not_repeated(browser: Browser, house: House, token: str) -> None:
+    answer = await browser.submit("/console/login", token=token.encode("utf-8", "replace").decode())
+
+    assert answer.status_code == 403
+    assert "set-cookie" not in answer.headers
+    assert await house.store.entries(COLLECTION) == []
+    assert not token or token not in answer.text
+
+
+async def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(browser: Browser) -> None:
+    cookie = (await browser.log_in()).headers["set-cookie"]
+
+    name, *flags = cookie.split("; ")
+    assert name.startswith("connector-mcp-console=")
+    assert {flag.lower() for flag in flags} == {"httponly", "samesite=strict", "path=/console"}
+
+
+async def test_beyond_this_machine_the_cookie_is_bound_to_https_and_the_host(house: House) -> None:
+    async with house.browser(PUBLIC) as browser:
+        cookie = (await browser.log_in()).headers["set-cookie"]
+        assert (await browser.get("/console")).status_code == 200
+
+    name, *flags = cookie.split("; ")
+    assert name.startswith("__Host-connector-mcp-console=")
+    assert {flag.lower() for flag in flags} == {"httponly", "samesite=strict", "path=/", "secure"}
+
+
+async def test_over_http_from_elsewhere_nobody_signs_in(house: House) -> None:
+    async with house.browser("http://mcp.example.com") as browser:
+        own = {"Sec-Fetch-Site": "same-origin"}
+        answer = await browser.submit("/console/login", token=TOKEN, headers=own)
+
+    assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
+    assert "https is needed" in answer.text
+
+
+async def test_a_key_from_before_the_login_is_never_that_of_the_session(browser: Browser, house: House) -> None:
+    browser.cookies.set("connector-mcp-console", "fixed-by-somebody", domain="127.0.0.1", path="/console")
+    key = (await browser.log_in()).cookies["connector-mcp-console"]
+
+    assert key != "fixed-by-somebody"
+    async with house.browser() as other:
+        other.cookies.set("connector-mcp-console", "fixed-by-somebody", domain="127.0.0.1", path="/console")
+        assert (await other.get("/console")).status_code == 303
+
+
+async def test_signing_in_again_ends_the_session_before(operator: Browser, house: House) -> None:
+    before = operator.cookies["connector-mcp-console"]
+    await operator.log_in()
+
+    async with house.browser() as other:
+        other.cookies.set("connector-mcp-console", before, domain="127.0.0.1", path="/console")
+        assert (await other.get("/console")).status_code == 303
+
+
+async def test_the_store_holds_neither_key_nor_token(operator: Browser, house: House) -> None:
+    ((name, session),) = await house.store.entries(COLLECTION)
+
+    key = operator.cookies["connector-mcp-console"]
+    assert name == hashlib.sha256(key.encode()).hexdigest()
+    assert not {key, TOKEN} & {name, *map(str, session.values())}
+
+
+async def test_any_replica_knows_the_session(operator: Browser, house: House) -> None:
+    async with house.browser() as replica:
+        replica.cookies.update(operator.cookies)
+        assert "alice" in (await replica.get("/console")).text
+
+
+async def test_signing_out_ends_the_session(operator: Browser, house: House) -> None:
+    key = operator.cookies["connector-mcp-console"]
+    answer = await operator.submit("/console/logout", form_token=await operator.form_token())
+
+    assert answer.headers["location"] == "/console/login"
+    assert "connector-mcp-console" not in operator.cookies
+    operator.cookies.set("connector-mcp-console", key, domain="127.0.0.1", path="/console")
+    assert (await operator.get("/console")).status_code == 303
+
+
+async def test_a_session_that_is_not_used_ends(operator: Browser, house: House) -> None:
+    house.clock.now += IDLE_SECONDS - 1
+    assert (await operator.get("/console")).status_code == 200
+    house.clock.now += IDLE_SECONDS - 1
+    assert (await operator.get("/console")).status_code == 200
+    house.clock.now += IDLE_SECONDS + 1
+    assert (await operator.get("/console")).status_code == 303
+
+
+async def test_a_session_ends_however_much_it_is_used(operator: Browser, house: House) -> None:
+    ends = house.clock.now + LONGEST_SECONDS
+    while house.clock.now + IDLE_SECONDS / 2 < ends:
+        house.clock.now += IDLE_SECONDS / 2
+        assert (await operator.get("/console")).status_code == 200
+    house.clock.now = ends
+    assert (await operator.get("/console")).status_code == 303
+
+
+async def test_a_session_ends_with_the_token_that_it_was_begun_with(operator: Browser, house: House) -> None:
+    house.tokens.clear()
+    house.tokens["another token"] = "alice"
+
+    assert (await operator.get("/console")).status_code == 303
+
+
+async def test_too_many_wrong_tokens_close_the_door_for_where_they_come_from(browser: Browser, house: House) -> None:
+    app = browser
+    for _ in range(PER_NETWORK):
+        assert (await app.log_in("wrong")).status_code == 403
+    refused = await app.log_in()
+
+    assert refused.status_code == 429
+    assert 0 < int(refused.headers["retry-after"]) <= 60
+    assert "set-cookie" not in refused.headers
+
+
+async def test_one_network_does_not_close_the_door_for_another(house: House) -> None:
+    app = house.app()
+    async with Browser(app, "http://127.0.0.1:8765", "2001:db8::1") as guesser:
+        for _ in range(PER_NETWORK):
+            await guesser.log_in("wrong")
+    async with (
+        Browser(app, "http://127.0.0.1:8765", "2001:db8::2") as neighbour,
+        Browser(app, "http://127.0.0.1:8765", "2001:db8:0:1::1") as stranger,
+    ):
+        assert (await neighbour.log_in()).status_code == 429
+        assert (await stranger.log_in()).status_code == 303
+
+
+async def test_without_operators_nothing_is_open_and_the_page_says_what_to_set(house: House) -> None:
+    await house.park()
+    async with house.browser(operators=False) as browser:
+        for path in ("/console", "/console/login", "/console/approvals/ap-222222"):
+            answer = await browser.get(path)
+            assert answer.status_code == 404
+            assert "CONNECTOR_MCP_OPERATORS_FILE" in answer.text
+            assert "GitHub" not in answer.text
+        assert (await browser.log_in()).status_code in (404, 405)
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/console/login", "/console/nowhere", "/console/static/console.css"])
+async def test_every_answer_carries_the_headers_that_confine_it(operator: Browser, house: House, path: str) -> None:
+    answer = await operator.get(path)
+
+    for name, value in HEADERS.items():
+        if name != "Cache-Control" or "/static/" not in path:
+            assert answer.headers[name] == value
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+
+
+async def test_pages_need_nothing_that_their_policy_forbids(operator: Browser, house: House) -> None:
+    approval = await house.park_update()
+    for path in ("/console", f"/console/approvals/{approval.id}", "/console/login", "/console/calls"):
+        text = (await operator.get(path)).text
+        assert "style=" not in text
+        assert "<style" not in text
+        assert "onclick" not in text
+        assert text.count("<script") == 1
+        assert 'src="/console/static/console.js' in text
+
+
+async def test_a_host_that_is_not_ours_gets_no_page(browser: Browser) -> None:
+    assert (await browser.get("/console/login", headers={"Host": "rebound.example:8765"})).status_code == 421

@@ -1,0 +1,228 @@
+"""What operators look at: recent calls, platforms, and a queue that keeps itself up to date."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import anyio
+import pytest
+from starlette.types import Message
+
+from connector_mcp.console import events
+from connector_mcp.console.events import STREAMS, Streams, Watch
+from connector_mcp.errors import StoreUnavailable
+from tests.console.conftest import Browser, House
+from tests.console.test_decisions import call
+
+pytestmark = pytest.mark.anyio
+
+
+def tools(text: str) -> list[str]:
+    return re.findall(r'<th scope="row"><code>(\w+)</code>', text)
+
+
+async def test_recent_calls_are_shown_newest_first_one_line_a_call(operator: Browser, house: House) -> None:
+    house.calls += [
+        call(call_id="1", tool="first", time="2026-01-31T09:30:00.000Z"),
+        call(call_id="2", tool="second", phase="begun", outcome="begun", time="2026-01-31T09:31:00.000Z"),
+        call(call_id="2", tool="second", outcome="ok", time="2026-01-31T09:31:01.000Z"),
+        call(call_id="3", tool="third", phase="begun", outcome="begun", time="2026-01-31T09:32:00.000Z"),
+    ]
+    text = (await operator.get("/console/calls")).text
+
+    assert tools(text) == ["third", "second", "first"]
+    assert ">no end<" in text
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({"tool": "delete"}, ["logto_delete_connector"]),
+        ({"tool": "logto_*"}, ["logto_delete_connector", "logto_get_connector"]),
+        ({"outcome": "blocked"}, ["logto_delete_connector"]),
+        ({"tool": "versori", "outcome": "blocked"}, []),
+        ({"tool": "[", "outcome": ""}, []),
+    ],
+)
+async def test_recent_calls_are_filtered(
+    operator: Browser, house: House, wanted: dict[str, str], found: list[str]
+) -> None:
+    house.calls += [
+        call(tool="versori_list_connectors", time="2026-01-31T09:30:00.000Z"),
+        call(tool="logto_get_connector", time="2026-01-31T09:31:00.000Z"),
+        call(tool="logto_delete_connector", outcome="blocked", time="2026-01-31T09:32:00.000Z"),
+    ]
+    text = (await operator.get("/console/calls", params=wanted)).text
+
+    assert tools(text) == found
+    assert '<option value="blocked"' in text
+
+
+async def test_platforms_are_checked_when_somebody_asks_and_not_when_somebody_looks(
+    operator: Browser, house: House
+) -> None:
+    house.platforms = [
+        {"title": "Logto", "state": "fine", "detail": "It was answered.", "fix": "", "set": [], "missing": []},
+        {"title": "Versori", "state": "failed", "detail": "unreachable", "fix": "Wait.", "set": [], "missing": []},
+    ]
+    assert "Not checked yet" in (await operator.get("/console/platforms")).text
+    assert house.checks == 0
+
+    token = await operator.form_token()
+    await operator.submit("/console/platforms/check", form_token=token)
+    await operator.submit("/console/platforms/check", form_token=token)
+    text = (await operator.get("/console/platforms")).text
+
+    assert house.checks == 1
+    for shown in ("Logto", "It was answered.", "Versori", "unreachable", "Wait."):
+        assert shown in text
+
+
+async def test_a_check_takes_a_form_of_the_session(operator: Browser, house: House) -> None:
+    assert (await operator.submit("/console/platforms/check", form_token="")).status_code == 403
+    assert house.checks == 0
+
+
+async def test_a_store_that_is_away_is_said_and_nothing_is_decided(
+    operator: Browser, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    approval, token = await house.park(), await operator.form_token()
+
+    async def away(*_: Any, **__: Any) -> None:
+        raise StoreUnavailable("The store is away.", fix="Start it.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(house.store, "replace", away)
+        answer = await operator.submit(f"/console/approvals/{approval.id}/deny", form_token=token)
+    assert answer.status_code == 503
+    assert "Start it." in answer.text
+    assert await house.status(approval) == "pending"
+
+
+# Events --------------------------------------------------------------------------------------------------------------
+
+
+class Stream:
+    """One stream, as an ASGI server runs it."""
+
+    def __init__(self) -> None:
+        self.gone = anyio.Event()
+        self._put, self.sent = anyio.create_memory_object_stream[Message](100)
+
+    async def receive(self) -> Message:
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        await self._put.send(message)
+
+    async def body(self) -> str:
+        """The next piece that is not empty."""
+        while not (text := (await self.sent.receive()).get("body", b"").decode()):
+            pass
+        return text
+
+    def close(self) -> None:
+        self._put.close()
+        self.sent.close()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "SECONDS", 0.001)
+
+
+async def signed_in() -> bool:
+    return True
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_change_of_the_queue_is_told_until_the_browser_goes(house: House) -> None:
+    streams, stream = Streams(Watch(house.approvals)), Stream()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: streams.serve({}, stream.receive, stream.send, may_go_on=signed_in))
+        assert (await stream.sent.receive())["status"] == 200
+        assert "data: 0\n" in await stream.body()
+        approval = await house.park()
+        assert "data: 1\n" in await stream.body()
+        await house.approvals.decide(approval.id, False, "operator alice")
+        assert "data: 0\n" in await stream.body()
+        stream.gone.set()
+    stream.close()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_quiet_stream_says_that_it_is_there(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.0)
+    streams, stream = Streams(Watch(house.approvals)), Stream()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: streams.serve({}, stream.receive, stream.send, may_go_on=signed_in))
+        assert "event: queue" in await stream.body()
+        assert await stream.body() == ":\n\n"
+        stream.gone.set()
+    stream.close()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_stream_ends_with_the_session(house: House) -> None:
+    streams, stream = Streams(Watch(house.approvals)), Stream()
+    left = iter([True, False])
+
+    async def for_a_while() -> bool:
+        return next(left)
+
+    await streams.serve({}, stream.receive, stream.send, may_go_on=for_a_while)
+    assert "event: queue" in await stream.body()
+    assert "event: ended" in await stream.body()
+    stream.close()
+
+
+async def test_streams_are_bounded(house: House) -> None:
+    streams = Streams(Watch(house.approvals))
+    opened = [Stream() for _ in range(STREAMS)]
+    one_more = Stream()
+
+    async with anyio.create_task_group() as tasks:
+        for stream in opened:
+            tasks.start_soon(lambda s=stream: streams.serve({}, s.receive, s.send, may_go_on=signed_in))
+        for stream in opened:
+            await stream.body()
+        scope = {"type": "http"}
+        await streams.serve(scope, one_more.receive, one_more.send, may_go_on=signed_in)
+        assert (await one_more.sent.receive())["status"] == 503
+        for stream in opened:
+            stream.gone.set()
+    for stream in (*opened, one_more):
+        stream.close()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_many_who_watch_look_at_the_queue_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, look = 0, house.approvals.list
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return await look(*arguments)
+
+    monkeypatch.setattr(house.approvals, "list", counted)
+    watch = Watch(house.approvals, clock=lambda: 0.0)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(watch.state)
+
+    assert looks == 1
+
+
+async def test_nobody_watches_without_signing_in(browser: Browser, house: House) -> None:
+    assert (await browser.get("/console/events")).status_code == 403
+    await browser.log_in()
+    house.tokens.clear()
+    assert (await browser.get("/console/events")).status_code == 403
+
+
+async def test_a_look_at_the_stream_s_head_ends_at_once(operator: Browser) -> None:
+    assert (await operator.head("/console/events")).status_code == 200
