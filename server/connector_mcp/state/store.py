@@ -6,6 +6,7 @@ is what makes an approval usable once and a question answerable once.
 
 from __future__ import annotations
 
+import json
 import secrets
 from typing import Any, Protocol
 
@@ -15,6 +16,23 @@ JsonObject = dict[str, Any]
 
 KEYS = "keys"
 KEY_BYTES = 32
+
+
+def as_text(value: JsonObject) -> str:
+    """One text for equal objects, so that a database can compare them."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def as_object(text: str) -> JsonObject:
+    """The object of such a text.
+
+    Raises:
+        ValueError: It is that of no object.
+    """
+    if not text.startswith("{"):
+        raise ValueError("an entry that is no JSON object")
+    value: JsonObject = json.loads(text)
+    return value
 
 
 class Store(Protocol):
