@@ -79,6 +79,11 @@ class Settings(BaseModel):
     """Sustained rate of requests to one platform; the platform's own where it is not set."""
     state_dir: Path = Field(default_factory=_default_state_dir)
     """Directory of approvals, keys and the audit log; without it, `connector-mcp` in the user's state directory."""
+    state: SecretStr | None = None
+    """Redis or Valkey that replicas share state and audit log in: `redis://`, `rediss://` (TLS) or `unix://`; without
+    it both are files of the state directory."""
+    state_password_file: Path | None = None
+    """File with the password of that server, as container secrets are mounted; without it, the address's own."""
     audit_file_bytes: Annotated[int, Field(ge=65_536)] = 16_777_216
     """Size of an audit log file, at which the next one is begun; none is ever removed."""
     inline_secrets: Literal["warn", "refuse", "allow"] = "warn"
@@ -154,11 +159,24 @@ class Settings(BaseModel):
         return value.upper() if isinstance(value, str) else value
 
     @field_validator(
-        "sandbox_data", "state_dir", "http_token_file", "secrets_dir", "secrets_key_file", "secrets_limits"
+        "sandbox_data",
+        "state_dir",
+        "state_password_file",
+        "http_token_file",
+        "secrets_dir",
+        "secrets_key_file",
+        "secrets_limits",
     )
     @classmethod
     def _home(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser()
+
+    @field_validator("state")
+    @classmethod
+    def _a_redis_address(cls, address: SecretStr | None) -> SecretStr | None:
+        if address is not None and not re.match(r"(rediss?|unix)://.", address.get_secret_value()):
+            raise ValueError("an address that begins with redis://, rediss:// or unix://")
+        return address
 
     @field_validator("http_token")
     @classmethod
@@ -173,22 +191,34 @@ class Settings(BaseModel):
         Raises:
             Misconfigured: The file cannot be read, or holds no token.
         """
-        if self.http_token_file is None:
-            return self.http_token
-        where = f"{PREFIX}HTTP_TOKEN_FILE names {self.http_token_file}"
+        return self._read("HTTP_TOKEN_FILE", self.http_token_file) or self.http_token
+
+    def state_password(self) -> SecretStr | None:
+        """The password in the file that is named for it; None where none is.
+
+        Raises:
+            Misconfigured: The file cannot be read, or holds no password.
+        """
+        return self._read("STATE_PASSWORD_FILE", self.state_password_file)
+
+    def _read(self, setting: str, path: Path | None) -> SecretStr | None:
+        """The one word in the file that a setting names."""
+        if path is None:
+            return None
+        where = f"{PREFIX}{setting} names {path}"
         try:
-            token = self.http_token_file.read_text(encoding="ascii").strip()
+            word = path.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as failure:
             raise Misconfigured(
                 f"{where}, which cannot be read: {type(failure).__name__}.",
-                fix="Name a file that this process may read and that holds the token alone.",
+                fix="Name a file that this process may read and that holds the secret alone.",
             ) from None
-        if not _is_token(token):
+        if not _is_token(word):
             raise Misconfigured(
-                f"{where}, which holds no token: wanted visible ASCII characters on one line, without spaces.",
-                fix="Write the token into the file, for example with `openssl rand -hex 32`.",
+                f"{where}, which holds no secret: wanted visible ASCII characters on one line, without spaces.",
+                fix="Write the secret into the file, for example with `openssl rand -hex 32`.",
             )
-        return SecretStr(token)
+        return SecretStr(word)
 
 
 def platform_values(platform: Platform, environ: Mapping[str, str]) -> dict[str, str]:

@@ -8,9 +8,8 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from connector_mcp.cli.stores import as_record, audit_path, has_secrets, open_secrets, open_store
+from connector_mcp.cli.stores import as_record, has_secrets, open_secrets, open_store, open_trail
 from connector_mcp.engine.account import Account
-from connector_mcp.engine.audit import AuditLog
 from connector_mcp.engine.call import Engine
 from connector_mcp.engine.caller import TransportName
 from connector_mcp.engine.policy import Policy
@@ -43,13 +42,14 @@ async def assembled(settings: Settings, environ: Mapping[str, str], transport: T
     # A rule may name any tool there is; without rules, the platforms that are not served need not be imported.
     named = (*catalogue(PLATFORMS), LIST_SECRETS) if settings.policy else None
     policy = Policy.parse(settings.policy, read_only=settings.read_only, transport=transport, tools=named)
+    store = open_store(settings)
     engine = Engine(
         settings,
         operations,
         accounts,
         policy=policy,
-        store=open_store(settings),
-        audit=AuditLog(audit_path(settings), max_bytes=settings.audit_file_bytes),
+        store=store,
+        audit=open_trail(settings, store),
         secrets=secrets,
     )
     try:

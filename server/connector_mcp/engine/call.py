@@ -16,7 +16,7 @@ from typing import Any
 from connector_mcp.engine.account import Account
 from connector_mcp.engine.approvals import Approvals
 from connector_mcp.engine.arguments import check_configs, parse_arguments
-from connector_mcp.engine.audit import AuditLog
+from connector_mcp.engine.audit_trail import AuditTrail
 from connector_mcp.engine.call_record import CallRecord
 from connector_mcp.engine.caller import AnswerDue, Caller, CallResult
 from connector_mcp.engine.gate import PERSON, QUESTION_SECONDS, Candidate, Gate, channel_of, permits, target_changed
@@ -56,7 +56,7 @@ class Engine:
         *,
         policy: Policy,
         store: Store,
-        audit: AuditLog,
+        audit: AuditTrail,
         secrets: Secrets | None = None,
     ) -> None:
         self.settings = settings
@@ -104,12 +104,20 @@ class Engine:
         """The key that seals request state, the same in every process that shares the store."""
         return await secret_key(self.store, "request-state")
 
+    async def recent_calls(self, limit: int) -> list[JsonObject]:
+        """The audit records of the calls that ended last, newest first; of all replicas where they share a store.
+
+        Raises:
+            StoreUnavailable: The audit log cannot be read.
+        """
+        return await self._audit.recent(limit)
+
     async def aclose(self) -> None:
         """Close the clients, the store and the audit log."""
         for account in self._accounts.values():
             await account.client.aclose()
         await self.store.aclose()
-        self._audit.close()
+        await self._audit.aclose()
 
     # One call ------------------------------------------------------------------------------------------------------
 
@@ -139,7 +147,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - the boundary of a call; `_fault` logs it, scrubbed
             return self._failure(call, self._fault(call, error, arguments))
         finally:
-            self._end_audit(call)
+            await self._end_audit(call)
 
     async def _run(self, call: CallRecord, arguments: Mapping[str, Any]) -> JsonObject:
         fixed = call.account.fixed if call.account else {}
@@ -178,7 +186,7 @@ class Engine:
         preview = make_preview(operation, situation, losses, call.scrubber)
         call.effect = preview.effect
         # Before the gate, so that no approval is spent on a call that could not be recorded.
-        self._audit.check()
+        await self._audit.check()
         if await self._pass(call, operation, situation, preview):
             await self._check_unchanged(call, operation, sender, preview)
         assert call.digest is not None  # noqa: S101 - set by _pass
@@ -187,7 +195,7 @@ class Engine:
                 # A person may have taken their time: what is sent is what the secrets are now.
                 ready = await self._check(call, operation, situation)
             # What cannot be recorded is not sent; what was sent and has no end in the log is known to have been sent.
-            self._audit.write(call.record("begun"))
+            await self._audit.write(call.record("begun"))
             call.changing = True
             answers = await sender.send(ready, situation)
             entry.outcome_unknown = sender.left_unknown
@@ -325,9 +333,9 @@ class Engine:
             fix=f"{look} operator finds the cause in the server's log on stderr.",
         )
 
-    def _end_audit(self, call: CallRecord) -> None:
+    async def _end_audit(self, call: CallRecord) -> None:
         try:
-            self._audit.write(call.record("ended"))
+            await self._audit.write(call.record("ended"))
         except ConnectorError as error:
             logger.error("the audit record of call %s could not be written: %s", call.id, error.message)
 

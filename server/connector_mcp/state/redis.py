@@ -34,16 +34,16 @@ local function keep(key, value, at)
 end
 """
 
-# What expired is removed by the puts that follow, a bounded number at a time.
+# A server without memory refuses the first write of a script and no later one: that is the new value. What expired is
+# removed after it, a bounded number at a time.
 _PUT_ONCE: Final = f"""{_PRELUDE}
-for _, key in ipairs(redis.call('ZRANGEBYSCORE', expiry, '-inf', string.format('%.17g', now), 'LIMIT', 0, 100)) do
-    forget(key)
-end
 if live(ARGV[2]) then return 0 end
-forget(ARGV[2])
 local youngest = redis.call('ZREVRANGE', order, 0, 0, 'WITHSCORES')[2]
 keep(ARGV[2], ARGV[3], ARGV[4])
 redis.call('ZADD', order, (youngest or 0) + 1, ARGV[2])
+for _, key in ipairs(redis.call('ZRANGEBYSCORE', expiry, '-inf', string.format('%.17g', now), 'LIMIT', 0, 100)) do
+    forget(key)
+end
 return 1
 """
 

@@ -37,7 +37,7 @@ CONNECTIONS = 32
 _PREFIX = "{connector-mcp}:"
 """In front of every key. What is in braces makes them lie together where keys are spread over several servers."""
 
-_PERMITTED = (AuthenticationError, AuthorizationError, NoPermissionError)
+_REFUSED = (AuthenticationError, AuthorizationError, NoPermissionError)
 
 
 class RedisConnection:
@@ -140,7 +140,8 @@ def not_an_address() -> Misconfigured:
 
 def unavailable(where: str, failure: Exception) -> StoreUnavailable:
     """The error of a failure, in words of ours: those of the server and its client may quote what was sent."""
-    if isinstance(failure, _PERMITTED):
+    # What goes wrong while connecting comes as the cause of a failed connection.
+    if isinstance(failure, _REFUSED) or isinstance(failure.__cause__, _REFUSED):
         return StoreUnavailable(
             f"The Redis store at {where} refuses these credentials, or what is to be done with them.",
             fix=f"Correct user and password in {SETTING} (or CONNECTOR_MCP_STATE_PASSWORD_FILE), and let the user run "
