@@ -104,8 +104,7 @@ class SharedTrail:
 
     async def _append(self, records: Sequence[bytes]) -> None:
         if self._known is None:
-            found, _ = await self._journal.end()
-            await self._learn(found)
+            await self._learn("")
         for attempt in range(_ATTEMPTS):
             lines, head = self._chained([*map(encode_event, self._events), *records])
             sealed = seal_head(head, self._key).decode("ascii").strip()
@@ -128,20 +127,23 @@ class SharedTrail:
 
     async def _learn(self, found: str) -> None:
         """Know the end of the chain by the head that was found; where it says nothing, by the last record."""
-        head = unseal_head(found.encode(), self._key) if self._key else None
+        head, lost = unseal_head(found.encode(), self._key), False
         if head is None:
             # Where the store's data were lost, so was the key.
             self._key = await secret_key(self._store, KEY)
+            found, last_line = await self._journal.end()
             head = unseal_head(found.encode(), self._key)
-        lost = head is None or head.seq < self._head.seq
-        if head is None:
-            lines = await self._journal.latest(_PAGE)
-            lost = bool(lines) or self._head.seq > 0
-            entries = (unseal(line.encode(), self._key) for _, line in lines)
-            last = next((entry for entry in entries if entry is not None), None)
-            head = Head(last.seq, last.hash) if last else Head()
-        self._events = [{"event": HEAD_LOST}] if lost else self._events
+            if head is None:
+                lost = bool(last_line)
+                head = await self._last_known()
+        if lost or head.seq < self._head.seq:
+            self._events = [{"event": HEAD_LOST}]
         self._known, self._head = found, head
+
+    async def _last_known(self) -> Head:
+        entries = [unseal(line.encode(), self._key) for _, line in await self._journal.latest(_PAGE)]
+        last = next((entry for entry in entries if entry is not None), None)
+        return Head(last.seq, last.hash) if last else Head()
 
 
 @dataclass(frozen=True)
