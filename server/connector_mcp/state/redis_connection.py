@@ -120,11 +120,6 @@ def options(password: str | None) -> dict[str, Any]:
     }
 
 
-def prefixed(key: str) -> str:
-    """A key as it is called in Redis."""
-    return f"{_PREFIX}{key}"
-
-
 def place(connection: dict[str, Any]) -> str:
     """Where the server is, as it may be told."""
     path = connection.get("path")
