@@ -28,7 +28,7 @@ from connector_mcp.cli.terminal import CliCaller
 from connector_mcp.engine.account import Account
 from connector_mcp.engine.announcements import announcement
 from connector_mcp.engine.approvals import Approval
-from connector_mcp.engine.audit import AuditLog
+from connector_mcp.engine.audit_trail import FileTrail
 from connector_mcp.engine.call import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.webhook_signature import SigningKey
@@ -356,7 +356,7 @@ def _engine(folder: Path, transport: httpx.MockTransport) -> Engine:
         {"acme": account},
         policy=Policy.parse("", read_only=False, transport="http", tools=operations),
         store=SqliteStore(settings.state_dir / "state.db"),
-        audit=AuditLog(settings.state_dir / "audit.jsonl"),
+        audit=FileTrail(settings.state_dir / "audit.jsonl"),
     )
 
 

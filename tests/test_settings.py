@@ -39,6 +39,8 @@ def test_the_defaults_serve_one_person_on_this_machine():
         "max_result_bytes": 60_000,
         "upstream_concurrency": 64,
         "requests_per_second": None,
+        "state": None,
+        "state_password_file": None,
         "audit_file_bytes": 16_777_216,
         "inline_secrets": "warn",
         "secrets_dir": None,
@@ -338,3 +340,20 @@ def test_a_variable_of_another_program_with_a_platforms_prefix_is_let_be():
 def test_a_misspelt_platform_variable_is_refused(name: str):
     with pytest.raises(Misconfigured, match=name):
         platform_values(VECTORIZE, {name: "x"})
+
+
+@pytest.mark.parametrize("address", ["localhost:6379", "http://:hidden-word@host", "hidden-word"])
+def test_a_shared_store_that_is_no_redis_is_refused_without_its_password(address: str):
+    with pytest.raises(Misconfigured, match="CONNECTOR_MCP_STATE") as caught:
+        Settings.load({"CONNECTOR_MCP_STATE": address})
+    assert "hidden-word" not in f"{caught.value.as_dict()}"
+
+
+def test_the_password_of_the_shared_store_can_be_a_file(tmp_path: Path):
+    (tmp_path / "password").write_text("hidden-word\n")
+    settings = Settings.load({"CONNECTOR_MCP_STATE_PASSWORD_FILE": str(tmp_path / "password")})
+
+    password = settings.state_password()
+    assert password is not None
+    assert password.get_secret_value() == "hidden-word"
+    assert "hidden-word" not in repr(password)

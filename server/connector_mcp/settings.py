@@ -96,6 +96,11 @@ class Settings(BaseModel):
     """Sustained rate of requests to one platform; the platform's own where it is not set."""
     state_dir: Path = Field(default_factory=_default_state_dir)
     """Directory of approvals, keys and the audit log; without it, `connector-mcp` in the user's state directory."""
+    state: SecretStr | None = None
+    """Redis or Valkey that replicas share state and audit log in: `redis://`, `rediss://` (TLS) or `unix://`; without
+    it both are files of the state directory."""
+    state_password_file: Path | None = None
+    """File with the password of that server, as container secrets are mounted; without it, the address's own."""
     audit_file_bytes: Annotated[int, Field(ge=65_536)] = 16_777_216
     """Size of an audit log file, at which the next one is begun; none is ever removed."""
     inline_secrets: Literal["warn", "refuse", "allow"] = "warn"
@@ -208,6 +213,7 @@ class Settings(BaseModel):
     @field_validator(
         "sandbox_data",
         "state_dir",
+        "state_password_file",
         "http_token_file",
         "tokens_file",
         "operators_file",
@@ -220,6 +226,13 @@ class Settings(BaseModel):
     @classmethod
     def _home(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser()
+
+    @field_validator("state")
+    @classmethod
+    def _a_redis_address(cls, address: SecretStr | None) -> SecretStr | None:
+        if address is not None and not re.match(r"(rediss?|unix)://.", address.get_secret_value()):
+            raise ValueError("an address that begins with redis://, rediss:// or unix://")
+        return address
 
     @field_validator("http_token")
     @classmethod
@@ -237,6 +250,16 @@ class Settings(BaseModel):
         if self.http_token_file is None:
             return self.http_token
         return _token_in(self.http_token_file, f"{PREFIX}HTTP_TOKEN_FILE", "openssl rand -hex 32")
+
+    def state_password(self) -> SecretStr | None:
+        """The password in the file that is named for it; None where none is.
+
+        Raises:
+            Misconfigured: The file cannot be read, or holds no password.
+        """
+        if self.state_password_file is None:
+            return None
+        return _token_in(self.state_password_file, f"{PREFIX}STATE_PASSWORD_FILE", "openssl rand -hex 32")
 
     def signing_secret(self, name: Literal["webhook_secret", "webhook_callback_secret"]) -> SecretStr | None:
         """The secret that signs, from its variable or its file; None where there is neither.
@@ -312,12 +335,12 @@ def _token_in(file: Path, setting: str, make: str) -> SecretStr:
     except (OSError, UnicodeDecodeError) as failure:
         raise Misconfigured(
             f"{where}, which cannot be read: {type(failure).__name__}.",
-            fix="Name a file that this process may read and that holds the token alone.",
+            fix="Name a file that this process may read and that holds the secret alone.",
         ) from None
     if not _is_token(token):
         raise Misconfigured(
-            f"{where}, which holds no token: wanted visible ASCII characters on one line, without spaces.",
-            fix=f"Write the token into the file, for example with `{make}`.",
+            f"{where}, which holds no secret: wanted visible ASCII characters on one line, without spaces.",
+            fix=f"Write the secret into the file, for example with `{make}`.",
         )
     return SecretStr(token)
 

@@ -14,7 +14,7 @@ import pytest
 from connector_mcp.engine.account import Account
 from connector_mcp.engine.approval_wait import ApprovalWait
 from connector_mcp.engine.approvals import Approval
-from connector_mcp.engine.audit import AuditLog
+from connector_mcp.engine.audit_trail import FileTrail
 from connector_mcp.engine.call import Engine
 from connector_mcp.engine.caller import AnswerDue, CannotAsk, Question, Reply, Resumed, TransportName
 from connector_mcp.engine.policy import Policy
@@ -219,9 +219,9 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
                 accounts,
                 policy=Policy.parse(policy, read_only=read_only, transport=transport),
                 store=store or SqliteStore(tmp_path / "state.db"),
-                audit=AuditLog(tmp_path / "audit.jsonl"),
                 wait=wait,
                 announce=announce,
+                audit=FileTrail(tmp_path / "audit.jsonl"),
             )
             stack.push_async_callback(engine.aclose)
             return Bench(engine, sandbox, tmp_path)

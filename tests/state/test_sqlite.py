@@ -7,22 +7,13 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import anyio
 import pytest
 
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.state.sqlite import FORMAT, SqliteStore
-from connector_mcp.state.store import KEY_BYTES, KEYS, secret_key
+from tests.state.conftest import Clock
 
 pytestmark = pytest.mark.anyio
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 NO_DATABASE = b"this is no database" * 100
@@ -50,11 +41,6 @@ def mode(path: Path) -> int:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "state" / "state.db"
 
@@ -64,99 +50,6 @@ async def store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
     store = SqliteStore(path, clock=clock)
     yield store
     await store.aclose()
-
-
-async def test_a_value_is_put_once_and_read_back_as_it_was(store: SqliteStore):
-    value = {"text": "déjà \ud800 \u2028", "list": [1, 2.5, None, True], "nested": {"b": 1, "a": 2}}
-
-    assert await store.put_once("things", "one", value) is True
-    assert await store.put_once("things", "one", {"other": 1}) is False
-
-    assert await store.get("things", "one") == value
-
-
-async def test_collections_do_not_see_each_other(store: SqliteStore):
-    await store.put_once("left", "key", {"side": "left"})
-
-    assert await store.get("right", "key") is None
-    assert await store.put_once("right", "key", {"side": "right"}) is True
-    assert await store.take_once("left", "key") == {"side": "left"}
-    assert await store.get("right", "key") == {"side": "right"}
-
-
-async def test_a_value_is_replaced_only_where_it_is_what_was_expected(store: SqliteStore):
-    await store.put_once("things", "one", {"a": 1, "b": 2})
-
-    assert await store.replace("things", "one", {"a": 9}, expected={"a": 2}) is False
-    assert await store.get("things", "one") == {"a": 1, "b": 2}
-    assert await store.replace("things", "one", {"a": 9}, expected={"b": 2, "a": 1}) is True
-    assert await store.get("things", "one") == {"a": 9}
-    assert await store.replace("things", "two", {"a": 9}, expected={}) is False
-
-
-async def test_a_value_is_taken_once(store: SqliteStore):
-    await store.put_once("things", "one", {"a": 1})
-
-    assert await store.take_once("things", "one") == {"a": 1}
-    assert await store.take_once("things", "one") is None
-    assert await store.get("things", "one") is None
-
-
-async def test_of_fifty_takers_in_one_process_one_gets_the_value(store: SqliteStore):
-    await store.put_once("things", "one", {"a": 1})
-    taken: list[object] = []
-
-    async def take() -> None:
-        taken.append(await store.take_once("things", "one"))
-
-    async with anyio.create_task_group() as group:
-        for _ in range(50):
-            group.start_soon(take)
-
-    assert sorted(taken, key=str) == [None] * 49 + [{"a": 1}]
-
-
-async def test_entries_come_in_the_order_they_were_put(store: SqliteStore):
-    for key in ("c", "a", "b"):
-        await store.put_once("things", key, {"is": key})
-    await store.replace("things", "c", {"is": "changed"}, expected={"is": "c"})
-    await store.remove("things", "a")
-    await store.remove("things", "never there")
-
-    assert await store.entries("things") == [("c", {"is": "changed"}), ("b", {"is": "b"})]
-
-
-async def test_an_expired_entry_is_as_if_it_were_not_there(store: SqliteStore, clock: Clock):
-    for key in ("get", "replace", "take", "put"):
-        await store.put_once("things", key, {"a": 1}, expires_at=1_010.0)
-    clock.now = 1_009.9
-    assert len(await store.entries("things")) == 4
-
-    clock.now = 1_010.0
-
-    assert await store.entries("things") == []
-    assert await store.get("things", "get") is None
-    assert await store.replace("things", "replace", {"a": 2}, expected={"a": 1}) is False
-    assert await store.take_once("things", "take") is None
-    assert await store.put_once("things", "put", {"a": 3}) is True
-
-
-async def test_an_entry_put_again_after_its_expiry_is_the_youngest(store: SqliteStore, clock: Clock):
-    await store.put_once("things", "first", {}, expires_at=1_010.0)
-    await store.put_once("things", "second", {})
-    clock.now = 1_020.0
-    await store.put_once("things", "first", {})
-
-    assert [key for key, _ in await store.entries("things")] == ["second", "first"]
-
-
-async def test_replacing_with_an_expiry_in_the_past_removes_the_entry(store: SqliteStore):
-    await store.put_once("things", "one", {"a": 1})
-
-    assert await store.replace("things", "one", {"a": 2}, expected={"a": 1}, expires_at=0.0) is True
-
-    assert await store.get("things", "one") is None
-    assert await store.put_once("things", "one", {"a": 3}) is True
 
 
 async def test_expired_entries_leave_the_file_with_the_next_put(store: SqliteStore, clock: Clock, path: Path):
@@ -335,37 +228,3 @@ async def test_two_processes_that_race_fifty_times_have_one_winner_each_time(tmp
 
     assert [sum(put for put, _ in both) for both in results] == [1] * 50
     assert [sum(took for _, took in both) for both in results] == [int(bool(round_ % 5)) for round_ in range(50)]
-
-
-async def test_a_secret_key_is_made_once_and_shared_by_all_who_share_the_file(store: SqliteStore, path: Path):
-    other = SqliteStore(path)
-
-    seal = await secret_key(store, "seal")
-
-    assert len(seal) == KEY_BYTES
-    assert await secret_key(store, "seal") == seal
-    assert await secret_key(other, "seal") == seal
-    assert await secret_key(other, "hmac") != seal
-    await other.aclose()
-
-
-async def test_concurrent_makers_of_a_secret_key_get_the_same(store: SqliteStore):
-    keys: list[bytes] = []
-
-    async def make() -> None:
-        keys.append(await secret_key(store, "seal"))
-
-    async with anyio.create_task_group() as group:
-        for _ in range(20):
-            group.start_soon(make)
-
-    assert len(keys) == 20
-    assert len(set(keys)) == 1
-
-
-@pytest.mark.parametrize("kept", [{}, {"key": None}, {"key": "no hex"}, {"key": "00"}])
-async def test_a_damaged_secret_key_is_never_used(store: SqliteStore, kept: dict[str, object]):
-    await store.put_once(KEYS, "seal", kept)
-
-    with pytest.raises(StoreUnavailable):
-        await secret_key(store, "seal")

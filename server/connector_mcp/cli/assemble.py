@@ -8,9 +8,8 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from connector_mcp.cli.stores import as_record, audit_path, has_secrets, open_secrets, open_store
+from connector_mcp.cli.stores import as_record, has_secrets, open_secrets, open_store, open_trail
 from connector_mcp.engine.account import Account
-from connector_mcp.engine.audit import AuditLog
 from connector_mcp.engine.call import Engine
 from connector_mcp.engine.caller import TransportName
 from connector_mcp.engine.policy import Policy
@@ -57,7 +56,7 @@ async def assembled(
         accounts,
         policy=policy,
         store=WatchedStore(store, observer) if observer.listens else store,
-        audit=AuditLog(audit_path(settings), max_bytes=settings.audit_file_bytes),
+        audit=open_trail(settings, store),
         secrets=secrets,
         announce=announcements.announce if announcements else None,
         observer=observer,

@@ -15,9 +15,9 @@ import click
 from connector_mcp.cli.audit_text import HEADER, as_row, as_summary
 from connector_mcp.cli.ocsf import as_event
 from connector_mcp.cli.options import load_settings
-from connector_mcp.cli.stores import audit_path
+from connector_mcp.cli.stores import read_audit
 from connector_mcp.cli.text import json_text, printable, table
-from connector_mcp.engine.audit_check import Line, snapshot, verify_log
+from connector_mcp.engine.audit_check import Line, verify_log
 from connector_mcp.operations.platform import JsonObject
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -89,7 +89,7 @@ def show(wanted: Mapping[str, Any], as_json: bool) -> None:
 @click.pass_context
 def verify(ctx: click.Context, begins_with: int, seen: str | None, as_json: bool) -> None:
     """Check that no record was removed, altered, moved or made up. Ends with 0 if so, and with 1 if not."""
-    with snapshot(audit_path(load_settings())) as log:
+    with read_audit(load_settings()) as log:
         verdict = verify_log(log, begins_with=begins_with, seen=seen)
     if as_json:
         members = {"intact": verdict.intact, "records": verdict.records, "first": verdict.first, "last": verdict.last}
@@ -112,7 +112,7 @@ def export(wanted: Mapping[str, Any]) -> None:
 def _records() -> Iterator[JsonObject]:
     """The records of calls, oldest first; says on stderr what was left out because its seal does not fit."""
     foreign = 0
-    with snapshot(audit_path(load_settings())) as log:
+    with read_audit(load_settings()) as log:
         for line in log.lines():
             record = _record(line)
             if record is None:

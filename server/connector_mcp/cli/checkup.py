@@ -8,17 +8,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from connector_mcp.cli.assemble import assembled
 from connector_mcp.cli.served import Readiness, platform_states
+from connector_mcp.cli.stores import open_connection
 from connector_mcp.cli.terminal import CliCaller
 from connector_mcp.cli.text import printable
 from connector_mcp.engine.call import Engine
 from connector_mcp.engine.policy import Policy
+from connector_mcp.errors import StoreUnavailable
 from connector_mcp.operations.catalogue import platform_folder
 from connector_mcp.operations.operation import Effect, ListOperation
 from connector_mcp.operations.platform import JsonObject
 from connector_mcp.operations.tool import Tool
 from connector_mcp.settings import Settings
+
+_CLOCK_SECONDS = 5.0
 
 _ANSWERED = frozenset({"not_found"})
 """Failures of the read that prove address and credentials all the same: an example's id is of nothing that exists."""
@@ -107,6 +113,33 @@ def check_state_directory(directory: Path) -> JsonObject:
     except OSError as error:
         writable, detail = False, f"cannot be written: {error.strerror or type(error).__name__}"
     return {"directory": os.fspath(directory), "exists": directory.is_dir(), "writable": writable, "detail": detail}
+
+
+async def check_shared_store(settings: Settings, address: SecretStr) -> JsonObject:
+    """Whether the Redis that replicas share answers, and what of it could lose what was decided."""
+    connection = open_connection(settings, address)
+    report: JsonObject = {"address": connection.place, "reachable": True, "detail": "", "warnings": []}
+    try:
+        told = await connection.information()
+    except StoreUnavailable as failure:
+        return report | {"reachable": False, "detail": failure.message}
+    finally:
+        await connection.aclose()
+    if told.get("maxmemory_policy") != "noeviction":
+        report["warnings"].append(
+            f"maxmemory-policy is {told.get('maxmemory_policy', 'not told')}: approvals and audit records are dropped "
+            "when it is full. Set it to noeviction."
+        )
+    if not told.get("aof_enabled"):
+        report["warnings"].append(
+            "appendonly is off: a restart forgets what was decided and what is on its way. Set it to yes."
+        )
+    if abs(told["clock_ahead"]) > _CLOCK_SECONDS:
+        report["warnings"].append(
+            f"its clock and this machine's are {abs(told['clock_ahead']):.0f} s apart: approvals and questions live "
+            "that much longer or shorter. Set both by NTP."
+        )
+    return report
 
 
 def policy_in_force(settings: Settings) -> JsonObject:

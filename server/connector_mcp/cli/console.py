@@ -18,7 +18,7 @@ from anyio.abc import TaskStatus
 
 from connector_mcp.cli.checkup import examine_platforms
 from connector_mcp.cli.options import load_settings, with_overrides
-from connector_mcp.cli.stores import open_store
+from connector_mcp.cli.stores import open_store, open_trail
 from connector_mcp.cli.terminal import person_present
 from connector_mcp.errors import Blocked
 from connector_mcp.operations.platform import JsonObject
@@ -46,7 +46,6 @@ def console(overrides: dict[str, Any], port: int, no_browser: bool) -> None:
 
 async def _serve(settings: Settings, port: int, browse: bool) -> int:
     # Only here and for `serve --http`: the pages' half of the imports is of no use to any other command.
-    from connector_mcp.cli.console_parts import recent_calls
     from connector_mcp.console.console import Console, Operators
     from connector_mcp.console.pages import console_pages
     from connector_mcp.engine.approvals import Approvals
@@ -56,12 +55,13 @@ async def _serve(settings: Settings, port: int, browse: bool) -> int:
         return [report.as_dict() for report in await examine_platforms(settings, os.environ)]
 
     code, store = OnceCode(), open_store(settings)
+    trail = open_trail(settings, store)
     pages = console_pages(
         Console(
             approvals=Approvals(store, ttl=settings.approval_ttl),
             store=store,
             operators=Operators(code.find, code.holds, "Code", "It is in the terminal where you opened this."),
-            recent_calls=recent_calls(settings),
+            recent_calls=trail.recent,
             check_platforms=check_platforms,
             sandbox=settings.sandbox,
         )
@@ -81,6 +81,7 @@ async def _serve(settings: Settings, port: int, browse: bool) -> int:
                 # Without the code: what starts a browser is seen by everybody on the machine.
                 await anyio.to_thread.run_sync(webbrowser.open, f"{address}/console", abandon_on_cancel=True)
     finally:
+        await trail.aclose()
         await store.aclose()
     return status
 

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import partial
 
 import anyio
-import anyio.to_thread
 from starlette.routing import BaseRoute
 
 from connector_mcp.cli.checkup import report_on
 from connector_mcp.cli.served import platform_states
-from connector_mcp.cli.stores import audit_path
 from connector_mcp.console.console import Console, Operators
 from connector_mcp.console.pages import console_pages
-from connector_mcp.engine.audit_check import snapshot
 from connector_mcp.engine.call import Engine
 from connector_mcp.operations.platform import JsonObject
 from connector_mcp.settings import Settings
 from connector_mcp.transport.bearer import find_holder
 from connector_mcp.transport.token_file import TokenFile
-
-_FILES_READ = 2
-"""Files of the audit log that recent calls are looked for in: reading it from its beginning has no bound."""
 
 
 def pages_for(engine: Engine, environ: Mapping[str, str]) -> list[BaseRoute]:
@@ -39,29 +31,11 @@ def pages_for(engine: Engine, environ: Mapping[str, str]) -> list[BaseRoute]:
             approvals=engine.approvals,
             store=engine.store,
             operators=operators_of(settings),
-            recent_calls=recent_calls(settings),
+            recent_calls=engine.recent_calls,
             check_platforms=partial(_check, engine, environ),
             sandbox=settings.sandbox,
         )
     )
-
-
-def recent_calls(settings: Settings) -> Callable[[int], Awaitable[Sequence[JsonObject]]]:
-    """The newest records of the audit log, up to a number of them."""
-    path = audit_path(settings)
-
-    def read(limit: int) -> list[JsonObject]:
-        if not path.exists():
-            return []
-        with snapshot(path) as log:
-            last = replace(log, files=log.files[-_FILES_READ:], opened=log.opened[-_FILES_READ:])
-            calls = (entry.members for entry in last.entries() if "call_id" in entry.members)
-            return list(deque(calls, maxlen=limit))
-
-    async def recent(limit: int) -> list[JsonObject]:
-        return await anyio.to_thread.run_sync(read, limit)
-
-    return recent
 
 
 def operators_of(settings: Settings) -> Operators | None:

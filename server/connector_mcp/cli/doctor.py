@@ -9,7 +9,13 @@ from typing import Any
 import anyio
 import click
 
-from connector_mcp.cli.checkup import check_state_directory, examine_platforms, policy_in_force, transport_facts
+from connector_mcp.cli.checkup import (
+    check_shared_store,
+    check_state_directory,
+    examine_platforms,
+    policy_in_force,
+    transport_facts,
+)
 from connector_mcp.cli.options import load_settings, with_overrides
 from connector_mcp.cli.served import require_platforms
 from connector_mcp.cli.text import json_text
@@ -23,8 +29,9 @@ from connector_mcp.settings import Settings
 def doctor(overrides: dict[str, Any], as_json: bool) -> None:
     """Check configuration, addresses and credentials.
 
-    Makes one read on each platform that is configured. The exit status is 0 when all of them answer and the state
-    directory can be written, 1 when not, 2 when no platform is configured.
+    Makes one read on each platform that is configured. The exit status is 0 when all of them answer, the state
+    directory can be written and the shared store, where one is set, answers; 1 when not, 2 when no platform is
+    configured.
     """
     settings = load_settings(**overrides)
     report = anyio.run(_examine, settings)
@@ -36,11 +43,14 @@ def doctor(overrides: dict[str, Any], as_json: bool) -> None:
 async def _examine(settings: Settings) -> JsonObject:
     reports = await examine_platforms(settings, os.environ)
     directory = check_state_directory(settings.state_dir)
+    store = None if settings.state is None else await check_shared_store(settings, settings.state)
+    usable = directory["writable"] and (store is None or store["reachable"])
     return {
-        "ok": all(each.fine for each in reports if each.readiness.configured) and directory["writable"],
+        "ok": all(each.fine for each in reports if each.readiness.configured) and usable,
         "sandbox": settings.sandbox,
         "platforms": [each.as_dict() for each in reports],
         "state": directory,
+        **({"store": store} if store else {}),
         "policy": policy_in_force(settings),
         "transport": transport_facts(settings),
     }
@@ -56,6 +66,9 @@ def as_text(report: JsonObject) -> str:
         lines += [f"  missing: {', '.join(each['missing'])}"] if each["missing"] else []
         lines += [f"  {each['detail']}"] if each["detail"] else []
         lines += [f"  fix: {each['fix']}"] if each["fix"] else []
+    if store := report.get("store"):
+        lines.append(f"Shared store: {store['address']} ({'answers' if store['reachable'] else store['detail']})")
+        lines += [click.style(f"  warning: {warning}", fg="yellow") for warning in store["warnings"]]
     state, policy, transport = report["state"], report["policy"], report["transport"]
     lines += [
         f"State directory: {state['directory']} ({'writable' if state['writable'] else state['detail']})",

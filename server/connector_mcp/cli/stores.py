@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
+
+from connector_mcp.engine.audit_trail import AuditTrail, FileTrail
 from connector_mcp.operations.catalogue import PLATFORMS
 from connector_mcp.operations.platform import JsonObject
 from connector_mcp.secrets.collection import Listed, Secrets
@@ -16,10 +21,74 @@ from connector_mcp.settings import Settings
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.state.store import Store
 
+if TYPE_CHECKING:
+    from connector_mcp.engine.audit_check import Log
+    from connector_mcp.state.journal import Journal
+    from connector_mcp.state.redis_connection import RedisConnection
+
 
 def open_store(settings: Settings) -> Store:
-    """The store of the settings' state directory. Nothing is opened before it is first used; close it when done."""
-    return SqliteStore(settings.state_dir / "state.db")
+    """The store that the settings name. Nothing is opened before it is first used; close it when done.
+
+    Raises:
+        Misconfigured: The address of the shared store, or the file with its password, is not what it should be.
+    """
+    if settings.state is None:
+        return SqliteStore(settings.state_dir / "state.db")
+    # The client takes a tenth of a second to import, and most starts do without.
+    from connector_mcp.state.redis import RedisStore
+
+    return RedisStore(open_connection(settings, settings.state))
+
+
+def open_trail(settings: Settings, store: Store) -> AuditTrail:
+    """Where audit records go: beside the store, in files or with those of all replicas. Close it when done.
+
+    Raises:
+        Misconfigured: As for `open_store`.
+    """
+    if settings.state is None:
+        return FileTrail(audit_path(settings), max_bytes=settings.audit_file_bytes)
+    from connector_mcp.engine.audit_shared import SharedTrail
+
+    return SharedTrail(_open_journal(settings, settings.state), store)
+
+
+@contextmanager
+def read_audit(settings: Settings) -> Generator[Log]:
+    """The audit log that the settings name, as it is now. Not to be called on an event loop.
+
+    Raises:
+        StoreUnavailable: There is none, its key is missing or damaged, or it cannot be read.
+    """
+    if settings.state is None:
+        from connector_mcp.engine.audit_check import snapshot
+
+        with snapshot(audit_path(settings)) as files:
+            yield files
+        return
+    from connector_mcp.engine.audit_shared import shared_snapshot
+
+    with shared_snapshot(_open_journal(settings, settings.state), open_store(settings)) as shared:
+        yield shared
+
+
+def open_connection(settings: Settings, address: SecretStr) -> RedisConnection:
+    """A connection to the shared store, made when it is first used; close it when done.
+
+    Raises:
+        Misconfigured: The address, or the file with the password, is not what it should be.
+    """
+    from connector_mcp.state.redis_connection import RedisConnection
+
+    password = settings.state_password()
+    return RedisConnection(address.get_secret_value(), password=password.get_secret_value() if password else None)
+
+
+def _open_journal(settings: Settings, address: SecretStr) -> Journal:
+    from connector_mcp.state.redis_journal import RedisJournal
+
+    return RedisJournal(open_connection(settings, address), "audit")
 
 
 def audit_path(settings: Settings) -> Path:

@@ -123,7 +123,7 @@ class AuditLog:
         Raises:
             StoreUnavailable: The files cannot be written, or the disk is full.
         """
-        with self._reported(), self._locked():
+        with self.reported("written"), self._locked():
             self._log.open()
             free = shutil.disk_usage(self._files.log.parent).free
         if free < MIN_FREE:
@@ -135,8 +135,8 @@ class AuditLog:
         Raises:
             StoreUnavailable: It could not be written, or not in full.
         """
-        members = _encode(record)
-        with self._reported(), self._locked() as head_file:
+        members = encode_record(record)
+        with self.reported("written"), self._locked() as head_file:
             self._append(members, head_file)
 
     def close(self) -> None:
@@ -152,7 +152,7 @@ class AuditLog:
         if head is None or head.size != size:
             recovered = recover(log, size, head, self._files, self._key)
             head, data = recovered.head, recovered.closing
-            earlier = [_as_json({"time": utc_now(), **event}) for event in recovered.events]
+            earlier = [encode_event({"time": utc_now(), **event}) for event in recovered.events]
         elif size and size + len(members) + _CHAIN_BYTES > self._max_bytes:
             log = self._begin_file(head)
             head = replace(head, size=self._log.size, first=head.seq + 1)
@@ -221,16 +221,17 @@ class AuditLog:
         os.pwrite(head_file, content, 0)
 
     @contextmanager
-    def _reported(self) -> Generator[None]:
+    def reported(self, what: str) -> Generator[None]:
+        """Name the log in the failures of the system; `what` is what could not be done with it."""
         try:
             yield
         except OSError as failure:
             reason = failure.strerror or str(failure) or type(failure).__name__
-            raise self._unavailable(reason) from failure
+            raise self._unavailable(reason, what) from failure
 
-    def _unavailable(self, reason: str) -> StoreUnavailable:
+    def _unavailable(self, reason: str, what: str = "written") -> StoreUnavailable:
         return StoreUnavailable(
-            f"The audit log {self._files.log} cannot be written: {reason}.",
+            f"The audit log {self._files.log} cannot be {what}: {reason}.",
             fix="Make the file writable for this user, with room on the disk, or name another directory with "
             "CONNECTOR_MCP_STATE_DIR.",
         )
@@ -281,13 +282,15 @@ class _OpenFile:
 _MEMBERS = ("time", *(member.name for member in fields(AuditRecord) if member.name != "time"))
 
 
-def _encode(record: AuditRecord) -> bytes:
+def encode_record(record: AuditRecord) -> bytes:
+    """The members of a record as `audit_chain.seal` takes them: without the arguments where those make it too long."""
     members = {name: getattr(record, name) for name in _MEMBERS}
-    encoded = _as_json(members)
+    encoded = encode_event(members)
     if len(encoded) > MAX_LINE - _CHAIN_BYTES:
-        encoded = _as_json({**members, "arguments": {"omitted_bytes": len(_as_json(record.arguments))}})
+        encoded = encode_event({**members, "arguments": {"omitted_bytes": len(encode_event(record.arguments))}})
     return encoded
 
 
-def _as_json(value: dict[str, Any]) -> bytes:
-    return _ENCODER.encode(value).encode("ascii")
+def encode_event(members: dict[str, Any]) -> bytes:
+    """The members of what is no record of a call, such as an event of the log itself."""
+    return _ENCODER.encode(members).encode("ascii")

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from connector_mcp.engine.audit_chain import (
     HEAD_BYTES,
@@ -30,22 +30,43 @@ from connector_mcp.errors import StoreUnavailable
 class Line:
     """A line of a log; `entry` is None where its seal does not fit."""
 
-    file: str
-    number: int
+    place: str
+    """Where it is, as a person finds it."""
     raw: bytes
     """Without its end."""
     ended: bool
     """Whether it has one."""
     entry: Entry | None
 
+
+class Log(Protocol):
+    """A log as it was at one moment, while it may go on being written to."""
+
     @property
-    def place(self) -> str:
-        return f"{self.file} line {self.number}"
+    def head(self) -> Head | None:
+        """None where the head is missing or its seal does not fit."""
+        ...
+
+    @property
+    def head_name(self) -> str:
+        """What the head is called."""
+        ...
+
+    @property
+    def key_is_private(self) -> bool: ...
+
+    def lines(self) -> Iterator[Line]:
+        """All lines, oldest first."""
+        ...
+
+    def entries(self) -> Iterator[Entry]:
+        """The records whose seal fits, oldest first."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A log as it was at one moment, while it may go on being written to."""
+    """A `Log` in files."""
 
     files: tuple[Path, ...]
     """Oldest first."""
@@ -56,8 +77,11 @@ class Snapshot:
     opened: tuple[tuple[BinaryIO, int], ...]
     """The files, with how many bytes of each count."""
 
+    @property
+    def head_name(self) -> str:
+        return f"{self.files[-1].stem}.head"
+
     def lines(self) -> Iterator[Line]:
-        """All lines, oldest first."""
         for path, (file, size) in zip(self.files, self.opened, strict=True):
             file.seek(0)
             number = 0
@@ -65,10 +89,9 @@ class Snapshot:
                 size -= len(raw)
                 number += 1
                 line = raw.removesuffix(b"\n")
-                yield Line(path.name, number, line, line != raw, unseal(line, self.key))
+                yield Line(f"{path.name} line {number}", line, line != raw, unseal(line, self.key))
 
     def entries(self) -> Iterator[Entry]:
-        """The records whose seal fits, oldest first."""
         return (line.entry for line in self.lines() if line.entry is not None)
 
 
@@ -136,7 +159,7 @@ class Verdict:
         return not self.problems
 
 
-def verify_log(log: Snapshot, *, begins_with: int = 1, seen: str | None = None) -> Verdict:
+def verify_log(log: Log, *, begins_with: int = 1, seen: str | None = None) -> Verdict:
     """Whether every record is there, unaltered and in its place.
 
     `begins_with` is the number of the oldest record that is to be there; `seen` a hash that an earlier check ended
@@ -149,7 +172,7 @@ def verify_log(log: Snapshot, *, begins_with: int = 1, seen: str | None = None) 
 
 
 class _Check:
-    def __init__(self, log: Snapshot, begins_with: int, seen: str | None) -> None:
+    def __init__(self, log: Log, begins_with: int, seen: str | None) -> None:
         self._log = log
         self._seen = seen
         self._verdict = Verdict(last=begins_with - 1)
@@ -186,7 +209,7 @@ class _Check:
             )
         if members.get("event") == HEAD_LOST:
             self._verdict.problems.append(
-                f"record {entry.seq}: {self._log.files[-1].stem}.head was missing or altered when this was written; "
+                f"record {entry.seq}: {self._log.head_name} was missing or altered when this was written; "
                 "records at the end before it may have been removed."
             )
         for line in self._doubtful:

@@ -17,7 +17,7 @@ from connector_mcp.engine.account import Account
 from connector_mcp.engine.approval_wait import ApprovalWait
 from connector_mcp.engine.approvals import Approval, Approvals
 from connector_mcp.engine.arguments import check_configs, parse_arguments
-from connector_mcp.engine.audit import AuditLog
+from connector_mcp.engine.audit_trail import AuditTrail
 from connector_mcp.engine.call_record import CallRecord
 from connector_mcp.engine.caller import AnswerDue, Caller, CallResult
 from connector_mcp.engine.gate import PERSON, QUESTION_SECONDS, Candidate, Gate, channel_of, permits, target_changed
@@ -58,7 +58,7 @@ class Engine:
         *,
         policy: Policy,
         store: Store,
-        audit: AuditLog,
+        audit: AuditTrail,
         secrets: Secrets | None = None,
         wait: ApprovalWait | None = None,
         announce: Callable[[Approval], None] | None = None,
@@ -112,13 +112,13 @@ class Engine:
         """The text without any secret value that this process knows."""
         return self._scrubber.text(text)
 
-    def check_audit(self) -> None:
+    async def check_audit(self) -> None:
         """See that what a call changes could be recorded.
 
         Raises:
             StoreUnavailable: It could not, so no such call is let through.
         """
-        self._audit.check()
+        await self._audit.check()
 
     async def request_state_key(self) -> bytes:
         """The key that seals request state, the same in every process that shares the store."""
@@ -128,12 +128,20 @@ class Engine:
         """Answer the calls that are held for an operator, and hold none from now on; for a server that is to end."""
         self._wait.end()
 
+    async def recent_calls(self, limit: int) -> list[JsonObject]:
+        """The audit records of the calls that ended last, newest first; of all replicas where they share a store.
+
+        Raises:
+            StoreUnavailable: The audit log cannot be read.
+        """
+        return await self._audit.recent(limit)
+
     async def aclose(self) -> None:
         """Close the clients, the store and the audit log."""
         for account in self._accounts.values():
             await account.client.aclose()
         await self.store.aclose()
-        self._audit.close()
+        await self._audit.aclose()
 
     # One call ------------------------------------------------------------------------------------------------------
 
@@ -168,7 +176,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - the boundary of a call; `_fault` logs it, scrubbed
             return self._failure(call, self._fault(call, error, arguments))
         finally:
-            self._end_audit(call)
+            await self._end_audit(call)
 
     async def _run(self, call: CallRecord, arguments: Mapping[str, Any]) -> JsonObject:
         fixed = call.account.fixed if call.account else {}
@@ -211,7 +219,7 @@ class Engine:
         preview = make_preview(operation, situation, losses, call.scrubber)
         call.effect = preview.effect
         # Before the gate, so that no approval is spent on a call that could not be recorded.
-        self._audit.check()
+        await self._audit.check()
         with self._observer.step("gate"):
             asked_inline = await self._pass(call, operation, situation, preview)
         if asked_inline:
@@ -223,7 +231,7 @@ class Engine:
                 ready = await self._check(call, operation, situation)
             # What cannot be recorded is not sent; what was sent and has no end in the log is known to have been sent.
             with self._observer.step("audit"):
-                self._audit.write(call.record("begun"))
+                await self._audit.write(call.record("begun"))
             call.changing = True
             with self._observer.step("send"):
                 answers = await sender.send(ready, situation)
@@ -363,12 +371,12 @@ class Engine:
             fix=f"{look} operator finds the cause in the server's log on stderr.",
         )
 
-    def _end_audit(self, call: CallRecord) -> None:
+    async def _end_audit(self, call: CallRecord) -> None:
         record = call.record("ended")
         self._observer.call_ended(record)
         try:
             with self._observer.step("audit"):
-                self._audit.write(record)
+                await self._audit.write(record)
         except ConnectorError as error:
             self._observer.store_failed("audit")
             logger.error("the audit record of call %s could not be written: %s", call.id, error.message)

@@ -5,7 +5,6 @@ The file must lie on a local disk: SQLite's write-ahead log does not work over a
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import time
@@ -19,13 +18,15 @@ import anyio
 import anyio.to_thread
 
 from connector_mcp.errors import StoreUnavailable
-from connector_mcp.state.store import JsonObject
+from connector_mcp.state.store import JsonObject, as_object, as_text
 
 FORMAT = 1
 """Version of the tables, kept in the file's `user_version`."""
 
 BUSY_SECONDS = 10.0
 """How long a call waits for another process's write."""
+
+_BUSY_PAUSE = 0.005
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS entries (
@@ -59,7 +60,7 @@ class SqliteStore:
         self._one_at_a_time = anyio.CapacityLimiter(1)
 
     async def put_once(self, collection: str, key: str, value: JsonObject, *, expires_at: float | None = None) -> bool:
-        return await self._run(partial(self._put_once, collection, key, _as_text(value), expires_at))
+        return await self._run(partial(self._put_once, collection, key, as_text(value), expires_at))
 
     async def get(self, collection: str, key: str) -> JsonObject | None:
         return await self._run(partial(self._get, collection, key))
@@ -67,7 +68,7 @@ class SqliteStore:
     async def replace(
         self, collection: str, key: str, value: JsonObject, *, expected: JsonObject, expires_at: float | None = None
     ) -> bool:
-        return await self._run(partial(self._replace, collection, key, _as_text(value), _as_text(expected), expires_at))
+        return await self._run(partial(self._replace, collection, key, as_text(value), as_text(expected), expires_at))
 
     async def take_once(self, collection: str, key: str) -> JsonObject | None:
         return await self._run(partial(self._take_once, collection, key))
@@ -117,7 +118,7 @@ class SqliteStore:
             f"SELECT value FROM entries WHERE {_THIS}",  # noqa: S608 - constants of this file
             {"collection": collection, "key": key, "now": self._clock()},
         ).fetchone()
-        return None if row is None else _as_object(row[0])
+        return None if row is None else as_object(row[0])
 
     def _replace(
         self,
@@ -152,7 +153,7 @@ class SqliteStore:
             f"SELECT key, value FROM entries WHERE collection = :collection AND {_LIVE} ORDER BY position",  # noqa: S608
             {"collection": collection, "now": self._clock()},
         ).fetchall()
-        return [(key, _as_object(value)) for key, value in rows]
+        return [(key, as_object(value)) for key, value in rows]
 
     def _remove(self, collection: str, key: str, connection: sqlite3.Connection) -> None:
         connection.execute("DELETE FROM entries WHERE collection = ? AND key = ?", (collection, key))
@@ -193,23 +194,25 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     if found == FORMAT:
         return
-    connection.execute("PRAGMA journal_mode = WAL")
+    _keep_a_log(connection)
     with _transaction(connection):
         for statement in _TABLES.split(";"):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {FORMAT}")
 
 
-def _as_text(value: JsonObject) -> str:
-    """One text for equal objects, so that the database can compare them."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _as_object(text: str) -> JsonObject:
-    if not text.startswith("{"):
-        raise ValueError("an entry that is no JSON object")
-    value: JsonObject = json.loads(text)
-    return value
+def _keep_a_log(connection: sqlite3.Connection) -> None:
+    """Turn the write-ahead log on. SQLite does not wait for another process here, as it does everywhere else."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as failure:
+            if "locked" not in str(failure) or time.monotonic() > until:
+                raise
+            time.sleep(_BUSY_PAUSE)
+        else:
+            return
 
 
 def _unavailable(path: Path, failure: Exception) -> StoreUnavailable:

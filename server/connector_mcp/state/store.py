@@ -6,8 +6,9 @@ is what makes an approval usable once and a question answerable once.
 
 from __future__ import annotations
 
+import json
 import secrets
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from connector_mcp.errors import StoreUnavailable
 
@@ -15,6 +16,23 @@ JsonObject = dict[str, Any]
 
 KEYS = "keys"
 KEY_BYTES = 32
+
+
+def as_text(value: JsonObject) -> str:
+    """One text for equal objects, so that a database can compare them."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def as_object(text: str) -> JsonObject:
+    """The object of such a text.
+
+    Raises:
+        ValueError: It is that of no object.
+    """
+    if not text.startswith("{"):
+        raise ValueError("an entry that is no JSON object")
+    value: JsonObject = json.loads(text)
+    return value
 
 
 class Store(Protocol):
@@ -69,15 +87,28 @@ async def secret_key(store: Store, name: str) -> bytes:
     fresh = secrets.token_bytes(KEY_BYTES)
     if await store.put_once(KEYS, name, {"key": fresh.hex()}):
         return fresh
+    return await known_key(store, name) or _damaged(name)
+
+
+async def known_key(store: Store, name: str) -> bytes | None:
+    """The key of that name, or None where none was made.
+
+    Raises:
+        StoreUnavailable: The key cannot be read, or what is kept is no key.
+    """
     kept = await store.get(KEYS, name)
+    if kept is None:
+        return None
     try:
-        key = bytes.fromhex(kept["key"]) if kept else b""
+        key = bytes.fromhex(kept["key"])
     except (KeyError, TypeError, ValueError):
         key = b""
-    if len(key) != KEY_BYTES:
-        raise StoreUnavailable(
-            f"The store's key `{name}` is damaged, so nothing can be sealed or checked with it.",
-            fix="Stop all servers that share this state and start with a new state directory.",
-            retryable=False,
-        )
-    return key
+    return key if len(key) == KEY_BYTES else _damaged(name)
+
+
+def _damaged(name: str) -> NoReturn:
+    raise StoreUnavailable(
+        f"The store's key `{name}` is damaged, so nothing can be sealed or checked with it.",
+        fix="Stop all servers that share this state and start with a new state directory.",
+        retryable=False,
+    )

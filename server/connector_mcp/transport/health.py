@@ -56,7 +56,7 @@ class Readiness:
             if self._checked_at is None or now - self._checked_at >= READY_SECONDS:
                 found = {
                     "accounts": bool(self._engine.accounts),
-                    "audit": self._can_audit(),
+                    "audit": await self._can_audit(),
                     "store": await self._can_store(),
                 }
                 if found != self._parts and all(found.values()) and self._parts:
@@ -64,9 +64,9 @@ class Readiness:
                 self._parts, self._checked_at = found, self._clock()
         return self._parts
 
-    def _can_audit(self) -> bool:
+    async def _can_audit(self) -> bool:
         try:
-            self._engine.check_audit()
+            await self._engine.check_audit()
         except ConnectorError as error:
             self._log(error, "audit")
             return False
