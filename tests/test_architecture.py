@@ -14,7 +14,9 @@ PACKAGE = Path(__file__).parents[1] / "server" / "connector_mcp"
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "operations": {"errors"},
-    "settings": {"errors", "operations"},
+    "platform_values": {"errors", "operations"},
+    "config_file": {"errors", "operations", "secrets"},
+    "settings": {"errors", "operations", "platform_values", "config_file"},
     "state": {"errors"},
     "secrets": {"errors"},
     "upstream": {"errors", "operations"},
@@ -25,6 +27,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {
         "errors",
         "operations",
+        "platform_values",
+        "config_file",
         "secrets",
         "settings",
         "state",

@@ -303,7 +303,7 @@ def _engine(folder: Path, transport: httpx.MockTransport) -> Engine:
     return Engine(
         settings,
         operations,
-        {"acme": account},
+        [account],
         policy=Policy.parse("", read_only=False, transport="http", tools=operations),
         store=SqliteStore(settings.state_dir / "state.db"),
         audit=AuditLog(settings.state_dir / "audit.jsonl"),

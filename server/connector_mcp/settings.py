@@ -1,6 +1,7 @@
-"""Configuration in one place: this server's own settings, and the platforms' variables.
+"""This server's own settings, in one place.
 
-Precedence: a command line flag, then the environment variable, then the default. An empty variable counts as unset.
+Precedence: a command line flag, then the environment variable, then the file, then the default. An empty variable
+counts as unset.
 Whatever is not understood ends the start with the nearest valid name: configuration fails closed.
 """
 
@@ -10,19 +11,27 @@ import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
 
 from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.catalogue import PLATFORMS
-from connector_mcp.operations.platform import (
-    ApiKey,
-    ClientCredentials,
-    Platform,
-    SignedAssertion,
-    Variable,
-)
+from connector_mcp.platform_values import either, unknown_variable
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+    from connector_mcp.config_file import ConfigFile, Profile
 
 PREFIX = "CONNECTOR_MCP_"
 SECRET_PREFIX = "CONNECTOR_MCP_SECRET_"  # noqa: S105 - the names that `secret://NAME` resolves to, not settings
@@ -47,6 +56,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
+    config: Path | None = None
+    """TOML file of settings and profiles; without it, `connector-mcp.toml` in the user's configuration directory, if
+    there is one."""
     sandbox: bool = False
     """Serve every platform from the emulation in this process."""
     sandbox_data: Path | None = None
@@ -106,27 +118,66 @@ class Settings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
     """What is logged on stderr, from this level up."""
 
+    _profiles: tuple[Profile, ...] = PrivateAttr(default=())
+    _origins: Mapping[str, str] = PrivateAttr(default_factory=dict[str, str])
+
     @classmethod
-    def load(cls, environ: Mapping[str, str], **overrides: Any) -> Self:
-        """Settings from an environment and from flags; a flag that is None was not given.
+    def load(cls, environ: Mapping[str, str], file: ConfigFile | None = None, **overrides: Any) -> Self:
+        """Settings from an environment, a file and flags; a flag that is None was not given.
 
         Raises:
-            Misconfigured: A variable of ours has an unknown name, or a value is not what it should be.
+            Misconfigured: A variable of ours or a key has an unknown name, or a value is not what it should be.
         """
-        _refuse_unknown_settings(environ)
+        settings = cls.examine(environ, file, **overrides)
+        if isinstance(settings, list):
+            raise settings[0]
+        return settings
+
+    @classmethod
+    def examine(
+        cls, environ: Mapping[str, str], file: ConfigFile | None = None, **overrides: Any
+    ) -> Self | list[Misconfigured]:
+        """What `load` gives, or all that is wrong."""
         given = {name: value for name, value in overrides.items() if value is not None}
         named = {name: environ.get(f"{PREFIX}{name.upper()}", "").strip() for name in cls.model_fields}
         source = {name: value for name, value in named.items() if value}
+        origins = {name: f"{PREFIX}{name.upper()}" for name in source} | {name: _flag(name) for name in given}
+        problems = [*_unknown_settings(environ), *(file.problems if file else ())]
+        if file is not None:
+            problems += _misplaced(file)
+            origins = {name: f"{file.path}: {name}" for name in file.settings} | origins
+            source = {name: _from_file(name, value, file) for name, value in file.settings.items()} | source
         try:
             settings = cls.model_validate({**source, **given})
         except ValidationError as invalid:
-            raise _misconfigured(invalid, given) from None
+            return problems + _faults(invalid, origins)
         if settings.http_token is not None and settings.http_token_file is not None:
-            raise Misconfigured(
-                f"{PREFIX}HTTP_TOKEN and {PREFIX}HTTP_TOKEN_FILE are both set, and only one can be the token.",
-                fix="Unset one of them.",
-            )
-        return settings
+            both = " and ".join(origins[name] for name in ("http_token", "http_token_file"))
+            wrong = Misconfigured(f"{both} are both set, and only one can be the token.", fix="Unset one of them.")
+            problems.append(wrong)
+        settings._profiles = file.profiles if file else ()
+        settings._origins = origins
+        return problems or settings
+
+    @property
+    def profiles(self) -> tuple[Profile, ...]:
+        """The named accounts of the file."""
+        return self._profiles
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Flag, variable or file and key of each setting that is not at its default."""
+        return self._origins
+
+    @property
+    def credential_secrets(self) -> frozenset[str]:
+        """The secrets that profiles hold their own credentials in. No call may refer to one."""
+        return frozenset(given.secret for profile in self._profiles for given in profile.given.values() if given.secret)
+
+    @property
+    def longest_deadline(self) -> float:
+        """Upper bound of any call's work upstream, under whichever profile, in seconds."""
+        return max(self.deadline, *(profile.options.deadline or 0.0 for profile in self._profiles), 0.0)
 
     @field_validator("platforms", "tools", "allowed_hosts", "allowed_origins", mode="before")
     @classmethod
@@ -144,7 +195,7 @@ class Settings(BaseModel):
         for name in names:
             if name not in PLATFORMS:
                 raise ValueError(
-                    f"there is no platform {name!r}{_nearest(name, PLATFORMS)}; wanted {_either(PLATFORMS)}"
+                    f"there is no platform {name!r}{_nearest(name, PLATFORMS)}; wanted {either(PLATFORMS)}"
                 )
         return tuple(dict.fromkeys(names))
 
@@ -154,7 +205,7 @@ class Settings(BaseModel):
         return value.upper() if isinstance(value, str) else value
 
     @field_validator(
-        "sandbox_data", "state_dir", "http_token_file", "secrets_dir", "secrets_key_file", "secrets_limits"
+        "config", "sandbox_data", "state_dir", "http_token_file", "secrets_dir", "secrets_key_file", "secrets_limits"
     )
     @classmethod
     def _home(cls, path: Path | None) -> Path | None:
@@ -191,93 +242,62 @@ class Settings(BaseModel):
         return SecretStr(token)
 
 
-def platform_values(platform: Platform, environ: Mapping[str, str]) -> dict[str, str]:
-    """The platform's variables that are set, without surrounding white space.
-
-    Raises:
-        Misconfigured: A variable is a misspelling of one of the platform's, or a value is not one of its choices.
-    """
-    prefix = f"{platform.name.upper()}_"
-    known = {variable.name: variable for variable in platform.variables}
-    values: dict[str, str] = {}
-    for name, raw in environ.items():
-        value = raw.strip()
-        if not value or not name.upper().startswith(prefix):
-            continue
-        variable = known.get(name)
-        if variable is None:
-            # Other programs have variables with this prefix too; only what looks like one of ours is a mistake.
-            if name not in platform.foreign_variables and get_close_matches(name.upper(), known, n=1, cutoff=0.75):
-                raise _unknown_variable(name, known)
-            continue
-        if variable.choices and value not in variable.choices:
-            got = "set to something else" if variable.secret else repr(value)
-            raise Misconfigured(
-                f"{name} is {got}; wanted {_either(variable.choices)}.",
-                fix=f"Set {name} to one of these, or unset it.",
-            )
-        values[name] = value
-    return values
-
-
-def is_configured(platform: Platform, values: Mapping[str, str]) -> bool:
-    """Whether the platform can be called with these values."""
-    return not missing(platform, values)
-
-
-def missing(platform: Platform, values: Mapping[str, str]) -> list[Variable]:
-    """The variables without which the platform cannot be called, in the order of its declaration."""
-    credentials = platform.credentials
-    match credentials:
-        case ApiKey(key=key):
-            needed = [key]
-        case ClientCredentials(client_id=client_id, client_secret=client_secret):
-            needed = [client_id, client_secret]
-        case SignedAssertion(client_id=client_id, client_secret=client_secret, access_token=access_token):
-            needed = [] if access_token.name in values else [client_id, client_secret]
-    lacking = [variable for variable in needed if variable.name not in values]
-    if platform.base_url.name in values or platform.base_url.default is not None:
-        return lacking
-    derive = platform.base_url_from
-    if derive is None:
-        return [*lacking, platform.base_url]
-    # As long as the id that may name the address is missing, it is not known whether the address is.
-    known_to_lack = not any(variable in lacking for variable in needed[:1]) and derive(values) is None
-    return [*lacking, platform.base_url] if known_to_lack else lacking
-
-
-def _refuse_unknown_settings(environ: Mapping[str, str]) -> None:
+def _unknown_settings(environ: Mapping[str, str]) -> list[Misconfigured]:
     known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
-    for name, value in environ.items():
-        ours = name.upper()
-        if value.strip() and ours.startswith(PREFIX) and not ours.startswith(SECRET_PREFIX) and name not in known:
-            raise _unknown_variable(name, known)
+    return [
+        unknown_variable(name, known)
+        for name, value in environ.items()
+        if value.strip() and name.upper().startswith(PREFIX) and name not in known
+        if not name.upper().startswith(SECRET_PREFIX)
+    ]
 
 
-def _unknown_variable(name: str, known: Iterable[str]) -> Misconfigured:
-    names = list(known)
-    nearest = get_close_matches(name.upper(), names, n=1, cutoff=0.0)
-    return Misconfigured(
-        f"{name} is set, but there is no such setting; the nearest is {nearest[0]}.",
-        fix=f"Set {nearest[0]} instead, or unset {name}. There are: {', '.join(names)}.",
-    )
+def _misplaced(file: ConfigFile) -> list[Misconfigured]:
+    """What the file holds that only another place, or a file that nobody else reads, may hold."""
+    problems: list[Misconfigured] = []
+    if "config" in file.settings:
+        problems.append(Misconfigured(f"{file.path}: config names another file.", fix="Remove it; there is one file."))
+    for name in file.settings:
+        if not file.private and _is_secret(name):
+            problems.append(
+                Misconfigured(
+                    f"{file.path}: {name} is a secret in clear text, and others than the owner can read the file.",
+                    fix=f"Give it as {PREFIX}{name.upper()}, or let the owner alone read the file (`chmod 600`).",
+                )
+            )
+    return problems
 
 
-def _misconfigured(invalid: ValidationError, given: Mapping[str, Any]) -> Misconfigured:
-    """The first fault as a person who set a variable or a flag needs to read it."""
-    fault = invalid.errors(include_url=False, include_context=False)[0]
+def _from_file(name: str, value: Any, file: ConfigFile) -> Any:
+    """The value; of a path, one that counts from where the file is."""
+    info = Settings.model_fields.get(name)
+    is_path = info is not None and Path in (info.annotation, *get_args(info.annotation))
+    return file.path.parent / Path(value).expanduser() if is_path and isinstance(value, str) else value
+
+
+def _faults(invalid: ValidationError, origins: Mapping[str, str]) -> list[Misconfigured]:
+    """Each fault as a person who set a variable, a flag or a key needs to read it."""
+    return [_fault(fault, origins) for fault in invalid.errors(include_url=False, include_context=False)]
+
+
+def _fault(fault: ErrorDetails, origins: Mapping[str, str]) -> Misconfigured:
     field = str(fault["loc"][0])
+    name = origins[field]
     if fault["type"] == "extra_forbidden":
-        flags = [_flag(name) for name in Settings.model_fields]
+        is_flag = name == _flag(field)
+        known = [_flag(each) if is_flag else each for each in Settings.model_fields]
         return Misconfigured(
-            f"There is no setting {_flag(field)}{_nearest(_flag(field), flags)}.",
+            f"There is no setting {name}{_nearest(_flag(field) if is_flag else field, known)}.",
             fix="Correct its name or leave it out.",
         )
-    name = _flag(field) if field in given else f"{PREFIX}{field.upper()}"
-    secret = SecretStr in get_args(Settings.model_fields[field].annotation)
-    got = "not acceptable (its value is not shown)" if secret else repr(str(fault["input"]))
+    got = "not acceptable (its value is not shown)" if _is_secret(field) else repr(str(fault["input"]))
     wanted = re.sub(r"^(Value error, |Input should be )", "", fault["msg"])
     return Misconfigured(f"{name} is {got}; wanted: {wanted}.", fix=f"Correct {name} or leave it out.")
+
+
+def _is_secret(field: str) -> bool:
+    info = Settings.model_fields.get(field)
+    return info is not None and SecretStr in get_args(info.annotation)
 
 
 def _flag(field: str) -> str:
@@ -291,8 +311,3 @@ def _is_token(token: str) -> bool:
 def _nearest(name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (nearest: {close[0]})" if close else ""
-
-
-def _either(names: Iterable[str]) -> str:
-    *others, last = names
-    return f"{', '.join(others)} or {last}" if others else last

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.catalogue import PLATFORMS, platform_folder
 from connector_mcp.operations.platform import Platform
-from connector_mcp.settings import Settings, missing, platform_values
+from connector_mcp.platform_values import missing, platform_values
+from connector_mcp.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from connector_mcp.engine.gate import PERSON, QUESTION_SECONDS, Candidate, Gate,
 from connector_mcp.engine.ledger import Ledger
 from connector_mcp.engine.policy import Decision, Policy
 from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
+from connector_mcp.engine.profiles import Profiles, unnamed
 from connector_mcp.engine.redact import all_strings, credentials_of, redact_arguments, secret_values
 from connector_mcp.engine.references import Found, References, look_for_credentials, with_values
 from connector_mcp.engine.results import check_cursor, clean_strings, encode, fit, shape_data
@@ -33,7 +34,7 @@ from connector_mcp.errors import ConnectorError, Internal, InvalidArguments, Out
 from connector_mcp.operations.catalogue import platform_folder
 from connector_mcp.operations.operation import Effect, ListOperation, LocalOperation, Operation, Situation
 from connector_mcp.operations.platform import JsonObject
-from connector_mcp.operations.tool import Tool, tool_of
+from connector_mcp.operations.tool import Tool
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.settings import Settings
 from connector_mcp.state.store import Store, secret_key
@@ -52,7 +53,7 @@ class Engine:
         self,
         settings: Settings,
         operations: Mapping[str, type[Operation]],
-        accounts: Mapping[str, Account],
+        accounts: Iterable[Account],
         *,
         policy: Policy,
         store: Store,
@@ -62,39 +63,33 @@ class Engine:
         self.settings = settings
         self.store = store
         self.approvals = Approvals(store, ttl=settings.approval_ttl)
-        self._accounts = accounts
+        self._profiles = Profiles(accounts)
         self._policy = policy
         self._audit = audit
         self._scrubber = Scrubber(self._account_secrets)
-        self._references = References(secrets or Secrets(), settings.inline_secrets)
-        self._gate = Gate(
-            policy,
-            self.approvals,
-            store,
-            operator_channel=settings.approvals,
-            question_seconds=max(QUESTION_SECONDS, 2 * settings.ask_timeout),
-        )
-        self._ledger = Ledger(store, longest=2 * settings.deadline)
-        self._tools = {
-            name: tool_of(operation, hidden=accounts[operation.on.name].fixed if operation.on else ())
-            for name, operation in operations.items()
-        }
+        self._references = References(secrets or Secrets(), settings.inline_secrets, settings.credential_secrets)
+        self._ledger = Ledger(store, longest=2 * settings.longest_deadline)
+        self._tools = {name: self._profiles.tool(operation) for name, operation in operations.items()}
 
     # What can be called --------------------------------------------------------------------------------------------
 
     def tools(self, caller: Caller | None = None) -> tuple[Tool, ...]:
         """The tools that policy, and the caller's scopes, do not rule out altogether."""
         scopes = caller.scopes if caller else None
-        return tuple(t for t in self._tools.values() if permits(self._policy, t.name, t.operation.effect, scopes))
+        return tuple(
+            tool
+            for tool in self._tools.values()
+            if any(permits(p, tool.name, tool.operation.effect, scopes) for p in self._policies(tool.operation))
+        )
 
     def tool(self, name: str) -> Tool | None:
         """The tool with this name, whoever may call it."""
         return self._tools.get(name)
 
     @property
-    def accounts(self) -> Mapping[str, Account]:
-        """The accounts by platform."""
-        return self._accounts
+    def accounts(self) -> tuple[Account, ...]:
+        """Every account, those of one platform one after the other."""
+        return self._profiles.accounts
 
     def scrub(self, text: str) -> str:
         """The text without any secret value that this process knows."""
@@ -106,7 +101,7 @@ class Engine:
 
     async def aclose(self) -> None:
         """Close the clients, the store and the audit log."""
-        for account in self._accounts.values():
+        for account in self.accounts:
             await account.client.aclose()
         await self.store.aclose()
         self._audit.close()
@@ -123,10 +118,9 @@ class Engine:
         tool = self._tools.get(name)
         if tool is None:
             raise UnknownTool(name)
-        operation = tool.operation
-        account = self._accounts[operation.on.name] if operation.on else None
+        account, effect = self._profiles.only(tool.operation), tool.operation.effect
         sandbox = account.sandbox if account else self.settings.sandbox
-        call = CallRecord(tool, caller, account, self._scrubber, time.monotonic(), sandbox, effect=operation.effect)
+        call = CallRecord(tool, caller, account, self._scrubber, time.monotonic(), sandbox, effect=effect)
         try:
             content = await self._run(call, arguments)
             call.outcome = "ok"
@@ -142,9 +136,11 @@ class Engine:
             self._end_audit(call)
 
     async def _run(self, call: CallRecord, arguments: Mapping[str, Any]) -> JsonObject:
+        choice = self._profiles.choose(call.tool, arguments)
+        call.account, call.named = choice.account, choice.named
         fixed = call.account.fixed if call.account else {}
-        operation = parse_arguments(call.tool, arguments, fixed)
-        call.decision = self._gate.decide(call.tool.name, call.effect, call.caller.scopes)
+        operation = parse_arguments(call.tool, choice.arguments, fixed)
+        call.decision = self._gate(call).decide(call.tool.name, call.effect, call.caller.scopes)
         call.channel = "policy"
         check_cursor(operation)
         call.meta.sandbox = call.sandbox
@@ -177,6 +173,8 @@ class Engine:
         losses = operation.find_losses(situation)
         preview = make_preview(operation, situation, losses, call.scrubber)
         call.effect = preview.effect
+        if call.effect is Effect.DESTROY and not call.named:
+            raise unnamed(call.tool, self._profiles.of(type(operation)))
         # Before the gate, so that no approval is spent on a call that could not be recorded.
         self._audit.check()
         if await self._pass(call, operation, situation, preview):
@@ -267,9 +265,11 @@ class Engine:
             fingerprint=call.fingerprint or "",
             digest=call.digest,
             arguments=call.arguments or {},
+            under=self._under(call),
         )
-        call.decision, _ = self._gate.strictest(candidate, caller.scopes)
-        passage = await self._gate.pass_through(candidate, caller)
+        gate = self._gate(call)
+        call.decision, _ = gate.strictest(candidate, caller.scopes)
+        passage = await gate.pass_through(candidate, caller)
         call.decision, call.decided_by = passage.decision, passage.decided_by
         call.channel = channel_of(passage.decision, caller.transport)
         return passage.asked_inline
@@ -310,6 +310,8 @@ class Engine:
             members["fix"] = f"{members['fix']} {_reader_hint(call.tool.operation)}".strip()
         if call.sandbox:
             members["sandbox"] = True
+        if call.account and self._under(call):
+            members["profile"] = call.account.profile
         return CallResult({"error": clean_strings(call.scrubber.value(members))}, is_error=True)
 
     def _fault(self, call: CallRecord, error: Exception, arguments: Mapping[str, Any]) -> Internal:
@@ -331,8 +333,28 @@ class Engine:
         except ConnectorError as error:
             logger.error("the audit record of call %s could not be written: %s", call.id, error.message)
 
+    def _policies(self, operation: type[Operation]) -> list[Policy]:
+        """The policies that the operation can come under: those of its accounts, or the server's."""
+        return [account.policy or self._policy for account in self._profiles.of(operation)] or [self._policy]
+
+    def _gate(self, call: CallRecord) -> Gate:
+        """The gate before this call, which knows no policy but that of its account."""
+        return Gate(
+            (call.account.policy if call.account else None) or self._policy,
+            self.approvals,
+            self.store,
+            operator_channel=self.settings.approvals,
+            question_seconds=max(QUESTION_SECONDS, 2 * self.settings.ask_timeout),
+        )
+
+    def _under(self, call: CallRecord) -> str:
+        """The account in words, where the platform has several."""
+        if call.account is None or len(self._profiles.of(call.tool.operation)) < 2:
+            return ""
+        return f"the profile {call.account.profile} of {call.account.platform.title}"
+
     def _account_secrets(self) -> tuple[str, ...]:
-        return tuple(secret for account in self._accounts.values() for secret in account.client.secrets())
+        return tuple(secret for account in self.accounts for secret in account.client.secrets())
 
 
 def _fingerprint_after(operation: Operation, sender: Sender, key: bytes) -> str | None:
