@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.catalogue import PLATFORMS, platform_folder
-from connector_mcp.operations.platform import Platform, Variable
+from connector_mcp.operations.platform import Platform, Variable, key_of
 from connector_mcp.secrets.reference import SCHEME, is_name, mentions_reference, referenced_name
 from connector_mcp.secrets.sources import VARIABLE as SECRET_VARIABLE
 
@@ -82,10 +82,6 @@ class Profile:
     """The platform's variables by name."""
     options: ProfileOptions
 
-    def place(self, variable: Variable) -> str:
-        """How an error names the key of a variable."""
-        return f"{self.where}.{key_of(self.platform, variable)}"
-
 
 @dataclass(frozen=True)
 class ConfigFile:
@@ -120,11 +116,6 @@ def read_config(path: Path) -> ConfigFile:
     tables = held.pop(PROFILES, {})
     profiles = tuple(_profiles(path, tables, private, problems))
     return ConfigFile(path, held, profiles, tuple(problems), private)
-
-
-def key_of(platform: Platform, variable: Variable) -> str:
-    """The key of a platform's variable in a profile: `api_key` of `VECTORIZE_API_KEY`."""
-    return variable.name.removeprefix(f"{platform.name.upper()}_").lower()
 
 
 def _reason(failure: Exception) -> str:

@@ -128,16 +128,16 @@ class Settings(BaseModel):
         Raises:
             Misconfigured: A variable of ours or a key has an unknown name, or a value is not what it should be.
         """
-        settings = cls.examine(environ, file, **overrides)
-        if isinstance(settings, list):
-            raise settings[0]
+        settings, problems = cls.examine(environ, file, **overrides)
+        if problems:
+            raise problems[0]
         return settings
 
     @classmethod
     def examine(
         cls, environ: Mapping[str, str], file: ConfigFile | None = None, **overrides: Any
-    ) -> Self | list[Misconfigured]:
-        """What `load` gives, or all that is wrong."""
+    ) -> tuple[Self, list[Misconfigured]]:
+        """What `load` gives, and all that is wrong; what is wrong is left at its default, so that the rest is seen."""
         given = {name: value for name, value in overrides.items() if value is not None}
         named = {name: environ.get(f"{PREFIX}{name.upper()}", "").strip() for name in cls.model_fields}
         source = {name: value for name, value in named.items() if value}
@@ -147,17 +147,21 @@ class Settings(BaseModel):
             problems += _misplaced(file)
             origins = {name: f"{file.path}: {name}" for name in file.settings} | origins
             source = {name: _from_file(name, value, file) for name, value in file.settings.items()} | source
+            source["config"] = file.path
+        values = {**source, **given}
         try:
-            settings = cls.model_validate({**source, **given})
+            settings = cls.model_validate(values)
         except ValidationError as invalid:
-            return problems + _faults(invalid, origins)
+            faults = {str(fault["loc"][0]): fault for fault in invalid.errors(include_url=False, include_context=False)}
+            problems += [_misconfigured(name, fault, origins[name]) for name, fault in faults.items()]
+            settings = cls.model_validate({name: value for name, value in values.items() if name not in faults})
         if settings.http_token is not None and settings.http_token_file is not None:
             both = " and ".join(origins[name] for name in ("http_token", "http_token_file"))
             wrong = Misconfigured(f"{both} are both set, and only one can be the token.", fix="Unset one of them.")
             problems.append(wrong)
         settings._profiles = file.profiles if file else ()
         settings._origins = origins
-        return problems or settings
+        return settings, problems
 
     @property
     def profiles(self) -> tuple[Profile, ...]:
@@ -258,7 +262,7 @@ def _misplaced(file: ConfigFile) -> list[Misconfigured]:
     if "config" in file.settings:
         problems.append(Misconfigured(f"{file.path}: config names another file.", fix="Remove it; there is one file."))
     for name in file.settings:
-        if not file.private and _is_secret(name):
+        if not file.private and is_secret(name):
             problems.append(
                 Misconfigured(
                     f"{file.path}: {name} is a secret in clear text, and others than the owner can read the file.",
@@ -275,14 +279,8 @@ def _from_file(name: str, value: Any, file: ConfigFile) -> Any:
     return file.path.parent / Path(value).expanduser() if is_path and isinstance(value, str) else value
 
 
-def _faults(invalid: ValidationError, origins: Mapping[str, str]) -> list[Misconfigured]:
-    """Each fault as a person who set a variable, a flag or a key needs to read it."""
-    return [_fault(fault, origins) for fault in invalid.errors(include_url=False, include_context=False)]
-
-
-def _fault(fault: ErrorDetails, origins: Mapping[str, str]) -> Misconfigured:
-    field = str(fault["loc"][0])
-    name = origins[field]
+def _misconfigured(field: str, fault: ErrorDetails, name: str) -> Misconfigured:
+    """The fault as a person who set a variable, a flag or a key, by this name, needs to read it."""
     if fault["type"] == "extra_forbidden":
         is_flag = name == _flag(field)
         known = [_flag(each) if is_flag else each for each in Settings.model_fields]
@@ -290,12 +288,13 @@ def _fault(fault: ErrorDetails, origins: Mapping[str, str]) -> Misconfigured:
             f"There is no setting {name}{_nearest(_flag(field) if is_flag else field, known)}.",
             fix="Correct its name or leave it out.",
         )
-    got = "not acceptable (its value is not shown)" if _is_secret(field) else repr(str(fault["input"]))
+    got = "not acceptable (its value is not shown)" if is_secret(field) else repr(str(fault["input"]))
     wanted = re.sub(r"^(Value error, |Input should be )", "", fault["msg"])
     return Misconfigured(f"{name} is {got}; wanted: {wanted}.", fix=f"Correct {name} or leave it out.")
 
 
-def _is_secret(field: str) -> bool:
+def is_secret(field: str) -> bool:
+    """Whether the value of a setting is never shown."""
     info = Settings.model_fields.get(field)
     return info is not None and SecretStr in get_args(info.annotation)
 

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import click
 
+from connector_mcp.cli.accounts import profiles_of
 from connector_mcp.cli.assemble import assembled
 from connector_mcp.cli.checkup import PlatformReport, check_state_directory, policy_in_force, report_on, transport_facts
 from connector_mcp.cli.options import load_settings, with_overrides
@@ -38,9 +39,10 @@ def doctor(overrides: dict[str, Any], as_json: bool) -> None:
 async def _examine(settings: Settings) -> JsonObject:
     states = _sandboxed(settings) if settings.sandbox else list(readiness(settings, os.environ))
     reports: list[PlatformReport] = []
-    if any(state.configured for state in states):
-        # A platform that is named and not configured would end the start; here it is a line of the report.
-        configured = tuple(state.platform.name for state in states if state.configured)
+    # A platform that is named and not configured would end the start; here it is a line of the report.
+    lacking = {state.platform.name for state in states if not state.configured}
+    configured = tuple(dict.fromkeys(state.platform.name for state in states if state.platform.name not in lacking))
+    if configured:
         narrowed = settings.model_copy(update={"platforms": configured})
         async with assembled(narrowed, os.environ, "cli") as engine:
             for state in states:
@@ -49,7 +51,7 @@ async def _examine(settings: Settings) -> JsonObject:
         reports = [PlatformReport(state) for state in states]
     directory = check_state_directory(settings.state_dir)
     return {
-        "ok": all(each.fine for each in reports if each.readiness.configured) and directory["writable"],
+        "ok": all(each.fine for each in reports if each.readiness.wanted) and directory["writable"],
         "sandbox": settings.sandbox,
         "platforms": [each.as_dict() for each in reports],
         "state": directory,
@@ -59,7 +61,12 @@ async def _examine(settings: Settings) -> JsonObject:
 
 
 def _sandboxed(settings: Settings) -> list[Readiness]:
-    return [Readiness(platform_folder(name).platform, (), ()) for name in settings.platforms or PLATFORMS]
+    platforms = [platform_folder(name).platform for name in settings.platforms or PLATFORMS]
+    return [
+        Readiness(platform, (), (), name)
+        for platform in platforms
+        for name in [profile.name for profile in profiles_of(settings, platform)] or [""]
+    ]
 
 
 def as_text(report: JsonObject) -> str:

@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "audit": ("connector_mcp.cli.audit:audit", "Show, check and export what was done, and on whose decision."),
     "secrets": ("connector_mcp.cli.secrets:secrets", "Store the secrets that calls refer to, and see where they are."),
     "doctor": ("connector_mcp.cli.doctor:doctor", "Check configuration, addresses and credentials."),
+    "config": ("connector_mcp.cli.config:config", "Check the settings and profiles, and show where each is from."),
     "sandbox": ("connector_mcp.cli.sandbox:sandbox", "Serve the emulated platforms over HTTP."),
     "demo": ("connector_mcp.cli.demo:demo", "Show a session against the sandbox, start to end."),
     "schemas": ("connector_mcp.cli.schemas:schemas", "Write the published tool contract, or check it for drift."),

@@ -80,11 +80,12 @@ class Profiles:
 
 def unnamed(tool: Tool, accounts: Sequence[Account]) -> InvalidArguments:
     """The refusal of a call that has to name its profile and does not."""
-    names = [account.profile for account in accounts]
+    names = ", ".join(account.profile for account in accounts)
+    why = "" if _default(accounts) is None else ", because the call destroys something"
     return InvalidArguments(
         tool.name,
-        [Issue(PROFILE, "nothing", f"one of {', '.join(names)}")],
-        fix=f"Give {PROFILE}, one of {', '.join(names)}; ask the person you work for which one is meant.",
+        [Issue(PROFILE, "nothing", f"one of {names}{why}")],
+        fix=f"Call again with {PROFILE}, one of {names}. Ask the person you work for which one is meant.",
     )
 
 

@@ -33,7 +33,7 @@ class Annotations:
 
 @dataclass(frozen=True)
 class Tool:
-    """An operation as a tool. `hidden` arguments are fixed by the configuration and not in the schema."""
+    """An operation as a tool."""
 
     operation: type[Operation]
     name: str
@@ -41,7 +41,6 @@ class Tool:
     input_schema: JsonObject
     output_schema: JsonObject
     annotations: Annotations
-    hidden: frozenset[str]
 
 
 def tool_of(
@@ -51,12 +50,11 @@ def tool_of(
     optional: Collection[str] = (),
     profiles: ProfileChoice | None = None,
 ) -> Tool:
-    """The tool of an operation, less the arguments that the configuration fixes.
+    """The tool of an operation, less the `hidden` arguments, which the configuration fixes.
 
     `optional` arguments are fixed under some of the profiles only, so that no call need give them in general.
     """
-    own = frozenset(name for name in hidden if name in operation.model_fields)
-    schema = portable_schema(operation, without=own)
+    schema = portable_schema(operation, without=[name for name in hidden if name in operation.model_fields])
     _relax(schema, optional)
     if profiles is not None:
         _add_profile(schema, operation, profiles)
@@ -72,7 +70,6 @@ def tool_of(
             idempotent=operation.repeatable,
             open_world=operation.on is not None,
         ),
-        hidden=own,
     )
 
 
