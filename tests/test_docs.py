@@ -55,6 +55,7 @@ def session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Session:
         if name.startswith((PREFIX, *(f"{platform.upper()}_" for platform in PLATFORMS))):
             monkeypatch.delenv(name)
     monkeypatch.setenv("CONNECTOR_MCP_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.chdir(tmp_path)
     return Session(dict(os.environ), tmp_path)

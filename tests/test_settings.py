@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from connector_mcp.config_file import ConfigFile, read_config
 from connector_mcp.errors import Misconfigured
 from connector_mcp.settings import Settings
 
@@ -194,3 +195,84 @@ def test_a_token_file_without_a_token_is_refused(tmp_path: Path, content: bytes 
 def test_a_token_and_a_token_file_exclude_each_other(tmp_path: Path):
     with pytest.raises(Misconfigured, match="both set"):
         Settings.load({"CONNECTOR_MCP_HTTP_TOKEN": "a"}, http_token_file=tmp_path)
+
+
+def file_of(tmp_path: Path, text: str, *, mode: int = 0o644) -> ConfigFile:
+    path = tmp_path / "connector-mcp.toml"
+    path.write_text(text)
+    path.chmod(mode)
+    return read_config(path)
+
+
+def test_a_flag_counts_before_a_variable_that_before_the_file_and_the_file_before_the_default(tmp_path: Path):
+    file = file_of(tmp_path, "port = 1\nhost = '::1'\ndeadline = 5\nplatforms = ['logto', 'versori']\n")
+    environ = {"CONNECTOR_MCP_PORT": "2", "CONNECTOR_MCP_HOST": "localhost", "CONNECTOR_MCP_READ_ONLY": ""}
+
+    settings = Settings.load(environ, file, port=3)
+
+    assert (settings.port, settings.host, settings.deadline, settings.read_only) == (3, "localhost", 5.0, False)
+    assert settings.platforms == ("logto", "versori")
+    assert settings.origins == {
+        "port": "--port",
+        "host": "CONNECTOR_MCP_HOST",
+        "deadline": f"{file.path}: deadline",
+        "platforms": f"{file.path}: platforms",
+    }
+    assert settings.config == file.path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("readonly = true", "There is no setting {path}: readonly (nearest: read_only)."),
+        ("port = 'eighty'", "{path}: port is 'eighty'; wanted: "),
+        ("platforms = 3", "{path}: platforms is '3'; wanted: "),
+        ("config = 'other.toml'", "{path}: config names another file."),
+        ("http_token = 'hunter2'", "{path}: http_token is a secret in clear text, and others than the owner"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named_by_file_and_key(tmp_path: Path, text: str, expected: str):
+    file = file_of(tmp_path, text)
+
+    with pytest.raises(Misconfigured) as caught:
+        Settings.load({}, file)
+
+    assert caught.value.message.startswith(expected.format(path=file.path))
+    assert "hunter2" not in str(caught.value.as_dict())
+
+
+def test_everything_that_is_wrong_is_found_at_once(tmp_path: Path):
+    file = file_of(tmp_path, "readonly = true\nport = -1\n[profiles.logto.a]\nendpont = 'x'")
+
+    settings, problems = Settings.examine({"CONNECTOR_MCP_PORTS": "1", "CONNECTOR_MCP_DEADLINE": "0"}, file, host="")
+
+    named = ["CONNECTOR_MCP_PORTS is set", "endpont", "readonly", "port is '-1'", "DEADLINE is '0'", "--host is ''"]
+    assert all(any(name in problem.message for problem in problems) for name in named)
+    assert len(problems) == len(named)
+    assert settings.port == 8765
+
+
+def test_a_token_may_stand_in_a_file_that_its_owner_alone_reads(tmp_path: Path):
+    settings = Settings.load({}, file_of(tmp_path, "http_token = 'hunter2'", mode=0o600))
+
+    token = settings.bearer_token()
+    assert token is not None
+    assert token.get_secret_value() == "hunter2"
+
+
+def test_a_path_in_the_file_counts_from_where_the_file_is(tmp_path: Path):
+    file = file_of(tmp_path, "state_dir = 'state'\nsecrets_dir = '/run/secrets'\nsandbox_data = '~/world.db'")
+
+    settings = Settings.load({}, file)
+
+    assert settings.state_dir == tmp_path / "state"
+    assert (settings.secrets_dir, settings.sandbox_data) == (Path("/run/secrets"), Path.home() / "world.db")
+
+
+def test_the_longest_deadline_and_the_servers_own_secrets_are_those_of_all_profiles(tmp_path: Path):
+    text = "[profiles.vectorize.a]\ndeadline = 90\napi_key = 'secret://A'\n[profiles.versori.b]\napi_key = {env = 'B'}"
+    settings = Settings.load({}, file_of(tmp_path, text))
+
+    assert (settings.longest_deadline, Settings.load({}).longest_deadline) == (90.0, 60.0)
+    assert settings.credential_secrets == {"A"}
+    assert [profile.name for profile in settings.model_copy(update={"port": 1}).profiles] == ["a", "b"]

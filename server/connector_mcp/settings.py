@@ -8,10 +8,10 @@ Whatever is not understood ends the start with the nearest valid name: configura
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast, get_args
 
 from pydantic import (
     BaseModel,
@@ -186,7 +186,9 @@ class Settings(BaseModel):
     @field_validator("platforms", "tools", "allowed_hosts", "allowed_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        parts: Iterable[Any] = (value,) if isinstance(value, str) else value
+        if not isinstance(value, str | list | tuple):
+            raise ValueError("names, in a text or a list")
+        parts = (value,) if isinstance(value, str) else cast("Sequence[Any]", value)
         # A flag may be given several times, and each time with a list.
         names = tuple(name.strip() for part in parts for name in str(part).split(","))
         if not all(names):
@@ -288,7 +290,9 @@ def _misconfigured(field: str, fault: ErrorDetails, name: str) -> Misconfigured:
             f"There is no setting {name}{_nearest(_flag(field) if is_flag else field, known)}.",
             fix="Correct its name or leave it out.",
         )
-    got = "not acceptable (its value is not shown)" if is_secret(field) else repr(str(fault["input"]))
+    value: object = fault["input"]
+    shown = not is_secret(field) and isinstance(value, str | int | float | list | tuple | Path)
+    got = repr(str(cast("object", value))) if shown else "not acceptable (its value is not shown)"
     wanted = re.sub(r"^(Value error, |Input should be )", "", fault["msg"])
     return Misconfigured(f"{name} is {got}; wanted: {wanted}.", fix=f"Correct {name} or leave it out.")
 
