@@ -24,6 +24,7 @@ from connector_mcp.cli.page_of_errors import meanings
 from connector_mcp.cli.page_of_settings import attribute_docstrings
 from connector_mcp.cli.serve import serve
 from connector_mcp.cli.terminal import CliCaller
+from connector_mcp.config_file import read_config
 from connector_mcp.engine.account import Account
 from connector_mcp.engine.audit import AuditLog
 from connector_mcp.engine.call import Engine
@@ -37,11 +38,11 @@ from tests.console import Session, steps
 from tests.documents import BY_NAME, DOCUMENTS, PACKAGE, ROOT, Document
 from tests.operations import test_every_operation as guards
 
-LANGUAGES = {"console", "json", "python", "sh"}
+LANGUAGES = {"console", "json", "python", "sh", "toml"}
 SETTINGS = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
 VARIABLES = {variable.name for name in PLATFORMS for variable in platform_folder(name).platform.variables}
-OF_CLIENTS = {"claude_desktop_config.json", "~/.cursor/mcp.json", ".vscode/mcp.json"}
-"""Files that documents name and that are not ours."""
+OF_CLIENTS = {"claude_desktop_config.json", "~/.cursor/mcp.json", ".vscode/mcp.json", "connector-mcp.toml"}
+"""Files that documents name and that are a user's own."""
 
 every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 
@@ -122,6 +123,15 @@ def _resolve(words: list[str]) -> bool:
 def test_every_json_block_is_json(document: Document) -> None:
     for block in document.blocks("json"):
         json.loads(block.text)
+
+
+@every_document
+def test_every_file_of_settings_shown_is_one_that_the_server_takes(document: Document, tmp_path: Path) -> None:
+    for block in document.blocks("toml"):
+        path = tmp_path / "connector-mcp.toml"
+        path.write_text(block.text)
+        path.chmod(0o644)
+        assert Settings.load({}, read_config(path)).profiles
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def require_platforms(settings: Settings, environ: Mapping[str, str]) -> None:
         return
     known: list[Readiness] = []
     for each in readiness(settings, environ):
-        if each.configured:
+        if each.wanted:
             return
         known.append(each)
     width = max(len(each.platform.title) for each in known)
