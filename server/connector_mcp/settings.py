@@ -119,7 +119,9 @@ class Settings(BaseModel):
     """What is logged on stderr, from this level up."""
 
     _profiles: tuple[Profile, ...] = PrivateAttr(default=())
+    """What the file holds beside settings."""
     _origins: Mapping[str, str] = PrivateAttr(default_factory=dict[str, str])
+    """Where each value is from."""
 
     @classmethod
     def load(cls, environ: Mapping[str, str], file: ConfigFile | None = None, **overrides: Any) -> Self:
