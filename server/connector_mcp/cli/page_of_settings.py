@@ -33,8 +33,8 @@ a secret.
 
 _SETTINGS = f"""\
 The flags are those of `serve`; `tools`, `call`, `doctor` and `config` take them too, except `--host` and `--port`.
-What a policy may hold is in [safety](safety.md#the-policy). A variable that begins with `{SECRET_PREFIX}` is no setting: it
-holds the secret that the rest of its name names, see [secrets](secrets.md).
+What a policy may hold is in [safety](safety.md#the-policy). A variable that begins with `{SECRET_PREFIX}` is no
+setting: it holds the secret that the rest of its name names, see [secrets](secrets.md).
 """
 
 _PLATFORMS = """\
