@@ -14,7 +14,10 @@ PACKAGE = Path(__file__).parents[1] / "server" / "connector_mcp"
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "operations": {"errors"},
-    "settings": {"errors", "operations"},
+    "platform_values": {"errors", "operations"},
+    "config_file": {"errors", "operations", "secrets"},
+    "settings": {"errors", "operations", "platform_values", "config_file", "secret_files"},
+    "secret_files": {"errors"},
     "state": {"errors"},
     "secrets": {"errors"},
     "telemetry": {"errors"},
@@ -26,6 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {
         "errors",
         "operations",
+        "platform_values",
+        "config_file",
         "secrets",
         "settings",
         "state",

@@ -25,6 +25,7 @@ from connector_mcp.cli.page_of_errors import meanings
 from connector_mcp.cli.page_of_settings import attribute_docstrings
 from connector_mcp.cli.serve import serve
 from connector_mcp.cli.terminal import CliCaller
+from connector_mcp.config_file import read_config
 from connector_mcp.engine.account import Account
 from connector_mcp.engine.announcements import announcement
 from connector_mcp.engine.approvals import Approval
@@ -37,6 +38,7 @@ from connector_mcp.operations.catalogue import PLATFORMS, catalogue, platform_fo
 from connector_mcp.settings import PREFIX, Settings
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.transport.callbacks import CallBack
+from connector_mcp.transport.token_file import parse_tokens
 from connector_mcp.upstream.client import UpstreamClient
 from tests.console_blocks import Session, steps
 from tests.documents import BY_NAME, DOCUMENTS, PACKAGE, ROOT, Document
@@ -45,8 +47,8 @@ from tests.operations import test_every_operation as guards
 LANGUAGES = {"console", "json", "python", "sh", "toml"}
 SETTINGS = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
 VARIABLES = {variable.name for name in PLATFORMS for variable in platform_folder(name).platform.variables}
-OF_CLIENTS = {"claude_desktop_config.json", "~/.cursor/mcp.json", ".vscode/mcp.json"}
-"""Files that documents name and that are not ours."""
+OF_CLIENTS = {"claude_desktop_config.json", "~/.cursor/mcp.json", ".vscode/mcp.json", "connector-mcp.toml"}
+"""Files that documents name and that are a user's own."""
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SIGNING = SigningKey.of(SECRET, "SETTING")
@@ -63,6 +65,7 @@ def session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Session:
         if name.startswith((PREFIX, *(f"{platform.upper()}_" for platform in PLATFORMS))):
             monkeypatch.delenv(name)
     monkeypatch.setenv("CONNECTOR_MCP_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.chdir(tmp_path)
     return Session(dict(os.environ), tmp_path)
@@ -129,6 +132,18 @@ def _resolve(words: list[str]) -> bool:
 def test_every_json_block_is_json(document: Document) -> None:
     for block in document.blocks("json"):
         json.loads(block.text)
+
+
+@every_document
+def test_every_file_of_settings_shown_is_one_that_the_server_takes(document: Document, tmp_path: Path) -> None:
+    for block in document.blocks("toml"):
+        if "[[token]]" in block.text:
+            assert parse_tokens(block.text, document.name, scoped="scopes" in block.text)
+            continue
+        path = tmp_path / "connector-mcp.toml"
+        path.write_text(block.text)
+        path.chmod(0o644)
+        assert Settings.load({}, read_config(path)).profiles
 
 
 @pytest.mark.parametrize(
@@ -353,7 +368,7 @@ def _engine(folder: Path, transport: httpx.MockTransport) -> Engine:
     return Engine(
         settings,
         operations,
-        {"acme": account},
+        [account],
         policy=Policy.parse("", read_only=False, transport="http", tools=operations),
         store=SqliteStore(settings.state_dir / "state.db"),
         audit=FileTrail(settings.state_dir / "audit.jsonl"),

@@ -3,19 +3,16 @@ from typing import Any
 
 import pytest
 
+from connector_mcp.config_file import ConfigFile, read_config
 from connector_mcp.errors import Misconfigured
-from connector_mcp.operations.conductorone.platform import CONDUCTORONE
-from connector_mcp.operations.logto.platform import LOGTO
-from connector_mcp.operations.platform import Platform
-from connector_mcp.operations.vectorize.platform import VECTORIZE
-from connector_mcp.operations.versori.platform import VERSORI
-from connector_mcp.settings import Settings, is_configured, missing, platform_values
+from connector_mcp.settings import Settings
 
 
 def test_the_defaults_serve_one_person_on_this_machine():
     settings = Settings.load({})
 
     assert settings.model_dump(exclude={"state_dir"}) == {
+        "config": None,
         "sandbox": False,
         "sandbox_data": None,
         "platforms": (),
@@ -229,6 +226,87 @@ def test_a_token_and_a_token_file_exclude_each_other(tmp_path: Path):
         Settings.load({"CONNECTOR_MCP_HTTP_TOKEN": "a"}, http_token_file=tmp_path)
 
 
+def file_of(tmp_path: Path, text: str, *, mode: int = 0o644) -> ConfigFile:
+    path = tmp_path / "connector-mcp.toml"
+    path.write_text(text)
+    path.chmod(mode)
+    return read_config(path)
+
+
+def test_a_flag_counts_before_a_variable_that_before_the_file_and_the_file_before_the_default(tmp_path: Path):
+    file = file_of(tmp_path, "port = 1\nhost = '::1'\ndeadline = 5\nplatforms = ['logto', 'versori']\n")
+    environ = {"CONNECTOR_MCP_PORT": "2", "CONNECTOR_MCP_HOST": "localhost", "CONNECTOR_MCP_READ_ONLY": ""}
+
+    settings = Settings.load(environ, file, port=3)
+
+    assert (settings.port, settings.host, settings.deadline, settings.read_only) == (3, "localhost", 5.0, False)
+    assert settings.platforms == ("logto", "versori")
+    assert settings.origins == {
+        "port": "--port",
+        "host": "CONNECTOR_MCP_HOST",
+        "deadline": f"{file.path}: deadline",
+        "platforms": f"{file.path}: platforms",
+    }
+    assert settings.config == file.path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("readonly = true", "There is no setting {path}: readonly (nearest: read_only)."),
+        ("port = 'eighty'", "{path}: port is 'eighty'; wanted: "),
+        ("platforms = 3", "{path}: platforms is '3'; wanted: "),
+        ("config = 'other.toml'", "{path}: config names another file."),
+        ("http_token = 'hunter2'", "{path}: http_token is a secret in clear text, and others than the owner"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named_by_file_and_key(tmp_path: Path, text: str, expected: str):
+    file = file_of(tmp_path, text)
+
+    with pytest.raises(Misconfigured) as caught:
+        Settings.load({}, file)
+
+    assert caught.value.message.startswith(expected.format(path=file.path))
+    assert "hunter2" not in str(caught.value.as_dict())
+
+
+def test_everything_that_is_wrong_is_found_at_once(tmp_path: Path):
+    file = file_of(tmp_path, "readonly = true\nport = -1\n[profiles.logto.a]\nendpont = 'x'")
+
+    settings, problems = Settings.examine({"CONNECTOR_MCP_PORTS": "1", "CONNECTOR_MCP_DEADLINE": "0"}, file, host="")
+
+    named = ["CONNECTOR_MCP_PORTS is set", "endpont", "readonly", "port is '-1'", "DEADLINE is '0'", "--host is ''"]
+    assert all(any(name in problem.message for problem in problems) for name in named)
+    assert len(problems) == len(named)
+    assert settings.port == 8765
+
+
+def test_a_token_may_stand_in_a_file_that_its_owner_alone_reads(tmp_path: Path):
+    settings = Settings.load({}, file_of(tmp_path, "http_token = 'hunter2'", mode=0o600))
+
+    token = settings.bearer_token()
+    assert token is not None
+    assert token.get_secret_value() == "hunter2"
+
+
+def test_a_path_in_the_file_counts_from_where_the_file_is(tmp_path: Path):
+    file = file_of(tmp_path, "state_dir = 'state'\nsecrets_dir = '/run/secrets'\nsandbox_data = '~/world.db'")
+
+    settings = Settings.load({}, file)
+
+    assert settings.state_dir == tmp_path / "state"
+    assert (settings.secrets_dir, settings.sandbox_data) == (Path("/run/secrets"), Path.home() / "world.db")
+
+
+def test_the_longest_deadline_and_the_servers_own_secrets_are_those_of_all_profiles(tmp_path: Path):
+    text = "[profiles.vectorize.a]\ndeadline = 90\napi_key = 'secret://A'\n[profiles.versori.b]\napi_key = {env = 'B'}"
+    settings = Settings.load({}, file_of(tmp_path, text))
+
+    assert (settings.longest_deadline, Settings.load({}).longest_deadline) == (90.0, 60.0)
+    assert settings.credential_secrets == {"A"}
+    assert [profile.name for profile in settings.model_copy(update={"port": 1}).profiles] == ["a", "b"]
+
+
 @pytest.mark.parametrize("name", ["webhook_secret", "webhook_callback_secret"])
 def test_a_secret_that_signs_comes_from_its_variable_or_its_file_and_is_hidden(name: Any, tmp_path: Path):
     file = tmp_path / "secret"
@@ -261,85 +339,6 @@ def test_a_secret_that_signs_comes_from_its_variable_or_its_file_and_is_hidden(n
 def test_a_webhook_that_is_set_by_half_or_twice_is_refused(variables: dict[str, str]):
     with pytest.raises(Misconfigured, match="CONNECTOR_MCP_WEBHOOK"):
         Settings.load({f"CONNECTOR_MCP_{name}": value for name, value in variables.items()})
-
-
-def test_the_variables_of_a_platform_are_those_that_are_set():
-    environ: dict[str, str] = {
-        "VECTORIZE_API_KEY": " key ",
-        "VECTORIZE_ORGANIZATION_ID": "",
-        "LOGTO_APP_ID": "other",
-        "HOME": "/root",
-    }
-
-    assert platform_values(VECTORIZE, environ) == {"VECTORIZE_API_KEY": "key"}
-
-
-@pytest.mark.parametrize(
-    ("platform", "name", "nearest"),
-    [
-        (VECTORIZE, "VECTORIZE_API_TOKEN", "VECTORIZE_API_KEY"),
-        (VECTORIZE, "VECTORIZE_ORGANISATION_ID", "VECTORIZE_ORGANIZATION_ID"),
-        (VERSORI, "VERSORI_ORGANIZATION_ID", "VERSORI_ORGANISATION_ID"),
-        (LOGTO, "LOGTO_ENDPOINTS", "LOGTO_ENDPOINT"),
-        (CONDUCTORONE, "conductorone_base_url", "CONDUCTORONE_BASE_URL"),
-    ],
-)
-def test_an_unknown_platform_variable_is_refused_with_the_nearest_name(platform: Platform, name: str, nearest: str):
-    with pytest.raises(Misconfigured, match=f"{name} is set.*nearest is {nearest}") as caught:
-        platform_values(platform, {name: "hunter2"})
-
-    assert "hunter2" not in str(caught.value.as_dict())
-
-
-def test_a_platform_variable_that_is_not_one_of_its_choices_is_refused():
-    with pytest.raises(Misconfigured, match="VECTORIZE_CREATE_BODY is 'list'; wanted object or array"):
-        platform_values(VECTORIZE, {"VECTORIZE_CREATE_BODY": "list"})
-
-    assert platform_values(VECTORIZE, {"VECTORIZE_CREATE_BODY": "array"}) == {"VECTORIZE_CREATE_BODY": "array"}
-
-
-CASES: list[tuple[Platform, dict[str, Any], list[str]]] = [
-    (VECTORIZE, {}, ["VECTORIZE_API_KEY"]),
-    (VECTORIZE, {"VECTORIZE_API_KEY": "k"}, []),
-    (VERSORI, {"VERSORI_ORGANISATION_ID": "o"}, ["VERSORI_API_KEY"]),
-    (VERSORI, {"VERSORI_API_KEY": "k"}, []),
-    (LOGTO, {}, ["LOGTO_APP_ID", "LOGTO_APP_SECRET", "LOGTO_ENDPOINT"]),
-    (LOGTO, {"LOGTO_APP_ID": "i", "LOGTO_APP_SECRET": "s"}, ["LOGTO_ENDPOINT"]),
-    (LOGTO, {"LOGTO_ENDPOINT": "https://a", "LOGTO_APP_ID": "i"}, ["LOGTO_APP_SECRET"]),
-    (LOGTO, {"LOGTO_ENDPOINT": "https://a", "LOGTO_APP_ID": "i", "LOGTO_APP_SECRET": "s"}, []),
-    (CONDUCTORONE, {}, ["CONDUCTORONE_CLIENT_ID", "CONDUCTORONE_CLIENT_SECRET"]),
-    (CONDUCTORONE, {"CONDUCTORONE_ACCESS_TOKEN": "t"}, ["CONDUCTORONE_BASE_URL"]),
-    (CONDUCTORONE, {"CONDUCTORONE_ACCESS_TOKEN": "t", "CONDUCTORONE_BASE_URL": "https://a"}, []),
-    (CONDUCTORONE, {"CONDUCTORONE_CLIENT_ID": "n@a.conductor.one/pcc"}, ["CONDUCTORONE_CLIENT_SECRET"]),
-    (CONDUCTORONE, {"CONDUCTORONE_CLIENT_ID": "n@a.conductor.one/pcc", "CONDUCTORONE_CLIENT_SECRET": "s"}, []),
-    (
-        CONDUCTORONE,
-        {"CONDUCTORONE_CLIENT_ID": "n", "CONDUCTORONE_CLIENT_SECRET": "s"},
-        ["CONDUCTORONE_BASE_URL"],
-    ),
-    (CONDUCTORONE, {"CONDUCTORONE_CLIENT_SECRET": "s"}, ["CONDUCTORONE_CLIENT_ID"]),
-    (CONDUCTORONE, {"CONDUCTORONE_ACCESS_TOKEN": "t", "CONDUCTORONE_CLIENT_ID": "n@a.conductor.one/pcc"}, []),
-]
-
-
-@pytest.mark.parametrize(("platform", "values", "lacking"), CASES)
-def test_a_platform_is_configured_when_nothing_it_needs_is_missing(
-    platform: Platform, values: dict[str, str], lacking: list[str]
-):
-    assert [variable.name for variable in missing(platform, values)] == lacking
-    assert is_configured(platform, values) is (not lacking)
-
-
-def test_a_variable_of_another_program_with_a_platforms_prefix_is_let_be():
-    assert platform_values(LOGTO, {"LOGTO_COOKIE_SECRET": "x", "LOGTO_BASE_URL": "y", "LOGTO_ENDPOINT": "z"}) == {
-        "LOGTO_ENDPOINT": "z"
-    }
-
-
-@pytest.mark.parametrize("name", ["VECTORIZE_API_TOKEN", "VECTORIZE_ORG_ID", "VECTORIZE_ORGANISATION_ID"])
-def test_a_misspelt_platform_variable_is_refused(name: str):
-    with pytest.raises(Misconfigured, match=name):
-        platform_values(VECTORIZE, {name: "x"})
 
 
 @pytest.mark.parametrize("address", ["localhost:6379", "http://:hidden-word@host", "hidden-word"])

@@ -1,28 +1,38 @@
-"""Configuration in one place: this server's own settings, and the platforms' variables.
+"""This server's own settings, in one place.
 
-Precedence: a command line flag, then the environment variable, then the default. An empty variable counts as unset.
+Precedence: a command line flag, then the environment variable, then the file, then the default. An empty variable
+counts as unset.
 Whatever is not understood ends the start with the nearest valid name: configuration fails closed.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
 
 from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.catalogue import PLATFORMS
-from connector_mcp.operations.platform import (
-    ApiKey,
-    ClientCredentials,
-    Platform,
-    SignedAssertion,
-    Variable,
-)
+from connector_mcp.platform_values import either, unknown_variable
+from connector_mcp.secret_files import is_token, read_secret
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+    from connector_mcp.config_file import ConfigFile, Profile
 
 PREFIX = "CONNECTOR_MCP_"
 SECRET_PREFIX = "CONNECTOR_MCP_SECRET_"  # noqa: S105 - the names that `secret://NAME` resolves to, not settings
@@ -47,6 +57,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
+    config: Path | None = None
+    """TOML file of settings and profiles; without it, `connector-mcp.toml` in the user's configuration directory, if
+    there is one."""
     sandbox: bool = False
     """Serve every platform from the emulation in this process."""
     sandbox_data: Path | None = None
@@ -160,35 +173,78 @@ class Settings(BaseModel):
     otel: bool = False
     """Export OpenTelemetry spans to the collector that `OTEL_EXPORTER_OTLP_ENDPOINT` names."""
 
+    _profiles: tuple[Profile, ...] = PrivateAttr(default=())
+    """What the file holds beside settings."""
+    _origins: Mapping[str, str] = PrivateAttr(default_factory=dict[str, str])
+    """Where each value is from."""
+
     @classmethod
-    def load(cls, environ: Mapping[str, str], **overrides: Any) -> Self:
-        """Settings from an environment and from flags; a flag that is None was not given.
+    def load(cls, environ: Mapping[str, str], file: ConfigFile | None = None, **overrides: Any) -> Self:
+        """Settings from an environment, a file and flags; a flag that is None was not given.
 
         Raises:
-            Misconfigured: A variable of ours has an unknown name, or a value is not what it should be.
+            Misconfigured: A variable of ours or a key has an unknown name, or a value is not what it should be.
         """
-        _refuse_unknown_settings(environ)
+        settings, problems = cls.examine(environ, file, **overrides)
+        if problems:
+            raise problems[0]
+        return settings
+
+    @classmethod
+    def examine(
+        cls, environ: Mapping[str, str], file: ConfigFile | None = None, **overrides: Any
+    ) -> tuple[Self, list[Misconfigured]]:
+        """What `load` gives, and all that is wrong; what is wrong is left at its default, so that the rest is seen."""
         given = {name: value for name, value in overrides.items() if value is not None}
         named = {name: environ.get(f"{PREFIX}{name.upper()}", "").strip() for name in cls.model_fields}
         source = {name: value for name, value in named.items() if value}
+        origins = {name: f"{PREFIX}{name.upper()}" for name in source} | {name: _flag(name) for name in given}
+        problems = [*_unknown_settings(environ), *(file.problems if file else ())]
+        if file is not None:
+            problems += _misplaced(file)
+            origins = {name: f"{file.path}: {name}" for name in file.settings} | origins
+            source = {name: _from_file(name, value, file) for name, value in file.settings.items()} | source
+            source["config"] = file.path
+        values = {**source, **given}
         try:
-            settings = cls.model_validate({**source, **given})
+            settings = cls.model_validate(values)
         except ValidationError as invalid:
-            raise _misconfigured(invalid, given) from None
-        if settings.http_token is not None and settings.http_token_file is not None:
-            raise Misconfigured(
-                f"{PREFIX}HTTP_TOKEN and {PREFIX}HTTP_TOKEN_FILE are both set, and only one can be the token.",
-                fix="Unset one of them.",
-            )
-        _check_webhook(settings)
-        return settings
+            faults = {str(fault["loc"][0]): fault for fault in invalid.errors(include_url=False, include_context=False)}
+            problems += [_misconfigured(name, fault, origins[name]) for name, fault in faults.items()]
+            settings = cls.model_validate({name: value for name, value in values.items() if name not in faults})
+        problems += _contradictions(settings, origins)
+        settings._profiles = file.profiles if file else ()
+        settings._origins = origins
+        return settings, problems
+
+    @property
+    def profiles(self) -> tuple[Profile, ...]:
+        """The named accounts of the file."""
+        return self._profiles
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Flag, variable or file and key of each setting that is not at its default."""
+        return self._origins
+
+    @property
+    def credential_secrets(self) -> frozenset[str]:
+        """The secrets that profiles hold their own credentials in. No call may refer to one."""
+        return frozenset(given.secret for profile in self._profiles for given in profile.given.values() if given.secret)
+
+    @property
+    def longest_deadline(self) -> float:
+        """Upper bound of any call's work upstream, under whichever profile, in seconds."""
+        return max(self.deadline, *(profile.options.deadline or 0.0 for profile in self._profiles), 0.0)
 
     @field_validator(
         "platforms", "tools", "allowed_hosts", "allowed_origins", "oauth_audience", "oauth_algorithms", mode="before"
     )
     @classmethod
     def _split(cls, value: Any) -> Any:
-        parts: Iterable[Any] = (value,) if isinstance(value, str) else value
+        if not isinstance(value, str | list | tuple):
+            raise ValueError("names, in a text or a list")
+        parts = (value,) if isinstance(value, str) else cast("Sequence[Any]", value)
         # A flag may be given several times, and each time with a list.
         names = tuple(name.strip() for part in parts for name in str(part).split(","))
         if not all(names):
@@ -201,7 +257,7 @@ class Settings(BaseModel):
         for name in names:
             if name not in PLATFORMS:
                 raise ValueError(
-                    f"there is no platform {name!r}{_nearest(name, PLATFORMS)}; wanted {_either(PLATFORMS)}"
+                    f"there is no platform {name!r}{_nearest(name, PLATFORMS)}; wanted {either(PLATFORMS)}"
                 )
         return tuple(dict.fromkeys(names))
 
@@ -211,6 +267,7 @@ class Settings(BaseModel):
         return value.upper() if isinstance(value, str) else value
 
     @field_validator(
+        "config",
         "sandbox_data",
         "state_dir",
         "state_password_file",
@@ -237,7 +294,7 @@ class Settings(BaseModel):
     @field_validator("http_token")
     @classmethod
     def _sendable(cls, token: SecretStr | None) -> SecretStr | None:
-        if token is not None and not _is_token(token.get_secret_value()):
+        if token is not None and not is_token(token.get_secret_value()):
             raise ValueError("a bearer token consists of visible ASCII characters, without spaces")
         return token
 
@@ -249,7 +306,7 @@ class Settings(BaseModel):
         """
         if self.http_token_file is None:
             return self.http_token
-        return _token_in(self.http_token_file, f"{PREFIX}HTTP_TOKEN_FILE", "openssl rand -hex 32")
+        return read_secret(self.http_token_file, f"{PREFIX}HTTP_TOKEN_FILE", "openssl rand -hex 32")
 
     def state_password(self) -> SecretStr | None:
         """The password in the file that is named for it; None where none is.
@@ -259,7 +316,7 @@ class Settings(BaseModel):
         """
         if self.state_password_file is None:
             return None
-        return _token_in(self.state_password_file, f"{PREFIX}STATE_PASSWORD_FILE", "openssl rand -hex 32")
+        return read_secret(self.state_password_file, f"{PREFIX}STATE_PASSWORD_FILE", "openssl rand -hex 32")
 
     def signing_secret(self, name: Literal["webhook_secret", "webhook_callback_secret"]) -> SecretStr | None:
         """The secret that signs, from its variable or its file; None where there is neither.
@@ -270,144 +327,87 @@ class Settings(BaseModel):
         file: Path | None = getattr(self, f"{name}_file")
         if file is None:
             return getattr(self, name)
-        return _token_in(file, f"{PREFIX}{name.upper()}_FILE", 'echo "whsec_$(openssl rand -base64 32)"')
+        return read_secret(file, f"{PREFIX}{name.upper()}_FILE", 'echo "whsec_$(openssl rand -base64 32)"')
 
 
-def platform_values(platform: Platform, environ: Mapping[str, str]) -> dict[str, str]:
-    """The platform's variables that are set, without surrounding white space.
-
-    Raises:
-        Misconfigured: A variable is a misspelling of one of the platform's, or a value is not one of its choices.
-    """
-    prefix = f"{platform.name.upper()}_"
-    known = {variable.name: variable for variable in platform.variables}
-    values: dict[str, str] = {}
-    for name, raw in environ.items():
-        value = raw.strip()
-        if not value or not name.upper().startswith(prefix):
-            continue
-        variable = known.get(name)
-        if variable is None:
-            # Other programs have variables with this prefix too; only what looks like one of ours is a mistake.
-            if name not in platform.foreign_variables and get_close_matches(name.upper(), known, n=1, cutoff=0.75):
-                raise _unknown_variable(name, known)
-            continue
-        if variable.choices and value not in variable.choices:
-            got = "set to something else" if variable.secret else repr(value)
-            raise Misconfigured(
-                f"{name} is {got}; wanted {_either(variable.choices)}.",
-                fix=f"Set {name} to one of these, or unset it.",
-            )
-        values[name] = value
-    return values
-
-
-def is_configured(platform: Platform, values: Mapping[str, str]) -> bool:
-    """Whether the platform can be called with these values."""
-    return not missing(platform, values)
-
-
-def missing(platform: Platform, values: Mapping[str, str]) -> list[Variable]:
-    """The variables without which the platform cannot be called, in the order of its declaration."""
-    credentials = platform.credentials
-    match credentials:
-        case ApiKey(key=key):
-            needed = [key]
-        case ClientCredentials(client_id=client_id, client_secret=client_secret):
-            needed = [client_id, client_secret]
-        case SignedAssertion(client_id=client_id, client_secret=client_secret, access_token=access_token):
-            needed = [] if access_token.name in values else [client_id, client_secret]
-    lacking = [variable for variable in needed if variable.name not in values]
-    if platform.base_url.name in values or platform.base_url.default is not None:
-        return lacking
-    derive = platform.base_url_from
-    if derive is None:
-        return [*lacking, platform.base_url]
-    # As long as the id that may name the address is missing, it is not known whether the address is.
-    known_to_lack = not any(variable in lacking for variable in needed[:1]) and derive(values) is None
-    return [*lacking, platform.base_url] if known_to_lack else lacking
-
-
-def _token_in(file: Path, setting: str, make: str) -> SecretStr:
-    where = f"{setting} names {file}"
-    try:
-        token = file.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as failure:
-        raise Misconfigured(
-            f"{where}, which cannot be read: {type(failure).__name__}.",
-            fix="Name a file that this process may read and that holds the secret alone.",
-        ) from None
-    if not _is_token(token):
-        raise Misconfigured(
-            f"{where}, which holds no secret: wanted visible ASCII characters on one line, without spaces.",
-            fix=f"Write the secret into the file, for example with `{make}`.",
-        )
-    return SecretStr(token)
-
-
-def _check_webhook(settings: Settings) -> None:
-    """Refuse two sources of one secret, and a webhook that could not be signed. No file is read yet."""
-    for name in ("WEBHOOK_SECRET", "WEBHOOK_CALLBACK_SECRET"):
-        if getattr(settings, name.lower()) is not None and getattr(settings, f"{name.lower()}_file") is not None:
-            raise Misconfigured(
-                f"{PREFIX}{name} and {PREFIX}{name}_FILE are both set, and only one can be the secret.",
-                fix="Unset one of them.",
-            )
+def _contradictions(settings: Settings, origins: Mapping[str, str]) -> list[Misconfigured]:
+    """Two sources of one secret, and a webhook that could not be signed. No file is read yet."""
+    problems: list[Misconfigured] = []
+    for name, what in (("http_token", "token"), ("webhook_secret", "secret"), ("webhook_callback_secret", "secret")):
+        if getattr(settings, name) is not None and getattr(settings, f"{name}_file") is not None:
+            both = f"{origins[name]} and {origins[f'{name}_file']}"
+            said = f"{both} are both set, and only one can be the {what}."
+            problems.append(Misconfigured(said, fix="Unset one of them."))
     signed = settings.webhook_secret is not None or settings.webhook_secret_file is not None
     if signed != (settings.webhook_url is not None):
-        raise Misconfigured(
-            f"Of {PREFIX}WEBHOOK_URL and {PREFIX}WEBHOOK_SECRET one is set, and neither works without the other.",
-            fix='Set both or none; a secret is made with `echo "whsec_$(openssl rand -base64 32)"`.',
+        problems.append(
+            Misconfigured(
+                f"Of {PREFIX}WEBHOOK_URL and {PREFIX}WEBHOOK_SECRET one is set, and neither works without the other.",
+                fix='Set both or none; a secret is made with `echo "whsec_$(openssl rand -base64 32)"`.',
+            )
         )
+    return problems
 
 
-def _refuse_unknown_settings(environ: Mapping[str, str]) -> None:
+def _unknown_settings(environ: Mapping[str, str]) -> list[Misconfigured]:
     known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
-    for name, value in environ.items():
-        ours = name.upper()
-        if value.strip() and ours.startswith(PREFIX) and not ours.startswith(SECRET_PREFIX) and name not in known:
-            raise _unknown_variable(name, known)
+    return [
+        unknown_variable(name, known)
+        for name, value in environ.items()
+        if value.strip() and name.upper().startswith(PREFIX) and name not in known
+        if not name.upper().startswith(SECRET_PREFIX)
+    ]
 
 
-def _unknown_variable(name: str, known: Iterable[str]) -> Misconfigured:
-    names = list(known)
-    nearest = get_close_matches(name.upper(), names, n=1, cutoff=0.0)
-    return Misconfigured(
-        f"{name} is set, but there is no such setting; the nearest is {nearest[0]}.",
-        fix=f"Set {nearest[0]} instead, or unset {name}. There are: {', '.join(names)}.",
-    )
+def _misplaced(file: ConfigFile) -> list[Misconfigured]:
+    """What the file holds that only another place, or a file that nobody else reads, may hold."""
+    problems: list[Misconfigured] = []
+    if "config" in file.settings:
+        problems.append(Misconfigured(f"{file.path}: config names another file.", fix="Remove it; there is one file."))
+    for name in file.settings:
+        if not file.private and is_secret(name):
+            problems.append(
+                Misconfigured(
+                    f"{file.path}: {name} is a secret in clear text, and others than the owner can read the file.",
+                    fix=f"Give it as {PREFIX}{name.upper()}, or let the owner alone read the file (`chmod 600`).",
+                )
+            )
+    return problems
 
 
-def _misconfigured(invalid: ValidationError, given: Mapping[str, Any]) -> Misconfigured:
-    """The first fault as a person who set a variable or a flag needs to read it."""
-    fault = invalid.errors(include_url=False, include_context=False)[0]
-    field = str(fault["loc"][0])
+def _from_file(name: str, value: Any, file: ConfigFile) -> Any:
+    """The value; of a path, one that counts from where the file is."""
+    info = Settings.model_fields.get(name)
+    is_path = info is not None and Path in (info.annotation, *get_args(info.annotation))
+    return file.path.parent / Path(value).expanduser() if is_path and isinstance(value, str) else value
+
+
+def _misconfigured(field: str, fault: ErrorDetails, name: str) -> Misconfigured:
+    """The fault as a person who set a variable, a flag or a key, by this name, needs to read it."""
     if fault["type"] == "extra_forbidden":
-        flags = [_flag(name) for name in Settings.model_fields]
+        is_flag = name == _flag(field)
+        known = [_flag(each) if is_flag else each for each in Settings.model_fields]
         return Misconfigured(
-            f"There is no setting {_flag(field)}{_nearest(_flag(field), flags)}.",
+            f"There is no setting {name}{_nearest(_flag(field) if is_flag else field, known)}.",
             fix="Correct its name or leave it out.",
         )
-    name = _flag(field) if field in given else f"{PREFIX}{field.upper()}"
-    secret = SecretStr in get_args(Settings.model_fields[field].annotation)
-    got = "not acceptable (its value is not shown)" if secret else repr(str(fault["input"]))
+    value: object = fault["input"]
+    shown = not is_secret(field) and isinstance(value, str | int | float | list | tuple | Path)
+    got = repr(str(cast("object", value))) if shown else "not acceptable (its value is not shown)"
     wanted = re.sub(r"^(Value error, |Input should be )", "", fault["msg"])
     return Misconfigured(f"{name} is {got}; wanted: {wanted}.", fix=f"Correct {name} or leave it out.")
+
+
+def is_secret(field: str) -> bool:
+    """Whether the value of a setting is never shown."""
+    info = Settings.model_fields.get(field)
+    return info is not None and SecretStr in get_args(info.annotation)
 
 
 def _flag(field: str) -> str:
     return f"--{field.replace('_', '-')}"
 
 
-def _is_token(token: str) -> bool:
-    return re.fullmatch(r"[!-~]+", token) is not None
-
-
 def _nearest(name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (nearest: {close[0]})" if close else ""
-
-
-def _either(names: Iterable[str]) -> str:
-    *others, last = names
-    return f"{', '.join(others)} or {last}" if others else last

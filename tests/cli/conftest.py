@@ -38,6 +38,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, st
         if name.startswith(OURS):
             monkeypatch.delenv(name)
     monkeypatch.setenv("CONNECTOR_MCP_STATE_DIR", str(tmp_path / "state"))
+    # Whoever runs the tests may have a file of their own.
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     return dict(os.environ)
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from connector_mcp.operations.catalogue import PLATFORMS, platform_folder
-from connector_mcp.settings import is_configured, platform_values
+from connector_mcp.platform_values import is_configured, platform_values
 
 EXAMPLE = json.loads((Path(__file__).parents[2] / "claude_config_example.json").read_text())["mcpServers"]
 

@@ -164,6 +164,10 @@ class Bench:
     sandbox: Sandbox
     directory: Path
 
+    def account(self, platform: str) -> Account:
+        """The platform's first account."""
+        return next(account for account in self.engine.accounts if account.platform.name == platform)
+
     @property
     def audit_lines(self) -> list[str]:
         path = self.directory / "audit.jsonl"
@@ -216,7 +220,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
             engine = Engine(
                 Settings.load({}, sandbox=True, state_dir=tmp_path, **settings),
                 catalogue(),
-                accounts,
+                accounts.values(),
                 policy=Policy.parse(policy, read_only=read_only, transport=transport),
                 store=store or SqliteStore(tmp_path / "state.db"),
                 wait=wait,

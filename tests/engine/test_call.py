@@ -450,7 +450,7 @@ async def test_a_change_whose_beginning_cannot_be_recorded_is_not_sent(
 
 async def test_the_beginning_is_recorded_before_the_change_is_sent(bench: Any, callers: Any) -> None:
     made = bench()
-    client = made.engine.accounts["vectorize"].client
+    client = made.account("vectorize").client
     at_sending: list[Any] = []
 
     async def look(request: Any, *, tool: Any = None) -> Any:
@@ -549,7 +549,7 @@ async def test_a_fault_after_the_change_was_sent_says_so(
 
 async def test_a_cancelled_call_cancels_its_request_and_leaves_one_record(bench: Any, callers: Any) -> None:
     made = bench(limits=replace(DEFAULT_LIMITS, read=30.0))
-    started, client = anyio.Event(), made.engine.accounts["vectorize"].client
+    started, client = anyio.Event(), made.account("vectorize").client
     ended: list[str] = []
 
     async def hang(request: Any, *, tool: Any = None) -> Any:
@@ -578,7 +578,7 @@ async def test_a_cancelled_call_cancels_its_request_and_leaves_one_record(bench:
 async def test_of_two_identical_writes_at_once_one_is_sent(bench: Any, callers: Any) -> None:
     made = bench()
     codes: list[str] = []
-    client = made.engine.accounts["vectorize"].client
+    client = made.account("vectorize").client
     both = anyio.Event()
 
     async def slow(request: Any, *, tool: Any = None) -> Any:

@@ -169,3 +169,43 @@ def test_read_only_blocks_in_every_combination(
     wanted = policy("*=allow", read_only=True, transport=transport).decide("logto_delete_connector", effect)
 
     assert resolve(wanted, can_ask=declared and CARRIES[transport, era], operator_channel=operator) == "block"
+
+
+@pytest.mark.parametrize(
+    ("server", "own", "expected"),
+    [
+        ("", "", "ask"),
+        ("", "destroy=allow", "allow"),
+        ("destroy=approve", "", "approve"),
+        ("destroy=approve", "destroy=allow", "approve"),
+        ("destroy=allow", "destroy=block", "block"),
+        ("destroy=block", "logto_delete_connector:destroy=allow", "block"),
+        ("logto_*=allow", "destroy=approve", "approve"),
+        ("vectorize_*=block", "destroy=allow", "allow"),
+    ],
+)
+def test_a_profiles_policy_stands_within_the_servers(server: str, own: str, expected: str):
+    profile = policy(own).within(policy(server), "production")
+
+    assert profile.decide("logto_delete_connector", Effect.DESTROY) == expected
+
+
+def test_read_only_of_the_server_is_read_only_under_every_profile():
+    profile = policy("destroy=allow").within(policy(read_only=True), "production")
+
+    assert profile.ruling("logto_delete_connector", Effect.DESTROY).because == "--read-only"
+    assert profile.decide("logto_list_connectors", Effect.READ) is Decision.ALLOW
+
+
+def test_the_reason_of_a_ruling_names_the_profile_whose_rule_it_is():
+    profile = policy("destroy=block").within(policy("update=ask"), "production")
+
+    assert profile.ruling("logto_delete_connector", Effect.DESTROY).because == (
+        "the policy rule destroy=block of profile production"
+    )
+    assert profile.ruling("logto_delete_connector", Effect.UPDATE).because == "the policy rule update=ask"
+
+
+def test_a_wrong_rule_is_named_by_the_place_that_holds_it():
+    with pytest.raises(Misconfigured, match=r"^c\.toml: profiles\.logto\.x\.policy holds the rule 'destory=block'"):
+        Policy.parse("destory=block", read_only=False, transport="stdio", setting="c.toml: profiles.logto.x.policy")

@@ -138,7 +138,7 @@ async def test_nothing_that_is_given_or_answered_is_in_a_span_or_a_metric(watch:
         with pytest.raises(MCPError):
             await client.call_tool("marked-tool", {}, meta=META)
         left = "".join(span.to_json() for span in seen.finished) + seen.exposition
-        secrets = [secret for account in seen.engine.accounts.values() for secret in account.client.secrets()]
+        secrets = [secret for account in seen.engine.accounts for secret in account.client.secrets()]
     assert "tools/call" in left
     assert "connector_mcp_calls_total" in left
     assert len(secrets) >= 4
@@ -171,7 +171,7 @@ def test_all_that_a_server_of_the_sdk_begins_with_is_the_tracing_that_ours_takes
 async def test_the_platform_is_told_nothing_of_the_trace(watch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[httpx.Headers] = []
     async with watch() as seen, seen.client("auto") as client:
-        transport = seen.engine.accounts["logto"].client._transport
+        transport = next(a for a in seen.engine.accounts if a.platform.name == "logto").client._transport
         handle = transport.handle_async_request
 
         async def look(request: httpx.Request) -> httpx.Response:

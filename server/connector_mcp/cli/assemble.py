@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from connector_mcp.cli.accounts import make_accounts
 from connector_mcp.cli.stores import as_record, has_secrets, open_secrets, open_store, open_trail
-from connector_mcp.engine.account import Account
 from connector_mcp.engine.call import Engine
 from connector_mcp.engine.caller import TransportName
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.watched_store import WatchedStore
 from connector_mcp.errors import Misconfigured
-from connector_mcp.operations.catalogue import PLATFORMS, catalogue, platform_folder
+from connector_mcp.operations.catalogue import PLATFORMS, catalogue
 from connector_mcp.operations.list_secrets import NAME as LIST_SECRETS
 from connector_mcp.operations.list_secrets import list_secrets
 from connector_mcp.operations.operation import Operation
-from connector_mcp.operations.platform import Platform
 from connector_mcp.secrets.collection import Secrets
-from connector_mcp.settings import PREFIX, Settings, is_configured, missing, platform_values
+from connector_mcp.settings import PREFIX, Settings
 from connector_mcp.state.store import Store
 from connector_mcp.telemetry.observer import NOBODY, Observer
-from connector_mcp.upstream.client import UpstreamClient
-from connector_mcp.upstream.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     from connector_mcp.engine.announcements import Announcements
@@ -42,14 +38,14 @@ async def assembled(
         Misconfigured: A platform is named and lacks a variable, a rule of the policy names nothing, and the like.
     """
     sandbox = _open_sandbox(settings, environ) if settings.sandbox else None
-    accounts = _accounts(settings, environ, sandbox, observer)
     secrets = open_secrets(settings, environ)
-    operations = _operations(settings, accounts, secrets)
     # A rule may name any tool there is; without rules, the platforms that are not served need not be imported.
     named = (*catalogue(PLATFORMS), LIST_SECRETS) if settings.policy else None
     policy = Policy.parse(settings.policy, read_only=settings.read_only, transport=transport, tools=named)
     store = open_store(settings)
     announcements = _announcements(settings, store)
+    accounts = make_accounts(settings, environ, sandbox, secrets, policy, observer)
+    operations = served_operations(settings, [account.platform.name for account in accounts], secrets)
     engine = Engine(
         settings,
         operations,
@@ -83,27 +79,6 @@ def console_address(settings: Settings) -> str | None:
     return f"http://{settings.host}:{settings.port}/console" if known else "/console"
 
 
-def configured_platforms(settings: Settings, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The platforms that would be served, without building anything."""
-    named = settings.platforms or PLATFORMS
-    if settings.sandbox:
-        return named
-    return tuple(name for name in named if _is_served(platform_folder(name).platform, settings, environ))
-
-
-def _is_served(platform: Platform, settings: Settings, environ: Mapping[str, str]) -> bool:
-    values = platform_values(platform, environ)
-    if is_configured(platform, values):
-        return True
-    if platform.name in settings.platforms:
-        lacking = ", ".join(variable.name for variable in missing(platform, values))
-        raise Misconfigured(
-            f"{platform.title} is to be served, but lacks {lacking}.",
-            fix=f"Set {lacking}, or leave {platform.name} out of the platforms.",
-        )
-    return False
-
-
 def _open_sandbox(settings: Settings, environ: Mapping[str, str]) -> Sandbox:
     # The sandbox is imported only where it was asked for: nobody else pays for it, and nobody falls back to it.
     from connector_mcp.sandbox.app import Sandbox
@@ -128,38 +103,18 @@ def _announcements(settings: Settings, store: Store) -> Announcements | None:
     )
 
 
-def _accounts(
-    settings: Settings, environ: Mapping[str, str], sandbox: Sandbox | None, observer: Observer
-) -> dict[str, Account]:
-    limits = replace(
-        DEFAULT_LIMITS,
-        deadline=settings.deadline,
-        answer_bytes=settings.max_answer_bytes,
-        in_flight=settings.upstream_concurrency,
-        requests_per_second=settings.requests_per_second,
-    )
-    accounts: dict[str, Account] = {}
-    for name in configured_platforms(settings, environ):
-        platform = platform_folder(name).platform
-        if sandbox is None:
-            values, transport = platform_values(platform, environ), None
-        else:
-            chosen = {option.name: environ[option.name] for option in platform.options if environ.get(option.name)}
-            values, transport = sandbox.variables(name) | chosen, sandbox.transport(name)
-        secret = {variable.name for variable in platform.variables if variable.secret}
-        accounts[name] = Account(
-            platform=platform,
-            client=UpstreamClient(platform, values, transport=transport, limits=limits, observer=observer),
-            options={key: value for key, value in values.items() if key not in secret},
-            sandbox=sandbox is not None,
-        )
-    return accounts
+def served_operations(settings: Settings, platforms: Iterable[str], secrets: Secrets) -> dict[str, type[Operation]]:
+    """The operations of the platforms that the settings let through, by tool name.
 
-
-def _operations(settings: Settings, accounts: Mapping[str, Account], secrets: Secrets) -> dict[str, type[Operation]]:
-    served = dict(catalogue(accounts))
+    Raises:
+        Misconfigured: None is left.
+    """
+    served = dict(catalogue(dict.fromkeys(platforms)))
     if served and has_secrets(secrets, settings):
-        served[LIST_SECRETS] = list_secrets(lambda: [as_record(listed) for listed in secrets.listing()])
+        own = settings.credential_secrets
+        served[LIST_SECRETS] = list_secrets(
+            lambda: [as_record(listed) for listed in secrets.listing() if listed.name not in own]
+        )
     if not settings.tools:
         return served
     chosen = {

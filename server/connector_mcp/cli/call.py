@@ -20,6 +20,8 @@ from connector_mcp.cli.text import json_text
 from connector_mcp.engine.call import Engine
 from connector_mcp.engine.caller import CallResult
 from connector_mcp.operations.catalogue import catalogue
+from connector_mcp.operations.platform import JsonObject
+from connector_mcp.operations.tool import PROFILE, Tool
 from connector_mcp.settings import Settings
 
 
@@ -27,8 +29,9 @@ from connector_mcp.settings import Settings
 @click.argument("tool")
 @click.option("--arg", "pairs", multiple=True, metavar="NAME=VALUE", help="One argument; JSON unless it is a string.")
 @click.option("--json", "text", metavar="TEXT|@FILE|-", help="All arguments as a JSON object; '-' reads stdin.")
+@click.option("--profile", metavar="NAME", help="The account to call under, where the platform has several.")
 @with_overrides
-def call(overrides: dict[str, Any], tool: str, pairs: tuple[str, ...], text: str | None) -> None:
+def call(overrides: dict[str, Any], tool: str, pairs: tuple[str, ...], text: str | None, profile: str | None) -> None:
     """Call TOOL and print its result as JSON.
 
     What destroys is asked about on the terminal, or waits for `connector-mcp approvals` where there is none. The exit
@@ -41,7 +44,7 @@ def call(overrides: dict[str, Any], tool: str, pairs: tuple[str, ...], text: str
     """
     settings = load_settings(**overrides)
     require_platforms(settings, os.environ)
-    result = anyio.run(_call, settings, tool, pairs, text)
+    result = anyio.run(_call, settings, tool, pairs, text, profile)
     click.echo(json_text(result.content))
     if result.is_error:
         error = result.content["error"]
@@ -49,12 +52,29 @@ def call(overrides: dict[str, Any], tool: str, pairs: tuple[str, ...], text: str
         sys.exit(exit_status_of(str(error["code"])))
 
 
-async def _call(settings: Settings, name: str, pairs: tuple[str, ...], text: str | None) -> CallResult:
+async def _call(
+    settings: Settings, name: str, pairs: tuple[str, ...], text: str | None, profile: str | None
+) -> CallResult:
     async with assembled(settings, os.environ, "cli") as engine:
         tool = engine.tool(name)
         if tool is None:
             raise _unknown(name, engine)
-        return await engine.call(name, arguments_given(text, pairs, tool.input_schema), CliCaller())
+        arguments = arguments_given(text, pairs, tool.input_schema)
+        if profile is not None:
+            arguments |= _under(profile, tool, engine)
+        return await engine.call(name, arguments, CliCaller())
+
+
+def _under(profile: str, tool: Tool, engine: Engine) -> JsonObject:
+    """The argument that names the profile; none where there is only that one."""
+    on = tool.operation.on
+    own = [account.profile for account in engine.accounts if on and account.platform.name == on.name]
+    if PROFILE in tool.input_schema["properties"]:
+        return {PROFILE: profile}
+    if profile not in own:
+        has = f"its only profile is {own[0]}" if own else "it is called under none"
+        raise Failure(f"{tool.name} has no profile {profile!r}: {has}.", fix="Leave out --profile.", exit_status=2)
+    return {}
 
 
 def _unknown(name: str, engine: Engine) -> Failure:

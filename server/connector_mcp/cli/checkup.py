@@ -21,7 +21,7 @@ from connector_mcp.errors import StoreUnavailable
 from connector_mcp.operations.catalogue import platform_folder
 from connector_mcp.operations.operation import Effect, ListOperation
 from connector_mcp.operations.platform import JsonObject
-from connector_mcp.operations.tool import Tool
+from connector_mcp.operations.tool import PROFILE, Tool
 from connector_mcp.settings import Settings
 
 _CLOCK_SECONDS = 5.0
@@ -32,7 +32,7 @@ _ANSWERED = frozenset({"not_found"})
 
 @dataclass(frozen=True)
 class PlatformReport:
-    """What was found out about a platform; without a read, only what is set."""
+    """What was found out about an account; without a read, only what is set."""
 
     readiness: Readiness
     fine: bool = False
@@ -43,7 +43,8 @@ class PlatformReport:
         state = "fine" if self.fine else "failed" if self.readiness.configured else "not configured"
         return {
             "platform": self.readiness.platform.name,
-            "title": self.readiness.platform.title,
+            "profile": self.readiness.profile or "default",
+            "title": self.readiness.title,
             "state": state,
             "configured": self.readiness.configured,
             "set": list(self.readiness.given),
@@ -57,7 +58,8 @@ async def examine_platforms(settings: Settings, environ: Mapping[str, str]) -> l
     """What is found out about each platform, with an engine that is made for it."""
     states = platform_states(settings, environ)
     # A platform that is named and not configured would end the start; here it is a line of the report.
-    configured = tuple(state.platform.name for state in states if state.configured)
+    lacking = {state.platform.name for state in states if not state.configured}
+    configured = tuple(dict.fromkeys(state.platform.name for state in states if state.platform.name not in lacking))
     if not configured:
         return [PlatformReport(state) for state in states]
     narrowed = settings.model_copy(update={"platforms": configured})
@@ -66,9 +68,14 @@ async def examine_platforms(settings: Settings, environ: Mapping[str, str]) -> l
 
 
 async def report_on(engine: Engine, state: Readiness) -> PlatformReport:
-    """Make one cheap read on a configured platform and say what came of it."""
+    """Make one cheap read under a configured account and say what came of it."""
     if not state.configured:
         return PlatformReport(state)
+    accounts = [account for account in engine.accounts if account.platform.name == state.platform.name]
+    if not accounts:
+        return PlatformReport(
+            state, detail="Not checked: another profile of the platform lacks something.", fix="Complete or remove it."
+        )
     tool, arguments = _cheap_read(engine, state)
     if tool is None:
         return PlatformReport(
@@ -76,6 +83,8 @@ async def report_on(engine: Engine, state: Readiness) -> PlatformReport:
             detail="Not checked: no list of this platform is served.",
             fix="Check it without --tools and with a policy that allows reads.",
         )
+    if PROFILE in tool.input_schema["properties"]:
+        arguments[PROFILE] = state.profile
     unknown = [name for name in tool.input_schema.get("required", ()) if name not in arguments]
     tenant = state.platform.tenant
     if unknown:

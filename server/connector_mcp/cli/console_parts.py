@@ -57,12 +57,12 @@ def operators_of(settings: Settings) -> Operators | None:
 
 async def _check(engine: Engine, environ: Mapping[str, str]) -> list[JsonObject]:
     states = platform_states(engine.settings, environ)
-    found: dict[str, JsonObject] = {}
+    found: dict[int, JsonObject] = {}
 
-    async def check(name: str, index: int) -> None:
-        found[name] = (await report_on(engine, states[index])).as_dict()
+    async def check(index: int) -> None:
+        found[index] = (await report_on(engine, states[index])).as_dict()
 
     async with anyio.create_task_group() as tasks:
-        for index, state in enumerate(states):
-            tasks.start_soon(check, state.platform.name, index)
-    return [found[state.platform.name] for state in states]
+        for index in range(len(states)):
+            tasks.start_soon(check, index)
+    return [found[index] for index in range(len(states))]

@@ -46,7 +46,7 @@ async def _examine(settings: Settings) -> JsonObject:
     store = None if settings.state is None else await check_shared_store(settings, settings.state)
     usable = directory["writable"] and (store is None or store["reachable"])
     return {
-        "ok": all(each.fine for each in reports if each.readiness.configured) and usable,
+        "ok": all(each.fine for each in reports if each.readiness.wanted) and usable,
         "sandbox": settings.sandbox,
         "platforms": [each.as_dict() for each in reports],
         "state": directory,

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "secrets": ("connector_mcp.cli.secrets:secrets", "Store the secrets that calls refer to, and see where they are."),
     "tokens": ("connector_mcp.cli.tokens:tokens", "Make the tokens of HTTP callers, and see those there are."),
     "doctor": ("connector_mcp.cli.doctor:doctor", "Check configuration, addresses and credentials."),
+    "config": ("connector_mcp.cli.config:config", "Check the settings and profiles, and show where each is from."),
     "sandbox": ("connector_mcp.cli.sandbox:sandbox", "Serve the emulated platforms over HTTP."),
     "demo": ("connector_mcp.cli.demo:demo", "Show a session against the sandbox, start to end."),
     "schemas": ("connector_mcp.cli.schemas:schemas", "Write the published tool contract, or check it for drift."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from connector_mcp.engine.policy import Policy
 from connector_mcp.operations.platform import Platform
 from connector_mcp.upstream.client import UpstreamClient
 
@@ -19,6 +20,12 @@ class Account:
     """The platform's variables that are not secret, by name."""
     profile: str = "default"
     sandbox: bool = False
+    default: bool = False
+    """Whether calls that destroy nothing need not name this profile where there are others."""
+    policy: Policy | None = None
+    """What counts for calls under this profile; the server's policy where there is none."""
+    secrets: frozenset[str] | None = None
+    """The secrets that calls under this profile may refer to; any where None, as far as their own limits go."""
 
     @property
     def tenant(self) -> str | None:

@@ -68,7 +68,8 @@ def parse_arguments(tool: Tool, raw: Mapping[str, Any], fixed: Mapping[str, str]
     Raises:
         InvalidArguments: With an issue for each thing that is wrong; no value of a string is repeated in it.
     """
-    issues = list(_unknown(tool, raw, fixed))
+    own = {name: value for name, value in fixed.items() if name in tool.operation.model_fields}
+    issues = list(_unknown(tool, raw, own))
     properties = tool.input_schema["properties"]
     decoded = {name: _decode(value, properties[name]) for name, value in raw.items() if name in properties}
     for name, info in tool.operation.model_fields.items():
@@ -78,7 +79,6 @@ def parse_arguments(tool: Tool, raw: Mapping[str, Any], fixed: Mapping[str, str]
     flaws = [flaw for name, value in decoded.items() for flaw in _flaws(value, name, 0)]
     if flaws:
         raise InvalidArguments(tool.name, [*issues, *flaws])
-    own = {name: value for name, value in fixed.items() if name in tool.hidden}
     try:
         operation = tool.operation.model_validate({**decoded, **own})
     except ValidationError as error:
@@ -197,11 +197,11 @@ def _is_text(text: str) -> bool:
 def _unknown(tool: Tool, raw: Mapping[str, Any], fixed: Mapping[str, str]) -> Iterator[Issue]:
     names = list(tool.input_schema["properties"])
     for name, value in raw.items():
-        if name in names:
-            continue
-        if name in tool.hidden:
-            if value != fixed.get(name):
+        if name in fixed:
+            if value != fixed[name]:
                 yield Issue(name, "another value than the configured one", f"no {name}: the configuration fixes it")
+            continue
+        if name in names:
             continue
         yield Issue(
             _safe(name), "an unknown argument", _nearest(name, names, holder=tool.name, inside="config" in names)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,21 +19,22 @@ from connector_mcp.engine.arguments import check_configs, parse_arguments
 from connector_mcp.engine.audit_trail import AuditTrail
 from connector_mcp.engine.call_record import CallRecord
 from connector_mcp.engine.caller import AnswerDue, Caller, CallResult
-from connector_mcp.engine.gate import PERSON, QUESTION_SECONDS, Candidate, Gate, channel_of, permits, target_changed
+from connector_mcp.engine.failures import failure, fault
+from connector_mcp.engine.gate import QUESTION_SECONDS, Candidate, Gate, channel_of, permits, target_changed
 from connector_mcp.engine.ledger import Ledger
-from connector_mcp.engine.policy import Decision, Policy
+from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
-from connector_mcp.engine.redact import all_strings, credentials_of, redact_arguments, secret_values
+from connector_mcp.engine.profiles import Profiles, unnamed
+from connector_mcp.engine.redact import credentials_of, redact_arguments, secret_values
 from connector_mcp.engine.references import Found, References, look_for_credentials, with_values
 from connector_mcp.engine.results import check_cursor, clean_strings, encode, fit, shape_data
 from connector_mcp.engine.scrub import Scrubber
 from connector_mcp.engine.sending import Sender
 from connector_mcp.engine.verify import verify
-from connector_mcp.errors import ConnectorError, Internal, InvalidArguments, OutcomeUnknown
-from connector_mcp.operations.catalogue import platform_folder
-from connector_mcp.operations.operation import Effect, ListOperation, LocalOperation, Operation, Situation
+from connector_mcp.errors import ConnectorError, InvalidArguments
+from connector_mcp.operations.operation import Effect, LocalOperation, Operation, Situation
 from connector_mcp.operations.platform import JsonObject
-from connector_mcp.operations.tool import Tool, tool_of
+from connector_mcp.operations.tool import Tool
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.settings import Settings
 from connector_mcp.state.store import Store, secret_key
@@ -54,7 +54,7 @@ class Engine:
         self,
         settings: Settings,
         operations: Mapping[str, type[Operation]],
-        accounts: Mapping[str, Account],
+        accounts: Iterable[Account],
         *,
         policy: Policy,
         store: Store,
@@ -69,44 +69,37 @@ class Engine:
         self.settings = settings
         self.store = store
         self.approvals = Approvals(store, ttl=settings.approval_ttl, observer=observer)
-        self._accounts = accounts
+        self._profiles = Profiles(accounts)
         self._policy = policy
         self._audit = audit
         self._observer = observer
         self._scrubber = Scrubber(self._account_secrets)
-        self._references = References(secrets or Secrets(), settings.inline_secrets)
+        self._references = References(secrets or Secrets(), settings.inline_secrets, settings.credential_secrets)
         self._wait = wait or ApprovalWait(settings.approval_wait)
-        self._gate = Gate(
-            policy,
-            self.approvals,
-            store,
-            operator_channel=settings.approvals,
-            decide_at=decide_at,
-            question_seconds=max(QUESTION_SECONDS, 2 * settings.ask_timeout),
-            wait=self._wait,
-            announce=announce,
-        )
-        self._ledger = Ledger(store, longest=2 * settings.deadline)
-        self._tools = {
-            name: tool_of(operation, hidden=accounts[operation.on.name].fixed if operation.on else ())
-            for name, operation in operations.items()
-        }
+        self._announce = announce
+        self._decide_at = decide_at
+        self._ledger = Ledger(store, longest=2 * settings.longest_deadline)
+        self._tools = {name: self._profiles.tool(operation) for name, operation in operations.items()}
 
     # What can be called --------------------------------------------------------------------------------------------
 
     def tools(self, caller: Caller | None = None) -> tuple[Tool, ...]:
         """The tools that policy, and the caller's scopes, do not rule out altogether."""
         scopes = caller.scopes if caller else None
-        return tuple(t for t in self._tools.values() if permits(self._policy, t.name, t.operation.effect, scopes))
+        return tuple(
+            tool
+            for tool in self._tools.values()
+            if any(permits(p, tool.name, tool.operation.effect, scopes) for p in self._policies(tool.operation))
+        )
 
     def tool(self, name: str) -> Tool | None:
         """The tool with this name, whoever may call it."""
         return self._tools.get(name)
 
     @property
-    def accounts(self) -> Mapping[str, Account]:
-        """The accounts by platform."""
-        return self._accounts
+    def accounts(self) -> tuple[Account, ...]:
+        """Every account, those of one platform one after the other."""
+        return self._profiles.accounts
 
     def scrub(self, text: str) -> str:
         """The text without any secret value that this process knows."""
@@ -138,7 +131,7 @@ class Engine:
 
     async def aclose(self) -> None:
         """Close the clients, the store and the audit log."""
-        for account in self._accounts.values():
+        for account in self.accounts:
             await account.client.aclose()
         await self.store.aclose()
         await self._audit.aclose()
@@ -156,10 +149,9 @@ class Engine:
         if tool is None:
             self._observer.tool_unknown()
             raise UnknownTool(name)
-        operation = tool.operation
-        account = self._accounts[operation.on.name] if operation.on else None
+        account, effect = self._profiles.only(tool.operation), tool.operation.effect
         sandbox = account.sandbox if account else self.settings.sandbox
-        call = CallRecord(tool, caller, account, self._scrubber, time.monotonic(), sandbox, effect=operation.effect)
+        call = CallRecord(tool, caller, account, self._scrubber, time.monotonic(), sandbox, effect=effect)
         with self._observer.call(call.id):
             return await self._answer(call, arguments)
 
@@ -172,18 +164,20 @@ class Engine:
             call.outcome = "asked"
             raise
         except ConnectorError as error:
-            return self._failure(call, error)
+            return failure(call, error, tell_profile=bool(self._under(call)))
         except Exception as error:  # noqa: BLE001 - the boundary of a call; `_fault` logs it, scrubbed
-            return self._failure(call, self._fault(call, error, arguments))
+            return failure(call, fault(call, error, arguments), tell_profile=bool(self._under(call)))
         finally:
             await self._end_audit(call)
 
     async def _run(self, call: CallRecord, arguments: Mapping[str, Any]) -> JsonObject:
+        choice = self._profiles.choose(call.tool, arguments)
+        call.account, call.named = choice.account, choice.named
         fixed = call.account.fixed if call.account else {}
         with self._observer.step("validate"):
-            operation = parse_arguments(call.tool, arguments, fixed)
+            operation = parse_arguments(call.tool, choice.arguments, fixed)
         with self._observer.step("policy"):
-            call.decision = self._gate.decide(call.tool.name, call.effect, call.caller.scopes)
+            call.decision = self._gate(call).decide(call.tool.name, call.effect, call.caller.scopes)
         call.channel = "policy"
         check_cursor(operation)
         call.meta.sandbox = call.sandbox
@@ -218,6 +212,8 @@ class Engine:
         losses = operation.find_losses(situation)
         preview = make_preview(operation, situation, losses, call.scrubber)
         call.effect = preview.effect
+        if call.effect is Effect.DESTROY and not call.named:
+            raise unnamed(call.tool, self._profiles.of(type(operation)))
         # Before the gate, so that no approval is spent on a call that could not be recorded.
         await self._audit.check()
         with self._observer.step("gate"):
@@ -312,9 +308,11 @@ class Engine:
             fingerprint=call.fingerprint or "",
             digest=call.digest,
             arguments=call.arguments or {},
+            under=self._under(call),
         )
-        call.decision, _ = self._gate.strictest(candidate, caller.scopes)
-        passage = await self._gate.pass_through(candidate, caller)
+        gate = self._gate(call)
+        call.decision, _ = gate.strictest(candidate, caller.scopes)
+        passage = await gate.pass_through(candidate, caller)
         call.decision, call.decided_by = passage.decision, passage.decided_by
         call.channel = passage.channel or channel_of(passage.decision, caller.transport)
         return passage.asked_inline
@@ -343,34 +341,6 @@ class Engine:
                 content = call.scrubber.value(content)
             return fit(content, self.settings.max_result_bytes, offset=call.meta.offset)
 
-    def _failure(self, call: CallRecord, error: ConnectorError) -> CallResult:
-        call.outcome = error.code
-        if refused_by := error.details.get("refused_by"):
-            call.decided_by = refused_by
-            refusal = Decision.ASK if refused_by == PERSON else Decision.APPROVE
-            call.channel = error.details.get("channel") or channel_of(refusal, call.caller.transport)
-        if error.upstream:
-            call.status = error.upstream.get("status")
-            call.meta.request_id = call.scrubbed(error.upstream.get("request_id"))
-        members = error.as_dict()
-        if isinstance(error, OutcomeUnknown | Internal) and call.changing:
-            members["fix"] = f"{members['fix']} {_reader_hint(call.tool.operation)}".strip()
-        if call.sandbox:
-            members["sandbox"] = True
-        return CallResult({"error": clean_strings(call.scrubber.value(members))}, is_error=True)
-
-    def _fault(self, call: CallRecord, error: Exception, arguments: Mapping[str, Any]) -> Internal:
-        """The answer to a failure that nobody foresaw; its traceback goes to the log, without any argument's text."""
-        scrubber = call.scrubber.and_also(all_strings(dict(arguments)))
-        told = scrubber.text("".join(traceback.format_exception(error)))
-        logger.error("%s failed inside the server\n%s", call.tool.name, told)
-        sent = " The change had been sent and may have been made." if call.changing else ""
-        look = "See first whether it was; the" if call.changing else "The"
-        return Internal(
-            f"{call.tool.name} failed inside this server.{sent}",
-            fix=f"{look} operator finds the cause in the server's log on stderr.",
-        )
-
     async def _end_audit(self, call: CallRecord) -> None:
         record = call.record("ended")
         self._observer.call_ended(record)
@@ -381,8 +351,31 @@ class Engine:
             self._observer.store_failed("audit")
             logger.error("the audit record of call %s could not be written: %s", call.id, error.message)
 
+    def _policies(self, operation: type[Operation]) -> list[Policy]:
+        """The policies that the operation can come under: those of its accounts, or the server's."""
+        return [account.policy or self._policy for account in self._profiles.of(operation)] or [self._policy]
+
+    def _gate(self, call: CallRecord) -> Gate:
+        """The gate before this call, which knows no policy but that of its account."""
+        return Gate(
+            (call.account.policy if call.account else None) or self._policy,
+            self.approvals,
+            self.store,
+            operator_channel=self.settings.approvals,
+            decide_at=self._decide_at,
+            question_seconds=max(QUESTION_SECONDS, 2 * self.settings.ask_timeout),
+            wait=self._wait,
+            announce=self._announce,
+        )
+
+    def _under(self, call: CallRecord) -> str:
+        """The account in words, where the platform has several."""
+        if call.account is None or len(self._profiles.of(call.tool.operation)) < 2:
+            return ""
+        return f"the profile {call.account.profile} of {call.account.platform.title}"
+
     def _account_secrets(self) -> tuple[str, ...]:
-        return tuple(secret for account in self._accounts.values() for secret in account.client.secrets())
+        return tuple(secret for account in self.accounts for secret in account.client.secrets())
 
 
 def _fingerprint_after(operation: Operation, sender: Sender, key: bytes) -> str | None:
@@ -390,12 +383,3 @@ def _fingerprint_after(operation: Operation, sender: Sender, key: bytes) -> str 
     if sender.found_gone:
         return "gone"
     return fingerprint(operation, sender.found.current, key) if sender.found else None
-
-
-def _reader_hint(operation: type[Operation]) -> str:
-    if operation.acts_on is not None:
-        return f"Look with {operation.acts_on.read.tool_name()}."
-    if operation.on is None:
-        return ""
-    lists = [o for o in platform_folder(operation.on.name).operations if issubclass(o, ListOperation)]
-    return f"Look with {lists[0].tool_name()}." if lists else ""

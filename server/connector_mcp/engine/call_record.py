@@ -43,6 +43,8 @@ class CallRecord:
     """What the gate came to; nothing passes before it was asked."""
     decided_by: str | None = None
     channel: str | None = None
+    named: bool = True
+    """Whether the caller named the profile, or there was none to choose."""
     changing: bool = False
     """Whether a request that is no read may have been sent."""
     status: int | None = None
@@ -55,7 +57,7 @@ class CallRecord:
 
     def record(self, phase: Phase) -> AuditRecord:
         """The audit record of the call as far as it has come."""
-        caller, account = self.caller, self.account
+        caller, account, platform = self.caller, self.account, self.tool.operation.on
         outcome = self.outcome if phase == "ended" else BEGUN
         decision = _DECISIONS.get(outcome, self.decision)
         return AuditRecord(
@@ -64,7 +66,7 @@ class CallRecord:
             principal=caller.principal,
             client=caller.client,
             transport=caller.transport,
-            platform=account.platform.name if account else None,
+            platform=platform.name if platform else None,
             profile=account.profile if account else None,
             tenant=account.tenant if account else None,
             tool=self.tool.name,

@@ -64,6 +64,8 @@ class Candidate:
     """Keyed digest of tool, profile, principal and all arguments: what makes another call the same call."""
     arguments: JsonObject
     """Redacted."""
+    under: str = ""
+    """The account in words, for the person who is asked; empty where the platform has only one."""
 
 
 def channel_of(decision: Decision, transport: TransportName) -> str:
@@ -320,7 +322,8 @@ def question(candidate: Candidate) -> Question:
         member = {"type": "boolean", "title": "Go on?", "description": "Yes runs the call as shown."}
         closing = "Run this call?"
     schema: JsonObject = {"type": "object", "properties": {"confirm": member}, "required": ["confirm"]}
-    return Question(f"{candidate.preview.text()}\n\n{closing}", schema)
+    under = f"\nUnder {candidate.under}." if candidate.under else ""
+    return Question(f"{candidate.preview.text()}{under}\n\n{closing}", schema)
 
 
 def judge(candidate: Candidate, reply: Reply) -> None:

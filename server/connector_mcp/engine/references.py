@@ -6,7 +6,7 @@ stays a text: otherwise whoever can write there could have any secret sent to th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -96,8 +96,10 @@ def look_for_credentials(operation: Operation, situation: Situation, *, settled:
 class References:
     """Follows references, each time anew: a secret that was changed meanwhile is sent as it now is."""
 
-    def __init__(self, secrets: Secrets, inline: Inline) -> None:
+    def __init__(self, secrets: Secrets, inline: Inline, withheld: Collection[str] = ()) -> None:
+        """`withheld` secrets are this server's own credentials: no call may refer to one."""
         self._secrets = secrets
+        self._withheld = frozenset(withheld)
         self.inline: Inline = inline
 
     async def values(self, tool: str, found: Found, account: Account) -> dict[Steps, str]:
@@ -111,6 +113,11 @@ class References:
         issues: list[Issue] = []
         fix: str | None = None
         for reference in found.references:
+            refused = self._refused(reference.name, account)
+            if refused:
+                got = f"{SCHEME}{reference.name}, which may not be used here"
+                issues.append(Issue(path_of(reference.steps), got, refused))
+                continue
             use = Use(account.platform.name, account.profile, reference.field)
             try:
                 # A file, or a keyring that asks its owner first.
@@ -121,6 +128,14 @@ class References:
         if issues:
             raise InvalidArguments(tool, issues, fix=fix)
         return values
+
+    def _refused(self, name: str, account: Account) -> str | None:
+        """What is wanted instead, where the secret is one that calls under this account may not refer to."""
+        if name in self._withheld:
+            return "another secret: this one is a credential of the server itself"
+        if account.secrets is not None and name not in account.secrets:
+            return f"a secret of profile {account.profile}: {', '.join(sorted(account.secrets)) or 'it has none'}"
+        return None
 
 
 def with_values(tool: Tool, operation: Operation, situation: Situation, values: Mapping[Steps, str]) -> Operation:

@@ -107,3 +107,8 @@ class Platform:
                 own = (client_id, client_secret, access_token)
         tenant = () if self.tenant is None else (self.tenant,)
         return (*own, *tenant, self.base_url, *self.options)
+
+
+def key_of(platform: Platform, variable: Variable) -> str:
+    """The key of a platform's variable in a profile: `api_key` of `VECTORIZE_API_KEY`."""
+    return variable.name.removeprefix(f"{platform.name.upper()}_").lower()

@@ -1,0 +1,314 @@
+"""`connector-mcp config`, and what the other commands make of profiles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from connector_mcp.cli.accounts import make_accounts
+from connector_mcp.cli.assemble import assembled
+from connector_mcp.cli.options import find_config, load_settings
+from connector_mcp.cli.stores import open_secrets
+from connector_mcp.engine.policy import Policy
+from connector_mcp.errors import Misconfigured
+from connector_mcp.sandbox import seed
+
+Run = Callable[..., Result]
+
+PROFILES = """\
+policy = "create=ask"
+
+[profiles.vectorize.production]
+organization_id = "org_production"
+api_key = "secret://VECTORIZE_PRODUCTION"
+policy = "destroy=block"
+default = true
+secrets = ["S3_KEY"]
+
+[profiles.vectorize.staging]
+organization_id = "org_staging"
+api_key = { env = "VECTORIZE_API_KEY_STAGING" }
+deadline = 5
+requests_per_second = 2
+"""
+SECRETS = {
+    "CONNECTOR_MCP_SECRET_VECTORIZE_PRODUCTION": "key-of-production",
+    "CONNECTOR_MCP_SECRET_S3_KEY": "key-of-the-bucket",
+    "VECTORIZE_API_KEY_STAGING": "key-of-staging",
+}
+VALUES = tuple(SECRETS.values())
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[..., str]:
+    def make(text: str = PROFILES) -> str:
+        path = tmp_path / "profiles.toml"
+        path.write_text(text)
+        path.chmod(0o644)
+        return str(path)
+
+    return make
+
+
+# Where the file is -------------------------------------------------------------------------------------------------
+
+
+def test_the_file_is_that_of_the_flag_then_of_the_variable_then_of_the_user(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "config" / "connector-mcp" / "connector-mcp.toml"
+    own.parent.mkdir(parents=True)
+    named, flagged = tmp_path / "named.toml", tmp_path / "flagged.toml"
+    for path in (named, flagged, own):
+        path.write_text(f"policy = 'destroy=block'\nsecrets_dir = '{path.stem}'")
+
+    def found(variable: str, flag: Path | None = None) -> Path | None:
+        monkeypatch.setenv("CONNECTOR_MCP_CONFIG", variable)
+        return load_settings(config=flag).config
+
+    assert found(str(named), flagged) == flagged
+    assert found(str(named)) == named
+    assert found(" ") == own
+    assert load_settings().policy == "destroy=block"
+
+
+def test_a_file_in_the_working_directory_is_not_looked_at(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "connector-mcp.toml").write_text("policy = 'destroy=allow'")
+    monkeypatch.chdir(tmp_path)
+
+    assert find_config(environment) is None
+    assert load_settings().policy == ""
+
+
+def test_a_file_of_the_user_that_leads_nowhere_is_an_error(environment: dict[str, str], tmp_path: Path) -> None:
+    own = tmp_path / "config" / "connector-mcp" / "connector-mcp.toml"
+    own.parent.mkdir(parents=True)
+    own.symlink_to(tmp_path / "none")
+
+    with pytest.raises(Misconfigured, match="cannot be read"):
+        load_settings()
+
+
+# Accounts ----------------------------------------------------------------------------------------------------------
+
+
+def test_each_profile_is_an_account_of_its_own(environment: Mapping[str, str], file: Callable[..., str]) -> None:
+    environ = {**environment, **SECRETS}
+    settings = load_settings(config=Path(file()))
+    server = Policy.parse(settings.policy, read_only=False, transport="stdio")
+
+    production, staging = make_accounts(settings, environ, None, open_secrets(settings, environ), server)
+
+    assert (production.profile, production.default, production.tenant) == ("production", True, "org_production")
+    assert (staging.profile, staging.default, staging.tenant) == ("staging", False, "org_staging")
+    assert (production.client.secrets(), staging.client.secrets()) == (("key-of-production",), ("key-of-staging",))
+    assert (production.secrets, staging.secrets) == (frozenset({"S3_KEY"}), None)
+    assert not set(VALUES) & {*production.options.values(), *staging.options.values()}
+
+
+def test_without_a_file_the_environment_makes_the_profile_default(environment: Mapping[str, str]) -> None:
+    environ = {**environment, "VECTORIZE_API_KEY": "key-of-the-only-one"}
+    settings = load_settings()
+    server = Policy.parse("", read_only=False, transport="stdio")
+
+    (account,) = make_accounts(settings, environ, None, open_secrets(settings, environ), server)
+
+    assert (account.profile, account.policy, account.secrets) == ("default", None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "variables", "expected"),
+    [
+        (PROFILES, {"VECTORIZE_API_KEY": "another-account"}, "VECTORIZE_API_KEY set beside the profiles of Vectorize"),
+        (PROFILES, {"VECTORIZE_ORGANIZATION_ID": "o"}, "VECTORIZE_ORGANIZATION_ID set beside the profiles"),
+        (PROFILES, {"VECTORIZE_API_KEY_STAGING": ""}, "staging.api_key is in VECTORIZE_API_KEY_STAGING, which is not"),
+        (PROFILES, {"CONNECTOR_MCP_SECRET_VECTORIZE_PRODUCTION": ""}, "secret://VECTORIZE_PRODUCTION, which is not"),
+        ("[profiles.vectorize.a]\n", {"VECTORIZE_API_KEY_STAGING": ""}, "profiles.vectorize.a lacks api_key."),
+        (
+            "[profiles.logto.a]\napp_id = 'x'\n",
+            {"VECTORIZE_API_KEY_STAGING": ""},
+            "profiles.logto.a lacks app_secret, endpoint.",
+        ),
+        (PROFILES + "policy = 'logto_*=block'", {}, "staging.policy holds the rule 'logto_*=block', but no tool"),
+        (PROFILES + "policy = 'destory=block'", {}, "staging.policy holds the rule 'destory=block'"),
+    ],
+)
+def test_what_is_wrong_ends_the_start_and_is_told_by_check(
+    run: Run, file: Callable[..., str], text: str, variables: dict[str, str], expected: str
+) -> None:
+    given = {**SECRETS, **variables}
+
+    started = run("tools", "--config", file(text), **given)
+    checked = run("config", "check", "--config", file(text), **given)
+
+    for result in (started, checked):
+        assert result.exit_code == 2
+        assert expected in result.output
+        assert not any(value in result.output for value in VALUES)
+
+
+def test_a_limit_of_a_secret_counts_for_the_credential_of_a_profile_too(
+    run: Run, file: Callable[..., str], tmp_path: Path
+) -> None:
+    limits = tmp_path / "limits.toml"
+    limits.write_text('[VECTORIZE_PRODUCTION]\nprofiles = ["staging"]')
+
+    result = run("tools", "--config", file(), CONNECTOR_MCP_SECRETS_LIMITS=str(limits), **SECRETS)
+
+    assert result.exit_code == 2
+    assert "secret://VECTORIZE_PRODUCTION, which may not be used here" in result.stderr
+
+
+@pytest.mark.anyio
+async def test_no_call_may_refer_to_a_profiles_own_credential_nor_see_its_name(
+    environment: Mapping[str, str], file: Callable[..., str]
+) -> None:
+    from connector_mcp.cli.terminal import CliCaller
+
+    environ = {**environment, **SECRETS}
+    settings = load_settings(
+        config=Path(file(PROFILES.replace("secrets = ", "# "))), sandbox=True, platforms="vectorize"
+    )
+    caller = CliCaller(can_ask=False)
+    config = {"access-key": "secret://S3_KEY", "secret-key": "secret://VECTORIZE_PRODUCTION", "bucket-name": "b"}
+    connectors = [{"name": "S3", "type": "AWS_S3", "config": {**config, "archiver": False}}]
+    async with assembled(settings, environ, "cli") as engine:
+        refused = await engine.call("vectorize_create_source_connector", {"connectors": connectors}, caller)
+        listed = await engine.call("list_secrets", {}, caller)
+
+    (issue,) = refused.content["error"]["issues"]
+    assert issue["path"] == "connectors[0].config.secret-key"
+    assert issue["wanted"] == "another secret: this one is a credential of the server itself"
+    assert [row["reference"] for row in listed.content["data"]] == ["secret://S3_KEY"]
+
+
+# check and show ----------------------------------------------------------------------------------------------------
+
+
+def test_check_says_that_nothing_is_wrong(run: Run, file: Callable[..., str]) -> None:
+    result = run("config", "check", "--config", file(), **SECRETS)
+
+    assert result.exit_code == 0
+    assert result.stdout == f"Nothing is wrong in {file()}.\n"
+    assert json.loads(run("config", "check", "--json").stdout) == {"ok": True, "file": None, "problems": []}
+
+
+def test_check_says_all_that_is_wrong(run: Run, file: Callable[..., str]) -> None:
+    text = "port = 'x'\nreadonly = 1\n" + PROFILES + "[profiles.logto.a]\nendpont = 'x'\n[profiles.versori.b]\n"
+
+    result = run(
+        "config", "check", "--config", file(text), "--json", CONNECTOR_MCP_DEADLINE="0", CONDUCTORONE_CLIENT_ID="x"
+    )
+
+    report = json.loads(result.stdout)
+    told = [problem["message"] for problem in report["problems"]]
+    assert (result.exit_code, report["ok"], report["file"]) == (2, False, file(text))
+    for expected in (
+        "endpont: there is no such key",
+        "port is 'x'",
+        "readonly (nearest: read_only)",
+        "CONNECTOR_MCP_DEADLINE is '0'",
+        "ConductorOne is not served: CONDUCTORONE_CLIENT_SECRET, CONDUCTORONE_BASE_URL not set.",
+        "secret://VECTORIZE_PRODUCTION, which is not stored",
+        "secrets names S3_KEY, which is not stored",
+        "VECTORIZE_API_KEY_STAGING, which is not set",
+        "profiles.logto.a lacks app_id, app_secret, endpoint.",
+        "profiles.versori.b lacks api_key.",
+    ):
+        assert any(expected in message for message in told), expected
+    assert all(problem["fix"] for problem in report["problems"])
+
+
+def test_show_says_where_each_setting_is_from_and_shows_no_credential(run: Run, file: Callable[..., str]) -> None:
+    result = run(
+        "config", "show", "--json", "--config", file(), "--read-only",
+        CONNECTOR_MCP_HTTP_TOKEN="key-of-http", LOGTO_ENDPOINT="https://a.logto.app", LOGTO_APP_ID="i",
+        LOGTO_APP_SECRET="key-of-logto", **SECRETS,
+    )  # fmt: skip
+
+    shown = json.loads(result.stdout)
+    settings: dict[str, Any] = shown["settings"]
+    assert settings["read_only"] == {"value": True, "from": "--read-only"}
+    assert settings["policy"] == {"value": "create=ask", "from": f"{file()}: policy"}
+    assert settings["http_token"] == {"value": "set", "from": "CONNECTOR_MCP_HTTP_TOKEN"}
+    assert settings["port"] == {"value": 8765, "from": "default"}
+    assert shown["file"] == file()
+    assert [(each["platform"], each["profile"], each["default"]) for each in shown["profiles"]] == [
+        ("vectorize", "production", True),
+        ("vectorize", "staging", False),
+        ("logto", "default", False),
+    ]
+    assert shown["profiles"][0]["variables"] == {
+        "api_key": "set from secret://VECTORIZE_PRODUCTION",
+        "organization_id": "org_production",
+    }
+    assert shown["profiles"][1]["variables"]["api_key"] == "set from VECTORIZE_API_KEY_STAGING"
+    assert shown["profiles"][1]["options"] == {"deadline": 5.0, "requests_per_second": 2.0}
+    assert shown["profiles"][2]["variables"]["app_secret"] == "set from LOGTO_APP_SECRET"
+    assert "key-of-" not in result.output
+
+
+def test_show_as_text_has_a_line_for_each_setting_and_profile(run: Run, file: Callable[..., str]) -> None:
+    text = PROFILES.replace('{ env = "VECTORIZE_API_KEY_STAGING" }', '"key-in-the-file"')
+    path = file(text)
+    Path(path).chmod(0o600)
+
+    lines = run("config", "show", "--config", path).stdout.splitlines()
+
+    assert lines[0] == f"File: {path}"
+    assert any(line.split() == ["policy", "create=ask", f"{path}:", "policy"] for line in lines)
+    assert "vectorize, profile production (default)" in lines
+    assert "  api_key: set from secret://VECTORIZE_PRODUCTION" in lines
+    assert "  api_key: set" in lines
+    assert "key-in-the-file" not in "\n".join(lines)
+
+
+# Other commands ----------------------------------------------------------------------------------------------------
+
+
+def test_call_takes_the_profile_as_an_option(run: Run, file: Callable[..., str]) -> None:
+    delete = ("call", "vectorize_delete_source_connector", "--sandbox", "--config", file())
+    given = ("--arg", f"source_connector_id={seed.VECTORIZE_WEB_CRAWLER}")
+
+    unnamed = run(*delete, *given)
+    blocked = run(*delete, *given, "--profile", "production")
+    parked = run(*delete, *given, "--profile", "staging")
+    waiting = run("approvals", "show", json.loads(parked.stdout)["error"]["approval"]["id"])
+
+    assert (unnamed.exit_code, blocked.exit_code, parked.exit_code) == (2, 3, 3)
+    assert "one of production, staging" in unnamed.stderr
+    assert json.loads(parked.stdout)["error"]["code"] == "approval_required"
+    assert json.loads(blocked.stdout)["error"]["code"] == "blocked"
+    assert "vectorize, profile staging" in waiting.stdout
+
+
+def test_call_refuses_a_profile_that_its_platform_does_not_have(run: Run, file: Callable[..., str]) -> None:
+    calling = ("call", "logto_list_connectors", "--sandbox", "--config", file())
+
+    assert run(*calling, "--profile", "default").exit_code == 0
+    refused = run(*calling, "--profile", "production")
+    assert refused.exit_code == 2
+    assert "its only profile is default" in refused.stderr
+
+
+def test_doctor_reads_once_under_every_profile(run: Run, file: Callable[..., str]) -> None:
+    report = json.loads(run("doctor", "--json", "--sandbox", "--config", file(), "--platforms", "vectorize").stdout)
+
+    assert [(each["title"], each["profile"], each["state"]) for each in report["platforms"]] == [
+        ("Vectorize (production)", "production", "fine"),
+        ("Vectorize (staging)", "staging", "fine"),
+    ]
+
+
+def test_doctor_does_not_call_fine_what_cannot_be_served(run: Run, file: Callable[..., str], tmp_path: Path) -> None:
+    result = run("doctor", "--json", "--config", file("[profiles.logto.a]\napp_id = 'x'"))
+
+    assert result.exit_code != 0
+    assert json.loads(result.stdout)["ok"] is False

@@ -1,0 +1,355 @@
+"""Several accounts on one platform: which of them a call is made under, and that nothing of one counts for another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp.client import Client
+
+from connector_mcp.engine.account import Account
+from connector_mcp.engine.audit_trail import FileTrail
+from connector_mcp.engine.call import Engine
+from connector_mcp.engine.policy import Policy
+from connector_mcp.operations.catalogue import PLATFORMS, catalogue, platform_folder
+from connector_mcp.operations.tool import PROFILE
+from connector_mcp.sandbox import seed
+from connector_mcp.sandbox.app import Sandbox
+from connector_mcp.secrets.collection import Secrets
+from connector_mcp.secrets.sources import Environment
+from connector_mcp.settings import Settings
+from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.transport.server import build_server
+from connector_mcp.upstream.client import UpstreamClient
+
+pytestmark = pytest.mark.anyio
+
+LIST = "vectorize_get_source_connectors"
+DELETE = "vectorize_delete_source_connector"
+CREATE = "vectorize_create_source_connector"
+UPDATE = "vectorize_update_source_connector"
+CRAWLER = {"source_connector_id": seed.VECTORIZE_WEB_CRAWLER}
+RENAME = {"connector_id": seed.VERSORI_CRM, "name": "CRM"}
+BOTH = "one of production, staging"
+
+
+@dataclass
+class Two:
+    """An engine with the profiles production and staging of each platform, each with a sandbox of its own."""
+
+    engine: Engine
+    sandboxes: Mapping[str, Sandbox]
+    audit: Path
+
+    def sent(self, profile: str, method: str = "*") -> list[str]:
+        """What reached the platforms under the profile."""
+        made = self.sandboxes[profile].requests
+        return [each.raw_path for each in made if method in ("*", each.method) and "token" not in each.raw_path]
+
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.audit.read_text().splitlines()]
+
+
+Maker = Callable[..., Two]
+
+
+@pytest.fixture
+async def two(tmp_path: Path) -> AsyncIterator[Maker]:
+    async with AsyncExitStack() as stack:
+
+        def make(
+            *,
+            default: str | None = "production",
+            policy: str = "",
+            production: str = "",
+            staging: str = "",
+            read_only: str = "",
+            without_tenant: str = "",
+            secrets: Mapping[str, frozenset[str] | None] | None = None,
+        ) -> Two:
+            server = Policy.parse(policy, read_only=read_only == "server", transport="stdio")
+            sandboxes = {"production": Sandbox(), "staging": Sandbox()}
+            accounts: list[Account] = []
+            for platform in (platform_folder(name).platform for name in PLATFORMS):
+                for name, rules in (("production", production), ("staging", staging)):
+                    sandbox = sandboxes[name]
+                    values = sandbox.variables(platform.name)
+                    if name == without_tenant and platform.tenant:
+                        del values[platform.tenant.name]
+                    secret = {variable.name for variable in platform.variables if variable.secret}
+                    own = Policy.parse(rules, read_only=read_only == name, transport="stdio")
+                    accounts.append(
+                        Account(
+                            platform=platform,
+                            client=UpstreamClient(platform, values, transport=sandbox.transport(platform.name)),
+                            options={key: value for key, value in values.items() if key not in secret},
+                            profile=name,
+                            sandbox=True,
+                            default=name == default,
+                            policy=own.within(server, name),
+                            secrets=(secrets or {}).get(name),
+                        )
+                    )
+            engine = Engine(
+                Settings(state_dir=tmp_path, sandbox=True),
+                catalogue(),
+                accounts,
+                policy=server,
+                store=SqliteStore(tmp_path / "state.db"),
+                audit=FileTrail(tmp_path / "audit.jsonl"),
+                secrets=Secrets([Environment({f"CONNECTOR_MCP_SECRET_{n}": f"value-of-{n}" for n in ("ONE", "TWO")})]),
+            )
+            stack.push_async_callback(engine.aclose)
+            for sandbox in sandboxes.values():
+                stack.callback(sandbox.close)
+            return Two(engine, sandboxes, tmp_path / "audit.jsonl")
+
+        yield make
+
+
+async def run(made: Two, name: str, arguments: Mapping[str, Any], caller: Any) -> Any:
+    return (await made.engine.call(name, arguments, caller)).content
+
+
+# What tools are told -----------------------------------------------------------------------------------------------
+
+
+def schema(made: Two, name: str) -> dict[str, Any]:
+    tool = made.engine.tool(name)
+    assert tool is not None
+    return tool.input_schema
+
+
+def test_no_operation_has_a_field_of_the_name_by_which_calls_choose_their_profile() -> None:
+    assert [name for name, operation in catalogue().items() if PROFILE in operation.model_fields] == []
+
+
+async def test_every_tool_of_a_platform_with_two_profiles_takes_profile_and_no_other_does(
+    two: Maker, bench: Any
+) -> None:
+    made, single = two(), bench()
+    for name, operation in catalogue().items():
+        member = schema(made, name)["properties"].get(PROFILE)
+        assert (member["enum"] if member else None) == (["production", "staging"] if operation.on else None), name
+        assert PROFILE not in single.engine.tool(name).input_schema["properties"]
+        assert "organization_id" not in schema(made, name)["properties"]
+
+
+@pytest.mark.parametrize(("default", "needed"), [("production", {"destroy"}), (None, {"destroy", "read", "update"})])
+async def test_profile_is_required_by_the_schema_where_no_default_counts(
+    two: Maker, default: str | None, needed: set[str]
+) -> None:
+    made = two(default=default)
+    for name in (LIST, UPDATE, DELETE):
+        required = PROFILE in schema(made, name).get("required", ())
+        assert required == (str(catalogue()[name].effect) in needed)
+
+
+async def test_a_tenant_that_one_profile_fixes_is_optional_and_checked_once_the_profile_is_known(
+    two: Maker, callers: Any
+) -> None:
+    made = two(without_tenant="staging")
+    caller = callers.plain()
+    tenant = schema(made, LIST)["properties"]["organization_id"]
+    assert tenant["type"] == "string"
+    assert "organization_id" not in schema(made, LIST).get("required", ())
+
+    fixed = await run(made, LIST, {}, caller)
+    other = await run(made, LIST, {"organization_id": "org_of_others"}, caller)
+    missing = await run(made, LIST, {"profile": "staging"}, caller)
+    given = await run(made, LIST, {"profile": "staging", "organization_id": fixed["meta"]["tenant"]}, caller)
+
+    assert "configuration fixes it" in other["error"]["message"]
+    assert missing["error"]["issues"][0]["path"] == "organization_id"
+    assert given["data"] == fixed["data"]
+
+
+# Which account -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_read_goes_to_the_profile_named_or_to_the_default_and_says_which(two: Maker, callers: Any) -> None:
+    made = two()
+
+    first = await run(made, LIST, {}, callers.plain())
+    assert (first["meta"]["profile"], len(made.sent("production")), made.sent("staging")) == ("production", 1, [])
+    second = await run(made, LIST, {"profile": "staging"}, callers.plain())
+
+    assert (second["meta"]["profile"], len(made.sent("production")), len(made.sent("staging"))) == ("staging", 1, 1)
+    assert [record["profile"] for record in made.records()] == ["production", "staging"]
+
+
+async def test_without_a_default_a_call_that_names_none_is_refused_with_all_names(two: Maker, callers: Any) -> None:
+    made = two(default=None)
+
+    content = await run(made, LIST, {}, callers.plain())
+
+    assert content["error"]["code"] == "invalid_arguments"
+    assert content["error"]["issues"] == [{"path": "profile", "got": "nothing", "wanted": BOTH}]
+    assert made.sent("production") + made.sent("staging") == []
+    assert [(r["platform"], r["profile"], r["outcome"]) for r in made.records()] == [
+        ("vectorize", None, "invalid_arguments")
+    ]
+
+
+@pytest.mark.parametrize("name", ["prod", "", None, 7, ["staging"], "Production", "staging\n"])
+async def test_a_profile_that_there_is_not_is_refused_and_no_default_stands_in(
+    two: Maker, callers: Any, name: Any
+) -> None:
+    made = two()
+
+    content = await run(made, LIST, {"profile": name}, callers.plain())
+
+    assert content["error"]["code"] == "invalid_arguments"
+    assert content["error"]["issues"][0]["wanted"].endswith(BOTH)
+    assert made.sent("production") + made.sent("staging") == []
+
+
+async def test_the_nearest_profile_is_told(two: Maker, callers: Any) -> None:
+    content = await run(two(), LIST, {"profile": "stagign"}, callers.plain())
+
+    assert content["error"]["issues"][0]["wanted"].startswith("staging, perhaps")
+
+
+async def test_with_one_profile_the_argument_is_as_unknown_as_any_other(bench: Any, callers: Any) -> None:
+    content = await run(bench(), LIST, {"profile": "default"}, callers.plain())
+
+    assert content["error"]["issues"][0]["got"] == "an unknown argument"
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_a_deletion_without_a_profile_is_refused_with_both_names_in_either_era(two: Maker, mode: str) -> None:
+    made = two(policy="destroy=allow")
+    server = build_server(made.engine, request_state_key=b"k" * 32)
+    async with Client(server, mode=mode) as client:
+        refused = await client.call_tool(DELETE, CRAWLER)
+        assert made.sent("production") + made.sent("staging") == []
+        done = await client.call_tool(DELETE, {**CRAWLER, "profile": "staging"})
+
+    assert refused.is_error
+    assert refused.structured_content is not None
+    assert "production, staging" in refused.structured_content["error"]["fix"]
+    assert BOTH in refused.structured_content["error"]["message"]
+    assert not done.is_error
+    assert (made.sent("production", "DELETE"), len(made.sent("staging", "DELETE"))) == ([], 1)
+
+
+async def test_an_update_that_turns_out_to_destroy_must_name_its_profile(two: Maker, callers: Any) -> None:
+    made = two(policy="destroy=allow")
+    replacing = {
+        "connector_id": seed.VERSORI_CRM,
+        "name": "Acme CRM",
+        "protocol": "http",
+        "base_url": "https://api.acme.example",
+        "replace": True,
+    }
+
+    refused = await run(made, "versori_update_connector", replacing, callers.plain())
+    harmless = await run(made, "versori_update_connector", RENAME, callers.plain())
+
+    assert refused["error"]["code"] == "invalid_arguments"
+    assert "production, staging, because the call destroys something" in refused["error"]["message"]
+    assert refused["error"]["profile"] == "production"
+    assert harmless["meta"]["profile"] == "production"
+    assert len(made.sent("production", "PUT")) == 1
+    done = await run(made, "versori_update_connector", {**replacing, "profile": "staging"}, callers.plain())
+    assert done["meta"]["profile"] == "staging"
+    assert (len(made.sent("production", "PUT")), len(made.sent("staging", "PUT"))) == (1, 1)
+
+
+# Nothing leaks -----------------------------------------------------------------------------------------------------
+
+
+async def test_the_policy_of_one_profile_does_not_count_under_another(two: Maker, callers: Any) -> None:
+    made = two(production="destroy=block,update=block", staging="destroy=allow")
+
+    blocked = await run(made, DELETE, {**CRAWLER, "profile": "production"}, callers.plain())
+    allowed = await run(made, DELETE, {**CRAWLER, "profile": "staging"}, callers.plain())
+    default = await run(made, "versori_update_connector", RENAME, callers.plain())
+    other = await run(made, "versori_update_connector", {**RENAME, "profile": "staging"}, callers.plain())
+
+    assert (blocked["error"]["code"], default["error"]["code"]) == ("blocked", "blocked")
+    assert "policy rule destroy=block of profile production" in blocked["error"]["fix"]
+    assert allowed["meta"]["profile"] == other["meta"]["profile"] == "staging"
+    assert made.sent("production") == []
+    assert [r["decision"] for r in made.records() if r["phase"] == "ended"] == ["block", "allow", "block", "allow"]
+
+
+async def test_a_tool_is_listed_as_long_as_one_profile_permits_it(two: Maker) -> None:
+    def listed(**rules: str) -> bool:
+        return DELETE in {tool.name for tool in two(**rules).engine.tools()}
+
+    assert listed(production="destroy=block")
+    assert listed(staging="destroy=block")
+    assert not listed(production="destroy=block", staging="vectorize_*=block")
+    assert not listed(policy="destroy=block", staging="destroy=allow")
+    assert listed(read_only="staging")
+    assert not listed(read_only="server", staging="destroy=allow")
+
+
+async def test_read_only_of_one_profile_leaves_the_other_as_it_is(two: Maker, callers: Any) -> None:
+    made = two(read_only="production", policy="destroy=allow")
+
+    kept = await run(made, DELETE, {**CRAWLER, "profile": "production"}, callers.plain())
+    gone = await run(made, DELETE, {**CRAWLER, "profile": "staging"}, callers.plain())
+
+    assert "read_only of profile production" in kept["error"]["fix"]
+    assert gone["meta"]["profile"] == "staging"
+
+
+async def test_an_approval_for_one_profile_releases_nothing_under_another(two: Maker, callers: Any) -> None:
+    made = two(policy="destroy=approve")
+    staging, production = {**CRAWLER, "profile": "staging"}, {**CRAWLER, "profile": "production"}
+    parked = await run(made, DELETE, staging, callers.plain())
+    await made.engine.approvals.decide(parked["error"]["approval"]["id"], True, "operator")
+
+    other = await run(made, DELETE, production, callers.plain())
+    same = await run(made, DELETE, staging, callers.plain())
+
+    assert other["error"]["code"] == "approval_required"
+    assert other["error"]["approval"]["id"] != parked["error"]["approval"]["id"]
+    assert same["meta"]["profile"] == "staging"
+    assert made.sent("production", "DELETE") == []
+
+
+async def test_the_person_who_is_asked_is_told_the_profile(two: Maker, bench: Any, callers: Any) -> None:
+    caller, alone = callers.plain(answer=callers.yes("no such name")), callers.plain(answer=callers.yes("nothing"))
+
+    await run(two(), DELETE, {**CRAWLER, "profile": "staging"}, caller)
+    await run(bench(), DELETE, CRAWLER, alone)
+
+    assert "Under the profile staging of Vectorize." in caller.questions[0].message
+    assert "profile" not in alone.questions[0].message
+
+
+async def test_a_secret_is_for_the_profiles_that_list_it(two: Maker, callers: Any) -> None:
+    made = two(secrets={"production": frozenset({"ONE"}), "staging": frozenset()})
+
+    async def create(secret: str, profile: str) -> Any:
+        config = {
+            "secret-key": f"secret://{secret}",
+            "access-key": "secret://ONE",
+            "bucket-name": "b",
+            "archiver": True,
+        }
+        connectors = [{"name": "S3", "type": "AWS_S3", "config": config}]
+        return await run(made, CREATE, {"connectors": connectors, "profile": profile}, callers.plain())
+
+    refused = await create("TWO", "production")
+    none = await create("ONE", "staging")
+    sent = await create("ONE", "production")
+
+    assert refused["error"]["issues"] == [
+        {
+            "path": "connectors[0].config.secret-key",
+            "got": "secret://TWO, which may not be used here",
+            "wanted": "a secret of profile production: ONE",
+        }
+    ]
+    assert none["error"]["issues"][0]["wanted"] == "a secret of profile staging: it has none"
+    assert sent["meta"]["profile"] == "production"
+    assert (len(made.sent("production", "POST")), made.sent("staging", "POST")) == (1, [])
