@@ -7,7 +7,7 @@ is right where there is one, and only then a route and a body.
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncGenerator, Collection, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -27,8 +27,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from connector_mcp.engine.call import Engine
 from connector_mcp.errors import Misconfigured
 from connector_mcp.transport.authorization import SETTING, BearerAuthorization, BearerToken
+from connector_mcp.transport.direct_calls import DirectCalls
 from connector_mcp.transport.draining import Drain
 from connector_mcp.transport.guard import HostAndOriginGuard, Reach, is_loopback
+from connector_mcp.transport.http_parser import http_parser
 from connector_mcp.transport.logs import logging_to_stderr
 from connector_mcp.transport.server import build_server
 from connector_mcp.transport.signals import ending_signal
@@ -63,9 +65,11 @@ def http_app(
     sessions = StreamableHTTPSessionManager(server, security_settings=security)
     sse = SseServerTransport("/messages/", security_settings=security)
 
+    direct = DirectCalls(server, drain.hanging_up)
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
-        async with sessions.run():
+        async with direct.running(), sessions.run():
             yield
 
     return Starlette(
@@ -77,9 +81,10 @@ def http_app(
             *pages,
         ],
         middleware=[
-            Middleware(_Known, drain=drain),
+            Middleware(_Around, wrap=drain.requests),
             Middleware(HostAndOriginGuard, reach=reach),
             Middleware(BearerAuthorization, tokens=tokens, open_paths=("/healthz", *open_paths)),
+            Middleware(_Around, wrap=direct.around),
         ],
         lifespan=lifespan,
     )
@@ -125,9 +130,7 @@ async def serve_http(
         config = uvicorn.Config(
             app,
             log_config=None,
-            # httptools, which uvicorn prefers where it is installed, hands on header values with the white space around
-            # them, and a client may put some there.
-            http="h11",
+            http=http_parser(),
             # Addresses can carry what somebody put into a query by mistake.
             access_log=False,
             ws="none",
@@ -188,11 +191,11 @@ class _Uvicorn(uvicorn.Server):
             self._task_status.started(self._address)
 
 
-class _Known:
-    """`Drain.requests` in the form in which Starlette takes middleware."""
+class _Around:
+    """A function around an ASGI application, in the form in which Starlette takes middleware."""
 
-    def __init__(self, app: ASGIApp, drain: Drain) -> None:
-        self._app = drain.requests(app)
+    def __init__(self, app: ASGIApp, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
+        self._app = wrap(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
