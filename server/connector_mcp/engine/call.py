@@ -25,7 +25,7 @@ from connector_mcp.engine.policy import Decision, Policy
 from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
 from connector_mcp.engine.redact import all_strings, credentials_of, redact_arguments, secret_values
 from connector_mcp.engine.references import Found, References, look_for_credentials, with_values
-from connector_mcp.engine.results import check_cursor, clean_strings, encode, fit, shape_data
+from connector_mcp.engine.results import check_cursor, clean_strings, encode_bytes, fit, shape_data, shows_all
 from connector_mcp.engine.scrub import Scrubber
 from connector_mcp.engine.sending import Sender
 from connector_mcp.engine.verify import verify
@@ -242,7 +242,11 @@ class Engine:
         """
         uses = operation.find_configs(situation)
         typed = [use for use in uses if use.type is not None]
-        self._scrubber.remember(secret_values(operation, typed))
+        values = secret_values(operation, typed)
+        if not values and len(typed) == len(uses):
+            # `_look` has redacted the arguments with all that is known of them.
+            return
+        self._scrubber.remember(values)
         if len(typed) < len(uses):
             call.scrubber = Scrubber(self._scrubber.values)
             call.scrubber.remember(secret_values(operation, uses))
@@ -291,9 +295,16 @@ class Engine:
         call.status = sender.status
         call.meta.request_id = sender.request_id
         shaped = shape_data(operation, data, answers[-1] if answers else None, call.meta)
-        content: JsonObject = {"data": clean_strings(shaped), "meta": clean_strings(call.meta.as_dict())}
-        if call.scrubber.finds(encode(content)):
+        content: JsonObject = {"data": shaped, "meta": call.meta.as_dict()}
+        # Nearly every result is plain and holds nothing that is known: its text shows it, and the walks are spared.
+        text = encode_bytes(content)
+        if not shows_all(text):
+            content = clean_strings(content)
+            text = encode_bytes(content)
+        if call.scrubber.finds(text.decode("utf-8", "surrogatepass")):
             content = call.scrubber.value(content)
+        elif len(text) <= self.settings.max_result_bytes:
+            return content
         return fit(content, self.settings.max_result_bytes, offset=call.meta.offset)
 
     def _failure(self, call: CallRecord, error: ConnectorError) -> CallResult:
