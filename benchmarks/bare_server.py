@@ -153,8 +153,27 @@ async def main(http: bool = False) -> None:
 async def _serve_http(server: Server[dict[str, Any]]) -> None:
     # Not at the top: over stdio neither is needed, and both would count as the start of this server.
     import uvicorn
+    from mcp.server.sse import SseServerTransport
+    from starlette.routing import Mount, Route
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    class _Endpoint:
+        """What is no function is taken for an ASGI application by Starlette."""
+
+        def __init__(self, app: ASGIApp) -> None:
+            self._app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await self._app(scope, receive, send)
 
     app = server.streamable_http_app()
+    transport = SseServerTransport("/messages/")
+
+    async def sse(scope: Scope, receive: Receive, send: Send) -> None:
+        async with transport.connect_sse(scope, receive, send) as (read, write):
+            await server.run(read, write, server.create_initialization_options())
+
+    app.router.routes += [Route("/sse", _Endpoint(sse)), Mount("/messages/", app=transport.handle_post_message)]
     with socket.create_server(("127.0.0.1", 0)) as listener:
         print(listener.getsockname()[1], flush=True)
         # The loop and the parser that uvicorn takes where nothing else is installed.

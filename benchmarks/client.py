@@ -108,6 +108,13 @@ class Session:
         self._read(wanted.proof)
         return time.perf_counter() - begun
 
+    def list_tools(self) -> float:
+        """Ask for the tools again; the seconds that it took."""
+        begun = time.perf_counter()
+        self._write(_message("tools/list", {}, "tools"))
+        self._read(b'"tools"')
+        return time.perf_counter() - begun
+
     def flood(self, wanted: ToolCall, count: int, in_flight: int) -> float:
         """Make `count` calls with so many in flight throughout; the seconds from the first to the last answer."""
         first, last = self._number + 1, self._number + count

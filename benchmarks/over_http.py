@@ -1,24 +1,22 @@
-"""Calls over Streamable HTTP: many keep-alive clients against either server, in both revisions of the protocol.
-
-python -m benchmarks.over_http [--clients 64] [--calls 2000] [--rounds 5]
-"""
+"""Calls over HTTP: many keep-alive clients against each server, in both revisions of the protocol and over SSE."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import subprocess
 import time
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO, Any, Final
 
 from benchmarks.client import AnswerError, clock_of
-from benchmarks.contestants import GET, Contestant, contestants
+from benchmarks.contestants import GET, Contestant, Field
 from benchmarks.figures import Comparison
-from benchmarks.report import table
+from benchmarks.measures import IN_FLIGHT, Effort
+from benchmarks.rounds import compared
+from benchmarks.sse import SseClient
 from benchmarks.upstream import CONNECTOR_ID
 
 REVISIONS: Final = ("2025-11-25", "2026-07-28")
@@ -35,8 +33,9 @@ class Served:
 
 
 @contextmanager
-def served(contestant: Contestant, *, ours: bool) -> Generator[Served]:
+def served(contestant: Contestant) -> Generator[Served]:
     """The contestant over HTTP, on a port of its own choosing."""
+    ours = contestant.ours
     command = (*contestant.command, "--http", *(("--port", "0") if ours else ()))
     with subprocess.Popen(
         command,
@@ -64,10 +63,11 @@ def _port(stream: IO[bytes] | None) -> int:
 class Client:
     """One keep-alive connection with a session of its own where the revision has sessions."""
 
-    def __init__(self, port: int, revision: str) -> None:
+    def __init__(self, port: int, revision: str, token: str | None) -> None:
         self._port = port
         self._modern = revision == REVISIONS[1]
         self._headers = {"mcp-protocol-version": revision}
+        self._headers |= {"authorization": f"Bearer {token}"} if token else {}
         self._body = b""
 
     async def open(self) -> None:
@@ -88,8 +88,13 @@ class Client:
             await self._post(_message("notifications/initialized", None, None))
         self._body = _message("tools/call", params, 1)
 
+    async def reconnect(self) -> None:
+        """A fresh connection: a server may close one that was idle while another server was measured."""
+        self.close()
+        await self.connect()
+
     async def connect(self) -> None:
-        """A fresh connection: a server may close one that was idle while the other server was measured."""
+        """Open the connection."""
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
 
     async def call(self, count: int) -> None:
@@ -129,53 +134,72 @@ def _message(method: str, params: Mapping[str, Any] | None, number: int | None) 
     return json.dumps(message | ({} if number is None else {"id": number})).encode()
 
 
-async def _round(clients: list[Client], calls: int, server: Served) -> tuple[float, float]:
-    for client in clients:
-        client.close()
-        await client.connect()
-    before, begun = clock_of(server.process.pid), time.perf_counter()
-    async with asyncio.TaskGroup() as tasks:
-        for client in clients:
-            tasks.create_task(client.call(calls // len(clients)))
-    made = calls // len(clients) * len(clients)
-    return made / (time.perf_counter() - begun), (clock_of(server.process.pid) - before) / made * 1e3
+TOKEN: Final = "benchmark-token-0123456789abcdef"  # noqa: S105 - guards nothing
+SSE_CLIENTS: Final = 16
+
+Clients = Sequence[Client] | Sequence[SseClient]
 
 
-async def _compare(ours: Served, bare: Served, revision: str, options: argparse.Namespace) -> list[Comparison]:
-    us, it = ([Client(server.port, revision) for _ in range(options.clients)] for server in (ours, bare))
-    for client in (*us, *it):
-        await client.open()
-    rows: list[tuple[tuple[float, float], tuple[float, float]]] = []
-    for number in range(options.rounds + 1):
-        # The first round opens the connections to the upstream, and is not counted.
-        if number % 2:
-            second = await _round(it, options.calls, bare)
-            rows.append((await _round(us, options.calls, ours), second))
-        else:
-            rows.append((await _round(us, options.calls, ours), await _round(it, options.calls, bare)))
-    for client in (*us, *it):
-        client.close()
-    columns = [(tuple(row[0][at] for row in rows[1:]), tuple(row[1][at] for row in rows[1:])) for at in (0, 1)]
+def measure_http(field: Field, effort: Effort) -> Iterator[Comparison]:
+    """Both revisions without and one with a bearer token, then SSE; a comparison at a time."""
+    everyone = [each for each in field.everyone if each.speaks_http]
+    for number, revision in enumerate(REVISIONS):
+        for clients in (1, 8, IN_FLIGHT):
+            least = 4.0 if clients == IN_FLIGHT else None
+            yield from asyncio.run(_compare(everyone, effort, revision, clients, least=least))
+        if number:
+            guarded = [each.with_variables(CONNECTOR_MCP_HTTP_TOKEN=TOKEN) if each.ours else each for each in everyone]
+            yield from asyncio.run(_compare(guarded, effort, revision, IN_FLIGHT, token=TOKEN))
+    yield from asyncio.run(_compare(everyone, effort, "SSE", SSE_CLIENTS, least=2.0))
+
+
+async def _compare(
+    everyone: Sequence[Contestant],
+    effort: Effort,
+    revision: str,
+    count: int,
+    *,
+    least: float | None = None,
+    token: str | None = None,
+) -> list[Comparison]:
+    taken: dict[str, list[tuple[float, float]]] = {each.name: [] for each in everyone}
+    with ExitStack() as stack:
+        all_clients: dict[str, tuple[Clients, Served]] = {}
+        for each in everyone:
+            server = stack.enter_context(served(each))
+            clients = (
+                [SseClient(server.port) for _ in range(count)]
+                if revision == "SSE"
+                else [Client(server.port, revision, token) for _ in range(count)]
+            )
+            for client in clients:
+                await client.open()
+            all_clients[each.name] = clients, server
+        names = list(all_clients)
+        for number in range(effort.http_rounds + 1):
+            for name in (*names[number % len(names) :], *names[: number % len(names)]):
+                figures = await _round(*all_clients[name], effort.http_calls)
+                # The first round opens the connections to the upstream, and is not counted.
+                if number:
+                    taken[name].append(figures)
+        for clients, _ in all_clients.values():
+            for client in clients:
+                client.close()
+    kind = "SSE" if revision == "SSE" else f"HTTP {revision}"
+    guarded = ", bearer token" if token else ""
     return [
-        Comparison(f"HTTP {revision}, {options.clients} clients", "calls/s", *columns[0]),
-        Comparison("  processor time of one call", "ms", *columns[1]),
+        compared(f"{kind}, {count} clients{guarded}", "calls/s", taken, 0, least=least),
+        compared("  processor time of one call", "ms", taken, 1),
     ]
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.over_http")
-    parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--calls", type=int, default=1280)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    comparisons: list[Comparison] = []
-    with contestants() as pair:
-        for revision in REVISIONS:
-            with served(pair.ours, ours=True) as ours, served(pair.bare, ours=False) as bare:
-                comparisons += asyncio.run(_compare(ours, bare, revision, options))
-    print(table(comparisons))
-
-
-if __name__ == "__main__":
-    main()
+async def _round(clients: Clients, server: Served, calls: int) -> tuple[float, float]:
+    each = max(1, calls // max(len(clients), 8))
+    for client in clients:
+        await client.reconnect()
+    before, begun = clock_of(server.process.pid), time.perf_counter()
+    async with asyncio.TaskGroup() as tasks:
+        for client in clients:
+            tasks.create_task(client.call(each))
+    made = each * len(clients)
+    return made / (time.perf_counter() - begun), (clock_of(server.process.pid) - before) / made * 1e3

@@ -6,13 +6,13 @@ import os
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from benchmarks.figures import Comparison, Spread
 
-_COLUMNS: Final = ("", "this server", "bare server", "ratio", "target", "")
-_PACKAGES: Final = ("mcp", "httpx", "httpx2", "pydantic")
+_COLUMNS: Final = ("", "this server", "bare server", "ratio", "target", "", "others, to the bare server")
+_PACKAGES: Final = ("mcp", "httpx2", "aiohttp", "orjson", "pydantic", "uvicorn", "uvloop", "httptools")
 
 
 def table(comparisons: Sequence[Comparison]) -> str:
@@ -32,24 +32,30 @@ def document(comparisons: Sequence[Comparison], *, mode: str, seconds: float) ->
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
         "load_average": round(os.getloadavg()[0], 2),
-        "packages": {name: version(name) for name in _PACKAGES},
+        "packages": {name: _version(name) for name in _PACKAGES},
         "comparisons": [comparison.as_dict() for comparison in comparisons],
     }
 
 
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 def _row(comparison: Comparison) -> tuple[str, ...]:
     ratio = comparison.ratio
-    if comparison.allowed is not None:
-        bound = f"<= {comparison.allowed:g} {comparison.unit}"
-    else:
-        bound = f"<= {comparison.target:g}" if comparison.target is not None else ""
+    base = f"{_spread(Spread.of(comparison.base))} {comparison.unit}"
+    others = (f"{name}: {_spread(of)}" for name, of in comparison.ratios_of_others.items())
     return (
         comparison.name,
         f"{_spread(Spread.of(comparison.ours))} {comparison.unit}",
-        f"{_spread(Spread.of(comparison.bare))} {comparison.unit}",
+        base if comparison.against == "bare server" else f"{base} ({comparison.against})",
         _spread(ratio) if ratio else "",
-        bound,
+        comparison.bound,
         {True: "met", False: "MISSED", None: ""}[comparison.met],
+        "; ".join(others),
     )
 
 

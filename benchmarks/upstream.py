@@ -1,7 +1,8 @@
 """The Vectorize API of both servers: a loopback HTTP server that costs as little as one in Python can.
 
 It answers the list and the read of source connectors with bodies made beforehand, and 404 to anything else. Run as a
-process of its own; the first line on stdout is its port. It ends when its stdin does.
+process of its own; the first line on stdout is its port. It ends when its stdin does. With an argument it answers that
+many seconds late. `GET /most` tells how many requests were waiting for an answer at once, and forgets it.
 """
 
 from __future__ import annotations
@@ -57,10 +58,35 @@ _ANSWERS: Final = {
 _NOT_FOUND: Final = _answer("404 Not Found", {"error": "Not found"})
 
 
+class Answers:
+    """The answers, each after the delay."""
+
+    def __init__(self, delay: float) -> None:
+        self._delay = delay
+        self._waiting = 0
+        self._most = 0
+
+    def give(self, target: bytes, transport: asyncio.Transport) -> None:
+        if target == b"/most":
+            transport.write(_answer("200 OK", self._most))
+            self._most = 0
+        elif self._delay:
+            self._waiting += 1
+            self._most = max(self._most, self._waiting)
+            asyncio.get_running_loop().call_later(self._delay, self._write_late, target, transport)
+        else:
+            transport.write(_ANSWERS.get(target, _NOT_FOUND))
+
+    def _write_late(self, target: bytes, transport: asyncio.Transport) -> None:
+        self._waiting -= 1
+        transport.write(_ANSWERS.get(target, _NOT_FOUND))
+
+
 class Connection(asyncio.Protocol):
     """One kept-alive connection; requests have no body."""
 
-    def __init__(self) -> None:
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
         self._begun = b""
         self._transport: asyncio.Transport | None = None
 
@@ -72,17 +98,17 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         *requests, self._begun = (self._begun + data).split(_END)
         for request in requests:
-            target = request.split(b" ", 2)[1].partition(b"?")[0]
-            self._transport.write(_ANSWERS.get(target, _NOT_FOUND))
+            self._answers.give(request.split(b" ", 2)[1].partition(b"?")[0], self._transport)
 
 
-async def _serve() -> None:
+async def _serve(delay: float) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Connection, "127.0.0.1", 0)
+    answers = Answers(delay)
+    server = await loop.create_server(lambda: Connection(answers), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     async with server:
         await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve())
+    asyncio.run(_serve(float(sys.argv[1]) if len(sys.argv) > 1 else 0.0))

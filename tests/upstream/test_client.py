@@ -1,6 +1,7 @@
 import json
 import logging
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from connector_mcp.operations.vectorize.platform import VECTORIZE
 from connector_mcp.upstream.aiohttp_transport import AiohttpTransport
 from connector_mcp.upstream.client import Answer, UpstreamClient
 from connector_mcp.upstream.limits import Limits
-from connector_mcp.upstream.wire import open_transport
+from connector_mcp.upstream.wire import open_wire
 
 pytestmark = pytest.mark.anyio
 
@@ -264,6 +265,6 @@ async def test_a_proxy_of_the_environment_is_used_but_not_for_this_machine(monke
         "http://127.0.0.1:1",
         "http://x.sandbox.invalid",
     )
-    opened = [open_transport(httpx.URL(address), Limits()) for address in addresses]
+    opened = [open_wire(httpx.URL(address), Limits(), time.time) for address in addresses]
     assert proxies == ["http://proxy.example:3128"]
-    assert [isinstance(transport, AiohttpTransport) for transport in opened] == [False, True, True, True, True]
+    assert [isinstance(wire, AiohttpTransport) for wire in opened] == [False, True, True, True, True]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 import anyio
@@ -40,7 +41,10 @@ def serve(overrides: dict[str, Any], http: bool, host: str | None, port: int | N
     require_platforms(settings, os.environ)
     for sentence in left_out(settings, os.environ):
         click.echo(sentence, err=True)
-    sys.exit(anyio.run(_serve_http if http else _serve_stdio, settings))
+    if not http:
+        sys.exit(anyio.run(_serve_stdio, settings))
+    # Many connections are what uvloop is for; over stdio there is one, and importing it would delay the start.
+    sys.exit(anyio.run(_serve_http, settings, backend_options={"use_uvloop": find_spec("uvloop") is not None}))
 
 
 async def _serve_stdio(settings: Settings) -> int:

@@ -27,7 +27,7 @@ from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, mak
 from connector_mcp.engine.profiles import Profiles, unnamed
 from connector_mcp.engine.redact import credentials_of, redact_arguments, secret_values
 from connector_mcp.engine.references import Found, References, look_for_credentials, with_values
-from connector_mcp.engine.results import check_cursor, clean_strings, encode, fit, shape_data
+from connector_mcp.engine.results import check_cursor, clean_strings, encode_bytes, fit, shape_data, shows_all
 from connector_mcp.engine.scrub import Scrubber
 from connector_mcp.engine.sending import Sender
 from connector_mcp.engine.verify import verify
@@ -284,7 +284,11 @@ class Engine:
         """
         uses = operation.find_configs(situation)
         typed = [use for use in uses if use.type is not None]
-        self._scrubber.remember(secret_values(operation, typed))
+        values = secret_values(operation, typed)
+        if not values and len(typed) == len(uses):
+            # `_look` has redacted the arguments with all that is known of them.
+            return
+        self._scrubber.remember(values)
         if len(typed) < len(uses):
             call.scrubber = self._scrubber.and_also(secret_values(operation, uses))
         call.arguments = call.scrubber.value(redact_arguments(operation, uses))
@@ -336,9 +340,16 @@ class Engine:
         call.meta.request_id = call.scrubbed(sender.request_id)
         with self._observer.step("shape"):
             shaped = shape_data(operation, data, answers[-1] if answers else None, call.meta)
-            content: JsonObject = {"data": clean_strings(shaped), "meta": clean_strings(call.meta.as_dict())}
-            if call.scrubber.finds(encode(content)):
+            content: JsonObject = {"data": shaped, "meta": call.meta.as_dict()}
+            # Nearly every result is plain and holds nothing that is known: its text shows it, and the walks are spared.
+            text = encode_bytes(content)
+            if not shows_all(text):
+                content = clean_strings(content)
+                text = encode_bytes(content)
+            if call.scrubber.finds(text.decode("utf-8", "surrogatepass")):
                 content = call.scrubber.value(content)
+            elif len(text) <= self.settings.max_result_bytes:
+                return content
             return fit(content, self.settings.max_result_bytes, offset=call.meta.offset)
 
     async def _end_audit(self, call: CallRecord) -> None:

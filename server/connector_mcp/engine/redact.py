@@ -69,6 +69,10 @@ def hide(value: Any) -> Any:
 
 def by_name(value: Any, platform: Platform | None = None, path: str = "") -> Any:
     """The value with what its keys' names, or the platform's secret paths, give away replaced."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return _text(value, lambda inner: by_name(inner, platform, path))
     if isinstance(value, Mapping):
         members = cast("Mapping[str, Any]", value)
         shown: JsonObject = {
@@ -81,7 +85,7 @@ def by_name(value: Any, platform: Platform | None = None, path: str = "") -> Any
         return shown
     if isinstance(value, list):
         return [by_name(member, platform, path) for member in cast("list[Any]", value)]
-    return _text(value, lambda inner: by_name(inner, platform, path))
+    return value
 
 
 def _names_one(label: Any, platform: Platform | None) -> bool:
@@ -89,7 +93,8 @@ def _names_one(label: Any, platform: Platform | None) -> bool:
 
 
 def _by_name_member(key: str, member: Any, platform: Platform | None, path: str) -> Any:
-    if platform is not None and any(path == end or path.endswith(f".{end}") for end in platform.secret_paths):
+    ends = platform.secret_paths if platform is not None else ()
+    if ends and any(path == end or path.endswith(f".{end}") for end in ends):
         return hide(member)
     if not names_a_secret(key, platform):
         return by_name(member, platform, path)

@@ -7,6 +7,7 @@ asked for, lists give summary rows, and what is over the cap is cut at a whole r
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, cast
@@ -22,6 +23,8 @@ from connector_mcp.upstream.text import clean, strip_hidden
 
 PARTIAL = "This list is partial: call again with cursor set to meta.cursor for the next rows."
 _UNEXPECTED = "Members that were not of their documented type stand in meta.unexpected."
+# Outside of printable ASCII, and in it the escapes of all but quotes, backslashes, line breaks and tabs.
+_MAY_HIDE = re.compile(rb"[^\x20-\x7e]|\\[ubfr]")
 _RESERVE = 400
 """Bytes kept free for what is said about a cut."""
 
@@ -181,6 +184,11 @@ def _record(operation: Operation, record: Any, meta: Meta, wanted: Sequence[str]
 def _wire_name(model: type[Record], name: str) -> str:
     info = model.model_fields.get(name)
     return info.alias if info and info.alias else name
+
+
+def shows_all(encoded: bytes) -> bool:
+    """Whether no string in a compact JSON text holds a character that `clean_strings` takes out; no walk is needed."""
+    return _MAY_HIDE.search(encoded) is None
 
 
 def clean_strings(value: Any) -> Any:

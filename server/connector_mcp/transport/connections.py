@@ -7,7 +7,8 @@ answer that is never read, would hold any other connection, and what it occupies
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from importlib.util import find_spec
+from typing import Final, Literal
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -15,82 +16,128 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 HEAD_BYTES: Final = 16_384
 """Largest head of a request; there is room in it for a token with many claims."""
 
+Part = Literal["head", "body"]
+
 _FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _HEAD_TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 )
 
 
-def bounded_protocol(*, patience: float, most: int) -> type[H11Protocol]:
-    """uvicorn's protocol, for at most so many connections.
+def bounded_protocol(*, patience: float, most: int) -> type[asyncio.Protocol]:
+    """What uvicorn is to take as its `http`: connections of which there are at most so many.
 
     One is cut when its client needs more than `patience` seconds for the head of a request, for its body, or to take
-    what was written to it.
+    what was written to it. Requests are taken apart by httptools where it is installed, which is C, and otherwise by
+    h11, which is Python.
     """
+    if find_spec("httptools") is None:
+        return _on_h11(patience, most)
+    # Not at the top: it imports httptools.
+    from connector_mcp.transport.strict_httptools import on_httptools
 
+    return on_httptools(patience, most)
+
+
+class Patience:
+    """How long one connection may keep the server waiting, whichever way its bytes are parsed."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._seconds = seconds
+        self._reading: asyncio.TimerHandle | None = None
+        self._awaited: Part | None = None
+        self._writing: asyncio.TimerHandle | None = None
+        # Whatever the system does not take at once counts as not read; a call waits for it before it writes more.
+        transport.set_write_buffer_limits(high=0)
+        self.wait_for("head")
+
+    def wait_for(self, part: Part | None) -> None:
+        """Wait for this part of a request, or for none; one that is waited for already gets no more time."""
+        if part == self._awaited:
+            return
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+        self._awaited = part
+        if part is not None:
+            self._reading = self._loop.call_later(self._seconds, self._transport.abort)
+
+    def stop_reading(self, is_stopped: bool) -> None:
+        """The client does not take what is written to it, or takes it again."""
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
+        if is_stopped:
+            self._writing = self._loop.call_later(self._seconds, self._transport.abort)
+
+    def end(self) -> None:
+        """The connection is over."""
+        self.wait_for(None)
+        self.stop_reading(False)
+
+
+def is_one_too_many(transport: asyncio.Transport, connections: int, most: int) -> bool:
+    """Turn a connection away where there are too many already."""
+    if connections <= most:
+        return False
+    transport.write(_FULL)
+    transport.close()
+    return True
+
+
+def has_large_head(transport: asyncio.Transport, data: bytes) -> bool:
+    """Turn a request away whose head does not end where one must, at the beginning of its first bytes.
+
+    Parsers keep to their limits only while a head is not complete, and one that comes in one piece always is.
+    """
+    if len(data) <= HEAD_BYTES or data.find(b"\r\n\r\n", 0, HEAD_BYTES) >= 0:
+        return False
+    transport.write(_HEAD_TOO_LARGE)
+    transport.close()
+    return True
+
+
+def _on_h11(seconds: float, most: int) -> type[H11Protocol]:
     class BoundedProtocol(H11Protocol):
-        _reading: asyncio.TimerHandle | None = None
-        _reading_what: object = None
-        _writing: asyncio.TimerHandle | None = None
+        _patience: Patience | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
-            if len(self.connections) > most:
-                transport.write(_FULL)
-                transport.close()
-                return
-            # Whatever the system does not take at once counts as not read; a call waits for it before it writes more.
-            transport.set_write_buffer_limits(high=0)
-            self._read_by_and_by(h11.IDLE)
+            if not is_one_too_many(transport, len(self.connections), most):
+                self._patience = Patience(transport, self.loop, seconds)
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._read_by_and_by(None)
-            self._stop_writing_timer()
+            if self._patience is not None:
+                self._patience.end()
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
             if self.transport.is_closing():
                 return
-            # h11 keeps to its limit only while a head is not complete, and one that comes in one piece always is.
-            if len(data) > HEAD_BYTES and self.conn.their_state is h11.IDLE and _head_is_longer(data):
-                self.transport.write(_HEAD_TOO_LARGE)
-                self.transport.close()
+            if self.conn.their_state is h11.IDLE and has_large_head(self.transport, data):
                 return
             super().data_received(data)
 
         def handle_events(self) -> None:
             super().handle_events()
+            if self._patience is None:
+                return
             state = self.conn.their_state
-            head_has_begun = state is h11.IDLE and bool(self.conn.trailing_data[0])
-            self._read_by_and_by(state if head_has_begun or state is h11.SEND_BODY else None)
+            if state is h11.SEND_BODY:
+                self._patience.wait_for("body")
+            else:
+                self._patience.wait_for("head" if state is h11.IDLE and self.conn.trailing_data[0] else None)
 
         def pause_writing(self) -> None:
             super().pause_writing()
-            self._stop_writing_timer()
-            self._writing = self.loop.call_later(patience, self.transport.abort)
+            if self._patience is not None:
+                self._patience.stop_reading(True)
 
         def resume_writing(self) -> None:
             super().resume_writing()
-            self._stop_writing_timer()
-
-        def _read_by_and_by(self, what: object) -> None:
-            """Wait for this part of a request; one that is waited for already gets no more time."""
-            if what is self._reading_what:
-                return
-            if self._reading is not None:
-                self._reading.cancel()
-                self._reading = None
-            self._reading_what = what
-            if what is not None:
-                self._reading = self.loop.call_later(patience, self.transport.abort)
-
-        def _stop_writing_timer(self) -> None:
-            if self._writing is not None:
-                self._writing.cancel()
-                self._writing = None
+            if self._patience is not None:
+                self._patience.stop_reading(False)
 
     return BoundedProtocol
-
-
-def _head_is_longer(data: bytes) -> bool:
-    return data.find(b"\r\n\r\n", 0, HEAD_BYTES) < 0

@@ -49,9 +49,11 @@ class Drain:
         self._calls = InFlight()
         self._posts = InFlight()
         self._requests = InFlight()
-        self._hanging_up = anyio.Event()
         self.has_begun = False
         """Whether the server is ending, so that nobody new should come."""
+        self._waiting: set[anyio.CancelScope] = set()
+        self.hanging_up = anyio.Event()
+        """Set when the time of the calls in flight is over."""
 
     async def count_calls(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         """MCP middleware that counts the calls of tools, whichever HTTP request carries their answer."""
@@ -83,7 +85,9 @@ class Drain:
         with anyio.move_on_after(grace):
             await self._calls.none()
             await self._posts.none()
-        self._hanging_up.set()
+        self.hanging_up.set()
+        for scope in self._waiting:
+            scope.cancel()
         await self._requests.none()
 
     async def _serve(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,7 +101,7 @@ class Drain:
             await send(message)
 
         await app({**scope, PRESENCE: presence}, self._until_hung_up(receive, presence), watched)
-        if self._hanging_up.is_set() and not completed:
+        if self.hanging_up.is_set() and not completed:
             if started:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             else:
@@ -110,17 +114,15 @@ class Drain:
         """
 
         async def received() -> Message:
-            message: Message = {"type": "http.disconnect"}
-            async with anyio.create_task_group() as tasks:
-
-                async def hang_up() -> None:
-                    await self._hanging_up.wait()
-                    tasks.cancel_scope.cancel()
-
-                tasks.start_soon(hang_up)
-                message = await receive()
-                tasks.cancel_scope.cancel()
-            presence.gone = presence.gone or message["type"] == "http.disconnect"
-            return message
+            if not self.hanging_up.is_set():
+                with anyio.CancelScope() as waiting:
+                    self._waiting.add(waiting)
+                    try:
+                        message = await receive()
+                        presence.gone = presence.gone or message["type"] == "http.disconnect"
+                        return message
+                    finally:
+                        self._waiting.discard(waiting)
+            return {"type": "http.disconnect"}
 
         return received

@@ -26,10 +26,11 @@ from connector_mcp.engine.call import Engine
 from connector_mcp.errors import Misconfigured
 from connector_mcp.transport.authorization import BearerAuthorization, BearerToken, Callers, Verifier
 from connector_mcp.transport.bearer import SETTING
+from connector_mcp.transport.direct_calls import DirectCalls
 from connector_mcp.transport.draining import Drain
 from connector_mcp.transport.guard import HostAndOriginGuard, Reach, is_loopback
 from connector_mcp.transport.limits import CallBound, HttpLimits, RequestLimits, RequestRate
-from connector_mcp.transport.listening import GRACE, Draining, serve_app
+from connector_mcp.transport.listening import GRACE, Around, serve_app
 from connector_mcp.transport.logs import logging_to_stderr
 from connector_mcp.transport.request_ids import RequestIds
 from connector_mcp.transport.resource import WELL_KNOWN
@@ -89,10 +90,11 @@ def protocol_app(
     # Sessions are kept for clients before 2026-07-28: without one there is no way to ask a person anything.
     sessions = StreamableHTTPSessionManager(server, security_settings=security, max_request_body_size=limits.body_bytes)
     sse = SseServerTransport("/messages/", security_settings=security, max_request_body_size=limits.body_bytes)
+    direct = DirectCalls(server, drain.hanging_up)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
-        async with sessions.run():
+        async with direct.running(), sessions.run():
             yield
 
     return Starlette(
@@ -106,10 +108,11 @@ def protocol_app(
         ],
         middleware=[
             Middleware(RequestIds),
-            Middleware(Draining, drain=drain),
+            Middleware(Around, wrap=drain.requests),
             Middleware(HostAndOriginGuard, reach=reach),
             Middleware(BearerAuthorization, callers=callers, open_paths=(*_open_paths(callers), *open_paths)),
             Middleware(RequestLimits, calls=calls, rate=rate, body_bytes=limits.body_bytes),
+            Middleware(Around, wrap=direct.around),
         ],
         lifespan=lifespan,
     )

@@ -54,8 +54,6 @@ async def serve_app(
         config = uvicorn.Config(
             make_app(Reach.of(host, bound, hosts=hosts, origins=origins), drain),
             log_config=None,
-            # httptools, which uvicorn prefers where it is installed, hands on header values with the white space around
-            # them, and a client may put some there.
             http=bounded_protocol(patience=limits.patience, most=limits.connections),
             h11_max_incomplete_event_size=HEAD_BYTES,
             # Addresses can carry what somebody put into a query by mistake.
@@ -78,18 +76,18 @@ async def serve_pages(
     """Serve pages alone, to this machine alone, in the manner of `serve_app`; they see to their own authorization."""
 
     def app(reach: Reach, drain: Drain) -> Starlette:
-        guards = [Middleware(Draining, drain=drain), Middleware(HostAndOriginGuard, reach=reach)]
+        guards = [Middleware(Around, wrap=drain.requests), Middleware(HostAndOriginGuard, reach=reach)]
         return Starlette(routes=list(pages), middleware=guards)
 
     with logging_to_stderr(lambda text: text, log_level):
         return await serve_app(app, "127.0.0.1", port, task_status=task_status)
 
 
-class Draining:
-    """`Drain.requests` in the form in which Starlette takes middleware."""
+class Around:
+    """A function around an ASGI application, in the form in which Starlette takes middleware."""
 
-    def __init__(self, app: ASGIApp, drain: Drain) -> None:
-        self._app = drain.requests(app)
+    def __init__(self, app: ASGIApp, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
+        self._app = wrap(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)

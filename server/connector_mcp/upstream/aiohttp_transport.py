@@ -10,7 +10,8 @@ PUT and DELETE behind our back, and lets yarl write the address anew (`%2E%2E` b
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -20,6 +21,7 @@ from aiohttp.resolver import ThreadedResolver
 from multidict import CIMultiDict
 from yarl import URL
 
+from connector_mcp.upstream.exchange import Outcome, Sending, Told, broken_off, make_reply, read_response
 from connector_mcp.upstream.limits import Limits
 
 _CHUNK: Final = 16 * 1024
@@ -34,10 +36,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     decodes no body and repeats no request. Closing an answer that was not read to its end closes its connection.
     """
 
-    def __init__(self, limits: Limits, verify: ssl.SSLContext) -> None:
+    def __init__(self, limits: Limits, verify: ssl.SSLContext, *, now: Callable[[], float] = time.time) -> None:
         # Token requests do not wait for a slot among the calls, so they find a connection of their own.
         self._limits = limits
         self._verify = verify
+        self._now = now
         self._timeout = aiohttp.ClientTimeout(
             total=None,
             # Of the phases that `connect` bounds one is the wait for a free connection.
@@ -48,32 +51,56 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._session: aiohttp.ClientSession | None = None
         self._parse = lru_cache(maxsize=256)(_as_it_stands)
 
+    async def exchange(self, sending: Sending) -> Outcome:
+        """Send once and read the answer, without httpx's objects unless the body is compressed."""
+        try:
+            answer = await self._send(sending.method, sending.address, sending.headers, sending.content, None)
+        except httpx.RequestError as error:
+            return error
+        told = Told.by(answer.raw_headers, self._now)
+        most = self._limits.answer_bytes
+        if told.encoded:
+            return await read_response(_as_httpx(answer, None), most, told)
+        try:
+            body = None if told.announces_more_than(most) else await _read(answer.content, most)
+        except _FAILURES as error:
+            return broken_off(_translate(error, None), answer.status, told)
+        finally:
+            # Without effect on a connection that has gone back to the pool, which it does at the end of the body.
+            answer.close()
+        return make_reply(answer.status, body, told)
+
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        headers = CIMultiDict((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw)
+        return _as_httpx(
+            await self._send(request.method, str(request.url), headers, request.content or None, request), request
+        )
+
+    async def _send(
+        self,
+        method: str,
+        address: str,
+        headers: Mapping[str, str],
+        content: bytes | None,
+        request: httpx.Request | None,
+    ) -> aiohttp.ClientResponse:
         session = self._session
         if session is None:
             session = self._session = self._open()
         try:
-            answer = await session.request(
-                request.method,
-                self._parse(str(request.url)),
-                headers=CIMultiDict(
-                    (name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw
-                ),
-                data=request.content or None,
+            return await session.request(
+                method,
+                self._parse(address),
+                headers=headers,
+                data=content,
                 allow_redirects=False,
                 timeout=self._timeout,
             )
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except _FAILURES as error:
             raise _translate(error, request) from error
         except ValueError as error:
             # A header that would break its line. Its text may be a credential.
             raise httpx.LocalProtocolError("A header cannot be sent.", request=request) from error
-        return httpx.Response(
-            answer.status,
-            headers=answer.raw_headers,
-            stream=_Body(answer, request),
-            request=request,
-        )
 
     async def aclose(self) -> None:
         session, self._session = self._session, None
@@ -98,8 +125,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         )
 
 
+_FAILURES: Final = (aiohttp.ClientError, TimeoutError, OSError)
+
+
 class _Body(httpx.AsyncByteStream):
-    def __init__(self, answer: aiohttp.ClientResponse, request: httpx.Request) -> None:
+    def __init__(self, answer: aiohttp.ClientResponse, request: httpx.Request | None) -> None:
         self._answer = answer
         self._request = request
 
@@ -107,12 +137,27 @@ class _Body(httpx.AsyncByteStream):
         try:
             async for chunk in self._answer.content.iter_chunked(_CHUNK):
                 yield chunk
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except _FAILURES as error:
             raise _translate(error, self._request) from error
 
     async def aclose(self) -> None:
         # Without effect on a connection that has gone back to the pool, which it does at the end of the body.
         self._answer.close()
+
+
+def _as_httpx(answer: aiohttp.ClientResponse, request: httpx.Request | None) -> httpx.Response:
+    return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer, request), request=request)
+
+
+async def _read(content: aiohttp.StreamReader, answer_bytes: int) -> bytes | None:
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := await content.readany():
+        size += len(chunk)
+        if size > answer_bytes:
+            return None
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

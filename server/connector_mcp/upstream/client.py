@@ -1,7 +1,7 @@
 """The shared client: everything that is sent to a platform goes through here, and comes back as an answer or an error.
 
-It speaks to an httpx transport rather than through `httpx.AsyncClient`: redirects, cookies, authentication flows and
-logged addresses are what this client must not have, and leaving them out saves 100 us of each call.
+It speaks to a `Wire` rather than through `httpx.AsyncClient`: redirects, cookies, authentication flows and logged
+addresses are what this client must not have, and leaving them out saves 100 us of each call.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Final, Self
 from urllib.parse import urlencode
 
@@ -27,7 +26,7 @@ from connector_mcp.operations.request import NO_BODY, Request
 from connector_mcp.telemetry.observer import NOBODY, Observer
 from connector_mcp.upstream.addresses import build_target, read_base_url
 from connector_mcp.upstream.credentials import Ask, Environment, Proof, make_authorizer
-from connector_mcp.upstream.exchange import Outcome, Reply, exchange
+from connector_mcp.upstream.exchange import Outcome, Reply, Sending, Wire
 from connector_mcp.upstream.failures import (
     Call,
     make_deadline_error,
@@ -41,7 +40,10 @@ from connector_mcp.upstream.minting import read_token
 from connector_mcp.upstream.retries import deserves_another, is_read, is_uncertain, keep_trying, may_repeat
 from connector_mcp.upstream.tokens import Token
 from connector_mcp.upstream.watching import Watch
-from connector_mcp.upstream.wire import open_transport
+from connector_mcp.upstream.wire import open_wire, over_httpx
+
+LONGEST_ADDRESS: Final = 65_536
+"""Characters of an address; more would be refused on the way in any case."""
 
 USER_AGENT: Final = f"connector-mcp/{__version__}"
 
@@ -65,7 +67,7 @@ class _Outgoing:
 
     request: Request
     what: str
-    url: httpx.URL
+    address: str
     content: bytes | None
     reads: bool
     repeats: bool
@@ -107,30 +109,20 @@ class UpstreamClient:
         self._clock = clock
         self._now = now
         self._sleep = sleep
-        self._transport = transport
+        self._wire = None if transport is None else over_httpx(transport, limits, now)
         self._base_url = base
         self._watch = Watch(observer, platform.name, base)
         environment = Environment(self._base, base.host, self._mint, clock, now)
         self._authorizer = make_authorizer(platform, given, environment)
-        self._headers = httpx.Headers(
-            {
-                "Host": base.netloc.decode("ascii"),
-                "Accept": "application/json",
-                "Accept-Encoding": "gzip, deflate",
-                "Accept-Language": "en",
-                "Connection": "keep-alive",
-                "User-Agent": user_agent,
-            }
-        )
-        self._proven: tuple[Proof, httpx.Headers] | None = None
-        self._extensions = {
-            "timeout": {
-                "connect": limits.connect,
-                "read": limits.read,
-                "write": limits.write,
-                "pool": limits.connect,
-            }
+        self._headers = {
+            "Host": base.netloc.decode("ascii"),
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+            "Accept-Language": "en",
+            "Connection": "keep-alive",
+            "User-Agent": user_agent,
         }
+        self._proven: tuple[Proof, dict[str, str]] | None = None
         self._slots = anyio.Semaphore(limits.in_flight, fast_acquire=True)
         rate = platform.requests_per_second if limits.requests_per_second is None else limits.requests_per_second
         self._pace = None
@@ -138,7 +130,6 @@ class UpstreamClient:
             # A bucket that starts empty and drains at `rate`: the first burst waits for nothing.
             burst = max(1.0, rate * limits.burst_seconds)
             self._pace = AsyncLimiter(burst, burst / rate)
-        self._parse_url = lru_cache(maxsize=256)(httpx.URL)
 
     def __repr__(self) -> str:
         return f"UpstreamClient({self.platform.name!r}, {self._base!r})"
@@ -151,8 +142,8 @@ class UpstreamClient:
 
     async def aclose(self) -> None:
         """Close the connections. The client cannot be used afterwards."""
-        if self._transport is not None:
-            await self._transport.aclose()
+        if self._wire is not None:
+            await self._wire.aclose()
 
     def secrets(self) -> tuple[str, ...]:
         """Every value of this account that must not be seen: key or secret, and the current access token."""
@@ -196,13 +187,11 @@ class UpstreamClient:
                 )
 
     def _prepare(self, request: Request, what: str) -> _Outgoing:
-        target = build_target(request, what)
-        try:
-            url = self._parse_url(self._base + target)
-        except httpx.InvalidURL:
-            raise InvalidArguments(what, [Issue("", "values too long for an address", "shorter values")]) from None
+        address = self._base + build_target(request, what)
+        if len(address) > LONGEST_ADDRESS:
+            raise InvalidArguments(what, [Issue("", "values too long for an address", "shorter values")])
         content = None if request.body is NO_BODY else _encode_body(request.body, what)
-        return _Outgoing(request, what, url, content, is_read(request), may_repeat(request))
+        return _Outgoing(request, what, address, content, is_read(request), may_repeat(request))
 
     async def _run(self, outgoing: _Outgoing, deadline: float) -> Outcome:
         outcome = await self._attempt(outgoing)
@@ -233,21 +222,14 @@ class UpstreamClient:
         outgoing.proof = proof
         headers = self._headers_for(proof)
         if outgoing.content is not None:
-            headers = headers.copy()
-            headers["Content-Type"] = "application/json"
+            headers = headers | {"Content-Type": "application/json"}
+        sending = Sending(outgoing.request.method, outgoing.address, headers, outgoing.content)
         async with self._slots:
             if self._pace is not None:
                 await self._pace.acquire()
             outgoing.attempts += 1
             outgoing.in_flight = True
-            request = httpx.Request(
-                outgoing.request.method,
-                outgoing.url,
-                headers=headers,
-                content=outgoing.content,
-                extensions=self._extensions,
-            )
-            sent = exchange(self._open(), request, self._limits.answer_bytes, self._now)
+            sent = self._open().exchange(sending)
             outcome = await self._watch(sent, outgoing.request, outgoing.attempts, reads=outgoing.reads)
             outgoing.in_flight = False
         if not outgoing.reads and is_uncertain(outcome):
@@ -259,18 +241,14 @@ class UpstreamClient:
             return await self._fetch_token(ask)
 
     async def _fetch_token(self, ask: Ask) -> Token:
-        headers = self._headers.copy()
-        headers["Content-Type"] = "application/x-www-form-urlencoded"
-        url = httpx.URL(self._base + ask.path)
-        content = urlencode(ask.form).encode("ascii")
+        headers = self._headers | {"Content-Type": "application/x-www-form-urlencoded"}
+        sending = Sending("POST", self._base + ask.path, headers, urlencode(ask.form).encode("ascii"))
         attempts = 0
 
         async def post() -> Outcome:
             nonlocal attempts
             attempts += 1
-            request = httpx.Request("POST", url, headers=headers, content=content, extensions=self._extensions)
-            sent = exchange(self._open(), request, self._limits.answer_bytes, self._now)
-            return await self._watch.token(sent, ask.path, attempts)
+            return await self._watch.token(self._open().exchange(sending), ask.path, attempts)
 
         deadline = self._clock() + self._limits.deadline
         outcome = await post()
@@ -320,18 +298,16 @@ class UpstreamClient:
             uncertain=outgoing.uncertain,
         )
 
-    def _headers_for(self, proof: Proof) -> httpx.Headers:
+    def _headers_for(self, proof: Proof) -> dict[str, str]:
         proven = self._proven
         if proven is None or proven[0] is not proof:
-            headers = self._headers.copy()
-            headers["Authorization"] = proof.header
-            proven = self._proven = (proof, headers)
+            proven = self._proven = (proof, self._headers | {"Authorization": proof.header})
         return proven[1]
 
-    def _open(self) -> httpx.AsyncBaseTransport:
-        if self._transport is None:
-            self._transport = open_transport(self._base_url, self._limits)
-        return self._transport
+    def _open(self) -> Wire:
+        if self._wire is None:
+            self._wire = open_wire(self._base_url, self._limits, self._now)
+        return self._wire
 
 
 def _encode_body(body: Any, what: str) -> bytes:

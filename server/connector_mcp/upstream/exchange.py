@@ -1,12 +1,16 @@
-"""One attempt: a request out, a bounded answer in."""
+"""One attempt: a request out, a bounded answer in.
+
+Between the shared client and a transport stands a `Wire`. `HttpxWire` is one over any httpx transport, such as the
+sandbox; `aiohttp_transport` has another, which skips httpx's objects.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import httpx
 import pydantic_core
@@ -47,41 +51,116 @@ Outcome = Reply | httpx.RequestError
 """What became of one attempt. A failure of the connection is a value: whether it is an error depends on the call."""
 
 
-async def exchange(
-    transport: httpx.AsyncBaseTransport, request: httpx.Request, answer_bytes: int, now: Callable[[], float]
-) -> Outcome:
-    """Send once and read the answer. More than `answer_bytes` of body, decompressed, are not read.
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """A request as it goes out. `headers` may be kept and used again, and are not to be changed."""
 
-    `now` gives seconds since the epoch, for a `Retry-After` that is a date.
-    """
-    try:
-        response = await transport.handle_async_request(request)
-    except httpx.RequestError as error:
-        return error
+    method: str
+    address: str
+    headers: Mapping[str, str] = field(repr=False)
+    content: bytes | None = field(default=None, repr=False)
+
+
+class Wire(Protocol):
+    """Sends once and reads the answer."""
+
+    async def exchange(self, sending: Sending) -> Outcome:
+        """What became of it. More of a body, decompressed, than the wire's bound are not read."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...
+
+
+@dataclass(slots=True)
+class Told:
+    """What the headers of an answer say that is of interest here."""
+
+    request_id: str | None = None
+    retry_after: float | None = None
+    length: bytes = b""
+    encoded: bool = False
+    """The body is not as it is to be read."""
+
+    @staticmethod
+    def by(headers: Iterable[tuple[bytes, bytes]], now: Callable[[], float]) -> Told:
+        """Read the headers. `now` gives seconds since the epoch, for a `Retry-After` that is a date."""
+        told = Told()
+        for name, value in headers:
+            lowered = name.lower()
+            if lowered in _REQUEST_ID_HEADERS:
+                told.request_id = told.request_id or value.decode("latin-1")
+            elif lowered == b"content-length":
+                told.length = value
+            elif lowered == b"retry-after":
+                told.retry_after = read_retry_after(value.decode("latin-1"), now())
+            elif lowered == b"content-encoding":
+                told.encoded = True
+        return told
+
+    def announces_more_than(self, answer_bytes: int) -> bool:
+        """Whether the body need not be begun."""
+        return self.length.isdigit() and (len(self.length) > 15 or int(self.length) > answer_bytes)
+
+
+class HttpxWire:
+    """A wire over an httpx transport."""
+
+    def __init__(
+        self,
+        transport: httpx.AsyncBaseTransport,
+        *,
+        answer_bytes: int,
+        timeout: Mapping[str, float],
+        now: Callable[[], float],
+    ) -> None:
+        self._transport = transport
+        self._answer_bytes = answer_bytes
+        self._extensions = {"timeout": timeout}
+        self._now = now
+
+    async def exchange(self, sending: Sending) -> Outcome:
+        request = httpx.Request(
+            sending.method,
+            sending.address,
+            headers=sending.headers,
+            content=sending.content,
+            extensions=self._extensions,
+        )
+        try:
+            response = await self._transport.handle_async_request(request)
+        except httpx.RequestError as error:
+            return error
+        return await read_response(response, self._answer_bytes, Told.by(response.headers.raw, self._now))
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
+async def read_response(response: httpx.Response, answer_bytes: int, told: Told) -> Outcome:
+    """Read an answer and close it."""
     status = response.status_code
-    request_id = retry_after = None
-    declared = b""
-    for name, value in response.headers.raw:
-        lowered = name.lower()
-        if lowered in _REQUEST_ID_HEADERS:
-            request_id = request_id or value.decode("latin-1")
-        elif lowered == b"content-length":
-            declared = value
-        elif lowered == b"retry-after":
-            retry_after = read_retry_after(value.decode("latin-1"), now())
     try:
-        announced = declared.isdigit() and (len(declared) > 15 or int(declared) > answer_bytes)
-        body = None if announced else await _read(response, answer_bytes)
+        body = None if told.announces_more_than(answer_bytes) else await _read(response, answer_bytes)
     except httpx.DecodingError:
-        return Reply(status, b"", request_id, retry_after, unreadable=True)
+        return Reply(status, b"", told.request_id, told.retry_after, unreadable=True)
     except httpx.RequestError as error:
-        # Below 400 the answer is what was asked for; above, the status alone says what happened.
-        return error if status < 400 else Reply(status, b"", request_id, retry_after)
+        return broken_off(error, status, told)
     finally:
         await response.aclose()
-    if body is None:
-        return Reply(status, b"", request_id, retry_after, too_large=True)
-    return Reply(status, body, request_id, retry_after)
+    return make_reply(status, body, told)
+
+
+def make_reply(status: int, body: bytes | None, told: Told) -> Reply:
+    """The answer with this body; None for one that was given up because it is too long."""
+    return Reply(status, body or b"", told.request_id, told.retry_after, too_large=body is None)
+
+
+def broken_off(error: httpx.RequestError, status: int, told: Told) -> Outcome:
+    """What became of an answer whose body broke off."""
+    # Below 400 the answer is what was asked for; above, the status alone says what happened.
+    return error if status < 400 else Reply(status, b"", told.request_id, told.retry_after)
 
 
 def read_retry_after(said: str, now: float) -> float | None:

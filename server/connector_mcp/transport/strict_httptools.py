@@ -1,0 +1,88 @@
+"""httptools as a parser that lets in nothing that h11 refuses.
+
+The C parser is strict about what ends a message, and lax where h11 is not: it leaves white space around the values of
+headers, has no bound for what is not body, and adds trailers to headers that were checked already. This makes up for
+each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from connector_mcp.transport.connections import Patience, has_large_head, is_one_too_many
+
+MOST_FRAMING: Final = 64 * 1024
+"""Bytes of a request beyond its body and as much again: request line, headers, trailers, sizes of chunks. As h11's."""
+
+
+def on_httptools(seconds: float, most: int) -> type[HttpToolsProtocol]:
+    """The protocol that `bounded_protocol` is about."""
+
+    class StrictProtocol(HttpToolsProtocol):
+        _patience: Patience | None = None
+        _framing = 0
+        _between = True
+        _in_head = True
+
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            if not is_one_too_many(transport, len(self.connections), most):
+                self._patience = Patience(transport, self.loop, seconds)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self._patience is not None:
+                self._patience.end()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            if self.transport.is_closing() or (self._between and has_large_head(self.transport, data)):
+                return
+            self._framing += len(data)
+            super().data_received(data)
+            if self._framing > MOST_FRAMING and not self.transport.is_closing():
+                if self._in_head:
+                    self.send_400_response("Too much around the body of the request.")
+                else:
+                    # Its answer may be under way.
+                    self.transport.close()
+
+        def on_message_begin(self) -> None:
+            self._between, self._in_head = False, True
+            if self._patience is not None:
+                self._patience.wait_for("head")
+            super().on_message_begin()
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            if self._in_head:
+                super().on_header(name, value.strip(b" \t"))
+
+        def on_headers_complete(self) -> None:
+            self._in_head = False
+            if self._patience is not None:
+                self._patience.wait_for("body")
+            super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            self._framing -= 2 * len(body)
+            super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            self._framing, self._between = 0, True
+            if self._patience is not None:
+                self._patience.wait_for(None)
+            super().on_message_complete()
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            if self._patience is not None:
+                self._patience.stop_reading(True)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            if self._patience is not None:
+                self._patience.stop_reading(False)
+
+    return StrictProtocol
