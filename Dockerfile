@@ -19,7 +19,8 @@ USER 10001:10001
 WORKDIR /var/lib/connector-mcp
 VOLUME /var/lib/connector-mcp
 EXPOSE 8765
+# http.client asks no proxy, which urllib would where one is set for the way out.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
-  CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8765/healthz', timeout=2)"]
+  CMD ["python", "-c", "import http.client, os; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['CONNECTOR_MCP_PORT']), timeout=2); c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"]
 ENTRYPOINT ["connector-mcp"]
 CMD ["serve", "--http"]
