@@ -163,8 +163,13 @@ def policy_in_force(settings: Settings) -> JsonObject:
 
 def transport_facts(settings: Settings) -> JsonObject:
     """Where HTTP would listen and what callers must show there."""
+    shown = [
+        *(["bearer token"] if settings.bearer_token() else []),
+        *(["token in the file of tokens"] if settings.tokens_file else []),
+        *(["access token of the identity provider"] if settings.oauth_issuer else []),
+    ]
     return {
         "address": f"{settings.host}:{settings.port}",
-        "authentication": "bearer token" if settings.bearer_token() else "none, so loopback only",
+        "authentication": " or ".join(shown) or "none, so loopback only",
         "approvals": settings.approvals,
     }

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import anyio
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from connector_mcp.errors import OutcomeUnknown
+from connector_mcp.transport.limits import error_result
 from connector_mcp.transport.questions import PRESENCE, Presence
+
+ANSWERING: Final = 1.0
+"""Seconds in which calls that were cut short are answered, before their connections are closed."""
 
 
 class InFlight:
@@ -47,6 +52,7 @@ class Drain:
         """`end_waiting` answers the calls that only wait, which would use up the others' time."""
         self._end_waiting = end_waiting
         self._calls = InFlight()
+        self._running: set[anyio.CancelScope] = set()
         self._posts = InFlight()
         self._requests = InFlight()
         self.has_begun = False
@@ -56,11 +62,19 @@ class Drain:
         """Set when the time of the calls in flight is over."""
 
     async def count_calls(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        """MCP middleware that counts the calls of tools, whichever HTTP request carries their answer."""
+        """MCP middleware that counts the calls of tools, whichever HTTP request carries their answer.
+
+        A call that is cut short is answered that its outcome is not known.
+        """
         if ctx.method != "tools/call":
             return await call_next(ctx)
-        with self._calls:
-            return await call_next(ctx)
+        with self._calls, anyio.CancelScope() as running:
+            self._running.add(running)
+            try:
+                return await call_next(ctx)
+            finally:
+                self._running.discard(running)
+        return error_result(_cut_short())
 
     def requests(self, app: ASGIApp) -> ASGIApp:
         """The application, with its requests known and endable."""
@@ -78,16 +92,24 @@ class Drain:
         return known
 
     async def end(self, grace: float) -> None:
-        """Let calls and their answers finish for up to `grace` seconds, then hang up on every request that is left."""
+        """Let calls and their answers finish for up to `grace` seconds, then end what is left.
+
+        Calls are cut short and answered so, then every request is hung up on.
+        """
         self.has_begun = True
         if self._end_waiting is not None:
             self._end_waiting()
         with anyio.move_on_after(grace):
             await self._calls.none()
             await self._posts.none()
+        for running in tuple(self._running):
+            running.cancel()
+        with anyio.move_on_after(ANSWERING if self._running else 0):
+            await self._calls.none()
+            await self._posts.none()
         self.hanging_up.set()
-        for scope in self._waiting:
-            scope.cancel()
+        for waiting in tuple(self._waiting):
+            waiting.cancel()
         await self._requests.none()
 
     async def _serve(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,3 +148,10 @@ class Drain:
             return {"type": "http.disconnect"}
 
         return received
+
+
+def _cut_short() -> OutcomeUnknown:
+    return OutcomeUnknown(
+        "The server ended before this call did, so what came of it is not known.",
+        fix="Read what it was about, and make the same call again only if it has not been done.",
+    )

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from connector_mcp.errors import RateLimited
+from connector_mcp.errors import ConnectorError, RateLimited
 from connector_mcp.transport.authorization import Principal
 
 logger = logging.getLogger(__name__)
@@ -166,11 +166,18 @@ def _too_many(error: str, message: str, wait: int) -> Response:
 
 
 def _busy() -> CallToolResult:
-    told = RateLimited(
-        "The server has as many calls at the same time as it takes. Nothing was done.",
-        fix="Make the same call again in a moment.",
-        retry_after=RETRY_AFTER,
-    ).as_dict()
+    return error_result(
+        RateLimited(
+            "The server has as many calls at the same time as it takes. Nothing was done.",
+            fix="Make the same call again in a moment.",
+            retry_after=RETRY_AFTER,
+        )
+    )
+
+
+def error_result(error: ConnectorError) -> CallToolResult:
+    """The answer to a call that the transport ends by itself, in the form of the engine's."""
+    told = error.as_dict()
     return CallToolResult(
         content=[TextContent(text=orjson.dumps({"error": told}).decode())],
         structured_content={"error": told},

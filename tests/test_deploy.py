@@ -1,0 +1,462 @@
+"""What `deploy/`, the Dockerfile and their page say is so, as far as that can be seen without an engine of containers.
+
+The proxy, Redis and two replicas run as processes, with the settings of the compose file, by the commands of the page.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import check_jsonschema
+import httpx
+import pytest
+from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from jsonschema import Draft202012Validator
+from ruamel.yaml import YAML
+
+from connector_mcp import __version__
+from connector_mcp.cli.access import access_of
+from connector_mcp.cli.main import cli
+from connector_mcp.cli.stores import open_store
+from connector_mcp.engine.approvals import Approvals
+from connector_mcp.sandbox import seed
+from connector_mcp.settings import PREFIX, Settings
+from connector_mcp.transport.guard import Reach
+from tests.console_blocks import steps
+from tests.documents import BY_NAME, ROOT
+from tests.end_to_end.test_ending import INITIALIZE
+from tests.redis_server import require_redis
+
+DEPLOY = ROOT / "deploy"
+PAGE = BY_NAME["docs/deploy.md"]
+HOST = "localhost"
+"""The public name here: the certificate is of it, and the replicas know it only as what the public address says."""
+
+READ = "vectorize_get_source_connectors"
+DELETE = "vectorize_delete_source_connector"
+S3 = {"source_connector_id": seed.VECTORIZE_S3}
+SESSION = {"mcp-protocol-version": "2025-11-25"}
+
+
+# Files ---------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def compose() -> dict[str, Any]:
+    return YAML(typ="safe").load(DEPLOY / "compose.yaml")
+
+
+@cache
+def manifests() -> dict[tuple[str, str], dict[str, Any]]:
+    """The objects of the kustomization by kind and name."""
+    folder = DEPLOY / "kubernetes"
+    names = YAML(typ="safe").load(folder / "kustomization.yaml")["resources"]
+    objects = [each for name in names for each in YAML(typ="safe").load_all(folder / name)]
+    return {(each["kind"], each["metadata"]["name"]): each for each in objects}
+
+
+def dockerfile() -> list[str]:
+    """The Dockerfile's instructions, each on one line."""
+    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    return [line for line in text.replace("\\\n", "").splitlines() if line]
+
+
+def image_settings() -> dict[str, str]:
+    (line,) = [line for line in dockerfile() if line.startswith("ENV ")]
+    return {name: value for name, _, value in (word.partition("=") for word in line.split()[1:])}
+
+
+def health_command() -> list[str]:
+    (line,) = [line for line in dockerfile() if line.startswith("HEALTHCHECK ")]
+    return json.loads(line.partition(" CMD ")[2])
+
+
+def filled(text: str, values: Mapping[str, str]) -> str:
+    """The text with `${NAME}`, `${NAME:?why}` in it filled in."""
+    return re.sub(r"\$\{(\w+)(?::\?[^}]*)?\}", lambda match: values[match[1]], text)
+
+
+def own(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+
+
+def replica_settings() -> dict[str, str]:
+    given = compose()["services"]["replica-a"]["environment"]
+    return {name: filled(value, {"PUBLIC_HOST": HOST}) for name, value in given.items()}
+
+
+def container() -> dict[str, Any]:
+    (found,) = manifests()["Deployment", "connector-mcp"]["spec"]["template"]["spec"]["containers"]
+    return found
+
+
+def test_the_compose_file_is_one_by_the_specification_of_compose() -> None:
+    bundled = Path(check_jsonschema.__file__).parent / "builtin_schemas" / "vendor" / "compose-spec.json"
+    schema = json.loads(bundled.read_text())
+    errors = list(Draft202012Validator(schema).iter_errors(compose()))
+    assert errors == []
+    assert list(Draft202012Validator(schema).iter_errors({"services": {"a": {"imagee": "b"}}}))
+
+
+def test_what_the_compose_file_names_is_there() -> None:
+    services = compose()["services"]
+    networks, volumes = set(compose()["networks"]), set(compose()["volumes"])
+    for service in services.values():
+        assert set(service.get("depends_on", ())) <= set(services)
+        assert set(service["networks"]) <= networks
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            made = {"./access", "./connector-secrets", "./certificates"}
+            assert source in volumes | made or (DEPLOY / source).is_file(), source
+    assert services["replica-a"] == services["replica-b"]
+    assert services["replica-a"]["image"] == f"connector-mcp:{__version__}"
+    mounts = [volume.split(":")[1] for volume in services["replica-a"]["volumes"]]
+    for name in ("TOKENS_FILE", "OPERATORS_FILE", "SECRETS_DIR"):
+        path = replica_settings()[PREFIX + name]
+        assert any(path == mount or path.startswith(f"{mount}/") for mount in mounts)
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert {f"deploy/{name}" for name in ("platforms.env", "access/", "connector-secrets/", "certificates/")} <= {
+        *ignored
+    }
+    assert services["redis"]["networks"] == ["inside"]
+    assert compose()["networks"]["inside"] == {"internal": True}
+
+
+@pytest.mark.parametrize("where", ["compose", "kubernetes"])
+def test_every_setting_is_one_that_the_server_takes(where: str) -> None:
+    given = replica_settings() if where == "compose" else manifests()["ConfigMap", "connector-mcp"]["data"]
+    settings = Settings.load({**own(image_settings()), **given})
+    assert set(given) <= {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    assert given.keys() == compose()["services"]["replica-a"]["environment"].keys()
+    (port,) = [int(line.split()[1]) for line in dockerfile() if line.startswith("EXPOSE ")]
+    assert (settings.host, settings.port) == ("0.0.0.0", port)  # noqa: S104
+    backends = compose()["services"]["proxy"]["environment"]
+    assert {backends["REPLICA_A"], backends["REPLICA_B"]} == {f"replica-a:{port}", f"replica-b:{port}"}
+
+
+def test_the_image_is_made_of_files_that_are_handed_to_its_build() -> None:
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = [
+        word for line in dockerfile() if line.startswith("COPY ") and "--from" not in line for word in line.split()
+    ]
+    sources = {word for word in copied if (ROOT / word).exists() and word != "./"}
+    assert sources == kept
+    assert image_settings()[f"{PREFIX}STATE_DIR"] in compose()["services"]["replica-a"]["tmpfs"]
+    assert [line for line in dockerfile() if line.startswith(("USER", "ENTRYPOINT", "CMD"))] == [
+        "USER 10001:10001",
+        'ENTRYPOINT ["connector-mcp"]',
+        'CMD ["serve", "--http"]',
+    ]
+
+
+def test_the_manifests_agree_with_each_other() -> None:
+    for kind, name in (("Deployment", "connector-mcp"), ("StatefulSet", "redis")):
+        spec = manifests()[kind, name]["spec"]
+        labels = spec["template"]["metadata"]["labels"]
+        service = manifests()["Service", name]["spec"]
+        ports = {port["name"]: port["containerPort"] for port in spec["template"]["spec"]["containers"][0]["ports"]}
+        assert spec["selector"]["matchLabels"] == labels == service["selector"]
+        assert {port["targetPort"] for port in service["ports"]} <= set(ports)
+        made = {claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates", ())}
+        volumes = made | {volume["name"] for volume in spec["template"]["spec"].get("volumes", ())}
+        assert {mount["name"] for mount in spec["template"]["spec"]["containers"][0]["volumeMounts"]} == volumes
+    budget = manifests()["PodDisruptionBudget", "connector-mcp"]["spec"]["selector"]["matchLabels"]
+    wall = manifests()["NetworkPolicy", "redis"]["spec"]
+    assert budget == wall["ingress"][0]["from"][0]["podSelector"]["matchLabels"] == {"app": "connector-mcp"}
+    assert container()["image"] == f"connector-mcp:{__version__}"
+    rule = manifests()["Ingress", "connector-mcp"]["spec"]["rules"][0]
+    data = manifests()["ConfigMap", "connector-mcp"]["data"]
+    assert data[f"{PREFIX}PUBLIC_URL"] == f"https://{rule['host']}"
+    for path in rule["http"]["paths"]:
+        service = path["backend"]["service"]
+        known = manifests()["Service", service["name"]]["spec"]["ports"]
+        assert service["port"]["name"] in {port["name"] for port in known}
+    assert "/metrics" not in {path["path"] for path in rule["http"]["paths"]}
+
+
+def test_the_page_makes_the_secrets_that_the_manifests_name() -> None:
+    commands = "\n".join(block.text for block in PAGE.blocks("sh"))
+    made = set(re.findall(r"create secret (?:generic|tls) (\S+)", commands))
+    pod = manifests()["Deployment", "connector-mcp"]["spec"]["template"]["spec"]
+    named = {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
+    named |= {source["secretRef"]["name"] for source in container()["envFrom"] if "secretRef" in source}
+    named |= {entry["secretName"] for entry in manifests()["Ingress", "connector-mcp"]["spec"]["tls"]}
+    assert made == named
+    assert set(re.findall(r"deploy/[\w-]+(?:\.env)?", commands)) == {
+        "deploy/kubernetes",
+        "deploy/platforms.env",
+        "deploy/access",
+        "deploy/connector-secrets",
+        "deploy/certificates",
+    }
+    assert ("Namespace", "connector-mcp") in manifests()
+
+
+def test_a_probe_names_a_host_that_the_server_answers_to() -> None:
+    settings = Settings.load({**own(image_settings()), f"{PREFIX}PUBLIC_URL": "https://mcp.example.com"})
+    reach = Reach.of(settings.host, settings.port, hosts=access_of(settings).hosts)
+    paths: list[str] = []
+    for name in ("livenessProbe", "readinessProbe"):
+        probe = container()[name]["httpGet"]
+        (header,) = probe["httpHeaders"]
+        assert (header["name"], header["value"] in reach.hosts, probe["port"]) == ("Host", True, "http")
+        paths.append(probe["path"])
+    assert paths == ["/healthz", "/readyz"]
+
+
+# Processes -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Deployment:
+    """What runs: a proxy, two replicas behind it, a Redis."""
+
+    environ: dict[str, str]
+    replicas: list[subprocess.Popen[str]]
+    ports: list[int]
+    public: str
+    trusted: ssl.SSLContext
+    token: str
+
+    def client(self, **options: Any) -> httpx.AsyncClient:
+        headers = {"authorization": f"Bearer {self.token}", "accept": "application/json, text/event-stream"}
+        return httpx.AsyncClient(base_url=self.public, verify=self.trusted, headers=headers, timeout=60, **options)
+
+    def is_healthy(self, port: int) -> bool:
+        command = [sys.executable, *health_command()[1:]]
+        return subprocess.run(command, env={f"{PREFIX}PORT": str(port)}, stderr=subprocess.DEVNULL).returncode == 0
+
+
+def nginx() -> str:
+    """The program; without it the test is skipped, in CI it fails."""
+    found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("nginx is not installed")
+        pytest.skip("nginx is not installed")
+    return found
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def certify(folder: Path) -> ssl.SSLContext:
+    """Write `tls.crt` and `tls.key` for the public name; what trusts them."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
+    now = datetime.datetime.now(datetime.UTC)
+    names = [x509.DNSName(HOST), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    kind = serialization.PrivateFormat.PKCS8
+    secret = key.private_bytes(serialization.Encoding.PEM, kind, serialization.NoEncryption())
+    folder.mkdir()
+    (folder / "tls.key").write_bytes(secret)
+    (folder / "tls.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return ssl.create_default_context(cafile=folder / "tls.crt")
+
+
+def until_said(process: subprocess.Popen[str], stream: Any, sign: str) -> None:
+    said: list[str] = []
+    for line in stream:
+        said.append(line)
+        if sign in line:
+            return
+    pytest.fail(f"{process.args} ended with {process.wait()}:\n{''.join(said)}")
+
+
+def proxy_configuration(folder: Path, listen: str, ports: list[int]) -> Path:
+    values = {name: filled(value, {"PUBLIC_HOST": HOST}) for name, value in proxy_environment().items()}
+    values |= {"LISTEN": listen, "CERTIFICATES": str(folder / "certificates")}
+    values |= {"REPLICA_A": f"127.0.0.1:{ports[0]}", "REPLICA_B": f"127.0.0.1:{ports[1]}"}
+    rendered = filled((DEPLOY / "nginx.conf.template").read_text(), values)
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    around = "\n".join(f"{kind}_temp_path {folder / kind};" for kind in kinds)
+    path = folder / "nginx.conf"
+    path.write_text(
+        f"daemon off; pid {folder / 'nginx.pid'}; error_log stderr notice;\n"
+        f"events {{ worker_connections 512; }}\nhttp {{\naccess_log off;\n{around}\n{rendered}\n}}\n"
+    )
+    return path
+
+
+def proxy_environment() -> dict[str, str]:
+    return compose()["services"]["proxy"]["environment"]
+
+
+@contextmanager
+def deployment(folder: Path) -> Iterator[Deployment]:
+    """Everything started by the page's own commands, at free ports, with the settings of the compose file."""
+    require_redis()
+    access = folder / "access"
+    access.mkdir()
+    tokens: dict[str, str] = {}
+    for step in (step for block in PAGE.blocks("console") for step in steps(block.text)):
+        arguments = shlex.split(step.command)[1:]
+        file = access / arguments.pop()
+        tokens[file.name] = CliRunner().invoke(cli, [*arguments, str(file)]).stdout.strip()
+    given = {name: value.replace("/etc/connector-mcp", str(access)) for name, value in replica_settings().items()}
+    (folder / "secrets").mkdir()
+    given[f"{PREFIX}SECRETS_DIR"] = str(folder / "secrets")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environ = {**given, "PATH": path, f"{PREFIX}APPROVAL_WAIT": "300", "PYTHONWARNINGS": "error"}
+
+    shown = next(block.text for block in PAGE.blocks("sh") if "redis-server" in block.text)
+    ports = {number: str(free_port()) for number in ("6379", "8765", "8766")}
+    commands = re.sub("|".join(ports), lambda match: ports[match[0]], shown).splitlines()
+    replicas: list[subprocess.Popen[str]] = []
+    with ExitStack() as stack:
+
+        def start(command: list[str], **options: Any) -> subprocess.Popen[str]:
+            process = stack.enter_context(subprocess.Popen(command, env=environ, cwd=folder, text=True, **options))
+            stack.callback(process.kill)
+            return process
+
+        for line in commands:
+            name, *words = shlex.split(line.removesuffix(" &"))
+            if name == "export":
+                environ |= dict([words[0].split("=", 1)])
+            elif name == "redis-server":
+                server = start([require_redis(), *words], stdout=subprocess.PIPE)
+                until_said(server, server.stdout, "accept connections")
+            else:
+                own_state = {f"{PREFIX}STATE_DIR": str(folder / words[-1])}
+                environ |= own_state
+                replicas.append(start([name, *words], stderr=subprocess.PIPE))
+        for process in replicas:
+            until_said(process, process.stderr, "Serving http")
+        trusted, public = certify(folder / "certificates"), free_port()
+        configuration = proxy_configuration(folder, f"127.0.0.1:{public}", [int(ports["8765"]), int(ports["8766"])])
+        proxy = start([nginx(), "-p", str(folder), "-c", str(configuration)], stderr=subprocess.PIPE)
+        until_said(proxy, proxy.stderr, "start worker process ")
+        yield Deployment(
+            environ,
+            replicas,
+            [int(ports["8765"]), int(ports["8766"])],
+            f"https://{HOST}:{public}",
+            trusted,
+            tokens["tokens.toml"],
+        )
+
+
+def message(method: str, number: int = 1, **params: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+
+
+async def call_modern(client: httpx.AsyncClient, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": INITIALIZE["clientInfo"],
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": tool}
+    sent = message("tools/call", name=tool, arguments=arguments, _meta=meta)
+    answer = await client.post("/mcp", json=sent, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["result"]
+
+
+async def begin_session(client: httpx.AsyncClient) -> dict[str, str]:
+    begun = await client.post("/mcp", json=message("initialize", **INITIALIZE))
+    session = {"mcp-session-id": begun.headers["mcp-session-id"], **SESSION}
+    told = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    assert (await client.post("/mcp", json=told, headers=session)).status_code == 202
+    return session
+
+
+async def owner_of(session: dict[str, str], running: Deployment) -> int:
+    """Which of the replicas the session is on; the other does not know it."""
+    statuses: list[int] = []
+    for port in running.ports:
+        async with running.client() as client:
+            ping = await client.post(f"http://127.0.0.1:{port}/mcp", json=message("ping"), headers=session)
+            statuses.append(ping.status_code)
+    assert sorted(statuses) == [200, 404]
+    return statuses.index(200)
+
+
+@pytest.mark.anyio
+async def test_the_page_s_commands_and_the_proxy_s_template_make_one_server_of_two(tmp_path: Path) -> None:
+    with deployment(tmp_path) as running, anyio.fail_after(120):
+        async with running.client() as client, httpx.AsyncClient() as stranger:
+            assert [running.is_healthy(port) for port in running.ports] == [True, True]
+            for port in running.ports:
+                for path in ("/healthz", "/readyz"):
+                    assert (await stranger.get(f"http://127.0.0.1:{port}{path}")).status_code == 200
+            checked = await anyio.to_thread.run_sync(
+                lambda: CliRunner().invoke(cli, ["doctor", "--sandbox"], env=running.environ)
+            )
+            assert checked.exit_code == 0, checked.output
+            assert "token in the file of tokens" in checked.output
+            assert "warning" not in checked.output
+
+            # Who may what, from outside.
+            for _ in range(6):
+                assert not (await call_modern(client, READ, {}))["isError"]
+            assert (await client.post("/mcp", json={}, headers={"authorization": ""})).status_code == 401
+            for path in ("/metrics", "/metrics/", "//metrics", "/%6detrics"):
+                assert (await client.get(path)).status_code == 404
+            login = await client.get("/console", headers={"authorization": ""}, follow_redirects=True)
+            assert (login.status_code, 'type="password"' in login.text) == (200, True)
+
+            # A session stays where it is, and what comes on a stream comes at once.
+            session = await begin_session(client)
+            pings = [await client.post("/mcp", json=message("ping"), headers=session) for _ in range(6)]
+            assert {ping.status_code for ping in pings} == {200}
+            owner = await owner_of(session, running)
+            parked = message("tools/call", name=DELETE, arguments=S3, _meta={"progressToken": 1})
+            async with client.stream("POST", "/mcp", json=parked, headers=session) as answer:
+                lines = answer.aiter_lines()
+                while "notifications/progress" not in await anext(lines):
+                    pass
+
+                # The call is in hand, waiting for an operator, when its replica is told to end.
+                running.replicas[owner].send_signal(signal.SIGTERM)
+                told = [json.loads(line.removeprefix("data: ")) async for line in lines if line.startswith("data: ")]
+            error = told[-1]["result"]["structuredContent"]["error"]
+            assert error["code"] == "approval_required"
+            assert running.replicas[owner].wait() == 0
+            assert [running.is_healthy(port) for port in running.ports] == [owner == 1, owner == 0]
+
+            store = open_store(Settings.load(own(running.environ)))
+            await Approvals(store, ttl=60.0).decide(error["approval"]["id"], True, "operator ana")
+            await store.aclose()
+            assert not (await call_modern(client, DELETE, S3))["isError"]
+            assert "not_found" in json.dumps(await call_modern(client, DELETE, S3))
+            for _ in range(6):
+                assert not (await call_modern(client, READ, {}))["isError"]
+            assert (await client.post("/mcp", json=message("ping"), headers=session)).status_code == 404
+            assert await begin_session(client)

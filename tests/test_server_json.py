@@ -1,0 +1,72 @@
+"""`server.json`, by which the MCP registry and its clients know the package, says what the code does."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from typing import Any
+
+import pytest
+
+from connector_mcp import __version__
+from connector_mcp.cli.main import cli
+from connector_mcp.cli.page_of_settings import attribute_docstrings
+from connector_mcp.operations.catalogue import PLATFORMS, platform_folder
+from connector_mcp.settings import PREFIX, Settings, is_secret
+from tests.documents import ROOT
+
+MANIFEST: dict[str, Any] = json.loads((ROOT / "server.json").read_text())
+PACKAGE: dict[str, Any] = MANIFEST["packages"][0]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+GIVEN: dict[str, dict[str, Any]] = {each["name"]: each for each in PACKAGE["environmentVariables"]}
+
+
+def test_name_and_version_are_those_of_the_package() -> None:
+    assert MANIFEST["version"] == PACKAGE["version"] == PROJECT["version"] == __version__
+    assert (PACKAGE["registryType"], PACKAGE["identifier"]) == ("pypi", PROJECT["name"])
+    # The registry wants the name within the package's own description before it believes whose it is.
+    assert f"mcp-name: {MANIFEST['name']} " in (ROOT / PROJECT["readme"]).read_text()
+    # Limits of the registry's schema.
+    assert re.fullmatch(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+", MANIFEST["name"])
+    assert len(MANIFEST["description"]) <= 100
+
+
+def test_its_arguments_start_the_server_over_stdio() -> None:
+    command, *arguments = [argument["value"] for argument in PACKAGE["packageArguments"]]
+    found = cli.get_command(cli.make_context("connector-mcp", [command], resilient_parsing=True), command)
+    assert PACKAGE["transport"] == {"type": "stdio"}
+    assert found is not None
+    assert found.make_context(command, arguments).params["http"] is False
+    assert PROJECT["scripts"] == {PACKAGE["identifier"]: "connector_mcp.cli.main:main"}
+
+
+@pytest.mark.parametrize("name", PLATFORMS)
+def test_every_variable_of_a_platform_is_in_it_as_it_is_declared(name: str) -> None:
+    platform = platform_folder(name).platform
+    for variable in platform.variables:
+        given = GIVEN[variable.name]
+        assert given["description"] == f"{platform.title}: {variable.help}"
+        assert given["isSecret"] is variable.secret
+        assert (given.get("default"), tuple(given.get("choices", ()))) == (variable.default, variable.choices)
+        # One platform is enough.
+        assert given["isRequired"] is False
+
+
+def test_every_other_variable_is_a_setting_of_the_server() -> None:
+    declared = {variable.name for name in PLATFORMS for variable in platform_folder(name).platform.variables}
+    words = attribute_docstrings(Settings)
+    others = {name.removeprefix(PREFIX).lower(): given for name, given in GIVEN.items() if name not in declared}
+    assert others
+    for field, given in others.items():
+        assert given["description"] == words[field]
+        assert given["isSecret"] is is_secret(field)
+
+
+def test_its_addresses_are_those_that_the_server_has_over_http() -> None:
+    addresses = {remote["type"]: remote["url"] for remote in MANIFEST["remotes"]}
+    assert addresses == {"streamable-http": "https://{host}/mcp", "sse": "https://{host}/sse"}
+    for remote in MANIFEST["remotes"]:
+        (header,) = remote["headers"]
+        assert (header["name"], header["value"], header["isSecret"]) == ("Authorization", "Bearer {token}", True)
+        assert header["variables"]["token"]["isSecret"] is True
