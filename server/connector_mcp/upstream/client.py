@@ -18,7 +18,6 @@ from urllib.parse import urlencode
 
 import anyio
 import httpx
-from aiolimiter import AsyncLimiter
 
 from connector_mcp import __version__
 from connector_mcp.errors import InvalidArguments, Issue
@@ -137,7 +136,7 @@ class UpstreamClient:
         if not math.isinf(rate):
             # A bucket that starts empty and drains at `rate`: the first burst waits for nothing.
             burst = max(1.0, rate * limits.burst_seconds)
-            self._pace = AsyncLimiter(burst, burst / rate)
+            self._pace = limits.make_pace(burst, burst / rate)
         self._parse_url = lru_cache(maxsize=256)(httpx.URL)
 
     def __repr__(self) -> str:
