@@ -135,7 +135,7 @@ def open_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
     store = open_secret_store(settings)
     # One that is made while the server runs is found too; whether there is one decides on the list of tools alone.
     sources.append(store)
-    return Secrets(sources, limits)
+    return Secrets(sources, limits, store)
 
 
 def has_secrets(secrets: Secrets, settings: Settings) -> bool:
