@@ -60,19 +60,17 @@ class Minting:
                 self._scrubber.remember({value, *credentials_of(value)})
                 limits = Limits(platforms=(account.platform.name,), profiles=(account.profile,))
                 try:
-                    name = await self._store(_stem(operation, answer), value, limits)
+                    record[key] = await self._store(_stem(operation, answer), value, limits)
                 except (ConnectorError, OSError) as failure:
                     why = failure.message if isinstance(failure, ConnectorError) else type(failure).__name__
                     meta.warn(_lost(path, why.rstrip(".")))
-                else:
-                    record[key] = f"{SCHEME}{name}"
 
     async def _store(self, stem: str, value: str, limits: Limits) -> str:
         name = ""
         # The platform does not show it again, so that it is stored whether anybody still waits or not.
         with anyio.CancelScope(shield=True):
             name = await anyio.to_thread.run_sync(self._secrets.store_new, stem, value, limits)
-        return name
+        return f"{SCHEME}{name}"
 
 
 def _lost(path: str, why: str) -> str:
