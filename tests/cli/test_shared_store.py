@@ -1,8 +1,13 @@
 """The operator's commands where replicas share a Redis."""
 
 import json
+from contextlib import aclosing
 
+import pytest
+
+from connector_mcp.cli.access import access_of
 from connector_mcp.sandbox import seed
+from connector_mcp.settings import Settings
 from tests.redis_server import RedisServer, redis_server
 
 DELETE = ("call", "logto_delete_connector", "--arg", f"id={seed.LOGTO_GITHUB}", "--sandbox", "--policy")
@@ -83,3 +88,12 @@ def test_reads_are_answered_while_the_store_is_away_and_changes_are_not(run):
     assert change.exit_code != 0
     assert "store_unavailable" in change.output
     assert "hidden-word" not in read.output + change.output
+
+
+@pytest.mark.anyio
+async def test_servers_over_http_count_the_requests_of_a_caller_together(redis: RedisServer) -> None:
+    settings = Settings.load({}, state=redis.url, http_requests_per_minute=2)
+    async with aclosing(access_of(settings)) as one, aclosing(access_of(settings)) as two:
+        assert [await server.rate.seconds_to_wait("p") for server in (one, two)] == [0, 0]
+        assert await one.rate.seconds_to_wait("p") > 0
+        assert await two.rate.seconds_to_wait("p") > 0

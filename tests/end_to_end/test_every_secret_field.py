@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mcp.client import Client
+from mcp.shared.dispatcher import ProgressFnT
+from mcp_types import CallToolResult
+from prometheus_client import generate_latest
 
 from connector_mcp.cli.assemble import assembled
+from connector_mcp.engine.call import Engine
 from connector_mcp.operations.connector_types import connector_types
 from connector_mcp.settings import Settings
-from connector_mcp.transport.logs import logging_to_stderr
+from connector_mcp.transport.logs import LogFormat, logging_to_stderr
 from connector_mcp.transport.server import build_server
+from tests.end_to_end.leaving import Watching, all_pages, held_in, operator, operators_file
 from tests.end_to_end.planted import MARK, Garden, echo, leaks, marked, typed
 from tests.end_to_end.recording import Recorded, RecordingServer, recording_server
 from tests.end_to_end.test_wire_contract import VERSORI_NOW, environment
+from tests.redis_server import redis_server
 
 # How many there are, counted in the documents of the platforms: (connector type, member of its config).
 IN_CONFIGS = {"vectorize": 27, "logto": 62, "conductorone": 171}
@@ -37,6 +44,8 @@ OF_CREDENTIALS = {
 }
 ENVIRONMENT = ("VECTORIZE_API_KEY", "LOGTO_APP_SECRET", "VERSORI_API_KEY", "CONDUCTORONE_ACCESS_TOKEN")
 
+HOOK = "/hook"
+
 Call = tuple[str, dict[str, Any]]
 
 
@@ -48,9 +57,12 @@ class Platforms:
         self.refuse = refuse
         self.kind: tuple[str, str] = ("", "")
         self.stored: Any = {}
+        self.asked_for: Any = {}
         self.said: dict[str, Any] = {}
 
     def __call__(self, request: Recorded) -> tuple[int, Any, dict[str, str]]:
+        if request.path == HOOK:
+            return 204, None, {}
         if request.path.endswith("/oidc/token"):
             token = self.garden.plant("token", "logto").replace('"', "").replace("\\", "").replace("ü", "u")
             return 200, {"access_token": token, "expires_in": 3600, "token_type": "Bearer", "scope": "all"}, {}
@@ -170,7 +182,7 @@ def test_the_fields_that_are_planted_are_all_there_are() -> None:
 async def test_no_byte_that_leaves_the_process_shows_a_credential(
     refuse: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    garden, left = Garden(), list[str]()
+    garden, watching, left = Garden(), Watching(), list[str]()
     async with recording_server() as recorder:
         platforms = Platforms(garden, refuse=refuse)
         recorder.respond = platforms
@@ -178,27 +190,93 @@ async def test_no_byte_that_leaves_the_process_shows_a_credential(
         for name in ENVIRONMENT:
             environ[name] = garden.plant("environment", name).replace('"', "").replace("\\", "").replace("ü", "u")
         settings = Settings.load({}, state_dir=tmp_path, policy="destroy=allow", requests_per_second=10_000)
-        async with assembled(settings, environ, "stdio") as engine:
-            server = build_server(engine, request_state_key=await engine.request_state_key())
-            with logging_to_stderr(engine.scrub, "DEBUG"):
-                async with Client(server) as modern, Client(server, mode="legacy") as legacy:
-                    for number, (kind, (tool, arguments)) in enumerate(calls(garden)):
-                        platforms.kind = kind
-                        client = legacy if number % 4 >= 2 else modern
-                        result = await client.call_tool(tool, arguments)
-                        left.append(result.model_dump_json())
-                        if "get" not in tool:
-                            expected = "error" if refuse else "data"
-                            assert expected in (result.structured_content or {}), (tool, arguments, result)
+        async with assembled(settings, environ, "stdio", observer=watching.observer) as engine:
+            async for tool, result in session(engine, platforms, "text"):
+                left.append(result.model_dump_json())
+                if "get" not in tool:
+                    expected = "error" if refuse else "data"
+                    assert expected in (result.structured_content or {}), (tool, result)
     sent = sent_values(recorder)
     unsent = {where for where in garden.values if where[0] in IN_CONFIGS and garden.values[where] not in sent}
     assert unsent == set(), "each platform did get its values"
     files = state_files(tmp_path)
+    spans = watching.spans()
     out, err = capfd.readouterr()
     assert "DEBUG" in err
     assert len(files) >= 3
-    found = [leak for text in (*left, *files, out, err) for leak in leaks(text)]
-    assert found == [], f"{len(found)} of {len(left)} outputs hold {MARK}"
+    assert len(spans) > len(left)
+    assert_clean(*left, *files, *spans, generate_latest(watching.metrics.registry).decode(), out, err)
+
+
+@pytest.mark.anyio
+async def test_no_byte_that_leaves_while_calls_wait_for_an_operator_shows_a_credential(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    garden, watching, left, told = Garden(), Watching(), list[str](), list[str]()
+    async with recording_server() as recorder:
+        # Where nothing is kept on the disk the server takes the writes of a session ten times as fast.
+        with redis_server("--appendonly", "no") as redis:
+            platforms = Platforms(garden, refuse=False)
+            recorder.respond = platforms
+            settings = Settings.load(
+                {},
+                state=redis.url,
+                state_dir=tmp_path,
+                policy="create=approve,update=approve,destroy=approve",
+                requests_per_second=10_000,
+                approval_wait=300,
+                webhook_url=f"{recorder.origin}{HOOK}",
+                webhook_secret=f"whsec_{b64encode(bytes(32)).decode()}",
+                operators_file=operators_file(tmp_path),
+            )
+            environ = environment(recorder.origin)
+            async with assembled(settings, environ, "http", observer=watching.observer) as engine:
+
+                async def progressed(_: float, __: float | None, message: str | None) -> None:
+                    told.append(message or "")
+                    # It has been said that the first call waits; none of the others is held.
+                    engine.end_waiting()
+
+                async for tool, result in session(engine, platforms, "json", progressed):
+                    left.append(result.model_dump_json())
+                    assert "approval_required" in left[-1], (tool, result)
+                    # What a person is shown of the target of the next change is what a platform would hold.
+                    platforms.stored = platforms.asked_for
+                with logging_to_stderr(engine.scrub, "DEBUG", "json"):
+                    async with operator(engine, watching, environ) as browser:
+                        pages = await all_pages(browser)
+            kept = held_in(redis)
+    announced = [f"{made.headers} {made.content.decode()}" for made in recorder.requests if made.path == HOOK]
+    assert sum("[redacted]" in page for page in pages.values()) > 100, "what is hidden there is shown as hidden"
+    assert "connector_mcp_calls_total" in pages["/metrics"]
+    assert any("Waiting for an operator" in message for message in told)
+    assert any("approval.parked" in text for text in announced)
+    assert any('"tool":"logto_create_connector"' in text for text in kept), "the audit log is searched"
+    spans = watching.spans()
+    assert len(spans) > len(left)
+    out, err = capfd.readouterr()
+    assert '"level": "DEBUG"' in err
+    assert_clean(*left, *pages.values(), *kept, *state_files(tmp_path), *announced, *told, *spans, out, err)
+
+
+def assert_clean(*texts: str) -> None:
+    found = [leak for text in texts for leak in leaks(text)]
+    assert found == [], f"{len(found)} of {len(texts)} outputs hold {MARK}"
+
+
+async def session(
+    engine: Engine, platforms: Platforms, log_format: LogFormat, progressed: ProgressFnT | None = None
+) -> AsyncIterator[tuple[str, CallToolResult]]:
+    """All calls, in turn over both eras of the protocol; where progress is heard of, those that change something."""
+    server = build_server(engine, request_state_key=await engine.request_state_key())
+    with logging_to_stderr(engine.scrub, "DEBUG", log_format):
+        async with Client(server) as modern, Client(server, mode="legacy") as legacy:
+            for number, (kind, (tool, arguments)) in enumerate(calls(platforms.garden)):
+                if progressed and "get" in tool:
+                    continue
+                platforms.kind, platforms.asked_for = kind, arguments.get("config", {})
+                client = legacy if number % 4 >= 2 else modern
+                yield tool, await client.call_tool(tool, arguments, progress_callback=progressed)
 
 
 def state_files(folder: Path) -> list[str]:

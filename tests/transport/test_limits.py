@@ -11,13 +11,16 @@ import anyio
 import anyio.abc
 import httpx2
 import pytest
-from limits.aio.storage import MemoryStorage
 from mcp import Client
 
 from connector_mcp.engine.caller import CallResult
+from connector_mcp.state.redis_connection import RedisConnection
+from connector_mcp.state.redis_turns import RedisTurns
 from connector_mcp.transport.authorization import BearerToken
 from connector_mcp.transport.connections import HEAD_BYTES
 from connector_mcp.transport.limits import HttpLimits, RequestRate
+from connector_mcp.upstream.turns import SharedTurns
+from tests.redis_server import RedisServer
 from tests.transport.test_http import TOOL, accept, asks, connected
 
 TOKENS = [BearerToken.of("one", name="one"), BearerToken.of("two", name="two")]
@@ -30,13 +33,6 @@ META = {
     "io.modelcontextprotocol/clientCapabilities": {},
 }
 CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": TOOL, "arguments": {}, "_meta": META}}
-
-
-class AwayStorage(MemoryStorage):
-    """A shared store that cannot be reached."""
-
-    async def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        raise ConnectionError
 
 
 @asynccontextmanager
@@ -64,12 +60,31 @@ def head(address: str, *lines: str, start: str = "POST /mcp HTTP/1.1") -> bytes:
 # Requests and calls ------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+async def turns_of_replicas(redis: RedisServer) -> AsyncGenerator[Callable[[], SharedTurns]]:
+    """Makes what each of several replicas counts with, over one Redis."""
+    async with AsyncExitStack() as stack:
+
+        def make() -> SharedTurns:
+            connection = RedisConnection(redis.url)
+            stack.push_async_callback(connection.aclose)
+            return SharedTurns(RedisTurns(connection), "HTTP requests")
+
+        yield make
+
+
+def away() -> SharedTurns:
+    """Those of a store that cannot be reached."""
+    return SharedTurns(RedisTurns(RedisConnection("unix:///nowhere/socket")), "HTTP requests")
+
+
 @pytest.mark.anyio
-@pytest.mark.parametrize("storage", [None, MemoryStorage, AwayStorage])
+@pytest.mark.parametrize("store", ["own", "shared", "away"])
 async def test_a_principal_with_too_many_requests_is_told_when_to_return(
-    make_engine: Any, serve: Any, storage: Callable[[], MemoryStorage] | None
+    make_engine: Any, serve: Any, turns_of_replicas: Callable[[], SharedTurns], store: str
 ) -> None:
-    rate = RequestRate(3, storage() if storage else None)
+    turns = {"own": lambda: None, "shared": turns_of_replicas, "away": away}[store]()
+    rate = RequestRate(3, turns)
     async with serve(make_engine(), tokens=TOKENS, rate=rate) as address, httpx2.AsyncClient(base_url=address) as http:
 
         async def ask(token: str) -> httpx2.Response:
@@ -81,16 +96,39 @@ async def test_a_principal_with_too_many_requests_is_told_when_to_return(
         health = [(await http.get("/healthz")).status_code for _ in range(9)]
     assert (first, other.status_code, health) == ([404] * 3, 404, [200] * 9)
     assert (refused.status_code, refused.json()["error"]) == (429, "rate_limited")
-    assert 1 <= int(refused.headers["retry-after"]) == refused.json()["retry_after"] <= 120
+    assert 1 <= int(refused.headers["retry-after"]) == refused.json()["retry_after"] <= 20
 
 
 @pytest.mark.anyio
-async def test_replicas_that_share_a_storage_count_together() -> None:
-    storage = MemoryStorage()
-    one, two = RequestRate(2, storage), RequestRate(2, storage)
-    assert [await one.seconds_to_wait("p"), await two.seconds_to_wait("p")] == [0, 0]
-    assert await one.seconds_to_wait("p") > 0
+async def test_replicas_that_share_a_redis_count_together(turns_of_replicas: Callable[[], SharedTurns]) -> None:
+    one, two = RequestRate(2, turns_of_replicas()), RequestRate(2, turns_of_replicas())
+    assert [await one.seconds_to_wait("p\ud800"), await two.seconds_to_wait("p\ud800")] == [0, 0]
+    assert await one.seconds_to_wait("p\ud800") > 0
+    assert await two.seconds_to_wait("p\ud800") > 0
     assert await two.seconds_to_wait("q") == 0
+
+
+@pytest.mark.anyio
+async def test_a_minute_s_worth_of_requests_is_served_at_once_and_then_as_many_as_a_minute_holds() -> None:
+    now = 1_000.0
+    rate = RequestRate(6, clock=lambda: now)
+    first = [await rate.seconds_to_wait("p") for _ in range(8)]
+    now += 10
+    next_one = [await rate.seconds_to_wait("p") for _ in range(2)]
+    now += 600
+    later = [await rate.seconds_to_wait("p") for _ in range(7)]
+    assert (first, next_one, later) == ([0] * 6 + [10] * 2, [0, 10], [0] * 6 + [10])
+
+
+@pytest.mark.anyio
+async def test_who_has_made_no_request_for_a_minute_takes_no_memory() -> None:
+    now = 1_000.0
+    rate = RequestRate(6, clock=lambda: now)
+    for number in range(5_000):
+        now += 1
+        await rate.seconds_to_wait(f"p{number}")
+    held = next(value for value in vars(rate).values() if isinstance(value, dict))
+    assert len(held) < 1_200
 
 
 @asynccontextmanager

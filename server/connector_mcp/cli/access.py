@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from connector_mcp.cli.stores import open_connection
 from connector_mcp.errors import Misconfigured
 from connector_mcp.settings import PREFIX, Settings
 from connector_mcp.transport.bearer import BearerToken
@@ -12,8 +13,10 @@ from connector_mcp.transport.guard import is_loopback
 from connector_mcp.transport.limits import HttpLimits, RequestRate
 from connector_mcp.transport.resource import ProtectedResource, check_public_url, public_hosts
 from connector_mcp.transport.token_file import TokenFile
+from connector_mcp.upstream.turns import SharedTurns
 
 if TYPE_CHECKING:
+    from connector_mcp.state.redis_connection import RedisConnection
     from connector_mcp.transport.oauth import OAuth
 
 
@@ -28,6 +31,13 @@ class Access:
     rate: RequestRate
     hosts: tuple[str, ...]
     origins: tuple[str, ...]
+    connection: RedisConnection | None = None
+    """That on which replicas count requests together."""
+
+    async def aclose(self) -> None:
+        """Close the connection, where there is one."""
+        if self.connection is not None:
+            await self.connection.aclose()
 
 
 def access_of(settings: Settings) -> Access:
@@ -41,6 +51,7 @@ def access_of(settings: Settings) -> Access:
     if settings.public_url is not None:
         hosts = (*hosts, *public_hosts(settings.public_url))
         origins = (*origins, check_public_url(settings.public_url))
+    connection = open_connection(settings, settings.state) if settings.state else None
     return Access(
         tokens=(BearerToken.of(secret.get_secret_value()),) if secret else (),
         token_file=TokenFile(settings.tokens_file) if settings.tokens_file else None,
@@ -51,10 +62,19 @@ def access_of(settings: Settings) -> Access:
             patience=settings.http_client_timeout,
             calls=settings.http_max_calls,
         ),
-        rate=RequestRate(settings.http_requests_per_minute),
+        rate=RequestRate(settings.http_requests_per_minute, _turns(connection)),
         hosts=hosts,
         origins=origins,
+        connection=connection,
     )
+
+
+def _turns(connection: RedisConnection | None) -> SharedTurns | None:
+    if connection is None:
+        return None
+    from connector_mcp.state.redis_turns import RedisTurns
+
+    return SharedTurns(RedisTurns(connection), "HTTP requests")
 
 
 def _oauth(settings: Settings) -> OAuth | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from connector_mcp.engine.account import Account
@@ -19,6 +20,7 @@ from connector_mcp.settings import Settings
 from connector_mcp.telemetry.observer import NOBODY, Observer
 from connector_mcp.upstream.client import UpstreamClient
 from connector_mcp.upstream.limits import DEFAULT_LIMITS
+from connector_mcp.upstream.turns import SharedPace, SharedTurns
 
 if TYPE_CHECKING:
     from connector_mcp.config_file import Profile
@@ -32,8 +34,11 @@ def make_accounts(
     secrets: Secrets,
     policy: Policy,
     observer: Observer = NOBODY,
+    turns: SharedTurns | None = None,
 ) -> tuple[Account, ...]:
     """The accounts of every platform that is served. Where the file names none, the variables make the only one.
+
+    `turns` are those of all replicas, where there are several: they keep one rate towards each platform together.
 
     Raises:
         Misconfigured: A profile or a platform that is named lacks something, or a policy names what does not exist.
@@ -44,10 +49,10 @@ def make_accounts(
         profiles = profiles_of(settings, platform)
         if not profiles:
             values = sandbox.variables(name) if sandbox else platform_values(platform, environ)
-            accounts.append(_account(platform, settings, environ, sandbox, values, observer))
+            accounts.append(_account(platform, settings, environ, sandbox, values, observer, turns))
         for profile in profiles:
             values = sandbox.variables(name) if sandbox else _values(profile, environ, secrets)
-            account = _account(platform, settings, environ, sandbox, values, observer, profile)
+            account = _account(platform, settings, environ, sandbox, values, observer, turns, profile)
             names = profile.options.secrets
             accounts.append(
                 replace(
@@ -175,15 +180,18 @@ def _account(
     sandbox: Sandbox | None,
     values: Mapping[str, str],
     observer: Observer,
+    turns: SharedTurns | None,
     profile: Profile | None = None,
 ) -> Account:
     own = profile.options if profile else None
+    key = f"{platform.name}:{profile.name if profile else 'default'}"
     limits = replace(
         DEFAULT_LIMITS,
         deadline=(own and own.deadline) or settings.deadline,
         answer_bytes=settings.max_answer_bytes,
         in_flight=(own and own.upstream_concurrency) or settings.upstream_concurrency,
         requests_per_second=(own and own.requests_per_second) or settings.requests_per_second,
+        make_pace=partial(SharedPace, turns, key) if turns else DEFAULT_LIMITS.make_pace,
     )
     transport = None
     if sandbox is not None:

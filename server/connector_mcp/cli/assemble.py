@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from connector_mcp.cli.accounts import make_accounts
-from connector_mcp.cli.stores import as_record, has_secrets, open_secrets, open_store, open_trail
+from connector_mcp.cli.stores import as_record, has_secrets, open_secrets, open_store, open_trail, shared_turns
 from connector_mcp.engine.call import Engine
 from connector_mcp.engine.caller import TransportName
 from connector_mcp.engine.policy import Policy
@@ -44,7 +44,7 @@ async def assembled(
     policy = Policy.parse(settings.policy, read_only=settings.read_only, transport=transport, tools=named)
     store = open_store(settings)
     announcements = _announcements(settings, store)
-    accounts = make_accounts(settings, environ, sandbox, secrets, policy, observer)
+    accounts = make_accounts(settings, environ, sandbox, secrets, policy, observer, shared_turns(store))
     operations = served_operations(settings, [account.platform.name for account in accounts], secrets)
     engine = Engine(
         settings,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import aclosing
 from importlib.util import find_spec
 from typing import Any
 
@@ -70,6 +71,7 @@ async def _serve_http(settings: Settings) -> int:
     callback_key = _callback_key(settings)
     status = 1
     async with (
+        aclosing(access),
         observed(settings, os.environ, "http") as observer,
         assembled(settings, os.environ, "http", observer=observer) as engine,
     ):

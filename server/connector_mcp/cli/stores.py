@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from connector_mcp.engine.audit_check import Log
     from connector_mcp.state.journal import Journal
     from connector_mcp.state.redis_connection import RedisConnection
+    from connector_mcp.upstream.turns import SharedTurns
 
 
 def open_store(settings: Settings) -> Store:
@@ -39,6 +40,19 @@ def open_store(settings: Settings) -> Store:
     from connector_mcp.state.redis import RedisStore
 
     return RedisStore(open_connection(settings, settings.state))
+
+
+def shared_turns(store: Store) -> SharedTurns | None:
+    """The turns towards platforms that all replicas take together; None where the store is this machine's own."""
+    if isinstance(store, SqliteStore):
+        return None
+    from connector_mcp.state.redis import RedisStore
+    from connector_mcp.state.redis_turns import RedisTurns
+    from connector_mcp.upstream.turns import SharedTurns
+
+    if not isinstance(store, RedisStore):
+        return None
+    return SharedTurns(RedisTurns(store.connection), "requests to platforms")
 
 
 def open_trail(settings: Settings, store: Store) -> AuditTrail:
@@ -121,7 +135,7 @@ def open_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
     store = open_secret_store(settings)
     # One that is made while the server runs is found too; whether there is one decides on the list of tools alone.
     sources.append(store)
-    return Secrets(sources, limits)
+    return Secrets(sources, limits, store)
 
 
 def has_secrets(secrets: Secrets, settings: Settings) -> bool:

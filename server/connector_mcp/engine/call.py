@@ -22,6 +22,7 @@ from connector_mcp.engine.caller import AnswerDue, Caller, CallResult
 from connector_mcp.engine.failures import failure, fault
 from connector_mcp.engine.gate import QUESTION_SECONDS, Candidate, Gate, channel_of, permits, target_changed
 from connector_mcp.engine.ledger import Ledger
+from connector_mcp.engine.minting import Minting
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
 from connector_mcp.engine.profiles import Profiles, unnamed
@@ -75,6 +76,7 @@ class Engine:
         self._observer = observer
         self._scrubber = Scrubber(self._account_secrets)
         self._references = References(secrets or Secrets(), settings.inline_secrets, settings.credential_secrets)
+        self._minting = Minting(secrets or Secrets(), self._scrubber)
         self._wait = wait or ApprovalWait(settings.approval_wait)
         self._announce = announce
         self._decide_at = decide_at
@@ -216,11 +218,13 @@ class Engine:
             raise unnamed(call.tool, self._profiles.of(type(operation)))
         # Before the gate, so that no approval is spent on a call that could not be recorded.
         await self._audit.check()
+        await self._minting.check(operation)
         with self._observer.step("gate"):
             asked_inline = await self._pass(call, operation, situation, preview)
         if asked_inline:
             await self._check_unchanged(call, operation, sender, preview)
         assert call.digest is not None  # noqa: S101 - set by _pass
+        assert call.account is not None  # noqa: S101 - likewise
         async with self._observer.step("ledger"), self._ledger.entry(call.digest, call.tool.name) as entry:
             if ready is not operation:
                 # A person may have taken their time: what is sent is what the secrets are now.
@@ -231,6 +235,7 @@ class Engine:
             call.changing = True
             with self._observer.step("send"):
                 answers = await sender.send(ready, situation)
+            await self._minting.keep(operation, answers, call.account, call.meta)
             entry.outcome_unknown = sender.left_unknown
         call.meta.warnings.extend(entry.warnings)
         data = sender.outcomes(operation, answers, situation, call.meta)

@@ -207,6 +207,8 @@ class Operation(BaseModel):
     heavy: ClassVar[frozenset[str]] = frozenset()
     """Members left out unless asked for: logos, readmes."""
     stored_config: ClassVar[StoredConfig | None] = None
+    mints: ClassVar[tuple[str, ...]] = ()
+    """Dotted paths in the platform's answer of credentials that it shows once. They go to the secret store."""
     example: ClassVar[JsonObject] = {}
     """Arguments that are valid as they stand, without the tenant; shown in errors and docs and called in tests."""
 

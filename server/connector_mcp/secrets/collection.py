@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import count
 
+from connector_mcp.errors import Misconfigured
+from connector_mcp.secrets.encrypted import EncryptedFile
 from connector_mcp.secrets.limits import Limits, Use
 from connector_mcp.secrets.reference import SCHEME, Unresolved
 from connector_mcp.secrets.sources import SecretSource
@@ -27,8 +30,15 @@ class Secrets:
     `limits` come on top of those that a place keeps itself: a use must be within both.
     """
 
-    def __init__(self, sources: Sequence[SecretSource] = (), limits: Mapping[str, Limits] | None = None) -> None:
+    def __init__(
+        self,
+        sources: Sequence[SecretSource] = (),
+        limits: Mapping[str, Limits] | None = None,
+        store: EncryptedFile | None = None,
+    ) -> None:
+        """`store` is the one of the sources to which new secrets go."""
         self.sources = tuple(sources)
+        self._store = store
         self._limits = dict(limits or {})
 
     def names(self) -> list[str]:
@@ -80,6 +90,32 @@ class Secrets:
         known = next((each for each in self.names() if near and each.lower() == near[0]), None)
         wanted = "a secret that is stored" if known is None else f"{SCHEME}{known}, perhaps, or another that is stored"
         raise Unresolved(f"{SCHEME}{name}, which is not stored", wanted, fix=_how_to_store(name))
+
+    def check_store(self) -> None:
+        """See that a new secret could be stored.
+
+        Raises:
+            Misconfigured: It could not, or there is no store.
+        """
+        self._required_store().check()
+
+    def store_new(self, stem: str, value: str, limits: Limits) -> str:
+        """Store a secret under a name that nothing has yet, the stem or the stem with a number; return the name.
+
+        Raises:
+            Misconfigured: There is no store, or it or another place cannot be used.
+        """
+        names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+        free = (name for name in names if all(source.read(name) is None for source in self.sources))
+        return self._required_store().add(free, value, limits)
+
+    def _required_store(self) -> EncryptedFile:
+        if self._store is None:
+            raise Misconfigured(
+                "The platform would make a new credential, and there is no secret store to keep it in.",
+                fix="Serve with a state directory that holds a secret store: CONNECTOR_MCP_STATE_DIR.",
+            )
+        return self._store
 
     def _limits_of(self, source: SecretSource, name: str) -> tuple[Limits, ...]:
         both = (source.limits(name), self._limits.get(name, Limits()))

@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +119,28 @@ class EncryptedFile:
             held = self._load() if self.path.exists() else {}
             held[name] = {"value": value, "changed": utc(self._clock()), **limits.as_dict()}
             self._save(held)
+
+    def add(self, names: Iterable[str], value: str, limits: Limits) -> str:
+        """Store a secret under the first of these names that is free, and return that name.
+
+        Raises:
+            Misconfigured: The file or the key cannot be used.
+        """
+        with self._locked():
+            held = self._load()
+            name = next(name for name in names if name not in held)
+            held[name] = {"value": value, "changed": utc(self._clock()), **limits.as_dict()}
+            self._save(held)
+        return name
+
+    def check(self) -> None:
+        """See that a secret could be stored. Where there is no store yet, nothing but its lock is made.
+
+        Raises:
+            Misconfigured: The file or the key cannot be used.
+        """
+        with self._locked():
+            self._load()
 
     def remove(self, name: str) -> bool:
         """Forget a secret; whether it was there."""

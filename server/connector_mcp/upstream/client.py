@@ -17,7 +17,6 @@ from urllib.parse import urlencode
 
 import anyio
 import httpx
-from aiolimiter import AsyncLimiter
 
 from connector_mcp import __version__
 from connector_mcp.errors import InvalidArguments, Issue
@@ -129,7 +128,7 @@ class UpstreamClient:
         if not math.isinf(rate):
             # A bucket that starts empty and drains at `rate`: the first burst waits for nothing.
             burst = max(1.0, rate * limits.burst_seconds)
-            self._pace = AsyncLimiter(burst, burst / rate)
+            self._pace = limits.make_pace(burst, burst / rate)
 
     def __repr__(self) -> str:
         return f"UpstreamClient({self.platform.name!r}, {self._base!r})"

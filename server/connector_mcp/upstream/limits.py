@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
+
+from aiolimiter import AsyncLimiter
+
+
+class Pace(Protocol):
+    """Lets requests go out one by one."""
+
+    async def acquire(self) -> None:
+        """Return when the next request may go out."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,8 @@ class Limits:
     """How many seconds' worth of requests may go out at once after a quiet spell."""
     keep_alive: float = 30.0
     """How long an idle connection is kept."""
+    make_pace: Callable[[float, float], Pace] = AsyncLimiter
+    """Makes the pace of so many requests at once, and so many every so many seconds."""
 
 
 DEFAULT_LIMITS = Limits()

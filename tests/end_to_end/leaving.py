@@ -1,0 +1,112 @@
+"""What leaves the process beside results, logs and files: the operator's pages, metrics, spans, what Redis holds."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from starlette.applications import Starlette
+
+from connector_mcp.cli.console_parts import pages_for
+from connector_mcp.engine.call import Engine
+from connector_mcp.telemetry.metrics import Metrics
+from connector_mcp.telemetry.observer import Observer
+from connector_mcp.telemetry.spans import Spans
+from connector_mcp.transport.draining import Drain
+from connector_mcp.transport.health import observability_pages
+from tests.redis_server import RedisServer
+
+OPERATOR = "operator-token-of-alice"
+
+
+class Watching:
+    """Everything that can watch calls, and what it saw."""
+
+    def __init__(self) -> None:
+        self.exporter = InMemorySpanExporter()
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.metrics = Metrics("0.test")
+        self.observer = Observer(self.metrics, Spans(provider))
+
+    def spans(self) -> list[str]:
+        """Name, attributes, events and status of every span."""
+        return [span.to_json() for span in self.exporter.get_finished_spans()]
+
+
+def operators_file(folder: Path) -> Path:
+    """A file with one operator, alice."""
+    path = folder / "operators.toml"
+    digest = hashlib.sha256(OPERATOR.encode()).hexdigest()
+    path.write_text(f'[[token]]\nname = "alice"\ndigest = "sha256:{digest}"\n')
+    path.chmod(0o600)
+    return path
+
+
+@asynccontextmanager
+async def operator(engine: Engine, watching: Watching, environ: Mapping[str, str]) -> AsyncIterator[httpx.AsyncClient]:
+    """A browser in which alice is signed in, at all pages of a server over HTTP that are for people."""
+    app = Starlette(
+        routes=[
+            *pages_for(engine, environ),
+            *observability_pages(engine, Drain(engine.end_waiting), watching.metrics),
+        ]
+    )
+    base = "http://127.0.0.1:8765"
+    own = {"Origin": base, "Sec-Fetch-Site": "same-origin"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=base, headers=own) as browser:
+        assert (await browser.post("/console/login", data={"token": OPERATOR})).status_code == 303
+        yield browser
+
+
+async def all_pages(browser: httpx.AsyncClient) -> dict[str, str]:
+    """Every page, by path: the queue, each waiting call, decisions of two of them, and what is shown afterwards."""
+    pages: dict[str, str] = {}
+
+    async def show(path: str) -> str:
+        answer = await browser.get(path)
+        assert answer.status_code == 200, path
+        pages[path] = answer.text
+        return answer.text
+
+    queue = await show("/console")
+    waiting = sorted(set(re.findall(r'"(/console/approvals/[\w-]+)"', queue)))
+    for path in waiting:
+        await show(path)
+    token = re.findall(r'name="form_token" value="(\w+)"', queue)[0]
+    for path, decision in zip(waiting, ("approve", "deny"), strict=False):
+        typed = re.findall(r'class="to-type"><bdi>(.*?)</bdi>', pages[path])
+        form = {"form_token": token, "name": "".join(typed), "reason": "as discussed"}
+        answer = await browser.post(f"{path}/{decision}", data=form)
+        assert answer.status_code == 303, answer.text
+        await show(path)
+    await browser.post("/console/platforms/check", data={"form_token": token})
+    for path in ("/console", "/console/history", "/console/calls", "/console/platforms", "/metrics", "/readyz"):
+        await show(path)
+    return pages
+
+
+def held_in(redis: RedisServer) -> list[str]:
+    """Every key and value of a Redis."""
+    with redis.client() as client:
+        return [f"{key} {value}" for key in client.scan_iter() for value in _values(client, key)]
+
+
+def _values(client: Any, key: str) -> Iterator[Any]:
+    match client.type(key):
+        case "hash":
+            yield from client.hgetall(key).items()
+        case "zset":
+            yield from client.zrange(key, 0, -1, withscores=True)
+        case "stream":
+            yield from client.xrange(key)
+        case _:
+            yield client.get(key)
