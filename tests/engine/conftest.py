@@ -16,7 +16,7 @@ from connector_mcp.engine.approval_wait import ApprovalWait
 from connector_mcp.engine.approvals import Approval
 from connector_mcp.engine.audit_trail import FileTrail
 from connector_mcp.engine.call import Engine
-from connector_mcp.engine.caller import AnswerDue, CannotAsk, Question, Reply, Resumed, TransportName
+from connector_mcp.engine.caller import AnswerDue, CannotAsk, Question, Reply, Resumed, TransportName, Visit
 from connector_mcp.engine.policy import Policy
 from connector_mcp.operations.catalogue import PLATFORMS, catalogue, platform_folder
 from connector_mcp.sandbox.app import Sandbox
@@ -104,6 +104,10 @@ class FakeCaller:
     tickets: list[str] = field(default_factory=list[str])
     told: list[str] = field(default_factory=list[str])
     gone: bool = False
+    sends: Callable[[Visit], Any] | Reply | Exception | None = None
+    """What the person does who is sent to a page."""
+    visits: list[Visit] = field(default_factory=list[Visit])
+    done: list[Visit] = field(default_factory=list[Visit])
 
     @property
     def can_ask(self) -> bool:
@@ -120,6 +124,24 @@ class FakeCaller:
         assert isinstance(answer, Reply)
         return answer
 
+    @property
+    def can_send(self) -> bool:
+        return self.sends is not None
+
+    async def send_to(self, visit: Visit, ticket: str) -> Reply:
+        self.visits.append(visit)
+        self.tickets.append(ticket)
+        answer = self.sends(visit) if callable(self.sends) else self.sends
+        if isinstance(answer, Exception):
+            raise answer
+        if hasattr(answer, "__await__"):
+            answer = await answer
+        assert isinstance(answer, Reply)
+        return answer
+
+    async def visited(self, visit: Visit) -> None:
+        self.done.append(visit)
+
     async def progress(self, message: str) -> None:
         self.told.append(message)
 
@@ -135,6 +157,11 @@ class AsksByReturning(FakeCaller):
         self.questions.append(question)
         self.tickets.append(ticket)
         raise AnswerDue(question, ticket)
+
+    async def send_to(self, visit: Visit, ticket: str) -> Reply:
+        self.visits.append(visit)
+        self.tickets.append(ticket)
+        raise AnswerDue(visit, ticket)
 
 
 def yes(confirm: Any = True) -> Reply:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from connector_mcp.secrets.limits import Limits, Use
-from connector_mcp.secrets.reference import SCHEME, Unresolved
+from connector_mcp.secrets.reference import SCHEME, NotStored, Unresolved
 from connector_mcp.secrets.sources import SecretSource
 
 
@@ -58,7 +58,8 @@ class Secrets:
         """The value of a secret, for one use.
 
         Raises:
-            Unresolved: It is not there, has no usable value, or may not be used so.
+            NotStored: It is not there.
+            Unresolved: It has no usable value, or may not be used so.
             Misconfigured: A place cannot be read; then no later one is asked either.
         """
         for source in self.sources:
@@ -66,24 +67,27 @@ class Secrets:
             if value is None:
                 continue
             for limits in self._limits_of(source, name):
-                allowed = limits.refusal(use)
-                if allowed:
-                    raise Unresolved(
-                        f"{SCHEME}{name}, which may not be used here", f"a use within its limit: {allowed}"
-                    )
+                _insist_on_limits(limits, name, use)
             if not value.strip() or not _is_text(value):
                 raise Unresolved(
                     f"{SCHEME}{name}, which holds no text", "a secret with a value", fix=_how_to_store(name)
                 )
             return value
+        _insist_on_limits(self._limits.get(name, Limits()), name, use)
         near = get_close_matches(name.lower(), {known.lower(): known for known in self.names()}, n=1, cutoff=0.5)
         known = next((each for each in self.names() if near and each.lower() == near[0]), None)
         wanted = "a secret that is stored" if known is None else f"{SCHEME}{known}, perhaps, or another that is stored"
-        raise Unresolved(f"{SCHEME}{name}, which is not stored", wanted, fix=_how_to_store(name))
+        raise NotStored(f"{SCHEME}{name}, which is not stored", wanted, fix=_how_to_store(name))
 
     def _limits_of(self, source: SecretSource, name: str) -> tuple[Limits, ...]:
         both = (source.limits(name), self._limits.get(name, Limits()))
         return tuple(limits for limits in both if limits != Limits())
+
+
+def _insist_on_limits(limits: Limits, name: str, use: Use) -> None:
+    allowed = limits.refusal(use)
+    if allowed:
+        raise Unresolved(f"{SCHEME}{name}, which may not be used here", f"a use within its limit: {allowed}")
 
 
 def _how_to_store(name: str) -> str:

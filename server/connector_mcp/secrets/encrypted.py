@@ -120,6 +120,20 @@ class EncryptedFile:
             held[name] = {"value": value, "changed": utc(self._clock()), **limits.as_dict()}
             self._save(held)
 
+    def add(self, name: str, value: str, limits: Limits) -> bool:
+        """Store a secret where none has this name; False, and no change, where one has.
+
+        Raises:
+            Misconfigured: The file or the key cannot be used.
+        """
+        with self._locked():
+            held = self._load() if self.path.exists() else {}
+            if name in held:
+                return False
+            held[name] = {"value": value, "changed": utc(self._clock()), **limits.as_dict()}
+            self._save(held)
+        return True
+
     def remove(self, name: str) -> bool:
         """Forget a secret; whether it was there."""
         if not self.path.exists():
