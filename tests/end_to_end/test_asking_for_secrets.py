@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 import httpx
+import httpx2
 import pytest
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
@@ -19,13 +20,14 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp_types import ElicitRequestURLParams, ElicitResult
 from playwright.async_api import async_playwright, expect
 
+from connector_mcp.cli.access import access_of
 from connector_mcp.cli.assemble import assembled
 from connector_mcp.cli.console_parts import secret_pages_for
-from connector_mcp.cli.access import access_of
 from connector_mcp.cli.secret_pages import offer_secret_pages
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.limits import Limits
 from connector_mcp.settings import Settings
+from connector_mcp.transport.bearer import digest_of
 from connector_mcp.transport.http import serve_http
 from tests.console.test_in_chromium import ARGUMENTS, CHROMIUM
 from tests.end_to_end.recording import RecordingServer, recording_server
@@ -84,6 +86,10 @@ async def submit(page: httpx.AsyncClient, url: str, **fields: str) -> httpx.Resp
 @asynccontextmanager
 async def logto(state: Path) -> AsyncGenerator[tuple[RecordingServer, dict[str, str]]]:
     async with recording_server() as platform:
+        platform.answers["POST", "/oidc/token"] = (
+            200,
+            {"access_token": "t", "expires_in": 3600, "token_type": "Bearer"},
+        )
         platform.answers["GET", "/api/connectors"] = (200, [])
         platform.answers["GET", "/api/connector-factories/github-universal"] = (
             200,
@@ -148,18 +154,21 @@ async def test_a_missing_secret_is_entered_and_the_call_completes(tmp_path: Path
 
 @pytest.mark.parametrize("era", ["auto", "legacy"])
 async def test_a_call_that_needs_a_secret_and_a_confirmation_gets_both(tmp_path: Path, era: Any) -> None:
-    async with httpx.AsyncClient() as browser, logto(tmp_path) as (platform, environ):
-        async with serving(environ | {"CONNECTOR_MCP_POLICY": "create=ask"}) as address:
+    async with (
+        httpx.AsyncClient() as browser,
+        logto(tmp_path) as (platform, environ),
+        serving(environ | {"CONNECTOR_MCP_POLICY": "create=ask"}) as address,
+    ):
 
-            async def enter(sent: ElicitRequestURLParams) -> None:
-                await submit(browser, sent.url, code=code_in(sent.message), lines=f"{VALUE}\r\nline\r\n")
+        async def enter(sent: ElicitRequestURLParams) -> None:
+            await submit(browser, sent.url, code=code_in(sent.message), lines=f"{VALUE}\r\nline\r\n")
 
-            person = Person(enter)
-            async with Client(f"{address}/mcp", mode=era, elicitation_callback=person) as client:
-                result = await client.call_tool(TOOL, CALL)
-            assert not result.is_error, result.structured_content
-            assert (len(person.sent_to), len(person.asked)) == (1, 1)
-            assert recorded(platform)[0]["config"]["clientSecret"] == f"{VALUE}\nline"
+        person = Person(enter)
+        async with Client(f"{address}/mcp", mode=era, elicitation_callback=person) as client:
+            result = await client.call_tool(TOOL, CALL)
+        assert not result.is_error, result.structured_content
+        assert (len(person.sent_to), len(person.asked)) == (1, 1)
+        assert recorded(platform)[0]["config"]["clientSecret"] == f"{VALUE}\nline"
 
 
 @pytest.mark.parametrize("era", ["auto", "legacy"])
@@ -187,8 +196,6 @@ async def test_a_client_that_opens_no_pages_gets_the_command(tmp_path: Path, era
 
 
 async def test_nobody_but_the_caller_can_answer(tmp_path: Path) -> None:
-    from connector_mcp.transport.bearer import digest_of
-
     tokens = tmp_path / "tokens.toml"
     tokens.write_text(
         "".join(
@@ -198,34 +205,32 @@ async def test_nobody_but_the_caller_can_answer(tmp_path: Path) -> None:
         )
     )
     tokens.chmod(0o600)
-    async with httpx.AsyncClient() as browser, logto(tmp_path) as (platform, environ):
-        async with serving(environ | {"CONNECTOR_MCP_TOKENS_FILE": str(tokens)}) as address:
+    async with (
+        httpx.AsyncClient() as browser,
+        logto(tmp_path) as (platform, environ),
+        serving(environ | {"CONNECTOR_MCP_TOKENS_FILE": str(tokens)}) as address,
+    ):
 
-            async def enter(sent: ElicitRequestURLParams) -> None:
-                code = code_in(sent.message)
-                for token in (TOKENS["agent-b"], "nobody's", ""):
-                    refused = await submit(browser, sent.url, code=code, value="stolen", token=token)
-                    assert refused.status_code == 403
-                assert stored(tmp_path).names() == []
-                done = await submit(browser, sent.url, code=code, value=VALUE, token=TOKENS["agent-a"])
-                assert done.status_code == 200
+        async def enter(sent: ElicitRequestURLParams) -> None:
+            code = code_in(sent.message)
+            for token in (TOKENS["agent-b"], "nobody's", ""):
+                refused = await submit(browser, sent.url, code=code, value="stolen", token=token)
+                assert refused.status_code == 403
+            assert stored(tmp_path).names() == []
+            done = await submit(browser, sent.url, code=code, value=VALUE, token=TOKENS["agent-a"])
+            assert done.status_code == 200
 
-            headers = {"Authorization": f"Bearer {TOKENS['agent-a']}"}
-            async with httpx.AsyncClient(headers=headers):
-                pass
-            import httpx2
-
-            async with httpx2.AsyncClient(headers=headers) as http:
-                transport = streamable_http_client(f"{address}/mcp", http_client=http)
-                async with Client(transport, elicitation_callback=Person(enter)) as client:
-                    result = await client.call_tool(TOOL, CALL)
-            assert not result.is_error, result.structured_content
-            assert recorded(platform)[0]["config"]["clientSecret"] == VALUE
+        headers = {"Authorization": f"Bearer {TOKENS['agent-a']}"}
+        async with httpx2.AsyncClient(headers=headers) as http:
+            transport = streamable_http_client(f"{address}/mcp", http_client=http)
+            async with Client(transport, elicitation_callback=Person(enter)) as client:
+                result = await client.call_tool(TOOL, CALL)
+        assert not result.is_error, result.structured_content
+        assert recorded(platform)[0]["config"]["clientSecret"] == VALUE
 
 
 @pytest.mark.skipif(CHROMIUM is None and os.environ.get("CI") != "true", reason="there is no chromium")
-@pytest.mark.parametrize("era", ["auto", "legacy"])
-async def test_over_stdio_the_secret_is_typed_in_a_real_browser(tmp_path: Path, era: Any) -> None:
+async def test_over_stdio_the_secret_is_typed_in_a_real_browser(tmp_path: Path) -> None:
     async with logto(tmp_path) as (platform, environ), async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, headless=True)
 
@@ -235,9 +240,7 @@ async def test_over_stdio_the_secret_is_typed_in_a_real_browser(tmp_path: Path, 
             trouble: list[str] = []
             page.on("console", lambda message: trouble.append(message.text) if "Policy" in message.text else None)
             await page.goto(sent.url)
-            assert await page.evaluate(
-                "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
-            )
+            assert await page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
             # By keyboard alone: the code has the focus, then comes the secret.
             await page.keyboard.type("wrong")
             await page.keyboard.press("Tab")
@@ -254,7 +257,7 @@ async def test_over_stdio_the_secret_is_typed_in_a_real_browser(tmp_path: Path, 
             command=sys.executable, args=["-m", "connector_mcp", "serve"], env={**environ, "PYTHONWARNINGS": "error"}
         )
         person = Person(enter)
-        async with Client(stdio_client(command), mode=era, elicitation_callback=person) as client:
+        async with Client(stdio_client(command), elicitation_callback=person) as client:
             result = await client.call_tool(TOOL, CALL)
             assert not result.is_error, result.structured_content
             assert VALUE not in result.model_dump_json()

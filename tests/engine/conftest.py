@@ -18,8 +18,10 @@ from connector_mcp.engine.audit_trail import FileTrail
 from connector_mcp.engine.call import Engine
 from connector_mcp.engine.caller import AnswerDue, CannotAsk, Question, Reply, Resumed, TransportName, Visit
 from connector_mcp.engine.policy import Policy
+from connector_mcp.engine.secret_requests import SecretRequests
 from connector_mcp.operations.catalogue import PLATFORMS, catalogue, platform_folder
 from connector_mcp.sandbox.app import Sandbox
+from connector_mcp.secrets.collection import Secrets
 from connector_mcp.settings import Settings
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.state.store import Store
@@ -230,6 +232,8 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
             read_only: bool = False,
             wait: ApprovalWait | None = None,
             announce: Callable[[Approval], None] | None = None,
+            secrets: Secrets | None = None,
+            secret_requests: SecretRequests | None = None,
             **settings: Any,
         ) -> Bench:
             sandbox = Sandbox()
@@ -252,6 +256,8 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
                 store=store or SqliteStore(tmp_path / "state.db"),
                 wait=wait,
                 announce=announce,
+                secrets=secrets,
+                secret_requests=secret_requests,
                 audit=FileTrail(tmp_path / "audit.jsonl"),
             )
             stack.push_async_callback(engine.aclose)

@@ -17,9 +17,10 @@ from connector_mcp.engine.secret_requests import SecretRequests
 def offer_secret_pages(engine: Engine, address: str) -> None:
     """Tell calls over HTTP where the pages are, at which people reach this server.
 
-    `address` is what the server listens on. Beyond this machine there are pages under the public address alone.
+    `address` is what the server listens on. Beyond this machine there are pages only where another one is known.
     """
-    public = engine.settings.public_url
+    settings = engine.settings
+    public = settings.public_url or next(iter(settings.allowed_origins), None)
 
     async def find() -> str | None:
         return public.rstrip("/") if public else address
