@@ -17,7 +17,7 @@ from benchmarks.contestants import GET, Contestant
 from benchmarks.upstream import CONNECTOR_ID
 from connector_mcp.cli.assemble import assembled
 from connector_mcp.cli.options import load_settings
-from connector_mcp.engine.caller import Question, Reply, TransportName
+from connector_mcp.cli.terminal import CliCaller
 from connector_mcp.transport.server import build_server
 
 CALLS: Final = 500
@@ -34,24 +34,6 @@ STEPS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
 """The steps, and the functions in which they happen."""
 
 
-class _Nobody:
-    """A caller who can be asked nothing."""
-
-    principal = "local"
-    client = None
-    transport: TransportName = "stdio"
-    scopes = None
-    can_ask = False
-    resumed = None
-    gone = False
-
-    async def ask(self, question: Question, ticket: str) -> Reply:
-        raise NotImplementedError
-
-    async def progress(self, message: str) -> None:
-        """Nobody hears it."""
-
-
 def shares(ours: Contestant) -> dict[str, float]:
     """Of the time in the engine, what each step takes; the rest is `other`."""
     with mock.patch.dict(os.environ, dict(ours.environment), clear=True):
@@ -64,11 +46,11 @@ async def _profiled() -> dict[str, float]:
         build_server(engine, request_state_key=b"k" * 32)
         arguments = {"source_connector_id": CONNECTOR_ID}
         for _ in range(50):
-            await engine.call(GET.tool, arguments, _Nobody())
+            await engine.call(GET.tool, arguments, CliCaller(can_ask=False))
         profile = cProfile.Profile()
         profile.enable()
         for _ in range(CALLS):
-            await engine.call(GET.tool, arguments, _Nobody())
+            await engine.call(GET.tool, arguments, CliCaller(can_ask=False))
         profile.disable()
     # pstats keeps (calls, primitive calls, own seconds, seconds with what is called, callers) by (file, line, name).
     rows = cast("dict[tuple[str, int, str], tuple[Any, ...]]", vars(pstats.Stats(profile))["stats"])

@@ -16,10 +16,12 @@ from connector_mcp.engine.approval_wait import ApprovalWait
 from connector_mcp.engine.approvals import Approval
 from connector_mcp.engine.audit_trail import FileTrail
 from connector_mcp.engine.call import Engine
-from connector_mcp.engine.caller import AnswerDue, CannotAsk, Question, Reply, Resumed, TransportName
+from connector_mcp.engine.caller import AnswerDue, CannotAsk, Question, Reply, Resumed, TransportName, Visit
 from connector_mcp.engine.policy import Policy
+from connector_mcp.engine.secret_requests import SecretRequests
 from connector_mcp.operations.catalogue import PLATFORMS, catalogue, platform_folder
 from connector_mcp.sandbox.app import Sandbox
+from connector_mcp.secrets.collection import Secrets
 from connector_mcp.settings import Settings
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.state.store import Store
@@ -104,6 +106,10 @@ class FakeCaller:
     tickets: list[str] = field(default_factory=list[str])
     told: list[str] = field(default_factory=list[str])
     gone: bool = False
+    sends: Callable[[Visit], Any] | Reply | Exception | None = None
+    """What the person does who is sent to a page."""
+    visits: list[Visit] = field(default_factory=list[Visit])
+    done: list[Visit] = field(default_factory=list[Visit])
 
     @property
     def can_ask(self) -> bool:
@@ -120,6 +126,24 @@ class FakeCaller:
         assert isinstance(answer, Reply)
         return answer
 
+    @property
+    def can_send(self) -> bool:
+        return self.sends is not None
+
+    async def send_to(self, visit: Visit, ticket: str) -> Reply:
+        self.visits.append(visit)
+        self.tickets.append(ticket)
+        answer = self.sends(visit) if callable(self.sends) else self.sends
+        if isinstance(answer, Exception):
+            raise answer
+        if hasattr(answer, "__await__"):
+            answer = await answer
+        assert isinstance(answer, Reply)
+        return answer
+
+    async def visited(self, visit: Visit) -> None:
+        self.done.append(visit)
+
     async def progress(self, message: str) -> None:
         self.told.append(message)
 
@@ -135,6 +159,11 @@ class AsksByReturning(FakeCaller):
         self.questions.append(question)
         self.tickets.append(ticket)
         raise AnswerDue(question, ticket)
+
+    async def send_to(self, visit: Visit, ticket: str) -> Reply:
+        self.visits.append(visit)
+        self.tickets.append(ticket)
+        raise AnswerDue(visit, ticket)
 
 
 def yes(confirm: Any = True) -> Reply:
@@ -203,6 +232,8 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
             read_only: bool = False,
             wait: ApprovalWait | None = None,
             announce: Callable[[Approval], None] | None = None,
+            secrets: Secrets | None = None,
+            secret_requests: SecretRequests | None = None,
             **settings: Any,
         ) -> Bench:
             sandbox = Sandbox()
@@ -225,6 +256,8 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
                 store=store or SqliteStore(tmp_path / "state.db"),
                 wait=wait,
                 announce=announce,
+                secrets=secrets,
+                secret_requests=secret_requests,
                 audit=FileTrail(tmp_path / "audit.jsonl"),
             )
             stack.push_async_callback(engine.aclose)

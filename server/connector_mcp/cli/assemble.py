@@ -8,10 +8,19 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from connector_mcp.cli.accounts import make_accounts
-from connector_mcp.cli.stores import as_record, has_secrets, open_secrets, open_store, open_trail, shared_turns
+from connector_mcp.cli.stores import (
+    as_record,
+    has_secrets,
+    open_secret_store,
+    open_secrets,
+    open_store,
+    open_trail,
+    shared_turns,
+)
 from connector_mcp.engine.call import Engine
 from connector_mcp.engine.caller import TransportName
 from connector_mcp.engine.policy import Policy
+from connector_mcp.engine.secret_requests import SecretRequests
 from connector_mcp.engine.watched_store import WatchedStore
 from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.catalogue import PLATFORMS, catalogue
@@ -57,6 +66,7 @@ async def assembled(
         announce=announcements.announce if announcements else None,
         observer=observer,
         decide_at=console_address(settings) if transport == "http" else None,
+        secret_requests=_secret_requests(settings, store),
     )
     try:
         async with announcements.running() if announcements else nullcontext():
@@ -77,6 +87,11 @@ def console_address(settings: Settings) -> str | None:
         return f"{settings.allowed_origins[0]}/console"
     known = settings.port and settings.host in ("127.0.0.1", "localhost")
     return f"http://{settings.host}:{settings.port}/console" if known else "/console"
+
+
+def _secret_requests(settings: Settings, store: Store) -> SecretRequests | None:
+    """None with replicas: what a person enters at one of them would be on that machine alone."""
+    return SecretRequests(store, open_secret_store(settings)) if settings.state is None else None
 
 
 def _open_sandbox(settings: Settings, environ: Mapping[str, str]) -> Sandbox:

@@ -8,14 +8,18 @@ from functools import partial
 import anyio
 from starlette.routing import BaseRoute
 
+from connector_mcp.cli.access import Access
 from connector_mcp.cli.checkup import report_on
 from connector_mcp.cli.served import platform_states
 from connector_mcp.console.console import Console, Operators
 from connector_mcp.console.pages import console_pages
+from connector_mcp.console.secret_pages import secret_pages
 from connector_mcp.engine.call import Engine
 from connector_mcp.operations.platform import JsonObject
 from connector_mcp.settings import Settings
+from connector_mcp.transport.authorization import Callers
 from connector_mcp.transport.bearer import find_holder
+from connector_mcp.transport.questions import ANYBODY
 from connector_mcp.transport.token_file import TokenFile
 
 
@@ -36,6 +40,19 @@ def pages_for(engine: Engine, environ: Mapping[str, str]) -> list[BaseRoute]:
             sandbox=settings.sandbox,
         )
     )
+
+
+def secret_pages_for(engine: Engine, access: Access) -> list[BaseRoute]:
+    """Where people enter secrets that calls over HTTP are missing; nothing where they cannot."""
+    callers = Callers(access.tokens, access.token_file, access.oauth)
+
+    async def identify(token: str) -> str | None:
+        holder = await callers.identify(token)
+        return holder.name if holder else None
+
+    if engine.secret_requests is None:
+        return []
+    return secret_pages(engine.secret_requests, identify=None if callers.are_everybody else identify, nobody=ANYBODY)
 
 
 def operators_of(settings: Settings) -> Operators | None:

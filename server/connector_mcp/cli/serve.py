@@ -15,6 +15,7 @@ from anyio.abc import TaskStatus
 from connector_mcp.cli.assemble import assembled
 from connector_mcp.cli.observed import observed
 from connector_mcp.cli.options import load_settings, with_overrides
+from connector_mcp.cli.secret_pages import offer_secret_pages, pages_on_demand
 from connector_mcp.cli.served import left_out, require_platforms
 from connector_mcp.engine.webhook_signature import SigningKey
 from connector_mcp.errors import Misconfigured
@@ -55,13 +56,14 @@ async def _serve_stdio(settings: Settings) -> int:
     async with (
         observed(settings, os.environ, "stdio") as observer,
         assembled(settings, os.environ, "stdio", observer=observer) as engine,
+        pages_on_demand(engine),
     ):
         return await serve_stdio(engine, spans=observer.spans)
 
 
 async def _serve_http(settings: Settings) -> int:
     from connector_mcp.cli.access import access_of
-    from connector_mcp.cli.console_parts import pages_for
+    from connector_mcp.cli.console_parts import pages_for, secret_pages_for
     from connector_mcp.transport.callbacks import OPEN_PATH, callback_route
     from connector_mcp.transport.draining import Drain
     from connector_mcp.transport.health import observability_pages
@@ -91,8 +93,8 @@ async def _serve_http(settings: Settings) -> int:
                 oauth=access.oauth,
                 limits=access.limits,
                 rate=access.rate,
-                pages=(*observability, *pages_for(engine, os.environ), *callback),
-                open_paths=("/readyz", "/console", *metrics_path, *((OPEN_PATH,) if callback else ())),
+                pages=(*observability, *pages_for(engine, os.environ), *secret_pages_for(engine, access), *callback),
+                open_paths=("/readyz", "/console", "/secrets", *metrics_path, *((OPEN_PATH,) if callback else ())),
                 drain=drain,
                 spans=observer.spans,
                 hosts=access.hosts,
@@ -102,6 +104,7 @@ async def _serve_http(settings: Settings) -> int:
 
         async with anyio.create_task_group() as tasks:
             address: str = await tasks.start(serve_until_the_end)
+            offer_secret_pages(engine, address)
             click.echo(f"Serving {address}/mcp and {address}/sse; end it with Ctrl-C.", err=True)
     return status
 

@@ -12,7 +12,7 @@ import click
 
 from connector_mcp import __version__
 from connector_mcp.cli.text import printable
-from connector_mcp.engine.caller import CannotAsk, Question, Reply, Resumed, TransportName
+from connector_mcp.engine.caller import CannotAsk, Question, Reply, Resumed, TransportName, Visit
 from connector_mcp.operations.platform import JsonObject
 
 
@@ -47,6 +47,16 @@ class CliCaller:
         if not self.can_ask:
             raise CannotAsk
         return await anyio.to_thread.run_sync(ask_form, question, abandon_on_cancel=True)
+
+    @property
+    def can_send(self) -> bool:
+        return False
+
+    async def send_to(self, visit: Visit, ticket: str) -> Reply:
+        raise CannotAsk
+
+    async def visited(self, visit: Visit) -> None:
+        """Nobody was sent to a page."""
 
     async def progress(self, message: str) -> None:
         click.echo(printable(message), err=True)

@@ -58,8 +58,10 @@ class Secured:
 class Renderer:
     """The templates and the two files that pages load."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, *, home: str = "/console") -> None:
+        """`home` is under which the pages are served that use it."""
         self._clock = clock
+        self._home = home
         folder = files("connector_mcp.console") / "static"
         self._assets = {name: (folder / name).read_bytes() for name in _ASSETS}
         self._templates = Environment(
@@ -104,7 +106,7 @@ class Renderer:
         return words.status(approval, self._clock())
 
     def _address(self, name: str) -> str:
-        return f"/console/static/{name}?v={hashlib.sha256(self._assets[name]).hexdigest()[:12]}"
+        return f"{self._home}/static/{name}?v={hashlib.sha256(self._assets[name]).hexdigest()[:12]}"
 
 
 def _visible(value: Any) -> Any:

@@ -18,8 +18,8 @@ _ADDRESSES_OF_ONE = 64
 """Bits of an IPv6 address that stand for one network; whoever has one address there has them all."""
 
 
-async def read_form(request: Request) -> dict[str, str]:
-    """The fields of a form of ours.
+async def read_form(request: Request, *, longest: int = _LONGEST_FORM) -> dict[str, str]:
+    """The fields of a form of ours, of at most `longest` bytes.
 
     Raises:
         Problem: The request comes from another site, or is no such form.
@@ -29,7 +29,7 @@ async def read_form(request: Request) -> dict[str, str]:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > _LONGEST_FORM:
+        if len(body) > longest:
             raise Problem(413, "Too much was sent", "The form is larger than any of this console. Nothing was done.")
     try:
         if kind != "application/x-www-form-urlencoded":
@@ -79,18 +79,20 @@ def insist_on_privacy(request: Request) -> None:
     )
 
 
-def session_key(request: Request) -> str | None:
+def session_key(request: Request, name: str = _COOKIE) -> str | None:
     """The key that the browser shows."""
-    return request.cookies.get(_cookie_name(request))
+    return request.cookies.get(_cookie_name(request, name))
 
 
-def keep_session_key(request: Request, response: Response, key: str) -> None:
+def keep_session_key(
+    request: Request, response: Response, key: str, *, name: str = _COOKIE, home: str = "/console"
+) -> None:
     """Have the browser keep the key until it is closed, where no script and no other site gets at it."""
     local = _is_local(request)
     response.set_cookie(
-        _cookie_name(request),
+        _cookie_name(request, name),
         key,
-        path="/console" if local else "/",
+        path=home if local else "/",
         secure=not local or _is_https(request),
         httponly=True,
         samesite="strict",
@@ -101,7 +103,7 @@ def forget_session_key(request: Request, response: Response) -> None:
     """Have the browser forget the key."""
     local = _is_local(request)
     response.delete_cookie(
-        _cookie_name(request),
+        _cookie_name(request, _COOKIE),
         path="/console" if local else "/",
         secure=not local or _is_https(request),
         httponly=True,
@@ -121,9 +123,9 @@ def network_of(request: Request) -> str:
     return str(ipaddress.ip_network(f"{address.exploded}/{_ADDRESSES_OF_ONE}", strict=False))
 
 
-def _cookie_name(request: Request) -> str:
+def _cookie_name(request: Request, name: str) -> str:
     # The prefix binds a cookie to https, this host and no part of it; browsers take it on https alone.
-    return _COOKIE if _is_local(request) else f"__Host-{_COOKIE}"
+    return name if _is_local(request) else f"__Host-{name}"
 
 
 def _is_local(request: Request) -> bool:

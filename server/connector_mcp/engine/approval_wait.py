@@ -1,4 +1,4 @@
-"""Holds a parked call for a while, so that it can be answered with what the operator decides.
+"""Holds a call for a while, so that it can be answered with what an operator decides or a person enters.
 
 Nothing is let through here: the wait ends, and the gate looks again. While it lasts the call holds no connection to a
 platform and no lock, only its place at the client.
@@ -50,12 +50,27 @@ class ApprovalWait:
         """
         if not self._seconds:
             return False
+        return await self.hold(
+            lambda: self._is_pending(approval, approvals),
+            f"Waiting for an operator to decide {approval.id}: {approval.effect} "
+            f"In a terminal: `connector-mcp approvals show {approval.id}`.",
+            caller,
+            self._seconds,
+        )
+
+    async def hold(
+        self, is_pending: Callable[[], Awaitable[bool]], message: str, caller: Caller, seconds: float
+    ) -> bool:
+        """Hold a call while something is pending; False where the time is up, the client gone or the server ending.
+
+        The client is told the message as long as that lasts.
+        """
         begun = self._clock()
         told = begun - TELL_SECONDS
         pause = FIRST_PAUSE
-        while await self._is_pending(approval, approvals):
+        while await is_pending():
             now = self._clock()
-            left = begun + self._seconds - now
+            left = begun + seconds - now
             if left <= 0 or self._ended:
                 return False
             with anyio.CancelScope() as scope:
@@ -63,7 +78,7 @@ class ApprovalWait:
                 try:
                     if now - told >= TELL_SECONDS:
                         told = now
-                        await _tell(approval, caller)
+                        await _tell(message, caller)
                     await self._sleep(min(pause, left))
                 finally:
                     self._pauses.discard(scope)
@@ -83,10 +98,7 @@ class ApprovalWait:
         return live is not None and live.id == approval.id and live.status == "pending"
 
 
-async def _tell(approval: Approval, caller: Caller) -> None:
+async def _tell(message: str, caller: Caller) -> None:
     # A client that does not read must not hold the call for longer than its time.
     with anyio.move_on_after(TELL_SECONDS):
-        await caller.progress(
-            f"Waiting for an operator to decide {approval.id}: {approval.effect} "
-            f"In a terminal: `connector-mcp approvals show {approval.id}`."
-        )
+        await caller.progress(message)

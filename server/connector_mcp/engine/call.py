@@ -16,6 +16,7 @@ from connector_mcp.engine.account import Account
 from connector_mcp.engine.approval_wait import ApprovalWait
 from connector_mcp.engine.approvals import Approval, Approvals
 from connector_mcp.engine.arguments import check_configs, parse_arguments
+from connector_mcp.engine.asking_for_secrets import Missing, SecretAsking
 from connector_mcp.engine.audit_trail import AuditTrail
 from connector_mcp.engine.call_record import CallRecord
 from connector_mcp.engine.caller import AnswerDue, Caller, CallResult
@@ -27,9 +28,10 @@ from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
 from connector_mcp.engine.profiles import Profiles, unnamed
 from connector_mcp.engine.redact import credentials_of, redact_arguments, secret_values
-from connector_mcp.engine.references import Found, References, look_for_credentials, with_values
-from connector_mcp.engine.results import check_cursor, clean_strings, encode_bytes, fit, shape_data, shows_all
+from connector_mcp.engine.references import Followed, Found, References, look_for_credentials, with_values
+from connector_mcp.engine.results import check_cursor, finish, fit, shape_data
 from connector_mcp.engine.scrub import Scrubber
+from connector_mcp.engine.secret_requests import SecretRequests
 from connector_mcp.engine.sending import Sender
 from connector_mcp.engine.verify import verify
 from connector_mcp.errors import ConnectorError, InvalidArguments
@@ -65,8 +67,12 @@ class Engine:
         announce: Callable[[Approval], None] | None = None,
         observer: Observer = NOBODY,
         decide_at: str | None = None,
+        secret_requests: SecretRequests | None = None,
     ) -> None:
-        """`wait` is by default that of the settings; `announce` is told of calls that wait for an operator."""
+        """`wait` is by default that of the settings; `announce` is told of calls that wait for an operator.
+
+        With `secret_requests` that have pages a person can be asked for secrets that are missing.
+        """
         self.settings = settings
         self.store = store
         self.approvals = Approvals(store, ttl=settings.approval_ttl, observer=observer)
@@ -80,6 +86,8 @@ class Engine:
         self._wait = wait or ApprovalWait(settings.approval_wait)
         self._announce = announce
         self._decide_at = decide_at
+        self.secret_requests = secret_requests
+        self._asking = SecretAsking(secret_requests, self._wait, settings.ask_timeout)
         self._ledger = Ledger(store, longest=2 * settings.longest_deadline)
         self._tools = {name: self._profiles.tool(operation) for name, operation in operations.items()}
 
@@ -210,6 +218,11 @@ class Engine:
             with self._observer.step("read_target"):
                 situation = await sender.situation(operation)
             ready = await self._check(call, operation, situation)
+            if call.held:
+                # A person took their time: what is shown and decided on is what is there now.
+                with self._observer.step("read_target"):
+                    situation = await sender.situation(operation)
+                ready = await self._check(call, operation, situation)
         self._learn(call, operation, situation)
         losses = operation.find_losses(situation)
         preview = make_preview(operation, situation, losses, call.scrubber)
@@ -243,7 +256,7 @@ class Engine:
             plan = readable_plan(operation, situation)
             with self._observer.step("verify"):
                 await verify(operation, plan, data, partial(sender.read_back, operation), call.meta)
-            call.fingerprint_after = _fingerprint_after(operation, sender, call.key)
+            call.fingerprint_after = sender.fingerprint_after(operation, call.key)
         call.meta.changes = [change.as_dict() for change in preview.changes]
         return self._content(call, operation, data, answers, sender)
 
@@ -262,9 +275,22 @@ class Engine:
         check_configs(call.tool, operation.find_configs(situation))
         if not found.references:
             return operation
-        values = await self._references.values(call.tool.name, found, call.account)
+        followed = await self._references.follow(found, call.account)
+        # Nobody is asked any more once the gate has been passed.
+        if followed.lacks_only_secrets and call.decided_by is None and self._asking.is_possible(call.caller):
+            if not settled:
+                return operation
+            followed = await self._obtain(call, operation, found, followed)
+        followed.insist(call.tool.name)
+        values = followed.values
         self._scrubber.remember({text for value in values.values() for text in credentials_of(value)})
         return with_values(call.tool, operation, situation, values) if settled else operation
+
+    async def _obtain(self, call: CallRecord, operation: Operation, found: Found, followed: Followed) -> Followed:
+        assert call.account is not None  # noqa: S101 - only platforms' operations come here
+        call.held = True
+        missing = Missing(call.caller, call.tool.name, call.account, await self._identify(call, operation))
+        return await self._asking.obtain(missing, followed, partial(self._references.follow, found, call.account))
 
     def _look(self, call: CallRecord, operation: Operation, situation: Situation, *, settled: bool = True) -> Found:
         """Find references and credentials among the arguments, and refuse those that are in a wrong place."""
@@ -302,11 +328,8 @@ class Engine:
         """Pass the gate or raise; whether time has passed on the way, so that the target must be looked at again."""
         account, caller = call.account, call.caller
         assert account is not None  # noqa: S101 - only platforms' operations come here
-        key = call.key = await secret_key(self.store, "digest")
-        given = operation.model_dump(exclude_unset=True)
-        identity = [call.tool.name, account.platform.name, account.profile, caller.principal, given]
-        call.digest = keyed_digest(identity, key)
-        call.fingerprint = fingerprint(operation, situation.current, key) if operation.acts_on else None
+        digest = await self._identify(call, operation)
+        call.fingerprint = fingerprint(operation, situation.current, call.key) if operation.acts_on else None
         candidate = Candidate(
             tool=call.tool.name,
             platform=account.platform.name,
@@ -315,7 +338,7 @@ class Engine:
             deletes=type(operation).effect is Effect.DESTROY,
             preview=preview,
             fingerprint=call.fingerprint or "",
-            digest=call.digest,
+            digest=digest,
             arguments=call.arguments or {},
             under=self._under(call),
         )
@@ -325,6 +348,15 @@ class Engine:
         call.decision, call.decided_by = passage.decision, passage.decided_by
         call.channel = passage.channel or channel_of(passage.decision, caller.transport)
         return passage.asked_inline
+
+    async def _identify(self, call: CallRecord, operation: Operation) -> str:
+        """The digest of the call, which is also kept in its record."""
+        assert call.account is not None  # noqa: S101 - only platforms' operations come here
+        call.key = await secret_key(self.store, "digest")
+        account, given = call.account, operation.model_dump(exclude_unset=True)
+        identity = [call.tool.name, account.platform.name, account.profile, call.caller.principal, given]
+        call.digest = keyed_digest(identity, call.key)
+        return call.digest
 
     async def _check_unchanged(self, call: CallRecord, operation: Operation, sender: Sender, preview: Preview) -> None:
         """A person takes their time: the target must still be the one they were shown."""
@@ -346,16 +378,7 @@ class Engine:
         with self._observer.step("shape"):
             shaped = shape_data(operation, data, answers[-1] if answers else None, call.meta)
             content: JsonObject = {"data": shaped, "meta": call.meta.as_dict()}
-            # Nearly every result is plain and holds nothing that is known: its text shows it, and the walks are spared.
-            text = encode_bytes(content)
-            if not shows_all(text):
-                content = clean_strings(content)
-                text = encode_bytes(content)
-            if call.scrubber.finds(text.decode("utf-8", "surrogatepass")):
-                content = call.scrubber.value(content)
-            elif len(text) <= self.settings.max_result_bytes:
-                return content
-            return fit(content, self.settings.max_result_bytes, offset=call.meta.offset)
+            return finish(content, call.scrubber, self.settings.max_result_bytes, offset=call.meta.offset)
 
     async def _end_audit(self, call: CallRecord) -> None:
         record = call.record("ended")
@@ -392,10 +415,3 @@ class Engine:
 
     def _account_secrets(self) -> tuple[str, ...]:
         return tuple(secret for account in self.accounts for secret in account.client.secrets())
-
-
-def _fingerprint_after(operation: Operation, sender: Sender, key: bytes) -> str | None:
-    """What the target's fingerprint is after the write, as far as reading back has shown it."""
-    if sender.found_gone:
-        return "gone"
-    return fingerprint(operation, sender.found.current, key) if sender.found else None

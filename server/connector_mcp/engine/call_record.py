@@ -45,6 +45,8 @@ class CallRecord:
     channel: str | None = None
     named: bool = True
     """Whether the caller named the profile, or there was none to choose."""
+    held: bool = False
+    """Whether a person was asked for a secret on the way, so that time may have passed."""
     changing: bool = False
     """Whether a request that is no read may have been sent."""
     status: int | None = None

@@ -20,6 +20,15 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Visit:
+    """What a person is asked to do in their browser. That they accept says only that they open the page."""
+
+    id: str
+    message: str
+    url: str
+
+
+@dataclass(frozen=True)
 class Reply:
     """What the person answered; `content` holds the form's values as they came, uncoerced."""
 
@@ -36,16 +45,16 @@ class Resumed:
 
 
 class AnswerDue(Exception):
-    """Raised through the engine by `Caller.ask` where a question is asked by returning it (2026-07-28)."""
+    """Raised through the engine by `Caller.ask` and `send_to` where one asks by returning the question (2026-07-28)."""
 
-    def __init__(self, question: Question, ticket: str) -> None:
+    def __init__(self, question: Question | Visit, ticket: str) -> None:
         super().__init__("an answer is due")
         self.question = question
         self.ticket = ticket
 
 
 class CannotAsk(Exception):
-    """Raised by `Caller.ask` where the question could not be put: no back-channel, or the client answered an error."""
+    """Raised by `Caller.ask` and `send_to` where it failed: no back-channel, or the client answered an error."""
 
 
 class Caller(Protocol):
@@ -91,6 +100,19 @@ class Caller(Protocol):
             AnswerDue: The question is asked by returning it; the same call will come again with the reply.
             CannotAsk: It could not be put.
         """
+        ...
+
+    @property
+    def can_send(self) -> bool:
+        """Whether this very request declares that the client opens pages, and has a way to carry the address."""
+        ...
+
+    async def send_to(self, visit: Visit, ticket: str) -> Reply:
+        """Have the person at the client open a page. Raises what `ask` does."""
+        ...
+
+    async def visited(self, visit: Visit) -> None:
+        """Tell the client that the person is done with the page, where its protocol has a word for that."""
         ...
 
     async def progress(self, message: str) -> None:

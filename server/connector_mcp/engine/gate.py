@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from connector_mcp.engine.approval_wait import ApprovalWait
 from connector_mcp.engine.approvals import Approval, Approvals, Change, Parked
+from connector_mcp.engine.asking_for_secrets import brings_visit
 from connector_mcp.engine.caller import Caller, CannotAsk, Question, Reply, TransportName
 from connector_mcp.engine.policy import Decision, Policy, resolve
 from connector_mcp.engine.preview import Preview, differences
@@ -25,6 +26,9 @@ PERSON = "person"
 """Who decides where a question was asked at the client."""
 
 _QUESTIONS = "questions"
+_SAME = ("kind", "tool", "digest", "principal")
+"""What a question and the call that brings its answer have in common."""
+
 QUESTION_SECONDS = 600.0
 """How long an answer to a question is taken, at least."""
 
@@ -180,13 +184,14 @@ class Gate:
 
     async def _ask(self, candidate: Candidate, caller: Caller) -> Passage:
         note: JsonObject = {
+            "kind": "confirmation",
             "tool": candidate.tool,
             "digest": candidate.digest,
             "principal": caller.principal,
             "fingerprint": candidate.fingerprint,
             "snapshot": candidate.preview.snapshot,
         }
-        if caller.resumed is not None:
+        if caller.resumed is not None and not brings_visit(caller):
             ticket, reply = caller.resumed.ticket, caller.resumed.reply
             asked_inline = False
         else:
@@ -199,7 +204,7 @@ class Gate:
                 raise
             asked_inline = True
         asked = await self._store.take_once(_QUESTIONS, ticket)
-        if asked is None or any(asked[key] != note[key] for key in ("tool", "digest", "principal")):
+        if asked is None or any(asked.get(key) != note[key] for key in _SAME):
             raise ConfirmationInvalid(
                 "This confirmation was used before, has expired, or belongs to another call. Nothing was changed.",
                 fix="Make the call again without a confirmation; it will be asked anew.",

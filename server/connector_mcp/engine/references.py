@@ -22,7 +22,14 @@ from connector_mcp.operations.tool import Tool
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.key_formats import key_format, keys_in
 from connector_mcp.secrets.limits import Use
-from connector_mcp.secrets.reference import LONGEST_NAME, SCHEME, Unresolved, mentions_reference, referenced_name
+from connector_mcp.secrets.reference import (
+    LONGEST_NAME,
+    SCHEME,
+    NotStored,
+    Unresolved,
+    mentions_reference,
+    referenced_name,
+)
 
 Inline = Literal["warn", "refuse", "allow"]
 
@@ -43,6 +50,12 @@ class Reference:
     def field(self) -> str:
         """The place as limits name it: without indexes."""
         return ".".join(step for step in self.steps if isinstance(step, str))
+
+    @property
+    def field_of_one(self) -> str:
+        """The same within one record, where a call takes a list of them: what an update of one names it."""
+        last = max((index for index, step in enumerate(self.steps[:-1]) if isinstance(step, int)), default=-1)
+        return ".".join(step for step in self.steps[last + 1 :] if isinstance(step, str))
 
 
 @dataclass
@@ -93,6 +106,31 @@ def look_for_credentials(operation: Operation, situation: Situation, *, settled:
     return found
 
 
+@dataclass
+class Followed:
+    """What became of a call's references."""
+
+    values: dict[Steps, str] = field(default_factory=dict[Steps, str], repr=False)
+    issues: list[Issue] = field(default_factory=list[Issue])
+    missing: list[Reference] = field(default_factory=list[Reference])
+    """Those whose secret is not stored and could be used if it were. Each is an issue, too."""
+    fix: str | None = None
+
+    @property
+    def lacks_only_secrets(self) -> bool:
+        """Whether nothing is wrong but that secrets are not stored."""
+        return bool(self.missing) and len(self.missing) == len(self.issues)
+
+    def insist(self, tool: str) -> None:
+        """See that every reference could be followed.
+
+        Raises:
+            InvalidArguments: One is unknown or may not be used there. Nothing was sent.
+        """
+        if self.issues:
+            raise InvalidArguments(tool, self.issues, fix=self.fix)
+
+
 class References:
     """Follows references, each time anew: a secret that was changed meanwhile is sent as it now is."""
 
@@ -102,32 +140,31 @@ class References:
         self._withheld = frozenset(withheld)
         self.inline: Inline = inline
 
-    async def values(self, tool: str, found: Found, account: Account) -> dict[Steps, str]:
-        """The value for each reference.
+    async def follow(self, found: Found, account: Account) -> Followed:
+        """Look for the value of each reference.
 
         Raises:
-            InvalidArguments: One is unknown or may not be used there. Nothing was sent.
             Misconfigured: A place of secrets cannot be read.
         """
-        values: dict[Steps, str] = {}
-        issues: list[Issue] = []
-        fix: str | None = None
+        followed = Followed()
         for reference in found.references:
             refused = self._refused(reference.name, account)
             if refused:
                 got = f"{SCHEME}{reference.name}, which may not be used here"
-                issues.append(Issue(path_of(reference.steps), got, refused))
+                followed.issues.append(Issue(path_of(reference.steps), got, refused))
                 continue
             use = Use(account.platform.name, account.profile, reference.field)
             try:
                 # A file, or a keyring that asks its owner first.
-                values[reference.steps] = await anyio.to_thread.run_sync(self._secrets.resolve, reference.name, use)
+                value = await anyio.to_thread.run_sync(self._secrets.resolve, reference.name, use)
             except Unresolved as unresolved:
-                issues.append(Issue(path_of(reference.steps), unresolved.got, unresolved.wanted))
-                fix = fix or unresolved.fix
-        if issues:
-            raise InvalidArguments(tool, issues, fix=fix)
-        return values
+                followed.issues.append(Issue(path_of(reference.steps), unresolved.got, unresolved.wanted))
+                followed.fix = followed.fix or unresolved.fix
+                if isinstance(unresolved, NotStored):
+                    followed.missing.append(reference)
+            else:
+                followed.values[reference.steps] = value
+        return followed
 
     def _refused(self, name: str, account: Account) -> str | None:
         """What is wanted instead, where the secret is one that calls under this account may not refer to."""

@@ -16,6 +16,7 @@ import orjson
 from pydantic import ValidationError
 
 from connector_mcp.engine.redact import redact_record
+from connector_mcp.engine.scrub import Scrubber
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.operations.operation import Effect, ListOperation, Operation, Record, at
 from connector_mcp.operations.platform import JsonObject
@@ -200,6 +201,20 @@ def clean_strings(value: Any) -> Any:
     if isinstance(value, list):
         return [clean_strings(member) for member in cast("list[Any]", value)]
     return value
+
+
+def finish(content: JsonObject, scrubber: Scrubber, largest: int, *, offset: int | None = None) -> JsonObject:
+    """The content as it may leave: without hidden characters and known credentials, and no larger than the cap."""
+    # Nearly every result is plain and holds nothing that is known: its text shows it, and the walks are spared.
+    text = encode_bytes(content)
+    if not shows_all(text):
+        content = clean_strings(content)
+        text = encode_bytes(content)
+    if scrubber.finds(text.decode("utf-8", "surrogatepass")):
+        content = scrubber.value(content)
+    elif len(text) <= largest:
+        return content
+    return fit(content, largest, offset=offset)
 
 
 def fit(content: JsonObject, largest: int, *, offset: int | None = None) -> JsonObject:

@@ -7,6 +7,7 @@ from typing import Any
 
 from connector_mcp.engine.account import Account
 from connector_mcp.engine.caller import Caller
+from connector_mcp.engine.preview import fingerprint
 from connector_mcp.engine.results import Meta
 from connector_mcp.errors import Conflict, ConnectorError, NotFound, OutcomeUnknown, Rejected
 from connector_mcp.operations.operation import Operation, Situation
@@ -88,6 +89,12 @@ class Sender:
         if not answers and self._failures:
             raise self._failure_of_all()
         return answers
+
+    def fingerprint_after(self, operation: Operation, key: bytes) -> str | None:
+        """What the target's fingerprint is after the write, as far as reading back has shown it."""
+        if self.found_gone:
+            return "gone"
+        return fingerprint(operation, self.found.current, key) if self.found else None
 
     @property
     def left_unknown(self) -> bool:

@@ -10,7 +10,7 @@ from itertools import count
 from connector_mcp.errors import Misconfigured
 from connector_mcp.secrets.encrypted import EncryptedFile
 from connector_mcp.secrets.limits import Limits, Use
-from connector_mcp.secrets.reference import SCHEME, Unresolved
+from connector_mcp.secrets.reference import SCHEME, NotStored, Unresolved
 from connector_mcp.secrets.sources import SecretSource
 
 
@@ -68,7 +68,8 @@ class Secrets:
         """The value of a secret, for one use.
 
         Raises:
-            Unresolved: It is not there, has no usable value, or may not be used so.
+            NotStored: It is not there.
+            Unresolved: It has no usable value, or may not be used so.
             Misconfigured: A place cannot be read; then no later one is asked either.
         """
         for source in self.sources:
@@ -76,20 +77,17 @@ class Secrets:
             if value is None:
                 continue
             for limits in self._limits_of(source, name):
-                allowed = limits.refusal(use)
-                if allowed:
-                    raise Unresolved(
-                        f"{SCHEME}{name}, which may not be used here", f"a use within its limit: {allowed}"
-                    )
+                _insist_on_limits(limits, name, use)
             if not value.strip() or not _is_text(value):
                 raise Unresolved(
                     f"{SCHEME}{name}, which holds no text", "a secret with a value", fix=_how_to_store(name)
                 )
             return value
+        _insist_on_limits(self._limits.get(name, Limits()), name, use)
         near = get_close_matches(name.lower(), {known.lower(): known for known in self.names()}, n=1, cutoff=0.5)
         known = next((each for each in self.names() if near and each.lower() == near[0]), None)
         wanted = "a secret that is stored" if known is None else f"{SCHEME}{known}, perhaps, or another that is stored"
-        raise Unresolved(f"{SCHEME}{name}, which is not stored", wanted, fix=_how_to_store(name))
+        raise NotStored(f"{SCHEME}{name}, which is not stored", wanted, fix=_how_to_store(name))
 
     def check_store(self) -> None:
         """See that a new secret could be stored.
@@ -105,9 +103,10 @@ class Secrets:
         Raises:
             Misconfigured: There is no store, or it or another place cannot be used.
         """
+        store = self._required_store()
         names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
         free = (name for name in names if all(source.read(name) is None for source in self.sources))
-        return self._required_store().add(free, value, limits)
+        return next(name for name in free if store.add(name, value, limits))
 
     def _required_store(self) -> EncryptedFile:
         if self._store is None:
@@ -120,6 +119,12 @@ class Secrets:
     def _limits_of(self, source: SecretSource, name: str) -> tuple[Limits, ...]:
         both = (source.limits(name), self._limits.get(name, Limits()))
         return tuple(limits for limits in both if limits != Limits())
+
+
+def _insist_on_limits(limits: Limits, name: str, use: Use) -> None:
+    allowed = limits.refusal(use)
+    if allowed:
+        raise Unresolved(f"{SCHEME}{name}, which may not be used here", f"a use within its limit: {allowed}")
 
 
 def _how_to_store(name: str) -> str:

@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,18 +120,19 @@ class EncryptedFile:
             held[name] = {"value": value, "changed": utc(self._clock()), **limits.as_dict()}
             self._save(held)
 
-    def add(self, names: Iterable[str], value: str, limits: Limits) -> str:
-        """Store a secret under the first of these names that is free, and return that name.
+    def add(self, name: str, value: str, limits: Limits) -> bool:
+        """Store a secret where none has this name; False, and no change, where one has.
 
         Raises:
             Misconfigured: The file or the key cannot be used.
         """
         with self._locked():
-            held = self._load()
-            name = next(name for name in names if name not in held)
+            held = self._load() if self.path.exists() else {}
+            if name in held:
+                return False
             held[name] = {"value": value, "changed": utc(self._clock()), **limits.as_dict()}
             self._save(held)
-        return name
+        return True
 
     def check(self) -> None:
         """See that a secret could be stored. Where there is no store yet, nothing but its lock is made.

@@ -36,3 +36,7 @@ class Unresolved(Exception):
         self.got = got
         self.wanted = wanted
         self.fix = fix
+
+
+class NotStored(Unresolved):
+    """A reference to a secret that no place has, and that could be used here if one had."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 
 import anyio
@@ -25,6 +25,9 @@ from connector_mcp.transport.signals import ending_signal
 GRACE = 5.0
 """Seconds that calls in flight have when the server is told to end."""
 
+BESIDE_GRACE = 1.0
+"""The same of pages beside a server whose client has gone."""
+
 BACKSTOP = 2.0
 """Seconds after that until uvicorn gives up on connections of which we do not know."""
 
@@ -39,9 +42,12 @@ async def serve_app(
     origins: Collection[str] = (),
     grace: float = GRACE,
     drain: Drain | None = None,
+    until: Callable[[], Awaitable[int]] = ending_signal,
     task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED,
 ) -> int:
     """Serve the application that is made once the port is known, until a signal ends it; the rest as `serve_http`.
+
+    `until` is what to wait for in place of a signal, and gives the exit status.
 
     Who may call is for the application to see to.
 
@@ -63,7 +69,7 @@ async def serve_app(
             timeout_graceful_shutdown=int(grace + BACKSTOP),
         )
         address = f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}"
-        return await _run(_Uvicorn(config, address, task_status), listener, drain, grace)
+        return await _run(_Uvicorn(config, address, task_status), listener, drain, grace, until)
 
 
 async def serve_pages(
@@ -75,12 +81,28 @@ async def serve_pages(
 ) -> int:
     """Serve pages alone, to this machine alone, in the manner of `serve_app`; they see to their own authorization."""
 
+    with logging_to_stderr(lambda text: text, log_level):
+        return await serve_app(_app_of(pages), "127.0.0.1", port, task_status=task_status)
+
+
+async def serve_pages_beside(
+    pages: Sequence[BaseRoute], *, task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    """The same on any free port, beside a server that has the log and the signals; it ends when it is cancelled."""
+
+    async def cancelled() -> int:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    await serve_app(_app_of(pages), "127.0.0.1", 0, grace=BESIDE_GRACE, until=cancelled, task_status=task_status)
+
+
+def _app_of(pages: Sequence[BaseRoute]) -> Callable[[Reach, Drain], Starlette]:
     def app(reach: Reach, drain: Drain) -> Starlette:
         guards = [Middleware(Around, wrap=drain.requests), Middleware(HostAndOriginGuard, reach=reach)]
         return Starlette(routes=list(pages), middleware=guards)
 
-    with logging_to_stderr(lambda text: text, log_level):
-        return await serve_app(app, "127.0.0.1", port, task_status=task_status)
+    return app
 
 
 class Around:
@@ -93,7 +115,9 @@ class Around:
         await self._app(scope, receive, send)
 
 
-async def _run(server: _Uvicorn, listener: socket.socket, drain: Drain, grace: float) -> int:
+async def _run(
+    server: _Uvicorn, listener: socket.socket, drain: Drain, grace: float, until: Callable[[], Awaitable[int]]
+) -> int:
     async def serve() -> None:
         # Cancelled midway, uvicorn would leave its sessions running: it is told to end instead.
         with anyio.CancelScope(shield=True):
@@ -104,7 +128,7 @@ async def _run(server: _Uvicorn, listener: socket.socket, drain: Drain, grace: f
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(serve)
         try:
-            status = await ending_signal()
+            status = await until()
         finally:
             server.should_exit = True
             with anyio.CancelScope(shield=True):

@@ -7,7 +7,7 @@ very request (2026-07-28) or its session (earlier) declares form elicitation: as
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import anyio
@@ -18,6 +18,7 @@ from mcp_types import (
     ElicitationCapability,
     ElicitRequest,
     ElicitRequestFormParams,
+    ElicitRequestURLParams,
     ElicitResult,
     InputRequiredResult,
     InputResponses,
@@ -25,12 +26,17 @@ from mcp_types import (
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
-from connector_mcp.engine.caller import AnswerDue, CannotAsk, Question, Reply, Resumed, TransportName
+from connector_mcp.engine.caller import AnswerDue, CannotAsk, Question, Reply, Resumed, TransportName, Visit
 from connector_mcp.transport.authorization import Principal
 from connector_mcp.upstream.text import clean
 
 ANSWER_KEY = "confirm"
 """The name of our one question among the requests and responses of a multi-round-trip call."""
+
+LOCAL = "local"
+"""Who calls on stdio."""
+ANYBODY = "anonymous"
+"""Who calls over HTTP where no token is needed."""
 
 LONGEST_CLIENT_NAME = 80
 
@@ -48,9 +54,9 @@ def principal_of(ctx: ServerRequestContext[Any, Any]) -> str:
     """Who makes a request: the token's name, `anonymous` over HTTP without one, `local` on stdio."""
     scope = _http_scope(ctx)
     if scope is None:
-        return "local"
+        return LOCAL
     user = scope.get("user")
-    return user.name if isinstance(user, Principal) else "anonymous"
+    return user.name if isinstance(user, Principal) else ANYBODY
 
 
 class McpCaller:
@@ -118,11 +124,32 @@ class McpCaller:
             raise CannotAsk
         if self._modern:
             raise AnswerDue(question, ticket)
+        session, request = self._ctx.session, self._ctx.request_id
+        return await self._answered(session.elicit_form(question.message, question.schema, related_request_id=request))
+
+    @property
+    def can_send(self) -> bool:
+        capabilities = self._ctx.session.client_capabilities
+        if capabilities is None or capabilities.elicitation is None or capabilities.elicitation.url is None:
+            return False
+        return self._modern or self._ctx.session.can_send_request
+
+    async def send_to(self, visit: Visit, ticket: str) -> Reply:
+        if not self.can_send:
+            raise CannotAsk
+        if self._modern:
+            raise AnswerDue(visit, ticket)
+        session, request = self._ctx.session, self._ctx.request_id
+        return await self._answered(session.elicit_url(visit.message, visit.url, visit.id, related_request_id=request))
+
+    async def visited(self, visit: Visit) -> None:
+        if not self._modern:
+            await self._ctx.session.send_elicit_complete(visit.id, related_request_id=self._ctx.request_id)
+
+    async def _answered(self, asking: Awaitable[ElicitResult]) -> Reply:
         try:
             with anyio.fail_after(self._ask_timeout):
-                answer = await self._ctx.session.elicit_form(
-                    question.message, question.schema, related_request_id=self._ctx.request_id
-                )
+                answer = await asking
         except TimeoutError:
             return Reply("cancel", {})
         except (MCPError, ValidationError) as error:
@@ -137,8 +164,12 @@ class McpCaller:
 
 def returned_question(due: AnswerDue) -> InputRequiredResult:
     """The result that puts a question to a 2026-07-28 client; the boundary seals the ticket in it."""
-    form = ElicitRequestFormParams(message=due.question.message, requested_schema=due.question.schema)
-    return InputRequiredResult(input_requests={ANSWER_KEY: ElicitRequest(params=form)}, request_state=due.ticket)
+    match due.question:
+        case Question(message, schema):
+            params = ElicitRequestFormParams(message=message, requested_schema=schema)
+        case Visit(_, message, url):
+            params = ElicitRequestURLParams(message=message, url=url)
+    return InputRequiredResult(input_requests={ANSWER_KEY: ElicitRequest(params=params)}, request_state=due.ticket)
 
 
 def _http_scope(ctx: ServerRequestContext[Any, Any]) -> Mapping[str, Any] | None:

@@ -1,0 +1,265 @@
+"""A secret that is missing is asked for on a page, over whole servers and in a real browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import httpx2
+import pytest
+from mcp.client import Client
+from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp_types import ElicitRequestURLParams, ElicitResult
+from playwright.async_api import async_playwright, expect
+
+from connector_mcp.cli.access import access_of
+from connector_mcp.cli.assemble import assembled
+from connector_mcp.cli.console_parts import secret_pages_for
+from connector_mcp.cli.secret_pages import offer_secret_pages
+from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
+from connector_mcp.secrets.limits import Limits
+from connector_mcp.settings import Settings
+from connector_mcp.transport.bearer import digest_of
+from connector_mcp.transport.http import serve_http
+from tests.console.test_in_chromium import ARGUMENTS, CHROMIUM
+from tests.end_to_end.recording import RecordingServer, recording_server
+from tests.end_to_end.test_wire_contract import environment
+
+pytestmark = pytest.mark.anyio
+
+VALUE = "marked-github-secret"
+TOOL = "logto_create_connector"
+CALL = {"connector_id": "github-universal", "config": {"clientId": "i", "clientSecret": "secret://GITHUB"}}
+TOKENS = {"agent-a": "a" * 40, "agent-b": "b" * 40}
+
+
+def stored(state: Path) -> EncryptedFile:
+    return EncryptedFile(state / "secrets.enc", KeyFile(state / "secrets.key"))
+
+
+def code_in(message: str) -> str:
+    return re.findall(r"code: (\S+)$", message)[0]
+
+
+class Person:
+    """A person at a client: opens the pages they are sent to, and says yes to everything else."""
+
+    def __init__(self, opens: Callable[[ElicitRequestURLParams], Any], action: str = "accept") -> None:
+        self._opens = opens
+        self._action = action
+        self.sent_to: list[ElicitRequestURLParams] = []
+        self.asked: list[Any] = []
+
+    async def __call__(self, context: Any, params: Any) -> Any:
+        if isinstance(params, ElicitRequestURLParams):
+            self.sent_to.append(params)
+            await self._opens(params)
+            return ElicitResult(action=self._action)
+        self.asked.append(params)
+        return ElicitResult(action="accept", content={"confirm": True})
+
+
+def recorded(platform: RecordingServer) -> list[Any]:
+    return [each.body for each in platform.requests if each.path == "/api/connectors" and each.method == "POST"]
+
+
+async def form_of(page: httpx.AsyncClient, url: str) -> dict[str, str]:
+    shown = await page.get(url)
+    assert shown.status_code == 200, shown.text
+    return {"form_token": re.findall(r'name="form_token" value="(\w+)"', shown.text)[0]}
+
+
+async def submit(page: httpx.AsyncClient, url: str, **fields: str) -> httpx.Response:
+    origin = re.findall(r"https?://[^/]+", url)[0]
+    fields = await form_of(page, url) | fields
+    return await page.post(url, data=fields, headers={"Origin": origin})
+
+
+@asynccontextmanager
+async def logto(state: Path) -> AsyncGenerator[tuple[RecordingServer, dict[str, str]]]:
+    async with recording_server() as platform:
+        platform.answers["POST", "/oidc/token"] = (
+            200,
+            {"access_token": "t", "expires_in": 3600, "token_type": "Bearer"},
+        )
+        platform.answers["GET", "/api/connectors"] = (200, [])
+        platform.answers["GET", "/api/connector-factories/github-universal"] = (
+            200,
+            {"id": "github-universal", "type": "Social", "target": "github"},
+        )
+        platform.answers["POST", "/api/connectors"] = (200, {"id": "c1", "connectorId": "github-universal"})
+        environ = environment(platform.origin) | {"CONNECTOR_MCP_STATE_DIR": str(state)}
+        yield platform, environ | {"CONNECTOR_MCP_VERIFY_WRITES": "false"}
+
+
+@asynccontextmanager
+async def serving(environ: dict[str, str]) -> AsyncGenerator[str]:
+    """`serve --http` in this process: its address."""
+    settings = Settings.load(environ)
+    access = access_of(settings)
+    async with assembled(settings, environ, "http") as engine, anyio.create_task_group() as tasks:
+
+        async def serve(*, task_status: Any) -> None:
+            pages = secret_pages_for(engine, access)
+            await serve_http(
+                engine,
+                "127.0.0.1",
+                0,
+                token_file=access.token_file,
+                pages=pages,
+                open_paths=("/secrets",),
+                grace=0.2,
+                task_status=task_status,
+            )
+
+        address: str = await tasks.start(serve)
+        offer_secret_pages(engine, address)
+        yield address
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("era", ["auto", "legacy"])
+async def test_a_missing_secret_is_entered_and_the_call_completes(tmp_path: Path, era: Any) -> None:
+    async with httpx.AsyncClient() as browser, logto(tmp_path) as (platform, environ), serving(environ) as address:
+
+        async def enter(sent: ElicitRequestURLParams) -> None:
+            code = code_in(sent.message)
+            assert code not in sent.url
+            done = await submit(browser, sent.url, code=code, value=VALUE)
+            assert (done.status_code, VALUE in done.text) == (200, False)
+
+        person = Person(enter)
+        async with Client(f"{address}/mcp", mode=era, elicitation_callback=person) as client:
+            result = await client.call_tool(TOOL, CALL)
+            assert not result.is_error, result.structured_content
+            assert VALUE not in result.model_dump_json()
+        assert recorded(platform) == [
+            {"connectorId": "github-universal", "config": {"clientId": "i", "clientSecret": VALUE}}
+        ]
+        assert len(person.sent_to) == 1
+        assert stored(tmp_path).limits("GITHUB") == Limits(("logto",), ("default",), ("config.clientSecret",))
+        # Used twice.
+        again = await browser.get(person.sent_to[0].url)
+        assert again.status_code == 410
+        assert VALUE not in (tmp_path / "audit.jsonl").read_text()
+
+
+@pytest.mark.parametrize("era", ["auto", "legacy"])
+async def test_a_call_that_needs_a_secret_and_a_confirmation_gets_both(tmp_path: Path, era: Any) -> None:
+    async with (
+        httpx.AsyncClient() as browser,
+        logto(tmp_path) as (platform, environ),
+        serving(environ | {"CONNECTOR_MCP_POLICY": "create=ask"}) as address,
+    ):
+
+        async def enter(sent: ElicitRequestURLParams) -> None:
+            await submit(browser, sent.url, code=code_in(sent.message), lines=f"{VALUE}\r\nline\r\n")
+
+        person = Person(enter)
+        async with Client(f"{address}/mcp", mode=era, elicitation_callback=person) as client:
+            result = await client.call_tool(TOOL, CALL)
+        assert not result.is_error, result.structured_content
+        assert (len(person.sent_to), len(person.asked)) == (1, 1)
+        assert recorded(platform)[0]["config"]["clientSecret"] == f"{VALUE}\nline"
+
+
+@pytest.mark.parametrize("era", ["auto", "legacy"])
+async def test_who_declines_has_the_call_refused_and_the_page_closed(tmp_path: Path, era: Any) -> None:
+    async with httpx.AsyncClient() as browser, logto(tmp_path) as (platform, environ), serving(environ) as address:
+
+        async def look_away(sent: ElicitRequestURLParams) -> None:
+            assert (await browser.get(sent.url)).status_code == 200
+
+        person = Person(look_away, action="decline")
+        async with Client(f"{address}/mcp", mode=era, elicitation_callback=person) as client:
+            result = await client.call_tool(TOOL, CALL)
+        assert result.structured_content["error"]["code"] == "refused"
+        assert (await browser.get(person.sent_to[0].url)).status_code == 410
+        assert recorded(platform) == []
+
+
+@pytest.mark.parametrize("era", ["auto", "legacy"])
+async def test_a_client_that_opens_no_pages_gets_the_command(tmp_path: Path, era: Any) -> None:
+    async with logto(tmp_path) as (platform, environ), serving(environ) as address:
+        async with Client(f"{address}/mcp", mode=era) as client:
+            result = await client.call_tool(TOOL, CALL)
+        assert "connector-mcp secrets set GITHUB" in result.structured_content["error"]["fix"]
+        assert recorded(platform) == []
+
+
+async def test_nobody_but_the_caller_can_answer(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.toml"
+    tokens.write_text(
+        "".join(
+            f'[[token]]\nname = "{name}"\ndigest = "sha256:{digest_of(token).hex()}"\n'
+            f'scopes = ["connectors:read", "connectors:write"]\n'
+            for name, token in TOKENS.items()
+        )
+    )
+    tokens.chmod(0o600)
+    async with (
+        httpx.AsyncClient() as browser,
+        logto(tmp_path) as (platform, environ),
+        serving(environ | {"CONNECTOR_MCP_TOKENS_FILE": str(tokens)}) as address,
+    ):
+
+        async def enter(sent: ElicitRequestURLParams) -> None:
+            code = code_in(sent.message)
+            for token in (TOKENS["agent-b"], "nobody's", ""):
+                refused = await submit(browser, sent.url, code=code, value="stolen", token=token)
+                assert refused.status_code == 403
+            assert stored(tmp_path).names() == []
+            done = await submit(browser, sent.url, code=code, value=VALUE, token=TOKENS["agent-a"])
+            assert done.status_code == 200
+
+        headers = {"Authorization": f"Bearer {TOKENS['agent-a']}"}
+        async with httpx2.AsyncClient(headers=headers) as http:
+            transport = streamable_http_client(f"{address}/mcp", http_client=http)
+            async with Client(transport, elicitation_callback=Person(enter)) as client:
+                result = await client.call_tool(TOOL, CALL)
+        assert not result.is_error, result.structured_content
+        assert recorded(platform)[0]["config"]["clientSecret"] == VALUE
+
+
+@pytest.mark.skipif(CHROMIUM is None and os.environ.get("CI") != "true", reason="there is no chromium")
+async def test_over_stdio_the_secret_is_typed_in_a_real_browser(tmp_path: Path) -> None:
+    async with logto(tmp_path) as (platform, environ), async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, headless=True)
+
+        async def enter(sent: ElicitRequestURLParams) -> None:
+            assert sent.url.startswith("http://127.0.0.1:")
+            page = await browser.new_page(viewport={"width": 390, "height": 844})
+            trouble: list[str] = []
+            page.on("console", lambda message: trouble.append(message.text) if "Policy" in message.text else None)
+            await page.goto(sent.url)
+            assert await page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+            # By keyboard alone: the code has the focus, then comes the secret.
+            await page.keyboard.type("wrong")
+            await page.keyboard.press("Tab")
+            await page.keyboard.type("mistaken")
+            await page.keyboard.press("Enter")
+            await expect(page.get_by_role("alert")).to_contain_text("not the right code")
+            await page.get_by_label("Code").fill(code_in(sent.message))
+            await page.get_by_label("Secret", exact=True).fill(VALUE)
+            await page.get_by_role("button", name="Store the secret").click()
+            await expect(page.get_by_role("status").first).to_contain_text("You can close this page")
+            assert trouble == []
+
+        command = StdioServerParameters(
+            command=sys.executable, args=["-m", "connector_mcp", "serve"], env={**environ, "PYTHONWARNINGS": "error"}
+        )
+        person = Person(enter)
+        async with Client(stdio_client(command), elicitation_callback=person) as client:
+            result = await client.call_tool(TOOL, CALL)
+            assert not result.is_error, result.structured_content
+            assert VALUE not in result.model_dump_json()
+        await browser.close()
+    assert recorded(platform)[0]["config"]["clientSecret"] == VALUE
