@@ -1,5 +1,6 @@
 """The list of tools, which is kept from one request to the next."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -61,3 +62,24 @@ async def test_a_malformed_list_is_refused_also_where_an_answer_is_kept(make_eng
         await client.list_tools(cache_mode="bypass")
         with pytest.raises(MCPError):
             await client.session.send_request(Malformed(), TypeAdapter(ServerResult))
+
+
+@pytest.mark.anyio
+async def test_before_the_handshake_the_sdk_decides_although_an_answer_is_kept(make_engine: Any) -> None:
+    listing = ToolList(lambda ctx: make_engine().tools())
+    shaken = SimpleNamespace(
+        method="tools/list", request_id=1, params=None, protocol_version="2025-11-25", session=SimpleNamespace()
+    )
+
+    async def answered(ctx: Any) -> dict[str, Any]:
+        return {"tools": []}
+
+    async def refused(ctx: Any) -> dict[str, Any]:
+        raise LookupError
+
+    shaken.session.client_params = object()
+    await listing.from_memory(shaken, answered)
+    assert await listing.from_memory(shaken, refused) == {"tools": []}
+    shaken.session.client_params = None
+    with pytest.raises(LookupError):
+        await listing.from_memory(shaken, refused)
