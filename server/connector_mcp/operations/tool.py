@@ -34,7 +34,7 @@ class Annotations:
 
 @dataclass(frozen=True)
 class Tool:
-    """An operation as a tool. Its schemas are made when they are first read, which is 4 ms a tool at no start."""
+    """An operation as a tool. Its schemas are made when they are first read: no start waits for them."""
 
     operation: type[Operation]
     name: str
