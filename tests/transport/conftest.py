@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,15 @@ async def hang(engine: "FakeEngine", name: str, arguments: Mapping[str, Any], ca
     raise AssertionError
 
 
+@dataclass(frozen=True)
+class AnsweringAnything(Tool):
+    """A tool whose answers are about the call itself, which no real tool's output schema would pass."""
+
+    @property
+    def output_schema(self) -> dict[str, Any]:
+        return {"type": "object"}
+
+
 class FakeEngine:
     """What the transports use of `connector_mcp.engine.call.Engine`."""
 
@@ -58,10 +67,8 @@ class FakeEngine:
         self.records: list[str] = []
         self.waiting_ended = False
         self._audit = audit
-        # The answers here are about the call itself, which no real tool's output schema would pass.
         self._tools = {
-            name: replace(tool_of(operation), output_schema={"type": "object"})
-            for name, operation in catalogue(("vectorize",)).items()
+            name: AnsweringAnything(**vars(tool_of(operation))) for name, operation in catalogue(("vectorize",)).items()
         }
 
     def tools(self, caller: Caller | None = None) -> tuple[Tool, ...]:

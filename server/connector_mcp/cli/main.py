@@ -6,13 +6,13 @@ the SDK alone is a quarter of a second).
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any, cast
 
 import click
 
 from connector_mcp import __version__
 from connector_mcp.cli.failures import Failure, as_failure, show_failure
+from connector_mcp.cli.importing import imported
 from connector_mcp.errors import ConnectorError
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -47,7 +47,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        return getattr(import_module(module), attribute)
+        return getattr(imported(module), attribute)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -13,6 +13,7 @@ import click
 from anyio.abc import TaskStatus
 
 from connector_mcp.cli.assemble import assembled
+from connector_mcp.cli.importing import imported
 from connector_mcp.cli.observed import observed
 from connector_mcp.cli.options import load_settings, with_overrides
 from connector_mcp.cli.secret_pages import offer_secret_pages, pages_on_demand
@@ -51,6 +52,7 @@ def serve(overrides: dict[str, Any], http: bool, host: str | None, port: int | N
 
 async def _serve_stdio(settings: Settings) -> int:
     # Each transport pulls in its own half of the SDK; only the one that serves is imported.
+    imported("connector_mcp.transport.stdio")
     from connector_mcp.transport.stdio import serve_stdio
 
     async with (
@@ -62,6 +64,7 @@ async def _serve_stdio(settings: Settings) -> int:
 
 
 async def _serve_http(settings: Settings) -> int:
+    imported("connector_mcp.transport.http")
     from connector_mcp.cli.access import access_of
     from connector_mcp.cli.console_parts import pages_for, secret_pages_for
     from connector_mcp.transport.callbacks import OPEN_PATH, callback_route

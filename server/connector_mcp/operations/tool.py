@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 
 from connector_mcp.operations.operation import Effect, ListOperation, Operation
 from connector_mcp.operations.platform import JsonObject
@@ -33,14 +34,32 @@ class Annotations:
 
 @dataclass(frozen=True)
 class Tool:
-    """An operation as a tool."""
+    """An operation as a tool. Its schemas are made when they are first read: no start waits for them."""
 
     operation: type[Operation]
     name: str
     description: str
-    input_schema: JsonObject
-    output_schema: JsonObject
     annotations: Annotations
+    hidden: frozenset[str] = frozenset()
+    """Arguments that the configuration fixes, so that no schema shows them."""
+    optional: frozenset[str] = frozenset()
+    """Arguments that are fixed under some of the profiles only, so that no call need give them in general."""
+    profiles: ProfileChoice | None = None
+
+    @cached_property
+    def input_schema(self) -> JsonObject:
+        """What a call may hold; not to be changed."""
+        hidden = [name for name in self.hidden if name in self.operation.model_fields]
+        schema = portable_schema(self.operation, without=hidden)
+        _relax(schema, self.optional)
+        if self.profiles is not None:
+            _add_profile(schema, self.operation, self.profiles)
+        return schema
+
+    @cached_property
+    def output_schema(self) -> JsonObject:
+        """What a result holds; not to be changed. See `output_schema`."""
+        return output_schema(self.operation)
 
 
 def tool_of(
@@ -50,26 +69,20 @@ def tool_of(
     optional: Collection[str] = (),
     profiles: ProfileChoice | None = None,
 ) -> Tool:
-    """The tool of an operation, less the `hidden` arguments, which the configuration fixes.
-
-    `optional` arguments are fixed under some of the profiles only, so that no call need give them in general.
-    """
-    schema = portable_schema(operation, without=[name for name in hidden if name in operation.model_fields])
-    _relax(schema, optional)
-    if profiles is not None:
-        _add_profile(schema, operation, profiles)
+    """The tool of an operation under a configuration: see the members of `Tool`."""
     return Tool(
         operation=operation,
         name=operation.tool_name(),
         description=operation.tool_description(),
-        input_schema=schema,
-        output_schema=output_schema(operation),
         annotations=Annotations(
             read_only=operation.effect is Effect.READ,
             destructive=operation.effect is Effect.DESTROY or operation.can_destroy or operation.overwrites,
             idempotent=operation.repeatable,
             open_world=operation.on is not None,
         ),
+        hidden=frozenset(hidden),
+        optional=frozenset(optional),
+        profiles=profiles,
     )
 
 

@@ -27,23 +27,20 @@ from mcp_types import (
     ListPromptsResult,
     ListResourcesResult,
     ListResourceTemplatesResult,
-    ListToolsResult,
     PaginatedRequestParams,
     ReadResourceRequestParams,
     ReadResourceResult,
     TextContent,
-    ToolAnnotations,
 )
-from mcp_types import Tool as WireTool
 
 from connector_mcp import __version__
 from connector_mcp.engine.call import Engine, UnknownTool
 from connector_mcp.engine.caller import AnswerDue, CallResult, TransportName
 from connector_mcp.engine.results import clean_strings, encode
 from connector_mcp.errors import Internal
-from connector_mcp.operations.tool import Tool
 from connector_mcp.transport import connector_type_resources, prompts
 from connector_mcp.transport.questions import McpCaller, principal_of, returned_question
+from connector_mcp.transport.tool_list import ToolList
 from connector_mcp.transport.tracing import traced
 from connector_mcp.upstream.text import clean
 
@@ -85,11 +82,11 @@ def build_server(
     nothing of it. With `spans` every request has one.
     """
     ask_timeout = engine.settings.ask_timeout
-    wire = {tool.name: _wire_tool(tool) for tool in engine.tools()}
+    listing = ToolList(lambda ctx: engine.tools(McpCaller(ctx, transport=transport, ask_timeout=ask_timeout)))
 
-    async def list_tools(ctx: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
-        caller = McpCaller(ctx, transport=transport, ask_timeout=ask_timeout)
-        return ListToolsResult(tools=[wire[tool.name] for tool in engine.tools(caller) if tool.name in wire])
+    def input_schema(name: str) -> dict[str, Any] | None:
+        tool = engine.tool(name)
+        return tool.input_schema if tool else None
 
     async def call_tool(ctx: Context, params: CallToolRequestParams) -> CallToolResult | InputRequiredResult:
         caller = McpCaller(ctx, params, transport=transport, ask_timeout=ask_timeout)
@@ -130,8 +127,8 @@ def build_server(
             "resources/read": CacheHint(ttl_ms=3_600_000, scope="private"),
         },
         # Without it every call over HTTP in the 2026-07-28 protocol lists all tools first.
-        get_tool_input_schema=lambda name: wire[name].input_schema if name in wire else None,
-        on_list_tools=list_tools,
+        get_tool_input_schema=input_schema,
+        on_list_tools=listing.list_tools,
         on_call_tool=call_tool,
         on_list_resources=list_resources,
         on_list_resource_templates=list_templates,
@@ -145,22 +142,8 @@ def build_server(
         server.middleware.append(traced(server, spans, engine))
     security = RequestStateSecurity(keys=[request_state_key], ttl=REQUEST_STATE_TTL, bind_principal=principal_of)
     server.middleware.append(RequestStateBoundary(security, default_audience=NAME))
+    server.middleware.append(listing.from_memory)
     return server
-
-
-def _wire_tool(tool: Tool) -> WireTool:
-    return WireTool(
-        name=tool.name,
-        description=tool.description,
-        input_schema=tool.input_schema,
-        output_schema=tool.output_schema,
-        annotations=ToolAnnotations(
-            read_only_hint=tool.annotations.read_only,
-            destructive_hint=tool.annotations.destructive,
-            idempotent_hint=tool.annotations.idempotent,
-            open_world_hint=tool.annotations.open_world,
-        ),
-    )
 
 
 def _wire_result(result: CallResult) -> CallToolResult:

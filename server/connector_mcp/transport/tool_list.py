@@ -1,0 +1,76 @@
+"""The answer to `tools/list`, made once for each set of tools and revision of the protocol.
+
+The SDK validates and dumps every tool three times over for each list. Its answer is kept and given again, as what it
+lets a middleware answer with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp_types import ListToolsResult, PaginatedRequestParams, ToolAnnotations
+from mcp_types import Tool as WireTool
+from mcp_types.methods import validate_client_request
+
+from connector_mcp.operations.tool import Tool
+
+METHOD: Final = "tools/list"
+
+_Context = ServerRequestContext[dict[str, Any], Any]
+_Key = tuple[str, tuple[str, ...]]
+
+
+class ToolList:
+    """Lists the tools that `tools` gives for a request. A tool's name stands for all of it: no tool changes."""
+
+    def __init__(self, tools: Callable[[_Context], Sequence[Tool]]) -> None:
+        self._tools = tools
+        # As many as there are different scopes and revisions: clients cannot make it grow.
+        self._kept: dict[_Key, dict[str, Any]] = {}
+
+    async def list_tools(self, ctx: _Context, params: PaginatedRequestParams | None) -> ListToolsResult:
+        """The list, for the SDK to make an answer of."""
+        return ListToolsResult(tools=[_wire_tool(tool) for tool in self._tools(ctx)])
+
+    async def from_memory(self, ctx: _Context, call_next: CallNext) -> HandlerResult:
+        """MCP middleware, to be the innermost: the answer that the SDK made before, where it would make the same.
+
+        What the SDK would refuse it still sees: a request before the handshake, or one that is malformed.
+        """
+        if ctx.method != METHOD or ctx.request_id is None or not _is_in_order(ctx):
+            return await call_next(ctx)
+        key = ctx.protocol_version, tuple(tool.name for tool in self._tools(ctx))
+        kept = self._kept.get(key)
+        if kept is not None:
+            return kept
+        answer = await call_next(ctx)
+        if isinstance(answer, dict):
+            self._kept[key] = answer
+        return answer
+
+
+def _is_in_order(ctx: _Context) -> bool:
+    if ctx.session.client_params is None:
+        return False
+    try:
+        validate_client_request(METHOD, ctx.protocol_version, ctx.params)
+    except (KeyError, ValueError):
+        return False
+    return True
+
+
+def _wire_tool(tool: Tool) -> WireTool:
+    return WireTool(
+        name=tool.name,
+        description=tool.description,
+        input_schema=tool.input_schema,
+        output_schema=tool.output_schema,
+        annotations=ToolAnnotations(
+            read_only_hint=tool.annotations.read_only,
+            destructive_hint=tool.annotations.destructive,
+            idempotent_hint=tool.annotations.idempotent,
+            open_world_hint=tool.annotations.open_world,
+        ),
+    )
