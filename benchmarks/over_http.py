@@ -14,6 +14,7 @@ from typing import IO, Any, Final
 from benchmarks.client import AnswerError, clock_of
 from benchmarks.contestants import GET, Contestant, Field
 from benchmarks.figures import Comparison
+from benchmarks.issuer import issuer
 from benchmarks.measures import IN_FLIGHT, Effort
 from benchmarks.rounds import compared
 from benchmarks.sse import SseClient
@@ -141,15 +142,21 @@ Clients = Sequence[Client] | Sequence[SseClient]
 
 
 def measure_http(field: Field, effort: Effort) -> Iterator[Comparison]:
-    """Both revisions without and one with a bearer token, then SSE; a comparison at a time."""
+    """Both revisions without authorization and with a static or a signed token, then SSE; a comparison at a time."""
     everyone = [each for each in field.everyone if each.speaks_http]
     for number, revision in enumerate(REVISIONS):
         for clients in (1, 8, IN_FLIGHT):
             least = 4.0 if clients == IN_FLIGHT else None
             yield from asyncio.run(_compare(everyone, effort, revision, clients, least=least))
-        if number:
-            guarded = [each.with_variables(CONNECTOR_MCP_HTTP_TOKEN=TOKEN) if each.ours else each for each in everyone]
-            yield from asyncio.run(_compare(guarded, effort, revision, IN_FLIGHT, token=TOKEN))
+        with issuer() as issued:
+            kind, token, variables = (
+                ("bearer token", TOKEN, {"CONNECTOR_MCP_HTTP_TOKEN": TOKEN})
+                if not number
+                else ("JWT", issued.token, issued.variables)
+            )
+            variables["CONNECTOR_MCP_HTTP_REQUESTS_PER_MINUTE"] = "10000000"
+            guarded = [each.with_variables(**variables) if each.ours else each for each in everyone]
+            yield from asyncio.run(_compare(guarded, effort, revision, IN_FLIGHT, least=0.8, token=token, shown=kind))
     yield from asyncio.run(_compare(everyone, effort, "SSE", SSE_CLIENTS, least=2.0))
 
 
@@ -161,6 +168,7 @@ async def _compare(
     *,
     least: float | None = None,
     token: str | None = None,
+    shown: str = "",
 ) -> list[Comparison]:
     taken: dict[str, list[tuple[float, float]]] = {each.name: [] for each in everyone}
     with ExitStack() as stack:
@@ -186,7 +194,7 @@ async def _compare(
             for client in clients:
                 client.close()
     kind = "SSE" if revision == "SSE" else f"HTTP {revision}"
-    guarded = ", bearer token" if token else ""
+    guarded = f", {shown}" if token else ""
     return [
         compared(f"{kind}, {count} clients{guarded}", "calls/s", taken, 0, least=least),
         compared("  processor time of one call", "ms", taken, 1),
