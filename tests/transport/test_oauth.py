@@ -378,6 +378,42 @@ async def test_many_callers_at_once_make_one_fetch() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("rotated", [False, True], ids=["first", "rotated"])
+async def test_callers_who_come_while_the_keys_are_fetched_wait_for_them(rotated: bool) -> None:
+    issuer, clock, asked, answered = Issuer(), Clock(), anyio.Event(), anyio.Event()
+
+    async def slowly(request: httpx.Request) -> httpx.Response:
+        if answered.is_set():
+            return issuer.answer(request)
+        asked.set()
+        await answered.wait()
+        return issuer.answer(request)
+
+    keys = jwks.KeySet(ISSUER, "https://login.example/keys", transport=httpx.MockTransport(slowly), clock=clock)
+    if rotated:
+        answered.set()
+        assert await keys.key("one", "RS256")
+        answered = anyio.Event()
+        issuer.keys = [public_jwk(OTHER_RSA, "two")]
+        clock.now += jwks.PAUSE
+    found: list[object] = []
+
+    async def look() -> None:
+        found.append(await keys.key("two" if rotated else "one", "RS256"))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(look)
+        await asked.wait()
+        for _ in range(20):
+            tasks.start_soon(look)
+        await anyio.wait_all_tasks_blocked()
+        answered.set()
+    assert len(found) == 21
+    assert all(found)
+    assert issuer.asked == ["/keys"] * (2 if rotated else 1)
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("status", [302, 404, 500])
 async def test_while_the_keys_cannot_be_had_nobody_passes_and_all_are_told_when_to_return(
     make_engine: Any, status: int

@@ -71,6 +71,8 @@ class KeySet:
         self._fetched: float | None = None
         self._tried: float | None = None
         self._failed = False
+        self._tries = 0
+        """Fetches that are over."""
         self._lock = anyio.Lock()
 
     async def key(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
@@ -79,13 +81,15 @@ class KeySet:
         Raises:
             CannotTell: The keys cannot be had, or the one in question may be among those that cannot.
         """
-        if self._age(self._fetched) > FRESH and self._may_try():
-            await self._fetch_after(self._tried)
+        age, on_its_way = self._age(self._fetched), self._lock.locked()
+        # While somebody fetches, old keys do for the others; without any, they wait for the same answer.
+        if age > STALE if on_its_way else age > FRESH and self._may_try():
+            await self._fetch_after(self._tries)
         if self._age(self._fetched) > STALE:
             raise self._cannot_tell()
         found = self._find(kid, algorithm)
-        if found is None and self._age(self._tried) >= (RETRY if self._failed else PAUSE):
-            await self._fetch_after(self._tried)
+        if found is None and (self._lock.locked() or self._age(self._tried) >= (RETRY if self._failed else PAUSE)):
+            await self._fetch_after(self._tries)
             found = self._find(kid, algorithm)
         if found is None and self._failed:
             raise self._cannot_tell()
@@ -113,19 +117,22 @@ class KeySet:
         except jwt.PyJWTError:
             return None
 
-    async def _fetch_after(self, seen: float | None) -> None:
-        """Fetch the keys, unless somebody else did since the last try was `seen`."""
+    async def _fetch_after(self, seen: int) -> None:
+        """Fetch the keys, unless somebody else did since as many tries as were `seen`."""
         async with self._lock:
-            if self._tried != seen:
+            if self._tries != seen:
                 return
-            self._tried, self._failed = self._clock(), True
+            self._tried, failed = self._clock(), True
             try:
                 with anyio.fail_after(DEADLINE):
                     self._keys = await self._fetch()
+                self._fetched, failed = self._clock(), False
             except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, Misconfigured, _Unusable) as failure:
                 logger.error("The keys of %s could not be fetched: %s", self._issuer, _reason(failure))
-                return
-            self._fetched, self._failed = self._clock(), False
+            finally:
+                # A fetch whose caller went away has failed, too.
+                self._failed = failed
+                self._tries += 1
 
     async def _fetch(self) -> Sequence[Mapping[str, Any]]:
         url = self._url or await self._discovered()
