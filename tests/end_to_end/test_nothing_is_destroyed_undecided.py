@@ -119,7 +119,7 @@ class Attached:
         return [method for method, _ in self.world.writes()[len(before) :]]
 
 
-@pytest.fixture(scope="module", params=FACES)
+@pytest.fixture(params=FACES)
 async def without_elicitation(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncGenerator[Attached]:
@@ -127,7 +127,7 @@ async def without_elicitation(
         yield Attached(here, connected, Person())
 
 
-@pytest.fixture(scope="module", params=FACES)
+@pytest.fixture(params=FACES)
 async def with_elicitation(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncGenerator[Attached]:
