@@ -58,12 +58,13 @@ def _facts(approval: Approval) -> list[str]:
 
 
 def as_rows(found: Sequence[Approval]) -> list[tuple[str, ...]]:
-    """One row an approval: id, status, tool, target, who, expiry."""
+    """One row an approval: id, status, tool, profile, target, who, expiry."""
     return [
         (
             approval.id,
             approval.status,
             approval.tool,
+            one_line(approval.profile, width=24),
             one_line(approval.target, width=40),
             one_line(approval.principal, width=24),
             moment(approval.expires_at),

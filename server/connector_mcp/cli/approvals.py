@@ -37,7 +37,7 @@ def list_approvals(everything: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json_text([public(approval) for approval in found]))
     elif found:
-        click.echo(table(as_rows(found), header=("id", "status", "tool", "target", "who", "expires")))
+        click.echo(table(as_rows(found), header=("id", "status", "tool", "profile", "target", "who", "expires")))
     else:
         click.echo("No call was parked." if everything else "No call waits for an operator.")
 
