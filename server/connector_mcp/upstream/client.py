@@ -12,11 +12,10 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlencode
 
 import anyio
-import httpx
 
 from connector_mcp import __version__
 from connector_mcp.errors import InvalidArguments, Issue
@@ -40,6 +39,9 @@ from connector_mcp.upstream.retries import deserves_another, is_read, is_uncerta
 from connector_mcp.upstream.tokens import Token
 from connector_mcp.upstream.watching import Watch
 from connector_mcp.upstream.wire import open_wire, over_httpx
+
+if TYPE_CHECKING:
+    import httpx
 
 LONGEST_ADDRESS: Final = 65_536
 """Characters of an address; more would be refused on the way in any case."""
@@ -102,19 +104,19 @@ class UpstreamClient:
     ) -> None:
         given = {name: value.strip() for name, value in values.items() if value.strip()}
         self.platform = platform
-        self._base = read_base_url(platform, given)
-        base = httpx.URL(self._base)
+        address = read_base_url(platform, given)
+        self._address = address
+        self._base = str(address)
         self._limits = limits
         self._clock = clock
         self._now = now
         self._sleep = sleep
         self._wire = None if transport is None else over_httpx(transport, limits, now)
-        self._base_url = base
-        self._watch = Watch(observer, platform.name, base)
-        environment = Environment(self._base, base.host, self._mint, clock, now)
+        self._watch = Watch(observer, platform.name, address)
+        environment = Environment(self._base, address.host, self._mint, clock, now)
         self._authorizer = make_authorizer(platform, given, environment)
         self._headers = {
-            "Host": base.netloc.decode("ascii"),
+            "Host": address.authority,
             "Accept": "application/json",
             "Accept-Encoding": "gzip, deflate",
             "Accept-Language": "en",
@@ -305,7 +307,7 @@ class UpstreamClient:
 
     def _open(self) -> Wire:
         if self._wire is None:
-            self._wire = open_wire(self._base_url, self._limits, self._now)
+            self._wire = open_wire(self._address, self._limits, self._now)
         return self._wire
 
 
