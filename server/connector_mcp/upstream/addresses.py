@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
@@ -26,6 +27,8 @@ _NAME: Final = re.compile(r"[a-z0-9._~-]+")
 _FOUR_NUMBERS: Final = re.compile(r"\d+\.\d+\.\d+\.\d+")
 _STRAY_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_~-]+")
+"""Values that are encoded as they stand, which nearly all ids are."""
 _SEPARATORS: Final = re.compile(r"[/\\]")
 
 
@@ -128,14 +131,13 @@ def build_target(request: Request, what: str) -> str:
     Raises:
         InvalidArguments: A path value is empty, a dot segment, or not expressible in UTF-8; `what` names the tool.
     """
-
-    def fill(placeholder: re.Match[str]) -> str:
-        name = placeholder[1]
-        if name not in request.path_values:
-            raise Internal(f"{what}: no value for {{{name}}} of {request.path}.", fix="Report this as a bug.")
-        return _encode(request.path_values[name], name, what)
-
-    path = _PLACEHOLDER.sub(fill, request.path)
+    path = ""
+    for text, name in _split(request.path):
+        path += text
+        if name:
+            if name not in request.path_values:
+                raise Internal(f"{what}: no value for {{{name}}} of {request.path}.", fix="Report this as a bug.")
+            path += _encode(request.path_values[name], name, what)
     if not request.query:
         return path
     try:
@@ -145,7 +147,16 @@ def build_target(request: Request, what: str) -> str:
     return f"{path}?{query}" if query else path
 
 
+@lru_cache(maxsize=512)
+def _split(template: str) -> Sequence[tuple[str, str]]:
+    """The pieces of text of a template, each with the name of the placeholder behind it, empty for the last."""
+    pieces = [*_PLACEHOLDER.split(template), ""]
+    return tuple(zip(pieces[::2], pieces[1::2], strict=True))
+
+
 def _encode(value: str, name: str, what: str) -> str:
+    if _PLAIN.fullmatch(value):
+        return value
     if not value.strip():
         raise InvalidArguments(what, [Issue(name, "an empty string", "the id of an object")])
     if "." in value or "%" in value:
