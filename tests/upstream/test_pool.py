@@ -205,8 +205,10 @@ async def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch)
     there = server.sockets[0].getsockname()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        both = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in (taken.getsockname(), there)]
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+        # One of a family that this machine has not, one where nobody listens, and the one that it is.
+        found: list[Any] = [(-2, socket.SOCK_STREAM, 6, "", ("::1", 1, 0, 0))]
+        found += [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in (taken.getsockname(), there)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
         async with server:
             with await dial("two.example", 1) as made:
                 assert made.getpeername() == there

@@ -91,7 +91,9 @@ class AnswerReader:
         told = self._told or Told()
         if self._given_up:
             return make_reply(self._status, None, told)
-        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        # An idle connection holds on to nothing.
+        chunks, self._chunks = self._chunks, []
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if not told.coding:
             return make_reply(self._status, body, told)
         try:

@@ -42,8 +42,10 @@ class Connection(asyncio.Protocol):
         self.lost = False
 
     def opened(self, transport: asyncio.Transport) -> None:
-        """Take over the transport of a connection that was made."""
+        """Take over the transport of a connection that was made; it may be closed again by now."""
         self._transport = transport
+        if not self.open:
+            return
         self._has_news = _watch(transport.get_extra_info("socket").fileno())
         # So that `pause_writing` tells of every request that does not go out at once.
         transport.set_write_buffer_limits(high=1, low=0)

@@ -27,20 +27,20 @@ async def dial(host: str, port: int) -> socket.socket:
     connected: list[socket.socket] = []
 
     async def attempt(family: int, address: tuple[Any, ...], over: anyio.Event) -> None:
-        made = socket.socket(family, socket.SOCK_STREAM)
         try:
-            made.setblocking(False)
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await loop.sock_connect(made, address)
+            made = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                made.setblocking(False)
+                made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                await loop.sock_connect(made, address)
+            except BaseException:
+                made.close()
+                raise
             connected.append(made)
             tasks.cancel_scope.cancel()
         # RuntimeErrors are uvloop's, where asyncio has OSErrors.
         except (OSError, RuntimeError) as failure:
-            made.close()
             failures.append(failure)
-        except BaseException:
-            made.close()
-            raise
         finally:
             over.set()
 
