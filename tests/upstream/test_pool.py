@@ -144,7 +144,7 @@ async def test_a_peer_that_takes_no_more_bytes_is_a_write_timeout() -> None:
         raise ConnectionError
 
     async with serving(answer, write=0.05) as (wire, origin, _):
-        outcome = await fetch(wire, origin + "/", "POST", bytes(64 * 1024 * 1024))
+        outcome = await fetch(wire, origin + "/", "POST", bytes(16 * 1024 * 1024))
         stopped.set()
         assert failed(outcome) is wire_errors.WriteTimeout
         assert isinstance(outcome, wire_errors.WireError)
@@ -163,7 +163,7 @@ async def test_an_answer_before_the_request_was_taken_counts_and_its_connection_
         writer.write(FINE)
 
     async with serving(answer) as (wire, origin, heads):
-        outcome = await fetch(wire, origin + "/", "POST", bytes(64 * 1024 * 1024))
+        outcome = await fetch(wire, origin + "/", "POST", bytes(16 * 1024 * 1024))
         # A hang-up with bytes under way may overtake the answer.
         assert outcome == Reply(413, b"") or failed(outcome) is wire_errors.ReadError
         assert await fetch(wire, origin + "/") == Reply(200, b"{}")
@@ -407,8 +407,8 @@ async def test_cancelling_while_the_connection_is_made_leaves_the_place_free(sch
     begun = asyncio.Event()
     server = await asyncio.start_server(plain, "127.0.0.1", 0)
     origin = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, contextlib.aclosing(wire_to(origin, in_flight=-3, connect=0.3)) as wire:
-        for turns in range(6):
+    async with server, contextlib.aclosing(wire_to(origin, in_flight=-3, connect=0.1)) as wire:
+        for turns in range(4):
             request = asyncio.ensure_future(fetch(wire, origin + "/"))
             for _ in range(turns):
                 await asyncio.sleep(0)

@@ -104,7 +104,8 @@ class AnswerReader:
     # What follows is called by the parser.
 
     def on_message_begin(self) -> None:
-        # A second answer to one request was not asked for, and must not become that to the next.
+        # A second answer to one request was not asked for, and must not become that to the next. Whatever comes behind
+        # an answer begins one for the parser, except for line ends, which it skips.
         if self._complete:
             self.reusable = False
 
@@ -126,7 +127,7 @@ class AnswerReader:
             return
         self._status = status
         told = self._told = Told.by(self._headers, self._now)
-        if told.transfer and told.transfer.strip().lower() != b"chunked":
+        if told.transfer and told.transfer.strip(b" ").lower() != b"chunked":
             raise RemoteProtocolError("The body has a transfer coding that was not asked for.")
         if self._head_only:
             self._complete = True
