@@ -77,6 +77,8 @@ def read_address(text: str) -> Address:
         host = _read_host(parts.hostname or "")
     except ValueError:
         raise ValueError("is not a URL") from None
+    if port == 0:
+        raise ValueError("is not a URL")
     scheme = parts.scheme.lower()
     if scheme not in PORTS or not host:
         raise ValueError("is not an https address")
@@ -180,7 +182,7 @@ def _unencodable(path: str) -> Issue:
 
 
 def _read_host(host: str) -> str:
-    if ":" in host:
+    if ":" in host and "%" not in host:
         return str(ipaddress.IPv6Address(host))
     if not host.isascii():
         # Imported here because hardly any address needs it.
