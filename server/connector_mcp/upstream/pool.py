@@ -99,7 +99,7 @@ class PooledWire:
         target = sending.address[len(self._origin) :]
         if not (_WORD.fullmatch(sending.method) and _TARGET.fullmatch(target)):
             raise ValueError("no method, or no target")
-        # Most requests have the very headers of the one before: 6 us.
+        # Most requests have the very headers of the one before: a tenth of an exchange is saved.
         if self._written[0] is not sending.headers:
             self._written = (sending.headers, _write_headers(sending.headers))
         start = f"{sending.method} {target} HTTP/1.1\r\n".encode("ascii")

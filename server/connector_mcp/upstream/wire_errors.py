@@ -15,7 +15,7 @@
     └── WriteTimeout
 
 The names are those of httpx, which logs and metrics show. They are not httpx's own classes because importing httpx is
-a tenth of a cold start, and nothing else needs it there. The three timeouts are `TimedOut` as well.
+a sixteenth of a cold start, and nothing else needs it there. The three timeouts are `TimedOut` as well.
 """
 
 from __future__ import annotations
