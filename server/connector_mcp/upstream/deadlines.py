@@ -1,8 +1,8 @@
 """Ends calls that take too long, with one timer for all of a client's calls.
 
-As all of them have the same time, the one that began first is due first. What that buys: a scope of anyio for each call,
-with a timer set and taken back for an event that hardly ever comes, takes five times as long (58 function calls instead
-of 13).
+As all of them have the same time, the one that began first is due first. What that buys: a scope of anyio for each
+call, with a timer set and taken back for an event that hardly ever comes, takes five times as long (58 function calls
+instead of 13).
 """
 
 from __future__ import annotations
