@@ -1,6 +1,7 @@
 import asyncio
 import math
 
+import httpx
 import pytest
 
 from connector_mcp.errors import Internal, InvalidArguments, Misconfigured
@@ -8,7 +9,7 @@ from connector_mcp.operations.conductorone.platform import CONDUCTORONE
 from connector_mcp.operations.logto.platform import LOGTO
 from connector_mcp.operations.request import Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
-from connector_mcp.upstream.addresses import build_target, is_local, read_base_url
+from connector_mcp.upstream.addresses import build_target, is_local, read_address, read_base_url
 from connector_mcp.upstream.client import UpstreamClient
 from connector_mcp.upstream.limits import Limits
 
@@ -111,16 +112,63 @@ def test_an_address_that_is_not_safe_is_refused_without_repeating_it(address: st
     ],
 )
 def test_a_safe_address_is_kept_without_its_trailing_slash(address: str, base: str) -> None:
-    assert read_base_url(LOGTO, {"LOGTO_ENDPOINT": address}) == base
+    assert str(read_base_url(LOGTO, {"LOGTO_ENDPOINT": address})) == base
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "HTTPS://A.Example/",
+        "https://a.example:443/v1",
+        "https://a.example:/v1",
+        "http://127.0.0.1:80",
+        "http://[::1]:3001/v1/",
+        "https://größe.example/pfad/ü",
+        "https://日本.example",
+        "https://xn--gre-6ka8i.example",
+        "https://a.example./x//y",
+        "https://a_b.example/a%2Fb/~t/(x)!$&'*+,;=:@-._",
+        'https://a.example/a"<>`{}',
+    ],
+)
+def test_an_address_is_read_as_httpx_does(address: str) -> None:
+    assert str(read_address(address)) == str(httpx.URL(address)).rstrip("/")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://1.2.3.999",
+        "https://a.example:65536",
+        "https://a.example:0",
+        "https://a.example/../b",
+        "https://a.example/a/%2e%2E/b",
+        "https://a.example/a\\..\\b",
+        "https://a.example\\@b.example",
+        "https://a example",
+        "https://a.example/a b",
+        "https://a%2eexample",
+        "https://[fe80::1%25eth0]",
+        "https://[::1",
+        "https://☃.example",
+        "https://a.example/\ud800",
+        "https://a.example/\t",
+    ],
+)
+def test_an_address_that_could_be_read_in_two_ways_is_refused_without_repeating_it(address: str) -> None:
+    with pytest.raises(ValueError) as failure:
+        read_address(address)
+    assert "example" not in str(failure.value)
+    assert "1" not in str(failure.value)
 
 
 def test_the_default_address_serves_where_none_is_set() -> None:
-    assert read_base_url(VECTORIZE, {}) == "https://api.vectorize.io/v1"
+    assert str(read_base_url(VECTORIZE, {})) == "https://api.vectorize.io/v1"
 
 
 def test_an_address_can_be_derived_from_the_client_id() -> None:
     values = {"CONDUCTORONE_CLIENT_ID": "fox-1@acme.conductor.one/pcc"}
-    assert read_base_url(CONDUCTORONE, values) == "https://acme.conductor.one"
+    assert str(read_base_url(CONDUCTORONE, values)) == "https://acme.conductor.one"
 
 
 def test_a_missing_address_is_named() -> None:

@@ -13,9 +13,10 @@ import respx
 from connector_mcp.errors import InvalidArguments, OutcomeUnknown, TimedOut
 from connector_mcp.operations.request import NO_BODY, Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
-from connector_mcp.upstream.aiohttp_transport import AiohttpTransport
+from connector_mcp.upstream.addresses import read_address
 from connector_mcp.upstream.client import Answer, UpstreamClient
 from connector_mcp.upstream.limits import Limits
+from connector_mcp.upstream.pool import PooledWire
 from connector_mcp.upstream.wire import open_wire
 
 pytestmark = pytest.mark.anyio
@@ -265,6 +266,6 @@ async def test_a_proxy_of_the_environment_is_used_but_not_for_this_machine(monke
         "http://127.0.0.1:1",
         "http://x.sandbox.invalid",
     )
-    opened = [open_wire(httpx.URL(address), Limits(), time.time) for address in addresses]
+    opened = [open_wire(read_address(address), Limits(), time.time) for address in addresses]
     assert proxies == ["http://proxy.example:3128"]
-    assert [isinstance(wire, AiohttpTransport) for wire in opened] == [False, True, True, True, True]
+    assert [isinstance(wire, PooledWire) for wire in opened] == [False, True, True, True, True]

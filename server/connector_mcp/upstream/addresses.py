@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
-from urllib.parse import quote, unquote, urlencode
-
-import httpx
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from connector_mcp.errors import Internal, InvalidArguments, Issue, Misconfigured
 from connector_mcp.operations.platform import Platform
@@ -20,12 +20,82 @@ from connector_mcp.operations.request import Request
 
 SANDBOX_SUFFIX: Final = ".sandbox.invalid"
 
+PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
+
+_PRINTABLE: Final = re.compile(r"[\x21-\x7e\u00a1-\ud7ff\ue000-\ufffd]+")
+_NAME: Final = re.compile(r"[a-z0-9._~-]+")
+_FOUR_NUMBERS: Final = re.compile(r"\d+\.\d+\.\d+\.\d+")
+_STRAY_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_~-]+")
+"""Values that are encoded as they stand, which nearly all ids are."""
 _SEPARATORS: Final = re.compile(r"[/\\]")
 
 
-def read_base_url(platform: Platform, values: Mapping[str, str]) -> str:
-    """The platform's address without a trailing slash: what is set, else its default, else derived from the others.
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A base URL: `host` in lower case, without the brackets of IPv6; `path` percent-encoded, no slash behind it.
+
+    A `port` is there where it is not the scheme's own.
+    """
+
+    scheme: str
+    host: str
+    port: int | None
+    path: str
+
+    @property
+    def authority(self) -> str:
+        """Host and port as they go into a URL and the `Host` header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port is None else f"{host}:{self.port}"
+
+    @property
+    def origin(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+    @property
+    def reached_at(self) -> int:
+        """The port, given or not."""
+        return self.port or PORTS[self.scheme]
+
+    def __str__(self) -> str:
+        return self.origin + self.path
+
+
+def read_address(text: str) -> Address:
+    """The address that `text` is.
+
+    Raises:
+        ValueError: It is none. The message says what is wrong, to be read behind a name, and repeats nothing of it.
+    """
+    if not _PRINTABLE.fullmatch(text):
+        raise ValueError("is not a URL")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+        host = _read_host(parts.hostname or "")
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if port == 0:
+        raise ValueError("is not a URL")
+    scheme = parts.scheme.lower()
+    if scheme not in PORTS or not host:
+        raise ValueError("is not an https address")
+    if scheme == "http" and not is_local(host):
+        raise ValueError("begins with http://, which would send credentials unencrypted; only loopback addresses may")
+    if "@" in parts.netloc:
+        raise ValueError("holds a user name or password, which do not belong there")
+    if "?" in text or "#" in text:
+        raise ValueError("has a query or a fragment")
+    if any(unquote(segment) in {".", ".."} for segment in _SEPARATORS.split(parts.path)):
+        raise ValueError("has a relative path segment")
+    path = quote(_STRAY_PERCENT.sub("%25", parts.path), safe="/%:@!$&'()*+,;=~").rstrip("/")
+    return Address(scheme, host, None if port == PORTS[scheme] else port, path)
+
+
+def read_base_url(platform: Platform, values: Mapping[str, str]) -> Address:
+    """The platform's address: what is set, else its default, else derived from the others.
 
     Raises:
         Misconfigured: There is none, it is no URL, or it would send credentials in clear to another machine.
@@ -38,13 +108,13 @@ def read_base_url(platform: Platform, values: Mapping[str, str]) -> str:
         raise Misconfigured(
             f"{platform.title}: {variable.name} is not set.", fix=f"Set {variable.name}. {variable.help}"
         )
-    wrong = _find_fault(given)
-    if wrong:
+    try:
+        return read_address(given)
+    except ValueError as wrong:
         raise Misconfigured(
             f"{platform.title}: {variable.name} {wrong}.",
             fix=f"Set {variable.name} to an https address, such as https://host.example. {variable.help}",
-        )
-    return str(httpx.URL(given)).rstrip("/")
+        ) from None
 
 
 def is_local(host: str) -> bool:
@@ -63,14 +133,13 @@ def build_target(request: Request, what: str) -> str:
     Raises:
         InvalidArguments: A path value is empty, a dot segment, or not expressible in UTF-8; `what` names the tool.
     """
-
-    def fill(placeholder: re.Match[str]) -> str:
-        name = placeholder[1]
-        if name not in request.path_values:
-            raise Internal(f"{what}: no value for {{{name}}} of {request.path}.", fix="Report this as a bug.")
-        return _encode(request.path_values[name], name, what)
-
-    path = _PLACEHOLDER.sub(fill, request.path)
+    path = ""
+    for text, name in _split(request.path):
+        path += text
+        if name:
+            if name not in request.path_values:
+                raise Internal(f"{what}: no value for {{{name}}} of {request.path}.", fix="Report this as a bug.")
+            path += _encode(request.path_values[name], name, what)
     if not request.query:
         return path
     try:
@@ -80,7 +149,16 @@ def build_target(request: Request, what: str) -> str:
     return f"{path}?{query}" if query else path
 
 
+@lru_cache(maxsize=512)
+def _split(template: str) -> Sequence[tuple[str, str]]:
+    """The pieces of text of a template, each with the name of the placeholder behind it, empty for the last."""
+    pieces = [*_PLACEHOLDER.split(template), ""]
+    return tuple(zip(pieces[::2], pieces[1::2], strict=True))
+
+
 def _encode(value: str, name: str, what: str) -> str:
+    if _PLAIN.fullmatch(value):
+        return value
     if not value.strip():
         raise InvalidArguments(what, [Issue(name, "an empty string", "the id of an object")])
     if "." in value or "%" in value:
@@ -103,18 +181,14 @@ def _unencodable(path: str) -> Issue:
     return Issue(path, "text with half of a surrogate pair", "text that can be written as UTF-8")
 
 
-def _find_fault(address: str) -> str | None:
-    """What is wrong with a base URL, without repeating it: it may hold a password."""
-    try:
-        url = httpx.URL(address)
-    except httpx.InvalidURL:
-        return "is not a URL"
-    if url.scheme not in {"https", "http"} or not url.host:
-        return "is not an https address"
-    if url.scheme == "http" and not is_local(url.host):
-        return "begins with http://, which would send credentials unencrypted; only loopback addresses may"
-    if url.userinfo:
-        return "holds a user name or password, which do not belong there"
-    if url.query or url.fragment or address.rstrip().endswith(("?", "#")):
-        return "has a query or a fragment"
-    return None
+def _read_host(host: str) -> str:
+    if ":" in host and "%" not in host:
+        return str(ipaddress.IPv6Address(host))
+    if not host.isascii():
+        # Imported here because hardly any address needs it.
+        import idna
+
+        host = idna.encode(host).decode("ascii")
+    if host and not _NAME.fullmatch(host):
+        raise ValueError("a host of other characters")
+    return str(ipaddress.IPv4Address(host)) if _FOUR_NUMBERS.fullmatch(host) else host

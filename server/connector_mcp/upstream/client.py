@@ -6,17 +6,18 @@ addresses are what this client must not have, and leaving them out saves 100 us 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlencode
 
 import anyio
-import httpx
+import anyio.lowlevel
 
 from connector_mcp import __version__
 from connector_mcp.errors import InvalidArguments, Issue
@@ -25,6 +26,7 @@ from connector_mcp.operations.request import NO_BODY, Request
 from connector_mcp.telemetry.observer import NOBODY, Observer
 from connector_mcp.upstream.addresses import build_target, read_base_url
 from connector_mcp.upstream.credentials import Ask, Environment, Proof, make_authorizer
+from connector_mcp.upstream.deadlines import Deadlines
 from connector_mcp.upstream.exchange import Outcome, Reply, Sending, Wire
 from connector_mcp.upstream.failures import (
     Call,
@@ -40,6 +42,9 @@ from connector_mcp.upstream.retries import deserves_another, is_read, is_uncerta
 from connector_mcp.upstream.tokens import Token
 from connector_mcp.upstream.watching import Watch
 from connector_mcp.upstream.wire import open_wire, over_httpx
+
+if TYPE_CHECKING:
+    import httpx
 
 LONGEST_ADDRESS: Final = 65_536
 """Characters of an address; more would be refused on the way in any case."""
@@ -102,19 +107,19 @@ class UpstreamClient:
     ) -> None:
         given = {name: value.strip() for name, value in values.items() if value.strip()}
         self.platform = platform
-        self._base = read_base_url(platform, given)
-        base = httpx.URL(self._base)
+        address = read_base_url(platform, given)
+        self._address = address
+        self._base = str(address)
         self._limits = limits
         self._clock = clock
         self._now = now
         self._sleep = sleep
         self._wire = None if transport is None else over_httpx(transport, limits, now)
-        self._base_url = base
-        self._watch = Watch(observer, platform.name, base)
-        environment = Environment(self._base, base.host, self._mint, clock, now)
+        self._watch = Watch(observer, platform.name, address)
+        environment = Environment(self._base, address.host, self._mint, clock, now)
         self._authorizer = make_authorizer(platform, given, environment)
         self._headers = {
-            "Host": base.netloc.decode("ascii"),
+            "Host": address.authority,
             "Accept": "application/json",
             "Accept-Encoding": "gzip, deflate",
             "Accept-Language": "en",
@@ -122,6 +127,7 @@ class UpstreamClient:
             "User-Agent": user_agent,
         }
         self._proven: tuple[Proof, dict[str, str]] | None = None
+        self._deadlines = Deadlines(limits.deadline)
         self._slots = anyio.Semaphore(limits.in_flight, fast_acquire=True)
         rate = platform.requests_per_second if limits.requests_per_second is None else limits.requests_per_second
         self._pace = None
@@ -141,6 +147,7 @@ class UpstreamClient:
 
     async def aclose(self) -> None:
         """Close the connections. The client cannot be used afterwards."""
+        self._deadlines.close()
         if self._wire is not None:
             await self._wire.aclose()
 
@@ -160,19 +167,25 @@ class UpstreamClient:
         outgoing = self._prepare(request, tool or f"{request.method} {request.path}")
         started = self._clock()
         status: int | str = "no answer"
+        running = self._deadlines.begin()
         try:
-            with anyio.move_on_after(self._limits.deadline):
-                outcome = await self._run(outgoing, started + self._limits.deadline)
-                status = outcome.status if isinstance(outcome, Reply) else type(outcome).__name__
-                return self._read_answer(outgoing, outcome, started)
+            outcome = await self._attempt(outgoing)
+            if deserves_another(outcome, repeats=outgoing.repeats):
+                outcome = await self._keep_trying(outgoing, outcome, started + self._limits.deadline)
+            status = outcome.status if isinstance(outcome, Reply) else type(outcome).__name__
+            return self._read_answer(outgoing, outcome, started)
+        except asyncio.CancelledError:
+            if not running.has_expired():
+                raise
             status = "deadline"
             raise make_deadline_error(
                 self._call(outgoing),
                 self._limits.deadline,
                 in_flight=outgoing.in_flight,
                 sent=outgoing.attempts > 0,
-            )
+            ) from None
         finally:
+            self._deadlines.end(running)
             if logger.isEnabledFor(logging.DEBUG):
                 taken = self._clock() - started
                 logger.debug(
@@ -192,12 +205,9 @@ class UpstreamClient:
         content = None if request.body is NO_BODY else _encode_body(request.body, what)
         return _Outgoing(request, what, address, content, is_read(request), may_repeat(request))
 
-    async def _run(self, outgoing: _Outgoing, deadline: float) -> Outcome:
-        outcome = await self._attempt(outgoing)
-        if not deserves_another(outcome, repeats=outgoing.repeats):
-            return outcome
+    async def _keep_trying(self, outgoing: _Outgoing, first: Outcome, deadline: float) -> Outcome:
         return await keep_trying(
-            outcome,
+            first,
             lambda: self._attempt(outgoing),
             repeats=outgoing.repeats,
             limits=self._limits,
@@ -223,7 +233,14 @@ class UpstreamClient:
         if outgoing.content is not None:
             headers = headers | {"Content-Type": "application/json"}
         sending = Sending(outgoing.request.method, outgoing.address, headers, outgoing.content)
-        async with self._slots:
+        if not outgoing.reads:
+            # A change does not begin for a caller who has gone.
+            await anyio.lowlevel.checkpoint_if_cancelled()
+        try:
+            self._slots.acquire_nowait()
+        except anyio.WouldBlock:
+            await self._slots.acquire()
+        try:
             if self._pace is not None:
                 await self._pace.acquire()
             outgoing.attempts += 1
@@ -231,6 +248,8 @@ class UpstreamClient:
             sent = self._open().exchange(sending)
             outcome = await self._watch(sent, outgoing.request, outgoing.attempts, reads=outgoing.reads)
             outgoing.in_flight = False
+        finally:
+            self._slots.release()
         if not outgoing.reads and is_uncertain(outcome):
             outgoing.uncertain = True
         return outcome
@@ -305,7 +324,7 @@ class UpstreamClient:
 
     def _open(self) -> Wire:
         if self._wire is None:
-            self._wire = open_wire(self._base_url, self._limits, self._now)
+            self._wire = open_wire(self._address, self._limits, self._now)
         return self._wire
 
 

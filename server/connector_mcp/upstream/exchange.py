@@ -1,7 +1,7 @@
 """One attempt: a request out, a bounded answer in.
 
-Between the shared client and a transport stands a `Wire`. `HttpxWire` is one over any httpx transport, such as the
-sandbox; `aiohttp_transport` has another, which skips httpx's objects.
+Between the shared client and a connection stands a `Wire`: `pool` has the one that is used, over sockets, and
+`over_httpx` one over any httpx transport, such as the sandbox or a way through a proxy.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Protocol
 
-import httpx
 import pydantic_core
+
+from connector_mcp.upstream.wire_errors import WireError
 
 _REQUEST_ID_HEADERS: Final = frozenset(
     {b"x-request-id", b"request-id", b"x-correlation-id", b"x-amzn-requestid", b"x-trace-id"}
 )
+TOLD: Final = _REQUEST_ID_HEADERS | {b"content-length", b"content-encoding", b"transfer-encoding", b"retry-after"}
+"""The headers that `Told` knows, in lower case."""
 _SECONDS: Final = re.compile(r"\d{1,9}(\.\d+)?")
 
 
@@ -47,7 +50,7 @@ class Reply:
         return pydantic_core.from_json(body, allow_inf_nan=False) if body else None
 
 
-Outcome = Reply | httpx.RequestError
+Outcome = Reply | WireError
 """What became of one attempt. A failure of the connection is a value: whether it is an error depends on the call."""
 
 
@@ -80,23 +83,28 @@ class Told:
     request_id: str | None = None
     retry_after: float | None = None
     length: bytes = b""
-    encoded: bool = False
-    """The body is not as it is to be read."""
+    transfer: bytes = b""
+    coding: bytes = b""
+    """How the body is compressed, as the platform says it."""
 
     @staticmethod
     def by(headers: Iterable[tuple[bytes, bytes]], now: Callable[[], float]) -> Told:
         """Read the headers. `now` gives seconds since the epoch, for a `Retry-After` that is a date."""
         told = Told()
         for name, value in headers:
-            lowered = name.lower()
-            if lowered in _REQUEST_ID_HEADERS:
-                told.request_id = told.request_id or value.decode("latin-1")
-            elif lowered == b"content-length":
-                told.length = value
-            elif lowered == b"retry-after":
-                told.retry_after = read_retry_after(value.decode("latin-1"), now())
-            elif lowered == b"content-encoding":
-                told.encoded = True
+            match name.lower():
+                case b"content-length":
+                    told.length = value
+                case b"content-encoding":
+                    told.coding = _add(told.coding, value)
+                case b"transfer-encoding":
+                    told.transfer = _add(told.transfer, value)
+                case b"retry-after":
+                    told.retry_after = read_retry_after(value.decode("latin-1"), now())
+                case lowered if lowered in _REQUEST_ID_HEADERS:
+                    told.request_id = told.request_id or value.decode("latin-1")
+                case _:
+                    pass
         return told
 
     def announces_more_than(self, answer_bytes: int) -> bool:
@@ -104,60 +112,12 @@ class Told:
         return self.length.isdigit() and (len(self.length) > 15 or int(self.length) > answer_bytes)
 
 
-class HttpxWire:
-    """A wire over an httpx transport."""
-
-    def __init__(
-        self,
-        transport: httpx.AsyncBaseTransport,
-        *,
-        answer_bytes: int,
-        timeout: Mapping[str, float],
-        now: Callable[[], float],
-    ) -> None:
-        self._transport = transport
-        self._answer_bytes = answer_bytes
-        self._extensions = {"timeout": timeout}
-        self._now = now
-
-    async def exchange(self, sending: Sending) -> Outcome:
-        request = httpx.Request(
-            sending.method,
-            sending.address,
-            headers=sending.headers,
-            content=sending.content,
-            extensions=self._extensions,
-        )
-        try:
-            response = await self._transport.handle_async_request(request)
-        except httpx.RequestError as error:
-            return error
-        return await read_response(response, self._answer_bytes, Told.by(response.headers.raw, self._now))
-
-    async def aclose(self) -> None:
-        await self._transport.aclose()
-
-
-async def read_response(response: httpx.Response, answer_bytes: int, told: Told) -> Outcome:
-    """Read an answer and close it."""
-    status = response.status_code
-    try:
-        body = None if told.announces_more_than(answer_bytes) else await _read(response, answer_bytes)
-    except httpx.DecodingError:
-        return Reply(status, b"", told.request_id, told.retry_after, unreadable=True)
-    except httpx.RequestError as error:
-        return broken_off(error, status, told)
-    finally:
-        await response.aclose()
-    return make_reply(status, body, told)
-
-
 def make_reply(status: int, body: bytes | None, told: Told) -> Reply:
     """The answer with this body; None for one that was given up because it is too long."""
     return Reply(status, body or b"", told.request_id, told.retry_after, too_large=body is None)
 
 
-def broken_off(error: httpx.RequestError, status: int, told: Told) -> Outcome:
+def broken_off(error: WireError, status: int, told: Told) -> Outcome:
     """What became of an answer whose body broke off."""
     # Below 400 the answer is what was asked for; above, the status alone says what happened.
     return error if status < 400 else Reply(status, b"", told.request_id, told.retry_after)
@@ -174,12 +134,6 @@ def read_retry_after(said: str, now: float) -> float | None:
         return None
 
 
-async def _read(response: httpx.Response, answer_bytes: int) -> bytes | None:
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in response.aiter_bytes():
-        size += len(chunk)
-        if size > answer_bytes:
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)
+def _add(said: bytes, value: bytes) -> bytes:
+    """Said twice, a coding is two codings."""
+    return said + b"," + value if said else value

@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-import httpx
-
 from connector_mcp.errors import (
     Conflict,
     Forbidden,
@@ -28,6 +26,7 @@ from connector_mcp.errors import (
     UpstreamFailed,
 )
 from connector_mcp.operations.platform import Platform, UpstreamMessage
+from connector_mcp.upstream import wire_errors
 from connector_mcp.upstream.exchange import Outcome, Reply
 from connector_mcp.upstream.retries import has_bad_certificate, is_uncertain, was_never_sent
 from connector_mcp.upstream.text import clean, clean_value
@@ -229,7 +228,7 @@ def _failed(call: Call, reply: Reply, upstream: dict[str, Any]) -> UpstreamError
     )
 
 
-def _never_sent(call: Call, error: httpx.RequestError) -> UpstreamError:
+def _never_sent(call: Call, error: wire_errors.WireError) -> UpstreamError:
     address = call.platform.base_url.name
     if has_bad_certificate(error):
         return Unreachable(
@@ -254,7 +253,7 @@ def _unknown(call: Call, why: str, upstream: dict[str, Any] | None = None) -> Up
 
 
 def _is_timeout(outcome: Outcome) -> bool:
-    return isinstance(outcome, httpx.TimeoutException)
+    return isinstance(outcome, wire_errors.TimedOut)
 
 
 def _redact(text: str, call: Call) -> str:

@@ -15,15 +15,13 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import httpx
-
 from connector_mcp.operations.request import Request
 from connector_mcp.upstream.exchange import Outcome, Reply
 from connector_mcp.upstream.limits import Limits
+from connector_mcp.upstream.wire_errors import NeverSent
 
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _READS: Final = frozenset({"GET", "HEAD"})
-_NEVER_CONNECTED: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
 
 def may_repeat(request: Request) -> bool:
@@ -38,7 +36,7 @@ def is_read(request: Request) -> bool:
 
 def was_never_sent(outcome: Outcome) -> bool:
     """Whether no byte of the request left this machine."""
-    return isinstance(outcome, _NEVER_CONNECTED)
+    return isinstance(outcome, NeverSent)
 
 
 def is_uncertain(outcome: Outcome) -> bool:

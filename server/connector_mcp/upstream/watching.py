@@ -6,13 +6,10 @@ from collections.abc import Awaitable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-import httpx
-
 from connector_mcp.operations.request import Request
 from connector_mcp.telemetry.observer import Attempt, Observer, RequestKind
+from connector_mcp.upstream.addresses import Address
 from connector_mcp.upstream.exchange import Outcome, Reply
-
-_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +18,7 @@ class Watch:
 
     observer: Observer
     platform: str
-    base: httpx.URL
+    address: Address
 
     def __call__(
         self, attempt: Awaitable[Outcome], request: Request, attempts: int, *, reads: bool
@@ -42,8 +39,8 @@ class Watch:
     async def _seen(
         self, attempt: Awaitable[Outcome], kind: RequestKind, method: str, template: str, attempts: int
     ) -> Outcome:
-        port = self.base.port or _PORTS[self.base.scheme]
-        what = Attempt(self.platform, kind, method, template, self.base.host, port, attempts - 1)
+        where = self.address
+        what = Attempt(self.platform, kind, method, template, where.host, where.reached_at, attempts - 1)
         with self.observer.attempt(what) as ending:
             outcome = await attempt
             ending.status = outcome.status if isinstance(outcome, Reply) else type(outcome).__name__
