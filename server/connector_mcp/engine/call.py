@@ -201,9 +201,9 @@ class Engine:
         call.channel = "policy"
         check_cursor(operation)
         call.meta.sandbox = call.sandbox
-        situation = Situation(options=call.account.options if call.account else {})
+        if isinstance(operation, LocalOperation) or call.effect is Effect.READ:
+            self._look(call, operation, Situation(options=call.account.options if call.account else {}))
         if isinstance(operation, LocalOperation):
-            self._look(call, operation, situation)
             data = shape_data(operation, operation.answer_locally(), None, call.meta)
             return fit({"data": data, "meta": call.meta.as_dict()}, self.settings.max_result_bytes)
         assert call.account is not None  # noqa: S101 - every other operation belongs to a platform
@@ -212,7 +212,7 @@ class Engine:
         call.meta.tenant = call.account.tenant
         sender = Sender(call.account, call.tool.name, call.caller)
         if call.effect is Effect.READ:
-            self._look(call, operation, situation)
+            situation = Situation(options=call.account.options)
             self._learn(call, operation, situation)
             with self._observer.step("send"):
                 answers = await sender.send(operation, situation)

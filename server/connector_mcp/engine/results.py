@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
 import orjson
@@ -26,7 +26,6 @@ PARTIAL = "This list is partial: call again with cursor set to meta.cursor for t
 _UNEXPECTED = "Members that were not of their documented type stand in meta.unexpected."
 # Outside of printable ASCII, and in it the escapes of all but quotes, backslashes, line breaks and tabs.
 _MAY_HIDE = re.compile(rb"[^\x20-\x7e]|\\[ubfr]")
-_UNTOLD = ("verified", "offset")
 _RESERVE = 400
 """Bytes kept free for what is said about a cut."""
 
@@ -58,7 +57,8 @@ class Meta:
 
     def as_dict(self) -> JsonObject:
         """The members that say something."""
-        told = {name: value for name, value in vars(self).items() if value and name not in _UNTOLD}
+        members = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("verified", "offset")}
+        told = {name: value for name, value in members.items() if value}
         return told if self.verified is None else told | {"verified": self.verified}
 
 
