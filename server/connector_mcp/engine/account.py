@@ -10,9 +10,9 @@ from connector_mcp.operations.platform import Platform
 from connector_mcp.upstream.client import UpstreamClient
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Account:
-    """A named account (profile) on a platform, with the client that acts as it."""
+    """A named account (profile) on a platform, with the client that acts as it. Equal to itself alone."""
 
     platform: Platform
     client: UpstreamClient

@@ -17,8 +17,9 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from connector_mcp.errors import StoreUnavailable
 
@@ -59,8 +60,7 @@ class Files:
         return sorted(self.log.parent.glob(f"{self.log.stem}-*{self.log.suffix}"))
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """Where the chain ends."""
 
     seq: int = 0
@@ -83,8 +83,7 @@ class Entry:
 
 def seal(members: bytes, seq: int, prev: str, key: bytes) -> tuple[bytes, str]:
     """The line of a record, with its end, and its hash. `members` is a JSON object in ASCII."""
-    body = b'{"seq":%d,%b,"prev":"%b"}' % (seq, members[1:-1], prev.encode("ascii"))
-    return _sealed(body, key)
+    return _sealed(b'{"seq":%d,%b,"prev":"%b"' % (seq, members[1:-1], prev.encode()), key)
 
 
 def unseal(line: bytes, key: bytes) -> Entry | None:
@@ -97,8 +96,9 @@ def unseal(line: bytes, key: bytes) -> Entry | None:
 
 def seal_head(head: Head, key: bytes) -> bytes:
     """The content of the head's file."""
-    body = b'{"head":%d,"last":"%b","size":%d,"first":%d}' % (head.seq, head.hash.encode(), head.size, head.first)
-    return _sealed(body, key)[0].rstrip(b"\n").ljust(HEAD_BYTES - 1) + b"\n"
+    seq, last, size, first = head
+    line, _ = _sealed(b'{"head":%d,"last":"%b","size":%d,"first":%d' % (seq, last.encode(), size, first), key)
+    return b"%-*b\n" % (HEAD_BYTES - 1, line[:-1])
 
 
 def unseal_head(content: bytes, key: bytes) -> Head | None:
@@ -188,15 +188,24 @@ def unlock(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
-def _sealed(body: bytes, key: bytes) -> tuple[bytes, str]:
-    digest = hmac.digest(key, body, "sha256").hex()
-    return b'%b,"hash":"%b"}\n' % (body[:-1], digest.encode("ascii")), digest
+def _sealed(members: bytes, key: bytes) -> tuple[bytes, str]:
+    """The line of an object that lacks its closing bracket, and the hash over it with that bracket."""
+    keyed = _keyed(key).copy()
+    keyed.update(members + b"}")
+    digest = keyed.hexdigest()
+    return b'%b,"hash":"%b"}\n' % (members, digest.encode()), digest
+
+
+# Setting a key up takes as long as sealing a record with it.
+@lru_cache(maxsize=4)
+def _keyed(key: bytes) -> hmac.HMAC:
+    return hmac.new(key, digestmod="sha256")
 
 
 def _unsealed(line: bytes, key: bytes) -> dict[str, Any] | None:
     if len(line) <= _SEAL:
         return None
-    expected, _ = _sealed(line[:-_SEAL] + b"}", key)
+    expected, _ = _sealed(line[:-_SEAL], key)
     if not hmac.compare_digest(expected, line + b"\n"):
         return None
     members: dict[str, Any] = json.loads(line)

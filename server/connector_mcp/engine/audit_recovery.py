@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,23 +47,23 @@ def recover(log: int, size: int, head: Head | None, files: Files, key: bytes) ->
         if head != Head():
             events.append({"event": HEAD_LOST})
     if size == 0:
-        return Recovered(replace(head, size=0, first=head.seq + 1), events=events)
+        return Recovered(head._replace(size=0, first=head.seq + 1), events=events)
     for line in os.pread(log, _WINDOW, head.size).split(b"\n")[:-1]:
         head = _follow(head, unseal(line, key))
     start = max(0, size - _WINDOW)
     *whole, part = os.pread(log, size - start, start).split(b"\n")
     if not part:
-        return Recovered(replace(head, size=size), events=events)
+        return Recovered(head._replace(size=size), events=events)
     followed = _follow(head, unseal(part, key))
     if followed == head and (whole or start == 0):
         events.insert(0, {"event": TORN, "bytes": len(part), "sha256": hashlib.sha256(part).hexdigest()})
-    return Recovered(replace(followed, size=size), b"\n", events)
+    return Recovered(followed._replace(size=size), b"\n", events)
 
 
 def _follow(head: Head, entry: Entry | None) -> Head:
     if entry is None or entry.seq != head.seq + 1 or entry.prev != head.hash:
         return head
-    return replace(head, seq=entry.seq, hash=entry.hash)
+    return head._replace(seq=entry.seq, hash=entry.hash)
 
 
 def _last_known(log: int, size: int, files: Files, key: bytes) -> Head:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
 import anyio.to_thread
 
-from connector_mcp.engine.audit import MAX_FILE, AuditLog, AuditRecord
+from connector_mcp.engine.audit import MAX_FILE, AuditLog, AuditRecord, encode_record
 from connector_mcp.engine.audit_chain import Entry, Files, read_key, unseal
 from connector_mcp.operations.platform import JsonObject
 
@@ -37,24 +39,75 @@ class AuditTrail(Protocol):
         ...
 
 
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    members: bytes
+    settled: asyncio.Future[None]
+    failure: Exception | None = None
+    """Why it was not written; to be looked at when it is settled."""
+
+
 class FileTrail:
-    """An `AuditTrail` in the files of one machine."""
+    """An `AuditTrail` in the files of one machine, for one event loop.
+
+    The first record in a turn of the loop is written at once. Those of calls that end in the same turn are written
+    together at its end, under one lock, and each call waits for its own. With 64 calls in flight over stdio some forty
+    end in a turn, and a record takes a quarter of the time that one alone does.
+    """
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_FILE) -> None:
         self._files = Files(path)
         self._log = AuditLog(path, max_bytes=max_bytes)
+        self._turn: asyncio.AbstractEventLoop | None = None
+        """The loop in whose present turn a record was written."""
+        self._waiting: list[_Waiting] = []
 
     async def check(self) -> None:
         self._log.check()
 
     async def write(self, record: AuditRecord) -> None:
-        self._log.write(record)
+        loop = asyncio.get_running_loop()
+        if self._turn is not loop:
+            self._turn = loop
+            loop.call_soon(self._end_turn)
+            self._log.write(record)
+            return
+        mine = _Waiting(encode_record(record), loop.create_future())
+        self._waiting.append(mine)
+        try:
+            await mine.settled
+        except asyncio.CancelledError:
+            # Nobody waits for the turn's end any more, and a failure is still to be told.
+            self._write_waiting()
+            if mine.failure is None:
+                raise
+        if mine.failure is not None:
+            raise mine.failure
 
     async def recent(self, limit: int) -> list[JsonObject]:
         return await anyio.to_thread.run_sync(self._recent, limit)
 
     async def aclose(self) -> None:
+        self._write_waiting()
         self._log.close()
+
+    def _end_turn(self) -> None:
+        self._turn = None
+        self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        together, self._waiting = self._waiting, []
+        if not together:
+            return
+        failure: Exception | None = None
+        try:
+            self._log.append([each.members for each in together])
+        except Exception as error:  # noqa: BLE001 - whoever waits is told, as the one would be who writes
+            failure = error
+        for each in together:
+            each.failure = failure
+            if not each.settled.done():
+                each.settled.set_result(None)
 
     def _recent(self, limit: int) -> list[JsonObject]:
         with self._log.reported("read"):

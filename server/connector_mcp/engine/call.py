@@ -84,11 +84,21 @@ class Engine:
         self._references = References(secrets or Secrets(), settings.inline_secrets, settings.credential_secrets)
         self._minting = Minting(secrets or Secrets(), self._scrubber)
         self._wait = wait or ApprovalWait(settings.approval_wait)
-        self._announce = announce
-        self._decide_at = decide_at
         self.secret_requests = secret_requests
         self._asking = SecretAsking(secret_requests, self._wait, settings.ask_timeout)
         self._ledger = Ledger(store, longest=2 * settings.longest_deadline)
+        gate = partial(
+            Gate,
+            approvals=self.approvals,
+            store=store,
+            operator_channel=settings.approvals,
+            decide_at=decide_at,
+            question_seconds=max(QUESTION_SECONDS, 2 * settings.ask_timeout),
+            wait=self._wait,
+            announce=announce,
+        )
+        self._gate = gate(policy)
+        self._own_gates = {account: gate(account.policy) for account in self.accounts if account.policy}
         self._tools = {name: self._profiles.tool(operation) for name, operation in operations.items()}
 
     # What can be called --------------------------------------------------------------------------------------------
@@ -187,7 +197,7 @@ class Engine:
         with self._observer.step("validate"):
             operation = parse_arguments(call.tool, choice.arguments, fixed)
         with self._observer.step("policy"):
-            call.decision = self._gate(call).decide(call.tool.name, call.effect, call.caller.scopes)
+            call.decision = self._gate_of(call.account).decide(call.tool.name, call.effect, call.caller.scopes)
         call.channel = "policy"
         check_cursor(operation)
         call.meta.sandbox = call.sandbox
@@ -342,7 +352,7 @@ class Engine:
             arguments=call.arguments or {},
             under=self._under(call),
         )
-        gate = self._gate(call)
+        gate = self._gate_of(call.account)
         call.decision, _ = gate.strictest(candidate, caller.scopes)
         passage = await gate.pass_through(candidate, caller)
         call.decision, call.decided_by = passage.decision, passage.decided_by
@@ -394,18 +404,9 @@ class Engine:
         """The policies that the operation can come under: those of its accounts, or the server's."""
         return [account.policy or self._policy for account in self._profiles.of(operation)] or [self._policy]
 
-    def _gate(self, call: CallRecord) -> Gate:
-        """The gate before this call, which knows no policy but that of its account."""
-        return Gate(
-            (call.account.policy if call.account else None) or self._policy,
-            self.approvals,
-            self.store,
-            operator_channel=self.settings.approvals,
-            decide_at=self._decide_at,
-            question_seconds=max(QUESTION_SECONDS, 2 * self.settings.ask_timeout),
-            wait=self._wait,
-            announce=self._announce,
-        )
+    def _gate_of(self, account: Account | None) -> Gate:
+        """The gate before a call under this account, which knows no policy but the account's."""
+        return self._own_gates.get(account, self._gate) if account else self._gate
 
     def _under(self, call: CallRecord) -> str:
         """The account in words, where the platform has several."""

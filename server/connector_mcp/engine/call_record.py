@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
 from dataclasses import dataclass, field
 
 from connector_mcp.engine.account import Account
@@ -31,7 +31,7 @@ class CallRecord:
     scrubber: Scrubber
     started: float
     sandbox: bool
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    id: str = field(default_factory=lambda: os.urandom(16).hex())
     effect: Effect = Effect.READ
     arguments: JsonObject | None = None
     key: bytes = field(default=b"", repr=False)

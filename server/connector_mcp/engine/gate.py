@@ -110,6 +110,8 @@ class Gate:
         self._wait = wait or ApprovalWait(0)
         self._announce = announce
         self._clock = clock
+        # A policy never changes its mind, and there are so many tools; deciding costs ten times as much as this.
+        self._decisions: dict[tuple[str, Effect], Decision] = {}
 
     def decide(self, tool: str, effect: Effect, scopes: frozenset[str] | None) -> Decision:
         """What policy says of a call, before anything about its target is known.
@@ -122,7 +124,9 @@ class Gate:
                 f"{tool} needs the scope {_SCOPES[effect]}, which the caller's token does not have. Nothing was sent.",
                 fix=f"Use a token with the scope {_SCOPES[effect]}.",
             )
-        decision = self._policy.decide(tool, effect)
+        decision = self._decisions.get((tool, effect))
+        if decision is None:
+            decision = self._decisions[tool, effect] = self._policy.decide(tool, effect)
         if decision is Decision.BLOCK:
             raise self._blocked(tool, effect)
         return decision

@@ -7,9 +7,8 @@ that destroys something must name the profile: no default decides what is lost.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 from connector_mcp.engine.account import Account
 from connector_mcp.engine.arguments import describe
@@ -18,8 +17,7 @@ from connector_mcp.operations.operation import Effect, Operation
 from connector_mcp.operations.tool import PROFILE, ProfileChoice, Tool, tool_of
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """The account of a call and the arguments that are left for the operation."""
 
     account: Account | None
@@ -68,7 +66,7 @@ class Profiles:
         """
         accounts = self.of(tool.operation)
         if len(accounts) < 2:
-            return Choice(self.only(tool.operation), arguments)
+            return Choice(accounts[0] if accounts else None, arguments)
         if PROFILE in arguments:
             others = {name: value for name, value in arguments.items() if name != PROFILE}
             return Choice(_named(tool, accounts, arguments[PROFILE]), others)
