@@ -12,9 +12,9 @@ from typing import Any, Final
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp_types import ListToolsResult, PaginatedRequestParams, ToolAnnotations
 from mcp_types import Tool as WireTool
-from mcp_types.methods import validate_client_request
 
 from connector_mcp.operations.tool import Tool
+from connector_mcp.transport.in_order import is_in_order
 
 METHOD: Final = "tools/list"
 
@@ -39,7 +39,7 @@ class ToolList:
 
         What the SDK would refuse it still sees: a request before the handshake, or one that is malformed.
         """
-        if ctx.method != METHOD or ctx.request_id is None or not _is_in_order(ctx):
+        if ctx.method != METHOD or ctx.request_id is None or not is_in_order(ctx):
             return await call_next(ctx)
         key = ctx.protocol_version, tuple(tool.name for tool in self._tools(ctx))
         kept = self._kept.get(key)
@@ -49,16 +49,6 @@ class ToolList:
         if isinstance(answer, dict):
             self._kept[key] = answer
         return answer
-
-
-def _is_in_order(ctx: _Context) -> bool:
-    if ctx.session.client_params is None:
-        return False
-    try:
-        validate_client_request(METHOD, ctx.protocol_version, ctx.params)
-    except (KeyError, ValueError):
-        return False
-    return True
 
 
 def _wire_tool(tool: Tool) -> WireTool:
