@@ -90,17 +90,22 @@ class Engine:
         self._asking = SecretAsking(secret_requests, self._wait, settings.ask_timeout)
         self._ledger = Ledger(store, longest=2 * settings.longest_deadline)
         self._tools = {name: self._profiles.tool(operation) for name, operation in operations.items()}
+        # By scopes, of which there are few, and with policies that do not change: half of a list of 126 tools.
+        self._listed: dict[frozenset[str] | None, tuple[Tool, ...]] = {}
 
     # What can be called --------------------------------------------------------------------------------------------
 
     def tools(self, caller: Caller | None = None) -> tuple[Tool, ...]:
         """The tools that policy, and the caller's scopes, do not rule out altogether."""
         scopes = caller.scopes if caller else None
-        return tuple(
-            tool
-            for tool in self._tools.values()
-            if any(permits(p, tool.name, tool.operation.effect, scopes) for p in self._policies(tool.operation))
-        )
+        listed = self._listed.get(scopes)
+        if listed is None:
+            listed = self._listed[scopes] = tuple(
+                tool
+                for tool in self._tools.values()
+                if any(permits(p, tool.name, tool.operation.effect, scopes) for p in self._policies(tool.operation))
+            )
+        return listed
 
     def tool(self, name: str) -> Tool | None:
         """The tool with this name, whoever may call it."""

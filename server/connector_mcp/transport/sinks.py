@@ -2,7 +2,8 @@
 
 To set it non-blocking would do so for all who share it: a terminal, or what else the parent writes to. So a pipe is
 opened anew, where the system can do that, and a socket told with each piece not to wait. Where neither is possible,
-only what is sure not to block is written: 4 kB at a time, which for a `tools/list` of 350 kB took 20 times as long.
+only what is sure not to block is written, 4 kB at a time: for lines of 120 and of 350 kB, 200 each, that takes three
+times as much processor time.
 """
 
 from __future__ import annotations
