@@ -71,7 +71,7 @@ class LineCalls:
                 return self._begun(members, "tools/call", encode_answer)
             case "tools/list":
                 return self._begun(members, "tools/list", self._lists.line)
-            case "notifications/cancelled" if "id" not in members:
+            case "notifications/cancelled" if members.get("id") is None:
                 return self._cancelled(members)
             case None:
                 return self._channel.hear(members)

@@ -8,15 +8,19 @@ times as much processor time.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import socket
 import stat
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from io import FileIO
 from typing import Final, Protocol
+
+if sys.platform != "win32":
+    # Windows takes the SDK's streams; the module is imported there all the same.
+    import fcntl
 
 PIPE_SIZE: Final = 1 << 19
 """What a pipe is made to hold once something longer than what it holds is to be written."""
@@ -66,10 +70,10 @@ class _Pipe:
     def __init__(self, file: FileIO) -> None:
         self.descriptor = file.fileno()
         self._file = file
-        self._may_grow = hasattr(fcntl, "F_SETPIPE_SZ")
+        self._may_grow = sys.platform == "linux"
 
     def write(self, pieces: Sequence[memoryview]) -> int:
-        if self._may_grow and len(pieces[0]) > _USUAL_SIZE:
+        if sys.platform == "linux" and self._may_grow and len(pieces[0]) > _USUAL_SIZE:
             self._may_grow = False
             # Not everybody may, and not any number of pipes.
             with suppress(OSError):
