@@ -92,11 +92,17 @@ async def send(process: anyio.abc.Process, *messages: dict[str, Any]) -> None:
         await process.stdin.send(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
 
 
-async def begin_a_call(process: anyio.abc.Process, lines: Lines, mode: str) -> None:
-    """Call, and wait until the call says that it has begun."""
+async def begin_a_call(process: anyio.abc.Process, lines: Lines, mode: str, *, opened: bool = True) -> None:
+    """Call, and wait until the call says that it has begun; where not `opened`, with what opens the connection."""
     meta = {"progressToken": "p", **(ENVELOPE if mode == "auto" else {})}
     call = {"id": 1, "method": "tools/call", "params": {"name": TOOL, "arguments": {}, "_meta": meta}}
-    await send(process, *(HANDSHAKE if mode == "legacy" else []), call)
+    opening = HANDSHAKE if mode == "legacy" else []
+    if opened:
+        await send(process, *opening, {"id": "list", "method": "tools/list", "params": {"_meta": meta}})
+        while json.loads(await lines.next()).get("id") != "list":
+            pass
+        opening = []
+    await send(process, *opening, call)
     while json.loads(await lines.next()).get("method") != "notifications/progress":
         pass
 
@@ -147,7 +153,7 @@ async def test_a_client_that_no_longer_reads_ends_stdio(tmp_path: Path, mode: st
     async with await anyio.open_process(command, stdout=theirs, stderr=subprocess.PIPE) as process:
         os.close(theirs)
         with os.fdopen(ours, "rb", buffering=0) as stdout, anyio.fail_after(60):
-            await begin_a_call(process, Lines(Descriptor(stdout)), mode)
+            await begin_a_call(process, Lines(Descriptor(stdout)), mode, opened=False)
         with anyio.fail_after(60):
             ping = {"_meta": ENVELOPE} if mode == "auto" else {}
             await send(process, {"id": 2, "method": "tools/list", "params": ping})

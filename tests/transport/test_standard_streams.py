@@ -12,7 +12,8 @@ import pytest
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
 
-from connector_mcp.transport.standard_streams import MOST_LINES, MessageInput, MessageOutput
+from connector_mcp.transport.message_output import MessageOutput
+from connector_mcp.transport.standard_streams import MOST_AHEAD, MessageInput
 
 pytestmark = pytest.mark.anyio
 
@@ -139,7 +140,7 @@ async def test_the_end_in_the_middle_of_a_message_is_answered_and_ends_the_strea
 
 
 async def test_many_lines_at_once_all_arrive_in_order() -> None:
-    count = 4 * MOST_LINES
+    count = 4 * MOST_AHEAD
     lines = b"".join(b'{"jsonrpc":"2.0","id":%d,"method":"m"}\n' % number for number in range(count))
     async with ends() as pair, anyio.create_task_group() as tasks:
         tasks.start_soon(pair.write, lines)

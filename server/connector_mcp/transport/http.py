@@ -85,7 +85,8 @@ def protocol_app(
 ) -> Starlette:
     """The ASGI application of any MCP server; the arguments are those of `http_app`."""
     calls = CallBound(limits.calls)
-    server.middleware += [calls.bound_calls, drain.count_calls]
+    # The innermost answers calls by itself: what bounds and counts them must be outside of it.
+    server.middleware[-1:-1] = [calls.bound_calls, drain.count_calls]
     security = reach.as_sdk_settings()
     # Sessions are kept for clients before 2026-07-28: without one there is no way to ask a person anything.
     sessions = StreamableHTTPSessionManager(server, security_settings=security, max_request_body_size=limits.body_bytes)

@@ -7,42 +7,31 @@ clients hide those from the model: the exceptions are a tool that does not exist
 from __future__ import annotations
 
 import logging
-import traceback
-from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 from mcp.server.caching import CacheHint
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.server import Server
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
-from mcp.shared.exceptions import MCPError
 from mcp_types import (
-    INVALID_PARAMS,
-    CallToolRequestParams,
-    CallToolResult,
     GetPromptRequestParams,
     GetPromptResult,
-    InputRequiredResult,
     ListPromptsResult,
     ListResourcesResult,
     ListResourceTemplatesResult,
     PaginatedRequestParams,
     ReadResourceRequestParams,
     ReadResourceResult,
-    TextContent,
 )
 
 from connector_mcp import __version__
-from connector_mcp.engine.call import Engine, UnknownTool
-from connector_mcp.engine.caller import AnswerDue, CallResult, TransportName
-from connector_mcp.engine.results import clean_strings, encode
-from connector_mcp.errors import Internal
+from connector_mcp.engine.call import Engine
+from connector_mcp.engine.caller import TransportName
 from connector_mcp.transport import connector_type_resources, prompts
-from connector_mcp.transport.questions import McpCaller, principal_of, returned_question
+from connector_mcp.transport.questions import McpCaller, principal_of
+from connector_mcp.transport.tool_calls import ToolCalls
 from connector_mcp.transport.tool_list import ToolList
 from connector_mcp.transport.tracing import traced
-from connector_mcp.upstream.text import clean
 
 if TYPE_CHECKING:
     from connector_mcp.telemetry.spans import Spans
@@ -82,22 +71,12 @@ def build_server(
     nothing of it. With `spans` every request has one.
     """
     ask_timeout = engine.settings.ask_timeout
+    calls = ToolCalls(engine, transport)
     listing = ToolList(lambda ctx: engine.tools(McpCaller(ctx, transport=transport, ask_timeout=ask_timeout)))
 
     def input_schema(name: str) -> dict[str, Any] | None:
         tool = engine.tool(name)
         return tool.input_schema if tool else None
-
-    async def call_tool(ctx: Context, params: CallToolRequestParams) -> CallToolResult | InputRequiredResult:
-        caller = McpCaller(ctx, params, transport=transport, ask_timeout=ask_timeout)
-        try:
-            return _wire_result(await engine.call(params.name, params.arguments or {}, caller))
-        except AnswerDue as due:
-            return returned_question(due)
-        except UnknownTool:
-            raise _unknown_tool(params.name, [tool.name for tool in engine.tools(caller)]) from None
-        except Exception as error:  # noqa: BLE001 - the outermost boundary: logged here, told to nobody
-            return _wire_result(_fault(engine, params.name, error))
 
     async def list_resources(ctx: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
         return ListResourcesResult(resources=connector_type_resources.indexes(_platforms(engine)))
@@ -129,7 +108,7 @@ def build_server(
         # Without it every call over HTTP in the 2026-07-28 protocol lists all tools first.
         get_tool_input_schema=input_schema,
         on_list_tools=listing.list_tools,
-        on_call_tool=call_tool,
+        on_call_tool=calls.call_tool,
         on_list_resources=list_resources,
         on_list_resource_templates=list_templates,
         on_read_resource=read_resource,
@@ -143,39 +122,8 @@ def build_server(
     security = RequestStateSecurity(keys=[request_state_key], ttl=REQUEST_STATE_TTL, bind_principal=principal_of)
     server.middleware.append(RequestStateBoundary(security, default_audience=NAME))
     server.middleware.append(listing.from_memory)
+    server.middleware.append(calls.at_once(server))
     return server
-
-
-def _wire_result(result: CallResult) -> CallToolResult:
-    """The structured content, and the same as text for clients and models that read only that."""
-    content, text = result.content, encode(result.content)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        # Half a surrogate pair is valid in JSON and in no encoding: sent, it would end a stdio connection.
-        content = clean_strings(content)
-        text = encode(content)
-    return CallToolResult(
-        content=[TextContent(text=text)],
-        structured_content=content,
-        is_error=result.is_error,
-    )
-
-
-def _fault(engine: Engine, tool: str, error: Exception) -> CallResult:
-    logger.error("a call of %s failed:\n%s", clean(tool, 64), engine.scrub("".join(traceback.format_exception(error))))
-    answer = Internal(
-        "The server failed in a way that it did not foresee. Whether anything was changed is not known.",
-        fix="Read the target before you repeat the call. The operator finds the cause in the server's log.",
-    )
-    return CallResult({"error": answer.as_dict()}, is_error=True)
-
-
-def _unknown_tool(name: str, known: list[str]) -> MCPError:
-    near = get_close_matches(name, known, n=1)
-    hint = f" Did you mean {near[0]}?" if near else " Call tools/list for those there are."
-    data: Mapping[str, Any] = {"nearest": near[0]} if near else {}
-    return MCPError(INVALID_PARAMS, f"Unknown tool: {clean(name, 64)}.{hint}", data or None)
 
 
 def _platforms(engine: Engine) -> list[str]:

@@ -9,38 +9,42 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import anyio
 import anyio.lowlevel
-from mcp.server.stdio import stdio_server
-from mcp.shared._stream_protocols import ReadStream, WriteStream
 from mcp.shared.message import SessionMessage
-from mcp_types import INTERNAL_ERROR, ErrorData, JSONRPCError, JSONRPCResponse
+from mcp_types import JSONRPCError
 
-from connector_mcp.transport.lines import decode, encode
+from connector_mcp.transport.lines import decode, message_of
+from connector_mcp.transport.message_output import MessageOutput
 
 CHUNK = 1 << 16
 """Bytes that are read, or written, before the event loop gets its turn again."""
 
-MOST_LINES = 256
-"""Lines that are read ahead of the server; a client that sends more has to wait."""
+MOST_AHEAD = 256
+"""Messages that are read ahead of the SDK; a client that sends more has to wait."""
 
 
 class MessageInput:
-    """The messages of a descriptor. Lines that are none are answered through `output`."""
+    """The messages of a descriptor. Lines that are none are answered through `output`.
 
-    def __init__(self, descriptor: int, output: MessageOutput) -> None:
+    `take` is shown the object of each line as it comes in. What it says to be its own is not given out.
+    """
+
+    def __init__(
+        self, descriptor: int, output: MessageOutput, take: Callable[[dict[str, Any]], bool] | None = None
+    ) -> None:
         self._descriptor = descriptor
         self._output = output
+        self._take = take
         self._loop = asyncio.get_running_loop()
-        self._lines: deque[bytes] = deque()
+        self._read: deque[SessionMessage | JSONRPCError] = deque()
         self._begun: list[bytes] = []
         self._ended = False
         self._listening = False
@@ -70,16 +74,15 @@ class MessageInput:
             EndOfStream: The client has closed its end.
         """
         while True:
-            while not self._lines:
+            while not self._read:
                 if self._ended:
                     raise anyio.EndOfStream
                 await self._more()
-            read = decode(self._lines.popleft())
+            read = self._read.popleft()
             if isinstance(read, SessionMessage):
                 return read
-            if read is not None:
-                with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-                    await self._output.send(SessionMessage(read))
+            with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                await self._output.send(SessionMessage(read))
 
     async def aclose(self) -> None:
         """Read no further."""
@@ -110,15 +113,24 @@ class MessageInput:
         first, *others = chunk.split(b"\n")
         self._begun.append(first)
         for part in others:
-            self._lines.append(b"".join(self._begun))
+            self._hear(b"".join(self._begun))
             self._begun = [part]
         if not chunk:
             self._ended = True
-            self._lines.append(b"".join(self._begun))
-        if self._ended or len(self._lines) >= MOST_LINES:
+            self._hear(b"".join(self._begun))
+        if self._ended or len(self._read) >= MOST_AHEAD:
             self._stop()
-        if self._lines or self._ended:
+        if self._read or self._ended:
             self._wake()
+
+    def _hear(self, line: bytes) -> None:
+        read = decode(line)
+        if isinstance(read, dict):
+            if self._take is not None and self._take(read):
+                return
+            read = message_of(read, line)
+        if read is not None:
+            self._read.append(read)
 
     def _stop(self) -> None:
         if self._listening:
@@ -131,146 +143,9 @@ class MessageInput:
             waiting.set_result(None)
 
 
-class MessageOutput:
-    """Writes messages to a descriptor, each as one whole line, also where whoever sent it is cancelled midway.
-
-    When nobody reads any more, `on_gone` is called and the stream counts as broken. `on_answer` is called after each
-    answer to a request.
-    """
-
-    def __init__(self, descriptor: int, on_gone: Callable[[], None], on_answer: Callable[[], None]) -> None:
-        self._descriptor = descriptor
-        self._on_gone = on_gone
-        self._on_answer = on_answer
-        self._loop = asyncio.get_running_loop()
-        self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLOUT)
-        self._pending: deque[memoryview] = deque()
-        self._drained: asyncio.Future[None] | None = None
-        self._listening = False
-        self._gone = False
-        self._closed = False
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def send(self, item: SessionMessage, /) -> None:
-        """Write a message; waits while the client does not read.
-
-        Raises:
-            BrokenResourceError: Nobody reads.
-            ClosedResourceError: The stream was closed before.
-        """
-        if self._closed:
-            raise anyio.ClosedResourceError
-        message = item.message
-        try:
-            line = encode(message)
-        except ValueError:
-            if not isinstance(message, JSONRPCResponse):
-                raise
-            # An answer that cannot be written down must not leave the client waiting.
-            said = ErrorData(code=INTERNAL_ERROR, message="The answer holds text that cannot be encoded.")
-            line = encode(JSONRPCError(jsonrpc="2.0", id=message.id, error=said))
-        self._pending.append(memoryview(line))
-        if not self._listening:
-            self._flush()
-        await self._until_written()
-        if isinstance(message, JSONRPCResponse):
-            self._on_answer()
-
-    async def aclose(self) -> None:
-        """Write what is left, and nothing after it."""
-        self._closed = True
-        with suppress(anyio.BrokenResourceError):
-            await self._until_written()
-
-    def abandon(self) -> None:
-        """Leave the event loop, whatever is left."""
-        self._closed = True
-        self._pending.clear()
-        self._listen(False)
-        self._wake()
-
-    async def _until_written(self) -> None:
-        while self._pending and not self._gone:
-            if self._drained is None:
-                self._drained = self._loop.create_future()
-            # Shared by all who wait: one of them being cancelled must not wake the others.
-            await asyncio.shield(self._drained)
-        if self._gone:
-            raise anyio.BrokenResourceError
-
-    def _flush(self) -> None:
-        allowed = CHUNK
-        try:
-            while self._pending and allowed > 0 and self._poll.poll(0):
-                # A pipe that is ready takes this much without blocking the event loop, and may not take more.
-                written = os.write(self._descriptor, self._pending[0][: select.PIPE_BUF])
-                allowed -= written
-                if written == len(self._pending[0]):
-                    self._pending.popleft()
-                else:
-                    self._pending[0] = self._pending[0][written:]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._gone = True
-            self._pending.clear()
-            self._on_gone()
-        self._listen(bool(self._pending))
-        if not self._pending:
-            self._wake()
-
-    def _listen(self, wanted: bool) -> None:
-        if wanted and not self._listening:
-            try:
-                self._loop.add_writer(self._descriptor, self._flush)
-            except PermissionError:
-                # A file, which is always ready.
-                self._loop.call_soon(self._flush)
-            else:
-                self._listening = True
-        elif self._listening and not wanted:
-            self._listening = False
-            self._loop.remove_writer(self._descriptor)
-
-    def _wake(self) -> None:
-        drained, self._drained = self._drained, None
-        if drained is not None and not drained.done():
-            drained.set_result(None)
-
-
-@asynccontextmanager
-async def standard_streams(
-    on_gone: Callable[[], None], on_answer: Callable[[], None]
-) -> AsyncGenerator[tuple[ReadStream[SessionMessage | Exception], WriteStream[SessionMessage]]]:
-    """MCP over the process's stdin and stdout; while it lasts, whatever else is printed goes to stderr.
-
-    `on_gone` is called when the client has closed the other end of stdout, `on_answer` after each answer.
-    """
-    if sys.platform == "win32":
-        async with stdio_server() as streams:
-            yield streams
-        return
-    with _stdout_set_aside() as private:
-        output = MessageOutput(private, on_gone, on_answer)
-        source = MessageInput(0, output)
-        try:
-            yield source, output
-        finally:
-            await source.aclose()
-            output.abandon()
-
-
 @contextmanager
-def _stdout_set_aside() -> Generator[int]:
-    """A private copy of stdout, with the public descriptor pointing at stderr: a stray print must not break a frame."""
+def stdout_set_aside() -> Generator[int]:
+    """A private copy of stdout. While it lasts whatever else is printed goes to stderr: it must not break a frame."""
     sys.stdout.flush()
     private = os.dup(1)
     try:

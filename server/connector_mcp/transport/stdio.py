@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import anyio.to_thread
+from mcp.server.lowlevel.server import Server
+from mcp.server.stdio import stdio_server
 
 from connector_mcp.engine.call import Engine
+from connector_mcp.transport.line_calls import LineCalls
 from connector_mcp.transport.logs import logging_to_stderr
+from connector_mcp.transport.message_output import MessageOutput
 from connector_mcp.transport.server import build_server
 from connector_mcp.transport.signals import ending_signal
-from connector_mcp.transport.standard_streams import standard_streams
+from connector_mcp.transport.standard_streams import MessageInput, stdout_set_aside
 from connector_mcp.upstream.wire import warm_up
 
 if TYPE_CHECKING:
@@ -56,7 +62,28 @@ async def serve_stdio(engine: Engine, *, spans: Spans | None = None) -> int:
             tasks.start_soon(end_on_signal)
             if not engine.settings.sandbox:
                 tasks.start_soon(warm_up_once_settled)
-            async with standard_streams(tasks.cancel_scope.cancel, on_answer) as (read, write):
-                await server.run(read, write, server.create_initialization_options())
+            await _serve(server, tasks.cancel_scope.cancel, on_answer)
             tasks.cancel_scope.cancel()
     return status
+
+
+async def _serve(server: Server[dict[str, Any]], on_gone: Callable[[], None], on_answer: Callable[[], None]) -> None:
+    """Serve this process's stdin and stdout until the first is at its end.
+
+    `on_gone` is called when the client has closed the other end of stdout, `on_answer` after each answer.
+    """
+    options = server.create_initialization_options()
+    if sys.platform == "win32":
+        async with stdio_server() as (read, write):
+            await server.run(read, write, options)
+        return
+    with stdout_set_aside() as private:
+        output = MessageOutput(private, on_gone, on_answer)
+        calls = LineCalls(server, output)
+        source = MessageInput(0, output, calls.take)
+        try:
+            async with calls:
+                await server.run(source, output, options)
+        finally:
+            await source.aclose()
+            output.abandon()
