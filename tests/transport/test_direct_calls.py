@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from connector_mcp.transport.authorization import BearerToken
-from connector_mcp.transport.exchange import REQUEST_CANCELLED
+from connector_mcp.transport.http_answer import REQUEST_CANCELLED
 from connector_mcp.transport.strict_httptools import MOST_FRAMING
 from tests.transport.conftest import hang
 
