@@ -92,10 +92,10 @@ class EventStream:
             await self._send(event)
 
     async def tell(self, message: bytes) -> None:
-        """Send a message; in silence where the stream has ended."""
-        async with self._turn:
-            if self._open:
-                await self._send(body_of(event_of(message), more=True))
+        """Send what comes before an answer; in silence where the stream has ended."""
+        await self._put(message)
+        # What is sent to a client that has gone is done at once: whoever watches for that must get a turn.
+        await asyncio.sleep(0)
 
     async def took(self, message: dict[str, Any], calls: Calls, request: Request, send: Send) -> bool:
         """Deal with what was posted, unless it is for the SDK to do so."""
@@ -136,9 +136,14 @@ class EventStream:
                 if exchange.is_cancelled:
                     return
                 if isinstance(outcome, ErrorData):
-                    await self.tell(encode_error(exchange.request_id, outcome))
+                    await self._put(encode_error(exchange.request_id, outcome))
                 else:
-                    await self.tell(encode_answer(exchange.request_id, outcome))
+                    await self._put(encode_answer(exchange.request_id, outcome))
+
+    async def _put(self, message: bytes) -> None:
+        async with self._turn:
+            if self._open:
+                await self._send(body_of(event_of(message), more=True))
 
 
 async def _accept(send: Send) -> None:
