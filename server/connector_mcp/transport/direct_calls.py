@@ -30,12 +30,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from connector_mcp.transport.event_stream import PATH as MESSAGES
 from connector_mcp.transport.event_stream import EventStreams
 from connector_mcp.transport.exchange import Exchange
+from connector_mcp.transport.headers import Headers, headers_of
 from connector_mcp.transport.http_answer import HttpAnswer
-from connector_mcp.transport.posted import Calls, Headers, headers_of, is_json, message_of, read_body
+from connector_mcp.transport.posted import Calls, is_json, message_of, read_body
 from connector_mcp.transport.sessions import OpenSession, Sessions
 
 PATH: Final = "/mcp"
-ACCEPTED: Final = frozenset({"application/json", "text/event-stream"})
+ACCEPTED: Final = frozenset({b"application/json", b"text/event-stream"})
+
+_USUAL: Final = b"application/json, text/event-stream"
 
 _SESSION: Final = MCP_SESSION_ID_HEADER.encode()
 _VERSION: Final = MCP_PROTOCOL_VERSION_HEADER.encode()
@@ -141,8 +144,11 @@ class DirectCalls:
         if is_call:
             answer = HttpAnswer(receive, send, opened.headers)
             exchange = Exchange(Request(scope, receive), message, answer, session.channel)
-            with session.under_way(exchange):
+            session.began(exchange)
+            try:
                 await answer.make(exchange, session.runner, self._tasks, self._hanging_up)
+            finally:
+                session.ended(exchange)
             return True
         if session.hear(message):
             await send({"type": "http.response.start", "status": 202, "headers": [*opened.headers, _EMPTY]})
@@ -193,5 +199,7 @@ class DirectCalls:
 
 def _takes_either_form(headers: Headers) -> bool:
     """Whether the client takes JSON and events, and speaks a revision of the protocol that there is."""
-    accepted = headers.get(b"accept", b"").decode("latin-1").split(",")
-    return {part.strip() for part in accepted} >= ACCEPTED and headers.get(_VERSION, b"") in _VERSIONS
+    accepted = headers.get(b"accept", b"")
+    if accepted != _USUAL and not {part.strip() for part in accepted.split(b",")} >= ACCEPTED:
+        return False
+    return headers.get(_VERSION, b"") in _VERSIONS

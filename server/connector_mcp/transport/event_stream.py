@@ -128,7 +128,8 @@ class EventStream:
             self._session.end()
 
     async def _answer(self, exchange: Exchange, session: Session, send: Send) -> None:
-        with session.under_way(exchange):
+        session.began(exchange)
+        try:
             await _accept(send)
             with exchange.scope:
                 outcome = await exchange.outcome(session.runner)
@@ -139,6 +140,8 @@ class EventStream:
                     await self._put(encode_error(exchange.request_id, outcome))
                 else:
                     await self._put(encode_answer(exchange.request_id, outcome))
+        finally:
+            session.ended(exchange)
 
     async def _put(self, message: bytes) -> None:
         async with self._turn:

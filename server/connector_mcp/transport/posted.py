@@ -10,20 +10,12 @@ from typing import Any, Final, cast
 
 from mcp.shared.inbound import x_mcp_header_map
 from pydantic_core import from_json
-from starlette.types import Message, Receive, Scope
+from starlette.types import Message, Receive
 
 from connector_mcp.transport.exchange import METHOD
+from connector_mcp.transport.headers import Headers
 
 _MEMBERS: Final = frozenset({"jsonrpc", "id", "method", "params"})
-
-Headers = Mapping[bytes, bytes]
-
-
-def headers_of(scope: Scope) -> Headers | None:
-    """The headers by name; None where one comes twice, of which nothing is taken for granted."""
-    lines: list[tuple[bytes, bytes]] = scope["headers"]
-    found = dict(lines)
-    return found if len(found) == len(lines) else None
 
 
 def is_json(headers: Headers, most: int) -> bool:

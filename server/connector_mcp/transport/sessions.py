@@ -7,8 +7,6 @@ when the SDK says that it is gone, and no call passes the SDK by for long, so th
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -53,19 +51,18 @@ class Session:
         self._calls: set[Exchange] = set()
         self._by_id: dict[RequestId, Exchange] = {}
 
-    @contextmanager
-    def under_way(self, exchange: Exchange) -> Generator[None]:
-        """A call that `hear` and `end` may end."""
-        key = coerce_request_id(exchange.request_id)
+    def began(self, exchange: Exchange) -> None:
+        """A call is under way, which `hear` and `end` may end."""
         self._calls.add(exchange)
         # Of two with one id the later one can be cancelled, as in the SDK.
-        self._by_id[key] = exchange
-        try:
-            yield
-        finally:
-            self._calls.discard(exchange)
-            if self._by_id.get(key) is exchange:
-                del self._by_id[key]
+        self._by_id[coerce_request_id(exchange.request_id)] = exchange
+
+    def ended(self, exchange: Exchange) -> None:
+        """A call is under way no more."""
+        self._calls.discard(exchange)
+        key = coerce_request_id(exchange.request_id)
+        if self._by_id.get(key) is exchange:
+            del self._by_id[key]
 
     def hear(self, message: dict[str, Any]) -> bool:
         """What the client says beside its calls; whether it answered a question of ours, and nobody else's."""
