@@ -85,7 +85,7 @@ class Connected:
         """Do what comes before the first call."""
         self.capabilities = capabilities or {}
         if self.modern:
-            await self.say({"id": "first", "method": "tools/list", "params": {"_meta": self.envelope()}})
+            await self.say(self.list_tools("first"))
             await self.hear()
         else:
             await self.shake_hands(self.capabilities)
@@ -108,6 +108,10 @@ class Connected:
         whole = {**(meta or {}), **(self.envelope() if self.modern else {})}
         params = {"name": tool, "arguments": arguments, **({"_meta": whole} if whole else {})}
         return {"id": identifier, "method": "tools/call", "params": params}
+
+    def list_tools(self, identifier: Any = 1) -> dict[str, Any]:
+        params = {"_meta": self.envelope()} if self.modern else {}
+        return {"id": identifier, "method": "tools/list", "params": params}
 
     def close(self) -> None:
         os.close(self.to_us)
@@ -165,6 +169,34 @@ async def test_a_call_after_the_opening_is_answered_past_the_sdks_loop(mode: Any
             ({"a": 2}, "c 1", "stdio"),
         ]
         assert set(client.source.given) <= {"notifications/initialized"}
+
+
+async def test_the_list_of_tools_is_the_sdks_again_and_again_and_follows_the_policy(mode: Any) -> None:
+    engine, answers = FakeEngine(), list[Any]()
+    every = engine.tools()
+    for direct in (True, False):
+        async with connected(engine, mode, direct=direct) as client:
+            await client.open()
+            for tools in (every, every, every[:2], every):
+                engine.tools = lambda caller=None, tools=tools: tools
+                await client.say(client.list_tools("a\u2028b"))
+                answers.append(await client.hear())
+            assert ("tools/list" in client.source.given) is not direct
+    assert answers[:4] == answers[4:]
+    assert [len(answer["result"]["tools"]) for answer in answers[:4]] == [len(every), len(every), 2, len(every)]
+
+
+@pytest.mark.parametrize("params", [None, {}, {"cursor": "x"}, {"cursor": 5}, {"unheard": "of"}, []])
+async def test_a_list_with_odd_params_is_answered_as_in_the_sdks_loop(mode: Any, params: Any) -> None:
+    found: list[Any] = []
+    for direct in (True, False):
+        async with connected(FakeEngine(), mode, direct=direct) as client:
+            await client.open()
+            asked = client.list_tools(1)
+            asked["params"] = {**params, **asked["params"]} if isinstance(params, dict) else params
+            await client.say(asked, client.call(2))
+            found.append(sorted([await client.hear() for _ in range(2)], key=lambda answer: str(answer["id"])))
+    assert found[0] == found[1]
 
 
 async def test_whatever_is_not_a_call_goes_to_the_sdk(mode: Any) -> None:

@@ -21,8 +21,9 @@ from connector_mcp.engine.audit_trail import AuditTrail
 from connector_mcp.engine.call_record import CallRecord
 from connector_mcp.engine.caller import AnswerDue, Caller, CallResult
 from connector_mcp.engine.failures import failure, fault
-from connector_mcp.engine.gate import QUESTION_SECONDS, Candidate, Gate, channel_of, permits, target_changed
+from connector_mcp.engine.gate import QUESTION_SECONDS, Candidate, Gate, channel_of, target_changed
 from connector_mcp.engine.ledger import Ledger
+from connector_mcp.engine.listed import Listed
 from connector_mcp.engine.minting import Minting
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
@@ -90,17 +91,13 @@ class Engine:
         self._asking = SecretAsking(secret_requests, self._wait, settings.ask_timeout)
         self._ledger = Ledger(store, longest=2 * settings.longest_deadline)
         self._tools = {name: self._profiles.tool(operation) for name, operation in operations.items()}
+        self._listed = Listed(self._tools.values(), self._policies)
 
     # What can be called --------------------------------------------------------------------------------------------
 
     def tools(self, caller: Caller | None = None) -> tuple[Tool, ...]:
         """The tools that policy, and the caller's scopes, do not rule out altogether."""
-        scopes = caller.scopes if caller else None
-        return tuple(
-            tool
-            for tool in self._tools.values()
-            if any(permits(p, tool.name, tool.operation.effect, scopes) for p in self._policies(tool.operation))
-        )
+        return self._listed.within(caller.scopes if caller else None)
 
     def tool(self, name: str) -> Tool | None:
         """The tool with this name, whoever may call it."""

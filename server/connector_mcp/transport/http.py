@@ -87,7 +87,7 @@ def protocol_app(
 ) -> Starlette:
     """The ASGI application of any MCP server; the arguments are those of `http_app`."""
     calls = CallBound(limits.calls)
-    # Before the innermost, which answers calls by itself.
+    # The innermost answers calls by itself: what bounds and counts them must be outside of it.
     server.middleware[-1:-1] = [calls.bound_calls, drain.count_calls]
     security = reach.as_sdk_settings()
     # Sessions are kept for clients before 2026-07-28: without one there is no way to ask a person anything.

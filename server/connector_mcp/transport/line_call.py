@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import anyio
@@ -15,13 +15,16 @@ from mcp.shared.transport_context import TransportContext
 from mcp_types import CONNECTION_CLOSED, ErrorData, JSONRPCNotification, JSONRPCRequest, RequestId
 
 from connector_mcp.transport.back_channel import BackChannel
-from connector_mcp.transport.lines import encode, encode_answer, encode_error
+from connector_mcp.transport.lines import encode, encode_error
 from connector_mcp.transport.message_output import MessageOutput
 
 _CLOSED: Final = ErrorData(code=CONNECTION_CLOSED, message="Connection closed")
 
 _ANSWERS_ONLY: Final = TransportContext(kind="stdio", can_send_request=False)
 _BOTH_WAYS: Final = TransportContext(kind="stdio", can_send_request=True)
+
+Encode = Callable[[RequestId, dict[str, Any]], bytes]
+"""What makes of a request's id and result the line that answers it."""
 
 
 class LineCall:
@@ -33,13 +36,19 @@ class LineCall:
     message_metadata = None
 
     def __init__(
-        self, identifier: RequestId, params: Mapping[str, Any], output: MessageOutput, channel: BackChannel | None
+        self,
+        identifier: RequestId,
+        params: Mapping[str, Any] | None,
+        output: MessageOutput,
+        channel: BackChannel | None,
+        encode: Encode,
     ) -> None:
         self.request_id: RequestId = identifier
         self.transport = _ANSWERS_ONLY if channel is None else _BOTH_WAYS
         self._params = params
         self._output = output
         self._channel = channel
+        self._encode = encode
         self._scope: anyio.CancelScope | None = None
         self._cancel_requested: anyio.Event | None = None
         self._cancelled = False
@@ -64,7 +73,7 @@ class LineCall:
         with anyio.CancelScope() as self._scope:
             if not self._stopped:
                 try:
-                    answer = encode_answer(self.request_id, await runner.on_request(self, method, self._params))
+                    answer = self._encode(self.request_id, await runner.on_request(self, method, self._params))
                 except Exception as error:  # noqa: BLE001 - logged and made harmless by the SDK's own rule
                     answer = encode_error(self.request_id, modern_error_data(error))
         self._closed = True

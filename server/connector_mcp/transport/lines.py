@@ -81,6 +81,11 @@ def encode_answer(identifier: RequestId, result: Mapping[str, Any]) -> bytes:
         return _written_down(message)
 
 
+def answer_of(identifier: RequestId, encoded: bytes) -> bytes:
+    """The same of a result that is JSON already."""
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}\n' % (json.dumps(identifier).encode(), encoded)
+
+
 def encode_error(identifier: RequestId, error: ErrorData) -> bytes:
     """The line of an error that answers a request, with its line feed; another one where it cannot be written down."""
     return _written_down(JSONRPCError(jsonrpc="2.0", id=identifier, error=error))

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import select
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
@@ -16,8 +13,9 @@ from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCResponse
 
 from connector_mcp.transport.lines import encode
+from connector_mcp.transport.sinks import sink_of
 
-CHUNK = 1 << 16
+CHUNK = 1 << 20
 """Bytes that are written before the event loop gets its turn again."""
 
 
@@ -29,13 +27,11 @@ class MessageOutput:
     """
 
     def __init__(self, descriptor: int, on_gone: Callable[[], None], on_answer: Callable[[], None]) -> None:
-        self._descriptor = descriptor
+        self._sink = sink_of(descriptor)
         self._on_gone = on_gone
         self._on_answer = on_answer
         self._loop = asyncio.get_running_loop()
-        self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLOUT)
-        self._pending: deque[memoryview] = deque()
+        self._pending: list[memoryview] = []
         self._drained: asyncio.Future[None] | None = None
         self._listening = False
         self._due = False
@@ -90,7 +86,9 @@ class MessageOutput:
         """Leave the event loop, whatever is left."""
         self._closed = True
         self._pending.clear()
+        self._gone = True
         self._listen(False)
+        self._sink.close()
         self._wake()
 
     async def written(self) -> None:
@@ -111,14 +109,10 @@ class MessageOutput:
         self._due = False
         allowed = CHUNK
         try:
-            while self._pending and allowed > 0 and self._poll.poll(0):
-                # A pipe that is ready takes this much without blocking the event loop, and may not take more.
-                written = os.write(self._descriptor, self._pending[0][: select.PIPE_BUF])
+            while self._pending and allowed > 0:
+                written = self._sink.write(self._pending)
                 allowed -= written
-                if written == len(self._pending[0]):
-                    self._pending.popleft()
-                else:
-                    self._pending[0] = self._pending[0][written:]
+                self._count_out(written)
         except BlockingIOError:
             pass
         except OSError:
@@ -129,10 +123,21 @@ class MessageOutput:
         if not self._pending:
             self._wake()
 
+    def _count_out(self, written: int) -> None:
+        whole = 0
+        for piece in self._pending:
+            if written < len(piece):
+                break
+            written -= len(piece)
+            whole += 1
+        del self._pending[:whole]
+        if written:
+            self._pending[0] = self._pending[0][written:]
+
     def _listen(self, wanted: bool) -> None:
         if wanted and not self._listening:
             try:
-                self._loop.add_writer(self._descriptor, self._flush)
+                self._loop.add_writer(self._sink.descriptor, self._flush)
             except PermissionError:
                 # A file, which is always ready.
                 self._loop.call_soon(self._flush)
@@ -140,7 +145,7 @@ class MessageOutput:
                 self._listening = True
         elif self._listening and not wanted:
             self._listening = False
-            self._loop.remove_writer(self._descriptor)
+            self._loop.remove_writer(self._sink.descriptor)
 
     def _wake(self) -> None:
         drained, self._drained = self._drained, None
