@@ -108,7 +108,7 @@ class Callers:
         Raises:
             CannotTell: It may be somebody's, and what would tell is not there.
         """
-        held = find_holder(self.tokens, digest_of(token))
+        held = find_holder(self.tokens, digest_of(token)) if self.tokens else None
         unknown: CannotTell | None = None
         if held is None and self.token_file is not None:
             try:
