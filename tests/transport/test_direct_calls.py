@@ -8,7 +8,8 @@ import httpx2
 import pytest
 
 from connector_mcp.transport.authorization import BearerToken
-from connector_mcp.transport.exchange import REQUEST_CANCELLED
+from connector_mcp.transport.http_answer import REQUEST_CANCELLED
+from connector_mcp.transport.limits import HttpLimits
 from connector_mcp.transport.strict_httptools import MOST_FRAMING
 from tests.transport.conftest import hang
 
@@ -148,6 +149,33 @@ async def test_a_client_of_2026_that_hangs_up_cancels_its_call(make_engine: Any,
             tasks.cancel_scope.cancel()
         with anyio.fail_after(10):
             await ended.wait()
+
+
+@pytest.mark.anyio
+async def test_a_call_over_a_limit_that_was_lowered_is_refused(make_engine: Any, serve: Any) -> None:
+    engine = make_engine()
+    long = call(arguments={"workspace_id": "x" * 2000})
+    async with (
+        serve(engine, limits=HttpLimits(body_bytes=1024)) as address,
+        httpx2.AsyncClient(base_url=address) as http,
+    ):
+        session = await opened(http)
+        answers = [await http.post("/mcp", json=long, headers=headers) for headers in (MODERN, session)]
+    assert [answer.status_code for answer in answers] == [413, 413]
+    assert engine.calls == []
+
+
+@pytest.mark.anyio
+async def test_each_client_is_told_apart_in_2026(make_engine: Any, serve: Any) -> None:
+    def said_by(name: str) -> dict[str, Any]:
+        return call(_meta={**META, "io.modelcontextprotocol/clientInfo": {"name": name, "version": "1"}})
+
+    async with serve(make_engine()) as address, httpx2.AsyncClient(base_url=address) as http:
+        answers = [await http.post("/mcp", json=said_by(name), headers=MODERN) for name in ("a", "a", "b")]
+        nameless = {key: value for key, value in META.items() if not key.endswith("clientInfo")}
+        answers.append(await http.post("/mcp", json=call(_meta=nameless), headers=MODERN))
+    told = [answer.json()["result"]["structuredContent"]["client"] for answer in answers]
+    assert told == ["a 1", "a 1", "b 1", None]
 
 
 async def raw(address: str, request: bytes) -> bytes:

@@ -15,7 +15,6 @@ from urllib.parse import parse_qsl
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -29,6 +28,7 @@ from connector_mcp.transport.bearer import (
     digest_of,
     find_holder,
 )
+from connector_mcp.transport.headers import values_of
 from connector_mcp.transport.resource import ProtectedResource
 from connector_mcp.transport.token_file import TokenFile
 
@@ -108,7 +108,7 @@ class Callers:
         Raises:
             CannotTell: It may be somebody's, and what would tell is not there.
         """
-        held = find_holder(self.tokens, digest_of(token))
+        held = find_holder(self.tokens, digest_of(token)) if self.tokens else None
         unknown: CannotTell | None = None
         if held is None and self.token_file is not None:
             try:
@@ -134,6 +134,7 @@ class BearerAuthorization:
         self._app = AuthContextMiddleware(app)
         self._callers = callers
         self._open_paths = frozenset(open_paths)
+        self._below_open_paths = tuple(f"{opened}/" for opened in open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or self._is_open(scope["path"]):
@@ -151,11 +152,11 @@ class BearerAuthorization:
                 await self._app({**scope, "user": held}, receive, send)
 
     def _is_open(self, path: str) -> bool:
-        return path in self._open_paths or any(path.startswith(f"{opened}/") for opened in self._open_paths)
+        return path in self._open_paths or path.startswith(self._below_open_paths)
 
     async def _principal(self, scope: Scope) -> Principal | Response:
         """Who asks, or what they are told instead."""
-        presented, path = Headers(scope=scope).getlist("authorization"), scope["path"]
+        presented, path = values_of(scope, b"authorization"), scope["path"]
         token = _presented_token(presented)
         try:
             principal = None if token is None else await self._callers.identify(token)

@@ -13,6 +13,8 @@ from typing import Final, Literal
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from connector_mcp.transport.gathering import GatheringTransport
+
 HEAD_BYTES: Final = 16_384
 """Largest head of a request; there is room in it for a token with many claims."""
 
@@ -104,6 +106,7 @@ def _on_h11(seconds: float, most: int) -> type[H11Protocol]:
         _patience: Patience | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:
+            transport = GatheringTransport(transport, self.loop)
             super().connection_made(transport)
             if not is_one_too_many(transport, len(self.connections), most):
                 self._patience = Patience(transport, self.loop, seconds)

@@ -1,4 +1,4 @@
-"""The way past the SDK's HTTP transport for what nearly every request is: a call of a tool that exists.
+"""The way past the SDK's HTTP transports for what nearly every request is: a call of a tool that exists.
 
 Whatever is not, or is not beyond reproach, goes to the SDK as it came, which judges it. So there is one place where
 requests are refused, and it is the SDK's. The call itself goes through the SDK's own dispatch and middleware.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -16,38 +16,57 @@ from mcp.server.connection import Connection
 from mcp.server.lowlevel.server import Server
 from mcp.server.runner import ServerRunner
 from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
-from mcp.server.transport_security import DEFAULT_MAX_REQUEST_BODY_SIZE
 from mcp.shared.inbound import (
+    MCP_METHOD_HEADER,
+    MCP_NAME_HEADER,
+    MCP_PROTOCOL_VERSION_HEADER,
     InboundModernRoute,
     classify_inbound_request,
-    find_duplicated_routing_header,
-    x_mcp_header_map,
 )
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
-from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from connector_mcp.transport.event_stream import PATH as MESSAGES
+from connector_mcp.transport.event_stream import EventStreams
 from connector_mcp.transport.exchange import Exchange
-from connector_mcp.transport.sessions import Session, Sessions
+from connector_mcp.transport.headers import Headers, headers_of
+from connector_mcp.transport.http_answer import HttpAnswer
+from connector_mcp.transport.posted import Calls, is_json, message_of, read_body
+from connector_mcp.transport.sessions import OpenSession, Sessions
 
 PATH: Final = "/mcp"
-ACCEPTED: Final = frozenset({"application/json", "text/event-stream"})
+ACCEPTED: Final = frozenset({b"application/json", b"text/event-stream"})
 
-_VERSION: Final = b"mcp-protocol-version"
+_USUAL: Final = b"application/json, text/event-stream"
+
 _SESSION: Final = MCP_SESSION_ID_HEADER.encode()
-_MEMBERS: Final = frozenset({"jsonrpc", "id", "method", "params"})
+_VERSION: Final = MCP_PROTOCOL_VERSION_HEADER.encode()
+_ROUTING: Final = tuple(
+    (name, name.encode()) for name in (MCP_PROTOCOL_VERSION_HEADER, MCP_METHOD_HEADER, MCP_NAME_HEADER)
+)
+_MODERN: Final = frozenset(version.encode() for version in MODERN_PROTOCOL_VERSIONS)
+_VERSIONS: Final = _MODERN | {version.encode() for version in HANDSHAKE_PROTOCOL_VERSIONS} | {b""}
+_EMPTY: Final = (b"content-length", b"0")
 
 
 class DirectCalls:
-    """Answers calls of tools; `around` is the ASGI middleware, `running` is to be open while it serves."""
+    """Answers calls of tools; `around` is the ASGI middleware, `running` is to be open while it serves.
 
-    def __init__(self, server: Server[dict[str, Any]], hanging_up: anyio.Event) -> None:
+    `streams` are the clients of `/sse`. Bodies of more than `body_bytes` are the SDK's to refuse.
+    """
+
+    def __init__(
+        self, server: Server[dict[str, Any]], hanging_up: anyio.Event, streams: EventStreams, body_bytes: int
+    ) -> None:
         self._server = server
         self._hanging_up = hanging_up
+        self._streams = streams
+        self._body_bytes = body_bytes
         self._sessions = Sessions(server)
+        self._calls = Calls(server.get_tool_input_schema)
         self._tasks: TaskGroup | None = None
-        self._simple: dict[str, bool] = {}
+        self._latest: tuple[InboundModernRoute, Connection] | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -60,97 +79,113 @@ class DirectCalls:
         """The application, without the calls that need not reach it."""
 
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http" or scope["path"] != PATH:
-                await app(scope, receive, send)
-                return
-            headers = _single(scope)
-            if headers is None:
-                await app(scope, receive, send)
-                return
-            known = headers.get(_SESSION, b"").decode("latin-1")
-            session = self._sessions.get(known)
-            if scope["method"] == "POST" and _is_ordinary(headers):
-                body, receive = await _read(receive)
-                if body is not None and await self._answered(body, headers, session, scope, receive, send):
+            if scope["type"] == "http" and (headers := headers_of(scope)) is not None:
+                if scope["path"] == PATH:
+                    await self._serve_streamable(app, headers, scope, receive, send)
                     return
-                send = self._noting_sessions(body, known, scope, send)
-            elif session is not None:
-                send = self._noting_ends(known, scope, send)
+                if scope["path"] == MESSAGES and scope["method"] == "POST" and is_json(headers, self._body_bytes):
+                    await self._serve_messages(app, scope, receive, send)
+                    return
             await app(scope, receive, send)
 
         return serve
 
+    async def _serve_streamable(
+        self, app: ASGIApp, headers: Headers, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        known = headers.get(_SESSION, b"")
+        opened = self._sessions.get(known)
+        if scope["method"] == "POST" and is_json(headers, self._body_bytes) and _takes_either_form(headers):
+            body, receive = await read_body(receive, self._body_bytes)
+            message = None if body is None else message_of(body)
+            if message is not None:
+                if await self._answered(message, headers, opened, scope, receive, send):
+                    return
+                if not known and message.get("method") == "initialize":
+                    send = self._noting_sessions(message, scope, send)
+            if known:
+                send = self._noting_ends(known, scope, send)
+        elif opened is not None:
+            send = self._noting_ends(known, scope, send)
+        await app(scope, receive, send)
+
+    async def _serve_messages(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        stream = self._streams.of(scope)
+        if stream is not None:
+            body, receive = await read_body(receive, self._body_bytes)
+            message = None if body is None else message_of(body)
+            if message is not None and await stream.took(message, self._calls, Request(scope, receive), send):
+                return
+        await app(scope, receive, send)
+
     async def _answered(
         self,
-        body: bytes,
-        headers: Mapping[bytes, bytes],
-        session: Session | None,
+        message: dict[str, Any],
+        headers: Headers,
+        opened: OpenSession | None,
         scope: Scope,
         receive: Receive,
         send: Send,
     ) -> bool:
-        message = _message(body)
-        if message is None or self._tasks is None:
+        if self._tasks is None:
             return False
-        modern = headers.get(_VERSION, b"").decode("latin-1") in MODERN_PROTOCOL_VERSIONS
-        if not modern and session is not None and session.may_pass_by(scope) and session.hear(message):
-            await send({"type": "http.response.start", "status": 202, "headers": [*session.headers, _EMPTY]})
+        is_call = self._calls.include(message)
+        if headers.get(_VERSION, b"") in _MODERN:
+            connection = self._connection(message, headers) if is_call else None
+            if connection is None:
+                return False
+            answer = HttpAnswer(receive, send)
+            exchange = Exchange(Request(scope, receive), message, answer)
+            await answer.make(exchange, ServerRunner(self._server, connection, {}), self._tasks)
+            return True
+        if opened is None or not opened.may_pass_by(scope):
+            return False
+        session = opened.session
+        if is_call:
+            answer = HttpAnswer(receive, send, opened.headers)
+            exchange = Exchange(Request(scope, receive), message, answer, session.channel)
+            session.began(exchange)
+            try:
+                await answer.make(exchange, session.runner, self._tasks, self._hanging_up)
+            finally:
+                session.ended(exchange)
+            return True
+        if session.hear(message):
+            await send({"type": "http.response.start", "status": 202, "headers": [*opened.headers, _EMPTY]})
             await send({"type": "http.response.body"})
             return True
-        if not self._is_call(message):
-            return False
-        request = Request(scope, receive)
-        if modern:
-            route = _route(message, request)
-            if route is None:
-                return False
-            connection = Connection.from_envelope(route.protocol_version, route.client_info, route.client_capabilities)
-            runner = ServerRunner(self._server, connection, {})
-            exchange = Exchange(request, send, message, tasks=self._tasks, hanging_up=self._hanging_up)
-            await exchange.run(lambda context: runner.on_request(context, message["method"], message["params"]))
-            return True
-        if session is None or not session.may_pass_by(scope):
-            return False
-        exchange = Exchange(request, send, message, tasks=self._tasks, hanging_up=self._hanging_up, channel=session)
-        await session.call(exchange, message)
-        return True
+        return False
 
-    def _is_call(self, message: Mapping[str, Any]) -> bool:
-        """Whether this is a call, well-formed, of a tool that takes nothing from headers."""
-        identifier, params = message.get("id"), message.get("params")
-        if message.get("method") != "tools/call" or not message.keys() <= _MEMBERS or message.get("jsonrpc") != "2.0":
-            return False
-        if isinstance(identifier, bool) or not isinstance(identifier, str | int) or not isinstance(params, dict):
-            return False
-        name = cast("dict[str, Any]", params).get("name")
-        if not isinstance(name, str):
-            return False
-        simple = self._simple.get(name)
-        if simple is None:
-            schema = self._server.get_tool_input_schema(name) if self._server.get_tool_input_schema else None
-            if schema is None:
-                return False
-            simple = self._simple[name] = not x_mcp_header_map(schema)
-        return simple
+    def _connection(self, message: Mapping[str, Any], headers: Headers) -> Connection | None:
+        """What a 2026-07-28 request says of its client, None where anything is wrong with its envelope."""
+        routing = {name: headers[key].decode("latin-1") for name, key in _ROUTING if key in headers}
+        route = classify_inbound_request(message, headers=routing)
+        if not isinstance(route, InboundModernRoute):
+            return None
+        info, capabilities = route.client_info, route.client_capabilities
+        latest = self._latest
+        if latest is not None and latest[0] == route and (told := latest[1].client_params) is not None:
+            # Most clients are alike: models are taken as they are, and not made again.
+            info, capabilities = told.client_info, told.capabilities
+        connection = Connection.from_envelope(route.protocol_version, info, capabilities)
+        self._latest = route, connection
+        return connection
 
-    def _noting_sessions(self, body: bytes | None, known: str, scope: Scope, send: Send) -> Send:
-        """Know the sessions that the SDK opens, and the ones that it sees used."""
-        if known:
-            return self._noting_ends(known, scope, send)
-        message = _message(body or b"")
-        if message is None or message.get("method") != "initialize":
-            return send
+    def _noting_sessions(self, message: Mapping[str, Any], scope: Scope, send: Send) -> Send:
+        """Know the sessions that the SDK opens."""
 
         async def noting(event: Message) -> None:
             if event["type"] == "http.response.start" and event["status"] == 200:
                 identifier = dict(event["headers"]).get(_SESSION)
                 if identifier:
-                    self._sessions.opened(identifier.decode("latin-1"), message.get("params"), scope)
+                    self._sessions.opened(identifier, message.get("params"), scope)
             await send(event)
 
         return noting
 
-    def _noting_ends(self, known: str, scope: Scope, send: Send) -> Send:
+    def _noting_ends(self, known: bytes, scope: Scope, send: Send) -> Send:
+        """Know the sessions that the SDK ends, and those that it sees used."""
+
         async def noting(event: Message) -> None:
             if event["type"] == "http.response.start":
                 if event["status"] == 404 or (scope["method"] == "DELETE" and event["status"] < 300):
@@ -162,66 +197,9 @@ class DirectCalls:
         return noting
 
 
-_EMPTY: Final = (b"content-length", b"0")
-
-
-def _single(scope: Scope) -> dict[bytes, bytes] | None:
-    """The headers by name; None where one comes twice, of which nothing is taken for granted."""
-    lines: list[tuple[bytes, bytes]] = scope["headers"]
-    found = dict(lines)
-    return found if len(found) == len(lines) else None
-
-
-def _is_ordinary(headers: Mapping[bytes, bytes]) -> bool:
-    """Whether the SDK would read this body: JSON, of a length that it takes, to be answered in either form."""
-    kind = headers.get(b"content-type", b"")
-    if kind != b"application/json" and not kind.startswith(b"application/json;"):
+def _takes_either_form(headers: Headers) -> bool:
+    """Whether the client takes JSON and events, and speaks a revision of the protocol that there is."""
+    accepted = headers.get(b"accept", b"")
+    if accepted != _USUAL and not {part.strip() for part in accepted.split(b",")} >= ACCEPTED:
         return False
-    length = headers.get(b"content-length", b"0")
-    if not length.isdigit() or len(length) > 9 or int(length) > DEFAULT_MAX_REQUEST_BODY_SIZE:
-        return False
-    accepted = {part.strip() for part in headers.get(b"accept", b"").decode("latin-1").split(",")}
-    version = headers.get(_VERSION, b"").decode("latin-1")
-    return accepted >= ACCEPTED and (not version or version in _VERSIONS)
-
-
-_VERSIONS: Final = frozenset((*HANDSHAKE_PROTOCOL_VERSIONS, *MODERN_PROTOCOL_VERSIONS))
-
-
-async def _read(receive: Receive) -> tuple[bytes | None, Receive]:
-    """The body, None where it is too long or breaks off, and a `receive` that gives it once more."""
-    events: list[Message] = []
-    size = 0
-    while True:
-        event = await receive()
-        events.append(event)
-        size += len(event.get("body", b""))
-        if event["type"] != "http.request" or size > DEFAULT_MAX_REQUEST_BODY_SIZE:
-            body = None
-            break
-        if not event.get("more_body", False):
-            body = events[0]["body"] if len(events) == 1 else b"".join(each.get("body", b"") for each in events)
-            break
-    events.reverse()
-
-    async def again() -> Message:
-        return events.pop() if events else await receive()
-
-    return body, again
-
-
-def _message(body: bytes) -> dict[str, Any] | None:
-    try:
-        decoded: Any = from_json(body)
-    except ValueError:
-        return None
-    return cast("dict[str, Any]", decoded) if isinstance(decoded, dict) else None
-
-
-def _route(message: Mapping[str, Any], request: Request) -> InboundModernRoute | None:
-    """What the envelope of a 2026-07-28 request says, None where anything is wrong with it."""
-    headers = request.headers
-    if find_duplicated_routing_header(headers.items()) is not None:
-        return None
-    verdict = classify_inbound_request(message, headers=dict(headers))
-    return verdict if isinstance(verdict, InboundModernRoute) else None
+    return headers.get(_VERSION, b"") in _VERSIONS

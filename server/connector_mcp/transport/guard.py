@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Self
 
 from mcp.server.transport_security import TransportSecuritySettings
-from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connector_mcp.errors import Misconfigured
+from connector_mcp.transport.headers import values_of
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
@@ -66,8 +66,7 @@ class HostAndOriginGuard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        hosts, origins = headers.getlist("host"), headers.getlist("origin")
+        hosts, origins = values_of(scope, b"host"), values_of(scope, b"origin")
         if len(hosts) != 1 or hosts[0] not in self._reach.hosts:
             await PlainTextResponse("Invalid Host header", 421)(scope, receive, send)
         elif any(origin not in self._reach.origins for origin in origins):

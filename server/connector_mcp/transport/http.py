@@ -28,6 +28,8 @@ from connector_mcp.transport.authorization import BearerAuthorization, BearerTok
 from connector_mcp.transport.bearer import SETTING
 from connector_mcp.transport.direct_calls import DirectCalls
 from connector_mcp.transport.draining import Drain
+from connector_mcp.transport.event_stream import PATH as MESSAGES
+from connector_mcp.transport.event_stream import EventStreams
 from connector_mcp.transport.guard import HostAndOriginGuard, Reach, is_loopback
 from connector_mcp.transport.limits import CallBound, HttpLimits, RequestLimits, RequestRate
 from connector_mcp.transport.listening import GRACE, Around, serve_app
@@ -90,8 +92,10 @@ def protocol_app(
     security = reach.as_sdk_settings()
     # Sessions are kept for clients before 2026-07-28: without one there is no way to ask a person anything.
     sessions = StreamableHTTPSessionManager(server, security_settings=security, max_request_body_size=limits.body_bytes)
-    sse = SseServerTransport("/messages/", security_settings=security, max_request_body_size=limits.body_bytes)
-    direct = DirectCalls(server, drain.hanging_up)
+    sse = SseServerTransport(MESSAGES, security_settings=security, max_request_body_size=limits.body_bytes)
+    streams = EventStreams(server)
+    server.middleware.insert(0, streams.learn)
+    direct = DirectCalls(server, drain.hanging_up, streams, limits.body_bytes)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
@@ -101,8 +105,8 @@ def protocol_app(
     return Starlette(
         routes=[
             Route("/mcp", StreamableHTTPASGIApp(sessions)),
-            Route("/sse", _SseEndpoint(server, sse), methods=["GET"]),
-            Mount("/messages/", app=sse.handle_post_message),
+            Route("/sse", _SseEndpoint(server, sse, streams), methods=["GET"]),
+            Mount(MESSAGES, app=sse.handle_post_message),
             Route("/healthz", _healthz, methods=["GET"]),
             *(callers.resource.routes() if callers.resource else ()),
             *pages,
@@ -191,13 +195,15 @@ async def serve_http(
 class _SseEndpoint:
     """One connection of the older transport: its stream, and the server's end of it for as long as it is open."""
 
-    def __init__(self, server: Server[dict[str, Any]], transport: SseServerTransport) -> None:
+    def __init__(self, server: Server[dict[str, Any]], transport: SseServerTransport, streams: EventStreams) -> None:
         self._server = server
         self._transport = transport
+        self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._transport.connect_sse(scope, receive, send) as (read, write):
-            await self._server.run(read, write, self._server.create_initialization_options())
+        with self._streams.opened(scope, send) as stream:
+            async with self._transport.connect_sse(scope, receive, stream.pass_on) as (read, write):
+                await self._server.run(read, write, self._server.create_initialization_options())
 
 
 def _open_paths(callers: Callers) -> tuple[str, ...]:

@@ -13,13 +13,13 @@ from typing import Any, Final, cast
 import orjson
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp_types import CallToolResult, TextContent
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from connector_mcp.errors import ConnectorError, RateLimited
 from connector_mcp.transport.authorization import Principal
+from connector_mcp.transport.headers import values_of
 from connector_mcp.upstream.turns import SharedTurns
 
 RETRY_AFTER: Final = 1
@@ -133,7 +133,7 @@ class RequestLimits:
                 return
         # The bound is kept by `CallBound`; here it is said in the way that HTTP has for it.
         if scope["type"] == "http" and scope["method"] == "POST" and self._calls.is_reached:
-            method = Headers(scope=scope).get("mcp-method")
+            method = next(iter(values_of(scope, b"mcp-method")), None)
             if method is None:
                 body = await self._body(scope, receive)
                 if body is not None:
@@ -146,7 +146,7 @@ class RequestLimits:
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
         """The body, where it says its size and that is within the limit: what else there is, others refuse."""
-        size = Headers(scope=scope).get("content-length", "")
+        size = next(iter(values_of(scope, b"content-length")), "")
         if not size.isdecimal() or int(size) > self._body_bytes:
             return None
         return await Request(scope, receive).body()

@@ -6,10 +6,9 @@ when the SDK says that it is gone, and no call passes the SDK by for long, so th
 
 from __future__ import annotations
 
-import asyncio
 import time
-from typing import Any, Final
-from uuid import uuid4
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, AuthorizationContext, authorization_context
 from mcp.server.connection import Connection
@@ -17,110 +16,18 @@ from mcp.server.lowlevel.server import Server
 from mcp.server.runner import ServerRunner
 from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
 from mcp.server.streamable_http_manager import DEFAULT_SESSION_IDLE_TIMEOUT
+from mcp.shared.dispatcher import coerce_request_id
 from mcp.shared.jsonrpc_dispatcher import cancelled_request_id_from_params
-from mcp_types import InitializeRequestParams, JSONRPCError, JSONRPCResponse, RequestId, jsonrpc_message_adapter
+from mcp_types import InitializeRequestParams, RequestId
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION
 from pydantic import ValidationError
 from starlette.types import Scope
 
-from connector_mcp.transport.exchange import Exchange, settle
+from connector_mcp.transport.back_channel import BackChannel
+from connector_mcp.transport.exchange import Exchange
 
 PASS_BY: Final = 60.0
 """Seconds after which the SDK is shown a request of the session again."""
-
-
-class Session:
-    """An open session: who opened it, what may be asked in it, and the calls that are under way."""
-
-    def __init__(
-        self, identifier: str, server: Server[dict[str, Any]], opened: InitializeRequestParams, owner: Owner
-    ) -> None:
-        asked = opened.protocol_version
-        version = asked if asked in HANDSHAKE_PROTOCOL_VERSIONS else LATEST_HANDSHAKE_VERSION
-        info, capabilities = (
-            each.model_dump(by_alias=True, mode="json", exclude_none=True)
-            for each in (opened.client_info, opened.capabilities)
-        )
-        self.runner = ServerRunner(server, Connection.from_envelope(version, info, capabilities), {})
-        self.headers = [(MCP_SESSION_ID_HEADER.encode(), identifier.encode())]
-        self.owner = owner
-        self.shown = time.monotonic()
-        self._calls: dict[str, Exchange] = {}
-        self._questions: dict[str, asyncio.Future[dict[str, Any]]] = {}
-
-    def may_pass_by(self, scope: Scope) -> bool:
-        """Whether this is who opened it, and the SDK knows of the session for sure."""
-        return owner_of(scope) == self.owner and time.monotonic() - self.shown < PASS_BY
-
-    async def call(self, exchange: Exchange, message: dict[str, Any]) -> None:
-        """Make a call and answer it."""
-        key = _key(exchange.request_id)
-        self._calls[key] = exchange
-        try:
-            await exchange.run(lambda context: self.runner.on_request(context, message["method"], message["params"]))
-        finally:
-            if self._calls.get(key) is exchange:
-                del self._calls[key]
-
-    def hear(self, message: dict[str, Any]) -> bool:
-        """What the client says beside its calls; whether it answered a question of ours, and nobody else's."""
-        if message.get("method") == "notifications/cancelled":
-            wanted = cancelled_request_id_from_params(message.get("params"))
-            if wanted is not None and (call := self._calls.get(_key(wanted))) is not None:
-                call.cancel()
-            return False
-        if "method" in message or (answer := self._questions.get(str(message.get("id")))) is None:
-            return False
-        try:
-            said = jsonrpc_message_adapter.validate_python(message, by_name=False)
-        except ValidationError:
-            return False
-        if not isinstance(said, JSONRPCResponse | JSONRPCError):
-            return False
-        settle(answer, said)
-        return True
-
-    def expect(self) -> tuple[str, asyncio.Future[dict[str, Any]]]:
-        # The SDK numbers its own questions: a word is never one of those.
-        identifier = f"ask-{uuid4().hex}"
-        answer = self._questions[identifier] = asyncio.get_running_loop().create_future()
-        return identifier, answer
-
-    def expect_no_more(self, identifier: str) -> None:
-        del self._questions[identifier]
-
-
-class Sessions:
-    """The sessions by id, the one shown to the SDK last at the end."""
-
-    def __init__(self, server: Server[dict[str, Any]]) -> None:
-        self._server = server
-        self._open: dict[str, Session] = {}
-
-    def get(self, identifier: str) -> Session | None:
-        return self._open.get(identifier)
-
-    def opened(self, identifier: str, params: Any, scope: Scope) -> None:
-        """The SDK has opened a session for a handshake with these params."""
-        try:
-            known = InitializeRequestParams.model_validate(params, by_name=False)
-        except ValidationError:
-            return
-        self._open[identifier] = Session(identifier, self._server, known, owner_of(scope))
-        longest = time.monotonic() - DEFAULT_SESSION_IDLE_TIMEOUT
-        while self._open[oldest := next(iter(self._open))].shown < longest:
-            del self._open[oldest]
-
-    def shown(self, identifier: str) -> None:
-        """The SDK has seen the session in use."""
-        if (session := self._open.pop(identifier, None)) is not None:
-            session.shown = time.monotonic()
-            self._open[identifier] = session
-
-    def ended(self, identifier: str) -> None:
-        """The SDK knows the session no more."""
-        self._open.pop(identifier, None)
-
 
 Owner = AuthorizationContext | None
 
@@ -131,5 +38,98 @@ def owner_of(scope: Scope) -> Owner:
     return authorization_context(user) if isinstance(user, AuthenticatedUser) else None
 
 
-def _key(identifier: RequestId) -> str:
-    return str(identifier)
+class Session:
+    """What was agreed on with a client, and its calls under way."""
+
+    def __init__(self, server: Server[dict[str, Any]], opened: InitializeRequestParams) -> None:
+        asked = opened.protocol_version
+        version = asked if asked in HANDSHAKE_PROTOCOL_VERSIONS else LATEST_HANDSHAKE_VERSION
+        # Models are taken as they are.
+        connection = Connection.from_envelope(version, opened.client_info, opened.capabilities)
+        self.channel = BackChannel()
+        self.runner = ServerRunner(server, connection, {})
+        self._calls: set[Exchange] = set()
+        self._by_id: dict[RequestId, Exchange] = {}
+
+    def began(self, exchange: Exchange) -> None:
+        """A call is under way, which `hear` and `end` may end."""
+        self._calls.add(exchange)
+        # Of two with one id the later one can be cancelled, as in the SDK.
+        self._by_id[coerce_request_id(exchange.request_id)] = exchange
+
+    def ended(self, exchange: Exchange) -> None:
+        """A call is under way no more."""
+        self._calls.discard(exchange)
+        key = coerce_request_id(exchange.request_id)
+        if self._by_id.get(key) is exchange:
+            del self._by_id[key]
+
+    def hear(self, message: dict[str, Any]) -> bool:
+        """What the client says beside its calls; whether it answered a question of ours, and nobody else's."""
+        if message.get("method") == "notifications/cancelled":
+            params: Any = message.get("params")
+            if isinstance(params, dict):
+                wanted = cancelled_request_id_from_params(cast("dict[str, Any]", params))
+                if wanted is not None and (call := self._by_id.get(coerce_request_id(wanted))) is not None:
+                    call.cancel()
+            return False
+        return "method" not in message and self.channel.hear(message)
+
+    def end(self) -> None:
+        """The client is gone: end its calls."""
+        for call in tuple(self._calls):
+            call.scope.cancel()
+
+
+@dataclass(slots=True)
+class OpenSession:
+    """A session of Streamable HTTP and who opened it. Each answer in it carries the `headers`."""
+
+    session: Session
+    owner: Owner
+    headers: list[tuple[bytes, bytes]]
+    shown: float = field(default_factory=time.monotonic)
+
+    def may_pass_by(self, scope: Scope) -> bool:
+        """Whether this is who opened it, and the SDK knows of the session for sure."""
+        return time.monotonic() - self.shown < PASS_BY and owner_of(scope) == self.owner
+
+
+class Sessions:
+    """The sessions by id, the one shown to the SDK last at the end."""
+
+    def __init__(self, server: Server[dict[str, Any]]) -> None:
+        self._server = server
+        self._open: dict[bytes, OpenSession] = {}
+
+    def get(self, identifier: bytes) -> OpenSession | None:
+        return self._open.get(identifier)
+
+    def opened(self, identifier: bytes, params: Any, scope: Scope) -> None:
+        """The SDK has opened a session for a handshake with these params."""
+        known = handshake(params)
+        if known is None:
+            return
+        headers = [(MCP_SESSION_ID_HEADER.encode(), identifier)]
+        self._open[identifier] = OpenSession(Session(self._server, known), owner_of(scope), headers)
+        longest = time.monotonic() - DEFAULT_SESSION_IDLE_TIMEOUT
+        while self._open[oldest := next(iter(self._open))].shown < longest:
+            del self._open[oldest]
+
+    def shown(self, identifier: bytes) -> None:
+        """The SDK has seen the session in use."""
+        if (known := self._open.pop(identifier, None)) is not None:
+            known.shown = time.monotonic()
+            self._open[identifier] = known
+
+    def ended(self, identifier: bytes) -> None:
+        """The SDK knows the session no more."""
+        self._open.pop(identifier, None)
+
+
+def handshake(params: Any) -> InitializeRequestParams | None:
+    """The params of an `initialize`; None where they are none."""
+    try:
+        return InitializeRequestParams.model_validate(params, by_name=False)
+    except ValidationError:
+        return None

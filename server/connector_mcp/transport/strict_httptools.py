@@ -13,6 +13,7 @@ from typing import Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from connector_mcp.transport.connections import Patience, has_large_head, is_one_too_many
+from connector_mcp.transport.gathering import GatheringTransport
 
 MOST_FRAMING: Final = 64 * 1024
 """Bytes of a request beyond its body and as much again: request line, headers, trailers, sizes of chunks. As h11's."""
@@ -28,6 +29,7 @@ def on_httptools(seconds: float, most: int) -> type[HttpToolsProtocol]:
         _in_head = True
 
         def connection_made(self, transport: asyncio.Transport) -> None:
+            transport = GatheringTransport(transport, self.loop)
             super().connection_made(transport)
             if not is_one_too_many(transport, len(self.connections), most):
                 self._patience = Patience(transport, self.loop, seconds)
