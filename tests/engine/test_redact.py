@@ -14,12 +14,12 @@ from connector_mcp.engine.redact import (
     by_name,
     by_schema,
     hide,
-    names_a_secret,
     redact_arguments,
     redact_config,
     redact_record,
     secret_values,
 )
+from connector_mcp.engine.secret_names import names_a_secret
 from connector_mcp.operations.catalogue import catalogue, platform_folder
 from connector_mcp.operations.connector_types import ConnectorType, connector_type, connector_types
 from connector_mcp.operations.operation import (

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from connector_mcp.engine.compact_json import encode
 from connector_mcp.engine.redact import MARKER
-from connector_mcp.engine.results import PARTIAL, Meta, check_cursor, clean_strings, encode, fit, shape_data
+from connector_mcp.engine.results import PARTIAL, Meta, check_cursor, clean_strings, fit, shape_data
 from connector_mcp.errors import InvalidArguments
 from connector_mcp.operations.catalogue import catalogue
 from connector_mcp.operations.operation import Operation

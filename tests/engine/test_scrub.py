@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector_mcp.engine.redact import MARKER, strings
+from connector_mcp.engine.json_places import strings
+from connector_mcp.engine.redact import MARKER
 from connector_mcp.engine.scrub import Scrubber
 
 
