@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from typing import Any
 
 import pytest
@@ -10,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from connector_mcp.engine.compact_json import encode
+from connector_mcp.engine.compact_json import encode, encode_bytes
+from connector_mcp.engine.record_types import surely_conforms
 from connector_mcp.engine.redact import MARKER
-from connector_mcp.engine.results import PARTIAL, Meta, check_cursor, clean_strings, fit, shape_data
+from connector_mcp.engine.results import PARTIAL, Meta, check_cursor, clean_strings, fit, shape_data, shows_all
 from connector_mcp.errors import InvalidArguments
 from connector_mcp.operations.catalogue import catalogue
-from connector_mcp.operations.operation import Operation
+from connector_mcp.operations.operation import Operation, Record
 from connector_mcp.operations.tool import tool_of
 
 OPERATIONS = catalogue()
@@ -263,3 +265,32 @@ def test_no_result_is_over_the_cap_and_what_is_left_is_unchanged(data: Any, meta
         assert cut["data"] == whole[: len(cut["data"])]
     else:
         assert cut["data"] == {key: whole[key] for key in cut["data"]}
+
+
+HIDING = st.lists(st.sampled_from(["a", "\\", '"', "\n", "\t", "\b", "\x00", "\x7f", "\u202e", "ü", "u", "x7f"]))
+
+
+@settings(max_examples=120, deadline=None)
+@given(value=st.dictionaries(HIDING.map("".join), HIDING.map("".join), max_size=3))
+def test_a_text_that_shows_all_has_nothing_that_cleaning_takes_out(value: dict[str, str]) -> None:
+    if shows_all(encode_bytes(value)):
+        assert clean_strings(value) == value
+    else:
+        assert not "".join([*value, *value.values()]).isprintable() or "ü" in str(value)
+
+
+EVERY_OUTPUT = sorted({kind.output for kind in OPERATIONS.values()}, key=lambda output: output.__name__)
+
+
+@pytest.mark.parametrize("output", EVERY_OUTPUT, ids=lambda output: output.__name__)
+def test_what_surely_conforms_is_what_validation_takes(output: type[Record]) -> None:
+    samples = ["x", "", True, 5, 0.5, None, [], ["x"], [5], {}, {"a": 1}, [{"a": 1}]]
+    names = {name for name, info in output.model_fields.items()} | {
+        info.alias or name for name, info in output.model_fields.items()
+    }
+    assert surely_conforms({}, output)
+    for name, sample in product([*names, "undocumented"], samples):
+        if surely_conforms({name: sample}, output):
+            assert output.model_validate({name: sample})
+    plain = {name: "x" for name, info in output.model_fields.items() if info.annotation == str | None}
+    assert surely_conforms(plain, output)

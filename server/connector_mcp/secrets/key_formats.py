@@ -14,13 +14,13 @@ _FORMATS = {
     "a Google API key": r"(?<![\w-])AIza[\w-]{35}(?![\w-])",
 }
 _KNOWN = {name: re.compile(pattern) for name, pattern in _FORMATS.items()}
-_HINTS = ("AKIA", "ASIA", "eyJ", "-----BEGIN", "gh", "xox", "sk-", "AIza")
-"""Parts of texts, one of which every credential of a known form has; looked for ten times as fast as the forms."""
+# Every credential of these forms has one of these in it, and few other texts do: looking takes a tenth of the time.
+_SIGNS = ("AKIA", "ASIA", "eyJ", "-----BEGIN", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "_pat_", "xox", "sk-", "AIza")
 
 
 def key_format(text: str) -> str | None:
     """What kind of credential stands in the text, in words, or None where none is known by its form."""
-    if not any(map(text.__contains__, _HINTS)):
+    if not any(map(text.__contains__, _SIGNS)):
         return None
     return next((name for name, pattern in _KNOWN.items() if pattern.search(text)), None)
 
