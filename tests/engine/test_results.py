@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from connector_mcp.engine.compact_json import encode, encode_bytes
+from connector_mcp.engine.compact_json import encode_bytes
 from connector_mcp.engine.record_types import surely_conforms
 from connector_mcp.engine.redact import MARKER
-from connector_mcp.engine.results import PARTIAL, Meta, check_cursor, clean_strings, fit, shape_data, shows_all
+from connector_mcp.engine.results import PARTIAL, Meta, check_cursor, clean_strings, encode, fit, shape_data, shows_all
 from connector_mcp.errors import InvalidArguments
 from connector_mcp.operations.catalogue import catalogue
 from connector_mcp.operations.operation import Operation, Record

@@ -191,11 +191,9 @@ class Engine:
         call.channel = "policy"
         check_cursor(operation)
         call.meta.sandbox = call.sandbox
-        if isinstance(operation, LocalOperation) or call.effect is Effect.READ:
-            given = Situation(options=call.account.options if call.account else {})
-            if not self._look(call, operation, given).is_clean:
-                self._learn(call, operation, given)
+        situation = Situation(options=call.account.options if call.account else {})
         if isinstance(operation, LocalOperation):
+            self._look(call, operation, situation)
             data = shape_data(operation, operation.answer_locally(), None, call.meta)
             content: JsonObject = {"data": data, "meta": call.meta.as_dict()}
             return CallResult(fit(content, self.settings.max_result_bytes), is_error=False)
@@ -205,7 +203,8 @@ class Engine:
         call.meta.tenant = call.account.tenant
         sender = Sender(call.account, call.tool.name, call.caller)
         if call.effect is Effect.READ:
-            situation = Situation(options=call.account.options)
+            if not self._look(call, operation, situation).is_clean:
+                self._learn(call, operation, situation)
             with self._observer.step("send"):
                 answers = await sender.send(operation, situation)
             return self._content(call, operation, operation.shape_result(answers, situation), answers, sender)

@@ -16,8 +16,3 @@ def encode_bytes(value: Any) -> bytes:
     except TypeError:
         # Half of a surrogate pair, a number of more than 64 bits.
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-
-
-def encode(value: Any) -> str:
-    """The same as text."""
-    return encode_bytes(value).decode("utf-8", "surrogatepass")

@@ -79,7 +79,7 @@ class Redactor:
         judged, last_steps = self._verdicts, self._last_steps
         for key, member in members.items():
             # Nearly every member is one of these, and nothing more is asked about it.
-            if judged[key] is PLAIN and _is_plain(member) and not key.endswith(last_steps):
+            if judged[key] is PLAIN and _is_plain(member) and not (last_steps and key.endswith(last_steps)):
                 continue
             shown = self.member_by_name(key, member, path)
             if shown is not member:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Final, cast
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 from pydantic import ValidationError
 
@@ -27,6 +27,7 @@ PARTIAL = "This list is partial: call again with cursor set to meta.cursor for t
 _UNEXPECTED = "Members that were not of their documented type stand in meta.unexpected."
 # Outside of printable ASCII, and in it the escapes of all but quotes, backslashes, line breaks and tabs.
 _MAY_HIDE = re.compile(rb"[^\x20-\x7e]|\\[ubfr]")
+_UNTOLD = ("verified", "offset")
 _RESERVE = 400
 """Bytes kept free for what is said about a cut."""
 
@@ -58,11 +59,13 @@ class Meta:
 
     def as_dict(self) -> JsonObject:
         """The members that say something."""
-        told: JsonObject = {name: value for name in _TOLD if (value := getattr(self, name))}
+        told = {name: value for name, value in vars(self).items() if value and name not in _UNTOLD}
         return told if self.verified is None else told | {"verified": self.verified}
 
 
-_TOLD: Final = tuple(each.name for each in fields(Meta) if each.name not in ("verified", "offset"))
+def encode(value: Any) -> str:
+    """Compact JSON, as results are sent and measured."""
+    return encode_bytes(value).decode("utf-8", "surrogatepass")
 
 
 def shape_data(operation: Operation, data: Any, answer: Any, meta: Meta) -> Any:

@@ -16,7 +16,7 @@ from urllib.parse import quote, quote_plus
 
 from ahocorasick_rs import AhoCorasick, BytesAhoCorasick, MatchKind
 
-from connector_mcp.engine.compact_json import encode
+from connector_mcp.engine.compact_json import encode_bytes
 from connector_mcp.engine.redact import MARKER
 from connector_mcp.upstream.text import CUT, strip_hidden
 
@@ -61,9 +61,9 @@ class Scrubber:
 
     def value(self, value: Any) -> Any:
         """The JSON value with every known value in its strings and keys replaced; itself where it holds none."""
-        encoded = encode(value)
+        encoded = encode_bytes(value)
         # Of what is not ASCII, the end of a text may say that it was cut off inside of a known value.
-        if encoded.isascii() and not self.finds(encoded):
+        if encoded.isascii() and not self.finds(encoded.decode()):
             return value
         return _replace_all(value, self._known())
 

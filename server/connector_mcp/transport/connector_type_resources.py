@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, ReadResourceResult, Resource, ResourceTemplate, TextResourceContents
 
-from connector_mcp.engine.compact_json import encode
+from connector_mcp.engine.results import encode
 from connector_mcp.operations.connector_types import ConnectorType, connector_types
 
 SCHEME = "connector-type://"

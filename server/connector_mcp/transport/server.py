@@ -36,8 +36,7 @@ from mcp_types import (
 from connector_mcp import __version__
 from connector_mcp.engine.call import Engine, UnknownTool
 from connector_mcp.engine.caller import AnswerDue, CallResult, TransportName
-from connector_mcp.engine.compact_json import encode
-from connector_mcp.engine.results import clean_strings
+from connector_mcp.engine.results import clean_strings, encode
 from connector_mcp.errors import Internal
 from connector_mcp.transport import connector_type_resources, prompts
 from connector_mcp.transport.questions import McpCaller, principal_of, returned_question
