@@ -14,7 +14,18 @@ from jsonschema import Draft202012Validator
 from connector_mcp.engine.compact_json import encode_bytes
 from connector_mcp.engine.record_types import surely_conforms
 from connector_mcp.engine.redact import MARKER
-from connector_mcp.engine.results import PARTIAL, Meta, check_cursor, clean_strings, encode, fit, shape_data, shows_all
+from connector_mcp.engine.results import (
+    PARTIAL,
+    Meta,
+    check_cursor,
+    clean_strings,
+    encode,
+    finish,
+    fit,
+    shape_data,
+    shows_all,
+)
+from connector_mcp.engine.scrub import Scrubber
 from connector_mcp.errors import InvalidArguments
 from connector_mcp.operations.catalogue import catalogue
 from connector_mcp.operations.operation import Operation, Record
@@ -294,3 +305,19 @@ def test_what_surely_conforms_is_what_validation_takes(output: type[Record]) -> 
             assert output.model_validate({name: sample})
     plain = {name: "x" for name, info in output.model_fields.items() if info.annotation == str | None}
     assert surely_conforms(plain, output)
+
+
+@pytest.mark.parametrize("name", ["plain", "line\nbreak", "über", "hid\u202eden", "half \ud800"])
+def test_a_finished_result_comes_with_its_text(name: str) -> None:
+    result = finish({"data": {"name": name}, "meta": {}}, Scrubber(tuple), 2_000)
+    assert result.content == clean_strings({"data": {"name": name}, "meta": {}})
+    assert result.encoded == encode_bytes(result.content)
+    assert json.loads(result.encoded.decode()) == result.content
+
+
+def test_a_result_that_was_scrubbed_or_cut_comes_without_a_text() -> None:
+    known = Scrubber(lambda: ("the-secret-value",))
+    scrubbed = finish({"data": {"name": "x the-secret-value"}, "meta": {}}, known, 2_000)
+    assert (scrubbed.content["data"], scrubbed.encoded) == ({"name": f"x {MARKER}"}, None)
+    cut = finish({"data": {"name": "x" * 3_000}, "meta": {}}, known, 2_000)
+    assert (cut.content["data"], cut.encoded) == ({}, None)

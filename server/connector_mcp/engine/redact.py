@@ -30,7 +30,7 @@ MARKER = "[redacted]"
 _SECRET_VALUE = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY|://[^\s/:@]*:[^\s/@]+@")
 _OPENING: Final = ("{", "[")
 _MAY_OPEN: Final = frozenset("{[ \t\n\r")
-"""What a text of JSON with members begins with, white space included."""
+"""What a text of JSON with members begins with: white space of other kinds is none of JSON's."""
 
 
 def hide(value: Any) -> Any:
