@@ -22,7 +22,7 @@ _EXACT: Final[Mapping[Any, type]] = {str: str, bool: bool, JsonObject: dict}
 def surely_conforms(values: Mapping[str, Any], model: type[Record]) -> bool:
     """Whether the model takes these members; where it is not said, validation may still take them.
 
-    It is said of nearly every record, in a sixth of the time that validation takes.
+    It is said of nearly every record, in a quarter of the time that validation takes.
     """
     types = _types(model)
     return not [key for key, value in values.items() if key in types and type(value) is not types[key]]

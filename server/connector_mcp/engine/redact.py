@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from operator import is_
 from typing import Any, Final, cast
 
@@ -59,7 +59,7 @@ class Redactor:
         if isinstance(value, dict):
             return self._members_by_name(cast("JsonObject", value), path)
         if isinstance(value, list):
-            return _same_or([self.by_name(member, path) for member in cast("list[Any]", value)], cast("Any", value))
+            return _each(cast("list[Any]", value), lambda member: self.by_name(member, path))
         return value if _is_plain(value) else _judged(value, lambda inner: self.by_name(inner, path))
 
     def member_by_name(self, key: str, member: Any, path: str) -> Any:
@@ -76,10 +76,10 @@ class Redactor:
 
     def _members_by_name(self, members: JsonObject, path: str) -> JsonObject:
         hidden: JsonObject = {}
-        judged, last_steps = self._verdicts, self._last_steps
+        judged, last = self._verdicts, self._last_steps
         for key, member in members.items():
             # Nearly every member is one of these, and nothing more is asked about it.
-            if judged[key] is PLAIN and _is_plain(member) and not (last_steps and key.endswith(last_steps)):
+            if judged[key] is PLAIN and _is_plain(member) and not (last and key.endswith(last)):
                 continue
             shown = self.member_by_name(key, member, path)
             if shown is not member:
@@ -104,21 +104,23 @@ class Redactor:
         if plan.hides_others:
             return hide(value)
         if isinstance(value, list):
-            rows, items = cast("list[Any]", value), plan.items or _UNDESCRIBED
-            return _same_or([self.by_plan(member, items, strict=strict) for member in rows], rows)
+            items = plan.items or _UNDESCRIBED
+            redact = partial(self.by_plan, plan=items, strict=strict)
+            return _each(cast("list[Any]", value), redact, hides=items.hides_others)
         return value if _is_plain(value) else _judged(value, lambda inner: self.by_plan(inner, plan, strict=strict))
 
     def _members_by_plan(self, members: JsonObject, plan: ConfigPlan, strict: bool) -> JsonObject:
         hidden: JsonObject = {}
-        judged = self._verdicts
+        judged, last = self._verdicts, self._last_steps
         for key, member in members.items():
             known = plan.members.get(key) or plan.others
+            hides = known.hides_others if known is not None else strict and plan.is_closed
+            if not hides and judged[key] is PLAIN and _is_plain(member) and not (last and key.endswith(last)):
+                continue
             if known is None:
-                shown = hide(member) if strict and plan.is_closed else self.member_by_name(key, member, "")
+                shown = hide(member) if hides else self.member_by_name(key, member, "")
             elif judged[key] is not PLAIN and not (known.describes_members and isinstance(member, dict)):
                 shown = hide(member)
-            elif _is_plain(member) and not known.hides_others:
-                continue
             else:
                 shown = self.by_plan(member, known, strict=strict)
             if shown is not member:
@@ -164,8 +166,11 @@ def _judged(value: Any, redact: Callable[[Any], Any]) -> Any:
         return value
 
 
-def _same_or(shown: list[Any], rows: list[Any]) -> list[Any]:
-    """The rows themselves where none of them is shown otherwise."""
+def _each(rows: list[Any], redact: Callable[[Any], Any], *, hides: bool = False) -> list[Any]:
+    """A list with each of its rows redacted, and itself where none is shown otherwise."""
+    if not hides and all(map(_is_plain, rows)):
+        return rows
+    shown = [redact(row) for row in rows]
     return rows if all(map(is_, shown, rows)) else shown
 
 

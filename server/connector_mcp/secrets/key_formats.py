@@ -14,8 +14,8 @@ _FORMATS = {
     "a Google API key": r"(?<![\w-])AIza[\w-]{35}(?![\w-])",
 }
 _KNOWN = {name: re.compile(pattern) for name, pattern in _FORMATS.items()}
-# Every credential of these forms has one of these in it, and few other texts do: looking takes a tenth of the time.
-_SIGNS = ("AKIA", "ASIA", "eyJ", "-----BEGIN", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "_pat_", "xox", "sk-", "AIza")
+# Every credential of these forms has one of these in it, and few other texts do: looking takes a third of the time.
+_SIGNS = ("AKIA", "ASIA", "eyJ", "-----BEGIN", "gh", "_pat_", "xox", "sk-", "AIza")
 
 
 def key_format(text: str) -> str | None:
