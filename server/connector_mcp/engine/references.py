@@ -100,7 +100,7 @@ def look_for_credentials(operation: Operation, situation: Situation, *, settled:
     """
     uses, given = operation.find_configs(situation), operation.model_dump(exclude_unset=True)
     if not uses and hides_nothing(operation, given) and not _mentions_any(given):
-        # Nearly every read: what follows would find nothing, and takes 30 times as long.
+        # Nearly every read: what follows would find nothing, and with what is learnt then takes four times as long.
         return Found(shown=given, is_clean=True)
     shown = secret_places(operation, uses)
     open_places = [steps_of(use.path) for use in uses if use.type is None and not settled]
