@@ -14,12 +14,12 @@ from connector_mcp.engine.redact import (
     by_name,
     by_schema,
     hide,
-    names_a_secret,
     redact_arguments,
     redact_config,
     redact_record,
     secret_values,
 )
+from connector_mcp.engine.secret_names import PLAIN, names_a_secret, verdicts
 from connector_mcp.operations.catalogue import catalogue, platform_folder
 from connector_mcp.operations.connector_types import ConnectorType, connector_type, connector_types
 from connector_mcp.operations.operation import (
@@ -292,6 +292,15 @@ def test_the_schema_decides_where_it_marks_and_the_name_where_it_does_not() -> N
     assert by_schema({"either": {"user": "u"}}, schema) == {"either": {"user": "u"}}
 
 
+@pytest.mark.parametrize("word", ["anyOf", "oneOf", "allOf"])
+def test_a_member_is_hidden_where_any_alternative_marks_it(word: str) -> None:
+    marks: dict[str, Any] = {"properties": {"code": {"type": "string", "writeOnly": True}, "lines": {"items": {}}}}
+    shows = {"properties": {"code": {"type": "string"}, "lines": {"items": {"writeOnly": True}}}}
+    for parts in ([marks, shows], [shows, marks]):
+        shown = by_schema({"code": "x", "lines": ["y"], "other": "z"}, {word: parts})
+        assert shown == {"code": MARKER, "lines": [MARKER], "other": "z"}
+
+
 def test_what_a_caller_put_where_the_schema_has_no_place_for_it_is_hidden() -> None:
     schema = {"properties": {"a": {"properties": {"b": {}}}, "open": {"type": "object"}}, "additionalProperties": False}
     config = {"a": {"b": "x", "c": "y"}, "open": {"any": "z"}, "other": {"k": ["v"]}}
@@ -349,3 +358,28 @@ def test_the_parts_of_a_secret_that_is_json_are_secrets_too() -> None:
         account,
         "the-private-key",
     }
+
+
+@pytest.mark.parametrize(
+    "value", [("a", "tuple"), {"a set"}, b"bytes", object()], ids=["tuple", "set", "bytes", "object"]
+)
+def test_what_is_no_json_is_hidden(value: Any) -> None:
+    assert by_name({"notes": value}) == {"notes": MARKER}
+    assert by_schema({"notes": value}, {"properties": {"notes": {}}}) == {"notes": MARKER}
+    assert redact_record(value, STORED["vectorize"], platform_of("vectorize")) == MARKER
+
+
+def test_what_holds_no_secret_comes_back_itself() -> None:
+    record = {"id": "x", "rows": [{"url": "https://example.com", "n": 1}], "at": {"when": None}}
+    assert by_name(record, platform_of("versori")) is record
+    assert redact_record(record, None, platform_of("logto")) is record
+
+
+def test_so_many_keys_are_kept_as_a_platform_has_and_no_more() -> None:
+    known = verdicts(frozenset({"of-this-test"}))
+    assert by_name({"k" * 65: "shown", "secret" * 20: "hidden"}, None) == {"k" * 65: "shown", "secret" * 20: MARKER}
+    for number in range(5_000):
+        assert known[f"key-{number}"] is PLAIN
+        assert known[f"token-{number}"] is not PLAIN
+    assert len(known) <= 4096
+    assert "k" * 65 not in verdicts(frozenset())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from typing import Any
 
 import pytest
@@ -10,11 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from connector_mcp.engine.compact_json import encode_bytes
+from connector_mcp.engine.record_types import surely_conforms
 from connector_mcp.engine.redact import MARKER
-from connector_mcp.engine.results import PARTIAL, Meta, check_cursor, clean_strings, encode, fit, shape_data
+from connector_mcp.engine.results import (
+    PARTIAL,
+    Meta,
+    check_cursor,
+    clean_strings,
+    encode,
+    finish,
+    fit,
+    shape_data,
+    shows_all,
+)
+from connector_mcp.engine.scrub import Scrubber
 from connector_mcp.errors import InvalidArguments
 from connector_mcp.operations.catalogue import catalogue
-from connector_mcp.operations.operation import Operation
+from connector_mcp.operations.operation import Operation, Record
 from connector_mcp.operations.tool import tool_of
 
 OPERATIONS = catalogue()
@@ -262,3 +276,48 @@ def test_no_result_is_over_the_cap_and_what_is_left_is_unchanged(data: Any, meta
         assert cut["data"] == whole[: len(cut["data"])]
     else:
         assert cut["data"] == {key: whole[key] for key in cut["data"]}
+
+
+HIDING = st.lists(st.sampled_from(["a", "\\", '"', "\n", "\t", "\b", "\x00", "\x7f", "\u202e", "ü", "u", "x7f"]))
+
+
+@settings(max_examples=120, deadline=None)
+@given(value=st.dictionaries(HIDING.map("".join), HIDING.map("".join), max_size=3))
+def test_a_text_that_shows_all_has_nothing_that_cleaning_takes_out(value: dict[str, str]) -> None:
+    if shows_all(encode_bytes(value)):
+        assert clean_strings(value) == value
+    else:
+        assert not "".join([*value, *value.values()]).isprintable() or "ü" in str(value)
+
+
+EVERY_OUTPUT = sorted({kind.output for kind in OPERATIONS.values()}, key=lambda output: output.__name__)
+
+
+@pytest.mark.parametrize("output", EVERY_OUTPUT, ids=lambda output: output.__name__)
+def test_what_surely_conforms_is_what_validation_takes(output: type[Record]) -> None:
+    samples = ["x", "", True, 5, 0.5, None, [], ["x"], [5], {}, {"a": 1}, [{"a": 1}]]
+    names = {name for name, info in output.model_fields.items()} | {
+        info.alias or name for name, info in output.model_fields.items()
+    }
+    assert surely_conforms({}, output)
+    for name, sample in product([*names, "undocumented"], samples):
+        if surely_conforms({name: sample}, output):
+            assert output.model_validate({name: sample})
+    plain = {name: "x" for name, info in output.model_fields.items() if info.annotation == str | None}
+    assert surely_conforms(plain, output)
+
+
+@pytest.mark.parametrize("name", ["plain", "line\nbreak", "über", "hid\u202eden", "half \ud800"])
+def test_a_finished_result_comes_with_its_text(name: str) -> None:
+    result = finish({"data": {"name": name}, "meta": {}}, Scrubber(tuple), 2_000)
+    assert result.content == clean_strings({"data": {"name": name}, "meta": {}})
+    assert result.encoded == encode_bytes(result.content)
+    assert json.loads(result.encoded.decode()) == result.content
+
+
+def test_a_result_that_was_scrubbed_or_cut_comes_without_a_text() -> None:
+    known = Scrubber(lambda: ("the-secret-value",))
+    scrubbed = finish({"data": {"name": "x the-secret-value"}, "meta": {}}, known, 2_000)
+    assert (scrubbed.content["data"], scrubbed.encoded) == ({"name": f"x {MARKER}"}, None)
+    cut = finish({"data": {"name": "x" * 3_000}, "meta": {}}, known, 2_000)
+    assert (cut.content["data"], cut.encoded) == ({}, None)

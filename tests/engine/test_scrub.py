@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector_mcp.engine.redact import MARKER, strings
+from connector_mcp.engine.json_places import strings
+from connector_mcp.engine.redact import MARKER
 from connector_mcp.engine.scrub import Scrubber
 
 
@@ -162,3 +164,43 @@ def test_no_secret_is_left_in_any_text(secrets: list[str], around: list[str]) ->
         for left in strings(shown):
             assert all(secret not in part for part in left.split(MARKER))
     assert known.finds(json.dumps(value)) or all(secret in MARKER for secret in secrets)
+
+
+def scrubbed(known: Scrubber, value: Any) -> Any:
+    """Every text by itself, one after the other."""
+    if isinstance(value, dict):
+        return {known.text(key): scrubbed(known, member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [scrubbed(known, member) for member in value]
+    return known.text(value) if isinstance(value, str) else value
+
+
+SECRETS = ("marked-value", 'a"b\\c\n\x7f\x01d', "schlüssel-😀", "half-\ud800-pair", "-----BEGIN KEY-----\r\nabc")
+SPELLINGS = [*SECRETS, *map(json.dumps, SECRETS), *(quote(secret, errors="replace") for secret in SECRETS)]
+PARTS = st.sampled_from([*SPELLINGS, "plain", "", "…", "\ud800", "ü"])
+SPELT = st.lists(PARTS, max_size=3).map(" ".join) | st.integers(6, 11).map(lambda length: f"x {SECRETS[0][:length]}…")
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    value=st.recursive(
+        SPELT | st.integers() | st.none(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SPELT, inner, max_size=3),
+        max_leaves=6,
+    )
+)
+def test_a_value_is_scrubbed_as_its_texts_are_and_comes_back_itself_where_it_is_clean(value: Any) -> None:
+    known = scrubber(*SECRETS[1:], permanent=SECRETS[:1])
+    shown = known.value(value)
+    assert shown == scrubbed(known, value)
+    if shown != value:
+        assert known.finds(json.dumps(value)) or "…" in json.dumps(value, ensure_ascii=False)
+    elif json.dumps(value, ensure_ascii=False).isascii():
+        assert shown is value
+
+
+def test_of_very_many_values_each_is_found() -> None:
+    values = [f"value-number-{number:03}" for number in range(200)]
+    known = scrubber(*values)
+    assert all(known.finds(json.dumps({"text": f"x{value}y"})) for value in values)
+    assert not known.finds(json.dumps({"text": "value-number-200"}))

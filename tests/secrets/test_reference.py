@@ -27,14 +27,21 @@ def test_anything_else_is_no_reference_and_is_noticed_as_one_that_was_meant(text
     assert mentions_reference(text)
 
 
-@pytest.mark.parametrize(
-    "key",
-    ["AKIA" + "ABCDEFGHIJKLMNOP", JWT, PEM, "ghp_" + "a1" * 18, "xoxb-" + "123456789012-abcdef", "sk-" + "proj1a" * 6,
-     "AIza" + "x" * 35],
-)  # fmt: skip
+KEYS = [
+    *(f"{prefix}ABCDEFGHIJKLMNOP" for prefix in ("AKIA", "ASIA")), JWT, PEM,
+    *(f"{prefix}_{'a1' * 18}" for prefix in ("ghp", "gho", "ghu", "ghs", "ghr", "github_pat")),
+    *(f"xox{letter}-123456789012-abcdef" for letter in "abeoprs"), "sk-" + "proj1a" * 6, "AIza" + "x" * 35,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", KEYS)
 def test_a_credential_is_known_by_its_form_also_inside_a_text(key: str) -> None:
     assert key_format(key)
     assert keys_in(f"see {key} there") == [key]
+
+
+def test_there_is_a_credential_of_every_form() -> None:
+    assert len(set(map(key_format, KEYS))) == 7
 
 
 @pytest.mark.parametrize(

@@ -68,15 +68,15 @@ def parse_arguments(tool: Tool, raw: Mapping[str, Any], fixed: Mapping[str, str]
     Raises:
         InvalidArguments: With an issue for each thing that is wrong; no value of a string is repeated in it.
     """
-    own = {name: value for name, value in fixed.items() if name in tool.operation.model_fields}
+    fields, properties = tool.operation.model_fields, tool.input_schema["properties"]
+    own = {name: value for name, value in fixed.items() if name in fields}
     issues = list(_unknown(tool, raw, own))
-    properties = tool.input_schema["properties"]
     decoded = {name: _decode(value, properties[name]) for name, value in raw.items() if name in properties}
-    for name, info in tool.operation.model_fields.items():
-        if STEERS in info.metadata and decoded.get(name, 0) is None:
+    for name in [name for name, value in decoded.items() if value is None]:
+        if name in fields and STEERS in fields[name].metadata:
             del decoded[name]
     # What could not be sent, stored or walked is refused before anything else looks at it.
-    flaws = [flaw for name, value in decoded.items() for flaw in _flaws(value, name, 0)]
+    flaws = [flaw for name, value in decoded.items() if not _is_plain_text(value) for flaw in _flaws(value, name, 0)]
     if flaws:
         raise InvalidArguments(tool.name, [*issues, *flaws])
     try:
@@ -158,6 +158,11 @@ def _decode_text(value: str, kind: Any, schema: JsonObject) -> Any:
     return value
 
 
+def _is_plain_text(value: Any) -> bool:
+    """Whether it is a text without any flaw, as most arguments are."""
+    return isinstance(value, str) and value.isascii() and MARKER not in value
+
+
 def _flaws(value: Any, path: str, depth: int) -> Iterator[Issue]:
     """What no argument may hold, whatever its schema: markers, and what JSON or UTF-8 cannot carry on."""
     match value:
@@ -195,17 +200,14 @@ def _is_text(text: str) -> bool:
 
 
 def _unknown(tool: Tool, raw: Mapping[str, Any], fixed: Mapping[str, str]) -> Iterator[Issue]:
-    names = list(tool.input_schema["properties"])
+    properties = tool.input_schema["properties"]
     for name, value in raw.items():
         if name in fixed:
             if value != fixed[name]:
                 yield Issue(name, "another value than the configured one", f"no {name}: the configuration fixes it")
-            continue
-        if name in names:
-            continue
-        yield Issue(
-            _safe(name), "an unknown argument", _nearest(name, names, holder=tool.name, inside="config" in names)
-        )
+        elif name not in properties:
+            wanted = _nearest(name, list(properties), holder=tool.name, inside="config" in properties)
+            yield Issue(_safe(name), "an unknown argument", wanted)
 
 
 def _nearest(name: str, names: list[str], *, holder: str, inside: bool = False) -> str:

@@ -174,9 +174,9 @@ class Engine:
 
     async def _answer(self, call: CallRecord, arguments: Mapping[str, Any]) -> CallResult:
         try:
-            content = await self._run(call, arguments)
+            result = await self._run(call, arguments)
             call.outcome = "ok"
-            return CallResult(content, is_error=False)
+            return result
         except AnswerDue:
             call.outcome = "asked"
             raise
@@ -187,7 +187,7 @@ class Engine:
         finally:
             await self._end_audit(call)
 
-    async def _run(self, call: CallRecord, arguments: Mapping[str, Any]) -> JsonObject:
+    async def _run(self, call: CallRecord, arguments: Mapping[str, Any]) -> CallResult:
         choice = self._profiles.choose(call.tool, arguments)
         call.account, call.named = choice.account, choice.named
         fixed = call.account.fixed if call.account else {}
@@ -198,25 +198,26 @@ class Engine:
         call.channel = "policy"
         check_cursor(operation)
         call.meta.sandbox = call.sandbox
-        if isinstance(operation, LocalOperation) or call.effect is Effect.READ:
-            self._look(call, operation, Situation(options=call.account.options if call.account else {}))
+        situation = Situation(options=call.account.options if call.account else {})
         if isinstance(operation, LocalOperation):
+            self._look(call, operation, situation)
             data = shape_data(operation, operation.answer_locally(), None, call.meta)
-            return fit({"data": data, "meta": call.meta.as_dict()}, self.settings.max_result_bytes)
+            content: JsonObject = {"data": data, "meta": call.meta.as_dict()}
+            return CallResult(fit(content, self.settings.max_result_bytes), is_error=False)
         assert call.account is not None  # noqa: S101 - every other operation belongs to a platform
         call.meta.platform = call.account.platform.name
         call.meta.profile = call.account.profile
         call.meta.tenant = call.account.tenant
         sender = Sender(call.account, call.tool.name, call.caller)
         if call.effect is Effect.READ:
-            situation = Situation(options=call.account.options)
-            self._learn(call, operation, situation)
+            if not self._look(call, operation, situation).is_clean:
+                self._learn(call, operation, situation)
             with self._observer.step("send"):
                 answers = await sender.send(operation, situation)
             return self._content(call, operation, operation.shape_result(answers, situation), answers, sender)
         return await self._write(call, operation, sender)
 
-    async def _write(self, call: CallRecord, operation: Operation, sender: Sender) -> JsonObject:
+    async def _write(self, call: CallRecord, operation: Operation, sender: Sender) -> CallResult:
         unread = Situation(options=sender.options)
         # Everything that is wrong without looking at the target is said before anything is sent.
         ready = await self._check(call, operation, unread, settled=operation.acts_on is None)
@@ -303,7 +304,7 @@ class Engine:
         """Find references and credentials among the arguments, and refuse those that are in a wrong place."""
         found = look_for_credentials(operation, situation, settled=settled)
         self._scrubber.remember(found.keys)
-        call.arguments = call.scrubber.value(redact_arguments(operation, operation.find_configs(situation)))
+        call.arguments = call.scrubber.value(found.shown)
         inline = self._references.inline
         issues = [*found.issues, *(found.refusals() if inline == "refuse" else ())]
         if issues:
@@ -379,7 +380,7 @@ class Engine:
 
     def _content(
         self, call: CallRecord, operation: Operation, data: Any, answers: Sequence[Any], sender: Sender
-    ) -> JsonObject:
+    ) -> CallResult:
         call.status = sender.status
         call.meta.request_id = call.scrubbed(sender.request_id)
         with self._observer.step("shape"):

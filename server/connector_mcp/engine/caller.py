@@ -126,3 +126,5 @@ class CallResult:
 
     content: JsonObject
     is_error: bool
+    encoded: bytes | None = None
+    """The content as compact JSON in UTF-8, without halves of surrogate pairs, where that was made on the way."""

@@ -14,8 +14,10 @@ from itertools import islice
 from string import Formatter
 from typing import Any, cast
 
-from connector_mcp.engine.redact import MARKER, names_a_secret, redact_record, strings
+from connector_mcp.engine.json_places import strings
+from connector_mcp.engine.redact import MARKER, redact_record
 from connector_mcp.engine.scrub import Scrubber
+from connector_mcp.engine.secret_names import names_a_secret
 from connector_mcp.operations.operation import Effect, Loss, Operation, Situation, at
 from connector_mcp.operations.platform import JsonObject
 from connector_mcp.secrets.reference import referenced_name

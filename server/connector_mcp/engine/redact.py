@@ -2,16 +2,23 @@
 
 Everything that leaves (results, errors, previews, approvals, audit, logs) passes one of these. Where a config's type is
 not known, every string in it counts as secret: what cannot be judged is not shown.
+
+What is given is never changed. Where nothing in it is hidden it is what comes back, and not a copy: a read of a
+connector is mostly such values, and this, with a verdict a key and a plan a config type, made it five times faster.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
+from operator import is_
+from typing import Any, Final, cast
 
+from connector_mcp.engine.json_places import replaced, steps_of, strings
+from connector_mcp.engine.secret_names import HOLDER, PLAIN, verdicts
+from connector_mcp.operations.config_plan import ConfigPlan, config_plan
 from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.operation import ConfigUse, Operation, StoredConfig, at
 from connector_mcp.operations.platform import JsonObject, Platform
@@ -19,41 +26,11 @@ from connector_mcp.secrets.reference import referenced_name
 
 MARKER = "[redacted]"
 
-_SECRET_NAME = re.compile(
-    r"passw(or)?d|passphrase|secret|token|apikey|accesskey|privatekey|accountkey|authkey|signingkey|encryptionkey"
-    r"|credentials?(json)?$|serviceaccountjson|authorization$|connectionstring|uploadurl|downloadurl|bearer"
-    r"|^pass$|^pwd$|^auth$|^cookie"
-)
-# Last words of names that contain such a word and hold no secret: addresses, kinds, counts and switches around them.
-_HARMLESS_LAST = re.compile(
-    r"age|algorithm|at|count|enabled|endpoint|expires|expiry|format|ids?|in|label|method|names?|placeholder|policy|scheme"
-    r"|storage|supported|ttl|type|ur[il]"
-)
-_PLACE_IN_A_LIST = re.compile(r"(next|page|continuation)token$")
-_NEVER_HARMLESS = re.compile(r"(up|down)loadurl$")
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 # What is a credential whatever it is called: a private key, and a password in an address.
 _SECRET_VALUE = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY|://[^\s/:@]*:[^\s/@]+@")
-
-
-def names_a_secret(key: str, platform: Platform | None = None) -> bool:
-    """Whether a key's name says that its value is a credential."""
-    if platform is not None and key.lower() in platform.secret_keys:
-        return True
-    # Keys come from platforms: long ones are judged and not kept.
-    return _judged(key) if len(key) <= 64 else _judge(key)
-
-
-def _judge(key: str) -> bool:
-    plain = re.sub(r"[^a-z0-9]", "", key.lower())
-    if not _SECRET_NAME.search(plain) or _PLACE_IN_A_LIST.search(plain):
-        return False
-    last = _WORD.findall(key)[-1].lower()
-    return bool(_NEVER_HARMLESS.search(plain)) or not _HARMLESS_LAST.fullmatch(last)
-
-
-# The same few keys come in every row of every list; judging them anew was a third of a list's time.
-_judged = lru_cache(maxsize=4096)(_judge)
+_OPENING: Final = ("{", "[")
+_MAY_OPEN: Final = frozenset("{[ \t\n\r")
+"""What a text of JSON with members begins with: white space of other kinds is none of JSON's."""
 
 
 def hide(value: Any) -> Any:
@@ -67,49 +44,118 @@ def hide(value: Any) -> Any:
     return value if isinstance(value, str) and referenced_name(value) else MARKER
 
 
-def by_name(value: Any, platform: Platform | None = None, path: str = "") -> Any:
-    """The value with what its keys' names, or the platform's secret paths, give away replaced."""
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, str):
-        return _text(value, lambda inner: by_name(inner, platform, path))
-    if isinstance(value, Mapping):
-        members = cast("Mapping[str, Any]", value)
-        shown: JsonObject = {
-            key: _by_name_member(key, member, platform, f"{path}.{key}" if path else key)
-            for key, member in members.items()
-        }
-        # A pair is a member whose name stands beside its value: {"name": "apiKey", "value": "..."}.
-        if "value" in members and any(_names_one(members.get(label), platform) for label in ("name", "key")):
-            shown["value"] = hide(members["value"])
-        return shown
-    if isinstance(value, list):
-        return [by_name(member, platform, path) for member in cast("list[Any]", value)]
-    return value
+class Redactor:
+    """Redacts JSON by the rules of one platform. What is no JSON is hidden."""
 
+    def __init__(self, secret_keys: frozenset[str], secret_paths: tuple[str, ...]) -> None:
+        """As `Platform` has them."""
+        self._verdicts = verdicts(secret_keys)
+        self._secret_paths = frozenset(secret_paths)
+        self._ends = tuple(f".{path}" for path in secret_paths)
+        self._last_steps = tuple(path.rpartition(".")[2] for path in secret_paths)
 
-def _names_one(label: Any, platform: Platform | None) -> bool:
-    return isinstance(label, str) and names_a_secret(label, platform)
+    def by_name(self, value: Any, path: str = "") -> Any:
+        """The value with what the names of keys, or the platform's secret paths, give away replaced."""
+        if isinstance(value, dict):
+            return self._members_by_name(cast("JsonObject", value), path)
+        if isinstance(value, list):
+            return _each(cast("list[Any]", value), lambda member: self.by_name(member, path))
+        return value if _is_plain(value) else _judged(value, lambda inner: self.by_name(inner, path))
 
-
-def _by_name_member(key: str, member: Any, platform: Platform | None, path: str) -> Any:
-    ends = platform.secret_paths if platform is not None else ()
-    if ends and any(path == end or path.endswith(f".{end}") for end in ends):
+    def member_by_name(self, key: str, member: Any, path: str) -> Any:
+        """A member of an object at the path, as `by_name` shows it."""
+        if self._ends:
+            # Nothing else depends on the path, and most platforms have no secret ones.
+            path = f"{path}.{key}" if path else key
+            if path in self._secret_paths or path.endswith(self._ends):
+                return hide(member)
+        verdict = self._verdicts[key]
+        if verdict is PLAIN or (verdict is HOLDER and isinstance(member, dict | list)):
+            return self.by_name(member, path)
         return hide(member)
-    if not names_a_secret(key, platform):
-        return by_name(member, platform, path)
-    # Objects called so describe credentials as often as they hold them: their members are judged one by one.
-    walked = isinstance(member, Mapping | list) and re.search(r"(credentials?|auth)$", key.lower())
-    return by_name(member, platform, path) if walked else hide(member)
+
+    def _members_by_name(self, members: JsonObject, path: str) -> JsonObject:
+        hidden: JsonObject = {}
+        judged, last = self._verdicts, self._last_steps
+        for key, member in members.items():
+            # Nearly every member is one of these, and nothing more is asked about it.
+            if judged[key] is PLAIN and _is_plain(member) and not (last and key.endswith(last)):
+                continue
+            shown = self.member_by_name(key, member, path)
+            if shown is not member:
+                hidden[key] = shown
+        # A pair is a member whose name stands beside its value: {"name": "apiKey", "value": "..."}.
+        if "value" in members and any(self._names_a_secret(members.get(label)) for label in ("name", "key")):
+            hidden["value"] = hide(members["value"])
+        return {**members, **hidden} if hidden else members
+
+    def _names_a_secret(self, label: Any) -> bool:
+        return isinstance(label, str) and self._verdicts[label] is not PLAIN
+
+    def by_plan(self, value: Any, plan: ConfigPlan, *, strict: bool = False) -> Any:
+        """A config with what its plan says is secret replaced; names decide on what the plan does not know.
+
+        With `strict`, members that the schema does not allow are hidden whatever their names: what a caller put in a
+        wrong place may be anything.
+        """
+        if isinstance(value, dict):
+            members = cast("JsonObject", value)
+            return hide(members) if plan.hides_objects else self._members_by_plan(members, plan, strict)
+        if plan.hides_others:
+            return hide(value)
+        if isinstance(value, list):
+            items = plan.items or _UNDESCRIBED
+            redact = partial(self.by_plan, plan=items, strict=strict)
+            return _each(cast("list[Any]", value), redact, hides=items.hides_others)
+        return value if _is_plain(value) else _judged(value, lambda inner: self.by_plan(inner, plan, strict=strict))
+
+    def _members_by_plan(self, members: JsonObject, plan: ConfigPlan, strict: bool) -> JsonObject:
+        hidden: JsonObject = {}
+        judged, last = self._verdicts, self._last_steps
+        for key, member in members.items():
+            known = plan.members.get(key) or plan.others
+            hides = known.hides_others if known is not None else strict and plan.is_closed
+            if not hides and judged[key] is PLAIN and _is_plain(member) and not (last and key.endswith(last)):
+                continue
+            if known is None:
+                shown = hide(member) if hides else self.member_by_name(key, member, "")
+            elif judged[key] is not PLAIN and not (known.describes_members and isinstance(member, dict)):
+                shown = hide(member)
+            else:
+                shown = self.by_plan(member, known, strict=strict)
+            if shown is not member:
+                hidden[key] = shown
+        return {**members, **hidden} if hidden else members
 
 
-def _text(value: Any, redact: Callable[[Any], Any]) -> Any:
-    """A scalar. A string that is a credential is hidden, and one of JSON in which redaction changes anything."""
-    if not isinstance(value, str):
-        return value
-    if _SECRET_VALUE.search(value):
+_UNDESCRIBED: Final = config_plan()
+"""What goes for the items of a list of which a schema says nothing."""
+
+
+@cache
+def _redactor(secret_keys: frozenset[str], secret_paths: tuple[str, ...]) -> Redactor:
+    return Redactor(secret_keys, secret_paths)
+
+
+_ANY_PLATFORM: Final = _redactor(frozenset[str](), ())
+
+
+def _redactor_of(platform: Platform | None) -> Redactor:
+    return _ANY_PLATFORM if platform is None else _redactor(platform.secret_keys, platform.secret_paths)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value cannot be a credential by itself, nor JSON with members; of nearly every scalar this tells."""
+    if isinstance(value, str):
+        return "://" not in value and "-----BEGIN" not in value and value[:1] not in _MAY_OPEN
+    return value is None or isinstance(value, int | float)
+
+
+def _judged(value: Any, redact: Callable[[Any], Any]) -> Any:
+    """A text, hidden where it is a credential, or JSON in which redaction changes anything; what is no JSON is."""
+    if not isinstance(value, str) or _SECRET_VALUE.search(value):
         return MARKER
-    if value.lstrip()[:1] not in ("{", "["):
+    if value.lstrip()[:1] not in _OPENING:
         return value
     try:
         inner = json.loads(value)
@@ -120,100 +166,75 @@ def _text(value: Any, redact: Callable[[Any], Any]) -> Any:
         return value
 
 
+def _each(rows: list[Any], redact: Callable[[Any], Any], *, hides: bool = False) -> list[Any]:
+    """A list with each of its rows redacted, and itself where none is shown otherwise."""
+    if not hides and all(map(_is_plain, rows)):
+        return rows
+    shown = [redact(row) for row in rows]
+    return rows if all(map(is_, shown, rows)) else shown
+
+
+def by_name(value: Any, platform: Platform | None = None) -> Any:
+    """The value with what its keys' names, or the platform's secret paths, give away replaced."""
+    return _redactor_of(platform).by_name(value)
+
+
 def by_schema(value: Any, schema: Mapping[str, Any], platform: Platform | None = None, *, strict: bool = False) -> Any:
     """A config with what its schema marks `writeOnly` replaced; names decide on what it does not mark or know.
 
-    With `strict`, members that the schema does not allow are hidden whatever their names: what a caller put in a wrong
-    place may be anything.
+    With `strict`, members that the schema does not allow are hidden whatever their names.
     """
-    branches = _branches(schema)
-    is_object = isinstance(value, Mapping)
-    if any(part.get("writeOnly") and (not is_object or part.get("type", "object") == "object") for part in branches):
-        return hide(value)
-    if any(part.get("writeOnly") for part in branches) and not any(part.get("properties") for part in branches):
-        return hide(value)
-    if is_object:
-        members = cast("Mapping[str, Any]", value)
-        return {key: _by_schema_member(key, member, branches, platform, strict) for key, member in members.items()}
-    if isinstance(value, list):
-        items = [part["items"] for part in branches if isinstance(part.get("items"), dict)]
-        rows = cast("list[Any]", value)
-        return [by_schema(member, {"anyOf": items}, platform, strict=strict) for member in rows]
-    return _text(value, lambda inner: by_schema(inner, schema, platform, strict=strict))
-
-
-def _by_schema_member(
-    key: str, member: Any, branches: Sequence[Mapping[str, Any]], platform: Platform | None, strict: bool
-) -> Any:
-    known: list[Mapping[str, Any]] = [part["properties"][key] for part in branches if key in part.get("properties", {})]
-    others = [part.get("additionalProperties") for part in branches]
-    known = known or [cast("Mapping[str, Any]", schema) for schema in others if isinstance(schema, dict)]
-    if not known:
-        return hide(member) if strict and False in others else _by_name_member(key, member, platform, key)
-    described = isinstance(member, Mapping) and any(
-        part.get("properties") for schema in known for part in _branches(schema)
-    )
-    if names_a_secret(key, platform) and not described:
-        return hide(member)
-    return by_schema(member, {"anyOf": known}, platform, strict=strict)
-
-
-def _branches(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    parts = [schema]
-    for word in ("anyOf", "oneOf", "allOf"):
-        for branch in schema.get(word, ()):
-            parts.extend(_branches(branch))
-    return parts
+    return _redactor_of(platform).by_plan(value, config_plan(schema), strict=strict)
 
 
 def redact_config(config: Any, kind: ConnectorType | None, platform: Platform | None, *, strict: bool = False) -> Any:
     """A config by its type's schema; all of it where the type is not known."""
     if kind is None:
         return hide(config)
-    shown = by_schema(config, kind.config, platform, strict=strict)
-    if isinstance(shown, dict):
-        members = cast("JsonObject", shown)
-        return members | {key: hide(members[key]) for key in kind.traits.get("mayContainSecrets", ()) if key in members}
-    return shown
+    shown = _redactor_of(platform).by_plan(config, kind.plan, strict=strict)
+    suspect = kind.traits.get("mayContainSecrets")
+    if not suspect or not isinstance(shown, dict):
+        return shown
+    members = cast("JsonObject", shown)
+    return {**members, **{key: hide(members[key]) for key in suspect if key in members}}
 
 
 def redact_record(
-    record: Any, stored: StoredConfig | None, platform: Platform | None, *, only: Collection[str] | None = None
+    record: Any, stored: StoredConfig | None, platform: Platform | None, *, chosen: JsonObject | None = None
 ) -> Any:
     """A platform's record as it may be shown: the config by its type's schema, the rest by name.
 
-    Of a record `only` the named members are looked at and returned, where names are given.
+    Of a record only the `chosen` members are looked at and returned, where there are such.
     """
     if isinstance(record, list):
-        return [redact_record(member, stored, platform, only=only) for member in cast("list[Any]", record)]
-    if not isinstance(record, Mapping):
-        return by_name(record, platform)
-    members = cast("Mapping[str, Any]", record)
-    named = members if only is None else {key: member for key, member in members.items() if key in only}
-    whole = cast("JsonObject", by_name(named, platform))
-    if stored is None or stored.at.partition(".")[0] not in whole:
-        return whole
-    type_id = at(record, stored.type_at)
-    kind = connector_type(platform.name, type_id) if platform and isinstance(type_id, str) else None
-    return _with_config(whole, cast("JsonObject", record), stored.at.split("."), kind, platform)
-
-
-def _with_config(
-    shown: JsonObject, record: JsonObject, steps: list[str], kind: ConnectorType | None, platform: Platform | None
-) -> JsonObject:
-    """The shown record with its config, which stands at the end of the steps, redacted by its type."""
-    key, *rest = steps
-    held = record.get(key)
+        return [redact_record(member, stored, platform) for member in cast("list[Any]", record)]
+    redactor = _redactor_of(platform)
+    if stored is None or not isinstance(record, dict):
+        return redactor.by_name(record if chosen is None else chosen)
+    whole = cast("JsonObject", record)
+    members = whole if chosen is None else chosen
+    key, *rest = stored.steps
+    held = members.get(key)
     if held is None:
-        return shown
-    if not rest:
+        return redactor.by_name(members)
+    type_id = at(whole, stored.type_at)
+    kind = connector_type(platform.name, type_id) if platform and isinstance(type_id, str) else None
+    # Left out of what is redacted by name, so that the config is walked once and by its own rules.
+    return {**redactor.by_name({**members, key: None}), key: _shown_config(held, key, rest, kind, platform)}
+
+
+def _shown_config(held: Any, key: str, steps: list[str], kind: ConnectorType | None, platform: Platform | None) -> Any:
+    """What a record's member shows in which its config stands, at the end of the steps."""
+    if not steps:
         # A config in another form than an object is one of a form that nothing is known of.
-        return {**shown, key: redact_config(held, kind if isinstance(held, dict) else None, platform)}
+        return redact_config(held, kind if isinstance(held, dict) else None, platform)
+    step, *rest = steps
     holder = cast("JsonObject", held) if isinstance(held, dict) else None
-    if holder is None or rest[0] not in holder:
-        return {**shown, key: _hide_untyped(held)}
-    inner = cast("JsonObject", by_name(holder, platform, key))
-    return {**shown, key: _with_config(inner, holder, rest, kind, platform)}
+    if holder is None or step not in holder:
+        return _hide_untyped(held)
+    shown = _redactor_of(platform).by_name({**holder, step: None}, key)
+    inner = holder[step]
+    return shown if inner is None else {**shown, step: _shown_config(inner, step, rest, kind, platform)}
 
 
 def _hide_untyped(value: Any) -> Any:
@@ -224,16 +245,16 @@ def _hide_untyped(value: Any) -> Any:
     return {key: member if key.startswith("@") else hide(member) for key, member in members.items()}
 
 
+def hides_nothing(operation: Operation, given: JsonObject) -> bool:
+    """Whether arguments without a config are shown as they were given, because nothing among them is a secret."""
+    return operation.secret_arguments().isdisjoint(given) and by_name(given, operation.on) is given
+
+
 def redact_arguments(operation: Operation, uses: Iterable[ConfigUse]) -> JsonObject:
     """The arguments that were given, as they may be written down."""
-    given = operation.model_dump(exclude_unset=True)
-    secret = operation.secret_arguments()
-    shown = {
-        key: hide(value) if key in secret else _by_name_member(key, value, operation.on, key)
-        for key, value in given.items()
-    }
+    shown = _by_place(operation, operation.model_dump(exclude_unset=True))
     for use in uses:
-        put(shown, steps_of(use.path), redact_config(use.value, use.type, operation.on, strict=True))
+        shown = replaced(shown, steps_of(use.path), redact_config(use.value, use.type, operation.on, strict=True))
     return shown
 
 
@@ -242,16 +263,20 @@ def secret_places(operation: Operation, uses: Iterable[ConfigUse]) -> JsonObject
 
     Stricter than redaction, which hides what it cannot judge: where a config's type is not known, names decide.
     """
-    secret = operation.secret_arguments()
-    shown: JsonObject = {
-        key: hide(value) if key in secret else _by_name_member(key, value, operation.on, key)
-        for key, value in _neutral(operation.model_dump(exclude_unset=True)).items()
-    }
+    shown = _by_place(operation, _neutral(operation.model_dump(exclude_unset=True)))
+    redactor = _redactor_of(operation.on)
     for use in uses:
         value, kind = _neutral(use.value), use.type
-        judged = by_name(value, operation.on) if kind is None else by_schema(value, kind.config, operation.on)
-        put(shown, steps_of(use.path), judged)
+        judged = redactor.by_name(value) if kind is None else redactor.by_plan(value, kind.plan)
+        shown = replaced(shown, steps_of(use.path), judged)
     return shown
+
+
+def _by_place(operation: Operation, given: JsonObject) -> JsonObject:
+    redactor, secret = _redactor_of(operation.on), operation.secret_arguments()
+    return {
+        key: hide(value) if key in secret else redactor.member_by_name(key, value, "") for key, value in given.items()
+    }
 
 
 def _neutral(value: Any, *, label: bool = False) -> Any:
@@ -275,6 +300,8 @@ def secret_values(operation: Operation, uses: Sequence[ConfigUse]) -> set[str]:
 
 
 def _hidden_strings(value: Any, shown: Any) -> Iterator[str]:
+    if shown is value:
+        return
     if shown == MARKER and value != MARKER:
         yield from credentials_of(value) if isinstance(value, str) else strings(value)
     elif isinstance(value, Mapping) and isinstance(shown, Mapping):
@@ -293,58 +320,10 @@ def credentials_of(text: str) -> Iterator[str]:
 
 def _inner_strings(text: str) -> Iterator[str]:
     """The credentials inside a credential that is JSON, such as the private key of a service account."""
-    if text.lstrip()[:1] not in ("{", "["):
+    if text.lstrip()[:1] not in _OPENING:
         return
     try:
         inner = json.loads(text)
         yield from list(_hidden_strings(inner, by_name(inner)))
     except (ValueError, RecursionError):
         return
-
-
-def strings(value: Any) -> Iterator[str]:
-    """Every string in a JSON value, keys apart."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for member in cast("Mapping[str, Any]", value).values():
-            yield from strings(member)
-    elif isinstance(value, list):
-        for member in cast("list[Any]", value):
-            yield from strings(member)
-
-
-def all_strings(value: Any) -> Iterator[str]:
-    """`strings`, and those inside strings that are JSON themselves."""
-    for text in strings(value):
-        yield text
-        try:
-            inner = json.loads(text) if text.lstrip()[:1] in ("{", "[") else None
-            yield from list(strings(inner))
-        except (ValueError, RecursionError):
-            continue
-
-
-def places(value: Any, steps: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """Every string and object in a JSON value with the steps that lead to it."""
-    if isinstance(value, Mapping):
-        yield steps, value
-        for key, member in cast("Mapping[str, Any]", value).items():
-            yield from places(member, (*steps, key))
-    elif isinstance(value, list):
-        for index, member in enumerate(cast("list[Any]", value)):
-            yield from places(member, (*steps, index))
-    elif isinstance(value, str):
-        yield steps, value
-
-
-def steps_of(path: str) -> list[str | int]:
-    """The steps of a path as `ConfigUse` writes it."""
-    return [int(step) if step.isdigit() else step for step in re.findall(r"[^.\[\]]+", path)]
-
-
-def put(holder: Any, steps: Sequence[str | int], value: Any) -> None:
-    """Set what stands at the end of the steps."""
-    for step in steps[:-1]:
-        holder = holder[step]
-    holder[steps[-1]] = value

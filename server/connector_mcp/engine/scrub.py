@@ -14,8 +14,9 @@ from functools import cached_property
 from typing import Any, cast
 from urllib.parse import quote, quote_plus
 
-from ahocorasick_rs import AhoCorasick, MatchKind
+from ahocorasick_rs import AhoCorasick, BytesAhoCorasick, MatchKind
 
+from connector_mcp.engine.compact_json import encode_bytes
 from connector_mcp.engine.redact import MARKER
 from connector_mcp.upstream.text import CUT, strip_hidden
 
@@ -56,15 +57,19 @@ class Scrubber:
 
     def text(self, text: str) -> str:
         """The text with every known value, also as JSON, an address or base64 spells it, replaced."""
-        return _replace(text, list(self._known()))
+        return _replace(text, self._known())
 
     def value(self, value: Any) -> Any:
-        """The JSON value with every known value in its strings and keys replaced."""
-        return _replace_all(value, list(self._known()))
+        """The JSON value with every known value in its strings and keys replaced; itself where it holds none."""
+        encoded = encode_bytes(value)
+        # Of what is not ASCII, the end of a text may say that it was cut off inside of a known value.
+        if encoded.isascii() and not self.finds(encoded.decode()):
+            return value
+        return _replace_all(value, self._known())
 
     def finds(self, encoded: str) -> bool:
         """Whether a known value may stand in a JSON text; cheap, so that clean results need no walk."""
-        searched = _searchable(encoded)
+        searched = encoded.encode("utf-8", "replace")
         return any(known.in_json(searched) for known in self._known())
 
     def _is_recent(self, value: str) -> bool:
@@ -72,14 +77,12 @@ class Scrubber:
         newest = list(self._seen)[-max(1, (self._seen.maxlen or 1) // 2) :]
         return any(value in known.values for known in newest)
 
-    def _known(self) -> Iterator[_Known]:
-        if self._base is not None:
-            yield from self._base._known()
+    def _known(self) -> list[_Known]:
         permanent = tuple(self._permanent())
         if permanent != self._for_good.values:
             self._for_good = _Known(permanent)
-        yield self._for_good
-        yield from self._seen
+        own = [self._for_good, *self._seen]
+        return own if self._base is None else [*self._base._known(), *own]
 
 
 class _Known:
@@ -94,8 +97,8 @@ class _Known:
             return []
         return [(start, end) for _, start, end in self._in_texts.find_matches_as_indexes(text, overlapping=True)]
 
-    def in_json(self, text: str) -> bool:
-        return bool(self._plain) and bool(self._in_json.find_matches_as_indexes(text))
+    def in_json(self, encoded: bytes) -> bool:
+        return bool(self._plain) and bool(self._in_json.find_matches_as_indexes(encoded))
 
     def cut_off(self, text: str) -> int | None:
         """Where the beginning of a value stands that the end of a text cuts off."""
@@ -120,8 +123,11 @@ class _Known:
         return AhoCorasick(self._plain, matchkind=MatchKind.Standard)
 
     @cached_property
-    def _in_json(self) -> AhoCorasick:
-        return AhoCorasick({spelling for text in self._plain for spelling in (text, *_as_json(text))})
+    def _in_json(self) -> BytesAhoCorasick:
+        # Only whether there is a match is asked. Of bytes no character is counted for the place of one, and where the
+        # leftmost is wanted the library skips through what cannot match: together a fifteenth of the time.
+        spellings = {spelling.encode() for text in self._plain for spelling in (text, *_as_json(text))}
+        return BytesAhoCorasick(spellings, matchkind=MatchKind.LeftmostFirst)
 
 
 def _replace_all(value: Any, known: list[_Known]) -> Any:

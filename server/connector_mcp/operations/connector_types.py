@@ -22,6 +22,7 @@ from functools import cache, cached_property
 from importlib import resources
 from typing import Any
 
+from connector_mcp.operations.config_plan import ConfigPlan, config_plan
 from connector_mcp.operations.platform import JsonObject
 
 SECRET_PLACEHOLDER = "<secret-key>"  # noqa: S105 - what an example shows where a secret goes
@@ -46,6 +47,11 @@ class ConnectorType:
     def secret_paths(self) -> tuple[str, ...]:
         """Dotted paths of the secret members of a config, nested ones included."""
         return tuple(sorted(set(_secret_paths(self.config, ""))))
+
+    @cached_property
+    def plan(self) -> ConfigPlan:
+        """What is to be hidden of a config."""
+        return config_plan(self.config)
 
 
 def _secret_paths(schema: JsonObject, path: str) -> Iterator[str]:

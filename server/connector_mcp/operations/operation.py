@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache
+from functools import cache, cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -41,7 +41,7 @@ class Http:
     method: str
     path: str
 
-    @property
+    @cached_property
     def placeholders(self) -> tuple[str, ...]:
         return tuple(re.findall(r"{(\w+)}", self.path))
 
@@ -119,6 +119,11 @@ class StoredConfig:
 
     at: str
     type_at: str
+
+    @cached_property
+    def steps(self) -> tuple[str, ...]:
+        """The keys that lead to the config."""
+        return tuple(self.at.split("."))
 
 
 @dataclass(frozen=True)
@@ -224,6 +229,7 @@ class Operation(BaseModel):
         return " ".join((cls.__doc__ or "").split())
 
     @classmethod
+    @cache
     def secret_arguments(cls) -> frozenset[str]:
         """Names of the arguments that are credentials."""
         return frozenset(name for name, info in cls.model_fields.items() if SECRET in info.metadata)
@@ -241,12 +247,20 @@ class Operation(BaseModel):
             wires[argument] = Wire(wire.place, wire.name or to_camel(argument))
         return wires
 
+    @classmethod
+    @cache
+    def wires_to(cls, place: Literal["query", "body"]) -> tuple[tuple[str, Wire], ...]:
+        """The arguments that go to this place, with their wires."""
+        return tuple((argument, wire) for argument, wire in cls.wires().items() if wire.place == place)
+
     def given(self, place: Literal["query", "body"]) -> Iterator[tuple[str, Any]]:
         """Wire name and value of each argument for this place that the caller set; null stays null."""
+        sent = [(argument, wire) for argument, wire in self.wires_to(place) if argument in self.model_fields_set]
+        if not sent:
+            return
         values = self.model_dump(by_alias=True, exclude_unset=True)
-        for argument, wire in self.wires().items():
-            if wire.place == place and argument in self.model_fields_set:
-                yield wire.name or argument, values[argument]
+        for argument, wire in sent:
+            yield wire.name or argument, values[argument]
 
     # What a declaration may override -------------------------------------------------------------------------------
 
@@ -260,17 +274,19 @@ class Operation(BaseModel):
             method=self.http.method,
             path=self.http.path,
             path_values={name: getattr(self, name) for name in self.http.placeholders},
-            query={name: _as_text(value) for name, value in self.given("query") if value is not None},
+            query=self.make_query(),
             body=self.make_body(situation),
             repeatable=self.repeatable,
             changes=self.effect is not Effect.READ,
         )
 
+    def make_query(self) -> dict[str, str | list[str]]:
+        """The query: the arguments that go there and are not null."""
+        return {name: _as_text(value) for name, value in self.given("query") if value is not None}
+
     def make_body(self, situation: Situation) -> Any:
         """The JSON body: the arguments that go there, or `NO_BODY` where no argument of the operation does."""
-        if all(wire.place != "body" for wire in self.wires().values()):
-            return NO_BODY
-        return dict(self.given("body"))
+        return dict(self.given("body")) if self.wires_to("body") else NO_BODY
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         """The connector configs among the arguments, with their types as far as they are known."""
@@ -324,17 +340,16 @@ class ListOperation(Operation):
     fields: Annotated[list[str] | None, Field(description="Row members to return."), STEERS] = None
     detail: Annotated[Literal["summary", "full"], Field(description="full: whole rows."), STEERS] = "summary"
 
-    def make_request(self, situation: Situation) -> Request:
-        """The request of a page; the platform's own names for size and cursor come from `paging`."""
-        request = super().make_request(situation)
-        if self.paging is None or self.paging.cursor is None:
-            return request
-        paged = dict(request.query)
-        if self.limit is not None and self.paging.limit:
-            paged[self.paging.limit] = str(max(self.paging.smallest, min(self.limit, self.paging.largest)))
+    def make_query(self) -> dict[str, str | list[str]]:
+        """The query of a page; the platform's own names for size and cursor come from `paging`."""
+        query, paging = super().make_query(), self.paging
+        if paging is None or paging.cursor is None:
+            return query
+        if self.limit is not None and paging.limit:
+            query[paging.limit] = str(max(paging.smallest, min(self.limit, paging.largest)))
         if self.cursor:
-            paged[self.paging.cursor] = self.cursor
-        return replace(request, query=paged)
+            query[paging.cursor] = self.cursor
+        return query
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """The rows of the page."""
