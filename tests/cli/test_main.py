@@ -56,10 +56,11 @@ def test_the_entry_point_alone_imports_neither_the_sdk_nor_an_http_client():
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
 
 
-def test_a_start_over_stdio_imports_nothing_that_only_watching_needs():
+def test_a_start_over_stdio_imports_neither_the_sdk_nor_what_only_watching_needs():
     code = (
         "import sys, connector_mcp.cli.serve, connector_mcp.transport.stdio; "
-        "print([m for m in ('prometheus_client', 'opentelemetry.sdk') if m in sys.modules])"
+        "wanted = ('mcp', 'mcp_types', 'starlette', 'prometheus_client', 'opentelemetry'); "
+        "print([m for m in wanted if m in sys.modules])"
     )
 
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

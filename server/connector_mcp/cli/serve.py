@@ -13,13 +13,13 @@ import click
 from anyio.abc import TaskStatus
 
 from connector_mcp.cli.assemble import assembled
-from connector_mcp.cli.importing import imported
 from connector_mcp.cli.observed import observed
 from connector_mcp.cli.options import load_settings, with_overrides
 from connector_mcp.cli.secret_pages import offer_secret_pages, pages_on_demand
 from connector_mcp.cli.served import left_out, require_platforms
 from connector_mcp.engine.webhook_signature import SigningKey
 from connector_mcp.errors import Misconfigured
+from connector_mcp.importing import imported
 from connector_mcp.settings import PREFIX, Settings
 
 
@@ -51,8 +51,7 @@ def serve(overrides: dict[str, Any], http: bool, host: str | None, port: int | N
 
 
 async def _serve_stdio(settings: Settings) -> int:
-    # Each transport pulls in its own half of the SDK; only the one that serves is imported.
-    imported("connector_mcp.transport.stdio")
+    # Each transport pulls in its own half of the SDK, this one not before it needs it.
     from connector_mcp.transport.stdio import serve_stdio
 
     async with (

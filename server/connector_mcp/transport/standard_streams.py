@@ -22,8 +22,9 @@ import anyio.lowlevel
 from mcp.server.stdio import stdio_server
 from mcp.shared._stream_protocols import ReadStream, WriteStream
 from mcp.shared.message import SessionMessage
-from mcp_types import INTERNAL_ERROR, ErrorData, JSONRPCError, JSONRPCResponse
+from mcp_types import INTERNAL_ERROR, ErrorData, JSONRPCError, JSONRPCResponse, RequestId
 
+from connector_mcp.transport.greeting import Greeting
 from connector_mcp.transport.lines import decode, encode
 
 CHUNK = 1 << 16
@@ -34,14 +35,15 @@ MOST_LINES = 256
 
 
 class MessageInput:
-    """The messages of a descriptor. Lines that are none are answered through `output`."""
+    """The messages of `unread` and of a descriptor. Lines that are none are answered through `output`."""
 
-    def __init__(self, descriptor: int, output: MessageOutput) -> None:
+    def __init__(self, descriptor: int, output: MessageOutput, unread: bytes = b"") -> None:
         self._descriptor = descriptor
         self._output = output
         self._loop = asyncio.get_running_loop()
-        self._lines: deque[bytes] = deque()
-        self._begun: list[bytes] = []
+        *lines, begun = unread.split(b"\n")
+        self._lines: deque[bytes] = deque(lines)
+        self._begun: list[bytes] = [begun]
         self._ended = False
         self._listening = False
         self._waiting: asyncio.Future[None] | None = None
@@ -135,13 +137,20 @@ class MessageOutput:
     """Writes messages to a descriptor, each as one whole line, also where whoever sent it is cancelled midway.
 
     When nobody reads any more, `on_gone` is called and the stream counts as broken. `on_answer` is called after each
-    answer to a request.
+    answer to a request. The first answer to the request `answered` is not written: the client has it.
     """
 
-    def __init__(self, descriptor: int, on_gone: Callable[[], None], on_answer: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        on_gone: Callable[[], None],
+        on_answer: Callable[[], None],
+        answered: RequestId | None = None,
+    ) -> None:
         self._descriptor = descriptor
         self._on_gone = on_gone
         self._on_answer = on_answer
+        self._answered = answered
         self._loop = asyncio.get_running_loop()
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
@@ -169,6 +178,10 @@ class MessageOutput:
         if self._closed:
             raise anyio.ClosedResourceError
         message = item.message
+        if self._answered is not None and isinstance(message, JSONRPCResponse) and message.id == self._answered:
+            self._answered = None
+            self._on_answer()
+            return
         try:
             line = encode(message)
         except ValueError:
@@ -248,19 +261,20 @@ class MessageOutput:
 
 @asynccontextmanager
 async def standard_streams(
-    on_gone: Callable[[], None], on_answer: Callable[[], None]
+    on_gone: Callable[[], None], on_answer: Callable[[], None], greeting: Greeting
 ) -> AsyncGenerator[tuple[ReadStream[SessionMessage | Exception], WriteStream[SessionMessage]]]:
     """MCP over the process's stdin and stdout; while it lasts, whatever else is printed goes to stderr.
 
-    `on_gone` is called when the client has closed the other end of stdout, `on_answer` after each answer.
+    `on_gone` is called when the client has closed the other end of stdout, `on_answer` after each answer. What the
+    greeting has left unread comes first.
     """
     if sys.platform == "win32":
         async with stdio_server() as streams:
             yield streams
         return
     with _stdout_set_aside() as private:
-        output = MessageOutput(private, on_gone, on_answer)
-        source = MessageInput(0, output)
+        output = MessageOutput(private, on_gone, on_answer, greeting.answered)
+        source = MessageInput(0, output, greeting.unread)
         try:
             yield source, output
         finally:

@@ -8,10 +8,10 @@ import anyio
 import anyio.to_thread
 
 from connector_mcp.engine.call import Engine
+from connector_mcp.importing import imported
+from connector_mcp.transport.greeting import Greeting, greet
 from connector_mcp.transport.logs import logging_to_stderr
-from connector_mcp.transport.server import build_server
 from connector_mcp.transport.signals import ending_signal
-from connector_mcp.transport.standard_streams import standard_streams
 from connector_mcp.upstream.wire import warm_up
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ async def serve_stdio(engine: Engine, *, spans: Spans | None = None) -> int:
     Raises:
         ConnectorError: The store does not give the key that seals questions.
     """
-    server = build_server(engine, request_state_key=await engine.request_state_key(), spans=spans)
+    request_state_key = await engine.request_state_key()
     status = 0
     answers = 0
     settled = anyio.Event()
@@ -56,7 +56,17 @@ async def serve_stdio(engine: Engine, *, spans: Spans | None = None) -> int:
             tasks.start_soon(end_on_signal)
             if not engine.settings.sandbox:
                 tasks.start_soon(warm_up_once_settled)
-            async with standard_streams(tasks.cancel_scope.cancel, on_answer) as (read, write):
+            # Spans are made of every request, so the SDK has to see each.
+            greeting = Greeting() if spans else await greet(engine.tools)
+            if greeting.listed:
+                on_answer()
+            # Here the SDK comes in, with the signals that end the server heeded as soon as it is there.
+            imported("connector_mcp.transport.server")
+            from connector_mcp.transport.server import build_server
+            from connector_mcp.transport.standard_streams import standard_streams
+
+            server = build_server(engine, request_state_key=request_state_key, spans=spans)
+            async with standard_streams(tasks.cancel_scope.cancel, on_answer, greeting) as (read, write):
                 await server.run(read, write, server.create_initialization_options())
             tasks.cancel_scope.cancel()
     return status
