@@ -251,7 +251,7 @@ async def test_a_client_that_does_not_read_is_left_to_the_sdk_which_notices(make
 @pytest.mark.anyio
 async def test_what_was_read_comes_first_and_what_was_answered_is_not_answered_twice(pipes: Pipes) -> None:
     output = MessageOutput(pipes.sink, lambda: None, lambda: None, answered=1)
-    source = MessageInput(pipes.source, output, line(LIST) + line(LIST)[:9])
+    source = MessageInput(pipes.source, output, unread=line(LIST) + line(LIST)[:9])
     os.write(pipes.to_us, line(LIST)[9:])
     for _ in range(2):
         read = await source.receive()
