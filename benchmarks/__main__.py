@@ -29,12 +29,12 @@ def main() -> int:
     begun = time.perf_counter()
     try:
         with contestants(against=options.against, fastmcp=options.fastmcp) as field:
+            steps = shares(field.ours)
             over_stdio = () if options.only == "http" else measure(field, effort)
             over_http = () if options.only == "stdio" else measure_http(field, effort)
             for comparison in chain(over_stdio, over_http):
                 comparisons.append(comparison)
                 print(f"measured: {comparison.name.strip()}", file=sys.stderr, flush=True)
-            steps = shares(field.ours)
     except AnswerError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

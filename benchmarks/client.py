@@ -108,12 +108,12 @@ class Session:
         self._read(wanted.proof)
         return time.perf_counter() - begun
 
-    def list_tools(self) -> float:
-        """Ask for the tools again; the seconds that it took."""
+    def list_tools(self) -> tuple[float, int]:
+        """Ask for the tools again; the seconds that it took, and the bytes of the answer."""
         begun = time.perf_counter()
         self._write(_message("tools/list", {}, "tools"))
-        self._read(b'"tools"')
-        return time.perf_counter() - begun
+        answer = self._read(b'"tools"')
+        return time.perf_counter() - begun, len(answer)
 
     def flood(self, wanted: ToolCall, count: int, in_flight: int) -> float:
         """Make `count` calls with so many in flight throughout; the seconds from the first to the last answer."""

@@ -29,14 +29,15 @@ def _operation(name: str, route: Route) -> dict[str, Any]:
 def main() -> None:
     """Serve one client over stdio."""
     fastmcp: Any = importlib.import_module("fastmcp")
-    httpx: Any = importlib.import_module("httpx")
+    # What fastmcp is made for, and brings.
+    httpx2: Any = importlib.import_module("httpx2")
     paths: dict[str, dict[str, Any]] = {}
     for name, route in ROUTES.items():
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(name, route)
-    client = httpx.AsyncClient(
+    client = httpx2.AsyncClient(
         base_url=f"{os.environ['VECTORIZE_BASE_URL']}/org/{os.environ['VECTORIZE_ORGANIZATION_ID']}",
         headers={"Authorization": f"Bearer {os.environ['VECTORIZE_API_KEY']}"},
-        limits=httpx.Limits(max_connections=64, max_keepalive_connections=64),
+        limits=httpx2.Limits(max_connections=64, max_keepalive_connections=64),
         verify=False,
     )
     document = {"openapi": "3.1.0", "info": {"title": "Vectorize", "version": "1"}, "paths": paths}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 from unittest import mock
 
+from benchmarks.client import AnswerError
 from benchmarks.contestants import GET, Contestant
 from benchmarks.upstream import CONNECTOR_ID
 from connector_mcp.cli.assemble import assembled
@@ -24,6 +25,7 @@ CALLS: Final = 500
 
 STEPS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "arguments, validate": (("arguments.py", "parse_arguments"),),
+    "resolve profile": (("profiles.py", "choose"),),
     "policy, gate": (("gate.py", "decide"),),
     "look for secrets": (("call.py", "_look"), ("call.py", "_learn")),
     "build the request": (("operation.py", "make_requests"),),
@@ -31,11 +33,15 @@ STEPS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "redact, shape": (("call.py", "_content"),),
     "audit": (("call.py", "_end_audit"),),
 }
-"""The steps, and the functions in which they happen."""
+"""The steps of a read, and the functions in which they happen. What only a write has is not among them."""
 
 
 def shares(ours: Contestant) -> dict[str, float]:
-    """Of the time in the engine, what each step takes; the rest is `other`."""
+    """Of the time in the engine, what each step takes; the rest is `other`.
+
+    Raises:
+        AnswerError: A step happens in none of the functions that are known for it.
+    """
     with mock.patch.dict(os.environ, dict(ours.environment), clear=True):
         return asyncio.run(_profiled())
 
@@ -56,5 +62,8 @@ async def _profiled() -> dict[str, float]:
     rows = cast("dict[tuple[str, int, str], tuple[Any, ...]]", vars(pstats.Stats(profile))["stats"])
     taken = {(Path(file).name, name): figures for (file, _, name), figures in rows.items() if "connector_mcp" in file}
     whole = taken["call.py", "call"][3]
+    unknown = [step for step, places in STEPS.items() if not any(at in taken for at in places)]
+    if unknown:
+        raise AnswerError(f"no function is known in which these steps happen: {', '.join(unknown)}")
     found = {step: sum(taken[at][3] for at in places if at in taken) / whole for step, places in STEPS.items()}
     return found | {"other": max(0.0, 1 - sum(found.values()))}

@@ -1,4 +1,4 @@
-"""This server as it is not shipped: with Vectorize's operations so many times over, or without a record of its calls.
+"""This server as it is not shipped: with its operations so many times over, or without a record of its calls.
 
 python benchmarks/variant_server.py TIMES [--unrecorded]
 """

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "server" / "connector_mcp"
 # Each part and what it may import of this package. `connector_mcp` itself gives only the version.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "importing": set(),
     "operations": {"errors"},
     "platform_values": {"errors", "operations"},
     "config_file": {"errors", "operations", "secrets"},
@@ -24,10 +25,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "upstream": {"errors", "operations", "telemetry"},
     "sandbox": {"errors", "operations"},
     "engine": {"errors", "operations", "secrets", "settings", "state", "telemetry", "upstream"},
-    "transport": {"errors", "operations", "settings", "telemetry", "upstream", "engine"},
+    "transport": {"errors", "importing", "operations", "settings", "telemetry", "upstream", "engine"},
     "console": {"errors", "operations", "settings", "upstream", "state", "engine", "transport"},
     "cli": {
         "errors",
+        "importing",
         "operations",
         "platform_values",
         "config_file",

@@ -12,8 +12,8 @@ import click
 
 from connector_mcp import __version__
 from connector_mcp.cli.failures import Failure, as_failure, show_failure
-from connector_mcp.cli.importing import imported
 from connector_mcp.errors import ConnectorError
+from connector_mcp.importing import imported
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("connector_mcp.cli.serve:serve", "Serve the tools over stdio, or over HTTP with --http."),

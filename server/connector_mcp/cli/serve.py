@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import aclosing
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import click
 from anyio.abc import TaskStatus
 
 from connector_mcp.cli.assemble import assembled
-from connector_mcp.cli.importing import imported
 from connector_mcp.cli.observed import observed
 from connector_mcp.cli.options import load_settings, with_overrides
 from connector_mcp.cli.secret_pages import offer_secret_pages, pages_on_demand
 from connector_mcp.cli.served import left_out, require_platforms
-from connector_mcp.engine.webhook_signature import SigningKey
 from connector_mcp.errors import Misconfigured
+from connector_mcp.importing import imported
 from connector_mcp.settings import PREFIX, Settings
+
+if TYPE_CHECKING:
+    from connector_mcp.engine.webhook_signature import SigningKey
 
 
 @click.command()
@@ -41,29 +44,30 @@ def serve(overrides: dict[str, Any], http: bool, host: str | None, port: int | N
     if not http and (host is not None or port is not None):
         raise click.UsageError("--host and --port are for --http; over stdio nothing listens.")
     settings = load_settings(**overrides, host=host, port=port)
-    require_platforms(settings, os.environ)
-    for sentence in left_out(settings, os.environ):
+    # Looked through a dozen times, for which the real one decodes every name and value again.
+    environ = dict(os.environ)
+    require_platforms(settings, environ)
+    for sentence in left_out(settings, environ):
         click.echo(sentence, err=True)
     if not http:
-        sys.exit(anyio.run(_serve_stdio, settings))
+        sys.exit(anyio.run(_serve_stdio, settings, environ))
     # Many connections are what uvloop is for; over stdio there is one, and importing it would delay the start.
-    sys.exit(anyio.run(_serve_http, settings, backend_options={"use_uvloop": find_spec("uvloop") is not None}))
+    sys.exit(anyio.run(_serve_http, settings, environ, backend_options={"use_uvloop": find_spec("uvloop") is not None}))
 
 
-async def _serve_stdio(settings: Settings) -> int:
-    # Each transport pulls in its own half of the SDK; only the one that serves is imported.
-    imported("connector_mcp.transport.stdio")
+async def _serve_stdio(settings: Settings, environ: Mapping[str, str]) -> int:
+    # Each transport pulls in its own half of the SDK, this one not before it needs it.
     from connector_mcp.transport.stdio import serve_stdio
 
     async with (
-        observed(settings, os.environ, "stdio") as observer,
-        assembled(settings, os.environ, "stdio", observer=observer) as engine,
+        observed(settings, environ, "stdio") as observer,
+        assembled(settings, environ, "stdio", observer=observer) as engine,
         pages_on_demand(engine),
     ):
         return await serve_stdio(engine, spans=observer.spans)
 
 
-async def _serve_http(settings: Settings) -> int:
+async def _serve_http(settings: Settings, environ: Mapping[str, str]) -> int:
     imported("connector_mcp.transport.http")
     from connector_mcp.cli.access import access_of
     from connector_mcp.cli.console_parts import pages_for, secret_pages_for
@@ -77,8 +81,8 @@ async def _serve_http(settings: Settings) -> int:
     status = 1
     async with (
         aclosing(access),
-        observed(settings, os.environ, "http") as observer,
-        assembled(settings, os.environ, "http", observer=observer) as engine,
+        observed(settings, environ, "http") as observer,
+        assembled(settings, environ, "http", observer=observer) as engine,
     ):
         drain = Drain(engine.end_waiting)
         callback = (callback_route(engine, callback_key),) if callback_key else ()
@@ -96,7 +100,7 @@ async def _serve_http(settings: Settings) -> int:
                 oauth=access.oauth,
                 limits=access.limits,
                 rate=access.rate,
-                pages=(*observability, *pages_for(engine, os.environ), *secret_pages_for(engine, access), *callback),
+                pages=(*observability, *pages_for(engine, environ), *secret_pages_for(engine, access), *callback),
                 open_paths=("/readyz", "/console", "/secrets", *metrics_path, *((OPEN_PATH,) if callback else ())),
                 drain=drain,
                 spans=observer.spans,
@@ -116,6 +120,8 @@ def _callback_key(settings: Settings) -> SigningKey | None:
     secret = settings.signing_secret("webhook_callback_secret")
     if secret is None:
         return None
+    from connector_mcp.engine.webhook_signature import SigningKey
+
     key = SigningKey.of(secret.get_secret_value(), f"{PREFIX}WEBHOOK_CALLBACK_SECRET")
     announces = settings.signing_secret("webhook_secret")
     if announces is not None and SigningKey.of(announces.get_secret_value(), f"{PREFIX}WEBHOOK_SECRET") == key:

@@ -41,7 +41,7 @@ _ATTEMPTS = 20
 class Change(BaseModel):
     """One field a call would change, as the operator sees it: redacted."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     field: str
     before: Any = None
@@ -51,7 +51,7 @@ class Change(BaseModel):
 class Parked(BaseModel):
     """What the operator needs to know of a call. Everything in it is redacted before it gets here."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     digest: str
     tool: str

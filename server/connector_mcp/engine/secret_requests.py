@@ -49,7 +49,7 @@ Outcome = Literal["entered", "gone", "wrong", "void", "unusable", "stored alread
 class SecretRequest(BaseModel):
     """What is asked for, of whom, and for what. Everything in it may be shown."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     id: str
     name: str

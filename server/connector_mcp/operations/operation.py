@@ -179,13 +179,16 @@ class Situation:
 class Record(BaseModel):
     """Base of the output models: the documented members of a platform's record, in the platform's own names."""
 
-    model_config = ConfigDict(extra="allow", alias_generator=to_camel, populate_by_name=True, strict=True)
+    model_config = ConfigDict(
+        extra="allow", alias_generator=to_camel, populate_by_name=True, strict=True, defer_build=True
+    )
 
 
 class Operation(BaseModel):
     """Base of all operations. A subclass's docstring is the tool's description."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+    # Built when it is first needed, as what stands above the tools never is.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True, defer_build=True)
 
     on: ClassVar[Platform | None] = None
     """The platform; none for what this server answers by itself."""

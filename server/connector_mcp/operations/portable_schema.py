@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import core_schema
 
 from connector_mcp.operations.json_values import items, members
 from connector_mcp.operations.platform import JsonObject
@@ -22,11 +23,20 @@ _NULL = {"type": "null"}
 _NOISE = frozenset({"title", "default", "discriminator"})
 
 
-class _WithoutDefaults(GenerateJsonSchema):
-    """Pydantic's schema where a default is not encoded, for which it makes a validator: 15 % of the time, for noise."""
+class _Lean(GenerateJsonSchema):
+    """Pydantic's schema without what would be taken out of it again, which is half of the time that it takes."""
 
-    def encode_default(self, dft: Any) -> Any:
-        return None
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonObject:
+        return self.generate_inner(schema["schema"])
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonObject:
+        return self.generate_inner(schema["schema"])
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def sort(self, value: JsonObject, parent_key: str | None = None) -> JsonObject:
+        return value
 
 
 def portable_schema(model: type[BaseModel], *, without: Collection[str] = ()) -> JsonObject:
@@ -55,7 +65,7 @@ def shape(model: type[BaseModel]) -> JsonObject:
 
 
 def _portable(model: type[BaseModel]) -> JsonObject:
-    schema = model.model_json_schema(by_alias=True, mode="validation", schema_generator=_WithoutDefaults)
+    schema = model.model_json_schema(by_alias=True, mode="validation", schema_generator=_Lean)
     definitions = schema.pop("$defs", {})
     return _convert(schema, definitions)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -77,6 +76,9 @@ def read_limits(path: Path | None, platforms: Collection[str]) -> dict[str, Limi
     """
     if path is None:
         return {}
+    # Takes 4 ms to import, and most servers have no such file.
+    import tomllib
+
     try:
         held = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as failure:

@@ -13,8 +13,6 @@ from typing import Final, Protocol
 from urllib.parse import parse_qsl
 
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
-from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
-from mcp.server.auth.provider import AccessToken
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -29,10 +27,11 @@ from connector_mcp.transport.bearer import (
     find_holder,
 )
 from connector_mcp.transport.headers import values_of
+from connector_mcp.transport.principal import Principal
 from connector_mcp.transport.resource import ProtectedResource
 from connector_mcp.transport.token_file import TokenFile
 
-__all__ = ["SETTING", "BearerAuthorization", "BearerToken", "Callers", "Principal", "Verifier"]
+__all__ = ["SETTING", "BearerAuthorization", "BearerToken", "Callers", "Verifier"]
 
 _QUERY_NAMES: Final = frozenset({"access_token", "api_key", "authorization", "bearer_token", "id_token", "token"})
 _QUERY_VALUES: Final = (TOKEN_PREFIX, "eyJ", "Bearer ")
@@ -40,34 +39,6 @@ _QUERY_VALUES: Final = (TOKEN_PREFIX, "eyJ", "Bearer ")
 
 _RETRY_AFTER: Final = 5
 """Seconds after which a file of tokens may be right again."""
-
-
-class Principal(AuthenticatedUser):
-    """The holder of a token, in the form by which the SDK ties a session to who opened it.
-
-    Client, issuer and subject make that identity, so that the holder of a renewed token keeps the session.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        granted: frozenset[str] | None,
-        *,
-        client_id: str | None = None,
-        issuer: str | None = None,
-        subject: str | None = None,
-    ) -> None:
-        super().__init__(
-            AccessToken(
-                token="",
-                client_id=name if client_id is None else client_id,
-                scopes=sorted(granted or ()),
-                subject=subject,
-                claims=None if issuer is None else {"iss": issuer},
-            )
-        )
-        self.name = name
-        self.granted = granted
 
 
 class Verifier(Protocol):

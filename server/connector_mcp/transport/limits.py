@@ -18,8 +18,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from connector_mcp.errors import ConnectorError, RateLimited
-from connector_mcp.transport.authorization import Principal
 from connector_mcp.transport.headers import values_of
+from connector_mcp.transport.principal import Principal
 from connector_mcp.upstream.turns import SharedTurns
 
 RETRY_AFTER: Final = 1

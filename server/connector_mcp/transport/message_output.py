@@ -10,7 +10,7 @@ from typing import Self
 
 import anyio
 from mcp.shared.message import SessionMessage
-from mcp_types import JSONRPCResponse
+from mcp_types import JSONRPCResponse, RequestId
 
 from connector_mcp.transport.lines import encode
 from connector_mcp.transport.sinks import sink_of
@@ -23,13 +23,20 @@ class MessageOutput:
     """Writes messages to a descriptor, each as one whole line, also where whoever sent it is cancelled midway.
 
     When nobody reads any more, `on_gone` is called and the stream counts as broken. `on_answer` is called after each
-    answer to a request.
+    answer to a request. The first that is sent to the request `answered` is not written: the client has it.
     """
 
-    def __init__(self, descriptor: int, on_gone: Callable[[], None], on_answer: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        on_gone: Callable[[], None],
+        on_answer: Callable[[], None],
+        answered: RequestId | None = None,
+    ) -> None:
         self._sink = sink_of(descriptor)
         self._on_gone = on_gone
         self._on_answer = on_answer
+        self._answered = answered
         self._loop = asyncio.get_running_loop()
         self._pending: list[memoryview] = []
         self._drained: asyncio.Future[None] | None = None
@@ -56,6 +63,10 @@ class MessageOutput:
         if self._closed:
             raise anyio.ClosedResourceError
         message = item.message
+        if self._answered is not None and isinstance(message, JSONRPCResponse) and message.id == self._answered:
+            self._answered = None
+            self._on_answer()
+            return
         self.write(encode(message))
         await self.written()
         if isinstance(message, JSONRPCResponse):

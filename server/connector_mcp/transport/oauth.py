@@ -12,9 +12,9 @@ from typing import Any, Final, cast
 import jwt
 
 from connector_mcp.errors import Misconfigured
-from connector_mcp.transport.authorization import Principal
 from connector_mcp.transport.bearer import SCOPES, digest_of
 from connector_mcp.transport.jwks import KEY_KINDS, KeySet
+from connector_mcp.transport.principal import Principal
 from connector_mcp.transport.resource import ProtectedResource
 
 DEFAULT_ALGORITHMS: Final = ("RS256", "ES256", "EdDSA")

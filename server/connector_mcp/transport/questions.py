@@ -27,7 +27,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from connector_mcp.engine.caller import AnswerDue, CannotAsk, Question, Reply, Resumed, TransportName, Visit
-from connector_mcp.transport.authorization import Principal
+from connector_mcp.transport.principal import Principal
 from connector_mcp.upstream.text import clean
 
 ANSWER_KEY = "confirm"

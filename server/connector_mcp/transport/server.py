@@ -28,6 +28,7 @@ from connector_mcp import __version__
 from connector_mcp.engine.call import Engine
 from connector_mcp.engine.caller import TransportName
 from connector_mcp.transport import connector_type_resources, prompts
+from connector_mcp.transport.introduction import INSTRUCTIONS, NAME, TITLE
 from connector_mcp.transport.questions import McpCaller, principal_of
 from connector_mcp.transport.tool_calls import ToolCalls
 from connector_mcp.transport.tool_list import ToolList
@@ -36,21 +37,8 @@ from connector_mcp.transport.tracing import traced
 if TYPE_CHECKING:
     from connector_mcp.telemetry.spans import Spans
 
-NAME: Final = "connector-mcp"
-
 REQUEST_STATE_TTL: Final = 600.0
 """Seconds in which a question of the 2026-07-28 protocol may be answered."""
-
-INSTRUCTIONS: Final = (
-    "Provisions and looks after connectors on Vectorize, Logto, Versori and ConductorOne.\n"
-    "Call describe_connector_type before you create a connector or change a config: it gives the exact schema, which "
-    "members are secret, and an example.\n"
-    "Calls that destroy or overwrite something are put to a person or parked for an operator; the result says which. "
-    "Make the same call again, unchanged, once it is approved. You cannot confirm it yourself.\n"
-    "Secrets come back as `[redacted]`. Never send that text as a value: leave the member out to keep what is stored.\n"
-    "A secret field takes `secret://NAME` for a secret that is stored here, so that you never see its value.\n"
-    "An error says in `fix` what to do next; `outcome_unknown` means look before you repeat."
-)
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +84,7 @@ def build_server(
     server = Server[dict[str, Any]](
         NAME,
         version=__version__,
-        title="Connectors",
+        title=TITLE,
         instructions=INSTRUCTIONS,
         cache_hints={
             "tools/list": CacheHint(ttl_ms=60_000, scope="private"),

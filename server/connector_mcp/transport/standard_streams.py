@@ -32,17 +32,23 @@ MOST_AHEAD = 256
 
 
 class MessageInput:
-    """The messages of a descriptor. Lines that are none are answered through `output`.
+    """The messages of `unread` and of a descriptor. Lines that are none are answered through `output`.
 
     `take` is shown the object of each line as it comes in. What it says to be its own is not given out.
     """
 
     def __init__(
-        self, descriptor: int, output: MessageOutput, take: Callable[[dict[str, Any]], bool] | None = None
+        self,
+        descriptor: int,
+        output: MessageOutput,
+        take: Callable[[dict[str, Any]], bool] | None = None,
+        *,
+        unread: bytes = b"",
     ) -> None:
         self._descriptor = descriptor
         self._output = output
         self._take = take
+        self._unread = unread
         self._loop = asyncio.get_running_loop()
         self._read: deque[SessionMessage | JSONRPCError] = deque()
         self._begun: list[bytes] = []
@@ -91,6 +97,10 @@ class MessageInput:
         self._wake()
 
     async def _more(self) -> None:
+        if self._unread:
+            unread, self._unread = self._unread, b""
+            self._split(unread)
+            return
         if not self._listening:
             try:
                 self._loop.add_reader(self._descriptor, self._readable)
@@ -110,11 +120,7 @@ class MessageInput:
             return
         except OSError:
             chunk = b""
-        first, *others = chunk.split(b"\n")
-        self._begun.append(first)
-        for part in others:
-            self._hear(b"".join(self._begun))
-            self._begun = [part]
+        self._split(chunk)
         if not chunk:
             self._ended = True
             self._hear(b"".join(self._begun))
@@ -122,6 +128,13 @@ class MessageInput:
             self._stop()
         if self._read or self._ended:
             self._wake()
+
+    def _split(self, chunk: bytes) -> None:
+        first, *others = chunk.split(b"\n")
+        self._begun.append(first)
+        for part in others:
+            self._hear(b"".join(self._begun))
+            self._begun = [part]
 
     def _hear(self, line: bytes) -> None:
         read = decode(line)

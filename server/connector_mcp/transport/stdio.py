@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import anyio.to_thread
-from mcp.server.lowlevel.server import Server
-from mcp.server.stdio import stdio_server
 
 from connector_mcp.engine.call import Engine
-from connector_mcp.transport.line_calls import LineCalls
+from connector_mcp.importing import imported
+from connector_mcp.transport.greeting import Greeting, greet
 from connector_mcp.transport.logs import logging_to_stderr
-from connector_mcp.transport.message_output import MessageOutput
-from connector_mcp.transport.server import build_server
 from connector_mcp.transport.signals import ending_signal
-from connector_mcp.transport.standard_streams import MessageInput, stdout_set_aside
 from connector_mcp.upstream.wire import warm_up
 
 if TYPE_CHECKING:
@@ -36,7 +30,7 @@ async def serve_stdio(engine: Engine, *, spans: Spans | None = None) -> int:
     Raises:
         ConnectorError: The store does not give the key that seals questions.
     """
-    server = build_server(engine, request_state_key=await engine.request_state_key(), spans=spans)
+    request_state_key = await engine.request_state_key()
     status = 0
     answers = 0
     settled = anyio.Event()
@@ -48,7 +42,7 @@ async def serve_stdio(engine: Engine, *, spans: Spans | None = None) -> int:
             settled.set()
 
     async def warm_up_once_settled() -> None:
-        # The first call would otherwise wait 0.25 s for the HTTP client, and the start if it were imported there.
+        # The first call would otherwise wait for what speaks HTTP, and the start if it were imported there.
         await settled.wait()
         await anyio.to_thread.run_sync(warm_up, abandon_on_cancel=True)
 
@@ -62,28 +56,15 @@ async def serve_stdio(engine: Engine, *, spans: Spans | None = None) -> int:
             tasks.start_soon(end_on_signal)
             if not engine.settings.sandbox:
                 tasks.start_soon(warm_up_once_settled)
-            await _serve(server, tasks.cancel_scope.cancel, on_answer)
+            # Spans are made of every request, so the SDK has to see each.
+            greeting = Greeting() if spans else await greet(engine.tools)
+            if greeting.listed:
+                on_answer()
+            # Here the SDK comes in, with the signals that end the server heeded as soon as it is there.
+            imported("connector_mcp.transport.stdio_session")
+            from connector_mcp.transport.stdio_session import serve_session
+
+            gone = tasks.cancel_scope.cancel
+            await serve_session(engine, request_state_key, greeting, on_gone=gone, on_answer=on_answer, spans=spans)
             tasks.cancel_scope.cancel()
     return status
-
-
-async def _serve(server: Server[dict[str, Any]], on_gone: Callable[[], None], on_answer: Callable[[], None]) -> None:
-    """Serve this process's stdin and stdout until the first is at its end.
-
-    `on_gone` is called when the client has closed the other end of stdout, `on_answer` after each answer.
-    """
-    options = server.create_initialization_options()
-    if sys.platform == "win32":
-        async with stdio_server() as (read, write):
-            await server.run(read, write, options)
-        return
-    with stdout_set_aside() as private:
-        output = MessageOutput(private, on_gone, on_answer)
-        calls = LineCalls(server, output)
-        source = MessageInput(0, output, calls.take)
-        try:
-            async with calls:
-                await server.run(source, output, options)
-        finally:
-            await source.aclose()
-            output.abandon()

@@ -28,7 +28,8 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from connector_mcp.engine.call import Engine, UnknownTool
 from connector_mcp.engine.caller import AnswerDue, CallResult, TransportName
-from connector_mcp.engine.results import clean_strings, encode_bytes
+from connector_mcp.engine.compact_json import encode_bytes
+from connector_mcp.engine.results import clean_strings
 from connector_mcp.errors import Internal
 from connector_mcp.operations.platform import JsonObject
 from connector_mcp.transport.in_order import is_in_order
@@ -103,7 +104,7 @@ def _on_the_wire(result: CallResult) -> dict[str, Any]:
     """The structured content, and the same as text for clients and models that read only that."""
     content = result.content
     try:
-        text = encode_bytes(content).decode()
+        text = (result.encoded or encode_bytes(content)).decode()
     except UnicodeDecodeError:
         # Half a surrogate pair is valid in JSON and in no encoding: sent, it would end a stdio connection.
         content = clean_strings(content)

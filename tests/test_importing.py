@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from connector_mcp.cli.importing import imported
+from connector_mcp.importing import imported
 
 
 @pytest.fixture
