@@ -26,7 +26,6 @@ from connector_mcp.operations.request import NO_BODY, Request
 from connector_mcp.telemetry.observer import NOBODY, Observer
 from connector_mcp.upstream.addresses import build_target, read_base_url
 from connector_mcp.upstream.credentials import Ask, Environment, Proof, make_authorizer
-from connector_mcp.upstream.deadlines import Deadlines
 from connector_mcp.upstream.exchange import Outcome, Reply, Sending, Wire
 from connector_mcp.upstream.failures import (
     Call,
@@ -127,7 +126,6 @@ class UpstreamClient:
             "User-Agent": user_agent,
         }
         self._proven: tuple[Proof, dict[str, str]] | None = None
-        self._deadlines = Deadlines(limits.deadline)
         self._slots = anyio.Semaphore(limits.in_flight, fast_acquire=True)
         rate = platform.requests_per_second if limits.requests_per_second is None else limits.requests_per_second
         self._pace = None
@@ -147,7 +145,6 @@ class UpstreamClient:
 
     async def aclose(self) -> None:
         """Close the connections. The client cannot be used afterwards."""
-        self._deadlines.close()
         if self._wire is not None:
             await self._wire.aclose()
 
@@ -167,15 +164,17 @@ class UpstreamClient:
         outgoing = self._prepare(request, tool or f"{request.method} {request.path}")
         started = self._clock()
         status: int | str = "no answer"
-        running = self._deadlines.begin()
+        # Half of what a scope of anyio's takes, and it cancels the same task.
+        bound = asyncio.timeout(self._limits.deadline)
         try:
-            outcome = await self._attempt(outgoing)
-            if deserves_another(outcome, repeats=outgoing.repeats):
-                outcome = await self._keep_trying(outgoing, outcome, started + self._limits.deadline)
+            async with bound:
+                outcome = await self._attempt(outgoing)
+                if deserves_another(outcome, repeats=outgoing.repeats):
+                    outcome = await self._keep_trying(outgoing, outcome, started + self._limits.deadline)
             status = outcome.status if isinstance(outcome, Reply) else type(outcome).__name__
             return self._read_answer(outgoing, outcome, started)
-        except asyncio.CancelledError:
-            if not running.has_expired():
+        except TimeoutError:
+            if not bound.expired():
                 raise
             status = "deadline"
             raise make_deadline_error(
@@ -185,7 +184,6 @@ class UpstreamClient:
                 sent=outgoing.attempts > 0,
             ) from None
         finally:
-            self._deadlines.end(running)
             if logger.isEnabledFor(logging.DEBUG):
                 taken = self._clock() - started
                 logger.debug(
