@@ -12,7 +12,7 @@ from typing import Any, Final
 from benchmarks.figures import Comparison, Spread
 
 _COLUMNS: Final = ("", "this server", "bare server", "ratio", "target", "", "others, to the bare server")
-_PACKAGES: Final = ("mcp", "httpx2", "aiohttp", "orjson", "pydantic", "uvicorn", "uvloop", "httptools")
+_PACKAGES: Final = ("mcp", "httpx2", "orjson", "pydantic", "uvicorn", "uvloop", "httptools")
 
 
 def table(comparisons: Sequence[Comparison]) -> str:

@@ -89,6 +89,6 @@ def test_a_webhook_that_would_not_be_safe_ends_the_start(environment, variables,
     settings = Settings.load({**environment, **variables}, sandbox=True, port=0)
 
     with pytest.raises(Misconfigured, match=named) as caught:
-        anyio.run(_serve_http, settings)
+        anyio.run(_serve_http, settings, environment)
 
     assert "hunter2" not in caught.value.message + caught.value.fix

@@ -7,13 +7,7 @@ answer that is never read, would hold any other connection, and what it occupies
 from __future__ import annotations
 
 import asyncio
-from importlib.util import find_spec
 from typing import Final, Literal
-
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
-
-from connector_mcp.transport.gathering import GatheringTransport
 
 HEAD_BYTES: Final = 16_384
 """Largest head of a request; there is room in it for a token with many claims."""
@@ -26,23 +20,8 @@ _HEAD_TOO_LARGE: Final = (
 )
 
 
-def bounded_protocol(*, patience: float, most: int) -> type[asyncio.Protocol]:
-    """What uvicorn is to take as its `http`: connections of which there are at most so many.
-
-    One is cut when its client needs more than `patience` seconds for the head of a request, for its body, or to take
-    what was written to it. Requests are taken apart by httptools where it is installed, which is C, and otherwise by
-    h11, which is Python.
-    """
-    if find_spec("httptools") is None:
-        return _on_h11(patience, most)
-    # Not at the top: it imports httptools.
-    from connector_mcp.transport.strict_httptools import on_httptools
-
-    return on_httptools(patience, most)
-
-
 class Patience:
-    """How long one connection may keep the server waiting, whichever way its bytes are parsed."""
+    """How long one connection may keep the server waiting."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         self._transport = transport
@@ -99,48 +78,3 @@ def has_large_head(transport: asyncio.Transport, data: bytes) -> bool:
     transport.write(_HEAD_TOO_LARGE)
     transport.close()
     return True
-
-
-def _on_h11(seconds: float, most: int) -> type[H11Protocol]:
-    class BoundedProtocol(H11Protocol):
-        _patience: Patience | None = None
-
-        def connection_made(self, transport: asyncio.Transport) -> None:
-            transport = GatheringTransport(transport, self.loop)
-            super().connection_made(transport)
-            if not is_one_too_many(transport, len(self.connections), most):
-                self._patience = Patience(transport, self.loop, seconds)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            if self._patience is not None:
-                self._patience.end()
-            super().connection_lost(exc)
-
-        def data_received(self, data: bytes) -> None:
-            if self.transport.is_closing():
-                return
-            if self.conn.their_state is h11.IDLE and has_large_head(self.transport, data):
-                return
-            super().data_received(data)
-
-        def handle_events(self) -> None:
-            super().handle_events()
-            if self._patience is None:
-                return
-            state = self.conn.their_state
-            if state is h11.SEND_BODY:
-                self._patience.wait_for("body")
-            else:
-                self._patience.wait_for("head" if state is h11.IDLE and self.conn.trailing_data[0] else None)
-
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            if self._patience is not None:
-                self._patience.stop_reading(True)
-
-        def resume_writing(self) -> None:
-            super().resume_writing()
-            if self._patience is not None:
-                self._patience.stop_reading(False)
-
-    return BoundedProtocol

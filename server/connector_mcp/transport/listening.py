@@ -15,12 +15,12 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connector_mcp.errors import Misconfigured
-from connector_mcp.transport.connections import HEAD_BYTES, bounded_protocol
 from connector_mcp.transport.draining import Drain
 from connector_mcp.transport.guard import HostAndOriginGuard, Reach
 from connector_mcp.transport.limits import HttpLimits
 from connector_mcp.transport.logs import logging_to_stderr
 from connector_mcp.transport.signals import ending_signal
+from connector_mcp.transport.strict_httptools import bounded_protocol
 
 GRACE = 5.0
 """Seconds that calls in flight have when the server is told to end."""
@@ -61,7 +61,6 @@ async def serve_app(
             make_app(Reach.of(host, bound, hosts=hosts, origins=origins), drain),
             log_config=None,
             http=bounded_protocol(patience=limits.patience, most=limits.connections),
-            h11_max_incomplete_event_size=HEAD_BYTES,
             # Addresses can carry what somebody put into a query by mistake.
             access_log=False,
             ws="none",

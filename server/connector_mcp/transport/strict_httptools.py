@@ -19,8 +19,12 @@ MOST_FRAMING: Final = 64 * 1024
 """Bytes of a request beyond its body and as much again: request line, headers, trailers, sizes of chunks. As h11's."""
 
 
-def on_httptools(seconds: float, most: int) -> type[HttpToolsProtocol]:
-    """The protocol that `bounded_protocol` is about."""
+def bounded_protocol(*, patience: float, most: int) -> type[asyncio.Protocol]:
+    """What uvicorn is to take as its `http`: connections of which there are at most so many.
+
+    One is cut when its client needs more than `patience` seconds for the head of a request, for its body, or to take
+    what was written to it.
+    """
 
     class StrictProtocol(HttpToolsProtocol):
         _patience: Patience | None = None
@@ -32,7 +36,7 @@ def on_httptools(seconds: float, most: int) -> type[HttpToolsProtocol]:
             transport = GatheringTransport(transport, self.loop)
             super().connection_made(transport)
             if not is_one_too_many(transport, len(self.connections), most):
-                self._patience = Patience(transport, self.loop, seconds)
+                self._patience = Patience(transport, self.loop, patience)
 
         def connection_lost(self, exc: Exception | None) -> None:
             if self._patience is not None:
