@@ -12,7 +12,7 @@ from mcp.shared.inbound import x_mcp_header_map
 from pydantic_core import from_json
 from starlette.types import Message, Receive
 
-from connector_mcp.transport.exchange import METHOD
+from connector_mcp.transport.direct_call import METHOD
 from connector_mcp.transport.headers import Headers
 
 _MEMBERS: Final = frozenset({"jsonrpc", "id", "method", "params"})
