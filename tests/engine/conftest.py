@@ -92,6 +92,17 @@ async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
     await made.aclose()
 
 
+async def _reply(said: Any, asked: Any) -> Reply:
+    """What a person answers: as it is, or made of what they are asked; an exception is raised."""
+    answer = said(asked) if callable(said) else said
+    if isinstance(answer, Exception):
+        raise answer
+    if hasattr(answer, "__await__"):
+        answer = await answer
+    assert isinstance(answer, Reply)
+    return answer
+
+
 @dataclass
 class FakeCaller:
     """A caller; `answer` is what its person answers, an exception what asking raises."""
@@ -118,13 +129,7 @@ class FakeCaller:
     async def ask(self, question: Question, ticket: str) -> Reply:
         self.questions.append(question)
         self.tickets.append(ticket)
-        answer = self.answer(question) if callable(self.answer) else self.answer
-        if isinstance(answer, Exception):
-            raise answer
-        if hasattr(answer, "__await__"):
-            answer = await answer
-        assert isinstance(answer, Reply)
-        return answer
+        return await _reply(self.answer, question)
 
     @property
     def can_send(self) -> bool:
@@ -133,13 +138,7 @@ class FakeCaller:
     async def send_to(self, visit: Visit, ticket: str) -> Reply:
         self.visits.append(visit)
         self.tickets.append(ticket)
-        answer = self.sends(visit) if callable(self.sends) else self.sends
-        if isinstance(answer, Exception):
-            raise answer
-        if hasattr(answer, "__await__"):
-            answer = await answer
-        assert isinstance(answer, Reply)
-        return answer
+        return await _reply(self.sends, visit)
 
     async def visited(self, visit: Visit) -> None:
         self.done.append(visit)

@@ -12,7 +12,6 @@ import pytest
 from connector_mcp.engine.redact import (
     MARKER,
     by_name,
-    by_schema,
     hide,
     redact_arguments,
     redact_config,
@@ -30,16 +29,10 @@ from connector_mcp.operations.operation import (
     Operation,
     Record,
     Situation,
-    StoredConfig,
 )
 from connector_mcp.operations.platform import Platform
+from tests.engine.redaction import STORED, by_schema
 
-STORED = {
-    "vectorize": StoredConfig("configDoc", "type"),
-    "logto": StoredConfig("config", "connectorId"),
-    "conductorone": StoredConfig("config.configuration", "catalogId"),
-    "versori": StoredConfig("config", "protocol"),
-}
 EVERY_TYPE = [kind for platform in STORED for kind in connector_types(platform).values()]
 every_type = pytest.mark.parametrize("kind", EVERY_TYPE, ids=lambda kind: f"{kind.platform}:{kind.type}")
 

@@ -12,7 +12,6 @@ import pytest
 
 from connector_mcp.engine.redact import (
     by_name,
-    by_schema,
     redact_arguments,
     redact_config,
     redact_record,
@@ -29,19 +28,12 @@ from connector_mcp.operations.operation import (
     Operation,
     Record,
     Situation,
-    StoredConfig,
 )
 from connector_mcp.operations.platform import JsonObject, Platform
 from connector_mcp.secrets.key_formats import key_format
 from connector_mcp.secrets.reference import mentions_reference
 from tests.engine import slow_redaction as slow
-
-STORED = {
-    "vectorize": StoredConfig("configDoc", "type"),
-    "logto": StoredConfig("config", "connectorId"),
-    "conductorone": StoredConfig("config.configuration", "catalogId"),
-    "versori": StoredConfig("config", "protocol"),
-}
+from tests.engine.redaction import STORED, by_schema
 
 every_platform = pytest.mark.parametrize("name", PLATFORMS)
 

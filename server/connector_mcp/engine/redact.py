@@ -140,7 +140,8 @@ def _redactor(secret_keys: frozenset[str], secret_paths: tuple[str, ...]) -> Red
 _ANY_PLATFORM: Final = _redactor(frozenset[str](), ())
 
 
-def _redactor_of(platform: Platform | None) -> Redactor:
+def redactor_of(platform: Platform | None) -> Redactor:
+    """The one redactor by the rules of a platform, or by those that hold on any."""
     return _ANY_PLATFORM if platform is None else _redactor(platform.secret_keys, platform.secret_paths)
 
 
@@ -176,22 +177,14 @@ def _each(rows: list[Any], redact: Callable[[Any], Any], *, hides: bool = False)
 
 def by_name(value: Any, platform: Platform | None = None) -> Any:
     """The value with what its keys' names, or the platform's secret paths, give away replaced."""
-    return _redactor_of(platform).by_name(value)
-
-
-def by_schema(value: Any, schema: Mapping[str, Any], platform: Platform | None = None, *, strict: bool = False) -> Any:
-    """A config with what its schema marks `writeOnly` replaced; names decide on what it does not mark or know.
-
-    With `strict`, members that the schema does not allow are hidden whatever their names.
-    """
-    return _redactor_of(platform).by_plan(value, config_plan(schema), strict=strict)
+    return redactor_of(platform).by_name(value)
 
 
 def redact_config(config: Any, kind: ConnectorType | None, platform: Platform | None, *, strict: bool = False) -> Any:
     """A config by its type's schema; all of it where the type is not known."""
     if kind is None:
         return hide(config)
-    shown = _redactor_of(platform).by_plan(config, kind.plan, strict=strict)
+    shown = redactor_of(platform).by_plan(config, kind.plan, strict=strict)
     suspect = kind.traits.get("mayContainSecrets")
     if not suspect or not isinstance(shown, dict):
         return shown
@@ -208,7 +201,7 @@ def redact_record(
     """
     if isinstance(record, list):
         return [redact_record(member, stored, platform) for member in cast("list[Any]", record)]
-    redactor = _redactor_of(platform)
+    redactor = redactor_of(platform)
     if stored is None or not isinstance(record, dict):
         return redactor.by_name(record if chosen is None else chosen)
     whole = cast("JsonObject", record)
@@ -232,7 +225,7 @@ def _shown_config(held: Any, key: str, steps: list[str], kind: ConnectorType | N
     holder = cast("JsonObject", held) if isinstance(held, dict) else None
     if holder is None or step not in holder:
         return _hide_untyped(held)
-    shown = _redactor_of(platform).by_name({**holder, step: None}, key)
+    shown = redactor_of(platform).by_name({**holder, step: None}, key)
     inner = holder[step]
     return shown if inner is None else {**shown, step: _shown_config(inner, step, rest, kind, platform)}
 
@@ -264,7 +257,7 @@ def secret_places(operation: Operation, uses: Iterable[ConfigUse]) -> JsonObject
     Stricter than redaction, which hides what it cannot judge: where a config's type is not known, names decide.
     """
     shown = _by_place(operation, _neutral(operation.model_dump(exclude_unset=True)))
-    redactor = _redactor_of(operation.on)
+    redactor = redactor_of(operation.on)
     for use in uses:
         value, kind = _neutral(use.value), use.type
         judged = redactor.by_name(value) if kind is None else redactor.by_plan(value, kind.plan)
@@ -273,7 +266,7 @@ def secret_places(operation: Operation, uses: Iterable[ConfigUse]) -> JsonObject
 
 
 def _by_place(operation: Operation, given: JsonObject) -> JsonObject:
-    redactor, secret = _redactor_of(operation.on), operation.secret_arguments()
+    redactor, secret = redactor_of(operation.on), operation.secret_arguments()
     return {
         key: hide(value) if key in secret else redactor.member_by_name(key, value, "") for key, value in given.items()
     }

@@ -42,7 +42,7 @@ def introduced(version: str) -> JsonObject:
 
 
 def listed(tools: Sequence[Tool]) -> JsonObject:
-    """The result of `tools/list` for the same."""
+    """The result of `tools/list`, of which later revisions say more."""
     return {"tools": [_listed(tool) for tool in tools]}
 
 

@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import orjson
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
-from mcp_types import ListToolsResult, PaginatedRequestParams, RequestId, ToolAnnotations
-from mcp_types import Tool as WireTool
+from mcp_types import ListToolsResult, PaginatedRequestParams, RequestId
 
 from connector_mcp.operations.tool import Tool
 from connector_mcp.transport.in_order import is_in_order
+from connector_mcp.transport.introduction import listed
 from connector_mcp.transport.lines import answer_of, encode_answer
 
 METHOD: Final = "tools/list"
@@ -34,7 +34,7 @@ class ToolList:
 
     async def list_tools(self, ctx: _Context, params: PaginatedRequestParams | None) -> ListToolsResult:
         """The list, for the SDK to make an answer of."""
-        return ListToolsResult(tools=[_wire_tool(tool) for tool in self._tools(ctx)])
+        return ListToolsResult.model_validate(listed(self._tools(ctx)), by_name=False)
 
     async def from_memory(self, ctx: _Context, call_next: CallNext) -> HandlerResult:
         """MCP middleware, to be the innermost: the answer that the SDK made before, where it would make the same.
@@ -70,18 +70,3 @@ class EncodedList:
                 return encode_answer(identifier, result)
             self._tools = result.get("tools")
         return answer_of(identifier, self._encoded)
-
-
-def _wire_tool(tool: Tool) -> WireTool:
-    return WireTool(
-        name=tool.name,
-        description=tool.description,
-        input_schema=tool.input_schema,
-        output_schema=tool.output_schema,
-        annotations=ToolAnnotations(
-            read_only_hint=tool.annotations.read_only,
-            destructive_hint=tool.annotations.destructive,
-            idempotent_hint=tool.annotations.idempotent,
-            open_world_hint=tool.annotations.open_world,
-        ),
-    )
