@@ -16,10 +16,10 @@ from unittest import mock
 from benchmarks.client import AnswerError
 from benchmarks.contestants import GET, Contestant
 from benchmarks.upstream import CONNECTOR_ID
-from connector_mcp.cli.assemble import assembled
 from connector_mcp.cli.options import load_settings
-from connector_mcp.cli.terminal import CliCaller
-from connector_mcp.transport.server import build_server
+from connector_mcp.cli.output.terminal import CliCaller
+from connector_mcp.composition.engine import assembled
+from connector_mcp.transport.mcp.server import build_server
 
 CALLS: Final = 500
 

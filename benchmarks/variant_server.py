@@ -10,12 +10,12 @@ import sys
 
 import anyio
 
-from connector_mcp.cli.assemble import assembled
+from connector_mcp.audit.record import AuditRecord
+from connector_mcp.audit.trail import FileTrail
 from connector_mcp.cli.options import load_settings
-from connector_mcp.cli.stores import audit_path
-from connector_mcp.engine.audit import AuditRecord
-from connector_mcp.engine.audit_trail import FileTrail
-from connector_mcp.engine.call import Engine
+from connector_mcp.composition.engine import assembled
+from connector_mcp.composition.storage import audit_path
+from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.operations.operation import Operation
 from connector_mcp.transport.stdio import serve_stdio

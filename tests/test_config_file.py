@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from connector_mcp.config_file import ConfigFile, Given, read_config
+from connector_mcp.config.file import ConfigFile, Given, read_config
+from connector_mcp.config.settings import Settings
 from connector_mcp.errors import Misconfigured
-from connector_mcp.operations.catalogue import PLATFORMS, platform_folder
+from connector_mcp.operations.catalog import PLATFORMS, platform_folder
 from connector_mcp.operations.platform import key_of
-from connector_mcp.settings import Settings
 
 Read = Callable[..., ConfigFile]
 

@@ -37,13 +37,13 @@ from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
 from connector_mcp import __version__
-from connector_mcp.cli.access import access_of
 from connector_mcp.cli.main import cli
-from connector_mcp.cli.stores import open_store
-from connector_mcp.engine.approvals import Approvals
+from connector_mcp.composition.http_access import access_of
+from connector_mcp.composition.storage import open_store
+from connector_mcp.config.settings import PREFIX, Settings
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.sandbox import seed
-from connector_mcp.settings import PREFIX, Settings
-from connector_mcp.transport.guard import Reach
+from connector_mcp.transport.http.host_guard import Reach
 from tests.console_blocks import steps
 from tests.documents import BY_NAME, ROOT
 from tests.end_to_end.test_ending import INITIALIZE

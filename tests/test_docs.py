@@ -20,25 +20,25 @@ import pytest
 
 import connector_mcp.operations
 from connector_mcp import __version__
+from connector_mcp.audit.trail import FileTrail
+from connector_mcp.cli.commands.serve import serve
 from connector_mcp.cli.main import COMMANDS, cli
+from connector_mcp.cli.output.terminal import CliCaller
 from connector_mcp.cli.page_of_errors import meanings
 from connector_mcp.cli.page_of_settings import attribute_docstrings
-from connector_mcp.cli.serve import serve
-from connector_mcp.cli.terminal import CliCaller
-from connector_mcp.config_file import read_config
+from connector_mcp.config.file import read_config
+from connector_mcp.config.settings import PREFIX, Settings
 from connector_mcp.engine.account import Account
-from connector_mcp.engine.announcements import announcement
-from connector_mcp.engine.approvals import Approval
-from connector_mcp.engine.audit_trail import FileTrail
-from connector_mcp.engine.call import Engine
+from connector_mcp.engine.approval.approval_webhook import announcement
+from connector_mcp.engine.approval.queue import Approval
+from connector_mcp.engine.approval.webhook_signature import SigningKey
+from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
-from connector_mcp.engine.webhook_signature import SigningKey
 from connector_mcp.errors import ConnectorError
-from connector_mcp.operations.catalogue import PLATFORMS, catalogue, platform_folder
-from connector_mcp.settings import PREFIX, Settings
+from connector_mcp.operations.catalog import PLATFORMS, catalogue, platform_folder
 from connector_mcp.state.sqlite import SqliteStore
-from connector_mcp.transport.callbacks import CallBack
-from connector_mcp.transport.token_file import parse_tokens
+from connector_mcp.transport.auth.token_file import parse_tokens
+from connector_mcp.transport.http.approval_callback import CallBack
 from connector_mcp.upstream.client import UpstreamClient
 from tests.console_blocks import Session, steps
 from tests.documents import BY_NAME, DOCUMENTS, PACKAGE, ROOT, Document

@@ -2,13 +2,13 @@ from typing import Any
 
 import pytest
 
+from connector_mcp.config.platform_variables import is_configured, missing, platform_values
 from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
 from connector_mcp.operations.logto.platform import LOGTO
 from connector_mcp.operations.platform import Platform
 from connector_mcp.operations.vectorize.platform import VECTORIZE
 from connector_mcp.operations.versori.platform import VERSORI
-from connector_mcp.platform_values import is_configured, missing, platform_values
 
 
 def test_the_variables_of_a_platform_are_those_that_are_set():

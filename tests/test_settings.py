@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from connector_mcp.config_file import ConfigFile, read_config
+from connector_mcp.config.file import ConfigFile, read_config
+from connector_mcp.config.settings import Settings
 from connector_mcp.errors import Misconfigured
-from connector_mcp.settings import Settings
 
 
 def test_the_defaults_serve_one_person_on_this_machine():

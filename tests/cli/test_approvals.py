@@ -8,8 +8,8 @@ import anyio
 import pytest
 
 from connector_mcp.cli.options import load_settings
-from connector_mcp.cli.stores import open_store
-from connector_mcp.engine.approvals import Approvals, Change, Parked
+from connector_mcp.composition.storage import open_store
+from connector_mcp.engine.approval.queue import Approvals, Change, Parked
 from connector_mcp.sandbox import seed
 
 DELETE = ("call", "logto_delete_connector", "--arg", f"id={seed.LOGTO_GITHUB}", "--sandbox")

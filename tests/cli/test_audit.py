@@ -9,10 +9,10 @@ import pytest
 from jsonschema import Draft202012Validator
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
+from connector_mcp.audit.chain import Files
+from connector_mcp.audit.record import AuditLog, AuditRecord
 from connector_mcp.cli.options import load_settings
-from connector_mcp.cli.stores import audit_path
-from connector_mcp.engine.audit import AuditLog, AuditRecord
-from connector_mcp.engine.audit_chain import Files
+from connector_mcp.composition.storage import audit_path
 from connector_mcp.sandbox import seed
 
 DELETE = (

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from connector_mcp.operations.catalogue import PLATFORMS, platform_folder
-from connector_mcp.platform_values import is_configured, platform_values
+from connector_mcp.config.platform_variables import is_configured, platform_values
+from connector_mcp.operations.catalog import PLATFORMS, platform_folder
 
 EXAMPLE = json.loads((Path(__file__).parents[2] / "claude_config_example.json").read_text())["mcpServers"]
 

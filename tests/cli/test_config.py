@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from connector_mcp.cli.accounts import make_accounts
-from connector_mcp.cli.assemble import assembled
 from connector_mcp.cli.options import find_config, load_settings
-from connector_mcp.cli.stores import open_secrets
+from connector_mcp.composition.accounts import make_accounts
+from connector_mcp.composition.engine import assembled
+from connector_mcp.composition.storage import open_secrets
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import Misconfigured
 from connector_mcp.sandbox import seed
@@ -170,7 +170,7 @@ def test_a_limit_of_a_secret_counts_for_the_credential_of_a_profile_too(
 async def test_no_call_may_refer_to_a_profiles_own_credential_nor_see_its_name(
     environment: Mapping[str, str], file: Callable[..., str]
 ) -> None:
-    from connector_mcp.cli.terminal import CliCaller
+    from connector_mcp.cli.output.terminal import CliCaller
 
     environ = {**environment, **SECRETS}
     settings = load_settings(

@@ -15,11 +15,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from connector_mcp.cli.assemble import console_address
-from connector_mcp.cli.console import OnceCode
-from connector_mcp.cli.console_parts import operators_of
+from connector_mcp.cli.commands.console import OnceCode
+from connector_mcp.composition.console import operators_of
+from connector_mcp.composition.engine import console_address
+from connector_mcp.config.settings import Settings
 from connector_mcp.errors import Misconfigured
-from connector_mcp.settings import Settings
 from tests.cli.conftest import COMMAND, PATIENCE
 
 DIGEST = hashlib.sha256(b"token of alice").hexdigest()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from connector_mcp.cli.checkup import check_state_directory
+from connector_mcp.composition.health import check_state_directory
 
 from .conftest import COMMAND, OURS
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from connector_mcp.operations.catalogue import catalogue
+from connector_mcp.operations.catalog import catalogue
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,9 +5,9 @@ import json
 import anyio
 import pytest
 
-from connector_mcp.cli.serve import _serve_http
+from connector_mcp.cli.commands.serve import _serve_http
+from connector_mcp.config.settings import Settings
 from connector_mcp.errors import Misconfigured
-from connector_mcp.settings import Settings
 
 
 def test_without_any_platform_it_ends_at_once_and_says_what_to_set(spawn):

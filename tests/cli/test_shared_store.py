@@ -5,9 +5,9 @@ from contextlib import aclosing
 
 import pytest
 
-from connector_mcp.cli.access import access_of
+from connector_mcp.composition.http_access import access_of
+from connector_mcp.config.settings import Settings
 from connector_mcp.sandbox import seed
-from connector_mcp.settings import Settings
 from tests.redis_server import RedisServer, redis_server
 
 DELETE = ("call", "logto_delete_connector", "--arg", f"id={seed.LOGTO_GITHUB}", "--sandbox", "--policy")

@@ -5,10 +5,10 @@ import json
 import click
 import pytest
 
-from connector_mcp.cli.failures import Failure, as_failure, exit_status_of
-from connector_mcp.cli.given import arguments_given
-from connector_mcp.cli.terminal import CliCaller, ask_form
-from connector_mcp.cli.text import json_text, one_line, printable, table
+from connector_mcp.cli.arguments import arguments_given
+from connector_mcp.cli.output.failures import Failure, as_failure, exit_status_of
+from connector_mcp.cli.output.terminal import CliCaller, ask_form
+from connector_mcp.cli.output.text import json_text, one_line, printable, table
 from connector_mcp.engine.caller import CannotAsk, Question
 from connector_mcp.errors import Blocked, Internal, NotFound, StoreUnavailable
 

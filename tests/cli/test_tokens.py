@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from connector_mcp.cli.access import access_of
+from connector_mcp.composition.http_access import access_of
+from connector_mcp.config.settings import Settings
 from connector_mcp.errors import Misconfigured
-from connector_mcp.settings import Settings
-from connector_mcp.transport.token_file import TokenFile
+from connector_mcp.transport.auth.token_file import TokenFile
 
 Run = Callable[..., Any]
 

@@ -2,8 +2,8 @@
 
 import json
 
-from connector_mcp.cli.contract import all_tools, contract
-from connector_mcp.operations.catalogue import catalogue
+from connector_mcp.cli.output.contract import all_tools, contract
+from connector_mcp.operations.catalog import catalogue
 
 
 def test_with_every_platform_on_it_lists_the_catalogue_and_nothing_else(run):

@@ -52,13 +52,13 @@ from mcp_types import (
 )
 from starlette.applications import Starlette
 
-from connector_mcp.transport.authorization import Callers
-from connector_mcp.transport.draining import Drain
-from connector_mcp.transport.guard import Reach
-from connector_mcp.transport.http import protocol_app
-from connector_mcp.transport.limits import HttpLimits
-from connector_mcp.transport.listening import serve_app
-from connector_mcp.transport.questions import principal_of
+from connector_mcp.transport.auth.authorization import Callers
+from connector_mcp.transport.http.app import protocol_app
+from connector_mcp.transport.http.host_guard import Reach
+from connector_mcp.transport.http.limits import HttpLimits
+from connector_mcp.transport.http.listener import serve_app
+from connector_mcp.transport.http.shutdown import Drain
+from connector_mcp.transport.mcp.elicitation import principal_of
 from tests.clients.fixture_tools import IMAGE, PNG, STRING, Context, ToolResult, calls, form, listed, resource
 
 TEXT: Final = "This is the content of the static text resource."

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from connector_mcp.operations.catalogue import catalogue
+from connector_mcp.operations.catalog import catalogue
 from connector_mcp.sandbox import seed
 from tests.clients.attached import Server
 from tests.clients.node import MODULES, node

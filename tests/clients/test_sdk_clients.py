@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from connector_mcp.operations.catalogue import catalogue
+from connector_mcp.operations.catalog import catalogue
 from connector_mcp.sandbox import seed
 from tests.clients.attached import Attached, Connection, Reply
 

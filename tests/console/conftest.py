@@ -16,10 +16,10 @@ from starlette.middleware import Middleware
 
 from connector_mcp.console.console import Console, Operators
 from connector_mcp.console.pages import console_pages
-from connector_mcp.engine.approvals import Approval, Approvals, Change, Parked
-from connector_mcp.operations.platform import JsonObject
+from connector_mcp.engine.approval.queue import Approval, Approvals, Change, Parked
+from connector_mcp.json_values import JsonObject
 from connector_mcp.state.sqlite import SqliteStore
-from connector_mcp.transport.guard import HostAndOriginGuard, Reach
+from connector_mcp.transport.http.host_guard import HostAndOriginGuard, Reach
 
 TOKEN = "operator-token-of-alice"
 HERE = "http://127.0.0.1:8765"

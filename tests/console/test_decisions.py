@@ -8,7 +8,7 @@ import re
 import anyio
 import pytest
 
-from connector_mcp.engine.approvals import Change
+from connector_mcp.engine.approval.queue import Change
 from tests.console.conftest import HERE, PUBLIC, Browser, House
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from connector_mcp.console.attempts import PER_NETWORK
+from connector_mcp.console.login_throttle import PER_NETWORK
 from connector_mcp.console.rendering import HEADERS
 from connector_mcp.console.sessions import COLLECTION, IDLE_SECONDS, LONGEST_SECONDS
 from tests.console.conftest import PUBLIC, TOKEN, Browser, House

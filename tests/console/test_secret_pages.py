@@ -12,10 +12,10 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from connector_mcp.console.secret_pages import secret_pages
-from connector_mcp.engine.secret_requests import MOST_TRIES, TTL, SecretRequest, SecretRequests
+from connector_mcp.engine.secret_refs.secret_requests import MOST_TRIES, TTL, SecretRequest, SecretRequests
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
-from connector_mcp.transport.bearer import CannotTell
-from connector_mcp.transport.guard import HostAndOriginGuard, Reach
+from connector_mcp.transport.auth.static_tokens import CannotTell
+from connector_mcp.transport.http.host_guard import HostAndOriginGuard, Reach
 from tests.console.conftest import HERE, PUBLIC, Browser, House
 
 pytestmark = pytest.mark.anyio

@@ -16,10 +16,10 @@ from mcp.client import Client
 from mcp.client.sse import sse_client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
-from connector_mcp.cli.assemble import assembled
+from connector_mcp.composition.engine import assembled
+from connector_mcp.config.settings import Settings
 from connector_mcp.sandbox.app import Sandbox
-from connector_mcp.settings import Settings
-from connector_mcp.transport.http import serve_http
+from connector_mcp.transport.http.app import serve_http
 
 PLATFORMS = ("vectorize", "logto", "versori", "conductorone")
 FACES = ("stdio auto", "stdio legacy", "http auto", "http legacy", "sse legacy")

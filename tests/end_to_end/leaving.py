@@ -15,13 +15,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.applications import Starlette
 
-from connector_mcp.cli.console_parts import pages_for
-from connector_mcp.engine.call import Engine
+from connector_mcp.composition.console import pages_for
+from connector_mcp.engine.engine import Engine
 from connector_mcp.telemetry.metrics import Metrics
 from connector_mcp.telemetry.observer import Observer
 from connector_mcp.telemetry.spans import Spans
-from connector_mcp.transport.draining import Drain
-from connector_mcp.transport.health import observability_pages
+from connector_mcp.transport.http.health import observability_pages
+from connector_mcp.transport.http.shutdown import Drain
 from tests.redis_server import RedisServer
 
 OPERATOR = "operator-token-of-alice"

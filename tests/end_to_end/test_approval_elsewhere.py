@@ -25,11 +25,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from connector_mcp.cli.assemble import assembled
-from connector_mcp.engine.webhook_signature import SigningKey
-from connector_mcp.settings import Settings
-from connector_mcp.transport.callbacks import OPEN_PATH, callback_route
-from connector_mcp.transport.http import serve_http
+from connector_mcp.composition.engine import assembled
+from connector_mcp.config.settings import Settings
+from connector_mcp.engine.approval.webhook_signature import SigningKey
+from connector_mcp.transport.http.app import serve_http
+from connector_mcp.transport.http.approval_callback import OPEN_PATH, callback_route
 from tests.end_to_end.faces import World, served, world
 
 pytestmark = pytest.mark.anyio

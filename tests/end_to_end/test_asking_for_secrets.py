@@ -20,15 +20,15 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp_types import ElicitRequestURLParams, ElicitResult
 from playwright.async_api import async_playwright, expect
 
-from connector_mcp.cli.access import access_of
-from connector_mcp.cli.assemble import assembled
-from connector_mcp.cli.console_parts import secret_pages_for
-from connector_mcp.cli.secret_pages import offer_secret_pages
+from connector_mcp.composition.console import secret_pages_for
+from connector_mcp.composition.engine import assembled
+from connector_mcp.composition.http_access import access_of
+from connector_mcp.composition.secret_pages import offer_secret_pages
+from connector_mcp.config.settings import Settings
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.limits import Limits
-from connector_mcp.settings import Settings
-from connector_mcp.transport.bearer import digest_of
-from connector_mcp.transport.http import serve_http
+from connector_mcp.transport.auth.static_tokens import digest_of
+from connector_mcp.transport.http.app import serve_http
 from tests.console.test_in_chromium import ARGUMENTS, CHROMIUM
 from tests.end_to_end.recording import RecordingServer, recording_server
 from tests.end_to_end.test_wire_contract import environment

@@ -18,7 +18,7 @@ import httpx
 import pytest
 from anyio.abc import Process
 
-from connector_mcp.engine.audit_check import snapshot, verify_log
+from connector_mcp.audit.check import snapshot, verify_log
 from tests.end_to_end.recording import RecordingServer, recording_server
 
 ENDINGS = [(signal.SIGTERM, 0), (signal.SIGINT, 130)]

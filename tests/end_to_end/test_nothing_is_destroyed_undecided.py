@@ -11,7 +11,7 @@ import pytest
 from mcp.client import Client
 from mcp_types import ElicitRequestParams, ElicitResult
 
-from connector_mcp.engine.approvals import Approvals
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.sandbox import seed
 from connector_mcp.state.sqlite import SqliteStore
 from tests.end_to_end.faces import FACES, World, client, world

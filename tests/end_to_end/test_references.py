@@ -14,7 +14,7 @@ import pytest
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
-from connector_mcp.engine.approvals import Approvals
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.limits import Limits
 from connector_mcp.state.sqlite import SqliteStore

@@ -20,12 +20,12 @@ from anyio.abc import Process
 from mcp.client import Client
 from mcp_types import CallToolResult, ElicitResult, InputRequiredResult
 
-from connector_mcp.cli.stores import open_store, read_audit
-from connector_mcp.engine.approvals import Approvals
-from connector_mcp.engine.audit_check import Verdict, verify_log
+from connector_mcp.audit.check import Verdict, verify_log
+from connector_mcp.composition.storage import open_store, read_audit
+from connector_mcp.config.settings import Settings
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
-from connector_mcp.settings import Settings
 from tests.end_to_end.faces import PLATFORMS, served
 from tests.end_to_end.test_ending import INITIALIZE
 from tests.redis_server import RedisServer, redis_server

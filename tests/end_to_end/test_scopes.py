@@ -13,9 +13,9 @@ from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
-from connector_mcp.cli.assemble import assembled
-from connector_mcp.settings import Settings
-from connector_mcp.transport.http import serve_http
+from connector_mcp.composition.engine import assembled
+from connector_mcp.config.settings import Settings
+from connector_mcp.transport.http.app import serve_http
 from tests.end_to_end.faces import World, world
 from tests.end_to_end.test_nothing_is_destroyed_undecided import DESTRUCTIVE
 from tests.transport.issuer import Issuer, token

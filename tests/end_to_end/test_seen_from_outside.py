@@ -20,11 +20,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import format_trace_id
 
-from connector_mcp.cli.assemble import assembled
-from connector_mcp.settings import Settings
+from connector_mcp.composition.engine import assembled
+from connector_mcp.config.settings import Settings
 from connector_mcp.telemetry.observer import Observer
 from connector_mcp.telemetry.spans import Spans
-from connector_mcp.transport.http import serve_http
+from connector_mcp.transport.http.app import serve_http
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TOOL = "logto_list_connectors"

@@ -23,7 +23,7 @@ from anyio.abc import Process
 from mcp.client import Client
 from mcp.client.sse import sse_client
 
-from connector_mcp.engine.audit_check import snapshot, verify_log
+from connector_mcp.audit.check import snapshot, verify_log
 from connector_mcp.sandbox.app import Sandbox
 from tests.end_to_end.faces import served
 from tests.end_to_end.test_ending import INITIALIZE, audited

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
-from connector_mcp.cli import assemble
+from connector_mcp.composition import engine as assemble
+from connector_mcp.config.settings import Settings
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.sandbox.faults import Fault
-from connector_mcp.settings import Settings
-from connector_mcp.transport.server import build_server
+from connector_mcp.transport.mcp.server import build_server
 
 LIST = ("vectorize_get_source_connectors", dict[str, Any]())
 CREATE = (

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
-from connector_mcp.cli.assemble import assembled
-from connector_mcp.operations.catalogue import catalogue
-from connector_mcp.settings import Settings
-from connector_mcp.transport.server import build_server
+from connector_mcp.composition.engine import assembled
+from connector_mcp.config.settings import Settings
+from connector_mcp.operations.catalog import catalogue
+from connector_mcp.transport.mcp.server import build_server
 from tests.end_to_end.recording import RecordingServer, recording_server
 
 ERAS = ["auto", "legacy"]

@@ -11,18 +11,18 @@ from typing import Any
 import anyio
 import pytest
 
+from connector_mcp.audit.trail import FileTrail
+from connector_mcp.config.settings import Settings
 from connector_mcp.engine.account import Account
-from connector_mcp.engine.approval_wait import ApprovalWait
-from connector_mcp.engine.approvals import Approval
-from connector_mcp.engine.audit_trail import FileTrail
-from connector_mcp.engine.call import Engine
+from connector_mcp.engine.approval.approval_hold import ApprovalWait
+from connector_mcp.engine.approval.queue import Approval
 from connector_mcp.engine.caller import AnswerDue, CannotAsk, Question, Reply, Resumed, TransportName, Visit
+from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
-from connector_mcp.engine.secret_requests import SecretRequests
-from connector_mcp.operations.catalogue import PLATFORMS, catalogue, platform_folder
+from connector_mcp.engine.secret_refs.secret_requests import SecretRequests
+from connector_mcp.operations.catalog import PLATFORMS, catalogue, platform_folder
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.secrets.collection import Secrets
-from connector_mcp.settings import Settings
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.state.store import Store
 from connector_mcp.upstream.client import UpstreamClient

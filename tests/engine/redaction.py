@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from connector_mcp.engine.redact import redactor_of
+from connector_mcp.engine.redaction.redactor import redactor_of
 from connector_mcp.operations.config_plan import config_plan
 from connector_mcp.operations.operation import StoredConfig
 from connector_mcp.operations.platform import Platform

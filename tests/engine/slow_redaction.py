@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from connector_mcp.engine.redact import MARKER
-from connector_mcp.engine.secret_names import names_a_secret
+from connector_mcp.engine.redaction.key_classifier import names_a_secret
+from connector_mcp.engine.redaction.redactor import MARKER
+from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.operation import StoredConfig, at
-from connector_mcp.operations.platform import JsonObject, Platform
+from connector_mcp.operations.platform import Platform
 from connector_mcp.secrets.reference import referenced_name
 
 

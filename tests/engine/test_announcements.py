@@ -19,9 +19,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from connector_mcp.engine.announcements import AT_ONCE, ATTEMPTS, LONGEST_PAUSE, Announcements, announcement
-from connector_mcp.engine.approvals import Approval, Approvals, Change, Parked
-from connector_mcp.engine.webhook_signature import SigningKey
+from connector_mcp.engine.approval.approval_webhook import AT_ONCE, ATTEMPTS, LONGEST_PAUSE, Announcements, announcement
+from connector_mcp.engine.approval.queue import Approval, Approvals, Change, Parked
+from connector_mcp.engine.approval.webhook_signature import SigningKey
 from connector_mcp.errors import Misconfigured, StoreUnavailable
 from connector_mcp.state.sqlite import SqliteStore
 from tests.end_to_end.faces import served
@@ -259,7 +259,7 @@ async def test_neither_the_address_nor_the_secret_is_logged(
 async def test_a_receiver_that_never_answers_is_cut_off_at_the_end_and_told_of_in_the_log(
     shared: SqliteStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connector_mcp.engine.announcements.SHUTDOWN_SECONDS", 0.0)
+    monkeypatch.setattr("connector_mcp.engine.approval.approval_webhook.SHUTDOWN_SECONDS", 0.0)
     receiver, approval = Silent(200), await park(shared)
     announcements = to(receiver, shared, timeout=3600.0)
     async with announcements.running():
@@ -282,7 +282,7 @@ async def test_an_attempt_has_its_time(shared: SqliteStore, caplog: pytest.LogCa
 async def test_more_than_can_be_on_their_way_are_left_for_the_next_time(
     shared: SqliteStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connector_mcp.engine.announcements.SHUTDOWN_SECONDS", 0.0)
+    monkeypatch.setattr("connector_mcp.engine.approval.approval_webhook.SHUTDOWN_SECONDS", 0.0)
     approval = await park(shared)
     announcements = to(Silent(200), shared)
     async with announcements.running():

@@ -11,15 +11,15 @@ import pytest
 from mcp import Client
 from mcp_types import CallToolResult
 
-from connector_mcp.engine.approval_wait import TELL_SECONDS, ApprovalWait
-from connector_mcp.engine.approvals import Approval, Approvals, Parked
-from connector_mcp.engine.gate import Candidate, Gate, Passage
+from connector_mcp.engine.approval.approval_hold import TELL_SECONDS, ApprovalWait
+from connector_mcp.engine.approval.gate import Candidate, Gate, Passage
+from connector_mcp.engine.approval.queue import Approval, Approvals, Parked
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.preview import Preview
 from connector_mcp.errors import ConnectorError, StoreUnavailable
 from connector_mcp.operations.operation import Effect
 from connector_mcp.state.sqlite import SqliteStore
-from connector_mcp.transport.server import build_server
+from connector_mcp.transport.mcp.server import build_server
 from tests.engine.conftest import BenchMaker, Clock, FakeCaller, VirtualTime
 
 pytestmark = pytest.mark.anyio

@@ -4,7 +4,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from connector_mcp.engine.approvals import HISTORY_SECONDS, WAITING, Approval, Approvals, Change, Parked
+from connector_mcp.engine.approval.queue import HISTORY_SECONDS, WAITING, Approval, Approvals, Change, Parked
 from connector_mcp.errors import ConfirmationInvalid, InvalidArguments, StoreUnavailable
 from connector_mcp.state.sqlite import SqliteStore
 from tests.engine.conftest import Clock

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from connector_mcp.engine.arguments import DEEPEST, check_configs, describe, parse_arguments
-from connector_mcp.engine.redact import MARKER
+from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.errors import InvalidArguments, Issue
-from connector_mcp.operations.catalogue import PLATFORMS, catalogue
+from connector_mcp.operations.catalog import PLATFORMS, catalogue
 from connector_mcp.operations.connector_types import ConnectorType, connector_type, connector_types, example
 from connector_mcp.operations.operation import ConfigUse, Operation
 from connector_mcp.operations.tool import Tool, tool_of

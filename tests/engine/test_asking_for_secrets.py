@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from connector_mcp.engine.approval_wait import ApprovalWait
-from connector_mcp.engine.call import Engine
+from connector_mcp.engine.approval.approval_hold import ApprovalWait
 from connector_mcp.engine.caller import AnswerDue, CannotAsk, Reply, Resumed, Visit
-from connector_mcp.engine.secret_requests import MOST_OPEN, MOST_TRIES, TTL, SecretRequest, SecretRequests
+from connector_mcp.engine.engine import Engine
+from connector_mcp.engine.secret_refs.secret_requests import MOST_OPEN, MOST_TRIES, TTL, SecretRequest, SecretRequests
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.limits import Limits

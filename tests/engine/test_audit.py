@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from connector_mcp.engine import audit
-from connector_mcp.engine.audit import MAX_LINE, AuditLog, AuditRecord
-from connector_mcp.engine.audit_chain import START
+from connector_mcp.audit import record as audit
+from connector_mcp.audit.chain import START
+from connector_mcp.audit.record import MAX_LINE, AuditLog, AuditRecord
 from connector_mcp.errors import StoreUnavailable
 
 
@@ -121,7 +121,7 @@ def test_a_file_that_was_moved_away_is_begun_anew(path: Path):
 
 def test_lines_of_several_processes_do_not_mix(path: Path):
     script = (
-        "import sys; from pathlib import Path; from connector_mcp.engine.audit import AuditLog, AuditRecord\n"
+        "import sys; from pathlib import Path; from connector_mcp.audit.record import AuditLog, AuditRecord\n"
         "log = AuditLog(Path(sys.argv[1]))\n"
         "for number in range(300):\n"
         "    log.write(AuditRecord(call_id=f'{sys.argv[2]}-{number}', principal='p', client=None, transport='cli',\n"

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from connector_mcp.engine import audit
-from connector_mcp.engine.audit import AuditLog, AuditRecord
-from connector_mcp.engine.audit_chain import Files, seal
-from connector_mcp.engine.audit_check import Verdict, snapshot, verify_log
+from connector_mcp.audit import record as audit
+from connector_mcp.audit.chain import Files, seal
+from connector_mcp.audit.check import Verdict, snapshot, verify_log
+from connector_mcp.audit.record import AuditLog, AuditRecord
 from connector_mcp.errors import StoreUnavailable
 
 WRITER = (
-    "import os, sys; from pathlib import Path; from connector_mcp.engine.audit import AuditLog, AuditRecord\n"
+    "import os, sys; from pathlib import Path; from connector_mcp.audit.record import AuditLog, AuditRecord\n"
     "log, name = AuditLog(Path(sys.argv[1]), max_bytes=300_000), sys.argv[2]\n"
     "for number in range(int(sys.argv[3])):\n"
     "    log.write(AuditRecord(call_id=f'{name}-{number}', principal='p', client=None, transport='cli',\n"

@@ -14,11 +14,11 @@ import anyio.to_thread
 import pytest
 from redis import Redis
 
-from connector_mcp.engine.audit import AuditRecord
-from connector_mcp.engine.audit_chain import seal
-from connector_mcp.engine.audit_check import Verdict, verify_log
-from connector_mcp.engine.audit_shared import SharedTrail, shared_snapshot
-from connector_mcp.engine.audit_trail import AuditTrail, FileTrail
+from connector_mcp.audit.chain import seal
+from connector_mcp.audit.check import Verdict, verify_log
+from connector_mcp.audit.record import AuditRecord
+from connector_mcp.audit.shared import SharedTrail, shared_snapshot
+from connector_mcp.audit.trail import AuditTrail, FileTrail
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.state.redis import RedisStore
 from connector_mcp.state.redis_connection import RedisConnection

@@ -14,8 +14,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from connector_mcp.engine.audit_check import snapshot, verify_log
-from connector_mcp.engine.audit_trail import FileTrail
+from connector_mcp.audit.check import snapshot, verify_log
+from connector_mcp.audit.trail import FileTrail
 from connector_mcp.errors import StoreUnavailable
 from tests.engine.test_audit_check import a_record
 

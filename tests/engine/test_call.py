@@ -11,10 +11,10 @@ import anyio
 import pytest
 from jsonschema import Draft202012Validator
 
-from connector_mcp.engine import call as call_module
-from connector_mcp.engine.audit import AuditLog, AuditRecord
-from connector_mcp.engine.call import UnknownTool
+from connector_mcp.audit.record import AuditLog, AuditRecord
+from connector_mcp.engine import engine as call_module
 from connector_mcp.engine.caller import AnswerDue, Reply, Resumed
+from connector_mcp.engine.engine import UnknownTool
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.operations.operation import Effect
 from connector_mcp.sandbox import seed

@@ -9,9 +9,9 @@ from typing import Any
 import anyio
 import pytest
 
-from connector_mcp.engine.approvals import Approvals
+from connector_mcp.engine.approval.gate import Candidate, Gate, judge, permits, question
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.engine.caller import AnswerDue, CannotAsk, Reply, Resumed
-from connector_mcp.engine.gate import Candidate, Gate, judge, permits, question
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.preview import Change, Preview
 from connector_mcp.errors import (

@@ -9,18 +9,18 @@ from typing import Any
 import httpx
 import pytest
 
+from connector_mcp.audit.trail import FileTrail
+from connector_mcp.config.settings import Settings
 from connector_mcp.engine.account import Account
-from connector_mcp.engine.audit_trail import FileTrail
-from connector_mcp.engine.call import Engine
+from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import Misconfigured
-from connector_mcp.operations.catalogue import platform_folder
+from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.operation import POST, Effect, Operation, Record
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.limits import Limits, Use
 from connector_mcp.secrets.sources import Environment
-from connector_mcp.settings import Settings
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.upstream.client import UpstreamClient
 

@@ -16,9 +16,9 @@ from connector_mcp.engine.preview import (
     readable_plan,
     shown,
 )
-from connector_mcp.engine.redact import MARKER
-from connector_mcp.engine.scrub import Scrubber
-from connector_mcp.operations.catalogue import catalogue
+from connector_mcp.engine.redaction.redactor import MARKER
+from connector_mcp.engine.redaction.scrubber import Scrubber
+from connector_mcp.operations.catalog import catalogue
 from connector_mcp.operations.operation import Effect, Loss, Operation, Situation
 
 OPERATIONS = catalogue()

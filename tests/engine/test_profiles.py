@@ -12,19 +12,19 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
+from connector_mcp.audit.trail import FileTrail
+from connector_mcp.config.settings import Settings
 from connector_mcp.engine.account import Account
-from connector_mcp.engine.audit_trail import FileTrail
-from connector_mcp.engine.call import Engine
+from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
-from connector_mcp.operations.catalogue import PLATFORMS, catalogue, platform_folder
+from connector_mcp.operations.catalog import PLATFORMS, catalogue, platform_folder
 from connector_mcp.operations.tool import PROFILE
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.sources import Environment
-from connector_mcp.settings import Settings
 from connector_mcp.state.sqlite import SqliteStore
-from connector_mcp.transport.server import build_server
+from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.upstream.client import UpstreamClient
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import pytest
 
-from connector_mcp.engine.redact import (
+from connector_mcp.engine.redaction.key_classifier import PLAIN, names_a_secret, verdicts
+from connector_mcp.engine.redaction.redactor import (
     MARKER,
     by_name,
     hide,
@@ -18,8 +19,7 @@ from connector_mcp.engine.redact import (
     redact_record,
     secret_values,
 )
-from connector_mcp.engine.secret_names import PLAIN, names_a_secret, verdicts
-from connector_mcp.operations.catalogue import catalogue, platform_folder
+from connector_mcp.operations.catalog import catalogue, platform_folder
 from connector_mcp.operations.connector_types import ConnectorType, connector_type, connector_types
 from connector_mcp.operations.operation import (
     POST,

@@ -10,15 +10,16 @@ from typing import Annotated, Any
 
 import pytest
 
-from connector_mcp.engine.redact import (
+from connector_mcp.engine.redaction.redactor import (
     by_name,
     redact_arguments,
     redact_config,
     redact_record,
     secret_values,
 )
-from connector_mcp.engine.references import look_for_credentials
-from connector_mcp.operations.catalogue import PLATFORMS, platform_folder
+from connector_mcp.engine.secret_refs.secret_references import look_for_credentials
+from connector_mcp.json_values import JsonObject
+from connector_mcp.operations.catalog import PLATFORMS, platform_folder
 from connector_mcp.operations.connector_types import connector_types
 from connector_mcp.operations.operation import (
     POST,
@@ -29,7 +30,7 @@ from connector_mcp.operations.operation import (
     Record,
     Situation,
 )
-from connector_mcp.operations.platform import JsonObject, Platform
+from connector_mcp.operations.platform import Platform
 from connector_mcp.secrets.key_formats import key_format
 from connector_mcp.secrets.reference import mentions_reference
 from tests.engine import slow_redaction as slow

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from connector_mcp.engine.references import look_for_credentials
-from connector_mcp.operations.catalogue import PLATFORMS, catalogue, platform_folder
+from connector_mcp.engine.secret_refs.secret_references import look_for_credentials
+from connector_mcp.json_values import JsonObject
+from connector_mcp.operations.catalog import PLATFORMS, catalogue, platform_folder
 from connector_mcp.operations.connector_types import ConnectorType, connector_types
 from connector_mcp.operations.operation import POST, ConfigUse, Effect, Operation, Record, Situation
-from connector_mcp.operations.platform import JsonObject
 from tests.operations.test_every_operation import OPERATIONS
 
 REFERENCE = "secret://NAME"

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from connector_mcp.engine.compact_json import encode_bytes
-from connector_mcp.engine.record_types import surely_conforms
-from connector_mcp.engine.redact import MARKER
+from connector_mcp.engine.conformance import surely_conforms
+from connector_mcp.engine.redaction.redactor import MARKER
+from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.engine.results import (
     PARTIAL,
     Meta,
@@ -25,9 +26,8 @@ from connector_mcp.engine.results import (
     shape_data,
     shows_all,
 )
-from connector_mcp.engine.scrub import Scrubber
 from connector_mcp.errors import InvalidArguments
-from connector_mcp.operations.catalogue import catalogue
+from connector_mcp.operations.catalog import catalogue
 from connector_mcp.operations.operation import Operation, Record
 from connector_mcp.operations.tool import tool_of
 

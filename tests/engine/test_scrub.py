@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector_mcp.engine.json_places import strings
-from connector_mcp.engine.redact import MARKER
-from connector_mcp.engine.scrub import Scrubber
+from connector_mcp.engine.redaction.json_paths import strings
+from connector_mcp.engine.redaction.redactor import MARKER
+from connector_mcp.engine.redaction.scrubber import Scrubber
 
 
 def scrubber(*values: str, permanent: tuple[str, ...] = ()) -> Scrubber:

@@ -8,7 +8,7 @@ import pytest
 
 from connector_mcp.engine.account import Account
 from connector_mcp.engine.results import Meta
-from connector_mcp.engine.sending import Sender
+from connector_mcp.engine.sender import Sender
 from connector_mcp.errors import (
     Conflict,
     ConnectorError,
@@ -19,7 +19,7 @@ from connector_mcp.errors import (
     Rejected,
     UpstreamFailed,
 )
-from connector_mcp.operations.catalogue import catalogue, platform_folder
+from connector_mcp.operations.catalog import catalogue, platform_folder
 from connector_mcp.operations.operation import Operation, Situation
 from connector_mcp.operations.request import Request
 from connector_mcp.upstream.client import Answer

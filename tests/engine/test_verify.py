@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from connector_mcp.engine.read_back import verify
 from connector_mcp.engine.results import Meta
-from connector_mcp.engine.verify import verify
 from connector_mcp.errors import ConnectorError, NotFound, UpstreamFailed
-from connector_mcp.operations.catalogue import catalogue
+from connector_mcp.operations.catalog import catalogue
 from connector_mcp.operations.operation import Operation
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from connector_mcp.engine.webhook_signature import TOLERANCE, SigningKey, Unsigned
+from connector_mcp.engine.approval.webhook_signature import TOLERANCE, SigningKey, Unsigned
 from connector_mcp.errors import Misconfigured
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

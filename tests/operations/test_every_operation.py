@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from connector_mcp.operations.catalogue import PLATFORMS, catalogue, platform_folder
+from connector_mcp.operations.catalog import PLATFORMS, catalogue, platform_folder
 from connector_mcp.operations.operation import SECRET, Effect, LocalOperation, Operation
 from connector_mcp.operations.tool import Tool, tool_of
 

@@ -196,5 +196,5 @@ async def test_lines_are_appended_only_where_the_head_is_as_expected(store: Redi
 
 
 async def test_without_the_setting_redis_is_not_imported():
-    script = "import sys; from connector_mcp.cli import serve; sys.exit('redis' in sys.modules)"
+    script = "import sys; from connector_mcp.cli.commands import serve; sys.exit('redis' in sys.modules)"
     assert (await anyio.run_process([sys.executable, "-c", script], check=False)).returncode == 0

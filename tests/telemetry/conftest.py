@@ -16,13 +16,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from connector_mcp.cli.assemble import assembled
-from connector_mcp.engine.call import Engine
-from connector_mcp.settings import Settings
+from connector_mcp.composition.engine import assembled
+from connector_mcp.config.settings import Settings
+from connector_mcp.engine.engine import Engine
 from connector_mcp.telemetry.metrics import Metrics
 from connector_mcp.telemetry.observer import Observer
 from connector_mcp.telemetry.spans import Spans
-from connector_mcp.transport.server import build_server
+from connector_mcp.transport.mcp.server import build_server
 
 Series = dict[tuple[str, ...], float]
 

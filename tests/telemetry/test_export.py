@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from connector_mcp.cli.observed import observed
+from connector_mcp.composition.telemetry import observed
+from connector_mcp.config.settings import Settings
 from connector_mcp.errors import Misconfigured
-from connector_mcp.settings import Settings
 from connector_mcp.telemetry.observer import NOBODY
 from tests.end_to_end.faces import served
 

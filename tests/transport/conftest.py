@@ -9,12 +9,12 @@ from typing import Any
 import anyio
 import pytest
 
-from connector_mcp.engine.call import UnknownTool
+from connector_mcp.config.settings import Settings
 from connector_mcp.engine.caller import Caller, CallResult
-from connector_mcp.operations.catalogue import catalogue
+from connector_mcp.engine.engine import UnknownTool
+from connector_mcp.operations.catalog import catalogue
 from connector_mcp.operations.tool import Tool, tool_of
-from connector_mcp.settings import Settings
-from connector_mcp.transport.http import serve_http
+from connector_mcp.transport.http.app import serve_http
 
 KEY = b"k" * 32
 SECRET = "marked-secret-value"
@@ -57,7 +57,7 @@ class AnsweringAnything(Tool):
 
 
 class FakeEngine:
-    """What the transports use of `connector_mcp.engine.call.Engine`."""
+    """What the transports use of `connector_mcp.engine.engine.Engine`."""
 
     def __init__(self, behaviour: Behaviour = who, *, audit: Path | None = None, ask_timeout: float = 300.0) -> None:
         self.settings = Settings(state_dir=Path("unused"), ask_timeout=ask_timeout)

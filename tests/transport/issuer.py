@@ -14,9 +14,9 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from connector_mcp.transport.jwks import KeySet
-from connector_mcp.transport.oauth import OAuth
-from connector_mcp.transport.resource import ProtectedResource
+from connector_mcp.transport.auth.jwks import KeySet
+from connector_mcp.transport.auth.jwt import OAuth
+from connector_mcp.transport.auth.resource_metadata import ProtectedResource
 
 ISSUER = "https://login.example/tenant"
 PUBLIC_URL = "https://mcp.example"

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 from conftest import SECRET, FakeEngine, hang
 
-from connector_mcp.transport.http import serve_http
+from connector_mcp.transport.http.app import serve_http
 from connector_mcp.transport.stdio import serve_stdio
 
 

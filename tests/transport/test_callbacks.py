@@ -14,15 +14,15 @@ import httpx
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from connector_mcp.engine.announcements import announcement
-from connector_mcp.engine.approvals import Approval, Approvals, Parked
-from connector_mcp.engine.webhook_signature import TOLERANCE, SigningKey
+from connector_mcp.engine.approval.approval_webhook import announcement
+from connector_mcp.engine.approval.queue import Approval, Approvals, Parked
+from connector_mcp.engine.approval.webhook_signature import TOLERANCE, SigningKey
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.state.sqlite import SqliteStore
-from connector_mcp.transport.authorization import BearerToken, Callers
-from connector_mcp.transport.callbacks import MAX_BODY, OPEN_PATH, callback_route
-from connector_mcp.transport.guard import Reach
-from connector_mcp.transport.http import http_app
+from connector_mcp.transport.auth.authorization import BearerToken, Callers
+from connector_mcp.transport.http.app import http_app
+from connector_mcp.transport.http.approval_callback import MAX_BODY, OPEN_PATH, callback_route
+from connector_mcp.transport.http.host_guard import Reach
 
 pytestmark = pytest.mark.anyio
 
@@ -264,7 +264,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(desk: Desk, monkeypat
         yield b"{"
         await anyio.sleep_forever()
 
-    monkeypatch.setattr("connector_mcp.transport.callbacks.BODY_SECONDS", 0.05)
+    monkeypatch.setattr("connector_mcp.transport.http.approval_callback.BODY_SECONDS", 0.05)
     answer = await desk.client.post(f"/approvals/{desk.approval.id}", content=slow())
     assert answer.status_code == 408
 

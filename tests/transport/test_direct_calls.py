@@ -7,9 +7,9 @@ import anyio
 import httpx2
 import pytest
 
-from connector_mcp.transport.authorization import BearerToken
+from connector_mcp.transport.auth.authorization import BearerToken
+from connector_mcp.transport.http.limits import HttpLimits
 from connector_mcp.transport.http_answer import REQUEST_CANCELLED
-from connector_mcp.transport.limits import HttpLimits
 from connector_mcp.transport.strict_httptools import MOST_FRAMING
 from tests.transport.conftest import hang
 

@@ -11,8 +11,8 @@ import httpx2
 import pytest
 
 from connector_mcp.engine.caller import CallResult
-from connector_mcp.transport.authorization import BearerToken
-from connector_mcp.transport.limits import HttpLimits
+from connector_mcp.transport.auth.authorization import BearerToken
+from connector_mcp.transport.http.limits import HttpLimits
 from tests.transport.conftest import SECRET, hang
 
 TOOL = "vectorize_get_source_connectors"

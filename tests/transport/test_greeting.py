@@ -13,8 +13,8 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from connector_mcp.transport import greeting
 from connector_mcp.transport.greeting import Greeting, greet, handshake, is_initialized, list_request
-from connector_mcp.transport.introduction import HANDSHAKES, introduced, listed
-from connector_mcp.transport.server import build_server
+from connector_mcp.transport.mcp.server import build_server
+from connector_mcp.transport.mcp.server_info import HANDSHAKES, introduced, listed
 from connector_mcp.transport.standard_streams import MessageInput, MessageOutput
 
 KEY = b"k" * 32

@@ -11,17 +11,17 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from connector_mcp.cli.assemble import assembled
-from connector_mcp.engine.call import Engine
+from connector_mcp.composition.engine import assembled
+from connector_mcp.config.settings import Settings
+from connector_mcp.engine.engine import Engine
 from connector_mcp.errors import StoreUnavailable
-from connector_mcp.settings import Settings
 from connector_mcp.telemetry.metrics import Metrics
 from connector_mcp.telemetry.observer import Observer
-from connector_mcp.transport.authorization import BearerToken, Callers
-from connector_mcp.transport.draining import Drain
-from connector_mcp.transport.guard import Reach
-from connector_mcp.transport.health import READY_SECONDS, Readiness, Waiting, observability_pages
-from connector_mcp.transport.http import http_app
+from connector_mcp.transport.auth.authorization import BearerToken, Callers
+from connector_mcp.transport.http.app import http_app
+from connector_mcp.transport.http.health import READY_SECONDS, Readiness, Waiting, observability_pages
+from connector_mcp.transport.http.host_guard import Reach
+from connector_mcp.transport.http.shutdown import Drain
 
 TOKEN = "t0ken-of-prometheus"
 READY: dict[str, Any] = {"status": "ready", "parts": {"accounts": "ok", "audit": "ok", "store": "ok"}}

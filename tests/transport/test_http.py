@@ -16,9 +16,9 @@ from mcp_types import INVALID_PARAMS, ElicitResult
 
 from connector_mcp.engine.caller import Caller, CallResult, Question
 from connector_mcp.errors import Misconfigured
-from connector_mcp.transport.authorization import BearerToken
-from connector_mcp.transport.guard import Reach
-from connector_mcp.transport.http import serve_http
+from connector_mcp.transport.auth.authorization import BearerToken
+from connector_mcp.transport.http.app import serve_http
+from connector_mcp.transport.http.host_guard import Reach
 
 TOKEN = "t0ken-of-the-operator"
 TOOL = "vectorize_get_source_connectors"

@@ -12,8 +12,8 @@ from mcp.shared.message import SessionMessage
 
 from connector_mcp.engine.caller import CallResult, CannotAsk, Question
 from connector_mcp.transport.line_calls import LineCalls
+from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.transport.message_output import MessageOutput
-from connector_mcp.transport.server import build_server
 from connector_mcp.transport.standard_streams import MessageInput
 from tests.transport.conftest import FakeEngine, hang
 

@@ -15,13 +15,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from connector_mcp.errors import Misconfigured
-from connector_mcp.transport import jwks
-from connector_mcp.transport.authorization import BearerToken, Callers
-from connector_mcp.transport.bearer import SCOPES, CannotTell
-from connector_mcp.transport.guard import Reach
-from connector_mcp.transport.http import http_app
-from connector_mcp.transport.oauth import REMEMBERED
-from connector_mcp.transport.resource import ProtectedResource, public_hosts
+from connector_mcp.transport.auth import jwks
+from connector_mcp.transport.auth.authorization import BearerToken, Callers
+from connector_mcp.transport.auth.jwt import REMEMBERED
+from connector_mcp.transport.auth.resource_metadata import ProtectedResource, public_hosts
+from connector_mcp.transport.auth.static_tokens import SCOPES, CannotTell
+from connector_mcp.transport.http.app import http_app
+from connector_mcp.transport.http.host_guard import Reach
 from tests.transport.issuer import (
     ISSUER,
     OTHER_RSA,

@@ -6,9 +6,9 @@ import pytest
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 
-from connector_mcp.cli.assemble import assembled
-from connector_mcp.settings import Settings
-from connector_mcp.transport.server import build_server
+from connector_mcp.composition.engine import assembled
+from connector_mcp.config.settings import Settings
+from connector_mcp.transport.mcp.server import build_server
 
 pytestmark = pytest.mark.anyio
 

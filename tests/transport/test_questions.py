@@ -19,7 +19,7 @@ from mcp_types import (
 )
 
 from connector_mcp.engine.caller import Caller, CallResult, CannotAsk, Question
-from connector_mcp.transport.server import build_server
+from connector_mcp.transport.mcp.server import build_server
 
 KEY = b"k" * 32
 TOOL = "vectorize_delete_source_connector"

@@ -12,7 +12,7 @@ from mcp_types import INVALID_PARAMS, Implementation, TextContent, TextResourceC
 from connector_mcp import __version__
 from connector_mcp.engine.caller import CallResult
 from connector_mcp.operations.connector_types import connector_types
-from connector_mcp.transport.server import build_server
+from connector_mcp.transport.mcp.server import build_server
 
 KEY = b"k" * 32
 

@@ -12,9 +12,9 @@ import httpx2
 import pytest
 
 from connector_mcp.errors import Misconfigured
-from connector_mcp.transport.authorization import BearerToken
-from connector_mcp.transport.bearer import new_secret
-from connector_mcp.transport.token_file import TokenFile, append_token, entry_of, parse_tokens
+from connector_mcp.transport.auth.authorization import BearerToken
+from connector_mcp.transport.auth.static_tokens import new_secret
+from connector_mcp.transport.auth.token_file import TokenFile, append_token, entry_of, parse_tokens
 
 TOOL = "vectorize_get_source_connectors"
 DIGEST = "sha256:" + "0" * 64

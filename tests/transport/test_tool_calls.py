@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from connector_mcp.engine.caller import Caller, CallResult, Question
 from connector_mcp.transport.lines import encode
-from connector_mcp.transport.server import build_server
+from connector_mcp.transport.mcp.server import build_server
 from tests.transport.conftest import FakeEngine
 
 pytestmark = pytest.mark.anyio

@@ -10,8 +10,8 @@ from mcp_types import ListToolsResult, PaginatedRequestParams, ServerResult
 from mcp_types import Request as WireRequest
 from pydantic import TypeAdapter
 
-from connector_mcp.transport.server import build_server
-from connector_mcp.transport.tool_list import ToolList
+from connector_mcp.transport.mcp.server import build_server
+from connector_mcp.transport.mcp.tool_list import ToolList
 
 KEY = b"k" * 32
 

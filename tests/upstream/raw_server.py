@@ -6,10 +6,10 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from connector_mcp.upstream.addresses import read_address
 from connector_mcp.upstream.exchange import Outcome, Sending
 from connector_mcp.upstream.limits import Limits
 from connector_mcp.upstream.pool import PooledWire
+from connector_mcp.upstream.urls import read_address
 
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 EMPTY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -9,9 +9,9 @@ from connector_mcp.operations.conductorone.platform import CONDUCTORONE
 from connector_mcp.operations.logto.platform import LOGTO
 from connector_mcp.operations.request import Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
-from connector_mcp.upstream.addresses import build_target, is_local, read_address, read_base_url
 from connector_mcp.upstream.client import UpstreamClient
 from connector_mcp.upstream.limits import Limits
+from connector_mcp.upstream.urls import build_target, is_local, read_address, read_base_url
 
 PATH = "/org/{organization_id}/connectors/{id}"
 

@@ -3,7 +3,7 @@ from base64 import urlsafe_b64encode
 
 import pytest
 
-from connector_mcp.upstream.assertion import read_signing_key, sign_assertion
+from connector_mcp.upstream.auth.client_assertion import read_signing_key, sign_assertion
 
 # The vendor's published vector: a throw-away key made of the bytes 00 to 1f.
 SECRET = (

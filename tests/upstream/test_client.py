@@ -13,10 +13,10 @@ import respx
 from connector_mcp.errors import InvalidArguments, OutcomeUnknown, TimedOut
 from connector_mcp.operations.request import NO_BODY, Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
-from connector_mcp.upstream.addresses import read_address
 from connector_mcp.upstream.client import Answer, UpstreamClient
 from connector_mcp.upstream.limits import Limits
 from connector_mcp.upstream.pool import PooledWire
+from connector_mcp.upstream.urls import read_address
 from connector_mcp.upstream.wire import open_wire
 
 pytestmark = pytest.mark.anyio

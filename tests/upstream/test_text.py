@@ -1,6 +1,6 @@
 import pytest
 
-from connector_mcp.upstream.text import clean, clean_value
+from connector_mcp.text import clean, clean_value
 
 
 def test_plain_text_stays_as_it_is() -> None:

@@ -17,7 +17,7 @@ from connector_mcp.operations.request import Request
 from connector_mcp.state.redis_connection import RedisConnection
 from connector_mcp.state.redis_turns import RedisTurns
 from connector_mcp.upstream.limits import Limits
-from connector_mcp.upstream.turns import PAUSE, SharedPace, SharedTurns
+from connector_mcp.upstream.shared_rate_limit import PAUSE, SharedPace, SharedTurns
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.anyio

@@ -11,25 +11,40 @@ from typing import Any, cast
 import click
 
 from connector_mcp import __version__
-from connector_mcp.cli.failures import Failure, as_failure, show_failure
+from connector_mcp.cli.output.failures import Failure, as_failure, show_failure
 from connector_mcp.errors import ConnectorError
 from connector_mcp.importing import imported
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "serve": ("connector_mcp.cli.serve:serve", "Serve the tools over stdio, or over HTTP with --http."),
-    "tools": ("connector_mcp.cli.tools:tools", "List the tools that this configuration serves."),
-    "call": ("connector_mcp.cli.call:call", "Call one tool and print its result as JSON."),
-    "approvals": ("connector_mcp.cli.approvals:approvals", "See and decide the calls that wait for an operator."),
-    "console": ("connector_mcp.cli.console:console", "Open the operator's console of this machine in a browser."),
-    "audit": ("connector_mcp.cli.audit:audit", "Show, check and export what was done, and on whose decision."),
-    "secrets": ("connector_mcp.cli.secrets:secrets", "Store the secrets that calls refer to, and see where they are."),
-    "tokens": ("connector_mcp.cli.tokens:tokens", "Make the tokens of HTTP callers, and see those there are."),
-    "doctor": ("connector_mcp.cli.doctor:doctor", "Check configuration, addresses and credentials."),
-    "config": ("connector_mcp.cli.config:config", "Check the settings and profiles, and show where each is from."),
-    "sandbox": ("connector_mcp.cli.sandbox:sandbox", "Serve the emulated platforms over HTTP."),
-    "demo": ("connector_mcp.cli.demo:demo", "Show a session against the sandbox, start to end."),
-    "schemas": ("connector_mcp.cli.schemas:schemas", "Write the published tool contract, or check it for drift."),
-    "docs": ("connector_mcp.cli.docs:docs", "Write the reference pages, or check them for drift."),
+    "serve": ("connector_mcp.cli.commands.serve:serve", "Serve the tools over stdio, or over HTTP with --http."),
+    "tools": ("connector_mcp.cli.commands.tools:tools", "List the tools that this configuration serves."),
+    "call": ("connector_mcp.cli.commands.call:call", "Call one tool and print its result as JSON."),
+    "approvals": (
+        "connector_mcp.cli.commands.approvals:approvals",
+        "See and decide the calls that wait for an operator.",
+    ),
+    "console": (
+        "connector_mcp.cli.commands.console:console",
+        "Open the operator's console of this machine in a browser.",
+    ),
+    "audit": ("connector_mcp.cli.commands.audit:audit", "Show, check and export what was done, and on whose decision."),
+    "secrets": (
+        "connector_mcp.cli.commands.secrets:secrets",
+        "Store the secrets that calls refer to, and see where they are.",
+    ),
+    "tokens": ("connector_mcp.cli.commands.tokens:tokens", "Make the tokens of HTTP callers, and see those there are."),
+    "doctor": ("connector_mcp.cli.commands.doctor:doctor", "Check configuration, addresses and credentials."),
+    "config": (
+        "connector_mcp.cli.commands.config:config",
+        "Check the settings and profiles, and show where each is from.",
+    ),
+    "sandbox": ("connector_mcp.cli.commands.sandbox:sandbox", "Serve the emulated platforms over HTTP."),
+    "demo": ("connector_mcp.cli.commands.demo:demo", "Show a session against the sandbox, start to end."),
+    "schemas": (
+        "connector_mcp.cli.commands.schemas:schemas",
+        "Write the published tool contract, or check it for drift.",
+    ),
+    "docs": ("connector_mcp.cli.commands.docs:docs", "Write the reference pages, or check them for drift."),
 }
 """Name to where the command is and what its line in the help says."""
 

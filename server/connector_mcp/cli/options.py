@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from connector_mcp.settings import Settings
+from connector_mcp.config.settings import Settings
 
 if TYPE_CHECKING:
-    from connector_mcp.config_file import ConfigFile
+    from connector_mcp.config.file import ConfigFile
 
 OVERRIDES = ("config", "sandbox", "sandbox_data", "read_only", "platforms", "tools", "policy")
 """Settings that these options may give; what a command adds itself, such as `port`, it passes to `load_settings`."""
@@ -85,6 +85,6 @@ def find_config(environ: Mapping[str, str], named: Path | None = None) -> Config
         if not os.path.lexists(path):
             return None
     # Takes some milliseconds to import, and most servers have no file.
-    from connector_mcp.config_file import read_config
+    from connector_mcp.config.file import read_config
 
     return read_config(path.expanduser())

@@ -6,8 +6,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from connector_mcp.engine.approvals import Approvals
-from connector_mcp.operations.platform import JsonObject
+from connector_mcp.engine.approval.queue import Approvals
+from connector_mcp.json_values import JsonObject
 from connector_mcp.state.store import Store
 
 

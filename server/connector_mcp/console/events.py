@@ -10,7 +10,7 @@ import anyio
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from connector_mcp.engine.approvals import Approvals
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.errors import StoreUnavailable
 
 SECONDS = 1.5

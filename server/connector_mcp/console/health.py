@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from connector_mcp.operations.platform import JsonObject
+from connector_mcp.json_values import JsonObject
 
 FRESH_SECONDS = 10.0
 """For how long a check is as good as another one."""

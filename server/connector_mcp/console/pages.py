@@ -21,11 +21,11 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Receive, Scope, Send
 
-from connector_mcp.console import words
-from connector_mcp.console.attempts import Attempts
+from connector_mcp.console import formatting as words
 from connector_mcp.console.console import Console, Operators
 from connector_mcp.console.events import Streams, Watch
 from connector_mcp.console.health import Health
+from connector_mcp.console.login_throttle import Attempts
 from connector_mcp.console.problem import Problem
 from connector_mcp.console.rendering import Renderer, Secured
 from connector_mcp.console.requests import (
@@ -37,9 +37,9 @@ from connector_mcp.console.requests import (
     session_key,
 )
 from connector_mcp.console.sessions import Sessions, Visitor
-from connector_mcp.engine.approvals import Approval, is_confirmed, name_to_type
+from connector_mcp.engine.approval.queue import Approval, is_confirmed, name_to_type
 from connector_mcp.errors import ConfirmationInvalid, ConnectorError, InvalidArguments, StoreUnavailable
-from connector_mcp.upstream.text import strip_hidden
+from connector_mcp.text import strip_hidden
 
 logger = logging.getLogger("connector_mcp.console")
 

@@ -14,9 +14,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from connector_mcp.console import words
-from connector_mcp.engine.approvals import Approval
-from connector_mcp.upstream.text import strip_hidden
+from connector_mcp.console import formatting as words
+from connector_mcp.engine.approval.queue import Approval
+from connector_mcp.text import strip_hidden
 
 _ASSETS = {"console.css": "text/css", "console.js": "text/javascript"}
 

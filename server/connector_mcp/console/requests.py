@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from connector_mcp.console.problem import Problem
-from connector_mcp.transport.guard import is_loopback
+from connector_mcp.transport.http.host_guard import is_loopback
 
 _COOKIE = "connector-mcp-console"
 _LONGEST_FORM = 16_384

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, Router
 
-from connector_mcp.console.attempts import Attempts
+from connector_mcp.console.login_throttle import Attempts
 from connector_mcp.console.problem import Problem
 from connector_mcp.console.rendering import Renderer, Secured
 from connector_mcp.console.requests import (
@@ -26,9 +26,9 @@ from connector_mcp.console.requests import (
     read_form,
     session_key,
 )
-from connector_mcp.engine.secret_requests import SecretRequest, SecretRequests
+from connector_mcp.engine.secret_refs.secret_requests import SecretRequest, SecretRequests
 from connector_mcp.errors import ConnectorError
-from connector_mcp.transport.bearer import CannotTell
+from connector_mcp.transport.auth.static_tokens import CannotTell
 
 logger = logging.getLogger("connector_mcp.secrets")
 

@@ -18,11 +18,11 @@ from pydantic import ValidationError
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError as SchemaError
 
-from connector_mcp.engine.redact import MARKER
+from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.errors import InvalidArguments, Issue
+from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.connector_types import ConnectorType, example
 from connector_mcp.operations.operation import STEERS, ConfigUse, Operation
-from connector_mcp.operations.platform import JsonObject
 from connector_mcp.operations.tool import Tool
 
 DEEPEST = 32

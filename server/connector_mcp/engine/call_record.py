@@ -6,15 +6,15 @@ import os
 import time
 from dataclasses import dataclass, field
 
+from connector_mcp.audit.record import BEGUN, AuditRecord, Phase
 from connector_mcp.engine.account import Account
-from connector_mcp.engine.audit import BEGUN, AuditRecord, Phase
+from connector_mcp.engine.approval.gate import channel_of
 from connector_mcp.engine.caller import Caller
-from connector_mcp.engine.gate import channel_of
 from connector_mcp.engine.policy import Decision
+from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.engine.results import Meta
-from connector_mcp.engine.scrub import Scrubber
+from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect
-from connector_mcp.operations.platform import JsonObject
 from connector_mcp.operations.tool import Tool
 
 # Outcomes that tell what the gate came to although it gave no leave.

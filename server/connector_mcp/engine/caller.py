@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from connector_mcp.operations.platform import JsonObject
+from connector_mcp.json_values import JsonObject
 
 TransportName = Literal["stdio", "http", "cli"]
 

@@ -7,14 +7,14 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
+from connector_mcp.engine.approval.gate import PERSON, channel_of
 from connector_mcp.engine.call_record import CallRecord
 from connector_mcp.engine.caller import CallResult
-from connector_mcp.engine.gate import PERSON, channel_of
-from connector_mcp.engine.json_places import all_strings
 from connector_mcp.engine.policy import Decision
+from connector_mcp.engine.redaction.json_paths import all_strings
 from connector_mcp.engine.results import clean_strings
 from connector_mcp.errors import ConnectorError, Internal, OutcomeUnknown
-from connector_mcp.operations.catalogue import platform_folder
+from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.operation import ListOperation, Operation
 
 logger = logging.getLogger("connector_mcp.engine")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from connector_mcp.errors import ConnectorError, InProgress, OutcomeUnknown, StoreUnavailable
-from connector_mcp.operations.platform import JsonObject
+from connector_mcp.json_values import JsonObject
 from connector_mcp.state.store import Store
 
 _COLLECTION = "writes"

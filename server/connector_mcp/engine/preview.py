@@ -14,14 +14,14 @@ from itertools import islice
 from string import Formatter
 from typing import Any, cast
 
-from connector_mcp.engine.json_places import strings
-from connector_mcp.engine.redact import MARKER, redact_record
-from connector_mcp.engine.scrub import Scrubber
-from connector_mcp.engine.secret_names import names_a_secret
+from connector_mcp.engine.redaction.json_paths import strings
+from connector_mcp.engine.redaction.key_classifier import names_a_secret
+from connector_mcp.engine.redaction.redactor import MARKER, redact_record
+from connector_mcp.engine.redaction.scrubber import Scrubber
+from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect, Loss, Operation, Situation, at
-from connector_mcp.operations.platform import JsonObject
 from connector_mcp.secrets.reference import referenced_name
-from connector_mcp.upstream.text import clean
+from connector_mcp.text import clean
 
 _SHOWN = 120
 """Characters of a value or name that a person is shown."""

@@ -15,13 +15,13 @@ from pydantic import ValidationError
 
 from connector_mcp.engine.caller import CallResult
 from connector_mcp.engine.compact_json import encode_bytes
-from connector_mcp.engine.record_types import surely_conforms
-from connector_mcp.engine.redact import redact_record
-from connector_mcp.engine.scrub import Scrubber
+from connector_mcp.engine.conformance import surely_conforms
+from connector_mcp.engine.redaction.redactor import redact_record
+from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.errors import InvalidArguments, Issue
+from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect, ListOperation, Operation, Record, at
-from connector_mcp.operations.platform import JsonObject
-from connector_mcp.upstream.text import clean, strip_hidden
+from connector_mcp.text import clean, strip_hidden
 
 PARTIAL = "This list is partial: call again with cursor set to meta.cursor for the next rows."
 _UNEXPECTED = "Members that were not of their documented type stand in meta.unexpected."

@@ -22,8 +22,8 @@ from functools import cache, cached_property
 from importlib import resources
 from typing import Any
 
+from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.config_plan import ConfigPlan, config_plan
-from connector_mcp.operations.platform import JsonObject
 
 SECRET_PLACEHOLDER = "<secret-key>"  # noqa: S105 - what an example shows where a secret goes
 _FORMATTED = {"uri": "https://example.com", "email": "name@example.com", "date": "2026-01-31"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import LocalOperation, Record
-from connector_mcp.operations.platform import JsonObject
 
 NAME = "list_secrets"
 

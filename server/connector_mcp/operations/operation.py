@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from connector_mcp.errors import Issue
+from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.connector_types import ConnectorType
-from connector_mcp.operations.json_values import items, members
-from connector_mcp.operations.platform import JsonObject, Platform
+from connector_mcp.operations.platform import Platform
 from connector_mcp.operations.request import NO_BODY, Request
 
 

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
+from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect, ListOperation, Operation
-from connector_mcp.operations.platform import JsonObject
-from connector_mcp.operations.portable_schema import portable_schema, shape
+from connector_mcp.operations.schema import portable_schema, shape
 
 PROFILE = "profile"
 """The argument that names the account, where a platform has several. No operation has a field of this name."""

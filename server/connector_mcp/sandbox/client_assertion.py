@@ -13,7 +13,7 @@ from typing import Any
 import jwt
 from jwt.types import Options
 
-from connector_mcp.sandbox.json_values import is_strings
+from connector_mcp.json_values import is_strings
 from connector_mcp.sandbox.seed import CONDUCTORONE_CLIENT_ID, CONDUCTORONE_CLIENT_SECRET, CONDUCTORONE_PLAIN_SECRET
 
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

@@ -13,11 +13,10 @@ import re
 from typing import Any
 from uuid import uuid4
 
+from connector_mcp.json_values import JsonObject, is_object, is_strings
 from connector_mcp.operations.connector_types import connector_types
-from connector_mcp.operations.platform import JsonObject
 from connector_mcp.sandbox.client_assertion import is_proved
 from connector_mcp.sandbox.clock import Clock, timestamp
-from connector_mcp.sandbox.json_values import is_object, is_strings
 from connector_mcp.sandbox.seed import CONDUCTORONE_APP, CONDUCTORONE_USERS
 from connector_mcp.sandbox.tokens import TokenDesk
 from connector_mcp.sandbox.wire import Answer, Call, RefusalError, Route, Routes, json_answer

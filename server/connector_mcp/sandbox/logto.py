@@ -13,9 +13,8 @@ import secrets
 from typing import Any
 from urllib.parse import unquote_plus, urlencode
 
-from connector_mcp.operations.platform import JsonObject
+from connector_mcp.json_values import JsonObject, is_array, is_object
 from connector_mcp.sandbox.clock import Clock
-from connector_mcp.sandbox.json_values import is_array, is_object
 from connector_mcp.sandbox.logto_factories import Factory, factories, factory
 from connector_mcp.sandbox.seed import LOGTO_APP_ID, LOGTO_APP_SECRET, LOGTO_RESOURCE
 from connector_mcp.sandbox.tokens import TokenDesk

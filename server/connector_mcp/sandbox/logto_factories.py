@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
+from connector_mcp.json_values import JsonObject, is_array, is_object
 from connector_mcp.operations.connector_types import ConnectorType, connector_types
-from connector_mcp.operations.platform import JsonObject
-from connector_mcp.sandbox.json_values import is_array, is_object
 
 _AUTHORIZATION_ENDPOINTS = {
     "discord-universal": "https://discord.com/oauth2/authorize",

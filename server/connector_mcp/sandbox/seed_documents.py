@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from connector_mcp.operations.platform import JsonObject
+from connector_mcp.json_values import JsonObject
 from connector_mcp.sandbox import conductorone, logto, seed, vectorize, versori
 from connector_mcp.sandbox.world import World
 

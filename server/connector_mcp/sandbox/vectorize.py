@@ -13,10 +13,9 @@ import re
 from typing import Any
 from uuid import uuid4
 
+from connector_mcp.json_values import JsonObject, is_array, is_object, is_strings
 from connector_mcp.operations.connector_types import ConnectorType, connector_types
-from connector_mcp.operations.platform import JsonObject
 from connector_mcp.sandbox.clock import Clock, timestamp
-from connector_mcp.sandbox.json_values import is_array, is_object, is_strings
 from connector_mcp.sandbox.seed import (
     VECTORIZE_API_KEY,
     VECTORIZE_OPERATOR_EMAIL,

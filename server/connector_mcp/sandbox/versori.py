@@ -12,9 +12,8 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from connector_mcp.operations.platform import JsonObject
+from connector_mcp.json_values import JsonObject, is_array, is_object, is_strings
 from connector_mcp.sandbox.clock import Clock, timestamp
-from connector_mcp.sandbox.json_values import is_array, is_object, is_strings
 from connector_mcp.sandbox.seed import VERSORI_API_KEY, VERSORI_JWT, VERSORI_ORGANISATION_ID
 from connector_mcp.sandbox.wire import Answer, Call, RefusalError, Route, Routes, json_answer
 from connector_mcp.sandbox.world import World

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from connector_mcp.operations.platform import JsonObject
+from connector_mcp.json_values import JsonObject
 
 _REMEMBERED_WRITES = 256
 

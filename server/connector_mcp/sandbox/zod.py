@@ -8,8 +8,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from connector_mcp.operations.platform import JsonObject
-from connector_mcp.sandbox.json_values import is_object
+from connector_mcp.json_values import JsonObject, is_object
 
 _INVALID_STRING = ("pattern", "format")
 _TOO_SMALL = ("minLength", "minItems", "minimum", "exclusiveMinimum", "minProperties")

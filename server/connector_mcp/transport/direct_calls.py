@@ -30,7 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from connector_mcp.transport.event_stream import PATH as MESSAGES
 from connector_mcp.transport.event_stream import EventStreams
 from connector_mcp.transport.exchange import Exchange
-from connector_mcp.transport.headers import Headers, headers_of
+from connector_mcp.transport.http.headers import Headers, headers_of
 from connector_mcp.transport.http_answer import HttpAnswer
 from connector_mcp.transport.posted import Calls, is_json, message_of, read_body
 from connector_mcp.transport.sessions import OpenSession, Sessions

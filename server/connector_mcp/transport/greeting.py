@@ -19,9 +19,9 @@ import anyio
 import orjson
 from pydantic_core import from_json
 
-from connector_mcp.operations.platform import JsonObject
+from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.tool import Tool
-from connector_mcp.transport.introduction import HANDSHAKES, introduced, listed
+from connector_mcp.transport.mcp.server_info import HANDSHAKES, introduced, listed
 
 RequestId = str | int
 

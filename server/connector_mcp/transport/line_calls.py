@@ -25,8 +25,8 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from connector_mcp.transport.back_channel import BackChannel
 from connector_mcp.transport.line_call import Encode, LineCall
 from connector_mcp.transport.lines import encode_answer
+from connector_mcp.transport.mcp.tool_list import EncodedList
 from connector_mcp.transport.message_output import MessageOutput
-from connector_mcp.transport.tool_list import EncodedList
 
 _MEMBERS: Final = frozenset({"jsonrpc", "id", "method", "params"})
 

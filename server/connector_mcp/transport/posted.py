@@ -13,7 +13,7 @@ from pydantic_core import from_json
 from starlette.types import Message, Receive
 
 from connector_mcp.transport.direct_call import METHOD
-from connector_mcp.transport.headers import Headers
+from connector_mcp.transport.http.headers import Headers
 
 _MEMBERS: Final = frozenset({"jsonrpc", "id", "method", "params"})
 

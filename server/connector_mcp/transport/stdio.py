@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import anyio.to_thread
 
-from connector_mcp.engine.call import Engine
+from connector_mcp.engine.engine import Engine
 from connector_mcp.importing import imported
 from connector_mcp.transport.greeting import Greeting, greet
 from connector_mcp.transport.logs import logging_to_stderr

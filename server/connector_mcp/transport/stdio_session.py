@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from mcp.server.stdio import stdio_server
 
-from connector_mcp.engine.call import Engine
+from connector_mcp.engine.engine import Engine
 from connector_mcp.transport.greeting import Greeting
 from connector_mcp.transport.line_calls import LineCalls
+from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.transport.message_output import MessageOutput
-from connector_mcp.transport.server import build_server
 from connector_mcp.transport.standard_streams import MessageInput, stdout_set_aside
 
 if TYPE_CHECKING:

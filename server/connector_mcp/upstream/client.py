@@ -24,10 +24,10 @@ from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.operations.platform import Platform
 from connector_mcp.operations.request import NO_BODY, Request
 from connector_mcp.telemetry.observer import NOBODY, Observer
-from connector_mcp.upstream.addresses import build_target, read_base_url
-from connector_mcp.upstream.credentials import Ask, Environment, Proof, make_authorizer
-from connector_mcp.upstream.exchange import Outcome, Reply, Sending, Wire
-from connector_mcp.upstream.failures import (
+from connector_mcp.upstream.auth.credentials import Ask, Environment, Proof, make_authorizer
+from connector_mcp.upstream.auth.token_response import read_token
+from connector_mcp.upstream.auth.tokens import Token
+from connector_mcp.upstream.errors import (
     Call,
     make_deadline_error,
     make_error,
@@ -35,11 +35,11 @@ from connector_mcp.upstream.failures import (
     make_too_large,
     read_message,
 )
+from connector_mcp.upstream.exchange import Outcome, Reply, Sending, Wire
+from connector_mcp.upstream.instrumentation import Watch
 from connector_mcp.upstream.limits import DEFAULT_LIMITS, Limits
-from connector_mcp.upstream.minting import read_token
 from connector_mcp.upstream.retries import deserves_another, is_read, is_uncertain, keep_trying, may_repeat
-from connector_mcp.upstream.tokens import Token
-from connector_mcp.upstream.watching import Watch
+from connector_mcp.upstream.urls import build_target, read_base_url
 from connector_mcp.upstream.wire import open_wire, over_httpx
 
 if TYPE_CHECKING:

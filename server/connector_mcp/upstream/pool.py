@@ -17,11 +17,11 @@ from typing import Final
 
 import anyio
 
-from connector_mcp.upstream.addresses import Address
 from connector_mcp.upstream.connection import Connection
 from connector_mcp.upstream.dialing import dial
 from connector_mcp.upstream.exchange import Outcome, Sending
 from connector_mcp.upstream.limits import Limits
+from connector_mcp.upstream.urls import Address
 from connector_mcp.upstream.wire_errors import (
     ConnectError,
     ConnectTimeout,

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.request import getproxies, proxy_bypass
 
-from connector_mcp.upstream.addresses import Address, is_local
 from connector_mcp.upstream.exchange import Wire
 from connector_mcp.upstream.limits import Limits
+from connector_mcp.upstream.urls import Address, is_local
 
 if TYPE_CHECKING:
     import httpx

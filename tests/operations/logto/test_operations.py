@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 from connector_mcp.operations.logto import PLATFORM
 from connector_mcp.operations.logto.operations import OPERATIONS
 from connector_mcp.operations.operation import Effect, Operation, Situation
-from connector_mcp.operations.portable_schema import portable_schema
+from connector_mcp.operations.schema import portable_schema
 
 EACH = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.tool_name())
 

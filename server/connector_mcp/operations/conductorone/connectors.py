@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from connector_mcp.json_values import JsonObject, members
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
-from connector_mcp.operations.json_values import members
 from connector_mcp.operations.operation import (
     GET,
     Effect,
@@ -21,7 +21,6 @@ from connector_mcp.operations.operation import (
     Target,
     at,
 )
-from connector_mcp.operations.platform import JsonObject
 
 AppId = Annotated[str, Field(description="App id.")]
 ConnectorId = Annotated[str, Field(description="Connector id.")]

@@ -10,9 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
-from connector_mcp.operations.json_values import members
+from connector_mcp.json_values import JsonObject, members
 from connector_mcp.operations.operation import at
-from connector_mcp.operations.platform import JsonObject
 
 ENV_CONFIG = "type.googleapis.com/c1.api.app.v1.EnvConfig"
 TYPE = "@type"

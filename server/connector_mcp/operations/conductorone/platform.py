@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from connector_mcp.operations.json_values import members, text
+from connector_mcp.json_values import members, text
 from connector_mcp.operations.platform import Platform, SignedAssertion, UpstreamMessage, Variable
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from connector_mcp.errors import Internal, Issue
+from connector_mcp.json_values import JsonObject, members
 from connector_mcp.operations.conductorone.connectors import (
     CONNECTOR,
     CONNECTOR_TARGET,
@@ -29,9 +30,7 @@ from connector_mcp.operations.conductorone.env_config import (
     wrap_all,
 )
 from connector_mcp.operations.connector_types import ConnectorType, connector_type
-from connector_mcp.operations.json_values import members
 from connector_mcp.operations.operation import POST, ConfigUse, Effect, Loss, Situation, at
-from connector_mcp.operations.platform import JsonObject
 
 # Members of a connector that the platform sets, or that are fixed at creation.
 _READ_ONLY = frozenset(

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from connector_mcp.errors import Issue
+from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.logto import factory_rules as rules
 from connector_mcp.operations.logto.connectors import (
     CONNECTORS,
@@ -20,7 +21,6 @@ from connector_mcp.operations.logto.connectors import (
 )
 from connector_mcp.operations.logto.stored_json import as_list, as_object
 from connector_mcp.operations.operation import POST, ConfigUse, Effect, Loss, Operation, Situation, Target, at
-from connector_mcp.operations.platform import JsonObject
 
 
 def connectors_in_danger(operation: CreateConnector, connectors: Any) -> list[JsonObject]:

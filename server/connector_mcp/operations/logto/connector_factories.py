@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.logto.connectors import FactoryId, Fields, LogtoOperation
 from connector_mcp.operations.operation import GET, Effect, ListOperation, Paging, Record
-from connector_mcp.operations.platform import JsonObject
 
 FACTORIES = "/api/connector-factories"
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from connector_mcp.errors import Internal, Issue
+from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.connector_types import ConnectorType
 from connector_mcp.operations.logto import factory_rules as rules
 from connector_mcp.operations.logto.connectors import (
@@ -21,7 +22,6 @@ from connector_mcp.operations.logto.connectors import (
 )
 from connector_mcp.operations.logto.stored_json import as_list, as_object, emptied, merge, planned
 from connector_mcp.operations.operation import PATCH, ConfigUse, Effect, Loss, Situation, at
-from connector_mcp.operations.platform import JsonObject
 
 _MERGED = ("config", "metadata")
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from connector_mcp.errors import Issue
+from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.logto import factory_rules as rules
 from connector_mcp.operations.logto.connectors import CONNECTORS, EXAMPLE_ID, ConnectorId, FactoryId, LogtoOperation
 from connector_mcp.operations.operation import POST, ConfigUse, Effect, Record, Situation
-from connector_mcp.operations.platform import JsonObject
 
 
 class Accepted(Record):

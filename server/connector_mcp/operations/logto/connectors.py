@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.logto.platform import LOGTO
 from connector_mcp.operations.operation import (
     DELETE,
@@ -23,7 +24,6 @@ from connector_mcp.operations.operation import (
     Target,
     at,
 )
-from connector_mcp.operations.platform import JsonObject
 
 CONNECTORS = "/api/connectors"
 CONNECTOR = f"{CONNECTORS}/{{id}}"

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from connector_mcp.errors import Issue
+from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.logto.stored_json import as_list, as_object
-from connector_mcp.operations.platform import JsonObject
 
 DEMO_FACTORIES = frozenset({"logto-sms", "logto-social-demo"})
 EXCLUSIVE_TYPES = frozenset({"Email", "Sms"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from connector_mcp.operations.json_values import joined, members, text
+from connector_mcp.json_values import joined, members, text
 from connector_mcp.operations.platform import ClientCredentials, Platform, UpstreamMessage, Variable
 
 

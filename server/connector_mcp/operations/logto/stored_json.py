@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from connector_mcp.operations.platform import JsonObject
+from connector_mcp.json_values import JsonObject
 
 
 def as_object(value: Any) -> JsonObject | None:

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from connector_mcp.errors import Issue
+from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.connector_types import connector_type
-from connector_mcp.operations.json_values import items, members
 from connector_mcp.operations.operation import (
     DELETE,
     GET,
@@ -29,7 +29,6 @@ from connector_mcp.operations.operation import (
     at,
     in_query,
 )
-from connector_mcp.operations.platform import JsonObject
 from connector_mcp.operations.request import Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
 

@@ -7,9 +7,9 @@ from typing import Annotated
 from pydantic import Field
 
 from connector_mcp.errors import Issue
+from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.connector_types import connector_type
 from connector_mcp.operations.operation import DELETE, PATCH, POST, SECRET, Effect, Situation, at
-from connector_mcp.operations.platform import JsonObject
 from connector_mcp.operations.vectorize.source_connectors import (
     CONNECTOR,
     SOURCE_CONNECTOR,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field
 
 from connector_mcp.errors import Internal, Issue
+from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import (
     GET,
     PUT,
@@ -23,7 +24,6 @@ from connector_mcp.operations.operation import (
     at,
     in_body,
 )
-from connector_mcp.operations.platform import JsonObject
 from connector_mcp.operations.versori.platform import VERSORI
 from connector_mcp.operations.versori.variables import find_variable_losses, objects
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from connector_mcp.operations.json_values import joined, members, text
+from connector_mcp.json_values import joined, members, text
 from connector_mcp.operations.platform import ApiKey, Platform, UpstreamMessage, Variable
 
 

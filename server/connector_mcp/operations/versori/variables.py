@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
+from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Loss, at
-from connector_mcp.operations.platform import JsonObject
 
 
 def find_variable_losses(variables: Sequence[Mapping[str, Any]], connector: Any) -> Iterator[Loss]:

@@ -1,0 +1,113 @@
+"""`connector-mcp console`: the operator's console for the servers of this machine, on loopback, for one sitting."""
+
+from __future__ import annotations
+
+import getpass
+import hmac
+import os
+import secrets
+import sys
+import webbrowser
+from hashlib import sha256
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import click
+from anyio.abc import TaskStatus
+
+from connector_mcp.cli.options import load_settings, with_overrides
+from connector_mcp.cli.output.terminal import person_present
+from connector_mcp.composition.health import examine_platforms
+from connector_mcp.composition.storage import open_store, open_trail
+from connector_mcp.config.settings import Settings
+from connector_mcp.errors import Blocked
+from connector_mcp.json_values import JsonObject
+
+_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on; any free one without it.")
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
+@with_overrides
+def console(overrides: dict[str, Any], port: int, no_browser: bool) -> None:
+    """Decide the calls that wait, in a browser on this machine.
+
+    For the servers that share this state directory. Prints a code that signs in once. Works only in a terminal.
+    """
+    if not person_present():
+        raise Blocked(
+            "There is no terminal, so no console was opened: a pipe may be an agent's.",
+            fix="A person runs `connector-mcp console` in a terminal.",
+        )
+    sys.exit(anyio.run(_serve, load_settings(**overrides), port, not no_browser))
+
+
+async def _serve(settings: Settings, port: int, browse: bool) -> int:
+    # Only here and for `serve --http`: the pages' half of the imports is of no use to any other command.
+    from connector_mcp.console.console import Console, Operators
+    from connector_mcp.console.pages import console_pages
+    from connector_mcp.engine.approval.queue import Approvals
+    from connector_mcp.transport.http.listener import serve_pages
+
+    async def check_platforms() -> list[JsonObject]:
+        return [report.as_dict() for report in await examine_platforms(settings, os.environ)]
+
+    code, store = OnceCode(), open_store(settings)
+    trail = open_trail(settings, store)
+    pages = console_pages(
+        Console(
+            approvals=Approvals(store, ttl=settings.approval_ttl),
+            store=store,
+            operators=Operators(code.find, code.holds, "Code", "It is in the terminal where you opened this."),
+            recent_calls=trail.recent,
+            check_platforms=check_platforms,
+            sandbox=settings.sandbox,
+        )
+    )
+    status = 1
+
+    async def serve_until_the_end(*, task_status: TaskStatus[str]) -> None:
+        nonlocal status
+        status = await serve_pages(pages, port, log_level=settings.log_level, task_status=task_status)
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            address: str = await tasks.start(serve_until_the_end)
+            click.echo(f"The console is at {address}/console; end it with Ctrl-C.", err=True)
+            click.echo(f"Sign in with the code {code.text}, which works once.", err=True)
+            if browse:
+                # Without the code: what starts a browser is seen by everybody on the machine.
+                await anyio.to_thread.run_sync(webbrowser.open, f"{address}/console", abandon_on_cancel=True)
+    finally:
+        await trail.aclose()
+        await store.aclose()
+    return status
+
+
+class OnceCode:
+    """A code that signs in the user of this process, once. Sessions that were begun with it end with the process."""
+
+    def __init__(self) -> None:
+        self.text = "-".join("".join(secrets.choice(_LETTERS) for _ in range(4)) for _ in range(3))
+        self._digest = sha256(self.text.encode()).digest()
+        self._used = False
+
+    def find(self, token: str) -> str | None:
+        """The user's name for the code, the first time."""
+        if self._used or not hmac.compare_digest(sha256(token.encode("utf-8", "replace")).digest(), self._digest):
+            return None
+        self._used = True
+        return _user()
+
+    def holds(self, digest: bytes) -> bool:
+        """Whether a session was begun with this process's code."""
+        return hmac.compare_digest(digest, self._digest)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "of this machine"

@@ -1,0 +1,82 @@
+"""`connector-mcp doctor`: whether this configuration works, platform by platform. Never a value of a secret."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import anyio
+import click
+
+from connector_mcp.cli.options import load_settings, with_overrides
+from connector_mcp.cli.output.text import json_text
+from connector_mcp.composition.health import (
+    check_shared_store,
+    check_state_directory,
+    examine_platforms,
+    policy_in_force,
+    transport_facts,
+)
+from connector_mcp.composition.readiness import require_platforms
+from connector_mcp.config.settings import Settings
+from connector_mcp.json_values import JsonObject
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@with_overrides
+def doctor(overrides: dict[str, Any], as_json: bool) -> None:
+    """Check configuration, addresses and credentials.
+
+    Makes one read on each platform that is configured. The exit status is 0 when all of them answer, the state
+    directory can be written and the shared store, where one is set, answers; 1 when not, 2 when no platform is
+    configured.
+    """
+    settings = load_settings(**overrides)
+    report = anyio.run(_examine, settings)
+    click.echo(json_text(report) if as_json else as_text(report))
+    require_platforms(settings, os.environ)
+    sys.exit(0 if report["ok"] else 1)
+
+
+async def _examine(settings: Settings) -> JsonObject:
+    reports = await examine_platforms(settings, os.environ)
+    directory = check_state_directory(settings.state_dir)
+    store = None if settings.state is None else await check_shared_store(settings, settings.state)
+    usable = directory["writable"] and (store is None or store["reachable"])
+    return {
+        "ok": all(each.fine for each in reports if each.readiness.wanted) and usable,
+        "sandbox": settings.sandbox,
+        "platforms": [each.as_dict() for each in reports],
+        "state": directory,
+        **({"store": store} if store else {}),
+        "policy": policy_in_force(settings),
+        "transport": transport_facts(settings),
+    }
+
+
+def as_text(report: JsonObject) -> str:
+    """The report for a person."""
+    lines = ["Sandbox: every platform is emulated."] if report["sandbox"] else []
+    for each in report["platforms"]:
+        colour = {"fine": "green", "not configured": None}.get(each["state"], "red")
+        lines.append(click.style(f"{each['title']}: {each['state']}", fg=colour, bold=True))
+        lines += [f"  set: {', '.join(each['set'])}"] if each["set"] else []
+        lines += [f"  missing: {', '.join(each['missing'])}"] if each["missing"] else []
+        lines += [f"  {each['detail']}"] if each["detail"] else []
+        lines += [f"  fix: {each['fix']}"] if each["fix"] else []
+    if store := report.get("store"):
+        lines.append(f"Shared store: {store['address']} ({'answers' if store['reachable'] else store['detail']})")
+        lines += [click.style(f"  warning: {warning}", fg="yellow") for warning in store["warnings"]]
+    state, policy, transport = report["state"], report["policy"], report["transport"]
+    lines += [
+        f"State directory: {state['directory']} ({'writable' if state['writable'] else state['detail']})",
+        f"Policy on stdio: {', '.join(f'{effect} {decision}' for effect, decision in policy['stdio'].items())}",
+        f"Policy over HTTP: {', '.join(f'{effect} {decision}' for effect, decision in policy['http'].items())}",
+        *([f"  rules: {policy['rules']}"] if policy["rules"] else []),
+        *(["  read-only: everything but reads is blocked"] if policy["read_only"] else []),
+        f"HTTP: {transport['address']}, {transport['authentication']}",
+        f"Operator approvals: {'on' if transport['approvals'] else 'off'}",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,113 @@
+"""Turns pydantic's JSON Schema into one that every client and model takes.
+
+The result has an object at the root with `additionalProperties: false`, no references, no combinators at the root, no
+type arrays, no `title`, and `nullable` members as plain optional ones. Clients differ in what they accept of the rest;
+this is the part that all of them do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import core_schema
+
+from connector_mcp.json_values import JsonObject, items, members
+
+_NULL = {"type": "null"}
+# Annotations of pydantic's that say nothing a caller can use.
+_NOISE = frozenset({"title", "default", "discriminator"})
+
+
+class _Lean(GenerateJsonSchema):
+    """Pydantic's schema without what would be taken out of it again, which is half of the time that it takes."""
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonObject:
+        return self.generate_inner(schema["schema"])
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonObject:
+        return self.generate_inner(schema["schema"])
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def sort(self, value: JsonObject, parent_key: str | None = None) -> JsonObject:
+        return value
+
+
+def portable_schema(model: type[BaseModel], *, without: Collection[str] = ()) -> JsonObject:
+    """The input schema of a model, less the members in `without`."""
+    schema = _portable(model)
+    for name in without:
+        schema["properties"].pop(name, None)
+    required = [name for name in schema.get("required", ()) if name not in without]
+    schema.pop("required", None)
+    schema.pop("description", None)
+    if required:
+        schema["required"] = required
+    schema.setdefault("properties", {})
+    schema["additionalProperties"] = False
+    return schema
+
+
+# The operations of one kind of record answer with the same model, so it is kept: 24 have 13 between them.
+@lru_cache(maxsize=256)
+def shape(model: type[BaseModel]) -> JsonObject:
+    """The bare types of an output model: no descriptions, and open to members that are not documented.
+
+    It is one object for everybody who asks, and not to be changed.
+    """
+    return _bare(_portable(model))
+
+
+def _portable(model: type[BaseModel]) -> JsonObject:
+    schema = model.model_json_schema(by_alias=True, mode="validation", schema_generator=_Lean)
+    definitions = schema.pop("$defs", {})
+    return _convert(schema, definitions)
+
+
+def _convert(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> JsonObject:
+    if "$ref" in schema:
+        named = definitions[str(schema["$ref"]).rpartition("/")[2]]
+        own = {key: value for key, value in schema.items() if key != "$ref"}
+        return _convert({**named, **own}, definitions)
+    if "anyOf" in schema:
+        branches = [branch for branch in schema["anyOf"] if branch != _NULL]
+        if len(branches) == 1:
+            own = {key: value for key, value in schema.items() if key != "anyOf"}
+            return _convert({**branches[0], **own}, definitions)
+    converted: JsonObject = {}
+    for key, value in schema.items():
+        if key in _NOISE:
+            continue
+        converted[key] = _convert_member(key, value, lambda part: _convert(part, definitions))
+    if "const" in converted:
+        converted["enum"] = [converted.pop("const")]
+    if converted.get("additionalProperties") is True:
+        del converted["additionalProperties"]
+    return converted
+
+
+def _convert_member(key: str, value: Any, convert: Callable[[Mapping[str, Any]], JsonObject]) -> Any:
+    match key, value:
+        case "properties", dict():
+            return {name: convert(member) for name, member in members(value).items()}
+        case (("anyOf" | "oneOf" | "allOf" | "prefixItems"), list()):
+            return [convert(branch) for branch in items(value) if branch != _NULL]
+        case (("items" | "additionalProperties"), dict()):
+            # What an item is, the property that holds it says; a model's docstring would say it twice.
+            return {word: part for word, part in convert(members(value)).items() if word != "description"}
+        case _:
+            return value
+
+
+def _bare(schema: JsonObject) -> JsonObject:
+    bare: JsonObject = {}
+    for key, value in schema.items():
+        if key in ("description", "required", "additionalProperties", "examples", "writeOnly"):
+            continue
+        bare[key] = _convert_member(key, value, lambda part: _bare(dict(part)))
+    return bare

@@ -1,0 +1,192 @@
+"""One request's caller, and how it can be asked in the era of the protocol that it speaks.
+
+A 2026-07-28 request is asked by returning the question: the client brings the answer with the same call, and what
+comes back is sealed. An earlier client is asked over its back-channel while the call waits. Either way only where this
+very request (2026-07-28) or its session (earlier) declares form elicitation: asking others ends their call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import Any
+
+import anyio
+from mcp.server.context import ServerRequestContext
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    CallToolRequestParams,
+    ElicitationCapability,
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitRequestURLParams,
+    ElicitResult,
+    InputRequiredResult,
+    InputResponses,
+)
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import ValidationError
+
+from connector_mcp.engine.caller import AnswerDue, CannotAsk, Question, Reply, Resumed, TransportName, Visit
+from connector_mcp.text import clean
+from connector_mcp.transport.auth.principal import Principal
+
+ANSWER_KEY = "confirm"
+"""The name of our one question among the requests and responses of a multi-round-trip call."""
+
+LOCAL = "local"
+"""Who calls on stdio."""
+ANYBODY = "anonymous"
+"""Who calls over HTTP where no token is needed."""
+
+LONGEST_CLIENT_NAME = 80
+
+PRESENCE = "connector_mcp.presence"
+"""The key in an ASGI scope of whether the request's client is still there."""
+
+
+class Presence:
+    """Whether a client is known to have hung up. The protocol before 2026-07-28 does not cancel its call then."""
+
+    gone = False
+
+
+def principal_of(ctx: ServerRequestContext[Any, Any]) -> str:
+    """Who makes a request: the token's name, `anonymous` over HTTP without one, `local` on stdio."""
+    scope = _http_scope(ctx)
+    if scope is None:
+        return LOCAL
+    user = scope.get("user")
+    return user.name if isinstance(user, Principal) else ANYBODY
+
+
+class McpCaller:
+    """The caller of one MCP request; see `engine.caller.Caller`.
+
+    `ask_timeout` bounds, in seconds, how long a question over a back-channel may stay unanswered: the protocol sets
+    no limit of its own. A question that nobody answered in time counts as cancelled.
+    """
+
+    def __init__(
+        self,
+        ctx: ServerRequestContext[Any, Any],
+        params: CallToolRequestParams | None = None,
+        *,
+        transport: TransportName,
+        ask_timeout: float,
+    ) -> None:
+        self._ctx = ctx
+        self._transport: TransportName = transport if _http_scope(ctx) is None else "http"
+        self._ask_timeout = ask_timeout
+        self._progress = 0
+        self._modern = ctx.session.protocol_version in MODERN_PROTOCOL_VERSIONS
+        self._resumed: Resumed | None = None
+        if self._modern and params is not None and params.request_state is not None:
+            self._resumed = Resumed(params.request_state, _brought(params.input_responses))
+
+    @property
+    def principal(self) -> str:
+        return principal_of(self._ctx)
+
+    @property
+    def client(self) -> str | None:
+        told = self._ctx.session.client_params
+        if told is None:
+            return None
+        return clean(f"{told.client_info.name} {told.client_info.version}", LONGEST_CLIENT_NAME) or None
+
+    @property
+    def transport(self) -> TransportName:
+        return self._transport
+
+    @property
+    def scopes(self) -> frozenset[str] | None:
+        user = (_http_scope(self._ctx) or {}).get("user")
+        return user.granted if isinstance(user, Principal) else None
+
+    @property
+    def can_ask(self) -> bool:
+        capabilities = self._ctx.session.client_capabilities
+        if capabilities is None or not _takes_forms(capabilities.elicitation):
+            return False
+        return self._modern or self._ctx.session.can_send_request
+
+    @property
+    def resumed(self) -> Resumed | None:
+        return self._resumed
+
+    @property
+    def gone(self) -> bool:
+        presence = (_http_scope(self._ctx) or {}).get(PRESENCE)
+        return isinstance(presence, Presence) and presence.gone
+
+    async def ask(self, question: Question, ticket: str) -> Reply:
+        if not self.can_ask:
+            raise CannotAsk
+        if self._modern:
+            raise AnswerDue(question, ticket)
+        session, request = self._ctx.session, self._ctx.request_id
+        return await self._answered(session.elicit_form(question.message, question.schema, related_request_id=request))
+
+    @property
+    def can_send(self) -> bool:
+        capabilities = self._ctx.session.client_capabilities
+        if capabilities is None or capabilities.elicitation is None or capabilities.elicitation.url is None:
+            return False
+        return self._modern or self._ctx.session.can_send_request
+
+    async def send_to(self, visit: Visit, ticket: str) -> Reply:
+        if not self.can_send:
+            raise CannotAsk
+        if self._modern:
+            raise AnswerDue(visit, ticket)
+        session, request = self._ctx.session, self._ctx.request_id
+        return await self._answered(session.elicit_url(visit.message, visit.url, visit.id, related_request_id=request))
+
+    async def visited(self, visit: Visit) -> None:
+        if not self._modern:
+            await self._ctx.session.send_elicit_complete(visit.id, related_request_id=self._ctx.request_id)
+
+    async def _answered(self, asking: Awaitable[ElicitResult]) -> Reply:
+        try:
+            with anyio.fail_after(self._ask_timeout):
+                answer = await asking
+        except TimeoutError:
+            return Reply("cancel", {})
+        except (MCPError, ValidationError) as error:
+            # Some clients declare elicitation and answer it with an error, or with something that is no answer.
+            raise CannotAsk from error
+        return _reply(answer)
+
+    async def progress(self, message: str) -> None:
+        self._progress += 1
+        await self._ctx.session.report_progress(self._progress, message=message)
+
+
+def returned_question(due: AnswerDue) -> InputRequiredResult:
+    """The result that puts a question to a 2026-07-28 client; the boundary seals the ticket in it."""
+    match due.question:
+        case Question(message, schema):
+            params = ElicitRequestFormParams(message=message, requested_schema=schema)
+        case Visit(_, message, url):
+            params = ElicitRequestURLParams(message=message, url=url)
+    return InputRequiredResult(input_requests={ANSWER_KEY: ElicitRequest(params=params)}, request_state=due.ticket)
+
+
+def _http_scope(ctx: ServerRequestContext[Any, Any]) -> Mapping[str, Any] | None:
+    """The ASGI scope of the request that carried the message; None where none did."""
+    return getattr(ctx.request, "scope", None)
+
+
+def _takes_forms(elicitation: ElicitationCapability | None) -> bool:
+    """An empty declaration means forms, as it did before there was another mode."""
+    return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
+
+
+def _brought(responses: InputResponses | None) -> Reply:
+    answer = (responses or {}).get(ANSWER_KEY)
+    return _reply(answer) if isinstance(answer, ElicitResult) else Reply("cancel", {})
+
+
+def _reply(answer: ElicitResult) -> Reply:
+    content: Mapping[str, Any] = answer.content or {}
+    return Reply(answer.action, content if answer.action == "accept" else {})
