@@ -17,7 +17,7 @@ from connector_mcp.engine.caller import CallResult
 from connector_mcp.state.redis_connection import RedisConnection
 from connector_mcp.state.redis_turns import RedisTurns
 from connector_mcp.transport.auth.authorization import BearerToken
-from connector_mcp.transport.connections import HEAD_BYTES
+from connector_mcp.transport.http.listener import HEAD_BYTES
 from connector_mcp.transport.http.limits import HttpLimits, RequestRate
 from connector_mcp.upstream.shared_rate_limit import SharedTurns
 from tests.redis_server import RedisServer

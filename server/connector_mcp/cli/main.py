@@ -6,6 +6,7 @@ the SDK alone is a quarter of a second).
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any, cast
 
 import click
@@ -13,7 +14,6 @@ import click
 from connector_mcp import __version__
 from connector_mcp.cli.output.failures import Failure, as_failure, show_failure
 from connector_mcp.errors import ConnectorError
-from connector_mcp.importing import imported
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("connector_mcp.cli.commands.serve:serve", "Serve the tools over stdio, or over HTTP with --http."),
@@ -62,7 +62,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        return getattr(imported(module), attribute)
+        return getattr(import_module(module), attribute)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

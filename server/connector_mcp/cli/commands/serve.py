@@ -20,7 +20,6 @@ from connector_mcp.composition.secret_pages import offer_secret_pages, pages_on_
 from connector_mcp.composition.telemetry import observed
 from connector_mcp.config.settings import PREFIX, Settings
 from connector_mcp.errors import Misconfigured
-from connector_mcp.importing import imported
 
 if TYPE_CHECKING:
     from connector_mcp.engine.approval.webhook_signature import SigningKey
@@ -68,7 +67,6 @@ async def _serve_stdio(settings: Settings, environ: Mapping[str, str]) -> int:
 
 
 async def _serve_http(settings: Settings, environ: Mapping[str, str]) -> int:
-    imported("connector_mcp.transport.http.app")
     from connector_mcp.composition.console import pages_for, secret_pages_for
     from connector_mcp.composition.http_access import access_of
     from connector_mcp.transport.http.app import serve_http

@@ -29,7 +29,7 @@ from connector_mcp.transport.auth.static_tokens import (
     find_holder,
 )
 from connector_mcp.transport.auth.token_file import TokenFile
-from connector_mcp.transport.http.headers import values_of
+from connector_mcp.transport.http.host_guard import values_of
 
 __all__ = ["SETTING", "BearerAuthorization", "BearerToken", "Callers", "Verifier"]
 
