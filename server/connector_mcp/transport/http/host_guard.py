@@ -23,6 +23,9 @@ from connector_mcp.telemetry.correlation import REQUEST_ID
 
 LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
 
+HEAD_BYTES: Final = 16_384
+"""Bytes of the largest head of a request. A token with many claims fits."""
+
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -77,7 +80,7 @@ class Reach:
 
 
 class HostAndOriginGuard:
-    """ASGI middleware: answer 421 to an unknown Host and 403 to an unknown Origin, before anything else is read."""
+    """ASGI middleware: answer 421 to an unknown Host, 403 to an unknown Origin and 431 to a head that is too large."""
 
     def __init__(self, app: ASGIApp, reach: Reach) -> None:
         self._app = app
@@ -92,6 +95,10 @@ class HostAndOriginGuard:
             await PlainTextResponse("Invalid Host header", 421)(scope, receive, send)
         elif any(origin not in self._reach.origins for origin in origins):
             await PlainTextResponse("Invalid Origin header", 403)(scope, receive, send)
+        elif sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD_BYTES:
+            # uvicorn limits only heads that come in more than one piece.
+            refusal = PlainTextResponse("Request header fields too large", 431, {"Connection": "close"})
+            await refusal(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connector_mcp.errors import Misconfigured
-from connector_mcp.transport.http.host_guard import HostAndOriginGuard, Reach
+from connector_mcp.transport.http.host_guard import HEAD_BYTES, HostAndOriginGuard, Reach
 from connector_mcp.transport.http.limits import HttpLimits
 from connector_mcp.transport.http.shutdown import Drain
 from connector_mcp.transport.logs import logging_to_stderr
@@ -29,9 +29,6 @@ BESIDE_GRACE = 1.0
 
 BACKSTOP = 2.0
 """Seconds after that until uvicorn closes the connections that are left."""
-
-HEAD_BYTES = 16_384
-"""Bytes of a request's head after which an incomplete head is refused. A token with many claims fits."""
 
 
 async def serve_app(

@@ -29,6 +29,9 @@ MAX_CALLS: Final = 256
 RETRY_AFTER: Final = 1
 """Seconds after which one of many calls is likely to have ended."""
 
+_COMPLETE: Final = {"resultType": "complete"}
+"""A member of each result in the 2026-07-28 protocol. For earlier protocols the SDK leaves it out."""
+
 Context = ServerRequestContext[dict[str, Any], Any]
 
 logger = logging.getLogger(__name__)
@@ -96,7 +99,7 @@ class ToolHandlers:
     async def list_tools(self, ctx: Context, params: PaginatedRequestParams) -> JsonObject:
         """List the tools that the caller's scopes and the policy allow."""
         allowed = self._engine.tools(self._caller(ctx))
-        return {"tools": [self._listed.get(tool.name) or _listed(tool) for tool in allowed]}
+        return {"tools": [self._listed[tool.name] for tool in allowed], **_COMPLETE}
 
     async def call_tool(self, ctx: Context, params: CallToolRequestParams) -> Any:
         """Call a tool, within the bound on calls in flight."""
@@ -154,6 +157,7 @@ def _tool_result(result: CallResult) -> JsonObject:
         "content": [{"type": "text", "text": text}],
         "structuredContent": content,
         "isError": result.is_error,
+        **_COMPLETE,
     }
 
 
