@@ -17,7 +17,7 @@ from connector_mcp.operations.platform import Platform, key_of
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.limits import Use
 from connector_mcp.secrets.reference import SCHEME, Unresolved
-from connector_mcp.telemetry.observer import NOBODY, Observer
+from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 from connector_mcp.upstream.client import UpstreamClient
 from connector_mcp.upstream.limits import DEFAULT_LIMITS
 from connector_mcp.upstream.shared_rate_limit import SharedPace, SharedTurns
@@ -33,7 +33,7 @@ def make_accounts(
     sandbox: Sandbox | None,
     secrets: Secrets,
     policy: Policy,
-    observer: Observer = NOBODY,
+    observer: Observer = NULL_OBSERVER,
     turns: SharedTurns | None = None,
 ) -> tuple[Account, ...]:
     """The accounts of every platform that is served. Where the file names none, the variables make the only one.

@@ -30,7 +30,7 @@ from connector_mcp.operations.list_secrets import list_secrets
 from connector_mcp.operations.operation import Operation
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.store import Store
-from connector_mcp.telemetry.observer import NOBODY, Observer
+from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 
 if TYPE_CHECKING:
     from connector_mcp.engine.approval.approval_webhook import Announcements
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def assembled(
-    settings: Settings, environ: Mapping[str, str], transport: TransportName, *, observer: Observer = NOBODY
+    settings: Settings, environ: Mapping[str, str], transport: TransportName, *, observer: Observer = NULL_OBSERVER
 ) -> AsyncGenerator[Engine]:
     """An engine for as long as the context is open; `observer` is told of its calls.
 
