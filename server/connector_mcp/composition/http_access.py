@@ -16,7 +16,7 @@ from connector_mcp.transport.http.limits import HttpLimits, RequestRate
 from connector_mcp.upstream.shared_rate_limit import SharedTurns
 
 if TYPE_CHECKING:
-    from connector_mcp.state.redis_connection import RedisConnection
+    from connector_mcp.state.redis import RedisConnection
     from connector_mcp.transport.auth.jwt import OAuth
 
 
@@ -72,9 +72,9 @@ def access_of(settings: Settings) -> Access:
 def _turns(connection: RedisConnection | None) -> SharedTurns | None:
     if connection is None:
         return None
-    from connector_mcp.state.redis_turns import RedisTurns
+    from connector_mcp.state.redis import RedisRateLimit
 
-    return SharedTurns(RedisTurns(connection), "HTTP requests")
+    return SharedTurns(RedisRateLimit(connection), "HTTP requests")
 
 
 def _oauth(settings: Settings) -> OAuth | None:

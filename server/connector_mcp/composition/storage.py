@@ -23,8 +23,8 @@ from connector_mcp.state.store import Store
 
 if TYPE_CHECKING:
     from connector_mcp.audit.check import Log
-    from connector_mcp.state.journal import Journal
-    from connector_mcp.state.redis_connection import RedisConnection
+    from connector_mcp.state.redis import RedisConnection
+    from connector_mcp.state.store import Journal
     from connector_mcp.upstream.shared_rate_limit import SharedTurns
 
 
@@ -46,13 +46,12 @@ def shared_turns(store: Store) -> SharedTurns | None:
     """The turns towards platforms that all replicas take together; None where the store is this machine's own."""
     if isinstance(store, SqliteStore):
         return None
-    from connector_mcp.state.redis import RedisStore
-    from connector_mcp.state.redis_turns import RedisTurns
+    from connector_mcp.state.redis import RedisRateLimit, RedisStore
     from connector_mcp.upstream.shared_rate_limit import SharedTurns
 
     if not isinstance(store, RedisStore):
         return None
-    return SharedTurns(RedisTurns(store.connection), "requests to platforms")
+    return SharedTurns(RedisRateLimit(store.connection), "requests to platforms")
 
 
 def open_trail(settings: Settings, store: Store) -> AuditTrail:
@@ -93,14 +92,14 @@ def open_connection(settings: Settings, address: SecretStr) -> RedisConnection:
     Raises:
         Misconfigured: The address, or the file with the password, is not what it should be.
     """
-    from connector_mcp.state.redis_connection import RedisConnection
+    from connector_mcp.state.redis import RedisConnection
 
     password = settings.state_password()
     return RedisConnection(address.get_secret_value(), password=password.get_secret_value() if password else None)
 
 
 def _open_journal(settings: Settings, address: SecretStr) -> Journal:
-    from connector_mcp.state.redis_journal import RedisJournal
+    from connector_mcp.state.redis import RedisJournal
 
     return RedisJournal(open_connection(settings, address), "audit")
 

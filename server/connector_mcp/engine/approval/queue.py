@@ -18,7 +18,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from connector_mcp.errors import ConfirmationInvalid, InvalidArguments, Issue, StoreUnavailable
-from connector_mcp.state.store import JsonObject, Store
+from connector_mcp.json_values import JsonObject
+from connector_mcp.state.store import Store
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 from connector_mcp.text import clean
 
