@@ -22,7 +22,7 @@ from connector_mcp.operations.tool import PROFILE
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.secrets.collection import Secrets
-from connector_mcp.secrets.sources import Environment
+from connector_mcp.secrets.sources import EnvironmentSource
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.upstream.client import UpstreamClient
@@ -102,7 +102,9 @@ async def two(tmp_path: Path) -> AsyncIterator[Maker]:
                 policy=server,
                 store=SqliteStore(tmp_path / "state.db"),
                 audit=FileTrail(tmp_path / "audit.jsonl"),
-                secrets=Secrets([Environment({f"CONNECTOR_MCP_SECRET_{n}": f"value-of-{n}" for n in ("ONE", "TWO")})]),
+                secrets=Secrets(
+                    [EnvironmentSource({f"CONNECTOR_MCP_SECRET_{n}": f"value-of-{n}" for n in ("ONE", "TWO")})]
+                ),
             )
             stack.push_async_callback(engine.aclose)
             for sandbox in sandboxes.values():

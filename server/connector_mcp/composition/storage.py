@@ -13,11 +13,11 @@ from connector_mcp.audit.trail import AuditTrail, FileTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS
-from connector_mcp.secrets.collection import Listed, Secrets
+from connector_mcp.secrets.collection import SecretEntry, Secrets
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile, KeyInKeyring
 from connector_mcp.secrets.limits import KINDS, read_limits
 from connector_mcp.secrets.reference import SCHEME
-from connector_mcp.secrets.sources import Directory, Environment, Keyring, SecretSource
+from connector_mcp.secrets.sources import Directory, EnvironmentSource, Keyring, SecretSource
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.state.store import Store
 
@@ -124,7 +124,7 @@ def open_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
     """
     limits = read_limits(settings.secrets_limits, PLATFORMS)
     sources: list[SecretSource] = []
-    environment = Environment(environ)
+    environment = EnvironmentSource(environ)
     if environment.names():
         sources.append(environment)
     if settings.secrets_dir is not None:
@@ -142,7 +142,7 @@ def has_secrets(secrets: Secrets, settings: Settings) -> bool:
     return len(secrets.sources) > 1 or open_secret_store(settings).path.exists()
 
 
-def as_record(listed: Listed) -> JsonObject:
+def as_record(listed: SecretEntry) -> JsonObject:
     """What may be told of a secret, as `list_secrets` and `secrets list --json` give it. No limits are no members."""
     record: JsonObject = {"reference": f"{SCHEME}{listed.name}", "source": listed.source}
     for kind in KINDS:
