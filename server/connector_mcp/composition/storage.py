@@ -15,8 +15,7 @@ from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.secrets.collection import SecretEntry, Secrets
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile, KeyInKeyring
-from connector_mcp.secrets.limits import KINDS, read_limits
-from connector_mcp.secrets.reference import SCHEME
+from connector_mcp.secrets.reference import KINDS, SCHEME, read_limits
 from connector_mcp.secrets.sources import Directory, EnvironmentSource, Keyring, SecretSource
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.state.store import Store

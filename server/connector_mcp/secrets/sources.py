@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from connector_mcp.errors import Misconfigured
-from connector_mcp.secrets.limits import SecretLimits
-from connector_mcp.secrets.reference import is_name
+from connector_mcp.secrets.reference import SecretLimits, is_name
 
 VARIABLE = "CONNECTOR_MCP_SECRET_"
 """Prefix of the environment variables; the rest is the secret's name."""
@@ -128,7 +127,7 @@ class Directory:
             return None
 
     def _find(self, name: str) -> Path | None:
-        """Return the regular file with this name. Links within the directory are followed, as mounted volumes use them."""
+        """Return the regular file with this name. Follows links that stay inside: mounted volumes use them."""
         if not is_name(name):
             return None
         try:
