@@ -125,9 +125,11 @@ def test_the_end_of_a_log_cannot_be_cut_off(path: Path, later: bool):
     change(path, lambda lines: lines[:4])
     if later:
         write(path, "g")
-    place = "audit.jsonl line 5: before it" if later else "the log is cut off:"
-    end = "are missing." if later else "at its end are missing."
-    assert check(path).problems == [f"{place} records 5 to 6 {end}"]
+    assert check(path).problems == [
+        "audit.jsonl line 5: before it records 5 to 6 are missing."
+        if later
+        else "the log is cut off: records 5 to 6 are missing at its end."
+    ]
 
 
 @pytest.mark.parametrize("later", [False, True], ids=["at_once", "after_another_record"])
@@ -320,7 +322,7 @@ def test_a_log_of_two_processes_is_intact_though_one_was_killed(tmp_path: Path):
     assert lived == [f"victim-{number}" for number in range(len(lived))]
     assert len(lived) > 50
     assert (calls[0], calls[-1]) == ("begin", "end")
-    assert len(log.files) > 1
+    assert len(LogPaths(path).earlier()) > 0
 
 
 def test_a_log_can_be_checked_while_it_is_written(path: Path):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from connector_mcp.audit.chain import (
     HEAD_BYTES,
@@ -42,75 +44,35 @@ class Line:
     """None if the seal is not valid."""
 
 
-class Log(Protocol):
+@dataclass(frozen=True, slots=True)
+class LogSnapshot:
     """A log as it was at one moment. Other processes may go on writing to it."""
 
-    @property
-    def head(self) -> Head | None:
-        """The head, or None if it is missing or its seal is not valid."""
-        ...
-
-    @property
-    def head_name(self) -> str:
-        """The name of the head in messages."""
-        ...
-
-    @property
-    def key_is_private(self) -> bool: ...
-
-    def lines(self) -> Iterator[Line]:
-        """Yield all lines, oldest first."""
-        ...
+    head: Head | None
+    """None if the head is missing or its seal is not valid."""
+    head_name: str
+    key_is_private: bool
+    lines: Callable[[], Iterator[Line]]
+    """Yields all lines, oldest first."""
 
     def entries(self) -> Iterator[Entry]:
         """Yield the records with a valid seal, oldest first."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A `Log` in files."""
-
-    files: tuple[Path, ...]
-    """Oldest first."""
-    head: Head | None
-    """None if the head is missing or its seal is not valid."""
-    key: bytes
-    key_is_private: bool
-    opened: tuple[tuple[BinaryIO, int], ...]
-    """The open files, each with its size at that moment."""
-
-    @property
-    def head_name(self) -> str:
-        return f"{self.files[-1].stem}.head"
-
-    def lines(self) -> Iterator[Line]:
-        for path, (file, size) in zip(self.files, self.opened, strict=True):
-            file.seek(0)
-            number = 0
-            while size > 0 and (raw := file.readline(size)):
-                size -= len(raw)
-                number += 1
-                line = raw.removesuffix(b"\n")
-                yield Line(f"{path.name} line {number}", line, line != raw, unseal(line, self.key))
-
-    def entries(self) -> Iterator[Entry]:
         return (line.entry for line in self.lines() if line.entry is not None)
 
 
 @contextmanager
-def snapshot(path: Path) -> Generator[Snapshot]:
+def snapshot(path: Path) -> Generator[LogSnapshot]:
     """Open the log at a path with the full files before it. Writers wait only while the files are opened.
 
     Raises:
         StoreUnavailable: There is no log, its key is missing or damaged, or a file cannot be read.
     """
-    files = LogPaths(path)
+    paths = LogPaths(path)
     with ExitStack() as stack:
         try:
-            key = read_key(files)
-            head, opened = _open(files, key, stack)
-            private = key is None or files.key.stat().st_mode & 0o077 == 0
+            key = read_key(paths)
+            head, opened = _open(paths, key or b"", stack)
+            private = key is None or paths.key.stat().st_mode & 0o077 == 0
         except OSError as failure:
             reason = failure.strerror or str(failure)
             raise _unreadable(path, reason, "Read it as the user whose server writes it.") from failure
@@ -119,25 +81,36 @@ def snapshot(path: Path) -> Generator[Snapshot]:
                 path, "there is none", "Make a call first, or name the server's directory with CONNECTOR_MCP_STATE_DIR."
             )
         if key is None:
-            raise _unreadable(path, f"its key {files.key.name} is missing", "Put the key back from a copy.")
-        yield Snapshot(tuple(p for p, _ in opened), head, key, private, tuple(o for _, o in opened))
+            raise _unreadable(path, f"its key {paths.key.name} is missing", "Put the key back from a copy.")
+        yield LogSnapshot(head, paths.head.name, private, partial(_lines, opened, key))
 
 
-def _open(
-    files: LogPaths, key: bytes | None, stack: ExitStack
-) -> tuple[Head | None, list[tuple[Path, tuple[BinaryIO, int]]]]:
+def _open(paths: LogPaths, key: bytes, stack: ExitStack) -> tuple[Head | None, list[tuple[str, BinaryIO, int]]]:
+    """Return the head, and the open files with their names and sizes."""
     head = None
     with ExitStack() as held:
-        if files.head.exists():
-            head_file = held.enter_context(files.head.open("rb"))
+        if paths.head.exists():
+            head_file = held.enter_context(paths.head.open("rb"))
             held.enter_context(shared_lock(head_file.fileno()))
-            head = unseal_head(os.pread(head_file.fileno(), HEAD_BYTES, 0), key or b"")
-        opened: list[tuple[Path, tuple[BinaryIO, int]]] = []
-        for path in (*files.earlier(), files.log):
+            head = unseal_head(os.pread(head_file.fileno(), HEAD_BYTES, 0), key)
+        opened: list[tuple[str, BinaryIO, int]] = []
+        for path in (*paths.earlier(), paths.log):
             if path.exists():
                 file = stack.enter_context(path.open("rb"))
-                opened.append((path, (file, os.fstat(file.fileno()).st_size)))
+                opened.append((path.name, file, os.fstat(file.fileno()).st_size))
     return head, opened
+
+
+def _lines(opened: list[tuple[str, BinaryIO, int]], key: bytes) -> Iterator[Line]:
+    for name, file, size in opened:
+        left = size
+        file.seek(0)
+        for number in count(1):
+            if left <= 0 or not (raw := file.readline(left)):
+                break
+            left -= len(raw)
+            line = raw.removesuffix(b"\n")
+            yield Line(f"{name} line {number}", line, line != raw, unseal(line, key))
 
 
 def _unreadable(path: Path, reason: str, fix: str) -> StoreUnavailable:
@@ -162,7 +135,7 @@ class CheckReport:
         return not self.problems
 
 
-def verify_log(log: Log, *, begins_with: int = 1, seen: str | None = None) -> CheckReport:
+def verify_log(log: LogSnapshot, *, begins_with: int = 1, seen: str | None = None) -> CheckReport:
     """Check that every record is there, unaltered and in its place.
 
     `begins_with` is the number of the oldest record that must be there. `seen` is the last hash of an earlier check,
@@ -175,7 +148,7 @@ def verify_log(log: Log, *, begins_with: int = 1, seen: str | None = None) -> Ch
 
 
 class _Check:
-    def __init__(self, log: Log, begins_with: int, seen: str | None) -> None:
+    def __init__(self, log: LogSnapshot, begins_with: int, seen: str | None) -> None:
         self._log = log
         self._seen = seen
         self._report = CheckReport(last=begins_with - 1)
@@ -272,8 +245,9 @@ class _Check:
         if head is None:
             report.problems.append("the head is missing or altered, so records at the end may have been removed.")
         elif head.seq > report.last + len(tail):
-            missing = _numbers(report.last + len(tail) + 1, head.seq)
-            report.problems.append(f"the log is cut off: {missing} at its end {_is_or_are(missing)} missing.")
+            report.problems.append(
+                f"the log is cut off: {_are_missing(report.last + len(tail) + 1, head.seq)} at its end."
+            )
         elif head.seq == report.last and head.seq and head.hash != report.last_hash:
             report.problems.append(f"record {head.seq} at the end is not the one that was written last.")
 
@@ -297,19 +271,13 @@ def _invalid_seal(line: Line) -> str:
 
 def _gaps(missing: dict[int, str]) -> Iterator[str]:
     """Yield one sentence for each run of missing numbers."""
-    numbers = sorted(missing)
-    start = 0
-    for index, number in enumerate(numbers):
-        if index + 1 < len(numbers) and numbers[index + 1] == number + 1:
-            continue
-        run = _numbers(numbers[start], number)
-        yield f"{missing[number]}: before it {run} {_is_or_are(run)} missing."
-        start = index + 1
+    first: int | None = None
+    for number in sorted(missing):
+        first = number if first is None else first
+        if number + 1 not in missing:
+            yield f"{missing[number]}: before it {_are_missing(first, number)}."
+            first = None
 
 
-def _numbers(first: int, last: int) -> str:
-    return f"record {first}" if first == last else f"records {first} to {last}"
-
-
-def _is_or_are(numbers: str) -> str:
-    return "are" if numbers.startswith("records") else "is"
+def _are_missing(first: int, last: int) -> str:
+    return f"record {first} is missing" if first == last else f"records {first} to {last} are missing"

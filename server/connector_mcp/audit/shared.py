@@ -11,12 +11,13 @@ import random
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from connector_mcp.audit.chain import HEAD_LOST, Entry, Head, seal, seal_head, unseal, unseal_head
-from connector_mcp.audit.check import Line
+from connector_mcp.audit.chain import HEAD_LOST, Head, seal, seal_head, unseal, unseal_head
+from connector_mcp.audit.check import Line, LogSnapshot
 from connector_mcp.audit.record import AuditRecord, encode_event, encode_record
 from connector_mcp.audit.trail import ended
 from connector_mcp.errors import ConnectorError, StoreUnavailable
@@ -145,35 +146,8 @@ class SharedTrail:
         return Head(last.seq, last.hash) if last else Head()
 
 
-@dataclass(frozen=True)
-class SharedLog:
-    """The shared log as it was at one moment, a `Log` for `verify_log`."""
-
-    head: Head | None
-    head_name: str
-    key: bytes
-    key_is_private: bool
-    last: str
-    journal: Journal
-    portal: BlockingPortal
-
-    def lines(self) -> Iterator[Line]:
-        after = ""
-        while page := self.portal.call(self._page, after):
-            for place, text in page:
-                raw = text.encode("utf-8", "surrogateescape")
-                yield Line(f"entry {place}", raw, True, unseal(raw, self.key))
-            after = page[-1][0]
-
-    def entries(self) -> Iterator[Entry]:
-        return (line.entry for line in self.lines() if line.entry is not None)
-
-    async def _page(self, after: str) -> list[tuple[str, str]]:
-        return await self.journal.page(_PAGE, after=after, until=self.last) if after != self.last else []
-
-
 @contextmanager
-def shared_snapshot(journal: Journal, store: Store) -> Generator[SharedLog]:
+def shared_snapshot(journal: Journal, store: Store) -> Generator[LogSnapshot]:
     """Open the log in the journal, and close journal and store at the end. Must not be called on an event loop.
 
     Raises:
@@ -192,10 +166,22 @@ def shared_snapshot(journal: Journal, store: Store) -> Generator[SharedLog]:
                 )
             head = unseal_head(found.encode(), key)
             # A key without records means that the log was emptied: the key is made with the first record.
-            yield SharedLog(head, HEAD_NAME, key, True, last, journal, portal)
+            yield LogSnapshot(head, HEAD_NAME, True, partial(_lines, journal, key, last, portal))
         finally:
             portal.call(journal.aclose)
             portal.call(store.aclose)
+
+
+def _lines(journal: Journal, key: bytes, last: str, portal: BlockingPortal) -> Iterator[Line]:
+    after = ""
+    while after != last:
+        page = portal.call(partial(journal.page, _PAGE, after=after, until=last))
+        if not page:
+            return
+        for place, text in page:
+            raw = text.encode("utf-8", "surrogateescape")
+            yield Line(f"entry {place}", raw, True, unseal(raw, key))
+        after = page[-1][0]
 
 
 def _not_written(reason: str) -> StoreUnavailable:

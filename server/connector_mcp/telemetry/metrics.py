@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -26,73 +27,40 @@ class Metrics:
     """All metrics that `/metrics` shows. The exposition is made from `registry`."""
 
     def __init__(self, version: str) -> None:
-        registry = CollectorRegistry()
-        self.registry: Final = registry
-        self._calls = Counter(
-            "connector_mcp_calls", "Calls that ended.", ("tool", "effect", "outcome"), registry=registry
+        self.registry: Final = CollectorRegistry()
+        counter = partial(Counter, registry=self.registry, namespace="connector_mcp")
+        gauge = partial(Gauge, registry=self.registry, namespace="connector_mcp")
+        seconds = partial(Histogram, registry=self.registry, namespace="connector_mcp")
+        self._calls = counter("calls", "Calls that ended.", ("tool", "effect", "outcome"))
+        self._call_seconds = seconds(
+            "call_duration_seconds", "Time from a call's arrival to its answer.", ("tool",), buckets=CALL_SECONDS
         )
-        self._call_seconds = Histogram(
-            "connector_mcp_call_duration_seconds",
-            "Time from a call's arrival to its answer.",
-            ("tool",),
-            buckets=CALL_SECONDS,
-            registry=registry,
-        )
-        self.calls_in_flight: Final = Gauge("connector_mcp_calls_in_flight", "Calls that run.", registry=registry)
-        self.unknown_tools: Final = Counter(
-            "connector_mcp_unknown_tool_calls", "Calls of tools that do not exist.", registry=registry
-        )
-        self._decisions = Counter(
-            "connector_mcp_gate_decisions", "What the gate came to.", ("decision", "channel"), registry=registry
-        )
-        self._approvals = Counter(
-            "connector_mcp_approval_changes",
-            "Approvals that came to a state in this process; pending is a call that was parked.",
+        self.calls_in_flight: Final = gauge("calls_in_flight", "Calls that run.")
+        self.unknown_tools: Final = counter("unknown_tool_calls", "Calls of tools that do not exist.")
+        self._decisions = counter("gate_decisions", "What the gate decided.", ("decision", "channel"))
+        self._approvals = counter(
+            "approval_changes",
+            "Approvals that reached a state in this process; pending is a call that was parked.",
             ("state",),
-            registry=registry,
         )
-        self._waiting = Gauge(
-            "connector_mcp_approvals",
-            "Approvals in the store; NaN while it cannot be read.",
-            ("state",),
-            registry=registry,
+        self._waiting = gauge("approvals", "Approvals in the store; NaN while it cannot be read.", ("state",))
+        self._requests = counter(
+            "upstream_requests", "Requests to platforms, each attempt by itself.", ("platform", "kind", "status")
         )
-        self._requests = Counter(
-            "connector_mcp_upstream_requests",
-            "Requests to platforms, each attempt by itself.",
-            ("platform", "kind", "status"),
-            registry=registry,
-        )
-        self._request_seconds = Histogram(
-            "connector_mcp_upstream_request_duration_seconds",
-            "Time from a request's departure to the end of its answer.",
+        self._request_seconds = seconds(
+            "upstream_request_duration_seconds",
+            "Time from sending a request to the end of its answer.",
             ("platform", "kind"),
             buckets=UPSTREAM_SECONDS,
-            registry=registry,
         )
-        self._requests_in_flight = Gauge(
-            "connector_mcp_upstream_requests_in_flight", "Requests under way.", ("platform",), registry=registry
+        self._requests_in_flight = gauge("upstream_requests_in_flight", "Requests under way.", ("platform",))
+        self._retries = counter("upstream_retries", "Requests that were sent again.", ("platform",))
+        self._tokens = counter("upstream_tokens", "Requests for access tokens.", ("platform", "outcome"))
+        self._store_errors = counter(
+            "store_errors", "Failed operations of the store and of the audit log.", ("operation",)
         )
-        self._retries = Counter(
-            "connector_mcp_upstream_retries",
-            "Requests that were sent again.",
-            ("platform",),
-            registry=registry,
-        )
-        self._tokens = Counter(
-            "connector_mcp_upstream_tokens",
-            "Access tokens that were asked for.",
-            ("platform", "outcome"),
-            registry=registry,
-        )
-        self._store_errors = Counter(
-            "connector_mcp_store_errors",
-            "Operations of the store and of the audit log that failed.",
-            ("operation",),
-            registry=registry,
-        )
-        Info("connector_mcp_build", "What runs.", registry=registry).info({"version": version})
-        ProcessCollector(registry=registry)
+        Info("connector_mcp_build", "The running version.", registry=self.registry).info({"version": version})
+        ProcessCollector(registry=self.registry)
 
     def call_ended(self, call: EndedCall) -> None:
         self._calls.labels(call.tool, call.effect, call.outcome).inc()
