@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from connector_mcp.errors import StoreUnavailable
-from connector_mcp.operations.request import Request
+from connector_mcp.operations.platform import Request
 from connector_mcp.state.redis_connection import RedisConnection
 from connector_mcp.state.redis_turns import RedisTurns
 from connector_mcp.upstream.limits import Limits
