@@ -7,8 +7,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from connector_mcp.config.platform_variables import either, is_configured, missing, platform_values
+from connector_mcp.config.platform_variables import is_configured, missing, platform_values
 from connector_mcp.config.settings import Settings
+from connector_mcp.config.validation import either
 from connector_mcp.engine.account import Account
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import Misconfigured

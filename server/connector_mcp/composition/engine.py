@@ -101,7 +101,7 @@ def _open_sandbox(settings: Settings, environ: Mapping[str, str]) -> Sandbox:
 
 
 def _announcements(settings: Settings, store: Store) -> Announcements | None:
-    secret = settings.signing_secret("webhook_secret")
+    secret = settings.secret("webhook_secret")
     if settings.webhook_url is None or secret is None:
         return None
     # Imports the HTTP client, which no other start needs.

@@ -90,7 +90,7 @@ def show(overrides: dict[str, Any], as_json: bool) -> None:
 def all_problems(settings: Settings, environ: Mapping[str, str]) -> list[Misconfigured]:
     """What is wrong with these settings, although each of them is understood."""
     found = _Problems()
-    found.of(settings.bearer_token)
+    found.of(lambda: settings.secret("http_token"))
     server = Policy((), read_only=settings.read_only, transport="stdio")
     if settings.policy:
         tools = (*catalog(PLATFORMS), LIST_SECRETS)
