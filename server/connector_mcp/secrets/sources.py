@@ -128,7 +128,7 @@ class Directory:
             return None
 
     def _find(self, name: str) -> Path | None:
-        """Return the regular file with this name. Links within the directory are followed, as mounted volumes use them."""
+        """Return the file with this name. Links within the directory are followed, as mounted volumes need them."""
         if not is_name(name):
             return None
         try:
