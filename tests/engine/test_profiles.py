@@ -17,7 +17,7 @@ from connector_mcp.config.settings import Settings
 from connector_mcp.engine.account import Account
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
-from connector_mcp.operations.catalog import PLATFORMS, catalogue, platform_folder
+from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.tool import PROFILE
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
@@ -97,7 +97,7 @@ async def two(tmp_path: Path) -> AsyncIterator[Maker]:
                     )
             engine = Engine(
                 Settings(state_dir=tmp_path, sandbox=True),
-                catalogue(),
+                catalog(),
                 accounts,
                 policy=server,
                 store=SqliteStore(tmp_path / "state.db"),
@@ -128,14 +128,14 @@ def schema(made: Two, name: str) -> dict[str, Any]:
 
 
 def test_no_operation_has_a_field_of_the_name_by_which_calls_choose_their_profile() -> None:
-    assert [name for name, operation in catalogue().items() if PROFILE in operation.model_fields] == []
+    assert [name for name, operation in catalog().items() if PROFILE in operation.model_fields] == []
 
 
 async def test_every_tool_of_a_platform_with_two_profiles_takes_profile_and_no_other_does(
     two: Maker, bench: Any
 ) -> None:
     made, single = two(), bench()
-    for name, operation in catalogue().items():
+    for name, operation in catalog().items():
         member = schema(made, name)["properties"].get(PROFILE)
         assert (member["enum"] if member else None) == (["production", "staging"] if operation.on else None), name
         assert PROFILE not in single.engine.tool(name).input_schema["properties"]
@@ -149,7 +149,7 @@ async def test_profile_is_required_by_the_schema_where_no_default_counts(
     made = two(default=default)
     for name in (LIST, UPDATE, DELETE):
         required = PROFILE in schema(made, name).get("required", ())
-        assert required == (str(catalogue()[name].effect) in needed)
+        assert required == (str(catalog()[name].effect) in needed)
 
 
 async def test_a_tenant_that_one_profile_fixes_is_optional_and_checked_once_the_profile_is_known(

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from connector_mcp.errors import StoreUnavailable
-from connector_mcp.operations.request import Request
+from connector_mcp.operations.platform import Request
 from connector_mcp.state.redis import RedisConnection, RedisRateLimit
 from connector_mcp.upstream.limits import Limits
 from connector_mcp.upstream.shared_rate_limit import PAUSE, SharedPace, SharedTurns

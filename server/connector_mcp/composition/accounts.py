@@ -7,12 +7,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from connector_mcp.config.platform_variables import either, is_configured, missing, platform_values
+from connector_mcp.config.platform_variables import is_configured, missing, platform_values
 from connector_mcp.config.settings import Settings
+from connector_mcp.config.validation import either
 from connector_mcp.engine.account import Account
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import Misconfigured
-from connector_mcp.operations.catalog import PLATFORMS, catalogue, platform_folder
+from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.platform import Platform, key_of
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.reference import SCHEME, Unresolved, Use
@@ -141,7 +142,7 @@ def policy_of(profile: Profile, server: Policy) -> Policy:
         Misconfigured: A rule is malformed or names nothing.
     """
     options = profile.options
-    tools: Collection[str] | None = catalogue([profile.platform.name]) if options.policy else None
+    tools: Collection[str] | None = catalog([profile.platform.name]) if options.policy else None
     setting = f"{profile.where}.policy"
     own = Policy.parse(
         options.policy, read_only=options.read_only, transport=server.transport, tools=tools, setting=setting

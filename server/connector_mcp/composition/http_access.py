@@ -46,7 +46,7 @@ def access_of(settings: Settings) -> Access:
     Raises:
         Misconfigured: A file or an address is not what it should be, or a setting is missing that another needs.
     """
-    secret = settings.bearer_token()
+    secret = settings.secret("http_token")
     hosts, origins = settings.allowed_hosts, settings.allowed_origins
     if settings.public_url is not None:
         hosts = (*hosts, *public_hosts(settings.public_url))

@@ -93,7 +93,7 @@ def open_connection(settings: Settings, address: SecretStr) -> RedisConnection:
     """
     from connector_mcp.state.redis import RedisConnection
 
-    password = settings.state_password()
+    password = settings.secret("state_password")
     return RedisConnection(address.get_secret_value(), password=password.get_secret_value() if password else None)
 
 

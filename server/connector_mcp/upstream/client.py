@@ -21,8 +21,7 @@ import anyio.lowlevel
 
 from connector_mcp import __version__
 from connector_mcp.errors import InvalidArguments, Issue
-from connector_mcp.operations.platform import Platform
-from connector_mcp.operations.request import NO_BODY, Request
+from connector_mcp.operations.platform import NO_BODY, Platform, Request
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 from connector_mcp.upstream.auth.credentials import Ask, Environment, Proof, make_authorizer
 from connector_mcp.upstream.auth.token_response import read_token
