@@ -40,7 +40,8 @@ def write(root: Path, wanted: Mapping[str, str], pattern: str | None = None) -> 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status: 1 when `--check` finds files that are not up to date."""
-    parser = argparse.ArgumentParser(prog="python -m tools.generate", description="Write the files that are generated from the declarations.")
+    description = "Write the files that are generated from the declarations."
+    parser = argparse.ArgumentParser(prog="python -m tools.generate", description=description)
     parser.add_argument("what", choices=sorted(_FOLDERS))
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a file is not up to date")
     parser.add_argument("--out", type=Path, help="the folder; for schemas, stale JSON files in it are removed")

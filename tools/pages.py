@@ -109,7 +109,7 @@ def settings_page() -> str:
 
 
 def attribute_docstrings(model: type) -> dict[str, str]:
-    """The docstring of each annotated attribute of a class, on one line; empty where there is none."""
+    """The docstring of each public annotated attribute of a class, on one line; empty where there is none."""
     texts: dict[str, str] = {}
     for base in model.__bases__:
         if base.__module__ == model.__module__:
@@ -118,6 +118,8 @@ def attribute_docstrings(model: type) -> dict[str, str]:
     assert isinstance(definition, ast.ClassDef)  # noqa: S101 - a class's source defines a class
     for statement, following in zip(definition.body, [*definition.body[1:], None], strict=True):
         if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
+            continue
+        if statement.target.id.startswith("_"):
             continue
         value = following.value if isinstance(following, ast.Expr) else None
         text = value.value if isinstance(value, ast.Constant) else None
