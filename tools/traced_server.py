@@ -18,8 +18,6 @@ import connector_mcp
 from connector_mcp.cli.main import main
 
 PACKAGE = str(Path(connector_mcp.__file__).parent)
-# Parts of functions, and bodies of modules, rather than functions.
-NOT_FUNCTIONS = ("<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>", "<module>")
 
 
 class Recorder:
@@ -42,9 +40,12 @@ class Recorder:
                 lines.flush()
 
     def _functions(self) -> list[tuple[str, str]]:
-        ours = (code for code in self._entered if code.co_filename.startswith(PACKAGE))
-        functions = (code for code in ours if code.co_name not in NOT_FUNCTIONS)
-        return sorted({(str(Path(c.co_filename).relative_to(PACKAGE)), c.co_qualname) for c in functions})
+        """The file and the name of each function; comprehensions and lambdas count, bodies of modules do not."""
+        return sorted(
+            (str(Path(code.co_filename).relative_to(PACKAGE)), f"{code.co_qualname}:{code.co_firstlineno}")
+            for code in self._entered
+            if code.co_filename.startswith(PACKAGE) and code.co_name != "<module>"
+        )
 
 
 if __name__ == "__main__":
