@@ -24,8 +24,6 @@ from connector_mcp.audit.trail import FileTrail
 from connector_mcp.cli.commands.serve import serve
 from connector_mcp.cli.main import COMMANDS, cli
 from connector_mcp.cli.output.terminal import CliCaller
-from connector_mcp.cli.page_of_errors import meanings
-from connector_mcp.cli.page_of_settings import attribute_docstrings
 from connector_mcp.config.file import read_config
 from connector_mcp.config.settings import PREFIX, Settings
 from connector_mcp.engine.account import Account
@@ -43,6 +41,7 @@ from connector_mcp.upstream.client import UpstreamClient
 from tests.console_blocks import Session, steps
 from tests.documents import BY_NAME, DOCUMENTS, PACKAGE, ROOT, Document
 from tests.operations import test_every_operation as guards
+from tools.pages import attribute_docstrings, error_meanings
 
 LANGUAGES = {"console", "json", "python", "sh", "toml"}
 SETTINGS = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
@@ -219,7 +218,7 @@ def test_every_tool_is_documented() -> None:
 
 
 def test_every_error_code_is_documented_where_the_errors_are_drawn_and_where_they_are_read() -> None:
-    drawn = [kind for kind, _ in meanings()]
+    drawn = [kind for kind, _ in error_meanings()]
     codes = {kind.code for kind in _leaves(ConnectorError)}
     assert {kind.code for kind in drawn} == codes
     assert {kind for kind in drawn if kind.code in codes} == set(_leaves(ConnectorError))
