@@ -39,8 +39,8 @@ def test_an_unknown_setting_ends_every_command_with_the_nearest_name(run):
 
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert result.stderr.startswith("error: CONNECTOR_MCP_READONLY is set")
-    assert "fix: Set CONNECTOR_MCP_READ_ONLY instead" in result.stderr
+    assert result.stderr.startswith("error: CONNECTOR_MCP_READONLY is not a known setting")
+    assert "fix: Use CONNECTOR_MCP_READ_ONLY" in result.stderr
 
 
 def test_an_impossible_option_is_refused_as_the_variable_would_be(run):

@@ -57,9 +57,12 @@ def page_of_settings() -> str:
 
 def attribute_docstrings(model: type) -> dict[str, str]:
     """The string under each annotated attribute in the class's source, on one line; "" where there is none."""
+    told: dict[str, str] = {}
+    for base in model.__bases__:
+        if base.__module__ == model.__module__:
+            told |= attribute_docstrings(base)
     (definition,) = ast.parse(inspect.getsource(model)).body
     assert isinstance(definition, ast.ClassDef)  # noqa: S101 - what the source of a class is
-    told: dict[str, str] = {}
     for statement, following in zip(definition.body, [*definition.body[1:], None], strict=True):
         if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
             continue

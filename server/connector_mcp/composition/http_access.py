@@ -15,7 +15,7 @@ from connector_mcp.transport.http.limits import HttpLimits, RequestRate
 from connector_mcp.upstream.shared_rate_limit import SharedTurns
 
 if TYPE_CHECKING:
-    from connector_mcp.state.redis_connection import RedisConnection
+    from connector_mcp.state.redis import RedisConnection
     from connector_mcp.transport.auth.jwt import JwtVerifier
 
 
@@ -45,7 +45,7 @@ def access_of(settings: Settings) -> Access:
     Raises:
         Misconfigured: A file or an address is not what it should be, or a setting is missing that another needs.
     """
-    secret = settings.bearer_token()
+    secret = settings.secret("http_token")
     hosts, origins = settings.allowed_hosts, settings.allowed_origins
     if settings.public_url is not None:
         hosts = (*hosts, *public_hosts(settings.public_url))
@@ -71,9 +71,9 @@ def access_of(settings: Settings) -> Access:
 def _turns(connection: RedisConnection | None) -> SharedTurns | None:
     if connection is None:
         return None
-    from connector_mcp.state.redis_turns import RedisTurns
+    from connector_mcp.state.redis import RedisRateLimit
 
-    return SharedTurns(RedisTurns(connection), "HTTP requests")
+    return SharedTurns(RedisRateLimit(connection), "HTTP requests")
 
 
 def _oauth(settings: Settings) -> JwtVerifier | None:

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from connector_mcp import __version__
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.caller import TransportName
-from connector_mcp.telemetry.observer import NOBODY, Observer
+from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 
 
 @asynccontextmanager
@@ -22,7 +22,7 @@ async def observed(
     """
     with_metrics = transport == "http" and settings.metrics != "off"
     if not with_metrics and not settings.otel:
-        yield NOBODY
+        yield NULL_OBSERVER
         return
     metrics = spans = None
     async with AsyncExitStack() as open_until_the_end:

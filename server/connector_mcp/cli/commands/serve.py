@@ -117,13 +117,13 @@ async def _serve_http(settings: Settings, environ: Mapping[str, str]) -> int:
 
 
 def _callback_key(settings: Settings) -> SigningKey | None:
-    secret = settings.signing_secret("webhook_callback_secret")
+    secret = settings.secret("webhook_callback_secret")
     if secret is None:
         return None
     from connector_mcp.engine.approval.approval_webhook import SigningKey
 
     key = SigningKey.parse(secret.get_secret_value(), f"{PREFIX}WEBHOOK_CALLBACK_SECRET")
-    announces = settings.signing_secret("webhook_secret")
+    announces = settings.secret("webhook_secret")
     if announces is not None and SigningKey.parse(announces.get_secret_value(), f"{PREFIX}WEBHOOK_SECRET") == key:
         raise Misconfigured(
             f"{PREFIX}WEBHOOK_SECRET and {PREFIX}WEBHOOK_CALLBACK_SECRET are the same, so that whoever can check what "

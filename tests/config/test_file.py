@@ -88,26 +88,29 @@ def test_every_variable_of_every_platform_has_a_key_of_its_own_beside_the_profil
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("[profiles.vectorise.a]", "profiles.vectorise: there is no such platform; the nearest is vectorize."),
-        ("[profiles.logto.a]\napp_idd = 'x'", "profiles.logto.a.app_idd: there is no such key; the nearest is app_id."),
+        ("[profiles.vectorise.a]", "profiles.vectorise is not a known platform. Did you mean 'vectorize'?"),
+        ("[profiles.logto.a]\napp_idd = 'x'", "profiles.logto.a.app_idd is not a known key. Did you mean 'app_id'?"),
         (
             "[profiles.logto.a]\nreadonly = true",
-            "profiles.logto.a.readonly: there is no such key; the nearest is read_",
+            "profiles.logto.a.readonly is not a known key. Did you mean 'read_only'?",
         ),
-        ("[profiles.logto.a]\nread_only = 'yes'", "profiles.logto.a.read_only is not what it should be"),
-        ("[profiles.logto.a]\ndeadline = 0", "profiles.logto.a.deadline is not what it should be; wanted: "),
-        ("[profiles.logto.a]\nsecrets = ['secret://X']", "profiles.logto.a.secrets is not what it should be"),
-        ("[profiles.logto.a]\nendpoint = 7", "profiles.logto.a.endpoint is no text."),
-        ("[profiles.logto.a]\nendpoint = ' '", "profiles.logto.a.endpoint is no text."),
-        ("[profiles.logto.a]\nendpoint = 'secret://X'", "profiles.logto.a.endpoint holds a reference in a place"),
+        ("[profiles.logto.a]\nread_only = 'yes'", "profiles.logto.a.read_only is invalid"),
+        (
+            "[profiles.logto.a]\ndeadline = 0",
+            "profiles.logto.a.deadline is invalid (its value is not shown); exp",
+        ),
+        ("[profiles.logto.a]\nsecrets = ['secret://X']", "profiles.logto.a.secrets is invalid"),
+        ("[profiles.logto.a]\nendpoint = 7", "profiles.logto.a.endpoint is not text"),
+        ("[profiles.logto.a]\nendpoint = ' '", "profiles.logto.a.endpoint is not text"),
+        ("[profiles.logto.a]\nendpoint = 'secret://X'", "profiles.logto.a.endpoint holds a reference, but is not"),
         ("[profiles.logto.a]\napp_secret = 'secret://../x'", "profiles.logto.a.app_secret holds a malformed reference"),
         ("[profiles.logto.a]\napp_secret = {}", "profiles.logto.a.app_secret is a table of another form."),
         ("[profiles.logto.a]\napp_secret = {env = 'A B'}", "profiles.logto.a.app_secret is a table of another form."),
         ("[profiles.logto.a]\napp_secret = {env = 'CONNECTOR_MCP_SECRET_X'}", "profiles.logto.a.app_secret names a"),
-        ("[profiles.vectorize.a]\ncreate_body = 'list'", "profiles.vectorize.a.create_body is none of its choices."),
-        ("[profiles.logto.'A b']", "profiles.logto.A b: 'A b' is no name of a profile."),
-        ("[profiles.logto]\nendpoint = 'x'", "profiles.logto.endpoint is no table."),
-        ("profiles = 3", "profiles is no table."),
+        ("[profiles.vectorize.a]\ncreate_body = 'list'", "profiles.vectorize.a.create_body is not one of its choices."),
+        ("[profiles.logto.'A b']", "profiles.logto.A b: 'A b' is not a valid profile name."),
+        ("[profiles.logto]\nendpoint = 'x'", "profiles.logto.endpoint is not a table."),
+        ("profiles = 3", "profiles is not a table."),
         ("[profiles.logto.a]\ndefault = true\n[profiles.logto.b]\ndefault = true", "profiles.logto has more than one"),
     ],
 )
@@ -137,7 +140,7 @@ def test_a_credential_in_clear_text_is_taken_only_where_its_owner_alone_can_read
     for mode in (0o640, 0o604, 0o644):
         file = read(text, mode=mode)
         (message,) = said(file)
-        assert message.startswith("profiles.vectorize.a.api_key holds a credential in clear text, and others than")
+        assert message.startswith("profiles.vectorize.a.api_key holds a credential in plain text, and other users")
     file = read(text, mode=0o600)
     assert file.problems == ()
     assert file.profiles[0].given["VECTORIZE_API_KEY"].text == "hunter2-hunter2"
@@ -167,7 +170,7 @@ def test_a_file_that_is_no_toml_is_refused_without_its_text(tmp_path: Path, cont
 
     (problem,) = read_config(path).problems
 
-    assert problem.message.startswith(f"{path} cannot be read: it is no TOML")
+    assert problem.message.startswith(f"{path} cannot be read: it is not valid TOML")
     assert "hunter2" not in problem.message
 
 
