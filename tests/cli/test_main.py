@@ -16,7 +16,7 @@ def test_the_version_is_that_of_the_package(spawn):
 def test_the_help_lists_every_command_but_those_for_developers(run):
     listed = run("--help").stdout
 
-    for name, (_, line) in COMMANDS.items():
+    for name, line in COMMANDS.items():
         assert (line in listed) is (name not in FOR_DEVELOPERS)
 
 

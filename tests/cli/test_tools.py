@@ -2,7 +2,7 @@
 
 import json
 
-from connector_mcp.cli.output.contract import all_tools, contract
+from connector_mcp.cli.contract import all_tools, contract
 from connector_mcp.operations.catalog import catalogue
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from connector_mcp.cli.output.failures import Failure
+from connector_mcp.cli.output import Failure
 
 
 def drifted(root: Path, wanted: Mapping[str, str], *, pattern: str | None = None) -> list[str]:

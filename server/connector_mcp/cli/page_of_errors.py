@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 from connector_mcp import errors
 from connector_mcp.cli.markdown import code, page, table
-from connector_mcp.cli.output.failures import exit_status_of
-from connector_mcp.cli.output.text import json_text
+from connector_mcp.cli.output import exit_status_of, json_text
 from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
 
 _INTRODUCTION = """\

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from connector_mcp.cli.commands.tools import effect_words
+from connector_mcp.cli.contract import all_tools
 from connector_mcp.cli.markdown import code, page, table
-from connector_mcp.cli.output.contract import all_tools, effect_words
 from connector_mcp.operations.catalog import PLATFORMS, platform_folder
 from connector_mcp.operations.operation import LocalOperation
 from connector_mcp.operations.platform import Platform

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from connector_mcp.cli.contract import published_files
 from connector_mcp.cli.generated import write_or_check
-from connector_mcp.cli.output.contract import published_files
 
 
 @click.command()

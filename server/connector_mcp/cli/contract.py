@@ -1,32 +1,16 @@
-"""The published form of a tool: what `tools --json` prints and what `tool_schemas/` holds."""
+"""The published form of every tool: what `tool_schemas/` holds."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
 
-from connector_mcp.json_values import JsonObject
+from connector_mcp.cli.commands.tools import contract
 from connector_mcp.operations.catalog import PLATFORMS, catalogue
 from connector_mcp.operations.tool import Tool, tool_of
 
 NEUTRAL = "connectors"
 """Folder of the tools that belong to no platform."""
-
-
-def contract(tool: Tool) -> JsonObject:
-    """The tool in the protocol's own member names, as tools/list gives it."""
-    return {
-        "name": tool.name,
-        "description": tool.description,
-        "inputSchema": tool.input_schema,
-        "outputSchema": tool.output_schema,
-        "annotations": {
-            "readOnlyHint": tool.annotations.read_only,
-            "destructiveHint": tool.annotations.destructive,
-            "idempotentHint": tool.annotations.idempotent,
-            "openWorldHint": tool.annotations.open_world,
-        },
-    }
 
 
 def all_tools(platforms: Iterable[str] = PLATFORMS) -> tuple[Tool, ...]:
@@ -46,9 +30,3 @@ def published_files() -> dict[str, str]:
         + "\n"
         for tool in all_tools()
     }
-
-
-def effect_words(tool: Tool) -> str:
-    """The effect of the tool's operation, and what a call of it can be at its worst where that is more."""
-    effect = tool.operation.effect.value
-    return f"{effect}, can destroy" if tool.operation.can_destroy and effect != "destroy" else effect
