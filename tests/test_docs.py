@@ -35,7 +35,7 @@ from connector_mcp.engine.approval.webhook_signature import SigningKey
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import ConnectorError
-from connector_mcp.operations.catalog import PLATFORMS, catalogue, platform_folder
+from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.transport.auth.token_file import parse_tokens
 from connector_mcp.transport.http.approval_callback import CallBack
@@ -202,7 +202,7 @@ def test_every_variable_named_exists(document: Document) -> None:
 @every_document
 def test_every_tool_named_exists(document: Document) -> None:
     named = {code for code in document.inline_code() if re.fullmatch(rf"({'|'.join(PLATFORMS)})_\w+", code)}
-    assert named <= set(catalogue())
+    assert named <= set(catalog())
 
 
 # Nothing is left out -------------------------------------------------------------------------------------------------
@@ -214,8 +214,8 @@ def test_every_setting_is_documented_in_words() -> None:
 
 
 def test_every_tool_is_documented() -> None:
-    assert set(catalogue()) <= set(BY_NAME["docs/tools.md"].inline_code())
-    assert f"all {len(catalogue())}, with effect" in BY_NAME["README.md"].text
+    assert set(catalog()) <= set(BY_NAME["docs/tools.md"].inline_code())
+    assert f"all {len(catalog())}, with effect" in BY_NAME["README.md"].text
 
 
 def test_every_error_code_is_documented_where_the_errors_are_drawn_and_where_they_are_read() -> None:
@@ -233,10 +233,10 @@ def test_every_step_of_a_call_is_on_the_page_of_the_architecture() -> None:
 
 
 def test_every_call_that_may_turn_out_to_destroy_is_on_the_page_of_safety() -> None:
-    detecting = {name for name, operation in catalogue().items() if operation.can_destroy}
+    detecting = {name for name, operation in catalog().items() if operation.can_destroy}
     rows = set(re.findall(r"^\| `(\w+)` \|", BY_NAME["docs/safety.md"].text, re.MULTILINE))
     assert rows >= detecting
-    assert rows & set(catalogue()) == detecting
+    assert rows & set(catalog()) == detecting
 
 
 def test_the_changelog_is_about_this_version() -> None:
@@ -319,7 +319,7 @@ def test_the_example_passes_its_own_test(acme: Path) -> None:
 
 
 def test_the_example_holds_to_what_is_true_of_every_operation(acme: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    operations = catalogue(["acme"])
+    operations = catalog(["acme"])
     monkeypatch.setattr(guards, "OPERATIONS", operations)
     monkeypatch.setattr(guards, "TENANTS", {"workspace_id"})
     checks = [check for check in vars(guards).values() if list(_parameters(check)) == ["name"]]
@@ -357,7 +357,7 @@ async def test_the_example_s_deletion_waits_for_an_operator_and_is_verified(acme
 
 def _engine(folder: Path, transport: httpx.MockTransport) -> Engine:
     settings = Settings(state_dir=folder / "state")
-    operations = catalogue(["acme"])
+    operations = catalog(["acme"])
     platform = platform_folder("acme").platform
     values = {"ACME_API_KEY": "acme-key-000", "ACME_WORKSPACE_ID": "ws_1"}
     account = Account(

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from connector_mcp.operations.catalog import catalogue
+from connector_mcp.operations.catalog import catalog
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +24,7 @@ def test_there_is_one_file_a_tool_under_its_platform_with_tenant_arguments(run, 
     run("schemas", "--out", str(tmp_path))
 
     files = {path.relative_to(tmp_path).as_posix(): json.loads(path.read_text()) for path in tmp_path.rglob("*.json")}
-    assert {contract["name"] for contract in files.values()} == set(catalogue())
+    assert {contract["name"] for contract in files.values()} == set(catalog())
     assert files["connectors/describe_connector_type.json"]["annotations"]["openWorldHint"] is False
     described = files["versori/versori_get_connector.json"]
     assert list(described) == ["annotations", "description", "inputSchema", "name", "outputSchema"]
@@ -70,6 +70,6 @@ def test_the_page_names_every_tool_and_every_variable(run, tmp_path):
     run("docs", "--out", str(tmp_path))
 
     page = (tmp_path / "tools.md").read_text()
-    assert all(f"`{name}`" in page for name in catalogue())
+    assert all(f"`{name}`" in page for name in catalog())
     assert "`VECTORIZE_API_KEY`" in page
     assert "`DELETE /api/connectors/{id}`" in page

@@ -20,9 +20,7 @@ from connector_mcp.audit.record import AuditRecord
 from connector_mcp.audit.shared import SharedTrail, shared_snapshot
 from connector_mcp.audit.trail import AuditTrail, FileTrail
 from connector_mcp.errors import StoreUnavailable
-from connector_mcp.state.redis import RedisStore
-from connector_mcp.state.redis_connection import RedisConnection
-from connector_mcp.state.redis_journal import RedisJournal
+from connector_mcp.state.redis import RedisConnection, RedisJournal, RedisStore
 from tests.engine.test_audit_check import a_record
 from tests.redis_server import RedisServer, redis_server
 

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from connector_mcp.composition.engine import open_observer
 from connector_mcp.config.settings import Settings
 from connector_mcp.errors import Misconfigured
-from connector_mcp.telemetry.observer import NOBODY
+from connector_mcp.telemetry.observer import NULL_OBSERVER
 from tests.end_to_end.faces import served
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
@@ -46,9 +46,9 @@ async def test_without_the_extra_the_start_ends_with_how_to_install_it(monkeypat
 @pytest.mark.anyio
 async def test_nobody_watches_where_only_the_environment_names_a_collector() -> None:
     async with open_observer(Settings(), ENDPOINT, "stdio") as observer:
-        assert observer is NOBODY
+        assert observer is NULL_OBSERVER
     async with open_observer(Settings(metrics="off"), ENDPOINT, "http") as observer:
-        assert observer is NOBODY
+        assert observer is NULL_OBSERVER
 
 
 @pytest.mark.anyio

@@ -14,8 +14,7 @@ import pytest
 from mcp import Client
 
 from connector_mcp.engine.caller import CallResult
-from connector_mcp.state.redis_connection import RedisConnection
-from connector_mcp.state.redis_turns import RedisTurns
+from connector_mcp.state.redis import RedisConnection, RedisRateLimit
 from connector_mcp.transport.auth.authorization import BearerToken
 from connector_mcp.transport.connections import HEAD_BYTES
 from connector_mcp.transport.http.limits import HttpLimits, RequestRate
@@ -68,14 +67,14 @@ async def turns_of_replicas(redis: RedisServer) -> AsyncGenerator[Callable[[], S
         def make() -> SharedTurns:
             connection = RedisConnection(redis.url)
             stack.push_async_callback(connection.aclose)
-            return SharedTurns(RedisTurns(connection), "HTTP requests")
+            return SharedTurns(RedisRateLimit(connection), "HTTP requests")
 
         yield make
 
 
 def away() -> SharedTurns:
     """Those of a store that cannot be reached."""
-    return SharedTurns(RedisTurns(RedisConnection("unix:///nowhere/socket")), "HTTP requests")
+    return SharedTurns(RedisRateLimit(RedisConnection("unix:///nowhere/socket")), "HTTP requests")
 
 
 @pytest.mark.anyio

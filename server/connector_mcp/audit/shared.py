@@ -22,8 +22,7 @@ from connector_mcp.audit.recovery import HEAD_LOST
 from connector_mcp.audit.trail import ended
 from connector_mcp.errors import ConnectorError, StoreUnavailable
 from connector_mcp.json_values import JsonObject
-from connector_mcp.state.journal import Journal
-from connector_mcp.state.store import Store, known_key, secret_key
+from connector_mcp.state.store import Journal, Store, known_key, secret_key
 
 KEY = "audit"
 """Name of the key in the store."""

@@ -25,13 +25,12 @@ from connector_mcp.engine.instrumented_store import WatchedStore
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.secret_refs.secret_requests import SecretRequests
 from connector_mcp.errors import Misconfigured
-from connector_mcp.operations.catalog import PLATFORMS, catalogue
-from connector_mcp.operations.list_secrets import NAME as LIST_SECRETS
-from connector_mcp.operations.list_secrets import list_secrets
+from connector_mcp.operations.catalog import PLATFORMS, catalog
+from connector_mcp.operations.local import LIST_SECRETS, list_secrets
 from connector_mcp.operations.operation import Operation
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.store import Store
-from connector_mcp.telemetry.observer import NOBODY, Observer
+from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 
 if TYPE_CHECKING:
     from connector_mcp.engine.approval.approval_webhook import Announcements
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def open_engine(
-    settings: Settings, environ: Mapping[str, str], transport: TransportName, *, observer: Observer = NOBODY
+    settings: Settings, environ: Mapping[str, str], transport: TransportName, *, observer: Observer = NULL_OBSERVER
 ) -> AsyncGenerator[Engine]:
     """Open an engine for as long as the context lasts; `observer` sees its calls.
 
@@ -50,7 +49,7 @@ async def open_engine(
     sandbox = _open_sandbox(settings, environ) if settings.sandbox else None
     secrets = open_secrets(settings, environ)
     # A rule can name any tool. Without rules, platforms that are not served need not be imported.
-    named = (*catalogue(PLATFORMS), LIST_SECRETS) if settings.policy else None
+    named = (*catalog(PLATFORMS), LIST_SECRETS) if settings.policy else None
     policy = Policy.parse(settings.policy, read_only=settings.read_only, transport=transport, tools=named)
     store = open_store(settings)
     announcements = _make_announcements(settings, store)
@@ -91,7 +90,7 @@ async def open_observer(
     """
     with_metrics = transport == "http" and settings.metrics != "off"
     if not with_metrics and not settings.otel:
-        yield NOBODY
+        yield NULL_OBSERVER
         return
     metrics = spans = None
     async with AsyncExitStack() as stack:
@@ -127,7 +126,7 @@ def served_operations(settings: Settings, platforms: Iterable[str], secrets: Sec
     Raises:
         Misconfigured: None is left.
     """
-    served = dict(catalogue(dict.fromkeys(platforms)))
+    served = dict(catalog(dict.fromkeys(platforms)))
     if served and has_secrets(secrets, settings):
         own = settings.credential_secrets
         served[LIST_SECRETS] = list_secrets(

@@ -25,7 +25,7 @@ from connector_mcp.upstream.shared_rate_limit import SharedTurns
 
 if TYPE_CHECKING:
     from connector_mcp.engine.approval.webhook_signature import SigningKey
-    from connector_mcp.state.redis_connection import RedisConnection
+    from connector_mcp.state.redis import RedisConnection
     from connector_mcp.transport.auth.jwt import OAuth
 
 
@@ -81,9 +81,9 @@ def make_access(settings: Settings) -> HttpAccess:
 def _shared_rate(connection: RedisConnection | None) -> SharedTurns | None:
     if connection is None:
         return None
-    from connector_mcp.state.redis_turns import RedisTurns
+    from connector_mcp.state.redis import RedisRateLimit
 
-    return SharedTurns(RedisTurns(connection), "HTTP requests")
+    return SharedTurns(RedisRateLimit(connection), "HTTP requests")
 
 
 def _oauth(settings: Settings) -> OAuth | None:

@@ -13,18 +13,18 @@ from connector_mcp.audit.trail import AuditTrail, FileTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS
-from connector_mcp.secrets.collection import Listed, Secrets
+from connector_mcp.secrets.collection import SecretEntry, Secrets
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile, KeyInKeyring
 from connector_mcp.secrets.limits import KINDS, read_limits
 from connector_mcp.secrets.reference import SCHEME
-from connector_mcp.secrets.sources import Directory, Environment, Keyring, SecretSource
+from connector_mcp.secrets.sources import Directory, EnvironmentSource, Keyring, SecretSource
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.state.store import Store
 
 if TYPE_CHECKING:
     from connector_mcp.audit.check import Log
-    from connector_mcp.state.journal import Journal
-    from connector_mcp.state.redis_connection import RedisConnection
+    from connector_mcp.state.redis import RedisConnection
+    from connector_mcp.state.store import Journal
     from connector_mcp.upstream.shared_rate_limit import SharedTurns
 
 
@@ -46,13 +46,12 @@ def shared_turns(store: Store) -> SharedTurns | None:
     """Return the rate limit towards platforms that replicas share, or None if the store is this machine's own."""
     if isinstance(store, SqliteStore):
         return None
-    from connector_mcp.state.redis import RedisStore
-    from connector_mcp.state.redis_turns import RedisTurns
+    from connector_mcp.state.redis import RedisRateLimit, RedisStore
     from connector_mcp.upstream.shared_rate_limit import SharedTurns
 
     if not isinstance(store, RedisStore):
         return None
-    return SharedTurns(RedisTurns(store.connection), "requests to platforms")
+    return SharedTurns(RedisRateLimit(store.connection), "requests to platforms")
 
 
 def open_trail(settings: Settings, store: Store) -> AuditTrail:
@@ -93,14 +92,14 @@ def open_connection(settings: Settings, address: SecretStr) -> RedisConnection:
     Raises:
         Misconfigured: The address, or the file with the password, is invalid.
     """
-    from connector_mcp.state.redis_connection import RedisConnection
+    from connector_mcp.state.redis import RedisConnection
 
     password = settings.secret("state_password")
     return RedisConnection(address.get_secret_value(), password=password.get_secret_value() if password else None)
 
 
 def _open_journal(settings: Settings, address: SecretStr) -> Journal:
-    from connector_mcp.state.redis_journal import RedisJournal
+    from connector_mcp.state.redis import RedisJournal
 
     return RedisJournal(open_connection(settings, address), "audit")
 
@@ -125,7 +124,7 @@ def open_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
     """
     limits = read_limits(settings.secrets_limits, PLATFORMS)
     sources: list[SecretSource] = []
-    environment = Environment(environ)
+    environment = EnvironmentSource(environ)
     if environment.names():
         sources.append(environment)
     if settings.secrets_dir is not None:
@@ -143,7 +142,7 @@ def has_secrets(secrets: Secrets, settings: Settings) -> bool:
     return len(secrets.sources) > 1 or open_secret_store(settings).path.exists()
 
 
-def secret_record(listed: Listed) -> JsonObject:
+def secret_record(listed: SecretEntry) -> JsonObject:
     """Return what `list_secrets` and `secrets list --json` say about a secret. A missing member means no limit."""
     record: JsonObject = {"reference": f"{SCHEME}{listed.name}", "source": listed.source}
     for kind in KINDS:

@@ -1,22 +1,23 @@
-"""Where a secret may be used: on which platforms, under which profiles, in which fields."""
+"""Limits on where a secret may be used: platforms, profiles, fields."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from connector_mcp.errors import Misconfigured
+from connector_mcp.json_values import is_object, is_strings
 from connector_mcp.secrets.reference import is_name
+from connector_mcp.suggest import did_you_mean
 
 KINDS = ("platforms", "profiles", "fields")
 
 
 @dataclass(frozen=True)
 class Use:
-    """One place in one call."""
+    """One field of one call in which a secret is used."""
 
     platform: str
     profile: str
@@ -25,15 +26,18 @@ class Use:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Empty means anywhere. A field is a path or the end of one: `secret-key` covers `config.secret-key` too."""
+class SecretLimits:
+    """Where a secret may be used. Empty means anywhere.
+
+    A field is a path or the end of one: `secret-key` covers `config.secret-key` too.
+    """
 
     platforms: tuple[str, ...] = ()
     profiles: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
 
     def refusal(self, use: Use) -> str | None:
-        """What this secret is limited to, where the use is none of it."""
+        """Return the limit that does not allow this use, or None if all do."""
         if self.platforms and use.platform not in self.platforms:
             return f"platform {' or '.join(self.platforms)}"
         if self.profiles and use.profile not in self.profiles:
@@ -43,64 +47,61 @@ class Limits:
         return None
 
     def as_dict(self) -> dict[str, list[str]]:
-        """The limits that there are."""
+        """Return the limits that are set."""
         return {kind: list(getattr(self, kind)) for kind in KINDS if getattr(self, kind)}
 
 
-def make_limits(given: Mapping[str, Any], where: str, platforms: Collection[str]) -> Limits:
-    """Limits from untyped data; `where` says in errors where it stands.
+def parse_limits(given: Mapping[str, Any], where: str, platforms: Collection[str]) -> SecretLimits:
+    """Make limits from untyped data. `where` names the place in error messages.
 
     Raises:
-        Misconfigured: A key, a platform or a value is not one that there is.
+        Misconfigured: A key or a platform is unknown, or a value is not a list of names.
     """
     for key, values in given.items():
         if key not in KINDS:
-            raise _unknown(key, KINDS, f"{where} holds")
-        listed = cast("list[Any]", values) if isinstance(values, list) else []
-        if not listed or not all(isinstance(value, str) and value for value in listed):
+            raise _unknown(key, KINDS, f"{where}: unknown key")
+        if not is_strings(values) or not values or not all(values):
             raise Misconfigured(
-                f"{where}: {key} is no list of names.", fix=f'Write {key} = ["..."], or leave it out for no limit.'
+                f"{where}: {key} is not a list of names.", fix=f'Write {key} = ["..."], or leave it out for no limit.'
             )
         if key == "platforms":
-            for name in listed:
+            for name in values:
                 if name not in platforms:
-                    raise _unknown(name, platforms, f"{where} names the platform")
-    return Limits(**{key: tuple(values) for key, values in given.items()})
+                    raise _unknown(name, platforms, f"{where}: unknown platform")
+    return SecretLimits(**{key: tuple(values) for key, values in given.items()})
 
 
-def read_limits(path: Path | None, platforms: Collection[str]) -> dict[str, Limits]:
-    """The limits in a TOML file by secret: a table for each, with lists under `platforms`, `profiles` and `fields`.
+def read_limits(path: Path | None, platforms: Collection[str]) -> dict[str, SecretLimits]:
+    """Read limits by secret from a TOML file: one table per secret, with lists `platforms`, `profiles` and `fields`.
 
     Raises:
         Misconfigured: The file cannot be read, or holds anything else.
     """
     if path is None:
         return {}
-    # Takes 4 ms to import, and most servers have no such file.
+    # Most servers have no such file.
     import tomllib
 
     try:
-        held = tomllib.loads(path.read_text("utf-8"))
+        tables = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as failure:
-        reason = failure.strerror if isinstance(failure, OSError) else "it is no TOML"
+        reason = failure.strerror if isinstance(failure, OSError) else "it is not valid TOML"
         raise Misconfigured(
             f"The limits of secrets in {path} cannot be read: {reason}.",
             fix="Correct the file, or name another with CONNECTOR_MCP_SECRETS_LIMITS.",
         ) from None
-    limits: dict[str, Limits] = {}
-    for name, table in held.items():
-        if not is_name(name) or not isinstance(table, dict):
+    limits: dict[str, SecretLimits] = {}
+    for name, table in tables.items():
+        if not is_name(name) or not is_object(table):
             raise Misconfigured(
-                f"{path} holds something that is no table of a secret's limits.",
+                f"{path}: an entry is not a table with the limits of a secret.",
                 fix='Write a table for each secret: [NAME], then platforms = ["logto"].',
             )
-        limits[name] = make_limits(cast("dict[str, Any]", table), f"{path}: {name}", platforms)
+        limits[name] = parse_limits(table, f"{path}: {name}", platforms)
     return limits
 
 
-def _unknown(name: str, known: Iterable[str], where: str) -> Misconfigured:
-    names = list(known)
-    nearest = get_close_matches(name, names, n=1, cutoff=0.0)[0]
+def _unknown(name: str, known: Collection[str], problem: str) -> Misconfigured:
     return Misconfigured(
-        f"{where} {name!r}, which there is not; the nearest is {nearest}.", fix=f"Write one of {', '.join(names)}."
+        f"{problem} {name!r}.{did_you_mean(name, known, cutoff=0.0)}", fix=f"Write one of {', '.join(known)}."
     )

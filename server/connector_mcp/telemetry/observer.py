@@ -144,5 +144,5 @@ class RunningCall:
 
 _NOTHING: Final = nullcontext()
 
-NOBODY: Final = Observer()
+NULL_OBSERVER: Final = Observer()
 """Listens to nothing."""

@@ -26,8 +26,8 @@ from connector_mcp.config.settings import Settings, is_secret
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import Misconfigured
 from connector_mcp.json_values import JsonObject
-from connector_mcp.operations.catalog import PLATFORMS, catalogue, platform_folder
-from connector_mcp.operations.list_secrets import NAME as LIST_SECRETS
+from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
+from connector_mcp.operations.local import LIST_SECRETS
 from connector_mcp.operations.platform import Platform, key_of
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.text import clean
@@ -94,7 +94,7 @@ def _find_problems(settings: Settings, environ: Mapping[str, str]) -> list[Misco
     found.attempt(lambda: settings.secret("http_token"))
     server = Policy((), read_only=settings.read_only, transport="stdio")
     if settings.policy:
-        tools = (*catalogue(PLATFORMS), LIST_SECRETS)
+        tools = (*catalog(PLATFORMS), LIST_SECRETS)
         found.attempt(lambda: Policy.parse(settings.policy, read_only=False, transport="stdio", tools=tools))
     secrets = found.attempt(lambda: open_secrets(settings, environ))
     for name in PLATFORMS:

@@ -17,7 +17,7 @@ from connector_mcp.composition.storage import open_secret_store, open_secrets, s
 from connector_mcp.config.settings import Settings
 from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.catalog import PLATFORMS
-from connector_mcp.secrets.limits import KINDS, Limits
+from connector_mcp.secrets.limits import KINDS, SecretLimits
 from connector_mcp.secrets.reference import LONGEST_NAME, SCHEME, is_name
 from connector_mcp.secrets.sources import LARGEST, open_keyring
 from connector_mcp.text import clean
@@ -41,7 +41,7 @@ def set_secret(name: str, platform: tuple[str, ...], profile: tuple[str, ...], f
     _require_name(name)
     settings = load_settings()
     value = _value()
-    open_secret_store(settings).put(name, value, Limits(platform, profile, field))
+    open_secret_store(settings).put(name, value, SecretLimits(platform, profile, field))
     click.echo(f"{SCHEME}{name} is stored.")
     elsewhere = next((each for each in open_secrets(settings, os.environ).listing() if each.name == name), None)
     if elsewhere is not None and elsewhere.source != "store":

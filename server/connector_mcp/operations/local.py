@@ -1,15 +1,20 @@
-"""The operation that belongs to no platform: what a connector type's config must look like."""
+"""The operations that this server answers by itself: describing connector types and listing secrets."""
 
 from __future__ import annotations
 
-from difflib import get_close_matches
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from connector_mcp.errors import InvalidArguments, Issue
+from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.connector_types import connector_types, example
 from connector_mcp.operations.operation import LocalOperation, Record
+from connector_mcp.suggest import closest
+
+LIST_SECRETS = "list_secrets"
+"""The tool that is served only where a place for secrets is configured."""
 
 
 class ConnectorTypeRecord(Record):
@@ -42,11 +47,11 @@ class DescribeConnectorType(LocalOperation):
         found = known.get(self.type) or next((e for e in known.values() if e.name.lower() == self.type.lower()), None)
         if found is None:
             names = [name for entry in known.values() for name in (entry.type, entry.name)]
-            near = get_close_matches(self.type, names, n=3, cutoff=0.5)
-            wanted = f"a {self.platform} connector type" + (f", such as {', '.join(near)}" if near else "")
+            near = closest(self.type, names, cutoff=0.5)
+            wanted = f"a {self.platform} connector type" + (f", such as {near}" if near else "")
             raise InvalidArguments(
                 self.tool_name(),
-                [Issue("type", "an unknown type", wanted, near[0] if near else next(iter(known), None))],
+                [Issue("type", "an unknown type", wanted, near or next(iter(known), None))],
                 fix=f"Call {self.tool_name()} with only platform={self.platform!r} to list the types.",
             )
         described = {
@@ -61,3 +66,30 @@ class DescribeConnectorType(LocalOperation):
         if found.notes:
             described["notes"] = list(found.notes)
         return described | found.traits
+
+
+class SecretRecord(Record):
+    """A secret: its reference, and where it may be used."""
+
+    reference: str | None = None
+    source: str | None = None
+    platforms: list[str] | None = None
+    profiles: list[str] | None = None
+    fields: list[str] | None = None
+    changed: str | None = None
+
+
+def list_secrets(listing: Callable[[], Sequence[JsonObject]]) -> type[LocalOperation]:
+    """Make the operation that answers with what `listing` returns at each call."""
+
+    class ListSecrets(LocalOperation):
+        """List the secrets that the operator has stored, with where each may be used; values are never shown. Give the
+        reference as the value of a secret field."""
+
+        output = SecretRecord
+        returns_list = True
+
+        def answer_locally(self) -> Any:
+            return list(listing())
+
+    return ListSecrets
