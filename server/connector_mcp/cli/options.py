@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +41,16 @@ _OPTIONS = (
     click.option("--tools", multiple=True, metavar="PATTERN", help="Serve only matching tools, such as 'vectorize_*'."),
     click.option("--policy", metavar="TEXT", help="Rules such as 'destroy=approve,logto_*=block'."),
 )
+
+
+_DURATION = re.compile(r"([1-9]\d{0,5})([dhm])")
+_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+
+
+def parse_duration(text: str) -> timedelta | None:
+    """Return the duration of a text such as 90d, 12h or 30m, or None for other text."""
+    match = _DURATION.fullmatch(text)
+    return timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else None
 
 
 def with_overrides(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -20,7 +20,7 @@ from connector_mcp.secrets.limits import Use
 from connector_mcp.secrets.reference import SCHEME, Unresolved
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 from connector_mcp.upstream.client import UpstreamClient
-from connector_mcp.upstream.limits import DEFAULT_LIMITS
+from connector_mcp.upstream.limits import DEFAULT_LIMITS, Limits
 from connector_mcp.upstream.shared_rate_limit import SharedPace, SharedTurns
 
 if TYPE_CHECKING:
@@ -47,14 +47,23 @@ def make_accounts(
     accounts: list[Account] = []
     for name in configured_platforms(settings, environ):
         platform = platform_folder(name).platform
+        secret = {variable.name for variable in platform.variables if variable.secret}
         for profile in profiles_of(settings, platform) or (None,):
+            transport = None
             if sandbox is not None:
-                values = sandbox.variables(name)
+                chosen = {option.name: environ[option.name] for option in platform.options if environ.get(option.name)}
+                values, transport = {**sandbox.variables(name), **chosen}, sandbox.transport(name)
             elif profile is not None:
                 values = _require_profile(profile, environ, secrets)
             else:
                 values = platform_values(platform, environ)
-            account = _account(platform, settings, environ, sandbox, values, observer, turns, profile)
+            limits = _limits(settings, profile, platform, turns)
+            account = Account(
+                platform=platform,
+                client=UpstreamClient(platform, values, transport=transport, limits=limits, observer=observer),
+                options={key: value for key, value in values.items() if key not in secret},
+                sandbox=sandbox is not None,
+            )
             if profile is not None:
                 names = profile.options.secrets
                 account = replace(
@@ -68,36 +77,16 @@ def make_accounts(
     return tuple(accounts)
 
 
-def _account(
-    platform: Platform,
-    settings: Settings,
-    environ: Mapping[str, str],
-    sandbox: Sandbox | None,
-    values: Mapping[str, str],
-    observer: Observer,
-    turns: SharedTurns | None,
-    profile: Profile | None,
-) -> Account:
+def _limits(settings: Settings, profile: Profile | None, platform: Platform, turns: SharedTurns | None) -> Limits:
     own = profile.options if profile else None
     key = f"{platform.name}:{profile.name if profile else 'default'}"
-    limits = replace(
+    return replace(
         DEFAULT_LIMITS,
         deadline=(own and own.deadline) or settings.deadline,
         answer_bytes=settings.max_answer_bytes,
         in_flight=(own and own.upstream_concurrency) or settings.upstream_concurrency,
         requests_per_second=(own and own.requests_per_second) or settings.requests_per_second,
         make_pace=partial(SharedPace, turns, key) if turns else DEFAULT_LIMITS.make_pace,
-    )
-    transport = None
-    if sandbox is not None:
-        chosen = {option.name: environ[option.name] for option in platform.options if environ.get(option.name)}
-        values, transport = {**values, **chosen}, sandbox.transport(platform.name)
-    secret = {variable.name for variable in platform.variables if variable.secret}
-    return Account(
-        platform=platform,
-        client=UpstreamClient(platform, values, transport=transport, limits=limits, observer=observer),
-        options={key: value for key, value in values.items() if key not in secret},
-        sandbox=sandbox is not None,
     )
 
 

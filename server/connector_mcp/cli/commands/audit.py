@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import wraps
 from typing import Any
@@ -15,13 +14,12 @@ import click
 from connector_mcp.audit.check import Line, Verdict, verify_log
 from connector_mcp.audit.export import as_event
 from connector_mcp.audit.record import BEGUN
-from connector_mcp.cli.options import load_settings
+from connector_mcp.cli.options import load_settings, parse_duration
 from connector_mcp.cli.output import json_text, table
 from connector_mcp.composition.storage import read_audit
 from connector_mcp.json_values import JsonObject
 from connector_mcp.text import clean
 
-_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _HEADER = ("time", "who", "tool", "effect", "decision", "outcome", "call")
 
 
@@ -33,9 +31,8 @@ class _Since(click.ParamType[datetime]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         if isinstance(value, datetime):
             return value
-        ago = re.fullmatch(r"(\d{1,6})([mhd])", value)
-        if ago:
-            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        if ago := parse_duration(value):
+            return datetime.now(UTC) - ago
         try:
             return datetime.fromisoformat(value).astimezone(UTC)
         except ValueError:

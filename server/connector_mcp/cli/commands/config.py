@@ -147,53 +147,49 @@ def _check_secret_names(profile: Profile, secrets: Secrets, found: _Problems) ->
 
 
 def _report(settings: Settings, environ: Mapping[str, str]) -> JsonObject:
-    plain = settings.model_dump(mode="json", exclude={"config"})
-    told = {
+    values = settings.model_dump(mode="json", exclude={"config"})
+    shown = {
         name: {
             "value": "set" if is_secret(name) and value is not None else value,
             "from": settings.origins.get(name, "default"),
         }
-        for name, value in plain.items()
+        for name, value in values.items()
     }
-    profiles: list[JsonObject] = [_profile_of_file(profile) for profile in settings.profiles]
+    profiles: list[JsonObject] = []
+    for profile in settings.profiles:
+        origins = {name: given.origin for name, given in profile.given.items()}
+        texts = {name: given.text for name, given in profile.given.items() if given.text}
+        options = profile.options.model_dump(mode="json", exclude_unset=True, exclude={"default"})
+        profiles.append(_profile(profile.platform, profile.name, origins, texts, options, profile.options.default))
     for name in PLATFORMS:
         platform = platform_folder(name).platform
-        values = {} if settings.sandbox or profiles_of(settings, platform) else platform_values(platform, environ)
-        if values and is_configured(platform, values):
-            profiles.append(_profile_of_environment(platform, values))
-    path = settings.config
-    return {"file": None if path is None else str(path), "settings": told, "profiles": profiles}
+        texts = {} if settings.sandbox or profiles_of(settings, platform) else platform_values(platform, environ)
+        if texts and is_configured(platform, texts):
+            origins = {name: f"set from {name}" for name in texts}
+            profiles.append(_profile(platform, "default", origins, texts))
+    return {"file": str(settings.config) if settings.config else None, "settings": shown, "profiles": profiles}
 
 
-def _profile_of_file(profile: Profile) -> JsonObject:
-    secret = {variable.name for variable in profile.platform.variables if variable.secret}
-    variables = {
-        key_of(profile.platform, variable): given.origin if variable.name in secret or not given.text else given.text
-        for variable in profile.platform.variables
-        if (given := profile.given.get(variable.name)) is not None
-    }
-    options = profile.options.model_dump(mode="json", exclude_unset=True, exclude={"default"})
-    return _shown(profile.platform, profile.name, variables, options, default=profile.options.default)
-
-
-def _profile_of_environment(platform: Platform, values: Mapping[str, str]) -> JsonObject:
-    variables = {
-        key_of(platform, variable): f"set from {variable.name}" if variable.secret else values[variable.name]
-        for variable in platform.variables
-        if variable.name in values
-    }
-    return _shown(platform, "default", variables, {}, default=False)
-
-
-def _shown(
-    platform: Platform, name: str, variables: Mapping[str, str], options: Mapping[str, Any], *, default: bool
+def _profile(
+    platform: Platform,
+    name: str,
+    origins: Mapping[str, str],
+    texts: Mapping[str, str],
+    options: JsonObject | None = None,
+    default: bool = False,
 ) -> JsonObject:
+    """Return a profile with the text of each variable that has one and is not secret, or else its origin."""
+    variables = {
+        key_of(platform, each): origins[each.name] if each.secret else texts.get(each.name, origins[each.name])
+        for each in platform.variables
+        if each.name in origins
+    }
     return {
         "platform": platform.name,
         "profile": name,
         "default": default,
-        "variables": dict(variables),
-        "options": dict(options),
+        "variables": variables,
+        "options": options or {},
     }
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
 
-from connector_mcp.cli.options import load_settings
+from connector_mcp.cli.options import load_settings, parse_duration
 from connector_mcp.cli.output import Failure, json_text, table
 from connector_mcp.transport.auth.static_tokens import SCOPES, BearerToken, new_secret
 from connector_mcp.transport.auth.token_file import TokenFile, append_token, entry_of, parse_tokens
 
-_UNITS = {"d": 86_400, "h": 3_600, "m": 60}
-_LONGEST = 3_650 * 86_400
+_LONGEST = timedelta(days=3_650)
 
 _FILE = click.option(
     "--file",
@@ -112,8 +110,7 @@ def _chosen(file: Path | None, *, operator: bool) -> Path:
 def _moment(text: str | None) -> datetime | None:
     if text is None:
         return None
-    parts = re.fullmatch(r"([1-9][0-9]{0,5})([dhm])", text)
-    seconds = int(parts[1]) * _UNITS[parts[2]] if parts else 0
-    if not 0 < seconds <= _LONGEST:
+    duration = parse_duration(text)
+    if duration is None or duration > _LONGEST:
         raise click.BadParameter("write for example 90d, 12h or 30m, up to ten years.", param_hint="--expires")
-    return datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=seconds)
+    return datetime.now(UTC).replace(microsecond=0) + duration
