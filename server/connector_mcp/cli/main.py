@@ -29,22 +29,17 @@ COMMANDS = {
     "config": "Check the settings and profiles, and show where each value is from.",
     "sandbox": "Serve the emulated platforms over HTTP.",
     "demo": "Show a session against the sandbox, start to end.",
-    "schemas": "Write the published tool contract, or check it for drift.",
-    "docs": "Write the reference pages, or check them for drift.",
 }
 """Name and line of the help. The command is in the module of that name, if not in `_MODULES`."""
 
 _MODULES = {"call": "tools"}
-
-FOR_DEVELOPERS = frozenset({"schemas", "docs"})
-"""Commands that generate files of the repository; the help does not list them."""
 
 
 class Commands(click.Group):
     """Imports a command when it is used, and prints a `ConnectorError` as `error:` and `fix:`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in COMMANDS if name not in FOR_DEVELOPERS]
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:

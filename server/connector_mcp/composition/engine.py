@@ -33,7 +33,7 @@ from connector_mcp.state.store import Store
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 
 if TYPE_CHECKING:
-    from connector_mcp.engine.approval.approval_webhook import Announcements
+    from connector_mcp.engine.approval.approval_webhook import ApprovalWebhook
     from connector_mcp.sandbox.app import Sandbox
 
 
@@ -100,8 +100,7 @@ async def open_observer(
 
             metrics = Metrics(__version__)
         if settings.otel:
-            from connector_mcp.telemetry.export import exporting
-            from connector_mcp.telemetry.spans import Spans
+            from connector_mcp.telemetry.spans import Spans, exporting
 
             provider = await stack.enter_async_context(exporting(environ, __version__))
             spans = Spans(provider, __version__)
@@ -154,17 +153,16 @@ def _open_sandbox(settings: Settings, environ: Mapping[str, str]) -> Sandbox:
     return Sandbox(settings.sandbox_data, create_body=environ.get("VECTORIZE_CREATE_BODY") or "object")
 
 
-def _make_announcements(settings: Settings, store: Store) -> Announcements | None:
+def _make_announcements(settings: Settings, store: Store) -> ApprovalWebhook | None:
     secret = settings.secret("webhook_secret")
     if settings.webhook_url is None or secret is None:
         return None
     # Imports the HTTP client, which other starts do not need.
-    from connector_mcp.engine.approval.approval_webhook import Announcements
-    from connector_mcp.engine.approval.webhook_signature import SigningKey
+    from connector_mcp.engine.approval.approval_webhook import ApprovalWebhook, SigningKey
 
-    return Announcements(
+    return ApprovalWebhook(
         settings.webhook_url.get_secret_value(),
-        SigningKey.of(secret.get_secret_value(), variable_name("webhook_secret")),
+        SigningKey.parse(secret.get_secret_value(), variable_name("webhook_secret")),
         store,
         timeout=settings.webhook_timeout,
         callback_url=settings.webhook_callback_url,

@@ -12,30 +12,28 @@ from starlette.routing import BaseRoute
 from connector_mcp.composition.health import check_all_platforms
 from connector_mcp.composition.storage import open_connection
 from connector_mcp.config.settings import Settings, variable_name
-from connector_mcp.console.console import Console, Operators
-from connector_mcp.console.pages import console_pages
+from connector_mcp.console.pages import Console, Operators, console_pages
 from connector_mcp.engine.engine import Engine
 from connector_mcp.errors import Misconfigured
 from connector_mcp.transport.auth.resource_metadata import ProtectedResource, check_public_url, public_hosts
-from connector_mcp.transport.auth.static_tokens import BearerToken, find_holder
-from connector_mcp.transport.auth.token_file import TokenFile
+from connector_mcp.transport.auth.static_tokens import StaticToken, TokenFile, find_token
 from connector_mcp.transport.http.host_guard import is_loopback
 from connector_mcp.transport.http.limits import HttpLimits, RequestRate
 from connector_mcp.upstream.shared_rate_limit import SharedTurns
 
 if TYPE_CHECKING:
-    from connector_mcp.engine.approval.webhook_signature import SigningKey
+    from connector_mcp.engine.approval.approval_webhook import SigningKey
     from connector_mcp.state.redis import RedisConnection
-    from connector_mcp.transport.auth.jwt import OAuth
+    from connector_mcp.transport.auth.jwt import JwtVerifier
 
 
 @dataclass(frozen=True)
 class HttpAccess:
     """The arguments of `serve_http` with these names."""
 
-    tokens: tuple[BearerToken, ...]
+    tokens: tuple[StaticToken, ...]
     token_file: TokenFile | None
-    oauth: OAuth | None
+    oauth: JwtVerifier | None
     limits: HttpLimits
     rate: RequestRate
     hosts: tuple[str, ...]
@@ -62,7 +60,7 @@ def make_access(settings: Settings) -> HttpAccess:
         origins = (*origins, check_public_url(settings.public_url))
     connection = open_connection(settings, settings.state) if settings.state else None
     return HttpAccess(
-        tokens=(BearerToken.of(secret.get_secret_value()),) if secret else (),
+        tokens=(StaticToken.from_secret(secret.get_secret_value()),) if secret else (),
         token_file=TokenFile(settings.tokens_file) if settings.tokens_file else None,
         oauth=_oauth(settings),
         limits=HttpLimits(
@@ -86,7 +84,7 @@ def _shared_rate(connection: RedisConnection | None) -> SharedTurns | None:
     return SharedTurns(RedisRateLimit(connection), "HTTP requests")
 
 
-def _oauth(settings: Settings) -> OAuth | None:
+def _oauth(settings: Settings) -> JwtVerifier | None:
     if settings.oauth_issuer is None:
         for name in ("oauth_audience", "oauth_jwks_url"):
             if getattr(settings, name):
@@ -96,11 +94,10 @@ def _oauth(settings: Settings) -> OAuth | None:
                 )
         return None
     # The library for tokens takes some hundredths of a second to import, and most servers do not need it.
-    from connector_mcp.transport.auth.jwks import KeySet
-    from connector_mcp.transport.auth.jwt import OAuth
+    from connector_mcp.transport.auth.jwt import JwtVerifier, KeySet
 
-    return OAuth(
-        ProtectedResource.of(_public_url(settings), settings.oauth_issuer),
+    return JwtVerifier(
+        ProtectedResource.from_urls(_public_url(settings), settings.oauth_issuer),
         KeySet(settings.oauth_issuer, settings.oauth_jwks_url),
         audiences=settings.oauth_audience,
         algorithms=settings.oauth_algorithms,
@@ -134,7 +131,7 @@ def read_operators(settings: Settings) -> Operators | None:
         operator = file.find(token)
         return operator.name if operator else None
 
-    return Operators(find, lambda digest: find_holder(file.tokens(), digest) is not None)
+    return Operators(find, lambda digest: find_token(file.tokens(), digest) is not None)
 
 
 def make_console_pages(engine: Engine, environ: Mapping[str, str]) -> list[BaseRoute]:
@@ -166,10 +163,10 @@ def read_callback_key(settings: Settings) -> SigningKey | None:
     secret, other = settings.secret("webhook_callback_secret"), settings.secret("webhook_secret")
     if secret is None:
         return None
-    from connector_mcp.engine.approval.webhook_signature import SigningKey
+    from connector_mcp.engine.approval.approval_webhook import SigningKey
 
-    key = SigningKey.of(secret.get_secret_value(), own)
-    if other is not None and SigningKey.of(other.get_secret_value(), announcing) == key:
+    key = SigningKey.parse(secret.get_secret_value(), own)
+    if other is not None and SigningKey.parse(other.get_secret_value(), announcing) == key:
         raise Misconfigured(
             f"{announcing} and {own} are the same, so anyone who can verify an announcement could decide it.",
             fix='Generate a second one for the callback: `echo "whsec_$(openssl rand -base64 32)"`.',

@@ -34,7 +34,9 @@ def make_secret_pages(engine: Engine, access: HttpAccess) -> list[BaseRoute]:
         holder = await callers.identify(token)
         return holder.name if holder else None
 
-    return secret_pages(engine.secret_requests, identify=None if callers.are_everybody else identify, nobody=ANYBODY)
+    return secret_pages(
+        engine.secret_requests, identify=None if callers.allow_anonymous else identify, anonymous=ANYBODY
+    )
 
 
 def announce_secret_pages(engine: Engine, address: str) -> None:
@@ -80,7 +82,7 @@ class _OnDemand:
                 from connector_mcp.transport.http.listener import serve_pages_beside
                 from connector_mcp.transport.mcp.elicitation import LOCAL
 
-                pages = secret_pages(self._requests, identify=None, nobody=LOCAL)
+                pages = secret_pages(self._requests, identify=None, anonymous=LOCAL)
                 address: str = await self._tasks.start(serve_pages_beside, pages)
                 self._address = address
             return self._address

@@ -11,9 +11,8 @@ from typing import Any
 
 import click
 
-from connector_mcp.audit.check import Line, Verdict, verify_log
-from connector_mcp.audit.export import as_event
-from connector_mcp.audit.record import BEGUN
+from connector_mcp.audit.check import CheckReport, Line, verify_log
+from connector_mcp.audit.record import BEGUN, as_ocsf_event
 from connector_mcp.cli.options import load_settings, parse_duration
 from connector_mcp.cli.output import json_text, table
 from connector_mcp.composition.storage import read_audit
@@ -107,7 +106,7 @@ def export(wanted: Mapping[str, Any]) -> None:
     """Print the records as OCSF events (API Activity, class 6003), one per line."""
     for record in _records():
         if _matches(record, wanted):
-            click.echo(json.dumps(as_event(record), separators=(",", ":")))
+            click.echo(json.dumps(as_ocsf_event(record), separators=(",", ":")))
 
 
 def _records() -> Iterator[JsonObject]:
@@ -157,7 +156,7 @@ def _row(record: JsonObject) -> tuple[str, ...]:
     )
 
 
-def _summary(verdict: Verdict) -> str:
+def _summary(verdict: CheckReport) -> str:
     """Return the verdict in lines: problems, then notes, then the range of records."""
     lines = [f"problem: {clean(problem)}" for problem in verdict.problems]
     lines += [f"note: {clean(note)}" for note in verdict.notes]

@@ -10,8 +10,15 @@ import click
 
 from connector_mcp.cli.options import load_settings, parse_duration
 from connector_mcp.cli.output import Failure, json_text, table
-from connector_mcp.transport.auth.static_tokens import SCOPES, BearerToken, new_secret
-from connector_mcp.transport.auth.token_file import TokenFile, append_token, entry_of, parse_tokens
+from connector_mcp.transport.auth.principal import SCOPES
+from connector_mcp.transport.auth.static_tokens import (
+    StaticToken,
+    TokenFile,
+    append_token,
+    new_secret,
+    parse_tokens,
+    token_entry,
+)
 
 _LONGEST = timedelta(days=3_650)
 
@@ -49,9 +56,9 @@ def new(
         raise click.UsageError("Give either --scope, at least once, or --operator.")
     granted = None if operator else [f"connectors:{scope}" for scope in scopes]
     secret = new_secret()
-    token = replace(BearerToken.of(secret, name=name, scopes=granted), expires=_moment(expires))
+    token = replace(StaticToken.from_secret(secret, name=name, scopes=granted), expires=_moment(expires))
     # Checked even if nothing is appended, so that a server accepts the printed entry.
-    parse_tokens(entry_of(token), "The new token", scoped=not operator)
+    parse_tokens(token_entry(token), "The new token", scoped=not operator)
     if append:
         path = _chosen(file, operator=operator)
         append_token(path, token)
@@ -60,7 +67,7 @@ def new(
         return
     if file is not None:
         raise click.UsageError("--file needs --append; without that, no file is written.")
-    click.echo(f"{secret}\n\n{entry_of(token)}", nl=False)
+    click.echo(f"{secret}\n\n{token_entry(token)}", nl=False)
 
 
 @tokens.command("list")
