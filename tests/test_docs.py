@@ -28,7 +28,7 @@ from connector_mcp.cli.page_of_errors import meanings
 from connector_mcp.cli.page_of_settings import attribute_docstrings
 from connector_mcp.config.file import read_config
 from connector_mcp.config.settings import PREFIX, Settings
-from connector_mcp.engine.account import Account
+from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.approval.approval_webhook import announcement
 from connector_mcp.engine.approval.queue import Approval
 from connector_mcp.engine.approval.webhook_signature import SigningKey

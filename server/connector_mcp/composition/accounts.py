@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from connector_mcp.config.platform_variables import either, is_configured, missing, platform_values
 from connector_mcp.config.settings import Settings
-from connector_mcp.engine.account import Account
+from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.catalog import PLATFORMS, catalogue, platform_folder

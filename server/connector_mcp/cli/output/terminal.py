@@ -12,7 +12,7 @@ import click
 
 from connector_mcp import __version__
 from connector_mcp.cli.output.text import printable
-from connector_mcp.engine.caller import CannotAsk, Question, Reply, Resumed, TransportName, Visit
+from connector_mcp.engine.caller import CannotAsk, ElicitationReply, Question, Resumed, TransportName, Visit
 from connector_mcp.json_values import JsonObject
 
 
@@ -42,7 +42,7 @@ class CliCaller:
     def __init__(self, *, can_ask: bool | None = None) -> None:
         self.can_ask = person_present() if can_ask is None else can_ask
 
-    async def ask(self, question: Question, ticket: str) -> Reply:
+    async def ask(self, question: Question, ticket: str) -> ElicitationReply:
         """Show the question on stderr and read the form's values from the terminal."""
         if not self.can_ask:
             raise CannotAsk
@@ -52,7 +52,7 @@ class CliCaller:
     def can_send(self) -> bool:
         return False
 
-    async def send_to(self, visit: Visit, ticket: str) -> Reply:
+    async def send_to(self, visit: Visit, ticket: str) -> ElicitationReply:
         raise CannotAsk
 
     async def visited(self, visit: Visit) -> None:
@@ -62,7 +62,7 @@ class CliCaller:
         click.echo(printable(message), err=True)
 
 
-def ask_form(question: Question) -> Reply:
+def ask_form(question: Question) -> ElicitationReply:
     """Ask for each member of the form in turn. An empty answer or a no declines, the end of the input cancels."""
     click.echo("\n" + printable(question.message) + "\n", err=True)
     content: dict[str, Any] = {}
@@ -71,11 +71,11 @@ def ask_form(question: Question) -> Reply:
         try:
             value = _ask_member(name, schema)
         except (click.Abort, EOFError, KeyboardInterrupt):
-            return Reply("cancel", {})
+            return ElicitationReply("cancel", {})
         if value is None:
-            return Reply("decline", {})
+            return ElicitationReply("decline", {})
         content[name] = value
-    return Reply("accept", content)
+    return ElicitationReply("accept", content)
 
 
 def _ask_member(name: str, schema: JsonObject) -> Any:
