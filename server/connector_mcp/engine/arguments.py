@@ -21,7 +21,7 @@ from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object, members
 from connector_mcp.operations.connector_types import ConnectorType, example
-from connector_mcp.operations.operation import STEERS, ConfigUse, Operation
+from connector_mcp.operations.operation import LOCAL_ONLY, ConfigUse, Operation
 from connector_mcp.operations.tool import Tool
 from connector_mcp.suggest import closest
 
@@ -73,7 +73,7 @@ def parse_arguments(tool: Tool, raw: Mapping[str, Any], fixed: Mapping[str, str]
     issues = list(_unknown(tool, raw, own))
     decoded = {name: _decode(value, properties[name]) for name, value in raw.items() if name in properties}
     for name in [name for name, value in decoded.items() if value is None]:
-        if name in fields and STEERS in fields[name].metadata:
+        if name in fields and LOCAL_ONLY in fields[name].metadata:
             del decoded[name]
     # Values that cannot be sent, stored or traversed are refused before anything else reads them.
     flaws = [flaw for name, value in decoded.items() for flaw in _flaws(value, name, 0)]

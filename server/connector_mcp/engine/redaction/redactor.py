@@ -14,8 +14,7 @@ from typing import Any, Final, cast
 
 from connector_mcp.engine.redaction.key_classifier import KeyClass, classify_key, names_a_secret
 from connector_mcp.json_values import JsonObject, is_array, is_object
-from connector_mcp.operations.config_plan import ConfigPlan, config_plan
-from connector_mcp.operations.connector_types import ConnectorType, connector_type
+from connector_mcp.operations.connector_types import ConfigPlan, ConnectorType, config_plan, connector_type
 from connector_mcp.operations.operation import ConfigUse, Operation, StoredConfig, at
 from connector_mcp.operations.platform import Platform
 from connector_mcp.secrets.reference import referenced_name

@@ -34,14 +34,16 @@ from connector_mcp.json_values import JsonObject, is_array, is_object, members
 from connector_mcp.operations.operation import ConfigUse, Operation, Situation, at
 from connector_mcp.operations.tool import Tool
 from connector_mcp.secrets.collection import Secrets
-from connector_mcp.secrets.key_formats import key_format, keys_in
-from connector_mcp.secrets.limits import Limits, Use
 from connector_mcp.secrets.reference import (
     LONGEST_NAME,
     SCHEME,
     NotStored,
+    SecretLimits,
     Unresolved,
+    Use,
     is_name,
+    key_format,
+    keys_in,
     mentions_reference,
     referenced_name,
 )
@@ -271,7 +273,7 @@ class MintedCredentials:
 
         A credential that cannot be stored is removed all the same, and `meta` warns that it is lost.
         """
-        limits = Limits(platforms=(account.platform.name,), profiles=(account.profile,))
+        limits = SecretLimits(platforms=(account.platform.name,), profiles=(account.profile,))
         for answer in answers:
             for path in operation.mints:
                 holder, _, key = path.rpartition(".")

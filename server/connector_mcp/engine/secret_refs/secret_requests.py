@@ -24,8 +24,7 @@ from connector_mcp.engine.caller import Caller, CannotAsk, Visit
 from connector_mcp.engine.secret_refs.resolver import ResolvedReferences
 from connector_mcp.errors import ConnectorError, InvalidArguments, Refused
 from connector_mcp.json_values import JsonObject
-from connector_mcp.secrets.limits import Limits
-from connector_mcp.secrets.reference import SCHEME
+from connector_mcp.secrets.reference import SCHEME, SecretLimits
 from connector_mcp.secrets.sources import LARGEST
 from connector_mcp.state.store import Store, secret_key
 
@@ -74,7 +73,7 @@ class SecretRequest(BaseModel):
 class SecretStore(Protocol):
     """Stores the secrets that people enter."""
 
-    def add(self, name: str, value: str, limits: Limits) -> bool:
+    def add(self, name: str, value: str, limits: SecretLimits) -> bool:
         """Store a secret unless the name is taken; return whether it was stored. Blocks."""
         ...
 
@@ -175,7 +174,7 @@ class SecretRequests:
         return await self._put(request.model_copy(update={"status": "storing"}), value)
 
     async def _put(self, request: SecretRequest, value: str) -> SubmitOutcome:
-        limits = Limits((request.platform,), (request.profile,), request.fields)
+        limits = SecretLimits((request.platform,), (request.profile,), request.fields)
         try:
             added = await anyio.to_thread.run_sync(self._secrets.add, request.name, value, limits)
         except ConnectorError:
