@@ -26,7 +26,7 @@ from connector_mcp.composition.http_access import access_of
 from connector_mcp.composition.secret_pages import offer_secret_pages
 from connector_mcp.config.settings import Settings
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
-from connector_mcp.secrets.limits import SecretLimits
+from connector_mcp.secrets.reference import SecretLimits
 from connector_mcp.transport.auth.static_tokens import digest_of
 from connector_mcp.transport.http.app import serve_http
 from tests.console.test_in_chromium import ARGUMENTS, CHROMIUM

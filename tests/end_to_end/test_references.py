@@ -16,7 +16,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
-from connector_mcp.secrets.limits import SecretLimits
+from connector_mcp.secrets.reference import SecretLimits
 from connector_mcp.state.sqlite import SqliteStore
 from tests.end_to_end.recording import RecordingServer, recording_server
 from tests.end_to_end.test_nothing_is_destroyed_undecided import SMTP_CONFIG

@@ -14,7 +14,7 @@ from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.secret_refs.secret_requests import MOST_OPEN, MOST_TRIES, TTL, SecretRequest, SecretRequests
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
-from connector_mcp.secrets.limits import SecretLimits
+from connector_mcp.secrets.reference import SecretLimits
 from connector_mcp.state.sqlite import SqliteStore
 from tests.engine.conftest import AsksByReturning, BenchMaker, Clock, FakeCaller
 

@@ -19,7 +19,7 @@ from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.operation import POST, Effect, Operation, Record
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
-from connector_mcp.secrets.limits import SecretLimits, Use
+from connector_mcp.secrets.reference import SecretLimits, Use
 from connector_mcp.secrets.sources import EnvironmentSource
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.upstream.client import UpstreamClient

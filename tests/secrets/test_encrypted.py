@@ -10,14 +10,14 @@ import pytest
 
 from connector_mcp.errors import Misconfigured
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile, KeyInKeyring
-from connector_mcp.secrets.limits import SecretLimits
+from connector_mcp.secrets.reference import SecretLimits
 from tests.secrets.test_sources import fake_keyring
 
 WRITER = """
 import sys
 from pathlib import Path
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
-from connector_mcp.secrets.limits import SecretLimits
+from connector_mcp.secrets.reference import SecretLimits
 folder, who = Path(sys.argv[1]), sys.argv[2]
 store = EncryptedFile(folder / "secrets.enc", KeyFile(folder / "secrets.key"))
 for number in range(15):

@@ -11,8 +11,7 @@ import pytest
 
 from connector_mcp.errors import Misconfigured
 from connector_mcp.secrets.collection import Secrets
-from connector_mcp.secrets.limits import SecretLimits, Use, read_limits
-from connector_mcp.secrets.reference import Unresolved
+from connector_mcp.secrets.reference import SecretLimits, Unresolved, Use, read_limits
 from connector_mcp.secrets.sources import LARGEST, Directory, EnvironmentSource, Keyring
 
 PLATFORMS = ("vectorize", "logto")

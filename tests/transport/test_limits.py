@@ -15,14 +15,14 @@ from mcp import Client
 
 from connector_mcp.engine.caller import CallResult
 from connector_mcp.state.redis import RedisConnection, RedisRateLimit
-from connector_mcp.transport.auth.authorization import BearerToken
+from connector_mcp.transport.auth.static_tokens import StaticToken
 from connector_mcp.transport.connections import HEAD_BYTES
 from connector_mcp.transport.http.limits import HttpLimits, RequestRate
 from connector_mcp.upstream.shared_rate_limit import SharedTurns
 from tests.redis_server import RedisServer
 from tests.transport.test_http import TOOL, accept, asks, connected
 
-TOKENS = [BearerToken.of("one", name="one"), BearerToken.of("two", name="two")]
+TOKENS = [StaticToken.from_secret("one", name="one"), StaticToken.from_secret("two", name="two")]
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 MODERN = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": TOOL}
 ACCEPT = {"Accept": "application/json, text/event-stream"}

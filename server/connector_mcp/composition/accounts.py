@@ -16,8 +16,7 @@ from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.platform import Platform, key_of
 from connector_mcp.secrets.collection import Secrets
-from connector_mcp.secrets.limits import Use
-from connector_mcp.secrets.reference import SCHEME, Unresolved
+from connector_mcp.secrets.reference import SCHEME, Unresolved, Use
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 from connector_mcp.upstream.client import UpstreamClient
 from connector_mcp.upstream.limits import DEFAULT_LIMITS

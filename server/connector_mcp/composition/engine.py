@@ -32,7 +32,7 @@ from connector_mcp.state.store import Store
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 
 if TYPE_CHECKING:
-    from connector_mcp.engine.approval.approval_webhook import Announcements
+    from connector_mcp.engine.approval.approval_webhook import ApprovalWebhook
     from connector_mcp.sandbox.app import Sandbox
 
 
@@ -100,17 +100,16 @@ def _open_sandbox(settings: Settings, environ: Mapping[str, str]) -> Sandbox:
     return Sandbox(settings.sandbox_data, create_body=environ.get("VECTORIZE_CREATE_BODY") or "object")
 
 
-def _announcements(settings: Settings, store: Store) -> Announcements | None:
+def _announcements(settings: Settings, store: Store) -> ApprovalWebhook | None:
     secret = settings.secret("webhook_secret")
     if settings.webhook_url is None or secret is None:
         return None
     # Imports the HTTP client, which no other start needs.
-    from connector_mcp.engine.approval.approval_webhook import Announcements
-    from connector_mcp.engine.approval.webhook_signature import SigningKey
+    from connector_mcp.engine.approval.approval_webhook import ApprovalWebhook, SigningKey
 
-    return Announcements(
+    return ApprovalWebhook(
         settings.webhook_url.get_secret_value(),
-        SigningKey.of(secret.get_secret_value(), f"{PREFIX}WEBHOOK_SECRET"),
+        SigningKey.parse(secret.get_secret_value(), f"{PREFIX}WEBHOOK_SECRET"),
         store,
         timeout=settings.webhook_timeout,
         callback_url=settings.webhook_callback_url,

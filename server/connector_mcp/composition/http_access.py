@@ -9,24 +9,23 @@ from connector_mcp.composition.storage import open_connection
 from connector_mcp.config.settings import PREFIX, Settings
 from connector_mcp.errors import Misconfigured
 from connector_mcp.transport.auth.resource_metadata import ProtectedResource, check_public_url, public_hosts
-from connector_mcp.transport.auth.static_tokens import BearerToken
-from connector_mcp.transport.auth.token_file import TokenFile
+from connector_mcp.transport.auth.static_tokens import StaticToken, TokenFile
 from connector_mcp.transport.http.host_guard import is_loopback
 from connector_mcp.transport.http.limits import HttpLimits, RequestRate
 from connector_mcp.upstream.shared_rate_limit import SharedTurns
 
 if TYPE_CHECKING:
     from connector_mcp.state.redis import RedisConnection
-    from connector_mcp.transport.auth.jwt import OAuth
+    from connector_mcp.transport.auth.jwt import JwtVerifier
 
 
 @dataclass(frozen=True)
 class Access:
     """The arguments of `serve_http` of these names."""
 
-    tokens: tuple[BearerToken, ...]
+    tokens: tuple[StaticToken, ...]
     token_file: TokenFile | None
-    oauth: OAuth | None
+    oauth: JwtVerifier | None
     limits: HttpLimits
     rate: RequestRate
     hosts: tuple[str, ...]
@@ -53,7 +52,7 @@ def access_of(settings: Settings) -> Access:
         origins = (*origins, check_public_url(settings.public_url))
     connection = open_connection(settings, settings.state) if settings.state else None
     return Access(
-        tokens=(BearerToken.of(secret.get_secret_value()),) if secret else (),
+        tokens=(StaticToken.from_secret(secret.get_secret_value()),) if secret else (),
         token_file=TokenFile(settings.tokens_file) if settings.tokens_file else None,
         oauth=_oauth(settings),
         limits=HttpLimits(
@@ -77,7 +76,7 @@ def _turns(connection: RedisConnection | None) -> SharedTurns | None:
     return SharedTurns(RedisRateLimit(connection), "HTTP requests")
 
 
-def _oauth(settings: Settings) -> OAuth | None:
+def _oauth(settings: Settings) -> JwtVerifier | None:
     if settings.oauth_issuer is None:
         for name in ("oauth_audience", "oauth_jwks_url"):
             if getattr(settings, name):
@@ -87,11 +86,10 @@ def _oauth(settings: Settings) -> OAuth | None:
                 )
         return None
     # The library for tokens takes some hundredths of a second to import, and most servers do not need it.
-    from connector_mcp.transport.auth.jwks import KeySet
-    from connector_mcp.transport.auth.jwt import OAuth
+    from connector_mcp.transport.auth.jwt import JwtVerifier, KeySet
 
-    return OAuth(
-        ProtectedResource.of(_public_url(settings), settings.oauth_issuer),
+    return JwtVerifier(
+        ProtectedResource.from_urls(_public_url(settings), settings.oauth_issuer),
         KeySet(settings.oauth_issuer, settings.oauth_jwks_url),
         audiences=settings.oauth_audience,
         algorithms=settings.oauth_algorithms,

@@ -15,14 +15,13 @@ from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.secrets.collection import SecretEntry, Secrets
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile, KeyInKeyring
-from connector_mcp.secrets.limits import KINDS, read_limits
-from connector_mcp.secrets.reference import SCHEME
+from connector_mcp.secrets.reference import KINDS, SCHEME, read_limits
 from connector_mcp.secrets.sources import Directory, EnvironmentSource, Keyring, SecretSource
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.state.store import Store
 
 if TYPE_CHECKING:
-    from connector_mcp.audit.check import Log
+    from connector_mcp.audit.check import LogSnapshot
     from connector_mcp.state.redis import RedisConnection
     from connector_mcp.state.store import Journal
     from connector_mcp.upstream.shared_rate_limit import SharedTurns
@@ -68,7 +67,7 @@ def open_trail(settings: Settings, store: Store) -> AuditTrail:
 
 
 @contextmanager
-def read_audit(settings: Settings) -> Generator[Log]:
+def read_audit(settings: Settings) -> Generator[LogSnapshot]:
     """The audit log that the settings name, as it is now. Not to be called on an event loop.
 
     Raises:

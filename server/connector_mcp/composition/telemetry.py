@@ -32,8 +32,7 @@ async def observed(
 
             metrics = Metrics(__version__)
         if settings.otel:
-            from connector_mcp.telemetry.export import exporting
-            from connector_mcp.telemetry.spans import Spans
+            from connector_mcp.telemetry.spans import Spans, exporting
 
             provider = await open_until_the_end.enter_async_context(exporting(environ, __version__))
             spans = Spans(provider, __version__)

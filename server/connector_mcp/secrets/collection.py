@@ -8,8 +8,7 @@ from itertools import count
 
 from connector_mcp.errors import Misconfigured
 from connector_mcp.secrets.encrypted import EncryptedFile
-from connector_mcp.secrets.limits import SecretLimits, Use
-from connector_mcp.secrets.reference import SCHEME, NotStored, Unresolved
+from connector_mcp.secrets.reference import SCHEME, NotStored, SecretLimits, Unresolved, Use
 from connector_mcp.secrets.sources import SecretSource
 from connector_mcp.suggest import closest
 

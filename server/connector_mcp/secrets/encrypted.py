@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from connector_mcp.errors import Misconfigured
-from connector_mcp.secrets.limits import KINDS, SecretLimits
+from connector_mcp.secrets.reference import KINDS, SecretLimits
 from connector_mcp.secrets.sources import SERVICE, open_keyring, utc
 
 FORMAT = 1

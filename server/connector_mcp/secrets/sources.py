@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from connector_mcp.errors import Misconfigured
-from connector_mcp.secrets.limits import SecretLimits
-from connector_mcp.secrets.reference import is_name
+from connector_mcp.secrets.reference import SecretLimits, is_name
 
 VARIABLE = "CONNECTOR_MCP_SECRET_"
 """Prefix of the environment variables; the rest is the secret's name."""
@@ -25,10 +24,8 @@ SERVICE = "connector-mcp"
 class SecretSource(Protocol):
     """A source of secrets. Its methods block, usually for milliseconds; a keyring may ask its owner first."""
 
-    @property
-    def title(self) -> str:
-        """The source in one word."""
-        ...
+    title: str
+    """The source in one word."""
 
     def names(self) -> list[str]:
         """Return the names that are known to exist."""
@@ -43,15 +40,15 @@ class SecretSource(Protocol):
         ...
 
     def limits(self, name: str) -> SecretLimits:
-        """Return the limits that the source itself keeps for the secret."""
-        ...
+        """Return the limits that the source itself keeps for the secret. By default there are none."""
+        return SecretLimits()
 
     def changed(self, name: str) -> str | None:
         """Return when the value last changed (ISO 8601, UTC), if the source knows."""
-        ...
+        return None
 
 
-class EnvironmentSource:
+class EnvironmentSource(SecretSource):
     """Environment variables of this process."""
 
     title = "environment"
@@ -66,14 +63,8 @@ class EnvironmentSource:
     def read(self, name: str) -> str | None:
         return self._values.get(name)
 
-    def limits(self, name: str) -> SecretLimits:
-        return SecretLimits()
 
-    def changed(self, name: str) -> str | None:
-        return None
-
-
-class Directory:
+class Directory(SecretSource):
     """One file per secret, named like it, as container platforms mount them. Trailing line breaks are removed."""
 
     title = "directory"
@@ -117,9 +108,6 @@ class Directory:
             )
         return text.rstrip("\r\n")
 
-    def limits(self, name: str) -> SecretLimits:
-        return SecretLimits()
-
     def changed(self, name: str) -> str | None:
         path = self._find(name)
         try:
@@ -128,7 +116,7 @@ class Directory:
             return None
 
     def _find(self, name: str) -> Path | None:
-        """Return the regular file with this name. Links within the directory are followed, as mounted volumes use them."""
+        """Return the regular file with this name. Follows links that stay inside: mounted volumes use them."""
         if not is_name(name):
             return None
         try:
@@ -153,7 +141,7 @@ class _KeyringModule(Protocol):
     def set_password(self, service_name: str, username: str, password: str) -> None: ...
 
 
-class Keyring:
+class Keyring(SecretSource):
     """The operating system's keyring, through the `keyring` package. It cannot list names: expected ones are tried."""
 
     title = "keyring"
@@ -172,12 +160,6 @@ class Keyring:
             return backend.get_password(SERVICE, name)
         except Exception:  # noqa: BLE001 - every backend has its own errors, and their texts may hold anything
             return None
-
-    def limits(self, name: str) -> SecretLimits:
-        return SecretLimits()
-
-    def changed(self, name: str) -> str | None:
-        return None
 
 
 def open_keyring() -> _KeyringModule | None:

@@ -61,7 +61,18 @@ class SqliteStore:
         self._one_at_a_time = anyio.CapacityLimiter(1)
 
     async def put_once(self, collection: str, key: str, value: JsonObject, *, expires_at: float | None = None) -> bool:
-        return await self._run(partial(self._put_once, collection, key, to_text(value), expires_at))
+        text = to_text(value)
+
+        def put(connection: sqlite3.Connection) -> bool:
+            with _transaction(connection):
+                connection.execute("DELETE FROM entries WHERE expires_at <= ?", (self._clock(),))
+                done = connection.execute(
+                    "INSERT OR IGNORE INTO entries (collection, key, value, expires_at) VALUES (?, ?, ?, ?)",
+                    (collection, key, text, expires_at),
+                )
+                return done.rowcount == 1
+
+        return await self._run(put)
 
     async def get(self, collection: str, key: str) -> JsonObject | None:
         return await self._run(partial(self._get, collection, key))
@@ -69,16 +80,39 @@ class SqliteStore:
     async def replace(
         self, collection: str, key: str, value: JsonObject, *, expected: JsonObject, expires_at: float | None = None
     ) -> bool:
-        return await self._run(partial(self._replace, collection, key, to_text(value), to_text(expected), expires_at))
+        values = {"collection": collection, "key": key, "expires_at": expires_at}
+        values |= {"value": to_text(value), "expected": to_text(expected)}
+
+        def update(connection: sqlite3.Connection) -> bool:
+            done = connection.execute(
+                f"UPDATE entries SET value = :value, expires_at = :expires_at WHERE {_THIS} AND value = :expected",  # noqa: S608
+                {**values, "now": self._clock()},
+            )
+            return done.rowcount == 1
+
+        return await self._run(update)
 
     async def take_once(self, collection: str, key: str) -> JsonObject | None:
-        return await self._run(partial(self._take_once, collection, key))
+        def take(connection: sqlite3.Connection) -> JsonObject | None:
+            with _transaction(connection):
+                value = self._get(collection, key, connection)
+                _delete(collection, key, connection)
+                return value
+
+        return await self._run(take)
 
     async def entries(self, collection: str) -> list[tuple[str, JsonObject]]:
-        return await self._run(partial(self._entries, collection))
+        def select(connection: sqlite3.Connection) -> list[tuple[str, JsonObject]]:
+            rows = connection.execute(
+                f"SELECT key, value FROM entries WHERE collection = :collection AND {_LIVE} ORDER BY position",  # noqa: S608
+                {"collection": collection, "now": self._clock()},
+            ).fetchall()
+            return [(key, from_text(value)) for key, value in rows]
+
+        return await self._run(select)
 
     async def remove(self, collection: str, key: str) -> None:
-        await self._run(partial(self._remove, collection, key))
+        await self._run(partial(_delete, collection, key))
 
     async def aclose(self) -> None:
         # The file is closed even while the server is being cancelled.
@@ -103,17 +137,6 @@ class SqliteStore:
         if connection is not None:
             connection.close()
 
-    def _put_once(
-        self, collection: str, key: str, value: str, expires_at: float | None, connection: sqlite3.Connection
-    ) -> bool:
-        with _transaction(connection):
-            connection.execute("DELETE FROM entries WHERE expires_at <= ?", (self._clock(),))
-            put = connection.execute(
-                "INSERT OR IGNORE INTO entries (collection, key, value, expires_at) VALUES (?, ?, ?, ?)",
-                (collection, key, value, expires_at),
-            )
-            return put.rowcount == 1
-
     def _get(self, collection: str, key: str, connection: sqlite3.Connection) -> JsonObject | None:
         row = connection.execute(
             f"SELECT value FROM entries WHERE {_THIS}",  # noqa: S608 - constants of this file
@@ -121,43 +144,9 @@ class SqliteStore:
         ).fetchone()
         return None if row is None else from_text(row[0])
 
-    def _replace(
-        self,
-        collection: str,
-        key: str,
-        value: str,
-        expected: str,
-        expires_at: float | None,
-        connection: sqlite3.Connection,
-    ) -> bool:
-        changed = connection.execute(
-            f"UPDATE entries SET value = :value, expires_at = :expires_at WHERE {_THIS} AND value = :expected",  # noqa: S608
-            {
-                "collection": collection,
-                "key": key,
-                "now": self._clock(),
-                "value": value,
-                "expected": expected,
-                "expires_at": expires_at,
-            },
-        )
-        return changed.rowcount == 1
 
-    def _take_once(self, collection: str, key: str, connection: sqlite3.Connection) -> JsonObject | None:
-        with _transaction(connection):
-            value = self._get(collection, key, connection)
-            connection.execute("DELETE FROM entries WHERE collection = ? AND key = ?", (collection, key))
-            return value
-
-    def _entries(self, collection: str, connection: sqlite3.Connection) -> list[tuple[str, JsonObject]]:
-        rows = connection.execute(
-            f"SELECT key, value FROM entries WHERE collection = :collection AND {_LIVE} ORDER BY position",  # noqa: S608
-            {"collection": collection, "now": self._clock()},
-        ).fetchall()
-        return [(key, from_text(value)) for key, value in rows]
-
-    def _remove(self, collection: str, key: str, connection: sqlite3.Connection) -> None:
-        connection.execute("DELETE FROM entries WHERE collection = ? AND key = ?", (collection, key))
+def _delete(collection: str, key: str, connection: sqlite3.Connection) -> None:
+    connection.execute("DELETE FROM entries WHERE collection = ? AND key = ?", (collection, key))
 
 
 @contextmanager

@@ -18,8 +18,7 @@ from connector_mcp.composition.storage import as_record, open_secret_store, open
 from connector_mcp.config.settings import Settings
 from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.catalog import PLATFORMS
-from connector_mcp.secrets.limits import KINDS, SecretLimits
-from connector_mcp.secrets.reference import LONGEST_NAME, SCHEME, is_name
+from connector_mcp.secrets.reference import KINDS, LONGEST_NAME, SCHEME, SecretLimits, is_name
 from connector_mcp.secrets.sources import LARGEST, open_keyring
 
 

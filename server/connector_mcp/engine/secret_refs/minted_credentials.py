@@ -17,8 +17,7 @@ from connector_mcp.errors import ConnectorError
 from connector_mcp.json_values import members
 from connector_mcp.operations.operation import Operation, at
 from connector_mcp.secrets.collection import Secrets
-from connector_mcp.secrets.limits import SecretLimits
-from connector_mcp.secrets.reference import SCHEME, is_name
+from connector_mcp.secrets.reference import SCHEME, SecretLimits, is_name
 
 _LONGEST_STEM = 56
 """Leaves room for the number of a name that is taken."""

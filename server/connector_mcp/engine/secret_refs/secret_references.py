@@ -22,12 +22,12 @@ from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Operation, Situation
 from connector_mcp.operations.tool import Tool
 from connector_mcp.secrets.collection import Secrets
-from connector_mcp.secrets.limits import Use
 from connector_mcp.secrets.reference import (
     LONGEST_NAME,
     SCHEME,
     NotStored,
     Unresolved,
+    Use,
     key_format,
     keys_in,
     mentions_reference,

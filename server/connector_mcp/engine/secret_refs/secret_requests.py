@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from connector_mcp.errors import ConnectorError
 from connector_mcp.json_values import JsonObject
-from connector_mcp.secrets.limits import SecretLimits
+from connector_mcp.secrets.reference import SecretLimits
 from connector_mcp.secrets.sources import LARGEST
 from connector_mcp.state.store import Store, secret_key
 

@@ -15,13 +15,13 @@ import pytest
 from redis import Redis
 
 from connector_mcp.audit.chain import seal
-from connector_mcp.audit.check import Verdict, verify_log
+from connector_mcp.audit.check import CheckReport, verify_log
 from connector_mcp.audit.record import AuditRecord
 from connector_mcp.audit.shared import SharedTrail, shared_snapshot
 from connector_mcp.audit.trail import AuditTrail, FileTrail
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.state.redis import RedisConnection, RedisJournal, RedisStore
-from tests.engine.test_audit_check import a_record
+from tests.audit.test_check import a_record
 from tests.redis_server import RedisServer, redis_server
 
 pytestmark = pytest.mark.anyio
@@ -43,8 +43,8 @@ async def write(url: str, *calls: str) -> None:
     await store.aclose()
 
 
-async def check(url: str, **options: Any) -> Verdict:
-    def verdict() -> Verdict:
+async def check(url: str, **options: Any) -> CheckReport:
+    def verdict() -> CheckReport:
         with shared_snapshot(*opened(url)) as log:
             return verify_log(log, **options)
 
@@ -204,7 +204,7 @@ async def test_while_the_server_is_away_records_are_refused_and_afterwards_the_c
 
 WRITER = """
 import sys, anyio
-from tests.engine.test_audit_shared import SharedTrail, a_record, opened
+from tests.audit.test_shared import SharedTrail, a_record, opened
 
 async def main():
     journal, store = opened(sys.argv[1])

@@ -19,9 +19,15 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from connector_mcp.engine.approval.approval_webhook import AT_ONCE, ATTEMPTS, LONGEST_PAUSE, Announcements, announcement
+from connector_mcp.engine.approval.approval_webhook import (
+    ATTEMPTS,
+    MAX_IN_FLIGHT,
+    MAX_PAUSE,
+    ApprovalWebhook,
+    SigningKey,
+    webhook_message,
+)
 from connector_mcp.engine.approval.queue import Approval, Approvals, Change, Parked
-from connector_mcp.engine.approval.webhook_signature import SigningKey
 from connector_mcp.errors import Misconfigured, StoreUnavailable
 from connector_mcp.state.sqlite import SqliteStore
 from tests.end_to_end.faces import served
@@ -30,7 +36,7 @@ from tests.engine.conftest import BenchMaker, FakeCaller, VirtualTime
 pytestmark = pytest.mark.anyio
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-KEY = SigningKey.of(SECRET, "SETTING")
+KEY = SigningKey.parse(SECRET, "SETTING")
 URL = "https://hooks.example.com/services/T00/s3cret-path"
 
 
@@ -89,11 +95,11 @@ async def park(store: SqliteStore, digest: str = "d1", **more: Any) -> Approval:
     return await Approvals(store, ttl=10_000).park(Parked(**values))
 
 
-def to(receiver: httpx.AsyncBaseTransport, store: Any, **more: Any) -> Announcements:
-    return Announcements(URL, KEY, store, **{"timeout": 5.0, "transport": receiver, "sleep": no_pause, **more})
+def to(receiver: httpx.AsyncBaseTransport, store: Any, **more: Any) -> ApprovalWebhook:
+    return ApprovalWebhook(URL, KEY, store, **{"timeout": 5.0, "transport": receiver, "sleep": no_pause, **more})
 
 
-async def announced(announcements: Announcements, *approvals: Approval) -> None:
+async def announced(announcements: ApprovalWebhook, *approvals: Approval) -> None:
     """Announce, and be through with it."""
     async with announcements.running():
         for approval in approvals:
@@ -110,7 +116,7 @@ async def test_a_parked_call_is_told_signed_by_the_standard(shared: SqliteStore)
     told = Webhook(SECRET).verify(request.content, dict(request.headers))
     assert (request.method, str(request.url), request.headers["content-type"]) == ("POST", URL, "application/json")
     assert request.headers["webhook-id"] == f"parked-{approval.id}"
-    assert told == announcement(approval, "https://mcp.example.com/approvals")
+    assert told == webhook_message(approval, "https://mcp.example.com/approvals")
     assert told["type"] == "approval.parked"
     assert told["data"]["callback_url"] == f"https://mcp.example.com/approvals/{approval.id}"
     assert told["data"].keys() == {
@@ -124,7 +130,7 @@ async def test_times_are_told_with_their_zone_and_no_more_than_an_operator_sees(
     approval = (await park(shared, fingerprint="f1", snapshot={"name": "Docs"})).model_copy(
         update={"created_at": 0.0, "expires_at": 86_400.5}
     )
-    told = announcement(approval)
+    told = webhook_message(approval)
     assert (told["timestamp"], told["data"]["created_at"]) == ("1970-01-01T00:00:00+00:00",) * 2
     assert told["data"]["expires_at"] == "1970-01-02T00:00:00+00:00"
     assert not told["data"].keys() & {"digest", "fingerprint", "snapshot", "arguments", "callback_url"}
@@ -136,18 +142,18 @@ async def test_hostile_text_goes_out_on_single_lines_of_visible_characters(share
     approval = await park(
         shared, effect=hostile, target=hostile, principal=hostile, client=hostile, losses=(hostile,), diff=(change,)
     )
-    told = json.dumps(announcement(approval), ensure_ascii=False)
+    told = json.dumps(webhook_message(approval), ensure_ascii=False)
     assert told.isprintable()
     assert len(told) < 6_000
 
 
 async def test_a_long_list_is_cut_and_says_so(shared: SqliteStore) -> None:
     many = tuple(Change(field=f"f{number}", before=None, after="y" * 500) for number in range(500))
-    data = announcement(await park(shared, diff=many))["data"]
+    data = webhook_message(await park(shared, diff=many))["data"]
     assert (len(data["diff"]), data["complete"]) == (40, False)
     assert data["diff"][0]["before"] is None
     assert len(json.dumps(data)) < 20_000
-    assert announcement(await park(shared, "d2", diff=many[:40]))["data"]["complete"] is True
+    assert webhook_message(await park(shared, "d2", diff=many[:40]))["data"]["complete"] is True
 
 
 async def test_a_call_that_is_parked_by_the_engine_is_told_redacted_and_once(
@@ -210,10 +216,10 @@ async def test_the_pauses_grow_at_random_within_bounds_and_each_attempt_is_signe
         announcements.announce(approval)
         for _ in range(ATTEMPTS - 1):
             await virtual_time.asleep()
-            virtual_time.pass_by(LONGEST_PAUSE)
+            virtual_time.pass_by(MAX_PAUSE)
     assert virtual_time.pauses == [1, 2, 4, 8, 16]
     assert [request.headers["webhook-timestamp"] for request in receiver.got] == [
-        str(1_000 + int(LONGEST_PAUSE) * attempt) for attempt in range(ATTEMPTS)
+        str(1_000 + int(MAX_PAUSE) * attempt) for attempt in range(ATTEMPTS)
     ]
     assert len({request.headers["webhook-signature"] for request in receiver.got}) == ATTEMPTS
 
@@ -225,7 +231,7 @@ async def test_a_lasting_failure_is_given_up_with_a_line_in_the_log_and_tried_wi
     announcements = to(receiver, shared)
     await announced(announcements, approval)
     assert len(receiver.got) == ATTEMPTS
-    assert caplog.messages == [f"{approval.id} could not be announced to the webhook: it answered 500"]
+    assert caplog.messages == [f"{approval.id} could not be sent to the webhook: it answered 500"]
     assert (await Approvals(shared, ttl=10_000).get(approval.id)).status == "pending"
     well = Receiver(200)
     await announced(to(well, shared), approval)
@@ -266,10 +272,10 @@ async def test_a_receiver_that_never_answers_is_cut_off_at_the_end_and_told_of_i
         announcements.announce(approval)
         while not receiver.got:
             await anyio.lowlevel.checkpoint()
-    assert caplog.messages == [f"{approval.id} could not be announced to the webhook: the server ended first"]
+    assert caplog.messages == [f"{approval.id} could not be sent to the webhook: the server shut down first"]
     assert await shared.entries("announced") == []
     announcements.announce(approval)
-    assert caplog.messages[1].endswith("the server is ending")
+    assert caplog.messages[1].endswith("the server is shutting down")
 
 
 async def test_an_attempt_has_its_time(shared: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
@@ -286,9 +292,9 @@ async def test_more_than_can_be_on_their_way_are_left_for_the_next_time(
     approval = await park(shared)
     announcements = to(Silent(200), shared)
     async with announcements.running():
-        for number in range(AT_ONCE + 1):
+        for number in range(MAX_IN_FLIGHT + 1):
             announcements.announce(approval.model_copy(update={"id": f"ap-{number}"}))
-    assert caplog.messages[0].startswith(f"ap-{AT_ONCE} is not announced")
+    assert caplog.messages[0].startswith(f"ap-{MAX_IN_FLIGHT} is not sent")
 
 
 @pytest.mark.parametrize("failure", [StoreUnavailable("the store is away", fix=""), RuntimeError("a bug")])
@@ -315,7 +321,7 @@ async def test_a_failure_inside_ends_neither_the_server_nor_the_call(
 )
 async def test_an_address_that_is_not_secure_is_refused_and_not_shown(url: str, store: SqliteStore) -> None:
     with pytest.raises(Misconfigured, match="CONNECTOR_MCP_WEBHOOK_URL") as caught:
-        Announcements(url, KEY, store, timeout=1.0)
+        ApprovalWebhook(url, KEY, store, timeout=1.0)
     assert not url or url not in caught.value.message
 
 
@@ -335,7 +341,7 @@ async def test_over_a_real_socket_a_redirect_is_not_followed_and_what_is_answere
     routes = [Route("/hook", hook, methods=["POST"]), Route("/moved", moved, methods=["POST"])]
     async with served(Starlette(routes=routes)) as origin:
         for path in ("/moved", "/hook"):
-            announcements = Announcements(origin + path, KEY, shared, timeout=5.0)
+            announcements = ApprovalWebhook(origin + path, KEY, shared, timeout=5.0)
             await announced(announcements, await park(shared, path))
     assert [path for path, _, _ in got] == ["/moved", "/hook"]
     assert Webhook(SECRET).verify(got[1][1], got[1][2])["data"]["target"] == "Docs"

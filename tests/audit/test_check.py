@@ -13,14 +13,16 @@ from typing import Any
 
 import pytest
 
-from connector_mcp.audit import record as audit
-from connector_mcp.audit.chain import Files, seal
-from connector_mcp.audit.check import Verdict, snapshot, verify_log
-from connector_mcp.audit.record import AuditLog, AuditRecord
+from connector_mcp.audit import trail as audit
+from connector_mcp.audit.chain import LogPaths, seal
+from connector_mcp.audit.check import CheckReport, snapshot, verify_log
+from connector_mcp.audit.record import AuditRecord
+from connector_mcp.audit.trail import AuditLog
 from connector_mcp.errors import StoreUnavailable
 
 WRITER = (
-    "import os, sys; from pathlib import Path; from connector_mcp.audit.record import AuditLog, AuditRecord\n"
+    "import os, sys; from pathlib import Path; from connector_mcp.audit.record import AuditRecord\n"
+    "from connector_mcp.audit.trail import AuditLog\n"
     "log, name = AuditLog(Path(sys.argv[1]), max_bytes=300_000), sys.argv[2]\n"
     "for number in range(int(sys.argv[3])):\n"
     "    log.write(AuditRecord(call_id=f'{name}-{number}', principal='p', client=None, transport='cli',\n"
@@ -54,7 +56,7 @@ def write(path: Path, *calls: str, max_bytes: int = audit.MAX_FILE) -> None:
     log.close()
 
 
-def check(path: Path, **options: Any) -> Verdict:
+def check(path: Path, **options: Any) -> CheckReport:
     with snapshot(path) as log:
         return verify_log(log, **options)
 
@@ -123,9 +125,11 @@ def test_the_end_of_a_log_cannot_be_cut_off(path: Path, later: bool):
     change(path, lambda lines: lines[:4])
     if later:
         write(path, "g")
-    place = "audit.jsonl line 5: before it" if later else "the log is cut off:"
-    end = "are missing." if later else "at its end are missing."
-    assert check(path).problems == [f"{place} records 5 to 6 {end}"]
+    assert check(path).problems == [
+        "audit.jsonl line 5: before it records 5 to 6 are missing."
+        if later
+        else "the log is cut off: records 5 to 6 are missing at its end."
+    ]
 
 
 @pytest.mark.parametrize("later", [False, True], ids=["at_once", "after_another_record"])
@@ -162,7 +166,7 @@ def test_every_byte_of_a_record_is_sealed(path: Path):
 @pytest.mark.parametrize("harm", [Path.unlink, lambda head: head.write_text("{}")], ids=["removed", "altered"])
 def test_a_head_that_was_taken_away_shows_for_good(path: Path, harm: Callable[[Path], Any]):
     change(path, lambda lines: lines[:4])
-    harm(Files(path).head)
+    harm(LogPaths(path).head)
     assert check(path).problems == ["the head is missing or altered, so records at the end may have been removed."]
     write(path, "g", "h")
     (problem,) = check(path).problems
@@ -181,13 +185,13 @@ def test_a_log_that_was_put_back_to_an_earlier_state_is_found_by_a_hash_kept_els
 
 
 def test_a_key_that_others_can_read_proves_nothing(path: Path):
-    Files(path).key.chmod(0o644)
+    LogPaths(path).key.chmod(0o644)
     assert "the key can be read by others" in check(path).problems[0]
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, lambda key: key.write_text("ab")], ids=["gone", "damaged"])
 def test_without_its_key_a_log_is_neither_checked_nor_continued(path: Path, harm: Callable[[Path], Any]):
-    harm(Files(path).key)
+    harm(LogPaths(path).key)
     before = path.read_bytes()
     with pytest.raises(StoreUnavailable):
         check(path)
@@ -277,7 +281,7 @@ def test_a_log_that_was_moved_away_is_continued_and_only_whole_with_what_was_mov
     write(path, "g")
     (problem,) = check(path).problems
     assert problem == "audit.jsonl line 1: before it records 1 to 6 are missing."
-    path.with_name("moved").rename(Files(path).full(1))
+    path.with_name("moved").rename(LogPaths(path).full(1))
     assert check(path).intact
 
 
@@ -318,7 +322,7 @@ def test_a_log_of_two_processes_is_intact_though_one_was_killed(tmp_path: Path):
     assert lived == [f"victim-{number}" for number in range(len(lived))]
     assert len(lived) > 50
     assert (calls[0], calls[-1]) == ("begin", "end")
-    assert len(log.files) > 1
+    assert len(LogPaths(path).earlier()) > 0
 
 
 def test_a_log_can_be_checked_while_it_is_written(path: Path):

@@ -15,14 +15,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from connector_mcp.errors import Misconfigured
-from connector_mcp.transport.auth import jwks
-from connector_mcp.transport.auth.authorization import BearerToken, Callers
-from connector_mcp.transport.auth.jwt import REMEMBERED
+from connector_mcp.transport.auth import jwt
+from connector_mcp.transport.auth.authorization import Callers
+from connector_mcp.transport.auth.principal import SCOPES, VerificationUnavailable
 from connector_mcp.transport.auth.resource_metadata import ProtectedResource, public_hosts
-from connector_mcp.transport.auth.static_tokens import SCOPES, CannotTell
+from connector_mcp.transport.auth.static_tokens import StaticToken
 from connector_mcp.transport.http.app import http_app
 from connector_mcp.transport.http.host_guard import Reach
-from tests.transport.issuer import (
+from tests.transport.auth.issuer import (
     ISSUER,
     OTHER_RSA,
     PUBLIC_URL,
@@ -82,7 +82,7 @@ async def call(client: httpx.AsyncClient, *headers: tuple[str, str], **query: st
 def with_public_key_as_secret() -> str:
     head = unsigned({"alg": "HS256", "kid": "one", "typ": "JWT"}, claims()).rstrip(".")
     signature = hmac.new(public_pem(RSA), head.encode(), hashlib.sha256).digest()
-    return f"{head}.{jwks.jwt.utils.base64url_encode(signature).decode()}"
+    return f"{head}.{jwt.jwt.utils.base64url_encode(signature).decode()}"
 
 
 BAD: dict[str, Callable[[], str]] = {
@@ -120,7 +120,7 @@ BAD: dict[str, Callable[[], str]] = {
         (token().split(".")[0], unsigned({}, claims(sub="root")).split(".")[1], token().split(".")[2])
     ),
     "its header is nested without end": lambda: unsigned({}, {}).replace(
-        "e30", jwks.jwt.utils.base64url_encode(b"[" * 6000).decode(), 1
+        "e30", jwt.jwt.utils.base64url_encode(b"[" * 6000).decode(), 1
     ),
     "it is no token": lambda: "a.b.c",
     "it is empty between the dots": lambda: "..",
@@ -261,7 +261,7 @@ async def test_a_token_signed_by_an_allowed_algorithm_counts(
     key: Any, algorithm: str, members: dict[str, Any], kind: str
 ) -> None:
     oauth = Issuer(keys=[public_jwk(key, "one", **members)]).oauth(algorithms=[algorithm])
-    assert await oauth.principal(token(key, algorithm, header={"typ": kind})) is not None
+    assert await oauth.verify(token(key, algorithm, header={"typ": kind})) is not None
 
 
 @pytest.mark.anyio
@@ -270,7 +270,7 @@ async def test_a_token_signed_by_an_allowed_algorithm_counts(
 )
 async def test_a_key_counts_only_for_what_it_is_published_for(members: dict[str, Any]) -> None:
     oauth = Issuer(keys=[public_jwk(RSA, "one", **members)]).oauth()
-    assert await oauth.principal(token()) is None
+    assert await oauth.verify(token()) is None
 
 
 @pytest.mark.anyio
@@ -278,7 +278,7 @@ async def test_a_key_that_is_too_short_does_not_count() -> None:
     weak = rsa.generate_private_key(65537, 1024)  # noqa: S505 - what is refused
     with pytest.warns(match="1024"):
         signed = token(weak)
-    assert await Issuer(keys=[public_jwk(weak, "one")]).oauth().principal(signed) is None
+    assert await Issuer(keys=[public_jwk(weak, "one")]).oauth().verify(signed) is None
 
 
 @pytest.mark.anyio
@@ -287,20 +287,20 @@ async def test_a_token_without_a_key_id_is_checked_with_the_only_key_that_fits()
     elliptic = public_jwk(ec.generate_private_key(ec.SECP256R1()), "two")
     alone = Issuer(keys=[public_jwk(RSA, None), elliptic])
     several = Issuer(keys=[public_jwk(RSA, None), public_jwk(other, "two")])
-    assert await alone.oauth().principal(anonymous) is not None
-    assert await several.oauth().principal(anonymous) is None
+    assert await alone.oauth().verify(anonymous) is not None
+    assert await several.oauth().verify(anonymous) is None
 
 
 @pytest.mark.anyio
 async def test_audiences_that_are_set_stand_in_the_place_of_the_address() -> None:
     oauth = Issuer().oauth(audiences=["api://connectors"])
-    assert await oauth.principal(token(aud=["api://other", "api://connectors"])) is not None
-    assert await oauth.principal(token()) is None
+    assert await oauth.verify(token(aud=["api://other", "api://connectors"])) is not None
+    assert await oauth.verify(token()) is None
 
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256", "RS255"])
 def test_an_algorithm_that_anybody_could_sign_with_cannot_be_allowed(algorithm: str) -> None:
-    with pytest.raises(Misconfigured, match="the nearest is") as caught:
+    with pytest.raises(Misconfigured, match="cannot be allowed") as caught:
         Issuer().oauth(algorithms=["RS256", algorithm])
     assert algorithm in caught.value.message
 
@@ -309,41 +309,16 @@ def test_an_algorithm_that_anybody_could_sign_with_cannot_be_allowed(algorithm: 
 
 
 @pytest.mark.anyio
-async def test_a_token_is_verified_once_and_remembered_until_it_expires() -> None:
-    issuer, clock = Issuer(), Clock(time.time())
-    oauth = issuer.oauth(clock=clock, leeway=0)
-    secret = token(exp=int(clock.now) + 100)
-    first = await oauth.principal(secret)
-    assert await oauth.principal(secret) is first
-    clock.now += 101
-    assert await oauth.principal(secret) is not first
-    assert issuer.asked == ["/keys"]
-
-
-@pytest.mark.anyio
-async def test_tokens_that_are_remembered_are_bounded() -> None:
-    oauth = Issuer().oauth()
-    first, secret = token(sub="first"), token()
-    held = await oauth.principal(first)
-    remembered: Any = vars(oauth)["_verified"]
-    for number in range(REMEMBERED - 1):
-        remembered[number.to_bytes(8, "big")] = None
-    await oauth.principal(secret)
-    assert len(remembered) == REMEMBERED
-    assert await oauth.principal(first) is not held
-
-
-@pytest.mark.anyio
 async def test_a_key_that_was_rotated_in_is_fetched_when_a_token_names_it() -> None:
     issuer, clock, fresh = Issuer(), Clock(), OTHER_RSA
     oauth = issuer.oauth(keys=issuer.key_set(clock=clock))
-    assert await oauth.principal(token()) is not None
+    assert await oauth.verify(token()) is not None
     issuer.keys.append(public_jwk(fresh, "two"))
     rotated = token(fresh, header={"kid": "two"})
-    clock.now += jwks.PAUSE - 1
-    assert await oauth.principal(rotated) is None
+    clock.now += jwt.UNKNOWN_KEY_SECONDS - 1
+    assert await oauth.verify(rotated) is None
     clock.now += 1
-    assert await oauth.principal(rotated) is not None
+    assert await oauth.verify(rotated) is not None
     assert len(issuer.asked) == 2
 
 
@@ -351,20 +326,20 @@ async def test_a_key_that_was_rotated_in_is_fetched_when_a_token_names_it() -> N
 async def test_keys_that_are_not_there_do_not_make_us_ask_the_issuer_each_time() -> None:
     issuer = Issuer()
     oauth = issuer.oauth(keys=issuer.key_set(clock=Clock()))
-    assert [await oauth.principal(token(header={"kid": f"k{number}"})) for number in range(20)] == [None] * 20
+    assert [await oauth.verify(token(header={"kid": f"k{number}"})) for number in range(20)] == [None] * 20
     assert len(issuer.asked) == 1
 
 
 @pytest.mark.anyio
 async def test_a_key_that_was_withdrawn_stops_counting_after_a_while() -> None:
-    issuer, clock = Issuer(), Clock(time.time())
-    oauth = issuer.oauth(keys=issuer.key_set(clock=clock), clock=clock)
-    secret = token(exp=int(clock.now) + 10_000)
-    assert await oauth.principal(secret) is not None
+    issuer, clock = Issuer(), Clock()
+    oauth = issuer.oauth(keys=issuer.key_set(clock=clock))
+    secret = token()
+    assert await oauth.verify(secret) is not None
     issuer.keys[:] = [public_jwk(OTHER_RSA, "two")]
-    assert await oauth.principal(secret) is not None
-    clock.now += jwks.FRESH + 1
-    assert await oauth.principal(secret) is None
+    assert await oauth.verify(secret) is not None
+    clock.now += jwt.FRESH_SECONDS + 1
+    assert await oauth.verify(secret) is None
 
 
 @pytest.mark.anyio
@@ -373,7 +348,7 @@ async def test_many_callers_at_once_make_one_fetch() -> None:
     oauth = issuer.oauth()
     async with anyio.create_task_group() as tasks:
         for number in range(20):
-            tasks.start_soon(oauth.principal, token(sub=f"s{number}"))
+            tasks.start_soon(oauth.verify, token(sub=f"s{number}"))
     assert issuer.asked == ["/keys"]
 
 
@@ -389,17 +364,17 @@ async def test_callers_who_come_while_the_keys_are_fetched_wait_for_them(rotated
         await answered.wait()
         return issuer.answer(request)
 
-    keys = jwks.KeySet(ISSUER, "https://login.example/keys", transport=httpx.MockTransport(slowly), clock=clock)
+    keys = jwt.KeySet(ISSUER, "https://login.example/keys", transport=httpx.MockTransport(slowly), clock=clock)
     if rotated:
         answered.set()
-        assert await keys.key("one", "RS256")
+        assert await keys.find("one", "RS256")
         answered = anyio.Event()
         issuer.keys = [public_jwk(OTHER_RSA, "two")]
-        clock.now += jwks.PAUSE
+        clock.now += jwt.UNKNOWN_KEY_SECONDS
     found: list[object] = []
 
     async def look() -> None:
-        found.append(await keys.key("two" if rotated else "one", "RS256"))
+        found.append(await keys.find("two" if rotated else "one", "RS256"))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(look)
@@ -419,7 +394,7 @@ async def test_while_the_keys_cannot_be_had_nobody_passes_and_all_are_told_when_
     make_engine: Any, status: int
 ) -> None:
     engine = make_engine()
-    static = BearerToken.of("static", name="ci")
+    static = StaticToken.from_secret("static", name="ci")
     async with asking(engine, Callers([static], oauth=Issuer(status=status).oauth())) as client:
         answer = await call(client, *bearer(token()).items())
         own = await call(client, *bearer("static").items())
@@ -432,28 +407,28 @@ async def test_while_the_keys_cannot_be_had_nobody_passes_and_all_are_told_when_
 async def test_keys_outlast_a_failure_of_the_issuer_for_a_bounded_time() -> None:
     issuer, clock = Issuer(), Clock()
     keys = issuer.key_set(clock=clock)
-    assert await keys.key("one", "RS256") is not None
+    assert await keys.find("one", "RS256") is not None
     issuer.status = 500
-    clock.now += jwks.FRESH + 1
-    assert await keys.key("one", "RS256") is not None
-    with pytest.raises(CannotTell):
-        await keys.key("two", "RS256")
-    clock.now += jwks.STALE
-    with pytest.raises(CannotTell):
-        await keys.key("one", "RS256")
+    clock.now += jwt.FRESH_SECONDS + 1
+    assert await keys.find("one", "RS256") is not None
+    with pytest.raises(VerificationUnavailable):
+        await keys.find("two", "RS256")
+    clock.now += jwt.STALE_SECONDS
+    with pytest.raises(VerificationUnavailable):
+        await keys.find("one", "RS256")
     asked = len(issuer.asked)
-    with pytest.raises(CannotTell):
-        await keys.key("one", "RS256")
+    with pytest.raises(VerificationUnavailable):
+        await keys.find("one", "RS256")
     assert len(issuer.asked) == asked
     issuer.status = 200
-    clock.now += jwks.RETRY
-    assert await keys.key("one", "RS256") is not None
+    clock.now += jwt.RETRY_SECONDS
+    assert await keys.find("one", "RS256") is not None
 
 
 @pytest.mark.anyio
 async def test_the_keys_are_found_by_the_metadata_of_the_issuer() -> None:
     issuer = Issuer()
-    assert await issuer.oauth(keys=issuer.key_set(None)).principal(token()) is not None
+    assert await issuer.oauth(keys=issuer.key_set(None)).verify(token()) is not None
     assert issuer.asked == [
         "/.well-known/oauth-authorization-server/tenant",
         "/tenant/.well-known/openid-configuration",
@@ -474,20 +449,20 @@ async def test_the_keys_are_found_by_the_metadata_of_the_issuer() -> None:
 )
 async def test_metadata_that_leads_elsewhere_gives_no_keys(metadata: dict[str, Any]) -> None:
     issuer = Issuer(metadata=metadata)
-    with pytest.raises(CannotTell):
-        await issuer.oauth(keys=issuer.key_set(None)).principal(token())
+    with pytest.raises(VerificationUnavailable):
+        await issuer.oauth(keys=issuer.key_set(None)).verify(token())
     assert "/keys" not in issuer.asked
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b"{}", b'{"keys": []}', b'{"keys": [7]}', b"[" * 5000, b" " * (jwks.LARGEST + 1)]
+    "content", [b"", b"[]", b"{}", b'{"keys": []}', b'{"keys": [7]}', b"[" * 5000, b" " * (jwt.MAX_DOCUMENT_BYTES + 1)]
 )
 async def test_a_document_that_holds_no_keys_lets_nobody_in(content: bytes) -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=content))
-    keys = jwks.KeySet(ISSUER, "https://login.example/keys", transport=transport)
-    with pytest.raises(CannotTell):
-        await keys.key("one", "RS256")
+    keys = jwt.KeySet(ISSUER, "https://login.example/keys", transport=transport)
+    with pytest.raises(VerificationUnavailable):
+        await keys.find("one", "RS256")
 
 
 @pytest.mark.parametrize(
@@ -497,14 +472,17 @@ async def test_a_document_that_holds_no_keys_lets_nobody_in(content: bytes) -> N
 def test_an_address_that_cannot_be_trusted_is_a_setting_to_change(address: str) -> None:
     for public, issuer, keys in ((address, ISSUER, None), (PUBLIC_URL, address, None), (PUBLIC_URL, ISSUER, address)):
         with pytest.raises(Misconfigured) as caught:
-            jwks.KeySet(ProtectedResource.of(public, issuer).issuer, keys)
+            jwt.KeySet(ProtectedResource.from_urls(public, issuer).issuer, keys)
         assert "u:p" not in caught.value.message
     with pytest.raises(Misconfigured, match="path"):
-        ProtectedResource.of(f"{PUBLIC_URL}/mcp", ISSUER)
+        ProtectedResource.from_urls(f"{PUBLIC_URL}/mcp", ISSUER)
 
 
 def test_on_this_machine_an_issuer_need_not_be_https() -> None:
-    assert ProtectedResource.of("http://127.0.0.1:8765/", "http://localhost:9000").public_url == "http://127.0.0.1:8765"
+    assert (
+        ProtectedResource.from_urls("http://127.0.0.1:8765/", "http://localhost:9000").public_url
+        == "http://127.0.0.1:8765"
+    )
 
 
 # Sessions ----------------------------------------------------------------------------------------------------------
@@ -513,7 +491,7 @@ def test_on_this_machine_an_issuer_need_not_be_https() -> None:
 @pytest.mark.anyio
 async def test_a_session_is_of_the_subject_and_outlasts_its_token(make_engine: Any) -> None:
     ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
-    callers = Callers([BearerToken.of("static", name="alice")], oauth=Issuer().oauth())
+    callers = Callers([StaticToken.from_secret("static", name="alice")], oauth=Issuer().oauth())
     async with asking(make_engine(), callers) as client:
         opened = await client.post("/mcp", json=INITIALIZE, headers=bearer(token()))
         session = {"Mcp-Session-Id": opened.headers["mcp-session-id"]}

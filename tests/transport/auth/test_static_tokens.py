@@ -12,17 +12,22 @@ import httpx2
 import pytest
 
 from connector_mcp.errors import Misconfigured
-from connector_mcp.transport.auth.authorization import BearerToken
-from connector_mcp.transport.auth.static_tokens import new_secret
-from connector_mcp.transport.auth.token_file import TokenFile, append_token, entry_of, parse_tokens
+from connector_mcp.transport.auth.static_tokens import (
+    StaticToken,
+    TokenFile,
+    append_token,
+    new_secret,
+    parse_tokens,
+    token_entry,
+)
 
 TOOL = "vectorize_get_source_connectors"
 DIGEST = "sha256:" + "0" * 64
 
 
 def entry(secret: str, name: str = "ci", *, expires: datetime | None = None, **_: Any) -> str:
-    token = BearerToken.of(secret, name=name, scopes=["connectors:read"])
-    return entry_of(BearerToken(token.name, token.digest, token.scopes, expires))
+    token = StaticToken.from_secret(secret, name=name, scopes=["connectors:read"])
+    return token_entry(StaticToken(token.name, token.digest, token.scopes, expires))
 
 
 def write(path: Path, text: str, *, age: float = 60.0) -> None:
@@ -68,7 +73,7 @@ def test_tokens_of_operators_have_no_scopes(path: Path) -> None:
     with pytest.raises(Misconfigured, match="scopes"):
         TokenFile(path)
     write(path, entry("secret"))
-    with pytest.raises(Misconfigured, match="no 'scopes'; the nearest is"):
+    with pytest.raises(Misconfigured, match="unknown 'scopes'"):
         TokenFile(path, scoped=False)
 
 
@@ -76,27 +81,30 @@ def test_tokens_of_operators_have_no_scopes(path: Path) -> None:
     ("text", "told"),
     [
         ("[[token]]\nname = ci\n", "line 2, column 8"),
-        ("[[tokens]]\n", "no 'tokens'; the nearest is token"),
-        ("token = 7", "no list of entries"),
-        ("token = [7]", "no list of entries"),
-        (entry("s") + "scope = []\n", "entry 1: there is no 'scope'; the nearest is scopes"),
+        ("[[tokens]]\n", "unknown 'tokens'. Did you mean 'token'"),
+        ("token = 7", "not a list of entries"),
+        ("token = [7]", "not a list of entries"),
+        (entry("s") + "scope = []\n", "entry 1: unknown 'scope'. Did you mean 'scopes'"),
         (entry("a") + entry("b"), "entry 2: the name 'ci' is taken"),
-        (entry("a", "one") + entry("a", "two"), "entry 2: the digest of 'two'"),
-        (entry("a", "local"), "that of another caller"),
-        (entry("a", "anonymous"), "that of another caller"),
-        (entry("a").replace('"ci"', '"https://issuer#ci"'), "name is no name"),
-        (entry("a").replace('"ci"', '""'), "name is no name"),
-        (entry("a").replace('"ci"', '"ci\\n"'), "name is no name"),
+        (entry("a", "one") + entry("a", "two"), "entry 2: 'two' has the digest"),
+        (entry("a", "local"), "is reserved"),
+        (entry("a", "anonymous"), "is reserved"),
+        (entry("a").replace('"ci"', '"https://issuer#ci"'), "name is missing or invalid"),
+        (entry("a").replace('"ci"', '""'), "name is missing or invalid"),
+        (entry("a").replace('"ci"', '"ci\\n"'), "name is missing or invalid"),
         (entry("a").replace("sha256:", "md5:"), r"\(ci\): digest"),
         (entry("a").replace('"sha256:', '"sha256:0'), r"\(ci\): digest"),
         ('[[token]]\nname = "ci"\ndigest = "cmcp_the-token-itself"\n', r"\(ci\): digest"),
-        (entry("a").replace("connectors:read", "connectors:reed"), "'connectors:reed'; the nearest is connectors:read"),
-        (entry("a").replace('["connectors:read"]', "[]"), "no list of scopes"),
-        (entry("a").replace('["connectors:read"]', '"connectors:read"'), "no list of scopes"),
+        (
+            entry("a").replace("connectors:read", "connectors:reed"),
+            "unknown 'connectors:reed'. Did you mean 'connectors:read'",
+        ),
+        (entry("a").replace('["connectors:read"]', "[]"), "not a list of scopes"),
+        (entry("a").replace('["connectors:read"]', '"connectors:read"'), "not a list of scopes"),
         (entry("a") + "expires = 2027-01-01\n", "expires"),
         (entry("a") + "expires = 2027-01-01T00:00:00\n", "expires"),
         (entry("a") + 'expires = "2027-01-01T00:00:00Z"\n', "expires"),
-        ("a = " + "[" * 5000, "no TOML"),
+        ("a = " + "[" * 5000, "not valid TOML"),
     ],
 )
 def test_what_is_not_understood_is_an_error_that_says_where(path: Path, text: str, told: str) -> None:
@@ -111,7 +119,7 @@ def test_what_is_not_understood_is_an_error_that_says_where(path: Path, text: st
 def test_a_file_that_others_may_change_is_refused(path: Path, mode: int) -> None:
     write(path, entry("secret"))
     path.chmod(mode)
-    with pytest.raises(Misconfigured, match="Others than its owner") as caught:
+    with pytest.raises(Misconfigured, match="other than its owner") as caught:
         TokenFile(path)
     assert f"chmod go-w {path}" in caught.value.fix
 
@@ -162,7 +170,7 @@ def test_as_long_as_a_new_version_is_wrong_no_token_of_any_version_counts(
 
 
 def test_an_entry_is_added_to_what_is_there(path: Path) -> None:
-    one, two = (BearerToken.of(name, name=name, scopes=["connectors:read"]) for name in ("one", "two"))
+    one, two = (StaticToken.from_secret(name, name=name, scopes=["connectors:read"]) for name in ("one", "two"))
     append_token(path, one)
     assert path.stat().st_mode & 0o777 == 0o600
     path.write_text(path.read_text().rstrip("\n"))
@@ -170,15 +178,15 @@ def test_an_entry_is_added_to_what_is_there(path: Path) -> None:
     assert TokenFile(path).tokens() == (one, two)
     before = path.read_text()
     with pytest.raises(Misconfigured, match="taken"):
-        append_token(path, BearerToken.of("three", name="one", scopes=["connectors:read"]))
+        append_token(path, StaticToken.from_secret("three", name="one", scopes=["connectors:read"]))
     with pytest.raises(Misconfigured, match="scopes"):
-        append_token(path, BearerToken.of("four", name="operator"))
+        append_token(path, StaticToken.from_secret("four", name="operator"))
     assert path.read_text() == before
 
 
 def test_an_entry_reads_back_as_it_was_written() -> None:
-    token = BearerToken("ci", b"\x01" * 32, frozenset({"connectors:write"}), datetime(2027, 1, 1, tzinfo=UTC))
-    assert parse_tokens(entry_of(token), "here", scoped=True) == (token,)
+    token = StaticToken("ci", b"\x01" * 32, frozenset({"connectors:write"}), datetime(2027, 1, 1, tzinfo=UTC))
+    assert parse_tokens(token_entry(token), "here", scoped=True) == (token,)
 
 
 @pytest.mark.anyio
@@ -192,7 +200,7 @@ async def test_a_server_follows_its_file(make_engine: Any, serve: Any, path: Pat
         return (await http.post("/mcp", json=body, headers=headers)).status_code
 
     async with (
-        serve(engine, tokens=[BearerToken.of("alone")], token_file=TokenFile(path)) as address,
+        serve(engine, tokens=[StaticToken.from_secret("alone")], token_file=TokenFile(path)) as address,
         httpx2.AsyncClient(base_url=address) as http,
     ):
         before = [await status(http, secret) for secret in ("first", "second", "alone")]

@@ -17,7 +17,7 @@ import pytest
 from connector_mcp.audit.check import snapshot, verify_log
 from connector_mcp.audit.trail import FileTrail
 from connector_mcp.errors import StoreUnavailable
-from tests.engine.test_audit_check import a_record
+from tests.audit.test_check import a_record
 
 pytestmark = pytest.mark.anyio
 
@@ -233,7 +233,7 @@ class Named:
     ],
     ids=["plain", "escaped", "not ascii", "half a pair", "large", "an object", "an object inside"],
 )
-async def test_a_line_is_ascii_and_the_same_whatever_encodes_it(path: Path, arguments: Any):
+async def test_a_line_is_json_in_ascii(path: Path, arguments: Any):
     trail = FileTrail(path)
     record = a_record("a", arguments=arguments)
     await trail.write(record)

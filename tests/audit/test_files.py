@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from connector_mcp.audit import record as audit
+from connector_mcp.audit import trail as audit
 from connector_mcp.audit.chain import START
-from connector_mcp.audit.record import MAX_LINE, AuditLog, AuditRecord
+from connector_mcp.audit.record import MAX_LINE, AuditRecord
+from connector_mcp.audit.trail import AuditLog
 from connector_mcp.errors import StoreUnavailable
 
 
@@ -121,7 +122,8 @@ def test_a_file_that_was_moved_away_is_begun_anew(path: Path):
 
 def test_lines_of_several_processes_do_not_mix(path: Path):
     script = (
-        "import sys; from pathlib import Path; from connector_mcp.audit.record import AuditLog, AuditRecord\n"
+        "import sys; from pathlib import Path; from connector_mcp.audit.record import AuditRecord\n"
+        "from connector_mcp.audit.trail import AuditLog\n"
         "log = AuditLog(Path(sys.argv[1]))\n"
         "for number in range(300):\n"
         "    log.write(AuditRecord(call_id=f'{sys.argv[2]}-{number}', principal='p', client=None, transport='cli',\n"
@@ -207,3 +209,21 @@ def test_a_value_that_json_cannot_hold_is_named_by_its_type(path: Path):
     log.close()
 
     assert lines(path)[0]["arguments"] == {"key": "<Credential>"}
+
+
+def test_without_file_locks_the_server_starts_and_refuses_changes_in_one_sentence(path: Path):
+    script = (
+        "import sys; sys.modules['fcntl'] = None\n"
+        "import asyncio, logging; logging.basicConfig(format='%(message)s')\n"
+        "from pathlib import Path\n"
+        "from connector_mcp.audit.trail import FileTrail\n"
+        "import connector_mcp.cli.commands.serve\n"
+        "asyncio.run(FileTrail(Path(sys.argv[1])).check())\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False)
+
+    warning, *_, error = done.stderr.strip().splitlines()
+    assert warning.startswith("This system has no POSIX file locks, so the audit log")
+    assert "StoreUnavailable" in error
+    assert "cannot be written: this system has no POSIX file locks" in error

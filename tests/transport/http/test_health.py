@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,16 @@ from connector_mcp.engine.engine import Engine
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.telemetry.metrics import Metrics
 from connector_mcp.telemetry.observer import Observer
-from connector_mcp.transport.auth.authorization import BearerToken, Callers
+from connector_mcp.transport.auth.authorization import Callers
+from connector_mcp.transport.auth.static_tokens import StaticToken
 from connector_mcp.transport.http.app import http_app
-from connector_mcp.transport.http.health import READY_SECONDS, Readiness, Waiting, observability_pages
+from connector_mcp.transport.http.health import (
+    READY_SECONDS,
+    CachedCheck,
+    PartChecks,
+    count_approvals,
+    observability_pages,
+)
 from connector_mcp.transport.http.host_guard import Reach
 from connector_mcp.transport.http.shutdown import Drain
 
@@ -40,7 +48,7 @@ async def pages(
             engine,
             request_state_key=b"k" * 32,
             reach=Reach.of("127.0.0.1", 80),
-            callers=Callers([BearerToken.of(TOKEN)]),
+            callers=Callers([StaticToken.from_secret(TOKEN)]),
             pages=observability_pages(engine, drain, metrics),
             open_paths=open_paths,
             drain=drain,
@@ -117,16 +125,16 @@ async def test_the_store_is_asked_once_a_second_and_a_failure_is_logged_once(
             return await put_once(*arguments, **more)
 
         monkeypatch.setattr(engine.store, "put_once", put)
-        readiness = Readiness(engine, clock=lambda: now[0])
-        first = dict(await readiness.parts())
+        readiness = CachedCheck(PartChecks(engine).check, READY_SECONDS, clock=lambda: now[0])
+        first = dict(await readiness.result())
         now[0] += READY_SECONDS / 2
-        await readiness.parts()
+        await readiness.result()
         cached = asked[0]
         now[0] += READY_SECONDS
-        await readiness.parts()
+        await readiness.result()
         away[0] = False
         now[0] += READY_SECONDS
-        last = dict(await readiness.parts())
+        last = dict(await readiness.result())
     assert first["store"] is False
     assert (cached, asked[0]) == (1, 3)
     assert last["store"] is True
@@ -139,12 +147,12 @@ async def test_the_approvals_are_counted_now_and_then_and_unknown_where_the_stor
     now = [100.0]
     settings = Settings.load({}, sandbox=True, state_dir=tmp_path / "state")
     async with assembled(settings, {}, "http") as engine:
-        waiting = Waiting(engine, clock=lambda: now[0])
-        none = await waiting.count()
+        waiting = CachedCheck(partial(count_approvals, engine), 5.0, clock=lambda: now[0])
+        none = await waiting.result()
         await engine.store.put_once("approvals", "damaged", {"id": "x"})
-        cached = await waiting.count()
+        cached = await waiting.result()
         now[0] += 60
-        unknown = await waiting.count()
+        unknown = await waiting.result()
     assert none == cached == {}
     assert unknown is None
 

@@ -14,8 +14,7 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from connector_mcp.transport.auth.jwks import KeySet
-from connector_mcp.transport.auth.jwt import OAuth
+from connector_mcp.transport.auth.jwt import JwtVerifier, KeySet
 from connector_mcp.transport.auth.resource_metadata import ProtectedResource
 
 ISSUER = "https://login.example/tenant"
@@ -85,8 +84,8 @@ class Issuer:
     def key_set(self, url: str | None = JWKS_URL, **options: Any) -> KeySet:
         return KeySet(ISSUER, url, transport=httpx.MockTransport(self.answer), **options)
 
-    def oauth(self, *, keys: KeySet | None = None, **options: Any) -> OAuth:
-        return OAuth(ProtectedResource.of(PUBLIC_URL, ISSUER), keys or self.key_set(), **options)
+    def oauth(self, *, keys: KeySet | None = None, **options: Any) -> JwtVerifier:
+        return JwtVerifier(ProtectedResource.from_urls(PUBLIC_URL, ISSUER), keys or self.key_set(), **options)
 
 
 def claims(**changed: Any) -> dict[str, Any]:
