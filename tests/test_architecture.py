@@ -16,7 +16,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "text": set(),
     "json_values": set(),
     "suggest": set(),
-    "operations": {"errors", "json_values"},
+    "operations": {"errors", "json_values", "suggest"},
     "config": {"errors", "operations", "secrets"},
     "state": {"errors"},
     "secrets": {"errors"},

@@ -7,7 +7,7 @@ import pytest
 from connector_mcp.errors import Internal, InvalidArguments, Misconfigured
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
 from connector_mcp.operations.logto.platform import LOGTO
-from connector_mcp.operations.request import Request
+from connector_mcp.operations.platform import Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
 from connector_mcp.upstream.client import UpstreamClient
 from connector_mcp.upstream.limits import Limits

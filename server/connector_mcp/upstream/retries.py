@@ -15,7 +15,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from connector_mcp.operations.request import Request
+from connector_mcp.operations.platform import Request
 from connector_mcp.upstream.exchange import Outcome, Reply
 from connector_mcp.upstream.limits import Limits
 from connector_mcp.upstream.wire_errors import NeverSent

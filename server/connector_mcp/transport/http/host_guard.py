@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connector_mcp.errors import Misconfigured
-from connector_mcp.telemetry.correlation import REQUEST_ID
+from connector_mcp.telemetry.events import REQUEST_ID
 
 LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
 

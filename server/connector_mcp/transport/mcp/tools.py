@@ -13,9 +13,8 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, CallToolRequestParams, InputRequiredResult, PaginatedRequestParams
 
 from connector_mcp.engine.caller import AnswerDue, CallResult, TransportName
-from connector_mcp.engine.compact_json import encode_bytes
 from connector_mcp.engine.engine import Engine, UnknownTool
-from connector_mcp.engine.results import clean_strings
+from connector_mcp.engine.results import clean_strings, encode_bytes
 from connector_mcp.errors import ConnectorError, Internal, OutcomeUnknown, RateLimited
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.tool import Tool
