@@ -1,4 +1,4 @@
-"""What happens to a log when nobody looks, and what a check of it says afterwards."""
+"""Tampering and crashes: what a check of the audit log reports."""
 
 from __future__ import annotations
 

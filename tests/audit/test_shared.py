@@ -1,4 +1,4 @@
-"""The audit log that replicas share: one chain whoever writes, and what was done to it is found."""
+"""The audit log that replicas share: all writers make one chain, and tampering is found."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_a_log_that_nobody_touched_is_intact(url: str):
 
 
 def replaced(client: Redis, change: Callable[[list[str]], list[str]]) -> None:
-    """All lines anew, as somebody does who has the server and not the key."""
+    """Replace all lines, as an attacker with access to the server but not to the key."""
     lines = [members["line"] for _, members in client.xrange(LINES)]
     client.delete(LINES)
     for line in change(lines):

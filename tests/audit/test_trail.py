@@ -1,4 +1,4 @@
-"""Records of calls that end together: each is in its place, and each call learns what became of its own."""
+"""Records of calls that end together: each is in its place, and each call gets the outcome of its own."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ async def test_a_fault_inside_reaches_everyone_too(path: Path, monkeypatch: pyte
     await trail.write(a_record("a"))
 
     def break_down(*_: Any) -> None:
-        raise KeyError("nobody foresaw it")
+        raise KeyError("unexpected")
 
     monkeypatch.setattr(trail, "_log", type("Broken", (), {"append": break_down, "close": break_down})())
     with pytest.raises(KeyError):

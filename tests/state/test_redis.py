@@ -1,4 +1,4 @@
-"""What is Redis's own: its clock, its failures, and the password that nobody is told."""
+"""What only Redis has: its clock, its failures, and a password that is never shown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.state.test_sqlite import every_failure
 
 pytestmark = pytest.mark.anyio
 
-PASSWORD = "pass-word-that-nobody-is-told"
+PASSWORD = "pass-word-that-is-never-shown"
 
 
 @pytest.fixture

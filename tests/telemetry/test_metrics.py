@@ -1,4 +1,4 @@
-"""What `/metrics` counts, and that nobody can make it count without bound."""
+"""What `/metrics` counts, and that callers cannot make the number of series grow."""
 
 from __future__ import annotations
 

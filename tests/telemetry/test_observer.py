@@ -1,4 +1,4 @@
-"""What is told to nobody, and by what log lines and calls are joined."""
+"""The null observer, and the ids that join log lines to calls."""
 
 from __future__ import annotations
 

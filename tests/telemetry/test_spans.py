@@ -1,4 +1,4 @@
-"""The spans of a call: their tree, whose trace they belong to, and that nobody's words are in them."""
+"""The spans of a call: their tree, their trace, and that they contain no text of callers or platforms."""
 
 from __future__ import annotations
 

@@ -221,7 +221,7 @@ class Recovered:
 
 
 def recover(log: int, size: int, head: Head | None, paths: LogPaths, key: bytes) -> Recovered:
-    """Find the end of the chain in a log whose size differs from the head's. `head` is None if it is lost.
+    """Find the end of the chain in a log that differs in size from its head. `head` is None if it is lost.
 
     Raises:
         OSError: The log cannot be read.

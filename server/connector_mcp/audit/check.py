@@ -75,7 +75,7 @@ def snapshot(path: Path) -> Generator[LogSnapshot]:
             private = key is None or paths.key.stat().st_mode & 0o077 == 0
         except OSError as failure:
             reason = failure.strerror or str(failure)
-            raise _unreadable(path, reason, "Read it as the user whose server writes it.") from failure
+            raise _unreadable(path, reason, "Read it as the user that runs the server.") from failure
         if not opened and key is None:
             raise _unreadable(
                 path, "there is none", "Make a call first, or name the server's directory with CONNECTOR_MCP_STATE_DIR."
