@@ -112,7 +112,7 @@ def container() -> dict[str, Any]:
     return found
 
 
-def test_the_compose_file_is_one_by_the_specification_of_compose() -> None:
+def test_the_compose_file_matches_the_compose_specification() -> None:
     bundled = Path(check_jsonschema.__file__).parent / "builtin_schemas" / "vendor" / "compose-spec.json"
     schema = json.loads(bundled.read_text())
     errors = list(Draft202012Validator(schema).iter_errors(compose()))
@@ -409,7 +409,7 @@ async def owner_of(session: dict[str, str], running: Deployment) -> int:
 
 
 @pytest.mark.anyio
-async def test_the_page_s_commands_and_the_proxy_s_template_make_one_server_of_two(tmp_path: Path) -> None:
+async def test_the_commands_of_the_page_and_the_proxy_template_run_two_replicas_as_one(tmp_path: Path) -> None:
     with deployment(tmp_path) as running, anyio.fail_after(120):
         async with running.client() as client, httpx.AsyncClient() as stranger:
             assert [running.is_healthy(port) for port in running.ports] == [True, True]
