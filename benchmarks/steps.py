@@ -17,8 +17,8 @@ from benchmarks.client import AnswerError
 from benchmarks.contestants import GET, Contestant
 from benchmarks.upstream import CONNECTOR_ID
 from connector_mcp.cli.options import load_settings
-from connector_mcp.cli.output.terminal import CliCaller
-from connector_mcp.composition.engine import assembled
+from connector_mcp.cli.terminal import CliCaller
+from connector_mcp.composition.engine import open_engine
 from connector_mcp.transport.mcp.server import build_server
 
 CALLS: Final = 500
@@ -48,7 +48,7 @@ def shares(ours: Contestant) -> dict[str, float]:
 
 async def _profiled() -> dict[str, float]:
     settings = load_settings()
-    async with assembled(settings, os.environ, "stdio") as engine:
+    async with open_engine(settings, os.environ, "stdio") as engine:
         build_server(engine, request_state_key=b"k" * 32)
         arguments = {"source_connector_id": CONNECTOR_ID}
         for _ in range(50):

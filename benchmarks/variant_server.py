@@ -13,7 +13,7 @@ import anyio
 from connector_mcp.audit.record import AuditRecord
 from connector_mcp.audit.trail import FileTrail
 from connector_mcp.cli.options import load_settings
-from connector_mcp.composition.engine import assembled
+from connector_mcp.composition.engine import open_engine
 from connector_mcp.composition.storage import audit_path
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
@@ -40,7 +40,7 @@ async def main(times: int, recorded: bool) -> None:
     """Serve one client over stdio."""
     settings = load_settings()
     audit = (FileTrail if recorded else Unrecorded)(audit_path(settings), max_bytes=settings.audit_file_bytes)
-    async with assembled(settings, os.environ, "stdio") as shipped:
+    async with open_engine(settings, os.environ, "stdio") as shipped:
         many = [copy for tool in shipped.tools() for copy in _copies(tool.operation, times)]
         operations = {operation.tool_name(): operation for operation in many}
         policy = Policy.parse(settings.policy, read_only=False, transport="stdio", tools=None)

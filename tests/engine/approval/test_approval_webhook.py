@@ -27,7 +27,7 @@ from connector_mcp.engine.approval.approval_webhook import (
     SigningKey,
     webhook_message,
 )
-from connector_mcp.engine.approval.queue import Approval, Approvals, Change, Parked
+from connector_mcp.engine.approval.queue import Approval, ApprovalChange, Approvals, ParkedCall
 from connector_mcp.errors import Misconfigured, StoreUnavailable
 from connector_mcp.state.sqlite import SqliteStore
 from tests.end_to_end.faces import served
@@ -92,7 +92,7 @@ async def park(store: SqliteStore, digest: str = "d1", **more: Any) -> Approval:
         "arguments": {"id": "x"},
         **more,
     }
-    return await Approvals(store, ttl=10_000).park(Parked(**values))
+    return await Approvals(store, ttl=10_000).park(ParkedCall(**values))
 
 
 def to(receiver: httpx.AsyncBaseTransport, store: Any, **more: Any) -> ApprovalWebhook:
@@ -138,7 +138,7 @@ async def test_times_are_told_with_their_zone_and_no_more_than_an_operator_sees(
 
 async def test_hostile_text_goes_out_on_single_lines_of_visible_characters(shared: SqliteStore) -> None:
     hostile = "Docs\u202e\u200b\n\x1b[31m{@everyone}\U000e0041" + "x" * 5000
-    change = Change(field=hostile, before=hostile, after={hostile: [hostile]})
+    change = ApprovalChange(field=hostile, before=hostile, after={hostile: [hostile]})
     approval = await park(
         shared, effect=hostile, target=hostile, principal=hostile, client=hostile, losses=(hostile,), diff=(change,)
     )
@@ -148,7 +148,7 @@ async def test_hostile_text_goes_out_on_single_lines_of_visible_characters(share
 
 
 async def test_a_long_list_is_cut_and_says_so(shared: SqliteStore) -> None:
-    many = tuple(Change(field=f"f{number}", before=None, after="y" * 500) for number in range(500))
+    many = tuple(ApprovalChange(field=f"f{number}", before=None, after="y" * 500) for number in range(500))
     data = webhook_message(await park(shared, diff=many))["data"]
     assert (len(data["diff"]), data["complete"]) == (40, False)
     assert data["diff"][0]["before"] is None
