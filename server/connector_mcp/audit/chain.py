@@ -18,8 +18,6 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -174,7 +172,7 @@ def make_key(paths: LogPaths) -> bytes:
 
 
 def lock(descriptor: int, *, shared: bool = False) -> None:
-    """Lock the head's file against other processes until it is unlocked or closed.
+    """Lock the head's file until it is unlocked or closed: against all other processes, or, if shared, against writers.
 
     Raises:
         TimeoutError: Another process held the lock for `LOCK_SECONDS`.
@@ -199,16 +197,6 @@ def unlock(descriptor: int) -> None:
     """Release the lock."""
     if fcntl is not None:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
-
-
-@contextmanager
-def shared_lock(descriptor: int) -> Generator[None]:
-    """Keep writers out while the context is open. Raises the same errors as `lock`."""
-    lock(descriptor, shared=True)
-    try:
-        yield
-    finally:
-        unlock(descriptor)
 
 
 @dataclass(frozen=True, slots=True)

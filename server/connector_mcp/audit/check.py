@@ -21,8 +21,8 @@ from connector_mcp.audit.chain import (
     Entry,
     Head,
     LogPaths,
+    lock,
     read_key,
-    shared_lock,
     unseal,
     unseal_head,
 )
@@ -91,7 +91,7 @@ def _open(paths: LogPaths, key: bytes, stack: ExitStack) -> tuple[Head | None, l
     with ExitStack() as held:
         if paths.head.exists():
             head_file = held.enter_context(paths.head.open("rb"))
-            held.enter_context(shared_lock(head_file.fileno()))
+            lock(head_file.fileno(), shared=True)
             head = unseal_head(os.pread(head_file.fileno(), HEAD_BYTES, 0), key)
         opened: list[tuple[str, BinaryIO, int]] = []
         for path in (*paths.earlier(), paths.log):
