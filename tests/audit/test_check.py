@@ -74,13 +74,13 @@ def change(path: Path, how: Callable[[list[bytes]], list[bytes]]) -> None:
 
 
 def forged(path: Path, **members: Any) -> bytes:
-    """The next record, by somebody who knows how records are made and has another key."""
+    """Make the next record with another key, as an attacker would."""
     last = json.loads(path.read_bytes().splitlines()[-1])
     body = json.dumps({name: last[name] for name in last if name not in ("seq", "prev", "hash")} | members).encode()
     return seal(body, last["seq"] + 1, last["hash"], b"x" * 32)[0]
 
 
-# What somebody did to it ---------------------------------------------------------------------------------------------
+# Tampering -----------------------------------------------------------------------------------------------------------
 
 
 def test_an_untouched_log_is_intact(path: Path):
@@ -209,7 +209,7 @@ def test_a_missing_log_is_never_intact(tmp_path: Path):
         check(tmp_path / "audit.jsonl")
 
 
-# What happens by itself ----------------------------------------------------------------------------------------------
+# Crashes and rotation ------------------------------------------------------------------------------------------------
 
 
 def test_a_record_that_the_head_does_not_know_yet_is_kept(path: Path, monkeypatch: pytest.MonkeyPatch):

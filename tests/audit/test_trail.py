@@ -43,7 +43,7 @@ def locks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def write_together(trail: FileTrail, *calls: str, **members: Any) -> dict[str, Exception | None]:
-    """What became of the records of calls that all end in one turn of the event loop."""
+    """Write records in one iteration of the event loop, and return the failure of each call."""
     told: dict[str, Exception | None] = {}
 
     async def write(call: str) -> None:
@@ -68,7 +68,7 @@ def calls_in(path: Path) -> list[str]:
 
 
 def failing(function: Callable[..., int], times: int) -> Callable[..., int]:
-    """The function as it is on a full disk, from some call on."""
+    """Return the function, which fails as on a full disk after some calls."""
     left = times
 
     def fail(*given: Any) -> int:

@@ -1,4 +1,4 @@
-"""The form of a reference, and credentials known by theirs."""
+"""References, and credentials recognized by their format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The places of secrets, the limits on them, and which of them answers."""
+"""The sources of secrets, their order, and the limits on use."""
 
 from __future__ import annotations
 

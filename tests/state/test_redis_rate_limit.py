@@ -1,4 +1,4 @@
-"""Turns that several connections take out of one Redis."""
+"""The rate limit that replicas share in Redis."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ async def test_values_outlive_the_store_that_put_them(store: SqliteStore, path: 
 
 
 async def every_failure(store: SqliteStore) -> list[StoreUnavailable]:
-    """What each method raises; fails where one raises nothing."""
+    """Return what each method raises. Fails if a method raises nothing."""
     failures: list[StoreUnavailable] = []
     for call in (
         lambda: store.put_once("c", "k", {}),

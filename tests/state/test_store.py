@@ -1,4 +1,4 @@
-"""What every store promises, whatever it is kept in."""
+"""What every store guarantees, in SQLite and in Redis."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(params=["sqlite", "redis"])
 async def stores(request: pytest.FixtureRequest, clock: Clock, tmp_path: Path) -> AsyncIterator[tuple[Store, Store]]:
-    """Two on the same state, as two processes have them."""
+    """Two stores on the same state, like those of two processes."""
     if request.param == "sqlite":
         both = [SqliteStore(tmp_path / "state.db", clock=clock) for _ in range(2)]
     else:

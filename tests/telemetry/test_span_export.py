@@ -1,4 +1,4 @@
-"""Where spans go, and what keeps a server that is to export them from starting."""
+"""The export of spans, and settings that stop the start."""
 
 from __future__ import annotations
 

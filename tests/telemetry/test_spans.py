@@ -24,7 +24,7 @@ CONFIG = {"clientId": "c", "clientSecret": "marked-secret-value", "scope": "mark
 
 
 def tree(spans: tuple[ReadableSpan, ...], parent: int | None = None) -> dict[str, Any]:
-    """The names of spans below a parent, each with what is below it; the same name again is marked."""
+    """Return the tree of span names below a parent; a repeated name is marked."""
     below: dict[str, Any] = {}
     for span in sorted(spans, key=lambda span: span.start_time or 0):
         if parent == (span.parent.span_id if span.parent else None):
