@@ -1,6 +1,6 @@
-"""Imports with the garbage collector at rest, which is a tenth of the processor time that importing the SDK takes.
+"""Import large packages without garbage collection, which would take a tenth of the time of importing the SDK.
 
-What modules are made of lives as long as the process: looking through it finds nothing, at start and ever after.
+Objects of modules live as long as the process, so collecting among them finds nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from types import ModuleType
 
 
 def imported(name: str) -> ModuleType:
-    """The module. Where this is its first import, the collector leaves alone for good whatever there is after it."""
+    """Import and return the module. After a first import, the collector ignores all objects that exist by then."""
     known = sys.modules.get(name)
     if known is not None:
         return known
