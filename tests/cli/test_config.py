@@ -144,8 +144,8 @@ def test_without_a_file_the_environment_makes_the_profile_default(environment: M
             {"VECTORIZE_API_KEY_STAGING": ""},
             "profiles.logto.a lacks app_secret, endpoint.",
         ),
-        (PROFILES + "policy = 'logto_*=block'", {}, "staging.policy holds the rule 'logto_*=block', but no tool"),
-        (PROFILES + "policy = 'destory=block'", {}, "staging.policy holds the rule 'destory=block'"),
+        (PROFILES + "policy = 'logto_*=block'", {}, "staging.policy contains the rule 'logto_*=block', but no tool"),
+        (PROFILES + "policy = 'destory=block'", {}, "staging.policy contains the rule 'destory=block'"),
     ],
 )
 def test_what_is_wrong_ends_the_start_and_is_told_by_check(

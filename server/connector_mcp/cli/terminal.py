@@ -11,7 +11,7 @@ import anyio.to_thread
 import click
 
 from connector_mcp.composition.health import LocalCaller
-from connector_mcp.engine.caller import CannotAsk, Question, Reply
+from connector_mcp.engine.caller import CannotAsk, ElicitationReply, Question
 from connector_mcp.errors import Blocked
 from connector_mcp.json_values import JsonObject
 from connector_mcp.text import strip_hidden
@@ -49,7 +49,7 @@ class CliCaller(LocalCaller):
     def __init__(self, *, can_ask: bool | None = None) -> None:
         self.can_ask = person_present() if can_ask is None else can_ask
 
-    async def ask(self, question: Question, ticket: str) -> Reply:
+    async def ask(self, question: Question, ticket: str) -> ElicitationReply:
         """Show the question on stderr and read the form's values from the terminal."""
         if not self.can_ask:
             raise CannotAsk
@@ -59,7 +59,7 @@ class CliCaller(LocalCaller):
         click.echo(strip_hidden(message), err=True)
 
 
-def ask_form(question: Question) -> Reply:
+def ask_form(question: Question) -> ElicitationReply:
     """Ask for each member of the form. An empty answer or a no declines, the end of the input cancels."""
     click.echo("\n" + strip_hidden(question.message) + "\n", err=True)
     content: dict[str, Any] = {}
@@ -68,11 +68,11 @@ def ask_form(question: Question) -> Reply:
         try:
             value = _ask_member(name, schema)
         except (click.Abort, EOFError, KeyboardInterrupt):
-            return Reply("cancel", {})
+            return ElicitationReply("cancel", {})
         if value is None:
-            return Reply("decline", {})
+            return ElicitationReply("decline", {})
         content[name] = value
-    return Reply("accept", content)
+    return ElicitationReply("accept", content)
 
 
 def _ask_member(name: str, schema: JsonObject) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from connector_mcp.config.platform_variables import missing, platform_values
 from connector_mcp.config.settings import Settings
 from connector_mcp.config.validation import either
-from connector_mcp.engine.account import Account
+from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder

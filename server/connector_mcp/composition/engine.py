@@ -21,7 +21,6 @@ from connector_mcp.composition.storage import (
 from connector_mcp.config.settings import Settings, variable_name
 from connector_mcp.engine.caller import TransportName
 from connector_mcp.engine.engine import Engine
-from connector_mcp.engine.instrumented_store import WatchedStore
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.secret_refs.secret_requests import SecretRequests
 from connector_mcp.errors import Misconfigured
@@ -62,7 +61,7 @@ async def open_engine(
         operations,
         accounts,
         policy=policy,
-        store=WatchedStore(store, observer) if observer.listens else store,
+        store=store,
         audit=open_trail(settings, store),
         secrets=secrets,
         announce=announcements.announce if announcements else None,

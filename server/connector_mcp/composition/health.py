@@ -16,7 +16,7 @@ from connector_mcp.composition.accounts import Readiness, readiness
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.composition.storage import open_connection
 from connector_mcp.config.settings import Settings
-from connector_mcp.engine.caller import CannotAsk, Question, Reply, Resumed, TransportName, Visit
+from connector_mcp.engine.caller import CannotAsk, ElicitationReply, Question, Resumed, TransportName, Visit
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import StoreUnavailable
@@ -44,10 +44,10 @@ class LocalCaller:
     can_ask: bool = False
     can_send: bool = False
 
-    async def ask(self, question: Question, ticket: str) -> Reply:
+    async def ask(self, question: Question, ticket: str) -> ElicitationReply:
         raise CannotAsk
 
-    async def send_to(self, visit: Visit, ticket: str) -> Reply:
+    async def send_to(self, visit: Visit, ticket: str) -> ElicitationReply:
         raise CannotAsk
 
     async def visited(self, visit: Visit) -> None:
