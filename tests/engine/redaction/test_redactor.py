@@ -13,6 +13,7 @@ from connector_mcp.engine.redaction.key_classifier import KeyClass, _classify_ca
 from connector_mcp.engine.redaction.redactor import (
     MARKER,
     by_name,
+    by_plan,
     hide,
     redact_arguments,
     redact_config,
@@ -20,7 +21,7 @@ from connector_mcp.engine.redaction.redactor import (
     secret_values,
 )
 from connector_mcp.operations.catalog import catalog, platform_folder
-from connector_mcp.operations.connector_types import ConnectorType, connector_type, connector_types
+from connector_mcp.operations.connector_types import ConnectorType, config_plan, connector_type, connector_types
 from connector_mcp.operations.operation import (
     POST,
     SECRET,
@@ -29,9 +30,22 @@ from connector_mcp.operations.operation import (
     Operation,
     Record,
     Situation,
+    StoredConfig,
 )
 from connector_mcp.operations.platform import Platform
-from tests.engine.redaction import STORED, by_schema
+
+STORED = {
+    "vectorize": StoredConfig("configDoc", "type"),
+    "logto": StoredConfig("config", "connectorId"),
+    "conductorone": StoredConfig("config.configuration", "catalogId"),
+    "versori": StoredConfig("config", "protocol"),
+}
+
+
+def by_schema(value: Any, schema: Mapping[str, Any], platform: Platform | None = None, *, strict: bool = False) -> Any:
+    """A config as it is shown by a schema that is no connector type's."""
+    return by_plan(value, config_plan(schema), platform, strict=strict)
+
 
 EVERY_TYPE = [kind for platform in STORED for kind in connector_types(platform).values()]
 every_type = pytest.mark.parametrize("kind", EVERY_TYPE, ids=lambda kind: f"{kind.platform}:{kind.type}")
