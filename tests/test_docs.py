@@ -23,7 +23,7 @@ from connector_mcp import __version__
 from connector_mcp.audit.trail import FileTrail
 from connector_mcp.cli.commands.serve import serve
 from connector_mcp.cli.main import COMMANDS, cli
-from connector_mcp.cli.output.terminal import CliCaller
+from connector_mcp.cli.terminal import CliCaller
 from connector_mcp.config.file import read_config
 from connector_mcp.config.settings import PREFIX, Settings
 from connector_mcp.engine.accounts import Account

@@ -1,4 +1,4 @@
-"""The person at the terminal: whether there is one, and asking them."""
+"""The person at the terminal: whether there is one, and how they are asked."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any, TextIO
 import anyio.to_thread
 import click
 
-from connector_mcp import __version__
-from connector_mcp.cli.output.text import printable
-from connector_mcp.engine.caller import CannotAsk, ElicitationReply, Question, Resumed, TransportName, Visit
+from connector_mcp.composition.health import LocalCaller
+from connector_mcp.engine.caller import CannotAsk, ElicitationReply, Question
+from connector_mcp.errors import Blocked
 from connector_mcp.json_values import JsonObject
+from connector_mcp.text import strip_hidden
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether the stream is a terminal; asks its file descriptor, not the object put before it."""
+    """Check that the stream is a terminal, by its file descriptor and not by the object in front of it."""
     try:
         return os.isatty(stream.fileno())
     except (OSError, ValueError):
@@ -25,19 +26,25 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def person_present() -> bool:
-    """Whether a person can read a question (stderr) and type an answer (stdin)."""
+    """Check that a person can read a question (stderr) and type an answer (stdin)."""
     return is_terminal(sys.stdin) and is_terminal(sys.stderr)
 
 
-class CliCaller:
-    """The caller of `connector-mcp call` and `doctor`: the person who types, where there is a terminal."""
+def require_terminal(present: bool, outcome: str, command: str) -> None:
+    """Raise unless a person is `present`: a pipe may be an agent's.
 
-    principal: str = "local"
-    client: str | None = f"connector-mcp {__version__}"
-    transport: TransportName = "cli"
-    scopes: frozenset[str] | None = None
-    resumed: Resumed | None = None
-    gone: bool = False
+    Raises:
+        Blocked: `outcome` says what was not done, `command` how a person does it.
+    """
+    if not present:
+        raise Blocked(
+            f"There is no terminal, so {outcome}: a pipe may be an agent's.",
+            fix=f"A person runs `connector-mcp {command}` in a terminal.",
+        )
+
+
+class CliCaller(LocalCaller):
+    """The caller of `connector-mcp call`: the person who types, if there is a terminal."""
 
     def __init__(self, *, can_ask: bool | None = None) -> None:
         self.can_ask = person_present() if can_ask is None else can_ask
@@ -48,23 +55,13 @@ class CliCaller:
             raise CannotAsk
         return await anyio.to_thread.run_sync(ask_form, question, abandon_on_cancel=True)
 
-    @property
-    def can_send(self) -> bool:
-        return False
-
-    async def send_to(self, visit: Visit, ticket: str) -> ElicitationReply:
-        raise CannotAsk
-
-    async def visited(self, visit: Visit) -> None:
-        """Nobody was sent to a page."""
-
     async def progress(self, message: str) -> None:
-        click.echo(printable(message), err=True)
+        click.echo(strip_hidden(message), err=True)
 
 
 def ask_form(question: Question) -> ElicitationReply:
-    """Ask for each member of the form in turn. An empty answer or a no declines, the end of the input cancels."""
-    click.echo("\n" + printable(question.message) + "\n", err=True)
+    """Ask for each member of the form. An empty answer or a no declines, the end of the input cancels."""
+    click.echo("\n" + strip_hidden(question.message) + "\n", err=True)
     content: dict[str, Any] = {}
     properties: Mapping[str, JsonObject] = question.schema.get("properties", {})
     for name, schema in properties.items():
@@ -79,12 +76,10 @@ def ask_form(question: Question) -> ElicitationReply:
 
 
 def _ask_member(name: str, schema: JsonObject) -> Any:
-    label = printable(str(schema.get("title") or schema.get("description") or name)).rstrip(":.?")
+    label = strip_hidden(str(schema.get("title") or schema.get("description") or name)).rstrip(":.?")
     if schema.get("type") == "boolean":
         return True if click.confirm(label, default=False, err=True) else None
-    choices = [str(choice) for choice in schema.get("enum", ())]
-    hint = f" ({', '.join(printable(choice) for choice in choices)})" if choices else ""
+    choices = [strip_hidden(str(choice)) for choice in schema.get("enum", ())]
+    hint = f" ({', '.join(choices)})" if choices else ""
     typed: str = click.prompt(f"{label}{hint}, or nothing to decline", default="", show_default=False, err=True)
-    if not typed:
-        return None
-    return typed
+    return typed or None
