@@ -15,7 +15,6 @@ from pydantic import ValidationError
 
 from connector_mcp.engine.caller import CallResult
 from connector_mcp.engine.compact_json import encode_bytes
-from connector_mcp.engine.conformance import surely_conforms
 from connector_mcp.engine.redaction.redactor import redact_record
 from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.errors import InvalidArguments, Issue
@@ -157,8 +156,6 @@ def _record(operation: Operation, record: Any, meta: Meta, wanted: Collection[st
         kept = {key: member for key, member in members.items() if member is not None and key in wanted}
     if operation.on is not None:
         kept = redact_record(record, operation.stored_config, operation.on, chosen=kept)
-    if surely_conforms(kept, operation.output):
-        return kept
     try:
         operation.output.model_validate(kept)
     except ValidationError as error:
