@@ -9,8 +9,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
-from connector_mcp.audit.chain import Files
-from connector_mcp.audit.record import AuditLog, AuditRecord
+from connector_mcp.audit.chain import LogPaths
+from connector_mcp.audit.record import AuditRecord
+from connector_mcp.audit.trail import AuditLog
 from connector_mcp.cli.options import load_settings
 from connector_mcp.composition.storage import audit_path
 from connector_mcp.sandbox import seed
@@ -94,7 +95,7 @@ def test_records_are_chosen_by_time_tool_caller_and_outcome(run):
 def test_a_time_that_is_none_is_refused_with_what_is_wanted(run, when):
     result = run("audit", "show", "--since", when)
     assert result.exit_code == 2
-    assert "wanted such as 24h" in result.stderr
+    assert "expected 24h" in result.stderr
 
 
 def test_a_line_that_is_not_the_log_s_is_not_shown_and_that_is_said(run):
@@ -105,7 +106,7 @@ def test_a_line_that_is_not_the_log_s_is_not_shown_and_that_is_said(run):
 
     result = run("audit", "show", "--json")
     assert [record["principal"] for record in json.loads(result.stdout)] == ["agent-7"]
-    assert result.stderr == "1 line is left out: see `connector-mcp audit verify`.\n"
+    assert result.stderr == "1 line is left out: run `connector-mcp audit verify`.\n"
 
 
 def test_text_from_elsewhere_cannot_steer_the_operator_s_terminal(run):
@@ -142,7 +143,7 @@ def test_a_log_that_cannot_be_checked_is_not_said_to_be_intact(run):
     assert "there is none" in missing.stderr
 
     keep({})
-    Files(audit_path(load_settings())).key.unlink()
+    LogPaths(audit_path(load_settings())).key.unlink()
     assert run("audit", "verify").exit_code not in (0, 1)
 
 

@@ -8,7 +8,7 @@ import re
 import anyio
 import pytest
 
-from connector_mcp.engine.approval.queue import Change
+from connector_mcp.engine.approval.queue import ApprovalChange
 from tests.console.conftest import HERE, PUBLIC, Browser, House
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +31,7 @@ async def test_a_deletion_is_shown_with_everything_that_goes(operator: Browser, 
     rows = re.findall(r"<bdi>([\w.]+)</bdi></th><td class=\"before\".*?>(?:<span.*?>)(.*?)</span>", text, re.DOTALL)
     assert ("name", "GitHub") in rows
     assert ("config.clientSecret", "[redacted]") in rows
-    assert text.count(">gone<") == 3
+    assert text.count(">deleted<") == 3
 
 
 async def test_an_update_is_shown_field_by_field_with_what_is_lost(operator: Browser, house: House) -> None:
@@ -69,7 +69,7 @@ async def test_another_name_decides_nothing(operator: Browser, house: House, typ
     )
 
     assert answer.status_code == 422
-    assert "still waits; nothing was decided" in answer.text
+    assert "Nothing was decided" in answer.text
     assert 'value="kept as typed"' in answer.text
     assert await house.status(approval) == "pending"
 
@@ -212,7 +212,7 @@ async def test_text_from_elsewhere_is_text(operator: Browser, house: House) -> N
         client=HOSTILE,
         profile=HOSTILE,
         losses=(HOSTILE,),
-        diff=(Change(field=HOSTILE, before=HOSTILE, after=[HOSTILE]),),
+        diff=(ApprovalChange(field=HOSTILE, before=HOSTILE, after=[HOSTILE]),),
         arguments={HOSTILE: {"deep": HOSTILE}},
     )
     house.calls.append(call(tool=HOSTILE, outcome=HOSTILE, principal=HOSTILE, client=HOSTILE, decided_by=HOSTILE))
@@ -231,14 +231,14 @@ async def test_text_from_elsewhere_is_text(operator: Browser, house: House) -> N
 
 
 async def test_a_value_that_hides_something_says_so(operator: Browser, house: House) -> None:
-    approval = await house.park(deletes=False, diff=(Change(field="name", before="Acme", after="Ac\u200bme"),))
+    approval = await house.park(deletes=False, diff=(ApprovalChange(field="name", before="Acme", after="Ac\u200bme"),))
     text = (await operator.get(f"/console/approvals/{approval.id}")).text
 
-    assert text.count("has characters that do not show") == 1
+    assert text.count("contains invisible characters") == 1
 
 
 async def test_a_value_that_is_too_long_says_what_is_not_shown(operator: Browser, house: House) -> None:
-    approval = await house.park(deletes=False, diff=(Change(field="name", before=None, after="a" * 5_000),))
+    approval = await house.park(deletes=False, diff=(ApprovalChange(field="name", before=None, after="a" * 5_000),))
     text = (await operator.get(f"/console/approvals/{approval.id}")).text
 
     assert "cut: 1000 more characters are not shown" in text

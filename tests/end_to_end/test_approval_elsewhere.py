@@ -25,9 +25,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from connector_mcp.composition.engine import assembled
+from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
-from connector_mcp.engine.approval.webhook_signature import SigningKey
+from connector_mcp.engine.approval.approval_webhook import SigningKey
 from connector_mcp.transport.http.app import serve_http
 from connector_mcp.transport.http.approval_callback import OPEN_PATH, callback_route
 from tests.end_to_end.faces import World, served, world
@@ -103,14 +103,14 @@ def environment(made: World, hook: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def serving(environ: dict[str, str]) -> AsyncIterator[str]:
-    async with assembled(Settings.load(environ), environ, "http") as engine, anyio.create_task_group() as tasks:
+    async with open_engine(Settings.load(environ), environ, "http") as engine, anyio.create_task_group() as tasks:
 
         async def serve(*, task_status: anyio.abc.TaskStatus[str]) -> None:
             await serve_http(
                 engine,
                 "127.0.0.1",
                 0,
-                pages=(callback_route(engine, SigningKey.of(DECIDING, "SETTING")),),
+                pages=(callback_route(engine, SigningKey.parse(DECIDING, "SETTING")),),
                 open_paths=(OPEN_PATH,),
                 task_status=task_status,
             )

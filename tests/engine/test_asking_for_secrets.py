@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from connector_mcp.engine.approval.approval_hold import ApprovalWait
-from connector_mcp.engine.caller import AnswerDue, CannotAsk, Reply, Resumed, Visit
+from connector_mcp.engine.approval.hold import ApprovalHold
+from connector_mcp.engine.caller import AnswerDue, CannotAsk, ElicitationReply, Resumed, Visit
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.secret_refs.secret_requests import MOST_OPEN, MOST_TRIES, TTL, SecretRequest, SecretRequests
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
-from connector_mcp.secrets.limits import Limits
+from connector_mcp.secrets.reference import SecretLimits
 from connector_mcp.state.sqlite import SqliteStore
 from tests.engine.conftest import AsksByReturning, BenchMaker, Clock, FakeCaller
 
@@ -26,7 +26,7 @@ ARGUMENTS: dict[str, Any] = {
     "connector_id": "discord-universal",
     "config": {"clientId": "i", "clientSecret": "secret://GITHUB"},
 }
-YES = Reply("accept", {})
+YES = ElicitationReply("accept", {})
 
 
 class House:
@@ -37,10 +37,10 @@ class House:
         self.requests = SecretRequests(store, self.stored, clock=clock)
         self.requests.have_pages_at(self._address)
         self.slept = 0
-        limits: dict[str, Limits] = options.pop("limits", {})
-        wait = ApprovalWait(0, clock=lambda: float(self.slept), sleep=self._sleep)
+        limits: dict[str, SecretLimits] = options.pop("limits", {})
+        wait = ApprovalHold(0, clock=lambda: float(self.slept), sleep=self._sleep)
         self.bench = bench(
-            store=store, secrets=Secrets([self.stored], limits), secret_requests=self.requests, wait=wait, **options
+            store=store, secrets=Secrets([self.stored], limits), secret_requests=self.requests, hold=wait, **options
         )
         self.engine: Engine = self.bench.engine
 
@@ -54,8 +54,8 @@ class House:
         shown = visit.message.rpartition("code: ")[2]
         return await self.requests.submit(visit.id, code=shown if code is None else code, value=value, principal=by)
 
-    def enters(self) -> Callable[[Visit], Awaitable[Reply]]:
-        async def enter(visit: Visit) -> Reply:
+    def enters(self) -> Callable[[Visit], Awaitable[ElicitationReply]]:
+        async def enter(visit: Visit) -> ElicitationReply:
             assert await self.submit(visit) == "entered"
             return YES
 
@@ -115,7 +115,9 @@ async def test_having_opened_the_page_confirms_nothing(
     with pytest.raises(AnswerDue) as due:
         await house.engine.call(TOOL, ARGUMENTS, first)
     await house.submit(first.visits[0])
-    second = AsksByReturning(sends=YES, resumed=Resumed(due.value.ticket, Reply("accept", {"confirm": True})))
+    second = AsksByReturning(
+        sends=YES, resumed=Resumed(due.value.ticket, ElicitationReply("accept", {"confirm": True}))
+    )
     with pytest.raises(AnswerDue):
         await house.engine.call(TOOL, ARGUMENTS, second)
     assert len(second.questions) == 1
@@ -126,11 +128,11 @@ async def test_a_confirmation_opens_no_page(
     bench: BenchMaker, store: SqliteStore, clock: Clock, tmp_path: Path
 ) -> None:
     house = House(bench, store, clock, tmp_path, policy="create=ask")
-    house.stored.put("GITHUB", VALUE, Limits())
+    house.stored.put("GITHUB", VALUE, SecretLimits())
     with pytest.raises(AnswerDue) as due:
         await house.engine.call(TOOL, ARGUMENTS, AsksByReturning(sends=YES))
     house.stored.remove("GITHUB")
-    again = AsksByReturning(sends=YES, resumed=Resumed(due.value.ticket, Reply("accept", {"confirm": True})))
+    again = AsksByReturning(sends=YES, resumed=Resumed(due.value.ticket, ElicitationReply("accept", {"confirm": True})))
     with pytest.raises(AnswerDue):
         await house.engine.call(TOOL, ARGUMENTS, again)
     assert len(again.visits) == 1
@@ -161,7 +163,7 @@ async def test_a_round_for_a_page_that_is_used_up_does_not_open_another(house: H
 
 @pytest.mark.parametrize("action", ["decline", "cancel"])
 async def test_who_does_not_want_to_has_the_request_withdrawn(house: House, action: Any) -> None:
-    caller = FakeCaller(sends=Reply(action, {}))
+    caller = FakeCaller(sends=ElicitationReply(action, {}))
     assert (await house.error(caller))["code"] == "refused"
     assert await house.submit(caller.visits[0]) == "gone"
 
@@ -184,7 +186,7 @@ async def test_nobody_is_asked_for_what_is_no_name(house: House, reference: str)
 async def test_nobody_is_asked_where_anything_else_is_wrong(
     bench: BenchMaker, store: SqliteStore, clock: Clock, tmp_path: Path
 ) -> None:
-    house = House(bench, store, clock, tmp_path, limits={"GITHUB": Limits(platforms=("vectorize",))})
+    house = House(bench, store, clock, tmp_path, limits={"GITHUB": SecretLimits(platforms=("vectorize",))})
     caller = FakeCaller(sends=YES)
     assert "may not be used here" in (await house.error(caller))["message"]
     config = {"clientId": "secret://GITHUB", "clientSecret": "secret://OTHER"}
@@ -199,7 +201,7 @@ async def test_a_field_in_a_list_is_named_as_in_one_record(house: House) -> None
     result = await house.engine.call("vectorize_create_source_connector", arguments, caller)
     assert not result.is_error, result.content
     assert len(caller.visits) == 1
-    allowed = Limits(("vectorize",), ("default",), ("config.access-key", "config.secret-key"))
+    allowed = SecretLimits(("vectorize",), ("default",), ("config.access-key", "config.secret-key"))
     assert house.stored.limits("KEY") == allowed
 
 
@@ -240,7 +242,7 @@ async def test_a_value_that_cannot_be_one_costs_no_try(house: House, value: str)
 
 async def test_a_secret_that_was_stored_meanwhile_is_not_replaced(house: House) -> None:
     request = await house.opened()
-    house.stored.put("GITHUB", "the operator's", Limits())
+    house.stored.put("GITHUB", "the operator's", SecretLimits())
     code = await house.requests.code(request)
     assert await house.requests.submit(request.id, code=code, value=VALUE, principal="local") == "stored already"
     assert house.stored.read("GITHUB") == "the operator's"

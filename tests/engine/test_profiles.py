@@ -14,7 +14,7 @@ from mcp.client import Client
 
 from connector_mcp.audit.trail import FileTrail
 from connector_mcp.config.settings import Settings
-from connector_mcp.engine.account import Account
+from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
@@ -22,7 +22,7 @@ from connector_mcp.operations.tool import PROFILE
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.secrets.collection import Secrets
-from connector_mcp.secrets.sources import Environment
+from connector_mcp.secrets.sources import EnvironmentSource
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.upstream.client import UpstreamClient
@@ -102,7 +102,9 @@ async def two(tmp_path: Path) -> AsyncIterator[Maker]:
                 policy=server,
                 store=SqliteStore(tmp_path / "state.db"),
                 audit=FileTrail(tmp_path / "audit.jsonl"),
-                secrets=Secrets([Environment({f"CONNECTOR_MCP_SECRET_{n}": f"value-of-{n}" for n in ("ONE", "TWO")})]),
+                secrets=Secrets(
+                    [EnvironmentSource({f"CONNECTOR_MCP_SECRET_{n}": f"value-of-{n}" for n in ("ONE", "TWO")})]
+                ),
             )
             stack.push_async_callback(engine.aclose)
             for sandbox in sandboxes.values():
@@ -212,7 +214,7 @@ async def test_a_profile_that_there_is_not_is_refused_and_no_default_stands_in(
 async def test_the_nearest_profile_is_told(two: Maker, callers: Any) -> None:
     content = await run(two(), LIST, {"profile": "stagign"}, callers.plain())
 
-    assert content["error"]["issues"][0]["wanted"].startswith("staging, perhaps")
+    assert content["error"]["issues"][0]["wanted"].startswith("staging (closest match)")
 
 
 async def test_with_one_profile_the_argument_is_as_unknown_as_any_other(bench: Any, callers: Any) -> None:

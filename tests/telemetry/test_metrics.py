@@ -10,8 +10,8 @@ import anyio
 import httpx
 import pytest
 
-from connector_mcp.audit.record import AuditLog
-from connector_mcp.cli.output.terminal import CliCaller
+from connector_mcp.audit.trail import AuditLog
+from connector_mcp.cli.terminal import CliCaller
 from connector_mcp.engine.engine import UnknownTool
 from connector_mcp.errors import ConnectorError, StoreUnavailable
 from connector_mcp.operations.logto.platform import LOGTO

@@ -14,8 +14,7 @@ import pytest
 
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.operations.platform import Request
-from connector_mcp.state.redis_connection import RedisConnection
-from connector_mcp.state.redis_turns import RedisTurns
+from connector_mcp.state.redis import RedisConnection, RedisRateLimit
 from connector_mcp.upstream.limits import Limits
 from connector_mcp.upstream.shared_rate_limit import PAUSE, SharedPace, SharedTurns
 from tests.redis_server import RedisServer
@@ -60,7 +59,7 @@ async def test_two_clients_of_one_account_send_no_more_than_one_might(
     rig: Callable[..., Any], connection: RedisConnection
 ) -> None:
     def client(key: str) -> Any:
-        pace = partial(SharedPace, SharedTurns(RedisTurns(connection), "requests"), key, sleep=waits)
+        pace = partial(SharedPace, SharedTurns(RedisRateLimit(connection), "requests"), key, sleep=waits)
         return rig("vectorize", *[httpx.Response(200, json={})] * 7, limits=replace(SLOW, make_pace=pace))
 
     one, two, other = client("vectorize:production"), client("vectorize:production"), client("vectorize:staging")
@@ -91,7 +90,7 @@ async def test_a_reserved_turn_is_waited_for_and_a_distant_one_asked_for_again()
 async def test_while_the_store_is_away_a_client_keeps_the_rate_by_itself(
     rig: Callable[..., Any],
 ) -> None:
-    away = SharedTurns(RedisTurns(RedisConnection("unix:///nowhere/socket")), "requests")
+    away = SharedTurns(RedisRateLimit(RedisConnection("unix:///nowhere/socket")), "requests")
     limits = replace(SLOW, make_pace=partial(SharedPace, away, "k"))
     r = rig("vectorize", *[httpx.Response(200, json={})] * 7, limits=limits)
     async with anyio.create_task_group() as group:

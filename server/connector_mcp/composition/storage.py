@@ -1,4 +1,4 @@
-"""Where this machine's state and secrets are: the same for the server and for the operator's commands."""
+"""Open state, audit log and secrets, the same for the server and for the operator's commands."""
 
 from __future__ import annotations
 
@@ -13,50 +13,48 @@ from connector_mcp.audit.trail import AuditTrail, FileTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS
-from connector_mcp.secrets.collection import Listed, Secrets
+from connector_mcp.secrets.collection import SecretEntry, Secrets
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile, KeyInKeyring
-from connector_mcp.secrets.limits import KINDS, read_limits
-from connector_mcp.secrets.reference import SCHEME
-from connector_mcp.secrets.sources import Directory, Environment, Keyring, SecretSource
+from connector_mcp.secrets.reference import KINDS, SCHEME, read_limits
+from connector_mcp.secrets.sources import Directory, EnvironmentSource, Keyring, SecretSource
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.state.store import Store
 
 if TYPE_CHECKING:
-    from connector_mcp.audit.check import Log
-    from connector_mcp.state.journal import Journal
-    from connector_mcp.state.redis_connection import RedisConnection
+    from connector_mcp.audit.check import LogSnapshot
+    from connector_mcp.state.redis import RedisConnection
+    from connector_mcp.state.store import Journal
     from connector_mcp.upstream.shared_rate_limit import SharedTurns
 
 
 def open_store(settings: Settings) -> Store:
-    """The store that the settings name. Nothing is opened before it is first used; close it when done.
+    """Return the store that the settings name. It connects when first used; close it when done.
 
     Raises:
-        Misconfigured: The address of the shared store, or the file with its password, is not what it should be.
+        Misconfigured: The address of the shared store, or the file with its password, is invalid.
     """
     if settings.state is None:
         return SqliteStore(settings.state_dir / "state.db")
-    # The client takes a tenth of a second to import, and most starts do without.
+    # The client takes a tenth of a second to import, and most starts do not need it.
     from connector_mcp.state.redis import RedisStore
 
     return RedisStore(open_connection(settings, settings.state))
 
 
 def shared_turns(store: Store) -> SharedTurns | None:
-    """The turns towards platforms that all replicas take together; None where the store is this machine's own."""
+    """Return the rate limit towards platforms that replicas share, or None if the store is this machine's own."""
     if isinstance(store, SqliteStore):
         return None
-    from connector_mcp.state.redis import RedisStore
-    from connector_mcp.state.redis_turns import RedisTurns
+    from connector_mcp.state.redis import RedisRateLimit, RedisStore
     from connector_mcp.upstream.shared_rate_limit import SharedTurns
 
     if not isinstance(store, RedisStore):
         return None
-    return SharedTurns(RedisTurns(store.connection), "requests to platforms")
+    return SharedTurns(RedisRateLimit(store.connection), "requests to platforms")
 
 
 def open_trail(settings: Settings, store: Store) -> AuditTrail:
-    """Where audit records go: beside the store, in files or with those of all replicas. Close it when done.
+    """Return where audit records are written: files, or the store that replicas share. Close it when done.
 
     Raises:
         Misconfigured: As for `open_store`.
@@ -69,11 +67,11 @@ def open_trail(settings: Settings, store: Store) -> AuditTrail:
 
 
 @contextmanager
-def read_audit(settings: Settings) -> Generator[Log]:
-    """The audit log that the settings name, as it is now. Not to be called on an event loop.
+def read_audit(settings: Settings) -> Generator[LogSnapshot]:
+    """Open a snapshot of the audit log that the settings name. It blocks, so do not call it on an event loop.
 
     Raises:
-        StoreUnavailable: There is none, its key is missing or damaged, or it cannot be read.
+        StoreUnavailable: There is no log, its key is missing or damaged, or it cannot be read.
     """
     if settings.state is None:
         from connector_mcp.audit.check import snapshot
@@ -88,63 +86,63 @@ def read_audit(settings: Settings) -> Generator[Log]:
 
 
 def open_connection(settings: Settings, address: SecretStr) -> RedisConnection:
-    """A connection to the shared store, made when it is first used; close it when done.
+    """Return a connection to the shared store. It connects when first used; close it when done.
 
     Raises:
-        Misconfigured: The address, or the file with the password, is not what it should be.
+        Misconfigured: The address, or the file with the password, is invalid.
     """
-    from connector_mcp.state.redis_connection import RedisConnection
+    from connector_mcp.state.redis import RedisConnection
 
-    password = settings.state_password()
+    password = settings.secret("state_password")
     return RedisConnection(address.get_secret_value(), password=password.get_secret_value() if password else None)
 
 
 def _open_journal(settings: Settings, address: SecretStr) -> Journal:
-    from connector_mcp.state.redis_journal import RedisJournal
+    from connector_mcp.state.redis import RedisJournal
 
     return RedisJournal(open_connection(settings, address), "audit")
 
 
 def audit_path(settings: Settings) -> Path:
-    """The file that audit records are written to; what belongs to it is beside it."""
+    """Return the file that audit records are written to; its related files are next to it."""
     return settings.state_dir / "audit.jsonl"
 
 
 def open_secret_store(settings: Settings) -> EncryptedFile:
-    """The encrypted file of secrets in the settings' state directory. Nothing is made before the first secret."""
+    """Return the encrypted file of secrets in the state directory. The first secret creates it."""
     in_keyring = settings.secrets_keyring and settings.secrets_key_file is None
     key = KeyInKeyring() if in_keyring else KeyFile(settings.secrets_key_file or settings.state_dir / "secrets.key")
     return EncryptedFile(settings.state_dir / "secrets.enc", key)
 
 
 def open_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
-    """Every place of secrets that there is, in the order in which they are asked.
+    """Return all sources of secrets, in the order in which they are searched.
 
     Raises:
-        Misconfigured: The limits or the directory are not what they should be.
+        Misconfigured: The limits or the directory are invalid.
     """
     limits = read_limits(settings.secrets_limits, PLATFORMS)
     sources: list[SecretSource] = []
-    environment = Environment(environ)
+    environment = EnvironmentSource(environ)
     if environment.names():
         sources.append(environment)
     if settings.secrets_dir is not None:
         sources.append(Directory(settings.secrets_dir))
     if settings.secrets_keyring:
         sources.append(Keyring(limits))
+    # Always a source, so that a store created while the server runs is found too.
     store = open_secret_store(settings)
-    # One that is made while the server runs is found too; whether there is one decides on the list of tools alone.
     sources.append(store)
     return Secrets(sources, limits, store)
 
 
 def has_secrets(secrets: Secrets, settings: Settings) -> bool:
-    """Whether a place of secrets is configured, or the store holds any."""
+    """Check whether a source of secrets is configured, or the store contains any."""
     return len(secrets.sources) > 1 or open_secret_store(settings).path.exists()
 
 
-def as_record(listed: Listed) -> JsonObject:
-    """What may be told of a secret, as `list_secrets` and `secrets list --json` give it. No limits are no members."""
+def secret_record(listed: SecretEntry) -> JsonObject:
+    """Return what `list_secrets` and `secrets list --json` say about a secret. A missing member means no limit."""
     record: JsonObject = {"reference": f"{SCHEME}{listed.name}", "source": listed.source}
     for kind in KINDS:
         allowed: list[set[str]] = [set(getattr(limits, kind)) for limits in listed.limits if getattr(limits, kind)]

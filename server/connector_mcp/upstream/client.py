@@ -22,7 +22,7 @@ import anyio.lowlevel
 from connector_mcp import __version__
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.operations.platform import NO_BODY, Platform, Request
-from connector_mcp.telemetry.observer import NOBODY, Observer
+from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 from connector_mcp.upstream.auth.credentials import Ask, Environment, Proof, make_authorizer
 from connector_mcp.upstream.auth.token_response import read_token
 from connector_mcp.upstream.auth.tokens import Token
@@ -101,7 +101,7 @@ class UpstreamClient:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
-        observer: Observer = NOBODY,
+        observer: Observer = NULL_OBSERVER,
     ) -> None:
         given = {name: value.strip() for name, value in values.items() if value.strip()}
         self.platform = platform

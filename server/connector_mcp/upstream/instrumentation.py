@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from connector_mcp.operations.platform import Request
-from connector_mcp.telemetry.observer import Attempt, Observer, RequestKind
+from connector_mcp.telemetry.events import Attempt, RequestKind
+from connector_mcp.telemetry.observer import Observer
 from connector_mcp.upstream.exchange import Outcome, Reply
 from connector_mcp.upstream.urls import Address
 

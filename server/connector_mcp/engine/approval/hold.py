@@ -1,0 +1,98 @@
+"""Hold a call for a while, until an operator decides or a person enters a secret.
+
+Nothing is let through here: when the hold ends, the gate checks again. A held call has no connection to a platform and
+no lock, only its open request at the client.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import anyio
+
+from connector_mcp.engine.approval.queue import Approval, Approvals
+from connector_mcp.engine.caller import Caller
+
+PROGRESS_SECONDS: Final = 5.0
+"""Seconds between two progress messages to the client."""
+
+FIRST_PAUSE: Final = 0.25
+LONGEST_PAUSE: Final = 2.0
+"""Seconds between two checks of the store. The pause doubles each time, up to the longest."""
+
+
+class ApprovalHold:
+    """Holds calls for up to `seconds`; 0 holds none. An engine has one."""
+
+    def __init__(
+        self,
+        seconds: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._sleep = sleep
+        self._pauses: set[anyio.CancelScope] = set()
+        self._ended = False
+
+    async def until_decided(self, approval: Approval, approvals: Approvals, caller: Caller) -> bool:
+        """Hold the call until its approval is decided. False if the time ends, or the client is gone, before that.
+
+        Raises:
+            StoreUnavailable: The approval cannot be read.
+        """
+        if not self._seconds:
+            return False
+
+        async def is_pending() -> bool:
+            live = await approvals.find(approval.digest)
+            return live is not None and live.id == approval.id and live.status == "pending"
+
+        return await self.hold(
+            is_pending,
+            f"Waiting for an operator to decide {approval.id}: {approval.effect} "
+            f"In a terminal: `connector-mcp approvals show {approval.id}`.",
+            caller,
+            self._seconds,
+        )
+
+    async def hold(
+        self, is_pending: Callable[[], Awaitable[bool]], message: str, caller: Caller, seconds: float
+    ) -> bool:
+        """Hold a call while something is pending, and report the message as progress.
+
+        False if the time is up, the client is gone or the server shuts down.
+        """
+        begun = self._clock()
+        reported = begun - PROGRESS_SECONDS
+        pause = FIRST_PAUSE
+        while await is_pending():
+            now = self._clock()
+            left = begun + seconds - now
+            if left <= 0 or self._ended:
+                return False
+            with anyio.CancelScope() as scope:
+                self._pauses.add(scope)
+                try:
+                    if now - reported >= PROGRESS_SECONDS:
+                        reported = now
+                        # A client that does not read must not prolong the hold.
+                        with anyio.move_on_after(PROGRESS_SECONDS):
+                            await caller.progress(message)
+                    await self._sleep(min(pause, left))
+                finally:
+                    self._pauses.discard(scope)
+            pause = min(2 * pause, LONGEST_PAUSE)
+            if caller.gone:
+                return False
+        return True
+
+    def end(self) -> None:
+        """End all holds and start none: the server shuts down. The approvals stay."""
+        self._ended = True
+        for scope in self._pauses:
+            scope.cancel()
