@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -49,24 +49,11 @@ class Http:
         return tuple(re.findall(r"{(\w+)}", self.path))
 
 
-def GET(path: str) -> Http:  # noqa: N802 - read as the HTTP method it is
-    return Http("GET", path)
-
-
-def POST(path: str) -> Http:  # noqa: N802
-    return Http("POST", path)
-
-
-def PUT(path: str) -> Http:  # noqa: N802
-    return Http("PUT", path)
-
-
-def PATCH(path: str) -> Http:  # noqa: N802
-    return Http("PATCH", path)
-
-
-def DELETE(path: str) -> Http:  # noqa: N802
-    return Http("DELETE", path)
+GET = partial(Http, "GET")
+POST = partial(Http, "POST")
+PUT = partial(Http, "PUT")
+PATCH = partial(Http, "PATCH")
+DELETE = partial(Http, "DELETE")
 
 
 @dataclass(frozen=True)

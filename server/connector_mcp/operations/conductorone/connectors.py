@@ -42,19 +42,11 @@ from connector_mcp.operations.operation import (
 from connector_mcp.operations.update import Mask, UpdateOperation
 from connector_mcp.suggest import closest
 
-# Members of a connector that the platform sets, or that are fixed at creation.
-_READ_ONLY = frozenset(
+_CHANGED_BY_SYNCS = frozenset(
     {
-        "appId",
         "canResumeSync",
-        "catalogId",
         "configUpdatedAt",
-        "connectorApiVersion",
-        "connectorSyncCronSchedule",
-        "createdAt",
-        "deletedAt",
         "downloadUrl",
-        "id",
         "oauthAuthorizedAs",
         "status",
         "syncDisabledAt",
@@ -62,6 +54,9 @@ _READ_ONLY = frozenset(
         "syncDisabledReason",
         "updatedAt",
     }
+)
+_FIXED = frozenset(
+    {"appId", "catalogId", "connectorApiVersion", "connectorSyncCronSchedule", "createdAt", "deletedAt", "id"}
 )
 
 AppId = Annotated[str, Field(description="App id.")]
@@ -94,7 +89,7 @@ class ConductorOneOperation(Operation):
 
     on = CONDUCTORONE
     stored_config = StoredConfig(at="config.configuration", type_at="catalogId")
-    # Of file-based connectors the address from which their data can be fetched without further credentials.
+    # The address of a file-based connector's data needs no further credentials.
     heavy = frozenset({"downloadUrl"})
 
     app_id: AppId
@@ -110,7 +105,7 @@ class ListConnectors(ConductorOneOperation, ListOperation):
     example = {"app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ", "limit": 20}
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        """The connectors themselves, out of the views they come in; a deletion only sets `deletedAt` (trap 9)."""
+        """Take the connectors out of their views, without deleted ones, which only have `deletedAt` set (trap 9)."""
         views: list[Any] = super().shape_result(answers, situation) or []
         connectors = [members(at(view, "connector")) for view in views]
         return [connector for connector in connectors if connector and not connector.get("deletedAt")]
@@ -132,25 +127,7 @@ def _known_as(operation: Any, record: Any) -> str:
     return str(at(record, "displayName") or at(record, "id") or operation.id)
 
 
-CONNECTOR_TARGET = Target(
-    "connector",
-    GetConnector,
-    name=_known_as,
-    # What a sync that runs by itself changes.
-    volatile=frozenset(
-        {
-            "canResumeSync",
-            "configUpdatedAt",
-            "downloadUrl",
-            "oauthAuthorizedAs",
-            "status",
-            "syncDisabledAt",
-            "syncDisabledCategory",
-            "syncDisabledReason",
-            "updatedAt",
-        }
-    ),
-)
+CONNECTOR_TARGET = Target("connector", GetConnector, name=_known_as, volatile=_CHANGED_BY_SYNCS)
 
 
 class UpdatedConnector(Connector):
@@ -321,7 +298,7 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
 def _check_mask_path(path: str, writable: Sequence[str]) -> Iterator[Issue]:
     if path in writable or path == "syncConfig.syncResourceTypeIds":
         return
-    if (member := path.partition(".")[0]) in _READ_ONLY:
+    if (member := path.partition(".")[0]) in _CHANGED_BY_SYNCS | _FIXED:
         yield Issue("update_mask", f"{member}, which is read-only", f"paths of {', '.join(writable)}", "displayName")
         return
     near = closest(to_camel(path), writable, cutoff=0.5)
