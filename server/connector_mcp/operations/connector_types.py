@@ -1,7 +1,7 @@
 """The connector types of a platform and the exact schema of each one's config.
 
 Each platform's folder holds `connector_types.json`: `{type: {name, kind, creatable, notes?, <traits>, config}}`, where
-`config` is a JSON Schema (2020-12) whose secret members carry `writeOnly: true`. The traits are the platform's own:
+`config` is a JSON Schema (2020-12) with secret members that carry `writeOnly: true`. The traits are the platform's own:
 
 - Vectorize: `users` (has user operations), `user_credential` (the credential that its users bring: `refreshToken` or
   `accessToken`), `takes_config_on_create`, `pipeline_keys` (keys of a pipeline's config, not of this one).

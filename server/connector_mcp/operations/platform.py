@@ -126,7 +126,7 @@ NO_BODY: Final = Absent.NO_BODY
 class Request:
     """One HTTP request relative to a platform's base URL.
 
-    `path` is a template whose `{name}` placeholders are filled from `path_values`, percent-encoded by the sender.
+    `path` is a template whose `{name}` placeholders the sender fills from `path_values`, percent-encoded.
     `repeatable` says that sending it twice does no more than sending it once.
     """
 

@@ -55,7 +55,7 @@ class Merge:
 
 @dataclass(frozen=True)
 class Replace:
-    """The platform unsets members that are not sent.
+    """The platform unsets members that are not sent, and replaces objects as a whole.
 
     An update with an argument `replace` is made harmless while that is false: the server sends the stored values again.
     """
@@ -212,14 +212,16 @@ class UpdateOperation(Operation):
         """The given members and those that are unset, with the values that a read will show."""
         before = members(situation.current)
         after, changes = self.after(before), self.strategy.changes(self, self.given_members())
+        if not isinstance(self.strategy, Replace):
+            changes = dict(leaf for path, value in changes.items() for leaf in _leaves(value, path))
         planned: dict[Path, Any] = {}
-        for path, given in (leaf for member, value in changes.items() for leaf in _leaves(value, member)):
+        for path, given in changes.items():
             will_be = at(after, path)
             # A value that is given and does not appear under this path cannot be compared with anything.
             if is_vacant(given) or not is_vacant(will_be):
                 planned[path] = will_be
         gone = [path for path, _, overwritten in differences(before, after, {}) if not overwritten]
-        return planned | {path: None for path in gone if not any(known[: len(path)] == path for known in planned)}
+        return planned | {path: None for path in gone if not any(_overlap(path, known) for known in planned)}
 
 
 def is_vacant(value: Any) -> bool:
@@ -311,3 +313,7 @@ def _leaves(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
             yield from _leaves(member, (*path, key))
     else:
         yield path, value
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return all(a == b for a, b in zip(one, other, strict=False))

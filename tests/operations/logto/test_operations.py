@@ -1,4 +1,4 @@
-"""What is true of all of Logto's operations."""
+"""Rules that hold for all of Logto's operations."""
 
 import json
 from typing import Any

@@ -93,7 +93,7 @@ def type_made(known: ConnectorType | None) -> str | None:
 
 
 def types_replaced(factory_id: str) -> frozenset[str]:
-    """Types whose connectors may be deleted by creating one from this factory; both where its type is not known."""
+    """Connector types that a creation from this factory may delete: both exclusive ones if its own is not known."""
     made = type_made(factory(factory_id))
     return EXCLUSIVE_TYPES if made is None else EXCLUSIVE_TYPES & {made}
 

@@ -31,7 +31,7 @@ from connector_mcp.operations.operation import (
     at,
 )
 from connector_mcp.operations.platform import Request
-from connector_mcp.operations.update import Replace, UpdateOperation
+from connector_mcp.operations.update import Merge, UpdateOperation
 from connector_mcp.operations.vectorize.platform import VECTORIZE
 
 OrganizationId = Annotated[str, Field(description="Vectorize organization id.")]
@@ -218,8 +218,8 @@ class UpdateSourceConnector(VectorizeOperation, UpdateOperation):
     http = PATCH(CONNECTOR)
     output = UpdatedSourceConnector
     acts_on = SOURCE_CONNECTOR
-    # Whether the platform merges is not documented, so stored keys that are not sent count as lost (trap 4).
-    strategy = Replace()
+    # Whether the platform merges inside the config is not documented, so keys that are not sent count as lost (trap 4).
+    strategy = Merge()
     consequence = "Changes the config of source connector {name}; its pipelines use the new one."
     example = {
         "source_connector_id": "550e8400-e29b-41d4-a716-446655440000",

@@ -53,7 +53,7 @@ class SourceUserOperation(VectorizeOperation):
         if known is None:
             return ()
         if not known.traits.get("users"):
-            wanted = "a connector whose type ends in _OAUTH_MULTI or _OAUTH_MULTI_CUSTOM"
+            wanted = "a connector of a type that ends in _OAUTH_MULTI or _OAUTH_MULTI_CUSTOM"
             return (Issue("source_connector_id", f"a connector of type {type_id}", wanted),)
         return self.find_provider_problems(str(known.traits.get("user_credential", "")))
 
