@@ -27,7 +27,7 @@ from connector_mcp.cli.terminal import CliCaller
 from connector_mcp.config.file import read_config
 from connector_mcp.config.settings import PREFIX, Settings
 from connector_mcp.engine.accounts import Account
-from connector_mcp.engine.approval.approval_webhook import SigningKey, webhook_message
+from connector_mcp.engine.approval.approval_webhook import WebhookKey, webhook_message
 from connector_mcp.engine.approval.queue import Approval
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
@@ -49,7 +49,7 @@ OF_CLIENTS = {"claude_desktop_config.json", "~/.cursor/mcp.json", ".vscode/mcp.j
 """Files that documents name and that are a user's own."""
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-SIGNING = SigningKey.parse(SECRET, "SETTING")
+SIGNING = WebhookKey.parse(SECRET, "SETTING")
 
 every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 
@@ -266,7 +266,7 @@ def test_the_receiver_that_is_shown_reads_our_announcements_and_nobody_else_s(re
     for headers, sent in (
         (SIGNING.headers("m", now, body.decode()), body + b" "),
         (SIGNING.headers("m", now - 1000, body.decode()), body),
-        (SigningKey(b"another").headers("m", now, body.decode()), body),
+        (WebhookKey(b"another").headers("m", now, body.decode()), body),
     ):
         with pytest.raises(PermissionError):
             receiver["read_announcement"](SECRET, headers, sent)

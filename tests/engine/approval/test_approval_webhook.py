@@ -23,7 +23,7 @@ from connector_mcp.engine.approval.approval_webhook import (
     MAX_IN_FLIGHT,
     PAUSES,
     ApprovalWebhook,
-    SigningKey,
+    WebhookKey,
     webhook_message,
 )
 from connector_mcp.engine.approval.queue import Approval, ApprovalChange, Approvals, ParkedCall
@@ -35,7 +35,7 @@ from tests.engine.conftest import BenchMaker, FakeCaller, VirtualTime
 pytestmark = pytest.mark.anyio
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-KEY = SigningKey.parse(SECRET, "SETTING")
+KEY = WebhookKey.parse(SECRET, "SETTING")
 URL = "https://hooks.example.com/services/T00/s3cret-path"
 
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from connector_mcp.engine.approval.approval_webhook import TOLERANCE, SigningKey, webhook_message
+from connector_mcp.engine.approval.approval_webhook import TOLERANCE, WebhookKey, webhook_message
 from connector_mcp.engine.approval.queue import Approval, Approvals, ParkedCall
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.state.sqlite import SqliteStore
@@ -27,8 +27,8 @@ from connector_mcp.transport.http.host_guard import Reach
 pytestmark = pytest.mark.anyio
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-ANNOUNCING = SigningKey.parse("whsec_" + "b3RoZXIg" * 4, "SETTING")
-KEY = SigningKey.parse(SECRET, "SETTING")
+ANNOUNCING = WebhookKey.parse("whsec_" + "b3RoZXIg" * 4, "SETTING")
+KEY = WebhookKey.parse(SECRET, "SETTING")
 ORIGIN = "http://127.0.0.1:8765"
 
 
@@ -60,7 +60,7 @@ class Desk:
         *,
         message: str = "msg_1",
         at: float | None = None,
-        key: SigningKey = KEY,
+        key: WebhookKey = KEY,
         path: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> httpx.Response:
