@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from connector_mcp.config.platform_variables import either, is_configured, missing, platform_values
@@ -18,9 +17,8 @@ from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.limits import Use
 from connector_mcp.secrets.reference import SCHEME, Unresolved
 from connector_mcp.telemetry.observer import NOBODY, Observer
-from connector_mcp.upstream.client import UpstreamClient
-from connector_mcp.upstream.limits import DEFAULT_LIMITS
-from connector_mcp.upstream.shared_rate_limit import SharedPace, SharedTurns
+from connector_mcp.upstream.client import DEFAULT_LIMITS, UpstreamClient
+from connector_mcp.upstream.rate import SharedRateLimit
 
 if TYPE_CHECKING:
     from connector_mcp.config.file import Profile
@@ -34,7 +32,7 @@ def make_accounts(
     secrets: Secrets,
     policy: Policy,
     observer: Observer = NOBODY,
-    turns: SharedTurns | None = None,
+    turns: SharedRateLimit | None = None,
 ) -> tuple[Account, ...]:
     """The accounts of every platform that is served. Where the file names none, the variables make the only one.
 
@@ -180,18 +178,16 @@ def _account(
     sandbox: Sandbox | None,
     values: Mapping[str, str],
     observer: Observer,
-    turns: SharedTurns | None,
+    turns: SharedRateLimit | None,
     profile: Profile | None = None,
 ) -> Account:
     own = profile.options if profile else None
-    key = f"{platform.name}:{profile.name if profile else 'default'}"
     limits = replace(
         DEFAULT_LIMITS,
         deadline=(own and own.deadline) or settings.deadline,
         answer_bytes=settings.max_answer_bytes,
         in_flight=(own and own.upstream_concurrency) or settings.upstream_concurrency,
         requests_per_second=(own and own.requests_per_second) or settings.requests_per_second,
-        make_pace=partial(SharedPace, turns, key) if turns else DEFAULT_LIMITS.make_pace,
     )
     transport = None
     if sandbox is not None:
@@ -200,7 +196,15 @@ def _account(
     secret = {variable.name for variable in platform.variables if variable.secret}
     return Account(
         platform=platform,
-        client=UpstreamClient(platform, values, transport=transport, limits=limits, observer=observer),
+        client=UpstreamClient(
+            platform,
+            values,
+            transport=transport,
+            limits=limits,
+            shared_rate_limit=turns,
+            account=f"{platform.name}:{profile.name if profile else 'default'}",
+            observer=observer,
+        ),
         options={key: value for key, value in values.items() if key not in secret},
         sandbox=sandbox is not None,
     )

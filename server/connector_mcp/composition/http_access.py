@@ -13,7 +13,7 @@ from connector_mcp.transport.auth.static_tokens import BearerToken
 from connector_mcp.transport.auth.token_file import TokenFile
 from connector_mcp.transport.http.host_guard import is_loopback
 from connector_mcp.transport.http.limits import HttpLimits, RequestRate
-from connector_mcp.upstream.shared_rate_limit import SharedTurns
+from connector_mcp.upstream.rate import SharedRateLimit
 
 if TYPE_CHECKING:
     from connector_mcp.state.redis_connection import RedisConnection
@@ -69,12 +69,12 @@ def access_of(settings: Settings) -> Access:
     )
 
 
-def _turns(connection: RedisConnection | None) -> SharedTurns | None:
+def _turns(connection: RedisConnection | None) -> SharedRateLimit | None:
     if connection is None:
         return None
     from connector_mcp.state.redis_turns import RedisTurns
 
-    return SharedTurns(RedisTurns(connection), "HTTP requests")
+    return SharedRateLimit(RedisTurns(connection), "HTTP requests")
 
 
 def _oauth(settings: Settings) -> OAuth | None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from connector_mcp.audit.check import Log
     from connector_mcp.state.journal import Journal
     from connector_mcp.state.redis_connection import RedisConnection
-    from connector_mcp.upstream.shared_rate_limit import SharedTurns
+    from connector_mcp.upstream.rate import SharedRateLimit
 
 
 def open_store(settings: Settings) -> Store:
@@ -42,17 +42,17 @@ def open_store(settings: Settings) -> Store:
     return RedisStore(open_connection(settings, settings.state))
 
 
-def shared_turns(store: Store) -> SharedTurns | None:
+def shared_turns(store: Store) -> SharedRateLimit | None:
     """The turns towards platforms that all replicas take together; None where the store is this machine's own."""
     if isinstance(store, SqliteStore):
         return None
     from connector_mcp.state.redis import RedisStore
     from connector_mcp.state.redis_turns import RedisTurns
-    from connector_mcp.upstream.shared_rate_limit import SharedTurns
+    from connector_mcp.upstream.rate import SharedRateLimit
 
     if not isinstance(store, RedisStore):
         return None
-    return SharedTurns(RedisTurns(store.connection), "requests to platforms")
+    return SharedRateLimit(RedisTurns(store.connection), "requests to platforms")
 
 
 def open_trail(settings: Settings, store: Store) -> AuditTrail:

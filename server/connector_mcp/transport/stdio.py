@@ -12,7 +12,7 @@ from connector_mcp.importing import imported
 from connector_mcp.transport.greeting import Greeting, greet
 from connector_mcp.transport.logs import logging_to_stderr
 from connector_mcp.transport.signals import ending_signal
-from connector_mcp.upstream.wire import warm_up
+from connector_mcp.upstream.client import warm_up
 
 if TYPE_CHECKING:
     from connector_mcp.telemetry.spans import Spans

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from connector_mcp.errors import ConnectorError, RateLimited
 from connector_mcp.transport.auth.principal import Principal
 from connector_mcp.transport.http.headers import values_of
-from connector_mcp.upstream.shared_rate_limit import SharedTurns
+from connector_mcp.upstream.rate import SharedRateLimit
 
 RETRY_AFTER: Final = 1
 """Seconds after which one of many calls is likely to have ended."""
@@ -49,7 +49,7 @@ class RequestRate:
     """
 
     def __init__(
-        self, per_minute: int, shared: SharedTurns | None = None, *, clock: Callable[[], float] = time.monotonic
+        self, per_minute: int, shared: SharedRateLimit | None = None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._burst = per_minute
         self._interval = 60 / per_minute
