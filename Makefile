@@ -1,4 +1,4 @@
-# Every verb sets up .venv by itself; Python 3.11, pip, make and git are all it takes.
+# Every verb sets up .venv by itself. Requirements: Python 3.11, pip, make and git.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -6,34 +6,36 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
 
-.PHONY: demo test check schemas docs bench clean
+.PHONY: demo test test-all check schemas docs bench clean
 
 demo: $(RUNTIME)  ## Show a session through the real stdio server against the sandbox
 	$(BIN)/connector-mcp demo
 
-# An empty value lets Python keep its bytecode: without it every worker compiles every test anew, 5 s each.
+# An empty value lets Python keep its bytecode. Without it every worker compiles every test again, 5 s each.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(DEVELOPMENT)  ## Run every test
 	$(BIN)/pytest -n auto --dist worksteal
+
+test-all: test  ## Run every test, including those that are slow by nature
 
 check: $(DEVELOPMENT)  ## Lint, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-schemas: $(RUNTIME)  ## Write tool_schemas/ anew from the declarations
-	$(BIN)/connector-mcp schemas
+schemas: $(RUNTIME)  ## Write tool_schemas/ from the declarations
+	$(BIN)/python -m tools.generate schemas
 
-docs: $(RUNTIME)  ## Write the reference pages in docs/ anew from the declarations
-	$(BIN)/connector-mcp docs
+docs: $(RUNTIME)  ## Write the reference pages in docs/ from the declarations
+	$(BIN)/python -m tools.generate docs
 
 bench: $(DEVELOPMENT)  ## Compare with a bare server of the same SDK
 	$(BIN)/python -m benchmarks
 
-clean:  ## Remove what the verbs above made
+clean:  ## Remove what the verbs above created
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
 
-# The stamps, not the folder, are the targets: a set-up that was interrupted is done again.
+# The stamps, not the folder, are the targets, so that an interrupted set-up is repeated.
 $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'

@@ -17,7 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "json_values": set(),
     "importing": set(),
     "suggest": set(),
-    "operations": {"errors", "json_values"},
+    "operations": {"errors", "json_values", "suggest"},
     "config": {"errors", "operations", "secrets"},
     "state": {"errors"},
     "secrets": {"errors"},

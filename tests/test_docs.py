@@ -24,25 +24,23 @@ from connector_mcp.audit.trail import FileTrail
 from connector_mcp.cli.commands.serve import serve
 from connector_mcp.cli.main import COMMANDS, cli
 from connector_mcp.cli.output.terminal import CliCaller
-from connector_mcp.cli.page_of_errors import meanings
-from connector_mcp.cli.page_of_settings import attribute_docstrings
 from connector_mcp.config.file import read_config
 from connector_mcp.config.settings import PREFIX, Settings
 from connector_mcp.engine.account import Account
-from connector_mcp.engine.approval.approval_webhook import announcement
+from connector_mcp.engine.approval.approval_webhook import SigningKey, webhook_message
 from connector_mcp.engine.approval.queue import Approval
-from connector_mcp.engine.approval.webhook_signature import SigningKey
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import ConnectorError
-from connector_mcp.operations.catalog import PLATFORMS, catalogue, platform_folder
+from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.state.sqlite import SqliteStore
-from connector_mcp.transport.auth.token_file import parse_tokens
-from connector_mcp.transport.http.approval_callback import CallBack
+from connector_mcp.transport.auth.static_tokens import parse_tokens
+from connector_mcp.transport.http.approval_callback import CallbackBody
 from connector_mcp.upstream.client import UpstreamClient
 from tests.console_blocks import Session, steps
 from tests.documents import BY_NAME, DOCUMENTS, PACKAGE, ROOT, Document
 from tests.operations import test_every_operation as guards
+from tools.pages import attribute_docstrings, error_meanings
 
 LANGUAGES = {"console", "json", "python", "sh", "toml"}
 SETTINGS = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
@@ -51,7 +49,7 @@ OF_CLIENTS = {"claude_desktop_config.json", "~/.cursor/mcp.json", ".vscode/mcp.j
 """Files that documents name and that are a user's own."""
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-SIGNING = SigningKey.of(SECRET, "SETTING")
+SIGNING = SigningKey.parse(SECRET, "SETTING")
 
 every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 
@@ -202,7 +200,7 @@ def test_every_variable_named_exists(document: Document) -> None:
 @every_document
 def test_every_tool_named_exists(document: Document) -> None:
     named = {code for code in document.inline_code() if re.fullmatch(rf"({'|'.join(PLATFORMS)})_\w+", code)}
-    assert named <= set(catalogue())
+    assert named <= set(catalog())
 
 
 # Nothing is left out -------------------------------------------------------------------------------------------------
@@ -214,12 +212,12 @@ def test_every_setting_is_documented_in_words() -> None:
 
 
 def test_every_tool_is_documented() -> None:
-    assert set(catalogue()) <= set(BY_NAME["docs/tools.md"].inline_code())
-    assert f"all {len(catalogue())}, with effect" in BY_NAME["README.md"].text
+    assert set(catalog()) <= set(BY_NAME["docs/tools.md"].inline_code())
+    assert f"all {len(catalog())}, with effect" in BY_NAME["README.md"].text
 
 
 def test_every_error_code_is_documented_where_the_errors_are_drawn_and_where_they_are_read() -> None:
-    drawn = [kind for kind, _ in meanings()]
+    drawn = [kind for kind, _ in error_meanings()]
     codes = {kind.code for kind in _leaves(ConnectorError)}
     assert {kind.code for kind in drawn} == codes
     assert {kind for kind in drawn if kind.code in codes} == set(_leaves(ConnectorError))
@@ -233,10 +231,10 @@ def test_every_step_of_a_call_is_on_the_page_of_the_architecture() -> None:
 
 
 def test_every_call_that_may_turn_out_to_destroy_is_on_the_page_of_safety() -> None:
-    detecting = {name for name, operation in catalogue().items() if operation.can_destroy}
+    detecting = {name for name, operation in catalog().items() if operation.can_destroy}
     rows = set(re.findall(r"^\| `(\w+)` \|", BY_NAME["docs/safety.md"].text, re.MULTILINE))
     assert rows >= detecting
-    assert rows & set(catalogue()) == detecting
+    assert rows & set(catalog()) == detecting
 
 
 def test_the_changelog_is_about_this_version() -> None:
@@ -264,11 +262,11 @@ def receiver() -> dict[str, Any]:
 def test_the_receiver_that_is_shown_reads_our_announcements_and_nobody_else_s(receiver: dict[str, Any]) -> None:
     body = json.dumps({"data": {"id": "ap-7mk2qd"}}).encode()
     now = int(time.time())
-    assert receiver["read_announcement"](SECRET, SIGNING.headers("m", now, body), body) == {"id": "ap-7mk2qd"}
+    assert receiver["read_announcement"](SECRET, SIGNING.headers("m", now, body.decode()), body) == {"id": "ap-7mk2qd"}
     for headers, sent in (
-        (SIGNING.headers("m", now, body), body + b" "),
-        (SIGNING.headers("m", now - 1000, body), body),
-        (SigningKey(b"another").headers("m", now, body), body),
+        (SIGNING.headers("m", now, body.decode()), body + b" "),
+        (SIGNING.headers("m", now - 1000, body.decode()), body),
+        (SigningKey(b"another").headers("m", now, body.decode()), body),
     ):
         with pytest.raises(PermissionError):
             receiver["read_announcement"](SECRET, headers, sent)
@@ -276,8 +274,10 @@ def test_the_receiver_that_is_shown_reads_our_announcements_and_nobody_else_s(re
 
 def test_the_decision_that_is_shown_is_one_that_the_server_takes(receiver: dict[str, Any]) -> None:
     headers, body = receiver["make_decision"](SECRET, "ap-7mk2qd", "approve", "ana", "seen")
-    assert SIGNING.check({name: [value] for name, value in headers.items()}, body, time.time())
-    assert CallBack.model_validate_json(body) == CallBack(id="ap-7mk2qd", decision="approve", by="ana", reason="seen")
+    assert SIGNING.verify(headers.items(), body)
+    assert CallbackBody.model_validate_json(body) == CallbackBody(
+        id="ap-7mk2qd", decision="approve", by="ana", reason="seen"
+    )
 
 
 def test_the_announcement_that_is_shown_has_the_members_of_a_real_one() -> None:
@@ -285,7 +285,7 @@ def test_the_announcement_that_is_shown_has_the_members_of_a_real_one() -> None:
     shown = json.loads(block.text)
     times = {"created_at": 0.0, "expires_at": 1.0}
     told = {**shown["data"], **times, "digest": "", "arguments": {}}
-    real = announcement(Approval.model_validate(told), "https://mcp.example.com/approvals")
+    real = webhook_message(Approval.model_validate(told), "https://mcp.example.com/approvals")
     moments = {name: value for name, value in shown["data"].items() if name in times}
     assert {**real["data"], **moments} == shown["data"]
     assert real.keys() == shown.keys()
@@ -319,7 +319,7 @@ def test_the_example_passes_its_own_test(acme: Path) -> None:
 
 
 def test_the_example_holds_to_what_is_true_of_every_operation(acme: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    operations = catalogue(["acme"])
+    operations = catalog(["acme"])
     monkeypatch.setattr(guards, "OPERATIONS", operations)
     monkeypatch.setattr(guards, "TENANTS", {"workspace_id"})
     checks = [check for check in vars(guards).values() if list(_parameters(check)) == ["name"]]
@@ -357,7 +357,7 @@ async def test_the_example_s_deletion_waits_for_an_operator_and_is_verified(acme
 
 def _engine(folder: Path, transport: httpx.MockTransport) -> Engine:
     settings = Settings(state_dir=folder / "state")
-    operations = catalogue(["acme"])
+    operations = catalog(["acme"])
     platform = platform_folder("acme").platform
     values = {"ACME_API_KEY": "acme-key-000", "ACME_WORKSPACE_ID": "ws_1"}
     account = Account(

@@ -11,10 +11,10 @@ import pytest
 
 from connector_mcp import __version__
 from connector_mcp.cli.main import cli
-from connector_mcp.cli.page_of_settings import attribute_docstrings
 from connector_mcp.config.settings import PREFIX, Settings, is_secret
 from connector_mcp.operations.catalog import PLATFORMS, platform_folder
 from tests.documents import ROOT
+from tools.pages import attribute_docstrings
 
 MANIFEST: dict[str, Any] = json.loads((ROOT / "server.json").read_text())
 PACKAGE: dict[str, Any] = MANIFEST["packages"][0]

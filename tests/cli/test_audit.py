@@ -9,8 +9,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
-from connector_mcp.audit.chain import Files
-from connector_mcp.audit.record import AuditLog, AuditRecord
+from connector_mcp.audit.chain import LogPaths
+from connector_mcp.audit.record import AuditRecord
+from connector_mcp.audit.trail import AuditLog
 from connector_mcp.cli.options import load_settings
 from connector_mcp.composition.storage import audit_path
 from connector_mcp.sandbox import seed
@@ -142,7 +143,7 @@ def test_a_log_that_cannot_be_checked_is_not_said_to_be_intact(run):
     assert "there is none" in missing.stderr
 
     keep({})
-    Files(audit_path(load_settings())).key.unlink()
+    LogPaths(audit_path(load_settings())).key.unlink()
     assert run("audit", "verify").exit_code not in (0, 1)
 
 

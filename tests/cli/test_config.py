@@ -211,9 +211,9 @@ def test_check_says_all_that_is_wrong(run: Run, file: Callable[..., str]) -> Non
     told = [problem["message"] for problem in report["problems"]]
     assert (result.exit_code, report["ok"], report["file"]) == (2, False, file(text))
     for expected in (
-        "endpont: there is no such key",
+        "endpont is not a known key",
         "port is 'x'",
-        "readonly (nearest: read_only)",
+        "readonly is not a known setting. Did you mean 'read_only'?",
         "CONNECTOR_MCP_DEADLINE is '0'",
         "ConductorOne is not served: CONDUCTORONE_CLIENT_SECRET, CONDUCTORONE_BASE_URL not set.",
         "secret://VECTORIZE_PRODUCTION, which is not stored",

@@ -13,7 +13,7 @@ import pytest
 from connector_mcp.composition.http_access import access_of
 from connector_mcp.config.settings import Settings
 from connector_mcp.errors import Misconfigured
-from connector_mcp.transport.auth.token_file import TokenFile
+from connector_mcp.transport.auth.static_tokens import TokenFile
 
 Run = Callable[..., Any]
 

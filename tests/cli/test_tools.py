@@ -3,13 +3,13 @@
 import json
 
 from connector_mcp.cli.output.contract import all_tools, contract
-from connector_mcp.operations.catalog import catalogue
+from connector_mcp.operations.catalog import catalog
 
 
 def test_with_every_platform_on_it_lists_the_catalogue_and_nothing_else(run):
     result = run("tools", "--sandbox", "--json")
 
-    assert [tool["name"] for tool in json.loads(result.stdout)] == list(catalogue())
+    assert [tool["name"] for tool in json.loads(result.stdout)] == list(catalog())
 
 
 def test_the_json_of_a_tool_is_its_contract_less_what_the_configuration_fixes(run):
@@ -33,11 +33,11 @@ def test_platforms_patterns_and_read_only_narrow_what_is_served(run):
     def names(*options, **variables):
         return {tool["name"] for tool in json.loads(run("tools", "--sandbox", "--json", *options, **variables).stdout)}
 
-    assert names("--platforms", "versori") == set(catalogue(["versori"]))
-    assert names("--tools", "*_delete_*") == {name for name in catalogue() if "_delete_" in name}
-    assert names("--read-only") == {name for name, operation in catalogue().items() if operation.effect == "read"}
+    assert names("--platforms", "versori") == set(catalog(["versori"]))
+    assert names("--tools", "*_delete_*") == {name for name in catalog() if "_delete_" in name}
+    assert names("--read-only") == {name for name, operation in catalog().items() if operation.effect == "read"}
     assert names(CONNECTOR_MCP_PLATFORMS="versori") == names("--platforms", "versori")
-    assert names("--policy", "logto_*=block") == {name for name in catalogue() if not name.startswith("logto_")}
+    assert names("--policy", "logto_*=block") == {name for name in catalog() if not name.startswith("logto_")}
 
 
 def test_without_any_platform_it_says_so(run):

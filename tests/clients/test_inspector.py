@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from connector_mcp.operations.catalog import catalogue
+from connector_mcp.operations.catalog import catalog
 from connector_mcp.sandbox import seed
 from tests.clients.attached import Server
 from tests.clients.node import MODULES, node
@@ -75,7 +75,7 @@ def test_every_tool_is_listed_and_none_of_their_schemas_is_found_wanting(inspect
     shown = inspect("tools/list", "--strict")
 
     assert (shown.status, shown.err) == (0, "")
-    assert [tool["name"] for tool in shown.result["tools"]] == list(catalogue())
+    assert [tool["name"] for tool in shown.result["tools"]] == list(catalog())
 
 
 def test_a_read_is_shown_with_its_secrets_redacted(inspect: Inspect):

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from connector_mcp.operations.catalog import catalogue
+from connector_mcp.operations.catalog import catalog
 from connector_mcp.sandbox import seed
 from tests.clients.attached import Attached, Connection, Reply
 
@@ -43,7 +43,7 @@ async def test_they_agree_on_the_era_that_the_client_wants(client: Attached, req
 
 
 async def test_every_tool_is_listed(client: Attached):
-    assert client.tools == list(catalogue())
+    assert client.tools == list(catalog())
 
 
 async def test_a_read_gives_the_same_as_content_and_as_text_with_secrets_redacted(client: Attached):

@@ -14,8 +14,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from connector_mcp.console.console import Console, Operators
-from connector_mcp.console.pages import console_pages
+from connector_mcp.console.pages import Console, Operators, console_pages
 from connector_mcp.engine.approval.queue import Approval, Approvals, Change, Parked
 from connector_mcp.json_values import JsonObject
 from connector_mcp.state.sqlite import SqliteStore

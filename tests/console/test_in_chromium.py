@@ -153,7 +153,7 @@ async def test_an_operator_decides_in_a_browser(tmp_path: Path) -> None:
 
 async def _a_wrong_token_is_refused(page: Page, address: str) -> None:
     await log_in(page, address, "mistaken")
-    await expect(page.get_by_role("alert")).to_contain_text("no operator token that counts")
+    await expect(page.get_by_role("alert")).to_contain_text("Token not recognized")
     await page.goto(f"{address}/console")
     await expect(page).to_have_url(re.compile("/console/login$"))
 
@@ -162,15 +162,15 @@ async def _a_deletion_is_approved_and_leaves_the_list_live(
     page: Page, browser: Browser, agent: Agent, address: str, trouble: list[str]
 ) -> None:
     await log_in(page, address)
-    await expect(page.get_by_text("Nothing waits")).to_be_visible()
+    await expect(page.get_by_text("Nothing is waiting")).to_be_visible()
 
     # It comes by itself.
     parked = await agent.call("logto_delete_connector", id="github-signin")
     await expect(page.get_by_role("link", name=re.compile("Deletes connector “GitHub”"))).to_be_visible()
-    await expect(page.get_by_role("status")).to_have_text("1 call waits for a decision.")
+    await expect(page.get_by_role("status")).to_have_text("1 call is waiting for a decision.")
     assert parked["error"]["approval"]["page"].endswith(f"/console/approvals/{parked['error']['approval']['id']}")
     await agent.call("versori_update_connector", connector_id="01J0SANDB0XC0NNECT0R0000A0", name="Acme", image_url="")
-    await expect(page.get_by_role("status")).to_have_text("2 calls wait for a decision.")
+    await expect(page.get_by_role("status")).to_have_text("2 calls are waiting for a decision.")
     await page.screenshot(path=ARTEFACTS / "console-queue-light.png", full_page=True)
 
     # One tab decides, the other one sees it go.
@@ -187,7 +187,7 @@ async def _a_deletion_is_approved_and_leaves_the_list_live(
         await other.get_by_label(re.compile("^Type GitHub")).fill("GitHub")
         await other.get_by_role("button", name="Approve the deletion").click()
         await expect(other.get_by_text("The same call runs once")).to_be_visible()
-    await expect(page.get_by_text("Approved, not yet made again")).to_be_visible()
+    await expect(page.get_by_text("Approved, not yet repeated")).to_be_visible()
     await expect(page.get_by_role("listitem").filter(has_text="may run once")).to_have_count(1)
 
     done = await agent.call("logto_delete_connector", id="github-signin")
@@ -202,7 +202,7 @@ async def _another_is_denied_by_keyboard_alone(page: Page, agent: Agent, address
     approval = parked["error"]["approval"]["id"]
     await page.goto(f"{address}/console")
     await page.keyboard.press("Tab")
-    assert await focused(page) == "Skip to the content"
+    assert await focused(page) == "Skip to content"
     await page.keyboard.press("Enter")
     await tab_to(page, approval)
     await page.keyboard.press("Enter")
@@ -239,7 +239,7 @@ async def _a_forged_form_is_refused(page: Page, agent: Agent, address: str) -> N
     await page.goto(f"{address}/console/approvals/{approval}")
     await page.evaluate("document.querySelector('form[action$=deny] [name=form_token]').value = '0'.repeat(64)")
     await page.get_by_role("button", name="Deny").click()
-    await expect(page.get_by_role("heading")).to_have_text("This form is not of your session")
+    await expect(page.get_by_role("heading")).to_have_text("This form belongs to another session")
     await page.goto(f"{address}/console")
     await expect(page.get_by_role("link", name=re.compile("Google"))).to_be_visible()
 

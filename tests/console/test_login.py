@@ -6,9 +6,9 @@ import hashlib
 
 import pytest
 
-from connector_mcp.console.login_throttle import PER_NETWORK
 from connector_mcp.console.rendering import HEADERS
-from connector_mcp.console.sessions import COLLECTION, IDLE_SECONDS, LONGEST_SECONDS
+from connector_mcp.console.requests import FAILURES_PER_NETWORK
+from connector_mcp.console.sessions import COLLECTION, IDLE_SECONDS, MAX_SECONDS
 from tests.console.conftest import PUBLIC, TOKEN, Browser, House
 
 pytestmark = pytest.mark.anyio
@@ -74,7 +74,7 @@ async def test_over_http_from_elsewhere_nobody_signs_in(house: House) -> None:
         answer = await browser.submit("/console/login", token=TOKEN, headers=own)
 
     assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
-    assert "https is needed" in answer.text
+    assert "https is required" in answer.text
 
 
 async def test_a_key_from_before_the_login_is_never_that_of_the_session(browser: Browser, house: House) -> None:
@@ -130,7 +130,7 @@ async def test_a_session_that_is_not_used_ends(operator: Browser, house: House) 
 
 
 async def test_a_session_ends_however_much_it_is_used(operator: Browser, house: House) -> None:
-    ends = house.clock.now + LONGEST_SECONDS
+    ends = house.clock.now + MAX_SECONDS
     while house.clock.now + IDLE_SECONDS / 2 < ends:
         house.clock.now += IDLE_SECONDS / 2
         assert (await operator.get("/console")).status_code == 200
@@ -147,7 +147,7 @@ async def test_a_session_ends_with_the_token_that_it_was_begun_with(operator: Br
 
 async def test_too_many_wrong_tokens_close_the_door_for_where_they_come_from(browser: Browser, house: House) -> None:
     app = browser
-    for _ in range(PER_NETWORK):
+    for _ in range(FAILURES_PER_NETWORK):
         assert (await app.log_in("wrong")).status_code == 403
     refused = await app.log_in()
 
@@ -159,7 +159,7 @@ async def test_too_many_wrong_tokens_close_the_door_for_where_they_come_from(bro
 async def test_one_network_does_not_close_the_door_for_another(house: House) -> None:
     app = house.app()
     async with Browser(app, "http://127.0.0.1:8765", "2001:db8::1") as guesser:
-        for _ in range(PER_NETWORK):
+        for _ in range(FAILURES_PER_NETWORK):
             await guesser.log_in("wrong")
     async with (
         Browser(app, "http://127.0.0.1:8765", "2001:db8::2") as neighbour,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
@@ -10,7 +11,8 @@ import pytest
 from starlette.types import Message
 
 from connector_mcp.console import events
-from connector_mcp.console.events import STREAMS, Streams, Watch
+from connector_mcp.console.events import MAX_STREAMS, QueueMonitor, QueueStreams
+from connector_mcp.console.sessions import Visitor
 from connector_mcp.errors import StoreUnavailable
 from tests.console.conftest import Browser, House
 from tests.console.test_decisions import call
@@ -104,18 +106,23 @@ async def test_a_store_that_is_away_is_said_and_nothing_is_decided(
 
 
 class Stream:
-    """One stream, as an ASGI server runs it."""
+    """One stream, as an ASGI server runs it, whose session lasts for so many looks."""
 
-    def __init__(self) -> None:
+    def __init__(self, streams: QueueStreams) -> None:
         self.gone = anyio.Event()
+        self._streams = streams
         self._put, self.sent = anyio.create_memory_object_stream[Message](100)
 
-    async def receive(self) -> Message:
+    async def run(self) -> None:
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "server": ("127.0.0.1", 80)}
+        try:
+            await self._streams(scope, self._receive, self._put.send)
+        finally:
+            self._put.close()
+
+    async def _receive(self) -> Message:
         await self.gone.wait()
         return {"type": "http.disconnect"}
-
-    async def send(self, message: Message) -> None:
-        await self._put.send(message)
 
     async def body(self) -> str:
         """The next piece that is not empty."""
@@ -123,84 +130,85 @@ class Stream:
             pass
         return text
 
-    def close(self) -> None:
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._put.close()
         self.sent.close()
 
 
+class SignedIn:
+    """Sessions that are found so many times."""
+
+    def __init__(self, times: float = float("inf")) -> None:
+        self.times = times
+
+    async def find(self, key: str | None, *, in_use: bool) -> Visitor | None:
+        self.times -= 1
+        return Visitor("alice", "key") if self.times >= 0 and not in_use else None
+
+
+def streams_of(house: House, sessions: Any = None) -> QueueStreams:
+    return QueueStreams(QueueMonitor(house.approvals), sessions or SignedIn())
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "SECONDS", 0.001)
-
-
-async def signed_in() -> bool:
-    return True
+    monkeypatch.setattr(events, "POLL_SECONDS", 0.001)
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_change_of_the_queue_is_told_until_the_browser_goes(house: House) -> None:
-    streams, stream = Streams(Watch(house.approvals)), Stream()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(lambda: streams.serve({}, stream.receive, stream.send, may_go_on=signed_in))
-        assert (await stream.sent.receive())["status"] == 200
-        assert "data: 0\n" in await stream.body()
-        approval = await house.park()
-        assert "data: 1\n" in await stream.body()
-        await house.approvals.decide(approval.id, False, "operator alice")
-        assert "data: 0\n" in await stream.body()
-        stream.gone.set()
-    stream.close()
+async def test_a_change_of_the_queue_is_sent_until_the_browser_disconnects(house: House) -> None:
+    with Stream(streams_of(house)) as stream:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stream.run)
+            assert (await stream.sent.receive())["status"] == 200
+            assert "data: 0\n" in await stream.body()
+            approval = await house.park()
+            assert "data: 1\n" in await stream.body()
+            await house.approvals.decide(approval.id, False, "operator alice")
+            assert "data: 0\n" in await stream.body()
+            stream.gone.set()
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_quiet_stream_says_that_it_is_there(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_quiet_stream_sends_heartbeats(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.0)
-    streams, stream = Streams(Watch(house.approvals)), Stream()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(lambda: streams.serve({}, stream.receive, stream.send, may_go_on=signed_in))
-        assert "event: queue" in await stream.body()
-        assert await stream.body() == ":\n\n"
-        stream.gone.set()
-    stream.close()
+    with Stream(streams_of(house)) as stream:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stream.run)
+            assert "event: queue" in await stream.body()
+            assert await stream.body() == ":\n\n"
+            stream.gone.set()
 
 
 @pytest.mark.usefixtures("quick")
 async def test_a_stream_ends_with_the_session(house: House) -> None:
-    streams, stream = Streams(Watch(house.approvals)), Stream()
-    left = iter([True, False])
-
-    async def for_a_while() -> bool:
-        return next(left)
-
-    await streams.serve({}, stream.receive, stream.send, may_go_on=for_a_while)
-    assert "event: queue" in await stream.body()
-    assert "event: ended" in await stream.body()
-    stream.close()
+    with Stream(streams_of(house, SignedIn(times=2))) as stream:
+        await stream.run()
+        assert "event: queue" in await stream.body()
+        assert "event: ended" in await stream.body()
 
 
-async def test_streams_are_bounded(house: House) -> None:
-    streams = Streams(Watch(house.approvals))
-    opened = [Stream() for _ in range(STREAMS)]
-    one_more = Stream()
-
-    async with anyio.create_task_group() as tasks:
+async def test_the_number_of_streams_is_limited(house: House) -> None:
+    streams = streams_of(house)
+    async with AsyncExitStack() as stack:
+        opened = [stack.enter_context(Stream(streams)) for _ in range(MAX_STREAMS)]
+        one_more = stack.enter_context(Stream(streams))
+        tasks = await stack.enter_async_context(anyio.create_task_group())
         for stream in opened:
-            tasks.start_soon(lambda s=stream: streams.serve({}, s.receive, s.send, may_go_on=signed_in))
+            tasks.start_soon(stream.run)
         for stream in opened:
             await stream.body()
-        scope = {"type": "http"}
-        await streams.serve(scope, one_more.receive, one_more.send, may_go_on=signed_in)
+        await one_more.run()
         assert (await one_more.sent.receive())["status"] == 503
         for stream in opened:
             stream.gone.set()
-    for stream in (*opened, one_more):
-        stream.close()
 
 
 @pytest.mark.usefixtures("quick")
-async def test_many_who_watch_look_at_the_queue_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_streams_read_the_queue_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     looks, look = 0, house.approvals.list
 
     async def counted(*arguments: Any) -> Any:
@@ -209,10 +217,10 @@ async def test_many_who_watch_look_at_the_queue_once(house: House, monkeypatch: 
         return await look(*arguments)
 
     monkeypatch.setattr(house.approvals, "list", counted)
-    watch = Watch(house.approvals, clock=lambda: 0.0)
+    monitor = QueueMonitor(house.approvals, clock=lambda: 0.0)
     async with anyio.create_task_group() as tasks:
         for _ in range(20):
-            tasks.start_soon(watch.state)
+            tasks.start_soon(monitor.state)
 
     assert looks == 1
 

@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 from connector_mcp.console.secret_pages import secret_pages
 from connector_mcp.engine.secret_refs.secret_requests import MOST_TRIES, TTL, SecretRequest, SecretRequests
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
-from connector_mcp.transport.auth.static_tokens import CannotTell
+from connector_mcp.transport.auth.principal import VerificationUnavailable
 from connector_mcp.transport.http.host_guard import HostAndOriginGuard, Reach
 from tests.console.conftest import HERE, PUBLIC, Browser, House
 
@@ -31,14 +31,14 @@ class Pages:
         self.clock = house.clock
         self.stored = EncryptedFile(path / "secrets.enc", KeyFile(path / "secrets.key"))
         self.requests = SecretRequests(house.store, self.stored, clock=house.clock)
-        routes = secret_pages(self.requests, identify=self._identify, nobody="nobody")
+        routes = secret_pages(self.requests, identify=self._identify, anonymous="nobody")
         reach = Reach.of("127.0.0.1", 8765, hosts=["mcp.example.com"], origins=[PUBLIC])
         self.app = Starlette(routes=routes, middleware=[Middleware(HostAndOriginGuard, reach=reach)])
         self.browser = Browser(self.app, HERE, "127.0.0.1")
 
     async def _identify(self, token: str) -> str | None:
         if token == "unknowable":
-            raise CannotTell("the issuer is away", retry_after=7)
+            raise VerificationUnavailable("the issuer is away", retry_after=7)
         return {"token-a": "agent-a", "token-b": "agent-b"}.get(token)
 
     async def opened(self) -> SecretRequest:

@@ -26,7 +26,7 @@ from connector_mcp.composition.http_access import access_of
 from connector_mcp.composition.secret_pages import offer_secret_pages
 from connector_mcp.config.settings import Settings
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
-from connector_mcp.secrets.limits import Limits
+from connector_mcp.secrets.reference import SecretLimits
 from connector_mcp.transport.auth.static_tokens import digest_of
 from connector_mcp.transport.http.app import serve_http
 from tests.console.test_in_chromium import ARGUMENTS, CHROMIUM
@@ -145,7 +145,7 @@ async def test_a_missing_secret_is_entered_and_the_call_completes(tmp_path: Path
             {"connectorId": "github-universal", "config": {"clientId": "i", "clientSecret": VALUE}}
         ]
         assert len(person.sent_to) == 1
-        assert stored(tmp_path).limits("GITHUB") == Limits(("logto",), ("default",), ("config.clientSecret",))
+        assert stored(tmp_path).limits("GITHUB") == SecretLimits(("logto",), ("default",), ("config.clientSecret",))
         # Used twice.
         again = await browser.get(person.sent_to[0].url)
         assert again.status_code == 410

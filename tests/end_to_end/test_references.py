@@ -16,7 +16,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
-from connector_mcp.secrets.limits import Limits
+from connector_mcp.secrets.reference import SecretLimits
 from connector_mcp.state.sqlite import SqliteStore
 from tests.end_to_end.recording import RecordingServer, recording_server
 from tests.end_to_end.test_nothing_is_destroyed_undecided import SMTP_CONFIG
@@ -160,10 +160,10 @@ async def place(folder: Path, era: str = "auto", **variables: str) -> AsyncItera
         (folder / "secrets" / name).write_text(value + "\n")
     store = EncryptedFile(folder / "state" / "secrets.enc", KeyFile(folder / "state" / "secrets.key"))
     for name, value in IN_STORE.items():
-        limits = Limits(platforms=("logto",)) if name == "GITHUB" else Limits()
+        limits = SecretLimits(platforms=("logto",)) if name == "GITHUB" else SecretLimits()
         store.put(name, value, limits)
-    store.put("FIELD", f"{MARK}-field", Limits(fields=("config.refresh-token",)))
-    store.put("SPACED", f" {MARK}-spaced ", Limits())
+    store.put("FIELD", f"{MARK}-field", SecretLimits(fields=("config.refresh-token",)))
+    store.put("SPACED", f" {MARK}-spaced ", SecretLimits())
     async with recording_server() as recorder:
         token = {"access_token": "t-logto", "expires_in": 3600, "token_type": "Bearer", "scope": "all"}
         smtp = {"id": "new", "config": {"auth": {"pass": f"{MARK}-smtp"}}, "note": f"{MARK}-smtp"}
@@ -254,7 +254,7 @@ async def test_a_reference_that_may_not_be_followed_is_refused_before_anything_i
             assert path in [issue["path"] for issue in error["issues"]], error
             errors.append(error)
         assert here.recorder.requests == []
-    assert "secret://GITHUB, perhaps" in errors[2]["message"]
+    assert "such as secret://GITHUB" in errors[2]["message"]
     assert "connector-mcp secrets set GITHUP" in errors[2]["fix"]
     assert [record["outcome"] for record in here.audit] == ["invalid_arguments"] * len(WRONG)
     assert "AKIA" not in "".join(here.results) + json.dumps(here.audit)
@@ -268,7 +268,7 @@ async def test_an_approval_is_of_the_reference_and_outlives_a_change_of_the_valu
     async with place(tmp_path, CONNECTOR_MCP_POLICY="update=approve") as here:
         parked = (await here.call(tool, arguments))["error"]
         assert parked["code"] == "approval_required"
-        here.store.put("GITHUB", f"{MARK}-rotated", Limits(platforms=("logto",)))
+        here.store.put("GITHUB", f"{MARK}-rotated", SecretLimits(platforms=("logto",)))
         store = SqliteStore(tmp_path / "state" / "state.db")
         queue = Approvals(store, ttl=3600.0)
         waiting = await queue.get(parked["approval"]["id"])

@@ -20,7 +20,7 @@ from anyio.abc import Process
 from mcp.client import Client
 from mcp_types import CallToolResult, ElicitResult, InputRequiredResult
 
-from connector_mcp.audit.check import Verdict, verify_log
+from connector_mcp.audit.check import CheckReport, verify_log
 from connector_mcp.composition.storage import open_store, read_audit
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.approval.queue import Approvals
@@ -74,8 +74,8 @@ class Replicas:
         await Approvals(store, ttl=60.0).decide(approval_id, True, "operator ops")
         await store.aclose()
 
-    async def verdict(self) -> tuple[Verdict, list[dict[str, Any]]]:
-        def check() -> tuple[Verdict, list[dict[str, Any]]]:
+    async def verdict(self) -> tuple[CheckReport, list[dict[str, Any]]]:
+        def check() -> tuple[CheckReport, list[dict[str, Any]]]:
             with read_audit(self.settings) as log:
                 return verify_log(log), [entry.members for entry in log.entries()]
 

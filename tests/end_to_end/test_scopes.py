@@ -18,7 +18,7 @@ from connector_mcp.config.settings import Settings
 from connector_mcp.transport.http.app import serve_http
 from tests.end_to_end.faces import World, world
 from tests.end_to_end.test_nothing_is_destroyed_undecided import DESTRUCTIVE
-from tests.transport.issuer import Issuer, token
+from tests.transport.auth.issuer import Issuer, token
 
 # A policy that lets everything through, so that only the scopes are left to refuse.
 POLICY = {"CONNECTOR_MCP_POLICY": "destroy=allow", "CONNECTOR_MCP_INLINE_SECRETS": "allow"}

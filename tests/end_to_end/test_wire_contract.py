@@ -12,7 +12,7 @@ from mcp.client import Client
 
 from connector_mcp.composition.engine import assembled
 from connector_mcp.config.settings import Settings
-from connector_mcp.operations.catalog import catalogue
+from connector_mcp.operations.catalog import catalog
 from connector_mcp.transport.mcp.server import build_server
 from tests.end_to_end.recording import RecordingServer, recording_server
 
@@ -340,7 +340,7 @@ def test_all_seventeen_documented_operations_are_called_here() -> None:
 
 IDS_IN_PATHS = [
     (name, argument)
-    for name, operation in catalogue().items()
+    for name, operation in catalog().items()
     if operation.on is not None
     for argument in operation.http.placeholders
     if argument in next((call[1] for call in CALLS if call[0] == name), {})

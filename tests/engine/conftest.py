@@ -20,7 +20,7 @@ from connector_mcp.engine.caller import AnswerDue, CannotAsk, Question, Reply, R
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.secret_refs.secret_requests import SecretRequests
-from connector_mcp.operations.catalog import PLATFORMS, catalogue, platform_folder
+from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.sqlite import SqliteStore
@@ -248,7 +248,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
                 accounts[name] = Account(platform=platform, client=client, options=options, sandbox=True)
             engine = Engine(
                 Settings.load({}, sandbox=True, state_dir=tmp_path, **settings),
-                catalogue(),
+                catalog(),
                 accounts.values(),
                 policy=Policy.parse(policy, read_only=read_only, transport=transport),
                 store=store or SqliteStore(tmp_path / "state.db"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from connector_mcp.engine.redaction.redactor import redactor_of
-from connector_mcp.operations.config_plan import config_plan
+from connector_mcp.operations.connector_types import config_plan
 from connector_mcp.operations.operation import StoredConfig
 from connector_mcp.operations.platform import Platform
 

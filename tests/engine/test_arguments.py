@@ -15,12 +15,12 @@ from jsonschema import Draft202012Validator
 from connector_mcp.engine.arguments import DEEPEST, check_configs, describe, parse_arguments
 from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.errors import InvalidArguments, Issue
-from connector_mcp.operations.catalog import PLATFORMS, catalogue
+from connector_mcp.operations.catalog import PLATFORMS, catalog
 from connector_mcp.operations.connector_types import ConnectorType, connector_type, connector_types, example
 from connector_mcp.operations.operation import ConfigUse, Operation
 from connector_mcp.operations.tool import Tool, tool_of
 
-OPERATIONS = catalogue()
+OPERATIONS = catalog()
 SECRET = "hunter2-Zq9xT7mK4wP2"
 TENANTS = {"organization_id": "org_1", "organisation_id": "org_1"}
 

@@ -14,7 +14,7 @@ from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.secret_refs.secret_requests import MOST_OPEN, MOST_TRIES, TTL, SecretRequest, SecretRequests
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
-from connector_mcp.secrets.limits import Limits
+from connector_mcp.secrets.reference import SecretLimits
 from connector_mcp.state.sqlite import SqliteStore
 from tests.engine.conftest import AsksByReturning, BenchMaker, Clock, FakeCaller
 
@@ -37,7 +37,7 @@ class House:
         self.requests = SecretRequests(store, self.stored, clock=clock)
         self.requests.have_pages_at(self._address)
         self.slept = 0
-        limits: dict[str, Limits] = options.pop("limits", {})
+        limits: dict[str, SecretLimits] = options.pop("limits", {})
         wait = ApprovalWait(0, clock=lambda: float(self.slept), sleep=self._sleep)
         self.bench = bench(
             store=store, secrets=Secrets([self.stored], limits), secret_requests=self.requests, wait=wait, **options
@@ -126,7 +126,7 @@ async def test_a_confirmation_opens_no_page(
     bench: BenchMaker, store: SqliteStore, clock: Clock, tmp_path: Path
 ) -> None:
     house = House(bench, store, clock, tmp_path, policy="create=ask")
-    house.stored.put("GITHUB", VALUE, Limits())
+    house.stored.put("GITHUB", VALUE, SecretLimits())
     with pytest.raises(AnswerDue) as due:
         await house.engine.call(TOOL, ARGUMENTS, AsksByReturning(sends=YES))
     house.stored.remove("GITHUB")
@@ -184,7 +184,7 @@ async def test_nobody_is_asked_for_what_is_no_name(house: House, reference: str)
 async def test_nobody_is_asked_where_anything_else_is_wrong(
     bench: BenchMaker, store: SqliteStore, clock: Clock, tmp_path: Path
 ) -> None:
-    house = House(bench, store, clock, tmp_path, limits={"GITHUB": Limits(platforms=("vectorize",))})
+    house = House(bench, store, clock, tmp_path, limits={"GITHUB": SecretLimits(platforms=("vectorize",))})
     caller = FakeCaller(sends=YES)
     assert "may not be used here" in (await house.error(caller))["message"]
     config = {"clientId": "secret://GITHUB", "clientSecret": "secret://OTHER"}
@@ -199,7 +199,7 @@ async def test_a_field_in_a_list_is_named_as_in_one_record(house: House) -> None
     result = await house.engine.call("vectorize_create_source_connector", arguments, caller)
     assert not result.is_error, result.content
     assert len(caller.visits) == 1
-    allowed = Limits(("vectorize",), ("default",), ("config.access-key", "config.secret-key"))
+    allowed = SecretLimits(("vectorize",), ("default",), ("config.access-key", "config.secret-key"))
     assert house.stored.limits("KEY") == allowed
 
 
@@ -240,7 +240,7 @@ async def test_a_value_that_cannot_be_one_costs_no_try(house: House, value: str)
 
 async def test_a_secret_that_was_stored_meanwhile_is_not_replaced(house: House) -> None:
     request = await house.opened()
-    house.stored.put("GITHUB", "the operator's", Limits())
+    house.stored.put("GITHUB", "the operator's", SecretLimits())
     code = await house.requests.code(request)
     assert await house.requests.submit(request.id, code=code, value=VALUE, principal="local") == "stored already"
     assert house.stored.read("GITHUB") == "the operator's"

@@ -11,7 +11,8 @@ import anyio
 import pytest
 from jsonschema import Draft202012Validator
 
-from connector_mcp.audit.record import AuditLog, AuditRecord
+from connector_mcp.audit.record import AuditRecord
+from connector_mcp.audit.trail import AuditLog
 from connector_mcp.engine import engine as call_module
 from connector_mcp.engine.caller import AnswerDue, Reply, Resumed
 from connector_mcp.engine.engine import UnknownTool

@@ -19,8 +19,8 @@ from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.operation import POST, Effect, Operation, Record
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
-from connector_mcp.secrets.limits import Limits, Use
-from connector_mcp.secrets.sources import Environment
+from connector_mcp.secrets.reference import SecretLimits, Use
+from connector_mcp.secrets.sources import EnvironmentSource
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.upstream.client import UpstreamClient
 
@@ -48,7 +48,7 @@ class House:
         self.sent = 0
         self.answer: Any = {"credential": {"key": MINTED}, "note": f"keep {MINTED}"}
         self.secret_store = EncryptedFile(folder / "secrets.enc", KeyFile(folder / "secrets.key"))
-        sources = (Environment(environ or {}), self.secret_store)
+        sources = (EnvironmentSource(environ or {}), self.secret_store)
         self.secrets = Secrets(sources, store=self.secret_store if with_store else None)
         values = {"VERSORI_API_KEY": "versori-key", "VERSORI_ORGANISATION_ID": "org"}
         client = UpstreamClient(platform_folder("versori").platform, values, transport=httpx.MockTransport(self._take))
@@ -81,13 +81,13 @@ async def test_a_minted_credential_goes_to_the_store_and_the_result_names_it(tmp
 
     assert content["data"]["credential"] == {"key": f"secret://{NAME}"}
     assert house.secrets.resolve(NAME, Use("versori", "default", "config.apiToken")) == MINTED
-    assert house.secret_store.limits(NAME) == Limits(platforms=("versori",), profiles=("default",))
+    assert house.secret_store.limits(NAME) == SecretLimits(platforms=("versori",), profiles=("default",))
     await house.engine.aclose()
 
 
 async def test_no_other_secret_is_overwritten_or_hidden_by_a_new_one(tmp_path: Path, callers: Any) -> None:
     house = House(tmp_path, environ={f"CONNECTOR_MCP_SECRET_{NAME}-2": "of-the-environment"})
-    house.secret_store.put(NAME, "of-the-store", Limits())
+    house.secret_store.put(NAME, "of-the-store", SecretLimits())
 
     content = await house.create(callers.plain())
 

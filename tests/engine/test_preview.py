@@ -18,10 +18,10 @@ from connector_mcp.engine.preview import (
 )
 from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.engine.redaction.scrubber import Scrubber
-from connector_mcp.operations.catalog import catalogue
+from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.operation import Effect, Loss, Operation, Situation
 
-OPERATIONS = catalogue()
+OPERATIONS = catalog()
 TENANT = {"organization_id": "o", "organisation_id": "o"}
 KEY = b"k" * 32
 SECRET = "planted-secret-Zq9"

@@ -17,12 +17,12 @@ from connector_mcp.config.settings import Settings
 from connector_mcp.engine.account import Account
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
-from connector_mcp.operations.catalog import PLATFORMS, catalogue, platform_folder
+from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.tool import PROFILE
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.secrets.collection import Secrets
-from connector_mcp.secrets.sources import Environment
+from connector_mcp.secrets.sources import EnvironmentSource
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.upstream.client import UpstreamClient
@@ -97,12 +97,14 @@ async def two(tmp_path: Path) -> AsyncIterator[Maker]:
                     )
             engine = Engine(
                 Settings(state_dir=tmp_path, sandbox=True),
-                catalogue(),
+                catalog(),
                 accounts,
                 policy=server,
                 store=SqliteStore(tmp_path / "state.db"),
                 audit=FileTrail(tmp_path / "audit.jsonl"),
-                secrets=Secrets([Environment({f"CONNECTOR_MCP_SECRET_{n}": f"value-of-{n}" for n in ("ONE", "TWO")})]),
+                secrets=Secrets(
+                    [EnvironmentSource({f"CONNECTOR_MCP_SECRET_{n}": f"value-of-{n}" for n in ("ONE", "TWO")})]
+                ),
             )
             stack.push_async_callback(engine.aclose)
             for sandbox in sandboxes.values():
@@ -126,14 +128,14 @@ def schema(made: Two, name: str) -> dict[str, Any]:
 
 
 def test_no_operation_has_a_field_of_the_name_by_which_calls_choose_their_profile() -> None:
-    assert [name for name, operation in catalogue().items() if PROFILE in operation.model_fields] == []
+    assert [name for name, operation in catalog().items() if PROFILE in operation.model_fields] == []
 
 
 async def test_every_tool_of_a_platform_with_two_profiles_takes_profile_and_no_other_does(
     two: Maker, bench: Any
 ) -> None:
     made, single = two(), bench()
-    for name, operation in catalogue().items():
+    for name, operation in catalog().items():
         member = schema(made, name)["properties"].get(PROFILE)
         assert (member["enum"] if member else None) == (["production", "staging"] if operation.on else None), name
         assert PROFILE not in single.engine.tool(name).input_schema["properties"]
@@ -147,7 +149,7 @@ async def test_profile_is_required_by_the_schema_where_no_default_counts(
     made = two(default=default)
     for name in (LIST, UPDATE, DELETE):
         required = PROFILE in schema(made, name).get("required", ())
-        assert required == (str(catalogue()[name].effect) in needed)
+        assert required == (str(catalog()[name].effect) in needed)
 
 
 async def test_a_tenant_that_one_profile_fixes_is_optional_and_checked_once_the_profile_is_known(

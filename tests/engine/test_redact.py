@@ -19,7 +19,7 @@ from connector_mcp.engine.redaction.redactor import (
     redact_record,
     secret_values,
 )
-from connector_mcp.operations.catalog import catalogue, platform_folder
+from connector_mcp.operations.catalog import catalog, platform_folder
 from connector_mcp.operations.connector_types import ConnectorType, connector_type, connector_types
 from connector_mcp.operations.operation import (
     POST,
@@ -332,7 +332,7 @@ def test_of_the_arguments_secret_ones_go_and_those_not_given_are_not_named() -> 
 
 
 def test_a_config_inside_a_list_is_redacted_in_its_place() -> None:
-    create = catalogue()["vectorize_create_source_connector"]
+    create = catalog()["vectorize_create_source_connector"]
     connectors = [
         {"name": "a", "type": "WEB_CRAWLER", "config": {"seed-urls": ["https://a.example"]}},
         {"name": "b", "type": "AWS_S3", "config": {"secret-key": "planted-secret-1", "bucket-name": "b"}},

@@ -31,8 +31,7 @@ from connector_mcp.operations.operation import (
     Situation,
 )
 from connector_mcp.operations.platform import Platform
-from connector_mcp.secrets.key_formats import key_format
-from connector_mcp.secrets.reference import mentions_reference
+from connector_mcp.secrets.reference import key_format, mentions_reference
 from tests.engine import slow_redaction as slow
 from tests.engine.redaction import STORED, by_schema
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from connector_mcp.engine.secret_refs.secret_references import look_for_credentials
 from connector_mcp.json_values import JsonObject
-from connector_mcp.operations.catalog import PLATFORMS, catalogue, platform_folder
+from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.connector_types import ConnectorType, connector_types
 from connector_mcp.operations.operation import POST, ConfigUse, Effect, Operation, Record, Situation
 from tests.operations.test_every_operation import OPERATIONS
@@ -192,7 +192,7 @@ async def test_without_any_place_for_secrets_a_reference_is_refused_with_the_com
 
     assert "connector-mcp secrets set GITHUB" in result.content["error"]["fix"]
     assert made.requests("POST") == []
-    assert set(catalogue()) == {tool.name for tool in made.engine.tools()}
+    assert set(catalog()) == {tool.name for tool in made.engine.tools()}
 
 
 @pytest.mark.anyio

@@ -27,11 +27,11 @@ from connector_mcp.engine.results import (
     shows_all,
 )
 from connector_mcp.errors import InvalidArguments
-from connector_mcp.operations.catalog import catalogue
+from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.operation import Operation, Record
 from connector_mcp.operations.tool import tool_of
 
-OPERATIONS = catalogue()
+OPERATIONS = catalog()
 TENANT = {"organization_id": "o", "organisation_id": "o"}
 
 

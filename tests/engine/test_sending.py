@@ -19,14 +19,14 @@ from connector_mcp.errors import (
     Rejected,
     UpstreamFailed,
 )
-from connector_mcp.operations.catalog import catalogue, platform_folder
+from connector_mcp.operations.catalog import catalog, platform_folder
 from connector_mcp.operations.operation import Operation, Situation
-from connector_mcp.operations.request import Request
+from connector_mcp.operations.platform import Request
 from connector_mcp.upstream.client import UpstreamResponse
 
 pytestmark = pytest.mark.anyio
 
-OPERATIONS = catalogue()
+OPERATIONS = catalog()
 SITUATION = Situation()
 
 

@@ -10,12 +10,12 @@ import pytest
 from connector_mcp.engine.read_back import verify
 from connector_mcp.engine.results import Meta
 from connector_mcp.errors import ConnectorError, NotFound, UpstreamFailed
-from connector_mcp.operations.catalog import catalogue
+from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.operation import Operation
 
 pytestmark = pytest.mark.anyio
 
-OPERATIONS = catalogue()
+OPERATIONS = catalog()
 TENANT = {"organization_id": "o", "organisation_id": "o"}
 
 

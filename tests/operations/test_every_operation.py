@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from connector_mcp.operations.catalog import PLATFORMS, catalogue, platform_folder
+from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.operation import SECRET, Effect, LocalOperation, Operation
 from connector_mcp.operations.tool import Tool, tool_of
 
-OPERATIONS = catalogue(PLATFORMS)
+OPERATIONS = catalog(PLATFORMS)
 TENANTS = {folder.platform.tenant_argument or "" for folder in map(platform_folder, PLATFORMS)}
 DOCUMENTED = {
     "vectorize_get_source_connectors",

@@ -1,4 +1,4 @@
-"""A sandbox and clients of its platforms, authorised as each platform demands."""
+"""A sandbox and clients of its platforms, authorized as each platform demands."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ async def connect(sandbox: Sandbox) -> AsyncIterator[Connect]:
     """Opens a client whose base URL ends where the platform's documented paths begin."""
     async with AsyncExitStack() as clients:
 
-        async def open_client(platform: str, *, authorised: bool = True) -> httpx.AsyncClient:
+        async def open_client(platform: str, *, authorized: bool = True) -> httpx.AsyncClient:
             values = sandbox.variables(platform)
             address = next(value for name, value in values.items() if name.endswith(("_BASE_URL", "_ENDPOINT")))
             client = httpx.AsyncClient(base_url=address, transport=sandbox.transport(platform))
             await clients.enter_async_context(client)
-            if not authorised:
+            if not authorized:
                 return client
             match platform:
                 case "vectorize":

@@ -49,7 +49,7 @@ def assertion_form(now: int, claims: dict[str, Any] | None = None, header: dict[
     [({}, None), ({"aud": HOST}, None), ({"nonce": "AAECAwQFBgcICQoLDA0ODw"}, {})],
 )
 async def test_a_signed_assertion_gets_a_token_that_opens_the_api(connect, clock, claims, header):
-    client = await connect("conductorone", authorised=False)
+    client = await connect("conductorone", authorized=False)
     form = assertion_form(int(clock.now.timestamp()), claims, header)
     answer = await client.post("/auth/v1/token", data=form)
     assert answer.status_code == 200
@@ -77,13 +77,13 @@ async def test_a_signed_assertion_gets_a_token_that_opens_the_api(connect, clock
     ],
 )
 async def test_an_assertion_that_proves_nothing_gets_no_token(connect, clock, claims, header, more):
-    client = await connect("conductorone", authorised=False)
+    client = await connect("conductorone", authorized=False)
     form = assertion_form(int(clock.now.timestamp()), claims, header, **more)
     assert (await client.post("/auth/v1/token", data=form)).status_code == 401
 
 
 async def test_an_assertion_of_another_key_gets_no_token(connect, clock):
-    client = await connect("conductorone", authorised=False)
+    client = await connect("conductorone", authorized=False)
     form = assertion_form(int(clock.now.timestamp()))
     head, _, _ = form["client_assertion"].rpartition(".")
     other = base64.urlsafe_b64encode(bytes(64)).decode().rstrip("=")
@@ -96,13 +96,13 @@ async def test_an_assertion_of_another_key_gets_no_token(connect, clock):
     [(seed.CONDUCTORONE_PLAIN_SECRET, 200), (seed.CONDUCTORONE_CLIENT_SECRET, 200), ("wrong", 401), ("", 401)],
 )
 async def test_a_plain_secret_is_compared_whole(connect, secret, status):
-    client = await connect("conductorone", authorised=False)
+    client = await connect("conductorone", authorized=False)
     form = {"grant_type": "client_credentials", "client_id": seed.CONDUCTORONE_CLIENT_ID, "client_secret": secret}
     assert (await client.post("/auth/v1/token", data=form)).status_code == status
 
 
 async def test_token_requests_must_be_forms(connect):
-    client = await connect("conductorone", authorised=False)
+    client = await connect("conductorone", authorized=False)
     form = {"grant_type": "client_credentials", "client_id": seed.CONDUCTORONE_CLIENT_ID}
     body = form | {"client_secret": seed.CONDUCTORONE_PLAIN_SECRET}
     assert (await client.post("/auth/v1/token", json=body)).status_code == 401
@@ -110,7 +110,7 @@ async def test_token_requests_must_be_forms(connect):
 
 @pytest.mark.parametrize("header", [None, "Bearer wrong"])
 async def test_a_missing_or_wrong_token_is_a_grpc_status_16(connect, header):
-    client = await connect("conductorone", authorised=False)
+    client = await connect("conductorone", authorized=False)
     answer = await client.get(LIST, headers={} if header is None else {"authorization": header})
     assert (answer.status_code, answer.json()["code"]) == (401, 16)
     assert "(request-id: " in answer.json()["message"]

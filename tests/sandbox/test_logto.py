@@ -37,7 +37,7 @@ def token_form(**changes: str | None) -> dict[str, str]:
 
 
 async def test_the_token_endpoint_answers_as_oauth_does(connect):
-    client = await connect("logto", authorised=False)
+    client = await connect("logto", authorized=False)
     answer = (await client.post("/oidc/token", data=token_form())).json()
     assert {key: answer[key] for key in ("expires_in", "token_type", "scope")} == {
         "expires_in": 3600,
@@ -47,7 +47,7 @@ async def test_the_token_endpoint_answers_as_oauth_does(connect):
 
 
 async def test_the_client_may_authenticate_by_basic_instead_but_not_both(connect):
-    client = await connect("logto", authorised=False)
+    client = await connect("logto", authorized=False)
     basic = base64.b64encode(f"{seed.LOGTO_APP_ID}:{seed.LOGTO_APP_SECRET}".encode()).decode()
     headers = {"authorization": f"Basic {basic}"}
     alone = await client.post("/oidc/token", data=token_form(client_id=None, client_secret=None), headers=headers)
@@ -66,7 +66,7 @@ async def test_the_client_may_authenticate_by_basic_instead_but_not_both(connect
     ],
 )
 async def test_a_refused_token_request_says_why(connect, changes, status, error):
-    client = await connect("logto", authorised=False)
+    client = await connect("logto", authorized=False)
     answer = await client.post("/oidc/token", data=token_form(**changes))
     assert (answer.status_code, answer.json()["error"]) == (status, error)
 
@@ -76,7 +76,7 @@ async def test_a_refused_token_request_says_why(connect, changes, status, error)
     [({"resource": None}, 401, "auth.unauthorized"), ({"scope": None}, 403, "auth.forbidden")],
 )
 async def test_a_token_without_resource_or_scope_opens_nothing(connect, changes, status, code):
-    client = await connect("logto", authorised=False)
+    client = await connect("logto", authorized=False)
     token = (await client.post("/oidc/token", data=token_form(**changes))).json()["access_token"]
     answer = await client.get(LIST, headers={"authorization": f"Bearer {token}"})
     assert (answer.status_code, answer.json()["code"]) == (status, code)
@@ -91,7 +91,7 @@ async def test_a_token_without_resource_or_scope_opens_nothing(connect, changes,
     ],
 )
 async def test_token_trouble_is_401_with_its_own_code(connect, header, code):
-    client = await connect("logto", authorised=False)
+    client = await connect("logto", authorized=False)
     answer = await client.get(LIST, headers={} if header is None else {"authorization": header})
     assert (answer.status_code, answer.json()["code"]) == (401, code)
 

@@ -27,7 +27,7 @@ async def delete_user(client: httpx.AsyncClient, body: object) -> httpx.Response
 
 @pytest.mark.parametrize("header", [None, "Bearer wrong", f"Basic {seed.VECTORIZE_API_KEY}", seed.VECTORIZE_API_KEY])
 async def test_a_missing_or_wrong_token_is_401_with_the_error_body(connect, header):
-    client = await connect("vectorize", authorised=False)
+    client = await connect("vectorize", authorized=False)
     answer = await client.get(LIST, headers={} if header is None else {"authorization": header})
     assert answer.status_code == 401
     assert set(answer.json()) == ERROR_MEMBERS

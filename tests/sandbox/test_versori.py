@@ -25,14 +25,14 @@ LEAST: dict[str, Any] = {
 
 @pytest.mark.parametrize("header", [None, "Bearer wrong", f"JWT {seed.VERSORI_API_KEY}"])
 async def test_a_missing_or_wrong_key_is_401_with_the_error_body(connect, header):
-    client = await connect("versori", authorised=False)
+    client = await connect("versori", authorized=False)
     answer = await client.get(LIST, headers={} if header is None else {"authorization": header})
     assert answer.status_code == 401
     assert {"code", "message"} <= set(answer.json())
 
 
 async def test_a_signing_key_token_comes_with_its_own_prefix(connect):
-    client = await connect("versori", authorised=False)
+    client = await connect("versori", authorized=False)
     assert (await client.get(LIST, headers={"authorization": f"JWT {seed.VERSORI_JWT}"})).status_code == 200
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from connector_mcp.secrets.key_formats import key_format, keys_in
-from connector_mcp.secrets.reference import mentions_reference, referenced_name
+from connector_mcp.secrets.reference import key_format, keys_in, mentions_reference, referenced_name
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r"
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----"

@@ -11,9 +11,8 @@ import pytest
 
 from connector_mcp.errors import Misconfigured
 from connector_mcp.secrets.collection import Secrets
-from connector_mcp.secrets.limits import Limits, Use, read_limits
-from connector_mcp.secrets.reference import Unresolved
-from connector_mcp.secrets.sources import LARGEST, Directory, Environment, Keyring
+from connector_mcp.secrets.reference import SecretLimits, Unresolved, Use, read_limits
+from connector_mcp.secrets.sources import LARGEST, Directory, EnvironmentSource, Keyring
 
 PLATFORMS = ("vectorize", "logto")
 USE = Use("logto", "default", "config.auth.pass")
@@ -34,7 +33,7 @@ def fake_keyring(monkeypatch: pytest.MonkeyPatch, held: dict[str, str], *, prior
 
 
 def test_the_environment_gives_what_its_variables_name() -> None:
-    source = Environment(
+    source = EnvironmentSource(
         {"CONNECTOR_MCP_SECRET_A": "a", "CONNECTOR_MCP_SECRET_EMPTY": "", "CONNECTOR_MCP_SECRET_": "x"}
     )
     assert source.names() == ["A"]
@@ -90,7 +89,7 @@ def test_a_directory_that_is_none_ends_the_start(tmp_path: Path) -> None:
 
 def test_the_keyring_gives_what_it_holds_and_nothing_when_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_keyring(monkeypatch, {"A": "a", "B": "b"})
-    source = Keyring({"A": Limits(), "C": Limits()})
+    source = Keyring({"A": SecretLimits(), "C": SecretLimits()})
     assert source.names() == ["A"]
     assert source.read("B") == "b"
     assert source.read("locked") is None
@@ -106,7 +105,7 @@ def test_a_keyring_without_backend_or_package_is_not_available(monkeypatch: pyte
 def test_the_first_place_that_has_a_name_has_it(tmp_path: Path) -> None:
     (tmp_path / "A").write_text("from the directory")
     (tmp_path / "B").write_text("b")
-    found = Secrets([Environment({"CONNECTOR_MCP_SECRET_A": "from the environment"}), Directory(tmp_path)])
+    found = Secrets([EnvironmentSource({"CONNECTOR_MCP_SECRET_A": "from the environment"}), Directory(tmp_path)])
     assert found.resolve("A", USE) == "from the environment"
     assert found.resolve("B", USE) == "b"
     assert [(each.name, each.source) for each in found.listing()] == [("A", "environment"), ("B", "directory")]
@@ -115,13 +114,13 @@ def test_the_first_place_that_has_a_name_has_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("limits", "use", "told"),
     [
-        (Limits(platforms=("vectorize",)), USE, "platform vectorize"),
-        (Limits(profiles=("staging",)), USE, "profile staging"),
-        (Limits(fields=("auth.passphrase", "pass.auth", "h.pass")), USE, "field"),
+        (SecretLimits(platforms=("vectorize",)), USE, "platform vectorize"),
+        (SecretLimits(profiles=("staging",)), USE, "profile staging"),
+        (SecretLimits(fields=("auth.passphrase", "pass.auth", "h.pass")), USE, "field"),
     ],
 )
-def test_a_use_outside_of_a_limit_is_refused(limits: Limits, use: Use, told: str) -> None:
-    found = Secrets([Environment({"CONNECTOR_MCP_SECRET_A": "the value"})], {"A": limits})
+def test_a_use_outside_of_a_limit_is_refused(limits: SecretLimits, use: Use, told: str) -> None:
+    found = Secrets([EnvironmentSource({"CONNECTOR_MCP_SECRET_A": "the value"})], {"A": limits})
     with pytest.raises(Unresolved) as refused:
         found.resolve("A", use)
     assert told in refused.value.wanted
@@ -130,30 +129,30 @@ def test_a_use_outside_of_a_limit_is_refused(limits: Limits, use: Use, told: str
 
 @pytest.mark.parametrize("field", ["pass", "auth.pass", "config.auth.pass"])
 def test_a_field_is_named_by_its_path_or_the_end_of_it(field: str) -> None:
-    limits = Limits(("logto",), ("default",), (field,))
-    assert Secrets([Environment({"CONNECTOR_MCP_SECRET_A": "v"})], {"A": limits}).resolve("A", USE) == "v"
+    limits = SecretLimits(("logto",), ("default",), (field,))
+    assert Secrets([EnvironmentSource({"CONNECTOR_MCP_SECRET_A": "v"})], {"A": limits}).resolve("A", USE) == "v"
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_and_the_command() -> None:
-    found = Secrets([Environment({"CONNECTOR_MCP_SECRET_AWS_KEY": "v"})])
+    found = Secrets([EnvironmentSource({"CONNECTOR_MCP_SECRET_AWS_KEY": "v"})])
     with pytest.raises(Unresolved) as refused:
         found.resolve("aws_kee", USE)
-    assert "secret://AWS_KEY, perhaps" in refused.value.wanted
+    assert "such as secret://AWS_KEY" in refused.value.wanted
     assert "connector-mcp secrets set aws_kee" in (refused.value.fix or "")
 
 
 @pytest.mark.parametrize("value", ["  ", "\udcff"])
 def test_a_value_that_is_no_text_is_refused(value: str) -> None:
     with pytest.raises(Unresolved, match="holds no text"):
-        Secrets([Environment({"CONNECTOR_MCP_SECRET_A": value})]).resolve("A", USE)
+        Secrets([EnvironmentSource({"CONNECTOR_MCP_SECRET_A": value})]).resolve("A", USE)
 
 
 def test_the_limits_are_read_by_secret(tmp_path: Path) -> None:
     file = tmp_path / "secrets.toml"
     file.write_text('["db.password"]\nplatforms = ["logto"]\nfields = ["pass"]\n[B]\nprofiles = ["p"]\n')
     assert read_limits(file, PLATFORMS) == {
-        "db.password": Limits(platforms=("logto",), fields=("pass",)),
-        "B": Limits(profiles=("p",)),
+        "db.password": SecretLimits(platforms=("logto",), fields=("pass",)),
+        "B": SecretLimits(profiles=("p",)),
     }
     assert read_limits(None, PLATFORMS) == {}
 
@@ -161,14 +160,14 @@ def test_the_limits_are_read_by_secret(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ('[A]\nplatform = ["logto"]', "the nearest is platforms"),
-        ('[A]\nplatforms = ["logtoo"]', "the nearest is logto"),
-        ('[A]\nplatforms = "logto"', "no list of names"),
-        ("[A]\nfields = []", "no list of names"),
-        ("[A]\nfields = [1]", "no list of names"),
-        ('A = "value"', "no table"),
-        ('["../a"]', "no table"),
-        ("[A", "no TOML"),
+        ('[A]\nplatform = ["logto"]', "unknown key 'platform'. Did you mean 'platforms'"),
+        ('[A]\nplatforms = ["logtoo"]', "unknown platform 'logtoo'. Did you mean 'logto'"),
+        ('[A]\nplatforms = "logto"', "not a list of names"),
+        ("[A]\nfields = []", "not a list of names"),
+        ("[A]\nfields = [1]", "not a list of names"),
+        ('A = "value"', "not a table"),
+        ('["../a"]', "not a table"),
+        ("[A", "not valid TOML"),
     ],
 )
 def test_limits_that_are_not_understood_end_the_start(text: str, told: str, tmp_path: Path) -> None:

@@ -11,10 +11,8 @@ import anyio
 import pytest
 
 from connector_mcp.errors import Misconfigured, StoreUnavailable
-from connector_mcp.state import redis_connection
-from connector_mcp.state.redis import RedisStore
-from connector_mcp.state.redis_connection import RedisConnection
-from connector_mcp.state.redis_journal import RedisJournal
+from connector_mcp.state import redis as redis_module
+from connector_mcp.state.redis import RedisConnection, RedisJournal, RedisStore
 from tests.redis_server import RedisServer, redis_server
 from tests.state.conftest import Clock
 from tests.state.test_sqlite import every_failure
@@ -77,10 +75,10 @@ async def test_the_store_works_again_once_the_server_is_back_with_what_it_kept()
 
 
 async def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(redis_connection, "TIMEOUT", 0.05)
+    monkeypatch.setattr(redis_module, "TIMEOUT", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         store = RedisStore(RedisConnection(f"redis://127.0.0.1:{silent.getsockname()[1]}"))
-        with pytest.raises(StoreUnavailable, match="no answer") as caught:
+        with pytest.raises(StoreUnavailable, match="did not answer") as caught:
             await store.get("c", "k")
         await store.aclose()
     assert caught.value.retry_after is not None
@@ -140,9 +138,9 @@ async def test_an_entry_that_is_no_json_object_is_reported(store: RedisStore, re
     with redis.client() as client:
         client.hset("{connector-mcp}:values:c", "k", text)
 
-    with pytest.raises(StoreUnavailable, match="not one of this program's"):
+    with pytest.raises(StoreUnavailable, match="another program wrote"):
         await store.get("c", "k")
-    with pytest.raises(StoreUnavailable, match="not one of this program's"):
+    with pytest.raises(StoreUnavailable, match="another program wrote"):
         await store.take_once("c", "k")
 
 
@@ -161,15 +159,15 @@ async def test_more_calls_than_connections_are_all_answered(store: RedisStore):
         won.append(await store.put_once("c", "k", {}))
 
     async with anyio.create_task_group() as group:
-        for _ in range(4 * redis_connection.CONNECTIONS):
+        for _ in range(4 * redis_module.CONNECTIONS):
             group.start_soon(put)
 
     assert won.count(True) == 1
-    assert len(won) == 4 * redis_connection.CONNECTIONS
+    assert len(won) == 4 * redis_module.CONNECTIONS
 
 
 async def test_calls_that_are_cancelled_leave_no_connection_behind(store: RedisStore):
-    for _ in range(3 * redis_connection.CONNECTIONS):
+    for _ in range(3 * redis_module.CONNECTIONS):
         async with anyio.create_task_group() as group:
             for _ in range(3):
                 group.start_soon(store.get, "c", "k")

@@ -7,8 +7,7 @@ import anyio
 import pytest
 
 from connector_mcp.errors import StoreUnavailable
-from connector_mcp.state.redis import RedisStore
-from connector_mcp.state.redis_connection import RedisConnection
+from connector_mcp.state.redis import RedisConnection, RedisStore
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.state.store import KEY_BYTES, KEYS, Store, secret_key
 from tests.redis_server import RedisServer

@@ -10,12 +10,12 @@ import anyio
 import httpx
 import pytest
 
-from connector_mcp.audit.record import AuditLog
+from connector_mcp.audit.trail import AuditLog
 from connector_mcp.cli.output.terminal import CliCaller
 from connector_mcp.engine.engine import UnknownTool
 from connector_mcp.errors import ConnectorError, StoreUnavailable
 from connector_mcp.operations.logto.platform import LOGTO
-from connector_mcp.operations.request import Request
+from connector_mcp.operations.platform import Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
 from connector_mcp.sandbox import seed
 from connector_mcp.telemetry.metrics import Metrics, status_class

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import pytest
 
-from connector_mcp.telemetry.correlation import REQUEST_ID, known_ids
-from connector_mcp.telemetry.observer import NOBODY, Attempt
+from connector_mcp.telemetry.events import REQUEST_ID, Attempt, current_ids
+from connector_mcp.telemetry.observer import NULL_OBSERVER
 
 
 def test_a_call_s_id_is_known_for_as_long_as_it_runs() -> None:
     outer = REQUEST_ID.set("r-1")
-    with NOBODY.call("c-1"):
-        during = known_ids()
-    after = known_ids()
+    with NULL_OBSERVER.call("c-1"):
+        during = current_ids()
+    after = current_ids()
     REQUEST_ID.reset(outer)
     assert during == {"call_id": "c-1", "request_id": "r-1"}
     assert after == {"request_id": "r-1"}
-    assert known_ids() == {}
+    assert current_ids() == {}
 
 
 @pytest.mark.anyio
 async def test_failures_pass_through_steps_that_nobody_watches() -> None:
     attempt = Attempt("logto", "read", "GET", "/x", "host", 443, 0)
-    with pytest.raises(ValueError), NOBODY.step("gate"):
+    with pytest.raises(ValueError), NULL_OBSERVER.step("gate"):
         raise ValueError
-    with pytest.raises(ValueError), NOBODY.attempt(attempt), NOBODY.minting("logto"):
+    with pytest.raises(ValueError), NULL_OBSERVER.attempt(attempt), NULL_OBSERVER.minting("logto"):
         raise ValueError
     with pytest.raises(ValueError):
-        async with NOBODY.step("ledger"):
+        async with NULL_OBSERVER.step("ledger"):
             raise ValueError

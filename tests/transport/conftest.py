@@ -12,7 +12,7 @@ import pytest
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.engine import UnknownTool
-from connector_mcp.operations.catalog import catalogue
+from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.tool import Tool, tool_of
 from connector_mcp.transport.http.app import serve_http
 
@@ -68,7 +68,7 @@ class FakeEngine:
         self.waiting_ended = False
         self._audit = audit
         self._tools = {
-            name: AnsweringAnything(**vars(tool_of(operation))) for name, operation in catalogue(("vectorize",)).items()
+            name: AnsweringAnything(**vars(tool_of(operation))) for name, operation in catalog(("vectorize",)).items()
         }
 
     def tools(self, caller: Caller | None = None) -> tuple[Tool, ...]:

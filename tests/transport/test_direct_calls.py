@@ -7,7 +7,7 @@ import anyio
 import httpx2
 import pytest
 
-from connector_mcp.transport.auth.authorization import BearerToken
+from connector_mcp.transport.auth.static_tokens import StaticToken
 from connector_mcp.transport.http.limits import HttpLimits
 from connector_mcp.transport.http_answer import REQUEST_CANCELLED
 from connector_mcp.transport.strict_httptools import MOST_FRAMING
@@ -99,7 +99,7 @@ async def test_a_session_that_was_ended_serves_no_call(make_engine: Any, serve: 
 @pytest.mark.anyio
 async def test_a_session_serves_no_call_of_another_holder_of_a_token(make_engine: Any, serve: Any) -> None:
     engine = make_engine()
-    tokens = [BearerToken.of("first", name="first"), BearerToken.of("second", name="second")]
+    tokens = [StaticToken.from_secret("first", name="first"), StaticToken.from_secret("second", name="second")]
     async with serve(engine, tokens=tokens) as address, httpx2.AsyncClient(base_url=address) as http:
         session = await opened(http, {"Authorization": "Bearer first"})
         stolen = {**session, "Authorization": "Bearer second"}

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from connector_mcp.engine.caller import CallResult
-from connector_mcp.transport.auth.authorization import BearerToken
+from connector_mcp.transport.auth.static_tokens import StaticToken
 from connector_mcp.transport.http.limits import HttpLimits
 from tests.transport.conftest import SECRET, hang
 
@@ -163,7 +163,7 @@ async def test_what_is_not_in_order_is_judged_by_the_sdk(make_engine: Any, serve
 @pytest.mark.anyio
 async def test_a_stream_serves_only_who_opened_it(make_engine: Any, serve: Any) -> None:
     engine = make_engine()
-    tokens = [BearerToken.of("first", name="first"), BearerToken.of("second", name="second")]
+    tokens = [StaticToken.from_secret("first", name="first"), StaticToken.from_secret("second", name="second")]
     async with serve(engine, tokens=tokens) as address, connected(address, "first") as client:
         client.http.headers["Authorization"] = "Bearer second"
         stolen = await client.call()

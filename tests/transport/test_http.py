@@ -16,7 +16,7 @@ from mcp_types import INVALID_PARAMS, ElicitResult
 
 from connector_mcp.engine.caller import Caller, CallResult, Question
 from connector_mcp.errors import Misconfigured
-from connector_mcp.transport.auth.authorization import BearerToken
+from connector_mcp.transport.auth.static_tokens import StaticToken
 from connector_mcp.transport.http.app import serve_http
 from connector_mcp.transport.http.host_guard import Reach
 
@@ -97,7 +97,7 @@ async def test_progress_reaches_the_client(make_engine: Any, serve: Any, mode: A
 @pytest.mark.anyio
 @pytest.mark.parametrize("face", FACES)
 async def test_the_holder_of_the_token_calls_under_its_name(make_engine: Any, serve: Any, mode: Any, face: str) -> None:
-    tokens = [BearerToken.of("another"), BearerToken.of(TOKEN, name="ci", scopes=["connectors:read"])]
+    tokens = [StaticToken.from_secret("another"), StaticToken.from_secret(TOKEN, name="ci", scopes=["connectors:read"])]
     async with (
         serve(make_engine(), tokens=tokens) as address,
         connected(address, face, mode, token=TOKEN) as client,
@@ -112,7 +112,7 @@ async def test_the_holder_of_the_token_calls_under_its_name(make_engine: Any, se
 @pytest.mark.anyio
 async def test_a_state_that_another_principal_was_given_is_refused(make_engine: Any, serve: Any) -> None:
     engine = make_engine(asks)
-    tokens = [BearerToken.of("first", name="first"), BearerToken.of("second", name="second")]
+    tokens = [StaticToken.from_secret("first", name="first"), StaticToken.from_secret("second", name="second")]
     async with (
         serve(engine, tokens=tokens) as address,
         connected(address, "/mcp", "auto", token="first", callback=accept) as first,
@@ -129,7 +129,7 @@ async def test_a_state_that_another_principal_was_given_is_refused(make_engine: 
 
 @pytest.mark.anyio
 async def test_a_session_serves_only_who_opened_it(make_engine: Any, serve: Any) -> None:
-    tokens = [BearerToken.of("first", name="first"), BearerToken.of("second", name="second")]
+    tokens = [StaticToken.from_secret("first", name="first"), StaticToken.from_secret("second", name="second")]
     initialize = {
         "jsonrpc": "2.0",
         "id": 1,
@@ -165,7 +165,7 @@ async def test_a_session_serves_only_who_opened_it(make_engine: Any, serve: Any)
 async def test_nobody_passes_without_the_token(make_engine: Any, serve: Any, headers: dict[str, str]) -> None:
     engine = make_engine()
     async with (
-        serve(engine, tokens=[BearerToken.of(TOKEN)]) as address,
+        serve(engine, tokens=[StaticToken.from_secret(TOKEN)]) as address,
         httpx2.AsyncClient(base_url=address, headers=headers) as http,
     ):
         for method, path in [("POST", "/mcp"), ("GET", "/mcp"), ("GET", "/sse"), ("POST", "/messages/"), ("GET", "/x")]:
@@ -181,7 +181,7 @@ async def test_nobody_passes_without_the_token(make_engine: Any, serve: Any, hea
 
 @pytest.mark.anyio
 async def test_a_refusal_does_not_wait_for_the_body(make_engine: Any, serve: Any) -> None:
-    async with serve(make_engine(), tokens=[BearerToken.of(TOKEN)]) as address:
+    async with serve(make_engine(), tokens=[StaticToken.from_secret(TOKEN)]) as address:
         host, port = address.removeprefix("http://").split(":")
         async with await anyio.connect_tcp(host, int(port)) as stream:
             await stream.send(f"POST /mcp HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 1000\r\n\r\n".encode())
@@ -249,7 +249,7 @@ async def test_beyond_loopback_a_token_is_demanded(make_engine: Any) -> None:
 
 @pytest.mark.anyio
 async def test_with_a_token_every_address_can_be_served(make_engine: Any, serve: Any) -> None:
-    token = [BearerToken.of(TOKEN)]
+    token = [StaticToken.from_secret(TOKEN)]
     async with serve(make_engine(), host="0.0.0.0", tokens=token) as address:  # noqa: S104 - the case in question
         local = address.replace("0.0.0.0", "127.0.0.1")  # noqa: S104
         async with connected(local, "/mcp", "auto", token=TOKEN) as client:
@@ -274,12 +274,12 @@ def test_patterns_of_hosts_are_refused(pattern: str) -> None:
 @pytest.mark.parametrize("secret", ["", " ", "two words", "tab\t", "ünicode"])
 def test_a_token_that_no_header_can_carry_is_refused(secret: str) -> None:
     with pytest.raises(Misconfigured):
-        BearerToken.of(secret)
+        StaticToken.from_secret(secret)
 
 
 def test_a_token_is_not_in_its_repr() -> None:
-    assert TOKEN not in repr(BearerToken.of(TOKEN))
-    assert "digest" not in repr(BearerToken.of(TOKEN))
+    assert TOKEN not in repr(StaticToken.from_secret(TOKEN))
+    assert "digest" not in repr(StaticToken.from_secret(TOKEN))
 
 
 @pytest.mark.anyio

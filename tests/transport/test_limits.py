@@ -14,16 +14,15 @@ import pytest
 from mcp import Client
 
 from connector_mcp.engine.caller import CallResult
-from connector_mcp.state.redis_connection import RedisConnection
-from connector_mcp.state.redis_turns import RedisTurns
-from connector_mcp.transport.auth.authorization import BearerToken
+from connector_mcp.state.redis import RedisConnection, RedisRateLimit
+from connector_mcp.transport.auth.static_tokens import StaticToken
 from connector_mcp.transport.connections import HEAD_BYTES
 from connector_mcp.transport.http.limits import HttpLimits, RequestRate
 from connector_mcp.upstream.rate import SharedRateLimit
 from tests.redis_server import RedisServer
 from tests.transport.test_http import TOOL, accept, asks, connected
 
-TOKENS = [BearerToken.of("one", name="one"), BearerToken.of("two", name="two")]
+TOKENS = [StaticToken.from_secret("one", name="one"), StaticToken.from_secret("two", name="two")]
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 MODERN = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": TOOL}
 ACCEPT = {"Accept": "application/json, text/event-stream"}
@@ -68,14 +67,14 @@ async def turns_of_replicas(redis: RedisServer) -> AsyncGenerator[Callable[[], S
         def make() -> SharedRateLimit:
             connection = RedisConnection(redis.url)
             stack.push_async_callback(connection.aclose)
-            return SharedRateLimit(RedisTurns(connection), "HTTP requests")
+            return SharedRateLimit(RedisRateLimit(connection), "HTTP requests")
 
         yield make
 
 
 def away() -> SharedRateLimit:
     """Those of a store that cannot be reached."""
-    return SharedRateLimit(RedisTurns(RedisConnection("unix:///nowhere/socket")), "HTTP requests")
+    return SharedRateLimit(RedisRateLimit(RedisConnection("unix:///nowhere/socket")), "HTTP requests")
 
 
 @pytest.mark.anyio

@@ -6,7 +6,7 @@ import logging
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from connector_mcp.telemetry.observer import NOBODY
+from connector_mcp.telemetry.observer import NULL_OBSERVER
 from connector_mcp.transport.logs import logging_to_stderr
 
 
@@ -50,7 +50,7 @@ def test_the_logging_of_before_comes_back(capsys: pytest.CaptureFixture[str]) ->
 
 def test_a_line_of_a_call_bears_its_id(capsys: pytest.CaptureFixture[str]) -> None:
     with logging_to_stderr(str):
-        with NOBODY.call("c-1"):
+        with NULL_OBSERVER.call("c-1"):
             logging.getLogger("any").warning("inside")
         logging.getLogger("any").warning("outside")
     inside, outside = capsys.readouterr().err.splitlines()
@@ -60,7 +60,7 @@ def test_a_line_of_a_call_bears_its_id(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_a_json_line_is_one_line_whatever_is_logged_and_holds_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
     secret = 'quoted "s3cret"'
-    with logging_to_stderr(lambda text: text.replace(secret, "[redacted]"), form="json"), NOBODY.call("c-1"):
+    with logging_to_stderr(lambda text: text.replace(secret, "[redacted]"), form="json"), NULL_OBSERVER.call("c-1"):
         try:
             raise RuntimeError(f"with {secret}")
         except RuntimeError:

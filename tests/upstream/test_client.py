@@ -10,7 +10,7 @@ import pytest
 import respx
 
 from connector_mcp.errors import InvalidArguments, OutcomeUnknown, TimedOut
-from connector_mcp.operations.request import NO_BODY, Request
+from connector_mcp.operations.platform import NO_BODY, Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
 from connector_mcp.upstream.client import ClientLimits, UpstreamClient, UpstreamResponse
 

@@ -17,7 +17,7 @@ from connector_mcp.errors import (
     UpstreamError,
     UpstreamFailed,
 )
-from connector_mcp.operations.request import Request
+from connector_mcp.operations.platform import Request
 from connector_mcp.upstream.client import ClientLimits
 
 pytestmark = pytest.mark.anyio

@@ -12,9 +12,8 @@ import httpx
 import pytest
 
 from connector_mcp.errors import StoreUnavailable
-from connector_mcp.operations.request import Request
-from connector_mcp.state.redis_connection import RedisConnection
-from connector_mcp.state.redis_turns import RedisTurns
+from connector_mcp.operations.platform import Request
+from connector_mcp.state.redis import RedisConnection, RedisRateLimit
 from connector_mcp.upstream.client import ClientLimits
 from connector_mcp.upstream.rate import RETRY_STORE_AFTER, RateLimiter, SharedRateLimit
 from tests.redis_server import RedisServer
@@ -59,7 +58,7 @@ async def test_two_clients_of_one_account_send_no_more_than_one_might(
     rig: Callable[..., Any], connection: RedisConnection
 ) -> None:
     def client(key: str) -> Any:
-        shared = SharedRateLimit(RedisTurns(connection), "requests")
+        shared = SharedRateLimit(RedisRateLimit(connection), "requests")
         answers = [httpx.Response(200, json={})] * 7
         return rig("vectorize", *answers, limits=SLOW, shared_rate_limit=shared, account=key, sleep=waits)
 
@@ -89,7 +88,7 @@ async def test_a_reserved_turn_is_waited_for_and_a_distant_one_asked_for_again()
 
 
 async def test_a_client_keeps_the_rate_by_itself_while_the_store_is_unreachable(rig: Callable[..., Any]) -> None:
-    away = SharedRateLimit(RedisTurns(RedisConnection("unix:///nowhere/socket")), "requests")
+    away = SharedRateLimit(RedisRateLimit(RedisConnection("unix:///nowhere/socket")), "requests")
     r = rig("vectorize", *[httpx.Response(200, json={})] * 7, limits=SLOW, shared_rate_limit=away, account="k")
     async with anyio.create_task_group() as group:
         for _ in range(8):

@@ -18,7 +18,7 @@ from connector_mcp.errors import (
     Unreachable,
     UpstreamFailed,
 )
-from connector_mcp.operations.request import Request
+from connector_mcp.operations.platform import Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
 from connector_mcp.upstream.client import ClientLimits, UpstreamClient
 

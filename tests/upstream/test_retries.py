@@ -14,7 +14,7 @@ from connector_mcp.errors import (
     Unreachable,
     UpstreamFailed,
 )
-from connector_mcp.operations.request import Request
+from connector_mcp.operations.platform import Request
 from connector_mcp.upstream.client import ClientLimits
 from connector_mcp.upstream.retries import may_repeat, read_retry_after
 

@@ -7,7 +7,7 @@ import pytest
 from connector_mcp.errors import Internal, InvalidArguments, Misconfigured
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
 from connector_mcp.operations.logto.platform import LOGTO
-from connector_mcp.operations.request import Request
+from connector_mcp.operations.platform import Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
 from connector_mcp.upstream.client import ClientLimits, UpstreamClient
 from connector_mcp.upstream.urls import build_target, find_proxy, is_local, read_address, read_base_url

@@ -1,113 +1,78 @@
-"""Reads an audit log back: its records, and whether they are all there, as they were written and in their order."""
+"""Reads an audit log back and checks that every record is there, unaltered and in order."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO
 
 from connector_mcp.audit.chain import (
     HEAD_BYTES,
+    HEAD_LOST,
     START,
+    TORN,
     Entry,
-    Files,
     Head,
+    LogPaths,
     read_key,
-    reading,
+    shared_lock,
     unseal,
     unseal_head,
 )
-from connector_mcp.audit.recovery import HEAD_LOST, TORN
 from connector_mcp.errors import StoreUnavailable
+from connector_mcp.json_values import JsonObject, is_object
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of a log; `entry` is None where its seal does not fit."""
+    """A line of a log."""
 
     place: str
-    """Where it is, as a person finds it."""
+    """File and line number, or the equivalent."""
     raw: bytes
-    """Without its end."""
+    """The line without its line end."""
     ended: bool
-    """Whether it has one."""
+    """Whether it has a line end."""
     entry: Entry | None
-
-
-class Log(Protocol):
-    """A log as it was at one moment, while it may go on being written to."""
-
-    @property
-    def head(self) -> Head | None:
-        """None where the head is missing or its seal does not fit."""
-        ...
-
-    @property
-    def head_name(self) -> str:
-        """What the head is called."""
-        ...
-
-    @property
-    def key_is_private(self) -> bool: ...
-
-    def lines(self) -> Iterator[Line]:
-        """All lines, oldest first."""
-        ...
-
-    def entries(self) -> Iterator[Entry]:
-        """The records whose seal fits, oldest first."""
-        ...
+    """None if the seal is not valid."""
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A `Log` in files."""
+class LogSnapshot:
+    """A log as it was at one moment. Other processes may go on writing to it."""
 
-    files: tuple[Path, ...]
-    """Oldest first."""
     head: Head | None
-    """None where the head is missing or its seal does not fit."""
-    key: bytes
+    """None if the head is missing or its seal is not valid."""
+    head_name: str
     key_is_private: bool
-    opened: tuple[tuple[BinaryIO, int], ...]
-    """The files, with how many bytes of each count."""
-
-    @property
-    def head_name(self) -> str:
-        return f"{self.files[-1].stem}.head"
-
-    def lines(self) -> Iterator[Line]:
-        for path, (file, size) in zip(self.files, self.opened, strict=True):
-            file.seek(0)
-            number = 0
-            while size > 0 and (raw := file.readline(size)):
-                size -= len(raw)
-                number += 1
-                line = raw.removesuffix(b"\n")
-                yield Line(f"{path.name} line {number}", line, line != raw, unseal(line, self.key))
+    lines: Callable[[], Iterator[Line]]
+    """Yields all lines, oldest first."""
 
     def entries(self) -> Iterator[Entry]:
+        """Yield the records with a valid seal, oldest first."""
         return (line.entry for line in self.lines() if line.entry is not None)
 
 
 @contextmanager
-def snapshot(path: Path) -> Generator[Snapshot]:
-    """The log at the path with the files that were put away before it. Writers wait only while the files are opened.
+def snapshot(path: Path) -> Generator[LogSnapshot]:
+    """Open the log at a path with the full files before it. Writers wait only while the files are opened.
 
     Raises:
         StoreUnavailable: There is no log, its key is missing or damaged, or a file cannot be read.
     """
-    files = Files(path)
+    paths = LogPaths(path)
     with ExitStack() as stack:
         try:
-            key = read_key(files)
-            head, opened = _open(files, key, stack)
-            private = key is None or files.key.stat().st_mode & 0o077 == 0
+            key = read_key(paths)
+            head, opened = _open(paths, key or b"", stack)
+            private = key is None or paths.key.stat().st_mode & 0o077 == 0
         except OSError as failure:
             reason = failure.strerror or str(failure)
             raise _unreadable(path, reason, "Read it as the user whose server writes it.") from failure
@@ -116,25 +81,36 @@ def snapshot(path: Path) -> Generator[Snapshot]:
                 path, "there is none", "Make a call first, or name the server's directory with CONNECTOR_MCP_STATE_DIR."
             )
         if key is None:
-            raise _unreadable(path, f"its key {files.key.name} is missing", "Put the key back from a copy.")
-        yield Snapshot(tuple(p for p, _ in opened), head, key, private, tuple(o for _, o in opened))
+            raise _unreadable(path, f"its key {paths.key.name} is missing", "Put the key back from a copy.")
+        yield LogSnapshot(head, paths.head.name, private, partial(_lines, opened, key))
 
 
-def _open(
-    files: Files, key: bytes | None, stack: ExitStack
-) -> tuple[Head | None, list[tuple[Path, tuple[BinaryIO, int]]]]:
+def _open(paths: LogPaths, key: bytes, stack: ExitStack) -> tuple[Head | None, list[tuple[str, BinaryIO, int]]]:
+    """Return the head, and the open files with their names and sizes."""
     head = None
     with ExitStack() as held:
-        if files.head.exists():
-            head_file = held.enter_context(files.head.open("rb"))
-            held.enter_context(reading(head_file.fileno()))
-            head = unseal_head(os.pread(head_file.fileno(), HEAD_BYTES, 0), key or b"")
-        opened: list[tuple[Path, tuple[BinaryIO, int]]] = []
-        for path in (*files.earlier(), files.log):
+        if paths.head.exists():
+            head_file = held.enter_context(paths.head.open("rb"))
+            held.enter_context(shared_lock(head_file.fileno()))
+            head = unseal_head(os.pread(head_file.fileno(), HEAD_BYTES, 0), key)
+        opened: list[tuple[str, BinaryIO, int]] = []
+        for path in (*paths.earlier(), paths.log):
             if path.exists():
                 file = stack.enter_context(path.open("rb"))
-                opened.append((path, (file, os.fstat(file.fileno()).st_size)))
+                opened.append((path.name, file, os.fstat(file.fileno()).st_size))
     return head, opened
+
+
+def _lines(opened: list[tuple[str, BinaryIO, int]], key: bytes) -> Iterator[Line]:
+    for name, file, size in opened:
+        left = size
+        file.seek(0)
+        for number in count(1):
+            if left <= 0 or not (raw := file.readline(left)):
+                break
+            left -= len(raw)
+            line = raw.removesuffix(b"\n")
+            yield Line(f"{name} line {number}", line, line != raw, unseal(line, key))
 
 
 def _unreadable(path: Path, reason: str, fix: str) -> StoreUnavailable:
@@ -142,7 +118,7 @@ def _unreadable(path: Path, reason: str, fix: str) -> StoreUnavailable:
 
 
 @dataclass
-class Verdict:
+class CheckReport:
     """What a check found."""
 
     records: int = 0
@@ -150,20 +126,20 @@ class Verdict:
     last: int = 0
     last_hash: str = START
     problems: list[str] = field(default_factory=list[str])
-    """What cannot have come about without somebody's doing, or the loss of what the system had not written out."""
+    """Signs of tampering, or of data that the system lost before it was written to the disk."""
     notes: list[str] = field(default_factory=list[str])
-    """What is out of the ordinary and explained."""
+    """Unusual findings that have an innocent explanation."""
 
     @property
     def intact(self) -> bool:
         return not self.problems
 
 
-def verify_log(log: Log, *, begins_with: int = 1, seen: str | None = None) -> Verdict:
-    """Whether every record is there, unaltered and in its place.
+def verify_log(log: LogSnapshot, *, begins_with: int = 1, seen: str | None = None) -> CheckReport:
+    """Check that every record is there, unaltered and in its place.
 
-    `begins_with` is the number of the oldest record that is to be there; `seen` a hash that an earlier check ended
-    with, and that must still be in the log.
+    `begins_with` is the number of the oldest record that must be there. `seen` is the last hash of an earlier check,
+    which must still be in the log.
     """
     check = _Check(log, begins_with, seen)
     for line in log.lines():
@@ -172,16 +148,16 @@ def verify_log(log: Log, *, begins_with: int = 1, seen: str | None = None) -> Ve
 
 
 class _Check:
-    def __init__(self, log: Log, begins_with: int, seen: str | None) -> None:
+    def __init__(self, log: LogSnapshot, begins_with: int, seen: str | None) -> None:
         self._log = log
         self._seen = seen
-        self._verdict = Verdict(last=begins_with - 1)
-        # Without what came before, any hash may stand in the first record.
+        self._report = CheckReport(last=begins_with - 1)
+        # The record before the first one is unknown unless the log begins with record 1.
         self._hash: str | None = START if begins_with == 1 else None
         self._missing: dict[int, str] = {}
-        """Numbers that were passed over, with where."""
+        """Missing numbers, each with the place where it was missed."""
         self._doubtful: list[Line] = []
-        """Lines since the last record whose seal does not fit."""
+        """Lines without a valid seal since the last record."""
         self._begun: dict[str, str] = {}
 
     def take(self, line: Line) -> None:
@@ -191,53 +167,51 @@ class _Check:
             return
         self._explain(entry)
         self._place(line, entry)
-        verdict = self._verdict
-        verdict.records += 1
-        verdict.first = entry.seq if verdict.first is None else verdict.first
+        report = self._report
+        report.records += 1
+        report.first = entry.seq if report.first is None else report.first
         if entry.hash == self._seen:
             self._seen = None
         self._follow_call(entry)
 
     def _explain(self, entry: Entry) -> None:
-        """What the lines without a seal before this record are."""
+        """Report the lines without a valid seal before this record."""
         members = entry.members
-        if self._doubtful and members.get("event") == TORN and _vouches(members, self._doubtful[-1]):
+        if self._doubtful and members.get("event") == TORN and _describes(members, self._doubtful[-1]):
             torn = self._doubtful.pop()
-            self._verdict.notes.append(
+            self._report.notes.append(
                 f"{torn.place}: a record was cut off while it was written ({members['bytes']} bytes); the next writer "
                 "closed the line."
             )
         if members.get("event") == HEAD_LOST:
-            self._verdict.problems.append(
+            self._report.problems.append(
                 f"record {entry.seq}: {self._log.head_name} was missing or altered when this was written; "
                 "records at the end before it may have been removed."
             )
         for line in self._doubtful:
-            self._verdict.problems.append(_accusation(line))
+            self._report.problems.append(_invalid_seal(line))
 
     def _place(self, line: Line, entry: Entry) -> None:
-        verdict = self._verdict
-        if verdict.first is None and entry.seq <= verdict.last:
-            # It begins before what is asked for; that is no fault.
-            verdict.last = entry.seq - 1
-        expected = verdict.last + 1
+        report = self._report
+        if report.first is None and entry.seq <= report.last:
+            # The log begins before the record asked for, which is fine.
+            report.last = entry.seq - 1
+        expected = report.last + 1
         unsealed, self._doubtful = len(self._doubtful), []
         if entry.seq < expected:
             if self._missing.pop(entry.seq, None) is None:
-                verdict.problems.append(f"{line.place}: record {entry.seq} is there twice, or is out of its place.")
+                report.problems.append(f"{line.place}: record {entry.seq} is there twice, or is out of its place.")
             else:
-                verdict.problems.append(
-                    f"{line.place}: record {entry.seq} comes after record {verdict.last}: the order was changed."
+                report.problems.append(
+                    f"{line.place}: record {entry.seq} comes after record {report.last}: the order was changed."
                 )
             return
-        # An altered line is one whose record is not missing, but told of already.
+        # The record of an altered line is not missing, and was reported already.
         gap = range(expected + min(unsealed, entry.seq - expected), entry.seq)
         self._missing.update(dict.fromkeys(gap, line.place))
         if entry.seq == expected and self._hash not in (None, entry.prev):
-            verdict.problems.append(
-                f"{line.place}: record {entry.seq} does not follow record {entry.seq - 1} as it is."
-            )
-        verdict.last, verdict.last_hash, self._hash = entry.seq, entry.hash, entry.hash
+            report.problems.append(f"{line.place}: record {entry.seq} does not follow record {entry.seq - 1} as it is.")
+        report.last, report.last_hash, self._hash = entry.seq, entry.hash, entry.hash
 
     def _follow_call(self, entry: Entry) -> None:
         call, phase = str(entry.members.get("call_id")), entry.members.get("phase")
@@ -246,69 +220,64 @@ class _Check:
         elif phase == "ended":
             self._begun.pop(call, None)
 
-    def finish(self) -> Verdict:
-        verdict = self._verdict
+    def finish(self) -> CheckReport:
+        report = self._report
         self._judge_end()
-        verdict.problems.extend(_gaps(self._missing))
+        report.problems.extend(_gaps(self._missing))
         if self._seen is not None:
-            verdict.problems.append(f"no record has the hash {self._seen}: the log is not the one that had it, whole.")
+            report.problems.append(f"no record has the hash {self._seen}: the log is not the one that had it, whole.")
         if not self._log.key_is_private:
-            verdict.problems.append("the key can be read by others than its owner, who could have made records.")
+            report.problems.append("the key can be read by others than its owner, who could have made records.")
         for begun in self._begun.values():
-            verdict.notes.append(f"{begun} was begun and has no end: it is still running, or its process died.")
-        return verdict
+            report.notes.append(f"{begun} was begun and has no end: it is still running, or its process died.")
+        return report
 
     def _judge_end(self) -> None:
-        verdict, head = self._verdict, self._log.head
+        report, head = self._report, self._log.head
         tail, self._doubtful = self._doubtful, []
         if tail and not tail[-1].ended and not _is_object(tail[-1].raw):
             torn = tail.pop()
-            verdict.notes.append(
+            report.notes.append(
                 f"{torn.place}: a record was cut off while it was written ({len(torn.raw)} bytes); the next writer "
                 "will close the line."
             )
-        verdict.problems.extend(_accusation(line) for line in tail)
+        report.problems.extend(_invalid_seal(line) for line in tail)
         if head is None:
-            verdict.problems.append("the head is missing or altered, so records at the end may have been removed.")
-        elif head.seq > verdict.last + len(tail):
-            missing = _numbers(verdict.last + len(tail) + 1, head.seq)
-            verdict.problems.append(f"the log is cut off: {missing} at its end {_is_or_are(missing)} missing.")
-        elif head.seq == verdict.last and head.seq and head.hash != verdict.last_hash:
-            verdict.problems.append(f"record {head.seq} at the end is not the one that was written last.")
+            report.problems.append("the head is missing or altered, so records at the end may have been removed.")
+        elif head.seq > report.last + len(tail):
+            report.problems.append(
+                f"the log is cut off: {_are_missing(report.last + len(tail) + 1, head.seq)} at its end."
+            )
+        elif head.seq == report.last and head.seq and head.hash != report.last_hash:
+            report.problems.append(f"record {head.seq} at the end is not the one that was written last.")
 
 
-def _vouches(members: dict[str, Any], line: Line) -> bool:
+def _describes(members: JsonObject, line: Line) -> bool:
     exact = members["bytes"] == len(line.raw) and members["sha256"] == hashlib.sha256(line.raw).hexdigest()
-    # A part of a record is never a whole object: that would be somebody's attempt at one.
+    # A partial record is never a complete object; a complete one was written by somebody else.
     return exact and not _is_object(line.raw)
 
 
 def _is_object(raw: bytes) -> bool:
     try:
-        return isinstance(json.loads(raw), dict)
+        return is_object(json.loads(raw))
     except ValueError:
         return False
 
 
-def _accusation(line: Line) -> str:
+def _invalid_seal(line: Line) -> str:
     return f"{line.place}: its hash does not fit: the line was altered, or was not written by this server."
 
 
 def _gaps(missing: dict[int, str]) -> Iterator[str]:
-    """One sentence for each run of numbers that are missing."""
-    numbers = sorted(missing)
-    start = 0
-    for index, number in enumerate(numbers):
-        if index + 1 < len(numbers) and numbers[index + 1] == number + 1:
-            continue
-        told = _numbers(numbers[start], number)
-        yield f"{missing[number]}: before it {told} {_is_or_are(told)} missing."
-        start = index + 1
+    """Yield one sentence for each run of missing numbers."""
+    first: int | None = None
+    for number in sorted(missing):
+        first = number if first is None else first
+        if number + 1 not in missing:
+            yield f"{missing[number]}: before it {_are_missing(first, number)}."
+            first = None
 
 
-def _numbers(first: int, last: int) -> str:
-    return f"record {first}" if first == last else f"records {first} to {last}"
-
-
-def _is_or_are(numbers: str) -> str:
-    return "are" if numbers.startswith("records") else "is"
+def _are_missing(first: int, last: int) -> str:
+    return f"record {first} is missing" if first == last else f"records {first} to {last} are missing"

@@ -1,8 +1,8 @@
-"""The audit log of all replicas: one chain of sealed records in the store's journal.
+"""The audit log that replicas share: one chain of sealed records in a journal.
 
-Records are sealed and chained as in files (`audit_chain.py`), with a key that the replicas share. A replica seals what
-it has to write onto the end that it knows, and the journal takes it only where that is still the end; otherwise the
-replica learns the new end and tries again. Records that come while others are on their way are written together.
+Records are sealed and chained as in files (`chain.py`), with a key that the replicas share. A replica appends to the
+end that it knows, and the journal accepts the lines only if that is still the end. Otherwise the replica reads the new
+end and tries again. Records that arrive while others are being written are written together.
 """
 
 from __future__ import annotations
@@ -11,19 +11,18 @@ import random
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from connector_mcp.audit.chain import Entry, Head, seal, seal_head, unseal, unseal_head
-from connector_mcp.audit.check import Line
+from connector_mcp.audit.chain import HEAD_LOST, Head, seal, seal_head, unseal, unseal_head
+from connector_mcp.audit.check import Line, LogSnapshot
 from connector_mcp.audit.record import AuditRecord, encode_event, encode_record
-from connector_mcp.audit.recovery import HEAD_LOST
 from connector_mcp.audit.trail import ended
 from connector_mcp.errors import ConnectorError, StoreUnavailable
 from connector_mcp.json_values import JsonObject
-from connector_mcp.state.journal import Journal
-from connector_mcp.state.store import Store, known_key, secret_key
+from connector_mcp.state.store import Journal, Store, known_key, secret_key
 
 KEY = "audit"
 """Name of the key in the store."""
@@ -31,50 +30,51 @@ KEY = "audit"
 HEAD_NAME = "the head of the shared audit log"
 
 _TOGETHER = 200
-"""Records that are written at once, at most."""
+"""Maximum number of records written at once."""
 
 _ATTEMPTS = 60
 _PAUSE = 0.001
-"""Seconds; upper bound of the random pause after the first attempt that came too late, and what it grows by."""
+"""Seconds. The random pause after a failed attempt is at most this times the number of attempts."""
 
 _PAGE = 500
 
 
 @dataclass(eq=False)
-class _Waiting:
+class _QueuedRecord:
     members: bytes
     failure: ConnectorError | None
-    """Why it is not written; there is a reason until it is."""
+    """Why it is not written; None once it is."""
 
 
 class SharedTrail:
-    """An `AuditTrail` in a journal, with the key from the store that the replicas share. Closes the journal."""
+    """An `AuditTrail` in a journal, with the key from the shared store. Closes the journal."""
 
     def __init__(self, journal: Journal, store: Store) -> None:
         self._journal = journal
         self._store = store
         self._key = b""
-        self._waiting: list[_Waiting] = []
-        self._turn = anyio.Lock()
+        self._waiting: list[_QueuedRecord] = []
+        self._lock = anyio.Lock()
         self._known: str | None = None
-        """The head as it was last seen; None before that."""
+        """The head as it was last read; None before the first time."""
         self._head = Head()
         self._events: list[JsonObject] = []
-        """What is to be written before the next record."""
+        """Events to write before the next record."""
 
     async def check(self) -> None:
         await self._journal.probe()
 
     async def write(self, record: AuditRecord) -> None:
-        mine = _Waiting(encode_record(record), _not_written("the server failed while it was written"))
-        self._waiting.append(mine)
-        # Others' records go along, and what was sent may have been taken: it is seen through. Time-outs bound it.
+        queued = _QueuedRecord(encode_record(record), _not_written("the server failed while it was written"))
+        self._waiting.append(queued)
+        # This call may write the records of others, and lines that were sent may have been accepted, so it is not
+        # interrupted. Timeouts bound the time.
         with anyio.CancelScope(shield=True):
-            async with self._turn:
-                if mine in self._waiting:
+            async with self._lock:
+                if queued in self._waiting:
                     await self._write_waiting()
-        if mine.failure is not None:
-            raise mine.failure
+        if queued.failure is not None:
+            raise queued.failure
 
     async def recent(self, limit: int) -> list[JsonObject]:
         key = await secret_key(self._store, KEY)
@@ -104,7 +104,7 @@ class SharedTrail:
 
     async def _append(self, records: Sequence[bytes]) -> None:
         if self._known is None:
-            await self._learn("")
+            await self._read_end("")
         for attempt in range(_ATTEMPTS):
             lines, head = self._chained([*map(encode_event, self._events), *records])
             sealed = seal_head(head, self._key).decode("ascii").strip()
@@ -112,9 +112,9 @@ class SharedTrail:
             if found is None:
                 self._known, self._head, self._events = sealed, head, []
                 return
-            await self._learn(found)
+            await self._read_end(found)
             await anyio.sleep(random.random() * _PAUSE * attempt)  # noqa: S311 - spreads writers, guards nothing
-        raise _not_written("other replicas were always faster")
+        raise _not_written("other replicas were faster every time")
 
     def _chained(self, records: Sequence[bytes]) -> tuple[list[str], Head]:
         seq, last = self._head.seq, self._head.hash
@@ -125,11 +125,11 @@ class SharedTrail:
             lines.append(line.decode("ascii").rstrip("\n"))
         return lines, Head(seq, last)
 
-    async def _learn(self, found: str) -> None:
-        """Know the end of the chain by the head that was found; where it says nothing, by the last record."""
+    async def _read_end(self, found: str) -> None:
+        """Read the end of the chain from the head that was found, or from the last record if the head is not valid."""
         head, lost = unseal_head(found.encode(), self._key), False
         if head is None:
-            # Where the store's data were lost, so was the key.
+            # If the store lost its data, it lost the key too.
             self._key = await secret_key(self._store, KEY)
             found, last_line = await self._journal.end()
             head = unseal_head(found.encode(), self._key)
@@ -146,36 +146,9 @@ class SharedTrail:
         return Head(last.seq, last.hash) if last else Head()
 
 
-@dataclass(frozen=True)
-class SharedLog:
-    """The shared log as it was at one moment, for `verify_log`."""
-
-    head: Head | None
-    head_name: str
-    key: bytes
-    key_is_private: bool
-    last: str
-    journal: Journal
-    portal: BlockingPortal
-
-    def lines(self) -> Iterator[Line]:
-        after = ""
-        while page := self.portal.call(self._page, after):
-            for place, text in page:
-                raw = text.encode("utf-8", "surrogateescape")
-                yield Line(f"entry {place}", raw, True, unseal(raw, self.key))
-            after = page[-1][0]
-
-    def entries(self) -> Iterator[Entry]:
-        return (line.entry for line in self.lines() if line.entry is not None)
-
-    async def _page(self, after: str) -> list[tuple[str, str]]:
-        return await self.journal.page(_PAGE, after=after, until=self.last) if after != self.last else []
-
-
 @contextmanager
-def shared_snapshot(journal: Journal, store: Store) -> Generator[SharedLog]:
-    """The log in the journal. Closes journal and store. Not to be called on an event loop.
+def shared_snapshot(journal: Journal, store: Store) -> Generator[LogSnapshot]:
+    """Open the log in the journal, and close journal and store at the end. Must not be called on an event loop.
 
     Raises:
         StoreUnavailable: There is no log, its key is missing or damaged, or it cannot be read.
@@ -192,15 +165,27 @@ def shared_snapshot(journal: Journal, store: Store) -> Generator[SharedLog]:
                     retryable=False,
                 )
             head = unseal_head(found.encode(), key)
-            # A log of which nothing is there was emptied: its key is made with the first record.
-            yield SharedLog(head, HEAD_NAME, key, True, last, journal, portal)
+            # A key without records means that the log was emptied: the key is made with the first record.
+            yield LogSnapshot(head, HEAD_NAME, True, partial(_lines, journal, key, last, portal))
         finally:
             portal.call(journal.aclose)
             portal.call(store.aclose)
 
 
+def _lines(journal: Journal, key: bytes, last: str, portal: BlockingPortal) -> Iterator[Line]:
+    after = ""
+    while after != last:
+        page = portal.call(partial(journal.page, _PAGE, after=after, until=last))
+        if not page:
+            return
+        for place, text in page:
+            raw = text.encode("utf-8", "surrogateescape")
+            yield Line(f"entry {place}", raw, True, unseal(raw, key))
+        after = page[-1][0]
+
+
 def _not_written(reason: str) -> StoreUnavailable:
     return StoreUnavailable(
         f"The shared audit log cannot be written: {reason}.",
-        fix="Call again; if it stays so, look at the Redis server that CONNECTOR_MCP_STATE names.",
+        fix="Call again. If the error persists, check the Redis server named by CONNECTOR_MCP_STATE.",
     )

@@ -40,23 +40,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "sandbox": ("connector_mcp.cli.commands.sandbox:sandbox", "Serve the emulated platforms over HTTP."),
     "demo": ("connector_mcp.cli.commands.demo:demo", "Show a session against the sandbox, start to end."),
-    "schemas": (
-        "connector_mcp.cli.commands.schemas:schemas",
-        "Write the published tool contract, or check it for drift.",
-    ),
-    "docs": ("connector_mcp.cli.commands.docs:docs", "Write the reference pages, or check them for drift."),
 }
 """Name to where the command is and what its line in the help says."""
-
-FOR_DEVELOPERS = frozenset({"schemas", "docs"})
-"""Commands that generate files of the repository; they work but are not listed."""
 
 
 class Commands(click.Group):
     """The commands by name, each imported when it is first asked for; failures of ours end as `error:` and `fix:`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in COMMANDS if name not in FOR_DEVELOPERS]
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:

@@ -6,17 +6,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from connector_mcp.config.platform_variables import either, is_configured, missing, platform_values
+from connector_mcp.config.platform_variables import is_configured, missing, platform_values
 from connector_mcp.config.settings import Settings
+from connector_mcp.config.validation import either
 from connector_mcp.engine.account import Account
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import Misconfigured
-from connector_mcp.operations.catalog import PLATFORMS, catalogue, platform_folder
+from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.platform import Platform, key_of
 from connector_mcp.secrets.collection import Secrets
-from connector_mcp.secrets.limits import Use
-from connector_mcp.secrets.reference import SCHEME, Unresolved
-from connector_mcp.telemetry.observer import NOBODY, Observer
+from connector_mcp.secrets.reference import SCHEME, Unresolved, Use
+from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 from connector_mcp.upstream.client import DEFAULT_LIMITS, UpstreamClient
 from connector_mcp.upstream.rate import SharedRateLimit
 
@@ -31,7 +31,7 @@ def make_accounts(
     sandbox: Sandbox | None,
     secrets: Secrets,
     policy: Policy,
-    observer: Observer = NOBODY,
+    observer: Observer = NULL_OBSERVER,
     turns: SharedRateLimit | None = None,
 ) -> tuple[Account, ...]:
     """The accounts of every platform that is served. Where the file names none, the variables make the only one.
@@ -140,7 +140,7 @@ def policy_of(profile: Profile, server: Policy) -> Policy:
         Misconfigured: A rule is malformed or names nothing.
     """
     options = profile.options
-    tools: Collection[str] | None = catalogue([profile.platform.name]) if options.policy else None
+    tools: Collection[str] | None = catalog([profile.platform.name]) if options.policy else None
     setting = f"{profile.where}.policy"
     own = Policy.parse(
         options.policy, read_only=options.read_only, transport=server.transport, tools=tools, setting=setting

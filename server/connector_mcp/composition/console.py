@@ -12,14 +12,12 @@ from connector_mcp.composition.health import report_on
 from connector_mcp.composition.http_access import Access
 from connector_mcp.composition.readiness import platform_states
 from connector_mcp.config.settings import Settings
-from connector_mcp.console.console import Console, Operators
-from connector_mcp.console.pages import console_pages
+from connector_mcp.console.pages import Console, Operators, console_pages
 from connector_mcp.console.secret_pages import secret_pages
 from connector_mcp.engine.engine import Engine
 from connector_mcp.json_values import JsonObject
 from connector_mcp.transport.auth.authorization import Callers
-from connector_mcp.transport.auth.static_tokens import find_holder
-from connector_mcp.transport.auth.token_file import TokenFile
+from connector_mcp.transport.auth.static_tokens import TokenFile, find_token
 from connector_mcp.transport.mcp.elicitation import ANYBODY
 
 
@@ -52,7 +50,9 @@ def secret_pages_for(engine: Engine, access: Access) -> list[BaseRoute]:
 
     if engine.secret_requests is None:
         return []
-    return secret_pages(engine.secret_requests, identify=None if callers.are_everybody else identify, nobody=ANYBODY)
+    return secret_pages(
+        engine.secret_requests, identify=None if callers.allow_anonymous else identify, anonymous=ANYBODY
+    )
 
 
 def operators_of(settings: Settings) -> Operators | None:
@@ -69,7 +69,7 @@ def operators_of(settings: Settings) -> Operators | None:
         operator = file.find(token)
         return operator.name if operator else None
 
-    return Operators(find, lambda digest: find_holder(file.tokens(), digest) is not None)
+    return Operators(find, lambda digest: find_token(file.tokens(), digest) is not None)
 
 
 async def _check(engine: Engine, environ: Mapping[str, str]) -> list[JsonObject]:

@@ -24,22 +24,21 @@ from connector_mcp.engine.instrumented_store import WatchedStore
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.secret_refs.secret_requests import SecretRequests
 from connector_mcp.errors import Misconfigured
-from connector_mcp.operations.catalog import PLATFORMS, catalogue
-from connector_mcp.operations.list_secrets import NAME as LIST_SECRETS
-from connector_mcp.operations.list_secrets import list_secrets
+from connector_mcp.operations.catalog import PLATFORMS, catalog
+from connector_mcp.operations.local import LIST_SECRETS, list_secrets
 from connector_mcp.operations.operation import Operation
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.store import Store
-from connector_mcp.telemetry.observer import NOBODY, Observer
+from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 
 if TYPE_CHECKING:
-    from connector_mcp.engine.approval.approval_webhook import Announcements
+    from connector_mcp.engine.approval.approval_webhook import ApprovalWebhook
     from connector_mcp.sandbox.app import Sandbox
 
 
 @asynccontextmanager
 async def assembled(
-    settings: Settings, environ: Mapping[str, str], transport: TransportName, *, observer: Observer = NOBODY
+    settings: Settings, environ: Mapping[str, str], transport: TransportName, *, observer: Observer = NULL_OBSERVER
 ) -> AsyncGenerator[Engine]:
     """An engine for as long as the context is open; `observer` is told of its calls.
 
@@ -49,7 +48,7 @@ async def assembled(
     sandbox = _open_sandbox(settings, environ) if settings.sandbox else None
     secrets = open_secrets(settings, environ)
     # A rule may name any tool there is; without rules, the platforms that are not served need not be imported.
-    named = (*catalogue(PLATFORMS), LIST_SECRETS) if settings.policy else None
+    named = (*catalog(PLATFORMS), LIST_SECRETS) if settings.policy else None
     policy = Policy.parse(settings.policy, read_only=settings.read_only, transport=transport, tools=named)
     store = open_store(settings)
     announcements = _announcements(settings, store)
@@ -101,17 +100,16 @@ def _open_sandbox(settings: Settings, environ: Mapping[str, str]) -> Sandbox:
     return Sandbox(settings.sandbox_data, create_body=environ.get("VECTORIZE_CREATE_BODY") or "object")
 
 
-def _announcements(settings: Settings, store: Store) -> Announcements | None:
-    secret = settings.signing_secret("webhook_secret")
+def _announcements(settings: Settings, store: Store) -> ApprovalWebhook | None:
+    secret = settings.secret("webhook_secret")
     if settings.webhook_url is None or secret is None:
         return None
     # Imports the HTTP client, which no other start needs.
-    from connector_mcp.engine.approval.approval_webhook import Announcements
-    from connector_mcp.engine.approval.webhook_signature import SigningKey
+    from connector_mcp.engine.approval.approval_webhook import ApprovalWebhook, SigningKey
 
-    return Announcements(
+    return ApprovalWebhook(
         settings.webhook_url.get_secret_value(),
-        SigningKey.of(secret.get_secret_value(), f"{PREFIX}WEBHOOK_SECRET"),
+        SigningKey.parse(secret.get_secret_value(), f"{PREFIX}WEBHOOK_SECRET"),
         store,
         timeout=settings.webhook_timeout,
         callback_url=settings.webhook_callback_url,
@@ -124,7 +122,7 @@ def served_operations(settings: Settings, platforms: Iterable[str], secrets: Sec
     Raises:
         Misconfigured: None is left.
     """
-    served = dict(catalogue(dict.fromkeys(platforms)))
+    served = dict(catalog(dict.fromkeys(platforms)))
     if served and has_secrets(secrets, settings):
         own = settings.credential_secrets
         served[LIST_SECRETS] = list_secrets(

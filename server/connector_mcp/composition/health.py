@@ -164,7 +164,7 @@ def policy_in_force(settings: Settings) -> JsonObject:
 def transport_facts(settings: Settings) -> JsonObject:
     """Where HTTP would listen and what callers must show there."""
     shown = [
-        *(["bearer token"] if settings.bearer_token() else []),
+        *(["bearer token"] if settings.secret("http_token") else []),
         *(["token in the file of tokens"] if settings.tokens_file else []),
         *(["access token of the identity provider"] if settings.oauth_issuer else []),
     ]

@@ -9,24 +9,23 @@ from connector_mcp.composition.storage import open_connection
 from connector_mcp.config.settings import PREFIX, Settings
 from connector_mcp.errors import Misconfigured
 from connector_mcp.transport.auth.resource_metadata import ProtectedResource, check_public_url, public_hosts
-from connector_mcp.transport.auth.static_tokens import BearerToken
-from connector_mcp.transport.auth.token_file import TokenFile
+from connector_mcp.transport.auth.static_tokens import StaticToken, TokenFile
 from connector_mcp.transport.http.host_guard import is_loopback
 from connector_mcp.transport.http.limits import HttpLimits, RequestRate
 from connector_mcp.upstream.rate import SharedRateLimit
 
 if TYPE_CHECKING:
-    from connector_mcp.state.redis_connection import RedisConnection
-    from connector_mcp.transport.auth.jwt import OAuth
+    from connector_mcp.state.redis import RedisConnection
+    from connector_mcp.transport.auth.jwt import JwtVerifier
 
 
 @dataclass(frozen=True)
 class Access:
     """The arguments of `serve_http` of these names."""
 
-    tokens: tuple[BearerToken, ...]
+    tokens: tuple[StaticToken, ...]
     token_file: TokenFile | None
-    oauth: OAuth | None
+    oauth: JwtVerifier | None
     limits: HttpLimits
     rate: RequestRate
     hosts: tuple[str, ...]
@@ -46,14 +45,14 @@ def access_of(settings: Settings) -> Access:
     Raises:
         Misconfigured: A file or an address is not what it should be, or a setting is missing that another needs.
     """
-    secret = settings.bearer_token()
+    secret = settings.secret("http_token")
     hosts, origins = settings.allowed_hosts, settings.allowed_origins
     if settings.public_url is not None:
         hosts = (*hosts, *public_hosts(settings.public_url))
         origins = (*origins, check_public_url(settings.public_url))
     connection = open_connection(settings, settings.state) if settings.state else None
     return Access(
-        tokens=(BearerToken.of(secret.get_secret_value()),) if secret else (),
+        tokens=(StaticToken.from_secret(secret.get_secret_value()),) if secret else (),
         token_file=TokenFile(settings.tokens_file) if settings.tokens_file else None,
         oauth=_oauth(settings),
         limits=HttpLimits(
@@ -72,12 +71,12 @@ def access_of(settings: Settings) -> Access:
 def _turns(connection: RedisConnection | None) -> SharedRateLimit | None:
     if connection is None:
         return None
-    from connector_mcp.state.redis_turns import RedisTurns
+    from connector_mcp.state.redis import RedisRateLimit
 
-    return SharedRateLimit(RedisTurns(connection), "HTTP requests")
+    return SharedRateLimit(RedisRateLimit(connection), "HTTP requests")
 
 
-def _oauth(settings: Settings) -> OAuth | None:
+def _oauth(settings: Settings) -> JwtVerifier | None:
     if settings.oauth_issuer is None:
         for name in ("oauth_audience", "oauth_jwks_url"):
             if getattr(settings, name):
@@ -87,11 +86,10 @@ def _oauth(settings: Settings) -> OAuth | None:
                 )
         return None
     # The library for tokens takes some hundredths of a second to import, and most servers do not need it.
-    from connector_mcp.transport.auth.jwks import KeySet
-    from connector_mcp.transport.auth.jwt import OAuth
+    from connector_mcp.transport.auth.jwt import JwtVerifier, KeySet
 
-    return OAuth(
-        ProtectedResource.of(_public_url(settings), settings.oauth_issuer),
+    return JwtVerifier(
+        ProtectedResource.from_urls(_public_url(settings), settings.oauth_issuer),
         KeySet(settings.oauth_issuer, settings.oauth_jwks_url),
         audiences=settings.oauth_audience,
         algorithms=settings.oauth_algorithms,

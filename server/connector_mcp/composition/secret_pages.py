@@ -57,7 +57,7 @@ class _OnDemand:
                 from connector_mcp.transport.http.listener import serve_pages_beside
                 from connector_mcp.transport.mcp.elicitation import LOCAL
 
-                pages = secret_pages(self._requests, identify=None, nobody=LOCAL)
+                pages = secret_pages(self._requests, identify=None, anonymous=LOCAL)
                 address: str = await self._tasks.start(serve_pages_beside, pages)
                 self._address = address
             return self._address

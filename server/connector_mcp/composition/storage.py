@@ -13,18 +13,17 @@ from connector_mcp.audit.trail import AuditTrail, FileTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS
-from connector_mcp.secrets.collection import Listed, Secrets
+from connector_mcp.secrets.collection import SecretEntry, Secrets
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile, KeyInKeyring
-from connector_mcp.secrets.limits import KINDS, read_limits
-from connector_mcp.secrets.reference import SCHEME
-from connector_mcp.secrets.sources import Directory, Environment, Keyring, SecretSource
+from connector_mcp.secrets.reference import KINDS, SCHEME, read_limits
+from connector_mcp.secrets.sources import Directory, EnvironmentSource, Keyring, SecretSource
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.state.store import Store
 
 if TYPE_CHECKING:
-    from connector_mcp.audit.check import Log
-    from connector_mcp.state.journal import Journal
-    from connector_mcp.state.redis_connection import RedisConnection
+    from connector_mcp.audit.check import LogSnapshot
+    from connector_mcp.state.redis import RedisConnection
+    from connector_mcp.state.store import Journal
     from connector_mcp.upstream.rate import SharedRateLimit
 
 
@@ -46,13 +45,12 @@ def shared_turns(store: Store) -> SharedRateLimit | None:
     """The turns towards platforms that all replicas take together; None where the store is this machine's own."""
     if isinstance(store, SqliteStore):
         return None
-    from connector_mcp.state.redis import RedisStore
-    from connector_mcp.state.redis_turns import RedisTurns
+    from connector_mcp.state.redis import RedisRateLimit, RedisStore
     from connector_mcp.upstream.rate import SharedRateLimit
 
     if not isinstance(store, RedisStore):
         return None
-    return SharedRateLimit(RedisTurns(store.connection), "requests to platforms")
+    return SharedRateLimit(RedisRateLimit(store.connection), "requests to platforms")
 
 
 def open_trail(settings: Settings, store: Store) -> AuditTrail:
@@ -69,7 +67,7 @@ def open_trail(settings: Settings, store: Store) -> AuditTrail:
 
 
 @contextmanager
-def read_audit(settings: Settings) -> Generator[Log]:
+def read_audit(settings: Settings) -> Generator[LogSnapshot]:
     """The audit log that the settings name, as it is now. Not to be called on an event loop.
 
     Raises:
@@ -93,14 +91,14 @@ def open_connection(settings: Settings, address: SecretStr) -> RedisConnection:
     Raises:
         Misconfigured: The address, or the file with the password, is not what it should be.
     """
-    from connector_mcp.state.redis_connection import RedisConnection
+    from connector_mcp.state.redis import RedisConnection
 
-    password = settings.state_password()
+    password = settings.secret("state_password")
     return RedisConnection(address.get_secret_value(), password=password.get_secret_value() if password else None)
 
 
 def _open_journal(settings: Settings, address: SecretStr) -> Journal:
-    from connector_mcp.state.redis_journal import RedisJournal
+    from connector_mcp.state.redis import RedisJournal
 
     return RedisJournal(open_connection(settings, address), "audit")
 
@@ -125,7 +123,7 @@ def open_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
     """
     limits = read_limits(settings.secrets_limits, PLATFORMS)
     sources: list[SecretSource] = []
-    environment = Environment(environ)
+    environment = EnvironmentSource(environ)
     if environment.names():
         sources.append(environment)
     if settings.secrets_dir is not None:
@@ -143,7 +141,7 @@ def has_secrets(secrets: Secrets, settings: Settings) -> bool:
     return len(secrets.sources) > 1 or open_secret_store(settings).path.exists()
 
 
-def as_record(listed: Listed) -> JsonObject:
+def as_record(listed: SecretEntry) -> JsonObject:
     """What may be told of a secret, as `list_secrets` and `secrets list --json` give it. No limits are no members."""
     record: JsonObject = {"reference": f"{SCHEME}{listed.name}", "source": listed.source}
     for kind in KINDS:

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from connector_mcp import __version__
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.caller import TransportName
-from connector_mcp.telemetry.observer import NOBODY, Observer
+from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 
 
 @asynccontextmanager
@@ -22,7 +22,7 @@ async def observed(
     """
     with_metrics = transport == "http" and settings.metrics != "off"
     if not with_metrics and not settings.otel:
-        yield NOBODY
+        yield NULL_OBSERVER
         return
     metrics = spans = None
     async with AsyncExitStack() as open_until_the_end:
@@ -32,8 +32,7 @@ async def observed(
 
             metrics = Metrics(__version__)
         if settings.otel:
-            from connector_mcp.telemetry.export import exporting
-            from connector_mcp.telemetry.spans import Spans
+            from connector_mcp.telemetry.spans import Spans, exporting
 
             provider = await open_until_the_end.enter_async_context(exporting(environ, __version__))
             spans = Spans(provider, __version__)

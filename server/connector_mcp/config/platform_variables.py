@@ -1,16 +1,17 @@
-"""The platforms' own variables: which are set, and which are missing before a platform can be called."""
+"""The platforms' own environment variables: which are set, and which are missing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 
+from connector_mcp.config.validation import either, unknown_name
 from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.platform import ApiKey, ClientCredentials, Platform, SignedAssertion, Variable
+from connector_mcp.suggest import closest
 
 
 def platform_values(platform: Platform, environ: Mapping[str, str]) -> dict[str, str]:
-    """The platform's variables that are set, without surrounding white space.
+    """Return the platform's variables that are set, without surrounding white space.
 
     Raises:
         Misconfigured: A variable is a misspelling of one of the platform's, or a value is not one of its choices.
@@ -24,14 +25,14 @@ def platform_values(platform: Platform, environ: Mapping[str, str]) -> dict[str,
             continue
         variable = known.get(name)
         if variable is None:
-            # Other programs have variables with this prefix too; only what looks like one of ours is a mistake.
-            if name not in platform.foreign_variables and get_close_matches(name.upper(), known, n=1, cutoff=0.75):
-                raise unknown_variable(name, known)
+            # Other programs use this prefix too; only a name close to one of the platform's is a mistake.
+            if name not in platform.foreign_variables and closest(name, known, cutoff=0.75):
+                raise unknown_name(name, name, known, "variable")
             continue
         if variable.choices and value not in variable.choices:
-            got = "set to something else" if variable.secret else repr(value)
+            got = "invalid" if variable.secret else repr(value)
             raise Misconfigured(
-                f"{name} is {got}; wanted {either(variable.choices)}.",
+                f"{name} is {got}; expected: {either(variable.choices)}.",
                 fix=f"Set {name} to one of these, or unset it.",
             )
         values[name] = value
@@ -39,12 +40,12 @@ def platform_values(platform: Platform, environ: Mapping[str, str]) -> dict[str,
 
 
 def is_configured(platform: Platform, values: Mapping[str, str]) -> bool:
-    """Whether the platform can be called with these values."""
+    """Check whether the platform can be called with these values."""
     return not missing(platform, values)
 
 
 def missing(platform: Platform, values: Mapping[str, str]) -> list[Variable]:
-    """The variables without which the platform cannot be called, in the order of its declaration."""
+    """Return the variables that are still needed to call the platform, in the order of its declaration."""
     credentials = platform.credentials
     match credentials:
         case ApiKey(key=key):
@@ -59,22 +60,6 @@ def missing(platform: Platform, values: Mapping[str, str]) -> list[Variable]:
     derive = platform.base_url_from
     if derive is None:
         return [*lacking, platform.base_url]
-    # As long as the id that may name the address is missing, it is not known whether the address is.
+    # The address can follow from the id; while that is missing, the address is not reported as missing too.
     known_to_lack = not any(variable in lacking for variable in needed[:1]) and derive(values) is None
     return [*lacking, platform.base_url] if known_to_lack else lacking
-
-
-def unknown_variable(name: str, known: Iterable[str]) -> Misconfigured:
-    """The error of a variable that has our or a platform's prefix and does not exist."""
-    names = list(known)
-    nearest = get_close_matches(name.upper(), names, n=1, cutoff=0.0)
-    return Misconfigured(
-        f"{name} is set, but there is no such setting; the nearest is {nearest[0]}.",
-        fix=f"Set {nearest[0]} instead, or unset {name}. There are: {', '.join(names)}.",
-    )
-
-
-def either(names: Iterable[str]) -> str:
-    """The names as a choice between them, in words."""
-    *others, last = names
-    return f"{', '.join(others)} or {last}" if others else last

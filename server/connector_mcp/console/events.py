@@ -1,28 +1,32 @@
-"""The queue as it changes, told to open pages as server-sent events."""
+"""Changes of the approval queue, sent to open pages as server-sent events."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from http import HTTPStatus
 
 import anyio
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from connector_mcp.console.requests import session_key
+from connector_mcp.console.sessions import OperatorSessions
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.errors import StoreUnavailable
 
-SECONDS = 1.5
-"""How often the queue is looked at while anybody watches."""
+POLL_SECONDS = 1.5
+"""How often the queue is read while any page is open."""
 
 HEARTBEAT_SECONDS = 15.0
-"""After how long a quiet stream says that it is there, so that nothing between it and the browser closes it."""
+"""After how long a quiet stream sends something, so that nothing between server and browser closes it."""
 
-STREAMS = 64
-"""Streams that are open at once."""
+MAX_STREAMS = 64
+"""Streams that are open at the same time."""
 
-_HEAD = {
+_START = {
     "type": "http.response.start",
     "status": 200,
     "headers": [
@@ -32,82 +36,93 @@ _HEAD = {
 }
 
 
-class Watch:
-    """Looks at the queue once for all who ask within `SECONDS`."""
+class QueueMonitor:
+    """Reads the queue once for all streams that ask within `POLL_SECONDS`."""
 
     def __init__(self, approvals: Approvals, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._approvals = approvals
         self._clock = clock
-        self._one_at_a_time = anyio.Lock()
-        self._looked_at = -SECONDS
+        self._lock = anyio.Lock()
+        self._read_at = float("-inf")
         self._state = ("", 0)
 
     async def state(self) -> tuple[str, int]:
-        """A text that changes with the queue, and how many calls wait.
+        """Return a text that changes with the queue, and the number of pending calls.
 
         Raises:
             StoreUnavailable: The queue cannot be read.
         """
-        async with self._one_at_a_time:
-            if self._clock() - self._looked_at >= SECONDS:
-                live = await self._approvals.list()
-                seen = "\n".join(f"{approval.id} {approval.status}" for approval in live)
-                waiting = sum(approval.status == "pending" for approval in live)
-                self._state = (hashlib.sha256(seen.encode()).hexdigest()[:16], waiting)
-                self._looked_at = self._clock()
+        async with self._lock:
+            if self._clock() - self._read_at >= POLL_SECONDS:
+                approvals = await self._approvals.list()
+                text = "\n".join(f"{approval.id} {approval.status}" for approval in approvals)
+                pending = sum(approval.status == "pending" for approval in approvals)
+                self._state = (hashlib.sha256(text.encode()).hexdigest()[:16], pending)
+                self._read_at = self._clock()
             return self._state
 
 
-class Streams:
-    """The open streams."""
+class QueueStreams:
+    """ASGI endpoint: a stream of the queue's changes for each page of a signed-in operator."""
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, monitor: QueueMonitor, sessions: OperatorSessions) -> None:
+        self._monitor = monitor
+        self._sessions = sessions
         self._open = 0
 
-    async def serve(
-        self, scope: Scope, receive: Receive, send: Send, *, may_go_on: Callable[[], Awaitable[bool]]
-    ) -> None:
-        """Tell of changes until the browser has gone, or may no longer know.
-
-        Ends as well when the store cannot be read; the browser then comes again.
-        """
-        if self._open >= STREAMS:
-            full = PlainTextResponse("Too many pages watch; reload instead.", 503, {"Retry-After": "30"})
-            await full(scope, receive, send)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        key = session_key(request)
+        try:
+            is_allowed = await self._is_signed_in(key)
+        except StoreUnavailable:
+            is_allowed = False
+        if not is_allowed or request.method == "HEAD":
+            response = Response(status_code=HTTPStatus.OK if is_allowed else HTTPStatus.FORBIDDEN)
+        elif self._open >= MAX_STREAMS:
+            response = PlainTextResponse("Too many pages are open. Reload this one.", 503, {"Retry-After": "30"})
+        else:
+            await self._stream(key, receive, send)
             return
+        await response(scope, receive, send)
+
+    async def _is_signed_in(self, key: str | None) -> bool:
+        return await self._sessions.find(key, in_use=False) is not None
+
+    async def _stream(self, key: str | None, receive: Receive, send: Send) -> None:
         self._open += 1
         try:
             async with anyio.create_task_group() as tasks:
 
-                async def until_gone() -> None:
+                async def cancel_when_disconnected() -> None:
                     while (await receive())["type"] != "http.disconnect":
                         pass
                     tasks.cancel_scope.cancel()
 
-                tasks.start_soon(until_gone)
-                await send(_HEAD)
-                await self._tell(send, may_go_on)
+                tasks.start_soon(cancel_when_disconnected)
+                await send(_START)
+                await self._send_changes(key, send)
                 tasks.cancel_scope.cancel()
         finally:
             self._open -= 1
 
-    async def _tell(self, send: Send, may_go_on: Callable[[], Awaitable[bool]]) -> None:
-        told, silent = None, 0.0
+    async def _send_changes(self, key: str | None, send: Send) -> None:
+        """Send changes until the session ends, or the store cannot be read; the browser then connects again."""
+        sent, quiet_seconds = None, 0.0
         text = "retry: 5000\n\n"
         try:
-            while await may_go_on():
-                state = await self._watch.state()
-                if state != told:
-                    version, waiting = told = state
-                    text += f"event: queue\nid: {version}\ndata: {waiting}\n\n"
-                elif silent >= HEARTBEAT_SECONDS:
+            while await self._is_signed_in(key):
+                state = await self._monitor.state()
+                if state != sent:
+                    version, pending = sent = state
+                    text += f"event: queue\nid: {version}\ndata: {pending}\n\n"
+                elif quiet_seconds >= HEARTBEAT_SECONDS:
                     text = ":\n\n"
                 if text:
                     await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
-                    text, silent = "", 0.0
-                await anyio.sleep(SECONDS)
-                silent += SECONDS
+                    text, quiet_seconds = "", 0.0
+                await anyio.sleep(POLL_SECONDS)
+                quiet_seconds += POLL_SECONDS
             text = "event: ended\ndata:\n\n"
         except StoreUnavailable:
             text = ""

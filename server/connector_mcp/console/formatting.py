@@ -1,4 +1,4 @@
-"""Values, times and calls in the words and forms in which pages show them."""
+"""Values, times and calls as pages show them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from connector_mcp.engine.approval.queue import Approval
-from connector_mcp.json_values import JsonObject
+from connector_mcp.json_values import JsonObject, members
 from connector_mcp.text import strip_hidden
 
-_Members = TypeAdapter(dict[str, Any])
-
-_LONGEST = 4_000
+_MAX_VALUE = 4_000
 """Characters of one value on a page."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A value as text. `note` says what cannot be seen of it."""
+class ShownValue:
+    """A value as text. `note` says what is not visible in it."""
 
     text: str
     note: str = ""
@@ -30,61 +26,61 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Row:
+class DiffRow:
     """One field of the target, before and after the call."""
 
     field: str
-    before: Shown
-    after: Shown
+    before: ShownValue
+    after: ShownValue
 
 
-def shown(value: Any) -> Shown:
-    """A value in full, as far as a page can hold it."""
+def show(value: Any) -> ShownValue:
+    """Return a value in full, up to what a page can hold."""
     if value is None:
-        return Shown("not set", unset=True)
+        return ShownValue("not set", unset=True)
     full = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
     text = strip_hidden(full)
-    notes = ["has characters that do not show"] if text != full else []
-    if len(text) > _LONGEST:
-        notes.append(f"cut: {len(text) - _LONGEST} more characters are not shown")
-        text = text[:_LONGEST]
-    return Shown(text or "empty", "; ".join(notes), unset=not text)
+    notes = ["contains invisible characters"] if text != full else []
+    if len(text) > _MAX_VALUE:
+        notes.append(f"cut: {len(text) - _MAX_VALUE} more characters are not shown")
+        text = text[:_MAX_VALUE]
+    return ShownValue(text or "empty", "; ".join(notes), unset=not text)
 
 
-def diff(approval: Approval) -> list[Row]:
-    """What the call changes, field by field; of a deletion, everything that the target was seen to hold."""
+def diff(approval: Approval) -> list[DiffRow]:
+    """Return what the call changes, field by field; for a deletion, every field of the target as it was read."""
     if approval.deletes and not approval.diff:
-        seen = _Members.validate_python(approval.snapshot or {})
-        # What stands in lists is mostly what the platform says of any such connector: the target's own comes first.
-        own_first = sorted(seen, key=lambda field: "[" in field)
-        return [Row(field, shown(seen[field]), Shown("gone", unset=True)) for field in own_first]
-    return [Row(change.field, shown(change.before), shown(change.after)) for change in approval.diff]
+        fields = members(approval.snapshot)
+        # Lists mostly hold what the platform says of every such connector, so the target's own fields come first.
+        names = sorted(fields, key=lambda field: "[" in field)
+        return [DiffRow(name, show(fields[name]), ShownValue("deleted", unset=True)) for name in names]
+    return [DiffRow(change.field, show(change.before), show(change.after)) for change in approval.diff]
 
 
-def arguments(approval: Approval) -> list[tuple[str, Shown]]:
-    """The call's arguments, redacted."""
-    return [(name, shown(value)) for name, value in approval.arguments.items()]
+def arguments(approval: Approval) -> list[tuple[str, ShownValue]]:
+    """Return the call's arguments, redacted."""
+    return [(name, show(value)) for name, value in approval.arguments.items()]
 
 
 def status(approval: Approval, now: float) -> str:
-    """What has become of the call, in one word."""
-    if approval.status == "pending" and approval.expires_at <= now:
-        return "expired"
-    return {"pending": "waiting", "void": "void"}.get(approval.status, approval.status)
+    """Return the state of the call in one word."""
+    if approval.status == "pending":
+        return "expired" if approval.expires_at <= now else "waiting"
+    return approval.status
 
 
 def moment(when: float | str) -> str:
-    """Epoch seconds, or a time in ISO 8601, in UTC to the minute."""
+    """Return seconds since 1970, or a time in ISO 8601, in UTC to the minute."""
     return _as_utc(when).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def machine_time(when: float | str) -> str:
-    """The same for the `datetime` attribute."""
+    """Return the same for the `datetime` attribute."""
     return _as_utc(when).isoformat(timespec="seconds")
 
 
 def duration(seconds: float) -> str:
-    """About how long, in words: the two largest units."""
+    """Return about how long, in the two largest units."""
     minutes = int(seconds // 60)
     if minutes < 1:
         return "less than a minute"
@@ -95,17 +91,17 @@ def duration(seconds: float) -> str:
 
 
 def ago(when: float, now: float) -> str:
-    """How long it has been."""
+    """Return how long ago a time was."""
     return f"{duration(now - when)} ago" if now - when >= 60 else "just now"
 
 
 def left(when: float, now: float) -> str:
-    """How long it will be."""
+    """Return how long it is until a time."""
     return f"in {duration(when - now)}" if when > now else "expired"
 
 
 def newest_first(records: Iterable[JsonObject]) -> list[JsonObject]:
-    """One audit record a call, its end, or its beginning where there is no end; the newest call in front."""
+    """Return one audit record per call, that of its end if there is one, the newest call first."""
     calls: dict[str, JsonObject] = {}
     for record in records:
         known = calls.get(str(record["call_id"]))
@@ -115,7 +111,7 @@ def newest_first(records: Iterable[JsonObject]) -> list[JsonObject]:
 
 
 def outcomes(records: Sequence[JsonObject]) -> list[str]:
-    """How calls ended, each once."""
+    """Return the different outcomes of calls."""
     return sorted({str(record["outcome"]) for record in records})
 
 

@@ -1,6 +1,6 @@
-"""The console's pages. A decision is taken by a form of a signed-in operator's own page, and in no other way.
+"""The operator's console, below `/console`. Only a form on a signed-in operator's own page takes a decision.
 
-Mounted under `/console`, and in charge of their own authorization; Host and Origin are checked by who serves them.
+The pages do their own authorization; Host and Origin are checked by the server that they are mounted in.
 """
 
 from __future__ import annotations
@@ -8,94 +8,133 @@ from __future__ import annotations
 import hmac
 import logging
 import re
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import wraps
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from starlette.exceptions import HTTPException
+import anyio
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route, Router
-from starlette.types import Receive, Scope, Send
 
-from connector_mcp.console import formatting as words
-from connector_mcp.console.console import Console, Operators
-from connector_mcp.console.events import Streams, Watch
-from connector_mcp.console.health import Health
-from connector_mcp.console.login_throttle import Attempts
-from connector_mcp.console.problem import Problem
-from connector_mcp.console.rendering import Renderer, Secured
+from connector_mcp.console import formatting
+from connector_mcp.console.events import QueueMonitor, QueueStreams
+from connector_mcp.console.rendering import Renderer, SecurityHeaders
 from connector_mcp.console.requests import (
-    forget_session_key,
-    insist_on_privacy,
-    keep_session_key,
-    network_of,
+    LoginThrottle,
+    Problem,
+    delete_session_key,
     read_form,
+    require_private_connection,
     session_key,
+    set_session_key,
 )
-from connector_mcp.console.sessions import Sessions, Visitor
-from connector_mcp.engine.approval.queue import Approval, is_confirmed, name_to_type
+from connector_mcp.console.sessions import OperatorSessions, Visitor
+from connector_mcp.engine.approval.queue import Approval, Approvals, is_confirmed, name_to_type
 from connector_mcp.errors import ConfirmationInvalid, ConnectorError, InvalidArguments, StoreUnavailable
+from connector_mcp.json_values import JsonObject
+from connector_mcp.state.store import Store
 from connector_mcp.text import strip_hidden
 
 logger = logging.getLogger("connector_mcp.console")
 
 HOME = "/console"
 
-FIELDS_AT_FIRST = 16
-"""Fields of a deleted target that are shown before more are asked for. What a call changes is shown in full."""
+VISIBLE_FIELDS = 16
+"""Fields of a deleted target that are shown at first. What an update changes is shown in full."""
 
-HISTORY_LENGTH = 200
-CALLS_READ = 2_000
-CALLS_SHOWN = 200
-REASON_LENGTH = 500
+MAX_HISTORY = 200
+MAX_CALLS_READ = 2_000
+MAX_CALLS_SHOWN = 200
+MAX_REASON = 500
+
+CHECK_SECONDS = 10.0
+"""How long a check of the platforms may take, and how long its result is reused."""
 
 _OWN_PATH = re.compile(r"/console(/[a-z0-9-]+)*")
 
 _Handler = Callable[[Request], Awaitable[Response]]
 
 
+@dataclass(frozen=True)
+class Operators:
+    """Who may sign in."""
+
+    find: Callable[[str], str | None]
+    """Returns the name of the operator with this token; None if it is unknown or has expired."""
+    holds: Callable[[bytes], bool]
+    """Checks whether the token with this SHA-256 is still valid: a session ends with the token that began it."""
+    credential: str = "Operator token"
+    """The label of the field in which the token is entered."""
+    hint: str = ""
+    """Where to find it."""
+
+
+@dataclass(frozen=True)
+class Console:
+    """Everything that the console shows and does. Without `operators` it is closed, and says which setting opens it."""
+
+    approvals: Approvals
+    store: Store
+    """Where sessions are kept."""
+    operators: Operators | None
+    recent_calls: Callable[[int], Awaitable[Sequence[JsonObject]]]
+    """Returns the audit records of up to that many calls, the most recent ones."""
+    check_platforms: Callable[[], Awaitable[Sequence[JsonObject]]]
+    """Reads once from each platform: title, state, detail, fix, and the names of variables `set` and `missing`."""
+    sandbox: bool = False
+    clock: Callable[[], float] = time.time
+
+
 def console_pages(console: Console) -> list[BaseRoute]:
-    """The routes of the console, `/console` and what is under it."""
+    """Return the routes of `/console` and everything below it."""
     if console.operators is None:
-        router = Router([Route("/{rest:path}", _Closed(Renderer(console.clock)).answer)])
+        router = Router([Route("/{rest:path}", _closed_page(Renderer(console.clock)))])
     else:
-        router = Router(_Pages(console, console.operators).routes(), redirect_slashes=False)
-    app = Secured(router)
+        router = Router(_ConsolePages(console, console.operators).routes(), redirect_slashes=False)
+    app = SecurityHeaders(router)
     return [Route(HOME, app), Route(f"{HOME}/{{rest:path}}", app)]
 
 
-class _Closed:
-    """The console of a server that has no operators."""
+def _closed_page(renderer: Renderer) -> _Handler:
+    async def answer(request: Request) -> Response:
+        asset = renderer.asset(request.url.path.removeprefix(f"{HOME}/static/"))
+        return asset or renderer.page("closed", status=HTTPStatus.NOT_FOUND)
 
-    def __init__(self, renderer: Renderer) -> None:
-        self._renderer = renderer
-
-    async def answer(self, request: Request) -> Response:
-        name = request.url.path.removeprefix(f"{HOME}/static/")
-        return self._renderer.asset(name) or self._renderer.page("closed", status=HTTPStatus.NOT_FOUND)
+    return answer
 
 
-class _Pages:
+@dataclass(frozen=True)
+class PlatformCheck:
+    """The result of a check. `platforms` is None if it did not finish in time."""
+
+    at: float
+    platforms: Sequence[JsonObject] | None
+
+
+class _ConsolePages:
     def __init__(self, console: Console, operators: Operators) -> None:
         self._console = console
         self._operators = operators
-        self._sessions = Sessions(console.store, operators.holds, clock=console.clock)
-        self._attempts = Attempts()
+        self._sessions = OperatorSessions(console.store, operators.holds, clock=console.clock)
+        self._throttle = LoginThrottle()
         self._renderer = Renderer(console.clock)
-        self._health = Health(console.check_platforms, console.clock)
-        self._streams = Streams(Watch(console.approvals))
+        self._last_check: PlatformCheck | None = None
+        self._checking = anyio.Lock()
 
     def routes(self) -> list[BaseRoute]:
         def get(path: str, handler: _Handler) -> Route:
-            return Route(HOME + path, self._answered(handler), methods=["GET"])
+            return Route(HOME + path, self._with_problems(handler), methods=["GET"])
 
         def post(path: str, handler: _Handler) -> Route:
-            return Route(HOME + path, self._answered(handler), methods=["POST"])
+            return Route(HOME + path, self._with_problems(handler), methods=["POST"])
 
+        streams = QueueStreams(QueueMonitor(self._console.approvals), self._sessions)
         return [
             get("", self._queue),
             get("/approvals/{id}", self._approval),
@@ -109,38 +148,37 @@ class _Pages:
             post("/login", self._log_in),
             post("/logout", self._log_out),
             get("/static/{name}", self._static),
-            Route(f"{HOME}/events", _Events(self._sessions, self._streams), methods=["GET"]),
-            Route(f"{HOME}/{{rest:path}}", self._answered(self._nowhere)),
+            Route(f"{HOME}/events", streams, methods=["GET"]),
+            Route(f"{HOME}/{{rest:path}}", self._with_problems(self._not_found)),
         ]
 
-    # Who it is ------------------------------------------------------------------------------------------------------
+    # Signing in -----------------------------------------------------------------------------------------------------
 
     async def _show_login(self, request: Request) -> Response:
         return self._login_page(_own_path(request.query_params.get("next")))
 
     async def _log_in(self, request: Request) -> Response:
         form = await read_form(request)
-        insist_on_privacy(request)
-        network, going_to = network_of(request), _own_path(form.get("next"))
-        self._attempts.check(network)
-        token = form.get("token", "").strip()
+        require_private_connection(request)
+        self._throttle.check(request)
+        going_to, token = _own_path(form.get("next")), form.get("token", "").strip()
         operator = self._operators.find(token) if token else None
         if operator is None:
-            self._attempts.failed(network)
+            self._throttle.count_failure(request)
             logger.warning("a login to the console failed")
             return self._login_page(going_to, wrong=True)
-        # What the browser showed before never becomes the key of the new session.
+        # The key of the new session is never one that the browser already had.
         await self._sessions.end(session_key(request))
         visitor = await self._sessions.begin(operator, token)
         response = RedirectResponse(going_to, HTTPStatus.SEE_OTHER)
-        keep_session_key(request, response, visitor.key)
+        set_session_key(request, response, visitor.key)
         return response
 
     async def _log_out(self, request: Request) -> Response:
         visitor, _ = await self._submitted(request)
         await self._sessions.end(visitor.key)
         response = RedirectResponse(f"{HOME}/login", HTTPStatus.SEE_OTHER)
-        forget_session_key(request, response)
+        delete_session_key(request, response)
         return response
 
     def _login_page(self, going_to: str, *, wrong: bool = False) -> Response:
@@ -154,19 +192,19 @@ class _Pages:
         return visitor
 
     async def _submitted(self, request: Request) -> tuple[Visitor, dict[str, str]]:
-        """The operator whose own page sent this form, and the form."""
+        """Return the operator from whose own page this form was sent, and the form."""
         form = await read_form(request)
         visitor = await self._visitor(request)
         if not hmac.compare_digest(form.get("form_token", "").encode(), visitor.form_token.encode()):
             raise Problem(
                 403,
-                "This form is not of your session",
+                "This form belongs to another session",
                 "The form was made for another session, so nothing was done.",
                 "Open the page again and repeat what you did.",
             )
         return visitor, form
 
-    # What waits -----------------------------------------------------------------------------------------------------
+    # Pending calls --------------------------------------------------------------------------------------------------
 
     async def _queue(self, request: Request) -> Response:
         visitor = await self._visitor(request)
@@ -196,13 +234,13 @@ class _Pages:
             raise Problem(
                 409,
                 "Already decided",
-                f"{approval.id} is {approval.status}{by}. Your decision was not taken.",
-                "If the call is still wanted, have the agent make it again: it is then parked anew.",
+                f"{approval.id} is {approval.status}{by}. Your decision was not recorded.",
+                "If the call is still wanted, have the agent make it again. It then waits for a new decision.",
             )
         return approval
 
     async def _decide(self, visitor: Visitor, approval: Approval, approve: bool, form: dict[str, str]) -> Response:
-        reason = strip_hidden(form.get("reason", "")).strip()[:REASON_LENGTH] or None
+        reason = strip_hidden(form.get("reason", "")).strip()[:MAX_REASON] or None
         by = f"operator {visitor.operator}"
         await self._console.approvals.decide(approval.id, approve, by, reason, channel="console")
         return RedirectResponse(f"{HOME}/approvals/{approval.id}", HTTPStatus.SEE_OTHER)
@@ -210,7 +248,7 @@ class _Pages:
     def _approval_page(
         self, visitor: Visitor, approval: Approval, *, mistyped: bool = False, reason: str = ""
     ) -> Response:
-        diff = words.diff(approval)
+        diff = formatting.diff(approval)
         return self._page(
             "approval",
             visitor,
@@ -218,25 +256,25 @@ class _Pages:
             here="queue",
             approval=approval,
             diff=diff,
-            at_first=FIELDS_AT_FIRST if approval.deletes else len(diff),
-            arguments=words.arguments(approval),
+            visible_fields=VISIBLE_FIELDS if approval.deletes else len(diff),
+            arguments=formatting.arguments(approval),
             name_to_type=name_to_type(approval),
             mistyped=mistyped,
             reason=reason,
         )
 
-    # What was -------------------------------------------------------------------------------------------------------
+    # History, calls, platforms --------------------------------------------------------------------------------------
 
     async def _history(self, request: Request) -> Response:
         visitor = await self._visitor(request)
         decided = await self._console.approvals.history()
-        shown = decided[::-1][:HISTORY_LENGTH]
+        shown = decided[::-1][:MAX_HISTORY]
         return self._page("history", visitor, here="history", decided=shown, more=len(decided) - len(shown))
 
     async def _calls(self, request: Request) -> Response:
         visitor = await self._visitor(request)
         tool, outcome = (request.query_params.get(name, "").strip() for name in ("tool", "outcome"))
-        calls = words.newest_first(await self._console.recent_calls(CALLS_READ))
+        calls = formatting.newest_first(await self._console.recent_calls(MAX_CALLS_READ))
         pattern = tool if any(character in tool for character in "*?[") else f"*{tool}*"
         found = [
             call for call in calls if fnmatchcase(str(call["tool"]), pattern) and outcome in ("", str(call["outcome"]))
@@ -245,102 +283,78 @@ class _Pages:
             "calls",
             visitor,
             here="calls",
-            calls=found[:CALLS_SHOWN],
-            more=max(0, len(found) - CALLS_SHOWN),
+            calls=found[:MAX_CALLS_SHOWN],
+            more=max(0, len(found) - MAX_CALLS_SHOWN),
             tool=tool,
             outcome=outcome,
-            outcomes=words.outcomes(calls),
+            outcomes=formatting.outcomes(calls),
         )
 
     async def _platforms(self, request: Request) -> Response:
         visitor = await self._visitor(request)
-        return self._page("platforms", visitor, here="platforms", checkup=self._health.last)
+        return self._page("platforms", visitor, here="platforms", check=self._last_check)
 
     async def _check_platforms(self, request: Request) -> Response:
         await self._submitted(request)
-        await self._health.check()
+        async with self._checking:
+            last = self._last_check
+            if last is None or self._console.clock() - last.at >= CHECK_SECONDS:
+                platforms = None
+                with anyio.move_on_after(CHECK_SECONDS):
+                    platforms = await self._console.check_platforms()
+                self._last_check = PlatformCheck(self._console.clock(), platforms)
         return RedirectResponse(f"{HOME}/platforms", HTTPStatus.SEE_OTHER)
 
-    # The rest -------------------------------------------------------------------------------------------------------
+    # Shared by all pages --------------------------------------------------------------------------------------------
 
     async def _static(self, request: Request) -> Response:
-        return self._renderer.asset(request.path_params["name"]) or await self._nowhere(request)
+        return self._renderer.asset(request.path_params["name"]) or await self._not_found(request)
 
-    async def _nowhere(self, request: Request) -> Response:
-        raise Problem(404, "Nothing here", "The console has no such page.")
+    async def _not_found(self, request: Request) -> Response:
+        raise Problem(404, "Page not found", "The console has no such page.")
 
     def _page(self, name: str, visitor: Visitor, *, status: int = HTTPStatus.OK, **values: Any) -> Response:
-        shared = {"visitor": visitor, "sandbox": self._console.sandbox}
-        return self._renderer.page(name, status=status, **shared, **values)
+        return self._renderer.page(name, status=status, visitor=visitor, sandbox=self._console.sandbox, **values)
 
-    def _answered(self, handler: _Handler) -> _Handler:
-        """The handler, with every failure that we know as a page."""
+    def _with_problems(self, handler: _Handler) -> _Handler:
+        """Wrap the handler so that a failure is shown as a page, or leads to the login."""
 
         @wraps(handler)
         async def answer(request: Request) -> Response:
             try:
                 return await handler(request)
-            except _SignInFirst as first:
-                return RedirectResponse(first.where, HTTPStatus.SEE_OTHER)
-            except Problem as problem:
-                found = problem
-            except HTTPException:
-                raise
+            except _SignInFirst as redirect:
+                return RedirectResponse(redirect.location, HTTPStatus.SEE_OTHER)
+            except Problem as error:
+                problem = error
             except ConnectorError as error:
-                found = _as_problem(error)
-            headers = {"Retry-After": str(found.retry_after)} if found.retry_after else None
-            return self._renderer.page("problem", status=found.status, headers=headers, problem=found)
+                problem = _as_problem(error)
+            return self._renderer.page("problem", status=problem.status, headers=problem.headers, problem=problem)
 
         return answer
 
 
 class _SignInFirst(Exception):
-    """Nobody is signed in, or no longer; `where` is the login, from where the page is come back to."""
+    """The request has no valid session; `location` is the login page, which leads back to the requested page."""
 
     def __init__(self, request: Request) -> None:
-        super().__init__("nobody is signed in")
+        super().__init__("not signed in")
         back = _own_path(request.url.path) if request.method == "GET" else HOME
-        self.where = f"{HOME}/login" if back == HOME else f"{HOME}/login?next={quote(back)}"
-
-
-class _Events:
-    """The stream of events, for those who are signed in."""
-
-    def __init__(self, sessions: Sessions, streams: Streams) -> None:
-        self._sessions = sessions
-        self._streams = streams
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope)
-        key = session_key(request)
-
-        async def is_signed_in() -> bool:
-            return await self._sessions.find(key, in_use=False) is not None
-
-        try:
-            allowed = await is_signed_in()
-        except StoreUnavailable:
-            allowed = False
-        if not allowed or request.method == "HEAD":
-            await Response(status_code=HTTPStatus.OK if allowed else HTTPStatus.FORBIDDEN)(scope, receive, send)
-            return
-        await self._streams.serve(scope, receive, send, may_go_on=is_signed_in)
+        self.location = f"{HOME}/login" if back == HOME else f"{HOME}/login?next={quote(back)}"
 
 
 def _own_path(path: str | None) -> str:
-    """A path of the console to go to after the login; anything else leads home."""
+    """Return the path if it is one of the console's to go to after the login, and `HOME` otherwise."""
     return path if path and _OWN_PATH.fullmatch(path) and not path.startswith(f"{HOME}/log") else HOME
 
 
 def _as_problem(error: ConnectorError) -> Problem:
     match error:
         case InvalidArguments():
-            return Problem(
-                404, "No such call", "No parked call has this id.", "Look it up in the queue or the history."
-            )
+            return Problem(404, "Call not found", "No parked call has this id.", "Look for it in the history.")
         case ConfirmationInvalid():
             return Problem(409, "No longer waiting", error.message, error.fix)
         case StoreUnavailable():
-            return Problem(503, "The store is away", error.message, error.fix, retry_after=5)
+            return Problem(503, "The store is unavailable", error.message, error.fix, retry_after=5)
         case _:
-            return Problem(500, "That did not work", error.message, error.fix)
+            return Problem(500, "Something went wrong", error.message, error.fix)

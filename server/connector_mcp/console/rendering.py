@@ -1,4 +1,4 @@
-"""Pages from templates. Whatever a template puts out is escaped and free of characters that do not show."""
+"""Pages from templates. Every value in them is escaped, and invisible characters are removed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from connector_mcp.console import formatting as words
+from connector_mcp.console import formatting
 from connector_mcp.engine.approval.queue import Approval
 from connector_mcp.text import strip_hidden
 
@@ -27,7 +27,7 @@ HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # Without a referrer at all a browser leaves the origin out of forms, too, and by that we tell our own.
+    # Without any referrer, a browser leaves out the Origin of forms, by which our own pages are recognized.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -35,31 +35,30 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Cache-Control": "no-store",
 }
-"""Of every response of the console; what a response sets itself is left as it is."""
+"""Headers of every response of the console, unless the response sets them itself."""
 
 
-class Secured:
-    """ASGI middleware that puts `HEADERS` on every response."""
+class SecurityHeaders:
+    """ASGI middleware that adds `HEADERS` to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def secured(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        await self._app(scope, receive, secured)
+        await self._app(scope, receive, send_with_headers)
 
 
 class Renderer:
-    """The templates and the two files that pages load."""
+    """The templates, and the two files that pages load. `home` is the path below which the pages are served."""
 
     def __init__(self, clock: Callable[[], float] = time.time, *, home: str = "/console") -> None:
-        """`home` is under which the pages are served that use it."""
         self._clock = clock
         self._home = home
         folder = files("connector_mcp.console") / "static"
@@ -68,15 +67,15 @@ class Renderer:
             loader=PackageLoader("connector_mcp.console"),
             autoescape=True,
             undefined=StrictUndefined,
-            finalize=_visible,
+            finalize=_without_hidden,
             trim_blocks=True,
             lstrip_blocks=True,
             auto_reload=False,
         )
         self._functions: dict[str, Any] = {
             "asset": self._address,
-            "moment": words.moment,
-            "machine_time": words.machine_time,
+            "moment": formatting.moment,
+            "machine_time": formatting.machine_time,
             "ago": self._ago,
             "left": self._left,
             "status": self._status,
@@ -85,30 +84,30 @@ class Renderer:
     def page(
         self, name: str, /, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
     ) -> Response:
-        """The page made of a template."""
+        """Return the page made from a template."""
         template = self._templates.get_template(f"{name}.html", globals=self._functions)
         return HTMLResponse(template.render(values), status, headers)
 
     def asset(self, name: str) -> Response | None:
-        """A file that pages load, for as long as a browser likes: its address changes with its content."""
+        """Return a file that pages load. Browsers may keep it: its URL changes with its content."""
         if name not in self._assets:
             return None
-        kept = {"Cache-Control": "public, max-age=31536000, immutable"}
-        return Response(self._assets[name], media_type=_ASSETS[name], headers=kept)
+        headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+        return Response(self._assets[name], media_type=_ASSETS[name], headers=headers)
 
     def _ago(self, when: float) -> str:
-        return words.ago(when, self._clock())
+        return formatting.ago(when, self._clock())
 
     def _left(self, when: float) -> str:
-        return words.left(when, self._clock())
+        return formatting.left(when, self._clock())
 
     def _status(self, approval: Approval) -> str:
-        return words.status(approval, self._clock())
+        return formatting.status(approval, self._clock())
 
     def _address(self, name: str) -> str:
         return f"{self._home}/static/{name}?v={hashlib.sha256(self._assets[name]).hexdigest()[:12]}"
 
 
-def _visible(value: Any) -> Any:
-    # Markup is what a template made; everything else came from elsewhere.
+def _without_hidden(value: Any) -> Any:
+    # Markup was made by a template; everything else comes from outside.
     return strip_hidden(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -1,130 +1,183 @@
-"""What a request must be before it may change anything, and where its session is found."""
+"""What a request must be before it may change anything: a form of our own page, over a private connection.
+
+Also the cookie that identifies its session, and the limit on wrong tokens.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
 from urllib.parse import parse_qsl, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from connector_mcp.console.problem import Problem
 from connector_mcp.transport.http.host_guard import is_loopback
 
+FAILURES_PER_NETWORK = 10
+"""Wrong tokens a minute from one network."""
+
+FAILURES_IN_TOTAL = 200
+"""Wrong tokens a minute from everywhere: far more than people mistype, far fewer than guessing takes."""
+
 _COOKIE = "connector-mcp-console"
-_LONGEST_FORM = 16_384
-_MOST_FIELDS = 12
-_ADDRESSES_OF_ONE = 64
-"""Bits of an IPv6 address that stand for one network; whoever has one address there has them all."""
+_MAX_FORM_BYTES = 16_384
+_MAX_FIELDS = 12
 
 
-async def read_form(request: Request, *, longest: int = _LONGEST_FORM) -> dict[str, str]:
-    """The fields of a form of ours, of at most `longest` bytes.
+class Problem(Exception):
+    """What went wrong and what to do about it, shown to a person in place of a page."""
 
-    Raises:
-        Problem: The request comes from another site, or is no such form.
-    """
-    _insist_on_own_page(request)
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > longest:
-            raise Problem(413, "Too much was sent", "The form is larger than any of this console. Nothing was done.")
-    try:
-        if kind != "application/x-www-form-urlencoded":
-            raise ValueError
-        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS))
-    except ValueError:
-        raise Problem(400, "Not a form", "What was sent is not a form of this console. Nothing was done.") from None
+    def __init__(
+        self, status: int, title: str, sentence: str, fix: str = "", *, retry_after: int | None = None
+    ) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.title = title
+        self.sentence = sentence
+        self.fix = fix
+        self.headers = {"Retry-After": str(retry_after)} if retry_after else None
 
 
-def _insist_on_own_page(request: Request) -> None:
-    """Only a page of this console may send a form to it, and a browser says which page does.
+class LoginThrottle:
+    """Locks a network out after too many wrong tokens in a minute. Counts in this process; valid tokens never count."""
 
-    A browser that says `same-origin` has compared scheme, host and port itself, also behind a proxy that gives the
-    server another Host. One that does not say it has Origin compared with Host.
-    """
-    site = request.headers.get("sec-fetch-site")
-    if site is not None:
-        own = site == "same-origin"
-    else:
-        own = urlsplit(request.headers.get("origin", "")).netloc == request.headers.get("host")
-    if not own:
-        raise Problem(
-            403,
-            "Sent from elsewhere",
-            "This form was not sent by a page of this console, so nothing was done.",
-            "Open the console itself and decide there.",
-        )
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began_at = float("-inf")
+        self._failures: Counter[str] = Counter()
 
+    def check(self, request: Request) -> None:
+        """Call this before a token is checked.
 
-def insist_on_privacy(request: Request) -> None:
-    """Refuse to sign anybody in over a line that others can read.
+        Raises:
+            Problem: Too many tokens were wrong.
+        """
+        if self._clock() - self._began_at >= 60:
+            self._failures.clear()
+        if self._failures[_network(request)] >= FAILURES_PER_NETWORK or self._failures.total() >= FAILURES_IN_TOTAL:
+            raise Problem(
+                429,
+                "Too many attempts",
+                "Too many wrong tokens were entered, so this one was not checked.",
+                "Try again in a minute.",
+                retry_after=max(1, math.ceil(self._began_at + 60 - self._clock())),
+            )
 
-    Raises:
-        Problem: The page was fetched over http from beyond this machine.
-    """
-    # The browser's own word comes first: behind a proxy the Host may be that of this machine.
-    origin = urlsplit(request.headers.get("origin", ""))
-    private = is_loopback(origin.hostname) if origin.hostname else _is_local(request)
-    if private or _is_https(request):
-        return
-    raise Problem(
-        403,
-        "https is needed",
-        "Beyond this machine the console is used over https only: what is sent over http can be read on its way.",
-        "Put a proxy with TLS in front of the server and name its address in CONNECTOR_MCP_ALLOWED_HOSTS and "
-        "CONNECTOR_MCP_ALLOWED_ORIGINS; then have the operator's token replaced.",
-    )
+    def count_failure(self, request: Request) -> None:
+        """Count a wrong token. The first one begins a new minute."""
+        if not self._failures.total():
+            self._began_at = self._clock()
+        self._failures[_network(request)] += 1
 
 
-def session_key(request: Request, name: str = _COOKIE) -> str | None:
-    """The key that the browser shows."""
-    return request.cookies.get(_cookie_name(request, name))
-
-
-def keep_session_key(
-    request: Request, response: Response, key: str, *, name: str = _COOKIE, home: str = "/console"
-) -> None:
-    """Have the browser keep the key until it is closed, where no script and no other site gets at it."""
-    local = _is_local(request)
-    response.set_cookie(
-        _cookie_name(request, name),
-        key,
-        path=home if local else "/",
-        secure=not local or _is_https(request),
-        httponly=True,
-        samesite="strict",
-    )
-
-
-def forget_session_key(request: Request, response: Response) -> None:
-    """Have the browser forget the key."""
-    local = _is_local(request)
-    response.delete_cookie(
-        _cookie_name(request, _COOKIE),
-        path="/console" if local else "/",
-        secure=not local or _is_https(request),
-        httponly=True,
-        samesite="strict",
-    )
-
-
-def network_of(request: Request) -> str:
-    """Who is counted as one at the login: an IPv4 address, or the network of an IPv6 one."""
+def _network(request: Request) -> str:
+    """The client's IPv4 address or IPv6 network; who has one IPv6 address usually has the whole /64."""
     host = request.client.host if request.client else ""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host
-    if address.version == 4:
-        return host
-    return str(ipaddress.ip_network(f"{address.exploded}/{_ADDRESSES_OF_ONE}", strict=False))
+    return host if address.version == 4 else str(ipaddress.ip_network(f"{address.exploded}/64", strict=False))
+
+
+async def read_form(request: Request, *, max_bytes: int = _MAX_FORM_BYTES) -> dict[str, str]:
+    """Return the fields of a form that was sent by one of our own pages.
+
+    Raises:
+        Problem: The request comes from another site, is not a form, or is too large.
+    """
+    _require_own_page(request)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > max_bytes:
+            raise Problem(413, "Form too large", "The form is larger than any of this console. Nothing was done.")
+    try:
+        if kind != "application/x-www-form-urlencoded":
+            raise ValueError
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MAX_FIELDS))
+    except ValueError:
+        raise Problem(400, "Not a form", "The request is not a form of this console. Nothing was done.") from None
+
+
+def _require_own_page(request: Request) -> None:
+    """Accept forms from this console's own pages only, by what the browser says of the page.
+
+    A browser that sends `same-origin` has compared scheme, host and port itself, even behind a proxy that gives the
+    server another Host. For a browser that does not send it, Origin is compared with Host.
+    """
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        is_own = site == "same-origin"
+    else:
+        is_own = urlsplit(request.headers.get("origin", "")).netloc == request.headers.get("host")
+    if not is_own:
+        raise Problem(
+            403,
+            "Sent from another site",
+            "This form was not sent by a page of this console, so nothing was done.",
+            "Open the console itself and decide there.",
+        )
+
+
+def require_private_connection(request: Request) -> None:
+    """Accept secrets over https or from this machine only.
+
+    Raises:
+        Problem: The page was loaded over http from another machine.
+    """
+    # The browser's Origin comes first: behind a proxy, Host may be that of this machine.
+    origin = urlsplit(request.headers.get("origin", ""))
+    is_private = is_loopback(origin.hostname) if origin.hostname else _is_local(request)
+    if not is_private and not _is_https(request):
+        raise Problem(
+            403,
+            "https is required",
+            "From other machines the console accepts https only: what is sent over http can be read on the way.",
+            "Put a proxy with TLS in front of the server and name its address in CONNECTOR_MCP_ALLOWED_HOSTS and "
+            "CONNECTOR_MCP_ALLOWED_ORIGINS. Then have the operator's token replaced.",
+        )
+
+
+def session_key(request: Request, name: str = _COOKIE) -> str | None:
+    """Return the session key that the browser sent."""
+    return request.cookies.get(_cookie_name(request, name))
+
+
+def set_session_key(
+    request: Request, response: Response, key: str, *, name: str = _COOKIE, path: str = "/console"
+) -> None:
+    """Have the browser keep the key until it is closed, out of reach of scripts and of other sites."""
+    is_local = _is_local(request)
+    response.set_cookie(
+        _cookie_name(request, name),
+        key,
+        path=path if is_local else "/",
+        secure=not is_local or _is_https(request),
+        httponly=True,
+        samesite="strict",
+    )
+
+
+def delete_session_key(request: Request, response: Response) -> None:
+    """Have the browser delete the key."""
+    is_local = _is_local(request)
+    response.delete_cookie(
+        _cookie_name(request, _COOKIE),
+        path="/console" if is_local else "/",
+        secure=not is_local or _is_https(request),
+        httponly=True,
+        samesite="strict",
+    )
 
 
 def _cookie_name(request: Request, name: str) -> str:
-    # The prefix binds a cookie to https, this host and no part of it; browsers take it on https alone.
+    # The prefix binds a cookie to https and to exactly this host; browsers accept it over https only.
     return name if _is_local(request) else f"__Host-{name}"
 
 

@@ -22,7 +22,7 @@ from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.connector_types import ConnectorType, example
-from connector_mcp.operations.operation import STEERS, ConfigUse, Operation
+from connector_mcp.operations.operation import LOCAL_ONLY, ConfigUse, Operation
 from connector_mcp.operations.tool import Tool
 
 DEEPEST = 32
@@ -73,7 +73,7 @@ def parse_arguments(tool: Tool, raw: Mapping[str, Any], fixed: Mapping[str, str]
     issues = list(_unknown(tool, raw, own))
     decoded = {name: _decode(value, properties[name]) for name, value in raw.items() if name in properties}
     for name in [name for name, value in decoded.items() if value is None]:
-        if name in fields and STEERS in fields[name].metadata:
+        if name in fields and LOCAL_ONLY in fields[name].metadata:
             del decoded[name]
     # What could not be sent, stored or walked is refused before anything else looks at it.
     flaws = [flaw for name, value in decoded.items() if not _is_plain_text(value) for flaw in _flaws(value, name, 0)]

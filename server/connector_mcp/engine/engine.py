@@ -48,7 +48,7 @@ from connector_mcp.operations.operation import Effect, LocalOperation, Operation
 from connector_mcp.operations.tool import Tool
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.store import Store, secret_key
-from connector_mcp.telemetry.observer import NOBODY, Observer
+from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 
 logger = logging.getLogger("connector_mcp.engine")
 
@@ -72,7 +72,7 @@ class Engine:
         secrets: Secrets | None = None,
         wait: ApprovalWait | None = None,
         announce: Callable[[Approval], None] | None = None,
-        observer: Observer = NOBODY,
+        observer: Observer = NULL_OBSERVER,
         decide_at: str | None = None,
         secret_requests: SecretRequests | None = None,
     ) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import import_module
 
-from connector_mcp.operations.describe import DescribeConnectorType
+from connector_mcp.operations.local import DescribeConnectorType
 from connector_mcp.operations.operation import Operation
 from connector_mcp.operations.platform import Platform
 
@@ -39,7 +39,7 @@ def platform_folder(name: str) -> PlatformFolder:
     return PlatformFolder(package, import_module(package).PLATFORM)
 
 
-def catalogue(platforms: Iterable[str] = PLATFORMS) -> Mapping[str, type[Operation]]:
+def catalog(platforms: Iterable[str] = PLATFORMS) -> Mapping[str, type[Operation]]:
     """The operations of the named platforms and those that belong to none, by tool name in a stable order."""
     operations = [operation for name in platforms for operation in platform_folder(name).operations]
     if operations:

@@ -21,8 +21,7 @@ from pydantic.alias_generators import to_camel
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.connector_types import ConnectorType
-from connector_mcp.operations.platform import Platform
-from connector_mcp.operations.request import NO_BODY, Request
+from connector_mcp.operations.platform import NO_BODY, Platform, Request
 
 
 class Effect(StrEnum):
@@ -84,7 +83,7 @@ def in_body(name: str | None = None) -> Wire:
     return Wire("body", name)
 
 
-STEERS = Wire("nowhere")
+LOCAL_ONLY = Wire("nowhere")
 """An argument that steers this server and is never sent."""
 
 
@@ -338,10 +337,10 @@ class ListOperation(Operation):
     effect = Effect.READ
     paging: ClassVar[Paging | None]
 
-    limit: Annotated[int | None, Field(ge=1, le=100, description="Rows a page."), STEERS] = None
-    cursor: Annotated[str | None, Field(description="meta.cursor of the last page."), STEERS] = None
-    fields: Annotated[list[str] | None, Field(description="Row members to return."), STEERS] = None
-    detail: Annotated[Literal["summary", "full"], Field(description="full: whole rows."), STEERS] = "summary"
+    limit: Annotated[int | None, Field(ge=1, le=100, description="Rows a page."), LOCAL_ONLY] = None
+    cursor: Annotated[str | None, Field(description="meta.cursor of the last page."), LOCAL_ONLY] = None
+    fields: Annotated[list[str] | None, Field(description="Row members to return."), LOCAL_ONLY] = None
+    detail: Annotated[Literal["summary", "full"], Field(description="full: whole rows."), LOCAL_ONLY] = "summary"
 
     def make_query(self) -> dict[str, str | list[str]]:
         """The query of a page; the platform's own names for size and cursor come from `paging`."""

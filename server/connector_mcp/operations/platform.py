@@ -5,9 +5,10 @@ Data only. `upstream.credentials` turns a credential declaration into requests; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from enum import Enum
+from typing import Any, Final
 
 
 @dataclass(frozen=True)
@@ -110,3 +111,30 @@ class Platform:
 def key_of(platform: Platform, variable: Variable) -> str:
     """The key of a platform's variable in a profile: `api_key` of `VECTORIZE_API_KEY`."""
     return variable.name.removeprefix(f"{platform.name.upper()}_").lower()
+
+
+class Absent(Enum):
+    """The body of a request that has none, so that None can stay JSON's null."""
+
+    NO_BODY = "no body"
+
+
+NO_BODY: Final = Absent.NO_BODY
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request relative to a platform's base URL.
+
+    `path` is a template whose `{name}` placeholders are filled from `path_values`, percent-encoded by the sender.
+    `repeatable` says that sending it twice does no more than sending it once.
+    """
+
+    method: str
+    path: str
+    path_values: Mapping[str, str] = field(default_factory=dict[str, str])
+    query: Mapping[str, str | Sequence[str]] = field(default_factory=dict[str, str | Sequence[str]])
+    body: Any = NO_BODY
+    repeatable: bool = False
+    changes: bool = True
+    """Whether it may change anything: of a request that does not, a lost answer leaves nothing to wonder about."""

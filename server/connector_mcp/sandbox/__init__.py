@@ -1,1 +1,1 @@
-"""The four platforms emulated over their real wire contract: start at `app.Sandbox`."""
+"""The four platforms, emulated over their real wire contract. Start at `app.Sandbox`."""

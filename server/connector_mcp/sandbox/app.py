@@ -1,7 +1,7 @@
-"""The sandbox: the four platforms emulated, reached in process or over a socket.
+"""The sandbox: the four emulated platforms, in process or over a socket.
 
-It is asked for, never fallen back to. Both faces lead into the same emulators: `transport` puts a platform under an
-`httpx.AsyncClient` without a socket, `app` serves all four for `connector-mcp sandbox` and the vendors' own clients.
+It runs only when asked for; nothing falls back to it. `transport` puts a platform under an `httpx.AsyncClient` without
+a socket. `app` is a Starlette application that serves all four for `connector-mcp sandbox` and the vendors' clients.
 """
 
 from __future__ import annotations
@@ -10,27 +10,21 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
 
-from connector_mcp.sandbox.clock import Clock, present
 from connector_mcp.sandbox.conductorone import ConductorOneEmulator
-from connector_mcp.sandbox.delivery import Answerer, Delivery, spoiled
-from connector_mcp.sandbox.faults import Fault, FaultPlan
-from connector_mcp.sandbox.in_process import InProcessTransport
+from connector_mcp.sandbox.emulator import Emulator
+from connector_mcp.sandbox.faults import Delivery, Fault, FaultPlan, InProcessTransport, Responder, ServedPlatform
 from connector_mcp.sandbox.logto import LogtoEmulator
-from connector_mcp.sandbox.seed import PLATFORMS, variables
-from connector_mcp.sandbox.seed_documents import seed_world
+from connector_mcp.sandbox.seed import PLATFORMS, seed_world, variables
 from connector_mcp.sandbox.vectorize import VectorizeEmulator
 from connector_mcp.sandbox.versori import VersoriEmulator
-from connector_mcp.sandbox.wire import Call, Emulator
-from connector_mcp.sandbox.world import World
-
-if TYPE_CHECKING:
-    from starlette.applications import Starlette
-
-_REMEMBERED_REQUESTS = 500
+from connector_mcp.sandbox.world import Clock, World, system_time
 
 
 @dataclass(frozen=True)
@@ -48,8 +42,8 @@ class RecordedRequest:
 class Sandbox:
     """Four emulated platforms over one world.
 
-    `data` is a file that outlives the process; without it the world is in memory. `create_body` is the form of
-    Vectorize's create, `object` or `array`. `clock` stands in for the real time where tokens expire.
+    `data` is a file that keeps the world after the process ends; without it the world is in memory. `create_body` is
+    the form of Vectorize's create, `object` or `array`. `clock` replaces the real time where tokens expire.
     """
 
     def __init__(
@@ -58,33 +52,33 @@ class Sandbox:
         *,
         faults: Sequence[Fault] = (),
         create_body: str = "object",
-        clock: Clock = present,
+        clock: Clock = system_time,
     ) -> None:
-        self.world = World(data)
+        self.world = World(data, clock)
         seed_world(self.world)
         self._create_body = create_body
         self._faults = FaultPlan(faults)
-        self._requests: deque[RecordedRequest] = deque(maxlen=_REMEMBERED_REQUESTS)
-        self._logto = LogtoEmulator(self.world, clock)
-        self._conductorone = ConductorOneEmulator(self.world, clock)
+        self._requests: deque[RecordedRequest] = deque(maxlen=500)
+        self._logto = LogtoEmulator(self.world)
+        self._conductorone = ConductorOneEmulator(self.world)
         self._emulators: dict[str, Emulator] = {
-            "vectorize": VectorizeEmulator(self.world, clock, create_body=create_body),
+            "vectorize": VectorizeEmulator(self.world, create_body=create_body),
             "logto": self._logto,
-            "versori": VersoriEmulator(self.world, clock),
+            "versori": VersoriEmulator(self.world),
             "conductorone": self._conductorone,
         }
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """The latest requests, oldest first; at most five hundred."""
+        """The latest 500 requests, oldest first."""
         return list(self._requests)
 
     def inject(self, fault: Fault) -> None:
-        """Ask for one more fault, after those already asked for."""
+        """Add a fault after those already injected."""
         self._faults.add(fault)
 
     def revoke_tokens(self) -> None:
-        """Make every access token that the token endpoints gave out unknown."""
+        """Revoke every access token that the token endpoints issued."""
         self._logto.tokens.revoke_all()
         self._conductorone.tokens.revoke_all()
 
@@ -94,39 +88,45 @@ class Sandbox:
 
     def transport(self, platform: str) -> httpx.AsyncBaseTransport:
         """The platform in process, for an `httpx.AsyncClient`. Raises KeyError for an unknown platform."""
-        return InProcessTransport(self._answerer(platform))
+        return InProcessTransport(self._responder(platform))
 
     def app(self) -> Starlette:
         """All four as one application, each under its name.
 
-        The base paths are `/vectorize/v1`, `/logto`, `/versori/api/connect/v1` and `/conductorone`.
+        The base paths are `/vectorize/v1`, `/logto`, `/versori/api/connect/v1` and `/conductorone`. `/` lists the
+        platforms.
         """
-        # Starlette is only needed here; the in-process face does without.
-        from connector_mcp.sandbox.served import served_app
 
-        return served_app({name: self._answerer(name) for name in PLATFORMS})
+        async def index(_request: Request) -> Response:
+            return JSONResponse({"sandbox": True, "platforms": sorted(PLATFORMS)})
+
+        mounts = [Mount(f"/{name}", ServedPlatform(f"/{name}", self._responder(name))) for name in PLATFORMS]
+        return Starlette(routes=[Route("/", index), *mounts])
 
     def close(self) -> None:
-        """Close the world; the sandbox answers nothing afterwards."""
+        """Close the world. The sandbox cannot be used afterwards."""
         self.world.close()
 
-    def _answerer(self, platform: str) -> Answerer:
+    def _responder(self, platform: str) -> Responder:
         emulator = self._emulators[platform]
 
-        def answer(call: Call) -> Delivery:
-            fault = self._faults.next_for(platform, call)
+        async def respond(request: Request) -> Delivery:
+            body = await request.body()
+            path = request.scope["path"]
+            fault = self._faults.next_for(platform, request.method, path)
             if fault is None or fault.kind != "unreachable":
-                self._requests.append(
-                    RecordedRequest(platform, call.method, call.path, call.query, call.body, dict(call.headers))
-                )
+                query = request.scope["query_string"].decode("latin-1")
+                recorded = RecordedRequest(platform, request.method, path, query, body, dict(request.headers))
+                self._requests.append(recorded)
             if fault is None:
-                return Delivery(emulator.handle(call))
+                return Delivery(await emulator.respond(request))
             if fault.kind != "stale_read":
-                return spoiled(fault, emulator, call)
+                return await fault.apply(emulator, request)
+            # The body is read: nothing below waits, so no other request sees the past.
             with self.world.before_last_writes() as past:
-                answer = emulator.handle(call)
+                response = await emulator.respond(request)
             if past.differed:
-                self._faults.used(fault)
-            return Delivery(answer)
+                self._faults.count_stale_read(fault)
+            return Delivery(response)
 
-        return answer
+        return respond

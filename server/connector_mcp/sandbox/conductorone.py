@@ -1,25 +1,43 @@
 """ConductorOne, emulated: list, read and update the connectors of an app (facts: sections 2 to 6).
 
-Its traps are real here: update is a POST with a mask, a masked field that the message lacks is cleared, config values
-are wrapped and secret ones never shown, an empty secret erases the stored one, deleted connectors still answer, and
-odd path segments are redirected. What the documents leave open is decided so: an update without a mask is refused, a
-secret key that an update of `config` leaves out survives, lists contain deleted connectors.
+It reproduces the platform's traps: update is a POST with a mask, a masked field that the message lacks is cleared,
+config values are wrapped and secret ones never shown, an empty secret erases the stored one, deleted connectors still
+answer, and odd path segments are redirected. Where the documents are silent: an update without a mask is refused, a
+secret key that an update of `config` leaves out is kept, lists contain deleted connectors.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from secrets import compare_digest
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
+
+import jwt
+from jwt.types import Options
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from connector_mcp.json_values import JsonObject, is_object, is_strings
 from connector_mcp.operations.connector_types import connector_types
-from connector_mcp.sandbox.client_assertion import is_proved
-from connector_mcp.sandbox.clock import Clock, timestamp
-from connector_mcp.sandbox.seed import CONDUCTORONE_APP, CONDUCTORONE_USERS
-from connector_mcp.sandbox.tokens import TokenDesk
-from connector_mcp.sandbox.wire import Answer, Call, RefusalError, Route, Routes, json_answer
+from connector_mcp.sandbox import seed
+from connector_mcp.sandbox.emulator import (
+    Emulator,
+    PlatformError,
+    TokenIssuer,
+    decode_cursor,
+    encode_cursor,
+    form_fields,
+    json_body,
+    json_response,
+    query_value,
+)
 from connector_mcp.sandbox.world import World
 
 CONNECTORS = "conductorone.connectors"
@@ -34,110 +52,114 @@ _GROUP = "C1_selected_field_group_name"
 # gRPC number and its name for the HTTP statuses that the gateway gives.
 _GRPC = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 429: 8, 500: 13, 501: 12, 503: 14, 504: 4}
 
-_UNPOPULATED: JsonObject = {
-    "displayName": "",
-    "description": "",
-    "userIds": [],
-    "config": None,
-    "profileAllowList": [],
-    "profileIgnoreList": [],
-    "syncConfig": None,
-    "disableCheckBadSync": False,
-    "parallelSyncWorkerCount": None,
+
+_WRITABLE: dict[str, tuple[Any, Callable[[Any], bool]]] = {
+    "displayName": ("", lambda value: isinstance(value, str)),
+    "description": ("", lambda value: isinstance(value, str)),
+    "userIds": ([], is_strings),
+    "config": (None, is_object),
+    "profileAllowList": ([], is_strings),
+    "profileIgnoreList": ([], is_strings),
+    "syncConfig": (None, lambda value: is_object(value) and is_strings(value.get("syncResourceTypeIds") or [])),
+    "disableCheckBadSync": (False, lambda value: isinstance(value, bool)),
+    "parallelSyncWorkerCount": (None, lambda value: type(value) is int and 0 <= value <= 4),
 }
-"""The writable fields, and what each reads as when it holds nothing."""
+"""The writable fields: what each reads as when it is empty, and which values it takes."""
+
+_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+_ASSERTION_SECONDS = 300
+_LEEWAY = 60
+_NONCE = re.compile(r"^[0-9a-f]{32}$")
+# Times are checked against the sandbox's clock; the library only knows the real one.
+_UNCHECKED: Options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False}
 
 
-class ConductorOneEmulator:
-    """Answers List, Get and Update of the connector service, and the token endpoint, of one tenant."""
+class ConductorOneEmulator(Emulator):
+    """List, Get and Update of the connector service, and the token endpoint, of one tenant."""
 
-    def __init__(self, world: World, clock: Clock) -> None:
-        self._world = world
-        self._clock = clock
-        self.tokens = TokenDesk(clock)
-        self._routes = Routes(
-            (
-                Route("GET", _BASE, self._list),
-                Route("GET", f"{_BASE}/{{id}}", self._get),
-                Route("POST", f"{_BASE}/create", self._not_emulated),
-                Route("POST", f"{_BASE}/{{id}}", self._update),
-            )
+    def __init__(self, world: World) -> None:
+        routes = (
+            Route(_BASE, self._list, methods=["GET"]),
+            Route(f"{_BASE}/{{id}}", self._get, methods=["GET"]),
+            Route(f"{_BASE}/create", self._not_emulated, methods=["POST"]),
+            Route(f"{_BASE}/{{id}}", self._update, methods=["POST"]),
         )
+        super().__init__(world, routes)
+        self.tokens = TokenIssuer(world)
 
-    def handle(self, call: Call) -> Answer:
-        if (call.method, call.path) == ("POST", "/auth/v1/token"):
-            return self._token(call)
-        if not call.path.startswith("/api/"):
-            return Answer(200, b"<!doctype html><title>ConductorOne</title>", {"content-type": "text/html"})
-        collection, slash, last = call.path.rpartition("/")
-        if slash and last in ("", ".", "%2E", "%2e", "%2F", "%2f"):
-            return Answer(301, b"", {"location": collection})
-        try:
-            scheme, _, token = call.header("authorization").partition(" ")
-            if scheme.lower() != "bearer" or self.tokens.grant(token) is None:
-                raise _refuse(401, "unauthenticated")
-            found = self._routes.find(call)
-            if found is None:
-                raise _refuse(404, "not found")
-            handler, call = found
-            if call.parameters["app"] != CONDUCTORONE_APP["id"]:
-                raise _refuse(404, "not found")
-            with self._world.transaction():
-                return handler(call)
-        except RefusalError as refusal:
-            return refusal.answer
+    async def respond_outside_api(self, request: Request) -> Response | None:
+        path: str = request.scope["path"]
+        if (request.method, path) == ("POST", "/auth/v1/token"):
+            return await self._token(request)
+        if not path.startswith("/api/"):
+            return Response("<!doctype html><title>ConductorOne</title>", headers={"content-type": "text/html"})
+        collection, _, last = path.rpartition("/")
+        if last in ("", ".", "%2E", "%2e", "%2F", "%2f"):
+            return Response(status_code=301, headers={"location": collection})
+        return None
 
-    def failure(self, status: int) -> Answer:
-        return _refuse(status, "injected by the sandbox").answer
+    def authorize(self, request: Request) -> None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or self.tokens.grant(token) is None:
+            raise _error(401, "unauthenticated")
+        if request.path_params.get("app", seed.CONDUCTORONE_APP["id"]) != seed.CONDUCTORONE_APP["id"]:
+            raise _error(404, "not found")
 
-    def _token(self, call: Call) -> Answer:
-        form = call.form()
-        if form.get("grant_type") != "client_credentials" or not is_proved(form, call.host(), self._clock()):
-            return json_answer({"error": "invalid_client", "error_description": "client authentication failed"}, 401)
+    def error_response(self, status: int) -> Response:
+        return _error(status, f"the sandbox answers {status}").response
+
+    async def _token(self, request: Request) -> Response:
+        form = await form_fields(request)
+        host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+        if form.get("grant_type") != "client_credentials" or not _is_authenticated(form, host, self._world.now()):
+            return json_response({"error": "invalid_client", "error_description": "client authentication failed"}, 401)
         token = self.tokens.issue(seconds=_TOKEN_SECONDS)
-        return json_answer({"access_token": token, "token_type": "Bearer", "expires_in": _TOKEN_SECONDS})
+        return json_response({"access_token": token, "token_type": "Bearer", "expires_in": _TOKEN_SECONDS})
 
-    def _list(self, call: Call) -> Answer:
+    async def _list(self, request: Request) -> Response:
         connectors = self._world.all(CONNECTORS)
-        size = _page_size(call.query_value("page_size"))
-        start = _offset(call.query_value("page_token"))
+        size = _page_size(query_value(request, "page_size"))
+        start = decode_cursor("from", query_value(request, "page_token"), _error(400, "invalid page_token"))
         following = start + size
-        more = base64.urlsafe_b64encode(f"from:{following}".encode()).decode() if following < len(connectors) else ""
+        more = encode_cursor("from", following) if following < len(connectors) else ""
         rows = [_view(_shown(each)) for each in connectors[start:following]]
-        return json_answer({"list": rows, "expanded": [], "nextPageToken": more})
+        return json_response({"list": rows, "expanded": [], "nextPageToken": more})
 
-    def _get(self, call: Call) -> Answer:
-        return json_answer({"connectorView": _view(_shown(self._connector(call))), "expanded": []})
+    async def _get(self, request: Request) -> Response:
+        return json_response({"connectorView": _view(_shown(self._connector(request))), "expanded": []})
 
-    def _not_emulated(self, _call: Call) -> Answer:
-        raise _refuse(501, "the sandbox does not emulate this operation")
+    async def _not_emulated(self, _request: Request) -> Response:
+        raise _error(501, "the sandbox does not emulate this operation")
 
-    def _update(self, call: Call) -> Answer:
-        connector = self._connector(call)
+    async def _update(self, request: Request) -> Response:
+        connector = self._connector(request)
         if connector["deletedAt"] is not None:
-            raise _refuse(404, "connector was deleted")
-        body = _body(call)
+            raise _error(404, "connector was deleted")
+        body = await _body(request)
         message = body.get("connector")
         if not is_object(message):
-            raise _refuse(400, "invalid ConnectorServiceUpdateRequest.Connector: value is required")
+            raise _error(400, "invalid ConnectorServiceUpdateRequest.Connector: value is required")
         expand = _expand_paths(body.get("expandMask"))
-        now = timestamp(self._clock())
+        now = self._world.timestamp()
         for path in _mask(body.get("updateMask")):
             value = message.get(path)
             if path == "config":
                 connector["config"] = None if value is None else _merged_config(connector, value)
                 connector["configUpdatedAt"] = now
-            else:
-                connector[path] = _UNPOPULATED[path] if value is None else _checked(path, value)
+                continue
+            empty, is_valid = _WRITABLE[path]
+            if value is not None and not is_valid(value):
+                raise _error(400, f"proto: invalid value for field {path}")
+            connector[path] = empty if value is None else value
         connector["updatedAt"] = now
         self._world.put(CONNECTORS, connector["id"], connector)
         view, expanded = _expanded(_view(_shown(connector)), connector, expand)
-        return json_answer({"connectorView": view, "expanded": expanded})
+        return json_response({"connectorView": view, "expanded": expanded})
 
-    def _connector(self, call: Call) -> JsonObject:
-        found = self._world.get(CONNECTORS, call.parameters["id"])
+    def _connector(self, request: Request) -> JsonObject:
+        found = self._world.get(CONNECTORS, request.path_params["id"])
         if found is None:
-            raise _refuse(404, "not found")
+            raise _error(404, "not found")
         return found
 
 
@@ -165,8 +187,8 @@ def _expanded(view: JsonObject, connector: JsonObject, paths: set[str]) -> tuple
     expanded: list[JsonObject] = []
     if paths & {"app_id", "*"}:
         view["appPath"] = f"$.expanded[{len(expanded)}]"
-        expanded.append({"@type": "type.googleapis.com/c1.api.app.v1.App", **CONDUCTORONE_APP})
-    users = [user for user in CONDUCTORONE_USERS if user["id"] in (connector["userIds"] or [])]
+        expanded.append({"@type": "type.googleapis.com/c1.api.app.v1.App", **seed.CONDUCTORONE_APP})
+    users = [user for user in seed.CONDUCTORONE_USERS if user["id"] in (connector["userIds"] or [])]
     if paths & {"user_ids", "*"} and users:
         positions = ",".join(str(len(expanded) + n) for n in range(len(users)))
         view["usersPath"] = f"$.expanded[{positions}]"
@@ -177,13 +199,13 @@ def _expanded(view: JsonObject, connector: JsonObject, paths: set[str]) -> tuple
 def _merged_config(connector: JsonObject, config: Any) -> JsonObject:
     """The config as it is stored: replaced, but for secrets left out; an empty secret is erased."""
     if not is_object(config) or config.get("@type") != ENV_CONFIG:
-        raise _refuse(400, f'proto: google.protobuf.Any: "@type" must be {ENV_CONFIG}')
+        raise _error(400, f'proto: google.protobuf.Any: "@type" must be {ENV_CONFIG}')
     values: Any = config.get("configuration") or {}
     if not is_object(values) or not all(_is_wrapped(each) for each in values.values()):
-        raise _refuse(400, "proto: invalid value for c1.api.app.v1.EnvConfig.configuration: each must be an object")
+        raise _error(400, "proto: invalid value for c1.api.app.v1.EnvConfig.configuration: each must be an object")
     reserved = [key for key in values if key.startswith("C1_") and key != _GROUP]
     if reserved:
-        raise _refuse(400, f"config keys beginning with C1_ are reserved: {', '.join(reserved)}")
+        raise _error(400, f"config keys beginning with C1_ are reserved: {', '.join(reserved)}")
     secret = _secret_keys(connector["catalogId"]) or set[str]()
     before: JsonObject = {} if connector["config"] is None else connector["config"]["configuration"]
     kept = {key: value for key, value in before.items() if key in secret and key not in values}
@@ -202,31 +224,14 @@ def _is_wrapped(value: Any) -> bool:
 
 def _mask(mask: Any) -> list[str]:
     if not isinstance(mask, str):
-        raise _refuse(400, "invalid ConnectorServiceUpdateRequest.UpdateMask: a string of paths is required")
+        raise _error(400, "invalid ConnectorServiceUpdateRequest.UpdateMask: a string of paths is required")
     paths = [path for path in mask.split(",") if path]
     if not paths:
-        raise _refuse(400, "invalid ConnectorServiceUpdateRequest.UpdateMask: at least one path is required")
+        raise _error(400, "invalid ConnectorServiceUpdateRequest.UpdateMask: at least one path is required")
     for path in paths:
-        if not _MASK_PATH.match(path) or path not in _UNPOPULATED:
-            raise _refuse(400, f"invalid ConnectorServiceUpdateRequest.UpdateMask: no writable field {path[:64]!r}")
+        if not _MASK_PATH.match(path) or path not in _WRITABLE:
+            raise _error(400, f"invalid ConnectorServiceUpdateRequest.UpdateMask: no writable field {path[:64]!r}")
     return paths
-
-
-def _checked(field: str, value: Any) -> Any:
-    match field:
-        case "displayName" | "description":
-            fits = isinstance(value, str)
-        case "disableCheckBadSync":
-            fits = isinstance(value, bool)
-        case "parallelSyncWorkerCount":
-            fits = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 4
-        case "syncConfig":
-            fits = is_object(value) and is_strings(value.get("syncResourceTypeIds") or [])
-        case _:
-            fits = is_strings(value)
-    if not fits:
-        raise _refuse(400, f"proto: invalid value for field {field}")
-    return value
 
 
 def _expand_paths(mask: Any) -> set[str]:
@@ -234,7 +239,7 @@ def _expand_paths(mask: Any) -> set[str]:
         return set()
     paths: Any = (mask.get("paths") or []) if is_object(mask) else None
     if not is_strings(paths):
-        raise _refuse(400, "proto: invalid value for field expandMask")
+        raise _error(400, "proto: invalid value for field expandMask")
     return set(paths)
 
 
@@ -244,30 +249,66 @@ def _page_size(size: str | None) -> int:
     try:
         return min(_MOST, max(_LEAST, int(size)))
     except ValueError as error:
-        raise _refuse(400, "type mismatch, parameter: page_size") from error
+        raise _error(400, "type mismatch, parameter: page_size") from error
 
 
-def _offset(token: str | None) -> int:
-    if token is None:
-        return 0
-    try:
-        return max(0, int(base64.urlsafe_b64decode(token).decode().removeprefix("from:")))
-    except ValueError as error:
-        raise _refuse(400, "invalid page_token") from error
-
-
-def _body(call: Call) -> JsonObject:
-    try:
-        body: Any = call.json()
-    except ValueError as error:
-        raise _refuse(400, "proto: syntax error") from error
+async def _body(request: Request) -> JsonObject:
+    body: Any = await json_body(request, _error(400, "proto: syntax error"))
     if body is None:
         return {}
     if not is_object(body):
-        raise _refuse(400, "proto: syntax error: unexpected token")
+        raise _error(400, "proto: syntax error: unexpected token")
     return body
 
 
-def _refuse(status: int, message: str) -> RefusalError:
+def _error(status: int, message: str) -> PlatformError:
     text = f"{message} (request-id: {uuid4().hex})"
-    return RefusalError(json_answer({"code": _GRPC.get(status, 2), "message": text, "details": []}, status))
+    return PlatformError(json_response({"code": _GRPC.get(status, 2), "message": text, "details": []}, status))
+
+
+def _is_authenticated(form: Mapping[str, str], host: str, now: datetime) -> bool:
+    """Check a client's proof at the token endpoint: an assertion signed for `host`, or a plain secret.
+
+    The audience may also be the host in the client id, which is the tenant's own.
+    """
+    if form.get("client_id") != seed.CONDUCTORONE_CLIENT_ID:
+        return False
+    if "client_assertion" in form:
+        hosts = {host, seed.CONDUCTORONE_CLIENT_ID.partition("@")[2].partition("/")[0]}
+        return form.get("client_assertion_type") == _ASSERTION_TYPE and _is_signed(form["client_assertion"], hosts, now)
+    given = form.get("client_secret", "").encode()
+    return any(
+        compare_digest(given, each.encode())
+        for each in (seed.CONDUCTORONE_CLIENT_SECRET, seed.CONDUCTORONE_PLAIN_SECRET)
+    )
+
+
+def _is_signed(assertion: str, hosts: set[str], now: datetime) -> bool:
+    try:
+        header = jwt.get_unverified_header(assertion)
+        claims: dict[str, Any] = jwt.decode(assertion, _public_key(), algorithms=["EdDSA"], options=_UNCHECKED)
+    except jwt.PyJWTError:
+        return False
+    audience = claims.get("aud")
+    named = {audience} if isinstance(audience, str) else set(audience if is_strings(audience) else ())
+    return (
+        claims.get("iss") == claims.get("sub") == seed.CONDUCTORONE_CLIENT_ID
+        and bool(named & hosts)
+        and _is_current(claims, now.timestamp())
+        # Current clients put the nonce into the header; the older Python one put it into the claims.
+        and (_NONCE.match(str(header.get("nonce", ""))) is not None or bool(claims.get("nonce")))
+    )
+
+
+def _is_current(claims: Mapping[str, Any], now: float) -> bool:
+    times = [claims.get(name) for name in ("nbf", "iat", "exp")]
+    if not all(isinstance(each, int) for each in times):
+        return False
+    not_before, issued, expires = (int(each or 0) for each in times)
+    return max(not_before, issued) - _LEEWAY <= now < expires <= now + _ASSERTION_SECONDS + _LEEWAY
+
+
+def _public_key() -> jwt.PyJWK:
+    encoded = seed.CONDUCTORONE_CLIENT_SECRET.rpartition(":")[2]
+    key: dict[str, str] = json.loads(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
+    return jwt.PyJWK({name: value for name, value in key.items() if name != "d"}, algorithm="EdDSA")

@@ -1,8 +1,8 @@
 """Logto, emulated: connectors, their factories and the token endpoint (facts: sections 2 to 6).
 
-Its traps are real here: secrets come back in clear text, PATCH replaces config and metadata whole, empty values vanish
-before anything is stored, creating an Email or Sms connector deletes every other one of that type, and lists carry
-guides and logos of many kilobytes.
+It reproduces the platform's traps: secrets come back in clear text, PATCH replaces config and metadata whole, empty
+values vanish before anything is stored, creating an Email or Sms connector deletes every other one of that type, and
+lists carry guides and logos of many kilobytes.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import secrets
 from typing import Any
 from urllib.parse import unquote_plus, urlencode
 
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
 from connector_mcp.json_values import JsonObject, is_array, is_object
-from connector_mcp.sandbox.clock import Clock
-from connector_mcp.sandbox.logto_factories import Factory, factories, factory
+from connector_mcp.sandbox.emulator import Emulator, PlatformError, TokenIssuer, form_fields, json_body, json_response
+from connector_mcp.sandbox.logto_factories import Factory, factories
 from connector_mcp.sandbox.seed import LOGTO_APP_ID, LOGTO_APP_SECRET, LOGTO_RESOURCE
-from connector_mcp.sandbox.tokens import TokenDesk
-from connector_mcp.sandbox.wire import Answer, Call, RefusalError, Route, Routes, json_answer
 from connector_mcp.sandbox.world import World
 from connector_mcp.sandbox.zod import zod_details, zod_report
 
@@ -29,145 +31,121 @@ SENT_MESSAGES = "logto.sent_messages"
 """What the test operation delivered: `{id, factoryId, to, locale}`."""
 
 _TOKEN_SECONDS = 3600
-_PLAIN = {"type": "boolean"}
-_METADATA: JsonObject = {
-    "type": "object",
-    "properties": {
-        "target": {"type": "string"},
-        "name": {"type": "object", "properties": {"en": {"type": "string"}}, "required": ["en"]},
-        "logo": {"type": "string"},
-        "logoDark": {"anyOf": [{"type": "string"}, {"type": "null"}]},
-    },
-}
+
+
+def _schema(properties: JsonObject, *required: str) -> JsonObject:
+    return {"type": "object", "properties": properties, "required": list(required)}
+
+
+_TEXT: JsonObject = {"type": "string"}
+_FLAG: JsonObject = {"type": "boolean"}
+_ID: JsonObject = {"type": "string", "minLength": 1, "maxLength": 128}
+_LOGOS: JsonObject = {"logo": _TEXT, "logoDark": {"anyOf": [_TEXT, {"type": "null"}]}}
 _CHANGES: JsonObject = {
     "config": {"type": "object"},
-    "metadata": _METADATA,
-    "syncProfile": _PLAIN,
-    "enableTokenStorage": _PLAIN,
+    "metadata": _schema({"target": _TEXT, "name": _schema({"en": _TEXT}, "en"), **_LOGOS}),
+    "syncProfile": _FLAG,
+    "enableTokenStorage": _FLAG,
 }
-_ID: JsonObject = {"type": "string", "minLength": 1, "maxLength": 128}
-_CREATE: JsonObject = {
-    "type": "object",
-    "properties": {"connectorId": _ID, "id": _ID, **_CHANGES},
-    "required": ["connectorId"],
+_CREATE = _schema({"connectorId": _ID, "id": _ID, **_CHANGES}, "connectorId")
+_UPDATE = _schema(_CHANGES)
+_RECIPIENTS: JsonObject = {
+    "phone": {"type": "string", "pattern": r"^[0-9]+$"},
+    "email": {"type": "string", "pattern": r"^\S+@\S+\.\S+$"},
 }
-_UPDATE: JsonObject = {"type": "object", "properties": _CHANGES}
-_TEST: JsonObject = {
-    "type": "object",
-    "properties": {
-        "config": {"type": "object"},
-        "phone": {"type": "string", "pattern": r"^[0-9]+$"},
-        "email": {"type": "string", "pattern": r"^\S+@\S+\.\S+$"},
-        "locale": {"type": "string"},
-    },
-    "required": ["config"],
-}
-_AUTHORIZATION: JsonObject = {
-    "type": "object",
-    "properties": {"state": {"type": "string"}, "redirectUri": {"type": "string"}},
-    "required": ["state", "redirectUri"],
-}
+_TEST = _schema({"config": {"type": "object"}, "locale": _TEXT, **_RECIPIENTS}, "config")
+_AUTHORIZATION = _schema({"state": _TEXT, "redirectUri": _TEXT}, "state", "redirectUri")
 
 
-class LogtoEmulator:
-    """Answers the connector, factory and token operations of one self-hosted tenant."""
+class LogtoEmulator(Emulator):
+    """The connector, factory and token operations of one self-hosted tenant."""
 
-    def __init__(self, world: World, clock: Clock) -> None:
-        self._world = world
-        self.tokens = TokenDesk(clock)
-        self._routes = Routes(
-            (
-                Route("GET", "/api/connectors", self._list),
-                Route("POST", "/api/connectors", self._create),
-                Route("GET", "/api/connectors/{id}", self._get),
-                Route("PATCH", "/api/connectors/{id}", self._update),
-                Route("DELETE", "/api/connectors/{id}", self._delete),
-                Route("POST", "/api/connectors/{id}/test", self._test),
-                Route("POST", "/api/connectors/{id}/authorization-uri", self._authorization_uri),
-                Route("GET", "/api/connector-factories", self._list_factories),
-                Route("GET", "/api/connector-factories/{id}", self._get_factory),
-            )
+    def __init__(self, world: World) -> None:
+        routes = (
+            Route("/api/connectors", self._list, methods=["GET"]),
+            Route("/api/connectors", self._create, methods=["POST"]),
+            Route("/api/connectors/{id}", self._get, methods=["GET"]),
+            Route("/api/connectors/{id}", self._update, methods=["PATCH"]),
+            Route("/api/connectors/{id}", self._delete, methods=["DELETE"]),
+            Route("/api/connectors/{id}/test", self._test, methods=["POST"]),
+            Route("/api/connectors/{id}/authorization-uri", self._authorization_uri, methods=["POST"]),
+            Route("/api/connector-factories", self._list_factories, methods=["GET"]),
+            Route("/api/connector-factories/{id}", self._get_factory, methods=["GET"]),
         )
+        super().__init__(world, routes)
+        self.tokens = TokenIssuer(world)
 
-    def handle(self, call: Call) -> Answer:
-        if (call.method, call.path) == ("POST", "/oidc/token"):
-            return self._token(call)
-        try:
-            self._authorise(call)
-            found = self._routes.find(call)
-            if found is None:
-                return json_answer({"message": "Not Found"}, 404)
-            handler, call = found
-            with self._world.transaction():
-                return handler(call)
-        except RefusalError as refusal:
-            return refusal.answer
+    async def respond_outside_api(self, request: Request) -> Response | None:
+        is_token_request = (request.method, request.scope["path"]) == ("POST", "/oidc/token")
+        return await self._token(request) if is_token_request else None
 
-    def failure(self, status: int) -> Answer:
+    def authorize(self, request: Request) -> None:
+        header = request.headers.get("authorization", "")
+        if not header:
+            raise _error(401, "auth.authorization_header_missing", "Authorization header is missing.")
+        scheme, _, token = header.partition(" ")
+        if scheme != "Bearer":
+            raise _error(401, "auth.authorization_token_type_not_supported", "Authorization type is not supported.")
+        grant = self.tokens.grant(token)
+        if grant is None or grant.audience != LOGTO_RESOURCE:
+            raise _error(401, "auth.unauthorized", "Unauthorized. Please check credentials and its scope.")
+        if grant.scope != "all":
+            raise _error(403, "auth.forbidden", "Forbidden. Please check your user roles and permissions.")
+
+    def error_response(self, status: int) -> Response:
+        if status == 404:
+            return json_response({"message": "Not Found"}, status)
         if status >= 500:
-            return json_answer({"message": "Internal server error."}, status)
-        return _refuse(status, "sandbox.injected", "Injected by the sandbox.").answer
+            return json_response({"message": "Internal server error."}, status)
+        return _error(status, "sandbox.injected", "Injected by the sandbox.").response
 
-    def _token(self, call: Call) -> Answer:
-        form = call.form()
-        basic = call.header("authorization")
+    async def _token(self, request: Request) -> Response:
+        form = await form_fields(request)
+        basic = request.headers.get("authorization", "")
         if form.get("grant_type") != "client_credentials":
             return _oauth_error(400, "unsupported_grant_type", "unsupported grant_type requested")
         if basic and "client_secret" in form:
             return _oauth_error(400, "invalid_request", "client authentication must be provided in one way only")
-        if (_basic_credentials(basic) if basic else (form.get("client_id"), form.get("client_secret"))) != (
-            LOGTO_APP_ID,
-            LOGTO_APP_SECRET,
-        ):
+        given = _basic_credentials(basic) if basic else (form.get("client_id"), form.get("client_secret"))
+        if given != (LOGTO_APP_ID, LOGTO_APP_SECRET):
             return _oauth_error(401, "invalid_client", "client authentication failed")
         resource = form.get("resource", "")
         if resource not in ("", LOGTO_RESOURCE):
             return _oauth_error(400, "invalid_target", "resource indicator is missing, or unknown")
         scope = "all" if "all" in form.get("scope", "").split() else ""
         token = self.tokens.issue(seconds=_TOKEN_SECONDS, scope=scope, audience=resource)
-        answer = {"access_token": token, "expires_in": _TOKEN_SECONDS, "token_type": "Bearer", "scope": scope}
-        return json_answer(answer, headers={"cache-control": "no-store"})
+        granted = {"access_token": token, "expires_in": _TOKEN_SECONDS, "token_type": "Bearer", "scope": scope}
+        response = json_response(granted)
+        response.headers["cache-control"] = "no-store"
+        return response
 
-    def _authorise(self, call: Call) -> None:
-        header = call.header("authorization")
-        if not header:
-            raise _refuse(401, "auth.authorization_header_missing", "Authorization header is missing.")
-        scheme, _, token = header.partition(" ")
-        if scheme != "Bearer":
-            raise _refuse(401, "auth.authorization_token_type_not_supported", "Authorization type is not supported.")
-        grant = self.tokens.grant(token)
-        if grant is None or grant.audience != LOGTO_RESOURCE:
-            raise _refuse(401, "auth.unauthorized", "Unauthorized. Please check credentials and its scope.")
-        if grant.scope != "all":
-            raise _refuse(403, "auth.forbidden", "Forbidden. Please check your user roles and permissions.")
-
-    def _list(self, call: Call) -> Answer:
-        targets = call.query_values("target")
+    async def _list(self, request: Request) -> Response:
+        targets = request.query_params.getlist("target")
         if len(targets) > 1:
             report = zod_report({"type": "string"}, targets)
-            raise _refuse(400, "guard.invalid_input", "The request query is invalid.", report)
+            raise _error(400, "guard.invalid_input", "The request query is invalid.", report)
         wanted = targets[0] if targets else ""
         shown = [_view(each) for each in self._world.all(CONNECTORS) if wanted in ("", _target(each))]
-        return json_answer(shown)
+        return json_response(shown)
 
-    def _create(self, call: Call) -> Answer:
-        body = _guarded(call, _CREATE)
-        kind = factory(body["connectorId"])
+    async def _create(self, request: Request) -> Response:
+        body = await _guarded(request, _CREATE)
+        kind = factories().get(body["connectorId"])
         if kind is None or kind.is_demo:
-            raise _refuse(422, "connector.not_found_with_connector_id", "No factory has this id.")
+            raise _error(422, "connector.not_found_with_connector_id", "No factory has this id.")
         existing = self._world.all(CONNECTORS)
         if kind.is_standard and not body.get("metadata", {}).get("target"):
-            raise _refuse(400, "connector.should_specify_target", "You should specify the target.")
+            raise _error(400, "connector.should_specify_target", "You should specify the target.")
         if kind.type == "Social" and not kind.is_standard and "metadata" in body:
-            raise _metadata_refused()
+            raise _metadata_error()
         _check_token_storage(kind, body)
         if "config" in body:
             _check_config(kind, body["config"])
         if kind.type == "Social":
-            _check_social_neighbours(kind, body, existing)
+            _check_other_social_connectors(kind, body, existing)
         instance: str = body.get("id") or secrets.token_hex(6)
         if any(each["id"] == instance for each in existing):
-            return json_answer({"message": "Internal server error."}, 500)
+            return json_response({"message": "Internal server error."}, 500)
         connector: JsonObject = {
             "id": instance,
             "connectorId": kind.id,
@@ -181,30 +159,29 @@ class LogtoEmulator:
             for other in existing:
                 if _factory_of(other).type == kind.type:
                     self._world.delete(CONNECTORS, other["id"])
-        return json_answer(_view(connector))
+        return json_response(_view(connector))
 
-    def _get(self, call: Call) -> Answer:
-        return json_answer(_view(self._connector(call)))
+    async def _get(self, request: Request) -> Response:
+        return json_response(_view(self._connector(request)))
 
-    def _update(self, call: Call) -> Answer:
-        body = _guarded(call, _UPDATE)
-        connector = self._connector(call)
+    async def _update(self, request: Request) -> Response:
+        body = await _guarded(request, _UPDATE)
+        connector = self._connector(request)
         kind = _factory_of(connector)
         if "metadata" in body:
             if not kind.is_standard:
-                raise _metadata_refused()
+                raise _metadata_error()
             if body["metadata"].get("target") != connector["metadata"].get("target"):
-                raise _refuse(400, "connector.can_not_modify_target", "The connector 'target' cannot be modified.")
+                raise _error(400, "connector.can_not_modify_target", "The connector 'target' cannot be modified.")
         if body.get("syncProfile") and kind.type != "Social":
-            raise _refuse(
-                422, "connector.invalid_type_for_syncing_profile", "Only social connectors can sync the user profile."
-            )
+            code = "connector.invalid_type_for_syncing_profile"
+            raise _error(422, code, "Only social connectors can sync the user profile.")
         _check_token_storage(kind, body)
         if "config" in body:
             _check_config(kind, body["config"])
         changes = {key: body[key] for key in _CHANGES if key in body}
         if not changes:
-            raise _refuse(422, "entity.invalid_input", "Invalid input. Value list must not be empty.")
+            raise _error(422, "entity.invalid_input", "Invalid input. Value list must not be empty.")
         for key in ("config", "metadata"):
             if key in changes:
                 changes[key] = without_empty_values(changes[key])
@@ -212,51 +189,47 @@ class LogtoEmulator:
         self._world.put(CONNECTORS, connector["id"], connector)
         if body.get("enableTokenStorage") is False:
             self._drop_stored_tokens(connector["id"])
-        return json_answer(_view(connector))
+        return json_response(_view(connector))
 
-    def _delete(self, call: Call) -> Answer:
-        connector = self._world.get(CONNECTORS, call.parameters["id"])
+    async def _delete(self, request: Request) -> Response:
+        connector = self._world.get(CONNECTORS, request.path_params["id"])
         if connector is None:
             raise _not_found()
         self._world.delete(CONNECTORS, connector["id"])
         self._drop_stored_tokens(connector["id"])
-        return Answer(204)
+        return Response(status_code=204)
 
     def _drop_stored_tokens(self, instance: str) -> None:
         for each in self._world.all(STORED_TOKENS):
             if each["connectorId"] == instance:
                 self._world.delete(STORED_TOKENS, each["id"])
 
-    def _test(self, call: Call) -> Answer:
-        body = _guarded(call, _TEST)
+    async def _test(self, request: Request) -> Response:
+        body = await _guarded(request, _TEST)
         recipient = body.get("phone") or body.get("email")
         if not recipient:
-            raise _refuse(400, "guard.invalid_input", "The request is invalid.")
-        kind = factory(call.parameters["id"])
+            raise _error(400, "guard.invalid_input", "The request is invalid.")
+        kind = factories().get(request.path_params["id"])
         if kind is None or kind.is_demo or kind.type == "Social":
-            raise _refuse(400, "connector.not_found", "Cannot find any available connector for this type.")
+            raise _error(400, "connector.not_found", "Cannot find any available connector for this type.")
         if kind.type != ("Sms" if "phone" in body else "Email"):
-            raise _refuse(400, "connector.unexpected_type", "The connector's type is unexpected.")
+            raise _error(400, "connector.unexpected_type", "The connector's type is unexpected.")
         _check_config(kind, body["config"])
-        message: JsonObject = {
-            "id": secrets.token_hex(6),
-            "factoryId": kind.id,
-            "to": recipient,
-            "locale": body.get("locale"),
-        }
-        self._world.put(SENT_MESSAGES, message["id"], message)
-        return Answer(204)
+        sent = secrets.token_hex(6)
+        message: JsonObject = {"id": sent, "factoryId": kind.id, "to": recipient, "locale": body.get("locale")}
+        self._world.put(SENT_MESSAGES, sent, message)
+        return Response(status_code=204)
 
-    def _authorization_uri(self, call: Call) -> Answer:
-        body = _guarded(call, _AUTHORIZATION)
+    async def _authorization_uri(self, request: Request) -> Response:
+        body = await _guarded(request, _AUTHORIZATION)
         if not body["state"] or not body["redirectUri"]:
-            raise _refuse(400, "session.insufficient_info", "Insufficient sign-in info.")
-        connector = self._connector(call)
+            raise _error(400, "session.insufficient_info", "Insufficient sign-in info.")
+        connector = self._connector(request)
         kind = _factory_of(connector)
         if kind.type != "Social":
-            raise _refuse(400, "connector.unexpected_type", "The connector's type is unexpected.")
+            raise _error(400, "connector.unexpected_type", "The connector's type is unexpected.")
         if not kind.gives_authorization_uri:
-            raise _refuse(501, "connector.not_implemented", "The method is not implemented yet.")
+            raise _error(501, "connector.not_implemented", "The method is not implemented yet.")
         _check_config(kind, connector["config"])
         query = {
             "client_id": connector["config"].get("clientId", kind.id),
@@ -265,23 +238,23 @@ class LogtoEmulator:
             "state": body["state"],
             "scope": connector["config"].get("scope", "openid"),
         }
-        return json_answer({"redirectTo": f"{kind.authorization_endpoint}?{urlencode(query, errors='replace')}"})
+        return json_response({"redirectTo": f"{kind.authorization_endpoint}?{urlencode(query, errors='replace')}"})
 
-    def _list_factories(self, _call: Call) -> Answer:
-        return json_answer([each.view for each in factories()])
+    async def _list_factories(self, _request: Request) -> Response:
+        return json_response([each.view for each in factories().values()])
 
-    def _get_factory(self, call: Call) -> Answer:
-        kind = factory(call.parameters["id"])
+    async def _get_factory(self, request: Request) -> Response:
+        kind = factories().get(request.path_params["id"])
         if kind is None:
             raise _not_found()
-        return json_answer(kind.view)
+        return json_response(kind.view)
 
-    def _connector(self, call: Call) -> JsonObject:
-        connector = self._world.get(CONNECTORS, call.parameters["id"])
+    def _connector(self, request: Request) -> JsonObject:
+        connector = self._world.get(CONNECTORS, request.path_params["id"])
         if connector is None:
             raise _not_found()
         if _factory_of(connector).is_demo:
-            raise _refuse(400, "connector.not_found", "Cannot find any available connector for this type.")
+            raise _error(400, "connector.not_found", "Cannot find any available connector for this type.")
         return connector
 
 
@@ -300,9 +273,9 @@ def _is_empty(value: Any) -> bool:
 
 
 def _factory_of(connector: JsonObject) -> Factory:
-    found = factory(connector["connectorId"])
+    found = factories().get(connector["connectorId"])
     if found is None:
-        raise _refuse(500, "entity.not_found", "The factory of a stored connector is gone.")
+        raise _error(500, "entity.not_found", "The factory of a stored connector is gone.")
     return found
 
 
@@ -312,57 +285,41 @@ def _target(connector: JsonObject) -> str:
 
 def _view(connector: JsonObject) -> JsonObject:
     kind = _factory_of(connector)
-    return {
-        **kind.view,
-        **connector["metadata"],
-        **connector,
-        "target": _target(connector),
-        "extraInfo": {},
-    }
+    return {**kind.view, **connector["metadata"], **connector, "target": _target(connector), "extraInfo": {}}
 
 
 def _check_config(kind: Factory, config: JsonObject) -> None:
     report = zod_report(kind.guard, config)
     if report is not None:
-        raise _refuse(400, "connector.invalid_config", "The connector's config is invalid.", report)
+        raise _error(400, "connector.invalid_config", "The connector's config is invalid.", report)
 
 
 def _check_token_storage(kind: Factory, body: JsonObject) -> None:
     if body.get("enableTokenStorage") and not kind.stores_tokens:
-        raise _refuse(
-            422, "connector.token_storage_not_supported", "Token storage is not supported by the given connector."
-        )
+        code = "connector.token_storage_not_supported"
+        raise _error(422, code, "Token storage is not supported by the given connector.")
 
 
-def _check_social_neighbours(kind: Factory, body: JsonObject, existing: list[JsonObject]) -> None:
+def _check_other_social_connectors(kind: Factory, body: JsonObject, existing: list[JsonObject]) -> None:
     if not kind.is_standard and any(each["connectorId"] == kind.id for each in existing):
-        raise _refuse(
-            422,
-            "connector.multiple_instances_not_supported",
-            "Only one connector of this factory can exist.",
-        )
+        code = "connector.multiple_instances_not_supported"
+        raise _error(422, code, "Only one connector of this factory can exist.")
     target = body.get("metadata", {}).get("target") or kind.target
     for each in existing:
         other = _factory_of(each)
         if other.type == "Social" and (_target(each), other.platform) == (target, kind.platform):
-            raise _refuse(
-                422,
-                "connector.multiple_target_with_same_platform",
-                "Another social connector has this target on this platform.",
-            )
+            code = "connector.multiple_target_with_same_platform"
+            raise _error(422, code, "Another social connector has this target on this platform.")
 
 
-def _guarded(call: Call, schema: JsonObject) -> JsonObject:
-    """The body when it fits the schema; malformed JSON and misfits are answered as the server does."""
-    try:
-        body: Any = call.json()
-    except ValueError as error:
-        raise RefusalError(json_answer({"message": "The request body is not valid JSON."}, 400)) from error
-    if body is None:
-        body = JsonObject()
+async def _guarded(request: Request, schema: JsonObject) -> JsonObject:
+    """The body, validated against the schema. Malformed JSON and invalid bodies get the server's own errors."""
+    malformed = PlatformError(json_response({"message": "The request body is not valid JSON."}, 400))
+    body: Any = await json_body(request, malformed)
+    body = JsonObject() if body is None else body
     report = zod_report(schema, body)
     if report is not None or not is_object(body):
-        raise _refuse(400, "guard.invalid_input", "The request body is invalid.", report)
+        raise _error(400, "guard.invalid_input", "The request body is invalid.", report)
     return body
 
 
@@ -375,21 +332,21 @@ def _basic_credentials(header: str) -> tuple[str, str]:
     return unquote_plus(name), unquote_plus(secret)
 
 
-def _not_found() -> RefusalError:
-    return _refuse(404, "entity.not_found", "The resource does not exist.")
+def _not_found() -> PlatformError:
+    return _error(404, "entity.not_found", "The resource does not exist.")
 
 
-def _metadata_refused() -> RefusalError:
+def _metadata_error() -> PlatformError:
     code = "connector.cannot_overwrite_metadata_for_non_standard_connector"
-    return _refuse(400, code, "This connector's metadata cannot be overwritten.")
+    return _error(400, code, "This connector's metadata cannot be overwritten.")
 
 
-def _oauth_error(status: int, error: str, description: str) -> Answer:
-    return json_answer({"error": error, "error_description": description}, status)
+def _oauth_error(status: int, error: str, description: str) -> Response:
+    return json_response({"error": error, "error_description": description}, status)
 
 
-def _refuse(status: int, code: str, message: str, report: JsonObject | None = None) -> RefusalError:
+def _error(status: int, code: str, message: str, report: JsonObject | None = None) -> PlatformError:
     body: JsonObject = {"code": code, "message": message}
     if report is not None:
         body |= {"data": report, "details": zod_details(report)}
-    return RefusalError(json_answer(body, status))
+    return PlatformError(json_response(body, status))

@@ -1,9 +1,8 @@
-"""Logto's connector factories as the emulated server has them, noise included: guides, logos and form items."""
+"""Logto's connector factories with the bulk that the real server sends: guides, logos and form items."""
 
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
@@ -18,73 +17,45 @@ _AUTHORIZATION_ENDPOINTS = {
 }
 _FORM_TYPES = {"boolean": "Switch", "number": "Number", "integer": "Number", "string": "Text"}
 
-# Only our own description of a type is stricter than the server's guard in these points (facts: section 5, items 5, 6).
-_STRICTER_THAN_THE_SERVER = ("additionalProperties", "minLength")
+# The server's own guard does not have these (facts: section 5, items 5, 6).
+_ONLY_IN_OUR_SCHEMA = ("additionalProperties", "minLength")
 
 
-@dataclass(frozen=True)
 class Factory:
-    """One kind of connector that instances are made of."""
+    """One kind of connector that instances are made of. `type` is `Email`, `Sms` or `Social`."""
 
-    known: ConnectorType
-
-    @property
-    def id(self) -> str:
-        return self.known.type
-
-    @property
-    def type(self) -> str:
-        """`Email`, `Sms` or `Social`."""
-        return self.known.kind
-
-    @property
-    def target(self) -> str:
-        return str(self.known.traits["target"])
-
-    @property
-    def platform(self) -> str | None:
-        return self.known.traits["platform"]
-
-    @property
-    def is_standard(self) -> bool:
-        return bool(self.known.traits["isStandard"])
-
-    @property
-    def is_demo(self) -> bool:
-        return bool(self.known.traits["isDemo"])
-
-    @property
-    def stores_tokens(self) -> bool:
-        return bool(self.known.traits["isTokenStorageSupported"])
-
-    @property
-    def gives_authorization_uri(self) -> bool:
-        return bool(self.known.traits["supportsAuthorizationUri"])
-
-    @property
-    def authorization_endpoint(self) -> str:
-        """The provider's own address where it is well known, else a made-up one."""
-        return _AUTHORIZATION_ENDPOINTS.get(self.id, f"https://{self.target}.sandbox.invalid/authorize")
+    def __init__(self, known: ConnectorType) -> None:
+        self._known = known
+        self.id = known.type
+        self.type = known.kind
+        self.target = str(known.traits["target"])
+        self.platform: str | None = known.traits["platform"]
+        self.is_standard = bool(known.traits["isStandard"])
+        self.is_demo = bool(known.traits["isDemo"])
+        self.stores_tokens = bool(known.traits["isTokenStorageSupported"])
+        self.gives_authorization_uri = bool(known.traits["supportsAuthorizationUri"])
+        made_up = f"https://{self.target}.sandbox.invalid/authorize"
+        self.authorization_endpoint = _AUTHORIZATION_ENDPOINTS.get(self.id, made_up)
 
     @cached_property
     def guard(self) -> JsonObject:
-        """The JSON Schema that the server holds a config against: unknown keys and empty strings pass."""
-        return _as_lenient_as_the_server(self.known.config)
+        """The JSON Schema that the server validates a config against. Unknown keys and empty strings are valid."""
+        return _loosened(self._known.config)
 
     @cached_property
     def view(self) -> JsonObject:
-        """The factory as its reads show it; shared, so not to be changed."""
+        """The factory as reads show it. Shared: do not change it."""
         shown: JsonObject = {
             "id": self.id,
             "type": self.type,
             "target": self.target,
             "platform": self.platform,
-            "name": {"en": self.known.name},
-            "description": {"en": f"{self.known.name} connector. {' '.join(self.known.notes)}"},
-            "logo": _logo(self.known.name, "#222"),
-            "logoDark": _logo(self.known.name, "#eee"),
-            "readme": _readme(self.known),
-            "formItems": _form_items(self.known.config),
+            "name": {"en": self._known.name},
+            "description": {"en": f"{self._known.name} connector. {' '.join(self._known.notes)}"},
+            "logo": _logo(self._known.name, "#222"),
+            "logoDark": _logo(self._known.name, "#eee"),
+            "readme": _readme(self._known),
+            "formItems": _form_items(self._known.config),
             "isDemo": self.is_demo,
         }
         if self.type == "Social":
@@ -93,29 +64,18 @@ class Factory:
 
 
 @cache
-def _all() -> dict[str, Factory]:
+def factories() -> dict[str, Factory]:
+    """Every factory by its id, demo ones included."""
     return {key: Factory(known) for key, known in connector_types("logto").items()}
 
 
-def factories() -> tuple[Factory, ...]:
-    """Every factory, demo ones included."""
-    return tuple(_all().values())
-
-
-def factory(factory_id: str) -> Factory | None:
-    """The factory with this id, or None."""
-    return _all().get(factory_id)
-
-
-def _as_lenient_as_the_server(schema: Any) -> Any:
+def _loosened(schema: Any) -> Any:
     if is_object(schema):
         return {
-            key: _as_lenient_as_the_server(value)
-            for key, value in schema.items()
-            if key not in _STRICTER_THAN_THE_SERVER or is_object(value)
+            key: _loosened(value) for key, value in schema.items() if key not in _ONLY_IN_OUR_SCHEMA or is_object(value)
         }
     if is_array(schema):
-        return [_as_lenient_as_the_server(each) for each in schema]
+        return [_loosened(each) for each in schema]
     return schema
 
 

@@ -1,97 +1,85 @@
-"""Who and what exists in a new sandbox: tenants, credentials and the ids that docs, demos and tests refer to.
+"""What exists in a new sandbox: tenants, credentials and connectors, with the ids that docs, demos and tests refer to.
 
-Every credential says what it is: it begins with `sandbox-secret-`. The one exception is ConductorOne's client secret,
-which must have the platform's own form to be signed with; its key is public knowledge and worthless.
+The values are in seed.json. Every credential begins with `sandbox-secret-`, except ConductorOne's client secret: it
+needs the platform's own form to be signed with. Its key is public and worthless.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from importlib import resources
+from typing import Any, Final
 
-PLATFORMS: Final = ("vectorize", "logto", "versori", "conductorone")
+from connector_mcp.json_values import JsonObject
+from connector_mcp.sandbox.world import World
 
-# Vectorize
-VECTORIZE_API_KEY: Final = "sandbox-secret-vectorize-api-key"
-VECTORIZE_ORGANIZATION_ID: Final = "org_sandbox"
-VECTORIZE_WORKSPACES: Final = ("ws_default", "ws_research")
-VECTORIZE_OPERATOR_ID: Final = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
-VECTORIZE_OPERATOR_EMAIL: Final = "ops@acme.example"
-VECTORIZE_S3: Final = "0a53b0c0-0000-4000-8000-000000000001"
-VECTORIZE_WEB_CRAWLER: Final = "0a53b0c0-0000-4000-8000-000000000002"
-VECTORIZE_DRIVE_MULTI_USER: Final = "0a53b0c0-0000-4000-8000-000000000003"
-VECTORIZE_CONFLUENCE: Final = "0a53b0c0-0000-4000-8000-000000000004"
-VECTORIZE_FILE_UPLOAD: Final = "0a53b0c0-0000-4000-8000-000000000005"
-VECTORIZE_BUILT_IN: Final = "0a53b0c0-0000-4000-8000-000000000006"
-VECTORIZE_USERS: Final = ("user_alice", "user_bruno")
+_SEED: Final[JsonObject] = json.loads((resources.files("connector_mcp.sandbox") / "seed.json").read_text("utf-8"))
+_CONSTANTS: Final[dict[str, Any]] = _SEED["constants"]
+_SEEDED: Final = ("sandbox.markers", "seeded")
 
-# Logto: self-hosted, so the resource indicator is the fixed one whatever the address
-LOGTO_APP_ID: Final = "sandbox-m2m-app"
-LOGTO_APP_SECRET: Final = "sandbox-secret-logto-app-secret"  # noqa: S105 - opens nothing but the sandbox
-LOGTO_RESOURCE: Final = "https://default.logto.app/api"
-LOGTO_SMTP: Final = "smtp-main"
-LOGTO_TWILIO: Final = "twilio-main"
-LOGTO_GOOGLE: Final = "google-signin"
-LOGTO_GITHUB: Final = "github-signin"
-LOGTO_OIDC: Final = "acme-idp"
+PLATFORMS: Final[tuple[str, ...]] = tuple(_CONSTANTS["PLATFORMS"])
 
-# Versori
-VERSORI_API_KEY: Final = "sandbox-secret-versori-api-key"
-VERSORI_JWT: Final = "sandbox-secret-versori-jwt"
+VECTORIZE_API_KEY: Final[str] = _CONSTANTS["VECTORIZE_API_KEY"]
+VECTORIZE_ORGANIZATION_ID: Final[str] = _CONSTANTS["VECTORIZE_ORGANIZATION_ID"]
+VECTORIZE_WORKSPACES: Final[tuple[str, ...]] = tuple(_CONSTANTS["VECTORIZE_WORKSPACES"])
+VECTORIZE_OPERATOR_ID: Final[str] = _CONSTANTS["VECTORIZE_OPERATOR_ID"]
+VECTORIZE_OPERATOR_EMAIL: Final[str] = _CONSTANTS["VECTORIZE_OPERATOR_EMAIL"]
+VECTORIZE_S3: Final[str] = _CONSTANTS["VECTORIZE_S3"]
+VECTORIZE_WEB_CRAWLER: Final[str] = _CONSTANTS["VECTORIZE_WEB_CRAWLER"]
+VECTORIZE_DRIVE_MULTI_USER: Final[str] = _CONSTANTS["VECTORIZE_DRIVE_MULTI_USER"]
+VECTORIZE_CONFLUENCE: Final[str] = _CONSTANTS["VECTORIZE_CONFLUENCE"]
+VECTORIZE_FILE_UPLOAD: Final[str] = _CONSTANTS["VECTORIZE_FILE_UPLOAD"]
+VECTORIZE_BUILT_IN: Final[str] = _CONSTANTS["VECTORIZE_BUILT_IN"]
+VECTORIZE_USERS: Final[tuple[str, ...]] = tuple(_CONSTANTS["VECTORIZE_USERS"])
+
+LOGTO_APP_ID: Final[str] = _CONSTANTS["LOGTO_APP_ID"]
+LOGTO_APP_SECRET: Final[str] = _CONSTANTS["LOGTO_APP_SECRET"]
+LOGTO_RESOURCE: Final[str] = _CONSTANTS["LOGTO_RESOURCE"]
+"""Self-hosted, so the resource indicator is the same at every address."""
+LOGTO_SMTP: Final[str] = _CONSTANTS["LOGTO_SMTP"]
+LOGTO_TWILIO: Final[str] = _CONSTANTS["LOGTO_TWILIO"]
+LOGTO_GOOGLE: Final[str] = _CONSTANTS["LOGTO_GOOGLE"]
+LOGTO_GITHUB: Final[str] = _CONSTANTS["LOGTO_GITHUB"]
+LOGTO_OIDC: Final[str] = _CONSTANTS["LOGTO_OIDC"]
+
+VERSORI_API_KEY: Final[str] = _CONSTANTS["VERSORI_API_KEY"]
+VERSORI_JWT: Final[str] = _CONSTANTS["VERSORI_JWT"]
 """Accepted with the scheme word `JWT`, as a signing-key token is."""
-VERSORI_ORGANISATION_ID: Final = "01J0SANDB0X000000000000RG0"
-VERSORI_CRM: Final = "01J0SANDB0XC0NNECT0R0000A0"
-VERSORI_BILLING: Final = "01J0SANDB0XC0NNECT0R0000B0"
-VERSORI_WAREHOUSE: Final = "01J0SANDB0XC0NNECT0R0000C0"
+VERSORI_ORGANISATION_ID: Final[str] = _CONSTANTS["VERSORI_ORGANISATION_ID"]
+VERSORI_CRM: Final[str] = _CONSTANTS["VERSORI_CRM"]
+VERSORI_BILLING: Final[str] = _CONSTANTS["VERSORI_BILLING"]
+VERSORI_WAREHOUSE: Final[str] = _CONSTANTS["VERSORI_WAREHOUSE"]
 
-# ConductorOne
-CONDUCTORONE_CLIENT_ID: Final = "sandbox-fox-00001@conductorone.sandbox.invalid/pcc"
-_CONDUCTORONE_KEY: Final = (
-    "eyJrdHkiOiJPS1AiLCJjcnYiOiJFZDI1NTE5IiwieCI6IkE2RUh2X1BPRUw0ZGNOMFk1MHZBbVdmazFqQ2JwUTFmSGR5R1p"
-    "CSlZNYmciLCJkIjoiQUFFQ0F3UUZCZ2NJQ1FvTERBME9EeEFSRWhNVUZSWVhHQmthR3h3ZEhoOCJ9"
-)
-CONDUCTORONE_CLIENT_SECRET: Final = f"secret-token:conductorone.com:v1:{_CONDUCTORONE_KEY}"
-CONDUCTORONE_PLAIN_SECRET: Final = "sandbox-secret-conductorone-client-secret"  # noqa: S105 - opens nothing but the sandbox
-CONDUCTORONE_APP_ID: Final = "2sandboxApp0000000000000001"
-CONDUCTORONE_OKTA: Final = "2sandboxConnector0000000001"
-CONDUCTORONE_GITHUB: Final = "2sandboxConnector0000000002"
-CONDUCTORONE_SLACK: Final = "2sandboxConnector0000000003"
-CONDUCTORONE_DELETED: Final = "2sandboxConnector0000000004"
-CONDUCTORONE_APP: Final = {"id": CONDUCTORONE_APP_ID, "displayName": "Acme workforce"}
-CONDUCTORONE_USERS: Final = (
-    {"id": "2sandboxUser000000000000001", "displayName": "Alice Adams", "email": "alice@acme.example"},
-    {"id": "2sandboxUser000000000000002", "displayName": "Bruno Berg", "email": "bruno@acme.example"},
-)
+CONDUCTORONE_CLIENT_ID: Final[str] = _CONSTANTS["CONDUCTORONE_CLIENT_ID"]
+CONDUCTORONE_CLIENT_SECRET: Final[str] = _CONSTANTS["CONDUCTORONE_CLIENT_SECRET"]
+CONDUCTORONE_PLAIN_SECRET: Final[str] = _CONSTANTS["CONDUCTORONE_PLAIN_SECRET"]
+CONDUCTORONE_APP_ID: Final[str] = _CONSTANTS["CONDUCTORONE_APP_ID"]
+CONDUCTORONE_OKTA: Final[str] = _CONSTANTS["CONDUCTORONE_OKTA"]
+CONDUCTORONE_GITHUB: Final[str] = _CONSTANTS["CONDUCTORONE_GITHUB"]
+CONDUCTORONE_SLACK: Final[str] = _CONSTANTS["CONDUCTORONE_SLACK"]
+CONDUCTORONE_DELETED: Final[str] = _CONSTANTS["CONDUCTORONE_DELETED"]
+CONDUCTORONE_APP: Final[JsonObject] = _CONSTANTS["CONDUCTORONE_APP"]
+CONDUCTORONE_USERS: Final[list[JsonObject]] = _CONSTANTS["CONDUCTORONE_USERS"]
 
-_BASE_PATHS: Final = {"vectorize": "/v1", "logto": "", "versori": "/api/connect/v1", "conductorone": ""}
+
+def seed_world(world: World) -> None:
+    """Fill a new world. A world that was seeded before stays as it is, even where collections were emptied."""
+    with world.transaction():
+        if world.get(*_SEEDED) is not None:
+            return
+        world.put(*_SEEDED, {"version": 1})
+        for collection, documents in _SEED["documents"].items():
+            for document in documents:
+                world.put(collection, document["id"], document)
+    world.forget_past()
 
 
 def variables(platform: str, origin: str | None, *, create_body: str) -> dict[str, str]:
-    """What the platform's own environment variables must hold to reach the sandbox.
+    """The platform's own environment variables for the sandbox.
 
-    `origin` is where the sandbox is served (`http://127.0.0.1:8800`); without it the addresses are in-process ones,
-    which resolve nowhere (RFC 2606). Raises KeyError for a platform that does not exist.
+    `origin` is where the sandbox is served (`http://127.0.0.1:8800`). Without it the addresses are in-process ones,
+    which never resolve (RFC 2606). Raises KeyError for an unknown platform.
     """
     host = f"https://{platform}.sandbox.invalid" if origin is None else f"{origin.rstrip('/')}/{platform}"
-    address = host + _BASE_PATHS[platform]
-    match platform:
-        case "vectorize":
-            return {
-                "VECTORIZE_API_KEY": VECTORIZE_API_KEY,
-                "VECTORIZE_ORGANIZATION_ID": VECTORIZE_ORGANIZATION_ID,
-                "VECTORIZE_BASE_URL": address,
-                "VECTORIZE_CREATE_BODY": create_body,
-            }
-        case "logto":
-            return {"LOGTO_ENDPOINT": address, "LOGTO_APP_ID": LOGTO_APP_ID, "LOGTO_APP_SECRET": LOGTO_APP_SECRET}
-        case "versori":
-            return {
-                "VERSORI_API_KEY": VERSORI_API_KEY,
-                "VERSORI_ORGANISATION_ID": VERSORI_ORGANISATION_ID,
-                "VERSORI_BASE_URL": address,
-            }
-        case _:
-            return {
-                "CONDUCTORONE_CLIENT_ID": CONDUCTORONE_CLIENT_ID,
-                "CONDUCTORONE_CLIENT_SECRET": CONDUCTORONE_CLIENT_SECRET,
-                "CONDUCTORONE_BASE_URL": address,
-            }
+    templates: dict[str, str] = _SEED["variables"][platform]
+    return {name: text.format(host=host, create_body=create_body) for name, text in templates.items()}

@@ -1,21 +1,32 @@
 """Versori's Connect API v1, emulated: list, read and replace connectors (facts: sections 2 to 4 and 6).
 
-Its traps are real here: a PUT unsets every optional field that it does not name, `connectionVariables` rewrites the
-variables of every connection, and answers embed connections whose credentials are blanked only in part. What the
-documents leave open is decided so: `connectionVariables` left out is kept, because the field's own text says so.
+It reproduces the platform's traps: a PUT unsets every optional field that it leaves out, `connectionVariables`
+rewrites the variables of every connection, and responses embed connections with credentials that are only partly
+blanked. Where the documents are silent: `connectionVariables` is kept when left out, as the field's own text says.
 """
 
 from __future__ import annotations
 
-import base64
 import re
 from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
 from connector_mcp.json_values import JsonObject, is_array, is_object, is_strings
-from connector_mcp.sandbox.clock import Clock, timestamp
+from connector_mcp.sandbox.emulator import (
+    Emulator,
+    PlatformError,
+    decode_cursor,
+    encode_cursor,
+    json_body,
+    json_response,
+    page_size,
+    query_value,
+)
 from connector_mcp.sandbox.seed import VERSORI_API_KEY, VERSORI_JWT, VERSORI_ORGANISATION_ID
-from connector_mcp.sandbox.wire import Answer, Call, RefusalError, Route, Routes, json_answer
 from connector_mcp.sandbox.world import World
 
 CONNECTORS = "versori.connectors"
@@ -26,69 +37,58 @@ _SORT = re.compile(r"^([^:,]+:[^:,]+)(,[^:,]+:[^:,]+)*$")
 _DATASET = re.compile(r"^[^.\s]+\.[^.\s]+$")
 _VARIABLE = re.compile(r"{{\s*\w+\s*}}")
 
-# `certificate.key` is missing on purpose: nothing promises that it is blanked (trap 16).
+# `certificate.key` is left out on purpose: no document promises that it is blanked (trap 16).
 _BLANKED = ("value", "valueBase64", "password", "clientSecret", "accessToken", "refreshToken")
 
 
-class VersoriEmulator:
-    """Answers ListConnectors, GetConnector and UpdateConnector of one organisation."""
+class VersoriEmulator(Emulator):
+    """ListConnectors, GetConnector and UpdateConnector of one organisation."""
 
-    def __init__(self, world: World, clock: Clock) -> None:
-        self._world = world
-        self._clock = clock
-        self._routes = Routes(
-            (
-                Route("GET", _BASE, self._list),
-                Route("GET", f"{_BASE}/{{connector}}", self._get),
-                Route("PUT", f"{_BASE}/{{connector}}", self._update),
-            )
+    def __init__(self, world: World) -> None:
+        routes = (
+            Route(_BASE, self._list, methods=["GET"]),
+            Route(f"{_BASE}/{{connector}}", self._get, methods=["GET"]),
+            Route(f"{_BASE}/{{connector}}", self._update, methods=["PUT"]),
         )
+        super().__init__(world, routes)
 
-    def handle(self, call: Call) -> Answer:
-        try:
-            if call.header("authorization") not in (f"Bearer {VERSORI_API_KEY}", f"JWT {VERSORI_JWT}"):
-                raise _refuse(401, "unauthorized")
-            found = self._routes.find(call)
-            if found is None:
-                raise _refuse(404, "not found")
-            handler, call = found
-            if call.parameters["organisation"] != VERSORI_ORGANISATION_ID:
-                raise _refuse(403, "forbidden", details="the key belongs to another organisation")
-            with self._world.transaction():
-                return handler(call)
-        except RefusalError as refusal:
-            return refusal.answer
+    def authorize(self, request: Request) -> None:
+        if request.headers.get("authorization") not in (f"Bearer {VERSORI_API_KEY}", f"JWT {VERSORI_JWT}"):
+            raise _error(401, "unauthorized")
+        if request.path_params.get("organisation", VERSORI_ORGANISATION_ID) != VERSORI_ORGANISATION_ID:
+            raise _error(403, "forbidden", details="the key belongs to another organisation")
 
-    def failure(self, status: int) -> Answer:
-        return _refuse(status, "injected by the sandbox").answer
+    def error_response(self, status: int) -> Response:
+        return _error(status, f"the sandbox answers {status}").response
 
-    def _list(self, call: Call) -> Answer:
-        sort = call.query_value("sort")
+    async def _list(self, request: Request) -> Response:
+        sort = query_value(request, "sort")
         if sort is not None and not _SORT.match(sort):
             raise _invalid("sort", "must be field:direction")
-        found = [each for each in self._world.all(CONNECTORS) if _fits(call, each)]
+        found = [each for each in self._world.all(CONNECTORS) if _fits(request, each)]
         found.sort(key=lambda each: each["updatedAt"], reverse=True)
-        size = _page_size(call.query_value("first"))
-        after, before = call.query_value("after"), call.query_value("before")
-        end = len(found) if before is None else _position(before)
-        start = _position(after) if after is not None else (0 if before is None else max(0, end - size))
+        size = page_size(query_value(request, "first"), _PAGE, 10**9, _invalid("first", "must be a positive integer"))
+        after, before = (query_value(request, name) for name in ("after", "before"))
+        bad_cursor = _invalid("after", "is not a cursor")
+        end = len(found) if before is None else decode_cursor("at", before, bad_cursor)
+        start = max(0, end - size) if before and not after else decode_cursor("at", after, bad_cursor)
         page = found[start : min(end, start + size)]
-        answer: JsonObject = {"totalCount": len(found), "connectors": [_view(each) for each in page]}
+        listed: JsonObject = {"totalCount": len(found), "connectors": [_view(each) for each in page]}
         if start + len(page) < len(found):
-            answer["next"] = _cursor(start + len(page))
+            listed["next"] = encode_cursor("at", start + len(page))
         if start > 0:
-            answer["prev"] = _cursor(start)
-        return json_answer(answer)
+            listed["prev"] = encode_cursor("at", start)
+        return json_response(listed)
 
-    def _get(self, call: Call) -> Answer:
-        return json_answer(_view(self._connector(call)))
+    async def _get(self, request: Request) -> Response:
+        return json_response(_view(self._connector(request)))
 
-    def _update(self, call: Call) -> Answer:
-        connector = self._connector(call)
-        body = _body(call)
+    async def _update(self, request: Request) -> Response:
+        connector = self._connector(request)
+        body = await _body(request)
         problems = [*_identity_problems(body, connector), *_field_problems(body, connector)]
         if problems:
-            raise _refuse(400, "validation failed", fields=problems)
+            raise _error(400, "validation failed", fields=problems)
         address = "baseUrl" if connector["protocol"] == "http" else "datasetId"
         connector |= {"name": body["name"], address: body[address], "public": bool(body.get("public"))}
         for key in ("documentationURL", "imageURL", "tags"):
@@ -103,19 +103,19 @@ class VersoriEmulator:
             connector["connectionVariables"] = body["connectionVariables"]
             for connection in connector["connections"]:
                 connection["variables"] = body["connectionVariables"]
-        connector["updatedAt"] = timestamp(self._clock())
+        connector["updatedAt"] = self._world.timestamp()
         self._world.put(CONNECTORS, connector["id"], connector)
-        return json_answer(_view(connector))
+        return json_response(_view(connector))
 
-    def _connector(self, call: Call) -> JsonObject:
-        found = self._world.get(CONNECTORS, call.parameters["connector"])
+    def _connector(self, request: Request) -> JsonObject:
+        found = self._world.get(CONNECTORS, request.path_params["connector"])
         if found is None:
-            raise _refuse(404, "connector not found")
+            raise _error(404, "connector not found")
         return found
 
 
 def _view(connector: JsonObject) -> JsonObject:
-    """A connector as answers show it: without categories, with the credentials of its connections partly blanked."""
+    """A connector in a response: without categories, with the credentials of its connections partly blanked."""
     shown = {key: value for key, value in connector.items() if key != "categories"}
     shown["connections"] = [
         {**connection, "credentials": _blanked(connection["credentials"])} for connection in connector["connections"]
@@ -131,17 +131,17 @@ def _blanked(credentials: JsonObject) -> JsonObject:
     return {side: [blank(each) for each in entries] for side, entries in credentials.items()}
 
 
-def _fits(call: Call, connector: JsonObject) -> bool:
-    name, protocol = call.query_value("name"), call.query_value("protocol")
+def _fits(request: Request, connector: JsonObject) -> bool:
+    name, protocol = query_value(request, "name"), query_value(request, "protocol")
     if name is not None and name.lower() not in connector["name"].lower():
         return False
     if protocol is not None and protocol.lower() not in connector["protocol"].lower():
         return False
-    categories = [each for each in call.query_values("categories") if each]
+    categories = [each for each in request.query_params.getlist("categories") if each]
     if categories and not set(categories) & set(connector["categories"]):
         return False
     tags: dict[str, list[str]] = connector.get("tags", {})
-    for wanted in filter(None, (call.query_value("tags") or "").split(",")):
+    for wanted in filter(None, (query_value(request, "tags") or "").split(",")):
         key, colon, value = wanted.partition(":")
         if key not in tags or (colon and value not in tags[key]):
             return False
@@ -177,28 +177,22 @@ def _field_problems(body: JsonObject, connector: JsonObject) -> list[JsonObject]
     ]
     if not isinstance(given.get("public", False), bool):
         problems.append(_problem("public", "must be a boolean"))
-    if not _is_tags(given.get("tags", {})):
+    tags: Any = given.get("tags", {})
+    if not is_object(tags) or not all(is_strings(each) for each in tags.values()):
         problems.append(_problem("tags", "must map names to lists of strings"))
     if not _is_variables(given.get("connectionVariables", [])):
         problems.append(_problem("connectionVariables", "must be a list of name and value"))
-    ids = given.get("authSchemeConfigIds")
-    if ids is not None and not _is_reordering(ids, [each["id"] for each in connector["authSchemeConfigs"]]):
+    present = sorted(each["id"] for each in connector["authSchemeConfigs"])
+    ids: Any = given.get("authSchemeConfigIds", present)
+    if not is_strings(ids) or sorted(ids) != present:
         problems.append(_problem("authSchemeConfigIds", "must name each auth scheme config once"))
     return problems
-
-
-def _is_tags(value: Any) -> bool:
-    return is_object(value) and all(is_strings(each) for each in value.values())
 
 
 def _is_variables(value: Any) -> bool:
     return is_array(value) and all(
         is_object(each) and all(isinstance(each.get(key), str) for key in ("name", "value")) for each in value
     )
-
-
-def _is_reordering(value: Any, present: list[str]) -> bool:
-    return is_strings(value) and sorted(value) == sorted(present)
 
 
 def _is_url(text: str) -> bool:
@@ -209,32 +203,10 @@ def _is_url(text: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.netloc)
 
 
-def _page_size(first: str | None) -> int:
-    if first is None:
-        return _PAGE
-    if not first.isascii() or not first.isdigit() or int(first) < 1:
-        raise _invalid("first", "must be a positive integer")
-    return int(first)
-
-
-def _cursor(position: int) -> str:
-    return base64.urlsafe_b64encode(f"at:{position}".encode()).decode()
-
-
-def _position(cursor: str) -> int:
-    try:
-        return max(0, int(base64.urlsafe_b64decode(cursor).decode().removeprefix("at:")))
-    except ValueError as error:
-        raise _invalid("after", "is not a cursor") from error
-
-
-def _body(call: Call) -> JsonObject:
-    try:
-        body = call.json()
-    except ValueError as error:
-        raise _refuse(400, "malformed JSON body") from error
+async def _body(request: Request) -> JsonObject:
+    body = await json_body(request, _error(400, "malformed JSON body"))
     if not is_object(body):
-        raise _refuse(400, "the body must be an object")
+        raise _error(400, "the body must be an object")
     return body
 
 
@@ -242,16 +214,16 @@ def _problem(field: str, message: str) -> JsonObject:
     return {"field": field, "message": message}
 
 
-def _invalid(field: str, message: str) -> RefusalError:
-    return _refuse(400, "validation failed", fields=[_problem(field, message)])
+def _invalid(field: str, message: str) -> PlatformError:
+    return _error(400, "validation failed", fields=[_problem(field, message)])
 
 
-def _refuse(
+def _error(
     status: int, message: str, *, fields: list[JsonObject] | None = None, details: str | None = None
-) -> RefusalError:
+) -> PlatformError:
     body: JsonObject = {"code": f"{status}001", "message": message}
     if fields:
         body["fields"] = fields
     if details is not None:
         body["details"] = details
-    return RefusalError(json_answer(body, status))
+    return PlatformError(json_response(body, status))

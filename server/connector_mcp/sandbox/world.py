@@ -1,6 +1,6 @@
-"""What the emulated platforms remember: JSON documents by collection and id, over SQLite.
+"""What the emulated platforms store: JSON documents by collection and id in SQLite, and the time.
 
-One code path serves both forms: a file outlives the process and may be shared by several, `:memory:` does not.
+A file keeps the data after the process ends and may be shared by several processes; `:memory:` does neither.
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ import json
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from connector_mcp.json_values import JsonObject
+
+Clock = Callable[[], datetime]
+"""Returns the current time, with a time zone. Tests replace it instead of waiting."""
 
 _REMEMBERED_WRITES = 256
 
@@ -29,9 +33,14 @@ CREATE TABLE IF NOT EXISTS documents (
 """
 
 
+def system_time() -> datetime:
+    """The real time."""
+    return datetime.now(UTC)
+
+
 @dataclass
 class Past:
-    """Whether anything read under `World.before_last_writes` differed from the present."""
+    """Whether any read under `World.before_last_writes` differed from the present."""
 
     differed: bool = False
 
@@ -39,7 +48,8 @@ class Past:
 class World:
     """A document store. Documents come back in the order of their first insertion; a replaced one keeps its place."""
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, clock: Clock = system_time) -> None:
+        self.now = clock
         self._database = sqlite3.connect(
             ":memory:" if path is None else path, check_same_thread=False, isolation_level=None, timeout=5
         )
@@ -48,10 +58,14 @@ class World:
         self._previous: OrderedDict[tuple[str, str], JsonObject | None] = OrderedDict()
         self._past: Past | None = None
 
+    def timestamp(self) -> str:
+        """The current time as the platforms write it: RFC 3339 in UTC with milliseconds."""
+        return self.now().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
     def get(self, collection: str, document_id: str) -> JsonObject | None:
         """A copy of the document, or None."""
         with self._lock:
-            return self._as_of_now_or_before(collection, document_id, self._stored(collection, document_id))
+            return self._visible(collection, document_id, self._stored(collection, document_id))
 
     def all(self, collection: str) -> list[JsonObject]:
         """Copies of all documents of a collection, oldest first."""
@@ -61,9 +75,9 @@ class World:
             ).fetchall()
             present = {str(row[0]): json.loads(row[1]) for row in rows}
             if self._past is not None:
-                # A document deleted since is no row any more, yet the past still shows it, at the end.
+                # A document that was deleted since has no row; the past shows it at the end.
                 present |= {key: None for (kept, key) in self._previous if kept == collection and key not in present}
-            seen = (self._as_of_now_or_before(collection, key, document) for key, document in present.items())
+            seen = (self._visible(collection, key, document) for key, document in present.items())
             return [document for document in seen if document is not None]
 
     def put(self, collection: str, document_id: str, document: JsonObject) -> None:
@@ -77,14 +91,14 @@ class World:
             )
 
     def delete(self, collection: str, document_id: str) -> None:
-        """Remove the document; one that is not there is no error."""
+        """Remove the document, if it exists."""
         with self._lock:
             self._remember(collection, document_id)
             self._database.execute("DELETE FROM documents WHERE collection = ? AND id = ?", (collection, document_id))
 
     @contextmanager
     def transaction(self) -> Generator[None]:
-        """All writes inside happen together or, when an exception leaves the block, not at all."""
+        """Commit all writes of the block together, or none when it raises."""
         with self._lock:
             self._database.execute("BEGIN IMMEDIATE")
             try:
@@ -96,7 +110,7 @@ class World:
 
     @contextmanager
     def before_last_writes(self) -> Generator[Past]:
-        """Inside, reads show each recently written document as it was before its last write (late visibility)."""
+        """Within the block, reads show each recently written document as it was before its last write."""
         with self._lock:
             self._past = Past()
             try:
@@ -105,7 +119,7 @@ class World:
                 self._past = None
 
     def forget_past(self) -> None:
-        """Make the present the only version there is."""
+        """Forget the earlier versions, so that reads of the past show the present."""
         with self._lock:
             self._previous.clear()
 
@@ -126,7 +140,7 @@ class World:
         while len(self._previous) > _REMEMBERED_WRITES:
             self._previous.popitem(last=False)
 
-    def _as_of_now_or_before(self, collection: str, key: str, present: JsonObject | None) -> JsonObject | None:
+    def _visible(self, collection: str, key: str, present: JsonObject | None) -> JsonObject | None:
         if self._past is None or (collection, key) not in self._previous:
             return present
         before = self._previous[collection, key]

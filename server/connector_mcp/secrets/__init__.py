@@ -1,1 +1,1 @@
-"""Secrets by name: `secret://NAME`, the places where the values are, and where each may be used."""
+"""Secrets by name: `secret://NAME`, the sources of their values, and the limits on their use."""

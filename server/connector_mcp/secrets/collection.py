@@ -1,107 +1,105 @@
-"""All secrets of this process, whichever place they are in, and the rules on using one."""
+"""All secrets of this process, from all sources, and the rules for using one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import count
 
 from connector_mcp.errors import Misconfigured
 from connector_mcp.secrets.encrypted import EncryptedFile
-from connector_mcp.secrets.limits import Limits, Use
-from connector_mcp.secrets.reference import SCHEME, NotStored, Unresolved
+from connector_mcp.secrets.reference import SCHEME, NotStored, SecretLimits, Unresolved, Use
 from connector_mcp.secrets.sources import SecretSource
+from connector_mcp.suggest import closest
 
 
 @dataclass(frozen=True)
-class Listed:
-    """What may be told of a secret. Never its value."""
+class SecretEntry:
+    """What may be shown of a secret. Never its value."""
 
     name: str
     source: str
-    limits: tuple[Limits, ...]
+    limits: tuple[SecretLimits, ...]
     changed: str | None
 
 
 class Secrets:
-    """The places in the order in which they are asked; the first that has a name has it.
+    """All sources of secrets. A name is looked up in their order, and the first source that has it provides the value.
 
-    `limits` come on top of those that a place keeps itself: a use must be within both.
+    `limits` apply in addition to those that a source keeps itself.
     """
 
     def __init__(
         self,
         sources: Sequence[SecretSource] = (),
-        limits: Mapping[str, Limits] | None = None,
+        limits: Mapping[str, SecretLimits] | None = None,
         store: EncryptedFile | None = None,
     ) -> None:
-        """`store` is the one of the sources to which new secrets go."""
+        """`store` is the source that new secrets are written to."""
         self.sources = tuple(sources)
         self._store = store
         self._limits = dict(limits or {})
 
     def names(self) -> list[str]:
-        """Every name that is known, each once."""
+        """Return every known name once."""
         return list(dict.fromkeys(name for source in self.sources for name in source.names()))
 
     def missing(self) -> list[str]:
-        """The names that have limits and are nowhere."""
+        """Return the names that have limits but no value in any source."""
         return [name for name in self._limits if all(source.read(name) is None for source in self.sources)]
 
-    def listing(self) -> list[Listed]:
-        """Every secret with where it is, where it may be used and when it last changed.
+    def listing(self) -> list[SecretEntry]:
+        """List every secret with its source, its limits and the time of its last change.
 
         Raises:
-            Misconfigured: A place cannot be read.
+            Misconfigured: A source cannot be read.
         """
         held: dict[str, SecretSource] = {}
         for source in self.sources:
             for name in source.names():
                 held.setdefault(name, source)
         return [
-            Listed(name, source.title, self._limits_of(source, name), source.changed(name))
+            SecretEntry(name, source.title, self._limits_of(source, name), source.changed(name))
             for name, source in sorted(held.items())
         ]
 
     def resolve(self, name: str, use: Use) -> str:
-        """The value of a secret, for one use.
+        """Return the value of a secret for one use.
 
         Raises:
-            NotStored: It is not there.
-            Unresolved: It has no usable value, or may not be used so.
-            Misconfigured: A place cannot be read; then no later one is asked either.
+            NotStored: No source has it.
+            Unresolved: It has no usable value, or its limits do not allow this use.
+            Misconfigured: A source cannot be read. Later sources are not tried then.
         """
         for source in self.sources:
             value = source.read(name)
             if value is None:
                 continue
             for limits in self._limits_of(source, name):
-                _insist_on_limits(limits, name, use)
+                _check_limits(limits, name, use)
             if not value.strip() or not _is_text(value):
                 raise Unresolved(
                     f"{SCHEME}{name}, which holds no text", "a secret with a value", fix=_how_to_store(name)
                 )
             return value
-        _insist_on_limits(self._limits.get(name, Limits()), name, use)
-        near = get_close_matches(name.lower(), {known.lower(): known for known in self.names()}, n=1, cutoff=0.5)
-        known = next((each for each in self.names() if near and each.lower() == near[0]), None)
-        wanted = "a secret that is stored" if known is None else f"{SCHEME}{known}, perhaps, or another that is stored"
+        _check_limits(self._limits.get(name, SecretLimits()), name, use)
+        near = closest(name, self.names(), cutoff=0.5)
+        wanted = "a stored secret" if near is None else f"a stored secret, such as {SCHEME}{near}"
         raise NotStored(f"{SCHEME}{name}, which is not stored", wanted, fix=_how_to_store(name))
 
     def check_store(self) -> None:
-        """See that a new secret could be stored.
+        """Raise unless a new secret could be stored.
 
         Raises:
-            Misconfigured: It could not, or there is no store.
+            Misconfigured: There is no store, or it cannot be used.
         """
         self._required_store().check()
 
-    def store_new(self, stem: str, value: str, limits: Limits) -> str:
-        """Store a secret under a name that nothing has yet, the stem or the stem with a number; return the name.
+    def store_new(self, stem: str, value: str, limits: SecretLimits) -> str:
+        """Store a secret under a free name (`stem`, or `stem` with a number) and return the name.
 
         Raises:
-            Misconfigured: There is no store, or it or another place cannot be used.
+            Misconfigured: There is no store, or a source cannot be read.
         """
         store = self._required_store()
         names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
@@ -111,20 +109,20 @@ class Secrets:
     def _required_store(self) -> EncryptedFile:
         if self._store is None:
             raise Misconfigured(
-                "The platform would make a new credential, and there is no secret store to keep it in.",
+                "The platform would make a new credential, but there is no secret store to keep it in.",
                 fix="Serve with a state directory that holds a secret store: CONNECTOR_MCP_STATE_DIR.",
             )
         return self._store
 
-    def _limits_of(self, source: SecretSource, name: str) -> tuple[Limits, ...]:
-        both = (source.limits(name), self._limits.get(name, Limits()))
-        return tuple(limits for limits in both if limits != Limits())
+    def _limits_of(self, source: SecretSource, name: str) -> tuple[SecretLimits, ...]:
+        both = (source.limits(name), self._limits.get(name, SecretLimits()))
+        return tuple(limits for limits in both if limits != SecretLimits())
 
 
-def _insist_on_limits(limits: Limits, name: str, use: Use) -> None:
+def _check_limits(limits: SecretLimits, name: str, use: Use) -> None:
     allowed = limits.refusal(use)
     if allowed:
-        raise Unresolved(f"{SCHEME}{name}, which may not be used here", f"a use within its limit: {allowed}")
+        raise Unresolved(f"{SCHEME}{name}, which may not be used here", f"a use that its limits allow: {allowed}")
 
 
 def _how_to_store(name: str) -> str:

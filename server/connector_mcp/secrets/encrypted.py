@@ -1,7 +1,7 @@
-"""Secrets in one encrypted file, for machines without a keyring: Fernet, that is AES-128-CBC with HMAC-SHA256.
+"""The secret store: one encrypted file (Fernet: AES-128-CBC with HMAC-SHA256).
 
-The whole file is one token, so that neither names nor limits can be read or altered without the key. It is replaced in
-one step under a lock: of several processes each sees either the state before or the state after.
+The whole file is one token, so that neither names nor limits can be read or altered without the key. A change replaces
+the file in one step under a lock, so that other processes see it either before or after.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from connector_mcp.errors import Misconfigured
-from connector_mcp.secrets.limits import KINDS, Limits
+from connector_mcp.secrets.reference import KINDS, SecretLimits
 from connector_mcp.secrets.sources import SERVICE, open_keyring, utc
 
 FORMAT = 1
@@ -26,7 +26,7 @@ _KEY_ENTRY = "key of the secret store"
 
 @dataclass(frozen=True)
 class KeyFile:
-    """The key in a file that only its owner can read."""
+    """The key of the secret store in a file that only its owner can read."""
 
     path: Path
 
@@ -39,12 +39,12 @@ class KeyFile:
         except OSError as failure:
             raise Misconfigured(
                 f"The key of the secret store, {self.path}, cannot be read: {failure.strerror}.",
-                fix="Let the user of the server read it, or name another with CONNECTOR_MCP_SECRETS_KEY_FILE.",
+                fix="Allow the server's user to read it, or name another with CONNECTOR_MCP_SECRETS_KEY_FILE.",
             ) from None
         if os.name == "posix" and mode & 0o077:
             raise Misconfigured(
                 f"The key of the secret store, {self.path}, can be read by others, so it is not used.",
-                fix=f"Run `chmod 600 {self.path}`, and store the secrets anew if others may have read it.",
+                fix=f"Run `chmod 600 {self.path}`. Replace the secrets if somebody may have read the key.",
             )
         return key
 
@@ -57,18 +57,18 @@ class KeyFile:
 
 
 class KeyInKeyring:
-    """The key in the operating system's keyring."""
+    """The key of the secret store in the operating system's keyring."""
 
     def read(self) -> bytes | None:
         backend = open_keyring()
         if backend is None:
             raise Misconfigured(
-                "The key of the secret store is to be in the keyring, and no keyring is available.",
+                "The key of the secret store should be in the keyring, but no keyring is available.",
                 fix="Install connector-mcp[keyring] and unlock a keyring, or name a CONNECTOR_MCP_SECRETS_KEY_FILE.",
             )
         try:
             held = backend.get_password(SERVICE, _KEY_ENTRY)
-        except Exception:  # noqa: BLE001 - every backend has its own errors; their texts may hold anything
+        except Exception:  # noqa: BLE001 - every backend has its own errors, and their texts may hold anything
             raise self._refused() from None
         return held.encode() if held else None
 
@@ -87,7 +87,7 @@ class KeyInKeyring:
 
 
 class EncryptedFile:
-    """The store. `key` is made with the first secret."""
+    """The secret store, a `SecretSource` that can be written to. `key` is made with the first secret."""
 
     title = "store"
 
@@ -102,40 +102,31 @@ class EncryptedFile:
     def read(self, name: str) -> str | None:
         return self._load().get(name, {}).get("value")
 
-    def limits(self, name: str) -> Limits:
+    def limits(self, name: str) -> SecretLimits:
         held = self._load().get(name, {})
-        return Limits(**{kind: tuple(held[kind]) for kind in KINDS if kind in held})
+        return SecretLimits(**{kind: tuple(held[kind]) for kind in KINDS if kind in held})
 
     def changed(self, name: str) -> str | None:
         return self._load().get(name, {}).get("changed")
 
-    def put(self, name: str, value: str, limits: Limits) -> None:
-        """Store a secret, in place of one that has this name.
+    def put(self, name: str, value: str, limits: SecretLimits) -> None:
+        """Store a secret, and replace one with the same name.
 
         Raises:
             Misconfigured: The file or the key cannot be used.
         """
-        with self._locked():
-            held = self._load() if self.path.exists() else {}
-            held[name] = {"value": value, "changed": utc(self._clock()), **limits.as_dict()}
-            self._save(held)
+        self._store(name, value, limits, replace=True)
 
-    def add(self, name: str, value: str, limits: Limits) -> bool:
-        """Store a secret where none has this name; False, and no change, where one has.
+    def add(self, name: str, value: str, limits: SecretLimits) -> bool:
+        """Store a secret under a free name. Return False and change nothing if the name is taken.
 
         Raises:
             Misconfigured: The file or the key cannot be used.
         """
-        with self._locked():
-            held = self._load() if self.path.exists() else {}
-            if name in held:
-                return False
-            held[name] = {"value": value, "changed": utc(self._clock()), **limits.as_dict()}
-            self._save(held)
-        return True
+        return self._store(name, value, limits, replace=False)
 
     def check(self) -> None:
-        """See that a secret could be stored. Where there is no store yet, nothing but its lock is made.
+        """Raise unless a secret could be stored. Without a store, only its lock file is made.
 
         Raises:
             Misconfigured: The file or the key cannot be used.
@@ -144,18 +135,27 @@ class EncryptedFile:
             self._load()
 
     def remove(self, name: str) -> bool:
-        """Forget a secret; whether it was there."""
+        """Remove a secret and return whether it existed."""
         if not self.path.exists():
             return False
         with self._locked():
             held = self._load()
-            there = held.pop(name, None) is not None
-            if there:
+            existed = held.pop(name, None) is not None
+            if existed:
                 self._save(held)
-        return there
+        return existed
+
+    def _store(self, name: str, value: str, limits: SecretLimits, *, replace: bool) -> bool:
+        with self._locked():
+            held = self._load()
+            if name in held and not replace:
+                return False
+            held[name] = {"value": value, "changed": utc(self._clock()), **limits.as_dict()}
+            self._save(held)
+        return True
 
     def _load(self) -> dict[str, dict[str, Any]]:
-        # Takes 30 ms to import, and only a stored secret needs it.
+        # Slow to import, and only needed for a stored secret.
         from cryptography.fernet import Fernet, InvalidToken
 
         try:
@@ -170,7 +170,7 @@ class EncryptedFile:
         try:
             held = json.loads(Fernet(key).decrypt(token))
         except (InvalidToken, ValueError):
-            raise self._unusable("the key is another one, or the file was altered") from None
+            raise self._unusable("the key does not match, or the file was altered") from None
         if not isinstance(held, dict) or cast("dict[str, Any]", held).get("format") != FORMAT:
             raise self._unusable("it was made by a newer connector-mcp")
         return cast("dict[str, dict[str, Any]]", held["secrets"])
@@ -185,9 +185,9 @@ class EncryptedFile:
         try:
             token = Fernet(key).encrypt(json.dumps({"format": FORMAT, "secrets": held}).encode())
         except ValueError:
-            raise self._unusable("its key is no key of a secret store") from None
+            raise self._unusable("its key is not a Fernet key") from None
         try:
-            # Made with mode 0600.
+            # The file is made with mode 0600.
             descriptor, made = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}-")
             try:
                 with os.fdopen(descriptor, "wb") as file:
@@ -203,12 +203,12 @@ class EncryptedFile:
 
     @contextmanager
     def _locked(self) -> Generator[None]:
-        """Alone among the processes that write."""
-        # There is none on Windows, where the environment, a directory and the keyring remain.
+        """Keep other processes from writing."""
+        # Windows has no fcntl. Environment variables, a directory and the keyring work there.
         try:
             import fcntl
         except ImportError:
-            raise self._unusable("this system has no file locks") from None
+            raise self._unusable("this system has no POSIX file locks") from None
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)

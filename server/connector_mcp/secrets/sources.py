@@ -1,4 +1,4 @@
-"""The places that only hold values: the environment, a directory of files, the operating system's keyring."""
+"""Read-only sources of secrets: environment variables, a directory of files, the operating system's keyring."""
 
 from __future__ import annotations
 
@@ -11,48 +11,45 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from connector_mcp.errors import Misconfigured
-from connector_mcp.secrets.limits import Limits
-from connector_mcp.secrets.reference import is_name
+from connector_mcp.secrets.reference import SecretLimits, is_name
 
 VARIABLE = "CONNECTOR_MCP_SECRET_"
-"""What the variables begin with; the rest is the secret's name."""
+"""Prefix of the environment variables; the rest is the secret's name."""
 LARGEST = 65_536
-"""Bytes of a value."""
+"""Maximum size of a value in bytes."""
 SERVICE = "connector-mcp"
-"""What the entries in the keyring are filed under."""
+"""Service name of the entries in the keyring."""
 
 
 class SecretSource(Protocol):
-    """A place where secrets are. Its methods block, for milliseconds as a rule; a keyring may ask its owner first."""
+    """A source of secrets. Its methods block, usually for milliseconds; a keyring may ask its owner first."""
 
-    @property
-    def title(self) -> str:
-        """The place in one word."""
-        ...
+    title: str
+    """The source in one word."""
 
     def names(self) -> list[str]:
-        """The secrets that are known to be there."""
+        """Return the names that are known to exist."""
         ...
 
     def read(self, name: str) -> str | None:
-        """The value, or None where there is none. The name is well-formed.
+        """Return the value, or None if there is none. `name` is well-formed.
 
         Raises:
-            Misconfigured: The place cannot be read, or may be read by others.
+            Misconfigured: The source cannot be read, or other users can read it.
         """
         ...
 
-    def limits(self, name: str) -> Limits:
-        """Where the place itself says that the secret may be used."""
-        ...
+    def limits(self, name: str) -> SecretLimits:
+        """Return the limits that the source itself keeps for the secret. By default there are none."""
+        return SecretLimits()
 
     def changed(self, name: str) -> str | None:
-        """When the value last changed, ISO 8601 in UTC, where the place knows."""
-        ...
+        """Return when the value last changed (ISO 8601, UTC), if the source knows."""
+        return None
 
 
-class Environment:
-    """Variables of this process."""
+class EnvironmentSource(SecretSource):
+    """Environment variables of this process."""
 
     title = "environment"
 
@@ -66,15 +63,9 @@ class Environment:
     def read(self, name: str) -> str | None:
         return self._values.get(name)
 
-    def limits(self, name: str) -> Limits:
-        return Limits()
 
-    def changed(self, name: str) -> str | None:
-        return None
-
-
-class Directory:
-    """One file a secret, named like it, as container platforms mount them. Line breaks at its end do not count."""
+class Directory(SecretSource):
+    """One file per secret, named like it, as container platforms mount them. Trailing line breaks are removed."""
 
     title = "directory"
 
@@ -82,7 +73,8 @@ class Directory:
         self._path = path
         if not path.is_dir():
             raise Misconfigured(
-                f"CONNECTOR_MCP_SECRETS_DIR names {path}, which is no directory.", fix="Name one, or unset it."
+                f"CONNECTOR_MCP_SECRETS_DIR names {path}, which is not a directory.",
+                fix="Name one, or unset it.",
             )
 
     def names(self) -> list[str]:
@@ -98,7 +90,7 @@ class Directory:
         if path is None:
             return None
         try:
-            # Not waiting for a writer, should the file have become a pipe since it was looked at.
+            # Without waiting for a writer, in case the file has meanwhile become a pipe.
             descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
             with os.fdopen(descriptor, "rb") as file:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -108,15 +100,13 @@ class Directory:
         except OSError as failure:
             raise self._unreadable(path, failure) from None
         except UnicodeDecodeError:
-            raise Misconfigured(f"The secret {name} in {self._path} is no UTF-8 text.", fix="Correct it.") from None
+            raise Misconfigured(f"The secret {name} in {self._path} is not UTF-8 text.", fix="Correct it.") from None
         if len(content) > LARGEST:
             raise Misconfigured(
-                f"The secret {name} in {self._path} is larger than {LARGEST} bytes.", fix="Is it the right file?"
+                f"The secret {name} in {self._path} is larger than {LARGEST} bytes.",
+                fix="Is it the right file?",
             )
         return text.rstrip("\r\n")
-
-    def limits(self, name: str) -> Limits:
-        return Limits()
 
     def changed(self, name: str) -> str | None:
         path = self._find(name)
@@ -126,7 +116,7 @@ class Directory:
             return None
 
     def _find(self, name: str) -> Path | None:
-        """The regular file of this name. A link counts where it stays inside, as those of mounted volumes do."""
+        """Return the regular file with this name. Follows links that stay inside: mounted volumes use them."""
         if not is_name(name):
             return None
         try:
@@ -138,25 +128,25 @@ class Directory:
 
     def _unreadable(self, path: Path, failure: OSError) -> Misconfigured:
         return Misconfigured(
-            f"{path}, of the secrets in CONNECTOR_MCP_SECRETS_DIR, cannot be read: {failure.strerror}.",
-            fix="Let the user of the server read it.",
+            f"The secrets in CONNECTOR_MCP_SECRETS_DIR cannot be read: {path}: {failure.strerror}.",
+            fix="Allow the server's user to read it.",
         )
 
 
 class _KeyringModule(Protocol):
-    """What is used of the `keyring` package, which is an extra and need not be installed."""
+    """The used part of the `keyring` package, which is an optional extra."""
 
     def get_password(self, service_name: str, username: str) -> str | None: ...
 
     def set_password(self, service_name: str, username: str, password: str) -> None: ...
 
 
-class Keyring:
-    """The operating system's keyring, through the package `keyring`. It lists nothing, so a name is known by asking."""
+class Keyring(SecretSource):
+    """The operating system's keyring, through the `keyring` package. It cannot list names: expected ones are tried."""
 
     title = "keyring"
 
-    def __init__(self, expected: Mapping[str, Limits]) -> None:
+    def __init__(self, expected: Mapping[str, SecretLimits]) -> None:
         self._expected = tuple(expected)
 
     def names(self) -> list[str]:
@@ -168,27 +158,21 @@ class Keyring:
             return None
         try:
             return backend.get_password(SERVICE, name)
-        except Exception:  # noqa: BLE001 - every backend has its own errors; their texts may hold anything
+        except Exception:  # noqa: BLE001 - every backend has its own errors, and their texts may hold anything
             return None
-
-    def limits(self, name: str) -> Limits:
-        return Limits()
-
-    def changed(self, name: str) -> str | None:
-        return None
 
 
 def open_keyring() -> _KeyringModule | None:
-    """The keyring, or None where the package is missing or finds no usable backend."""
-    # Takes 0.1 s and more to import, and looks for backends then.
+    """Return the keyring, or None if the package is missing or finds no usable backend."""
+    # The import is slow: it searches for backends.
     try:
         module = import_module("keyring")
         usable = float(module.get_keyring().priority) > 0
-    except Exception:  # noqa: BLE001 - what a missing backend raises is the backend's own matter
+    except Exception:  # noqa: BLE001 - every backend has its own errors
         return None
     return cast("_KeyringModule", module) if usable else None
 
 
 def utc(timestamp: float) -> str:
-    """Seconds since the epoch in ISO 8601, UTC."""
+    """Format epoch seconds in ISO 8601, UTC."""
     return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,6 +1,6 @@
-"""The store in one SQLite file: for one machine, and any number of processes on it.
+"""The store in one SQLite file, for any number of processes on one machine.
 
-The file must lie on a local disk: SQLite's write-ahead log does not work over a network file system.
+The file must be on a local disk: SQLite's write-ahead log does not work over a network file system.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import anyio
 import anyio.to_thread
 
 from connector_mcp.errors import StoreUnavailable
-from connector_mcp.state.store import JsonObject, as_object, as_text
+from connector_mcp.json_values import JsonObject
+from connector_mcp.state.store import from_text, to_text
 
 FORMAT = 1
-"""Version of the tables, kept in the file's `user_version`."""
+"""Version of the tables, stored as `user_version` in the file."""
 
 BUSY_SECONDS = 10.0
-"""How long a call waits for another process's write."""
+"""How long a call waits while another process writes."""
 
 _BUSY_PAUSE = 0.005
 
@@ -49,8 +50,8 @@ _Result = TypeVar("_Result")
 class SqliteStore:
     """A `Store` in a file that only its owner can read.
 
-    Nothing is opened before the first call, so a server that only reads never touches the disk. Calls run in a worker
-    thread, one at a time. A call that was cancelled while it ran has still taken effect.
+    The file is opened by the first call, so that a server that only reads never touches the disk. Calls run in a worker
+    thread, one at a time. A call that is cancelled while it runs still takes effect.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
@@ -60,7 +61,18 @@ class SqliteStore:
         self._one_at_a_time = anyio.CapacityLimiter(1)
 
     async def put_once(self, collection: str, key: str, value: JsonObject, *, expires_at: float | None = None) -> bool:
-        return await self._run(partial(self._put_once, collection, key, as_text(value), expires_at))
+        text = to_text(value)
+
+        def put(connection: sqlite3.Connection) -> bool:
+            with _transaction(connection):
+                connection.execute("DELETE FROM entries WHERE expires_at <= ?", (self._clock(),))
+                done = connection.execute(
+                    "INSERT OR IGNORE INTO entries (collection, key, value, expires_at) VALUES (?, ?, ?, ?)",
+                    (collection, key, text, expires_at),
+                )
+                return done.rowcount == 1
+
+        return await self._run(put)
 
     async def get(self, collection: str, key: str) -> JsonObject | None:
         return await self._run(partial(self._get, collection, key))
@@ -68,19 +80,42 @@ class SqliteStore:
     async def replace(
         self, collection: str, key: str, value: JsonObject, *, expected: JsonObject, expires_at: float | None = None
     ) -> bool:
-        return await self._run(partial(self._replace, collection, key, as_text(value), as_text(expected), expires_at))
+        values = {"collection": collection, "key": key, "expires_at": expires_at}
+        values |= {"value": to_text(value), "expected": to_text(expected)}
+
+        def update(connection: sqlite3.Connection) -> bool:
+            done = connection.execute(
+                f"UPDATE entries SET value = :value, expires_at = :expires_at WHERE {_THIS} AND value = :expected",  # noqa: S608
+                {**values, "now": self._clock()},
+            )
+            return done.rowcount == 1
+
+        return await self._run(update)
 
     async def take_once(self, collection: str, key: str) -> JsonObject | None:
-        return await self._run(partial(self._take_once, collection, key))
+        def take(connection: sqlite3.Connection) -> JsonObject | None:
+            with _transaction(connection):
+                value = self._get(collection, key, connection)
+                _delete(collection, key, connection)
+                return value
+
+        return await self._run(take)
 
     async def entries(self, collection: str) -> list[tuple[str, JsonObject]]:
-        return await self._run(partial(self._entries, collection))
+        def select(connection: sqlite3.Connection) -> list[tuple[str, JsonObject]]:
+            rows = connection.execute(
+                f"SELECT key, value FROM entries WHERE collection = :collection AND {_LIVE} ORDER BY position",  # noqa: S608
+                {"collection": collection, "now": self._clock()},
+            ).fetchall()
+            return [(key, from_text(value)) for key, value in rows]
+
+        return await self._run(select)
 
     async def remove(self, collection: str, key: str) -> None:
-        await self._run(partial(self._remove, collection, key))
+        await self._run(partial(_delete, collection, key))
 
     async def aclose(self) -> None:
-        # A server that is being cancelled still closes its file.
+        # The file is closed even while the server is being cancelled.
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._close, limiter=self._one_at_a_time)
 
@@ -93,7 +128,7 @@ class SqliteStore:
                 self._connection = _open(self._path)
             return work(self._connection)
         except (sqlite3.Error, OSError, ValueError) as failure:
-            # The next call starts from the file again, which may have been replaced by then.
+            # The next call opens the file again; it may have been replaced by then.
             self._close()
             raise _unavailable(self._path, failure) from failure
 
@@ -102,66 +137,21 @@ class SqliteStore:
         if connection is not None:
             connection.close()
 
-    def _put_once(
-        self, collection: str, key: str, value: str, expires_at: float | None, connection: sqlite3.Connection
-    ) -> bool:
-        with _transaction(connection):
-            connection.execute("DELETE FROM entries WHERE expires_at <= ?", (self._clock(),))
-            put = connection.execute(
-                "INSERT OR IGNORE INTO entries (collection, key, value, expires_at) VALUES (?, ?, ?, ?)",
-                (collection, key, value, expires_at),
-            )
-            return put.rowcount == 1
-
     def _get(self, collection: str, key: str, connection: sqlite3.Connection) -> JsonObject | None:
         row = connection.execute(
             f"SELECT value FROM entries WHERE {_THIS}",  # noqa: S608 - constants of this file
             {"collection": collection, "key": key, "now": self._clock()},
         ).fetchone()
-        return None if row is None else as_object(row[0])
+        return None if row is None else from_text(row[0])
 
-    def _replace(
-        self,
-        collection: str,
-        key: str,
-        value: str,
-        expected: str,
-        expires_at: float | None,
-        connection: sqlite3.Connection,
-    ) -> bool:
-        changed = connection.execute(
-            f"UPDATE entries SET value = :value, expires_at = :expires_at WHERE {_THIS} AND value = :expected",  # noqa: S608
-            {
-                "collection": collection,
-                "key": key,
-                "now": self._clock(),
-                "value": value,
-                "expected": expected,
-                "expires_at": expires_at,
-            },
-        )
-        return changed.rowcount == 1
 
-    def _take_once(self, collection: str, key: str, connection: sqlite3.Connection) -> JsonObject | None:
-        with _transaction(connection):
-            value = self._get(collection, key, connection)
-            connection.execute("DELETE FROM entries WHERE collection = ? AND key = ?", (collection, key))
-            return value
-
-    def _entries(self, collection: str, connection: sqlite3.Connection) -> list[tuple[str, JsonObject]]:
-        rows = connection.execute(
-            f"SELECT key, value FROM entries WHERE collection = :collection AND {_LIVE} ORDER BY position",  # noqa: S608
-            {"collection": collection, "now": self._clock()},
-        ).fetchall()
-        return [(key, as_object(value)) for key, value in rows]
-
-    def _remove(self, collection: str, key: str, connection: sqlite3.Connection) -> None:
-        connection.execute("DELETE FROM entries WHERE collection = ? AND key = ?", (collection, key))
+def _delete(collection: str, key: str, connection: sqlite3.Connection) -> None:
+    connection.execute("DELETE FROM entries WHERE collection = ? AND key = ?", (collection, key))
 
 
 @contextmanager
 def _transaction(connection: sqlite3.Connection) -> Generator[None]:
-    # IMMEDIATE takes the write lock at the start: a read that turns into a write could find its snapshot outdated.
+    # IMMEDIATE takes the write lock at the start. A read that becomes a write could find its snapshot outdated.
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -173,7 +163,7 @@ def _transaction(connection: sqlite3.Connection) -> Generator[None]:
 
 def _open(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # SQLite gives its log files the mode of the file itself, so it has to be right before SQLite sees it.
+    # SQLite gives its log files the mode of the database file, so the mode must be right before SQLite opens it.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     if path.stat().st_mode & 0o077:
         path.chmod(0o600)
@@ -190,19 +180,19 @@ def _prepare(connection: sqlite3.Connection) -> None:
     found = connection.execute("PRAGMA user_version").fetchone()[0]
     if found > FORMAT:
         raise ValueError(f"format {found}, made by a newer connector-mcp")
-    # An approval that was used must stay used after a power cut too, hence FULL; writes are rare.
+    # FULL: a used approval must stay used even after a power cut. Writes are rare.
     connection.execute("PRAGMA synchronous = FULL")
     if found == FORMAT:
         return
-    _keep_a_log(connection)
+    _enable_write_ahead_log(connection)
     with _transaction(connection):
         for statement in _TABLES.split(";"):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {FORMAT}")
 
 
-def _keep_a_log(connection: sqlite3.Connection) -> None:
-    """Turn the write-ahead log on. SQLite does not wait for another process here, as it does everywhere else."""
+def _enable_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Turn the write-ahead log on, and retry while locked: SQLite itself does not wait for this statement."""
     until = time.monotonic() + BUSY_SECONDS
     while True:
         try:
@@ -218,8 +208,8 @@ def _keep_a_log(connection: sqlite3.Connection) -> None:
 def _unavailable(path: Path, failure: Exception) -> StoreUnavailable:
     if isinstance(failure, sqlite3.OperationalError) and "locked" in str(failure):
         return StoreUnavailable(
-            f"The store {path} is held by another process.",
-            fix="Call again; if it stays so, look for a hanging connector-mcp process.",
+            f"The store {path} is locked by another process.",
+            fix="Call again. If the error persists, look for a connector-mcp process that hangs.",
             retry_after=1.0,
         )
     if isinstance(failure, (OSError, sqlite3.OperationalError)):
@@ -231,7 +221,7 @@ def _unavailable(path: Path, failure: Exception) -> StoreUnavailable:
         )
     return StoreUnavailable(
         f"The store {path} cannot be read: {failure}.",
-        fix="Move the file away (waiting approvals are lost and must be asked for anew), or name another directory "
+        fix="Move the file away (waiting approvals are lost and must be requested again), or name another directory "
         "with CONNECTOR_MCP_STATE_DIR.",
         retryable=False,
     )

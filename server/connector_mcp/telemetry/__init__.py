@@ -1,1 +1,1 @@
-"""What can be seen from outside: metrics, spans, and the ids that join log lines to calls."""
+"""Metrics, spans, and the ids that join log lines to calls."""

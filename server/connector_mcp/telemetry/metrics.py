@@ -1,114 +1,73 @@
-"""Prometheus metrics in a registry of their own.
+"""Prometheus metrics in a separate registry.
 
-Every label has a closed set of values that we, the declarations or the operator's configuration name. No label ever
-holds a principal, an id, an argument or a word of a platform: a caller cannot make the number of series grow.
+The values of every label come from a closed set: this code, the declarations or the operator's configuration. No label
+holds a principal, an id, an argument or a text of a platform, so that a caller cannot make the number of series grow.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.process_collector import ProcessCollector
 
-from connector_mcp.telemetry.observer import Attempt, EndedCall, Ending
+from connector_mcp.telemetry.events import Attempt, EndedCall, Ending
 
 CALL_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-"""Upper bounds of the buckets of calls; the longest are those in which a person was asked."""
+"""Upper bounds of the buckets for calls. The longest are for calls in which a person was asked."""
 
 UPSTREAM_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
-LABEL_SETS: Final = 4096
-"""Of how many label sets the series are remembered; a lookup in the library costs ten times as much."""
-
 
 class Metrics:
-    """Everything that `/metrics` shows. `registry` is what an exposition is made of."""
+    """All metrics that `/metrics` shows. The exposition is made from `registry`."""
 
     def __init__(self, version: str) -> None:
-        registry = CollectorRegistry()
-        self.registry: Final = registry
-        calls = Counter("connector_mcp_calls", "Calls that ended.", ("tool", "effect", "outcome"), registry=registry)
-        seconds = Histogram(
-            "connector_mcp_call_duration_seconds",
-            "Time from a call's arrival to its answer.",
-            ("tool",),
-            buckets=CALL_SECONDS,
-            registry=registry,
+        self.registry: Final = CollectorRegistry()
+        counter = partial(Counter, registry=self.registry, namespace="connector_mcp")
+        gauge = partial(Gauge, registry=self.registry, namespace="connector_mcp")
+        seconds = partial(Histogram, registry=self.registry, namespace="connector_mcp")
+        self._calls = counter("calls", "Calls that ended.", ("tool", "effect", "outcome"))
+        self._call_seconds = seconds(
+            "call_duration_seconds", "Time from a call's arrival to its answer.", ("tool",), buckets=CALL_SECONDS
         )
-        self.calls_in_flight: Final = Gauge("connector_mcp_calls_in_flight", "Calls that run.", registry=registry)
-        self.unknown_tools: Final = Counter(
-            "connector_mcp_unknown_tool_calls", "Calls of tools that do not exist.", registry=registry
-        )
-        decisions = Counter(
-            "connector_mcp_gate_decisions", "What the gate came to.", ("decision", "channel"), registry=registry
-        )
-        self._approvals = Counter(
-            "connector_mcp_approval_changes",
-            "Approvals that came to a state in this process; pending is a call that was parked.",
+        self.calls_in_flight: Final = gauge("calls_in_flight", "Calls that run.")
+        self.unknown_tools: Final = counter("unknown_tool_calls", "Calls of tools that do not exist.")
+        self._decisions = counter("gate_decisions", "What the gate decided.", ("decision", "channel"))
+        self._approvals = counter(
+            "approval_changes",
+            "Approvals that reached a state in this process; pending is a call that was parked.",
             ("state",),
-            registry=registry,
         )
-        self._waiting = Gauge(
-            "connector_mcp_approvals",
-            "Approvals in the store; NaN while it cannot be read.",
-            ("state",),
-            registry=registry,
+        self._waiting = gauge("approvals", "Approvals in the store; NaN while it cannot be read.", ("state",))
+        self._requests = counter(
+            "upstream_requests", "Requests to platforms, each attempt by itself.", ("platform", "kind", "status")
         )
-        requests = Counter(
-            "connector_mcp_upstream_requests",
-            "Requests to platforms, each attempt by itself.",
-            ("platform", "kind", "status"),
-            registry=registry,
-        )
-        request_seconds = Histogram(
-            "connector_mcp_upstream_request_duration_seconds",
-            "Time from a request's departure to the end of its answer.",
+        self._request_seconds = seconds(
+            "upstream_request_duration_seconds",
+            "Time from sending a request to the end of its answer.",
             ("platform", "kind"),
             buckets=UPSTREAM_SECONDS,
-            registry=registry,
         )
-        requests_in_flight = Gauge(
-            "connector_mcp_upstream_requests_in_flight", "Requests under way.", ("platform",), registry=registry
+        self._requests_in_flight = gauge("upstream_requests_in_flight", "Requests under way.", ("platform",))
+        self._retries = counter("upstream_retries", "Requests that were sent again.", ("platform",))
+        self._tokens = counter("upstream_tokens", "Requests for access tokens.", ("platform", "outcome"))
+        self._store_errors = counter(
+            "store_errors", "Failed operations of the store and of the audit log.", ("operation",)
         )
-        self._retries = Counter(
-            "connector_mcp_upstream_retries",
-            "Requests that were sent again.",
-            ("platform",),
-            registry=registry,
-        )
-        self._tokens = Counter(
-            "connector_mcp_upstream_tokens",
-            "Access tokens that were asked for.",
-            ("platform", "outcome"),
-            registry=registry,
-        )
-        self._store_errors = Counter(
-            "connector_mcp_store_errors",
-            "Operations of the store and of the audit log that failed.",
-            ("operation",),
-            registry=registry,
-        )
-        Info("connector_mcp_build", "What runs.", registry=registry).info({"version": version})
-        ProcessCollector(registry=registry)
-        self._calls_of = lru_cache(LABEL_SETS)(calls.labels)
-        self._seconds_of = lru_cache(LABEL_SETS)(seconds.labels)
-        self._decisions_of = lru_cache(LABEL_SETS)(decisions.labels)
-        self._requests_of = lru_cache(LABEL_SETS)(requests.labels)
-        self._request_seconds_of = lru_cache(LABEL_SETS)(request_seconds.labels)
-        self._requests_in_flight_of = lru_cache(LABEL_SETS)(requests_in_flight.labels)
+        Info("connector_mcp_build", "The running version.", registry=self.registry).info({"version": version})
+        ProcessCollector(registry=self.registry)
 
     def call_ended(self, call: EndedCall) -> None:
-        self._calls_of(call.tool, call.effect, call.outcome).inc()
-        self._seconds_of(call.tool).observe(call.duration_ms / 1000)
-        # Without a channel the call ended before the gate was asked.
+        self._calls.labels(call.tool, call.effect, call.outcome).inc()
+        self._call_seconds.labels(call.tool).observe(call.duration_ms / 1000)
+        # Without a channel the call ended before the gate decided.
         if call.channel is not None:
-            self._decisions_of(call.decision, call.channel).inc()
+            self._decisions.labels(call.decision, call.channel).inc()
 
     def approval_changed(self, state: str) -> None:
         self._approvals.labels(state).inc()
@@ -117,24 +76,20 @@ class Metrics:
         self._store_errors.labels(operation).inc()
 
     def set_waiting(self, waiting: Mapping[str, int] | None) -> None:
-        """How many approvals there are in which state; None where that cannot be known."""
+        """Set the number of approvals by state; None if the store cannot be read."""
         for state in ("pending", "approved", "denied"):
             self._waiting.labels(state).set(math.nan if waiting is None else waiting.get(state, 0))
 
     @contextmanager
     def attempt(self, attempt: Attempt, ending: Ending) -> Generator[None]:
-        in_flight = self._requests_in_flight_of(attempt.platform)
         if attempt.resends:
             self._retries.labels(attempt.platform).inc()
-        in_flight.inc()
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            taken = time.perf_counter() - started
-            in_flight.dec()
-            self._requests_of(attempt.platform, attempt.kind, status_class(ending.status)).inc()
-            self._request_seconds_of(attempt.platform, attempt.kind).observe(taken)
+        in_flight = self._requests_in_flight.labels(attempt.platform).track_inprogress()
+        with in_flight, self._request_seconds.labels(attempt.platform, attempt.kind).time():
+            try:
+                yield
+            finally:
+                self._requests.labels(attempt.platform, attempt.kind, status_class(ending.status)).inc()
 
     @contextmanager
     def minting(self, platform: str) -> Generator[None]:
@@ -147,7 +102,7 @@ class Metrics:
 
 
 def status_class(status: int | str) -> str:
-    """One of nine: a class of HTTP statuses, or why there is none."""
+    """Return the class of an HTTP status, such as `2xx`, or why there is none: one of nine values."""
     if isinstance(status, int):
         return f"{status // 100}xx" if 100 <= status < 600 else "other"
     if status.endswith("Timeout"):

@@ -1,31 +1,45 @@
-"""OpenTelemetry spans of requests, of the steps of calls and of what is sent to platforms.
+"""OpenTelemetry spans of client requests, of the steps of calls and of requests to platforms, and their export.
 
-Attributes are names, codes and numbers from closed sets, and ids of our own making. No argument, answer, address with
-an id in it or text of an exception is ever given to a span, so there is nothing to scrub.
+Attributes are names, codes and numbers from closed sets, and ids made by this server. No argument, answer, address with
+an id or text of an exception is ever put into a span, so that nothing has to be redacted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+import anyio
+import anyio.to_thread
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from connector_mcp.errors import ConnectorError
-from connector_mcp.telemetry.observer import Attempt, EndedCall, Ending, StepName
+from connector_mcp.errors import ConnectorError, Misconfigured
+from connector_mcp.telemetry.events import Attempt, EndedCall, Ending, StepName
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider as ExportingProvider
 
 SCOPE: Final = "connector_mcp"
+
+SETTING: Final = "CONNECTOR_MCP_OTEL"
+
+FLUSH_SECONDS: Final = 5.0
+"""How long the export of the last spans may take when the server ends."""
+
+_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_PROTOCOL: Final = "http/protobuf"
 
 _NO_FAILURE: Final = frozenset({"ok", "asked"})
 _PARENT: Final = "traceparent"
 
 
 class Spans:
-    """Makes spans with a provider's tracer. The provider stays the caller's."""
+    """Makes spans with a provider's tracer. The caller closes the provider."""
 
     def __init__(self, provider: TracerProvider, version: str | None = None) -> None:
         self._tracer = provider.get_tracer(SCOPE, version)
@@ -33,14 +47,14 @@ class Spans:
 
     @contextmanager
     def request(self, method: str, tool: str | None, version: str, traceparent: str | None) -> Generator[None]:
-        """The span of one request of a client, within the client's own trace where it names one.
+        """Make the span of a client's request, inside the client's trace if it names one.
 
-        `method` and `tool` are known names, not whatever the client sent.
+        `method` and `tool` must be known names, not text from the client.
         """
         attributes = {"mcp.method.name": method, "mcp.protocol.version": version}
         if tool is not None:
             attributes |= {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool}
-        # `tracestate` is left out: it is free text of the caller's, and nothing here reads it.
+        # `tracestate` is left out: it is free text from the caller.
         context = self._propagator.extract({_PARENT: traceparent}) if traceparent else None
         name = method if tool is None else f"{method} {tool}"
         with self._started(name, SpanKind.SERVER, attributes, context) as span:
@@ -51,11 +65,11 @@ class Spans:
                 raise
 
     def step(self, name: StepName) -> Step:
-        """The span of one step of a call. A failure of the call that ends it is named by its code."""
+        """Make the span of a step of a call. A failure is recorded by its error code."""
         return Step(self._started(name, SpanKind.INTERNAL))
 
     def call_ended(self, call: EndedCall) -> None:
-        """Say on the request's span what became of its call."""
+        """Add the outcome of a call to the span of its request."""
         span = get_current_span()
         span.set_attribute("connector_mcp.call_id", call.call_id)
         span.set_attribute("connector_mcp.effect", call.effect)
@@ -71,7 +85,7 @@ class Spans:
 
     @contextmanager
     def attempt(self, attempt: Attempt, ending: Ending) -> Generator[None]:
-        """The span of one HTTP request. Its URL is the template, and the platform is not told of our trace."""
+        """Make the span of a request to a platform. The trace is not propagated to the platform."""
         attributes: dict[str, str | int] = {
             "http.request.method": attempt.method,
             "url.template": attempt.template,
@@ -99,14 +113,14 @@ class Spans:
         attributes: Mapping[str, str | int] | None = None,
         context: Context | None = None,
     ) -> AbstractContextManager[Span]:
-        # The library would write down what an exception says, which is no text of ours.
+        # The library would record the text of an exception, which may come from a caller or a platform.
         return self._tracer.start_as_current_span(
             name, context, kind, attributes, record_exception=False, set_status_on_exception=False
         )
 
 
 class Step:
-    """The context of one step, for `with` and for `async with`."""
+    """The context of a step, for `with` and `async with`."""
 
     __slots__ = ("_span", "_started")
 
@@ -136,3 +150,49 @@ class Step:
 def _fail(span: Span, code: str) -> None:
     span.set_attribute("error.type", code)
     span.set_status(StatusCode.ERROR)
+
+
+@asynccontextmanager
+async def exporting(environ: Mapping[str, str], version: str) -> AsyncGenerator[ExportingProvider]:
+    """Open a provider that exports spans in batches, from a thread. It is not made the global provider.
+
+    If the collector is unreachable, spans are lost and nothing else.
+
+    Raises:
+        Misconfigured: No endpoint is set, another protocol is asked for, or the extra is not installed.
+    """
+    provider = _open_provider(environ, version)
+    try:
+        yield provider
+    finally:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(FLUSH_SECONDS):
+            await anyio.to_thread.run_sync(provider.shutdown, abandon_on_cancel=True)
+
+
+def _open_provider(environ: Mapping[str, str], version: str) -> ExportingProvider:
+    if not any(environ.get(name) for name in _ENDPOINTS):
+        raise Misconfigured(
+            f"{SETTING} is on, but no collector is configured.",
+            fix=f"Set {_ENDPOINTS[1]} to the collector's address, such as http://localhost:4318, or unset {SETTING}.",
+        )
+    for name in _PROTOCOLS:
+        if environ.get(name, _PROTOCOL) != _PROTOCOL:
+            raise Misconfigured(
+                f"{name} names a protocol that is not supported.",
+                fix=f"Set {name}={_PROTOCOL} or unset it, and use the collector's port for it (usually 4318).",
+            )
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError:
+        raise Misconfigured(
+            f"{SETTING} is on, but the packages that export spans are not installed.",
+            fix=f"Install it with `pip install 'connector-mcp[otel]'`, or unset {SETTING}.",
+        ) from None
+    defaults = Resource.create({"service.name": "connector-mcp", "service.version": version})
+    # The operator's OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence.
+    provider = TracerProvider(resource=defaults.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from connector_mcp.telemetry.correlation import known_ids
+from connector_mcp.telemetry.events import current_ids
 
 LogFormat = Literal["text", "json"]
 
@@ -33,7 +33,7 @@ class ScrubbedFormatter(logging.Formatter):
         return self._scrub(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is the standard library's
-        ids = " ".join(f"{name}={value}" for name, value in known_ids().items())
+        ids = " ".join(f"{name}={value}" for name, value in current_ids().items())
         where = f"{record.name} [{ids}]" if ids else record.name
         return f"{record.asctime} {record.levelname} {where}: {record.message}"
 
@@ -54,7 +54,7 @@ class JsonFormatter(ScrubbedFormatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
-            **known_ids(),
+            **current_ids(),
             "message": self._scrub(record.getMessage()),
         }
         if record.exc_info:

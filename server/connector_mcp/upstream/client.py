@@ -22,9 +22,9 @@ import anyio.lowlevel
 
 from connector_mcp import __version__
 from connector_mcp.errors import InvalidArguments, Issue
-from connector_mcp.operations.platform import Platform
-from connector_mcp.operations.request import NO_BODY, Request
-from connector_mcp.telemetry.observer import NOBODY, Attempt, Observer, RequestKind
+from connector_mcp.operations.platform import NO_BODY, Platform, Request
+from connector_mcp.telemetry.events import Attempt, RequestKind
+from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 from connector_mcp.upstream.auth.credentials import AuthHeader, TokenEnvironment, make_authorizer
 from connector_mcp.upstream.auth.tokens import Token, TokenRequest, read_token
 from connector_mcp.upstream.errors import (
@@ -138,7 +138,7 @@ class UpstreamClient:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
-        observer: Observer = NOBODY,
+        observer: Observer = NULL_OBSERVER,
     ) -> None:
         values = {name: value.strip() for name, value in values.items() if value.strip()}
         self.platform = platform

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import pydantic_core
 
-from connector_mcp.operations.request import Request
+from connector_mcp.operations.platform import Request
 
 if TYPE_CHECKING:
     import httpx

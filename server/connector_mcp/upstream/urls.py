@@ -14,8 +14,7 @@ from typing import Final
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from connector_mcp.errors import Internal, InvalidArguments, Issue, Misconfigured
-from connector_mcp.operations.platform import Platform
-from connector_mcp.operations.request import Request
+from connector_mcp.operations.platform import Platform, Request
 
 SANDBOX_SUFFIX: Final = ".sandbox.invalid"
 

@@ -14,7 +14,7 @@ from connector_mcp.operations.conductorone.connectors import GetConnector
 from connector_mcp.operations.conductorone.env_config import ENV_CONFIG
 from connector_mcp.operations.conductorone.update_connector import UpdateConnector
 from connector_mcp.operations.operation import Situation
-from connector_mcp.operations.request import Request
+from connector_mcp.operations.platform import Request
 from connector_mcp.operations.tool import tool_of
 
 APP = "2abCDEfghIJKlmnOPQrstUVwxyZ"

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from connector_mcp.operations.logto.connector_creation import CreateConnector
 from connector_mcp.operations.logto.connectors import GetConnector, ListConnectors
 from connector_mcp.operations.operation import Situation
-from connector_mcp.operations.request import Request
+from connector_mcp.operations.platform import Request
 
 NOWHERE = Situation()
 GITHUB = {"clientId": "Iv1.abc", "clientSecret": "s3cr3t"}

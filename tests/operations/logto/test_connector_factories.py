@@ -2,7 +2,7 @@
 
 from connector_mcp.operations.logto.connector_factories import GetConnectorFactory, ListConnectorFactories
 from connector_mcp.operations.operation import Situation
-from connector_mcp.operations.request import Request
+from connector_mcp.operations.platform import Request
 
 NOWHERE = Situation()
 

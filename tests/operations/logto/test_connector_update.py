@@ -8,7 +8,7 @@ from connector_mcp.errors import Internal
 from connector_mcp.operations.logto.connector_update import UpdateConnector
 from connector_mcp.operations.logto.connectors import GetConnector
 from connector_mcp.operations.operation import Situation
-from connector_mcp.operations.request import Request
+from connector_mcp.operations.platform import Request
 
 USES = ("SignIn", "Register", "ForgotPassword", "Generic", "BindMfa")
 GOOGLE: dict[str, Any] = {

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from connector_mcp.operations.logto.connector_use import CreateConnectorAuthorizationUri, CreateConnectorTest
 from connector_mcp.operations.operation import Effect, Situation
-from connector_mcp.operations.request import Request
+from connector_mcp.operations.platform import Request
 
 NOWHERE = Situation()
 CONFIG = {"endpoint": "https://messages.example.com"}

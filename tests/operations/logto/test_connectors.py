@@ -2,7 +2,7 @@
 
 from connector_mcp.operations.logto.connectors import DeleteConnector, GetConnector, ListConnectors
 from connector_mcp.operations.operation import Effect, Situation
-from connector_mcp.operations.request import NO_BODY, Request
+from connector_mcp.operations.platform import NO_BODY, Request
 
 NOWHERE = Situation()
 

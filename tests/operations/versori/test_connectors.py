@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from connector_mcp.errors import Internal
 from connector_mcp.operations.operation import Operation, Situation
-from connector_mcp.operations.request import NO_BODY, Request
+from connector_mcp.operations.platform import NO_BODY, Request
 from connector_mcp.operations.tool import tool_of
 from connector_mcp.operations.versori.connectors import GetConnector, ListConnectors, UpdateConnector
 from connector_mcp.operations.versori.operations import OPERATIONS

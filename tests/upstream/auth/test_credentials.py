@@ -12,8 +12,7 @@ from connector_mcp.errors import (
     Unauthenticated,
 )
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
-from connector_mcp.operations.platform import Platform
-from connector_mcp.operations.request import Request
+from connector_mcp.operations.platform import Platform, Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
 from connector_mcp.upstream.auth.credentials import read_signing_key, sign_assertion
 from connector_mcp.upstream.client import UpstreamClient

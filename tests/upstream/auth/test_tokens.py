@@ -17,7 +17,7 @@ from connector_mcp.errors import (
     Unreachable,
     UpstreamFailed,
 )
-from connector_mcp.operations.request import Request
+from connector_mcp.operations.platform import Request
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from connector_mcp.audit.check import Line, verify_log
-from connector_mcp.audit.export import as_event
+from connector_mcp.audit.record import as_ocsf_event
 from connector_mcp.cli.options import load_settings
 from connector_mcp.cli.output.audit_text import HEADER, as_row, as_summary
 from connector_mcp.cli.output.text import json_text, printable, table
@@ -106,7 +106,7 @@ def export(wanted: Mapping[str, Any]) -> None:
     """Print the records as OCSF events (API Activity, class 6003), a line each."""
     for record in _records():
         if _matches(record, wanted):
-            click.echo(json.dumps(as_event(record), separators=(",", ":")))
+            click.echo(json.dumps(as_ocsf_event(record), separators=(",", ":")))
 
 
 def _records() -> Iterator[JsonObject]:

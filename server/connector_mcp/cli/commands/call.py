@@ -21,7 +21,7 @@ from connector_mcp.config.settings import Settings
 from connector_mcp.engine.caller import CallResult
 from connector_mcp.engine.engine import Engine
 from connector_mcp.json_values import JsonObject
-from connector_mcp.operations.catalog import catalogue
+from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.tool import PROFILE, Tool
 
 
@@ -79,7 +79,7 @@ def _under(profile: str, tool: Tool, engine: Engine) -> JsonObject:
 
 def _unknown(name: str, engine: Engine) -> Failure:
     served = [tool.name for tool in engine.tools()]
-    if name in catalogue():
+    if name in catalog():
         return Failure(
             f"{name} is not served by this configuration.",
             fix="Run `connector-mcp doctor` to see which platforms are configured and which policy is in force.",

@@ -26,8 +26,8 @@ from connector_mcp.config.settings import Settings, is_secret
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import Misconfigured
 from connector_mcp.json_values import JsonObject
-from connector_mcp.operations.catalog import PLATFORMS, catalogue, platform_folder
-from connector_mcp.operations.list_secrets import NAME as LIST_SECRETS
+from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
+from connector_mcp.operations.local import LIST_SECRETS
 from connector_mcp.operations.platform import Platform, key_of
 from connector_mcp.secrets.collection import Secrets
 
@@ -90,10 +90,10 @@ def show(overrides: dict[str, Any], as_json: bool) -> None:
 def all_problems(settings: Settings, environ: Mapping[str, str]) -> list[Misconfigured]:
     """What is wrong with these settings, although each of them is understood."""
     found = _Problems()
-    found.of(settings.bearer_token)
+    found.of(lambda: settings.secret("http_token"))
     server = Policy((), read_only=settings.read_only, transport="stdio")
     if settings.policy:
-        tools = (*catalogue(PLATFORMS), LIST_SECRETS)
+        tools = (*catalog(PLATFORMS), LIST_SECRETS)
         found.of(lambda: Policy.parse(settings.policy, read_only=False, transport="stdio", tools=tools))
     secrets = found.of(lambda: open_secrets(settings, environ))
     for name in PLATFORMS:

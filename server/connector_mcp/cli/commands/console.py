@@ -46,8 +46,7 @@ def console(overrides: dict[str, Any], port: int, no_browser: bool) -> None:
 
 async def _serve(settings: Settings, port: int, browse: bool) -> int:
     # Only here and for `serve --http`: the pages' half of the imports is of no use to any other command.
-    from connector_mcp.console.console import Console, Operators
-    from connector_mcp.console.pages import console_pages
+    from connector_mcp.console.pages import Console, Operators, console_pages
     from connector_mcp.engine.approval.queue import Approvals
     from connector_mcp.transport.http.listener import serve_pages
 

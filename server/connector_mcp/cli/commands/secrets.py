@@ -18,8 +18,7 @@ from connector_mcp.composition.storage import as_record, open_secret_store, open
 from connector_mcp.config.settings import Settings
 from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.catalog import PLATFORMS
-from connector_mcp.secrets.limits import KINDS, Limits
-from connector_mcp.secrets.reference import LONGEST_NAME, SCHEME, is_name
+from connector_mcp.secrets.reference import KINDS, LONGEST_NAME, SCHEME, SecretLimits, is_name
 from connector_mcp.secrets.sources import LARGEST, open_keyring
 
 
@@ -43,7 +42,7 @@ def set_secret(name: str, platform: tuple[str, ...], profile: tuple[str, ...], f
     _insist_on_name(name)
     settings = load_settings()
     value = _value()
-    open_secret_store(settings).put(name, value, Limits(platform, profile, field))
+    open_secret_store(settings).put(name, value, SecretLimits(platform, profile, field))
     click.echo(f"{SCHEME}{name} is stored.")
     elsewhere = next((each for each in open_secrets(settings, os.environ).listing() if each.name == name), None)
     if elsewhere is not None and elsewhere.source != "store":

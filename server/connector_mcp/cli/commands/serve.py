@@ -23,7 +23,7 @@ from connector_mcp.errors import Misconfigured
 from connector_mcp.importing import imported
 
 if TYPE_CHECKING:
-    from connector_mcp.engine.approval.webhook_signature import SigningKey
+    from connector_mcp.engine.approval.approval_webhook import SigningKey
 
 
 @click.command()
@@ -117,14 +117,14 @@ async def _serve_http(settings: Settings, environ: Mapping[str, str]) -> int:
 
 
 def _callback_key(settings: Settings) -> SigningKey | None:
-    secret = settings.signing_secret("webhook_callback_secret")
+    secret = settings.secret("webhook_callback_secret")
     if secret is None:
         return None
-    from connector_mcp.engine.approval.webhook_signature import SigningKey
+    from connector_mcp.engine.approval.approval_webhook import SigningKey
 
-    key = SigningKey.of(secret.get_secret_value(), f"{PREFIX}WEBHOOK_CALLBACK_SECRET")
-    announces = settings.signing_secret("webhook_secret")
-    if announces is not None and SigningKey.of(announces.get_secret_value(), f"{PREFIX}WEBHOOK_SECRET") == key:
+    key = SigningKey.parse(secret.get_secret_value(), f"{PREFIX}WEBHOOK_CALLBACK_SECRET")
+    announces = settings.secret("webhook_secret")
+    if announces is not None and SigningKey.parse(announces.get_secret_value(), f"{PREFIX}WEBHOOK_SECRET") == key:
         raise Misconfigured(
             f"{PREFIX}WEBHOOK_SECRET and {PREFIX}WEBHOOK_CALLBACK_SECRET are the same, so that whoever can check what "
             "is announced could decide it.",

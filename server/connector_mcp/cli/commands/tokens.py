@@ -12,8 +12,15 @@ import click
 from connector_mcp.cli.options import load_settings
 from connector_mcp.cli.output.failures import Failure
 from connector_mcp.cli.output.text import json_text, table
-from connector_mcp.transport.auth.static_tokens import SCOPES, BearerToken, new_secret
-from connector_mcp.transport.auth.token_file import TokenFile, append_token, entry_of, parse_tokens
+from connector_mcp.transport.auth.principal import SCOPES
+from connector_mcp.transport.auth.static_tokens import (
+    StaticToken,
+    TokenFile,
+    append_token,
+    new_secret,
+    parse_tokens,
+    token_entry,
+)
 
 _UNITS = {"d": 86_400, "h": 3_600, "m": 60}
 _LONGEST = 3_650 * 86_400
@@ -52,9 +59,9 @@ def new(
         raise click.UsageError("Give --scope at least once, or --operator, and not both.")
     granted = None if operator else [f"connectors:{scope}" for scope in scopes]
     secret = new_secret()
-    token = replace(BearerToken.of(secret, name=name, scopes=granted), expires=_moment(expires))
+    token = replace(StaticToken.from_secret(secret, name=name, scopes=granted), expires=_moment(expires))
     # Also where nothing is appended, so that the entry is one that a server takes.
-    parse_tokens(entry_of(token), "The new token", scoped=not operator)
+    parse_tokens(token_entry(token), "The new token", scoped=not operator)
     if append:
         path = _chosen(file, operator=operator)
         append_token(path, token)
@@ -63,7 +70,7 @@ def new(
         return
     if file is not None:
         raise click.UsageError("--file is for --append; without it nothing is written.")
-    click.echo(f"{secret}\n\n{entry_of(token)}", nl=False)
+    click.echo(f"{secret}\n\n{token_entry(token)}", nl=False)
 
 
 @tokens.command("list")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from connector_mcp.audit.check import Verdict
+from connector_mcp.audit.check import CheckReport
 from connector_mcp.audit.record import BEGUN
 from connector_mcp.cli.output.text import one_line
 from connector_mcp.json_values import JsonObject
@@ -27,7 +27,7 @@ def as_row(record: JsonObject) -> tuple[str, ...]:
     )
 
 
-def as_summary(verdict: Verdict) -> str:
+def as_summary(verdict: CheckReport) -> str:
     """The verdict in lines: what is wrong first, then what is explained, then how far it reaches."""
     lines = [f"problem: {one_line(problem)}" for problem in verdict.problems]
     lines += [f"note: {one_line(note)}" for note in verdict.notes]

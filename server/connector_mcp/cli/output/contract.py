@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 
 from connector_mcp.json_values import JsonObject
-from connector_mcp.operations.catalog import PLATFORMS, catalogue
+from connector_mcp.operations.catalog import PLATFORMS, catalog
 from connector_mcp.operations.tool import Tool, tool_of
 
 NEUTRAL = "connectors"
@@ -31,7 +31,7 @@ def contract(tool: Tool) -> JsonObject:
 
 def all_tools(platforms: Iterable[str] = PLATFORMS) -> tuple[Tool, ...]:
     """Every tool of the platforms with all its arguments, whatever a configuration would hide."""
-    return tuple(tool_of(operation) for operation in catalogue(platforms).values())
+    return tuple(tool_of(operation) for operation in catalog(platforms).values())
 
 
 def folder_of(tool: Tool) -> str:

@@ -1,4 +1,4 @@
-// Keeps open pages up to date. Everything works without it; there is then a link to reload.
+// Keeps open pages up to date. Without it, everything works by reloading.
 "use strict";
 
 const announcement = document.getElementById("announcement");
@@ -6,11 +6,11 @@ const source = document.body.dataset.events;
 let stream = null;
 let known = null;
 
-for (const time of document.querySelectorAll("time")) localise(time);
+for (const time of document.querySelectorAll("time")) localize(time);
 
 if (source) {
   connect();
-  // A browser allows few connections to one host: a page that nobody looks at gives its own up.
+  // A browser allows few connections to one host, so a hidden page closes its own.
   document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
 }
 
@@ -41,7 +41,7 @@ async function update() {
   if (!answer) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   if (list) replaceList(list, page);
-  // What is being typed is not taken away: a page of one call only says that it has been overtaken.
+  // The page of one call is not replaced, as its form may be in use; it only shows a notice.
   if (stale) stale.hidden = page.getElementById("stale")?.dataset.status === stale.dataset.status;
 }
 
@@ -50,7 +50,7 @@ function replaceList(list, page) {
   if (!fresh) return;
   const before = list.dataset.waiting;
   const focused = list.contains(document.activeElement) ? document.activeElement.id : null;
-  for (const time of fresh.querySelectorAll("time")) localise(time);
+  for (const time of fresh.querySelectorAll("time")) localize(time);
   list.replaceWith(document.adoptNode(fresh));
   document.title = page.title;
   if (focused !== null) (document.getElementById(focused) ?? document.getElementById("content")).focus();
@@ -58,15 +58,15 @@ function replaceList(list, page) {
 }
 
 function waiting(count) {
-  if (count === 0) return "Nothing waits any more.";
-  return count === 1 ? "1 call waits for a decision." : `${count} calls wait for a decision.`;
+  if (count === 0) return "No calls are waiting.";
+  return count === 1 ? "1 call is waiting for a decision." : `${count} calls are waiting for a decision.`;
 }
 
 function say(text) {
   announcement.textContent = text;
 }
 
-function localise(time) {
+function localize(time) {
   const moment = new Date(time.dateTime);
   if (Number.isNaN(moment.getTime())) return;
   time.title = time.textContent;

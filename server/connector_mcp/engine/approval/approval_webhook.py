@@ -1,29 +1,32 @@
-"""Tells a team's own tools, by a signed webhook, that a call waits for an operator.
+"""Send parked calls to a team's own tools as signed webhooks, and verify the signatures of what they send back.
 
-An announcement is a courtesy: the approval is in the store before it goes out, and can be decided whether or not it
-arrives. So nothing here holds up a call, and no failure here is one of the call. What goes out is what an operator is
-shown, redacted; what comes back is not read, and decides nothing.
+Sending is best effort: the approval is in the store first and can be decided whether or not the message arrives. So a
+webhook never holds up a call or fails one. It carries what an operator is shown, redacted; its response is not read.
+Signatures follow Standard Webhooks (https://www.standardwebhooks.com).
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import logging
+import random
+import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
 import anyio
 import httpx
 from anyio.abc import TaskGroup
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, wait_random_exponential
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from connector_mcp import __version__
 from connector_mcp.engine.approval.queue import Approval
-from connector_mcp.engine.approval.webhook_signature import SigningKey
 from connector_mcp.engine.preview import shown
 from connector_mcp.errors import Misconfigured, StoreUnavailable
 from connector_mcp.json_values import JsonObject
@@ -33,36 +36,96 @@ from connector_mcp.upstream.urls import is_local
 
 ATTEMPTS: Final = 6
 FIRST_PAUSE: Final = 1.0
-LONGEST_PAUSE: Final = 60.0
-"""Seconds before another attempt: random, up to a bound that doubles from the first to the longest."""
+MAX_PAUSE: Final = 60.0
+"""Seconds before another attempt: random, up to a bound that doubles from the first to the largest."""
 
 SHUTDOWN_SECONDS: Final = 5.0
-"""How long announcements on their way may take when the engine ends."""
+"""How long messages in flight may take when the engine ends."""
 
-AT_ONCE: Final = 100
-"""Announcements on their way at once; one more is left to the next time that its call is made."""
+MAX_IN_FLIGHT: Final = 100
+"""Messages in flight; a further one is sent when its call is made again."""
 
-_ANNOUNCED: Final = "announced"
-_SENTENCE: Final = 1000
-_LINES: Final = 40
-_NAME: Final = 120
+TOLERANCE: Final = 300.0
+"""Seconds by which the timestamp of a callback may differ from our clock; fixed by the library."""
+
+_SENT: Final = "announced"
+_MAX_SENTENCE: Final = 1000
+_MAX_NAME: Final = 120
+_MAX_ITEMS: Final = 40
+
+_SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - how a secret begins
+_KEY_BYTES: Final = range(24, 65)
+_HEADERS: Final = ("webhook-id", "webhook-timestamp", "webhook-signature")
+# A full stop separates id, timestamp and body in what is signed, so the first two must not contain one.
+_ID: Final = re.compile(r"[\w:=+/-]{1,128}", re.ASCII)
+_TIMESTAMP: Final = re.compile(r"[0-9]{1,12}")
+_SIGNATURE: Final = re.compile(r"v1,[A-Za-z0-9+/]{43}=")
+_MAX_SIGNATURES: Final = 8
 
 logger = logging.getLogger(__name__)
 
 
+class InvalidSignature(Exception):
+    """A message without a valid and recent signature; the text says what is wrong."""
+
+
 @dataclass(frozen=True)
-class _Failure:
-    """Why an attempt was in vain, and whether another may help."""
+class SigningKey:
+    """A shared secret that signs messages and verifies signatures."""
 
-    why: str
-    passing: bool
+    key: bytes = field(repr=False)
+
+    @staticmethod
+    def parse(secret: str, setting: str) -> SigningKey:
+        """Parse a secret as Standard Webhooks writes it: `whsec_` and the base64 of 24 to 64 bytes.
+
+        Raises:
+            Misconfigured: The secret is invalid; `setting` is where it comes from.
+        """
+        try:
+            key = base64.b64decode(secret.removeprefix(_SECRET_PREFIX), validate=True)
+        except (binascii.Error, ValueError):
+            key = b""
+        if not secret.startswith(_SECRET_PREFIX) or len(key) not in _KEY_BYTES:
+            raise Misconfigured(
+                f"{setting} is not a signing secret (its value is not shown). Expected `{_SECRET_PREFIX}` and the "
+                f"base64 of {_KEY_BYTES[0]} to {_KEY_BYTES[-1]} random bytes.",
+                fix=f'Make one with `echo "{_SECRET_PREFIX}$(openssl rand -base64 32)"`.',
+            )
+        return SigningKey(key)
+
+    def headers(self, message_id: str, timestamp: float, body: str) -> dict[str, str]:
+        """Return the headers that sign a body; `timestamp` is in seconds since 1970."""
+        signature = Webhook(self.key).sign(message_id, datetime.fromtimestamp(timestamp, UTC), body)
+        return dict(zip(_HEADERS, (message_id, str(int(timestamp)), signature), strict=True))
+
+    def verify(self, headers: Iterable[tuple[str, str]], body: bytes) -> str:
+        """Return the id of a message that was signed with this key within `TOLERANCE` of now.
+
+        Raises:
+            InvalidSignature: It was not.
+        """
+        presented = [(name.lower(), value) for name, value in headers if name.lower() in _HEADERS]
+        values = dict(presented)
+        if len(presented) != len(_HEADERS) or len(values) != len(_HEADERS):
+            raise InvalidSignature(f"{', '.join(_HEADERS)} are required, each once")
+        if not _ID.fullmatch(values["webhook-id"]) or not _TIMESTAMP.fullmatch(values["webhook-timestamp"]):
+            raise InvalidSignature("webhook-id or webhook-timestamp has an invalid form")
+        # The library fails on a header with anything else in it, and compares in constant time what is left.
+        signatures = [each for each in values["webhook-signature"].split(" ") if _SIGNATURE.fullmatch(each)]
+        values["webhook-signature"] = " ".join(signatures[:_MAX_SIGNATURES]) or "v1,"
+        try:
+            Webhook(self.key).verify(body, values, json_parse=False)
+        except (WebhookVerificationError, UnicodeDecodeError) as error:
+            raise InvalidSignature(f"the signature was not accepted: {error}") from None
+        return values["webhook-id"]
 
 
-class Announcements:
-    """The webhook that is told of parked calls. `running` must be entered for anything to be sent.
+class ApprovalWebhook:
+    """Sends a message for each parked call, while `running` is entered.
 
-    Of any number of processes that share the store one announces an approval. Where it does not get through, the
-    log says so, and the approval is announced anew when its call is made again.
+    If several processes share the store, one of them sends it. A failure is logged, and the message is sent again when
+    the call is made again.
     """
 
     def __init__(
@@ -77,27 +140,27 @@ class Announcements:
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
-        """`timeout` bounds one attempt, in seconds. `callback_url` is the address under which decisions are taken.
+        """`timeout` limits one attempt, in seconds. Decisions are taken below `callback_url`.
 
         Raises:
-            Misconfigured: The address is no https one, and is not on loopback.
+            Misconfigured: The URL is not https (http is allowed on loopback).
         """
-        self._url = _checked(url)
+        self._url = _check_url(url)
         self._key = key
         self._store = store
         self._timeout = timeout
         self._callback_url = callback_url.rstrip("/") if callback_url else None
-        # The transport alone follows no redirect, keeps no cookie, reads no environment and logs no address.
+        # A bare transport follows no redirect, keeps no cookie, reads no environment and logs no URL.
         self._transport = transport or httpx.AsyncHTTPTransport()
         self._clock = clock
         self._sleep = sleep
         self._tasks: TaskGroup | None = None
-        self._on_their_way: set[str] = set()
-        self._none_left = anyio.Event()
+        self._in_flight: set[str] = set()
+        self._all_done = anyio.Event()
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Announce for as long as the context is open. What is on its way then has a few seconds to arrive."""
+        """Send messages while the context is open. Those in flight at its end get a few more seconds."""
         async with self._transport, anyio.create_task_group() as tasks:
             self._tasks = tasks
             try:
@@ -105,130 +168,119 @@ class Announcements:
             finally:
                 self._tasks = None
                 with anyio.move_on_after(SHUTDOWN_SECONDS, shield=True):
-                    if self._on_their_way:
-                        await self._none_left.wait()
+                    if self._in_flight:
+                        await self._all_done.wait()
                 tasks.cancel_scope.cancel()
 
     def announce(self, approval: Approval) -> None:
-        """See to it that an approval that waits is announced once; returns at once."""
-        if approval.status != "pending" or approval.id in self._on_their_way:
+        """Send a pending approval in the background, if it was not sent before."""
+        if approval.status != "pending" or approval.id in self._in_flight:
             return
-        if self._tasks is None or len(self._on_their_way) >= AT_ONCE:
-            why = "the server is ending" if self._tasks is None else f"{AT_ONCE} others are on their way"
-            logger.warning("%s is not announced to the webhook: %s", approval.id, why)
+        if self._tasks is None or len(self._in_flight) >= MAX_IN_FLIGHT:
+            reason = "the server is shutting down" if self._tasks is None else f"{MAX_IN_FLIGHT} others are in flight"
+            logger.warning("%s is not sent to the webhook: %s", approval.id, reason)
             return
-        self._on_their_way.add(approval.id)
-        self._tasks.start_soon(self._see_to, approval)
+        self._in_flight.add(approval.id)
+        self._tasks.start_soon(self._run, approval)
 
-    async def _see_to(self, approval: Approval) -> None:
+    async def _run(self, approval: Approval) -> None:
         try:
-            await self._announce_once(approval)
+            await self._send_once(approval)
         except StoreUnavailable as error:
-            logger.error("%s may not have been announced: %s", approval.id, error.message)
-        except Exception:  # the boundary of a task that nobody waits for: the server goes on without it
-            logger.exception("the announcement of %s failed inside the server", approval.id)
+            logger.error("%s may not have been sent to the webhook: %s", approval.id, error.message)
+        except Exception:  # the boundary of a background task: the server goes on without it
+            logger.exception("sending %s to the webhook failed inside the server", approval.id)
         finally:
-            self._on_their_way.discard(approval.id)
-            if not self._on_their_way and self._tasks is None:
-                self._none_left.set()
+            self._in_flight.discard(approval.id)
+            if not self._in_flight and self._tasks is None:
+                self._all_done.set()
 
-    async def _announce_once(self, approval: Approval) -> None:
+    async def _send_once(self, approval: Approval) -> None:
         mark: JsonObject = {"at": self._clock()}
-        if not await self._store.put_once(_ANNOUNCED, approval.id, mark, expires_at=approval.expires_at):
+        if not await self._store.put_once(_SENT, approval.id, mark, expires_at=approval.expires_at):
             return
-        failure: _Failure | None = _Failure("the server ended first", passing=True)
+        failure: str | None = "the server shut down first"
         try:
             failure = await self._deliver(approval)
         finally:
             if failure is not None:
-                logger.error("%s could not be announced to the webhook: %s", approval.id, failure.why)
+                logger.error("%s could not be sent to the webhook: %s", approval.id, failure)
                 with anyio.CancelScope(shield=True):
-                    await self._store.remove(_ANNOUNCED, approval.id)
+                    await self._store.remove(_SENT, approval.id)
 
-    async def _deliver(self, approval: Approval) -> _Failure | None:
-        body = json.dumps(announcement(approval, self._callback_url), separators=(",", ":")).encode()
+    async def _deliver(self, approval: Approval) -> str | None:
+        """Return why the message could not be delivered, or None if it was."""
+        body = json.dumps(webhook_message(approval, self._callback_url), separators=(",", ":"))
+        failure: str | None = None
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                pause = min(MAX_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1))
+                await self._sleep(random.uniform(0, pause))  # noqa: S311 - spreads load, hides nothing
+            failure, is_final = await self._post(approval.id, body)
+            if is_final:
+                break
+        return failure
 
-        async def attempt() -> _Failure | None:
-            return await self._post(approval.id, body)
-
-        def last(state: RetryCallState) -> _Failure | None:
-            return state.outcome.result() if state.outcome else None
-
-        retrying = AsyncRetrying(
-            sleep=self._sleep,
-            retry=retry_if_result(lambda failure: failure is not None and failure.passing),
-            wait=wait_random_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE),
-            stop=stop_after_attempt(ATTEMPTS),
-            retry_error_callback=last,
-        )
-        return await retrying(attempt)
-
-    async def _post(self, approval_id: str, body: bytes) -> _Failure | None:
-        signed = self._key.headers(f"parked-{approval_id}", int(self._clock()), body)
-        request = httpx.Request(
-            "POST",
-            self._url,
-            headers={"content-type": "application/json", "user-agent": f"connector-mcp/{__version__}", **signed},
-            content=body,
-        )
+    async def _post(self, approval_id: str, body: str) -> tuple[str | None, bool]:
+        """Make one attempt. Return why it failed, if it did, and whether that is final."""
+        headers = {"content-type": "application/json", "user-agent": f"connector-mcp/{__version__}"}
+        headers |= self._key.headers(f"parked-{approval_id}", self._clock(), body)
+        request = httpx.Request("POST", self._url, headers=headers, content=body)
         try:
             with anyio.fail_after(self._timeout):
-                answer = await self._transport.handle_async_request(request)
-                # What the receiver says is of no interest, and is not read.
-                await answer.aclose()
+                response = await self._transport.handle_async_request(request)
+                await response.aclose()
         except (httpx.TransportError, TimeoutError) as failure:
-            return _Failure(type(failure).__name__, passing=True)
-        status = answer.status_code
-        if 200 <= status < 300:
-            return None
-        return _Failure(f"it answered {status}", passing=status == 429 or status >= 500)
+            return type(failure).__name__, False
+        status = response.status_code
+        return (None if 200 <= status < 300 else f"it answered {status}"), not (status == 429 or status >= 500)
 
 
-def announcement(approval: Approval, callback_url: str | None = None) -> JsonObject:
-    """What is told of a parked call: what an operator is shown, redacted, on single lines of visible characters."""
-    losses = [clean(loss, _SENTENCE) for loss in approval.losses[:_LINES]]
+def webhook_message(approval: Approval, callback_url: str | None = None) -> JsonObject:
+    """Return the message for a parked call: what an operator is shown, redacted, as single lines of visible text."""
+    losses = [clean(loss, _MAX_SENTENCE) for loss in approval.losses[:_MAX_ITEMS]]
     diff = [
         {
-            "field": clean(change.field, _NAME),
+            "field": clean(change.field, _MAX_NAME),
             "before": None if change.before is None else shown(change.before),
             "after": None if change.after is None else shown(change.after),
         }
-        for change in approval.diff[:_LINES]
+        for change in approval.diff[:_MAX_ITEMS]
     ]
     data: JsonObject = {
         "id": approval.id,
         "tool": approval.tool,
         "platform": approval.platform,
-        "profile": clean(approval.profile, _NAME),
-        "principal": clean(approval.principal, _NAME),
-        "client": clean(approval.client, _NAME) if approval.client else None,
-        "effect": clean(approval.effect, _SENTENCE),
-        "target": clean(approval.target, _NAME),
+        "profile": clean(approval.profile, _MAX_NAME),
+        "principal": clean(approval.principal, _MAX_NAME),
+        "client": clean(approval.client, _MAX_NAME) if approval.client else None,
+        "effect": clean(approval.effect, _MAX_SENTENCE),
+        "target": clean(approval.target, _MAX_NAME),
         "losses": losses,
         "diff": diff,
         "complete": len(losses) == len(approval.losses) and len(diff) == len(approval.diff),
-        "created_at": _moment(approval.created_at),
-        "expires_at": _moment(approval.expires_at),
+        "created_at": _iso_time(approval.created_at),
+        "expires_at": _iso_time(approval.expires_at),
     }
     if callback_url:
         data["callback_url"] = f"{callback_url}/{approval.id}"
-    return {"type": "approval.parked", "timestamp": _moment(approval.created_at), "data": data}
+    return {"type": "approval.parked", "timestamp": _iso_time(approval.created_at), "data": data}
 
 
-def _moment(epoch: float) -> str:
+def _iso_time(epoch: float) -> str:
     return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="seconds")
 
 
-def _checked(url: str) -> httpx.URL:
-    # The address is not repeated: those of chat services are secrets.
+def _check_url(url: str) -> httpx.URL:
+    # The URL is not repeated in the error: those of chat services are secrets.
     try:
-        address = httpx.URL(url)
+        parsed = httpx.URL(url)
     except httpx.InvalidURL:
-        address = httpx.URL("")
-    secure = address.scheme == "https" or (address.scheme == "http" and is_local(address.host))
-    if not address.host or not secure or address.userinfo:
+        parsed = httpx.URL("")
+    is_secure = parsed.scheme == "https" or (parsed.scheme == "http" and is_local(parsed.host))
+    if not parsed.host or not is_secure or parsed.userinfo:
         raise Misconfigured(
-            "CONNECTOR_MCP_WEBHOOK_URL (its value is not shown) is no https address without a user name.",
-            fix="Set it to an address such as https://hooks.example.com/approvals; http:// is for loopback only.",
+            "CONNECTOR_MCP_WEBHOOK_URL (its value is not shown) is not an https URL without a user name.",
+            fix="Set it to a URL such as https://hooks.example.com/approvals; http:// is allowed on loopback only.",
         )
-    return address
+    return parsed

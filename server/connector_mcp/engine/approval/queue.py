@@ -18,8 +18,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from connector_mcp.errors import ConfirmationInvalid, InvalidArguments, Issue, StoreUnavailable
-from connector_mcp.state.store import JsonObject, Store
-from connector_mcp.telemetry.observer import NOBODY, Observer
+from connector_mcp.json_values import JsonObject
+from connector_mcp.state.store import Store
+from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 from connector_mcp.text import clean
 
 WAITING = "approvals"
@@ -95,7 +96,7 @@ class Approvals:
     """The queue of parked calls. Every method raises `StoreUnavailable` where the store does."""
 
     def __init__(
-        self, store: Store, *, ttl: float, clock: Callable[[], float] = time.time, observer: Observer = NOBODY
+        self, store: Store, *, ttl: float, clock: Callable[[], float] = time.time, observer: Observer = NULL_OBSERVER
     ) -> None:
         self._store = store
         self._ttl = ttl

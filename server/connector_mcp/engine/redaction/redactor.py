@@ -19,8 +19,7 @@ from typing import Any, Final, cast
 from connector_mcp.engine.redaction.json_paths import replaced, steps_of, strings
 from connector_mcp.engine.redaction.key_classifier import HOLDER, PLAIN, verdicts
 from connector_mcp.json_values import JsonObject
-from connector_mcp.operations.config_plan import ConfigPlan, config_plan
-from connector_mcp.operations.connector_types import ConnectorType, connector_type
+from connector_mcp.operations.connector_types import ConfigPlan, ConnectorType, config_plan, connector_type
 from connector_mcp.operations.operation import ConfigUse, Operation, StoredConfig, at
 from connector_mcp.operations.platform import Platform
 from connector_mcp.secrets.reference import referenced_name

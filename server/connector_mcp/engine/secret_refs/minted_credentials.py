@@ -17,8 +17,7 @@ from connector_mcp.errors import ConnectorError
 from connector_mcp.json_values import members
 from connector_mcp.operations.operation import Operation, at
 from connector_mcp.secrets.collection import Secrets
-from connector_mcp.secrets.limits import Limits
-from connector_mcp.secrets.reference import SCHEME, is_name
+from connector_mcp.secrets.reference import SCHEME, SecretLimits, is_name
 
 _LONGEST_STEM = 56
 """Leaves room for the number of a name that is taken."""
@@ -58,14 +57,14 @@ class Minting:
                     meta.warn(_lost(path, "it is no text"))
                     continue
                 self._scrubber.remember({value, *credentials_of(value)})
-                limits = Limits(platforms=(account.platform.name,), profiles=(account.profile,))
+                limits = SecretLimits(platforms=(account.platform.name,), profiles=(account.profile,))
                 try:
                     record[key] = await self._store(_stem(operation, answer), value, limits)
                 except (ConnectorError, OSError) as failure:
                     why = failure.message if isinstance(failure, ConnectorError) else type(failure).__name__
                     meta.warn(_lost(path, why.rstrip(".")))
 
-    async def _store(self, stem: str, value: str, limits: Limits) -> str:
+    async def _store(self, stem: str, value: str, limits: SecretLimits) -> str:
         name = ""
         # The platform does not show it again, so that it is stored whether anybody still waits or not.
         with anyio.CancelScope(shield=True):

@@ -22,13 +22,14 @@ from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Operation, Situation
 from connector_mcp.operations.tool import Tool
 from connector_mcp.secrets.collection import Secrets
-from connector_mcp.secrets.key_formats import key_format, keys_in
-from connector_mcp.secrets.limits import Use
 from connector_mcp.secrets.reference import (
     LONGEST_NAME,
     SCHEME,
     NotStored,
     Unresolved,
+    Use,
+    key_format,
+    keys_in,
     mentions_reference,
     referenced_name,
 )

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from connector_mcp.errors import ConnectorError
 from connector_mcp.json_values import JsonObject
-from connector_mcp.secrets.limits import Limits
+from connector_mcp.secrets.reference import SecretLimits
 from connector_mcp.secrets.sources import LARGEST
 from connector_mcp.state.store import Store, secret_key
 
@@ -69,7 +69,7 @@ class SecretRequest(BaseModel):
 class SecretStore(Protocol):
     """Where secrets that are entered go."""
 
-    def add(self, name: str, value: str, limits: Limits) -> bool:
+    def add(self, name: str, value: str, limits: SecretLimits) -> bool:
         """Store a secret where none has this name; False, and no change, where one has. Blocks."""
         ...
 
@@ -174,7 +174,7 @@ class SecretRequests:
         return await self._put(request.model_copy(update={"status": "storing"}), value)
 
     async def _put(self, request: SecretRequest, value: str) -> Outcome:
-        limits = Limits((request.platform,), (request.profile,), request.fields)
+        limits = SecretLimits((request.platform,), (request.profile,), request.fields)
         try:
             added = await anyio.to_thread.run_sync(self._secrets.add, request.name, value, limits)
         except ConnectorError:

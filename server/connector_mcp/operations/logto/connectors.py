@@ -13,7 +13,7 @@ from connector_mcp.operations.logto.platform import LOGTO
 from connector_mcp.operations.operation import (
     DELETE,
     GET,
-    STEERS,
+    LOCAL_ONLY,
     Effect,
     ListOperation,
     Operation,
@@ -30,7 +30,7 @@ CONNECTOR = f"{CONNECTORS}/{{id}}"
 
 ConnectorId = Annotated[str, Field(description="Connector id, not the factory's.")]
 FactoryId = Annotated[str, Field(description="Factory id.")]
-Fields = Annotated[list[str] | None, Field(description="Members to return; also readme, logo, formItems."), STEERS]
+Fields = Annotated[list[str] | None, Field(description="Members to return; also readme, logo, formItems."), LOCAL_ONLY]
 SyncProfile = Annotated[bool | None, Field(description="Sync profiles at sign-in.")]
 
 EXAMPLE_ID = "x7k2m9q4"

@@ -29,7 +29,7 @@ from connector_mcp.operations.operation import (
     at,
     in_query,
 )
-from connector_mcp.operations.request import Request
+from connector_mcp.operations.platform import Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
 
 OrganizationId = Annotated[str, Field(description="Vectorize organization id.")]

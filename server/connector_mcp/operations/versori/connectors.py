@@ -11,8 +11,8 @@ from connector_mcp.errors import Internal, Issue
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import (
     GET,
+    LOCAL_ONLY,
     PUT,
-    STEERS,
     Effect,
     ListOperation,
     Loss,
@@ -144,7 +144,7 @@ class UpdateConnector(VersoriOperation):
     image_url: Annotated[str | None, Field(description="null unsets."), in_body("imageURL")] = None
     tags: Annotated[dict[str, list[str]] | None, Field(description="Replaces all.")] = None
     public: Annotated[bool | None, Field(description="In the public library.")] = None
-    replace: Annotated[bool, Field(description="Unset what is not given."), STEERS] = False
+    replace: Annotated[bool, Field(description="Unset what is not given."), LOCAL_ONLY] = False
 
     def make_body(self, situation: Situation) -> Any:
         """What is given, over what is now there unless the caller replaces.

@@ -1,15 +1,31 @@
-"""Who holds the token of a request. A module of its own, so that stdio does not import what only HTTP needs."""
+"""Who holds a request's token, and which scopes a token can grant.
+
+A module of its own because the MCP handlers read it on every transport: stdio must not import what only HTTP needs.
+"""
 
 from __future__ import annotations
+
+from typing import Final
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 
+SCOPES: Final = ("connectors:read", "connectors:write", "connectors:destroy")
+"""What a caller's token can grant. No scope includes another."""
+
+
+class VerificationUnavailable(Exception):
+    """A token cannot be checked at the moment, so it is not accepted; `retry_after` is in seconds."""
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
 
 class Principal(AuthenticatedUser):
-    """The holder of a token, in the form by which the SDK ties a session to who opened it.
+    """The holder of a token, in the form by which the SDK ties a session to the caller that opened it.
 
-    Client, issuer and subject make that identity, so that the holder of a renewed token keeps the session.
+    Client, issuer and subject make up that identity, so a caller keeps its session when its token is renewed.
     """
 
     def __init__(
@@ -32,3 +48,4 @@ class Principal(AuthenticatedUser):
         )
         self.name = name
         self.granted = granted
+        """The granted scopes; None for a token without scopes, which may do everything."""

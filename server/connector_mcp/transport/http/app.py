@@ -24,10 +24,9 @@ from starlette.types import Receive, Scope, Send
 
 from connector_mcp.engine.engine import Engine
 from connector_mcp.errors import Misconfigured
-from connector_mcp.transport.auth.authorization import BearerAuthorization, BearerToken, Callers, Verifier
+from connector_mcp.transport.auth.authorization import BearerAuthorization, Callers
 from connector_mcp.transport.auth.resource_metadata import WELL_KNOWN
-from connector_mcp.transport.auth.static_tokens import SETTING
-from connector_mcp.transport.auth.token_file import TokenFile
+from connector_mcp.transport.auth.static_tokens import SETTING, StaticToken, TokenFile
 from connector_mcp.transport.direct_calls import DirectCalls
 from connector_mcp.transport.event_stream import PATH as MESSAGES
 from connector_mcp.transport.event_stream import EventStreams
@@ -41,6 +40,7 @@ from connector_mcp.transport.mcp.server import build_server
 
 if TYPE_CHECKING:
     from connector_mcp.telemetry.spans import Spans
+    from connector_mcp.transport.auth.jwt import JwtVerifier
 
 
 def http_app(
@@ -128,9 +128,9 @@ async def serve_http(
     host: str,
     port: int,
     *,
-    tokens: Sequence[BearerToken] = (),
+    tokens: Sequence[StaticToken] = (),
     token_file: TokenFile | None = None,
-    oauth: Verifier | None = None,
+    oauth: JwtVerifier | None = None,
     limits: HttpLimits | None = None,
     rate: RequestRate | None = None,
     pages: Sequence[BaseRoute] = (),
@@ -155,7 +155,7 @@ async def serve_http(
         ConnectorError: The store does not give the key that seals questions.
     """
     callers, limits = Callers(tokens, token_file, oauth), limits or HttpLimits()
-    if callers.are_everybody and not is_loopback(host):
+    if callers.allow_anonymous and not is_loopback(host):
         raise Misconfigured(
             f"Serving on {host} without authorization would let anyone on the network use the connectors.",
             fix="Set CONNECTOR_MCP_OAUTH_ISSUER to your identity provider, CONNECTOR_MCP_TOKENS_FILE to a file that "

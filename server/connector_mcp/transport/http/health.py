@@ -1,6 +1,6 @@
-"""What orchestrators and Prometheus ask: `/readyz` and `/metrics`. `/healthz`, which asks nothing, is `http_app`'s own.
+"""`/readyz` and `/metrics`, for orchestrators and Prometheus. `/healthz`, which checks nothing, belongs to `http_app`.
 
-An answer names parts of ours and whether they work. Why one does not goes to the log: paths and hosts stand in that.
+A response names the server's parts and whether they work. Why one fails goes to the log only: it shows paths and hosts.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import anyio
 from starlette.requests import Request
@@ -18,134 +19,128 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from connector_mcp.engine.engine import Engine
-from connector_mcp.errors import ConnectorError
+from connector_mcp.errors import ConnectorError, StoreUnavailable
 from connector_mcp.transport.http.shutdown import Drain
 
 if TYPE_CHECKING:
     from connector_mcp.telemetry.metrics import Metrics
 
 READY_SECONDS: Final = 1.0
-"""How long an answer of `/readyz` is given again, so that nobody can keep the store busy by asking."""
+"""How long a response of `/readyz` is reused."""
 
 COUNTED_SECONDS: Final = 5.0
-"""The same for the approvals that `/metrics` counts: each count reads all of them."""
+"""How long the number of approvals in `/metrics` is reused: each count reads all of them."""
 
-PATIENCE: Final = 3.0
-"""Seconds in which the store must answer."""
+TIMEOUT: Final = 3.0
+"""Seconds in which a part must answer."""
 
 _PROBES: Final = "probes"
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
+_Value = TypeVar("_Value")
+
 logger = logging.getLogger(__name__)
 
 
-class Readiness:
-    """Whether calls can be served, part by part. Checked at most once a second, by one request at a time."""
+class CachedCheck(Generic[_Value]):
+    """A check that runs at most once in `seconds` and one at a time, so that requests cannot keep the store busy."""
 
-    def __init__(self, engine: Engine, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._engine = engine
+    def __init__(
+        self, check: Callable[[], Awaitable[_Value]], seconds: float, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._check = check
+        self._seconds = seconds
         self._clock = clock
         self._lock = anyio.Lock()
-        self._checked_at: float | None = None
-        self._parts: dict[str, bool] = {}
+        self._last: tuple[float, _Value] | None = None
 
-    async def parts(self) -> Mapping[str, bool]:
-        """Each part by name, and whether it works: `accounts`, `audit`, `store`."""
+    async def result(self) -> _Value:
+        """Return the last result, or that of a new check."""
         async with self._lock:
-            now = self._clock()
-            if self._checked_at is None or now - self._checked_at >= READY_SECONDS:
-                found = {
-                    "accounts": bool(self._engine.accounts),
-                    "audit": await self._can_audit(),
-                    "store": await self._can_store(),
-                }
-                if found != self._parts and all(found.values()) and self._parts:
-                    logger.warning("ready again")
-                self._parts, self._checked_at = found, self._clock()
-        return self._parts
+            if self._last is None or self._clock() - self._last[0] >= self._seconds:
+                result = await self._check()
+                self._last = (self._clock(), result)
+            return self._last[1]
 
-    async def _can_audit(self) -> bool:
+
+class PartChecks:
+    """Checks whether each part works that a call needs. A change is logged once: probes come every few seconds."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._parts: Mapping[str, bool] = {}
+
+    async def check(self) -> Mapping[str, bool]:
+        """Return whether each part works, by name: `accounts`, `audit`, `store`."""
+        parts = {
+            "accounts": bool(self._engine.accounts),
+            "audit": await self._works("audit", self._engine.check_audit),
+            "store": await self._works("store", self._probe_store),
+        }
+        if all(parts.values()) and not all(self._parts.values()):
+            logger.warning("ready again")
+        self._parts = parts
+        return parts
+
+    async def _works(self, part: str, check: Callable[[], Awaitable[object]]) -> bool:
         try:
-            await self._engine.check_audit()
+            with anyio.move_on_after(TIMEOUT):
+                await check()
+                return True
         except ConnectorError as error:
-            self._log(error, "audit")
-            return False
-        return True
+            if self._parts.get(part, True):
+                logger.error("not ready: %s", error.message)
+        return False
 
-    async def _can_store(self) -> bool:
-        """Put something into the store and take it out again, as every decision does."""
+    async def _probe_store(self) -> None:
+        """Write a value and take it out again, as every decision does."""
         store, key = self._engine.store, secrets.token_hex(8)
-        kept = False
-        try:
-            with anyio.move_on_after(PATIENCE):
-                await store.put_once(_PROBES, key, {}, expires_at=time.time() + 60)
-                kept = await store.take_once(_PROBES, key) is not None
-        except ConnectorError as error:
-            self._log(error, "store")
-            return False
-        return kept
-
-    def _log(self, error: ConnectorError, part: str) -> None:
-        # Once for each time that it breaks: probes come every few seconds.
-        if self._parts.get(part, True):
-            logger.error("not ready: %s", error.message)
+        await store.put_once(_PROBES, key, {}, expires_at=time.time() + 60)
+        if await store.take_once(_PROBES, key) is None:
+            raise StoreUnavailable("The store lost a value that was just written.", fix="Check the store.")
 
 
-class Waiting:
-    """How many approvals there are in which state; None where the store does not say. Kept for some seconds."""
-
-    def __init__(self, engine: Engine, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._engine = engine
-        self._clock = clock
-        self._lock = anyio.Lock()
-        self._counted_at: float | None = None
-        self._counted: Mapping[str, int] | None = None
-
-    async def count(self) -> Mapping[str, int] | None:
-        async with self._lock:
-            now = self._clock()
-            if self._counted_at is None or now - self._counted_at >= COUNTED_SECONDS:
-                self._counted = None
-                try:
-                    with anyio.move_on_after(PATIENCE):
-                        self._counted = Counter(approval.status for approval in await self._engine.approvals.list())
-                except ConnectorError:
-                    logger.debug("the approvals cannot be counted")
-                self._counted_at = self._clock()
-        return self._counted
+async def count_approvals(engine: Engine) -> Mapping[str, int] | None:
+    """Return how many approvals have each status, or None if the store does not answer."""
+    try:
+        with anyio.move_on_after(TIMEOUT):
+            return Counter(approval.status for approval in await engine.approvals.list())
+    except ConnectorError:
+        logger.debug("the approvals cannot be counted")
+    return None
 
 
-def readyz(readiness: Readiness, drain: Drain) -> Route:
-    """200 where every part works, 503 with the names of those that do not, or while the server is ending."""
+def observability_pages(engine: Engine, drain: Drain, metrics: Metrics | None) -> Sequence[BaseRoute]:
+    """Return the routes: `/readyz`, and `/metrics` if there are metrics."""
+    readiness = CachedCheck(PartChecks(engine).check, READY_SECONDS)
 
-    async def answer(_: Request) -> Response:
+    async def readyz(_: Request) -> Response:
+        """200 if every part works; 503 with the names of those that do not, or while the server shuts down."""
         if drain.has_begun:
             return JSONResponse({"status": "draining"}, 503, _NO_STORE)
-        parts = await readiness.parts()
-        told = {name: "ok" if works else "failed" for name, works in parts.items()}
+        parts = await readiness.result()
         ready = all(parts.values())
-        return JSONResponse(
-            {"status": "ready" if ready else "not_ready", "parts": told}, 200 if ready else 503, _NO_STORE
-        )
+        body = {
+            "status": "ready" if ready else "not_ready",
+            "parts": {name: "ok" if works else "failed" for name, works in parts.items()},
+        }
+        return JSONResponse(body, 200 if ready else 503, _NO_STORE)
 
-    return Route("/readyz", answer, methods=["GET"])
+    pages = [Route("/readyz", readyz, methods=["GET"])]
+    if metrics is not None:
+        pages.append(_metrics_page(engine, metrics))
+    return pages
 
 
-def exposition(metrics: Metrics, waiting: Waiting) -> Route:
-    """`/metrics` in the form that the scraper asks for: Prometheus' text, or OpenMetrics."""
+def _metrics_page(engine: Engine, metrics: Metrics) -> Route:
     from prometheus_client.exposition import choose_encoder
 
+    approvals = CachedCheck(partial(count_approvals, engine), COUNTED_SECONDS)
+
     async def answer(request: Request) -> Response:
-        metrics.set_waiting(await waiting.count())
+        """The metrics in the format that the scraper accepts: Prometheus text or OpenMetrics."""
+        metrics.set_waiting(await approvals.result())
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(metrics.registry), headers={"Content-Type": media_type, **_NO_STORE})
 
     return Route("/metrics", answer, methods=["GET"])
-
-
-def observability_pages(engine: Engine, drain: Drain, metrics: Metrics | None) -> Sequence[BaseRoute]:
-    """The pages of a server; `/metrics` only where there are any."""
-    pages: list[BaseRoute] = [readyz(Readiness(engine), drain)]
-    if metrics is not None:
-        pages.append(exposition(metrics, Waiting(engine)))
-    return pages

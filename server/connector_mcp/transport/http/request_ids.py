@@ -9,7 +9,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from connector_mcp.telemetry.correlation import REQUEST_ID
+from connector_mcp.telemetry.events import REQUEST_ID
 from connector_mcp.transport.http.headers import values_of
 
 _HEADER: Final = b"x-request-id"

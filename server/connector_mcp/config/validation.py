@@ -1,0 +1,93 @@
+"""Turn pydantic's validation errors into messages that name the place, the key and the closest valid key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from connector_mcp.errors import Misconfigured
+from connector_mcp.suggest import closest
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def validate(
+    model: type[_Model],
+    values: Mapping[str, Any],
+    *,
+    unknown: Callable[[str], Misconfigured],
+    place: Callable[[str], str],
+    shown: Callable[[str], bool],
+) -> tuple[_Model, list[Misconfigured]]:
+    """Return the model and a problem for each invalid key; an invalid key is left at its default.
+
+    `unknown` makes the problem of a key that the model does not have. `place` names a key as its author wrote it.
+    A value is repeated only if it is `shown`.
+    """
+    try:
+        return model.model_validate(values), []
+    except ValidationError as invalid:
+        faults = {str(fault["loc"][0]): fault for fault in invalid.errors(include_url=False, include_context=False)}
+    problems = [
+        unknown(key) if fault["type"] == "extra_forbidden" else _invalid_value(place(key), fault, shown(key))
+        for key in values
+        if (fault := faults.get(key))
+    ]
+    valid = {key: value for key, value in values.items() if key not in faults}
+    return model.model_validate(valid), problems
+
+
+def unknown_name(place: str, name: str, known: Collection[str], noun: str) -> Misconfigured:
+    """Return the error for a name that does not exist. `place` says where it is written."""
+    nearest = closest(name, known, cutoff=0)
+    return Misconfigured(
+        f"{place} is not a known {noun}. Did you mean {nearest!r}?", fix=f"Use {nearest}, or remove {place}."
+    )
+
+
+def _invalid_value(place: str, fault: ErrorDetails, shown: bool) -> Misconfigured:
+    value: object = fault["input"]
+    printable = shown and isinstance(value, str | int | float | list | tuple | Path)
+    got = repr(str(cast("object", value))) if printable else "invalid (its value is not shown)"
+    expected = re.sub(r"^(Value error, |Input should be )", "", fault["msg"])
+    return Misconfigured(f"{place} is {got}; expected: {expected}.", fix=f"Correct or remove {place}.")
+
+
+def either(names: Collection[str]) -> str:
+    """Return the names as a choice in words: `a, b or c`."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def is_token(text: str) -> bool:
+    """Check that an HTTP header can carry the text: visible ASCII characters without spaces."""
+    return re.fullmatch(r"[!-~]+", text) is not None
+
+
+def read_secret_file(file: Path, setting: str, command: str) -> SecretStr:
+    """Return the secret in the file that a setting names; `command` is an example of how to generate one.
+
+    Raises:
+        Misconfigured: The file cannot be read, or its content is not one secret.
+    """
+    where = f"{setting} names {file}"
+    try:
+        word = file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as failure:
+        raise Misconfigured(
+            f"{where}, which cannot be read: {type(failure).__name__}.",
+            fix="Name a file that this process can read and that contains only the secret.",
+        ) from None
+    if not is_token(word):
+        raise Misconfigured(
+            f"{where}, which does not contain a secret; expected: visible ASCII characters on one line, no spaces.",
+            fix=f"Write the secret to the file, for example with `{command}`.",
+        )
+    return SecretStr(word)

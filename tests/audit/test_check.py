@@ -1,0 +1,333 @@
+"""What happens to a log when nobody looks, and what a check of it says afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector_mcp.audit import trail as audit
+from connector_mcp.audit.chain import LogPaths, seal
+from connector_mcp.audit.check import CheckReport, snapshot, verify_log
+from connector_mcp.audit.record import AuditRecord
+from connector_mcp.audit.trail import AuditLog
+from connector_mcp.errors import StoreUnavailable
+
+WRITER = (
+    "import os, sys; from pathlib import Path; from connector_mcp.audit.record import AuditRecord\n"
+    "from connector_mcp.audit.trail import AuditLog\n"
+    "log, name = AuditLog(Path(sys.argv[1]), max_bytes=300_000), sys.argv[2]\n"
+    "for number in range(int(sys.argv[3])):\n"
+    "    log.write(AuditRecord(call_id=f'{name}-{number}', principal='p', client=None, transport='cli',\n"
+    "        platform=None, profile=None, tool='t', effect='read', decision='allow', outcome='ok',\n"
+    "        duration_ms=1.0, arguments={'filler': name * 200}))\n"
+    "    if number == 50: print('under way', flush=True)\n"
+)
+
+
+def a_record(call_id: str, **members: Any) -> AuditRecord:
+    given: dict[str, Any] = {
+        "call_id": call_id,
+        "principal": "local",
+        "client": None,
+        "transport": "stdio",
+        "platform": "logto",
+        "profile": "default",
+        "tool": "logto_list_connectors",
+        "effect": "read",
+        "decision": "allow",
+        "outcome": "ok",
+        "duration_ms": 1.0,
+    }
+    return AuditRecord(**(given | members))
+
+
+def write(path: Path, *calls: str, max_bytes: int = audit.MAX_FILE) -> None:
+    log = AuditLog(path, max_bytes=max_bytes)
+    for call in calls:
+        log.write(a_record(call))
+    log.close()
+
+
+def check(path: Path, **options: Any) -> CheckReport:
+    with snapshot(path) as log:
+        return verify_log(log, **options)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A log of six records."""
+    path = tmp_path / "audit.jsonl"
+    write(path, *"abcdef")
+    return path
+
+
+def change(path: Path, how: Callable[[list[bytes]], list[bytes]]) -> None:
+    path.write_bytes(b"".join(how(path.read_bytes().splitlines(keepends=True))))
+
+
+def forged(path: Path, **members: Any) -> bytes:
+    """The next record, by somebody who knows how records are made and has another key."""
+    last = json.loads(path.read_bytes().splitlines()[-1])
+    body = json.dumps({name: last[name] for name in last if name not in ("seq", "prev", "hash")} | members).encode()
+    return seal(body, last["seq"] + 1, last["hash"], b"x" * 32)[0]
+
+
+# What somebody did to it ---------------------------------------------------------------------------------------------
+
+
+def test_a_log_that_nobody_touched_is_intact(path: Path):
+    verdict = check(path)
+    assert (verdict.problems, verdict.notes) == ([], [])
+    assert (verdict.records, verdict.first, verdict.last) == (6, 1, 6)
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["at_once", "after_another_record"])
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        (lambda lines: lines[:2] + lines[3:], "audit.jsonl line 3: before it record 3 is missing."),
+        (lambda lines: lines[1:], "audit.jsonl line 1: before it record 1 is missing."),
+        (lambda lines: lines[:1] + lines[4:], "audit.jsonl line 2: before it records 2 to 4 are missing."),
+        (
+            lambda lines: [lines[0], lines[2], lines[1], *lines[3:]],
+            "audit.jsonl line 3: record 2 comes after record 3: the order was changed.",
+        ),
+        (
+            lambda lines: [*lines[:3], lines[1], *lines[3:]],
+            "audit.jsonl line 4: record 2 is there twice, or is out of its place.",
+        ),
+        (
+            lambda lines: [*lines[:2], lines[2].replace(b'"local"', b'"logal"'), *lines[3:]],
+            "audit.jsonl line 3: its hash does not fit: the line was altered, or was not written by this server.",
+        ),
+    ],
+    ids=["a_line", "the_first", "several", "swapped", "doubled", "altered"],
+)
+def test_what_was_done_to_a_line_is_told_with_its_place(
+    path: Path, how: Callable[[list[bytes]], list[bytes]], told: str, later: bool
+):
+    change(path, how)
+    if later:
+        write(path, "g")
+    assert check(path).problems == [told]
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["at_once", "after_another_record"])
+def test_the_end_of_a_log_cannot_be_cut_off(path: Path, later: bool):
+    change(path, lambda lines: lines[:4])
+    if later:
+        write(path, "g")
+    assert check(path).problems == [
+        "audit.jsonl line 5: before it records 5 to 6 are missing."
+        if later
+        else "the log is cut off: records 5 to 6 are missing at its end."
+    ]
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["at_once", "after_another_record"])
+def test_a_log_that_was_cut_off_within_a_line_lacks_that_record(path: Path, later: bool):
+    os.truncate(path, path.stat().st_size - 30)
+    if later:
+        write(path, "g")
+    verdict = check(path)
+    assert len(verdict.problems) == 1
+    assert "record 6" in verdict.problems[0]
+    assert "is missing" in verdict.problems[0]
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["at_once", "after_another_record"])
+@pytest.mark.parametrize("end", [b"\n", b""], ids=["ended", "unended"])
+def test_an_append_without_the_key_is_found(path: Path, later: bool, end: bytes):
+    with path.open("ab") as file:
+        file.write(forged(path, principal="somebody else").rstrip(b"\n") + end)
+    if later:
+        write(path, "g")
+    assert check(path).problems == [
+        "audit.jsonl line 7: its hash does not fit: the line was altered, or was not written by this server."
+    ]
+
+
+def test_every_byte_of_a_record_is_sealed(path: Path):
+    whole = path.read_bytes()
+    begin = whole.index(b"\n") + 1
+    for position in range(begin, whole.index(b"\n", begin) + 1):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        assert not check(path).intact, position
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda head: head.write_text("{}")], ids=["removed", "altered"])
+def test_a_head_that_was_taken_away_shows_for_good(path: Path, harm: Callable[[Path], Any]):
+    change(path, lambda lines: lines[:4])
+    harm(LogPaths(path).head)
+    assert check(path).problems == ["the head is missing or altered, so records at the end may have been removed."]
+    write(path, "g", "h")
+    (problem,) = check(path).problems
+    assert "audit.head was missing or altered when this was written" in problem
+
+
+def test_a_log_that_was_put_back_to_an_earlier_state_is_found_by_a_hash_kept_elsewhere(path: Path):
+    before = {file: file.read_bytes() for file in path.parent.iterdir()}
+    write(path, "g")
+    seen = check(path).last_hash
+    assert check(path, seen=seen).intact
+    for file, content in before.items():
+        file.write_bytes(content)
+    assert check(path).intact
+    assert seen in check(path, seen=seen).problems[0]
+
+
+def test_a_key_that_others_can_read_proves_nothing(path: Path):
+    LogPaths(path).key.chmod(0o644)
+    assert "the key can be read by others" in check(path).problems[0]
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda key: key.write_text("ab")], ids=["gone", "damaged"])
+def test_without_its_key_a_log_is_neither_checked_nor_continued(path: Path, harm: Callable[[Path], Any]):
+    harm(LogPaths(path).key)
+    before = path.read_bytes()
+    with pytest.raises(StoreUnavailable):
+        check(path)
+    log = AuditLog(path)
+    with pytest.raises(StoreUnavailable, match="key"):
+        log.check()
+    with pytest.raises(StoreUnavailable, match="key"):
+        log.write(a_record("g"))
+    log.close()
+    assert path.read_bytes() == before
+
+
+def test_where_no_log_is_nothing_is_said_to_be_intact(tmp_path: Path):
+    with pytest.raises(StoreUnavailable, match="there is none"):
+        check(tmp_path / "audit.jsonl")
+
+
+# What happens by itself ----------------------------------------------------------------------------------------------
+
+
+def test_a_record_that_the_head_does_not_know_yet_is_taken_over(path: Path, monkeypatch: pytest.MonkeyPatch):
+    log = AuditLog(path)
+    with monkeypatch.context() as killed:
+        killed.setattr(audit.os, "pwrite", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            log.write(a_record("g"))
+    log.close()
+    assert check(path).intact
+    write(path, "h")
+    verdict = check(path)
+    assert (verdict.problems, verdict.notes, verdict.last) == ([], [], 8)
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["at_once", "after_another_record"])
+@pytest.mark.parametrize("kept", [1, 200, -1], ids=["a_byte", "a_part", "all_but_its_end"])
+def test_a_record_that_was_cut_off_in_the_middle_is_explained(
+    path: Path, monkeypatch: pytest.MonkeyPatch, kept: int, later: bool
+):
+    log = AuditLog(path)
+    write_all = os.write
+    with monkeypatch.context() as patched:
+        patched.setattr(audit.os, "write", lambda descriptor, data: write_all(descriptor, data[:kept]))
+        with pytest.raises(StoreUnavailable, match="cut short"):
+            log.write(a_record("g"))
+    log.close()
+    if later:
+        write(path, "h")
+    verdict = check(path)
+    assert verdict.intact
+    assert [note.partition(" (")[0] for note in verdict.notes] == (
+        [] if kept == -1 else ["audit.jsonl line 7: a record was cut off while it was written"]
+    )
+
+
+def test_a_call_that_was_begun_and_has_no_end_is_named(path: Path):
+    log = AuditLog(path)
+    for call, phase in (("g", "begun"), ("h", "begun"), ("g", "ended")):
+        log.write(a_record(call, phase=phase))
+    log.close()
+    verdict = check(path)
+    assert verdict.intact
+    assert [note.partition(" was begun")[0] for note in verdict.notes] == ["record 8: call h of logto_list_connectors"]
+
+
+def test_a_file_at_its_size_is_put_away_and_the_chain_goes_on(tmp_path: Path):
+    path = tmp_path / "audit.jsonl"
+    write(path, *map(str, range(40)), max_bytes=5_000)
+    names = sorted(file.name for file in tmp_path.glob("audit*.jsonl"))
+    assert len(names) > 3
+    assert all(file.stat().st_size <= 5_000 for file in tmp_path.glob("audit*.jsonl"))
+    assert names[0] == "audit-000000000001.jsonl"
+    verdict = check(path)
+    assert (verdict.problems, verdict.notes, verdict.records) == ([], [], 40)
+
+    (tmp_path / names[0]).rename(tmp_path / "archived")
+    (problem,) = check(path).problems
+    assert "before it records 1 to" in problem
+    first = json.loads((tmp_path / names[1]).read_bytes().splitlines()[0])["seq"]
+    assert check(path, begins_with=first).intact
+
+    (tmp_path / names[2]).unlink()
+    assert not check(path, begins_with=first).intact
+
+
+def test_a_log_that_was_moved_away_is_continued_and_only_whole_with_what_was_moved(path: Path):
+    path.rename(path.with_name("moved"))
+    write(path, "g")
+    (problem,) = check(path).problems
+    assert problem == "audit.jsonl line 1: before it records 1 to 6 are missing."
+    path.with_name("moved").rename(LogPaths(path).full(1))
+    assert check(path).intact
+
+
+def test_all_files_moved_away_begin_a_new_log_under_a_running_writer(path: Path):
+    log = AuditLog(path)
+    log.write(a_record("g"))
+    away = path.parent / "away"
+    away.mkdir()
+    for file in path.parent.glob("audit*"):
+        file.rename(away / file.name)
+    log.write(a_record("h"))
+    log.close()
+    assert check(path).records == 1
+    assert check(path).intact
+    assert check(away / path.name).records == 7
+
+
+def test_a_log_of_two_processes_is_intact_though_one_was_killed(tmp_path: Path):
+    path = tmp_path / "audit.jsonl"
+    write(path, "begin")
+    victim = subprocess.Popen([sys.executable, "-c", WRITER, str(path), "victim", "10000000"], stdout=subprocess.PIPE)
+    other = subprocess.Popen([sys.executable, "-c", WRITER, str(path), "other", "800"], stdout=subprocess.PIPE)
+    assert victim.stdout is not None
+    assert other.stdout is not None
+    assert (victim.stdout.readline(), other.stdout.readline()) == (b"under way\n", b"under way\n")
+    os.kill(victim.pid, signal.SIGKILL)
+    assert (victim.wait(), other.wait()) == (-signal.SIGKILL, 0)
+    victim.stdout.close()
+    other.stdout.close()
+    write(path, "end")
+
+    verdict = check(path)
+    assert verdict.problems == []
+    with snapshot(path) as log:
+        calls = [str(entry.members.get("call_id")) for entry in log.entries()]
+    assert [call for call in calls if call.startswith("other")] == [f"other-{number}" for number in range(800)]
+    lived = [call for call in calls if call.startswith("victim")]
+    assert lived == [f"victim-{number}" for number in range(len(lived))]
+    assert len(lived) > 50
+    assert (calls[0], calls[-1]) == ("begin", "end")
+    assert len(LogPaths(path).earlier()) > 0
+
+
+def test_a_log_can_be_checked_while_it_is_written(path: Path):
+    with snapshot(path) as log:
+        write(path, "g", max_bytes=100)
+        assert verify_log(log).intact
+        assert len(list(log.entries())) == 6
+    assert check(path).records == 7

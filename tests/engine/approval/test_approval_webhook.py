@@ -1,0 +1,348 @@
+"""The webhook that is told of parked calls: what it is told, how often, and what its failures do not do."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from standardwebhooks.webhooks import Webhook
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from connector_mcp.engine.approval.approval_webhook import (
+    ATTEMPTS,
+    MAX_IN_FLIGHT,
+    MAX_PAUSE,
+    ApprovalWebhook,
+    SigningKey,
+    webhook_message,
+)
+from connector_mcp.engine.approval.queue import Approval, Approvals, Change, Parked
+from connector_mcp.errors import Misconfigured, StoreUnavailable
+from connector_mcp.state.sqlite import SqliteStore
+from tests.end_to_end.faces import served
+from tests.engine.conftest import BenchMaker, FakeCaller, VirtualTime
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+KEY = SigningKey.parse(SECRET, "SETTING")
+URL = "https://hooks.example.com/services/T00/s3cret-path"
+
+
+class Receiver(httpx.AsyncBaseTransport):
+    """What is behind the webhook's address: keeps what it gets, and answers what it is told to, in order."""
+
+    def __init__(self, *answers: int | Exception) -> None:
+        self.got: list[httpx.Request] = []
+        self.closed = False
+        self._answers = list(answers)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.got.append(request)
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(answer, headers={"location": "https://elsewhere.example/"})
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class Silent(Receiver):
+    """Never answers."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.got.append(request)
+        await anyio.sleep_forever()
+        raise AssertionError
+
+
+async def no_pause(_: float) -> None:
+    await anyio.lowlevel.checkpoint()
+
+
+@pytest.fixture
+async def shared(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    """A store by the real clock, as the announcements' own."""
+    made = SqliteStore(tmp_path / "state.db")
+    yield made
+    await made.aclose()
+
+
+async def park(store: SqliteStore, digest: str = "d1", **more: Any) -> Approval:
+    values: dict[str, Any] = {
+        "digest": digest,
+        "tool": "logto_delete_connector",
+        "platform": "logto",
+        "profile": "default",
+        "principal": "local",
+        "effect": "Deletes “Docs”.",
+        "target": "Docs",
+        "arguments": {"id": "x"},
+        **more,
+    }
+    return await Approvals(store, ttl=10_000).park(Parked(**values))
+
+
+def to(receiver: httpx.AsyncBaseTransport, store: Any, **more: Any) -> ApprovalWebhook:
+    return ApprovalWebhook(URL, KEY, store, **{"timeout": 5.0, "transport": receiver, "sleep": no_pause, **more})
+
+
+async def announced(announcements: ApprovalWebhook, *approvals: Approval) -> None:
+    """Announce, and be through with it."""
+    async with announcements.running():
+        for approval in approvals:
+            announcements.announce(approval)
+
+
+# What is told --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_parked_call_is_told_signed_by_the_standard(shared: SqliteStore) -> None:
+    receiver, approval = Receiver(204), await park(shared, client="agent 1")
+    await announced(to(receiver, shared, callback_url="https://mcp.example.com/approvals/"), approval)
+    (request,) = receiver.got
+    told = Webhook(SECRET).verify(request.content, dict(request.headers))
+    assert (request.method, str(request.url), request.headers["content-type"]) == ("POST", URL, "application/json")
+    assert request.headers["webhook-id"] == f"parked-{approval.id}"
+    assert told == webhook_message(approval, "https://mcp.example.com/approvals")
+    assert told["type"] == "approval.parked"
+    assert told["data"]["callback_url"] == f"https://mcp.example.com/approvals/{approval.id}"
+    assert told["data"].keys() == {
+        *("id", "tool", "platform", "profile", "principal", "client", "effect", "target", "losses", "diff"),
+        *("complete", "created_at", "expires_at", "callback_url"),
+    }
+    assert receiver.closed
+
+
+async def test_times_are_told_with_their_zone_and_no_more_than_an_operator_sees(shared: SqliteStore) -> None:
+    approval = (await park(shared, fingerprint="f1", snapshot={"name": "Docs"})).model_copy(
+        update={"created_at": 0.0, "expires_at": 86_400.5}
+    )
+    told = webhook_message(approval)
+    assert (told["timestamp"], told["data"]["created_at"]) == ("1970-01-01T00:00:00+00:00",) * 2
+    assert told["data"]["expires_at"] == "1970-01-02T00:00:00+00:00"
+    assert not told["data"].keys() & {"digest", "fingerprint", "snapshot", "arguments", "callback_url"}
+
+
+async def test_hostile_text_goes_out_on_single_lines_of_visible_characters(shared: SqliteStore) -> None:
+    hostile = "Docs\u202e\u200b\n\x1b[31m{@everyone}\U000e0041" + "x" * 5000
+    change = Change(field=hostile, before=hostile, after={hostile: [hostile]})
+    approval = await park(
+        shared, effect=hostile, target=hostile, principal=hostile, client=hostile, losses=(hostile,), diff=(change,)
+    )
+    told = json.dumps(webhook_message(approval), ensure_ascii=False)
+    assert told.isprintable()
+    assert len(told) < 6_000
+
+
+async def test_a_long_list_is_cut_and_says_so(shared: SqliteStore) -> None:
+    many = tuple(Change(field=f"f{number}", before=None, after="y" * 500) for number in range(500))
+    data = webhook_message(await park(shared, diff=many))["data"]
+    assert (len(data["diff"]), data["complete"]) == (40, False)
+    assert data["diff"][0]["before"] is None
+    assert len(json.dumps(data)) < 20_000
+    assert webhook_message(await park(shared, "d2", diff=many[:40]))["data"]["complete"] is True
+
+
+async def test_a_call_that_is_parked_by_the_engine_is_told_redacted_and_once(
+    bench: BenchMaker, shared: SqliteStore
+) -> None:
+    receiver = Receiver(200)
+    announcements = to(receiver, shared)
+    made = bench(policy="*=approve", store=shared, announce=announcements.announce)
+    change = {"id": "github-signin", "config": {"clientId": "abc", "clientSecret": "wh1sper-the-new-secret"}}
+    async with announcements.running():
+        for _ in range(3):
+            answer = await made.engine.call("logto_update_connector", change, FakeCaller())
+            assert answer.content["error"]["code"] == "approval_required"
+    (request,) = receiver.got
+    data = json.loads(request.content)["data"]
+    assert data["id"] == answer.content["error"]["approval"]["id"]
+    assert data["effect"] == answer.content["error"]["effect"]
+    assert "config.clientSecret" in {change["field"] for change in data["diff"]}
+    assert b"wh1sper" not in request.content
+
+
+# How often -----------------------------------------------------------------------------------------------------------
+
+
+async def test_of_two_processes_one_announces(tmp_path: Path, shared: SqliteStore) -> None:
+    approval = await park(shared)
+    receivers = [Receiver(200), Receiver(200)]
+    async with AsyncExitStack() as stack:
+        for receiver in receivers:
+            store = SqliteStore(tmp_path / "state.db")
+            stack.push_async_callback(store.aclose)
+            announcements = to(receiver, store)
+            await stack.enter_async_context(announcements.running())
+            announcements.announce(approval)
+            announcements.announce(approval)
+    assert sum(len(receiver.got) for receiver in receivers) == 1
+
+
+async def test_what_is_decided_already_is_not_announced(shared: SqliteStore) -> None:
+    receiver, approval = Receiver(200), await park(shared)
+    decided = await Approvals(shared, ttl=10_000).decide(approval.id, True, "ops")
+    await announced(to(receiver, shared), decided)
+    assert receiver.got == []
+
+
+@pytest.mark.parametrize("failure", [429, 500, 503, httpx.ConnectError("no"), httpx.ReadTimeout("late")])
+async def test_a_passing_failure_is_tried_again_under_the_same_id(shared: SqliteStore, failure: Any) -> None:
+    receiver, approval = Receiver(failure, failure, 200), await park(shared)
+    await announced(to(receiver, shared), approval)
+    assert [request.headers["webhook-id"] for request in receiver.got] == [f"parked-{approval.id}"] * 3
+
+
+async def test_the_pauses_grow_at_random_within_bounds_and_each_attempt_is_signed_anew(
+    shared: SqliteStore, virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "uniform", lambda low, high: high)
+    receiver, approval = Receiver(500), await park(shared)
+    announcements = to(receiver, shared, sleep=virtual_time.sleep, clock=lambda: 1_000 + virtual_time.now)
+    async with announcements.running():
+        announcements.announce(approval)
+        for _ in range(ATTEMPTS - 1):
+            await virtual_time.asleep()
+            virtual_time.pass_by(MAX_PAUSE)
+    assert virtual_time.pauses == [1, 2, 4, 8, 16]
+    assert [request.headers["webhook-timestamp"] for request in receiver.got] == [
+        str(1_000 + int(MAX_PAUSE) * attempt) for attempt in range(ATTEMPTS)
+    ]
+    assert len({request.headers["webhook-signature"] for request in receiver.got}) == ATTEMPTS
+
+
+async def test_a_lasting_failure_is_given_up_with_a_line_in_the_log_and_tried_with_the_next_call(
+    shared: SqliteStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver, approval = Receiver(500), await park(shared)
+    announcements = to(receiver, shared)
+    await announced(announcements, approval)
+    assert len(receiver.got) == ATTEMPTS
+    assert caplog.messages == [f"{approval.id} could not be sent to the webhook: it answered 500"]
+    assert (await Approvals(shared, ttl=10_000).get(approval.id)).status == "pending"
+    well = Receiver(200)
+    await announced(to(well, shared), approval)
+    await announced(to(well, shared), approval)
+    assert len(well.got) == 1
+
+
+@pytest.mark.parametrize("status", [301, 307, 400, 401, 404, 410])
+async def test_a_refusal_and_a_redirect_are_final(
+    shared: SqliteStore, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver = Receiver(status)
+    await announced(to(receiver, shared), await park(shared))
+    assert len(receiver.got) == 1
+    assert caplog.messages[0].endswith(f"it answered {status}")
+
+
+async def test_neither_the_address_nor_the_secret_is_logged(
+    shared: SqliteStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    await announced(to(Receiver(httpx.ConnectError(f"no {URL}")), shared), await park(shared))
+    assert "ConnectError" in caplog.text
+    assert "s3cret-path" not in caplog.text
+    assert SECRET not in caplog.text
+
+
+# What it does not hold up --------------------------------------------------------------------------------------------
+
+
+async def test_a_receiver_that_never_answers_is_cut_off_at_the_end_and_told_of_in_the_log(
+    shared: SqliteStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connector_mcp.engine.approval.approval_webhook.SHUTDOWN_SECONDS", 0.0)
+    receiver, approval = Silent(200), await park(shared)
+    announcements = to(receiver, shared, timeout=3600.0)
+    async with announcements.running():
+        announcements.announce(approval)
+        while not receiver.got:
+            await anyio.lowlevel.checkpoint()
+    assert caplog.messages == [f"{approval.id} could not be sent to the webhook: the server shut down first"]
+    assert await shared.entries("announced") == []
+    announcements.announce(approval)
+    assert caplog.messages[1].endswith("the server is shutting down")
+
+
+async def test_an_attempt_has_its_time(shared: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
+    receiver = Silent(200)
+    await announced(to(receiver, shared, timeout=0.001), await park(shared))
+    assert len(receiver.got) == ATTEMPTS
+    assert caplog.messages[0].endswith("TimeoutError")
+
+
+async def test_more_than_can_be_on_their_way_are_left_for_the_next_time(
+    shared: SqliteStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connector_mcp.engine.approval.approval_webhook.SHUTDOWN_SECONDS", 0.0)
+    approval = await park(shared)
+    announcements = to(Silent(200), shared)
+    async with announcements.running():
+        for number in range(MAX_IN_FLIGHT + 1):
+            announcements.announce(approval.model_copy(update={"id": f"ap-{number}"}))
+    assert caplog.messages[0].startswith(f"ap-{MAX_IN_FLIGHT} is not sent")
+
+
+@pytest.mark.parametrize("failure", [StoreUnavailable("the store is away", fix=""), RuntimeError("a bug")])
+async def test_a_failure_inside_ends_neither_the_server_nor_the_call(
+    bench: BenchMaker, caplog: pytest.LogCaptureFixture, failure: Exception
+) -> None:
+    class Broken:
+        async def put_once(self, *_: Any, **__: Any) -> bool:
+            raise failure
+
+    announcements = to(Receiver(200), Broken())
+    made = bench(policy="destroy=approve", announce=announcements.announce)
+    async with announcements.running():
+        answer = await made.engine.call("logto_delete_connector", {"id": "github-signin"}, FakeCaller())
+    assert answer.content["error"]["code"] == "approval_required"
+    assert str(failure) in caplog.text
+
+
+# The address ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url", ["http://hooks.example.com/x", "ftp://example.com", "hooks.example.com", "https://", "https://u:p@e.com", ""]
+)
+async def test_an_address_that_is_not_secure_is_refused_and_not_shown(url: str, store: SqliteStore) -> None:
+    with pytest.raises(Misconfigured, match="CONNECTOR_MCP_WEBHOOK_URL") as caught:
+        ApprovalWebhook(url, KEY, store, timeout=1.0)
+    assert not url or url not in caught.value.message
+
+
+async def test_over_a_real_socket_a_redirect_is_not_followed_and_what_is_answered_not_read(
+    shared: SqliteStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    got: list[tuple[str, bytes, dict[str, str]]] = []
+
+    async def hook(request: Request) -> Response:
+        got.append((request.url.path, await request.body(), dict(request.headers)))
+        return Response(status_code=200, content=b"x" * 100)
+
+    async def moved(request: Request) -> Response:
+        await hook(request)
+        return RedirectResponse("/hook", 307)
+
+    routes = [Route("/hook", hook, methods=["POST"]), Route("/moved", moved, methods=["POST"])]
+    async with served(Starlette(routes=routes)) as origin:
+        for path in ("/moved", "/hook"):
+            announcements = ApprovalWebhook(origin + path, KEY, shared, timeout=5.0)
+            await announced(announcements, await park(shared, path))
+    assert [path for path, _, _ in got] == ["/moved", "/hook"]
+    assert Webhook(SECRET).verify(got[1][1], got[1][2])["data"]["target"] == "Docs"
+    assert caplog.messages[0].endswith("it answered 307")

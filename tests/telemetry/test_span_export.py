@@ -1,0 +1,79 @@
+"""Where spans go, and what keeps a server that is to export them from starting."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from connector_mcp.composition.telemetry import observed
+from connector_mcp.config.settings import Settings
+from connector_mcp.errors import Misconfigured
+from connector_mcp.telemetry.observer import NULL_OBSERVER
+from tests.end_to_end.faces import served
+
+ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({}, "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        ({**ENDPOINT, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "OTEL_EXPORTER_OTLP_PROTOCOL"),
+    ],
+)
+async def test_spans_that_could_not_be_exported_end_the_start(environ: dict[str, str], named: str) -> None:
+    with pytest.raises(Misconfigured) as caught:
+        async with observed(Settings(otel=True), environ, "stdio"):
+            pass
+    assert named in caught.value.fix
+
+
+@pytest.mark.anyio
+async def test_without_the_extra_the_start_ends_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    with pytest.raises(Misconfigured) as caught:
+        async with observed(Settings(otel=True), ENDPOINT, "stdio"):
+            pass
+    assert "connector-mcp[otel]" in caught.value.fix
+
+
+@pytest.mark.anyio
+async def test_nobody_watches_where_only_the_environment_names_a_collector() -> None:
+    async with observed(Settings(), ENDPOINT, "stdio") as observer:
+        assert observer is NULL_OBSERVER
+    async with observed(Settings(metrics="off"), ENDPOINT, "http") as observer:
+        assert observer is NULL_OBSERVER
+
+
+@pytest.mark.anyio
+async def test_metrics_are_for_servers_on_a_port() -> None:
+    async with observed(Settings(), {}, "http") as observer:
+        assert observer.metrics is not None
+        assert observer.spans is None
+
+
+@pytest.mark.anyio
+async def test_spans_reach_the_collector_before_the_server_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    bodies: list[bytes] = []
+
+    async def take(request: Request) -> Response:
+        bodies.append(await request.body())
+        return Response(b"", media_type="application/x-protobuf")
+
+    async with served(Starlette(routes=[Route("/v1/traces", take, methods=["POST"])])) as origin:
+        environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": origin, "OTEL_SERVICE_NAME": "of-team-a"}
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        async with observed(Settings(otel=True), environ, "stdio") as observer:
+            with observer.step("validate"):
+                pass
+    (body,) = bodies
+    assert b"validate" in body
+    assert b"of-team-a" in body
+    assert b"connector_mcp" in body

@@ -1,0 +1,308 @@
+"""Decisions that come back signed: what is taken, and everything that must not decide."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from standardwebhooks.webhooks import Webhook
+
+from connector_mcp.engine.approval.approval_webhook import TOLERANCE, SigningKey, webhook_message
+from connector_mcp.engine.approval.queue import Approval, Approvals, Parked
+from connector_mcp.errors import StoreUnavailable
+from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.transport.auth.authorization import Callers
+from connector_mcp.transport.auth.static_tokens import StaticToken
+from connector_mcp.transport.http.app import http_app
+from connector_mcp.transport.http.approval_callback import MAX_BODY, OPEN_PATH, callback_route
+from connector_mcp.transport.http.host_guard import Reach
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+ANNOUNCING = SigningKey.parse("whsec_" + "b3RoZXIg" * 4, "SETTING")
+KEY = SigningKey.parse(SECRET, "SETTING")
+ORIGIN = "http://127.0.0.1:8765"
+
+
+class Desk:
+    """A server with a token for its callers, a parked call, and who decides elsewhere."""
+
+    def __init__(self, engine: Any, store: SqliteStore, approval: Approval) -> None:
+        self.engine = engine
+        self.store = store
+        self.approval = approval
+        self.now = time.time()
+        app = http_app(
+            engine,
+            request_state_key=b"k" * 32,
+            reach=Reach.of("127.0.0.1", 8765),
+            callers=Callers([StaticToken.from_secret("t0ken-of-the-callers")]),
+            pages=(callback_route(engine, KEY),),
+            open_paths=(OPEN_PATH,),
+        )
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN)
+
+    def body(self, **changed: Any) -> bytes:
+        told = {"id": self.approval.id, "decision": "approve", "by": "ana@example.com", **changed}
+        return json.dumps({name: value for name, value in told.items() if value is not ...}).encode()
+
+    async def post(
+        self,
+        body: bytes | None = None,
+        *,
+        message: str = "msg_1",
+        at: float | None = None,
+        key: SigningKey = KEY,
+        path: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> httpx.Response:
+        body = self.body() if body is None else body
+        signed = key.headers(message, int(self.now if at is None else at), body.decode(errors="replace"))
+        address = path or f"/approvals/{self.approval.id}"
+        return await self.client.post(address, content=body, headers={**signed, **(headers or {})})
+
+    async def status(self) -> str:
+        return (await self.engine.approvals.get(self.approval.id)).status
+
+
+def parked(digest: str = "d1") -> Parked:
+    return Parked(
+        digest=digest,
+        tool="logto_delete_connector",
+        platform="logto",
+        profile="default",
+        principal="token",
+        effect="Deletes “Docs”.",
+        arguments={},
+    )
+
+
+@pytest.fixture
+async def desk(make_engine: Any, tmp_path: Path) -> AsyncIterator[Desk]:
+    engine, store = make_engine(), SqliteStore(tmp_path / "state.db")
+    engine.store, engine.approvals = store, Approvals(store, ttl=10_000)
+    made = Desk(engine, store, await engine.approvals.park(parked()))
+    async with made.client:
+        yield made
+    await store.aclose()
+
+
+@pytest.mark.parametrize(("decision", "status"), [("approve", "approved"), ("deny", "denied")])
+async def test_a_signed_message_decides(desk: Desk, decision: str, status: str) -> None:
+    answer = await desk.post(desk.body(decision=decision, reason="seen"))
+    assert (answer.status_code, answer.json()) == (200, {"id": desk.approval.id, "status": status})
+    assert answer.headers["cache-control"] == "no-store"
+    decided = await desk.engine.approvals.get(desk.approval.id)
+    assert (decided.status, decided.decided_by, decided.channel, decided.reason) == (
+        *(status, "webhook ana@example.com", "webhook"),
+        "seen",
+    )
+
+
+async def test_the_library_of_the_specification_can_decide(desk: Desk) -> None:
+    body = desk.body().decode()
+    signature = Webhook(SECRET).sign("msg_1", datetime.fromtimestamp(int(desk.now), UTC), body)
+    headers = {
+        "webhook-id": "msg_1",
+        "webhook-timestamp": str(int(desk.now)),
+        "webhook-signature": signature,
+        "content-type": "application/json",
+    }
+    answer = await desk.client.post(f"/approvals/{desk.approval.id}", content=body, headers=headers)
+    assert (answer.status_code, await desk.status()) == (200, "approved")
+
+
+# Who may not ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer t0ken-of-the-callers"}])
+async def test_a_token_of_the_callers_decides_nothing(desk: Desk, headers: dict[str, str]) -> None:
+    answer = await desk.client.post(f"/approvals/{desk.approval.id}", content=desk.body(), headers=headers)
+    assert (answer.status_code, await desk.status()) == (401, "pending")
+    assert answer.headers["www-authenticate"] == "StandardWebhooks"
+
+
+async def test_an_announcement_that_is_sent_back_decides_nothing(desk: Desk) -> None:
+    body = json.dumps(webhook_message(desk.approval)).encode()
+    for key, status in ((ANNOUNCING, 401), (KEY, 400)):
+        assert (await desk.post(body, key=key)).status_code == status
+    assert await desk.status() == "pending"
+
+
+async def test_the_secret_of_announcements_signs_no_decision(desk: Desk) -> None:
+    assert ((await desk.post(key=ANNOUNCING)).status_code, await desk.status()) == (401, "pending")
+
+
+@pytest.mark.parametrize(
+    "headers", [{"webhook-signature": "v1,AAAA"}, {"webhook-id": "msg_2"}, {"webhook-timestamp": "1"}]
+)
+async def test_an_altered_message_decides_nothing(desk: Desk, headers: dict[str, str]) -> None:
+    assert ((await desk.post(headers=headers)).status_code, await desk.status()) == (401, "pending")
+
+
+@pytest.mark.parametrize("age", [TOLERANCE + 2, -TOLERANCE - 2])
+async def test_a_message_from_another_time_decides_nothing(desk: Desk, age: float) -> None:
+    answer = await desk.post(at=desk.now - age)
+    assert (answer.status_code, await desk.status()) == (401, "pending")
+    assert "Message timestamp too" in answer.json()["error"]
+
+
+# Once, and for what was shown ----------------------------------------------------------------------------------------
+
+
+async def test_a_message_counts_once_also_on_another_replica(desk: Desk, make_engine: Any, tmp_path: Path) -> None:
+    body = desk.body()
+    other = make_engine()
+    other.store = SqliteStore(tmp_path / "state.db")
+    other.approvals = Approvals(other.store, ttl=10_000)
+    assert (await desk.post(body)).status_code == 200
+    replica = Desk(other, other.store, desk.approval)
+    async with replica.client:
+        again = await replica.post(body)
+    assert (again.status_code, again.json()["error"]) == (
+        409,
+        "Not decided: a message with this webhook-id was received before.",
+    )
+    await other.store.aclose()
+
+
+async def test_of_many_messages_at_once_one_decides(desk: Desk) -> None:
+    statuses: list[int] = []
+
+    async def post(number: int) -> None:
+        body = desk.body(decision="approve" if number % 2 else "deny")
+        statuses.append((await desk.post(body, message=f"msg_{number % 10}")).status_code)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(20):
+            tasks.start_soon(post, number)
+    assert sorted(statuses) == [200] + [409] * 19
+
+
+async def test_a_message_about_an_approval_decides_no_other(desk: Desk) -> None:
+    other = await desk.engine.approvals.park(parked("d2"))
+    answer = await desk.post(path=f"/approvals/{other.id}")
+    assert answer.status_code == 400
+    assert [approval.status for approval in await desk.engine.approvals.list()] == ["pending", "pending"]
+
+
+async def test_a_message_about_an_approval_that_ended_does_not_reach_the_next_one_of_the_same_call(desk: Desk) -> None:
+    body, at = desk.body(), desk.now
+    await desk.engine.approvals.void(desk.approval.id, "the target changed after the approval")
+    again = await desk.engine.approvals.park(parked())
+    assert (await desk.post(body, at=at)).status_code == 409
+    assert (await desk.engine.approvals.get(again.id)).status == "pending"
+
+
+async def test_what_is_decided_stays_decided(desk: Desk) -> None:
+    await desk.engine.approvals.decide(desk.approval.id, False, "operator ops")
+    answer = await desk.post()
+    assert (answer.status_code, await desk.status()) == (409, "denied")
+    assert "it is denied by operator ops" in answer.json()["error"]
+
+
+async def test_an_unknown_id_is_not_found(desk: Desk) -> None:
+    answer = await desk.post(desk.body(id="ap-nothere"), path="/approvals/ap-nothere")
+    assert answer.status_code == 404
+    assert desk.approval.id not in answer.text
+
+
+# Form ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"decision": "yes"},
+        {"decision": True},
+        {"decision": ...},
+        {"by": ""},
+        {"by": "\u200b\u202e"},
+        {"by": "a" * 81},
+        {"by": ...},
+        {"id": 7},
+        {"reason": "r" * 501},
+        {"confirm": True},
+    ],
+)
+async def test_a_body_of_another_form_decides_nothing(desk: Desk, changed: dict[str, Any]) -> None:
+    answer = await desk.post(desk.body(**changed))
+    assert (answer.status_code, await desk.status()) == (400, "pending")
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"", 400), (b"[]", 400), (b"null", 400), (b"{" * 5000, 400), (b"\xff", 401)]
+)
+async def test_a_body_that_is_not_an_object_decides_nothing(desk: Desk, body: bytes, status: int) -> None:
+    answer = await desk.post(body)
+    assert (answer.status_code, await desk.status()) == (status, "pending")
+
+
+async def test_what_was_refused_for_its_form_may_come_again(desk: Desk) -> None:
+    assert (await desk.post(desk.body(by=""))).status_code == 400
+    assert (await desk.post()).status_code == 200
+
+
+async def test_who_decided_and_why_are_kept_on_single_lines_of_visible_characters(desk: Desk) -> None:
+    await desk.post(desk.body(by="an\u200ba\n\x1b[31m", reason="ok\u202e\nfine"))
+    decided = await desk.engine.approvals.get(desk.approval.id)
+    assert (decided.decided_by, decided.reason) == ("webhook ana [31m", "ok fine")
+
+
+async def test_a_body_over_the_limit_is_refused_before_it_is_checked(desk: Desk) -> None:
+    assert (await desk.post(b" " * (MAX_BODY + 1))).status_code == 413
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"{"
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr("connector_mcp.transport.http.approval_callback.BODY_SECONDS", 0.05)
+    answer = await desk.client.post(f"/approvals/{desk.approval.id}", content=slow())
+    assert answer.status_code == 408
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_nothing_but_posting_is_offered(desk: Desk, method: str) -> None:
+    assert (await desk.client.request(method, f"/approvals/{desk.approval.id}")).status_code == 405
+
+
+async def test_a_host_that_is_not_ours_is_refused_here_too(desk: Desk) -> None:
+    assert (await desk.post(headers={"host": "evil.example"})).status_code == 421
+    assert (await desk.post(headers={"origin": "https://evil.example"})).status_code == 403
+    assert await desk.status() == "pending"
+
+
+# The store -----------------------------------------------------------------------------------------------------------
+
+
+async def test_what_the_store_could_not_keep_may_be_sent_again_as_it_is(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any, **__: Any) -> Approval:
+        raise StoreUnavailable("The store is away.", fix="")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(desk.engine.approvals, "decide", away)
+        answer = await desk.post()
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert (await desk.post()).status_code == 200
+
+
+async def test_a_message_that_cannot_be_marked_decides_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: Any, **__: Any) -> bool:
+        raise StoreUnavailable("The store is away.", fix="")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(desk.store, "put_once", away)
+        assert (await desk.post()).status_code == 503
+    assert await desk.status() == "pending"

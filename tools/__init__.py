@@ -1,0 +1,1 @@
+"""What only developers of connector-mcp run. The wheel does not contain it."""
