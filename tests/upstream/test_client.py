@@ -12,7 +12,7 @@ import respx
 from connector_mcp.errors import InvalidArguments, OutcomeUnknown, TimedOut
 from connector_mcp.operations.platform import NO_BODY, Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
-from connector_mcp.upstream.client import ClientLimits, UpstreamClient, UpstreamResponse
+from connector_mcp.upstream.client import USER_AGENT, ClientLimits, UpstreamClient, UpstreamResponse
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +46,7 @@ async def test_an_empty_body_is_none(rig: Rig, reply: httpx.Response) -> None:
 
 
 async def test_the_headers_are_those_of_a_json_client(rig: Rig) -> None:
-    r = rig("vectorize", ok(), ok(), user_agent="agent/1")
+    r = rig("vectorize", ok(), ok())
     await r.client.send(READ)
     await r.client.send(Request("DELETE", "/things", body={"userId": "ü"}, repeatable=True))
     read, delete = r.sent
@@ -55,7 +55,7 @@ async def test_the_headers_are_those_of_a_json_client(rig: Rig) -> None:
         "accept": "application/json",
         "accept-encoding": "gzip, deflate",
         "accept-language": "en",
-        "user-agent": "agent/1",
+        "user-agent": USER_AGENT,
         "authorization": "Bearer vec-key-1",
     }
     assert read.content == b""

@@ -1,6 +1,8 @@
 """HTTP, TLS and compression are libraries' code: what `upstream/` imports shows it."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import connector_mcp.upstream
@@ -63,3 +65,11 @@ def test_only_the_transport_knows_aiohttp() -> None:
         "transport.py"
     }
     assert len((FOLDER / "transport.py").read_text().splitlines()) <= 200
+
+
+def test_the_client_alone_imports_no_http_library() -> None:
+    code = (
+        "import sys, connector_mcp.upstream.client as client; loaded = {'httpx', 'aiohttp'} & set(sys.modules); "
+        "client.warm_up(); print(sorted(loaded), sorted({'httpx', 'aiohttp'} & set(sys.modules)))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[] ['aiohttp', 'httpx']\n"

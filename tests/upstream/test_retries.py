@@ -178,7 +178,7 @@ async def test_a_refusal_after_a_broken_attempt_is_a_refusal(rig: Rig) -> None:
 
 async def test_a_404_after_a_broken_delete_says_that_the_call_itself_may_be_the_cause(rig: Rig) -> None:
     r = rig("vectorize", HUNG_UP, status(404))
-    with pytest.raises(NotFound, match="An earlier attempt of this very call"):
+    with pytest.raises(NotFound, match="An earlier attempt of this call"):
         await r.client.send(DELETE)
 
 

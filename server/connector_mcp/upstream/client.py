@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlencode
 
@@ -134,7 +135,6 @@ class UpstreamClient:
         limits: ClientLimits = DEFAULT_LIMITS,
         shared_rate_limit: SharedRateLimit | None = None,
         account: str = "",
-        user_agent: str = USER_AGENT,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
@@ -147,7 +147,7 @@ class UpstreamClient:
         self._limits = limits
         self._clock = clock
         self._now = now
-        self._sleep = sleep
+        self._retry = partial(send_with_retries, limits=limits, clock=clock, sleep=sleep)
         self._transport = transport
         self._observer = observer
         environment = TokenEnvironment(self._base_url, self._address.host, self._get_token, clock, now)
@@ -157,7 +157,7 @@ class UpstreamClient:
             "Accept": "application/json",
             "Accept-Encoding": "gzip, deflate",
             "Accept-Language": "en",
-            "User-Agent": user_agent,
+            "User-Agent": USER_AGENT,
         }
         self._slots = anyio.Semaphore(limits.in_flight, fast_acquire=True)
         rate = platform.requests_per_second if limits.requests_per_second is None else limits.requests_per_second
@@ -201,9 +201,8 @@ class UpstreamClient:
         scope = asyncio.timeout(self._limits.deadline)
         try:
             async with scope:
-                result = await self._retry(
-                    lambda: self._attempt(call), repeats=call.repeats, deadline=started + self._limits.deadline
-                )
+                deadline = started + self._limits.deadline
+                result = await self._retry(lambda: self._attempt(call), repeats=call.repeats, deadline=deadline)
             status = _status(result)
             return self._read_result(call, result, started)
         except TimeoutError:
@@ -214,15 +213,9 @@ class UpstreamClient:
                 self._context(call), self._limits.deadline, in_flight=call.in_flight, sent=call.attempts > 0
             ) from None
         finally:
-            logger.debug(
-                "%s %s %s -> %s in %.3f s, attempts: %d",
-                self.platform.name,
-                request.method,
-                request.path,
-                status,
-                self._clock() - started,
-                call.attempts,
-            )
+            where = (self.platform.name, request.method, request.path)
+            taken = self._clock() - started
+            logger.debug("%s %s %s -> %s in %.3f s, attempts: %d", *where, status, taken, call.attempts)
 
     def _prepare(self, request: Request, what: str) -> _PendingCall:
         url = self._base_url + build_target(request, what)
@@ -230,17 +223,6 @@ class UpstreamClient:
             raise InvalidArguments(what, [Issue("", "values too long for an address", "shorter values")])
         content = None if request.body is NO_BODY else _encode_body(request.body, what)
         return _PendingCall(request, what, url, content, is_read(request), may_repeat(request))
-
-    async def _retry(
-        self, attempt: Callable[[], Awaitable[AttemptResult]], *, repeats: bool, deadline: float
-    ) -> AttemptResult:
-        return await send_with_retries(
-            attempt,
-            repeats=repeats,
-            limits=self._limits,
-            remaining=lambda: deadline - self._clock(),
-            sleep=self._sleep,
-        )
 
     async def _attempt(self, call: _PendingCall) -> AttemptResult:
         auth = await self._authorizer.get_header()
@@ -268,12 +250,8 @@ class UpstreamClient:
             call.attempts += 1
             call.in_flight = True
             kind = "read" if call.reads else "write"
-            result = await self._exchange(
-                self._observed(kind, call.request.method, call.request.path, call.attempts),
-                call.url,
-                headers,
-                call.content,
-            )
+            attempt = self._observed(kind, call.request.method, call.request.path, call.attempts)
+            result = await self._exchange(attempt, call.url, headers, call.content)
             call.in_flight = False
         if not call.reads and is_uncertain(result):
             call.uncertain = True
@@ -287,9 +265,8 @@ class UpstreamClient:
         async def attempt() -> AttemptResult:
             nonlocal attempts
             attempts += 1
-            return await self._exchange(
-                self._observed("token", "POST", token_request.path, attempts), url, headers, content
-            )
+            observed = self._observed("token", "POST", token_request.path, attempts)
+            return await self._exchange(observed, url, headers, content)
 
         context = CallContext(
             platform=self.platform,

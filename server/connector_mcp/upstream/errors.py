@@ -191,18 +191,12 @@ def _read_status(call: CallContext, response: RawResponse) -> UpstreamError:
 
 
 def _not_found(call: CallContext, upstream: dict[str, Any]) -> UpstreamError:
+    message = f"{call.title} has no such object for {call.what} (status 404)."
+    fix = "Check the ids in the arguments; the list tools show which exist."
     if call.uncertain:
-        return NotFound(
-            f"{call.title} has no such object for {call.what} (status 404). An earlier attempt of this very call "
-            "broke off and may be what removed it.",
-            fix="List the objects to see; if it is gone, nothing more is to be done.",
-            upstream=upstream,
-        )
-    return NotFound(
-        f"{call.title} has no such object for {call.what} (status 404).",
-        fix="Check the ids in the arguments; the list tools show which exist.",
-        upstream=upstream,
-    )
+        message += " An earlier attempt of this call broke off and may have removed it."
+        fix = "List the objects to see; if it is gone, nothing more is to be done."
+    return NotFound(message, fix=fix, upstream=upstream)
 
 
 def _failed(call: CallContext, response: RawResponse, upstream: dict[str, Any]) -> UpstreamError:
@@ -236,18 +230,13 @@ def _failed(call: CallContext, response: RawResponse, upstream: dict[str, Any]) 
 
 def _never_sent(call: CallContext, error: Exception) -> UpstreamError:
     address = call.platform.base_url.name
-    if has_bad_certificate(error):
-        return Unreachable(
-            f"The certificate of {call.title}'s address could not be verified; {call.what} was not sent.",
-            fix=f"The operator should check {address}, or name the private authority's file in SSL_CERT_FILE.",
-            retryable=False,
-            upstream={"platform": call.platform.name},
-        )
-    return Unreachable(
-        f"No connection to {call.title} could be made; {call.what} was not sent.",
-        fix=f"Call again in a moment; if it keeps happening, the operator should check {address} and the network.",
-        upstream={"platform": call.platform.name},
-    )
+    message = f"No connection to {call.title} could be made; {call.what} was not sent."
+    fix = f"Call again in a moment; if it keeps happening, the operator should check {address} and the network."
+    is_untrusted = has_bad_certificate(error)
+    if is_untrusted:
+        message = f"The certificate of {call.title}'s address could not be verified; {call.what} was not sent."
+        fix = f"The operator should check {address}, or name the private authority's file in SSL_CERT_FILE."
+    return Unreachable(message, fix=fix, retryable=not is_untrusted, upstream={"platform": call.platform.name})
 
 
 def _unknown(call: CallContext, why: str, upstream: dict[str, Any] | None = None) -> UpstreamError:

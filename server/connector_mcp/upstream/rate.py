@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
@@ -96,11 +97,12 @@ class RateLimiter:
     async def acquire(self) -> None:
         """Return when the next request may go out."""
         if self._shared is not None:
-            await self._wait_for_replicas(self._shared)
+            wait = math.inf
+            while wait > MAX_RESERVATION:
+                taken = self._shared.take(
+                    self._key, interval=self._interval, burst=self._burst, longest=MAX_RESERVATION
+                )
+                wait = await taken or 0.0
+                if wait:
+                    await self._sleep(min(wait, MAX_RESERVATION))
         await self._local.acquire()
-
-    async def _wait_for_replicas(self, shared: SharedRateLimit) -> None:
-        while wait := await shared.take(self._key, interval=self._interval, burst=self._burst, longest=MAX_RESERVATION):
-            await self._sleep(min(wait, MAX_RESERVATION))
-            if wait <= MAX_RESERVATION:
-                return

@@ -31,13 +31,7 @@ if TYPE_CHECKING:
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _READS: Final = frozenset({"GET", "HEAD"})
 _SECONDS: Final = re.compile(r"\d{1,9}(\.\d+)?")
-_REQUEST_ID_HEADERS: Final = (
-    b"x-request-id",
-    b"request-id",
-    b"x-correlation-id",
-    b"x-amzn-requestid",
-    b"x-trace-id",
-)
+_REQUEST_ID_HEADERS: Final = (b"x-request-id", b"request-id", b"x-correlation-id", b"x-amzn-requestid", b"x-trace-id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +168,14 @@ async def send_with_retries(
     attempt: Callable[[], Awaitable[AttemptResult]],
     *,
     repeats: bool,
+    deadline: float,
     limits: ClientLimits,
-    remaining: Callable[[], float],
+    clock: Callable[[], float],
     sleep: Callable[[float], Awaitable[None]],
 ) -> AttemptResult:
     """Send until another attempt is not allowed or cannot help, and return the last result, good or bad.
 
-    `remaining` returns the seconds left before the deadline.
+    `deadline` is a time of the monotonic `clock`.
     """
     number = 1
     while True:
@@ -191,7 +186,7 @@ async def send_with_retries(
         if pause is None:
             bound = min(limits.first_pause * 2 ** (number - 1), limits.longest_pause)
             pause = random.uniform(0, bound)  # noqa: S311 - spreads retries, guards no secret
-        if pause >= remaining():
+        if pause >= deadline - clock():
             return result
         await sleep(pause)
         number += 1

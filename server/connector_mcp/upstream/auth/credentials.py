@@ -9,7 +9,7 @@ from base64 import urlsafe_b64decode
 from binascii import Error as BadBase64
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from connector_mcp.errors import Misconfigured
 from connector_mcp.json_values import is_object
@@ -33,30 +33,9 @@ class AuthHeader:
     token: Token | None = None
 
 
-class Authorizer(Protocol):
-    """One account's way of signing in."""
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """The variables to check when the credentials are refused."""
-        ...
-
-    def secrets(self) -> tuple[str, ...]:
-        """Return every value that must not be shown, the current token included."""
-        ...
-
-    async def get_header(self) -> AuthHeader:
-        """Return the header to send. Raises a ConnectorError if a token is needed and cannot be fetched."""
-        ...
-
-    async def renew(self, refused: AuthHeader) -> AuthHeader | None:
-        """Return another header after a 401, None if there is no other."""
-        ...
-
-
 @dataclass(frozen=True)
 class TokenEnvironment:
-    """What fetching a token needs from outside: the address, the token endpoint, clocks and random bytes.
+    """What fetching a token needs from the client. `clock` is monotonic, `now` is seconds since the epoch.
 
     `fetch` posts to the token endpoint and raises a ConnectorError unless it gets a token.
     """
@@ -66,11 +45,10 @@ class TokenEnvironment:
     fetch: Callable[[TokenRequest], Awaitable[Token]]
     clock: Callable[[], float]
     now: Callable[[], float]
-    nonce: Callable[[], bytes] = lambda: secrets.token_bytes(_NONCE_BYTES)
 
 
 class StaticCredential:
-    """A key or a ready token that never changes."""
+    """A key or a ready token that never changes. `variables` are to be checked when it is refused."""
 
     def __init__(self, header: str, secret: str, variables: tuple[str, ...]) -> None:
         self._header = AuthHeader(header)
@@ -78,17 +56,20 @@ class StaticCredential:
         self.variables = variables
 
     def secrets(self) -> tuple[str, ...]:
+        """Return every value that must not be shown."""
         return (self._secret,)
 
     async def get_header(self) -> AuthHeader:
+        """Return the header to send."""
         return self._header
 
     async def renew(self, refused: AuthHeader) -> AuthHeader | None:
+        """Return another header after a 401. There is none."""
         return None
 
 
 class TokenCredential:
-    """Bearer tokens from the platform's token endpoint."""
+    """Bearer tokens from the platform's token endpoint. `hidden` are the secrets that it is asked with."""
 
     def __init__(
         self,
@@ -105,16 +86,23 @@ class TokenCredential:
         self.variables = variables
 
     def secrets(self) -> tuple[str, ...]:
+        """Return every value that must not be shown, the current token included."""
         token = self._cache.latest
         return self._hidden if token is None else (*self._hidden, token.value)
 
     async def get_header(self) -> AuthHeader:
+        """Return the header to send. Raises a ConnectorError if no token can be fetched."""
         token = await self._cache.get()
         return AuthHeader(f"Bearer {token.value}", token)
 
     async def renew(self, refused: AuthHeader) -> AuthHeader | None:
+        """Return another header after a 401. Raises a ConnectorError if no token can be fetched."""
         token = await self._cache.get(refused.token)
         return AuthHeader(f"Bearer {token.value}", token)
+
+
+Authorizer = StaticCredential | TokenCredential
+"""One account's way of signing in."""
 
 
 def make_authorizer(platform: Platform, values: Mapping[str, str], environment: TokenEnvironment) -> Authorizer:
@@ -184,7 +172,11 @@ def _use_assertion(
 
     def make_request() -> TokenRequest:
         assertion = sign_assertion(
-            key, client_id=client_id, host=environment.host, now=environment.now(), nonce=environment.nonce()
+            key,
+            client_id=client_id,
+            host=environment.host,
+            now=environment.now(),
+            nonce=secrets.token_bytes(_NONCE_BYTES),
         )
         proof = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
         return TokenRequest(declared.token_path, {**form, **proof})
