@@ -214,7 +214,7 @@ async def test_a_small_body_that_unpacks_beyond_the_cap_is_given_up(rig: Rig) ->
         await r.client.send(READ)
 
 
-async def test_a_write_whose_answer_is_too_large_says_that_it_was_accepted(rig: Rig) -> None:
+async def test_a_write_with_too_large_an_answer_says_that_it_was_accepted(rig: Rig) -> None:
     r = rig("vectorize", httpx.Response(201, stream=Chunks(b"x" * 1024, 10)), limits=ClientLimits(answer_bytes=4096))
     with pytest.raises(TooLarge, match="accepted the call") as failure:
         await r.client.send(CREATE)

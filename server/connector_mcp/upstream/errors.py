@@ -1,14 +1,14 @@
 """Turns the result of a call into an error: the platform's statuses and the connection's failures.
 
 A call that may have changed something while its outcome is unknown never fails with a plain error. It raises
-`OutcomeUnknown`, whose fix is to read the target first.
+`OutcomeUnknown`; its fix is to read the target first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from connector_mcp.errors import (
     Conflict,
@@ -25,6 +25,7 @@ from connector_mcp.errors import (
     UpstreamError,
     UpstreamFailed,
 )
+from connector_mcp.json_values import is_array, is_object
 from connector_mcp.operations.platform import Platform, UpstreamMessage
 from connector_mcp.text import clean, clean_value
 from connector_mcp.upstream.retries import (
@@ -125,7 +126,7 @@ def make_deadline_error(call: CallContext, seconds: float, *, in_flight: bool, s
 
 
 def make_malformed(call: CallContext, response: RawResponse) -> UpstreamError:
-    """Make the error for a success whose body is not JSON."""
+    """Make the error for a success with a body that is not JSON."""
     done = "" if call.reads else " It accepted the call, so the change has most likely been made."
     return Malformed(
         f"{call.title} answered {call.what} with status {response.status} and something that is not JSON.{done}",
@@ -135,12 +136,11 @@ def make_malformed(call: CallContext, response: RawResponse) -> UpstreamError:
 
 
 def make_too_large(call: CallContext, response: RawResponse, answer_bytes: int) -> UpstreamError:
-    """Make the error for a success whose body exceeds the cap."""
+    """Make the error for a success with a body that exceeds the cap."""
     done = "" if call.reads else " It accepted the call, so the change has most likely been made."
-    ask = "Ask for fewer records at once, for example with limit." if call.reads else _READ_FIRST
     return TooLarge(
         f"{call.title}'s answer to {call.what} is larger than {answer_bytes} bytes and was not read.{done}",
-        fix=ask,
+        fix="Ask for fewer records at once, for example with limit." if call.reads else _READ_FIRST,
         upstream=describe(call, response),
     )
 
@@ -254,16 +254,11 @@ def _redact(text: str, call: CallContext) -> str:
 
 
 def _redact_value(value: Any, call: CallContext) -> Any:
-    match value:
-        case str():
-            return _redact(value, call)
-        case dict():
-            members = cast(dict[str, Any], value).items()
-            return {_redact(key, call): _redact_value(member, call) for key, member in members}
-        case list():
-            return [_redact_value(item, call) for item in cast(list[Any], value)]
-        case _:
-            return value
+    if is_object(value):
+        return {_redact(key, call): _redact_value(member, call) for key, member in value.items()}
+    if is_array(value):
+        return [_redact_value(item, call) for item in value]
+    return _redact(value, call) if isinstance(value, str) else value
 
 
 def join_names(names: Sequence[str]) -> str:

@@ -171,13 +171,8 @@ def _use_assertion(
         raise _unusable(platform, declared.client_secret, str(fault)) from None
 
     def make_request() -> TokenRequest:
-        assertion = sign_assertion(
-            key,
-            client_id=client_id,
-            host=environment.host,
-            now=environment.now(),
-            nonce=secrets.token_bytes(_NONCE_BYTES),
-        )
+        now, nonce = environment.now(), secrets.token_bytes(_NONCE_BYTES)
+        assertion = sign_assertion(key, client_id=client_id, host=environment.host, now=now, nonce=nonce)
         proof = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
         return TokenRequest(declared.token_path, {**form, **proof})
 

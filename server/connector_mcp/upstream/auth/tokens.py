@@ -115,8 +115,7 @@ def read_token(call: CallContext, request: TokenRequest, result: AttemptResult) 
         raise _make_refusal(call, result)
     answer = _read_object(result)
     value = strip_bearer(str(answer.get("access_token") or ""))
-    kind = str(answer.get("token_type") or "Bearer")
-    if kind.lower() == "dpop":
+    if str(answer.get("token_type")).lower() == "dpop":
         raise Unauthenticated(
             f"{call.title} binds the tokens of this account to a key (DPoP), which is not supported.",
             fix=f"The operator should use credentials in {join_names(call.variables)} that do not require DPoP.",
