@@ -520,6 +520,18 @@ async def test_closing_the_transport_ends_the_requests_under_way() -> None:
         result = await waiting
         assert failed(result) in {httpx.RemoteProtocolError, httpx.ReadError}
         assert not was_never_sent(result)
+        assert was_never_sent(await fetch(transport, origin + "/"))
+
+
+async def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+        pytest.skip("the names that uvloop looks up cannot be given here")
+    async with serving(says(FINE)) as (transport, origin, _):
+        port = int(origin.rpartition(":")[2])
+        # No server listens on the first address.
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.2", "127.0.0.1")]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        assert await fetch(transport, f"http://two.example:{port}/") == RawResponse(200, b"{}")
 
 
 async def test_ipv6_is_spoken() -> None:

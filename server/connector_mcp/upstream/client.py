@@ -18,7 +18,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlencode
 
-import anyio
 import anyio.lowlevel
 
 from connector_mcp import __version__
@@ -214,8 +213,9 @@ class UpstreamClient:
             ) from None
         finally:
             where = (self.platform.name, request.method, request.path)
-            taken = self._clock() - started
-            logger.debug("%s %s %s -> %s in %.3f s, attempts: %d", *where, status, taken, call.attempts)
+            logger.debug(
+                "%s %s %s -> %s in %.3f s, attempts: %d", *where, status, self._clock() - started, call.attempts
+            )
 
     def _prepare(self, request: Request, what: str) -> _PendingCall:
         url = self._base_url + build_target(request, what)

@@ -102,8 +102,7 @@ async def read_response(response: httpx.Response, max_bytes: int, now: float) ->
 
 def read_retry_after(text: str, now: float) -> float | None:
     """Return the seconds that a `Retry-After` header asks to wait, None if it is neither a number nor an HTTP date."""
-    text = text.strip()
-    if _SECONDS.fullmatch(text):
+    if _SECONDS.fullmatch(text.strip()):
         return float(text)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - now)

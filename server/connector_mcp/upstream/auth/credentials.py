@@ -21,7 +21,6 @@ ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _LEEWAY: Final = 120
 """Seconds for which a client assertion is valid before and after now; the platform accepts five minutes in all."""
 
-_NONCE_BYTES: Final = 16
 _SCHEME_WORD: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -171,7 +170,7 @@ def _use_assertion(
         raise _unusable(platform, declared.client_secret, str(fault)) from None
 
     def make_request() -> TokenRequest:
-        now, nonce = environment.now(), secrets.token_bytes(_NONCE_BYTES)
+        now, nonce = environment.now(), secrets.token_bytes(16)
         assertion = sign_assertion(key, client_id=client_id, host=environment.host, now=now, nonce=nonce)
         proof = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
         return TokenRequest(declared.token_path, {**form, **proof})

@@ -143,9 +143,8 @@ def _make_refusal(call: CallContext, response: RawResponse) -> UpstreamError:
     else:
         message = call.platform.read_error(answer)
     check = join_names(call.variables)
-    credentials = call.platform.credentials
-    if message.code == "invalid_target" and isinstance(credentials, ClientCredentials):
-        check = credentials.resource.name
+    if message.code == "invalid_target" and isinstance(call.platform.credentials, ClientCredentials):
+        check = call.platform.credentials.resource.name
     elif response.status in {404, 405}:
         check = call.platform.base_url.name
     return Unauthenticated(
