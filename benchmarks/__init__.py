@@ -1,1 +1,1 @@
-"""Compares this server with a bare server of the same SDK: `python -m benchmarks`."""
+"""Compare this server with a bare server of the same SDK: `python -m benchmarks`."""

@@ -1,7 +1,7 @@
-"""The measure of things: Vectorize's eight operations on the SDK's low-level server, with nothing between.
+"""The bare server: Vectorize's eight operations on the SDK's low-level server, with nothing between.
 
-No validation, no policy, no redaction, no audit, no retries: arguments go to httpx2 as they came, and what the platform
-answers goes back, as structured content and as text, which is the form that this project's server answers in too.
+It has no validation, policy, redaction, audit or retries: arguments go to httpx2 unchanged, and the platform's response
+goes back as structured content and as text, which is the form of this project's results too.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ USER: Final = {"user_id": STRING, "selected_files": OBJECT, "refresh_token": STR
 
 @dataclass(frozen=True)
 class Route:
-    """An operation: where it goes, and which of its arguments go there; all others are the body."""
+    """An operation: its request, and which arguments go into the body and the query."""
 
     method: str
     path: str
@@ -109,15 +109,15 @@ def _renamed(arguments: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any
 
 
 async def main(http: bool = False) -> None:
-    """Serve one client over stdio, or many over HTTP as uvicorn and the SDK do by default; then stdout has the port."""
+    """Serve one client over stdio, or many over HTTP with the defaults of uvicorn and the SDK; prints its address."""
     organization = os.environ["VECTORIZE_ORGANIZATION_ID"]
     tools = [_tool(name, route) for name, route in ROUTES.items()]
     client = httpx2.AsyncClient(
         base_url=f"{os.environ['VECTORIZE_BASE_URL']}/org/{organization}",
         headers={"Authorization": f"Bearer {os.environ['VECTORIZE_API_KEY']}"},
         limits=httpx2.Limits(max_connections=64, max_keepalive_connections=64),
-        # Loading the certificate authorities takes 100 ms, which this project's server spends at its first https call
-        # only. Over loopback neither needs them, and without this the cold start would be compared with a slower one.
+        # Loading the certificate authorities takes 100 ms. Over loopback no server needs them, and this project's
+        # server does not load them before its first https call.
         verify=False,
     )
 
@@ -151,14 +151,14 @@ async def main(http: bool = False) -> None:
 
 
 async def _serve_http(server: Server[dict[str, Any]]) -> None:
-    # Not at the top: over stdio neither is needed, and both would count as the start of this server.
+    # Imported here because they would slow down the start over stdio.
     import uvicorn
     from mcp.server.sse import SseServerTransport
     from starlette.routing import Mount, Route
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     class _Endpoint:
-        """What is no function is taken for an ASGI application by Starlette."""
+        """Starlette takes an object that is not a function for an ASGI application."""
 
         def __init__(self, app: ASGIApp) -> None:
             self._app = app
@@ -175,8 +175,8 @@ async def _serve_http(server: Server[dict[str, Any]]) -> None:
 
     app.router.routes += [Route("/sse", _Endpoint(sse)), Mount("/messages/", app=transport.handle_post_message)]
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        print(listener.getsockname()[1], flush=True)
-        # The loop and the parser that uvicorn takes where nothing else is installed.
+        print(f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", flush=True)
+        # uvicorn's own defaults where nothing else is installed.
         config = uvicorn.Config(app, log_config=None, access_log=False, loop="asyncio", http="h11", ws="none")
         await uvicorn.Server(config).serve(sockets=[listener])
 

@@ -1,229 +1,176 @@
-"""The measurements over stdio. Each runs everybody in turn, in short rounds."""
+"""The measurements. Each runs all servers in turn, in short rounds, so that they share what disturbs the machine."""
 
 from __future__ import annotations
 
+import asyncio
 import statistics
-import sys
 import time
-import urllib.request
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.client import AnswerError, Session, ToolCall
-from benchmarks.contestants import GET, LIST, OURS, SLOW, Contestant, Field
-from benchmarks.figures import Comparison
-from benchmarks.rounds import compared, in_turn
+from benchmarks.http_clients import REVISIONS, HttpClient, SseClient
+from benchmarks.results import Comparison, Figures, compare, interleave
+from benchmarks.servers import SLOW, Field, ServerCommand
+from benchmarks.stdio_client import StdioSession, processor_seconds
 
 IN_FLIGHT: Final = 64
-FIRST_CALLS: Final = 500
-ALL_CALLS: Final = 4_000
-OPERATIONS: Final = 24
-"""Those of all platforms, and the local one."""
-COPIES: Final = 5
-OTHER_PLATFORMS: Final = {
-    "LOGTO_ENDPOINT": "https://logto.invalid",
-    "LOGTO_APP_ID": "benchmark",
-    "LOGTO_APP_SECRET": "benchmark-secret-0123456789",
-    "VERSORI_API_KEY": "benchmark-key-0123456789",
-    "CONDUCTORONE_CLIENT_ID": "benchmark@conductorone.invalid/pcc",
-    "CONDUCTORONE_CLIENT_SECRET": "benchmark-secret-0123456789",
-}
-"""What lets them be served; none of them is called."""
-
-_MIB: Final = 1024 * 1024
-_WARM_UP: Final = 100
-_VARIANT: Final = str(Path(__file__).parent / "variant_server.py")
+SSE_CLIENTS: Final = 16
+Clients = Sequence[HttpClient] | Sequence[SseClient]
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured."""
+    """How many rounds, and calls in each, are measured."""
 
+    starts: int
     read_rounds: int
     reads: int
     flood_rounds: int
     flood: int
-    starts: int
-    memory_rounds: int
+    memory_calls: int
     http_rounds: int
     http_calls: int
 
 
-QUICK: Final = Effort(10, 40, 6, 320, 9, 1, 4, 640)
-THOROUGH: Final = Effort(40, 100, 20, 640, 31, 5, 12, 1280)
+FULL: Final = Effort(9, 10, 40, 6, 320, 4_000, 4, 640)
+SMOKE: Final = Effort(1, 1, 5, 1, 64, 200, 1, 128)
 
 
 def measure(field: Field, effort: Effort) -> Iterator[Comparison]:
-    """Everything over stdio, a comparison at a time.
+    """Measure everything, one comparison at a time.
 
     Raises:
-        AnswerError: A server ended or gave an answer that is not the one to be measured.
+        MeasurementError: A server ended, or its answer was not the expected one.
     """
-    yield from _cold_start(field.everyone, effort)
-    with _opened(field.everyone) as sessions:
-        for call in (GET, LIST):
-            for session in sessions.values():
-                session.flood(call, _WARM_UP, 1)
-        yield from _reads(sessions, GET, "read one connector", effort)
-        yield from _reads(sessions, LIST, "list 20 connectors", effort)
-        for in_flight in (4, 16, IN_FLIGHT):
-            yield from _floods(sessions, in_flight, effort)
-    yield from _waits(field, effort)
-    yield from _memory(field.everyone, effort)
-    yield from _recording(field.ours, effort)
-    yield from _registry(field.ours, effort)
+    yield from _cold_start(field, effort)
+    with _sessions(field.servers) as sessions:
+        yield from _reads(sessions, effort)
+        yield from _flood(sessions, effort)
+    with _sessions(field.behind_slow_upstream()) as sessions:
+        yield from _slow_upstream(sessions, effort)
+    yield from _memory(field, effort)
+    for kind, count, floor in (
+        (REVISIONS[0], IN_FLIGHT, 1.1),
+        (REVISIONS[1], IN_FLIGHT, 1.4),
+        ("SSE", SSE_CLIENTS, 1.1),
+    ):
+        yield from asyncio.run(_http(field, effort, kind, count, floor))
 
 
 @contextmanager
-def _opened(everyone: tuple[Contestant, ...]) -> Generator[dict[str, Session]]:
+def _sessions(servers: Mapping[str, ServerCommand]) -> Generator[dict[str, StdioSession]]:
+    """An open session with each server. Its connections to the upstream are open, too."""
     with ExitStack() as stack:
-        sessions = {each.name: stack.enter_context(each.start()) for each in everyone}
+        sessions = {name: stack.enter_context(StdioSession(server)) for name, server in servers.items()}
         for session in sessions.values():
-            _open(session)
+            session.open()
+            session.flood(IN_FLIGHT * 2, IN_FLIGHT)
         yield sessions
 
 
-def _named(everyone: tuple[Contestant, ...]) -> dict[str, Contestant]:
-    return {each.name: each for each in everyone}
+def _cold_start(field: Field, effort: Effort) -> Iterator[Comparison]:
+    def start(server: ServerCommand) -> Figures:
+        begin = time.perf_counter()
+        with StdioSession(server) as session:
+            session.open()
+            listed = time.perf_counter() - begin
+            session.call()
+            return listed * 1e3, (time.perf_counter() - begin) * 1e3
 
-
-def _cold_start(everyone: tuple[Contestant, ...], effort: Effort) -> Iterator[Comparison]:
     # The first start of each writes bytecode and fills the page cache.
-    for contestant in everyone:
-        _start(contestant)
-    taken = in_turn(_named(everyone), _start, effort.starts)
-    yield compared("cold start to tools/list", "ms", taken, 0, most=0.9)
-    yield compared("  processor time of it", "ms", taken, 1)
-    yield compared("cold start to the first call's answer", "ms", taken, 2, most=1.0)
-    yield compared("  processor time of it", "ms", taken, 3)
+    for server in field.servers.values():
+        start(server)
+    taken = interleave(field.servers, start, effort.starts)
+    yield compare("cold start to tools/list", "ms", taken, 0, at_most=1.2)
+    yield compare("cold start to the first call's answer", "ms", taken, 1, at_most=1.4)
 
 
-def _start(contestant: Contestant) -> tuple[float, ...]:
-    begun = time.perf_counter()
-    with contestant.start() as session:
-        _open(session)
-        listed = time.perf_counter() - begun, session.processor_seconds()
-        session.call(GET)
-        called = time.perf_counter() - begun, session.processor_seconds()
-        return tuple(seconds * 1e3 for seconds in (*listed, *called))
-
-
-def _reads(sessions: Mapping[str, Session], call: ToolCall, name: str, effort: Effort) -> Iterator[Comparison]:
-    def reads(session: Session) -> tuple[float, ...]:
+def _reads(sessions: Mapping[str, StdioSession], effort: Effort) -> Iterator[Comparison]:
+    def read(session: StdioSession) -> Figures:
         before = session.processor_seconds()
-        taken = statistics.median(session.call(call) for _ in range(effort.reads))
-        return taken * 1e3, (session.processor_seconds() - before) / effort.reads * 1e3
+        median = statistics.median(session.call() for _ in range(effort.reads))
+        return median * 1e3, (session.processor_seconds() - before) / effort.reads * 1e3
 
-    taken = in_turn(sessions, reads, effort.read_rounds)
-    most = 0.5 if call is GET else None
-    yield compared(f"{name}, 1 in flight, p50", "ms", taken, 0, most=most)
-    yield compared("  processor time of it", "ms", taken, 1, most=most)
-
-
-def _floods(sessions: Mapping[str, Session], in_flight: int, effort: Effort) -> Iterator[Comparison]:
-    def flood(session: Session) -> tuple[float, ...]:
-        before = session.processor_seconds()
-        taken = session.flood(GET, effort.flood, in_flight)
-        return effort.flood / taken, (session.processor_seconds() - before) / effort.flood * 1e3
-
-    # The first burst opens the connections.
-    for session in sessions.values():
-        session.flood(GET, in_flight * 2, in_flight)
-    taken = in_turn(sessions, flood, effort.flood_rounds)
-    least = 4.0 if in_flight == IN_FLIGHT else None
-    yield compared(f"read one connector, {in_flight} in flight", "calls/s", taken, 0, least=least)
-    yield compared("  processor time of one call", "ms", taken, 1)
+    taken = interleave(sessions, read, effort.read_rounds)
+    yield compare("stdio read, processor time", "ms", taken, 1, at_most=0.6)
+    yield compare("stdio read, p50", "ms", taken, 0)
 
 
-def _waits(field: Field, effort: Effort) -> Iterator[Comparison]:
-    """With an upstream that takes its time: what share of what is possible is reached, and how many wait at once."""
-    ideal = IN_FLIGHT / SLOW
-    with _opened(field.late()) as sessions:
+def _flood(sessions: Mapping[str, StdioSession], effort: Effort) -> Iterator[Comparison]:
+    def flood(session: StdioSession) -> Figures:
+        return (effort.flood / session.flood(effort.flood, IN_FLIGHT),)
 
-        def flood(session: Session) -> tuple[float, ...]:
-            calls = IN_FLIGHT * 8
-            _most_at_once(field)
-            speed = calls / session.flood(GET, calls, IN_FLIGHT)
-            return speed, ideal, float(_most_at_once(field)), float(IN_FLIGHT)
-
-        for session in sessions.values():
-            session.flood(GET, IN_FLIGHT * 2, IN_FLIGHT)
-        taken = in_turn(sessions, flood, effort.flood_rounds)
-    rows = taken[OURS]
-    name = f"{IN_FLIGHT} in flight, upstream {SLOW * 1e3:.0f} ms"
-    yield compared(name, "calls/s", taken, 0)
-    for column, what, unit, least in ((0, "share of what is possible", "calls/s", 0.8), (2, "at once", "", 1.0)):
-        ours, possible = tuple(row[column] for row in rows), tuple(row[column + 1] for row in rows)
-        yield Comparison(f"  {what}", unit, ours, possible, least=least, against="possible")
+    taken = interleave(sessions, flood, effort.flood_rounds)
+    yield compare("stdio, 64 in flight", "calls/s", taken, 0, at_least=1.8)
 
 
-def _most_at_once(field: Field) -> int:
-    with urllib.request.urlopen(f"http://127.0.0.1:{field.slow_port}/most", timeout=10) as answer:
-        return int(answer.read())
+def _slow_upstream(sessions: Mapping[str, StdioSession], effort: Effort) -> Iterator[Comparison]:
+    def flood(session: StdioSession) -> Figures:
+        """The milliseconds that the server adds to a call with 8 in flight, and the share of the ideal with 64."""
+        few, many = effort.flood // 4, effort.flood
+        added = session.flood(few, 8) / (few / 8) - SLOW
+        return added * 1e3, many * SLOW / IN_FLIGHT / session.flood(many, IN_FLIGHT)
+
+    taken = interleave(sessions, flood, effort.flood_rounds)
+    yield compare("upstream 50 ms, 8 in flight, added to a call", "ms", taken, 0, at_most=2.0, absolute=True)
+    yield compare("upstream 50 ms, 64 in flight, share of the ideal", "", taken, 1, at_least=0.35, absolute=True)
 
 
-def _memory(everyone: tuple[Contestant, ...], effort: Effort) -> Iterator[Comparison]:
-    def resident(contestant: Contestant) -> tuple[float, ...]:
-        with contestant.start() as session:
-            return _resident(session)
+def _memory(field: Field, effort: Effort) -> Iterator[Comparison]:
+    def resident(server: ServerCommand) -> Figures:
+        with StdioSession(server) as session:
+            session.open()
+            session.flood(effort.memory_calls // 8, IN_FLIGHT)
+            early = session.resident_mebibytes()
+            session.flood(effort.memory_calls - effort.memory_calls // 8, IN_FLIGHT)
+            late = session.resident_mebibytes()
+            return late, late - early
 
-    taken = in_turn(_named(everyone), resident, effort.memory_rounds)
-    yield compared("resident memory at start", "MiB", taken, 0, most=1.2)
-    yield compared(f"resident memory after {FIRST_CALLS} calls", "MiB", taken, 1)
-    yield compared(f"resident memory after {ALL_CALLS} calls", "MiB", taken, 2)
-    grown = {who: [(last - first,) for _, first, last in rows] for who, rows in taken.items()}
-    # What the allocator's own unrest may be.
-    yield compared(f"  growth from call {FIRST_CALLS} on", "MiB", grown, 0, allowed=0.5)
-
-
-def _resident(session: Session) -> tuple[float, ...]:
-    """Memory at the start, after the first calls and after all of them, reads and lists in turn."""
-    _open(session)
-    start = session.resident_bytes()
-    for call in (GET, LIST):
-        session.flood(call, FIRST_CALLS // 2, IN_FLIGHT)
-    first = session.resident_bytes()
-    for _ in range((ALL_CALLS - FIRST_CALLS) // FIRST_CALLS):
-        for call in (GET, LIST):
-            session.flood(call, FIRST_CALLS // 2, IN_FLIGHT)
-    return start / _MIB, first / _MIB, session.resident_bytes() / _MIB
+    taken = interleave(field.servers, resident, 1)
+    yield compare("resident memory after 4,000 calls", "MiB", taken, 0, at_most=1.3)
+    yield compare("growth from call 500 to 4,000", "MiB", taken, 1, at_most=0.5, absolute=True)
 
 
-def _recording(ours: Contestant, effort: Effort) -> Iterator[Comparison]:
-    with _opened((_variant(ours, "recorded", 1), _variant(ours, "unrecorded", 1, "--unrecorded"))) as sessions:
-        for comparison in list(_floods(sessions, IN_FLIGHT, effort))[:1]:
-            yield replace(comparison, name="the same with the audit log, and without", least=0.9)
+async def _http(field: Field, effort: Effort, kind: str, count: int, floor: float) -> list[Comparison]:
+    taken: dict[str, list[Figures]] = {name: [] for name in field.servers}
+    with ExitStack() as stack:
+        running: dict[str, tuple[Clients, int]] = {}
+        for name, server in field.servers.items():
+            process, port = stack.enter_context(server.listening())
+            clients: Clients = (
+                [SseClient(port) for _ in range(count)]
+                if kind == "SSE"
+                else [HttpClient(port, kind) for _ in range(count)]
+            )
+            for client in clients:
+                await client.open()
+            running[name] = clients, process
+        names = list(running)
+        for number in range(effort.http_rounds + 1):
+            for name in (*names[number % len(names) :], *names[: number % len(names)]):
+                figures = await _http_round(*running[name], effort.http_calls)
+                # The first round opens the connections to the upstream; it does not count.
+                if number:
+                    taken[name].append(figures)
+        for clients, _ in running.values():
+            for client in clients:
+                client.close()
+    title = f"SSE, {count} clients" if kind == "SSE" else f"/mcp {kind}, {count} clients"
+    return [
+        compare(title, "calls/s", taken, 0, at_least=floor),
+        compare(f"{title}, processor time of a call", "ms", taken, 1),
+    ]
 
 
-def _registry(ours: Contestant, effort: Effort) -> Iterator[Comparison]:
-    every = ours.with_variables(**OTHER_PLATFORMS)
-    pair = _named((_variant(every, "many operations", COPIES), _variant(every, "today's operations", 1)))
-    for variant in pair.values():
-        _start(variant)
-    taken = in_turn(pair, _start, effort.starts)
-    yield compared(f"cold start with {OPERATIONS * COPIES} operations, and with {OPERATIONS}", "ms", taken, 0, most=1.1)
-    yield compared("  to the first call's answer", "ms", taken, 2)
-
-    def lists(session: Session) -> tuple[float, ...]:
-        listed = [session.list_tools() for _ in range(10)]
-        return statistics.median(seconds for seconds, _ in listed) * 1e3, listed[0][1] / 1024
-
-    with _opened(tuple(pair.values())) as sessions:
-        taken = in_turn(sessions, lists, effort.flood_rounds)
-    yield compared("  tools/list", "ms", taken, 0, most=1.1)
-    yield compared("  length of the list", "KiB", taken, 1)
-
-
-def _variant(ours: Contestant, name: str, *arguments: object) -> Contestant:
-    command = (sys.executable, _VARIANT, *map(str, arguments))
-    variant = ours.with_variables(CONNECTOR_MCP_STATE_DIR=str(ours.directory / name.replace(" ", "-")))
-    return replace(variant, name=name, command=command)
-
-
-def _open(session: Session) -> None:
-    lacking = {GET.tool, LIST.tool}.difference(session.open())
-    if lacking:
-        raise AnswerError(f"tools/list lacks {', '.join(sorted(lacking))}")
+async def _http_round(clients: Clients, process: int, calls: int) -> Figures:
+    each = calls // len(clients)
+    for client in clients:
+        await client.reconnect()
+    before, begin = processor_seconds(process), time.perf_counter()
+    async with asyncio.TaskGroup() as tasks:
+        for client in clients:
+            tasks.create_task(client.call(each))
+    made = each * len(clients)
+    return made / (time.perf_counter() - begin), (processor_seconds(process) - before) / made * 1e3

@@ -38,7 +38,7 @@ from ruamel.yaml import YAML
 
 from connector_mcp import __version__
 from connector_mcp.cli.main import cli
-from connector_mcp.composition.http_access import access_of
+from connector_mcp.composition.http_access import make_access
 from connector_mcp.composition.storage import open_store
 from connector_mcp.config.settings import PREFIX, Settings
 from connector_mcp.engine.approval.queue import Approvals
@@ -216,7 +216,7 @@ def test_the_page_makes_the_secrets_that_the_manifests_name() -> None:
 
 def test_a_probe_names_a_host_that_the_server_answers_to() -> None:
     settings = Settings.load({**own(image_settings()), f"{PREFIX}PUBLIC_URL": "https://mcp.example.com"})
-    reach = Reach.of(settings.host, settings.port, hosts=access_of(settings).hosts)
+    reach = Reach.of(settings.host, settings.port, hosts=make_access(settings).hosts)
     paths: list[str] = []
     for name in ("livenessProbe", "readinessProbe"):
         probe = container()[name]["httpGet"]

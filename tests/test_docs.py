@@ -23,10 +23,10 @@ from connector_mcp import __version__
 from connector_mcp.audit.trail import FileTrail
 from connector_mcp.cli.commands.serve import serve
 from connector_mcp.cli.main import COMMANDS, cli
-from connector_mcp.cli.output.terminal import CliCaller
+from connector_mcp.cli.terminal import CliCaller
 from connector_mcp.config.file import read_config
 from connector_mcp.config.settings import PREFIX, Settings
-from connector_mcp.engine.account import Account
+from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.approval.approval_webhook import SigningKey, webhook_message
 from connector_mcp.engine.approval.queue import Approval
 from connector_mcp.engine.engine import Engine

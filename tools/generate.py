@@ -7,14 +7,25 @@ python -m tools.generate docs --check     compare docs/tools.md, configuration.m
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from connector_mcp.cli.output.contract import published_files
-from tools.pages import errors_page, settings_page, tools_page
+from connector_mcp.cli.commands.tools import contract
+from tools.pages import all_tools, errors_page, settings_page, tools_page
 
 _FOLDERS = {"schemas": "tool_schemas", "docs": "docs"}
+
+
+def published_files() -> dict[str, str]:
+    """Return path below `tool_schemas/` and text of every file of the contract."""
+    files: dict[str, str] = {}
+    for tool in all_tools():
+        folder = tool.operation.on.name if tool.operation.on else "connectors"
+        text = json.dumps(contract(tool), indent=2, sort_keys=True, ensure_ascii=False)
+        files[f"{folder}/{tool.name}.json"] = f"{text}\n"
+    return files
 
 
 def changed_paths(root: Path, wanted: Mapping[str, str], pattern: str | None = None) -> list[str]:

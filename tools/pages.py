@@ -15,16 +15,20 @@ from pydantic.fields import FieldInfo
 
 from connector_mcp import errors
 from connector_mcp.cli.commands.serve import serve
-from connector_mcp.cli.output.contract import all_tools, effect_words
-from connector_mcp.cli.output.failures import exit_status_of
-from connector_mcp.cli.output.text import json_text
+from connector_mcp.cli.commands.tools import effect_words
+from connector_mcp.cli.output import exit_status_of, json_text
 from connector_mcp.config.platform_variables import missing
 from connector_mcp.config.settings import PREFIX, SECRET_PREFIX, Settings
 from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
-from connector_mcp.operations.catalog import PLATFORMS, platform_folder
+from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.operation import LocalOperation
 from connector_mcp.operations.platform import Platform, Variable
-from connector_mcp.operations.tool import Tool
+from connector_mcp.operations.tool import Tool, tool_of
+
+
+def all_tools() -> tuple[Tool, ...]:
+    """Return every tool with all its arguments, including those that a configuration would hide."""
+    return tuple(tool_of(operation) for operation in catalog().values())
 
 
 def tools_page() -> str:

@@ -1,7 +1,8 @@
-"""Text that came from a platform, made harmless to show.
+"""Text from outside, made safe to show: on a terminal, on a page, or to an agent.
 
-Error messages and names are written by whoever writes to the platform. Characters that nobody sees (control, bidi,
-zero-width, tag and filler characters) can hide instructions or forge what a person reads, so none gets through.
+Anyone who can write to a platform can choose its error messages and names. Invisible characters (control, bidi,
+zero-width, tag and filler characters) can hide instructions, forge what a person reads or steer a terminal, so they
+are removed.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ DETAIL_LIMIT: Final = 300
 DETAIL_ITEMS: Final = 20
 DETAIL_DEPTH: Final = 4
 CUT: Final = "…"
-"""What stands at the end of a text that was cut."""
+"""The end of a text that was cut."""
 
-_HIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs"})
+_HIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 
-# Letters and marks by category that are nevertheless drawn as nothing.
+# Unicode has these as letters, marks and symbols, but they are drawn as nothing.
 _HIDDEN_LETTERS: Final = frozenset(
     chr(point)
     for first, last in (
@@ -38,25 +39,25 @@ _HIDDEN_LETTERS: Final = frozenset(
 
 
 def clean(text: str, limit: int = MESSAGE_LIMIT) -> str:
-    """`text` on one line without invisible characters, cut with an ellipsis at `limit` characters."""
-    # Only the head can end up in the result; hidden characters may fill a good part of it.
+    """Return the text on one line without invisible characters, cut with an ellipsis at `limit` characters."""
+    # Only the head can be part of the result, even if it contains many hidden characters.
     head = text[: limit * 8]
     if not (head.isascii() and head.isprintable()):
         spaced = (" " if character.isspace() else character for character in head)
-        head = "".join(character for character in spaced if _is_visible(character))
+        head = "".join(character for character in spaced if is_visible(character))
     line = " ".join(head.split())
     return line if len(line) <= limit and len(text) <= limit * 8 else f"{line[: limit - 1]}{CUT}"
 
 
 def strip_hidden(text: str) -> str:
-    """`text` in full, without invisible characters; line breaks and tabs stay, as data may need them."""
+    """Return the whole text without invisible characters. Line breaks and tabs stay."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(character for character in text if character in "\n\t" or _is_visible(character))
+    return "".join(character for character in text if character in "\n\t\u2028\u2029" or is_visible(character))
 
 
 def clean_value(value: Any, depth: int = DETAIL_DEPTH) -> Any:
-    """A JSON value with every string and key cleaned, cut to a size that an error can carry."""
+    """Return a JSON value with every string and key cleaned, cut to a size that an error can carry."""
     match value:
         case str():
             return clean(value, DETAIL_LIMIT)
@@ -72,5 +73,6 @@ def clean_value(value: Any, depth: int = DETAIL_DEPTH) -> Any:
             return value
 
 
-def _is_visible(character: str) -> bool:
+def is_visible(character: str) -> bool:
+    """Check that a character is drawn, or is a space within a line."""
     return character not in _HIDDEN_LETTERS and unicodedata.category(character) not in _HIDDEN_CATEGORIES

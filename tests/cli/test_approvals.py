@@ -9,7 +9,7 @@ import pytest
 
 from connector_mcp.cli.options import load_settings
 from connector_mcp.composition.storage import open_store
-from connector_mcp.engine.approval.queue import Approvals, Change, Parked
+from connector_mcp.engine.approval.queue import ApprovalChange, Approvals, ParkedCall
 from connector_mcp.sandbox import seed
 
 DELETE = ("call", "logto_delete_connector", "--arg", f"id={seed.LOGTO_GITHUB}", "--sandbox")
@@ -28,8 +28,8 @@ def parked(**members) -> str:
         "target": "Acme CRM",
         "losses": ("Unsets imageURL (now https://acme.example/crm.png)",),
         "diff": (
-            Change(field="name", before="Acme CRM", after="Acme"),
-            Change(field="imageURL", before="x", after=None),
+            ApprovalChange(field="name", before="Acme CRM", after="Acme"),
+            ApprovalChange(field="imageURL", before="x", after=None),
         ),
         "arguments": {"connector_id": "01J", "replace": True, "api_key": "[redacted]"},
     }
@@ -37,7 +37,7 @@ def parked(**members) -> str:
     async def park() -> str:
         store = open_store(load_settings())
         try:
-            return (await Approvals(store, ttl=3600.0).park(Parked.model_validate(call | members))).id
+            return (await Approvals(store, ttl=3600.0).park(ParkedCall.model_validate(call | members))).id
         finally:
             await store.aclose()
 
@@ -97,7 +97,7 @@ def test_text_from_elsewhere_cannot_steer_the_operator_s_terminal(run):
         target=hostile,
         effect=hostile,
         losses=(hostile,),
-        diff=(Change(field=hostile, before=hostile, after=[hostile]),),
+        diff=(ApprovalChange(field=hostile, before=hostile, after=[hostile]),),
         arguments={hostile: hostile},
         principal=hostile,
         client=hostile,

@@ -95,7 +95,7 @@ def test_records_are_chosen_by_time_tool_caller_and_outcome(run):
 def test_a_time_that_is_none_is_refused_with_what_is_wanted(run, when):
     result = run("audit", "show", "--since", when)
     assert result.exit_code == 2
-    assert "wanted such as 24h" in result.stderr
+    assert "expected 24h" in result.stderr
 
 
 def test_a_line_that_is_not_the_log_s_is_not_shown_and_that_is_said(run):
@@ -106,7 +106,7 @@ def test_a_line_that_is_not_the_log_s_is_not_shown_and_that_is_said(run):
 
     result = run("audit", "show", "--json")
     assert [record["principal"] for record in json.loads(result.stdout)] == ["agent-7"]
-    assert result.stderr == "1 line is left out: see `connector-mcp audit verify`.\n"
+    assert result.stderr == "1 line is left out: run `connector-mcp audit verify`.\n"
 
 
 def test_text_from_elsewhere_cannot_steer_the_operator_s_terminal(run):

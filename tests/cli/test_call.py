@@ -59,7 +59,7 @@ def test_a_mistyped_tool_is_refused_with_the_nearest_one(run):
     result = run("call", "logto_get_conector", "--sandbox")
 
     assert result.exit_code == 2
-    assert "Did you mean logto_get_connector?" in result.stderr
+    assert "Did you mean 'logto_get_connector'?" in result.stderr
 
 
 @pytest.mark.parametrize("narrowing", [("--read-only",), ("--platforms", "versori"), ("--policy", "destroy=block")])

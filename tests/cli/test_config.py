@@ -12,7 +12,7 @@ from click.testing import Result
 
 from connector_mcp.cli.options import find_config, load_settings
 from connector_mcp.composition.accounts import make_accounts
-from connector_mcp.composition.engine import assembled
+from connector_mcp.composition.engine import open_engine
 from connector_mcp.composition.storage import open_secrets
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import Misconfigured
@@ -126,18 +126,26 @@ def test_without_a_file_the_environment_makes_the_profile_default(environment: M
 @pytest.mark.parametrize(
     ("text", "variables", "expected"),
     [
-        (PROFILES, {"VECTORIZE_API_KEY": "another-account"}, "VECTORIZE_API_KEY set beside the profiles of Vectorize"),
-        (PROFILES, {"VECTORIZE_ORGANIZATION_ID": "o"}, "VECTORIZE_ORGANIZATION_ID set beside the profiles"),
-        (PROFILES, {"VECTORIZE_API_KEY_STAGING": ""}, "staging.api_key is in VECTORIZE_API_KEY_STAGING, which is not"),
-        (PROFILES, {"CONNECTOR_MCP_SECRET_VECTORIZE_PRODUCTION": ""}, "secret://VECTORIZE_PRODUCTION, which is not"),
+        (
+            PROFILES,
+            {"VECTORIZE_API_KEY": "another-account"},
+            "VECTORIZE_API_KEY set in addition to the profiles",
+        ),
+        (PROFILES, {"VECTORIZE_ORGANIZATION_ID": "o"}, "VECTORIZE_ORGANIZATION_ID set in addition to the profiles"),
+        (
+            PROFILES,
+            {"VECTORIZE_API_KEY_STAGING": ""},
+            "staging.api_key is read from VECTORIZE_API_KEY_STAGING, which is not",
+        ),
+        (PROFILES, {"CONNECTOR_MCP_SECRET_VECTORIZE_PRODUCTION": ""}, "secret://VECTORIZE_PRODUCTION, which"),
         ("[profiles.vectorize.a]\n", {"VECTORIZE_API_KEY_STAGING": ""}, "profiles.vectorize.a lacks api_key."),
         (
             "[profiles.logto.a]\napp_id = 'x'\n",
             {"VECTORIZE_API_KEY_STAGING": ""},
             "profiles.logto.a lacks app_secret, endpoint.",
         ),
-        (PROFILES + "policy = 'logto_*=block'", {}, "staging.policy holds the rule 'logto_*=block', but no tool"),
-        (PROFILES + "policy = 'destory=block'", {}, "staging.policy holds the rule 'destory=block'"),
+        (PROFILES + "policy = 'logto_*=block'", {}, "staging.policy contains the rule 'logto_*=block', but no tool"),
+        (PROFILES + "policy = 'destory=block'", {}, "staging.policy contains the rule 'destory=block'"),
     ],
 )
 def test_what_is_wrong_ends_the_start_and_is_told_by_check(
@@ -170,7 +178,7 @@ def test_a_limit_of_a_secret_counts_for_the_credential_of_a_profile_too(
 async def test_no_call_may_refer_to_a_profiles_own_credential_nor_see_its_name(
     environment: Mapping[str, str], file: Callable[..., str]
 ) -> None:
-    from connector_mcp.cli.output.terminal import CliCaller
+    from connector_mcp.cli.terminal import CliCaller
 
     environ = {**environment, **SECRETS}
     settings = load_settings(
@@ -179,7 +187,7 @@ async def test_no_call_may_refer_to_a_profiles_own_credential_nor_see_its_name(
     caller = CliCaller(can_ask=False)
     config = {"access-key": "secret://S3_KEY", "secret-key": "secret://VECTORIZE_PRODUCTION", "bucket-name": "b"}
     connectors = [{"name": "S3", "type": "AWS_S3", "config": {**config, "archiver": False}}]
-    async with assembled(settings, environ, "cli") as engine:
+    async with open_engine(settings, environ, "cli") as engine:
         refused = await engine.call("vectorize_create_source_connector", {"connectors": connectors}, caller)
         listed = await engine.call("list_secrets", {}, caller)
 

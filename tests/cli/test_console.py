@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from connector_mcp.cli.commands.console import OnceCode
-from connector_mcp.composition.console import operators_of
 from connector_mcp.composition.engine import console_address
+from connector_mcp.composition.http_access import read_operators
 from connector_mcp.config.settings import Settings
 from connector_mcp.errors import Misconfigured
 from tests.cli.conftest import COMMAND, PATIENCE
@@ -80,7 +80,7 @@ def test_an_operator_is_known_by_the_digest_until_the_token_expires_or_is_taken_
     path = tmp_path / "operators.toml"
     soon = datetime.now(UTC) + timedelta(hours=1)
     path.write_text(f"{ENTRY}expires = {soon.isoformat()}\n")
-    operators = operators_of(Settings.load({}, operators_file=path, state_dir=tmp_path))
+    operators = read_operators(Settings.load({}, operators_file=path, state_dir=tmp_path))
     assert operators is not None
 
     assert operators.find("token of alice") == "alice"
@@ -112,7 +112,7 @@ def test_a_file_that_is_not_understood_lets_nobody_in(tmp_path: Path, content: s
     settings = Settings.load({}, operators_file=path, state_dir=tmp_path)
 
     with pytest.raises(Misconfigured, match=re.escape(str(path))) as caught:
-        operators_of(settings)
+        read_operators(settings)
     assert DIGEST not in caught.value.message
 
 

@@ -1,6 +1,6 @@
 """`connector-mcp demo`: the whole session, as a process."""
 
-from connector_mcp.cli.demo.script import BUCKET_SECRET
+from connector_mcp.cli.commands.demo import BUCKET_SECRET
 
 
 def test_the_session_runs_to_its_end_without_a_terminal_and_without_the_credentials_of_this_machine(spawn):

@@ -54,7 +54,7 @@ def test_a_typed_value_is_not_echoed(environment: dict[str, str], run: Run) -> N
 
 def test_a_removed_secret_is_gone_and_an_unknown_one_is_said_to_be(run: Run) -> None:
     run("secrets", "set", "A", stdin="value")
-    assert run("secrets", "rm", "A").output == "secret://A is forgotten.\n"
+    assert run("secrets", "rm", "A").output == "secret://A is removed.\n"
     assert run("secrets", "list").output == "No secret is stored.\n"
     assert run("secrets", "rm", "A").exit_code == 2
 
@@ -72,7 +72,7 @@ def test_what_is_no_name_or_no_value_is_not_stored_and_not_repeated(run: Run) ->
 
 def test_a_stored_secret_that_another_place_hides_is_told(run: Run) -> None:
     done = run("secrets", "set", "A", stdin="value", CONNECTOR_MCP_SECRET_A="other")
-    assert "one in the environment has the same name" in done.output
+    assert "the environment has a secret of this name" in done.output
 
 
 def test_the_check_names_what_cannot_be_read_or_is_open_to_others(run: Run, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_the_check_names_what_cannot_be_read_or_is_open_to_others(run: Run, tmp_
     (tmp_path / "mounted" / "EMPTY").write_text("\n")
     empty = run("secrets", "check", CONNECTOR_MCP_SECRETS_DIR=str(tmp_path / "mounted"))
     assert empty.exit_code == 1
-    assert "secret://EMPTY: holds nothing (directory)" in empty.output
+    assert "secret://EMPTY: empty (directory)" in empty.output
 
 
 def test_the_check_names_limits_of_what_is_not_stored_and_files_that_others_can_change(
@@ -104,8 +104,8 @@ def test_the_check_names_limits_of_what_is_not_stored_and_files_that_others_can_
     mounted.chmod(0o1777)
     done = run("secrets", "check", CONNECTOR_MCP_SECRETS_LIMITS=str(limits), CONNECTOR_MCP_SECRETS_DIR=str(mounted))
     assert done.exit_code == 1
-    assert "secret://GONE: has limits, and is not stored" in done.output
-    assert f"{limits}: mode 0666 lets others change it" in done.output
+    assert "secret://GONE: has limits, but is not stored" in done.output
+    assert f"{limits}: mode 0666 lets other users change it" in done.output
     assert done.output.endswith("Wrong: 2.\n")
 
 

@@ -80,8 +80,11 @@ HOOK = {"CONNECTOR_MCP_WEBHOOK_URL": "https://hooks.example.com/x", "CONNECTOR_M
     ("variables", "named"),
     [
         ({**HOOK, "CONNECTOR_MCP_WEBHOOK_CALLBACK_SECRET": SECRET}, "are the same"),
-        ({**HOOK, "CONNECTOR_MCP_WEBHOOK_SECRET": "hunter2"}, "CONNECTOR_MCP_WEBHOOK_SECRET is no signing secret"),
-        ({"CONNECTOR_MCP_WEBHOOK_CALLBACK_SECRET": "hunter2"}, "CONNECTOR_MCP_WEBHOOK_CALLBACK_SECRET is no signing"),
+        ({**HOOK, "CONNECTOR_MCP_WEBHOOK_SECRET": "hunter2"}, "CONNECTOR_MCP_WEBHOOK_SECRET is not a signing secret"),
+        (
+            {"CONNECTOR_MCP_WEBHOOK_CALLBACK_SECRET": "hunter2"},
+            "CONNECTOR_MCP_WEBHOOK_CALLBACK_SECRET is not a signing",
+        ),
         ({**HOOK, "CONNECTOR_MCP_WEBHOOK_URL": "http://hunter2.example.com"}, "CONNECTOR_MCP_WEBHOOK_URL"),
     ],
 )

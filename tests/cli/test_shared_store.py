@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
-from connector_mcp.composition.http_access import access_of
+from connector_mcp.composition.http_access import make_access
 from connector_mcp.config.settings import Settings
 from connector_mcp.sandbox import seed
 from tests.redis_server import RedisServer, redis_server
@@ -93,7 +93,7 @@ def test_reads_are_answered_while_the_store_is_away_and_changes_are_not(run):
 @pytest.mark.anyio
 async def test_servers_over_http_count_the_requests_of_a_caller_together(redis: RedisServer) -> None:
     settings = Settings.load({}, state=redis.url, http_requests_per_minute=2)
-    async with aclosing(access_of(settings)) as one, aclosing(access_of(settings)) as two:
+    async with aclosing(make_access(settings)) as one, aclosing(make_access(settings)) as two:
         assert [await server.rate.seconds_to_wait("p") for server in (one, two)] == [0, 0]
         assert await one.rate.seconds_to_wait("p") > 0
         assert await two.rate.seconds_to_wait("p") > 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from connector_mcp.composition.http_access import access_of
+from connector_mcp.composition.http_access import make_access
 from connector_mcp.config.settings import Settings
 from connector_mcp.errors import Misconfigured
 from connector_mcp.transport.auth.static_tokens import TokenFile
@@ -82,7 +82,7 @@ def test_what_cannot_be_made_is_refused_without_a_token(run: Run, arguments: tup
 
 
 def access(**settings: Any) -> Any:
-    return access_of(Settings.load({f"CONNECTOR_MCP_{name.upper()}": value for name, value in settings.items()}))
+    return make_access(Settings.load({f"CONNECTOR_MCP_{name.upper()}": value for name, value in settings.items()}))
 
 
 def test_the_public_address_is_let_in_and_is_what_tokens_are_for() -> None:

@@ -2,8 +2,9 @@
 
 import json
 
-from connector_mcp.cli.output.contract import all_tools, contract
+from connector_mcp.cli.commands.tools import contract
 from connector_mcp.operations.catalog import catalog
+from connector_mcp.operations.tool import tool_of
 
 
 def test_with_every_platform_on_it_lists_the_catalogue_and_nothing_else(run):
@@ -14,7 +15,7 @@ def test_with_every_platform_on_it_lists_the_catalogue_and_nothing_else(run):
 
 def test_the_json_of_a_tool_is_its_contract_less_what_the_configuration_fixes(run):
     served = {tool["name"]: tool for tool in json.loads(run("tools", "--sandbox", "--json").stdout)}
-    published = {tool.name: contract(tool) for tool in all_tools()}
+    published = {tool.name: contract(tool) for tool in map(tool_of, catalog().values())}
 
     assert served["logto_get_connector"] == published["logto_get_connector"]
     ours, theirs = served["versori_get_connector"], published["versori_get_connector"]

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from connector_mcp.console.pages import Console, Operators, console_pages
-from connector_mcp.engine.approval.queue import Approval, Approvals, Change, Parked
+from connector_mcp.engine.approval.queue import Approval, ApprovalChange, Approvals, ParkedCall
 from connector_mcp.json_values import JsonObject
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.transport.http.host_guard import HostAndOriginGuard, Reach
@@ -85,11 +85,14 @@ class House:
             "snapshot": {"name": "GitHub", "config.clientId": "Iv1", "config.clientSecret": "[redacted]"},
             "fingerprint": "f1",
         }
-        return await self.approvals.park(Parked.model_validate(call | members))
+        return await self.approvals.park(ParkedCall.model_validate(call | members))
 
     async def park_update(self) -> Approval:
         """An update that waits."""
-        diff = (Change(field="name", before="Acme CRM", after="Acme"), Change(field="imageURL", before="x.png"))
+        diff = (
+            ApprovalChange(field="name", before="Acme CRM", after="Acme"),
+            ApprovalChange(field="imageURL", before="x.png"),
+        )
         return await self.park(
             tool="versori_update_connector",
             effect="Changes connector “Acme CRM”. Unsets imageURL.",

@@ -8,7 +8,7 @@ import re
 import anyio
 import pytest
 
-from connector_mcp.engine.approval.queue import Change
+from connector_mcp.engine.approval.queue import ApprovalChange
 from tests.console.conftest import HERE, PUBLIC, Browser, House
 
 pytestmark = pytest.mark.anyio
@@ -212,7 +212,7 @@ async def test_text_from_elsewhere_is_text(operator: Browser, house: House) -> N
         client=HOSTILE,
         profile=HOSTILE,
         losses=(HOSTILE,),
-        diff=(Change(field=HOSTILE, before=HOSTILE, after=[HOSTILE]),),
+        diff=(ApprovalChange(field=HOSTILE, before=HOSTILE, after=[HOSTILE]),),
         arguments={HOSTILE: {"deep": HOSTILE}},
     )
     house.calls.append(call(tool=HOSTILE, outcome=HOSTILE, principal=HOSTILE, client=HOSTILE, decided_by=HOSTILE))
@@ -231,14 +231,14 @@ async def test_text_from_elsewhere_is_text(operator: Browser, house: House) -> N
 
 
 async def test_a_value_that_hides_something_says_so(operator: Browser, house: House) -> None:
-    approval = await house.park(deletes=False, diff=(Change(field="name", before="Acme", after="Ac\u200bme"),))
+    approval = await house.park(deletes=False, diff=(ApprovalChange(field="name", before="Acme", after="Ac\u200bme"),))
     text = (await operator.get(f"/console/approvals/{approval.id}")).text
 
     assert text.count("contains invisible characters") == 1
 
 
 async def test_a_value_that_is_too_long_says_what_is_not_shown(operator: Browser, house: House) -> None:
-    approval = await house.park(deletes=False, diff=(Change(field="name", before=None, after="a" * 5_000),))
+    approval = await house.park(deletes=False, diff=(ApprovalChange(field="name", before=None, after="a" * 5_000),))
     text = (await operator.get(f"/console/approvals/{approval.id}")).text
 
     assert "cut: 1000 more characters are not shown" in text

@@ -183,7 +183,7 @@ async def _a_deletion_is_approved_and_leaves_the_list_live(
         await other.screenshot(path=ARTEFACTS / "console-approval-dark.png", full_page=True)
         await other.get_by_label(re.compile("^Type GitHub")).fill("github")
         await other.get_by_role("button", name="Approve the deletion").click()
-        await expect(other.get_by_role("alert")).to_contain_text("nothing was decided")
+        await expect(other.get_by_role("alert")).to_contain_text("Nothing was decided")
         await other.get_by_label(re.compile("^Type GitHub")).fill("GitHub")
         await other.get_by_role("button", name="Approve the deletion").click()
         await expect(other.get_by_text("The same call runs once")).to_be_visible()

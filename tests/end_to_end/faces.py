@@ -16,7 +16,7 @@ from mcp.client import Client
 from mcp.client.sse import sse_client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
-from connector_mcp.composition.engine import assembled
+from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.transport.http.app import serve_http
@@ -84,7 +84,7 @@ async def client(face: str, environ: Mapping[str, str], **options: Any) -> Async
             yield connected
         return
     settings = Settings.load(environ)
-    async with assembled(settings, environ, "http") as engine, anyio.create_task_group() as group:
+    async with open_engine(settings, environ, "http") as engine, anyio.create_task_group() as group:
         origin = await group.start(serve_http, engine, "127.0.0.1", 0)
         target = sse_client(f"{origin}/sse") if transport == "sse" else f"{origin}/mcp"
         async with Client(target, mode=era, **options) as connected:

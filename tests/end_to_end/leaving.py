@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.applications import Starlette
 
-from connector_mcp.composition.console import pages_for
+from connector_mcp.composition.http_access import make_console_pages
 from connector_mcp.engine.engine import Engine
 from connector_mcp.telemetry.metrics import Metrics
 from connector_mcp.telemetry.observer import Observer
@@ -56,7 +56,7 @@ async def operator(engine: Engine, watching: Watching, environ: Mapping[str, str
     """A browser in which alice is signed in, at all pages of a server over HTTP that are for people."""
     app = Starlette(
         routes=[
-            *pages_for(engine, environ),
+            *make_console_pages(engine, environ),
             *observability_pages(engine, Drain(engine.end_waiting), watching.metrics),
         ]
     )

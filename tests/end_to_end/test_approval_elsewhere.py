@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from connector_mcp.composition.engine import assembled
+from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.approval.approval_webhook import SigningKey
 from connector_mcp.transport.http.app import serve_http
@@ -103,7 +103,7 @@ def environment(made: World, hook: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def serving(environ: dict[str, str]) -> AsyncIterator[str]:
-    async with assembled(Settings.load(environ), environ, "http") as engine, anyio.create_task_group() as tasks:
+    async with open_engine(Settings.load(environ), environ, "http") as engine, anyio.create_task_group() as tasks:
 
         async def serve(*, task_status: anyio.abc.TaskStatus[str]) -> None:
             await serve_http(

@@ -20,10 +20,9 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp_types import ElicitRequestURLParams, ElicitResult
 from playwright.async_api import async_playwright, expect
 
-from connector_mcp.composition.console import secret_pages_for
-from connector_mcp.composition.engine import assembled
-from connector_mcp.composition.http_access import access_of
-from connector_mcp.composition.secret_pages import offer_secret_pages
+from connector_mcp.composition.engine import open_engine
+from connector_mcp.composition.http_access import make_access
+from connector_mcp.composition.secret_pages import announce_secret_pages, make_secret_pages
 from connector_mcp.config.settings import Settings
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.reference import SecretLimits
@@ -104,11 +103,11 @@ async def logto(state: Path) -> AsyncGenerator[tuple[RecordingServer, dict[str, 
 async def serving(environ: dict[str, str]) -> AsyncGenerator[str]:
     """`serve --http` in this process: its address."""
     settings = Settings.load(environ)
-    access = access_of(settings)
-    async with assembled(settings, environ, "http") as engine, anyio.create_task_group() as tasks:
+    access = make_access(settings)
+    async with open_engine(settings, environ, "http") as engine, anyio.create_task_group() as tasks:
 
         async def serve(*, task_status: Any) -> None:
-            pages = secret_pages_for(engine, access)
+            pages = make_secret_pages(engine, access)
             await serve_http(
                 engine,
                 "127.0.0.1",
@@ -121,7 +120,7 @@ async def serving(environ: dict[str, str]) -> AsyncGenerator[str]:
             )
 
         address: str = await tasks.start(serve)
-        offer_secret_pages(engine, address)
+        announce_secret_pages(engine, address)
         yield address
         tasks.cancel_scope.cancel()
 

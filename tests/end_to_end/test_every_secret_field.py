@@ -15,7 +15,7 @@ from mcp.shared.dispatcher import ProgressFnT
 from mcp_types import CallToolResult
 from prometheus_client import generate_latest
 
-from connector_mcp.composition.engine import assembled
+from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.engine import Engine
 from connector_mcp.operations.connector_types import connector_types
@@ -190,7 +190,7 @@ async def test_no_byte_that_leaves_the_process_shows_a_credential(
         for name in ENVIRONMENT:
             environ[name] = garden.plant("environment", name).replace('"', "").replace("\\", "").replace("ü", "u")
         settings = Settings.load({}, state_dir=tmp_path, policy="destroy=allow", requests_per_second=10_000)
-        async with assembled(settings, environ, "stdio", observer=watching.observer) as engine:
+        async with open_engine(settings, environ, "stdio", observer=watching.observer) as engine:
             async for tool, result in session(engine, platforms, "text"):
                 left.append(result.model_dump_json())
                 if "get" not in tool:
@@ -230,7 +230,7 @@ async def test_no_byte_that_leaves_while_calls_wait_for_an_operator_shows_a_cred
                 operators_file=operators_file(tmp_path),
             )
             environ = environment(recorder.origin)
-            async with assembled(settings, environ, "http", observer=watching.observer) as engine:
+            async with open_engine(settings, environ, "http", observer=watching.observer) as engine:
 
                 async def progressed(_: float, __: float | None, message: str | None) -> None:
                     told.append(message or "")

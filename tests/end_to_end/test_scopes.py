@@ -13,7 +13,7 @@ from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
-from connector_mcp.composition.engine import assembled
+from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.transport.http.app import serve_http
 from tests.end_to_end.faces import World, world
@@ -28,7 +28,7 @@ POLICY = {"CONNECTOR_MCP_POLICY": "destroy=allow", "CONNECTOR_MCP_INLINE_SECRETS
 async def client_with(secret: str, era: Any, upstream: World) -> AsyncIterator[Client]:
     environ = {**upstream.environ, **POLICY}
     settings = Settings.load(environ)
-    async with assembled(settings, environ, "http") as engine, anyio.create_task_group() as group:
+    async with open_engine(settings, environ, "http") as engine, anyio.create_task_group() as group:
 
         async def serve(*, task_status: anyio.abc.TaskStatus[str]) -> None:
             await serve_http(engine, "127.0.0.1", 0, oauth=Issuer().oauth(), task_status=task_status)

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import format_trace_id
 
-from connector_mcp.composition.engine import assembled
+from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.telemetry.observer import Observer
 from connector_mcp.telemetry.spans import Spans
@@ -44,7 +44,7 @@ async def test_a_call_is_found_again_by_its_ids(
     settings = Settings.load({}, sandbox=True, state_dir=tmp_path, log_level="DEBUG", log_format="json")
     headers = {"X-Request-ID": given, "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
     async with (
-        assembled(settings, {}, "http", observer=Observer(spans=spans)) as engine,
+        open_engine(settings, {}, "http", observer=Observer(spans=spans)) as engine,
         anyio.create_task_group() as group,
     ):
         address = await group.start(

@@ -32,7 +32,7 @@ async def connected(
     monkeypatch.setattr(assemble, "_open_sandbox", lambda *_: sandbox)
     loaded = Settings.load({}, sandbox=True, state_dir=state, **settings)
     async with (
-        assemble.assembled(loaded, {}, "stdio") as engine,
+        assemble.open_engine(loaded, {}, "stdio") as engine,
         Client(build_server(engine, request_state_key=b"k" * 32)) as client,
     ):
         yield client, sandbox

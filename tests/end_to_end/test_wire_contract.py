@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
-from connector_mcp.composition.engine import assembled
+from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.transport.mcp.server import build_server
@@ -47,7 +47,7 @@ async def connected(recorder: RecordingServer, state: Path, era: str, **override
         {"access_token": "logto-token", "expires_in": 3600, "token_type": "Bearer", "scope": "all"},
     )
     settings = Settings.load({}, state_dir=state, policy="destroy=allow", verify_writes=False, **overrides)
-    async with assembled(settings, environment(recorder.origin), "stdio") as engine:
+    async with open_engine(settings, environment(recorder.origin), "stdio") as engine:
         server = build_server(engine, request_state_key=await engine.request_state_key())
         async with Client(server, mode=era) as client:
             yield client
@@ -377,7 +377,7 @@ async def test_the_array_form_of_create_sends_the_list_and_reports_each_connecto
         )
         settings = Settings.load({}, state_dir=tmp_path, verify_writes=False)
         environ = environment(recorder.origin) | {"VECTORIZE_CREATE_BODY": "array"}
-        async with assembled(settings, environ, "stdio") as engine:
+        async with open_engine(settings, environ, "stdio") as engine:
             server = build_server(engine, request_state_key=b"k" * 32)
             async with Client(server) as client:
                 result = await client.call_tool("vectorize_create_source_connector", {"connectors": connectors})

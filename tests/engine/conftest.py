@@ -13,10 +13,10 @@ import pytest
 
 from connector_mcp.audit.trail import FileTrail
 from connector_mcp.config.settings import Settings
-from connector_mcp.engine.account import Account
-from connector_mcp.engine.approval.approval_hold import ApprovalWait
+from connector_mcp.engine.accounts import Account
+from connector_mcp.engine.approval.hold import ApprovalHold
 from connector_mcp.engine.approval.queue import Approval
-from connector_mcp.engine.caller import AnswerDue, CannotAsk, Question, Reply, Resumed, TransportName, Visit
+from connector_mcp.engine.caller import AnswerDue, CannotAsk, ElicitationReply, Question, Resumed, TransportName, Visit
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.secret_refs.secret_requests import SecretRequests
@@ -91,14 +91,14 @@ async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
     await made.aclose()
 
 
-async def _reply(said: Any, asked: Any) -> Reply:
+async def _reply(said: Any, asked: Any) -> ElicitationReply:
     """What a person answers: as it is, or made of what they are asked; an exception is raised."""
     answer = said(asked) if callable(said) else said
     if isinstance(answer, Exception):
         raise answer
     if hasattr(answer, "__await__"):
         answer = await answer
-    assert isinstance(answer, Reply)
+    assert isinstance(answer, ElicitationReply)
     return answer
 
 
@@ -106,7 +106,7 @@ async def _reply(said: Any, asked: Any) -> Reply:
 class FakeCaller:
     """A caller; `answer` is what its person answers, an exception what asking raises."""
 
-    answer: Reply | Exception | Callable[[Question], Any] | None = None
+    answer: ElicitationReply | Exception | Callable[[Question], Any] | None = None
     principal: str = "local"
     client: str | None = "test 1"
     transport: TransportName = "stdio"
@@ -116,7 +116,7 @@ class FakeCaller:
     tickets: list[str] = field(default_factory=list[str])
     told: list[str] = field(default_factory=list[str])
     gone: bool = False
-    sends: Callable[[Visit], Any] | Reply | Exception | None = None
+    sends: Callable[[Visit], Any] | ElicitationReply | Exception | None = None
     """What the person does who is sent to a page."""
     visits: list[Visit] = field(default_factory=list[Visit])
     done: list[Visit] = field(default_factory=list[Visit])
@@ -125,7 +125,7 @@ class FakeCaller:
     def can_ask(self) -> bool:
         return self.answer is not None or self.resumed is not None
 
-    async def ask(self, question: Question, ticket: str) -> Reply:
+    async def ask(self, question: Question, ticket: str) -> ElicitationReply:
         self.questions.append(question)
         self.tickets.append(ticket)
         return await _reply(self.answer, question)
@@ -134,7 +134,7 @@ class FakeCaller:
     def can_send(self) -> bool:
         return self.sends is not None
 
-    async def send_to(self, visit: Visit, ticket: str) -> Reply:
+    async def send_to(self, visit: Visit, ticket: str) -> ElicitationReply:
         self.visits.append(visit)
         self.tickets.append(ticket)
         return await _reply(self.sends, visit)
@@ -153,20 +153,20 @@ class AsksByReturning(FakeCaller):
     def can_ask(self) -> bool:
         return True
 
-    async def ask(self, question: Question, ticket: str) -> Reply:
+    async def ask(self, question: Question, ticket: str) -> ElicitationReply:
         self.questions.append(question)
         self.tickets.append(ticket)
         raise AnswerDue(question, ticket)
 
-    async def send_to(self, visit: Visit, ticket: str) -> Reply:
+    async def send_to(self, visit: Visit, ticket: str) -> ElicitationReply:
         self.visits.append(visit)
         self.tickets.append(ticket)
         raise AnswerDue(visit, ticket)
 
 
-def yes(confirm: Any = True) -> Reply:
+def yes(confirm: Any = True) -> ElicitationReply:
     """An accepted form."""
-    return Reply("accept", {"confirm": confirm})
+    return ElicitationReply("accept", {"confirm": confirm})
 
 
 class Callers:
@@ -228,7 +228,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
             store: Store | None = None,
             limits: ClientLimits = DEFAULT_LIMITS,
             read_only: bool = False,
-            wait: ApprovalWait | None = None,
+            hold: ApprovalHold | None = None,
             announce: Callable[[Approval], None] | None = None,
             secrets: Secrets | None = None,
             secret_requests: SecretRequests | None = None,
@@ -252,7 +252,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
                 accounts.values(),
                 policy=Policy.parse(policy, read_only=read_only, transport=transport),
                 store=store or SqliteStore(tmp_path / "state.db"),
-                wait=wait,
+                hold=hold,
                 announce=announce,
                 secrets=secrets,
                 secret_requests=secret_requests,

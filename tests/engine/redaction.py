@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from connector_mcp.engine.redaction.redactor import redactor_of
+from connector_mcp.engine.redaction.redactor import by_plan
 from connector_mcp.operations.connector_types import config_plan
 from connector_mcp.operations.operation import StoredConfig
 from connector_mcp.operations.platform import Platform
@@ -20,4 +20,4 @@ STORED = {
 
 def by_schema(value: Any, schema: Mapping[str, Any], platform: Platform | None = None, *, strict: bool = False) -> Any:
     """A config as it is shown by a schema that is no connector type's."""
-    return redactor_of(platform).by_plan(value, config_plan(schema), strict=strict)
+    return by_plan(value, config_plan(schema), platform, strict=strict)

@@ -11,9 +11,9 @@ import pytest
 from mcp import Client
 from mcp_types import CallToolResult
 
-from connector_mcp.engine.approval.approval_hold import TELL_SECONDS, ApprovalWait
 from connector_mcp.engine.approval.gate import Candidate, Gate, Passage
-from connector_mcp.engine.approval.queue import Approval, Approvals, Parked
+from connector_mcp.engine.approval.hold import PROGRESS_SECONDS, ApprovalHold
+from connector_mcp.engine.approval.queue import Approval, Approvals, ParkedCall
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.preview import Preview
 from connector_mcp.errors import ConnectorError, StoreUnavailable
@@ -47,7 +47,7 @@ class House:
         self.time = time
         self.clock = clock
         self.approvals = Approvals(store, ttl=10_000, clock=clock)
-        self.wait = ApprovalWait(hold, clock=time.clock, sleep=time.sleep)
+        self.wait = ApprovalHold(hold, clock=time.clock, sleep=time.sleep)
         self.announced: list[Approval] = []
         rules = Policy.parse("destroy=approve", read_only=False, transport="stdio")
         self.gate = Gate(
@@ -55,7 +55,7 @@ class House:
             self.approvals,
             store,
             operator_channel=True,
-            wait=self.wait,
+            hold=self.wait,
             announce=self.announced.append,
             clock=clock,
         )
@@ -120,7 +120,7 @@ async def test_a_call_that_nobody_decides_is_answered_in_time_and_runs_when_made
     assert house.time.pauses[:5] == [0.25, 0.5, 1.0, 2.0, 2.0]
     assert sum(house.time.pauses) == HOLD
     assert max(house.time.pauses) == 2.0
-    assert HOLD / TELL_SECONDS - 2 <= len(caller.told) <= HOLD / TELL_SECONDS
+    assert HOLD / PROGRESS_SECONDS - 2 <= len(caller.told) <= HOLD / PROGRESS_SECONDS
     approved = await house.decide(True)
     assert set(caller.told) == {
         f"Waiting for an operator to decide {approved.id}: Deletes “Docs”. "
@@ -252,8 +252,8 @@ async def test_a_parked_call_of_another_approval_is_none_of_the_wait(store: Sqli
     assert house.time.pauses == []
 
 
-def parked() -> Parked:
-    return Parked(
+def parked() -> ParkedCall:
+    return ParkedCall(
         digest="d1", tool=TOOL, platform="logto", profile="default", principal="local", effect="Deletes.", arguments={}
     )
 
@@ -269,7 +269,7 @@ def mode(request: pytest.FixtureRequest) -> Any:
 async def test_a_held_call_runs_once_it_is_approved_and_its_client_hears_of_the_wait(
     bench: BenchMaker, virtual_time: VirtualTime, mode: Any
 ) -> None:
-    made = bench(policy="destroy=approve", wait=ApprovalWait(HOLD, clock=virtual_time.clock, sleep=virtual_time.sleep))
+    made = bench(policy="destroy=approve", hold=ApprovalHold(HOLD, clock=virtual_time.clock, sleep=virtual_time.sleep))
     approvals, told, results = made.engine.approvals, list[str | None](), list[CallToolResult]()
 
     async def on_progress(progress: float, total: float | None, message: str | None) -> None:
@@ -302,7 +302,7 @@ async def test_a_held_call_runs_once_it_is_approved_and_its_client_hears_of_the_
 async def test_a_target_that_changes_while_a_call_is_held_is_not_touched(
     bench: BenchMaker, virtual_time: VirtualTime
 ) -> None:
-    made = bench(policy="destroy=approve", wait=ApprovalWait(HOLD, clock=virtual_time.clock, sleep=virtual_time.sleep))
+    made = bench(policy="destroy=approve", hold=ApprovalHold(HOLD, clock=virtual_time.clock, sleep=virtual_time.sleep))
     results: list[dict[str, Any]] = []
 
     async def call() -> None:
@@ -322,8 +322,8 @@ async def test_a_target_that_changes_while_a_call_is_held_is_not_touched(
 
 
 async def test_a_held_call_takes_no_place_at_the_platform(bench: BenchMaker, virtual_time: VirtualTime) -> None:
-    wait = ApprovalWait(HOLD, clock=virtual_time.clock, sleep=virtual_time.sleep)
-    made = bench(policy="destroy=approve", wait=wait)
+    wait = ApprovalHold(HOLD, clock=virtual_time.clock, sleep=virtual_time.sleep)
+    made = bench(policy="destroy=approve", hold=wait)
 
     async def call() -> None:
         await made.engine.call(TOOL, ARGUMENTS, FakeCaller())

@@ -4,7 +4,14 @@ from pathlib import Path
 import anyio
 import pytest
 
-from connector_mcp.engine.approval.queue import HISTORY_SECONDS, WAITING, Approval, Approvals, Change, Parked
+from connector_mcp.engine.approval.queue import (
+    HISTORY_SECONDS,
+    WAITING,
+    Approval,
+    ApprovalChange,
+    Approvals,
+    ParkedCall,
+)
 from connector_mcp.errors import ConfirmationInvalid, InvalidArguments, StoreUnavailable
 from connector_mcp.state.sqlite import SqliteStore
 from tests.engine.conftest import Clock
@@ -17,8 +24,8 @@ def approvals(store: SqliteStore, clock: Clock) -> Approvals:
     return Approvals(store, ttl=100.0, clock=clock)
 
 
-def a_call(digest: str = "d1") -> Parked:
-    return Parked(
+def a_call(digest: str = "d1") -> ParkedCall:
+    return ParkedCall(
         digest=digest,
         tool="logto_delete_connector",
         platform="logto",
@@ -27,7 +34,7 @@ def a_call(digest: str = "d1") -> Parked:
         client="a client 1.0",
         effect="Deletes the connector Google.",
         losses=("Users can no longer sign in with Google.",),
-        diff=(Change(field="config.scope", before="openid", after=None),),
+        diff=(ApprovalChange(field="config.scope", before="openid", after=None),),
         arguments={"id": "abc"},
         fingerprint="f1",
         snapshot={"id": "abc", "config": {"clientSecret": "***"}},

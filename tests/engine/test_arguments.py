@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from connector_mcp.engine.arguments import DEEPEST, check_configs, describe, parse_arguments
+from connector_mcp.engine.arguments import MAX_DEPTH, check_configs, describe, parse_arguments
 from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.operations.catalog import PLATFORMS, catalog
@@ -146,7 +146,7 @@ def test_arguments_that_nest_too_deeply_are_refused_however_they_are_spelt() -> 
     for config in (nested(400), json.dumps(nested(400))):
         (issue,) = issues_of("logto_update_connector", {"id": "x", "config": config})
         assert issue.got == "values nested too deeply"
-    assert parse("logto_update_connector", {"id": "x", "config": nested(DEEPEST // 2 - 1)})
+    assert parse("logto_update_connector", {"id": "x", "config": nested(MAX_DEPTH // 2 - 1)})
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_huge_numbers_are_refused_in_every_integer_argument() -> None:
 def test_an_unknown_argument_gets_the_nearest_name() -> None:
     issues = issues_of("vectorize_get_source_connector", {"source_connectorid": "x"})
     assert issues[0].path == "source_connectorid"
-    assert issues[0].wanted.startswith("source_connector_id, perhaps; vectorize_get_source_connector takes ")
+    assert issues[0].wanted.startswith("source_connector_id (closest match); vectorize_get_source_connector takes ")
     assert [issue.path for issue in issues[1:]] == ["source_connector_id"]
 
 
@@ -208,14 +208,14 @@ def test_an_unknown_member_of_an_item_is_named_with_its_index() -> None:
     )
     assert {issue.path for issue in issues} == {"connectors[1].name", "connectors[1].type", "connectors[1].nme"}
     unknown = next(issue for issue in issues if issue.path.endswith(".nme"))
-    assert unknown.wanted.startswith("name, perhaps; connectors[1] takes name, type, config")
+    assert unknown.wanted.startswith("name (closest match); connectors[1] takes name, type, config")
 
 
 def test_an_enum_names_the_nearest_of_its_values_whatever_the_case() -> None:
     connector = {"name": "a", "type": "aws-s3"}
     (issue,) = issues_of("vectorize_create_source_connector", {"connectors": [connector]})
     assert issue.path == "connectors[0].type"
-    assert issue.wanted.startswith("AWS_S3, perhaps; one of AWS_S3, ")
+    assert issue.wanted.startswith("AWS_S3 (closest match); one of AWS_S3, ")
     assert issue.got == "a string of 6 characters"
 
 

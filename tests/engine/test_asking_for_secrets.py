@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from connector_mcp.engine.approval.approval_hold import ApprovalWait
-from connector_mcp.engine.caller import AnswerDue, CannotAsk, Reply, Resumed, Visit
+from connector_mcp.engine.approval.hold import ApprovalHold
+from connector_mcp.engine.caller import AnswerDue, CannotAsk, ElicitationReply, Resumed, Visit
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.secret_refs.secret_requests import MOST_OPEN, MOST_TRIES, TTL, SecretRequest, SecretRequests
 from connector_mcp.secrets.collection import Secrets
@@ -26,7 +26,7 @@ ARGUMENTS: dict[str, Any] = {
     "connector_id": "discord-universal",
     "config": {"clientId": "i", "clientSecret": "secret://GITHUB"},
 }
-YES = Reply("accept", {})
+YES = ElicitationReply("accept", {})
 
 
 class House:
@@ -38,9 +38,9 @@ class House:
         self.requests.have_pages_at(self._address)
         self.slept = 0
         limits: dict[str, SecretLimits] = options.pop("limits", {})
-        wait = ApprovalWait(0, clock=lambda: float(self.slept), sleep=self._sleep)
+        wait = ApprovalHold(0, clock=lambda: float(self.slept), sleep=self._sleep)
         self.bench = bench(
-            store=store, secrets=Secrets([self.stored], limits), secret_requests=self.requests, wait=wait, **options
+            store=store, secrets=Secrets([self.stored], limits), secret_requests=self.requests, hold=wait, **options
         )
         self.engine: Engine = self.bench.engine
 
@@ -54,8 +54,8 @@ class House:
         shown = visit.message.rpartition("code: ")[2]
         return await self.requests.submit(visit.id, code=shown if code is None else code, value=value, principal=by)
 
-    def enters(self) -> Callable[[Visit], Awaitable[Reply]]:
-        async def enter(visit: Visit) -> Reply:
+    def enters(self) -> Callable[[Visit], Awaitable[ElicitationReply]]:
+        async def enter(visit: Visit) -> ElicitationReply:
             assert await self.submit(visit) == "entered"
             return YES
 
@@ -115,7 +115,9 @@ async def test_having_opened_the_page_confirms_nothing(
     with pytest.raises(AnswerDue) as due:
         await house.engine.call(TOOL, ARGUMENTS, first)
     await house.submit(first.visits[0])
-    second = AsksByReturning(sends=YES, resumed=Resumed(due.value.ticket, Reply("accept", {"confirm": True})))
+    second = AsksByReturning(
+        sends=YES, resumed=Resumed(due.value.ticket, ElicitationReply("accept", {"confirm": True}))
+    )
     with pytest.raises(AnswerDue):
         await house.engine.call(TOOL, ARGUMENTS, second)
     assert len(second.questions) == 1
@@ -130,7 +132,7 @@ async def test_a_confirmation_opens_no_page(
     with pytest.raises(AnswerDue) as due:
         await house.engine.call(TOOL, ARGUMENTS, AsksByReturning(sends=YES))
     house.stored.remove("GITHUB")
-    again = AsksByReturning(sends=YES, resumed=Resumed(due.value.ticket, Reply("accept", {"confirm": True})))
+    again = AsksByReturning(sends=YES, resumed=Resumed(due.value.ticket, ElicitationReply("accept", {"confirm": True})))
     with pytest.raises(AnswerDue):
         await house.engine.call(TOOL, ARGUMENTS, again)
     assert len(again.visits) == 1
@@ -161,7 +163,7 @@ async def test_a_round_for_a_page_that_is_used_up_does_not_open_another(house: H
 
 @pytest.mark.parametrize("action", ["decline", "cancel"])
 async def test_who_does_not_want_to_has_the_request_withdrawn(house: House, action: Any) -> None:
-    caller = FakeCaller(sends=Reply(action, {}))
+    caller = FakeCaller(sends=ElicitationReply(action, {}))
     assert (await house.error(caller))["code"] == "refused"
     assert await house.submit(caller.visits[0]) == "gone"
 

@@ -13,8 +13,8 @@ from jsonschema import Draft202012Validator
 
 from connector_mcp.audit.record import AuditRecord
 from connector_mcp.audit.trail import AuditLog
-from connector_mcp.engine import engine as call_module
-from connector_mcp.engine.caller import AnswerDue, Reply, Resumed
+from connector_mcp.engine import call as call_module
+from connector_mcp.engine.caller import AnswerDue, ElicitationReply, Resumed
 from connector_mcp.engine.engine import UnknownTool
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.operations.operation import Effect
@@ -225,11 +225,11 @@ async def test_a_deletion_is_confirmed_by_name_and_verified(bench: Any, callers:
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        (Reply("decline", {}), "refused"),
-        (Reply("cancel", {}), "refused"),
-        (Reply("accept", {"confirm": "docs site"}), "confirmation_invalid"),
-        (Reply("accept", {"confirm": True}), "confirmation_invalid"),
-        (Reply("accept", {}), "confirmation_invalid"),
+        (ElicitationReply("decline", {}), "refused"),
+        (ElicitationReply("cancel", {}), "refused"),
+        (ElicitationReply("accept", {"confirm": "docs site"}), "confirmation_invalid"),
+        (ElicitationReply("accept", {"confirm": True}), "confirmation_invalid"),
+        (ElicitationReply("accept", {}), "confirmation_invalid"),
         (RuntimeError("the client broke"), "internal"),
         (None, "approval_required"),
     ],
@@ -246,7 +246,7 @@ async def test_nothing_but_the_right_answer_deletes(bench: Any, callers: Any, an
 async def test_a_target_that_changes_while_the_person_thinks_is_not_deleted(bench: Any, callers: Any) -> None:
     made = bench()
 
-    async def rename_and_confirm() -> Reply:
+    async def rename_and_confirm() -> ElicitationReply:
         config = {"seed-urls": ["https://elsewhere.example"]}
         result = await made.engine.call(
             "vectorize_update_source_connector", {**CRAWLER, "config": config}, callers.plain()
@@ -347,7 +347,7 @@ async def test_an_unknown_outcome_names_the_tool_to_look_with_and_warns_the_repe
     arguments = {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]}
     content = await run(made, CREATE, arguments, callers.plain())
     assert content["error"]["code"] == "outcome_unknown"
-    assert content["error"]["fix"].endswith("Look with vectorize_get_source_connectors.")
+    assert content["error"]["fix"].endswith("Check with vectorize_get_source_connectors.")
     assert len(made.requests("POST")) == 1
     again = await run(made, CREATE, arguments, callers.plain())
     assert "outcome of the same call" in again["meta"]["warnings"][0]
@@ -483,8 +483,8 @@ async def test_the_record_names_the_channel_of_a_decision(bench: Any, callers: A
     parked = await run(made, DELETE, CRAWLER, callers.plain())
     await made.engine.approvals.decide(parked["error"]["approval"]["id"], False, "operator ops")
     await run(made, DELETE, CRAWLER, callers.plain())
-    await run(made, DELETE, CRAWLER, callers.plain(Reply("decline", {})))
-    await run(made, DELETE, CRAWLER, callers.plain(Reply("decline", {}), transport="cli"))
+    await run(made, DELETE, CRAWLER, callers.plain(ElicitationReply("decline", {})))
+    await run(made, DELETE, CRAWLER, callers.plain(ElicitationReply("decline", {}), transport="cli"))
     await run(made, DELETE, {}, callers.plain())
     assert [(record["outcome"], record["channel"], record["decided_by"]) for record in records(made)] == [
         ("approval_required", "approvals", None),

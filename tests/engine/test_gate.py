@@ -11,7 +11,7 @@ import pytest
 
 from connector_mcp.engine.approval.gate import Candidate, Gate, judge, permits, question
 from connector_mcp.engine.approval.queue import Approvals
-from connector_mcp.engine.caller import AnswerDue, CannotAsk, Reply, Resumed
+from connector_mcp.engine.caller import AnswerDue, CannotAsk, ElicitationReply, Resumed
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.preview import Change, Preview
 from connector_mcp.errors import (
@@ -211,17 +211,17 @@ NOT_THE_NAME = [
 
 @pytest.mark.parametrize("given", NOT_THE_NAME, ids=repr)
 def test_only_the_very_name_confirms_a_deletion(given: Any) -> None:
-    judge(candidate(), Reply("accept", {"confirm": "Docs"}))
+    judge(candidate(), ElicitationReply("accept", {"confirm": "Docs"}))
     with pytest.raises(ConfirmationInvalid):
-        judge(candidate(), Reply("accept", {"confirm": given}))
+        judge(candidate(), ElicitationReply("accept", {"confirm": given}))
 
 
 @pytest.mark.parametrize("given", [False, "true", "True", "yes", 1, 1.0, None, "Docs", [True]], ids=repr)
 def test_only_true_itself_confirms_a_change(given: Any) -> None:
     update = candidate(declared=Effect.UPDATE)
-    judge(update, Reply("accept", {"confirm": True}))
+    judge(update, ElicitationReply("accept", {"confirm": True}))
     with pytest.raises(ConfirmationInvalid):
-        judge(update, Reply("accept", {"confirm": given}))
+        judge(update, ElicitationReply("accept", {"confirm": given}))
 
 
 @pytest.mark.parametrize("name", ["", "True", "None"])
@@ -229,14 +229,14 @@ def test_a_target_without_a_name_cannot_be_confirmed_by_accident(name: str) -> N
     made = candidate(preview=preview(name=name))
     for content in ({}, {"confirm": ""}, {"confirm": None}, {"confirm": True}, {"Confirm": name}):
         with pytest.raises(ConfirmationInvalid):
-            judge(made, Reply("accept", content))
+            judge(made, ElicitationReply("accept", content))
 
 
 @pytest.mark.parametrize("action", ["decline", "cancel", "Accept", "", None])
 def test_whatever_is_not_accept_is_a_refusal_even_with_the_right_words(action: Any) -> None:
     for made, confirm in ((candidate(), "Docs"), (candidate(declared=Effect.UPDATE), True)):
         with pytest.raises(Refused) as refused:
-            judge(made, Reply(action, {"confirm": confirm}))
+            judge(made, ElicitationReply(action, {"confirm": confirm}))
         assert refused.value.details == {"refused_by": "person"}
 
 
@@ -250,7 +250,7 @@ async def asked(house: House, callers: Any, made: Candidate | None = None, **cal
     return due.value.ticket
 
 
-def answering(callers: Any, ticket: str, reply: Reply | None = None, **caller: Any) -> Any:
+def answering(callers: Any, ticket: str, reply: ElicitationReply | None = None, **caller: Any) -> Any:
     return callers.returning(resumed=Resumed(ticket, reply or callers.yes("Docs")), **caller)
 
 
@@ -262,8 +262,13 @@ async def test_a_ticket_is_answered_once(house: House, callers: Any) -> None:
         await house.gate().pass_through(candidate(), answering(callers, ticket))
 
 
-@pytest.mark.parametrize("reply", [Reply("decline", {}), Reply("cancel", {}), Reply("accept", {"confirm": "docs"})])
-async def test_a_ticket_that_was_refused_cannot_be_answered_again(house: House, callers: Any, reply: Reply) -> None:
+@pytest.mark.parametrize(
+    "reply",
+    [ElicitationReply("decline", {}), ElicitationReply("cancel", {}), ElicitationReply("accept", {"confirm": "docs"})],
+)
+async def test_a_ticket_that_was_refused_cannot_be_answered_again(
+    house: House, callers: Any, reply: ElicitationReply
+) -> None:
     ticket = await asked(house, callers)
     with pytest.raises((Refused, ConfirmationInvalid)):
         await house.gate().pass_through(candidate(), answering(callers, ticket, reply))

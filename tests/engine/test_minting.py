@@ -11,7 +11,7 @@ import pytest
 
 from connector_mcp.audit.trail import FileTrail
 from connector_mcp.config.settings import Settings
-from connector_mcp.engine.account import Account
+from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import Misconfigured
@@ -123,11 +123,11 @@ async def test_what_cannot_be_stored_after_all_is_lost_and_said_to_be(
 
     assert (content["data"]["credential"]["key"], house.sent) == ("[redacted]", 1)
     (warning,) = [text for text in content["meta"]["warnings"] if "lost" in text]
-    assert "the disk is full. Mint another one" in warning
+    assert "the disk is full. Create another one" in warning
     await house.engine.aclose()
 
 
-@pytest.mark.parametrize(("given", "said"), [({"key": {"part": MINTED}}, "it is no text"), ({}, "held no credential")])
+@pytest.mark.parametrize(("given", "said"), [({"key": {"part": MINTED}}, "it is not text"), ({}, "has no credential")])
 async def test_an_answer_of_another_form_shows_nothing_and_is_warned_of(
     given: Any, said: str, tmp_path: Path, callers: Any
 ) -> None:

@@ -81,13 +81,13 @@ def test_a_ruling_names_what_made_it():
         ("destroy=allow,,read=ask", "KEY=DECISION"),
         ("destroy=allow=block", "allow=block"),
         ("logto_*:=allow", "''"),
-        (":destroy=allow", "no tool name"),
-        ("logto *=allow", "no tool name"),
+        (":destroy=allow", "not a tool name"),
+        ("logto *=allow", "not a tool name"),
         ("logto_*:read:read=allow", "read:read"),
         ("logot_*=block", "logto_"),
         ("versori_updat_connector=block", "versori_update_connector"),
-        ("LOGTO_*=block", "no tool name"),
-        ("Destroy=block", "no tool name"),
+        ("LOGTO_*=block", "not a tool name"),
+        ("Destroy=block", "not a tool name"),
     ],
 )
 def test_a_rule_that_is_not_understood_ends_the_start(text: str, named: str):
@@ -207,5 +207,5 @@ def test_the_reason_of_a_ruling_names_the_profile_whose_rule_it_is():
 
 
 def test_a_wrong_rule_is_named_by_the_place_that_holds_it():
-    with pytest.raises(Misconfigured, match=r"^c\.toml: profiles\.logto\.x\.policy holds the rule 'destory=block'"):
+    with pytest.raises(Misconfigured, match=r"^c\.toml: profiles\.logto\.x\.policy contains the rule 'destory=block'"):
         Policy.parse("destory=block", read_only=False, transport="stdio", setting="c.toml: profiles.logto.x.policy")

@@ -14,7 +14,7 @@ from mcp.client import Client
 
 from connector_mcp.audit.trail import FileTrail
 from connector_mcp.config.settings import Settings
-from connector_mcp.engine.account import Account
+from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
@@ -214,7 +214,7 @@ async def test_a_profile_that_there_is_not_is_refused_and_no_default_stands_in(
 async def test_the_nearest_profile_is_told(two: Maker, callers: Any) -> None:
     content = await run(two(), LIST, {"profile": "stagign"}, callers.plain())
 
-    assert content["error"]["issues"][0]["wanted"].startswith("staging, perhaps")
+    assert content["error"]["issues"][0]["wanted"].startswith("staging (closest match)")
 
 
 async def test_with_one_profile_the_argument_is_as_unknown_as_any_other(bench: Any, callers: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from connector_mcp.engine.redaction.key_classifier import PLAIN, names_a_secret, verdicts
+from connector_mcp.engine.redaction.key_classifier import KeyClass, _classify_cached, classify_key, names_a_secret
 from connector_mcp.engine.redaction.redactor import (
     MARKER,
     by_name,
@@ -362,17 +362,12 @@ def test_what_is_no_json_is_hidden(value: Any) -> None:
     assert redact_record(value, STORED["vectorize"], platform_of("vectorize")) == MARKER
 
 
-def test_what_holds_no_secret_comes_back_itself() -> None:
-    record = {"id": "x", "rows": [{"url": "https://example.com", "n": 1}], "at": {"when": None}}
-    assert by_name(record, platform_of("versori")) is record
-    assert redact_record(record, None, platform_of("logto")) is record
-
-
-def test_so_many_keys_are_kept_as_a_platform_has_and_no_more() -> None:
-    known = verdicts(frozenset({"of-this-test"}))
+def test_only_short_keys_are_remembered_and_only_so_many() -> None:
     assert by_name({"k" * 65: "shown", "secret" * 20: "hidden"}, None) == {"k" * 65: "shown", "secret" * 20: MARKER}
+    before = _classify_cached.cache_info().currsize
+    classify_key("k" * 66)
+    assert _classify_cached.cache_info().currsize == before
     for number in range(5_000):
-        assert known[f"key-{number}"] is PLAIN
-        assert known[f"token-{number}"] is not PLAIN
-    assert len(known) <= 4096
-    assert "k" * 65 not in verdicts(frozenset())
+        assert classify_key(f"key-{number}") is KeyClass.PLAIN
+        assert classify_key(f"token-{number}") is not KeyClass.PLAIN
+    assert _classify_cached.cache_info().currsize <= 4096

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from connector_mcp.engine.secret_refs.secret_references import look_for_credentials
+from connector_mcp.engine.secret_refs.resolver import FoundSecrets, scan_arguments
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.connector_types import ConnectorType, connector_types
@@ -19,6 +19,10 @@ from tests.operations.test_every_operation import OPERATIONS
 REFERENCE = "secret://NAME"
 TYPES = [kind for platform in PLATFORMS for kind in connector_types(platform).values()]
 AWS_KEY = "AKIA" + "ABCDEFGHIJKLMNOP"
+
+
+def scan(operation: Operation, *, target_known: bool = True) -> FoundSecrets:
+    return scan_arguments(operation, operation.find_configs(Situation()), target_known=target_known)
 
 
 def marked(schema: JsonObject, steps: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -62,7 +66,7 @@ def test_a_reference_is_taken_in_every_secret_member_of_every_connector_type() -
     covered = 0
     for kind in TYPES:
         for steps in set(marked(kind.config)):
-            found = look_for_credentials(config_of(kind, nested(steps, REFERENCE)), Situation(), settled=True)
+            found = scan(config_of(kind, nested(steps, REFERENCE)))
             assert [reference.steps for reference in found.references] == [("config", *steps)], (kind.type, steps)
             assert found.issues == []
             covered += 1
@@ -78,12 +82,12 @@ def test_a_reference_is_refused_in_every_other_text_of_every_connector_type() ->
         for key, member in kind.config.get("properties", {}).items():
             if member.get("type") != "string" or member.get("writeOnly"):
                 continue
-            found = look_for_credentials(config_of(kind, {key: REFERENCE}), Situation(), settled=True)
+            found = scan(config_of(kind, {key: REFERENCE}))
             refused += len(found.issues)
             assert found.references == [] or found.issues == []
             if found.references:
                 # A name that gives a secret away hides the member too, whatever the schema forgot.
-                assert look_for_credentials(config_of(kind, {key: "x"}), Situation(), settled=True).literals
+                assert scan(config_of(kind, {key: "x"})).literals
     assert refused >= 200
 
 
@@ -99,7 +103,7 @@ def test_a_reference_is_taken_in_every_secret_argument_and_refused_in_the_others
                 call = operation.model_validate({**given, argument: REFERENCE})
             except ValidationError:
                 continue
-            found = look_for_credentials(call, Situation(), settled=True)
+            found = scan(call)
             assert bool(found.references) == (argument in operation.secret_arguments()), (name, argument)
             taken += len(found.references)
     assert taken == 4
@@ -110,11 +114,11 @@ def test_of_a_config_of_an_unknown_type_only_names_tell_what_is_secret() -> None
         None, {"apiToken": REFERENCE, "region": REFERENCE, "items": [{"name": "api_key", "value": REFERENCE}]}
     )
 
-    found = look_for_credentials(call, Situation(), settled=True)
+    found = scan(call)
 
     assert [reference.field for reference in found.references] == ["config.apiToken", "config.items.value"]
     assert [issue.path for issue in found.issues] == ["config.region"]
-    open_still = look_for_credentials(call, Situation(), settled=False)
+    open_still = scan(call, target_known=False)
     assert len(open_still.references) == 3
     assert open_still.issues == []
 
@@ -123,12 +127,12 @@ def test_a_literal_is_named_by_its_place_and_never_repeated() -> None:
     kind = connector_types("vectorize")["AWS_S3"]
     call = config_of(kind, {"access-key": "the-access-key", "secret-key": REFERENCE, "bucket-name": f"b {AWS_KEY} c"})
 
-    found = look_for_credentials(call, Situation(), settled=True)
+    found = scan(call)
 
     assert found.literals == ["config.access-key"]
     assert found.misplaced == [("config.bucket-name", "an AWS access key id")]
-    assert found.keys == [AWS_KEY]
-    told = json.dumps([*found.warnings(), *(issue.as_dict() for issue in found.refusals())])
+    assert found.misplaced_keys == [AWS_KEY]
+    told = json.dumps([*found.warnings(literals=True), *(issue.as_dict() for issue in found.refusals())])
     assert "the-access-key" not in told
     assert AWS_KEY not in told
     assert "connector-mcp secrets set NAME" in told

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from connector_mcp.engine.compact_json import encode_bytes
 from connector_mcp.engine.conformance import surely_conforms
 from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.engine.redaction.scrubber import Scrubber
@@ -21,6 +20,7 @@ from connector_mcp.engine.results import (
     check_cursor,
     clean_strings,
     encode,
+    encode_bytes,
     finish,
     fit,
     shape_data,
@@ -98,7 +98,7 @@ def test_rows_are_summaries_unless_more_is_asked_for_and_nulls_are_left_out() ->
     assert full[0] == {key: value for key, value in SOURCES[0].items() if value is not None}
     chosen, meta = shaped(operation("vectorize_get_source_connectors", fields=["configDoc", "nme"]), SOURCES, {})
     assert chosen[0] == {"configDoc": {"region": "eu"}}
-    assert meta.warnings == ["There is no nme; there are configDoc, createdAt, errorMessage, id, name, type."]
+    assert meta.warnings == ["There is no nme; the members are configDoc, createdAt, errorMessage, id, name, type."]
 
 
 def test_a_page_of_the_platforms_own_carries_its_cursor_on() -> None:
@@ -144,7 +144,7 @@ def test_heavy_members_come_only_when_asked_for() -> None:
     assert shaped(operation("logto_get_connector", id="x"), record)[0] == {"id": "x", "name": {"en": "X"}}
     chosen, meta = shaped(operation("logto_get_connector", id="x", fields=["readme", "raedme"]), record)
     assert chosen == {"readme": "# long"}
-    assert meta.warnings == ["There is no raedme; there are id, logo, name, readme."]
+    assert meta.warnings == ["There is no raedme; the members are id, logo, name, readme."]
     assert shaped(operation("logto_get_connector", id="x", fields=[]), record)[0] == {"id": "x", "name": {"en": "X"}}
 
 
@@ -168,9 +168,9 @@ def test_whatever_a_platform_answers_the_result_conforms(name: str, odd: Any) ->
 
 def test_an_answer_without_the_documented_list_or_record_says_so() -> None:
     _, meta = shaped(operation("vectorize_get_source_connectors"), {"error": "x"}, {})
-    assert "held no list" in meta.warnings[0]
+    assert "contained no list" in meta.warnings[0]
     _, meta = shaped(operation("logto_get_connector", id="x"), None)
-    assert "held no record" in meta.warnings[0]
+    assert "contained no record" in meta.warnings[0]
     _, meta = shaped(operation("logto_get_connector", id="x"), "text")
     assert "something else" in meta.warnings[0]
 

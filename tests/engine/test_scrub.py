@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector_mcp.engine.redaction.json_paths import strings
-from connector_mcp.engine.redaction.redactor import MARKER
+from connector_mcp.engine.redaction.redactor import MARKER, strings
 from connector_mcp.engine.redaction.scrubber import Scrubber
 
 
@@ -98,7 +97,7 @@ def test_only_the_most_recent_values_are_kept_and_permanent_ones_for_good() -> N
 
 def test_values_that_only_one_call_knows_are_not_learnt_by_the_others() -> None:
     known = scrubber("value-of-all")
-    one = known.and_also(["value-of-one"])
+    one = known.extended(["value-of-one"])
     known.remember(["value-of-later"])
     assert one.text("value-of-all value-of-one value-of-later") == f"{MARKER} {MARKER} {MARKER}"
     assert known.text("value-of-all value-of-one") == f"{MARKER} value-of-one"

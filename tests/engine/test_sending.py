@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from connector_mcp.engine.account import Account
+from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.results import Meta
 from connector_mcp.engine.sender import Sender
 from connector_mcp.errors import (
@@ -105,7 +105,7 @@ async def test_a_part_that_is_refused_for_its_content_stands_in_its_place_beside
     rows = sender.outcomes(creating(*"abc"), answers, SITUATION, meta)
     assert [row.get("name") for row in rows] == [None if n == failing else name for n, name in enumerate("abc")]
     assert (rows[failing]["index"], rows[failing]["error"]["code"]) == (failing, kind.code)
-    assert meta.warnings == ["1 of 3 failed: correct and repeat those only, the others are done."]
+    assert meta.warnings == ["1 of 3 failed: correct and repeat only those; the others are done."]
 
 
 @pytest.mark.parametrize("kind", [Forbidden, RateLimited, UpstreamFailed, OutcomeUnknown])

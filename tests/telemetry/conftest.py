@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from connector_mcp.composition.engine import assembled
+from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.engine import Engine
 from connector_mcp.telemetry.metrics import Metrics
@@ -76,7 +76,7 @@ def watch(tmp_path: Path) -> WatchedMaker:
         provider.add_span_processor(SimpleSpanProcessor(exporter))
         metrics, spans = Metrics("0.test"), Spans(provider)
         loaded = Settings.load({}, **{"sandbox": True, "state_dir": tmp_path, **settings})
-        async with assembled(loaded, {}, "http", observer=Observer(metrics, spans)) as engine:
+        async with open_engine(loaded, {}, "http", observer=Observer(metrics, spans)) as engine:
             yield Watched(engine, metrics, spans, exporter)
         provider.shutdown()
 

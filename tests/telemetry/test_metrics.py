@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from connector_mcp.audit.trail import AuditLog
-from connector_mcp.cli.output.terminal import CliCaller
+from connector_mcp.cli.terminal import CliCaller
 from connector_mcp.engine.engine import UnknownTool
 from connector_mcp.errors import ConnectorError, StoreUnavailable
 from connector_mcp.operations.logto.platform import LOGTO

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from connector_mcp.composition.telemetry import observed
+from connector_mcp.composition.engine import open_observer
 from connector_mcp.config.settings import Settings
 from connector_mcp.errors import Misconfigured
 from connector_mcp.telemetry.observer import NULL_OBSERVER
@@ -29,7 +29,7 @@ ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
 )
 async def test_spans_that_could_not_be_exported_end_the_start(environ: dict[str, str], named: str) -> None:
     with pytest.raises(Misconfigured) as caught:
-        async with observed(Settings(otel=True), environ, "stdio"):
+        async with open_observer(Settings(otel=True), environ, "stdio"):
             pass
     assert named in caught.value.fix
 
@@ -38,22 +38,22 @@ async def test_spans_that_could_not_be_exported_end_the_start(environ: dict[str,
 async def test_without_the_extra_the_start_ends_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(Misconfigured) as caught:
-        async with observed(Settings(otel=True), ENDPOINT, "stdio"):
+        async with open_observer(Settings(otel=True), ENDPOINT, "stdio"):
             pass
     assert "connector-mcp[otel]" in caught.value.fix
 
 
 @pytest.mark.anyio
 async def test_nobody_watches_where_only_the_environment_names_a_collector() -> None:
-    async with observed(Settings(), ENDPOINT, "stdio") as observer:
+    async with open_observer(Settings(), ENDPOINT, "stdio") as observer:
         assert observer is NULL_OBSERVER
-    async with observed(Settings(metrics="off"), ENDPOINT, "http") as observer:
+    async with open_observer(Settings(metrics="off"), ENDPOINT, "http") as observer:
         assert observer is NULL_OBSERVER
 
 
 @pytest.mark.anyio
 async def test_metrics_are_for_servers_on_a_port() -> None:
-    async with observed(Settings(), {}, "http") as observer:
+    async with open_observer(Settings(), {}, "http") as observer:
         assert observer.metrics is not None
         assert observer.spans is None
 
@@ -70,7 +70,7 @@ async def test_spans_reach_the_collector_before_the_server_has_ended(monkeypatch
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": origin, "OTEL_SERVICE_NAME": "of-team-a"}
         for name, value in environ.items():
             monkeypatch.setenv(name, value)
-        async with observed(Settings(otel=True), environ, "stdio") as observer:
+        async with open_observer(Settings(otel=True), environ, "stdio") as observer:
             with observer.step("validate"):
                 pass
     (body,) = bodies

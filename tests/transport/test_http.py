@@ -271,12 +271,6 @@ def test_patterns_of_hosts_are_refused(pattern: str) -> None:
         Reach.of("127.0.0.1", 80, origins=[pattern])
 
 
-@pytest.mark.parametrize("secret", ["", " ", "two words", "tab\t", "ünicode"])
-def test_a_token_that_no_header_can_carry_is_refused(secret: str) -> None:
-    with pytest.raises(Misconfigured):
-        StaticToken.from_secret(secret)
-
-
 def test_a_token_is_not_in_its_repr() -> None:
     assert TOKEN not in repr(StaticToken.from_secret(TOKEN))
     assert "digest" not in repr(StaticToken.from_secret(TOKEN))

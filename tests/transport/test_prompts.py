@@ -6,7 +6,7 @@ import pytest
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 
-from connector_mcp.composition.engine import assembled
+from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.transport.mcp.server import build_server
 
@@ -19,7 +19,7 @@ KEY = b"k" * 32
 async def test_a_prompt_names_the_platform_and_what_the_person_typed(era: str, tmp_path) -> None:
     settings = Settings.load({}, sandbox=True, platforms="logto,vectorize", state_dir=tmp_path)
     async with (
-        assembled(settings, {}, "stdio") as engine,
+        open_engine(settings, {}, "stdio") as engine,
         Client(build_server(engine, request_state_key=KEY), mode=era) as client,
     ):
         listed = (await client.list_prompts()).prompts
@@ -35,7 +35,7 @@ async def test_a_prompt_names_the_platform_and_what_the_person_typed(era: str, t
 async def test_an_unknown_prompt_or_platform_is_refused_with_those_there_are(tmp_path) -> None:
     settings = Settings.load({}, sandbox=True, platforms="logto", state_dir=tmp_path)
     async with (
-        assembled(settings, {}, "stdio") as engine,
+        open_engine(settings, {}, "stdio") as engine,
         Client(build_server(engine, request_state_key=KEY)) as client,
     ):
         with pytest.raises(MCPError, match="Did you mean set_up_connector"):

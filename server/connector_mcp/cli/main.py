@@ -1,7 +1,7 @@
 """The command line: `connector-mcp COMMAND`.
 
-Commands are imported when they are used, so that `serve` does not pay for what only the others need (the client half of
-the SDK alone is a quarter of a second).
+Commands are imported when they are used, so that `serve` does not load what only others need. The client half of the
+SDK alone takes a quarter of a second.
 """
 
 from __future__ import annotations
@@ -11,41 +11,32 @@ from typing import Any, cast
 import click
 
 from connector_mcp import __version__
-from connector_mcp.cli.output.failures import Failure, as_failure, show_failure
+from connector_mcp.cli.output import Failure, as_failure, show_failure
 from connector_mcp.errors import ConnectorError
 from connector_mcp.importing import imported
+from connector_mcp.suggest import did_you_mean
 
-COMMANDS: dict[str, tuple[str, str]] = {
-    "serve": ("connector_mcp.cli.commands.serve:serve", "Serve the tools over stdio, or over HTTP with --http."),
-    "tools": ("connector_mcp.cli.commands.tools:tools", "List the tools that this configuration serves."),
-    "call": ("connector_mcp.cli.commands.call:call", "Call one tool and print its result as JSON."),
-    "approvals": (
-        "connector_mcp.cli.commands.approvals:approvals",
-        "See and decide the calls that wait for an operator.",
-    ),
-    "console": (
-        "connector_mcp.cli.commands.console:console",
-        "Open the operator's console of this machine in a browser.",
-    ),
-    "audit": ("connector_mcp.cli.commands.audit:audit", "Show, check and export what was done, and on whose decision."),
-    "secrets": (
-        "connector_mcp.cli.commands.secrets:secrets",
-        "Store the secrets that calls refer to, and see where they are.",
-    ),
-    "tokens": ("connector_mcp.cli.commands.tokens:tokens", "Make the tokens of HTTP callers, and see those there are."),
-    "doctor": ("connector_mcp.cli.commands.doctor:doctor", "Check configuration, addresses and credentials."),
-    "config": (
-        "connector_mcp.cli.commands.config:config",
-        "Check the settings and profiles, and show where each is from.",
-    ),
-    "sandbox": ("connector_mcp.cli.commands.sandbox:sandbox", "Serve the emulated platforms over HTTP."),
-    "demo": ("connector_mcp.cli.commands.demo:demo", "Show a session against the sandbox, start to end."),
+COMMANDS = {
+    "serve": "Serve the tools over stdio, or over HTTP with --http.",
+    "tools": "List the tools that this configuration serves.",
+    "call": "Call one tool and print its result as JSON.",
+    "approvals": "See and decide the calls that wait for an operator.",
+    "console": "Open the operator's console of this machine in a browser.",
+    "audit": "Show, check and export what was done and who decided it.",
+    "secrets": "Store the secrets that calls refer to, and list them.",
+    "tokens": "Generate the bearer tokens of HTTP callers, and list them.",
+    "doctor": "Check configuration, addresses and credentials.",
+    "config": "Check the settings and profiles, and show where each value is from.",
+    "sandbox": "Serve the emulated platforms over HTTP.",
+    "demo": "Show a session against the sandbox, start to end.",
 }
-"""Name to where the command is and what its line in the help says."""
+"""Name and line of the help. The command is in the module of that name, if not in `_MODULES`."""
+
+_MODULES = {"call": "tools"}
 
 
 class Commands(click.Group):
-    """The commands by name, each imported when it is first asked for; failures of ours end as `error:` and `fix:`."""
+    """Imports a command when it is used, and prints a `ConnectorError` as `error:` and `fix:`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -53,12 +44,12 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        return getattr(imported(module), attribute)
+        module = imported(f"connector_mcp.cli.commands.{_MODULES.get(cmd_name, cmd_name)}")
+        return getattr(module, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -66,13 +57,8 @@ class Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            # difflib is needed for a typo only.
-            from difflib import get_close_matches
-
-            near = get_close_matches(args[0], self.list_commands(ctx), n=1, cutoff=0.5) if args else []
-            if not near:
-                raise
-            raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx=error.ctx) from None
+            suggestion = did_you_mean(args[0], self.list_commands(ctx), cutoff=0.5) if args else ""
+            raise click.UsageError(f"{error.message}{suggestion}", ctx=error.ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

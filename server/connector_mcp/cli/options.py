@@ -1,9 +1,11 @@
-"""The options that every command with an engine takes. Each equals a `CONNECTOR_MCP_*` variable and wins over it."""
+"""The options of every command that opens an engine. Each overrides its `CONNECTOR_MCP_*` variable."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from connector_mcp.config.file import ConfigFile
 
 OVERRIDES = ("config", "sandbox", "sandbox_data", "read_only", "platforms", "tools", "policy")
-"""Settings that these options may give; what a command adds itself, such as `port`, it passes to `load_settings`."""
+"""The settings of these options; a command passes its own, such as `port`, to `load_settings`."""
 
 CONFIG_NAME = "connector-mcp.toml"
 _OPTIONS = (
@@ -24,25 +26,35 @@ _OPTIONS = (
         "--config",
         type=click.Path(dir_okay=False, path_type=Path),
         metavar="FILE",
-        help=f"Settings and profiles; {CONFIG_NAME} in the user's configuration directory otherwise.",
+        help=f"Settings and profiles; by default {CONFIG_NAME} in the user's configuration directory.",
     ),
-    click.option("--sandbox", is_flag=True, default=None, help="Use the emulated platforms, not the real ones."),
+    click.option("--sandbox", is_flag=True, default=None, help="Use the emulated platforms instead of the real ones."),
     click.option(
         "--data",
         "sandbox_data",
         type=click.Path(dir_okay=False, path_type=Path),
         metavar="FILE",
-        help="Keep the sandbox in this file; in memory otherwise.",
+        help="Keep the sandbox's data in this file; by default in memory.",
     ),
     click.option("--read-only", is_flag=True, default=None, help="Serve reads only, whatever the policy says."),
-    click.option("--platforms", multiple=True, metavar="A,B", help="Serve these platforms only."),
+    click.option("--platforms", multiple=True, metavar="A,B", help="Serve only these platforms."),
     click.option("--tools", multiple=True, metavar="PATTERN", help="Serve only matching tools, such as 'vectorize_*'."),
-    click.option("--policy", metavar="TEXT", help="Such as 'destroy=approve,logto_*=block'."),
+    click.option("--policy", metavar="TEXT", help="Rules such as 'destroy=approve,logto_*=block'."),
 )
 
 
+_DURATION = re.compile(r"([1-9]\d{0,5})([dhm])")
+_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+
+
+def parse_duration(text: str) -> timedelta | None:
+    """Return the duration of a text such as 90d, 12h or 30m, or None for other text."""
+    match = _DURATION.fullmatch(text)
+    return timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else None
+
+
 def with_overrides(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the common options; it receives what was given of them as `overrides`."""
+    """Give a command the common options; it receives them as `overrides`."""
 
     @wraps(command)
     def run(**given: Any) -> Any:
@@ -55,25 +67,25 @@ def with_overrides(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """The settings of this process's environment, of the options and of the file; what was not given does not count.
+    """Return the settings of the options, this process's environment and the file.
 
     Raises:
-        Misconfigured: A setting is unknown or wrong.
+        Misconfigured: A setting is unknown or invalid.
     """
-    given = given_of(overrides)
+    given = options_given(overrides)
     return Settings.load(os.environ, find_config(os.environ, given.get("config")), **given)
 
 
-def given_of(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given."""
+def options_given(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that were given."""
     return {name: value for name, value in overrides.items() if value not in (None, ())}
 
 
 def find_config(environ: Mapping[str, str], named: Path | None = None) -> ConfigFile | None:
-    """The file of the flag, of the variable, or of the user's configuration directory; None where there is none.
+    """Return the file of the flag, the variable or the user's configuration directory, or None if there is none.
 
-    The working directory is not searched: there, whoever wrote the files that an assistant works on could put a policy
-    of their own. Nothing is raised: what is wrong with the file is in its `problems`.
+    The working directory is not searched: the author of files that an assistant works on could add a policy there.
+    Errors are not raised, but are in the file's `problems`.
     """
     variable = environ.get("CONNECTOR_MCP_CONFIG", "").strip()
     path = named or (Path(variable) if variable else None)
@@ -81,10 +93,10 @@ def find_config(environ: Mapping[str, str], named: Path | None = None) -> Config
         from platformdirs import user_config_path
 
         path = user_config_path("connector-mcp", appauthor=False) / CONFIG_NAME
-        # One that may not be read is an error, and no reason to go on without its policy.
+        # A file that exists and cannot be read is an error: without it, its policy would be missing.
         if not os.path.lexists(path):
             return None
-    # Takes some milliseconds to import, and most servers have no file.
+    # Imported only if needed: it takes milliseconds, and most servers have no file.
     from connector_mcp.config.file import read_config
 
     return read_config(path.expanduser())

@@ -1,15 +1,15 @@
-"""From profiles and variables to accounts: whose credentials, which policy, which limits."""
+"""From profiles and variables to accounts: credentials, policy and limits, and which platforms lack what."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from connector_mcp.config.platform_variables import is_configured, missing, platform_values
+from connector_mcp.config.platform_variables import missing, platform_values
 from connector_mcp.config.settings import Settings
 from connector_mcp.config.validation import either
-from connector_mcp.engine.account import Account
+from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
@@ -17,7 +17,7 @@ from connector_mcp.operations.platform import Platform, key_of
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.reference import SCHEME, Unresolved, Use
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
-from connector_mcp.upstream.client import DEFAULT_LIMITS, UpstreamClient
+from connector_mcp.upstream.client import DEFAULT_LIMITS, Limits, UpstreamClient
 from connector_mcp.upstream.rate import SharedRateLimit
 
 if TYPE_CHECKING:
@@ -34,51 +34,97 @@ def make_accounts(
     observer: Observer = NULL_OBSERVER,
     turns: SharedRateLimit | None = None,
 ) -> tuple[Account, ...]:
-    """The accounts of every platform that is served. Where the file names none, the variables make the only one.
+    """Return the accounts of every served platform: one for each profile, or one from the environment.
 
-    `turns` are those of all replicas, where there are several: they keep one rate towards each platform together.
+    `turns` is the rate limit that replicas share; None with a single process.
 
     Raises:
-        Misconfigured: A profile or a platform that is named lacks something, or a policy names what does not exist.
+        Misconfigured: A profile or a named platform lacks something, or a policy names something that does not exist.
     """
     accounts: list[Account] = []
     for name in configured_platforms(settings, environ):
         platform = platform_folder(name).platform
-        profiles = profiles_of(settings, platform)
-        if not profiles:
-            values = sandbox.variables(name) if sandbox else platform_values(platform, environ)
-            accounts.append(_account(platform, settings, environ, sandbox, values, observer, turns))
-        for profile in profiles:
-            values = sandbox.variables(name) if sandbox else _values(profile, environ, secrets)
-            account = _account(platform, settings, environ, sandbox, values, observer, turns, profile)
-            names = profile.options.secrets
-            accounts.append(
-                replace(
+        secret = {variable.name for variable in platform.variables if variable.secret}
+        for profile in profiles_of(settings, platform) or (None,):
+            transport = None
+            if sandbox is not None:
+                chosen = {option.name: environ[option.name] for option in platform.options if environ.get(option.name)}
+                values, transport = {**sandbox.variables(name), **chosen}, sandbox.transport(name)
+            elif profile is not None:
+                values = _require_profile(profile, environ, secrets)
+            else:
+                values = platform_values(platform, environ)
+            limits = _limits(settings, profile, platform, turns)
+            account = Account(
+                platform=platform,
+                client=UpstreamClient(
+                    platform,
+                    values,
+                    transport=transport,
+                    limits=limits,
+                    shared_rate_limit=turns,
+                    account=f"{platform.name}:{profile.name if profile else 'default'}",
+                    observer=observer,
+                ),
+                options={key: value for key, value in values.items() if key not in secret},
+                sandbox=sandbox is not None,
+            )
+            if profile is not None:
+                names = profile.options.secrets
+                account = replace(
                     account,
                     profile=profile.name,
                     default=profile.options.default,
-                    policy=policy_of(profile, policy),
+                    policy=profile_policy(profile, policy),
                     secrets=None if names is None else frozenset(names),
                 )
-            )
+            accounts.append(account)
     return tuple(accounts)
 
 
+def _limits(settings: Settings, profile: Profile | None, platform: Platform, turns: SharedRateLimit | None) -> Limits:
+    own = profile.options if profile else None
+    return replace(
+        DEFAULT_LIMITS,
+        deadline=(own and own.deadline) or settings.deadline,
+        answer_bytes=settings.max_answer_bytes,
+        in_flight=(own and own.upstream_concurrency) or settings.upstream_concurrency,
+        requests_per_second=(own and own.requests_per_second) or settings.requests_per_second,
+    )
+
+
 def configured_platforms(settings: Settings, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The platforms that would be served, without building anything."""
+    """Return the names of the platforms that would be served.
+
+    Raises:
+        Misconfigured: A named platform lacks a variable, or a variable makes a second account.
+    """
     named = settings.platforms or PLATFORMS
     if settings.sandbox:
         return named
     return tuple(name for name in named if _is_served(platform_folder(name).platform, settings, environ))
 
 
+def _is_served(platform: Platform, settings: Settings, environ: Mapping[str, str]) -> bool:
+    refuse_stray_variables(settings, platform, environ)
+    if profiles_of(settings, platform):
+        return True
+    lacking = ", ".join(variable.name for variable in missing(platform, platform_values(platform, environ)))
+    if lacking and platform.name in settings.platforms:
+        raise Misconfigured(
+            f"{platform.title} is one of the platforms to serve, but lacks {lacking}.",
+            fix=f"Set {lacking}, or remove {platform.name} from the platforms.",
+        )
+    return not lacking
+
+
 def profiles_of(settings: Settings, platform: Platform) -> tuple[Profile, ...]:
-    """The platform's profiles in the file."""
+    """Return the platform's profiles in the file."""
     return tuple(profile for profile in settings.profiles if profile.platform.name == platform.name)
 
 
 def known_values(profile: Profile, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a profile that are set; of those that secrets hold, the reference."""
+    """Return the variables of a profile that are set; for one that is a secret, its reference."""
     texts = {
         name: f"{SCHEME}{given.secret}" if given.secret else environ.get(given.env, "") if given.env else given.text
         for name, given in profile.given.items()
@@ -89,7 +135,7 @@ def known_values(profile: Profile, environ: Mapping[str, str]) -> dict[str, str]
 def read_profile(
     profile: Profile, environ: Mapping[str, str], secrets: Secrets
 ) -> tuple[dict[str, str], list[Misconfigured]]:
-    """The variables of a profile, and all that keeps it from being used. No value is told in the latter."""
+    """Return the variables of a profile with secrets resolved, and all its problems. A problem repeats no value."""
     values, problems = known_values(profile, environ), list[Misconfigured]()
     for variable in profile.platform.variables:
         given, key = profile.given.get(variable.name), key_of(profile.platform, variable)
@@ -97,10 +143,12 @@ def read_profile(
         if given is None:
             continue
         if given.env and variable.name not in values:
-            problems.append(Misconfigured(f"{place} is in {given.env}, which is not set.", fix=f"Set {given.env}."))
+            problems.append(
+                Misconfigured(f"{place} is read from {given.env}, which is not set.", fix=f"Set {given.env}.")
+            )
         elif given.env and variable.choices and values[variable.name] not in variable.choices:
-            wanted = either(variable.choices)
-            problems.append(Misconfigured(f"{given.env}, for {place}, is none of its choices.", fix=f"Use {wanted}."))
+            expected = either(variable.choices)
+            problems.append(Misconfigured(f"{given.env}, for {place}, is invalid.", fix=f"Use {expected}."))
         elif given.secret:
             try:
                 values[variable.name] = secrets.resolve(given.secret, Use(profile.platform.name, profile.name, key))
@@ -109,18 +157,25 @@ def read_profile(
                 problems.append(Misconfigured(f"{place} is {unresolved.got}; wanted {unresolved.wanted}.", fix=fix))
             except Misconfigured as problem:
                 problems.append(problem)
-    lacking = [v for v in missing(profile.platform, values) if v.name not in profile.given]
+    lacking = [variable for variable in missing(profile.platform, values) if variable.name not in profile.given]
     if lacking:
         keys = ", ".join(key_of(profile.platform, variable) for variable in lacking)
-        problems.append(Misconfigured(f"{profile.where} lacks {keys}.", fix=f"Give {keys}, or remove the profile."))
+        problems.append(Misconfigured(f"{profile.where} lacks {keys}.", fix=f"Add {keys}, or remove the profile."))
     return values, problems
 
 
+def _require_profile(profile: Profile, environ: Mapping[str, str], secrets: Secrets) -> dict[str, str]:
+    values, problems = read_profile(profile, environ, secrets)
+    if problems:
+        raise problems[0]
+    return values
+
+
 def refuse_stray_variables(settings: Settings, platform: Platform, environ: Mapping[str, str]) -> None:
-    """Do nothing where the platform has no profiles, or the environment nothing of it that no profile takes.
+    """Raise if the environment holds an account in addition to the platform's profiles.
 
     Raises:
-        Misconfigured: There is another account in the environment: which one a call means could only be guessed.
+        Misconfigured: It does, so it would be unclear which account a call means.
     """
     profiles = profiles_of(settings, platform)
     taken = {given.env for profile in profiles for given in profile.given.values()}
@@ -128,16 +183,16 @@ def refuse_stray_variables(settings: Settings, platform: Platform, environ: Mapp
     if profiles and stray:
         first = next(iter(stray))
         raise Misconfigured(
-            f"{', '.join(stray)} set beside the profiles of {platform.title} in {settings.config}.",
-            fix=f'Unset it, or let a profile take it: {{ env = "{first}" }}.',
+            f"{', '.join(stray)} set in addition to the profiles of {platform.title} in {settings.config}.",
+            fix=f'Unset it, or use it in a profile: {{ env = "{first}" }}.',
         )
 
 
-def policy_of(profile: Profile, server: Policy) -> Policy:
-    """The profile's policy within the server's. Its rules are about the platform's tools alone.
+def profile_policy(profile: Profile, server: Policy) -> Policy:
+    """Return the profile's policy, bounded by the server's. Its rules can only name the platform's tools.
 
     Raises:
-        Misconfigured: A rule is malformed or names nothing.
+        Misconfigured: A rule is malformed or matches nothing.
     """
     options = profile.options
     tools: Collection[str] | None = catalog([profile.platform.name]) if options.policy else None
@@ -148,63 +203,77 @@ def policy_of(profile: Profile, server: Policy) -> Policy:
     return own.within(server, profile.name)
 
 
-def _values(profile: Profile, environ: Mapping[str, str], secrets: Secrets) -> dict[str, str]:
-    values, problems = read_profile(profile, environ, secrets)
-    if problems:
-        raise problems[0]
-    return values
+@dataclass(frozen=True)
+class Readiness:
+    """An account: its variables that are set, and those that are missing. Names only, never values."""
+
+    platform: Platform
+    given: tuple[str, ...]
+    lacking: tuple[str, ...]
+    profile: str = ""
+    """Its name in the file; empty for the account of the environment."""
+
+    @property
+    def configured(self) -> bool:
+        return not self.lacking
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the server must serve it: a profile of the file is never left out silently."""
+        return self.configured or bool(self.profile)
+
+    @property
+    def title(self) -> str:
+        """The platform, with the profile if it has a name."""
+        return f"{self.platform.title} ({self.profile})" if self.profile else self.platform.title
 
 
-def _is_served(platform: Platform, settings: Settings, environ: Mapping[str, str]) -> bool:
-    refuse_stray_variables(settings, platform, environ)
-    if profiles_of(settings, platform):
-        return True
-    values = platform_values(platform, environ)
-    if is_configured(platform, values):
-        return True
-    if platform.name in settings.platforms:
-        lacking = ", ".join(variable.name for variable in missing(platform, values))
-        raise Misconfigured(
-            f"{platform.title} is to be served, but lacks {lacking}.",
-            fix=f"Set {lacking}, or leave {platform.name} out of the platforms.",
-        )
-    return False
+def readiness(settings: Settings, environ: Mapping[str, str]) -> list[Readiness]:
+    """Return the state of each account, platform by platform. In the sandbox every platform is configured.
+
+    Raises:
+        Misconfigured: A platform's variable is unknown or invalid, or makes a second account.
+    """
+    states: list[Readiness] = []
+    for name in settings.platforms or PLATFORMS:
+        platform = platform_folder(name).platform
+        profiles = profiles_of(settings, platform)
+        if settings.sandbox:
+            names = [profile.name for profile in profiles] or [""]
+            states += [Readiness(platform, (), (), each) for each in names]
+            continue
+        refuse_stray_variables(settings, platform, environ)
+        states += [_readiness(platform, known_values(profile, environ), profile.name) for profile in profiles]
+        if not profiles:
+            states.append(_readiness(platform, platform_values(platform, environ)))
+    return states
 
 
-def _account(
-    platform: Platform,
-    settings: Settings,
-    environ: Mapping[str, str],
-    sandbox: Sandbox | None,
-    values: Mapping[str, str],
-    observer: Observer,
-    turns: SharedRateLimit | None,
-    profile: Profile | None = None,
-) -> Account:
-    own = profile.options if profile else None
-    limits = replace(
-        DEFAULT_LIMITS,
-        deadline=(own and own.deadline) or settings.deadline,
-        answer_bytes=settings.max_answer_bytes,
-        in_flight=(own and own.upstream_concurrency) or settings.upstream_concurrency,
-        requests_per_second=(own and own.requests_per_second) or settings.requests_per_second,
+def _readiness(platform: Platform, values: Mapping[str, str], profile: str = "") -> Readiness:
+    lacking = tuple(variable.name for variable in missing(platform, values))
+    return Readiness(platform, tuple(v.name for v in platform.variables if v.name in values), lacking, profile)
+
+
+def require_platforms(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Raise unless at least one platform is configured.
+
+    Raises:
+        Misconfigured: None is; the fix names the missing variables of each.
+    """
+    states = readiness(settings, environ)
+    if any(state.wanted for state in states):
+        return
+    width = max(len(state.platform.title) for state in states)
+    lines = "\n".join(f"  {state.platform.title.ljust(width)}  {', '.join(state.lacking)}" for state in states)
+    raise Misconfigured(
+        "No platform is configured, so there is nothing to serve.",
+        fix=f"Set the missing variables of at least one platform:\n{lines}\n"
+        "or try it without credentials: --sandbox (CONNECTOR_MCP_SANDBOX=true).",
     )
-    transport = None
-    if sandbox is not None:
-        chosen = {option.name: environ[option.name] for option in platform.options if environ.get(option.name)}
-        values, transport = {**values, **chosen}, sandbox.transport(platform.name)
-    secret = {variable.name for variable in platform.variables if variable.secret}
-    return Account(
-        platform=platform,
-        client=UpstreamClient(
-            platform,
-            values,
-            transport=transport,
-            limits=limits,
-            shared_rate_limit=turns,
-            account=f"{platform.name}:{profile.name if profile else 'default'}",
-            observer=observer,
-        ),
-        options={key: value for key, value in values.items() if key not in secret},
-        sandbox=sandbox is not None,
-    )
+
+
+def left_out(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield a sentence for each platform that has some of its variables and is not served."""
+    for state in readiness(settings, environ):
+        if state.lacking and state.given:
+            yield f"{state.title} is not served: {', '.join(state.lacking)} not set."

@@ -1,26 +1,26 @@
-"""Puts the parts together: settings to accounts, store, audit log, policy and engine; alone in knowing them all."""
+"""Put an engine and its observer together from settings. Only this package knows all parts."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from connector_mcp import __version__
 from connector_mcp.composition.accounts import make_accounts
 from connector_mcp.composition.storage import (
-    as_record,
     has_secrets,
     open_secret_store,
     open_secrets,
     open_store,
     open_trail,
+    secret_record,
     shared_turns,
 )
-from connector_mcp.config.settings import PREFIX, Settings
+from connector_mcp.config.settings import Settings, variable_name
 from connector_mcp.engine.caller import TransportName
 from connector_mcp.engine.engine import Engine
-from connector_mcp.engine.instrumented_store import WatchedStore
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.secret_refs.secret_requests import SecretRequests
 from connector_mcp.errors import Misconfigured
@@ -37,35 +37,37 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def assembled(
+async def open_engine(
     settings: Settings, environ: Mapping[str, str], transport: TransportName, *, observer: Observer = NULL_OBSERVER
 ) -> AsyncGenerator[Engine]:
-    """An engine for as long as the context is open; `observer` is told of its calls.
+    """Open an engine for as long as the context lasts; `observer` sees its calls.
 
     Raises:
-        Misconfigured: A platform is named and lacks a variable, a rule of the policy names nothing, and the like.
+        Misconfigured: For example, a named platform lacks a variable, or a rule of the policy matches no tool.
     """
     sandbox = _open_sandbox(settings, environ) if settings.sandbox else None
     secrets = open_secrets(settings, environ)
-    # A rule may name any tool there is; without rules, the platforms that are not served need not be imported.
+    # A rule can name any tool. Without rules, platforms that are not served need not be imported.
     named = (*catalog(PLATFORMS), LIST_SECRETS) if settings.policy else None
     policy = Policy.parse(settings.policy, read_only=settings.read_only, transport=transport, tools=named)
     store = open_store(settings)
-    announcements = _announcements(settings, store)
+    announcements = _make_announcements(settings, store)
     accounts = make_accounts(settings, environ, sandbox, secrets, policy, observer, shared_turns(store))
     operations = served_operations(settings, [account.platform.name for account in accounts], secrets)
+    # With replicas there are no pages for secrets: what a person enters would reach only one of the machines.
+    secret_requests = SecretRequests(store, open_secret_store(settings)) if settings.state is None else None
     engine = Engine(
         settings,
         operations,
         accounts,
         policy=policy,
-        store=WatchedStore(store, observer) if observer.listens else store,
+        store=store,
         audit=open_trail(settings, store),
         secrets=secrets,
         announce=announcements.announce if announcements else None,
         observer=observer,
         decide_at=console_address(settings) if transport == "http" else None,
-        secret_requests=_secret_requests(settings, store),
+        secret_requests=secret_requests,
     )
     try:
         async with announcements.running() if announcements else nullcontext():
@@ -76,8 +78,36 @@ async def assembled(
             sandbox.close()
 
 
+@asynccontextmanager
+async def open_observer(
+    settings: Settings, environ: Mapping[str, str], transport: TransportName
+) -> AsyncGenerator[Observer]:
+    """Open the observer of a server's calls. When the context ends, everything was exported or given up.
+
+    Raises:
+        Misconfigured: Spans are enabled and cannot be exported.
+    """
+    with_metrics = transport == "http" and settings.metrics != "off"
+    if not with_metrics and not settings.otel:
+        yield NULL_OBSERVER
+        return
+    metrics = spans = None
+    async with AsyncExitStack() as stack:
+        # Imported only if they are used: the Prometheus client takes 50 ms to import, the OpenTelemetry SDK 100 ms.
+        if with_metrics:
+            from connector_mcp.telemetry.metrics import Metrics
+
+            metrics = Metrics(__version__)
+        if settings.otel:
+            from connector_mcp.telemetry.spans import Spans, exporting
+
+            provider = await stack.enter_async_context(exporting(environ, __version__))
+            spans = Spans(provider, __version__)
+        yield Observer(metrics, spans)
+
+
 def console_address(settings: Settings) -> str | None:
-    """Where operators find the console of `serve --http`; its path where the host is not known, None without one."""
+    """Return the address of the console of `serve --http`, only its path if the host is not known, or None."""
     if settings.operators_file is None:
         return None
     if settings.public_url is not None:
@@ -88,36 +118,8 @@ def console_address(settings: Settings) -> str | None:
     return f"http://{settings.host}:{settings.port}/console" if known else "/console"
 
 
-def _secret_requests(settings: Settings, store: Store) -> SecretRequests | None:
-    """None with replicas: what a person enters at one of them would be on that machine alone."""
-    return SecretRequests(store, open_secret_store(settings)) if settings.state is None else None
-
-
-def _open_sandbox(settings: Settings, environ: Mapping[str, str]) -> Sandbox:
-    # The sandbox is imported only where it was asked for: nobody else pays for it, and nobody falls back to it.
-    from connector_mcp.sandbox.app import Sandbox
-
-    return Sandbox(settings.sandbox_data, create_body=environ.get("VECTORIZE_CREATE_BODY") or "object")
-
-
-def _announcements(settings: Settings, store: Store) -> ApprovalWebhook | None:
-    secret = settings.secret("webhook_secret")
-    if settings.webhook_url is None or secret is None:
-        return None
-    # Imports the HTTP client, which no other start needs.
-    from connector_mcp.engine.approval.approval_webhook import ApprovalWebhook, SigningKey
-
-    return ApprovalWebhook(
-        settings.webhook_url.get_secret_value(),
-        SigningKey.parse(secret.get_secret_value(), f"{PREFIX}WEBHOOK_SECRET"),
-        store,
-        timeout=settings.webhook_timeout,
-        callback_url=settings.webhook_callback_url,
-    )
-
-
 def served_operations(settings: Settings, platforms: Iterable[str], secrets: Secrets) -> dict[str, type[Operation]]:
-    """The operations of the platforms that the settings let through, by tool name.
+    """Return the operations of the platforms that the settings select, by tool name.
 
     Raises:
         Misconfigured: None is left.
@@ -126,7 +128,7 @@ def served_operations(settings: Settings, platforms: Iterable[str], secrets: Sec
     if served and has_secrets(secrets, settings):
         own = settings.credential_secrets
         served[LIST_SECRETS] = list_secrets(
-            lambda: [as_record(listed) for listed in secrets.listing() if listed.name not in own]
+            lambda: [secret_record(listed) for listed in secrets.listing() if listed.name not in own]
         )
     if not settings.tools:
         return served
@@ -141,3 +143,26 @@ def served_operations(settings: Settings, platforms: Iterable[str], secrets: Sec
             fix="Use a pattern such as 'vectorize_*' or '*_list_*'; `connector-mcp tools` shows the names.",
         )
     return chosen
+
+
+def _open_sandbox(settings: Settings, environ: Mapping[str, str]) -> Sandbox:
+    # Imported only on request: no other start pays for it, and no server falls back to it.
+    from connector_mcp.sandbox.app import Sandbox
+
+    return Sandbox(settings.sandbox_data, create_body=environ.get("VECTORIZE_CREATE_BODY") or "object")
+
+
+def _make_announcements(settings: Settings, store: Store) -> ApprovalWebhook | None:
+    secret = settings.secret("webhook_secret")
+    if settings.webhook_url is None or secret is None:
+        return None
+    # Imports the HTTP client, which other starts do not need.
+    from connector_mcp.engine.approval.approval_webhook import ApprovalWebhook, SigningKey
+
+    return ApprovalWebhook(
+        settings.webhook_url.get_secret_value(),
+        SigningKey.parse(secret.get_secret_value(), variable_name("webhook_secret")),
+        store,
+        timeout=settings.webhook_timeout,
+        callback_url=settings.webhook_callback_url,
+    )

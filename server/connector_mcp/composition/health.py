@@ -1,4 +1,4 @@
-"""The checks of `doctor`, one function each."""
+"""The checks of `doctor` and of the console: platforms, state, policy and transport."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 from pydantic import SecretStr
 
-from connector_mcp.cli.output.terminal import CliCaller
-from connector_mcp.cli.output.text import printable
-from connector_mcp.composition.engine import assembled
-from connector_mcp.composition.readiness import Readiness, platform_states
+from connector_mcp import __version__
+from connector_mcp.composition.accounts import Readiness, readiness
+from connector_mcp.composition.engine import open_engine
 from connector_mcp.composition.storage import open_connection
 from connector_mcp.config.settings import Settings
+from connector_mcp.engine.caller import CannotAsk, ElicitationReply, Question, Resumed, TransportName, Visit
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import StoreUnavailable
@@ -23,16 +24,42 @@ from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.operation import Effect, ListOperation
 from connector_mcp.operations.tool import PROFILE, Tool
+from connector_mcp.text import strip_hidden
 
 _CLOCK_SECONDS = 5.0
 
-_ANSWERED = frozenset({"not_found"})
-"""Failures of the read that prove address and credentials all the same: an example's id is of nothing that exists."""
+_REACHED = frozenset({"not_found"})
+"""Failures that still prove address and credentials: the ids of an example do not exist."""
+
+
+class LocalCaller:
+    """A caller on this machine that cannot be asked."""
+
+    principal: str = "local"
+    client: str | None = f"connector-mcp {__version__}"
+    transport: TransportName = "cli"
+    scopes: frozenset[str] | None = None
+    resumed: Resumed | None = None
+    gone: bool = False
+    can_ask: bool = False
+    can_send: bool = False
+
+    async def ask(self, question: Question, ticket: str) -> ElicitationReply:
+        raise CannotAsk
+
+    async def send_to(self, visit: Visit, ticket: str) -> ElicitationReply:
+        raise CannotAsk
+
+    async def visited(self, visit: Visit) -> None:
+        """Do nothing: no page was opened."""
+
+    async def progress(self, message: str) -> None:
+        """Do nothing: a check is short."""
 
 
 @dataclass(frozen=True)
 class PlatformReport:
-    """What was found out about an account; without a read, only what is set."""
+    """The result of checking one account."""
 
     readiness: Readiness
     fine: bool = False
@@ -49,34 +76,49 @@ class PlatformReport:
             "configured": self.readiness.configured,
             "set": list(self.readiness.given),
             "missing": list(self.readiness.lacking),
-            "detail": printable(self.detail),
-            "fix": printable(self.fix),
+            "detail": strip_hidden(self.detail),
+            "fix": strip_hidden(self.fix),
         }
 
 
 async def examine_platforms(settings: Settings, environ: Mapping[str, str]) -> list[PlatformReport]:
-    """What is found out about each platform, with an engine that is made for it."""
-    states = platform_states(settings, environ)
-    # A platform that is named and not configured would end the start; here it is a line of the report.
+    """Check every account, with an engine opened for that."""
+    states = readiness(settings, environ)
+    # A named platform that is not configured would stop the engine from opening; here it is a line of the report.
     lacking = {state.platform.name for state in states if not state.configured}
     configured = tuple(dict.fromkeys(state.platform.name for state in states if state.platform.name not in lacking))
     if not configured:
         return [PlatformReport(state) for state in states]
     narrowed = settings.model_copy(update={"platforms": configured})
-    async with assembled(narrowed, environ, "cli") as engine:
-        return [await report_on(engine, state) for state in states]
+    async with open_engine(narrowed, environ, "cli") as engine:
+        return [await check_platform(engine, state) for state in states]
 
 
-async def report_on(engine: Engine, state: Readiness) -> PlatformReport:
-    """Make one cheap read under a configured account and say what came of it."""
+async def check_all_platforms(engine: Engine, environ: Mapping[str, str]) -> list[JsonObject]:
+    """Check every account of a running engine, concurrently."""
+    states = readiness(engine.settings, environ)
+    found: dict[int, JsonObject] = {}
+
+    async def check(index: int) -> None:
+        found[index] = (await check_platform(engine, states[index])).as_dict()
+
+    async with anyio.create_task_group() as tasks:
+        for index in range(len(states)):
+            tasks.start_soon(check, index)
+    return [found[index] for index in range(len(states))]
+
+
+async def check_platform(engine: Engine, state: Readiness) -> PlatformReport:
+    """Make one small read under a configured account and report the result."""
     if not state.configured:
         return PlatformReport(state)
-    accounts = [account for account in engine.accounts if account.platform.name == state.platform.name]
-    if not accounts:
+    if not any(account.platform.name == state.platform.name for account in engine.accounts):
         return PlatformReport(
-            state, detail="Not checked: another profile of the platform lacks something.", fix="Complete or remove it."
+            state,
+            detail="Not checked: another profile of the platform is incomplete.",
+            fix="Complete or remove it.",
         )
-    tool, arguments = _cheap_read(engine, state)
+    tool, arguments = _small_read(engine, state)
     if tool is None:
         return PlatformReport(
             state,
@@ -90,17 +132,17 @@ async def report_on(engine: Engine, state: Readiness) -> PlatformReport:
     if unknown:
         named = tenant.name if tenant and state.platform.tenant_argument in unknown else ", ".join(unknown)
         return PlatformReport(state, detail=f"Not checked: {named} is not set.", fix=f"Set {named}, then check again.")
-    result = await engine.call(tool.name, arguments, CliCaller(can_ask=False))
+    result = await engine.call(tool.name, arguments, LocalCaller())
     if not result.is_error:
-        return PlatformReport(state, fine=True, detail=f"{tool.name} was answered; the credentials are accepted.")
+        return PlatformReport(state, fine=True, detail=f"{tool.name} succeeded; the credentials are accepted.")
     error = result.content["error"]
-    if error["code"] in _ANSWERED:
-        return PlatformReport(state, fine=True, detail="The platform answered; the credentials are accepted.")
+    if error["code"] in _REACHED:
+        return PlatformReport(state, fine=True, detail="The platform responded; the credentials are accepted.")
     return PlatformReport(state, detail=f"{error['code']}: {error['message']}", fix=str(error["fix"]))
 
 
-def _cheap_read(engine: Engine, state: Readiness) -> tuple[Tool | None, JsonObject]:
-    """The platform's own list, one row of it; ids that it needs are those of the declaration's example."""
+def _small_read(engine: Engine, state: Readiness) -> tuple[Tool | None, JsonObject]:
+    """Return the platform's own list tool with arguments for one row; required ids are those of its example."""
     for operation in platform_folder(state.platform.name).operations:
         tool = engine.tool(operation.tool_name()) if issubclass(operation, ListOperation) else None
         if tool is not None:
@@ -111,7 +153,7 @@ def _cheap_read(engine: Engine, state: Readiness) -> tuple[Tool | None, JsonObje
 
 
 def check_state_directory(directory: Path) -> JsonObject:
-    """Whether files can be made there, or the directory itself where it is not there yet. Leaves nothing behind."""
+    """Check that files can be created there, or in its closest existing parent. Leaves nothing behind."""
     there = directory
     while not there.exists() and there != there.parent:
         there = there.parent
@@ -125,51 +167,50 @@ def check_state_directory(directory: Path) -> JsonObject:
 
 
 async def check_shared_store(settings: Settings, address: SecretStr) -> JsonObject:
-    """Whether the Redis that replicas share answers, and what of it could lose what was decided."""
+    """Check that the Redis that replicas share responds, and warn of settings that could lose decisions."""
     connection = open_connection(settings, address)
     report: JsonObject = {"address": connection.place, "reachable": True, "detail": "", "warnings": []}
     try:
-        told = await connection.information()
+        information = await connection.information()
     except StoreUnavailable as failure:
         return report | {"reachable": False, "detail": failure.message}
     finally:
         await connection.aclose()
-    if told.get("maxmemory_policy") != "noeviction":
-        report["warnings"].append(
-            f"maxmemory-policy is {told.get('maxmemory_policy', 'not told')}: approvals and audit records are dropped "
-            "when it is full. Set it to noeviction."
+    warnings: list[str] = report["warnings"]
+    if information.get("maxmemory_policy") != "noeviction":
+        warnings.append(
+            f"maxmemory-policy is {information.get('maxmemory_policy', 'not known')}: approvals and audit records are "
+            "dropped when memory is full. Set it to noeviction."
         )
-    if not told.get("aof_enabled"):
-        report["warnings"].append(
-            "appendonly is off: a restart forgets what was decided and what is on its way. Set it to yes."
-        )
-    if abs(told["clock_ahead"]) > _CLOCK_SECONDS:
-        report["warnings"].append(
-            f"its clock and this machine's are {abs(told['clock_ahead']):.0f} s apart: approvals and questions live "
-            "that much longer or shorter. Set both by NTP."
+    if not information.get("aof_enabled"):
+        warnings.append("appendonly is off: a restart loses decisions and running calls. Set it to yes.")
+    if abs(information["clock_ahead"]) > _CLOCK_SECONDS:
+        warnings.append(
+            f"its clock and this machine's differ by {abs(information['clock_ahead']):.0f} s, and so does the life of "
+            "approvals and questions. Set both by NTP."
         )
     return report
 
 
 def policy_in_force(settings: Settings) -> JsonObject:
-    """What the policy decides for each effect where no rule names the tool, on either transport."""
-    forms = {
+    """Return what the policy decides for each effect on each transport, for tools that no rule names."""
+    policies = {
         transport: Policy.parse(settings.policy, read_only=settings.read_only, transport=transport)
         for transport in ("stdio", "http")
     }
-    decided = {name: {str(e): str(policy.decide("", e)) for e in Effect} for name, policy in forms.items()}
+    decided = {name: {str(e): str(policy.decide("", e)) for e in Effect} for name, policy in policies.items()}
     return {"rules": settings.policy, "read_only": settings.read_only, **decided}
 
 
 def transport_facts(settings: Settings) -> JsonObject:
-    """Where HTTP would listen and what callers must show there."""
-    shown = [
+    """Return where HTTP would listen and how callers would authenticate."""
+    accepted = [
         *(["bearer token"] if settings.secret("http_token") else []),
         *(["token in the file of tokens"] if settings.tokens_file else []),
         *(["access token of the identity provider"] if settings.oauth_issuer else []),
     ]
     return {
         "address": f"{settings.host}:{settings.port}",
-        "authentication": " or ".join(shown) or "none, so loopback only",
+        "authentication": " or ".join(accepted) or "none, so loopback only",
         "approvals": settings.approvals,
     }

@@ -1,27 +1,35 @@
-"""Who may call over HTTP and how much, from the settings."""
+"""Who may use a server over HTTP, and how much: callers with their limits, and operators with their console."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
+from starlette.routing import BaseRoute
+
+from connector_mcp.composition.health import check_all_platforms
 from connector_mcp.composition.storage import open_connection
-from connector_mcp.config.settings import PREFIX, Settings
+from connector_mcp.config.settings import Settings, variable_name
+from connector_mcp.console.pages import Console, Operators, console_pages
+from connector_mcp.engine.engine import Engine
 from connector_mcp.errors import Misconfigured
 from connector_mcp.transport.auth.resource_metadata import ProtectedResource, check_public_url, public_hosts
-from connector_mcp.transport.auth.static_tokens import StaticToken, TokenFile
+from connector_mcp.transport.auth.static_tokens import StaticToken, TokenFile, find_token
 from connector_mcp.transport.http.host_guard import is_loopback
 from connector_mcp.transport.http.limits import HttpLimits, RequestRate
 from connector_mcp.upstream.rate import SharedRateLimit
 
 if TYPE_CHECKING:
+    from connector_mcp.engine.approval.approval_webhook import SigningKey
     from connector_mcp.state.redis import RedisConnection
     from connector_mcp.transport.auth.jwt import JwtVerifier
 
 
 @dataclass(frozen=True)
-class Access:
-    """The arguments of `serve_http` of these names."""
+class HttpAccess:
+    """The arguments of `serve_http` with these names."""
 
     tokens: tuple[StaticToken, ...]
     token_file: TokenFile | None
@@ -31,19 +39,19 @@ class Access:
     hosts: tuple[str, ...]
     origins: tuple[str, ...]
     connection: RedisConnection | None = None
-    """That on which replicas count requests together."""
+    """The connection through which replicas count requests together."""
 
     async def aclose(self) -> None:
-        """Close the connection, where there is one."""
+        """Close the connection, if there is one."""
         if self.connection is not None:
             await self.connection.aclose()
 
 
-def access_of(settings: Settings) -> Access:
-    """What the settings say of callers.
+def make_access(settings: Settings) -> HttpAccess:
+    """Return what the settings say about callers.
 
     Raises:
-        Misconfigured: A file or an address is not what it should be, or a setting is missing that another needs.
+        Misconfigured: A file or an address is invalid, or a setting lacks another one that it needs.
     """
     secret = settings.secret("http_token")
     hosts, origins = settings.allowed_hosts, settings.allowed_origins
@@ -51,7 +59,7 @@ def access_of(settings: Settings) -> Access:
         hosts = (*hosts, *public_hosts(settings.public_url))
         origins = (*origins, check_public_url(settings.public_url))
     connection = open_connection(settings, settings.state) if settings.state else None
-    return Access(
+    return HttpAccess(
         tokens=(StaticToken.from_secret(secret.get_secret_value()),) if secret else (),
         token_file=TokenFile(settings.tokens_file) if settings.tokens_file else None,
         oauth=_oauth(settings),
@@ -61,14 +69,14 @@ def access_of(settings: Settings) -> Access:
             patience=settings.http_client_timeout,
             calls=settings.http_max_calls,
         ),
-        rate=RequestRate(settings.http_requests_per_minute, _turns(connection)),
+        rate=RequestRate(settings.http_requests_per_minute, _shared_rate(connection)),
         hosts=hosts,
         origins=origins,
         connection=connection,
     )
 
 
-def _turns(connection: RedisConnection | None) -> SharedRateLimit | None:
+def _shared_rate(connection: RedisConnection | None) -> SharedRateLimit | None:
     if connection is None:
         return None
     from connector_mcp.state.redis import RedisRateLimit
@@ -81,8 +89,8 @@ def _oauth(settings: Settings) -> JwtVerifier | None:
         for name in ("oauth_audience", "oauth_jwks_url"):
             if getattr(settings, name):
                 raise Misconfigured(
-                    f"{PREFIX}{name.upper()} is set, but no issuer whose tokens it is about.",
-                    fix=f"Set {PREFIX}OAUTH_ISSUER too, or unset it.",
+                    f"{variable_name(name)} is set without an issuer.",
+                    fix=f"Set {variable_name('oauth_issuer')} too, or unset it.",
                 )
         return None
     # The library for tokens takes some hundredths of a second to import, and most servers do not need it.
@@ -102,11 +110,65 @@ def _public_url(settings: Settings) -> str:
         return settings.public_url
     if not is_loopback(settings.host) or settings.port == 0:
         raise Misconfigured(
-            f"{PREFIX}OAUTH_ISSUER is set, but not the address at which callers know this server.",
-            fix=f"Set {PREFIX}PUBLIC_URL, such as https://mcp.example.com.",
+            f"{variable_name('oauth_issuer')} is set, but not the address at which callers reach this server.",
+            fix=f"Set {variable_name('public_url')}, such as https://mcp.example.com.",
         )
-    return (
-        f"http://[{settings.host}]:{settings.port}"
-        if ":" in settings.host
-        else (f"http://{settings.host}:{settings.port}")
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{settings.port}"
+
+
+def read_operators(settings: Settings) -> Operators | None:
+    """Return who may sign in to the console, or None without an operators' file.
+
+    Raises:
+        Misconfigured: The file is invalid.
+    """
+    if settings.operators_file is None:
+        return None
+    file = TokenFile(settings.operators_file, scoped=False)
+
+    def find(token: str) -> str | None:
+        operator = file.find(token)
+        return operator.name if operator else None
+
+    return Operators(find, lambda digest: find_token(file.tokens(), digest) is not None)
+
+
+def make_console_pages(engine: Engine, environ: Mapping[str, str]) -> list[BaseRoute]:
+    """Return the pages of the operators' console.
+
+    Raises:
+        Misconfigured: The operators' file is invalid.
+    """
+    settings = engine.settings
+    return console_pages(
+        Console(
+            approvals=engine.approvals,
+            store=engine.store,
+            operators=read_operators(settings),
+            recent_calls=engine.recent_calls,
+            check_platforms=partial(check_all_platforms, engine, environ),
+            sandbox=settings.sandbox,
+        )
     )
+
+
+def read_callback_key(settings: Settings) -> SigningKey | None:
+    """Return the key that decisions of the webhook's receiver are signed with, or None if they are not accepted.
+
+    Raises:
+        Misconfigured: The secret is invalid, or is the one that signs announcements.
+    """
+    own, announcing = variable_name("webhook_callback_secret"), variable_name("webhook_secret")
+    secret, other = settings.secret("webhook_callback_secret"), settings.secret("webhook_secret")
+    if secret is None:
+        return None
+    from connector_mcp.engine.approval.approval_webhook import SigningKey
+
+    key = SigningKey.parse(secret.get_secret_value(), own)
+    if other is not None and SigningKey.parse(other.get_secret_value(), announcing) == key:
+        raise Misconfigured(
+            f"{announcing} and {own} are the same, so anyone who can verify an announcement could decide it.",
+            fix='Generate a second one for the callback: `echo "whsec_$(openssl rand -base64 32)"`.',
+        )
+    return key

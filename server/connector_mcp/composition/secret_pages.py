@@ -1,10 +1,11 @@
-"""Where people are sent to enter a secret: pages of the server over HTTP, or a listener of their own over stdio."""
+"""The pages where people enter secrets: on the HTTP server, or on a listener of their own over stdio."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import anyio
@@ -13,11 +14,35 @@ from anyio.abc import TaskGroup
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.secret_refs.secret_requests import SecretRequests
 
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
 
-def offer_secret_pages(engine: Engine, address: str) -> None:
-    """Tell calls over HTTP where the pages are, at which people reach this server.
+    from connector_mcp.composition.http_access import HttpAccess
 
-    `address` is what the server listens on. Beyond this machine there are pages only where another one is known.
+
+def make_secret_pages(engine: Engine, access: HttpAccess) -> list[BaseRoute]:
+    """Return the pages of a server over HTTP; none if secrets cannot be stored."""
+    from connector_mcp.console.secret_pages import secret_pages
+    from connector_mcp.transport.auth.authorization import Callers
+    from connector_mcp.transport.mcp.elicitation import ANYBODY
+
+    if engine.secret_requests is None:
+        return []
+    callers = Callers(access.tokens, access.token_file, access.oauth)
+
+    async def identify(token: str) -> str | None:
+        holder = await callers.identify(token)
+        return holder.name if holder else None
+
+    return secret_pages(
+        engine.secret_requests, identify=None if callers.allow_anonymous else identify, anonymous=ANYBODY
+    )
+
+
+def announce_secret_pages(engine: Engine, address: str) -> None:
+    """Tell calls over HTTP the address of the pages.
+
+    `address` is what the server listens on. If that is not loopback, a public address must be configured.
     """
     settings = engine.settings
     public = settings.public_url or next(iter(settings.allowed_origins), None)
@@ -31,8 +56,8 @@ def offer_secret_pages(engine: Engine, address: str) -> None:
 
 
 @asynccontextmanager
-async def pages_on_demand(engine: Engine) -> AsyncGenerator[None]:
-    """Pages on loopback from the first time that a call needs one, until the context ends."""
+async def serve_secret_pages_on_demand(engine: Engine) -> AsyncGenerator[None]:
+    """Serve the pages on loopback from the first call that needs one until the context ends."""
     if engine.secret_requests is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""Where this machine's state and secrets are: the same for the server and for the operator's commands."""
+"""Open state, audit log and secrets, the same for the server and for the operator's commands."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
 
 
 def open_store(settings: Settings) -> Store:
-    """The store that the settings name. Nothing is opened before it is first used; close it when done.
+    """Return the store that the settings name. It connects when first used; close it when done.
 
     Raises:
-        Misconfigured: The address of the shared store, or the file with its password, is not what it should be.
+        Misconfigured: The address of the shared store, or the file with its password, is invalid.
     """
     if settings.state is None:
         return SqliteStore(settings.state_dir / "state.db")
-    # The client takes a tenth of a second to import, and most starts do without.
+    # The client takes a tenth of a second to import, and most starts do not need it.
     from connector_mcp.state.redis import RedisStore
 
     return RedisStore(open_connection(settings, settings.state))
 
 
 def shared_turns(store: Store) -> SharedRateLimit | None:
-    """The turns towards platforms that all replicas take together; None where the store is this machine's own."""
+    """Return the rate limit towards platforms that replicas share, or None if the store is this machine's own."""
     if isinstance(store, SqliteStore):
         return None
     from connector_mcp.state.redis import RedisRateLimit, RedisStore
@@ -54,7 +54,7 @@ def shared_turns(store: Store) -> SharedRateLimit | None:
 
 
 def open_trail(settings: Settings, store: Store) -> AuditTrail:
-    """Where audit records go: beside the store, in files or with those of all replicas. Close it when done.
+    """Return where audit records are written: files, or the store that replicas share. Close it when done.
 
     Raises:
         Misconfigured: As for `open_store`.
@@ -68,10 +68,10 @@ def open_trail(settings: Settings, store: Store) -> AuditTrail:
 
 @contextmanager
 def read_audit(settings: Settings) -> Generator[LogSnapshot]:
-    """The audit log that the settings name, as it is now. Not to be called on an event loop.
+    """Open a snapshot of the audit log that the settings name. It blocks, so do not call it on an event loop.
 
     Raises:
-        StoreUnavailable: There is none, its key is missing or damaged, or it cannot be read.
+        StoreUnavailable: There is no log, its key is missing or damaged, or it cannot be read.
     """
     if settings.state is None:
         from connector_mcp.audit.check import snapshot
@@ -86,10 +86,10 @@ def read_audit(settings: Settings) -> Generator[LogSnapshot]:
 
 
 def open_connection(settings: Settings, address: SecretStr) -> RedisConnection:
-    """A connection to the shared store, made when it is first used; close it when done.
+    """Return a connection to the shared store. It connects when first used; close it when done.
 
     Raises:
-        Misconfigured: The address, or the file with the password, is not what it should be.
+        Misconfigured: The address, or the file with the password, is invalid.
     """
     from connector_mcp.state.redis import RedisConnection
 
@@ -104,22 +104,22 @@ def _open_journal(settings: Settings, address: SecretStr) -> Journal:
 
 
 def audit_path(settings: Settings) -> Path:
-    """The file that audit records are written to; what belongs to it is beside it."""
+    """Return the file that audit records are written to; its related files are next to it."""
     return settings.state_dir / "audit.jsonl"
 
 
 def open_secret_store(settings: Settings) -> EncryptedFile:
-    """The encrypted file of secrets in the settings' state directory. Nothing is made before the first secret."""
+    """Return the encrypted file of secrets in the state directory. The first secret creates it."""
     in_keyring = settings.secrets_keyring and settings.secrets_key_file is None
     key = KeyInKeyring() if in_keyring else KeyFile(settings.secrets_key_file or settings.state_dir / "secrets.key")
     return EncryptedFile(settings.state_dir / "secrets.enc", key)
 
 
 def open_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
-    """Every place of secrets that there is, in the order in which they are asked.
+    """Return all sources of secrets, in the order in which they are searched.
 
     Raises:
-        Misconfigured: The limits or the directory are not what they should be.
+        Misconfigured: The limits or the directory are invalid.
     """
     limits = read_limits(settings.secrets_limits, PLATFORMS)
     sources: list[SecretSource] = []
@@ -130,19 +130,19 @@ def open_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
         sources.append(Directory(settings.secrets_dir))
     if settings.secrets_keyring:
         sources.append(Keyring(limits))
+    # Always a source, so that a store created while the server runs is found too.
     store = open_secret_store(settings)
-    # One that is made while the server runs is found too; whether there is one decides on the list of tools alone.
     sources.append(store)
     return Secrets(sources, limits, store)
 
 
 def has_secrets(secrets: Secrets, settings: Settings) -> bool:
-    """Whether a place of secrets is configured, or the store holds any."""
+    """Check whether a source of secrets is configured, or the store contains any."""
     return len(secrets.sources) > 1 or open_secret_store(settings).path.exists()
 
 
-def as_record(listed: SecretEntry) -> JsonObject:
-    """What may be told of a secret, as `list_secrets` and `secrets list --json` give it. No limits are no members."""
+def secret_record(listed: SecretEntry) -> JsonObject:
+    """Return what `list_secrets` and `secrets list --json` say about a secret. A missing member means no limit."""
     record: JsonObject = {"reference": f"{SCHEME}{listed.name}", "source": listed.source}
     for kind in KINDS:
         allowed: list[set[str]] = [set(getattr(limits, kind)) for limits in listed.limits if getattr(limits, kind)]

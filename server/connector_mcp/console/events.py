@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from http import HTTPStatus
 
 import anyio
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from connector_mcp.console.requests import session_key
@@ -25,15 +26,6 @@ HEARTBEAT_SECONDS = 15.0
 
 MAX_STREAMS = 64
 """Streams that are open at the same time."""
-
-_START = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [
-        (b"content-type", b"text/event-stream; charset=utf-8"),
-        (b"x-accel-buffering", b"no"),
-    ],
-}
 
 
 class QueueMonitor:
@@ -82,35 +74,22 @@ class QueueStreams:
         elif self._open >= MAX_STREAMS:
             response = PlainTextResponse("Too many pages are open. Reload this one.", 503, {"Retry-After": "30"})
         else:
-            await self._stream(key, receive, send)
-            return
-        await response(scope, receive, send)
+            headers = {"X-Accel-Buffering": "no"}
+            response = StreamingResponse(self._changes(key), media_type="text/event-stream", headers=headers)
+        self._open += 1
+        try:
+            await response(scope, receive, send)
+        finally:
+            self._open -= 1
 
     async def _is_signed_in(self, key: str | None) -> bool:
         return await self._sessions.find(key, in_use=False) is not None
 
-    async def _stream(self, key: str | None, receive: Receive, send: Send) -> None:
-        self._open += 1
-        try:
-            async with anyio.create_task_group() as tasks:
-
-                async def cancel_when_disconnected() -> None:
-                    while (await receive())["type"] != "http.disconnect":
-                        pass
-                    tasks.cancel_scope.cancel()
-
-                tasks.start_soon(cancel_when_disconnected)
-                await send(_START)
-                await self._send_changes(key, send)
-                tasks.cancel_scope.cancel()
-        finally:
-            self._open -= 1
-
-    async def _send_changes(self, key: str | None, send: Send) -> None:
-        """Send changes until the session ends, or the store cannot be read; the browser then connects again."""
+    async def _changes(self, key: str | None) -> AsyncGenerator[str]:
+        """Yield changes until the session ends, or the store cannot be read; the browser then connects again."""
         sent, quiet_seconds = None, 0.0
         text = "retry: 5000\n\n"
-        try:
+        with suppress(StoreUnavailable):
             while await self._is_signed_in(key):
                 state = await self._monitor.state()
                 if state != sent:
@@ -119,11 +98,8 @@ class QueueStreams:
                 elif quiet_seconds >= HEARTBEAT_SECONDS:
                     text = ":\n\n"
                 if text:
-                    await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+                    yield text
                     text, quiet_seconds = "", 0.0
                 await anyio.sleep(POLL_SECONDS)
                 quiet_seconds += POLL_SECONDS
-            text = "event: ended\ndata:\n\n"
-        except StoreUnavailable:
-            text = ""
-        await send({"type": "http.response.body", "body": text.encode(), "more_body": False})
+            yield "event: ended\ndata:\n\n"

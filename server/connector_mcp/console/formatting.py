@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -108,11 +108,6 @@ def newest_first(records: Iterable[JsonObject]) -> list[JsonObject]:
         if known is None or known["phase"] != "ended":
             calls[str(record["call_id"])] = record
     return sorted(calls.values(), key=lambda record: str(record["time"]), reverse=True)
-
-
-def outcomes(records: Sequence[JsonObject]) -> list[str]:
-    """Return the different outcomes of calls."""
-    return sorted({str(record["outcome"]) for record in records})
 
 
 def _as_utc(when: float | str) -> datetime:

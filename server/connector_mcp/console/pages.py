@@ -287,7 +287,7 @@ class _ConsolePages:
             more=max(0, len(found) - MAX_CALLS_SHOWN),
             tool=tool,
             outcome=outcome,
-            outcomes=formatting.outcomes(calls),
+            outcomes=sorted({str(call["outcome"]) for call in calls}),
         )
 
     async def _platforms(self, request: Request) -> Response:

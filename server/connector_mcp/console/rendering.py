@@ -15,7 +15,6 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from connector_mcp.console import formatting
-from connector_mcp.engine.approval.queue import Approval
 from connector_mcp.text import strip_hidden
 
 _ASSETS = {"console.css": "text/css", "console.js": "text/javascript"}
@@ -59,7 +58,6 @@ class Renderer:
     """The templates, and the two files that pages load. `home` is the path below which the pages are served."""
 
     def __init__(self, clock: Callable[[], float] = time.time, *, home: str = "/console") -> None:
-        self._clock = clock
         self._home = home
         folder = files("connector_mcp.console") / "static"
         self._assets = {name: (folder / name).read_bytes() for name in _ASSETS}
@@ -76,9 +74,10 @@ class Renderer:
             "asset": self._address,
             "moment": formatting.moment,
             "machine_time": formatting.machine_time,
-            "ago": self._ago,
-            "left": self._left,
-            "status": self._status,
+            "ago": formatting.ago,
+            "left": formatting.left,
+            "status": formatting.status,
+            "now": clock,
         }
 
     def page(
@@ -94,15 +93,6 @@ class Renderer:
             return None
         headers = {"Cache-Control": "public, max-age=31536000, immutable"}
         return Response(self._assets[name], media_type=_ASSETS[name], headers=headers)
-
-    def _ago(self, when: float) -> str:
-        return formatting.ago(when, self._clock())
-
-    def _left(self, when: float) -> str:
-        return formatting.left(when, self._clock())
-
-    def _status(self, approval: Approval) -> str:
-        return formatting.status(approval, self._clock())
 
     def _address(self, name: str) -> str:
         return f"{self._home}/static/{name}?v={hashlib.sha256(self._assets[name]).hexdigest()[:12]}"

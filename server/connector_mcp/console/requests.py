@@ -150,13 +150,20 @@ def session_key(request: Request, name: str = _COOKIE) -> str | None:
 
 
 def set_session_key(
-    request: Request, response: Response, key: str, *, name: str = _COOKIE, path: str = "/console"
+    request: Request,
+    response: Response,
+    key: str,
+    *,
+    name: str = _COOKIE,
+    path: str = "/console",
+    max_age: int | None = None,
 ) -> None:
     """Have the browser keep the key until it is closed, out of reach of scripts and of other sites."""
     is_local = _is_local(request)
     response.set_cookie(
         _cookie_name(request, name),
         key,
+        max_age=max_age,
         path=path if is_local else "/",
         secure=not is_local or _is_https(request),
         httponly=True,
@@ -166,14 +173,7 @@ def set_session_key(
 
 def delete_session_key(request: Request, response: Response) -> None:
     """Have the browser delete the key."""
-    is_local = _is_local(request)
-    response.delete_cookie(
-        _cookie_name(request, _COOKIE),
-        path="/console" if is_local else "/",
-        secure=not is_local or _is_https(request),
-        httponly=True,
-        samesite="strict",
-    )
+    set_session_key(request, response, "", max_age=0)
 
 
 def _cookie_name(request: Request, name: str) -> str:

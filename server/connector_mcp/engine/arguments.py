@@ -1,7 +1,7 @@
-"""Step one of a call: arguments as models really send them become an operation, or an error that helps.
+"""Parse the arguments of a call into an operation, or into an error that says what to correct.
 
-What is taken in other forms than the schema's is decided here, once: a JSON text where an object or array is due,
-digits where an integer is due, the words `true` and `false` where a boolean is due. All else must be of its type.
+Models often send a value in another form than the schema's. Three such forms are accepted: JSON text for an object or
+array, digits for an integer, and the words `true` and `false` for a boolean. Everything else must have its type.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pydantic import ValidationError
@@ -20,18 +19,19 @@ if TYPE_CHECKING:
 
 from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.errors import InvalidArguments, Issue
-from connector_mcp.json_values import JsonObject
+from connector_mcp.json_values import JsonObject, is_array, is_object, members
 from connector_mcp.operations.connector_types import ConnectorType, example
 from connector_mcp.operations.operation import LOCAL_ONLY, ConfigUse, Operation
 from connector_mcp.operations.tool import Tool
+from connector_mcp.suggest import closest
 
-DEEPEST = 32
+MAX_DEPTH = 32
 """Levels of objects and arrays that an argument may have."""
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _LARGEST_INTEGER = 2**63
-_TOLD_NUMBER = 6
-"""Digits of a number that an error repeats; a longer one may be a credential."""
+_SHOWN_DIGITS = 6
+"""Digits of a number that an error repeats; a longer number may be a credential."""
 
 _WORD = re.compile(r"[A-Za-z]{1,32}[0-9]{0,3}")
 _SEPARATORS = re.compile(r"[-_. @]+")
@@ -41,7 +41,7 @@ _PATTERNS = {
     r"^\S+@\S+\.\S+$": "of the form name@example.com",
     "^[0-9]+$": "of digits only",
 }
-"""What a pattern demands, for people."""
+"""Patterns in words."""
 
 _BOUNDS = {
     "minimum": "at least {}",
@@ -63,10 +63,10 @@ _TYPES = {
 
 
 def parse_arguments(tool: Tool, raw: Mapping[str, Any], fixed: Mapping[str, str]) -> Operation:
-    """The operation that these arguments call; `fixed` are the arguments that the configuration sets.
+    """Validate arguments against the tool's model. `fixed` are the arguments that the configuration sets.
 
     Raises:
-        InvalidArguments: With an issue for each thing that is wrong; no value of a string is repeated in it.
+        InvalidArguments: One issue for each problem. Issues never repeat the value of a string.
     """
     fields, properties = tool.operation.model_fields, tool.input_schema["properties"]
     own = {name: value for name, value in fixed.items() if name in fields}
@@ -75,8 +75,8 @@ def parse_arguments(tool: Tool, raw: Mapping[str, Any], fixed: Mapping[str, str]
     for name in [name for name, value in decoded.items() if value is None]:
         if name in fields and LOCAL_ONLY in fields[name].metadata:
             del decoded[name]
-    # What could not be sent, stored or walked is refused before anything else looks at it.
-    flaws = [flaw for name, value in decoded.items() if not _is_plain_text(value) for flaw in _flaws(value, name, 0)]
+    # Values that cannot be sent, stored or traversed are refused before anything else reads them.
+    flaws = [flaw for name, value in decoded.items() for flaw in _flaws(value, name, 0)]
     if flaws:
         raise InvalidArguments(tool.name, [*issues, *flaws])
     try:
@@ -90,10 +90,10 @@ def parse_arguments(tool: Tool, raw: Mapping[str, Any], fixed: Mapping[str, str]
 
 
 def check_configs(tool: Tool, uses: Iterable[ConfigUse]) -> None:
-    """Hold each connector config against the schema of its connector type.
+    """Validate each connector config against the schema of its connector type.
 
     Raises:
-        InvalidArguments: With the path inside the config, what was got, what is wanted and an example.
+        InvalidArguments: Each issue has the path inside the config, what was given, what is wanted, and an example.
     """
     for use in uses:
         if use.type is None:
@@ -109,16 +109,16 @@ def check_configs(tool: Tool, uses: Iterable[ConfigUse]) -> None:
 
 
 def describe(value: Any) -> str:
-    """A value in words that give nothing of a string away, nor of a number that may be a credential."""
+    """Describe a value without revealing a string, or a number that may be a credential."""
     match value:
         case None:
             return "null"
         case bool():
             return "true" if value else "false"
         case int():
-            return f"the number {value}" if abs(value) < 10**_TOLD_NUMBER else "a number"
+            return f"the number {value}" if abs(value) < 10**_SHOWN_DIGITS else "a number"
         case float():
-            return f"the number {value}" if len(repr(value)) <= _TOLD_NUMBER else "a number"
+            return f"the number {value}" if len(repr(value)) <= _SHOWN_DIGITS else "a number"
         case str():
             return f"a string of {len(value)} characters" if value else "an empty string"
         case list():
@@ -127,20 +127,29 @@ def describe(value: Any) -> str:
             return "an object"
 
 
+def one_of(options: Iterable[str], given: Any) -> str:
+    """List the valid options; the one closest to what was given comes first."""
+    names = list(options)
+    near = closest(given, names, cutoff=0.5) if isinstance(given, str) else None
+    return f"{_suggestion(near)}one of {', '.join(names)}"
+
+
+def _suggestion(near: str | None) -> str:
+    return f"{near} (closest match); " if near else ""
+
+
 def _decode(value: Any, schema: JsonObject) -> Any:
     kind = schema.get("type")
     if isinstance(value, str):
         return _decode_text(value, kind, schema)
     if kind == "integer" and isinstance(value, float) and value.is_integer():
         return int(value)
-    if kind == "array" and isinstance(value, list) and "items" in schema:
-        return [_decode(item, schema["items"]) for item in cast("list[Any]", value)]
-    if kind == "object" and isinstance(value, dict):
-        known, others = schema.get("properties", {}), schema.get("additionalProperties")
-        rest = cast("JsonObject", others) if isinstance(others, dict) else {}
-        members = cast("JsonObject", value)
-        return {key: _decode(item, known.get(key, rest)) for key, item in members.items()}
-    return cast("Any", value)
+    if kind == "array" and is_array(value) and "items" in schema:
+        return [_decode(item, schema["items"]) for item in value]
+    if kind == "object" and is_object(value):
+        known, rest = schema.get("properties", {}), members(schema.get("additionalProperties"))
+        return {key: _decode(item, known.get(key, rest)) for key, item in value.items()}
+    return value
 
 
 def _decode_text(value: str, kind: Any, schema: JsonObject) -> Any:
@@ -158,13 +167,8 @@ def _decode_text(value: str, kind: Any, schema: JsonObject) -> Any:
     return value
 
 
-def _is_plain_text(value: Any) -> bool:
-    """Whether it is a text without any flaw, as most arguments are."""
-    return isinstance(value, str) and value.isascii() and MARKER not in value
-
-
 def _flaws(value: Any, path: str, depth: int) -> Iterator[Issue]:
-    """What no argument may hold, whatever its schema: markers, and what JSON or UTF-8 cannot carry on."""
+    """Find what no argument may contain: redaction markers, and values that JSON or UTF-8 cannot express."""
     match value:
         case str():
             if MARKER in value:
@@ -181,8 +185,8 @@ def _flaws(value: Any, path: str, depth: int) -> Iterator[Issue]:
         case float():
             if not math.isfinite(value):
                 yield Issue(path, "a number that JSON cannot express", "a finite number")
-        case dict() | list() if depth == DEEPEST:
-            yield Issue(path, "values nested too deeply", f"at most {DEEPEST} levels")
+        case dict() | list() if depth == MAX_DEPTH:
+            yield Issue(path, "values nested too deeply", f"at most {MAX_DEPTH} levels")
         case dict():
             for key, member in cast("JsonObject", value).items():
                 if MARKER in key or not _is_text(key):
@@ -206,27 +210,27 @@ def _unknown(tool: Tool, raw: Mapping[str, Any], fixed: Mapping[str, str]) -> It
             if value != fixed[name]:
                 yield Issue(name, "another value than the configured one", f"no {name}: the configuration fixes it")
         elif name not in properties:
-            wanted = _nearest(name, list(properties), holder=tool.name, inside="config" in properties)
+            wanted = _known_names(name, list(properties), holder=tool.name, inside="config" in properties)
             yield Issue(_safe(name), "an unknown argument", wanted)
 
 
-def _nearest(name: str, names: list[str], *, holder: str, inside: bool = False) -> str:
-    near = get_close_matches(name.lower(), names, n=1, cutoff=0.6)
+def _known_names(name: str, names: list[str], *, holder: str, inside: bool = False) -> str:
+    near = closest(name, names)
     if near:
-        return f"{near[0]}, perhaps; {holder} takes {', '.join(names)}"
+        return f"{_suggestion(near)}{holder} takes {', '.join(names)}"
     hint = "; keys of the connector's config go inside config" if inside else ""
     return f"one of {', '.join(names) or 'no arguments'}{hint}"
 
 
 def _safe(name: str, known: Collection[str] = ()) -> str:
-    """A key as part of a path. A key may be a credential that slipped: only what is made of words is repeated."""
+    """Return a key for use in a path. A key may be a misplaced credential, so only one made of words is repeated."""
     words = _SEPARATORS.split(name.strip("@_"))
     shown = name in known or (len(name) <= 64 and all(map(_WORD.fullmatch, words)))
     return name if shown else "(a key not shown)"
 
 
 def path_of(parts: Iterable[str | int], known: Collection[str] = ()) -> str:
-    """A place among the arguments as a person would write it; a key that may be a credential is not repeated."""
+    """Format a place among the arguments for a person. A key that may be a credential is not repeated."""
     path = ""
     for part in parts:
         path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{_safe(part, known)}"
@@ -243,7 +247,7 @@ def _issues(tool: Tool, error: ValidationError, values: JsonObject) -> Iterator[
             holder = _at(tool.input_schema, location[:-1])
             names = list(holder.get("properties", ()))
             inside = "config" in names
-            wanted = _nearest(str(location[-1]), names, holder=path_of(location[:-1]), inside=inside)
+            wanted = _known_names(str(location[-1]), names, holder=path_of(location[:-1]), inside=inside)
             yield Issue(path_of(location), "an unknown member", wanted)
         else:
             yield Issue(path_of(location), _got(value, schema), _wanted(schema, value), sample)
@@ -258,7 +262,7 @@ def _at(schema: JsonObject, location: Sequence[str | int]) -> JsonObject:
     for part in location:
         others = schema.get("additionalProperties")
         inner = schema.get("items") if isinstance(part, int) else schema.get("properties", {}).get(part, others)
-        schema = cast("JsonObject", inner) if isinstance(inner, dict) else {}
+        schema = members(inner)
     return schema
 
 
@@ -277,7 +281,7 @@ def _sample(tool: Tool, location: Sequence[str | int]) -> Any:
 
 
 def _valid(found: Any, schema: Mapping[str, Any]) -> Any:
-    """An example of what the schema accepts: the one found, else a made one; None where neither would do."""
+    """Return an example that the schema accepts: the one found, or a generated one, or None."""
     if found is not None and _accepts(schema, found):
         return found
     if "type" not in schema or "contains" in schema:
@@ -288,7 +292,7 @@ def _valid(found: Any, schema: Mapping[str, Any]) -> Any:
 
 def _wanted(schema: Mapping[str, Any], value: Any = None) -> str:
     if "enum" in schema:
-        return _wanted_option([str(option) for option in schema["enum"]], value)
+        return one_of([str(option) for option in schema["enum"]], value)
     limits = " and ".join(text.format(schema[key]) for key, text in _BOUNDS.items() if key in schema)
     form = _PATTERNS.get(schema["pattern"], "of the documented form") if "pattern" in schema else ""
     described = str(schema.get("description", "")).rstrip(".")
@@ -298,16 +302,8 @@ def _wanted(schema: Mapping[str, Any], value: Any = None) -> str:
     return f"{wanted} ({described})" if described else wanted
 
 
-def _wanted_option(options: list[str], value: Any) -> str:
-    near: list[str] = []
-    if isinstance(value, str):
-        close = {option.lower(): option for option in options}
-        near = [close[name] for name in get_close_matches(value.lower(), close, n=1, cutoff=0.5)]
-    return f"{f'{near[0]}, perhaps; ' if near else ''}one of {', '.join(options)}"
-
-
 class _Validator(Protocol):
-    """What is used of jsonschema's validators, which do not declare their types in full."""
+    """The part of jsonschema's validators used here. They do not declare their types in full."""
 
     def iter_errors(self, instance: Any) -> Iterator[SchemaError]: ...
 
@@ -315,7 +311,7 @@ class _Validator(Protocol):
 
 
 def _validator(schema: Mapping[str, Any]) -> _Validator:
-    # Takes 50 ms to import, a twentieth of a start, and only a call with a config needs it.
+    # Slow to import, and only calls with a config need it.
     from jsonschema import Draft202012Validator
 
     return Draft202012Validator(schema)
@@ -326,7 +322,7 @@ def _accepts(schema: Mapping[str, Any], value: Any) -> bool:
 
 
 def _config_issues(use: ConfigUse, kind: ConnectorType) -> Iterator[Issue]:
-    # Where the server merges, a null takes a member away, and what is not given is there already.
+    # In a merge a null removes a member, and members left out are stored already.
     value = use.value if use.complete else _without_nulls(use.value)
     errors = [error for error in _validator(kind.config).iter_errors(value) if use.complete or _matters(error)]
     sample = example(kind.config)
@@ -339,14 +335,13 @@ def _config_issues(use: ConfigUse, kind: ConnectorType) -> Iterator[Issue]:
 
 
 def _without_nulls(value: Any) -> Any:
-    if not isinstance(value, dict):
+    if not is_object(value):
         return value
-    members = cast("JsonObject", value)
-    return {key: _without_nulls(member) for key, member in members.items() if member is not None}
+    return {key: _without_nulls(member) for key, member in value.items() if member is not None}
 
 
 def _matters(error: SchemaError) -> bool:
-    """Whether an error remains once the given members are merged with the stored ones; lists are not merged."""
+    """Check whether an error remains after the merge with the stored members. Lists are not merged."""
     if error.validator == "required":
         return any(isinstance(step, int) for step in error.absolute_path)
     if error.validator in ("anyOf", "oneOf") and error.context:
@@ -362,21 +357,19 @@ def _config_issue(use: ConfigUse, kind: ConnectorType, error: SchemaError, sampl
     location = tuple(error.absolute_path)
     inner = path_of(location, kind.config.get("properties", ())) if location else ""
     path = f"{use.path}.{inner}" if inner and not inner.startswith("[") else use.path + inner
-    schema: JsonObject = error.schema if isinstance(error.schema, dict) else {}
-    instance: Any = cast("Any", error.instance)
-    members = cast("JsonObject", instance) if isinstance(instance, dict) else {}
-    if error.validator == "additionalProperties" and isinstance(instance, dict):
+    schema, instance = members(error.schema), cast("Any", error.instance)
+    if error.validator == "additionalProperties" and is_object(instance):
         names = list(schema.get("properties", ()))
-        for key in members:
+        for key in instance:
             if key in names:
                 continue
-            wanted = _nearest(key, names, holder=f"the config of {kind.type}")
+            wanted = _known_names(key, names, holder=f"the config of {kind.type}")
             if key in kind.traits.get("pipeline_keys", ()):
                 wanted = f"no {_safe(key)} here: it belongs to the pipeline that uses the connector"
             yield Issue(f"{path}.{_safe(key)}", "an unknown key", wanted, _valid(_value(sample, location), schema))
-    elif error.validator == "required" and isinstance(instance, dict):
+    elif error.validator == "required" and is_object(instance):
         for name in schema["required"]:
-            if name not in members:
+            if name not in instance:
                 member = schema.get("properties", {}).get(name, {})
                 example_of_it = _valid(_value(sample, (*location, name)), member)
                 yield Issue(f"{path}.{name}", "nothing", _wanted(member), example_of_it)

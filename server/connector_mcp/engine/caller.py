@@ -1,4 +1,4 @@
-"""Who calls, and how they can be asked: all that the engine knows of a transport."""
+"""The caller of a request: all that the engine knows about a transport."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TransportName = Literal["stdio", "http", "cli"]
 
 @dataclass(frozen=True)
 class Question:
-    """What a person is asked: a plain-text message and a flat form."""
+    """A question to the person at the client: a plain-text message and a flat form."""
 
     message: str
     schema: JsonObject
@@ -21,7 +21,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Visit:
-    """What a person is asked to do in their browser. That they accept says only that they open the page."""
+    """A request to open a page in a browser. Accepting it means only that the person opens the page."""
 
     id: str
     message: str
@@ -29,8 +29,8 @@ class Visit:
 
 
 @dataclass(frozen=True)
-class Reply:
-    """What the person answered; `content` holds the form's values as they came, uncoerced."""
+class ElicitationReply:
+    """The person's answer. `content` has the form's values, unchanged."""
 
     action: Literal["accept", "decline", "cancel"]
     content: Mapping[str, Any]
@@ -38,14 +38,14 @@ class Reply:
 
 @dataclass(frozen=True)
 class Resumed:
-    """The second round of a question that was asked by returning it: its ticket and the reply."""
+    """The answer to a question that was asked by returning it: the question's ticket and the reply."""
 
     ticket: str
-    reply: Reply
+    reply: ElicitationReply
 
 
 class AnswerDue(Exception):
-    """Raised through the engine by `Caller.ask` and `send_to` where one asks by returning the question (2026-07-28)."""
+    """Raised by `Caller.ask` and `send_to` to ask by returning the question (protocol 2026-07-28)."""
 
     def __init__(self, question: Question | Visit, ticket: str) -> None:
         super().__init__("an answer is due")
@@ -54,20 +54,20 @@ class AnswerDue(Exception):
 
 
 class CannotAsk(Exception):
-    """Raised by `Caller.ask` and `send_to` where it failed: no back-channel, or the client answered an error."""
+    """Raised by `Caller.ask` and `send_to` if the client cannot be asked or answered with an error."""
 
 
 class Caller(Protocol):
-    """One request's caller. Implemented by the transports and the command line."""
+    """The caller of one request. Implemented by the transports and the command line."""
 
     @property
     def principal(self) -> str:
-        """Who calls: `local` on stdio and the command line, the token's name over HTTP."""
+        """The caller's identity: `local` on stdio and the command line, the token's name over HTTP."""
         ...
 
     @property
     def client(self) -> str | None:
-        """Name and version of the client, as it says of itself."""
+        """The client's name and version, as it reports them."""
         ...
 
     @property
@@ -75,56 +75,56 @@ class Caller(Protocol):
 
     @property
     def scopes(self) -> frozenset[str] | None:
-        """What the caller's credential allows; None where there are no scopes."""
+        """The scopes of the caller's credential; None if there are no scopes."""
         ...
 
     @property
     def can_ask(self) -> bool:
-        """Whether this very request declares form elicitation and has a way to carry it."""
+        """Whether this request declares form elicitation and can carry it."""
         ...
 
     @property
     def resumed(self) -> Resumed | None:
-        """The answer that this request brings to a question of an earlier one."""
+        """The answer that this request brings to an earlier request's question."""
         ...
 
     @property
     def gone(self) -> bool:
-        """Whether the client is known to have hung up, so that nobody would hear an answer."""
+        """Whether the client is known to have disconnected."""
         ...
 
-    async def ask(self, question: Question, ticket: str) -> Reply:
-        """Put a question to the person at the client.
+    async def ask(self, question: Question, ticket: str) -> ElicitationReply:
+        """Ask the person at the client.
 
         Raises:
             AnswerDue: The question is asked by returning it; the same call will come again with the reply.
-            CannotAsk: It could not be put.
+            CannotAsk: The question could not be asked.
         """
         ...
 
     @property
     def can_send(self) -> bool:
-        """Whether this very request declares that the client opens pages, and has a way to carry the address."""
+        """Whether this request declares URL elicitation and can carry it."""
         ...
 
-    async def send_to(self, visit: Visit, ticket: str) -> Reply:
-        """Have the person at the client open a page. Raises what `ask` does."""
+    async def send_to(self, visit: Visit, ticket: str) -> ElicitationReply:
+        """Ask the person at the client to open a page. Raises what `ask` raises."""
         ...
 
     async def visited(self, visit: Visit) -> None:
-        """Tell the client that the person is done with the page, where its protocol has a word for that."""
+        """Notify the client that the person is done with the page, if its protocol supports that."""
         ...
 
     async def progress(self, message: str) -> None:
-        """Tell the client that work goes on, where it wants to know."""
+        """Report progress, if the client asked for it."""
         ...
 
 
 @dataclass(frozen=True)
 class CallResult:
-    """What a call answers: the structured content, and whether it is a failure."""
+    """The result of a call: the structured content, and whether it is a failure."""
 
     content: JsonObject
     is_error: bool
     encoded: bytes | None = None
-    """The content as compact JSON in UTF-8, without halves of surrogate pairs, where that was made on the way."""
+    """The content as compact JSON in UTF-8, if it was already encoded. It has no halves of surrogate pairs."""

@@ -1,7 +1,7 @@
-"""Notes every write before it is sent, so that the same one is not sent twice at once, on any replica.
+"""The ledger of writes: no write is sent twice at the same time, on any replica.
 
-An entry is gone when the write's outcome is known. One that stays says that the outcome was never learnt: the next
-identical call runs, and its result warns of it.
+An entry is removed when the outcome of its write is known. An entry that stays means that the outcome is unknown: the
+next identical call runs, and its result contains a warning.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ from connector_mcp.state.store import Store
 
 _COLLECTION = "writes"
 _REMEMBERED = 600.0
-"""Seconds for which a write of unknown outcome is remembered."""
+"""Seconds for which a write with an unknown outcome is remembered."""
 
 
 @dataclass
 class LedgerEntry:
-    """A write on its way."""
+    """A write in progress."""
 
     digest: str
     warnings: list[str] = field(default_factory=list[str])
     outcome_unknown: bool = False
-    """Set by the sender where the outcome of a part of the write was not learnt."""
+    """Set if the outcome of a part of the write is unknown."""
 
 
 class Ledger:
-    """The writes that are on their way or whose outcome is unknown."""
+    """The writes that are in progress or have an unknown outcome."""
 
     def __init__(self, store: Store, *, longest: float, clock: Callable[[], float] = time.time) -> None:
-        """`longest` is the most seconds that one write can take."""
+        """`longest` is how many seconds one write can take at most."""
         self._store = store
         self._longest = longest
         self._clock = clock
 
     @asynccontextmanager
     async def entry(self, digest: str, tool: str) -> AsyncGenerator[LedgerEntry]:
-        """Holds the entry of a write while it is sent.
+        """Keep the entry of a write while it is sent.
 
-        Nothing that goes wrong with the entry once the write was sent changes the write's own outcome.
+        A problem with the entry after the write was sent does not change the outcome of the write.
 
         Raises:
-            InProgress: The same write is on its way from another call.
-            StoreUnavailable: The entry could not be made; nothing may be sent.
+            InProgress: Another call is sending the same write.
+            StoreUnavailable: The entry could not be made, so nothing may be sent.
         """
         entry = LedgerEntry(digest)
         note = await self._begin(entry, tool)
@@ -60,14 +60,14 @@ class Ledger:
             await self._end(entry, note, unknown=isinstance(error, OutcomeUnknown))
             raise
         except BaseException:
-            # Cancelled, or failed in a way nobody foresaw: whether the request got through is not known.
+            # Cancelled, or an unexpected failure: the request may have been sent.
             await self._end(entry, note, unknown=True)
             raise
         await self._end(entry, note, unknown=entry.outcome_unknown)
 
     async def _begin(self, entry: LedgerEntry, tool: str) -> JsonObject:
         now = self._clock()
-        # The mark tells this entry from the next one of the same call.
+        # The mark distinguishes this entry from a later one of the same call.
         note: JsonObject = {"at": now, "tool": tool, "unknown": False, "mark": secrets.token_hex(8)}
         expires_at = now + self._longest + _REMEMBERED
         if await self._store.put_once(_COLLECTION, entry.digest, note, expires_at=expires_at):
@@ -77,7 +77,7 @@ class Ledger:
             taken = await self._store.put_once(_COLLECTION, entry.digest, note, expires_at=expires_at)
         else:
             ago = now - float(earlier["at"])
-            # A process that died left an entry that nobody ends.
+            # An entry this old belongs to a process that died.
             lost = bool(earlier["unknown"]) or ago > self._longest
             taken = lost and await self._store.replace(
                 _COLLECTION, entry.digest, note, expected=earlier, expires_at=expires_at
@@ -87,8 +87,8 @@ class Ledger:
                 entry.warnings.append(f"{warning}; check that it did not take effect twice.")
         if not taken:
             raise InProgress(
-                f"The same {tool} call is on its way. Nothing was sent.",
-                fix="Wait for the first call's answer instead of repeating it.",
+                f"The same {tool} call is already in progress. Nothing was sent.",
+                fix="Wait for the first call's result instead of repeating it.",
             )
         return note
 

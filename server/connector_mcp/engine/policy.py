@@ -1,12 +1,12 @@
-"""What may be done without asking, and who is asked otherwise.
+"""Policies: which calls run without asking, and who decides about the others.
 
-A policy is a comma-separated list of rules `KEY=DECISION`. The key is an effect (`destroy`), a glob over tool names
-(`logto_*`), or both (`vectorize_*:destroy`). A glob with an effect counts before a glob, a glob before an effect, an
-effect before the default; where several rules of one kind fit, the strictest counts. So `logto_*=allow` also allows
-what Logto's tools destroy: that is what it says.
+A policy is a comma-separated list of rules `KEY=DECISION`. The key is an effect (`destroy`), a tool pattern
+(`logto_*`), or both (`vectorize_*:destroy`). The most specific rule wins: pattern and effect, then pattern, then
+effect, then the default. Among equally specific rules the strictest wins. So `logto_*=allow` also allows Logto's
+deletions.
 
-A profile's policy stands within the server's: where both have a rule that fits, the stricter counts, and the default
-only where neither has one.
+A profile's policy can only tighten the server's: where rules of both match, the stricter decision applies. The default
+applies only where neither has a matching rule.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import TypeVar
@@ -22,6 +21,7 @@ from typing import TypeVar
 from connector_mcp.engine.caller import TransportName
 from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.operation import Effect
+from connector_mcp.suggest import did_you_mean
 
 SETTING = "CONNECTOR_MCP_POLICY (--policy)"
 
@@ -40,18 +40,18 @@ class Decision(StrEnum):
 
     @property
     def strictness(self) -> int:
-        """Position in the order of strictness; `block` is the highest. (As strings they compare by letters.)"""
+        """Position in the order of strictness; `block` is the highest. (Comparing the strings would be alphabetic.)"""
         return tuple(Decision).index(self)
 
 
 def strictest(decisions: Iterable[Decision]) -> Decision:
-    """The strictest of one or more decisions."""
+    """Return the strictest of one or more decisions."""
     return max(decisions, key=lambda decision: decision.strictness)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule of a policy. Without a glob it is about all tools, without an effect about all effects."""
+    """One rule of a policy. Without a glob it applies to all tools; without an effect, to all effects."""
 
     text: str
     decision: Decision
@@ -68,7 +68,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Ruling:
-    """A decision, and the rule or setting that made it: a phrase for the person who wants to change it."""
+    """A decision and its reason: the rule or setting that someone would have to change."""
 
     decision: Decision
     because: str
@@ -76,15 +76,15 @@ class Ruling:
 
 @dataclass(frozen=True)
 class Policy:
-    """What to do with which call on one transport. Immutable; build it with `parse`."""
+    """The decisions for calls on one transport. Immutable; build it with `parse`."""
 
     rules: tuple[Rule, ...]
     read_only: bool
     transport: TransportName
     profile: str = ""
-    """Whose policy it is; empty for the server's."""
+    """The profile it belongs to; empty for the server's policy."""
     server: Policy | None = None
-    """The server's policy, in a profile's."""
+    """For a profile's policy: the server's."""
 
     @staticmethod
     def parse(
@@ -95,9 +95,9 @@ class Policy:
         tools: Collection[str] | None = None,
         setting: str = SETTING,
     ) -> Policy:
-        """Read a policy. With the names of the tools that there are, a glob has to match one of them.
+        """Parse a policy. With `tools` given, each glob must match at least one of them.
 
-        `setting` is how an error names the place of the rules.
+        `setting` names the source of the rules in errors.
 
         Raises:
             Misconfigured: A rule is malformed, or names an effect, decision or tool that does not exist.
@@ -106,15 +106,15 @@ class Policy:
         return Policy(rules, read_only, transport)
 
     def within(self, server: Policy, profile: str) -> Policy:
-        """This policy as that of a profile."""
+        """Return this policy as a profile's, limited by the server's."""
         return replace(self, profile=profile, server=server)
 
     def decide(self, tool: str, effect: Effect) -> Decision:
-        """What the policy wants for a call of this tool that does this."""
+        """Decide on a call of this tool with this effect."""
         return self.ruling(tool, effect).decision
 
     def ruling(self, tool: str, effect: Effect) -> Ruling:
-        """`decide`, with the reason."""
+        """Decide, and give the reason."""
         found = [self.server._own(tool, effect) if self.server else None, self._own(tool, effect)]
         rulings = [ruling for ruling in found if ruling is not None]
         if not rulings:
@@ -122,7 +122,7 @@ class Policy:
         return max(rulings, key=lambda ruling: ruling.decision.strictness)
 
     def _own(self, tool: str, effect: Effect) -> Ruling | None:
-        """What these rules alone say; None where none fits."""
+        """Apply these rules alone; None if none matches."""
         if self.read_only and effect is not Effect.READ:
             return Ruling(Decision.BLOCK, f"read_only of profile {self.profile}" if self.profile else "--read-only")
         fitting = [rule for rule in self.rules if rule.fits(tool, effect)]
@@ -139,7 +139,7 @@ class Policy:
 
 
 def resolve(decision: Decision, *, can_ask: bool, operator_channel: bool) -> Decision:
-    """What a decision comes to where nobody can be asked, or no operator be reached. Never a more permissive one."""
+    """Adapt a decision to the channels available. The result is never more permissive."""
     if decision is Decision.ASK and not can_ask:
         decision = Decision.APPROVE
     if decision is Decision.APPROVE and not operator_channel:
@@ -151,7 +151,7 @@ def _rule(text: str, tools: Collection[str] | None, setting: str) -> Rule:
     key, equals, wanted = (part.strip() for part in text.partition("="))
     if not key or not equals:
         raise Misconfigured(
-            f"{setting} holds the rule {text!r}, which is not of the form KEY=DECISION.",
+            f"{setting} contains the rule {text!r}, which does not have the form KEY=DECISION.",
             fix="Write rules such as destroy=approve or logto_*=block, separated by single commas.",
         )
     decision = _member(Decision, wanted, text, "decision", setting)
@@ -166,18 +166,19 @@ def _rule(text: str, tools: Collection[str] | None, setting: str) -> Rule:
 def _check_glob(glob: str, text: str, tools: Collection[str] | None, setting: str, *, alone: bool) -> None:
     if not _GLOB.fullmatch(glob):
         raise Misconfigured(
-            f"{setting} holds the rule {text!r}, in which {glob!r} is no tool name or glob.",
-            fix="Write a tool name as `connector-mcp tools` lists it; * stands for any letters.",
+            f"{setting} contains the rule {text!r}, but {glob!r} is not a tool name or pattern.",
+            fix="Use a tool name from `connector-mcp tools`; * matches any characters.",
         )
     effects = [effect.value for effect in Effect] if alone else []
     if tools is None:
-        # Every tool has an underscore in its name, so this can only have been meant as an effect.
+        # Every tool name has an underscore, so a plain word must be a misspelled effect.
         if alone and glob.isalpha():
             _member(Effect, glob, text, "effect", setting)
         return
     if not any(fnmatchcase(tool, glob) for tool in tools):
         raise Misconfigured(
-            f"{setting} holds the rule {text!r}, but no tool matches {glob!r}{_nearest(glob, [*effects, *tools])}.",
+            f"{setting} contains the rule {text!r}, but no tool matches {glob!r}."
+            + did_you_mean(glob, [*effects, *tools], cutoff=0.4),
             fix="Correct or remove the rule; `connector-mcp tools` lists the names.",
         )
 
@@ -188,11 +189,7 @@ def _member(kind: type[_Member], name: str, text: str, noun: str, setting: str) 
     except ValueError:
         names = [member.value for member in kind]
         raise Misconfigured(
-            f"{setting} holds the rule {text!r}, in which {name!r} is no {noun}{_nearest(name, names)}.",
+            f"{setting} contains the rule {text!r}, but {name!r} is not a valid {noun}."
+            + did_you_mean(name, names, cutoff=0.4),
             fix=f"Use one of: {', '.join(names)}.",
         ) from None
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = get_close_matches(name, list(known), n=1, cutoff=0.4)
-    return f" (nearest: {close[0]})" if close else ""

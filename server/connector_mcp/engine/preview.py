@@ -14,9 +14,8 @@ from itertools import islice
 from string import Formatter
 from typing import Any, cast
 
-from connector_mcp.engine.redaction.json_paths import strings
 from connector_mcp.engine.redaction.key_classifier import names_a_secret
-from connector_mcp.engine.redaction.redactor import MARKER, redact_record
+from connector_mcp.engine.redaction.redactor import MARKER, redact_record, strings
 from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect, Loss, Operation, Situation, at

@@ -1,40 +1,48 @@
-"""The last step: a platform's answer as a result that conforms to the tool's output schema and fits its budget.
+"""Results: a platform's response in the form of the tool's output schema, within the size limit; and failures.
 
-Nulls are left out (an absent member and a null one mean the same in an answer), noise such as logos is left out unless
-asked for, lists give summary rows, and what is over the cap is cut at a whole record with a sentence that says so.
+Nulls are left out, because they mean the same as absent members. Heavy members such as logos are left out unless asked
+for, lists give summary rows, and a result over the limit is cut at a whole record with a sentence that says so.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import re
+import traceback
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
+import orjson
 from pydantic import ValidationError
 
 from connector_mcp.engine.caller import CallResult
-from connector_mcp.engine.compact_json import encode_bytes
 from connector_mcp.engine.conformance import surely_conforms
-from connector_mcp.engine.redaction.redactor import redact_record
-from connector_mcp.engine.redaction.scrubber import Scrubber
-from connector_mcp.errors import InvalidArguments, Issue
-from connector_mcp.json_values import JsonObject
+from connector_mcp.engine.redaction.redactor import all_strings, redact_record
+from connector_mcp.errors import ConnectorError, Internal, InvalidArguments, Issue, OutcomeUnknown
+from connector_mcp.json_values import JsonObject, is_array, is_object, items
+from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.operation import Effect, ListOperation, Operation, Record, at
 from connector_mcp.text import clean, strip_hidden
 
+if TYPE_CHECKING:
+    from connector_mcp.engine.redaction.scrubber import Scrubber
+
+logger = logging.getLogger("connector_mcp.engine")
+
 PARTIAL = "This list is partial: call again with cursor set to meta.cursor for the next rows."
-_UNEXPECTED = "Members that were not of their documented type stand in meta.unexpected."
-# Outside of printable ASCII, and in it the escapes of all but quotes, backslashes, line breaks and tabs.
+_UNEXPECTED = "Members that do not have their documented type are in meta.unexpected."
+# Everything beyond printable ASCII, and the escapes of control characters except line breaks and tabs.
 _MAY_HIDE = re.compile(rb"[^\x20-\x7e]|\\[ubfr]")
-_UNTOLD = ("verified", "offset")
+_OMITTED = ("verified", "offset")
 _RESERVE = 400
-"""Bytes kept free for what is said about a cut."""
+"""Bytes kept free for the note about a cut."""
 
 
 @dataclass
 class Meta:
-    """What a result says about the call itself."""
+    """The `meta` of a result: what it says about the call itself."""
 
     platform: str | None = None
     profile: str | None = None
@@ -42,15 +50,15 @@ class Meta:
     request_id: str | None = None
     sandbox: bool = False
     verified: bool | None = None
-    """Whether reading back showed what was written; None where that was not looked at."""
+    """Whether reading back showed what was written; None if nothing was read back."""
     cursor: str | None = None
     warnings: list[str] = field(default_factory=list[str])
     unexpected: JsonObject = field(default_factory=dict[str, Any])
-    """Members that were not of their documented type, as they came."""
+    """Members that do not have their documented type, unchanged."""
     changes: list[JsonObject] = field(default_factory=list[JsonObject])
-    """What a write changed of its target: member, before, after; redacted."""
+    """The members that a write changed, each with its values before and after, redacted."""
     offset: int | None = None
-    """Of a list that the server cuts itself, the place of the first row. Not shown."""
+    """For a list that the server pages itself: the index of the first row. Not shown."""
 
     def warn(self, warning: str) -> None:
         """Add a warning, once."""
@@ -58,47 +66,56 @@ class Meta:
             self.warnings.append(warning)
 
     def as_dict(self) -> JsonObject:
-        """The members that say something."""
-        told = {name: value for name, value in vars(self).items() if value and name not in _UNTOLD}
-        return told if self.verified is None else told | {"verified": self.verified}
+        """Return the members that are set."""
+        shown = {name: value for name, value in vars(self).items() if value and name not in _OMITTED}
+        return shown if self.verified is None else shown | {"verified": self.verified}
+
+
+def encode_bytes(value: Any) -> bytes:
+    """Encode as compact JSON in UTF-8. Half of a surrogate pair, which has no encoding, is written as if it had one."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        # Half of a surrogate pair, or a number of more than 64 bits.
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
 def encode(value: Any) -> str:
-    """Compact JSON, as results are sent and measured."""
+    """Encode as compact JSON, as results are sent and measured."""
     return encode_bytes(value).decode("utf-8", "surrogatepass")
 
 
 def shape_data(operation: Operation, data: Any, answer: Any, meta: Meta) -> Any:
-    """The data of a result, redacted, out of what the operation made of the answer; notes on it go to `meta`.
+    """Make the data of a result, redacted, from what the operation made of the response. Notes go to `meta`.
 
-    What this server answers by itself is not redacted: it describes credentials, and holds none.
+    The data of local operations is not redacted: it describes credentials and contains none.
     """
     if isinstance(operation, ListOperation):
         return _rows(operation, data, answer, meta)
-    if isinstance(data, list):
-        return [_record(operation, row, meta, None) for row in cast("list[Any]", data)]
+    if is_array(data):
+        return [_record(operation, row, meta, None) for row in data]
     wanted = vars(operation).get("fields") or None
     if wanted:
         _name_missing(wanted, [data], meta)
     if data is None and operation.effect is Effect.READ:
-        meta.warn("The platform's answer held no record where one is documented.")
+        meta.warn("The platform's response contained no record where one is documented.")
     return {} if data is None else _record(operation, data, meta, wanted)
 
 
 def check_cursor(operation: Operation) -> None:
-    """To be called before anything is sent: a cursor that this server did not give is refused.
+    """Refuse a cursor that this server did not give, before anything is sent.
 
     Raises:
-        InvalidArguments: The list is one that the server cuts itself, and the cursor is none of its own.
+        InvalidArguments: The server pages this list itself, and the cursor is not one of its own.
     """
     if isinstance(operation, ListOperation) and not _pages_upstream(operation):
         _start(operation)
 
 
 def _rows(operation: ListOperation, data: Any, answer: Any, meta: Meta) -> list[JsonObject]:
-    rows = cast("list[Any]", data) if isinstance(data, list) else []
-    if not isinstance(data, list) and data is not None:
-        meta.warn("The platform's answer held no list where one is documented.")
+    rows = items(data)
+    if not is_array(data) and data is not None:
+        meta.warn("The platform's response contained no list where one is documented.")
     paging = operation.paging
     if paging is not None and _pages_upstream(operation):
         following = at(answer, paging.next or "")
@@ -120,16 +137,16 @@ def _pages_upstream(operation: ListOperation) -> bool:
 
 
 def _start(operation: ListOperation) -> int:
-    """The offset that a cursor of ours is."""
+    """Read the offset from a cursor that this server gave."""
     cursor = operation.cursor or "0"
     if len(cursor) > 9 or not (cursor.isascii() and cursor.isdigit()):
-        wanted = "meta.cursor of an earlier answer of this tool"
+        wanted = "meta.cursor of an earlier result of this tool"
         raise InvalidArguments(operation.tool_name(), [Issue("cursor", "another cursor", wanted, "20")])
     return int(cursor)
 
 
 def _cut_by_server(operation: ListOperation, rows: list[Any], meta: Meta) -> list[Any]:
-    """A page of a list that the platform gives whole; the cursor is the offset of the next row."""
+    """Cut a page from a list that the platform sends whole. The cursor is the offset of the next row."""
     start = meta.offset = _start(operation)
     end = len(rows) if operation.limit is None else start + operation.limit
     if end < len(rows):
@@ -138,23 +155,22 @@ def _cut_by_server(operation: ListOperation, rows: list[Any], meta: Meta) -> lis
 
 
 def _name_missing(wanted: Sequence[str], rows: list[Any], meta: Meta) -> None:
-    known = {key for row in rows if isinstance(row, dict) for key in cast("JsonObject", row)}
+    known = {key for row in rows if is_object(row) for key in row}
     unknown = [name for name in wanted if known and name not in known]
     if unknown:
         names = ", ".join(clean(name) for name in unknown)
-        meta.warn(f"There is no {names}; there are {', '.join(sorted(known))}.")
+        meta.warn(f"There is no {names}; the members are {', '.join(sorted(known))}.")
 
 
 def _record(operation: Operation, record: Any, meta: Meta, wanted: Collection[str] | None) -> JsonObject:
-    if not isinstance(record, dict):
-        meta.warn("The platform's answer held something else where a record is documented; it is left out.")
+    if not is_object(record):
+        meta.warn("The platform's response contained something else where a record is documented; it is left out.")
         return {}
-    members, heavy = cast("JsonObject", record), operation.heavy
-    # Chosen first and redacted then: of a list, most of every row is never looked at.
+    # Choose before redacting: most members of a row are never shown.
     if wanted is None:
-        kept = {key: member for key, member in members.items() if member is not None and key not in heavy}
+        kept = {key: member for key, member in record.items() if member is not None and key not in operation.heavy}
     else:
-        kept = {key: member for key, member in members.items() if member is not None and key in wanted}
+        kept = {key: member for key, member in record.items() if member is not None and key in wanted}
     if operation.on is not None:
         kept = redact_record(record, operation.stored_config, operation.on, chosen=kept)
     if surely_conforms(kept, operation.output):
@@ -177,27 +193,26 @@ def _wire_name(model: type[Record], name: str) -> str:
 
 
 def shows_all(encoded: bytes) -> bool:
-    """Whether no string in a compact JSON text holds a character that `clean_strings` takes out; no walk is needed."""
-    # A pattern looks at each byte by itself; these look for one, far faster. JSON escapes all controls but DEL.
+    """Check that no string in compact JSON contains a character that `clean_strings` removes."""
+    # Much faster than the pattern. JSON escapes all control characters except DEL.
     if encoded.isascii() and b"\\" not in encoded and b"\x7f" not in encoded:
         return True
     return _MAY_HIDE.search(encoded) is None
 
 
 def clean_strings(value: Any) -> Any:
-    """The value with control, bidi and invisible characters taken out of every string; line breaks and tabs stay."""
+    """Remove control, bidi and invisible characters from every string. Line breaks and tabs stay."""
     if isinstance(value, str):
         return strip_hidden(value)
-    if isinstance(value, Mapping):
-        return {strip_hidden(key): clean_strings(member) for key, member in cast("Mapping[str, Any]", value).items()}
-    if isinstance(value, list):
-        return [clean_strings(member) for member in cast("list[Any]", value)]
+    if is_object(value):
+        return {strip_hidden(key): clean_strings(member) for key, member in value.items()}
+    if is_array(value):
+        return [clean_strings(member) for member in value]
     return value
 
 
 def finish(content: JsonObject, scrubber: Scrubber, largest: int, *, offset: int | None = None) -> CallResult:
-    """The content as it may leave: without hidden characters and known credentials, and no larger than the cap."""
-    # Nearly every result is plain and holds nothing that is known: its text shows it, and the walks are spared.
+    """Make the result of a success: without hidden characters or known credentials, and within the size limit."""
     text = encode_bytes(content)
     if not shows_all(text):
         content = clean_strings(content)
@@ -210,24 +225,24 @@ def finish(content: JsonObject, scrubber: Scrubber, largest: int, *, offset: int
 
 
 def fit(content: JsonObject, largest: int, *, offset: int | None = None) -> JsonObject:
-    """The content, cut at a whole record where its JSON is longer than `largest` bytes (at least 1024).
+    """Cut the content at a whole record if its JSON is longer than `largest` bytes (at least 1024).
 
-    A list that is cut has a cursor to what is left out where `offset`, the place of its first row, is given, and none
-    otherwise: the platform's own leads past the rows left out.
+    `offset` is the index of the list's first row. With it, a cut list gets a cursor to the rest; without it none,
+    because the platform's own cursor would skip the rows left out.
     """
     if _size(content) <= largest:
         return content
     meta, said = _fit_meta(content["meta"], largest // 2)
     room = largest - _size(meta) - _RESERVE
-    if isinstance(content["data"], list):
-        rows = cast("list[Any]", content["data"])
+    rows = content["data"]
+    if is_array(rows):
         kept = _fit_rows(rows, room)
         if len(kept) < len(rows):
             said.append(f"Shows {len(kept)} of {len(rows)} rows: pass a smaller limit, or fields with what you need.")
             meta = _with_cursor(meta, None if offset is None or not kept else str(offset + len(kept)))
         data: Any = kept
     else:
-        data, left_out = _fit_record(cast("JsonObject", content["data"]), room)
+        data, left_out = _fit_record(rows, room)
         if left_out:
             said.append(f"Leaves out {clean(', '.join(left_out), 200)}: too long for one result.")
     return {**content, "data": data, "meta": {**meta, "cut": " ".join(said)}}
@@ -269,8 +284,42 @@ def _fit_record(record: JsonObject, room: int) -> tuple[JsonObject, list[str]]:
 
 
 def _with_cursor(meta: JsonObject, cursor: str | None) -> JsonObject:
-    """The meta with another cursor, and the warning that goes with one."""
+    """Replace the cursor, and the warning that goes with it."""
     others = [warning for warning in meta.get("warnings", ()) if warning != PARTIAL]
     warnings = others if cursor is None else [*others, PARTIAL]
     members = {key: value for key, value in meta.items() if key not in ("cursor", "warnings")}
     return members | ({"cursor": cursor} if cursor else {}) | ({"warnings": warnings} if warnings else {})
+
+
+def failure(
+    error: ConnectorError, scrubber: Scrubber, further: JsonObject, *, may_have_changed: type[Operation] | None
+) -> CallResult:
+    """Make the result of a failure. `may_have_changed` is the operation if its change may have been made."""
+    members = error.as_dict()
+    if isinstance(error, OutcomeUnknown | Internal) and may_have_changed is not None:
+        members["fix"] = f"{members['fix']} {_reader_hint(may_have_changed)}".strip()
+    return CallResult({"error": clean_strings(scrubber.value(members | further))}, is_error=True)
+
+
+def internal_error(
+    error: Exception, tool: str, arguments: Mapping[str, Any], scrubber: Scrubber, may_have_changed: bool
+) -> Internal:
+    """Log an unexpected error without the text of any argument, and make the error to return."""
+    trace = scrubber.extended(all_strings(dict(arguments))).text("".join(traceback.format_exception(error)))
+    logger.error("%s failed inside the server\n%s", tool, trace)
+    sent = " The change had been sent and may have been made." if may_have_changed else ""
+    look = "First check whether it was made. The" if may_have_changed else "The"
+    return Internal(
+        f"{tool} failed inside this server.{sent}",
+        fix=f"{look} operator finds the cause in the server's log on stderr.",
+    )
+
+
+def _reader_hint(operation: type[Operation]) -> str:
+    """Name the read tool to check with."""
+    if operation.acts_on is not None:
+        return f"Check with {operation.acts_on.read.tool_name()}."
+    if operation.on is None:
+        return ""
+    lists = [each for each in platform_folder(operation.on.name).operations if issubclass(each, ListOperation)]
+    return f"Check with {lists[0].tool_name()}." if lists else ""

@@ -1,11 +1,11 @@
-"""Sends an operation's requests through its account's client, one after the other, and reads targets."""
+"""Send an operation's requests through the account's client, one after the other, and read targets."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from connector_mcp.engine.account import Account
+from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.caller import Caller
 from connector_mcp.engine.preview import fingerprint
 from connector_mcp.engine.results import Meta
@@ -14,7 +14,7 @@ from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Operation, Situation
 
 _CONCERNS_ONE = (Rejected, Conflict, NotFound)
-"""Failures that say something of one request only, so that the ones after it may still be sent."""
+"""Failures of one request only: the requests after it may still be sent."""
 
 
 class Sender:
@@ -28,28 +28,24 @@ class Sender:
         self.status: int | None = None
         self.request_id: str | None = None
         self.found: Situation | None = None
-        """The operation's target as `read_back` found it."""
+        """The operation's target, as `read_back` found it."""
         self.found_gone = False
 
-    @property
-    def options(self) -> Mapping[str, str]:
-        return self._account.options
-
     async def situation(self, operation: Operation) -> Situation:
-        """The situation with the target as it is now."""
+        """Read the target as it is now."""
         reader = operation.target_read()
         if reader is None or operation.acts_on is None:
-            return Situation(options=self.options)
+            return Situation(options=self._account.options)
         return self._situated(operation, await self.read(reader))
 
     async def read(self, reader: Operation) -> Any:
-        """The record, or rows, that a read operation gives."""
-        situation = Situation(options=self.options)
+        """Run a read operation and return its record or rows."""
+        situation = Situation(options=self._account.options)
         answer = await self._account.client.send(reader.make_request(situation), tool=self._tool)
         return reader.shape_result([answer.body], situation)
 
     async def read_back(self, operation: Operation, reader: Operation) -> Any:
-        """As `read`, after a write; what it shows of the operation's own target is kept."""
+        """Read after a write, and keep what the read shows of the operation's own target."""
         of_target = reader == operation.target_read()
         try:
             record = await self.read(reader)
@@ -62,12 +58,12 @@ class Sender:
 
     def _situated(self, operation: Operation, record: Any) -> Situation:
         select = operation.acts_on.select if operation.acts_on else None
-        return Situation(current=select(operation, record) if select else record, options=self.options)
+        return Situation(current=select(operation, record) if select else record, options=self._account.options)
 
     async def send(self, operation: Operation, situation: Situation) -> list[Any]:
-        """The bodies of the answers to the operation's requests.
+        """Send the operation's requests and return the bodies of the responses.
 
-        Of several requests those that fail are remembered for `outcomes`. The call fails where none succeeded.
+        If some of several requests fail, `outcomes` reports them. If all fail, the call fails.
         """
         requests = operation.make_requests(situation)
         answers: list[Any] = []
@@ -91,32 +87,32 @@ class Sender:
         return answers
 
     def fingerprint_after(self, operation: Operation, key: bytes) -> str | None:
-        """What the target's fingerprint is after the write, as far as reading back has shown it."""
+        """Return the target's fingerprint after the write; None if reading back did not show it."""
         if self.found_gone:
             return "gone"
         return fingerprint(operation, self.found.current, key) if self.found else None
 
     @property
     def left_unknown(self) -> bool:
-        """Whether one of several requests was sent and its outcome not learnt."""
+        """Whether the outcome of one of several requests is unknown."""
         return any(isinstance(error, OutcomeUnknown) for error in self._failures.values())
 
     def outcomes(self, operation: Operation, answers: Sequence[Any], situation: Situation, meta: Meta) -> Any:
-        """The data of the result; where some of several requests failed, a row for each of those in its place."""
+        """Make the data of the result, with a row for each of several requests that failed, in its place."""
         data = operation.shape_result(answers, situation)
         for index, row in self._rows():
             data.insert(index, row)
         if self._failures:
             total = len(answers) + len(self._failures)
-            meta.warn(f"{len(self._failures)} of {total} failed: correct and repeat those only, the others are done.")
+            meta.warn(f"{len(self._failures)} of {total} failed: correct and repeat only those; the others are done.")
         return data
 
     def _failure_of_all(self) -> ConnectorError:
-        """The failure that says most, with what became of each of the requests."""
+        """Choose the most important failure, and add the outcome of every request to it."""
         failures = [error for error in self._failures.values() if error is not None]
-        told = next((error for error in failures if isinstance(error, OutcomeUnknown)), failures[0])
-        told.details["outcomes"] = [row for _, row in self._rows()]
-        return told
+        chosen = next((error for error in failures if isinstance(error, OutcomeUnknown)), failures[0])
+        chosen.details["outcomes"] = [row for _, row in self._rows()]
+        return chosen
 
     def _rows(self) -> list[tuple[int, JsonObject]]:
         return [

@@ -1,8 +1,8 @@
 """aiohttp's session behind httpx's transport interface.
 
-aiohttp takes less than half the processor time of httpx's own transport. The package `httpx-aiohttp` is not used because
-it is not safe here: it reports a hang-up after sending as a connection that was never made, so a create would go out
-twice; it keeps cookies; it lets aiohttp repeat PUT and DELETE.
+aiohttp takes less than half the processor time of httpx's own transport. The package `httpx-aiohttp` is not used: it
+reports a hang-up after sending as a connection that was never made, so a create would go out twice; it keeps cookies;
+it lets aiohttp repeat PUT and DELETE.
 """
 
 from __future__ import annotations

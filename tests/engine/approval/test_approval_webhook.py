@@ -20,14 +20,13 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from connector_mcp.engine.approval.approval_webhook import (
-    ATTEMPTS,
     MAX_IN_FLIGHT,
-    MAX_PAUSE,
+    PAUSES,
     ApprovalWebhook,
     SigningKey,
     webhook_message,
 )
-from connector_mcp.engine.approval.queue import Approval, Approvals, Change, Parked
+from connector_mcp.engine.approval.queue import Approval, ApprovalChange, Approvals, ParkedCall
 from connector_mcp.errors import Misconfigured, StoreUnavailable
 from connector_mcp.state.sqlite import SqliteStore
 from tests.end_to_end.faces import served
@@ -92,7 +91,7 @@ async def park(store: SqliteStore, digest: str = "d1", **more: Any) -> Approval:
         "arguments": {"id": "x"},
         **more,
     }
-    return await Approvals(store, ttl=10_000).park(Parked(**values))
+    return await Approvals(store, ttl=10_000).park(ParkedCall(**values))
 
 
 def to(receiver: httpx.AsyncBaseTransport, store: Any, **more: Any) -> ApprovalWebhook:
@@ -138,7 +137,7 @@ async def test_times_are_told_with_their_zone_and_no_more_than_an_operator_sees(
 
 async def test_hostile_text_goes_out_on_single_lines_of_visible_characters(shared: SqliteStore) -> None:
     hostile = "Docs\u202e\u200b\n\x1b[31m{@everyone}\U000e0041" + "x" * 5000
-    change = Change(field=hostile, before=hostile, after={hostile: [hostile]})
+    change = ApprovalChange(field=hostile, before=hostile, after={hostile: [hostile]})
     approval = await park(
         shared, effect=hostile, target=hostile, principal=hostile, client=hostile, losses=(hostile,), diff=(change,)
     )
@@ -148,7 +147,7 @@ async def test_hostile_text_goes_out_on_single_lines_of_visible_characters(share
 
 
 async def test_a_long_list_is_cut_and_says_so(shared: SqliteStore) -> None:
-    many = tuple(Change(field=f"f{number}", before=None, after="y" * 500) for number in range(500))
+    many = tuple(ApprovalChange(field=f"f{number}", before=None, after="y" * 500) for number in range(500))
     data = webhook_message(await park(shared, diff=many))["data"]
     assert (len(data["diff"]), data["complete"]) == (40, False)
     assert data["diff"][0]["before"] is None
@@ -214,14 +213,14 @@ async def test_the_pauses_grow_at_random_within_bounds_and_each_attempt_is_signe
     announcements = to(receiver, shared, sleep=virtual_time.sleep, clock=lambda: 1_000 + virtual_time.now)
     async with announcements.running():
         announcements.announce(approval)
-        for _ in range(ATTEMPTS - 1):
+        for _ in range(len(PAUSES) - 1):
             await virtual_time.asleep()
-            virtual_time.pass_by(MAX_PAUSE)
+            virtual_time.pass_by(PAUSES[-1])
     assert virtual_time.pauses == [1, 2, 4, 8, 16]
     assert [request.headers["webhook-timestamp"] for request in receiver.got] == [
-        str(1_000 + int(MAX_PAUSE) * attempt) for attempt in range(ATTEMPTS)
+        str(1_000 + int(PAUSES[-1]) * attempt) for attempt in range(len(PAUSES))
     ]
-    assert len({request.headers["webhook-signature"] for request in receiver.got}) == ATTEMPTS
+    assert len({request.headers["webhook-signature"] for request in receiver.got}) == len(PAUSES)
 
 
 async def test_a_lasting_failure_is_given_up_with_a_line_in_the_log_and_tried_with_the_next_call(
@@ -230,7 +229,7 @@ async def test_a_lasting_failure_is_given_up_with_a_line_in_the_log_and_tried_wi
     receiver, approval = Receiver(500), await park(shared)
     announcements = to(receiver, shared)
     await announced(announcements, approval)
-    assert len(receiver.got) == ATTEMPTS
+    assert len(receiver.got) == len(PAUSES)
     assert caplog.messages == [f"{approval.id} could not be sent to the webhook: it answered 500"]
     assert (await Approvals(shared, ttl=10_000).get(approval.id)).status == "pending"
     well = Receiver(200)
@@ -281,7 +280,7 @@ async def test_a_receiver_that_never_answers_is_cut_off_at_the_end_and_told_of_i
 async def test_an_attempt_has_its_time(shared: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
     receiver = Silent(200)
     await announced(to(receiver, shared, timeout=0.001), await park(shared))
-    assert len(receiver.got) == ATTEMPTS
+    assert len(receiver.got) == len(PAUSES)
     assert caplog.messages[0].endswith("TimeoutError")
 
 

@@ -52,13 +52,6 @@ def test_one_valid_signature_among_others_is_enough() -> None:
     assert verify(headers | {"webhook-signature": others}) == "msg_1"
 
 
-def test_the_number_of_signatures_that_are_compared_is_limited() -> None:
-    headers = signed()
-    others = " ".join([f"v1,{'A' * 43}="] * 8)
-    with pytest.raises(InvalidSignature):
-        verify(headers | {"webhook-signature": f"{others} {headers['webhook-signature']}"})
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -15,7 +15,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from connector_mcp.engine.approval.approval_webhook import TOLERANCE, SigningKey, webhook_message
-from connector_mcp.engine.approval.queue import Approval, Approvals, Parked
+from connector_mcp.engine.approval.queue import Approval, Approvals, ParkedCall
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.transport.auth.authorization import Callers
@@ -73,8 +73,8 @@ class Desk:
         return (await self.engine.approvals.get(self.approval.id)).status
 
 
-def parked(digest: str = "d1") -> Parked:
-    return Parked(
+def parked(digest: str = "d1") -> ParkedCall:
+    return ParkedCall(
         digest=digest,
         tool="logto_delete_connector",
         platform="logto",

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from connector_mcp.composition.engine import assembled
+from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.engine import Engine
 from connector_mcp.errors import StoreUnavailable
@@ -43,7 +43,7 @@ async def pages(
     metrics = Metrics("0.test")
     settings = Settings.load({}, sandbox=True, state_dir=state)
     drain = drain or Drain()
-    async with assembled(settings, {}, "http", observer=Observer(metrics)) as engine:
+    async with open_engine(settings, {}, "http", observer=Observer(metrics)) as engine:
         app = http_app(
             engine,
             request_state_key=b"k" * 32,
@@ -115,7 +115,7 @@ async def test_the_store_is_asked_once_a_second_and_a_failure_is_logged_once(
 ) -> None:
     now, asked, away = [100.0], [0], [True]
     settings = Settings.load({}, sandbox=True, state_dir=tmp_path)
-    async with assembled(settings, {}, "http") as engine:
+    async with open_engine(settings, {}, "http") as engine:
         put_once = engine.store.put_once
 
         async def put(*arguments: Any, **more: Any) -> bool:
@@ -146,7 +146,7 @@ async def test_the_store_is_asked_once_a_second_and_a_failure_is_logged_once(
 async def test_the_approvals_are_counted_now_and_then_and_unknown_where_the_store_is_away(tmp_path: Path) -> None:
     now = [100.0]
     settings = Settings.load({}, sandbox=True, state_dir=tmp_path / "state")
-    async with assembled(settings, {}, "http") as engine:
+    async with open_engine(settings, {}, "http") as engine:
         waiting = CachedCheck(partial(count_approvals, engine), 5.0, clock=lambda: now[0])
         none = await waiting.result()
         await engine.store.put_once("approvals", "damaged", {"id": "x"})
@@ -185,6 +185,6 @@ async def test_metrics_that_are_open_need_no_token_but_our_host(tmp_path: Path) 
 @pytest.mark.anyio
 async def test_a_server_without_metrics_has_no_such_page(tmp_path: Path) -> None:
     settings = Settings.load({}, sandbox=True, state_dir=tmp_path)
-    async with assembled(settings, {}, "http") as engine:
+    async with open_engine(settings, {}, "http") as engine:
         routes = observability_pages(engine, Drain(), None)
     assert [getattr(route, "path", None) for route in routes] == ["/readyz"]

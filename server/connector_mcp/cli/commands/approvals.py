@@ -1,26 +1,35 @@
-"""`connector-mcp approvals`: the operator's channel. What decides insists on a terminal, which no agent's pipe is."""
+"""`connector-mcp approvals`: the operator's channel. Deciding requires a terminal, which an agent's pipe is not."""
 
 from __future__ import annotations
 
 import getpass
+import json
 import sys
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import click
 
 from connector_mcp.cli.options import load_settings
-from connector_mcp.cli.output.approval_text import as_rows, as_text, public
-from connector_mcp.cli.output.terminal import is_terminal
-from connector_mcp.cli.output.text import json_text, table
+from connector_mcp.cli.output import json_text, table
+from connector_mcp.cli.terminal import is_terminal, require_terminal
 from connector_mcp.composition.storage import open_store
 from connector_mcp.engine.approval.queue import Approval, Approvals, is_confirmed, name_to_type
-from connector_mcp.errors import Blocked, ConfirmationInvalid, Refused
+from connector_mcp.errors import ConfirmationInvalid, Refused
+from connector_mcp.text import clean
 
 _Result = TypeVar("_Result")
+
+_LINE_WIDTH = 100
+_VALUE_WIDTH = 160
+_HEADER = ("id", "status", "tool", "profile", "target", "who", "expires")
+_INTERNAL = {"digest", "fingerprint", "snapshot"}
+"""Members that only the engine compares."""
 
 
 @click.group()
@@ -33,11 +42,11 @@ def approvals() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_approvals(everything: bool, as_json: bool) -> None:
     """List the calls that wait, oldest first."""
-    found = _with_queue(partial(_listed, everything=everything))
+    found = _with_queue(partial(_list, everything=everything))
     if as_json:
-        click.echo(json_text([public(approval) for approval in found]))
+        click.echo(json_text([approval.model_dump(mode="json", exclude=_INTERNAL) for approval in found]))
     elif found:
-        click.echo(table(as_rows(found), header=("id", "status", "tool", "profile", "target", "who", "expires")))
+        click.echo(table([_row(approval) for approval in found], header=_HEADER))
     else:
         click.echo("No call was parked." if everything else "No call waits for an operator.")
 
@@ -46,61 +55,57 @@ def list_approvals(everything: bool, as_json: bool) -> None:
 @click.argument("approval_id", metavar="ID")
 def show(approval_id: str) -> None:
     """Show what the call with this ID would do."""
-    click.echo(as_text(_with_queue(lambda queue: queue.get(approval_id))))
+    click.echo(_describe(_with_queue(lambda queue: queue.get(approval_id))))
 
 
 @approvals.command()
 @click.argument("approval_id", metavar="ID")
 @click.option("--reason", help="Why; kept with the decision.")
 def approve(approval_id: str, reason: str | None) -> None:
-    """Let the call with this ID run once, when the agent makes it again.
+    """Let the call with this ID run once, when the agent repeats it.
 
     Shows the call and asks for the name of its target; works only in a terminal.
     """
-    _insist_on_terminal("approve", approval_id)
-    approval = _pending(approval_id)
-    click.echo(as_text(approval))
-    wanted = name_to_type(approval)
-    typed: str = click.prompt(f"\nTo approve, type {wanted}", default="", show_default=False)
+    approval = _show_pending("approve", approval_id)
+    expected = name_to_type(approval)
+    typed: str = click.prompt(f"\nTo approve, type {expected}", default="", show_default=False)
     if not is_confirmed(approval, typed):
         raise Refused(
-            f"That is not {wanted}; {approval.id} still waits and nothing was decided.",
+            f"That is not {expected}. Nothing was decided; {approval.id} still waits.",
             fix=f"Approve it again and type the name as shown, or run `connector-mcp approvals deny {approval.id}`.",
         )
     _with_queue(lambda queue: queue.decide(approval.id, True, _operator(), reason))
-    click.echo(f"{approval.id} is approved. The same call runs once, until {as_rows([approval])[0][-1]}.")
+    click.echo(f"{approval.id} is approved. The same call runs once, until {_moment(approval.expires_at)}.")
 
 
 @approvals.command()
 @click.argument("approval_id", metavar="ID")
 @click.option("--reason", help="Why; the agent is told.")
 def deny(approval_id: str, reason: str | None) -> None:
-    """Refuse the call with this ID; the agent is told when it makes it again. Works only in a terminal."""
-    _insist_on_terminal("deny", approval_id)
-    approval = _pending(approval_id)
-    click.echo(as_text(approval))
+    """Refuse the call with this ID; the agent is told when it repeats the call. Works only in a terminal."""
+    approval = _show_pending("deny", approval_id)
     if not click.confirm(f"\nDeny {approval.id}?", default=True):
-        raise Refused(f"{approval.id} still waits and nothing was decided.", fix="")
+        raise Refused(f"Nothing was decided; {approval.id} still waits.", fix="")
     _with_queue(lambda queue: queue.decide(approval.id, False, _operator(), reason))
     click.echo(f"{approval.id} is denied.")
 
 
-def _pending(approval_id: str) -> Approval:
+def _show_pending(verb: str, approval_id: str) -> Approval:
+    """Show a call that is about to be decided, and return it.
+
+    Raises:
+        Blocked: Standard input is not a terminal.
+        ConfirmationInvalid: The call is already decided, used or expired.
+    """
+    require_terminal(is_terminal(sys.stdin), f"{approval_id} was not decided", f"approvals {verb} {approval_id}")
     approval = _with_queue(lambda queue: queue.get(approval_id))
     if approval.status != "pending":
         raise ConfirmationInvalid(
             f"{approval.id} is {approval.status}, so there is nothing to decide.",
             fix=f"Look at it with `connector-mcp approvals show {approval.id}`.",
         )
+    click.echo(_describe(approval))
     return approval
-
-
-def _insist_on_terminal(verb: str, approval_id: str) -> None:
-    if not is_terminal(sys.stdin):
-        raise Blocked(
-            f"Standard input is no terminal, so {approval_id} was not decided: a pipe may be an agent's.",
-            fix=f"A person runs `connector-mcp approvals {verb} {approval_id}` in a terminal.",
-        )
 
 
 def _operator() -> str:
@@ -110,7 +115,7 @@ def _operator() -> str:
         return "operator"
 
 
-async def _listed(queue: Approvals, *, everything: bool) -> list[Approval]:
+async def _list(queue: Approvals, *, everything: bool) -> list[Approval]:
     live = await queue.list()
     if not everything:
         return [approval for approval in live if approval.status == "pending"]
@@ -120,17 +125,85 @@ async def _listed(queue: Approvals, *, everything: bool) -> list[Approval]:
 
 def _with_queue(use: Callable[[Approvals], Awaitable[_Result]]) -> _Result:
     async def run() -> _Result:
-        async with _queue() as queue:
+        async with _open_queue() as queue:
             return await use(queue)
 
     return anyio.run(run)
 
 
 @asynccontextmanager
-async def _queue() -> AsyncGenerator[Approvals]:
+async def _open_queue() -> AsyncGenerator[Approvals]:
     settings = load_settings()
     store = open_store(settings)
     try:
         yield Approvals(store, ttl=settings.approval_ttl)
     finally:
         await store.aclose()
+
+
+def _describe(approval: Approval) -> str:
+    """Describe the call on several lines. Names and values come from platforms and agents, so each is cleaned."""
+    sentence = clean(approval.effect) or f"Calls {approval.tool}."
+    lines = [click.style(click.wrap_text(sentence, width=_LINE_WIDTH), bold=True)]
+    if approval.losses:
+        lines += ["", "What is lost:", *(f"  - {clean(loss)}" for loss in approval.losses)]
+    if approval.diff:
+        lines += ["", "What changes:"]
+        for change in approval.diff:
+            before, after = click.style(_value(change.before), fg="red"), click.style(_value(change.after), fg="green")
+            lines.append(f"  {clean(change.field)}: {before} → {after}")
+    if approval.arguments:
+        lines += ["", "Arguments (secrets redacted):"]
+        lines += [f"  {clean(name)}: {_value(value)}" for name, value in approval.arguments.items()]
+    lines.append("")
+    lines += [f"{name.ljust(8)}  {value}" for name, value in _facts(approval).items() if value]
+    return "\n".join(lines)
+
+
+def _facts(approval: Approval) -> dict[str, str | None]:
+    client = f" through {clean(approval.client)}" if approval.client else ""
+    decided = approval.decided_by and approval.decided_at
+    return {
+        "id": approval.id,
+        "status": approval.status,
+        "tool": approval.tool,
+        "target": clean(approval.target) or "none",
+        "platform": f"{approval.platform}, profile {clean(approval.profile)}",
+        "asked by": f"{clean(approval.principal)}{client}",
+        "asked at": _moment(approval.created_at),
+        "expires": f"{_moment(approval.expires_at)} ({_remaining(approval.expires_at)})",
+        "decided": f"by {clean(approval.decided_by or '')} at {_moment(approval.decided_at or 0)}" if decided else None,
+        "reason": clean(approval.reason) if approval.reason else None,
+        "used": _moment(approval.used_at) if approval.used_at else None,
+    }
+
+
+def _row(approval: Approval) -> tuple[str, ...]:
+    return (
+        approval.id,
+        approval.status,
+        approval.tool,
+        clean(approval.profile, 24),
+        clean(approval.target, 40),
+        clean(approval.principal, 24),
+        _moment(approval.expires_at),
+    )
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "(unset)"
+    return clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), _VALUE_WIDTH)
+
+
+def _moment(epoch: float) -> str:
+    """Return a time in the operator's own time zone."""
+    return datetime.fromtimestamp(epoch).astimezone().isoformat(sep=" ", timespec="minutes")
+
+
+def _remaining(epoch: float) -> str:
+    minutes = int((epoch - time.time()) // 60)
+    if minutes < 0:
+        return "expired"
+    hours, minutes = divmod(minutes, 60)
+    return f"in {hours} h {minutes} min" if hours else f"in {minutes} min"

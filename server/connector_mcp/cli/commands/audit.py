@@ -1,55 +1,55 @@
-"""`connector-mcp audit`: who did what, on whose decision, and whether the log of it is whole."""
+"""`connector-mcp audit`: who did what, who decided it, and whether the log is intact."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import wraps
 from typing import Any
 
 import click
 
-from connector_mcp.audit.check import Line, verify_log
-from connector_mcp.audit.record import as_ocsf_event
-from connector_mcp.cli.options import load_settings
-from connector_mcp.cli.output.audit_text import HEADER, as_row, as_summary
-from connector_mcp.cli.output.text import json_text, printable, table
+from connector_mcp.audit.check import CheckReport, Line, verify_log
+from connector_mcp.audit.record import BEGUN, as_ocsf_event
+from connector_mcp.cli.options import load_settings, parse_duration
+from connector_mcp.cli.output import json_text, table
 from connector_mcp.composition.storage import read_audit
 from connector_mcp.json_values import JsonObject
+from connector_mcp.text import clean
 
-_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+_HEADER = ("time", "who", "tool", "effect", "decision", "outcome", "call")
 
 
 class _Since(click.ParamType[datetime]):
-    """A moment, or how long ago it was."""
+    """A time, or how long ago it was."""
 
     name = "when"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         if isinstance(value, datetime):
             return value
-        ago = re.fullmatch(r"(\d{1,6})([mhd])", value)
-        if ago:
-            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        if ago := parse_duration(value):
+            return datetime.now(UTC) - ago
         try:
             return datetime.fromisoformat(value).astimezone(UTC)
         except ValueError:
-            self.fail(f"{value!r} is no time; wanted such as 24h, 7d, 2026-01-31 or 2026-01-31T09:30Z.", param, ctx)
+            self.fail(
+                f"{value!r} is not a time; expected 24h, 7d, 2026-01-31, 2026-01-31T09:30Z or the like.", param, ctx
+            )
 
 
 _CHOICES = (
-    click.option("--since", type=_Since(), metavar="WHEN", help="From then on: 24h, 7d, 2026-01-31T09:30Z."),
+    click.option("--since", type=_Since(), metavar="WHEN", help="Since then: 24h, 7d, 2026-01-31T09:30Z."),
     click.option("--tool", metavar="PATTERN", help="Calls of matching tools, such as 'logto_*'."),
     click.option("--principal", metavar="NAME", help="Calls of this caller."),
-    click.option("--outcome", metavar="CODE", help="ok, an error's code, asked, cancelled, or begun: without an end."),
+    click.option("--outcome", metavar="CODE", help="ok, an error code, asked, cancelled, or begun: it did not end."),
 )
 
 
 def _with_choices(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that choose records; it receives what was given as `wanted`."""
+    """Give a command the options that select records; it receives them as `wanted`."""
 
     @wraps(command)
     def run(**given: Any) -> None:
@@ -63,32 +63,32 @@ def _with_choices(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group()
 def audit() -> None:
-    """Show, check and export what was done, and on whose decision."""
+    """Show, check and export what was done and who decided it."""
 
 
 @audit.command()
 @_with_choices
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of the records.")
 def show(wanted: Mapping[str, Any], as_json: bool) -> None:
-    """Show the calls, oldest first: one line each, of a call that was begun and has no end too."""
+    """Show the calls, oldest first, one line each. A call that began and did not end is shown too."""
     records = [record for record in _calls(list(_records())) if _matches(record, wanted)]
     if as_json:
         click.echo(json_text(records))
     elif records:
-        click.echo(table([as_row(record) for record in records], header=HEADER))
+        click.echo(table([_row(record) for record in records], header=_HEADER))
     else:
         click.echo("No record matches.")
 
 
 @audit.command()
 @click.option(
-    "--begins-with", type=click.IntRange(min=1), default=1, metavar="NUMBER", help="Oldest record to be there."
+    "--begins-with", type=click.IntRange(min=1), default=1, metavar="NUMBER", help="The oldest record that must exist."
 )
-@click.option("--seen", metavar="HASH", help="A hash that an earlier check printed; it must still be there.")
+@click.option("--seen", metavar="HASH", help="A hash that an earlier check printed; it must still exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 @click.pass_context
 def verify(ctx: click.Context, begins_with: int, seen: str | None, as_json: bool) -> None:
-    """Check that no record was removed, altered, moved or made up. Ends with 0 if so, and with 1 if not."""
+    """Check that no record was removed, altered, moved or forged. The exit status is 0 if so and 1 if not."""
     with read_audit(load_settings()) as log:
         verdict = verify_log(log, begins_with=begins_with, seen=seen)
     if as_json:
@@ -96,21 +96,21 @@ def verify(ctx: click.Context, begins_with: int, seen: str | None, as_json: bool
         found = {"hash": verdict.last_hash, "problems": verdict.problems, "notes": verdict.notes}
         click.echo(json_text({**members, **found}))
     else:
-        click.echo(printable(as_summary(verdict)))
+        click.echo(_summary(verdict))
     ctx.exit(0 if verdict.intact else 1)
 
 
 @audit.command()
 @_with_choices
 def export(wanted: Mapping[str, Any]) -> None:
-    """Print the records as OCSF events (API Activity, class 6003), a line each."""
+    """Print the records as OCSF events (API Activity, class 6003), one per line."""
     for record in _records():
         if _matches(record, wanted):
             click.echo(json.dumps(as_ocsf_event(record), separators=(",", ":")))
 
 
 def _records() -> Iterator[JsonObject]:
-    """The records of calls, oldest first; says on stderr what was left out because its seal does not fit."""
+    """Yield the records of calls, oldest first. Lines that are not authentic are skipped and counted on stderr."""
     foreign = 0
     with read_audit(load_settings()) as log:
         for line in log.lines():
@@ -121,7 +121,7 @@ def _records() -> Iterator[JsonObject]:
                 yield record
     if foreign:
         lines = "1 line is" if foreign == 1 else f"{foreign} lines are"
-        click.echo(f"{lines} left out: see `connector-mcp audit verify`.", err=True)
+        click.echo(f"{lines} left out: run `connector-mcp audit verify`.", err=True)
 
 
 def _record(line: Line) -> JsonObject | None:
@@ -137,6 +137,32 @@ def _matches(record: JsonObject, wanted: Mapping[str, Any]) -> bool:
 
 
 def _calls(records: list[JsonObject]) -> list[JsonObject]:
-    """One record a call: its end, or its beginning where there is no end."""
+    """Return one record for each call: its end, or its beginning if it did not end."""
     ended = {record["call_id"] for record in records if record["phase"] == "ended"}
     return [record for record in records if record["phase"] == "ended" or record["call_id"] not in ended]
+
+
+def _row(record: JsonObject) -> tuple[str, ...]:
+    decided_by = f" by {record['decided_by']}" if record["decided_by"] else ""
+    outcome = "no end" if record["outcome"] == BEGUN else str(record["outcome"])
+    return (
+        datetime.fromisoformat(record["time"]).astimezone().isoformat(sep=" ", timespec="minutes"),
+        clean(str(record["principal"]), 24),
+        clean(str(record["tool"]), 48),
+        clean(str(record["effect"])),
+        clean(f"{record['decision']}{decided_by}", 40),
+        clean(outcome),
+        clean(str(record["call_id"])),
+    )
+
+
+def _summary(verdict: CheckReport) -> str:
+    """Return the verdict in lines: problems, then notes, then the range of records."""
+    lines = [f"problem: {clean(problem)}" for problem in verdict.problems]
+    lines += [f"note: {clean(note)}" for note in verdict.notes]
+    if verdict.first is None:
+        return "\n".join([*lines, "There are no records."])
+    state = "intact" if verdict.intact else "NOT intact"
+    plural = "" if verdict.records == 1 else "s"
+    lines.append(f"{state}: {verdict.records} record{plural}, numbers {verdict.first} to {verdict.last}")
+    return "\n".join([*lines, f"last hash: {verdict.last_hash}"])

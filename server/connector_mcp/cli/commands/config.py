@@ -1,4 +1,4 @@
-"""`connector-mcp config`: all that is wrong with the settings and profiles, or what they come to."""
+"""`connector-mcp config`: all problems of the settings and profiles, or the values in force."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from connector_mcp.cli.options import find_config, given_of, load_settings, with_overrides
-from connector_mcp.cli.output.text import json_text, one_line, table
+from connector_mcp.cli.options import find_config, load_settings, options_given, with_overrides
+from connector_mcp.cli.output import json_text, table
 from connector_mcp.composition.accounts import (
     configured_platforms,
-    policy_of,
+    profile_policy,
     profiles_of,
     read_profile,
     refuse_stray_variables,
@@ -30,6 +30,7 @@ from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.local import LIST_SECRETS
 from connector_mcp.operations.platform import Platform, key_of
 from connector_mcp.secrets.collection import Secrets
+from connector_mcp.text import clean
 
 if TYPE_CHECKING:
     from connector_mcp.config.file import Profile
@@ -39,29 +40,29 @@ _Made = TypeVar("_Made")
 
 @click.group()
 def config() -> None:
-    """Check the settings and profiles, and show where each is from."""
+    """Check the settings and profiles, and show where each value is from."""
 
 
 @config.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @with_overrides
 def check(overrides: dict[str, Any], as_json: bool) -> None:
-    """Say all that is wrong with variables, options and the file, and not only the first of it.
+    """Report all problems of variables, options and the file.
 
-    Follows every reference of a profile, and sends nothing. The exit status is 0 when nothing is wrong and 2 otherwise;
-    `connector-mcp doctor` then finds out whether the platforms take the credentials.
+    Resolves every reference of a profile, and sends nothing. The exit status is 0 if there is no problem and 2
+    otherwise. `connector-mcp doctor` checks whether the platforms accept the credentials.
     """
-    given = given_of(overrides)
+    given = options_given(overrides)
     file = find_config(os.environ, given.get("config"))
     settings, problems = Settings.examine(os.environ, file, **given)
-    problems += all_problems(settings, os.environ)
+    problems += _find_problems(settings, os.environ)
     if as_json:
         told = [{"message": problem.message, "fix": problem.fix} for problem in problems]
         click.echo(json_text({"ok": not problems, "file": str(file.path) if file else None, "problems": told}))
     else:
         for problem in problems:
-            click.echo(f"{click.style('wrong:', fg='red', bold=True)} {one_line(problem.message)}")
-            click.echo(f"  fix: {one_line(problem.fix)}")
+            click.echo(f"{click.style('wrong:', fg='red', bold=True)} {clean(problem.message)}")
+            click.echo(f"  fix: {clean(problem.fix)}")
         where = f" in {file.path}" if file else "; there is no file"
         click.echo(f"Wrong: {len(problems)}." if problems else f"Nothing is wrong{where}.")
     sys.exit(Misconfigured.exit_status if problems else 0)
@@ -71,9 +72,9 @@ def check(overrides: dict[str, Any], as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print settings and profiles as JSON.")
 @with_overrides
 def show(overrides: dict[str, Any], as_json: bool) -> None:
-    """Show every setting with where it is from, and the profiles of each platform. Never a credential."""
+    """Show every setting and its origin, and the profiles of each platform. Credentials are not shown."""
     settings = load_settings(**overrides)
-    shown = as_shown(settings, os.environ)
+    shown = _report(settings, os.environ)
     if as_json:
         click.echo(json_text(shown))
         return
@@ -87,34 +88,34 @@ def show(overrides: dict[str, Any], as_json: bool) -> None:
             click.echo(f"  {key}: {_text(value)}")
 
 
-def all_problems(settings: Settings, environ: Mapping[str, str]) -> list[Misconfigured]:
-    """What is wrong with these settings, although each of them is understood."""
+def _find_problems(settings: Settings, environ: Mapping[str, str]) -> list[Misconfigured]:
+    """Find the problems of settings that are valid one by one."""
     found = _Problems()
-    found.of(lambda: settings.secret("http_token"))
+    found.attempt(lambda: settings.secret("http_token"))
     server = Policy((), read_only=settings.read_only, transport="stdio")
     if settings.policy:
         tools = (*catalog(PLATFORMS), LIST_SECRETS)
-        found.of(lambda: Policy.parse(settings.policy, read_only=False, transport="stdio", tools=tools))
-    secrets = found.of(lambda: open_secrets(settings, environ))
+        found.attempt(lambda: Policy.parse(settings.policy, read_only=False, transport="stdio", tools=tools))
+    secrets = found.attempt(lambda: open_secrets(settings, environ))
     for name in PLATFORMS:
-        _look_at_platform(settings, platform_folder(name).platform, environ, found)
+        _check_platform(settings, platform_folder(name).platform, environ, found)
     for profile in settings.profiles:
-        found.of(partial(policy_of, profile, server))
+        found.attempt(partial(profile_policy, profile, server))
         if secrets is not None and not settings.sandbox:
             found.problems += read_profile(profile, environ, secrets)[1]
-            _look_at_names(profile, secrets, found)
+            _check_secret_names(profile, secrets, found)
     if secrets is not None and not found.problems:
-        found.of(lambda: served_operations(settings, configured_platforms(settings, environ), secrets))
+        found.attempt(lambda: served_operations(settings, configured_platforms(settings, environ), secrets))
     return found.problems
 
 
 class _Problems:
-    """What steps that are tried one after the other complain of."""
+    """Collects the problems that steps raise."""
 
     def __init__(self) -> None:
         self.problems: list[Misconfigured] = []
 
-    def of(self, step: Callable[[], _Made]) -> _Made | None:
+    def attempt(self, step: Callable[[], _Made]) -> _Made | None:
         try:
             return step()
         except Misconfigured as problem:
@@ -122,13 +123,13 @@ class _Problems:
             return None
 
 
-def _look_at_platform(settings: Settings, platform: Platform, environ: Mapping[str, str], found: _Problems) -> None:
+def _check_platform(settings: Settings, platform: Platform, environ: Mapping[str, str], found: _Problems) -> None:
     if settings.sandbox:
         return
     if profiles_of(settings, platform):
-        found.of(lambda: refuse_stray_variables(settings, platform, environ))
+        found.attempt(lambda: refuse_stray_variables(settings, platform, environ))
         return
-    values = found.of(lambda: platform_values(platform, environ))
+    values = found.attempt(lambda: platform_values(platform, environ))
     lacking = ", ".join(variable.name for variable in missing(platform, values or {}))
     if lacking and (values or platform.name in settings.platforms):
         found.problems.append(
@@ -136,64 +137,59 @@ def _look_at_platform(settings: Settings, platform: Platform, environ: Mapping[s
         )
 
 
-def _look_at_names(profile: Profile, secrets: Secrets, found: _Problems) -> None:
-    known = found.of(secrets.names)
+def _check_secret_names(profile: Profile, secrets: Secrets, found: _Problems) -> None:
+    known = found.attempt(secrets.names)
     for name in profile.options.secrets or ():
         if known is not None and name not in known:
             wrong = f"{profile.where}.secrets names {name}, which is not stored."
-            fix = f"Run `connector-mcp secrets set {name}` in a terminal, or take it off the list."
+            fix = f"Run `connector-mcp secrets set {name}` in a terminal, or remove it from the list."
             found.problems.append(Misconfigured(wrong, fix=fix))
 
 
-def as_shown(settings: Settings, environ: Mapping[str, str]) -> JsonObject:
-    """The settings and profiles as `config show --json` prints them."""
-    plain = settings.model_dump(mode="json", exclude={"config"})
-    told = {
+def _report(settings: Settings, environ: Mapping[str, str]) -> JsonObject:
+    values = settings.model_dump(mode="json", exclude={"config"})
+    shown = {
         name: {
             "value": "set" if is_secret(name) and value is not None else value,
             "from": settings.origins.get(name, "default"),
         }
-        for name, value in plain.items()
+        for name, value in values.items()
     }
-    profiles: list[JsonObject] = [_profile_of_file(profile) for profile in settings.profiles]
+    profiles: list[JsonObject] = []
+    for profile in settings.profiles:
+        origins = {name: given.origin for name, given in profile.given.items()}
+        texts = {name: given.text for name, given in profile.given.items() if given.text}
+        options = profile.options.model_dump(mode="json", exclude_unset=True, exclude={"default"})
+        profiles.append(_profile(profile.platform, profile.name, origins, texts, options, profile.options.default))
     for name in PLATFORMS:
         platform = platform_folder(name).platform
-        values = {} if settings.sandbox or profiles_of(settings, platform) else platform_values(platform, environ)
-        if values and is_configured(platform, values):
-            profiles.append(_profile_of_environment(platform, values))
-    path = settings.config
-    return {"file": None if path is None else str(path), "settings": told, "profiles": profiles}
+        texts = {} if settings.sandbox or profiles_of(settings, platform) else platform_values(platform, environ)
+        if texts and is_configured(platform, texts):
+            origins = {name: f"set from {name}" for name in texts}
+            profiles.append(_profile(platform, "default", origins, texts))
+    return {"file": str(settings.config) if settings.config else None, "settings": shown, "profiles": profiles}
 
 
-def _profile_of_file(profile: Profile) -> JsonObject:
-    secret = {variable.name for variable in profile.platform.variables if variable.secret}
-    variables = {
-        key_of(profile.platform, variable): given.origin if variable.name in secret or not given.text else given.text
-        for variable in profile.platform.variables
-        if (given := profile.given.get(variable.name)) is not None
-    }
-    options = profile.options.model_dump(mode="json", exclude_unset=True, exclude={"default"})
-    return _shown(profile.platform, profile.name, variables, options, default=profile.options.default)
-
-
-def _profile_of_environment(platform: Platform, values: Mapping[str, str]) -> JsonObject:
-    variables = {
-        key_of(platform, variable): f"set from {variable.name}" if variable.secret else values[variable.name]
-        for variable in platform.variables
-        if variable.name in values
-    }
-    return _shown(platform, "default", variables, {}, default=False)
-
-
-def _shown(
-    platform: Platform, name: str, variables: Mapping[str, str], options: Mapping[str, Any], *, default: bool
+def _profile(
+    platform: Platform,
+    name: str,
+    origins: Mapping[str, str],
+    texts: Mapping[str, str],
+    options: JsonObject | None = None,
+    default: bool = False,
 ) -> JsonObject:
+    """Return a profile with the text of each variable that has one and is not secret, or else its origin."""
+    variables = {
+        key_of(platform, each): origins[each.name] if each.secret else texts.get(each.name, origins[each.name])
+        for each in platform.variables
+        if each.name in origins
+    }
     return {
         "platform": platform.name,
         "profile": name,
         "default": default,
-        "variables": dict(variables),
-        "options": dict(options),
+        "variables": variables,
+        "options": options or {},
     }
 
 
@@ -202,4 +198,4 @@ def _text(value: Any) -> str:
         return ", ".join(map(str, cast("list[Any]", value)))
     if isinstance(value, bool):
         return str(value).lower()
-    return "" if value is None else one_line(str(value))
+    return "" if value is None else clean(str(value))

@@ -1,4 +1,4 @@
-"""`connector-mcp console`: the operator's console for the servers of this machine, on loopback, for one sitting."""
+"""`connector-mcp console`: the operator's console for the servers of this machine, on loopback."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ import click
 from anyio.abc import TaskStatus
 
 from connector_mcp.cli.options import load_settings, with_overrides
-from connector_mcp.cli.output.terminal import person_present
+from connector_mcp.cli.terminal import person_present, require_terminal
 from connector_mcp.composition.health import examine_platforms
 from connector_mcp.composition.storage import open_store, open_trail
 from connector_mcp.config.settings import Settings
-from connector_mcp.errors import Blocked
 from connector_mcp.json_values import JsonObject
 
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on; any free one without it.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on; by default a free one.")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 @with_overrides
 def console(overrides: dict[str, Any], port: int, no_browser: bool) -> None:
@@ -36,16 +35,12 @@ def console(overrides: dict[str, Any], port: int, no_browser: bool) -> None:
 
     For the servers that share this state directory. Prints a code that signs in once. Works only in a terminal.
     """
-    if not person_present():
-        raise Blocked(
-            "There is no terminal, so no console was opened: a pipe may be an agent's.",
-            fix="A person runs `connector-mcp console` in a terminal.",
-        )
+    require_terminal(person_present(), "no console was opened", "console")
     sys.exit(anyio.run(_serve, load_settings(**overrides), port, not no_browser))
 
 
 async def _serve(settings: Settings, port: int, browse: bool) -> int:
-    # Only here and for `serve --http`: the pages' half of the imports is of no use to any other command.
+    # Imported here because no other command but `serve --http` needs the pages.
     from connector_mcp.console.pages import Console, Operators, console_pages
     from connector_mcp.engine.approval.queue import Approvals
     from connector_mcp.transport.http.listener import serve_pages
@@ -77,7 +72,7 @@ async def _serve(settings: Settings, port: int, browse: bool) -> int:
             click.echo(f"The console is at {address}/console; end it with Ctrl-C.", err=True)
             click.echo(f"Sign in with the code {code.text}, which works once.", err=True)
             if browse:
-                # Without the code: what starts a browser is seen by everybody on the machine.
+                # The address does not contain the code: other users can see the command line of the browser.
                 await anyio.to_thread.run_sync(webbrowser.open, f"{address}/console", abandon_on_cancel=True)
     finally:
         await trail.aclose()
@@ -86,7 +81,7 @@ async def _serve(settings: Settings, port: int, browse: bool) -> int:
 
 
 class OnceCode:
-    """A code that signs in the user of this process, once. Sessions that were begun with it end with the process."""
+    """A code that signs in the user of this process, once. Its sessions end with the process."""
 
     def __init__(self) -> None:
         self.text = "-".join("".join(secrets.choice(_LETTERS) for _ in range(4)) for _ in range(3))
@@ -94,14 +89,14 @@ class OnceCode:
         self._used = False
 
     def find(self, token: str) -> str | None:
-        """The user's name for the code, the first time."""
+        """Return the user's name for the code, but only once."""
         if self._used or not hmac.compare_digest(sha256(token.encode("utf-8", "replace")).digest(), self._digest):
             return None
         self._used = True
         return _user()
 
     def holds(self, digest: bytes) -> bool:
-        """Whether a session was begun with this process's code."""
+        """Check that a session began with this process's code."""
         return hmac.compare_digest(digest, self._digest)
 
 

@@ -1,4 +1,4 @@
-"""`connector-mcp doctor`: whether this configuration works, platform by platform. Never a value of a secret."""
+"""`connector-mcp doctor`: whether this configuration works, platform by platform. Secrets are never shown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import anyio
 import click
 
 from connector_mcp.cli.options import load_settings, with_overrides
-from connector_mcp.cli.output.text import json_text
+from connector_mcp.cli.output import json_text
+from connector_mcp.composition.accounts import require_platforms
 from connector_mcp.composition.health import (
     check_shared_store,
     check_state_directory,
@@ -18,7 +19,6 @@ from connector_mcp.composition.health import (
     policy_in_force,
     transport_facts,
 )
-from connector_mcp.composition.readiness import require_platforms
 from connector_mcp.config.settings import Settings
 from connector_mcp.json_values import JsonObject
 
@@ -29,13 +29,12 @@ from connector_mcp.json_values import JsonObject
 def doctor(overrides: dict[str, Any], as_json: bool) -> None:
     """Check configuration, addresses and credentials.
 
-    Makes one read on each platform that is configured. The exit status is 0 when all of them answer, the state
-    directory can be written and the shared store, where one is set, answers; 1 when not, 2 when no platform is
-    configured.
+    Makes one read on each configured platform. The exit status is 0 if all of them respond, the state directory is
+    writable and the shared store, if one is set, responds; 1 if not, and 2 if no platform is configured.
     """
     settings = load_settings(**overrides)
     report = anyio.run(_examine, settings)
-    click.echo(json_text(report) if as_json else as_text(report))
+    click.echo(json_text(report) if as_json else _as_text(report))
     require_platforms(settings, os.environ)
     sys.exit(0 if report["ok"] else 1)
 
@@ -56,18 +55,17 @@ async def _examine(settings: Settings) -> JsonObject:
     }
 
 
-def as_text(report: JsonObject) -> str:
-    """The report for a person."""
+def _as_text(report: JsonObject) -> str:
     lines = ["Sandbox: every platform is emulated."] if report["sandbox"] else []
     for each in report["platforms"]:
-        colour = {"fine": "green", "not configured": None}.get(each["state"], "red")
-        lines.append(click.style(f"{each['title']}: {each['state']}", fg=colour, bold=True))
+        color = {"fine": "green", "not configured": None}.get(each["state"], "red")
+        lines.append(click.style(f"{each['title']}: {each['state']}", fg=color, bold=True))
         lines += [f"  set: {', '.join(each['set'])}"] if each["set"] else []
         lines += [f"  missing: {', '.join(each['missing'])}"] if each["missing"] else []
         lines += [f"  {each['detail']}"] if each["detail"] else []
         lines += [f"  fix: {each['fix']}"] if each["fix"] else []
     if store := report.get("store"):
-        lines.append(f"Shared store: {store['address']} ({'answers' if store['reachable'] else store['detail']})")
+        lines.append(f"Shared store: {store['address']} ({'responds' if store['reachable'] else store['detail']})")
         lines += [click.style(f"  warning: {warning}", fg="yellow") for warning in store["warnings"]]
     state, policy, transport = report["state"], report["policy"], report["transport"]
     lines += [

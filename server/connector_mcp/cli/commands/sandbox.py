@@ -1,4 +1,4 @@
-"""`connector-mcp sandbox`: the emulated platforms as an HTTP server, for whatever speaks to the real ones."""
+"""`connector-mcp sandbox`: the emulated platforms as an HTTP server, for other clients of the platforms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import anyio
 import click
 import uvicorn
 
-from connector_mcp.cli.output.failures import Failure
+from connector_mcp.cli.output import Failure
 from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.transport.http.host_guard import is_loopback
@@ -24,7 +24,7 @@ from connector_mcp.transport.signals import ending_signal
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8700, show_default=True, help="0 takes a free one.")
-@click.option("--data", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Keep the data here.")
+@click.option("--data", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="File to keep data in.")
 def sandbox(host: str, port: int, data: Path | None) -> None:
     """Serve the emulated platforms over HTTP and print the variables that point at them.
 
@@ -59,7 +59,7 @@ async def _serve(listener: socket.socket, host: str, data: Path | None) -> int:
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(partial(server.serve, sockets=[listener]))
-            # The socket listens already: whoever reads these lines may connect at once.
+            # The socket already listens, so readers of these lines can connect at once.
             click.echo(export_lines(world, origin))
             click.echo(f"Sandbox at {origin}; end it with Ctrl-C.", err=True)
             status = await ending_signal()
@@ -70,13 +70,13 @@ async def _serve(listener: socket.socket, host: str, data: Path | None) -> int:
 
 
 def export_lines(world: Sandbox, origin: str) -> str:
-    """Shell lines that export every variable of every platform for the sandbox at this origin."""
+    """Return shell lines that export every platform's variables for the sandbox at this origin."""
     variables = {name: value for each in PLATFORMS for name, value in world.variables(each, origin).items()}
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    # Bound here rather than by uvicorn: the printed variables must name the port that a 0 turned into.
+    # Bound here and not by uvicorn, because the printed variables must name the port that 0 was replaced by.
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:

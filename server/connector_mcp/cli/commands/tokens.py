@@ -1,17 +1,15 @@
-"""`connector-mcp tokens`: make bearer tokens, of which a file keeps the digests, and list them."""
+"""`connector-mcp tokens`: generate bearer tokens, of which a file keeps the digests, and list them."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
 
-from connector_mcp.cli.options import load_settings
-from connector_mcp.cli.output.failures import Failure
-from connector_mcp.cli.output.text import json_text, table
+from connector_mcp.cli.options import load_settings, parse_duration
+from connector_mcp.cli.output import Failure, json_text, table
 from connector_mcp.transport.auth.principal import SCOPES
 from connector_mcp.transport.auth.static_tokens import (
     StaticToken,
@@ -22,8 +20,7 @@ from connector_mcp.transport.auth.static_tokens import (
     token_entry,
 )
 
-_UNITS = {"d": 86_400, "h": 3_600, "m": 60}
-_LONGEST = 3_650 * 86_400
+_LONGEST = timedelta(days=3_650)
 
 _FILE = click.option(
     "--file",
@@ -35,7 +32,7 @@ _FILE = click.option(
 
 @click.group()
 def tokens() -> None:
-    """Make the bearer tokens of HTTP callers, and see those there are."""
+    """Generate the bearer tokens of HTTP callers, and list them."""
 
 
 @tokens.command()
@@ -45,40 +42,40 @@ def tokens() -> None:
     "scopes",
     multiple=True,
     type=click.Choice([scope.partition(":")[2] for scope in SCOPES]),
-    help="What the token allows; repeatable. None includes another.",
+    help="What the token allows; repeatable. No scope includes another.",
 )
-@click.option("--operator", is_flag=True, help="Make a token of an operator, which has no scopes.")
-@click.option("--expires", metavar="TIME", help="How long it holds: 90d, 12h or 30m. Without it, until it is removed.")
-@click.option("--append", is_flag=True, help="Add the entry to the file, for which a server need not be restarted.")
+@click.option("--operator", is_flag=True, help="Generate an operator's token, which has no scopes.")
+@click.option("--expires", metavar="TIME", help="How long it is valid: 90d, 12h or 30m; by default forever.")
+@click.option("--append", is_flag=True, help="Add the entry to the file. A running server picks it up.")
 @_FILE
 def new(
     name: str, scopes: tuple[str, ...], operator: bool, expires: str | None, append: bool, file: Path | None
 ) -> None:
-    """Print a fresh token for NAME, this once, and the entry that a file of tokens needs of it."""
+    """Generate a token for NAME, print it once, and print its entry for a file of tokens."""
     if operator == bool(scopes):
-        raise click.UsageError("Give --scope at least once, or --operator, and not both.")
+        raise click.UsageError("Give either --scope, at least once, or --operator.")
     granted = None if operator else [f"connectors:{scope}" for scope in scopes]
     secret = new_secret()
     token = replace(StaticToken.from_secret(secret, name=name, scopes=granted), expires=_moment(expires))
-    # Also where nothing is appended, so that the entry is one that a server takes.
+    # Checked even if nothing is appended, so that a server accepts the printed entry.
     parse_tokens(token_entry(token), "The new token", scoped=not operator)
     if append:
         path = _chosen(file, operator=operator)
         append_token(path, token)
-        click.echo(f"Added {name} to {path}. This is the token; it is shown only now:", err=True)
+        click.echo(f"Added {name} to {path}. This is the token; it is shown only once:", err=True)
         click.echo(secret)
         return
     if file is not None:
-        raise click.UsageError("--file is for --append; without it nothing is written.")
+        raise click.UsageError("--file needs --append; without that, no file is written.")
     click.echo(f"{secret}\n\n{token_entry(token)}", nl=False)
 
 
 @tokens.command("list")
-@click.option("--operators", is_flag=True, help="The file is one of operators.")
+@click.option("--operators", is_flag=True, help="The file holds operators' tokens.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 @_FILE
 def list_tokens(operators: bool, as_json: bool, file: Path | None) -> None:
-    """List the names in the file, with what each may do and until when."""
+    """List the names in the file, what each token allows, and when it expires."""
     held = TokenFile(_chosen(file, operator=operators), scoped=not operators).tokens()
     records = [
         {
@@ -96,7 +93,7 @@ def list_tokens(operators: bool, as_json: bool, file: Path | None) -> None:
             (
                 str(record["name"]),
                 " ".join(scope.partition(":")[2] for scope in SCOPES if scope in (token.scopes or ())) or "operator",
-                str(record["expires"] or "never") + (" (has expired)" if record["expired"] else ""),
+                str(record["expires"] or "never") + (" (expired)" if record["expired"] else ""),
             )
             for token, record in zip(held, records, strict=True)
         ]
@@ -106,11 +103,11 @@ def list_tokens(operators: bool, as_json: bool, file: Path | None) -> None:
 
 
 def _chosen(file: Path | None, *, operator: bool) -> Path:
-    # Tokens of operators and of callers are never in one file, so only the latter's is known.
+    # Operators' tokens have a file of their own, which no setting of callers names.
     path = file or (None if operator else load_settings().tokens_file)
     if path is None:
         raise Failure(
-            "There is no file to look for tokens in.",
+            "No file of tokens is named.",
             fix="Name one with --file" + ("." if operator else ", or set CONNECTOR_MCP_TOKENS_FILE."),
             exit_status=2,
         )
@@ -120,8 +117,7 @@ def _chosen(file: Path | None, *, operator: bool) -> Path:
 def _moment(text: str | None) -> datetime | None:
     if text is None:
         return None
-    parts = re.fullmatch(r"([1-9][0-9]{0,5})([dhm])", text)
-    seconds = int(parts[1]) * _UNITS[parts[2]] if parts else 0
-    if not 0 < seconds <= _LONGEST:
-        raise click.BadParameter("write such as 90d, 12h or 30m, up to ten years.", param_hint="--expires")
-    return datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=seconds)
+    duration = parse_duration(text)
+    if duration is None or duration > _LONGEST:
+        raise click.BadParameter("write for example 90d, 12h or 30m, up to ten years.", param_hint="--expires")
+    return datetime.now(UTC).replace(microsecond=0) + duration

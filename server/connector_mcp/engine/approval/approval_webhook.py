@@ -34,10 +34,8 @@ from connector_mcp.state.store import Store
 from connector_mcp.text import clean
 from connector_mcp.upstream.urls import is_local
 
-ATTEMPTS: Final = 6
-FIRST_PAUSE: Final = 1.0
-MAX_PAUSE: Final = 60.0
-"""Seconds before another attempt: random, up to a bound that doubles from the first to the largest."""
+PAUSES: Final = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""The longest pause before each attempt, in seconds; pauses are random, so that senders spread out."""
 
 SHUTDOWN_SECONDS: Final = 5.0
 """How long messages in flight may take when the engine ends."""
@@ -60,7 +58,6 @@ _HEADERS: Final = ("webhook-id", "webhook-timestamp", "webhook-signature")
 _ID: Final = re.compile(r"[\w:=+/-]{1,128}", re.ASCII)
 _TIMESTAMP: Final = re.compile(r"[0-9]{1,12}")
 _SIGNATURE: Final = re.compile(r"v1,[A-Za-z0-9+/]{43}=")
-_MAX_SIGNATURES: Final = 8
 
 logger = logging.getLogger(__name__)
 
@@ -107,13 +104,13 @@ class SigningKey:
         """
         presented = [(name.lower(), value) for name, value in headers if name.lower() in _HEADERS]
         values = dict(presented)
-        if len(presented) != len(_HEADERS) or len(values) != len(_HEADERS):
+        if not len(presented) == len(values) == len(_HEADERS):
             raise InvalidSignature(f"{', '.join(_HEADERS)} are required, each once")
         if not _ID.fullmatch(values["webhook-id"]) or not _TIMESTAMP.fullmatch(values["webhook-timestamp"]):
             raise InvalidSignature("webhook-id or webhook-timestamp has an invalid form")
         # The library fails on a header with anything else in it, and compares in constant time what is left.
         signatures = [each for each in values["webhook-signature"].split(" ") if _SIGNATURE.fullmatch(each)]
-        values["webhook-signature"] = " ".join(signatures[:_MAX_SIGNATURES]) or "v1,"
+        values["webhook-signature"] = " ".join(signatures) or "v1,"
         try:
             Webhook(self.key).verify(body, values, json_parse=False)
         except (WebhookVerificationError, UnicodeDecodeError) as error:
@@ -156,7 +153,6 @@ class ApprovalWebhook:
         self._sleep = sleep
         self._tasks: TaskGroup | None = None
         self._in_flight: set[str] = set()
-        self._all_done = anyio.Event()
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -167,10 +163,7 @@ class ApprovalWebhook:
                 yield
             finally:
                 self._tasks = None
-                with anyio.move_on_after(SHUTDOWN_SECONDS, shield=True):
-                    if self._in_flight:
-                        await self._all_done.wait()
-                tasks.cancel_scope.cancel()
+                tasks.cancel_scope.deadline = anyio.current_time() + SHUTDOWN_SECONDS
 
     def announce(self, approval: Approval) -> None:
         """Send a pending approval in the background, if it was not sent before."""
@@ -184,21 +177,18 @@ class ApprovalWebhook:
         self._tasks.start_soon(self._run, approval)
 
     async def _run(self, approval: Approval) -> None:
+        mark: JsonObject = {"at": self._clock()}
         try:
-            await self._send_once(approval)
+            if await self._store.put_once(_SENT, approval.id, mark, expires_at=approval.expires_at):
+                await self._send(approval)
         except StoreUnavailable as error:
             logger.error("%s may not have been sent to the webhook: %s", approval.id, error.message)
         except Exception:  # the boundary of a background task: the server goes on without it
             logger.exception("sending %s to the webhook failed inside the server", approval.id)
         finally:
             self._in_flight.discard(approval.id)
-            if not self._in_flight and self._tasks is None:
-                self._all_done.set()
 
-    async def _send_once(self, approval: Approval) -> None:
-        mark: JsonObject = {"at": self._clock()}
-        if not await self._store.put_once(_SENT, approval.id, mark, expires_at=approval.expires_at):
-            return
+    async def _send(self, approval: Approval) -> None:
         failure: str | None = "the server shut down first"
         try:
             failure = await self._deliver(approval)
@@ -212,10 +202,9 @@ class ApprovalWebhook:
         """Return why the message could not be delivered, or None if it was."""
         body = json.dumps(webhook_message(approval, self._callback_url), separators=(",", ":"))
         failure: str | None = None
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                pause = min(MAX_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1))
-                await self._sleep(random.uniform(0, pause))  # noqa: S311 - spreads load, hides nothing
+        for pause in PAUSES:
+            if pause:
+                await self._sleep(random.uniform(0, pause))  # noqa: S311 - hides nothing
             failure, is_final = await self._post(approval.id, body)
             if is_final:
                 break

@@ -1,7 +1,7 @@
-"""Decides whether a call may go on. The only place that does.
+"""The gate: the only place that decides whether a call may go on.
 
-`allow` lets it pass, `ask` puts the preview to the person at the client, `approve` parks the call until an operator
-releases it, `block` refuses. Whatever fails on the way refuses. There is no argument by which an agent could answer.
+`allow` lets the call pass, `ask` shows the preview to the person at the client, `approve` parks the call until an
+operator releases it, and `block` refuses it. Every failure on the way refuses. No argument lets an agent answer.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from connector_mcp.engine.approval.approval_hold import ApprovalWait
-from connector_mcp.engine.approval.queue import Approval, Approvals, Change, Parked
-from connector_mcp.engine.caller import Caller, CannotAsk, Question, Reply, TransportName
+from connector_mcp.engine.approval.hold import ApprovalHold
+from connector_mcp.engine.approval.queue import Approval, ApprovalChange, Approvals, ParkedCall
+from connector_mcp.engine.caller import Caller, CannotAsk, ElicitationReply, Question, TransportName
 from connector_mcp.engine.policy import Decision, Policy, resolve
 from connector_mcp.engine.preview import Preview, differences
-from connector_mcp.engine.secret_refs.secret_prompt import brings_visit
+from connector_mcp.engine.secret_refs.secret_requests import brings_visit
 from connector_mcp.errors import ApprovalRequired, Blocked, ConfirmationInvalid, InProgress, Refused, TargetChanged
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect
 from connector_mcp.state.store import Store
 
 PERSON = "person"
-"""Who decides where a question was asked at the client."""
+"""The decider of a question that was asked at the client."""
 
 _QUESTIONS = "questions"
 _SAME = ("kind", "tool", "digest", "principal")
-"""What a question and the call that brings its answer have in common."""
+"""Members that must be equal in a question and in the call that brings its answer."""
 
 QUESTION_SECONDS = 600.0
-"""How long an answer to a question is taken, at least."""
+"""The least time for which an answer to a question is accepted."""
 
 _SCOPES = {
     Effect.READ: "connectors:read",
@@ -42,50 +42,50 @@ _SCOPES = {
 
 @dataclass(frozen=True)
 class Passage:
-    """Leave to go on, and who gave it. `asked_inline` says that time has passed since the target was read."""
+    """A call's permission to go on. `asked_inline` means that time has passed since the target was read."""
 
     decision: Decision
     decided_by: str
     asked_inline: bool = False
     channel: str | None = None
-    """By which an operator decided, where one did."""
+    """The channel by which an operator decided, if one did."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A call before the gate."""
+    """A call at the gate."""
 
     tool: str
     platform: str
     profile: str
     declared: Effect
-    """What the operation does by its class; the preview's effect may be higher."""
+    """The effect of the operation's class. The preview's effect may be higher."""
     deletes: bool
-    """Whether the operation is a deletion: then the target's name is typed to confirm."""
+    """Whether the operation is a deletion: then the person types the target's name to confirm."""
     preview: Preview
     fingerprint: str
     digest: str
-    """Keyed digest of tool, profile, principal and all arguments: what makes another call the same call."""
+    """Keyed digest of tool, profile, principal and all arguments. Calls with equal digests are the same call."""
     arguments: JsonObject
     """Redacted."""
-    under: str = ""
-    """The account in words, for the person who is asked; empty where the platform has only one."""
+    account_label: str = ""
+    """The account in words, for the person who is asked; empty if the platform has only one."""
 
 
 def channel_of(decision: Decision, transport: TransportName) -> str:
-    """By which channel a decision of this kind is learnt, as the audit log names it."""
+    """Return the channel of a decision, as the audit log names it."""
     if decision is Decision.ASK:
         return "terminal" if transport == "cli" else "elicitation"
     return "approvals" if decision is Decision.APPROVE else "policy"
 
 
 def permits(policy: Policy, tool: str, effect: Effect, scopes: frozenset[str] | None) -> bool:
-    """Whether a call of this effect could pass at all; tools that never can are not listed."""
+    """Check whether a call with this effect could ever pass. Tools that never can are not listed."""
     return policy.decide(tool, effect) is not Decision.BLOCK and (scopes is None or _SCOPES[effect] in scopes)
 
 
 class Gate:
-    """The gate, with the policy in force and the channels there are. `decide_at` is where operators' pages are."""
+    """The gate for calls under one policy. `decide_at` is the address of the operators' console."""
 
     def __init__(
         self,
@@ -96,46 +96,42 @@ class Gate:
         operator_channel: bool,
         decide_at: str | None = None,
         question_seconds: float = QUESTION_SECONDS,
-        wait: ApprovalWait | None = None,
+        hold: ApprovalHold | None = None,
         announce: Callable[[Approval], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`announce` is told of every call that is parked, each time it is made while it waits."""
+        """`announce` is called with a parked call each time that call is made."""
         self._policy = policy
         self._approvals = approvals
         self._store = store
         self._operator_channel = operator_channel
         self._decide_at = decide_at
         self._question_seconds = question_seconds
-        self._wait = wait or ApprovalWait(0)
+        self._hold = hold or ApprovalHold(0)
         self._announce = announce
         self._clock = clock
-        # A policy never changes its mind, and there are so many tools; deciding costs ten times as much as this.
-        self._decisions: dict[tuple[str, Effect], Decision] = {}
 
     def decide(self, tool: str, effect: Effect, scopes: frozenset[str] | None) -> Decision:
-        """What policy says of a call, before anything about its target is known.
+        """Decide by policy alone, before anything about the target is known.
 
         Raises:
-            Blocked: Policy, read-only mode or the caller's scopes refuse it.
+            Blocked: Policy, read-only mode or the caller's scopes refuse the call.
         """
         if scopes is not None and _SCOPES[effect] not in scopes:
             raise Blocked(
                 f"{tool} needs the scope {_SCOPES[effect]}, which the caller's token does not have. Nothing was sent.",
                 fix=f"Use a token with the scope {_SCOPES[effect]}.",
             )
-        decision = self._decisions.get((tool, effect))
-        if decision is None:
-            decision = self._decisions[tool, effect] = self._policy.decide(tool, effect)
+        decision = self._policy.decide(tool, effect)
         if decision is Decision.BLOCK:
             raise self._blocked(tool, effect)
         return decision
 
     async def pass_through(self, candidate: Candidate, caller: Caller) -> Passage:
-        """Leave for the call to go on.
+        """Let the call go on, or raise.
 
         Raises:
-            Blocked, ApprovalRequired, Refused, ConfirmationInvalid, TargetChanged: It may not, now or ever.
+            Blocked, ApprovalRequired, Refused, ConfirmationInvalid, TargetChanged: The call may not go on.
             StoreUnavailable: The decision cannot be recorded, so there is none.
             AnswerDue: The question is on its way to the person.
         """
@@ -154,25 +150,25 @@ class Gate:
                 resolved = resolve(decision, can_ask=False, operator_channel=self._operator_channel)
         if resolved is Decision.APPROVE:
             approval = await self._park(candidate, caller)
-            if await self._wait.until_decided(approval, self._approvals, caller):
+            if await self._hold.until_decided(approval, self._approvals, caller):
                 return await self._decided(candidate, approval)
             raise approval_required(approval, self._decide_at)
         raise self._blocked(candidate.tool, effect, candidate.preview)
 
     def strictest(self, candidate: Candidate, scopes: frozenset[str] | None) -> tuple[Decision, Effect]:
-        """The decision on a call by what it does and by what its operation is: whichever is stricter, and why.
+        """Return the stricter decision of two, and its effect: the call's own effect and its operation's.
 
-        An update that destroys is an update too: no rule on destruction opens what a rule on updates closes.
+        An update that destroys is still an update: a rule for destruction cannot open what a rule for updates closes.
 
         Raises:
-            Blocked: One of the two refuses it.
+            Blocked: One of the two effects is blocked.
         """
         effects = dict.fromkeys((candidate.preview.effect, candidate.declared))
         decisions = [(self.decide(candidate.tool, effect, scopes), effect) for effect in effects]
         return max(decisions, key=lambda pair: pair[0].strictness)
 
     async def _released(self, candidate: Candidate) -> Approval | None:
-        """The operator's release of this very call, taken so that it serves once."""
+        """Take the operator's release of this call, so that it serves once."""
         approval = await self._approvals.find(candidate.digest)
         if approval is None:
             return None
@@ -211,7 +207,7 @@ class Gate:
         if asked is None or any(asked.get(key) != note[key] for key in _SAME):
             raise ConfirmationInvalid(
                 "This confirmation was used before, has expired, or belongs to another call. Nothing was changed.",
-                fix="Make the call again without a confirmation; it will be asked anew.",
+                fix="Make the call again without a confirmation; the person will be asked again.",
             )
         if asked["fingerprint"] != candidate.fingerprint:
             raise target_changed(candidate.tool, asked["snapshot"], candidate.preview.snapshot)
@@ -221,7 +217,7 @@ class Gate:
     async def _park(self, candidate: Candidate, caller: Caller) -> Approval:
         preview = candidate.preview
         approval = await self._approvals.park(
-            Parked(
+            ParkedCall(
                 digest=candidate.digest,
                 tool=candidate.tool,
                 platform=candidate.platform,
@@ -232,7 +228,7 @@ class Gate:
                 losses=preview.losses,
                 target=preview.name,
                 deletes=candidate.deletes,
-                diff=tuple(Change(**change.as_dict()) for change in preview.changes),
+                diff=tuple(ApprovalChange(**change.as_dict()) for change in preview.changes),
                 arguments=candidate.arguments,
                 fingerprint=candidate.fingerprint,
                 snapshot=preview.snapshot,
@@ -243,7 +239,7 @@ class Gate:
         return approval
 
     async def _decided(self, candidate: Candidate, approval: Approval) -> Passage:
-        """What became of an approval that the call was held for. Of several calls that were, one gets the release."""
+        """Act on the decision that the call was held for. If several calls were held, one gets the release."""
         released = await self._released(candidate)
         if released is not None:
             return _released_by(released, asked_inline=True)
@@ -269,16 +265,16 @@ class Gate:
     def _how_to_open(self, tool: str, effect: Effect) -> str:
         ruling = self._policy.ruling(tool, effect)
         if ruling.decision is Decision.BLOCK:
-            return f"Blocked by {ruling.because}. Whoever runs the server can change that; an agent cannot."
+            return f"Blocked by {ruling.because}. The operator of the server can change that; an agent cannot."
         return (
-            f"{ruling.because[:1].upper()}{ruling.because[1:]} wants a decision that nobody here can take. Whoever "
-            "runs the server can turn on CONNECTOR_MCP_APPROVALS, use a client with elicitation, or set a policy such "
-            f"as --policy '{tool}:{effect}=allow'."
+            f"{ruling.because[:1].upper()}{ruling.because[1:]} requires a decision, and no person or operator can be "
+            "asked here. The operator of the server can turn on CONNECTOR_MCP_APPROVALS, use a client with "
+            f"elicitation, or set a policy such as --policy '{tool}:{effect}=allow'."
         )
 
 
 def approval_required(approval: Approval, decide_at: str | None = None) -> ApprovalRequired:
-    """The answer to a call that waits for an operator: what it would do, where it waits, and what to do then."""
+    """Make the error for a call that waits for an operator: its effect, where it waits, and what to do next."""
     command = f"connector-mcp approvals approve {approval.id}"
     page = f"{decide_at}/approvals/{approval.id}" if decide_at else None
     how = f"decides at {page}, or runs `{command}` in a terminal" if page else f"runs `{command}` in a terminal"
@@ -299,11 +295,11 @@ def approval_required(approval: Approval, decide_at: str | None = None) -> Appro
 
 
 def denied(approval: Approval) -> Refused:
-    """The answer to a call that an operator denied."""
+    """Make the error for a call that an operator denied."""
     reason = f" Reason given: {approval.reason}" if approval.reason else ""
     return Refused(
         f"An operator denied this call ({approval.id}).{reason} Nothing was changed.",
-        fix="Do not repeat it unless the person you work for wants it asked again.",
+        fix="Do not repeat it unless the person you work for wants to ask again.",
         details={"refused_by": approval.decided_by or "operator", "channel": approval.channel or "approvals"},
     )
 
@@ -313,16 +309,16 @@ def _released_by(approval: Approval, *, asked_inline: bool = False) -> Passage:
 
 
 def target_changed(tool: str, before: JsonObject, now: JsonObject) -> TargetChanged:
-    """The refusal of a call whose target is no longer what was shown; names what differs, as far as it may be shown."""
+    """Make the error for a call with a target that changed after it was shown. It names the visible differences."""
     return TargetChanged(
         f"The target of {tool} changed after it was shown for confirmation. Nothing was sent.",
-        fix="Make the call again: the present state will be shown and must be confirmed anew.",
+        fix="Make the call again: the present state will be shown and must be confirmed again.",
         details={"differences": differences(before, now)},
     )
 
 
 def question(candidate: Candidate) -> Question:
-    """What the person is asked: to type the target's name for a deletion, yes or no for anything less."""
+    """Make the question: to type the target's name for a deletion, yes or no for anything else."""
     if candidate.deletes:
         name = candidate.preview.name
         member: JsonObject = {"type": "string", "title": "Name", "description": f"Type {name} to confirm."}
@@ -331,16 +327,16 @@ def question(candidate: Candidate) -> Question:
         member = {"type": "boolean", "title": "Go on?", "description": "Yes runs the call as shown."}
         closing = "Run this call?"
     schema: JsonObject = {"type": "object", "properties": {"confirm": member}, "required": ["confirm"]}
-    under = f"\nUnder {candidate.under}." if candidate.under else ""
-    return Question(f"{candidate.preview.text()}{under}\n\n{closing}", schema)
+    label = f"\nUnder {candidate.account_label}." if candidate.account_label else ""
+    return Question(f"{candidate.preview.text()}{label}\n\n{closing}", schema)
 
 
-def judge(candidate: Candidate, reply: Reply) -> None:
-    """Accept nothing but the exact confirmation.
+def judge(candidate: Candidate, reply: ElicitationReply) -> None:
+    """Accept only the exact confirmation.
 
     Raises:
         Refused: The person declined or cancelled.
-        ConfirmationInvalid: The answer is not the one asked for.
+        ConfirmationInvalid: The answer is not the one that was asked for.
     """
     if reply.action != "accept":
         raise Refused(
@@ -354,5 +350,5 @@ def judge(candidate: Candidate, reply: Reply) -> None:
         wanted = "the target's name exactly as shown" if candidate.deletes else "yes"
         raise ConfirmationInvalid(
             f"The answer was not {wanted}. Nothing was changed.",
-            fix="Make the call again if the person wants it; it will be asked anew.",
+            fix="Make the call again if the person wants it; they will be asked again.",
         )

@@ -1,10 +1,10 @@
-"""Calls that wait for an operator.
+"""The queue of calls that wait for an operator.
 
-A call is parked under the digest of what it would do. The digest must cover everything that the operator's yes is
-for: principal, tool, profile and arguments. The agent holds nothing that could release it; it makes the same call
-again, which runs once if an operator approved it, is told so once if one denied it, and otherwise is still waiting.
+A call is parked under its digest, which covers everything that the operator approves: principal, tool, profile and
+arguments. The agent has nothing that could release it; it makes the same call again. That call runs once if an operator
+approved it, reports a denial once, and otherwise still waits.
 
-Each change of state is one compare-and-set in the store, so that of any number of processes one makes it.
+Each change of state is one compare-and-set in the store, so only one of several processes makes it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from connector_mcp.errors import ConfirmationInvalid, InvalidArguments, Issue, StoreUnavailable
 from connector_mcp.json_values import JsonObject
 from connector_mcp.state.store import Store
+from connector_mcp.suggest import closest
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 from connector_mcp.text import clean
 
@@ -28,19 +28,19 @@ HISTORY = "approvals_history"
 IDS = "approval_ids"
 
 HISTORY_SECONDS = 90 * 86_400.0
-"""How long a decision can be looked up after the call it was about."""
+"""How long a decision can be looked up after its call."""
 
-Status = Literal["pending", "approved", "denied", "used", "void"]
+ApprovalStatus = Literal["pending", "approved", "denied", "used", "void"]
 
 Channel = Literal["approvals", "console", "webhook"]
-"""By which channel an operator decided: the command line, or a signed call-back."""
+"""How an operator decided: on the command line, in the console, or with a signed callback."""
 
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 _ATTEMPTS = 20
 
 
-class Change(BaseModel):
-    """One field a call would change, as the operator sees it: redacted."""
+class ApprovalChange(BaseModel):
+    """One field that a call would change, redacted for the operator."""
 
     model_config = ConfigDict(frozen=True, defer_build=True)
 
@@ -49,8 +49,8 @@ class Change(BaseModel):
     after: Any = None
 
 
-class Parked(BaseModel):
-    """What the operator needs to know of a call. Everything in it is redacted before it gets here."""
+class ParkedCall(BaseModel):
+    """What the operator needs to know about a call. Everything in it is redacted already."""
 
     model_config = ConfigDict(frozen=True, defer_build=True)
 
@@ -61,39 +61,39 @@ class Parked(BaseModel):
     principal: str
     client: str | None = None
     effect: str
-    """What the call would do, as a sentence."""
+    """A sentence that says what the call would do."""
     target: str = ""
-    """What the target is known by; the operator types it to approve."""
+    """The target's name. The operator types it to approve."""
     deletes: bool = False
-    """Whether the target is gone afterwards."""
+    """Whether the call deletes the target."""
     losses: tuple[str, ...] = ()
-    """What would be gone afterwards, a sentence each."""
-    diff: tuple[Change, ...] = ()
+    """What would be lost, one sentence each."""
+    diff: tuple[ApprovalChange, ...] = ()
     arguments: JsonObject
     fingerprint: str | None = None
-    """Of the target as it was previewed; None where there is no target to read."""
+    """The fingerprint of the target in the preview; None if there is no target to read."""
     snapshot: Any = None
-    """The target as it was previewed."""
+    """The target in the preview."""
 
 
-class Approval(Parked):
-    """A parked call and what became of it. Times are epoch seconds."""
+class Approval(ParkedCall):
+    """A parked call and its decision. Times are epoch seconds."""
 
     id: str
-    status: Status = "pending"
+    status: ApprovalStatus = "pending"
     created_at: float
     expires_at: float
     decided_by: str | None = None
     decided_at: float | None = None
     channel: Channel | None = None
-    """Where it was decided, as the audit log names it."""
+    """The channel of the decision, as the audit log names it."""
     reason: str | None = None
-    """Of the decision; why it was voided, where it was."""
+    """The reason for the decision, or for voiding the approval."""
     used_at: float | None = None
 
 
 class Approvals:
-    """The queue of parked calls. Every method raises `StoreUnavailable` where the store does."""
+    """The queue of parked calls. Every method may raise `StoreUnavailable`."""
 
     def __init__(
         self, store: Store, *, ttl: float, clock: Callable[[], float] = time.time, observer: Observer = NULL_OBSERVER
@@ -103,8 +103,8 @@ class Approvals:
         self._clock = clock
         self._observer = observer
 
-    async def park(self, parked: Parked) -> Approval:
-        """Let a call wait. There is one live approval a digest: where one is, it is returned as it stands."""
+    async def park(self, parked: ParkedCall) -> Approval:
+        """Park a call. If the digest has a live approval already, return that one unchanged."""
         for _ in range(_ATTEMPTS):
             live = await self.find(parked.digest)
             if live is not None:
@@ -121,15 +121,15 @@ class Approvals:
         raise _contended(parked.tool)
 
     async def find(self, digest: str) -> Approval | None:
-        """The live approval of a call: pending, approved and not yet used, or denied and not yet told."""
+        """Return a call's live approval: pending, approved but not used, or denied but not reported."""
         kept = await self._store.get(WAITING, digest)
         return None if kept is None else _as_approval(kept)
 
     async def get(self, approval_id: str) -> Approval:
-        """An approval by its id, live or decided.
+        """Return the approval with this id, live or decided.
 
         Raises:
-            InvalidArguments: There is none with that id.
+            InvalidArguments: No approval has this id.
             ConfirmationInvalid: It expired before it was decided.
         """
         kept = await self._store.get(IDS, approval_id)
@@ -142,18 +142,18 @@ class Approvals:
         if decided is None:
             raise ConfirmationInvalid(
                 f"Approval {approval_id} expired before it was decided; nothing was done.",
-                fix="Have the agent make the call again: it is then parked anew.",
+                fix="Have the agent make the call again: it is then parked again.",
                 retryable=False,
             )
         return _as_approval(decided)
 
-    async def list(self, status: Status | None = None) -> tuple[Approval, ...]:
-        """The live approvals, oldest first."""
+    async def list(self, status: ApprovalStatus | None = None) -> tuple[Approval, ...]:
+        """Return the live approvals, oldest first."""
         kept = [_as_approval(value) for _, value in await self._store.entries(WAITING)]
         return tuple(approval for approval in kept if status is None or approval.status == status)
 
     async def history(self) -> tuple[Approval, ...]:
-        """Every approval that was decided in the last 90 days, used or not, in the order of the decisions."""
+        """Return every approval decided in the last 90 days, used or not, in the order of the decisions."""
         return tuple(_as_approval(value) for _, value in await self._store.entries(HISTORY))
 
     async def decide(
@@ -162,7 +162,7 @@ class Approvals:
         """Approve or deny a pending call. Its expiry stays what it was.
 
         Raises:
-            InvalidArguments: There is none with that id.
+            InvalidArguments: No approval has this id.
             ConfirmationInvalid: It is no longer pending.
         """
         approval = await self.get(approval_id)
@@ -182,21 +182,21 @@ class Approvals:
         return decided
 
     async def use(self, digest: str) -> Approval | None:
-        """Spend the approval of a call: for one of any number of callers, once. None where none is approved.
+        """Spend the approval of a call, for exactly one caller. None if the call is not approved.
 
-        The same call parks anew afterwards.
+        Afterwards the same call is parked again.
         """
         return await self._end(digest, "approved", {"status": "used", "used_at": self._clock()})
 
     async def take_denied(self, digest: str) -> Approval | None:
-        """The denial of a call, told once; None where it was not denied. The same call parks anew afterwards."""
+        """Take the denial of a call, once; None if it was not denied. Afterwards the same call is parked again."""
         return await self._end(digest, "denied", {})
 
     async def void(self, approval_id: str, why: str) -> Approval:
-        """End an approval that no longer fits, such as when its target changed. The same call parks anew afterwards.
+        """Void an approval, for example when its target changed. Afterwards the same call is parked again.
 
         Raises:
-            InvalidArguments: There is none with that id.
+            InvalidArguments: No approval has this id.
             ConfirmationInvalid: It is neither pending nor approved.
         """
         for _ in range(_ATTEMPTS):
@@ -208,7 +208,7 @@ class Approvals:
                 return ended
         raise _contended(approval_id)
 
-    async def _end(self, digest: str, status: Status, update: JsonObject) -> Approval | None:
+    async def _end(self, digest: str, status: ApprovalStatus, update: JsonObject) -> Approval | None:
         approval = await self.find(digest)
         if approval is None or approval.status != status:
             return None
@@ -216,7 +216,7 @@ class Approvals:
         return ended if await self._swap(approval, ended, expires_at=0.0) else None
 
     async def _swap(self, before: Approval, after: Approval, *, expires_at: float) -> bool:
-        """Change the state if nobody else did. Expiry 0 takes it out of the queue in the same atomic step."""
+        """Change the state unless it changed meanwhile. Expiry 0 removes it from the queue in the same atomic step."""
         swapped = await self._store.replace(
             WAITING, before.digest, _as_json(after), expected=_as_json(before), expires_at=expires_at
         )
@@ -240,7 +240,7 @@ class Approvals:
         raise _contended(approval.id)
 
     async def _new_id(self, digest: str) -> str:
-        # Reserved before use: an operator's yes to an id must never reach another call than the one they looked at.
+        # Reserved before use: an approval of an id must never reach another call than the one the operator saw.
         expires_at = self._clock() + self._ttl + HISTORY_SECONDS
         for _ in range(_ATTEMPTS):
             fresh = "ap-" + "".join(secrets.choice(_LETTERS) for _ in range(6))
@@ -250,8 +250,8 @@ class Approvals:
 
     async def _unknown(self, approval_id: str) -> InvalidArguments:
         ids = [approval.id for approval in await self.list()] or [approval.id for approval in await self.history()]
-        nearest = get_close_matches(approval_id, ids, n=1, cutoff=0.0)
-        hint = f" (nearest: {nearest[0]})" if nearest else ", of which there are none"
+        near = closest(approval_id, ids, cutoff=0.0)
+        hint = f" (closest match: {near})" if near else "; there are none"
         return InvalidArguments(
             "approvals",
             [
@@ -259,7 +259,7 @@ class Approvals:
                     "id",
                     got="an id that no parked call has",
                     wanted=f"the id of a parked call{hint}",
-                    example=next(iter(nearest), None),
+                    example=near,
                 )
             ],
             fix="Look the id up with `connector-mcp approvals list`.",
@@ -267,12 +267,12 @@ class Approvals:
 
 
 def name_to_type(approval: Approval) -> str:
-    """What an operator types to approve a call, as it is shown: the target's name, or the id of a nameless one."""
+    """Return what an operator types to approve a call: the target's name as shown, or the id if it has none."""
     return clean(approval.target) or approval.id
 
 
 def is_confirmed(approval: Approval, typed: str) -> bool:
-    """Whether what was typed approves this call. The id does as well as the name, which may be hard to type."""
+    """Check whether what was typed approves this call. The id is accepted, too: the name may be hard to type."""
     return typed.strip() in (name_to_type(approval), approval.id)
 
 
@@ -285,8 +285,8 @@ def _as_approval(kept: JsonObject) -> Approval:
         return Approval.model_validate(kept)
     except ValidationError as invalid:
         raise StoreUnavailable(
-            "The store holds an approval that this version cannot read, so nothing is decided on it.",
-            fix="Let all processes that share the state run the same version of connector-mcp.",
+            "The store contains an approval that this version cannot read, so nothing is decided.",
+            fix="Run the same version of connector-mcp in all processes that share the state.",
             retryable=False,
         ) from invalid
 
@@ -295,7 +295,7 @@ def _already(approval: Approval) -> ConfirmationInvalid:
     by = f" by {approval.decided_by}" if approval.decided_by and approval.status in ("approved", "denied") else ""
     return ConfirmationInvalid(
         f"Approval {approval.id} is no longer pending: it is {approval.status}{by}.",
-        fix="Have the agent make the call again if it is still wanted: it is then parked anew.",
+        fix="Have the agent make the call again if it is still wanted: it is then parked again.",
         retryable=False,
         details={"status": approval.status},
     )

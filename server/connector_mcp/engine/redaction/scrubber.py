@@ -1,7 +1,7 @@
-"""Finds known secret values in whatever is about to leave the process, however they are spelt there.
+"""Scrubbing: find known secret values in everything that leaves the process, in any encoding.
 
-Redaction by schema and by name knows where a credential belongs; this knows the credential itself, so that an echo of
-it in an error message or a name is found as well.
+Redaction by schema and by name knows where a credential belongs. Scrubbing knows the credential itself, so it also
+finds one that a platform repeats in an error message or a name.
 """
 
 from __future__ import annotations
@@ -16,83 +16,83 @@ from urllib.parse import quote, quote_plus
 
 from ahocorasick_rs import AhoCorasick, BytesAhoCorasick, MatchKind
 
-from connector_mcp.engine.compact_json import encode_bytes
 from connector_mcp.engine.redaction.redactor import MARKER
+from connector_mcp.engine.results import encode_bytes
 from connector_mcp.text import CUT, strip_hidden
 
 _SHORTEST = 6
-"""Shorter values are not searched for in texts: they occur in everything. Names and schemas still hide them."""
+"""Shorter values are not searched for: they occur in everything. Redaction still hides them."""
 _URL_SAFE = str.maketrans("+/", "-_")
 _NESTED = 3
-"""How often JSON may stand in a string of JSON around a value."""
+"""Levels of JSON inside a JSON string that are searched."""
 _TOGETHER = 32
-"""Values whose spellings are searched for in one pass. A value that is new costs the preparation of so many anew."""
+"""Values that are searched for in one pass. A new value means preparing that many again."""
 
 
 class Scrubber:
-    """Finds known secret values in anything that is about to leave the process.
+    """Replaces known secret values.
 
-    Credentials of the configuration are known for good, those seen in arguments for as long as they are recent.
+    Credentials of the configuration are always known; those seen in arguments, as long as they are recent.
     """
 
     def __init__(self, permanent: Callable[[], Iterable[str]], *, recent: int = 512) -> None:
         self._permanent = permanent
-        self._for_good = _Known(())
-        self._seen: deque[_Known] = deque(maxlen=max(1, recent // _TOGETHER))
+        self._configured = _KnownValues(())
+        self._seen: deque[_KnownValues] = deque(maxlen=max(1, recent // _TOGETHER))
         self._base: Scrubber | None = None
 
-    def and_also(self, values: Iterable[str]) -> Scrubber:
-        """A scrubber that knows these values too, and what this one will learn; this one does not learn them."""
+    def extended(self, values: Iterable[str]) -> Scrubber:
+        """Make a scrubber that knows these values and everything this one knows, now or later."""
         made = Scrubber(tuple)
         made._base = self
         made.remember(values)
         return made
 
     def remember(self, values: Iterable[str]) -> None:
-        """Know these values from now on."""
+        """Add values to those known."""
         new = [value for value in dict.fromkeys(values) if len(value) >= _SHORTEST and not self._is_recent(value)]
         for value in new:
-            newest = self._seen.pop() if self._seen and len(self._seen[-1].values) < _TOGETHER else _Known(())
-            self._seen.append(_Known((*newest.values, value)))
+            newest = self._seen.pop() if self._seen and len(self._seen[-1].values) < _TOGETHER else _KnownValues(())
+            self._seen.append(_KnownValues((*newest.values, value)))
 
     def text(self, text: str) -> str:
-        """The text with every known value, also as JSON, an address or base64 spells it, replaced."""
+        """Replace every known value, also in its JSON, URL and base64 encodings."""
         return _replace(text, self._known())
 
     def value(self, value: Any) -> Any:
-        """The JSON value with every known value in its strings and keys replaced; itself where it holds none."""
+        """Replace every known value in the strings and keys of a JSON value."""
         encoded = encode_bytes(value)
-        # Of what is not ASCII, the end of a text may say that it was cut off inside of a known value.
+        # An ellipsis, which is not ASCII, may mark where a known value was cut off.
         if encoded.isascii() and not self.finds(encoded.decode()):
             return value
         return _replace_all(value, self._known())
 
     def finds(self, encoded: str) -> bool:
-        """Whether a known value may stand in a JSON text; cheap, so that clean results need no walk."""
+        """Check whether JSON text may contain a known value."""
         searched = encoded.encode("utf-8", "replace")
         return any(known.in_json(searched) for known in self._known())
 
     def _is_recent(self, value: str) -> bool:
-        """Whether a value is known for a good while yet."""
+        """Check that a value will stay known for a good while."""
         newest = list(self._seen)[-max(1, (self._seen.maxlen or 1) // 2) :]
         return any(value in known.values for known in newest)
 
-    def _known(self) -> list[_Known]:
+    def _known(self) -> list[_KnownValues]:
         permanent = tuple(self._permanent())
-        if permanent != self._for_good.values:
-            self._for_good = _Known(permanent)
-        own = [self._for_good, *self._seen]
+        if permanent != self._configured.values:
+            self._configured = _KnownValues(permanent)
+        own = [self._configured, *self._seen]
         return own if self._base is None else [*self._base._known(), *own]
 
 
-class _Known:
-    """A few values, and how they are spelt: in a text, and in the JSON of such a text."""
+class _KnownValues:
+    """A few values with all their encodings, in text and in JSON."""
 
     def __init__(self, values: tuple[str, ...]) -> None:
         self.values = values
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """Where a value stands in a text, overlaps included."""
+        """Return where values occur in a text, overlaps included."""
         if not self._plain:
             return []
         return [(start, end) for _, start, end in self._in_texts.find_matches_as_indexes(text, overlapping=True)]
@@ -101,22 +101,22 @@ class _Known:
         return bool(self._plain) and bool(self._in_json.find_matches_as_indexes(encoded))
 
     def cut_off(self, text: str) -> int | None:
-        """Where the beginning of a value stands that the end of a text cuts off."""
+        """Return where a value begins that is cut off at the end of the text."""
         starts = {text.rfind(beginning) for beginning in self._beginnings} - {-1}
         return min((start for start in starts if self._begins(text[start:])), default=None)
 
     def _begins(self, rest: str) -> bool:
-        return any(spelling.startswith(rest) for spelling in self._plain)
+        return any(encoding.startswith(rest) for encoding in self._plain)
 
     @cached_property
     def _plain(self) -> tuple[str, ...]:
-        # What is part of the marker itself would be found in every redacted text.
+        # A part of the marker itself would be found in every redacted text.
         values = {value for value in self.values if len(value) >= _SHORTEST and value not in MARKER}
-        return tuple({_searchable(spelling) for value in values for spelling in _spelt(value)})
+        return tuple({_searchable(encoding) for value in values for encoding in _encodings(value)})
 
     @cached_property
     def _beginnings(self) -> frozenset[str]:
-        return frozenset(spelling[:_SHORTEST] for spelling in self._plain)
+        return frozenset(encoding[:_SHORTEST] for encoding in self._plain)
 
     @cached_property
     def _in_texts(self) -> AhoCorasick:
@@ -124,13 +124,12 @@ class _Known:
 
     @cached_property
     def _in_json(self) -> BytesAhoCorasick:
-        # Only whether there is a match is asked. Of bytes no character is counted for the place of one, and where the
-        # leftmost is wanted the library skips through what cannot match: together a fifteenth of the time.
-        spellings = {spelling.encode() for text in self._plain for spelling in (text, *_as_json(text))}
-        return BytesAhoCorasick(spellings, matchkind=MatchKind.LeftmostFirst)
+        # Only whether there is a match matters. Searching bytes for the leftmost match is the library's fastest way.
+        encodings = {encoding.encode() for text in self._plain for encoding in (text, *_as_json(text))}
+        return BytesAhoCorasick(encodings, matchkind=MatchKind.LeftmostFirst)
 
 
-def _replace_all(value: Any, known: list[_Known]) -> Any:
+def _replace_all(value: Any, known: list[_KnownValues]) -> Any:
     if isinstance(value, str):
         return _replace(value, known)
     if isinstance(value, Mapping):
@@ -141,7 +140,7 @@ def _replace_all(value: Any, known: list[_Known]) -> Any:
     return value
 
 
-def _replace(text: str, known: list[_Known]) -> str:
+def _replace(text: str, known: list[_KnownValues]) -> str:
     if len(text) < _SHORTEST:
         return text
     searched = _searchable(text)
@@ -152,7 +151,7 @@ def _replace(text: str, known: list[_Known]) -> str:
         spans.extend((start, end) for start in starts if start is not None)
     if not spans:
         return text
-    # Values may overlap: what any of them covers goes, and what touches becomes one marker.
+    # Values may overlap or touch: each covered stretch becomes one marker.
     parts: list[str] = []
     kept = 0
     for start, end in sorted(spans):
@@ -163,11 +162,11 @@ def _replace(text: str, known: list[_Known]) -> str:
 
 
 def _searchable(text: str) -> str:
-    """The text, character for character, without half surrogate pairs, which no search takes."""
+    """Replace halves of surrogate pairs, which cannot be searched. The length stays the same."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
-def _spelt(value: str) -> Iterator[str]:
+def _encodings(value: str) -> Iterator[str]:
     yield value
     if len(seen := strip_hidden(value)) >= _SHORTEST:
         yield seen
@@ -179,17 +178,17 @@ def _spelt(value: str) -> Iterator[str]:
 
 def _as_json(value: str, depth: int = 1) -> Iterator[str]:
     for ensure_ascii in (True, False):
-        spelt = value
+        encoded = value
         for _ in range(depth):
-            spelt = json.dumps(spelt, ensure_ascii=ensure_ascii)[1:-1]
-            yield spelt
+            encoded = json.dumps(encoded, ensure_ascii=ensure_ascii)[1:-1]
+            yield encoded
 
 
 def _in_base64(value: bytes) -> Iterator[str]:
-    """What base64 makes of the value alone, or of a text with the value somewhere inside, in both alphabets."""
+    """Encode the value in base64, alone and inside a longer text, in both alphabets."""
     for before in range(3):
         text = b64encode(bytes(before) + value).decode()
-        # A character holds six bits. Those that share theirs with what stands around the value are left out.
+        # A character encodes six bits. Characters that also encode bits of the surrounding text are left out.
         own = text[(8 * before + 5) // 6 : 8 * (before + len(value)) // 6]
         yield own
         yield own.translate(_URL_SAFE)

@@ -1,8 +1,8 @@
-"""Requests for secrets: what a person is asked to type into a page, and what must be right for it to be stored.
+"""Ask a person to enter a missing secret on a page of this server (URL-mode elicitation).
 
-A request is known by an id that is in the page's address and carries no right by itself: who answers also shows the
-code that was shown to the person at the client, and is the one who made the call. It is answered once. No value is
-ever in a request.
+No secret passes through the client or the model. A request has an id, which is in the page's address and grants nothing
+by itself: the person who answers must be the caller, and must type the code shown at the client. A request is answered
+once. It never contains the value.
 """
 
 from __future__ import annotations
@@ -18,20 +18,24 @@ from typing import Final, Literal, Protocol
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from connector_mcp.errors import ConnectorError
+from connector_mcp.engine.accounts import Account
+from connector_mcp.engine.approval.hold import ApprovalHold
+from connector_mcp.engine.caller import Caller, CannotAsk, Visit
+from connector_mcp.engine.secret_refs.resolver import ResolvedReferences
+from connector_mcp.errors import ConnectorError, InvalidArguments, Refused
 from connector_mcp.json_values import JsonObject
-from connector_mcp.secrets.reference import SecretLimits
+from connector_mcp.secrets.reference import SCHEME, SecretLimits
 from connector_mcp.secrets.sources import LARGEST
 from connector_mcp.state.store import Store, secret_key
 
 TTL: Final = 600.0
-"""Seconds in which a request can be answered."""
+"""Seconds for which a request can be answered."""
 
 MOST_TRIES: Final = 5
-"""Wrong codes, or answers of somebody else, after which a request is void."""
+"""Wrong codes, or answers by another person, after which a request is void."""
 
 MOST_OPEN: Final = 16
-"""Requests of one principal that are open at the same time."""
+"""Requests that one principal may have open at the same time."""
 
 _COLLECTION = "secret_requests"
 _ID_BYTES = 24
@@ -40,14 +44,14 @@ _CODE_LETTERS = 8
 
 logger = logging.getLogger("connector_mcp.secrets")
 
-Status = Literal["open", "storing", "entered", "void"]
-PENDING: Final[frozenset[Status]] = frozenset({"open", "storing"})
+RequestStatus = Literal["open", "storing", "entered", "void"]
+PENDING: Final[frozenset[RequestStatus]] = frozenset({"open", "storing"})
 
-Outcome = Literal["entered", "gone", "wrong", "void", "unusable", "stored already"]
+SubmitOutcome = Literal["entered", "gone", "wrong", "void", "unusable", "stored already"]
 
 
 class SecretRequest(BaseModel):
-    """What is asked for, of whom, and for what. Everything in it may be shown."""
+    """A request for one secret. Everything in it may be shown."""
 
     model_config = ConfigDict(frozen=True, defer_build=True)
 
@@ -58,24 +62,24 @@ class SecretRequest(BaseModel):
     platform: str
     profile: str
     fields: tuple[str, ...]
-    """Where the secret is to be used, and may be used once it is stored."""
+    """The fields that need the secret. Once stored, it may be used in these only."""
     digest: str
-    """Of the call that needs it."""
+    """The digest of the call that needs it."""
     expires_at: float
     tries: int = 0
-    status: Status = "open"
+    status: RequestStatus = "open"
 
 
 class SecretStore(Protocol):
-    """Where secrets that are entered go."""
+    """Stores the secrets that people enter."""
 
     def add(self, name: str, value: str, limits: SecretLimits) -> bool:
-        """Store a secret where none has this name; False, and no change, where one has. Blocks."""
+        """Store a secret unless the name is taken; return whether it was stored. Blocks."""
         ...
 
 
 class SecretRequests:
-    """The requests of all processes that share the store. Every method raises `StoreUnavailable` where that does."""
+    """The requests of all processes that share the store. Every method may raise `StoreUnavailable`."""
 
     def __init__(self, store: Store, secrets_store: SecretStore, *, clock: Callable[[], float] = time.time) -> None:
         self._store = store
@@ -84,21 +88,21 @@ class SecretRequests:
         self._find_pages: Callable[[], Awaitable[str | None]] | None = None
 
     def have_pages_at(self, find: Callable[[], Awaitable[str | None]]) -> None:
-        """From now on there are pages; `find` gives the address under which they are, or None where it has none."""
+        """Set how to find the address of the pages. `find` returns None if there is none."""
         self._find_pages = find
 
     @property
     def have_pages(self) -> bool:
-        """Whether a person could answer at all."""
+        """Whether a person could answer a request."""
         return self._find_pages is not None
 
     async def address(self, request: SecretRequest) -> str | None:
-        """The page of a request."""
+        """Return the address of a request's page."""
         found = await self._find_pages() if self._find_pages else None
         return f"{found}/secrets/{request.id}" if found else None
 
     async def code(self, request: SecretRequest) -> str:
-        """What the person is shown at their client, and types into the page. Never kept, and never in the address."""
+        """Return the code that is shown at the client and typed into the page. It is never stored or in the address."""
         digest = hmac.new(await secret_key(self._store, "secret-codes"), request.id.encode(), sha256).digest()
         number = int.from_bytes(digest, "big")
         letters = "".join(_LETTERS[number // len(_LETTERS) ** place % len(_LETTERS)] for place in range(_CODE_LETTERS))
@@ -107,10 +111,7 @@ class SecretRequests:
     async def open(
         self, *, name: str, principal: str, tool: str, platform: str, profile: str, fields: tuple[str, ...], digest: str
     ) -> SecretRequest | None:
-        """The request of this call for this secret: the one that is open already, or else a new one.
-
-        None where the principal has too many open.
-        """
+        """Return the call's open request for this secret, or make one. None if the principal has too many open."""
         theirs = [
             request
             for _, kept in await self._store.entries(_COLLECTION)
@@ -136,21 +137,20 @@ class SecretRequests:
         return request
 
     async def get(self, request_id: str) -> SecretRequest | None:
-        """The request with this id, as long as it has not expired."""
+        """Return the request with this id unless it has expired."""
         kept = await self._store.get(_COLLECTION, request_id) if len(request_id) <= 4 * _ID_BYTES else None
         return None if kept is None else _read(kept)
 
     async def withdraw(self, request_id: str) -> None:
-        """Let nobody answer the request any more."""
+        """Void the request if it is open."""
         while (request := await self.get(request_id)) is not None and request.status == "open":
             if await self._replace(request, status="void"):
                 return
 
-    async def submit(self, request_id: str, *, code: str, value: str, principal: str | None) -> Outcome:
-        """What became of an answer: `entered` where the value was stored.
+    async def submit(self, request_id: str, *, code: str, value: str, principal: str | None) -> SubmitOutcome:
+        """Check an answer and store its value; `entered` means that it was stored.
 
-        `principal` is who answers, as far as it was proved. Both what is wrong with them and a wrong code count as a
-        try.
+        `principal` is the authenticated person who answers. Another person and a wrong code each count as a try.
 
         Raises:
             Misconfigured: The secret store cannot be written. The request stays open.
@@ -159,21 +159,21 @@ class SecretRequests:
         if request is None or request.status != "open":
             return "gone"
         if principal is None or not hmac.compare_digest(principal.encode(), request.principal.encode()):
-            logger.warning("somebody else than %s answered their request for the secret %s", *_who(request))
+            logger.warning("another person answered %s's request for the secret %s", request.principal, request.name)
             return await self._wrong(request)
         typed = code.strip().lower().replace("-", "").replace(" ", "")
         due = (await self.code(request)).replace("-", "")
         if not hmac.compare_digest(typed.encode("utf-8", "replace"), due.encode()):
-            logger.warning("a wrong code was given to %s's request for the secret %s", *_who(request))
+            logger.warning("a wrong code was given to %s's request for the secret %s", request.principal, request.name)
             return await self._wrong(request)
         if not value.strip() or len(value.encode("utf-8", "replace")) > LARGEST:
             return "unusable"
-        # From here on nobody else can answer it.
+        # Claim it: from here on no other answer is accepted.
         if not await self._replace(request, status="storing"):
             return "gone"
         return await self._put(request.model_copy(update={"status": "storing"}), value)
 
-    async def _put(self, request: SecretRequest, value: str) -> Outcome:
+    async def _put(self, request: SecretRequest, value: str) -> SubmitOutcome:
         limits = SecretLimits((request.platform,), (request.profile,), request.fields)
         try:
             added = await anyio.to_thread.run_sync(self._secrets.add, request.name, value, limits)
@@ -194,8 +194,8 @@ class SecretRequests:
         )
         return "entered"
 
-    async def _wrong(self, request: SecretRequest) -> Outcome:
-        """Count a try; whoever loses the race for the entry is counted on the next look at it."""
+    async def _wrong(self, request: SecretRequest) -> SubmitOutcome:
+        """Count a try. After losing a race for the entry, count again."""
         current: SecretRequest | None = request
         while current is not None and current.status == "open":
             tries = current.tries + 1
@@ -214,17 +214,139 @@ class SecretRequests:
         )
 
 
-def _who(request: SecretRequest) -> tuple[str, str]:
-    return request.principal, request.name
-
-
 def _written(request: SecretRequest) -> JsonObject:
     return request.model_dump(mode="json")
 
 
 def _read(kept: JsonObject) -> SecretRequest | None:
-    """The request that was kept; None where it is damaged, which lets nobody answer it."""
+    """Decode a stored request; None if it is damaged, so it cannot be answered."""
     try:
         return SecretRequest.model_validate(kept)
     except ValidationError:
         return None
+
+
+TICKET: Final = "secret:"
+"""The prefix of these questions' tickets. Tickets of confirmations never have it."""
+
+
+def brings_visit(caller: Caller) -> bool:
+    """Check whether a call brings the answer to a question of this kind, which confirms nothing else."""
+    return caller.resumed is not None and caller.resumed.ticket.startswith(TICKET)
+
+
+class SecretPrompt:
+    """Asks for the missing secrets of calls, one after the other. An engine has one."""
+
+    def __init__(self, requests: SecretRequests | None, hold: ApprovalHold, seconds: float) -> None:
+        """`seconds` is how long a call waits for each secret. Without `requests` no person is asked."""
+        self._requests = requests
+        self._hold = hold
+        self._seconds = seconds
+
+    def is_possible(self, caller: Caller) -> bool:
+        """Check that there are pages and a client that can open them."""
+        return self._requests is not None and self._requests.have_pages and caller.can_send
+
+    async def obtain(
+        self,
+        caller: Caller,
+        tool: str,
+        account: Account,
+        digest: str,
+        resolved: ResolvedReferences,
+        resolve_again: Callable[[], Awaitable[ResolvedReferences]],
+    ) -> ResolvedReferences:
+        """Ask the person for each missing secret, and return what the references resolve to then.
+
+        `digest` identifies the call when it comes again.
+
+        Raises:
+            AnswerDue: The question is on its way to the person.
+            Refused: The person declined.
+            InvalidArguments: The secret was not entered in time.
+            StoreUnavailable: No request can be made.
+        """
+        requests, asked = self._requests, set[str]()
+        if requests is None:
+            return resolved
+        while resolved.lacks_only_secrets and (name := resolved.missing[0].name) not in asked:
+            asked.add(name)
+            brought = await self._brought(requests, caller, digest)
+            if brought is not None and brought.name == name and brought.status in PENDING:
+                request = brought
+            elif brings_visit(caller) and (brought is None or brought.status != "entered"):
+                # Void or expired. Asking again at once would let a client go on forever.
+                raise _not_entered(tool, resolved)
+            else:
+                brought = None
+                fields = tuple(dict.fromkeys(each.field_of_one for each in resolved.missing if each.name == name))
+                request = await requests.open(
+                    name=name,
+                    principal=caller.principal,
+                    tool=tool,
+                    platform=account.platform.name,
+                    profile=account.profile,
+                    fields=fields,
+                    digest=digest,
+                )
+            visit = await _visit(requests, request) if request else None
+            if request is None or visit is None:
+                return resolved
+            try:
+                answered = caller.resumed.reply if brought and caller.resumed else None
+                reply = answered or await caller.send_to(visit, TICKET + request.id)
+            except CannotAsk:
+                await requests.withdraw(request.id)
+                return resolved
+            if reply.action != "accept":
+                await requests.withdraw(request.id)
+                raise Refused(
+                    f"The person at the client declined to enter {SCHEME}{name}. Nothing was sent.",
+                    fix=resolved.fix or "Do not repeat the call unless the person you work for wants it.",
+                )
+            await self._wait_until_entered(requests, request, caller)
+            resolved = await resolve_again()
+            await caller.visited(visit)
+            if any(each.name == name for each in resolved.missing):
+                raise _not_entered(tool, resolved)
+        return resolved
+
+    async def _brought(self, requests: SecretRequests, caller: Caller, digest: str) -> SecretRequest | None:
+        """Return the request that this call brings the answer to, if it belongs to this call."""
+        if caller.resumed is None or not brings_visit(caller):
+            return None
+        request = await requests.get(caller.resumed.ticket.removeprefix(TICKET))
+        same = request is not None and (request.digest, request.principal) == (digest, caller.principal)
+        return request if same else None
+
+    async def _wait_until_entered(self, requests: SecretRequests, request: SecretRequest, caller: Caller) -> None:
+        async def is_pending() -> bool:
+            now = await requests.get(request.id)
+            return now is not None and now.status in PENDING
+
+        await self._hold.hold(is_pending, f"Waiting for {request.name} to be entered", caller, self._seconds)
+
+
+async def _visit(requests: SecretRequests, request: SecretRequest) -> Visit | None:
+    url = await requests.address(request)
+    if url is None:
+        return None
+    code = await requests.code(request)
+    return Visit(
+        request.id,
+        f"{request.tool} needs the secret {request.name}, which is not stored yet, for {', '.join(request.fields)} "
+        f"on {request.platform} (profile {request.profile}). Open the page to enter it there. "
+        f"The page asks for this code: {code}",
+        url,
+    )
+
+
+def _not_entered(tool: str, resolved: ResolvedReferences) -> InvalidArguments:
+    name = resolved.missing[0].name
+    return InvalidArguments(
+        tool,
+        resolved.issues,
+        fix="The secret was not entered in time, or its page was used up. Make the same call again to ask the person "
+        f"once more, or ask the operator to run `connector-mcp secrets set {name}` in a terminal.",
+    )

@@ -22,7 +22,6 @@ from connector_mcp.transport.http.host_guard import is_loopback
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_ALGORITHMS: Final = ("RS256", "ES256", "EdDSA")
 ALGORITHMS: Final[Mapping[str, tuple[str, str | None]]] = {
     **{f"{family}{bits}": ("RSA", None) for family in ("RS", "PS") for bits in (256, 384, 512)},
     "ES256": ("EC", "P-256"),
@@ -67,7 +66,7 @@ class JwtVerifier:
         keys: KeySet,
         *,
         audiences: Collection[str] = (),
-        algorithms: Collection[str] = DEFAULT_ALGORITHMS,
+        algorithms: Collection[str] = ("RS256", "ES256", "EdDSA"),
         leeway: float = 30.0,
     ) -> None:
         for algorithm in algorithms:

@@ -126,21 +126,16 @@ def observability_pages(engine: Engine, drain: Drain, metrics: Metrics | None) -
         }
         return JSONResponse(body, 200 if ready else 503, _NO_STORE)
 
-    pages = [Route("/readyz", readyz, methods=["GET"])]
-    if metrics is not None:
-        pages.append(_metrics_page(engine, metrics))
-    return pages
-
-
-def _metrics_page(engine: Engine, metrics: Metrics) -> Route:
+    if metrics is None:
+        return [Route("/readyz", readyz, methods=["GET"])]
     from prometheus_client.exposition import choose_encoder
 
     approvals = CachedCheck(partial(count_approvals, engine), COUNTED_SECONDS)
 
-    async def answer(request: Request) -> Response:
+    async def show_metrics(request: Request) -> Response:
         """The metrics in the format that the scraper accepts: Prometheus text or OpenMetrics."""
         metrics.set_waiting(await approvals.result())
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(metrics.registry), headers={"Content-Type": media_type, **_NO_STORE})
 
-    return Route("/metrics", answer, methods=["GET"])
+    return [Route("/readyz", readyz, methods=["GET"]), Route("/metrics", show_metrics, methods=["GET"])]

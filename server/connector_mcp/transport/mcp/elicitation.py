@@ -26,7 +26,7 @@ from mcp_types import (
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
-from connector_mcp.engine.caller import AnswerDue, CannotAsk, Question, Reply, Resumed, TransportName, Visit
+from connector_mcp.engine.caller import AnswerDue, CannotAsk, ElicitationReply, Question, Resumed, TransportName, Visit
 from connector_mcp.text import clean
 from connector_mcp.transport.auth.principal import Principal
 
@@ -119,7 +119,7 @@ class McpCaller:
         presence = (_http_scope(self._ctx) or {}).get(PRESENCE)
         return isinstance(presence, Presence) and presence.gone
 
-    async def ask(self, question: Question, ticket: str) -> Reply:
+    async def ask(self, question: Question, ticket: str) -> ElicitationReply:
         if not self.can_ask:
             raise CannotAsk
         if self._modern:
@@ -134,7 +134,7 @@ class McpCaller:
             return False
         return self._modern or self._ctx.session.can_send_request
 
-    async def send_to(self, visit: Visit, ticket: str) -> Reply:
+    async def send_to(self, visit: Visit, ticket: str) -> ElicitationReply:
         if not self.can_send:
             raise CannotAsk
         if self._modern:
@@ -146,12 +146,12 @@ class McpCaller:
         if not self._modern:
             await self._ctx.session.send_elicit_complete(visit.id, related_request_id=self._ctx.request_id)
 
-    async def _answered(self, asking: Awaitable[ElicitResult]) -> Reply:
+    async def _answered(self, asking: Awaitable[ElicitResult]) -> ElicitationReply:
         try:
             with anyio.fail_after(self._ask_timeout):
                 answer = await asking
         except TimeoutError:
-            return Reply("cancel", {})
+            return ElicitationReply("cancel", {})
         except (MCPError, ValidationError) as error:
             # Some clients declare elicitation and answer it with an error, or with something that is no answer.
             raise CannotAsk from error
@@ -182,11 +182,11 @@ def _takes_forms(elicitation: ElicitationCapability | None) -> bool:
     return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
 
 
-def _brought(responses: InputResponses | None) -> Reply:
+def _brought(responses: InputResponses | None) -> ElicitationReply:
     answer = (responses or {}).get(ANSWER_KEY)
-    return _reply(answer) if isinstance(answer, ElicitResult) else Reply("cancel", {})
+    return _reply(answer) if isinstance(answer, ElicitResult) else ElicitationReply("cancel", {})
 
 
-def _reply(answer: ElicitResult) -> Reply:
+def _reply(answer: ElicitResult) -> ElicitationReply:
     content: Mapping[str, Any] = answer.content or {}
-    return Reply(answer.action, content if answer.action == "accept" else {})
+    return ElicitationReply(answer.action, content if answer.action == "accept" else {})

@@ -27,9 +27,8 @@ from mcp_types.methods import serialize_server_result
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from connector_mcp.engine.caller import AnswerDue, CallResult, TransportName
-from connector_mcp.engine.compact_json import encode_bytes
 from connector_mcp.engine.engine import Engine, UnknownTool
-from connector_mcp.engine.results import clean_strings
+from connector_mcp.engine.results import clean_strings, encode_bytes
 from connector_mcp.errors import Internal
 from connector_mcp.json_values import JsonObject
 from connector_mcp.text import clean

@@ -1,7 +1,7 @@
-"""Holds a call for a while, so that it can be answered with what an operator decides or a person enters.
+"""Hold a call for a while, until an operator decides or a person enters a secret.
 
-Nothing is let through here: the wait ends, and the gate looks again. While it lasts the call holds no connection to a
-platform and no lock, only its place at the client.
+Nothing is let through here: when the hold ends, the gate checks again. A held call has no connection to a platform and
+no lock, only its open request at the client.
 """
 
 from __future__ import annotations
@@ -15,19 +15,16 @@ import anyio
 from connector_mcp.engine.approval.queue import Approval, Approvals
 from connector_mcp.engine.caller import Caller
 
-TELL_SECONDS: Final = 5.0
-"""How often the client is told what the call waits for."""
+PROGRESS_SECONDS: Final = 5.0
+"""Seconds between two progress messages to the client."""
 
 FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 2.0
-"""Seconds between two looks into the store: double each time, up to the longest."""
+"""Seconds between two checks of the store. The pause doubles each time, up to the longest."""
 
 
-class ApprovalWait:
-    """How long calls may be held, and the calls that are. One for an engine.
-
-    `seconds` of 0 holds no call. `clock` and `sleep` are those of the pauses alone.
-    """
+class ApprovalHold:
+    """Holds calls for up to `seconds`; 0 holds none. An engine has one."""
 
     def __init__(
         self,
@@ -43,15 +40,20 @@ class ApprovalWait:
         self._ended = False
 
     async def until_decided(self, approval: Approval, approvals: Approvals, caller: Caller) -> bool:
-        """Hold the call until its approval is no longer pending; False where the time is up or the client gone first.
+        """Hold the call until its approval is decided. False if the time ends, or the client is gone, before that.
 
         Raises:
-            StoreUnavailable: Nobody can know any longer.
+            StoreUnavailable: The approval cannot be read.
         """
         if not self._seconds:
             return False
+
+        async def is_pending() -> bool:
+            live = await approvals.find(approval.digest)
+            return live is not None and live.id == approval.id and live.status == "pending"
+
         return await self.hold(
-            lambda: self._is_pending(approval, approvals),
+            is_pending,
             f"Waiting for an operator to decide {approval.id}: {approval.effect} "
             f"In a terminal: `connector-mcp approvals show {approval.id}`.",
             caller,
@@ -61,12 +63,12 @@ class ApprovalWait:
     async def hold(
         self, is_pending: Callable[[], Awaitable[bool]], message: str, caller: Caller, seconds: float
     ) -> bool:
-        """Hold a call while something is pending; False where the time is up, the client gone or the server ending.
+        """Hold a call while something is pending, and report the message as progress.
 
-        The client is told the message as long as that lasts.
+        False if the time is up, the client is gone or the server shuts down.
         """
         begun = self._clock()
-        told = begun - TELL_SECONDS
+        reported = begun - PROGRESS_SECONDS
         pause = FIRST_PAUSE
         while await is_pending():
             now = self._clock()
@@ -76,9 +78,11 @@ class ApprovalWait:
             with anyio.CancelScope() as scope:
                 self._pauses.add(scope)
                 try:
-                    if now - told >= TELL_SECONDS:
-                        told = now
-                        await _tell(message, caller)
+                    if now - reported >= PROGRESS_SECONDS:
+                        reported = now
+                        # A client that does not read must not prolong the hold.
+                        with anyio.move_on_after(PROGRESS_SECONDS):
+                            await caller.progress(message)
                     await self._sleep(min(pause, left))
                 finally:
                     self._pauses.discard(scope)
@@ -88,17 +92,7 @@ class ApprovalWait:
         return True
 
     def end(self) -> None:
-        """Hold no call any longer, now and from now on: the server is ending. Their approvals stay."""
+        """End all holds and start none: the server shuts down. The approvals stay."""
         self._ended = True
         for scope in self._pauses:
             scope.cancel()
-
-    async def _is_pending(self, approval: Approval, approvals: Approvals) -> bool:
-        live = await approvals.find(approval.digest)
-        return live is not None and live.id == approval.id and live.status == "pending"
-
-
-async def _tell(message: str, caller: Caller) -> None:
-    # A client that does not read must not hold the call for longer than its time.
-    with anyio.move_on_after(TELL_SECONDS):
-        await caller.progress(message)

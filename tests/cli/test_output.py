@@ -5,12 +5,12 @@ import json
 import click
 import pytest
 
-from connector_mcp.cli.arguments import arguments_given
-from connector_mcp.cli.output.failures import Failure, as_failure, exit_status_of
-from connector_mcp.cli.output.terminal import CliCaller, ask_form
-from connector_mcp.cli.output.text import json_text, one_line, printable, table
+from connector_mcp.cli.commands.tools import parse_arguments
+from connector_mcp.cli.output import Failure, as_failure, exit_status_of, json_text, table
+from connector_mcp.cli.terminal import CliCaller, ask_form
 from connector_mcp.engine.caller import CannotAsk, Question
 from connector_mcp.errors import Blocked, Internal, NotFound, StoreUnavailable
+from connector_mcp.text import strip_hidden
 
 SCHEMA = {
     "type": "object",
@@ -19,9 +19,8 @@ SCHEMA = {
 
 
 def test_nothing_that_steers_a_terminal_is_printed():
-    assert printable("a\x1b[31mb\x9b2J\u202e\u2066\u200b\U000e0041\r\nc\td") == "a[31mb2J\nc\td"
-    assert one_line("a\nb\r\n  c\u2028d") == "a b cd"
-    assert one_line("abcdef", width=4) == "abc…"
+    assert strip_hidden("a\x1b[31mb\x9b2J\u202e\u2066\u200b\U000e0041\r\nc\td") == "a[31mb2J\nc\td"
+    assert json_text("a\u2028b\u3164") == '"a\\u2028b\\u3164"'
 
 
 def test_json_stays_json_and_escapes_what_does_not_print():
@@ -30,7 +29,7 @@ def test_json_stays_json_and_escapes_what_does_not_print():
     text = json_text(value)
     assert json.loads(text) == value
     assert "Zoë" in text
-    assert printable(text) == text
+    assert strip_hidden(text) == text
 
 
 def test_the_columns_of_a_table_line_up():
@@ -38,24 +37,24 @@ def test_the_columns_of_a_table_line_up():
 
 
 def test_an_argument_is_a_string_where_the_schema_wants_one_and_json_elsewhere():
-    given = arguments_given(None, ["name=42", "limit=42", 'config={"a": [1]}', "other=true", "more=x=y"], SCHEMA)
+    given = parse_arguments(None, ["name=42", "limit=42", 'config={"a": [1]}', "other=true", "more=x=y"], SCHEMA)
 
     assert given == {"name": "42", "limit": 42, "config": {"a": [1]}, "other": True, "more": "x=y"}
 
 
 def test_what_is_no_json_stays_a_string_for_the_engine_to_refuse():
-    assert arguments_given(None, ["limit=many"], SCHEMA) == {"limit": "many"}
+    assert parse_arguments(None, ["limit=many"], SCHEMA) == {"limit": "many"}
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "@/nowhere/arguments.json"])
 def test_arguments_that_are_no_json_object_are_refused(text):
     with pytest.raises(click.BadParameter):
-        arguments_given(text, [], SCHEMA)
+        parse_arguments(text, [], SCHEMA)
 
 
 def test_a_pair_without_an_equals_sign_is_refused_without_repeating_it():
     with pytest.raises(click.BadParameter) as refused:
-        arguments_given(None, ["secret-value"], SCHEMA)
+        parse_arguments(None, ["secret-value"], SCHEMA)
 
     assert "secret-value" not in refused.value.format_message()
 

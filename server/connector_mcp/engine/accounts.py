@@ -1,0 +1,126 @@
+"""The accounts on each platform, and which of them a call uses.
+
+Where a platform has several accounts (profiles), its tools take the argument `profile`. A call that destroys something
+must name the profile: a default never decides what is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from connector_mcp.engine.arguments import describe, one_of
+from connector_mcp.engine.policy import Policy
+from connector_mcp.errors import InvalidArguments, Issue
+from connector_mcp.operations.operation import Effect, Operation
+from connector_mcp.operations.platform import Platform
+from connector_mcp.operations.tool import PROFILE, ProfileChoice, Tool, tool_of
+from connector_mcp.upstream.client import UpstreamClient
+
+
+@dataclass(frozen=True, eq=False)
+class Account:
+    """A named account (profile) on a platform and the client that acts as it. Compared by identity."""
+
+    platform: Platform
+    client: UpstreamClient
+    options: Mapping[str, str]
+    """The platform's variables that are not secret, by name."""
+    profile: str = "default"
+    sandbox: bool = False
+    default: bool = False
+    """Whether calls that destroy nothing may leave the profile out."""
+    policy: Policy | None = None
+    """The policy for calls under this profile; None means the server's policy."""
+    secrets: frozenset[str] | None = None
+    """The secrets that calls under this profile may refer to. None means any secret whose own limits allow it."""
+
+    @property
+    def tenant(self) -> str | None:
+        """The tenant set in the configuration."""
+        return self.options.get(self.platform.tenant.name) if self.platform.tenant else None
+
+    @property
+    def fixed(self) -> dict[str, str]:
+        """The arguments set in the configuration, which calls leave out."""
+        argument, tenant = self.platform.tenant_argument, self.tenant
+        return {argument: tenant} if argument and tenant else {}
+
+
+class AccountChoice(NamedTuple):
+    """The account of a call, and the arguments that remain for the operation."""
+
+    account: Account | None
+    arguments: Mapping[str, Any]
+    named: bool = True
+    """Whether the caller named the profile, or there was only one."""
+
+
+class Accounts:
+    """All accounts, grouped by platform."""
+
+    def __init__(self, accounts: Iterable[Account]) -> None:
+        self.all = tuple(accounts)
+        self._by_platform: dict[str, tuple[Account, ...]] = {}
+        for account in self.all:
+            name = account.platform.name
+            self._by_platform[name] = (*self._by_platform.get(name, ()), account)
+
+    def get(self, operation: type[Operation]) -> tuple[Account, ...]:
+        """Return the accounts the operation can run under; none for an operation without a platform."""
+        return self._by_platform[operation.on.name] if operation.on else ()
+
+    def label(self, account: Account | None) -> str:
+        """Describe the account for a person. Empty where the platform has only one."""
+        if account is None or len(self._by_platform[account.platform.name]) < 2:
+            return ""
+        return f"the profile {account.profile} of {account.platform.title}"
+
+    def tool(self, operation: type[Operation]) -> Tool:
+        """Make the operation's tool, without the arguments that every account fixes."""
+        accounts = self.get(operation)
+        fixed = {name for account in accounts for name in account.fixed}
+        choice = ProfileChoice(tuple(account.profile for account in accounts), _default_profile(accounts))
+        return tool_of(
+            operation,
+            hidden=[name for name in fixed if all(name in account.fixed for account in accounts)],
+            optional=fixed,
+            profiles=choice if len(accounts) > 1 else None,
+        )
+
+    def choose(self, tool: Tool, arguments: Mapping[str, Any]) -> AccountChoice:
+        """Return the account that the arguments name, or the default one where that is enough.
+
+        Raises:
+            InvalidArguments: The profile does not exist, or is missing where it is required.
+        """
+        accounts = self.get(tool.operation)
+        if len(accounts) < 2:
+            return AccountChoice(accounts[0] if accounts else None, arguments)
+        by_profile = {account.profile: account for account in accounts}
+        if PROFILE in arguments:
+            others = {name: value for name, value in arguments.items() if name != PROFILE}
+            given = arguments[PROFILE]
+            if not isinstance(given, str) or given not in by_profile:
+                raise InvalidArguments(tool.name, [Issue(PROFILE, describe(given), one_of(by_profile, given))])
+            return AccountChoice(by_profile[given], others)
+        default = _default_profile(accounts)
+        if default is None or tool.operation.effect is Effect.DESTROY:
+            raise self.profile_required(tool)
+        return AccountChoice(by_profile[default], arguments, named=False)
+
+    def profile_required(self, tool: Tool) -> InvalidArguments:
+        """Make the error for a call that has to name its profile and does not."""
+        accounts = self.get(tool.operation)
+        names = ", ".join(account.profile for account in accounts)
+        why = "" if _default_profile(accounts) is None else ", because the call destroys something"
+        return InvalidArguments(
+            tool.name,
+            [Issue(PROFILE, "nothing", f"one of {names}{why}")],
+            fix=f"Call again with {PROFILE}, one of {names}. Ask the person you work for which one is meant.",
+        )
+
+
+def _default_profile(accounts: Iterable[Account]) -> str | None:
+    return next((account.profile for account in accounts if account.default), None)

@@ -1,0 +1,432 @@
+"""The life of one call. `PlatformCall.read` and `PlatformCall.write` show the order of the steps.
+
+Every call leaves exactly one audit record of its end, whatever happens, and a change is recorded before it is sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from connector_mcp.audit.record import BEGUN, AuditRecord, Phase
+from connector_mcp.audit.trail import AuditTrail
+from connector_mcp.config.settings import Settings
+from connector_mcp.engine.accounts import Account, Accounts
+from connector_mcp.engine.approval.gate import PERSON, Candidate, Gate, channel_of, target_changed
+from connector_mcp.engine.arguments import check_configs, parse_arguments
+from connector_mcp.engine.caller import AnswerDue, Caller, CallResult
+from connector_mcp.engine.ledger import Ledger
+from connector_mcp.engine.policy import Decision
+from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
+from connector_mcp.engine.read_back import verify
+from connector_mcp.engine.redaction.redactor import credentials_of, secret_values
+from connector_mcp.engine.redaction.scrubber import Scrubber
+from connector_mcp.engine.results import Meta, check_cursor, failure, finish, internal_error, shape_data
+from connector_mcp.engine.secret_refs.resolver import (
+    FoundSecrets,
+    MintedCredentials,
+    ReferenceResolver,
+    ResolvedReferences,
+    insert_values,
+    scan_arguments,
+)
+from connector_mcp.engine.secret_refs.secret_requests import SecretPrompt
+from connector_mcp.engine.sender import Sender
+from connector_mcp.errors import ConnectorError, InvalidArguments
+from connector_mcp.json_values import JsonObject
+from connector_mcp.operations.operation import Effect, Operation, Situation
+from connector_mcp.operations.tool import Tool
+from connector_mcp.state.store import Store, secret_key
+from connector_mcp.telemetry.observer import Observer
+
+logger = logging.getLogger("connector_mcp.engine")
+
+# Outcomes that show the gate's decision although the call did not pass.
+_DECISIONS = {"asked": Decision.ASK, "approval_required": Decision.APPROVE, "blocked": Decision.BLOCK}
+
+
+@dataclass(frozen=True)
+class CallServices:
+    """The parts of the engine that calls use."""
+
+    settings: Settings
+    accounts: Accounts
+    gates: Mapping[Account | None, Gate]
+    """The gate of each account, and of calls without one."""
+    store: Store
+    audit: AuditTrail
+    ledger: Ledger
+    observer: Observer
+    scrubber: Scrubber
+    resolver: ReferenceResolver
+    minted: MintedCredentials
+    prompt: SecretPrompt
+
+
+class Call(ABC):
+    """One call: what all its steps share. Each step adds what it learns."""
+
+    operation: Operation
+    found: FoundSecrets | None = None
+    """The secrets among the arguments, as far as they were scanned."""
+
+    def __init__(self, tool: Tool, caller: Caller, services: CallServices) -> None:
+        self.id = os.urandom(16).hex()
+        self.tool = tool
+        self.caller = caller
+        self._services = services
+        self._observer = services.observer
+        self._started = time.monotonic()
+        accounts = services.accounts.get(tool.operation)
+        self.account = accounts[0] if len(accounts) == 1 else None
+        self.sandbox = self.account.sandbox if self.account else services.settings.sandbox
+        self.scrubber = services.scrubber
+        self.meta = Meta()
+        self.effect = tool.operation.effect
+        self.arguments: JsonObject | None = None
+        """The arguments, redacted."""
+        self.digest: str | None = None
+        self.fingerprint: str | None = None
+        self.fingerprint_after: str | None = None
+        # Nothing passes before the gate decides.
+        self.decision = Decision.BLOCK
+        self.decided_by: str | None = None
+        self.channel: str | None = None
+        self.profile_named = True
+        self.may_have_changed = False
+        """Whether a request that changes something may have been sent."""
+        self.status: int | None = None
+        self.outcome = "cancelled"
+
+    async def run(self, arguments: Mapping[str, Any]) -> CallResult:
+        """Run the call. A failure is a result, too.
+
+        Raises:
+            AnswerDue: A person must answer the question first.
+        """
+        with self._observer.call(self.id):
+            try:
+                result = await self.run_steps(arguments)
+                self.outcome = "ok"
+                return result
+            except AnswerDue:
+                self.outcome = "asked"
+                raise
+            except ConnectorError as error:
+                return self._failure(error)
+            except Exception as error:  # noqa: BLE001 - the boundary of a call; the error is logged, scrubbed
+                internal = internal_error(error, self.tool.name, arguments, self.scrubber, self.may_have_changed)
+                return self._failure(internal)
+            finally:
+                await self._record_end()
+
+    @abstractmethod
+    async def run_steps(self, arguments: Mapping[str, Any]) -> CallResult:
+        """Run the steps of the call in order."""
+
+    def validate(self, arguments: Mapping[str, Any]) -> None:
+        """Choose the account and parse the arguments."""
+        self.account, own, self.profile_named = self._services.accounts.choose(self.tool, arguments)
+        with self._observer.step("validate"):
+            self.operation = parse_arguments(self.tool, own, self.account.fixed if self.account else {})
+
+    def check_policy(self) -> None:
+        """Refuse what policy blocks whatever the target is."""
+        with self._observer.step("policy"):
+            gate = self._services.gates[self.account]
+            self.decision = gate.decide(self.tool.name, self.effect, self.caller.scopes)
+        self.channel = "policy"
+        check_cursor(self.operation)
+        self.meta.sandbox = self.sandbox
+
+    def scan_arguments(self, situation: Situation, *, target_known: bool = True) -> None:
+        """Find references and credentials in the arguments; refuse misplaced ones.
+
+        The result depends on the target only through the types of configs. If those are as before, nothing is done.
+        """
+        uses, before = self.operation.find_configs(situation), self.found
+        if before is not None and before.is_final and before.uses == uses:
+            return
+        self.found = found = scan_arguments(self.operation, uses, target_known=target_known)
+        self._services.scrubber.remember(found.misplaced_keys)
+        self.arguments = self.scrubber.value(found.shown)
+        refused = found.refusals() if self._services.settings.inline_secrets == "refuse" else ()
+        if issues := [*found.issues, *refused]:
+            raise InvalidArguments(self.tool.name, issues)
+
+    def register_secrets(self) -> None:
+        """Make the call's secrets known to the scrubber, and warn about those in clear text.
+
+        In a config of an unknown type every string counts as a secret. Those are known during this call only: one of
+        them may as well be the name of a region.
+        """
+        found, shared = self.found, self._services.scrubber
+        if found is None:
+            return
+        for warning in found.warnings(literals=self._services.settings.inline_secrets != "allow"):
+            self.meta.warn(warning)
+        typed = [use for use in found.uses if use.type is not None]
+        secrets = secret_values(self.operation, typed)
+        shared.remember(secrets)
+        if len(typed) < len(found.uses):
+            self.scrubber = shared.extended(secret_values(self.operation, found.uses))
+        if secrets or self.scrubber is not shared:
+            self.arguments = self.scrubber.value(found.shown)
+
+    def audit_record(self, phase: Phase) -> AuditRecord:
+        """Make the audit record of the call as far as it has come."""
+        caller, account, platform = self.caller, self.account, self.tool.operation.on
+        outcome = self.outcome if phase == "ended" else BEGUN
+        decision = _DECISIONS.get(outcome, self.decision)
+        return AuditRecord(
+            phase=phase,
+            call_id=self.id,
+            principal=caller.principal,
+            client=caller.client,
+            transport=caller.transport,
+            platform=platform.name if platform else None,
+            profile=account.profile if account else None,
+            tenant=account.tenant if account else None,
+            tool=self.tool.name,
+            effect=str(self.effect),
+            decision=str(decision),
+            decided_by=self.decided_by,
+            channel=channel_of(decision, caller.transport) if outcome in _DECISIONS else self.channel,
+            arguments=self.arguments or {},
+            digest=self.digest,
+            fingerprint_before=self.fingerprint,
+            fingerprint_after=self.fingerprint_after,
+            upstream_status=self.status,
+            upstream_request_id=self.meta.request_id,
+            outcome=outcome,
+            duration_ms=round((time.monotonic() - self._started) * 1000, 3),
+            sandbox=self.sandbox,
+        )
+
+    async def _record_end(self) -> None:
+        record = self.audit_record("ended")
+        self._observer.call_ended(record)
+        try:
+            with self._observer.step("audit"):
+                await self._services.audit.write(record)
+        except ConnectorError as error:
+            self._observer.store_failed("audit")
+            logger.error("the audit record of call %s could not be written: %s", self.id, error.message)
+
+    def _failure(self, error: ConnectorError) -> CallResult:
+        """Record what the error shows about the call, and make the result."""
+        self.outcome = error.code
+        if refused_by := error.details.get("refused_by"):
+            self.decided_by = refused_by
+            refusal = Decision.ASK if refused_by == PERSON else Decision.APPROVE
+            self.channel = error.details.get("channel") or channel_of(refusal, self.caller.transport)
+        if error.upstream:
+            self.status = error.upstream.get("status")
+            self._set_request_id(error.upstream.get("request_id"))
+        further: JsonObject = {"sandbox": True} if self.sandbox else {}
+        if self.account and self._services.accounts.label(self.account):
+            further["profile"] = self.account.profile
+        operation = self.tool.operation if self.may_have_changed else None
+        return failure(error, self.scrubber, further, may_have_changed=operation)
+
+    def _set_request_id(self, request_id: str | None) -> None:
+        self.meta.request_id = None if request_id is None else self.scrubber.text(request_id)
+
+
+class PlatformCall(Call):
+    """A call that is sent to a platform."""
+
+    _account: Account
+    _sender: Sender
+    _situation: Situation
+    _ready: Operation
+    """The operation with the values of its references."""
+    _preview: Preview
+    _key: bytes
+    """Keys the digest and the fingerprints."""
+    _answers: list[Any]
+    _person_took_time = False
+    """Whether a person was asked for a secret, so the target may have changed meanwhile."""
+
+    async def run_steps(self, arguments: Mapping[str, Any]) -> CallResult:
+        self.validate(arguments)
+        self.check_policy()
+        self._open_sender()
+        return await (self.read() if self.effect is Effect.READ else self.write())
+
+    async def read(self) -> CallResult:
+        """Run the steps of a read."""
+        self.scan_arguments(self._situation)
+        self.register_secrets()
+        await self._send(self.operation)
+        return self._result(self.operation.shape_result(self._answers, self._situation))
+
+    async def write(self) -> CallResult:
+        """Run the steps of a call that changes something."""
+        await self._check_arguments(target_known=self.operation.acts_on is None)
+        if self.operation.acts_on is not None:
+            await self._read_target()
+            await self._check_arguments()
+            if self._person_took_time:
+                await self._read_target()
+                await self._check_arguments()
+        self.register_secrets()
+        self._detect_effect()
+        await self._check_recordable()
+        await self._authorize()
+        async with self._observer.step("ledger"), self._services.ledger.entry(self._digest(), self.tool.name) as entry:
+            if self._ready is not self.operation:
+                # A person may have taken time to decide: send the present values of secrets.
+                await self._resolve_references()
+            await self._record_beginning()
+            await self._send(self._ready)
+            await self._services.minted.keep(self.operation, self._answers, self._account, self.meta)
+            entry.outcome_unknown = self._sender.left_unknown
+        self.meta.warnings.extend(entry.warnings)
+        data = self._sender.outcomes(self.operation, self._answers, self._situation, self.meta)
+        await self._read_back(data)
+        return self._result(data)
+
+    def _open_sender(self) -> None:
+        account = self.account
+        assert account is not None  # noqa: S101 - operations of a platform always have an account
+        self._account = account
+        self.meta.platform, self.meta.profile, self.meta.tenant = account.platform.name, account.profile, account.tenant
+        self._sender = Sender(account, self.tool.name, self.caller)
+        self._situation = Situation(options=account.options)
+
+    async def _read_target(self) -> None:
+        with self._observer.step("read_target"):
+            self._situation = await self._sender.situation(self.operation)
+
+    async def _check_arguments(self, *, target_known: bool = True) -> None:
+        """Refuse arguments that are wrong, as far as that shows without the target or, later, with it."""
+        before = self.found
+        self.scan_arguments(self._situation, target_known=target_known)
+        if issues := self.operation.find_problems(self._situation):
+            raise InvalidArguments(self.tool.name, issues)
+        if self.found is not None and self.found is not before:
+            check_configs(self.tool, self.found.uses)
+        await self._resolve_references(target_known=target_known)
+
+    async def _resolve_references(self, *, target_known: bool = True) -> None:
+        """Look up the secrets that the arguments refer to. A person may be asked for missing ones before the gate."""
+        self._ready, found, services = self.operation, self.found, self._services
+        if found is None or not found.references:
+            return
+        resolved = await services.resolver.resolve(found, self._account)
+        if resolved.lacks_only_secrets and self.decided_by is None and services.prompt.is_possible(self.caller):
+            if not target_known:
+                # The person is asked once everything else is known to be right.
+                return
+            resolved = await self._prompt_for_secrets(found, resolved)
+        resolved.require_all(self.tool.name)
+        services.scrubber.remember({part for text in resolved.values.values() for part in credentials_of(text)})
+        if target_known:
+            self._ready = insert_values(self.tool, self.operation, self._situation, resolved.values)
+
+    async def _prompt_for_secrets(self, found: FoundSecrets, resolved: ResolvedReferences) -> ResolvedReferences:
+        self._person_took_time = True
+        await self._identify()
+        services = self._services
+
+        async def resolve_again() -> ResolvedReferences:
+            return await services.resolver.resolve(found, self._account)
+
+        return await services.prompt.obtain(
+            self.caller, self.tool.name, self._account, self._digest(), resolved, resolve_again
+        )
+
+    def _detect_effect(self) -> None:
+        """Preview what the call does to the target; its losses raise the effect to destroy."""
+        losses = self.operation.find_losses(self._situation)
+        self._preview = make_preview(self.operation, self._situation, losses, self.scrubber)
+        self.effect = self._preview.effect
+        if self.effect is Effect.DESTROY and not self.profile_named:
+            raise self._services.accounts.profile_required(self.tool)
+
+    async def _check_recordable(self) -> None:
+        """Check what must be written later, before the gate: a call that cannot be recorded spends no approval."""
+        await self._services.audit.check()
+        await self._services.minted.check(self.operation)
+
+    async def _authorize(self) -> None:
+        """Pass the gate, the only place that lets a change through. If a person took time, compare the target again."""
+        await self._identify()
+        if self.operation.acts_on:
+            self.fingerprint = fingerprint(self.operation, self._situation.current, self._key)
+        declared = self.tool.operation.effect
+        candidate = Candidate(
+            tool=self.tool.name,
+            platform=self._account.platform.name,
+            profile=self._account.profile,
+            declared=declared,
+            deletes=declared is Effect.DESTROY,
+            preview=self._preview,
+            fingerprint=self.fingerprint or "",
+            digest=self._digest(),
+            arguments=self.arguments or {},
+            account_label=self._services.accounts.label(self._account),
+        )
+        gate, caller = self._services.gates[self._account], self.caller
+        with self._observer.step("gate"):
+            self.decision, _ = gate.strictest(candidate, caller.scopes)
+            passage = await gate.pass_through(candidate, caller)
+            self.decision, self.decided_by = passage.decision, passage.decided_by
+            self.channel = passage.channel or channel_of(passage.decision, caller.transport)
+        if passage.asked_inline and self.operation.acts_on is not None:
+            await self._check_unchanged()
+
+    async def _check_unchanged(self) -> None:
+        with self._observer.step("read_target"):
+            now = await self._sender.situation(self.operation)
+        if fingerprint(self.operation, now.current, self._key) != self.fingerprint:
+            present = make_preview(self.operation, now, (), self.scrubber)
+            raise target_changed(self.tool.name, self._preview.snapshot, present.snapshot)
+
+    async def _identify(self) -> None:
+        """Compute the digest of the call: tool, account, principal and all arguments."""
+        if self.digest is None:
+            self._key = await secret_key(self._services.store, "digest")
+            account, given = self._account, self.operation.model_dump(exclude_unset=True)
+            identity = [self.tool.name, account.platform.name, account.profile, self.caller.principal, given]
+            self.digest = keyed_digest(identity, self._key)
+
+    def _digest(self) -> str:
+        assert self.digest is not None  # noqa: S101 - _identify has run
+        return self.digest
+
+    async def _record_beginning(self) -> None:
+        """Record the change before it is sent. What cannot be recorded is not sent."""
+        with self._observer.step("audit"):
+            await self._services.audit.write(self.audit_record("begun"))
+        self.may_have_changed = True
+
+    async def _send(self, operation: Operation) -> None:
+        with self._observer.step("send"):
+            self._answers = await self._sender.send(operation, self._situation)
+
+    async def _read_back(self, data: Any) -> None:
+        """Compare the platform's state with the planned changes."""
+        if self._services.settings.verify_writes:
+            plan = readable_plan(self.operation, self._situation)
+            with self._observer.step("verify"):
+                await verify(self.operation, plan, data, partial(self._sender.read_back, self.operation), self.meta)
+            self.fingerprint_after = self._sender.fingerprint_after(self.operation, self._key)
+        self.meta.changes = [change.as_dict() for change in self._preview.changes]
+
+    def _result(self, data: Any) -> CallResult:
+        """Redact, shape and fit the data of a success."""
+        self.status = self._sender.status
+        self._set_request_id(self._sender.request_id)
+        with self._observer.step("shape"):
+            shaped = shape_data(self.operation, data, self._answers[-1] if self._answers else None, self.meta)
+            content: JsonObject = {"data": shaped, "meta": self.meta.as_dict()}
+            largest = self._services.settings.max_result_bytes
+            return finish(content, self.scrubber, largest, offset=self.meta.offset)

@@ -1,0 +1,312 @@
+"""References to secrets among the arguments: where they may stand, what they resolve to, and which ones results bring.
+
+Only arguments of the caller are scanned. A reference that a platform has stored, and that an update sends back, stays
+text: otherwise anyone who can write on the platform could have any secret sent there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from pydantic import ValidationError
+
+from connector_mcp.engine.accounts import Account
+from connector_mcp.engine.arguments import check_configs, path_of
+from connector_mcp.engine.redaction.redactor import (
+    MARKER,
+    Steps,
+    credentials_of,
+    mark_secret_places,
+    parse_steps,
+    places,
+    redact_arguments,
+    replaced,
+)
+from connector_mcp.engine.redaction.scrubber import Scrubber
+from connector_mcp.engine.results import Meta
+from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
+from connector_mcp.json_values import JsonObject, is_array, is_object, members
+from connector_mcp.operations.operation import ConfigUse, Operation, Situation, at
+from connector_mcp.operations.tool import Tool
+from connector_mcp.secrets.collection import Secrets
+from connector_mcp.secrets.reference import (
+    LONGEST_NAME,
+    SCHEME,
+    NotStored,
+    SecretLimits,
+    Unresolved,
+    Use,
+    is_name,
+    key_format,
+    keys_in,
+    mentions_reference,
+    referenced_name,
+)
+
+_FORM = f"{SCHEME}NAME alone, its NAME of up to {LONGEST_NAME} letters, digits, _, - and single dots"
+_STORE = "Store it with `connector-mcp secrets set NAME` in a terminal and give secret://NAME instead."
+_LONGEST_STEM = 56
+"""Leaves room for a number if the name is taken."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference in a place for a secret, or in one that may turn out to be."""
+
+    steps: Steps
+    name: str
+
+    @property
+    def field(self) -> str:
+        """The place as limits name it: without indexes."""
+        return ".".join(step for step in self.steps if isinstance(step, str))
+
+    @property
+    def field_of_one(self) -> str:
+        """The place within one record of a list, as an update of that record names it."""
+        last = max((index for index, step in enumerate(self.steps[:-1]) if isinstance(step, int)), default=-1)
+        return ".".join(step for step in self.steps[last + 1 :] if isinstance(step, str))
+
+
+@dataclass
+class FoundSecrets:
+    """The references and credentials among the arguments."""
+
+    uses: tuple[ConfigUse, ...]
+    shown: JsonObject
+    """The arguments, redacted."""
+    is_final: bool
+    """Whether the types of all configs are known, or will not be known better."""
+    issues: list[Issue] = field(default_factory=list[Issue])
+    references: list[Reference] = field(default_factory=list[Reference])
+    literals: list[str] = field(default_factory=list[str])
+    """Paths of secret fields that contain the secret itself."""
+    misplaced: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    """Paths of other fields that contain a credential of a known form, and which form."""
+    misplaced_keys: list[str] = field(default_factory=list[str], repr=False)
+    """Those credentials. Never shown."""
+
+    def warnings(self, *, literals: bool) -> Iterator[str]:
+        """Warn about credentials in clear text, without their values."""
+        if literals and self.literals:
+            yield f"Holds a secret in clear text: {', '.join(self.literals)}. {_STORE}"
+        for path, kind in self.misplaced:
+            yield f"{path} looks as if it holds {kind}, but is not a secret field: its value may be shown and stored."
+
+    def refusals(self) -> Iterator[Issue]:
+        """Refuse credentials in clear text."""
+        for path in self.literals:
+            yield Issue(path, "a secret in clear text", f"{SCHEME}NAME", f"{SCHEME}NAME")
+        for path, kind in self.misplaced:
+            yield Issue(path, f"what looks like {kind}", "no credential: this is not a secret field")
+
+
+def scan_arguments(operation: Operation, uses: tuple[ConfigUse, ...], *, target_known: bool) -> FoundSecrets:
+    """Find references and credentials among the arguments.
+
+    The target may tell the type of a config. Until it is known, nothing in a config of unknown type is judged; after
+    that only the names of its keys tell what is secret.
+    """
+    open_places = [parse_steps(use.path) for use in uses if use.type is None and not target_known]
+    found = FoundSecrets(uses, redact_arguments(operation, uses), is_final=not open_places)
+    marked = mark_secret_places(operation, uses)
+    for steps, place in places(operation.model_dump(exclude_unset=True)):
+        if isinstance(place, str):
+            is_open = any(steps[: len(start)] == start for start in open_places)
+            _judge(found, steps, place, secret=_is_marked(marked, steps), is_open=is_open)
+        elif any(map(mentions_reference, members(place))):
+            found.issues.append(Issue(path_of(steps), "a reference as a key", "the key itself"))
+    return found
+
+
+def _judge(found: FoundSecrets, steps: Steps, text: str, *, secret: bool, is_open: bool) -> None:
+    path = path_of(steps)
+    if mentions_reference(text):
+        name = referenced_name(text)
+        if name is None:
+            found.issues.append(Issue(path, "a malformed reference", _FORM))
+        elif secret or is_open:
+            found.references.append(Reference(steps, name))
+        else:
+            got = f"{SCHEME}{name} in a field that is not secret"
+            found.issues.append(Issue(path, got, "the value itself: references are for secret fields"))
+    elif secret:
+        if text:
+            found.literals.append(path)
+    elif not is_open and (kind := key_format(text)):
+        found.misplaced.append((path, kind))
+        found.misplaced_keys.extend(keys_in(text))
+
+
+def _is_marked(marked: Any, steps: Steps) -> bool:
+    """Check whether the place at the end of the steps, or one on the way, has the marker."""
+    for step in steps:
+        if marked == MARKER:
+            return True
+        if is_object(marked) and isinstance(step, str):
+            marked = marked.get(step)
+        elif is_array(marked) and isinstance(step, int) and step < len(marked):
+            marked = marked[step]
+        else:
+            return False
+    return bool(marked == MARKER)
+
+
+@dataclass
+class ResolvedReferences:
+    """What a call's references resolve to."""
+
+    values: dict[Steps, str] = field(default_factory=dict[Steps, str], repr=False)
+    issues: list[Issue] = field(default_factory=list[Issue])
+    missing: list[Reference] = field(default_factory=list[Reference])
+    """Those with a secret that is not stored and could be used if it were. Each is an issue, too."""
+    fix: str | None = None
+
+    @property
+    def lacks_only_secrets(self) -> bool:
+        """Whether missing secrets are the only problem."""
+        return bool(self.missing) and len(self.missing) == len(self.issues)
+
+    def require_all(self, tool: str) -> None:
+        """Check that every reference was resolved.
+
+        Raises:
+            InvalidArguments: A secret is unknown or may not be used there. Nothing was sent.
+        """
+        if self.issues:
+            raise InvalidArguments(tool, self.issues, fix=self.fix)
+
+
+class ReferenceResolver:
+    """Looks secrets up, each time again: a secret that was changed meanwhile is sent with its present value."""
+
+    def __init__(self, secrets: Secrets, withheld: Collection[str] = ()) -> None:
+        """`withheld` secrets are this server's own credentials: no call may refer to them."""
+        self._secrets = secrets
+        self._withheld = frozenset(withheld)
+
+    async def resolve(self, found: FoundSecrets, account: Account) -> ResolvedReferences:
+        """Look up the value of each reference.
+
+        Raises:
+            Misconfigured: A source of secrets cannot be read.
+        """
+        resolved = ResolvedReferences()
+        for reference in found.references:
+            refused = self._refused(reference.name, account)
+            if refused:
+                got = f"{SCHEME}{reference.name}, which may not be used here"
+                resolved.issues.append(Issue(path_of(reference.steps), got, refused))
+                continue
+            use = Use(account.platform.name, account.profile, reference.field)
+            try:
+                # In a thread: it may read a file, or a keyring that asks its owner first.
+                value = await anyio.to_thread.run_sync(self._secrets.resolve, reference.name, use)
+            except Unresolved as unresolved:
+                resolved.issues.append(Issue(path_of(reference.steps), unresolved.got, unresolved.wanted))
+                resolved.fix = resolved.fix or unresolved.fix
+                if isinstance(unresolved, NotStored):
+                    resolved.missing.append(reference)
+            else:
+                resolved.values[reference.steps] = value
+        return resolved
+
+    def _refused(self, name: str, account: Account) -> str | None:
+        """Say what is wanted instead, if calls under this account may not refer to the secret."""
+        if name in self._withheld:
+            return "another secret: this one is a credential of the server itself"
+        if account.secrets is not None and name not in account.secrets:
+            return f"a secret of profile {account.profile}: {', '.join(sorted(account.secrets)) or 'it has none'}"
+        return None
+
+
+def insert_values(tool: Tool, operation: Operation, situation: Situation, values: Mapping[Steps, str]) -> Operation:
+    """Make the operation to send, with the values in place of the references.
+
+    Raises:
+        InvalidArguments: A value does not fit its field. The value is not described.
+    """
+    given = operation.model_dump(exclude_unset=True)
+    for steps, value in values.items():
+        given = replaced(given, steps, value)
+    try:
+        ready = type(operation).model_validate(given)
+    except ValidationError:
+        issues: Sequence[Issue] = [Issue(path_of(steps), "", "a value that the field takes") for steps in values]
+    else:
+        issues = ready.find_problems(situation)
+        try:
+            check_configs(tool, ready.find_configs(situation))
+        except InvalidArguments as invalid:
+            issues = [*issues, *invalid.issues]
+        if not issues:
+            return ready
+    unfit = [Issue(issue.path, "a secret with a value that does not fit", issue.wanted) for issue in issues]
+    raise InvalidArguments(
+        tool.name, unfit, fix="The operator corrects the value with `connector-mcp secrets set NAME`."
+    ) from None
+
+
+class MintedCredentials:
+    """Stores the credentials that a platform creates and shows once; results contain references to them."""
+
+    def __init__(self, secrets: Secrets, scrubber: Scrubber) -> None:
+        self._secrets = secrets
+        self._scrubber = scrubber
+
+    async def check(self, operation: Operation) -> None:
+        """Check, before the operation is sent, that its new credentials could be stored.
+
+        Raises:
+            Misconfigured: They could not.
+        """
+        if operation.mints:
+            await anyio.to_thread.run_sync(self._secrets.check_store)
+
+    async def keep(self, operation: Operation, answers: Sequence[Any], account: Account, meta: Meta) -> None:
+        """Store each new credential in the answers and put a reference in its place.
+
+        A credential that cannot be stored is removed all the same, and `meta` warns that it is lost.
+        """
+        limits = SecretLimits(platforms=(account.platform.name,), profiles=(account.profile,))
+        for answer in answers:
+            for path in operation.mints:
+                holder, _, key = path.rpartition(".")
+                record = at(answer, holder)
+                value = members(record).get(key)
+                if value is None:
+                    meta.warn(f"The platform's response has no {path} where a new credential is documented.")
+                    continue
+                record[key] = MARKER
+                if not isinstance(value, str) or not value:
+                    meta.warn(_lost(path, "it is not text"))
+                    continue
+                self._scrubber.remember(credentials_of(value))
+                try:
+                    # The platform does not show it again: store it even if the call is cancelled.
+                    with anyio.CancelScope(shield=True):
+                        stem = _name_stem(operation, answer)
+                        name = await anyio.to_thread.run_sync(self._secrets.store_new, stem, value, limits)
+                        record[key] = f"{SCHEME}{name}"
+                except (ConnectorError, OSError) as failure:
+                    why = failure.message if isinstance(failure, ConnectorError) else type(failure).__name__
+                    meta.warn(_lost(path, why.rstrip(".")))
+
+
+def _lost(path: str, why: str) -> str:
+    return f"The new credential {path} is lost: {why}. Create another one, and revoke this one on the platform."
+
+
+def _name_stem(operation: Operation, answer: Any) -> str:
+    """Name a new secret after the tool and the id of its target."""
+    placeholders = operation.http.placeholders
+    target = getattr(operation, placeholders[-1]) if placeholders else at(answer, operation.record or "")
+    identifier = target if isinstance(target, str) else members(target).get("id", "")
+    tool = operation.tool_name()
+    stem = re.sub(r"[^A-Za-z0-9_]+", "-", f"{tool}-{identifier}")[:_LONGEST_STEM].strip("-")
+    return stem if is_name(stem) else tool
