@@ -17,7 +17,7 @@ from connector_mcp.operations.platform import Platform, key_of
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.reference import SCHEME, Unresolved, Use
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
-from connector_mcp.upstream.client import DEFAULT_LIMITS, Limits, UpstreamClient
+from connector_mcp.upstream.client import DEFAULT_LIMITS, ClientLimits, UpstreamClient
 from connector_mcp.upstream.rate import SharedRateLimit
 
 if TYPE_CHECKING:
@@ -54,14 +54,13 @@ def make_accounts(
                 values = _require_profile(profile, environ, secrets)
             else:
                 values = platform_values(platform, environ)
-            limits = _limits(settings, profile, platform, turns)
             account = Account(
                 platform=platform,
                 client=UpstreamClient(
                     platform,
                     values,
                     transport=transport,
-                    limits=limits,
+                    limits=_limits(settings, profile),
                     shared_rate_limit=turns,
                     account=f"{platform.name}:{profile.name if profile else 'default'}",
                     observer=observer,
@@ -82,7 +81,7 @@ def make_accounts(
     return tuple(accounts)
 
 
-def _limits(settings: Settings, profile: Profile | None, platform: Platform, turns: SharedRateLimit | None) -> Limits:
+def _limits(settings: Settings, profile: Profile | None) -> ClientLimits:
     own = profile.options if profile else None
     return replace(
         DEFAULT_LIMITS,
