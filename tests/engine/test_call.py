@@ -21,7 +21,7 @@ from connector_mcp.operations.operation import Effect
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.faults import Fault
 from connector_mcp.state.sqlite import SqliteStore
-from connector_mcp.upstream.limits import DEFAULT_LIMITS
+from connector_mcp.upstream.client import DEFAULT_LIMITS
 
 pytestmark = pytest.mark.anyio
 

@@ -22,7 +22,7 @@ from connector_mcp.errors import (
 from connector_mcp.operations.catalog import catalog, platform_folder
 from connector_mcp.operations.operation import Operation, Situation
 from connector_mcp.operations.platform import Request
-from connector_mcp.upstream.client import Answer
+from connector_mcp.upstream.client import UpstreamResponse
 
 pytestmark = pytest.mark.anyio
 
@@ -37,13 +37,13 @@ class Script:
         self.answers = list(answers)
         self.sent: list[Request] = []
 
-    async def send(self, request: Request, *, tool: str | None = None) -> Answer:
+    async def send(self, request: Request, *, tool: str | None = None) -> UpstreamResponse:
         assert tool == "the_tool"
         self.sent.append(request)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return Answer(201, answer, f"request-{len(self.sent)}", 0.0, 1)
+        return UpstreamResponse(201, answer, f"request-{len(self.sent)}", 0.0, 1)
 
 
 def sender_of(script: Script, caller: Any, platform: str = "vectorize") -> Sender:

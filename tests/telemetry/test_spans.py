@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import httpx
 import pytest
 from mcp.server.lowlevel.server import Server
 from mcp.shared.exceptions import MCPError
@@ -13,7 +14,6 @@ from opentelemetry.trace import SpanKind, StatusCode, format_trace_id
 
 from connector_mcp.sandbox import seed
 from connector_mcp.upstream.client import UpstreamClient
-from connector_mcp.upstream.exchange import Outcome, Sending
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
@@ -172,14 +172,16 @@ def test_the_sdk_server_starts_only_with_the_tracing_that_is_replaced() -> None:
 async def test_the_trace_is_not_propagated_to_platforms(watch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[Mapping[str, str]] = []
     async with watch() as seen, seen.client("auto") as client:
-        wire = next(account for account in seen.engine.accounts if account.platform.name == "logto").client._wire
-        exchange = wire.exchange
+        transport = next(
+            account for account in seen.engine.accounts if account.platform.name == "logto"
+        ).client._transport
+        handle = transport.handle_async_request
 
-        async def look(sending: Sending) -> Outcome:
-            sent.append(sending.headers)
-            return await exchange(sending)
+        async def look(request: httpx.Request) -> httpx.Response:
+            sent.append(request.headers)
+            return await handle(request)
 
-        monkeypatch.setattr(wire, "exchange", look)
+        monkeypatch.setattr(transport, "handle_async_request", look)
         await client.call_tool("logto_list_connectors", {}, meta=META)
     assert len(sent) == 2
     assert all(TRACE not in value for headers in sent for value in headers.values())

@@ -19,7 +19,7 @@ from connector_mcp.transport.auth.resource_metadata import ProtectedResource, ch
 from connector_mcp.transport.auth.static_tokens import StaticToken, TokenFile, find_token
 from connector_mcp.transport.http.host_guard import is_loopback
 from connector_mcp.transport.http.limits import HttpLimits, RequestRate
-from connector_mcp.upstream.shared_rate_limit import SharedTurns
+from connector_mcp.upstream.rate import SharedRateLimit
 
 if TYPE_CHECKING:
     from connector_mcp.engine.approval.approval_webhook import WebhookKey
@@ -76,12 +76,12 @@ def make_access(settings: Settings) -> HttpAccess:
     )
 
 
-def _shared_rate(connection: RedisConnection | None) -> SharedTurns | None:
+def _shared_rate(connection: RedisConnection | None) -> SharedRateLimit | None:
     if connection is None:
         return None
     from connector_mcp.state.redis import RedisRateLimit
 
-    return SharedTurns(RedisRateLimit(connection), "HTTP requests")
+    return SharedRateLimit(RedisRateLimit(connection), "HTTP requests")
 
 
 def _oauth(settings: Settings) -> JwtVerifier | None:

@@ -146,7 +146,7 @@ async def test_a_second_refusal_names_what_to_check(rig: Rig, token: Token) -> N
     assert len(r.sent) == 4
 
 
-async def test_callers_whose_token_was_refused_renew_it_once_together(rig: Rig, token: Token) -> None:
+async def test_callers_with_a_refused_token_renew_it_once_together(rig: Rig, token: Token) -> None:
     released = anyio.Event()
 
     async def refuse(_: httpx.Request) -> httpx.Response:

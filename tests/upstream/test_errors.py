@@ -18,7 +18,7 @@ from connector_mcp.errors import (
     UpstreamFailed,
 )
 from connector_mcp.operations.platform import Request
-from connector_mcp.upstream.limits import Limits
+from connector_mcp.upstream.client import ClientLimits
 
 pytestmark = pytest.mark.anyio
 
@@ -68,7 +68,7 @@ class Chunks(httpx.AsyncByteStream):
     ],
 )
 async def test_each_status_has_its_code(rig: Rig, code: int, kind: type[UpstreamError]) -> None:
-    r = rig("versori", httpx.Response(code, json={"code": "x", "message": "said"}), limits=Limits(attempts=1))
+    r = rig("versori", httpx.Response(code, json={"code": "x", "message": "said"}), limits=ClientLimits(attempts=1))
     with pytest.raises(UpstreamError) as failure:
         await r.client.send(CREATE, tool="versori_create")
     assert type(failure.value) is kind
@@ -145,7 +145,7 @@ async def test_an_error_body_that_breaks_off_or_never_ends_leaves_the_status_sta
         "vectorize",
         httpx.Response(403, stream=broken),
         httpx.Response(403, stream=endless),
-        limits=Limits(answer_bytes=4096),
+        limits=ClientLimits(answer_bytes=4096),
     )
     for body in (broken, endless):
         with pytest.raises(Forbidden):
@@ -186,7 +186,7 @@ async def test_a_compressed_body_is_read(rig: Rig) -> None:
 
 async def test_a_body_over_the_cap_is_given_up_at_the_cap(rig: Rig) -> None:
     endless = Chunks(b"x" * 1024, 50 * 1024)
-    r = rig("vectorize", httpx.Response(200, stream=endless), limits=Limits(answer_bytes=4096))
+    r = rig("vectorize", httpx.Response(200, stream=endless), limits=ClientLimits(answer_bytes=4096))
     with pytest.raises(TooLarge, match="larger than 4096 bytes") as failure:
         await r.client.send(READ)
     assert endless.given == 5
@@ -208,21 +208,21 @@ async def test_a_small_body_that_unpacks_beyond_the_cap_is_given_up(rig: Rig) ->
     r = rig(
         "vectorize",
         httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Chunks(bomb, 1)),
-        limits=Limits(answer_bytes=4096),
+        limits=ClientLimits(answer_bytes=4096),
     )
     with pytest.raises(TooLarge):
         await r.client.send(READ)
 
 
-async def test_a_write_whose_answer_is_too_large_says_that_it_was_accepted(rig: Rig) -> None:
-    r = rig("vectorize", httpx.Response(201, stream=Chunks(b"x" * 1024, 10)), limits=Limits(answer_bytes=4096))
+async def test_a_write_with_too_large_an_answer_says_that_it_was_accepted(rig: Rig) -> None:
+    r = rig("vectorize", httpx.Response(201, stream=Chunks(b"x" * 1024, 10)), limits=ClientLimits(answer_bytes=4096))
     with pytest.raises(TooLarge, match="accepted the call") as failure:
         await r.client.send(CREATE)
     assert failure.value.fix.startswith("Read the target first")
 
 
 async def test_a_body_of_exactly_the_cap_is_read(rig: Rig) -> None:
-    r = rig("vectorize", httpx.Response(200, content=b'"' + b"x" * 4094 + b'"'), limits=Limits(answer_bytes=4096))
+    r = rig("vectorize", httpx.Response(200, content=b'"' + b"x" * 4094 + b'"'), limits=ClientLimits(answer_bytes=4096))
     assert (await r.client.send(READ)).body == "x" * 4094
 
 
