@@ -163,6 +163,7 @@ class ApprovalWebhook:
                 yield
             finally:
                 self._tasks = None
+                tasks.cancel_scope.shield = True
                 tasks.cancel_scope.deadline = anyio.current_time() + SHUTDOWN_SECONDS
 
     def announce(self, approval: Approval) -> None:

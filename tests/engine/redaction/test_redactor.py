@@ -13,6 +13,7 @@ from connector_mcp.engine.redaction.key_classifier import KeyClass, _classify_ca
 from connector_mcp.engine.redaction.redactor import (
     MARKER,
     by_name,
+    by_plan,
     hide,
     redact_arguments,
     redact_config,
@@ -20,7 +21,7 @@ from connector_mcp.engine.redaction.redactor import (
     secret_values,
 )
 from connector_mcp.operations.catalog import catalog, platform_folder
-from connector_mcp.operations.connector_types import ConnectorType, connector_type, connector_types
+from connector_mcp.operations.connector_types import ConnectorType, config_plan, connector_type, connector_types
 from connector_mcp.operations.operation import (
     POST,
     SECRET,
@@ -29,9 +30,22 @@ from connector_mcp.operations.operation import (
     Operation,
     Record,
     Situation,
+    StoredConfig,
 )
 from connector_mcp.operations.platform import Platform
-from tests.engine.redaction import STORED, by_schema
+
+STORED = {
+    "vectorize": StoredConfig("configDoc", "type"),
+    "logto": StoredConfig("config", "connectorId"),
+    "conductorone": StoredConfig("config.configuration", "catalogId"),
+    "versori": StoredConfig("config", "protocol"),
+}
+
+
+def by_schema(value: Any, schema: Mapping[str, Any], platform: Platform | None = None, *, strict: bool = False) -> Any:
+    """A config as it is shown by a schema that is no connector type's."""
+    return by_plan(value, config_plan(schema), platform, strict=strict)
+
 
 EVERY_TYPE = [kind for platform in STORED for kind in connector_types(platform).values()]
 every_type = pytest.mark.parametrize("kind", EVERY_TYPE, ids=lambda kind: f"{kind.platform}:{kind.type}")
@@ -110,7 +124,7 @@ def test_every_secret_of_every_type_is_hidden_in_the_arguments_and_known_from_th
     for config in configs:
         operation = Call(config=config)
         uses = [ConfigUse("config", kind.type, kind, config)]
-        shown = json.dumps(redact_arguments(operation, uses))
+        shown = json.dumps(redact_arguments(operation, uses, operation.model_dump(exclude_unset=True)))
         assert [secret for secret in secrets if secret in shown] == []
         known |= secret_values(operation, uses)
     assert known >= set(secrets)
@@ -301,7 +315,7 @@ def test_what_a_caller_put_where_the_schema_has_no_place_for_it_is_hidden() -> N
     assert by_schema(config, schema, strict=True) == {**config, "other": {"k": [MARKER]}}
     kind = connector_type("vectorize", "AWS_S3")
     given = {"bucket-name": "b", "key": "wrong-place"}
-    shown = redact_arguments(Call(config=given), [ConfigUse("config", "AWS_S3", kind, given)])
+    shown = redact_arguments(Call(config=given), [ConfigUse("config", "AWS_S3", kind, given)], {"config": given})
     assert shown == {"config": {"bucket-name": "b", "key": MARKER}}
 
 
@@ -322,7 +336,7 @@ def test_of_the_arguments_secret_ones_go_and_those_not_given_are_not_named() -> 
     operation = Call(
         refresh_token="the-refresh-token", variables=[{"name": "api_key", "value": "the-api-key"}], label="l"
     )
-    shown = redact_arguments(operation, [])
+    shown = redact_arguments(operation, [], operation.model_dump(exclude_unset=True))
     assert shown == {
         "refresh_token": MARKER,
         "variables": [{"name": "api_key", "value": MARKER}],
@@ -338,7 +352,7 @@ def test_a_config_inside_a_list_is_redacted_in_its_place() -> None:
         {"name": "b", "type": "AWS_S3", "config": {"secret-key": "planted-secret-1", "bucket-name": "b"}},
     ]
     operation = create.model_validate({"organization_id": "o", "connectors": connectors})
-    shown = redact_arguments(operation, operation.find_configs(Situation()))
+    shown = redact_arguments(operation, operation.find_configs(Situation()), operation.model_dump(exclude_unset=True))
     assert shown["connectors"][0] == connectors[0]
     assert shown["connectors"][1]["config"] == {"secret-key": MARKER, "bucket-name": "b"}
 

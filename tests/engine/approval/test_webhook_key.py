@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from connector_mcp.engine.approval.approval_webhook import TOLERANCE, InvalidSignature, SigningKey
+from connector_mcp.engine.approval.approval_webhook import TOLERANCE, InvalidSignature, WebhookKey
 from connector_mcp.errors import Misconfigured
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER = "whsec_" + "b3RoZXIg" * 4
-KEY = SigningKey.parse(SECRET, "SETTING")
+KEY = WebhookKey.parse(SECRET, "SETTING")
 BODY = '{"test": 2432232314}'
 
 
@@ -21,7 +21,7 @@ def signed(*, at: float | None = None, body: str = BODY) -> dict[str, str]:
     return KEY.headers("msg_1", time.time() if at is None else at, body)
 
 
-def verify(headers: dict[str, str], body: bytes = BODY.encode(), key: SigningKey = KEY) -> str:
+def verify(headers: dict[str, str], body: bytes = BODY.encode(), key: WebhookKey = KEY) -> str:
     return key.verify(headers.items(), body)
 
 
@@ -95,7 +95,7 @@ def test_an_altered_body_is_refused(body: bytes) -> None:
 
 def test_the_signature_of_another_secret_is_refused() -> None:
     with pytest.raises(InvalidSignature):
-        verify(signed(), key=SigningKey.parse(OTHER, "SETTING"))
+        verify(signed(), key=WebhookKey.parse(OTHER, "SETTING"))
 
 
 def test_parts_that_are_moved_over_the_separator_are_refused() -> None:
@@ -117,10 +117,10 @@ def test_a_message_is_accepted_within_five_minutes_of_its_timestamp(sign: int) -
 )
 def test_an_invalid_secret_is_refused_by_the_name_of_its_setting_and_not_shown(secret: str) -> None:
     with pytest.raises(Misconfigured) as caught:
-        SigningKey.parse(secret, "CONNECTOR_MCP_WEBHOOK_SECRET")
+        WebhookKey.parse(secret, "CONNECTOR_MCP_WEBHOOK_SECRET")
     assert caught.value.message.startswith("CONNECTOR_MCP_WEBHOOK_SECRET is not a signing secret")
     assert secret.removeprefix("whsec_") == "" or secret not in caught.value.message
 
 
 def test_a_key_is_not_in_its_repr() -> None:
-    assert repr(KEY) == "SigningKey()"
+    assert repr(KEY) == "WebhookKey()"
