@@ -1,4 +1,4 @@
-"""Using a Logto connector: a test message, the address that starts a social sign-in (facts: traps 1, 13 to 15, 20)."""
+"""Using a Logto connector: test messages and the address that starts a social sign-in (facts: traps 13 to 15)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from pydantic import Field
 
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject
-from connector_mcp.operations.logto import factory_rules as rules
-from connector_mcp.operations.logto.connectors import CONNECTORS, EXAMPLE_ID, ConnectorId, FactoryId, LogtoOperation
+from connector_mcp.operations.logto import factories as rules
+from connector_mcp.operations.logto.connectors import CONNECTORS, EXAMPLE_ID, ConnectorId
+from connector_mcp.operations.logto.factories import FactoryId, LogtoOperation
 from connector_mcp.operations.operation import POST, ConfigUse, Effect, Record, Situation
 
 
 class Accepted(Record):
-    """That the provider took the message; not that it arrived."""
+    """Confirmation that the provider accepted the message, which does not prove that it arrived."""
 
     accepted: bool | None = None
 
 
 class AuthorizationUri(Record):
-    """Where to send the person's browser; of the config it holds the client id only."""
+    """Address to send the person's browser to. It holds the client id and nothing else of the config."""
 
     redirect_to: str | None = None
 
@@ -47,14 +48,14 @@ class CreateConnectorTest(LogtoOperation):
     locale: Annotated[str | None, Field(description="Such as en.")] = None
 
     def make_body(self, situation: Situation) -> Any:
-        """What the caller set; null means unset here, as Logto takes it for none of these."""
+        """Make the body of what the caller set. A null counts as not given: Logto accepts null for none of these."""
         return {name: value for name, value in self.given("body") if value is not None}
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         return (ConfigUse("config", self.factory_id, rules.factory(self.factory_id), self.config),)
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        """No recipient or one of the wrong kind, a factory that sends nothing, templates that are missing."""
+        """Find a wrong or missing recipient, a factory that sends no messages, and missing templates."""
         known = rules.factory(self.factory_id)
         kind = rules.type_made(known)
         if kind == "Social" or rules.is_demo(self.factory_id):
@@ -63,11 +64,11 @@ class CreateConnectorTest(LogtoOperation):
         return (*self._find_recipient_problems(kind), *missing)
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        """A confirmation; the platform's own is an empty answer."""
+        """Confirm that the message was accepted; the platform's own answer is empty."""
         return {"accepted": True}
 
     def _find_recipient_problems(self, kind: str | None) -> tuple[Issue, ...]:
-        """Logto looks at the phone first and refuses it for an Email factory, even beside an address."""
+        """Find a recipient of the wrong kind. An Email factory refuses a phone number even beside an e-mail address."""
         if kind == "Email" and self.phone is not None:
             return (Issue("phone", "a phone number", "email instead: the factory sends e-mail", "a@example.com"),)
         if kind == "Sms" and self.phone is None:
@@ -89,3 +90,6 @@ class CreateConnectorAuthorizationUri(LogtoOperation):
     connector_id: ConnectorId
     state: Annotated[str, Field(min_length=1, description="Random value to check at the callback.")]
     redirect_uri: Annotated[str, Field(min_length=1, description="Callback address.")]
+
+
+OPERATIONS = (CreateConnectorTest, CreateConnectorAuthorizationUri)

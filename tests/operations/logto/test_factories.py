@@ -1,6 +1,6 @@
 """Reading Logto's connector factories."""
 
-from connector_mcp.operations.logto.connector_factories import GetConnectorFactory, ListConnectorFactories
+from connector_mcp.operations.logto.factories import GetConnectorFactory, ListConnectorFactories
 from connector_mcp.operations.operation import Situation
 from connector_mcp.operations.platform import Request
 

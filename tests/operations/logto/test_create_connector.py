@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from connector_mcp.operations.logto.connector_creation import CreateConnector
-from connector_mcp.operations.logto.connectors import GetConnector, ListConnectors
+from connector_mcp.operations.logto.connectors import CreateConnector, GetConnector, ListConnectors
 from connector_mcp.operations.operation import Situation
 from connector_mcp.operations.platform import Request
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from connector_mcp.operations.logto.connector_use import CreateConnectorAuthorizationUri, CreateConnectorTest
+from connector_mcp.operations.logto.use import CreateConnectorAuthorizationUri, CreateConnectorTest
 from connector_mcp.operations.operation import Effect, Situation
 from connector_mcp.operations.platform import Request
 
