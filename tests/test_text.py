@@ -1,6 +1,7 @@
 import pytest
 
-from connector_mcp.text import clean, clean_value
+from connector_mcp.suggest import closest, did_you_mean
+from connector_mcp.text import clean, clean_value, strip_hidden
 
 
 def test_plain_text_stays_as_it_is() -> None:
@@ -39,3 +40,14 @@ def test_values_are_cut_in_depth_and_breadth() -> None:
     assert len(clean_value(list(range(100)))) == 20
     assert len(clean_value({str(n): n for n in range(100)})) == 20
     assert len(clean_value("y" * 1000)) == 300
+
+
+def test_line_breaks_and_tabs_of_whole_texts_stay() -> None:
+    assert strip_hidden("a\tb\r\nc\u2028d\u202ee\u3164") == "a\tb\nc\u2028de"
+
+
+def test_the_closest_name_is_suggested_in_any_case_if_one_is_close_enough() -> None:
+    assert closest("READ_ONYL", ["read_only", "policy"]) == "read_only"
+    assert did_you_mean("polcy", ["read_only", "policy"]) == " Did you mean 'policy'?"
+    assert did_you_mean("zzz", ["read_only", "policy"]) == ""
+    assert closest("zzz", ["read_only"], cutoff=0) == "read_only"
