@@ -11,7 +11,7 @@ from connector_mcp.engine.read_back import verify
 from connector_mcp.engine.results import Meta
 from connector_mcp.errors import ConnectorError, NotFound, UpstreamFailed
 from connector_mcp.operations.catalog import catalog
-from connector_mcp.operations.operation import Operation
+from connector_mcp.operations.operation import Operation, Path
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +40,7 @@ class Reads:
         return answer
 
 
-async def checked(made: Operation, reads: Reads, planned: Mapping[str, Any] | None = None, data: Any = None) -> Meta:
+async def checked(made: Operation, reads: Reads, planned: Mapping[Path, Any] | None = None, data: Any = None) -> Meta:
     meta = Meta()
     await verify(made, planned or {}, data, reads, meta)
     return meta
@@ -123,7 +123,7 @@ async def test_a_creation_of_nothing_readable_is_not_verified() -> None:
 )
 async def test_a_change_is_verified_by_the_members_that_it_planned(planned: Any, found: Any, same: bool) -> None:
     record = {"config": {"scope": found}, "other": "x"}
-    meta = await checked(operation("logto_update_connector"), Reads(record), {"config.scope": planned})
+    meta = await checked(operation("logto_update_connector"), Reads(record), {("config", "scope"): planned})
     assert meta.verified is same
     assert meta.warnings == ([] if same else ["Accepted, but reading back shows another value for: config.scope."])
 
@@ -136,12 +136,12 @@ async def test_a_change_of_secrets_alone_is_not_verified_as_no_read_shows_them()
 
 @pytest.mark.parametrize(("answer", "verified"), [(DOWN, None), (GONE, False)])
 async def test_a_failed_read_back_leaves_a_change_a_success(answer: ConnectorError, verified: bool | None) -> None:
-    meta = await checked(operation("logto_update_connector"), Reads(answer), {"name": "x"})
+    meta = await checked(operation("logto_update_connector"), Reads(answer), {("name",): "x"})
     assert meta.verified is verified
     assert len(meta.warnings) == 1
 
 
 @pytest.mark.parametrize("record", [None, [], "text", 5])
 async def test_an_odd_record_refutes_and_does_not_break(record: Any) -> None:
-    assert (await checked(operation("logto_update_connector"), Reads(record), {"a.b": 1})).verified is False
+    assert (await checked(operation("logto_update_connector"), Reads(record), {("a", "b"): 1})).verified is False
     assert (await checked(operation("logto_delete_connector"), Reads(record))).verified is False

@@ -38,7 +38,7 @@ async def test_an_unknown_prompt_or_platform_is_refused_with_those_there_are(tmp
         open_engine(settings, {}, "stdio") as engine,
         Client(build_server(engine, request_state_key=KEY)) as client,
     ):
-        with pytest.raises(MCPError, match="Did you mean set_up_connector"):
+        with pytest.raises(MCPError, match="Did you mean 'set_up_connector'"):
             await client.get_prompt("setup_connector", {"platform": "logto"})
         with pytest.raises(MCPError, match="There are logto"):
             await client.get_prompt("set_up_connector", {"platform": "vectorize"})

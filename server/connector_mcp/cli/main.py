@@ -6,6 +6,7 @@ SDK alone takes a quarter of a second.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any, cast
 
 import click
@@ -13,7 +14,6 @@ import click
 from connector_mcp import __version__
 from connector_mcp.cli.output import Failure, as_failure, show_failure
 from connector_mcp.errors import ConnectorError
-from connector_mcp.importing import imported
 from connector_mcp.suggest import did_you_mean
 
 COMMANDS = {
@@ -44,7 +44,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = imported(f"connector_mcp.cli.commands.{_MODULES.get(cmd_name, cmd_name)}")
+        module = import_module(f"connector_mcp.cli.commands.{_MODULES.get(cmd_name, cmd_name)}")
         return getattr(module, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -1,4 +1,4 @@
-"""Logs on stderr, as text or as JSON lines, with every secret that the process knows taken out."""
+"""Logs on stderr, as text or as JSON lines, without the secrets that the process knows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import ValidationError
 
@@ -17,12 +17,15 @@ from connector_mcp.telemetry.events import current_ids
 
 LogFormat = Literal["text", "json"]
 
+QUIET: Final = ("mcp", "sse_starlette")
+"""Loggers that write down whole messages below WARNING, with secrets that the process does not know."""
+
 
 class ScrubbedFormatter(logging.Formatter):
-    """Scrubs the finished record, traceback included, and adds the ids of the call and the HTTP request it is of.
+    """Removes known secrets from the record, its traceback included, and adds the ids of the call and HTTP request.
 
-    A validation error is reduced to where it is: its text repeats the input, which may hold secrets that came with the
-    message and that the process does not know.
+    Of a validation error only the location is shown: its text repeats the input, which may hold secrets that came with
+    the message and that the process does not know.
     """
 
     def __init__(self, scrub: Callable[[str], str]) -> None:
@@ -47,7 +50,7 @@ class ScrubbedFormatter(logging.Formatter):
 
 
 class JsonFormatter(ScrubbedFormatter):
-    """One JSON object a line. Each text is scrubbed before it is encoded, which would hide a secret with a quote."""
+    """One JSON object per line. Secrets are removed before encoding, which could change how a secret looks."""
 
     def format(self, record: logging.LogRecord) -> str:
         members = {
@@ -66,15 +69,22 @@ class JsonFormatter(ScrubbedFormatter):
 
 @contextmanager
 def logging_to_stderr(scrub: Callable[[str], str], level: str = "WARNING", form: LogFormat = "text") -> Generator[None]:
-    """Log to stderr only, scrubbed, for as long as the context lasts; what was set up before comes back after it."""
+    """Log to stderr only, without known secrets, until the context ends; then restore the previous set-up.
+
+    The loggers in `QUIET` stay at WARNING or above, whatever the level.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(scrub) if form == "json" else ScrubbedFormatter(scrub))
     root = logging.getLogger()
-    handlers, before = root.handlers, root.level
+    quiet = [logging.getLogger(name) for name in QUIET]
+    handlers, levels = root.handlers, [logger.level for logger in (root, *quiet)]
     root.handlers = [handler]
     root.setLevel(level)
+    for logger in quiet:
+        logger.setLevel(max(root.level, logging.WARNING))
     try:
         yield
     finally:
         root.handlers = handlers
-        root.setLevel(before)
+        for logger, before in zip((root, *quiet), levels, strict=True):
+            logger.setLevel(before)

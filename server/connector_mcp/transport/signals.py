@@ -7,17 +7,17 @@ import sys
 
 import anyio
 
-# A server that was asked to end and did has not failed; an interrupt is reported as shells expect it.
+# A server that ends because it was told to has not failed. An interrupt is reported as shells expect it.
 EXIT_STATUS = {signal.SIGTERM: 0, signal.SIGINT: 130}
 
 
 async def ending_signal() -> int:
-    """Wait for SIGTERM or SIGINT and give the exit status that it asks for.
+    """Wait for SIGTERM or SIGINT and return the exit status that it asks for.
 
-    Afterwards both have their ordinary meaning again, so that a second one ends a server that does not come to an end.
+    Afterwards both have their default effect again, so that a second signal ends a server that hangs.
     """
     if sys.platform == "win32":
-        # There the event loop cannot handle them; an interrupt arrives as KeyboardInterrupt.
+        # Event loops cannot handle signals there; an interrupt arrives as KeyboardInterrupt.
         await anyio.sleep_forever()
     with anyio.open_signal_receiver(*EXIT_STATUS) as signals:
         received = await anext(signals)

@@ -22,7 +22,6 @@ from connector_mcp.composition.secret_pages import (
     serve_secret_pages_on_demand,
 )
 from connector_mcp.config.settings import Settings
-from connector_mcp.importing import imported
 
 
 @click.command()
@@ -67,7 +66,6 @@ async def _serve_stdio(settings: Settings, environ: Mapping[str, str]) -> int:
 
 
 async def _serve_http(settings: Settings, environ: Mapping[str, str]) -> int:
-    imported("connector_mcp.transport.http.app")
     from connector_mcp.composition.http_access import make_access, make_console_pages, read_callback_key
     from connector_mcp.transport.http.app import serve_http
     from connector_mcp.transport.http.approval_callback import OPEN_PATH, callback_route

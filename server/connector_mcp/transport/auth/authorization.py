@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from connector_mcp.errors import Misconfigured
 from connector_mcp.transport.auth.principal import SCOPES, Principal, VerificationUnavailable
 from connector_mcp.transport.auth.static_tokens import TOKEN_PREFIX, StaticToken, TokenFile, digest_of, find_token
-from connector_mcp.transport.http.headers import values_of
+from connector_mcp.transport.http.host_guard import values_of
 
 if TYPE_CHECKING:
     # The library for JWTs takes some hundredths of a second to import, and most servers have no issuer.

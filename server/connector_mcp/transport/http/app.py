@@ -1,7 +1,7 @@
 """MCP over HTTP: Streamable HTTP on `/mcp` for both eras, SSE on `/sse` and `/messages/`, and `/healthz`.
 
-Every request passes the same gates in this order: the server is not ending, Host and Origin are ours, the bearer token
-is right where one is needed, the caller has not had too much, and only then a route and a body.
+Every request passes the same checks in this order: Host and Origin, the bearer token if one is required, the caller's
+rate of requests. Only then is it routed and its body read.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ from connector_mcp.errors import Misconfigured
 from connector_mcp.transport.auth.authorization import BearerAuthorization, Callers
 from connector_mcp.transport.auth.resource_metadata import WELL_KNOWN
 from connector_mcp.transport.auth.static_tokens import SETTING, StaticToken, TokenFile
-from connector_mcp.transport.direct_calls import DirectCalls
-from connector_mcp.transport.event_stream import PATH as MESSAGES
-from connector_mcp.transport.event_stream import EventStreams
-from connector_mcp.transport.http.host_guard import HostAndOriginGuard, Reach, is_loopback
-from connector_mcp.transport.http.limits import CallBound, HttpLimits, RequestLimits, RequestRate
+from connector_mcp.transport.http.host_guard import HostAndOriginGuard, Reach, RequestIds, is_loopback
+from connector_mcp.transport.http.limits import HttpLimits, RateLimitGuard, RequestRate
 from connector_mcp.transport.http.listener import GRACE, Around, serve_app
-from connector_mcp.transport.http.request_ids import RequestIds
+from connector_mcp.transport.http.message_guard import MessageGuard
 from connector_mcp.transport.http.shutdown import Drain
 from connector_mcp.transport.logs import logging_to_stderr
 from connector_mcp.transport.mcp.server import build_server
+from connector_mcp.transport.mcp.tools import CallsInFlight
+from connector_mcp.transport.streams import throttled
 
 if TYPE_CHECKING:
     from connector_mcp.telemetry.spans import Spans
     from connector_mcp.transport.auth.jwt import JwtVerifier
+
+MESSAGES = "/messages/"
 
 
 def http_app(
@@ -56,21 +57,23 @@ def http_app(
     drain: Drain | None = None,
     spans: Spans | None = None,
 ) -> Starlette:
-    """The ASGI application. Its lifespan runs the sessions of `/mcp`; the engine stays the caller's.
+    """Build the ASGI application of an engine. Its lifespan runs the sessions of `/mcp`; it does not close the engine.
 
-    Without `callers` everybody whom `reach` lets in may call. `pages` are served beside the protocol; those under
-    `open_paths` need no token of the callers' and see to their own authorization. `drain` is told of what is in
-    flight. With `spans` every request has one.
+    Without `callers`, everyone within `reach` may call. `pages` are served beside it. Those under `open_paths`
+    require no token of `callers`; their authorization is their own. `drain` ends the application's requests and calls.
+    With `spans`, every request has one.
     """
+    limits, drain = limits or HttpLimits(), drain or Drain()
+    drain.calls = CallsInFlight(limits.calls)
     return protocol_app(
-        build_server(engine, request_state_key=request_state_key, transport="http", spans=spans),
+        build_server(engine, request_state_key=request_state_key, transport="http", calls=drain.calls, spans=spans),
         reach=reach,
         callers=callers or Callers(),
-        limits=limits or HttpLimits(),
+        limits=limits,
         rate=rate,
         pages=pages,
         open_paths=open_paths,
-        drain=drain or Drain(),
+        drain=drain,
     )
 
 
@@ -85,28 +88,22 @@ def protocol_app(
     open_paths: Collection[str] = (),
     drain: Drain,
 ) -> Starlette:
-    """The ASGI application of any MCP server; the arguments are those of `http_app`."""
-    calls = CallBound(limits.calls)
-    # The innermost answers calls by itself: what bounds and counts them must be outside of it.
-    server.middleware[-1:-1] = [calls.bound_calls, drain.count_calls]
+    """Build the ASGI application of any MCP server; the arguments are those of `http_app`."""
     security = reach.as_sdk_settings()
-    # Sessions are kept for clients before 2026-07-28: without one there is no way to ask a person anything.
+    # Sessions are kept for clients before 2026-07-28: without a session they could not be asked anything.
     sessions = StreamableHTTPSessionManager(server, security_settings=security, max_request_body_size=limits.body_bytes)
     sse = SseServerTransport(MESSAGES, security_settings=security, max_request_body_size=limits.body_bytes)
-    streams = EventStreams(server)
-    server.middleware.insert(0, streams.learn)
-    direct = DirectCalls(server, drain.hanging_up, streams, limits.body_bytes)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
-        async with direct.running(), sessions.run():
+        async with sessions.run():
             yield
 
     return Starlette(
         routes=[
-            Route("/mcp", StreamableHTTPASGIApp(sessions)),
-            Route("/sse", _SseEndpoint(server, sse, streams), methods=["GET"]),
-            Mount(MESSAGES, app=sse.handle_post_message),
+            Route("/mcp", MessageGuard(StreamableHTTPASGIApp(sessions), drain.calls, limits.body_bytes)),
+            Route("/sse", _SseEndpoint(server, sse), methods=["GET"]),
+            Mount(MESSAGES, app=MessageGuard(sse.handle_post_message, drain.calls, limits.body_bytes)),
             Route("/healthz", _healthz, methods=["GET"]),
             *(callers.resource.routes() if callers.resource else ()),
             *pages,
@@ -116,8 +113,7 @@ def protocol_app(
             Middleware(Around, wrap=drain.requests),
             Middleware(HostAndOriginGuard, reach=reach),
             Middleware(BearerAuthorization, callers=callers, open_paths=(*_open_paths(callers), *open_paths)),
-            Middleware(RequestLimits, calls=calls, rate=rate, body_bytes=limits.body_bytes),
-            Middleware(Around, wrap=direct.around),
+            Middleware(RateLimitGuard, rate=rate),
         ],
         lifespan=lifespan,
     )
@@ -142,16 +138,17 @@ async def serve_http(
     spans: Spans | None = None,
     task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED,
 ) -> int:
-    """Serve until a signal ends the server or the caller cancels it; the exit status (0 on SIGTERM, 130 on SIGINT).
+    """Serve until a signal ends the server or the caller cancels it; return the exit status.
 
-    Who may call is whoever has one of `tokens`, one in `token_file` or one that `oauth` verifies; with none of these
-    three, anybody on this machine. Port 0 takes any free port. `task_status` gets the server's address,
-    `http://host:port`, once it listens. `hosts` and `origins` are let in beside those that `Reach.of` knows; `pages`,
-    `open_paths`, `drain` and `spans` are those of `http_app`. Calls in flight have `grace` seconds to finish when the
-    server ends, then they are cancelled; they have ended when this returns.
+    A caller needs one of `tokens`, a token in `token_file`, or one that `oauth` verifies. With none of the three,
+    everyone on this machine may call. Port 0 takes any free port. `task_status` gets the server's address,
+    `http://host:port`, once it listens. `hosts` and `origins` are allowed beside the server's own; `pages`,
+    `open_paths`, `drain` and `spans` are those of `http_app`. When the server ends, calls in flight have `grace`
+    seconds to finish. Then they are cancelled; all have ended when this returns. The status is 0 on SIGTERM and 130 on
+    SIGINT.
 
     Raises:
-        Misconfigured: The host is beyond loopback and no token is needed, or the address cannot be had.
+        Misconfigured: The host is not a loopback address and no token is required, or the server cannot listen on it.
         ConnectorError: The store does not give the key that seals questions.
     """
     callers, limits = Callers(tokens, token_file, oauth), limits or HttpLimits()
@@ -193,17 +190,15 @@ async def serve_http(
 
 
 class _SseEndpoint:
-    """One connection of the older transport: its stream, and the server's end of it for as long as it is open."""
+    """The stream of one client of the older transport, and the MCP connection on it."""
 
-    def __init__(self, server: Server[dict[str, Any]], transport: SseServerTransport, streams: EventStreams) -> None:
+    def __init__(self, server: Server[dict[str, Any]], transport: SseServerTransport) -> None:
         self._server = server
         self._transport = transport
-        self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._streams.opened(scope, send) as stream:
-            async with self._transport.connect_sse(scope, receive, stream.pass_on) as (read, write):
-                await self._server.run(read, write, self._server.create_initialization_options())
+        async with self._transport.connect_sse(scope, receive, send) as streams:
+            await self._server.run(*throttled(*streams), self._server.create_initialization_options())
 
 
 def _open_paths(callers: Callers) -> tuple[str, ...]:

@@ -1,39 +1,63 @@
-"""Host and Origin, checked on every route against exact lists.
+"""Checks of a request's headers on every route: Host, Origin, and the id that log lines carry.
 
-A page in somebody's browser can reach a server on their machine: by name when DNS is made to lie, across origins
-otherwise. The names a server answers to are few and known, so everything else is refused, health checks included.
+A page in a person's browser can reach a server on their machine: by name through DNS rebinding, else across origins.
+The names that a server answers to are few and known, so all others are refused, for health checks too.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
+import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Self
+from itertools import count
+from typing import Final, Self
 
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connector_mcp.errors import Misconfigured
-from connector_mcp.transport.http.headers import values_of
+from connector_mcp.telemetry.events import REQUEST_ID
 
-LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
+
+HEAD_BYTES: Final = 16_384
+"""Bytes of the largest head of a request. A token with many claims fits."""
+
+_PLAIN_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def values_of(scope: Scope, name: bytes) -> list[str]:
+    """The values of all headers of this name; `name` is in lower case."""
+    lines: list[tuple[bytes, bytes]] = scope["headers"]
+    return [value.decode("latin-1") for key, value in lines if key == name]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server bound to this host can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)
 class Reach:
-    """The values of Host (`name:port`) and Origin (`scheme://name:port`) that are let in, compared as they are."""
+    """The allowed values of Host (`name:port`) and Origin (`scheme://name:port`), compared exactly."""
 
     hosts: frozenset[str]
     origins: frozenset[str]
 
     @classmethod
     def of(cls, host: str, port: int, *, hosts: Collection[str] = (), origins: Collection[str] = ()) -> Self:
-        """What a server bound to an address answers to: loopback names, its own address, and what is added.
+        """Allow the loopback names, the server's own address, and the given additions.
 
         Raises:
-            Misconfigured: An addition is a pattern. Patterns match by prefix elsewhere, and so let strangers in.
+            Misconfigured: An addition is a pattern. Patterns would match by prefix, and so let strangers in.
         """
         for value in (*hosts, *origins):
             if "*" in value or not value:
@@ -42,12 +66,12 @@ class Reach:
                     fix="Name each host as name:port and each origin as scheme://name:port.",
                 )
         names = dict.fromkeys((*LOOPBACK_NAMES, f"[{host}]" if ":" in host else host))
-        # Clients leave the port out where it is the scheme's own.
+        # Clients leave out the port if it is the default of the scheme.
         own = [f"{name}:{port}" for name in names] + (list(names) if port == 80 else [])
         return cls(frozenset((*own, *hosts)), frozenset((*(f"http://{name}" for name in own), *origins)))
 
     def as_sdk_settings(self) -> TransportSecuritySettings:
-        """The same lists for the SDK's transports, whose own check is off unless it is given them."""
+        """The same lists for the SDK's transports, which check them too."""
         return TransportSecuritySettings(
             enable_dns_rebinding_protection=True,
             allowed_hosts=sorted(self.hosts),
@@ -56,7 +80,7 @@ class Reach:
 
 
 class HostAndOriginGuard:
-    """ASGI middleware: 421 for a Host that is not ours, 403 for an Origin that may not ask, before anything else."""
+    """ASGI middleware: answer 421 to an unknown Host, 403 to an unknown Origin and 431 to a head that is too large."""
 
     def __init__(self, app: ASGIApp, reach: Reach) -> None:
         self._app = app
@@ -71,15 +95,31 @@ class HostAndOriginGuard:
             await PlainTextResponse("Invalid Host header", 421)(scope, receive, send)
         elif any(origin not in self._reach.origins for origin in origins):
             await PlainTextResponse("Invalid Origin header", 403)(scope, receive, send)
+        elif sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD_BYTES:
+            # uvicorn limits only heads that come in more than one piece.
+            refusal = PlainTextResponse("Request header fields too large", 431, {"Connection": "close"})
+            await refusal(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether binding to this host keeps the server on this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+class RequestIds:
+    """ASGI middleware: give every request an id for log lines, from `X-Request-ID` if that is short and plain."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        # Not a secret: random enough to tell the ids of different processes apart.
+        self._prefix = secrets.token_hex(4)
+        self._numbers = count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = values_of(scope, b"x-request-id")
+        plain = bool(given) and _PLAIN_ID.fullmatch(given[0]) is not None
+        outer = REQUEST_ID.set(given[0] if plain else f"{self._prefix}{next(self._numbers):08x}")
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            REQUEST_ID.reset(outer)

@@ -1,4 +1,4 @@
-"""Listening on a port: an ASGI application from the socket to its orderly end."""
+"""Serving an ASGI application with uvicorn, from the socket to the orderly end."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connector_mcp.errors import Misconfigured
-from connector_mcp.transport.http.host_guard import HostAndOriginGuard, Reach
+from connector_mcp.transport.http.host_guard import HEAD_BYTES, HostAndOriginGuard, Reach
 from connector_mcp.transport.http.limits import HttpLimits
 from connector_mcp.transport.http.shutdown import Drain
 from connector_mcp.transport.logs import logging_to_stderr
 from connector_mcp.transport.signals import ending_signal
-from connector_mcp.transport.strict_httptools import bounded_protocol
 
 GRACE = 5.0
-"""Seconds that calls in flight have when the server is told to end."""
+"""Seconds that calls in flight have to finish when the server is told to end."""
 
 BESIDE_GRACE = 1.0
-"""The same of pages beside a server whose client has gone."""
+"""The same for pages beside a stdio server whose client has gone."""
 
 BACKSTOP = 2.0
-"""Seconds after that until uvicorn gives up on connections of which we do not know."""
+"""Seconds after that until uvicorn closes the connections that are left."""
 
 
 async def serve_app(
@@ -45,23 +44,26 @@ async def serve_app(
     until: Callable[[], Awaitable[int]] = ending_signal,
     task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED,
 ) -> int:
-    """Serve the application that is made once the port is known, until a signal ends it; the rest as `serve_http`.
+    """Serve the application that `make_app` returns once the port is known; the rest is as in `serve_http`.
 
-    `until` is what to wait for in place of a signal, and gives the exit status.
-
-    Who may call is for the application to see to.
+    The server ends when `until` returns the exit status: by default on a signal. Authorization is the application's
+    task. There is no time limit for the head of a request: a server that strangers reach needs a proxy that sets one.
 
     Raises:
-        Misconfigured: The address cannot be had.
+        Misconfigured: The server cannot listen on the address.
     """
     limits, drain = limits or HttpLimits(), drain or Drain()
+    drain.timeout = limits.patience
     with _listening(host, port) as listener:
         bound: int = listener.getsockname()[1]
         config = uvicorn.Config(
             make_app(Reach.of(host, bound, hosts=hosts, origins=origins), drain),
             log_config=None,
-            http=bounded_protocol(patience=limits.patience, most=limits.connections),
-            # Addresses can carry what somebody put into a query by mistake.
+            # uvicorn's other parser, httptools, lets large heads pass and merges trailers into the headers.
+            http="h11",
+            h11_max_incomplete_event_size=HEAD_BYTES,
+            limit_concurrency=limits.connections + 1,
+            # A query may hold a secret by mistake.
             access_log=False,
             ws="none",
             server_header=False,
@@ -78,7 +80,7 @@ async def serve_pages(
     log_level: str = "WARNING",
     task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED,
 ) -> int:
-    """Serve pages alone, to this machine alone, in the manner of `serve_app`; they see to their own authorization."""
+    """Serve pages and nothing else on loopback, like `serve_app`. Authorization is the pages' task."""
 
     with logging_to_stderr(lambda text: text, log_level):
         return await serve_app(_app_of(pages), "127.0.0.1", port, task_status=task_status)
@@ -87,7 +89,7 @@ async def serve_pages(
 async def serve_pages_beside(
     pages: Sequence[BaseRoute], *, task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED
 ) -> None:
-    """The same on any free port, beside a server that has the log and the signals; it ends when it is cancelled."""
+    """Serve pages on any free loopback port until cancelled. The caller's server handles the log and the signals."""
 
     async def cancelled() -> int:
         await anyio.sleep_forever()
@@ -105,7 +107,7 @@ def _app_of(pages: Sequence[BaseRoute]) -> Callable[[Reach, Drain], Starlette]:
 
 
 class Around:
-    """A function around an ASGI application, in the form in which Starlette takes middleware."""
+    """A function that wraps an ASGI application, in the form of a Starlette middleware."""
 
     def __init__(self, app: ASGIApp, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
         self._app = wrap(app)
@@ -118,7 +120,7 @@ async def _run(
     server: _Uvicorn, listener: socket.socket, drain: Drain, grace: float, until: Callable[[], Awaitable[int]]
 ) -> int:
     async def serve() -> None:
-        # Cancelled midway, uvicorn would leave its sessions running: it is told to end instead.
+        # If uvicorn were cancelled midway, it would leave sessions running. It is told to end instead.
         with anyio.CancelScope(shield=True):
             await server.serve(sockets=[listener])
         tasks.cancel_scope.cancel()
@@ -145,14 +147,14 @@ def _listening(host: str, port: int) -> Generator[socket.socket]:
             fix="Stop what uses the port, or choose another with --port (0 takes any free one).",
         ) from None
     with listener:
-        # asyncio sets it only on sockets whose protocol number is given. Without it the body of an answer waits up to
-        # 40 ms for the acknowledgement of its head. Accepted connections inherit it.
+        # Without this, the body of an answer may wait 40 ms for the acknowledgement of its head. asyncio sets it on
+        # sockets made with a protocol number only. Accepted connections inherit it.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield listener
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn, without its signal handlers: those end the process before the audit log and the store are closed."""
+    """uvicorn without its signal handlers: they would end the process before the audit log and the store are closed."""
 
     def __init__(self, config: uvicorn.Config, address: str, task_status: TaskStatus[str]) -> None:
         super().__init__(config)

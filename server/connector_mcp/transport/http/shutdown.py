@@ -1,169 +1,161 @@
-"""Bringing an HTTP server to its end: calls in flight get their time, endless streams are cut off."""
+"""HTTP requests in flight: their time limits, whether their clients are still there, and how a server ends."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import anyio
-from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from connector_mcp.errors import OutcomeUnknown
-from connector_mcp.transport.http.limits import error_result
 from connector_mcp.transport.mcp.elicitation import PRESENCE, Presence
+from connector_mcp.transport.mcp.tools import CallsInFlight
 
 ANSWERING: Final = 1.0
-"""Seconds in which calls that were cut short are answered, before their connections are closed."""
+"""Seconds in which calls that were cut short are answered before their connections are closed."""
+
+_DISCONNECT: Final[Message] = {"type": "http.disconnect"}
 
 
-class InFlight:
-    """How many of something are going on."""
+class BodyTimeout(Exception):
+    """The client did not send the whole body in time."""
 
-    def __init__(self) -> None:
-        self._count = 0
-        # Made for who waits: one for each call would be a twentieth of what is spent on it here.
-        self._none: anyio.Event | None = None
 
-    def __enter__(self) -> None:
-        self._count += 1
+class OpenRequest:
+    """One HTTP request in flight, with `receive` and `send` for the application.
 
-    def __exit__(self, *_: object) -> None:
-        self._count -= 1
-        if not self._count and self._none is not None:
-            self._none.set()
-            self._none = None
+    The client has `timeout` seconds to send the body, and as long to read each part of the answer. A request is hung up
+    on by telling the application that its client has gone: it then ends as it does for any client. Cancelling it would
+    leave the SDK's streams open.
+    """
 
-    async def none(self) -> None:
-        """Wait until there is none."""
-        while self._count:
-            if self._none is None:
-                self._none = anyio.Event()
-            await self._none.wait()
+    def __init__(self, is_post: bool, receive: Receive, send: Send, timeout: float) -> None:
+        self.is_post = is_post
+        self.presence = Presence()
+        self.is_answering = False
+        self.is_answered = False
+        self.is_hung_up = False
+        self._receive = receive
+        self._send = send
+        self._timeout = timeout
+        self._body_deadline: float | None = anyio.current_time() + timeout
+        self._receiving: set[anyio.CancelScope] = set()
+
+    async def receive(self) -> Message:
+        """Return the next ASGI event.
+
+        Raises:
+            BodyTimeout: The client took too long to send the body.
+        """
+        if self.is_hung_up:
+            return _DISCONNECT
+        deadline = float("inf") if self._body_deadline is None else self._body_deadline
+        with anyio.CancelScope(deadline=deadline) as scope:
+            self._receiving.add(scope)
+            try:
+                message = await self._receive()
+            finally:
+                self._receiving.discard(scope)
+            if message["type"] == "http.disconnect":
+                self.presence.gone = True
+            elif not message.get("more_body", False):
+                self._body_deadline = None
+            return message
+        if self.is_hung_up:
+            return _DISCONNECT
+        raise BodyTimeout
+
+    async def send(self, message: Message) -> None:
+        """Send an ASGI event. If the client does not read it in time, it counts as gone."""
+        if self.presence.gone and self.is_hung_up:
+            return
+        self.is_answering = True
+        with anyio.move_on_after(self._timeout) as scope:
+            await self._send(message)
+            self.is_answered = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if scope.cancelled_caught:
+            self.presence.gone = True
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        """Tell the application that the client has gone."""
+        self.is_hung_up = True
+        for scope in tuple(self._receiving):
+            scope.cancel()
 
 
 class Drain:
-    """Knows the tool calls and HTTP requests in flight, and ends them.
+    """The requests and calls of an HTTP server, and its orderly end: calls get some time, endless streams are cut.
 
-    It is middleware twice: `count_calls` on the MCP server, `requests` around the ASGI application.
+    `end_waiting` answers the calls that only wait for a decision, which would use up the time of the others. `calls`
+    belongs to the MCP server and is set with it. `timeout` is the time limit of `OpenRequest`.
     """
 
     def __init__(self, end_waiting: Callable[[], None] | None = None) -> None:
-        """`end_waiting` answers the calls that only wait, which would use up the others' time."""
-        self._end_waiting = end_waiting
-        self._calls = InFlight()
-        self._running: set[anyio.CancelScope] = set()
-        self._posts = InFlight()
-        self._requests = InFlight()
+        self.calls = CallsInFlight()
+        self.timeout = 30.0
         self.has_begun = False
-        """Whether the server is ending, so that nobody new should come."""
-        self._waiting: set[asyncio.Task[Any]] = set()
-        self._hung_up_on: set[asyncio.Task[Any]] = set()
-        self.hanging_up = anyio.Event()
-        """Set when the time of the calls in flight is over."""
-
-    async def count_calls(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        """MCP middleware that counts the calls of tools, whichever HTTP request carries their answer.
-
-        A call that is cut short is answered that its outcome is not known.
-        """
-        if ctx.method != "tools/call":
-            return await call_next(ctx)
-        with self._calls, anyio.CancelScope() as running:
-            self._running.add(running)
-            try:
-                return await call_next(ctx)
-            finally:
-                self._running.discard(running)
-        return error_result(_cut_short())
+        """Whether the server is ending and should get no new requests."""
+        self._end_waiting = end_waiting
+        self._open: set[OpenRequest] = set()
+        self._is_hanging_up = False
+        self._one_ended = anyio.Event()
 
     def requests(self, app: ASGIApp) -> ASGIApp:
-        """The application, with its requests known and endable."""
+        """Wrap an ASGI application so that its requests are known and can be ended."""
 
-        async def known(scope: Scope, receive: Receive, send: Send) -> None:
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http":
                 await app(scope, receive, send)
-            elif scope["method"] == "POST":
-                with self._requests, self._posts:
-                    await self._serve(app, scope, receive, send)
-            else:
-                with self._requests:
-                    await self._serve(app, scope, receive, send)
+                return
+            request = OpenRequest(scope["method"] == "POST", receive, send, self.timeout)
+            if self._is_hanging_up:
+                request.hang_up()
+            self._open.add(request)
+            try:
+                await app({**scope, PRESENCE: request.presence}, request.receive, request.send)
+                if self._is_hanging_up and not request.is_answered:
+                    await self._finish(request, scope, receive, send)
+            except BodyTimeout:
+                if not request.is_answering:
+                    late = PlainTextResponse("The request body took too long.", 408, {"Connection": "close"})
+                    await late(scope, receive, send)
+            finally:
+                self._open.discard(request)
+                self._one_ended.set()
 
-        return known
+        return serve
 
     async def end(self, grace: float) -> None:
-        """Let calls and their answers finish for up to `grace` seconds, then end what is left.
+        """Let calls and their answers finish for up to `grace` seconds, then cut short what is left.
 
-        Calls are cut short and answered so, then every request is hung up on.
+        Calls that are cut short are answered so. Then every request is hung up on.
         """
         self.has_begun = True
         if self._end_waiting is not None:
             self._end_waiting()
         with anyio.move_on_after(grace):
-            await self._calls.none()
-            await self._posts.none()
-        for running in tuple(self._running):
-            running.cancel()
-        with anyio.move_on_after(ANSWERING if self._running else 0):
-            await self._calls.none()
-            await self._posts.none()
-        self.hanging_up.set()
-        for waiting in tuple(self._waiting):
-            self._hung_up_on.add(waiting)
-            waiting.cancel()
-        await self._requests.none()
+            await self._answered()
+        if self.calls.cut_short():
+            with anyio.move_on_after(ANSWERING):
+                await self._answered()
+        self._is_hanging_up = True
+        for request in tuple(self._open):
+            request.hang_up()
+        await self._none_open(posts_only=False)
 
-    async def _serve(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        started = completed = False
-        presence = Presence()
+    async def _answered(self) -> None:
+        await self.calls.wait_until_idle()
+        await self._none_open(posts_only=True)
 
-        async def watched(message: Message) -> None:
-            nonlocal started, completed
-            started = started or message["type"] == "http.response.start"
-            completed = message["type"] == "http.response.body" and not message.get("more_body", False)
-            await send(message)
+    async def _none_open(self, *, posts_only: bool) -> None:
+        while any(request.is_post or not posts_only for request in self._open):
+            self._one_ended = anyio.Event()
+            await self._one_ended.wait()
 
-        await app({**scope, PRESENCE: presence}, self._until_hung_up(receive, presence), watched)
-        if self.hanging_up.is_set() and not completed:
-            if started:
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-            else:
-                await PlainTextResponse("The server is ending.", 503)(scope, receive, send)
-
-    def _until_hung_up(self, receive: Receive, presence: Presence) -> Receive:
-        """Tells the application that the client has gone, once we hang up: it then ends as it does when that is so.
-
-        To cancel it instead would leave the SDK's streams open.
-        """
-
-        async def received() -> Message:
-            task = asyncio.current_task()
-            if self.hanging_up.is_set() or task is None:
-                return {"type": "http.disconnect"}
-            # Not a cancel scope of anyio's, which would cost a fiftieth of a call.
-            self._waiting.add(task)
-            try:
-                message = await receive()
-            except asyncio.CancelledError:
-                if task not in self._hung_up_on:
-                    raise
-                self._hung_up_on.discard(task)
-                task.uncancel()
-                return {"type": "http.disconnect"}
-            finally:
-                self._waiting.discard(task)
-            if message["type"] == "http.disconnect":
-                presence.gone = True
-            return message
-
-        return received
-
-
-def _cut_short() -> OutcomeUnknown:
-    return OutcomeUnknown(
-        "The server ended before this call did, so what came of it is not known.",
-        fix="Read what it was about, and make the same call again only if it has not been done.",
-    )
+    async def _finish(self, request: OpenRequest, scope: Scope, receive: Receive, send: Send) -> None:
+        if request.is_answering:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
+            await PlainTextResponse("The server is ending.", 503)(scope, receive, send)

@@ -1,8 +1,9 @@
-"""One request's caller, and how it can be asked in the era of the protocol that it speaks.
+"""The caller of one MCP request, and how to ask the person behind it (elicitation) in each era of the protocol.
 
-A 2026-07-28 request is asked by returning the question: the client brings the answer with the same call, and what
-comes back is sealed. An earlier client is asked over its back-channel while the call waits. Either way only where this
-very request (2026-07-28) or its session (earlier) declares form elicitation: asking others ends their call.
+In the 2026-07-28 protocol the question is the result of the call. The client repeats the call with the answer and with
+the request state, which is sealed. In earlier protocols the server asks over the back-channel while the call waits.
+Only clients that declare elicitation are asked, in the request (2026-07-28) or in the session (earlier): the SDK ends
+the call of any other client.
 """
 
 from __future__ import annotations
@@ -31,27 +32,27 @@ from connector_mcp.text import clean
 from connector_mcp.transport.auth.principal import Principal
 
 ANSWER_KEY = "confirm"
-"""The name of our one question among the requests and responses of a multi-round-trip call."""
+"""The name of the question among the requests and responses of a multi-round-trip call."""
 
 LOCAL = "local"
-"""Who calls on stdio."""
+"""The principal on stdio."""
 ANYBODY = "anonymous"
-"""Who calls over HTTP where no token is needed."""
+"""The principal over HTTP if no token is required."""
 
 LONGEST_CLIENT_NAME = 80
 
 PRESENCE = "connector_mcp.presence"
-"""The key in an ASGI scope of whether the request's client is still there."""
+"""The key of an ASGI scope under which the request's `Presence` is."""
 
 
 class Presence:
-    """Whether a client is known to have hung up. The protocol before 2026-07-28 does not cancel its call then."""
+    """Whether a client has disconnected. Before 2026-07-28 that does not cancel its call."""
 
     gone = False
 
 
 def principal_of(ctx: ServerRequestContext[Any, Any]) -> str:
-    """Who makes a request: the token's name, `anonymous` over HTTP without one, `local` on stdio."""
+    """The principal of a request: the token's name, `anonymous` over HTTP without a token, `local` on stdio."""
     scope = _http_scope(ctx)
     if scope is None:
         return LOCAL
@@ -60,10 +61,10 @@ def principal_of(ctx: ServerRequestContext[Any, Any]) -> str:
 
 
 class McpCaller:
-    """The caller of one MCP request; see `engine.caller.Caller`.
+    """The caller of one MCP request; implements `engine.caller.Caller`.
 
-    `ask_timeout` bounds, in seconds, how long a question over a back-channel may stay unanswered: the protocol sets
-    no limit of its own. A question that nobody answered in time counts as cancelled.
+    `ask_timeout` is how many seconds a question over the back-channel may stay unanswered; after that it counts as
+    cancelled. The protocol sets no limit.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class McpCaller:
         self._modern = ctx.session.protocol_version in MODERN_PROTOCOL_VERSIONS
         self._resumed: Resumed | None = None
         if self._modern and params is not None and params.request_state is not None:
-            self._resumed = Resumed(params.request_state, _brought(params.input_responses))
+            self._resumed = Resumed(params.request_state, _reply_among(params.input_responses))
 
     @property
     def principal(self) -> str:
@@ -89,10 +90,10 @@ class McpCaller:
 
     @property
     def client(self) -> str | None:
-        told = self._ctx.session.client_params
-        if told is None:
+        declared = self._ctx.session.client_params
+        if declared is None:
             return None
-        return clean(f"{told.client_info.name} {told.client_info.version}", LONGEST_CLIENT_NAME) or None
+        return clean(f"{declared.client_info.name} {declared.client_info.version}", LONGEST_CLIENT_NAME) or None
 
     @property
     def transport(self) -> TransportName:
@@ -106,7 +107,7 @@ class McpCaller:
     @property
     def can_ask(self) -> bool:
         capabilities = self._ctx.session.client_capabilities
-        if capabilities is None or not _takes_forms(capabilities.elicitation):
+        if capabilities is None or not _accepts_forms(capabilities.elicitation):
             return False
         return self._modern or self._ctx.session.can_send_request
 
@@ -125,7 +126,7 @@ class McpCaller:
         if self._modern:
             raise AnswerDue(question, ticket)
         session, request = self._ctx.session, self._ctx.request_id
-        return await self._answered(session.elicit_form(question.message, question.schema, related_request_id=request))
+        return await self._wait_for(session.elicit_form(question.message, question.schema, related_request_id=request))
 
     @property
     def can_send(self) -> bool:
@@ -140,20 +141,20 @@ class McpCaller:
         if self._modern:
             raise AnswerDue(visit, ticket)
         session, request = self._ctx.session, self._ctx.request_id
-        return await self._answered(session.elicit_url(visit.message, visit.url, visit.id, related_request_id=request))
+        return await self._wait_for(session.elicit_url(visit.message, visit.url, visit.id, related_request_id=request))
 
     async def visited(self, visit: Visit) -> None:
         if not self._modern:
             await self._ctx.session.send_elicit_complete(visit.id, related_request_id=self._ctx.request_id)
 
-    async def _answered(self, asking: Awaitable[ElicitResult]) -> ElicitationReply:
+    async def _wait_for(self, asking: Awaitable[ElicitResult]) -> ElicitationReply:
         try:
             with anyio.fail_after(self._ask_timeout):
                 answer = await asking
         except TimeoutError:
             return ElicitationReply("cancel", {})
         except (MCPError, ValidationError) as error:
-            # Some clients declare elicitation and answer it with an error, or with something that is no answer.
+            # Some clients declare elicitation and then answer with an error or with a malformed result.
             raise CannotAsk from error
         return _reply(answer)
 
@@ -162,8 +163,8 @@ class McpCaller:
         await self._ctx.session.report_progress(self._progress, message=message)
 
 
-def returned_question(due: AnswerDue) -> InputRequiredResult:
-    """The result that puts a question to a 2026-07-28 client; the boundary seals the ticket in it."""
+def elicitation_result(due: AnswerDue) -> InputRequiredResult:
+    """The result that asks a 2026-07-28 client. The SDK's `RequestStateBoundary` seals the ticket in it."""
     match due.question:
         case Question(message, schema):
             params = ElicitRequestFormParams(message=message, requested_schema=schema)
@@ -173,16 +174,16 @@ def returned_question(due: AnswerDue) -> InputRequiredResult:
 
 
 def _http_scope(ctx: ServerRequestContext[Any, Any]) -> Mapping[str, Any] | None:
-    """The ASGI scope of the request that carried the message; None where none did."""
+    """The ASGI scope of the HTTP request that carried the message; None on stdio."""
     return getattr(ctx.request, "scope", None)
 
 
-def _takes_forms(elicitation: ElicitationCapability | None) -> bool:
-    """An empty declaration means forms, as it did before there was another mode."""
+def _accepts_forms(elicitation: ElicitationCapability | None) -> bool:
+    """An empty declaration means forms: it dates from when forms were the only mode."""
     return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
 
 
-def _brought(responses: InputResponses | None) -> ElicitationReply:
+def _reply_among(responses: InputResponses | None) -> ElicitationReply:
     answer = (responses or {}).get(ANSWER_KEY)
     return _reply(answer) if isinstance(answer, ElicitResult) else ElicitationReply("cancel", {})
 
