@@ -62,7 +62,7 @@ async def test_a_soft_deletion_counts_and_a_target_that_is_still_there_does_not(
         assert (meta.verified, meta.warnings) == (False, ["Accepted, but the target can still be read."])
 
 
-async def test_a_deletion_whose_read_back_fails_is_neither_verified_nor_refuted() -> None:
+async def test_a_failed_read_back_neither_verifies_nor_refutes_a_deletion() -> None:
     meta = await checked(operation("logto_delete_connector"), Reads(DOWN))
     assert meta.verified is None
     assert "the deletion itself was accepted" in meta.warnings[0]
@@ -135,7 +135,7 @@ async def test_a_change_of_secrets_alone_is_not_verified_as_no_read_shows_them()
 
 
 @pytest.mark.parametrize(("answer", "verified"), [(DOWN, None), (GONE, False)])
-async def test_a_change_whose_read_back_fails_stays_a_success(answer: ConnectorError, verified: bool | None) -> None:
+async def test_a_failed_read_back_leaves_a_change_a_success(answer: ConnectorError, verified: bool | None) -> None:
     meta = await checked(operation("logto_update_connector"), Reads(answer), {("name",): "x"})
     assert meta.verified is verified
     assert len(meta.warnings) == 1

@@ -188,7 +188,7 @@ def test_long_texts_with_line_breaks_come_through_whole() -> None:
 
 
 @pytest.mark.parametrize("hidden", ["\x00", "\x1b", "\u202e", "\u200b", "\u2066", "\U000e0041", "\ud800", "\r"])
-def test_characters_that_nobody_sees_are_taken_out_of_values_and_keys(hidden: str) -> None:
+def test_invisible_characters_are_removed_from_values_and_keys(hidden: str) -> None:
     assert clean_strings({f"k{hidden}ey": [f"va{hidden}lue", 1, None]}) == {"key": ["value", 1, None]}
 
 

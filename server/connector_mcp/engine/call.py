@@ -69,7 +69,7 @@ class CallServices:
     prompt: SecretPrompt
 
 
-class Call(ABC):
+class EngineCall(ABC):
     """One call: what all its steps share. Each step adds what it learns."""
 
     operation: Operation
@@ -237,7 +237,7 @@ class Call(ABC):
         self.meta.request_id = None if request_id is None else self.scrubber.text(request_id)
 
 
-class PlatformCall(Call):
+class PlatformCall(EngineCall):
     """A call that is sent to a platform."""
 
     _account: Account

@@ -250,7 +250,7 @@ def _size(value: Any) -> int:
 
 
 def _fit_meta(meta: JsonObject, room: int) -> tuple[JsonObject, list[str]]:
-    """The meta without its largest parts where it takes more than its share, and what is to be said of that."""
+    """Drop the largest parts of a meta that is too long, and say what was dropped."""
     fitting, said = dict(meta), list[str]()
     for part in ("unexpected", "changes", "warnings"):
         if _size(fitting) > room and part in fitting:

@@ -176,14 +176,14 @@ async def test_who_cannot_be_sent_to_a_page_gets_the_command(house: House, sends
 @pytest.mark.parametrize(
     "reference", ["secret://../../etc/passwd", "secret://", "secret://a b", "x secret://GITHUB", "secret://<script>"]
 )
-async def test_nobody_is_asked_for_what_is_no_name(house: House, reference: str) -> None:
+async def test_no_person_is_asked_for_an_invalid_name(house: House, reference: str) -> None:
     caller = FakeCaller(sends=YES)
     error = await house.error(caller, ARGUMENTS | {"config": {"clientId": "i", "clientSecret": reference}})
     assert error["code"] == "invalid_arguments"
     assert caller.visits == []
 
 
-async def test_nobody_is_asked_where_anything_else_is_wrong(
+async def test_no_person_is_asked_if_anything_else_is_wrong(
     bench: BenchMaker, store: SqliteStore, clock: Clock, tmp_path: Path
 ) -> None:
     house = House(bench, store, clock, tmp_path, limits={"GITHUB": SecretLimits(platforms=("vectorize",))})
