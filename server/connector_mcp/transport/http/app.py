@@ -32,9 +32,9 @@ from connector_mcp.transport.http.limits import HttpLimits, RateLimitGuard, Requ
 from connector_mcp.transport.http.listener import GRACE, Around, serve_app
 from connector_mcp.transport.http.message_guard import MessageGuard
 from connector_mcp.transport.http.shutdown import Drain
-from connector_mcp.transport.logs import logging_to_stderr
 from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.transport.mcp.tools import CallsInFlight
+from connector_mcp.transport.process import logging_to_stderr
 from connector_mcp.transport.streams import throttled
 
 if TYPE_CHECKING:

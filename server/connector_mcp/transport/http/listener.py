@@ -18,8 +18,7 @@ from connector_mcp.errors import Misconfigured
 from connector_mcp.transport.http.host_guard import HEAD_BYTES, HostAndOriginGuard, Reach
 from connector_mcp.transport.http.limits import HttpLimits
 from connector_mcp.transport.http.shutdown import Drain
-from connector_mcp.transport.logs import logging_to_stderr
-from connector_mcp.transport.signals import ending_signal
+from connector_mcp.transport.process import ending_signal, logging_to_stderr
 
 GRACE = 5.0
 """Seconds that calls in flight have to finish when the server is told to end."""
