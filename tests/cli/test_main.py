@@ -58,7 +58,6 @@ def test_the_entry_point_alone_imports_neither_the_sdk_nor_an_http_client():
 def test_a_start_over_stdio_imports_neither_the_sdk_nor_an_http_client_nor_what_only_watching_needs():
     code = (
         "import sys, connector_mcp.composition.accounts, connector_mcp.cli.commands.serve; "
-        "import connector_mcp.transport.stdio; "
         "unwanted = ('mcp', 'mcp_types', 'starlette', 'httpx', 'httptools', 'prometheus_client', 'opentelemetry'); "
         "print([m for m in unwanted if m in sys.modules])"
     )
