@@ -59,7 +59,7 @@ class Session:
     """An approval's id in the document, and what it is in this run."""
 
     def run(self, step: Step) -> None:
-        """Run a command of ours and hold its output to what is shown."""
+        """Run a command and compare its output with what is shown."""
         command = _APPROVAL.sub(lambda match: self.ids.get(match[0], match[0]), step.command)
         words = shlex.split(command)
         own = dict(word.split("=", 1) for word in words[: _first_without_value(words)])
@@ -118,7 +118,7 @@ class Session:
         return (f"{pattern}[^\n]*" if shown.endswith("\n…") else pattern.removesuffix("\n")), named
 
     def _serve(self, arguments: list[str], own: Mapping[str, str]) -> str:
-        """Serve on a free port until it is up and has kept a stranger out; what it printed, with the port as shown."""
+        """Serve on a free port, check that a token is required, and return the output with the port as shown."""
         environment = {**self.environment, **own, "CONNECTOR_MCP_PORT": "0"}
         with subprocess.Popen([*_COMMAND, *arguments], env=environment, stderr=subprocess.PIPE, text=True) as process:
             try:

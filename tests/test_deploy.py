@@ -1,4 +1,4 @@
-"""What `deploy/`, the Dockerfile and their page say is so, as far as that can be seen without an engine of containers.
+"""`deploy/`, the Dockerfile and their page work together, as far as tests can check that without containers.
 
 The proxy, Redis and two replicas run as processes, with the settings of the compose file, by the commands of the page.
 """
@@ -52,7 +52,7 @@ from tests.redis_server import require_redis
 DEPLOY = ROOT / "deploy"
 PAGE = BY_NAME["docs/deploy.md"]
 HOST = "localhost"
-"""The public name here: the certificate is of it, and the replicas know it only as what the public address says."""
+"""The public host name: the certificate names it, and the replicas know it only from the public address."""
 
 READ = "vectorize_get_source_connectors"
 DELETE = "vectorize_delete_source_connector"
@@ -94,7 +94,7 @@ def health_command() -> list[str]:
 
 
 def filled(text: str, values: Mapping[str, str]) -> str:
-    """The text with `${NAME}`, `${NAME:?why}` in it filled in."""
+    """Fill in `${NAME}` and `${NAME:?why}`."""
     return re.sub(r"\$\{(\w+)(?::\?[^}]*)?\}", lambda match: values[match[1]], text)
 
 
@@ -112,7 +112,7 @@ def container() -> dict[str, Any]:
     return found
 
 
-def test_the_compose_file_is_one_by_the_specification_of_compose() -> None:
+def test_the_compose_file_matches_the_compose_specification() -> None:
     bundled = Path(check_jsonschema.__file__).parent / "builtin_schemas" / "vendor" / "compose-spec.json"
     schema = json.loads(bundled.read_text())
     errors = list(Draft202012Validator(schema).iter_errors(compose()))
@@ -231,7 +231,7 @@ def test_a_probe_names_a_host_that_the_server_answers_to() -> None:
 
 @dataclass
 class Deployment:
-    """What runs: a proxy, two replicas behind it, a Redis."""
+    """A proxy, two replicas behind it, and a Redis."""
 
     environ: dict[str, str]
     replicas: list[subprocess.Popen[str]]
@@ -250,7 +250,7 @@ class Deployment:
 
 
 def nginx() -> str:
-    """The program; without it the test is skipped, in CI it fails."""
+    """Return the program. Without it the test is skipped; in CI it fails."""
     found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if found is None:
         if os.environ.get("CI") == "true":
@@ -265,7 +265,7 @@ def free_port() -> int:
 
 
 def certify(folder: Path) -> ssl.SSLContext:
-    """Write `tls.crt` and `tls.key` for the public name; what trusts them."""
+    """Write `tls.crt` and `tls.key` for the public name, and return a context that trusts them."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
     now = datetime.datetime.now(datetime.UTC)
@@ -319,7 +319,7 @@ def proxy_environment() -> dict[str, str]:
 
 @contextmanager
 def deployment(folder: Path) -> Iterator[Deployment]:
-    """Everything started by the page's own commands, at free ports, with the settings of the compose file."""
+    """Start everything with the commands of the page, on free ports, with the settings of the compose file."""
     require_redis()
     access = folder / "access"
     access.mkdir()
@@ -398,7 +398,7 @@ async def begin_session(client: httpx.AsyncClient) -> dict[str, str]:
 
 
 async def owner_of(session: dict[str, str], running: Deployment) -> int:
-    """Which of the replicas the session is on; the other does not know it."""
+    """Return the index of the replica that has the session; the other does not know it."""
     statuses: list[int] = []
     for port in running.ports:
         async with running.client() as client:
@@ -409,7 +409,7 @@ async def owner_of(session: dict[str, str], running: Deployment) -> int:
 
 
 @pytest.mark.anyio
-async def test_the_page_s_commands_and_the_proxy_s_template_make_one_server_of_two(tmp_path: Path) -> None:
+async def test_the_commands_of_the_page_and_the_proxy_template_run_two_replicas_as_one(tmp_path: Path) -> None:
     with deployment(tmp_path) as running, anyio.fail_after(120):
         async with running.client() as client, httpx.AsyncClient() as stranger:
             assert [running.is_healthy(port) for port in running.ports] == [True, True]

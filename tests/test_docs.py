@@ -1,4 +1,4 @@
-"""What the documents say is so: commands print what is shown, files and names exist, and nothing is left out."""
+"""The documents are true: commands print what is shown, files and names exist, and nothing is left out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from connector_mcp.cli.terminal import CliCaller
 from connector_mcp.config.file import read_config
 from connector_mcp.config.settings import PREFIX, Settings
 from connector_mcp.engine.accounts import Account
-from connector_mcp.engine.approval.approval_webhook import SigningKey, webhook_message
+from connector_mcp.engine.approval.approval_webhook import WebhookKey, webhook_message
 from connector_mcp.engine.approval.queue import Approval
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
@@ -42,14 +42,14 @@ from tests.documents import BY_NAME, DOCUMENTS, PACKAGE, ROOT, Document
 from tests.operations import test_every_operation as guards
 from tools.pages import attribute_docstrings, error_meanings
 
-LANGUAGES = {"console", "json", "python", "sh", "toml"}
+LANGUAGES = {"console", "json", "mermaid", "python", "sh", "toml"}
 SETTINGS = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
 VARIABLES = {variable.name for name in PLATFORMS for variable in platform_folder(name).platform.variables}
 OF_CLIENTS = {"claude_desktop_config.json", "~/.cursor/mcp.json", ".vscode/mcp.json", "connector-mcp.toml"}
 """Files that documents name and that are a user's own."""
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-SIGNING = SigningKey.parse(SECRET, "SETTING")
+SIGNING = WebhookKey.parse(SECRET, "SETTING")
 
 every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 
@@ -77,7 +77,7 @@ def test_a_command_prints_what_is_shown(name: str, session: Session) -> None:
 
 
 def test_a_session_that_prints_something_else_is_noticed(session: Session) -> None:
-    (step,) = steps("$ connector-mcp approvals list\nNo call … for nobody.\n")
+    (step,) = steps("$ connector-mcp approvals list\nNo call … without an end.\n")
 
     with pytest.raises(AssertionError, match="No call waits for an operator"):
         session.run(step)
@@ -101,7 +101,7 @@ def test_every_command_named_exists_and_takes_the_flags_it_is_named_with(documen
 
 @every_document
 def test_every_make_target_named_exists(document: Document) -> None:
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     shown = [line.partition("#")[0] for block in document.blocks("sh") for line in block.text.splitlines()]
     made = [line.split()[1:] for line in (*shown, *document.inline_code()) if line.startswith("make ")]
     assert {target for words in made for target in words} <= targets
@@ -116,7 +116,7 @@ def _commands() -> Iterator[click.Command]:
 
 
 def _resolve(words: list[str]) -> bool:
-    """Whether the words begin with a command of ours, and with one of its own where it is a group."""
+    """Whether the words begin with a command of connector-mcp and, if it is a group, one of its subcommands."""
     command = cli.get_command(click.Context(cli), words[0])
     if isinstance(command, click.Group) and len(words) > 1:
         return words[1] in command.commands
@@ -224,10 +224,12 @@ def test_every_error_code_is_documented_where_the_errors_are_drawn_and_where_the
     assert codes <= set(BY_NAME["docs/errors.md"].inline_code())
 
 
-def test_every_step_of_a_call_is_on_the_page_of_the_architecture() -> None:
-    named = set(BY_NAME["docs/architecture.md"].inline_code())
-    steps_of_a_call = {f"engine/{path.name}" for path in (PACKAGE / "engine").glob("[a-z]*.py")}
-    assert steps_of_a_call <= named
+def test_the_page_of_the_architecture_names_every_layer_and_no_other() -> None:
+    page = BY_NAME["docs/architecture.md"]
+    layers = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
+    drawn = {name for block in page.blocks("mermaid") for name in re.findall(r"\b\w+/", block.text)}
+    assert drawn == layers - {"config/"}
+    assert "config/" in page.inline_code()
 
 
 def test_every_call_that_may_turn_out_to_destroy_is_on_the_page_of_safety() -> None:
@@ -259,14 +261,14 @@ def receiver() -> dict[str, Any]:
     return names
 
 
-def test_the_receiver_that_is_shown_reads_our_announcements_and_nobody_else_s(receiver: dict[str, Any]) -> None:
+def test_the_receiver_that_is_shown_reads_only_signed_announcements(receiver: dict[str, Any]) -> None:
     body = json.dumps({"data": {"id": "ap-7mk2qd"}}).encode()
     now = int(time.time())
     assert receiver["read_announcement"](SECRET, SIGNING.headers("m", now, body.decode()), body) == {"id": "ap-7mk2qd"}
     for headers, sent in (
         (SIGNING.headers("m", now, body.decode()), body + b" "),
         (SIGNING.headers("m", now - 1000, body.decode()), body),
-        (SigningKey(b"another").headers("m", now, body.decode()), body),
+        (WebhookKey(b"another").headers("m", now, body.decode()), body),
     ):
         with pytest.raises(PermissionError):
             receiver["read_announcement"](SECRET, headers, sent)

@@ -1,4 +1,4 @@
-"""Every failure the server can answer with, drawn once.
+"""Every failure that the server can return, as one tree.
 
     ConnectorError
     ├── InvalidArguments        invalid_arguments      the call does not fit the tool's schema; nothing was sent
@@ -25,9 +25,9 @@
         ├── Malformed           malformed_answer       not the JSON that the platform documents
         └── TooLarge            answer_too_large       the answer exceeds the size cap
 
-The codes are a closed set: agents branch on them, the audit log records them and the command line's exit status
-follows from them (`exit_status`). `message` says what happened and to which thing, `fix` the next step. Neither ever
-holds text that came from a platform: that goes to `upstream`, which is cleaned before it leaves the process.
+The codes are a closed set: agents branch on them, the audit log records them, and the exit status of a command follows
+from them (`exit_status`). `message` says what happened to which thing, `fix` is the next step. Neither contains text of
+a platform: that goes to `upstream`, which is cleaned before it leaves the process.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from typing import Any, ClassVar
 class ConnectorError(Exception):
     """A failure the caller can act on.
 
-    `message` and `fix` are sentences of ours. `retryable` says that the very same call may succeed later and does no
-    harm; it follows from the class unless given. `retry_after` is in seconds. `upstream` is what the platform said:
-    status, code, message, request id. `details` are further members for the answer, JSON values only.
+    `message` and `fix` are the server's own sentences. `retryable` says that repeating the same call does no harm and
+    may succeed; the default is that of the class. `retry_after` is in seconds. `upstream` is the platform's response:
+    status, code, message, request id. `details` are further members of the answer, JSON values only.
     """
 
     code: ClassVar[str] = "internal"
@@ -69,7 +69,7 @@ class ConnectorError(Exception):
         self.details = dict(details) if details else {}
 
     def as_dict(self) -> dict[str, Any]:
-        """The members of the answer: code, message, fix, retryable; and those of the others that there are."""
+        """Return the members of the answer: code, message, fix, retryable, and the others that are set."""
         members: dict[str, Any] = {
             "code": self.code,
             "message": self.message,
@@ -86,9 +86,9 @@ class ConnectorError(Exception):
 
 @dataclass(frozen=True)
 class Issue:
-    """One thing wrong with the arguments: where, what was got, what was wanted, and an example of the latter.
+    """One problem of the arguments: where it is, what was given, what is expected, and an example.
 
-    `got` describes a value and never repeats a string: it may be a secret in the wrong place.
+    `got` describes a value and never repeats a string, because it could be a secret in the wrong place.
     """
 
     path: str

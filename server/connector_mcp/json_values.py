@@ -9,35 +9,35 @@ JsonObject = dict[str, Any]
 
 
 def members(value: Any) -> JsonObject:
-    """The members of an object; none where there is something else in its place."""
+    """Return the members of an object, or an empty dict for any other value."""
     return cast("JsonObject", value) if isinstance(value, dict) else {}
 
 
 def items(value: Any) -> list[Any]:
-    """The items of an array; none where there is something else in its place."""
+    """Return the items of an array, or an empty list for any other value."""
     return cast("list[Any]", value) if isinstance(value, list) else []
 
 
 def joined(*parts: Any) -> str | None:
-    """The parts that there are as one text, or None where there is none."""
+    """Return the non-empty parts as one text, or None if there are none."""
     return " ".join(str(part) for part in parts if part) or None
 
 
 def text(value: Any) -> str | None:
-    """A scalar as text, or None for null and for what is no scalar."""
+    """Return a string, number or boolean as text, or None for any other value."""
     return str(value) if isinstance(value, str | int | float) else None
 
 
 def is_object(value: Any) -> TypeGuard[JsonObject]:
-    """Whether the decoded JSON value is an object; its keys are strings then."""
+    """Check that the decoded JSON value is an object."""
     return isinstance(value, dict)
 
 
 def is_array(value: Any) -> TypeGuard[list[Any]]:
-    """Whether the decoded JSON value is an array."""
+    """Check that the decoded JSON value is an array."""
     return isinstance(value, list)
 
 
 def is_strings(value: Any) -> TypeGuard[list[str]]:
-    """Whether the decoded JSON value is an array of strings."""
+    """Check that the decoded JSON value is an array of strings."""
     return is_array(value) and all(isinstance(each, str) for each in value)

@@ -1,4 +1,4 @@
-"""What happens to a log when nobody looks, and what a check of it says afterwards."""
+"""Tampering and crashes: what a check of the audit log reports."""
 
 from __future__ import annotations
 
@@ -74,16 +74,16 @@ def change(path: Path, how: Callable[[list[bytes]], list[bytes]]) -> None:
 
 
 def forged(path: Path, **members: Any) -> bytes:
-    """The next record, by somebody who knows how records are made and has another key."""
+    """Make the next record with another key, as an attacker would."""
     last = json.loads(path.read_bytes().splitlines()[-1])
     body = json.dumps({name: last[name] for name in last if name not in ("seq", "prev", "hash")} | members).encode()
     return seal(body, last["seq"] + 1, last["hash"], b"x" * 32)[0]
 
 
-# What somebody did to it ---------------------------------------------------------------------------------------------
+# Tampering -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_log_that_nobody_touched_is_intact(path: Path):
+def test_an_untouched_log_is_intact(path: Path):
     verdict = check(path)
     assert (verdict.problems, verdict.notes) == ([], [])
     assert (verdict.records, verdict.first, verdict.last) == (6, 1, 6)
@@ -111,7 +111,7 @@ def test_a_log_that_nobody_touched_is_intact(path: Path):
     ],
     ids=["a_line", "the_first", "several", "swapped", "doubled", "altered"],
 )
-def test_what_was_done_to_a_line_is_told_with_its_place(
+def test_tampering_with_a_line_is_reported_with_its_place(
     path: Path, how: Callable[[list[bytes]], list[bytes]], told: str, later: bool
 ):
     change(path, how)
@@ -121,7 +121,7 @@ def test_what_was_done_to_a_line_is_told_with_its_place(
 
 
 @pytest.mark.parametrize("later", [False, True], ids=["at_once", "after_another_record"])
-def test_the_end_of_a_log_cannot_be_cut_off(path: Path, later: bool):
+def test_a_shortened_log_is_detected(path: Path, later: bool):
     change(path, lambda lines: lines[:4])
     if later:
         write(path, "g")
@@ -133,7 +133,7 @@ def test_the_end_of_a_log_cannot_be_cut_off(path: Path, later: bool):
 
 
 @pytest.mark.parametrize("later", [False, True], ids=["at_once", "after_another_record"])
-def test_a_log_that_was_cut_off_within_a_line_lacks_that_record(path: Path, later: bool):
+def test_a_log_cut_off_within_a_line_lacks_that_record(path: Path, later: bool):
     os.truncate(path, path.stat().st_size - 30)
     if later:
         write(path, "g")
@@ -145,7 +145,7 @@ def test_a_log_that_was_cut_off_within_a_line_lacks_that_record(path: Path, late
 
 @pytest.mark.parametrize("later", [False, True], ids=["at_once", "after_another_record"])
 @pytest.mark.parametrize("end", [b"\n", b""], ids=["ended", "unended"])
-def test_an_append_without_the_key_is_found(path: Path, later: bool, end: bytes):
+def test_a_forged_line_is_detected(path: Path, later: bool, end: bytes):
     with path.open("ab") as file:
         file.write(forged(path, principal="somebody else").rstrip(b"\n") + end)
     if later:
@@ -164,7 +164,7 @@ def test_every_byte_of_a_record_is_sealed(path: Path):
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, lambda head: head.write_text("{}")], ids=["removed", "altered"])
-def test_a_head_that_was_taken_away_shows_for_good(path: Path, harm: Callable[[Path], Any]):
+def test_a_removed_head_is_reported_by_every_later_check(path: Path, harm: Callable[[Path], Any]):
     change(path, lambda lines: lines[:4])
     harm(LogPaths(path).head)
     assert check(path).problems == ["the head is missing or altered, so records at the end may have been removed."]
@@ -173,7 +173,7 @@ def test_a_head_that_was_taken_away_shows_for_good(path: Path, harm: Callable[[P
     assert "audit.head was missing or altered when this was written" in problem
 
 
-def test_a_log_that_was_put_back_to_an_earlier_state_is_found_by_a_hash_kept_elsewhere(path: Path):
+def test_a_restored_older_log_is_detected_by_a_hash_kept_elsewhere(path: Path):
     before = {file: file.read_bytes() for file in path.parent.iterdir()}
     write(path, "g")
     seen = check(path).last_hash
@@ -184,7 +184,7 @@ def test_a_log_that_was_put_back_to_an_earlier_state_is_found_by_a_hash_kept_els
     assert seen in check(path, seen=seen).problems[0]
 
 
-def test_a_key_that_others_can_read_proves_nothing(path: Path):
+def test_a_key_that_others_can_read_is_a_problem(path: Path):
     LogPaths(path).key.chmod(0o644)
     assert "the key can be read by others" in check(path).problems[0]
 
@@ -204,15 +204,15 @@ def test_without_its_key_a_log_is_neither_checked_nor_continued(path: Path, harm
     assert path.read_bytes() == before
 
 
-def test_where_no_log_is_nothing_is_said_to_be_intact(tmp_path: Path):
+def test_a_missing_log_is_never_intact(tmp_path: Path):
     with pytest.raises(StoreUnavailable, match="there is none"):
         check(tmp_path / "audit.jsonl")
 
 
-# What happens by itself ----------------------------------------------------------------------------------------------
+# Crashes and rotation ------------------------------------------------------------------------------------------------
 
 
-def test_a_record_that_the_head_does_not_know_yet_is_taken_over(path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_record_that_the_head_does_not_know_yet_is_kept(path: Path, monkeypatch: pytest.MonkeyPatch):
     log = AuditLog(path)
     with monkeypatch.context() as killed:
         killed.setattr(audit.os, "pwrite", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -227,9 +227,7 @@ def test_a_record_that_the_head_does_not_know_yet_is_taken_over(path: Path, monk
 
 @pytest.mark.parametrize("later", [False, True], ids=["at_once", "after_another_record"])
 @pytest.mark.parametrize("kept", [1, 200, -1], ids=["a_byte", "a_part", "all_but_its_end"])
-def test_a_record_that_was_cut_off_in_the_middle_is_explained(
-    path: Path, monkeypatch: pytest.MonkeyPatch, kept: int, later: bool
-):
+def test_a_partial_record_is_explained(path: Path, monkeypatch: pytest.MonkeyPatch, kept: int, later: bool):
     log = AuditLog(path)
     write_all = os.write
     with monkeypatch.context() as patched:
@@ -246,7 +244,7 @@ def test_a_record_that_was_cut_off_in_the_middle_is_explained(
     )
 
 
-def test_a_call_that_was_begun_and_has_no_end_is_named(path: Path):
+def test_a_call_without_an_end_is_named(path: Path):
     log = AuditLog(path)
     for call, phase in (("g", "begun"), ("h", "begun"), ("g", "ended")):
         log.write(a_record(call, phase=phase))
@@ -256,7 +254,7 @@ def test_a_call_that_was_begun_and_has_no_end_is_named(path: Path):
     assert [note.partition(" was begun")[0] for note in verdict.notes] == ["record 8: call h of logto_list_connectors"]
 
 
-def test_a_file_at_its_size_is_put_away_and_the_chain_goes_on(tmp_path: Path):
+def test_a_full_file_is_put_away_and_the_chain_continues(tmp_path: Path):
     path = tmp_path / "audit.jsonl"
     write(path, *map(str, range(40)), max_bytes=5_000)
     names = sorted(file.name for file in tmp_path.glob("audit*.jsonl"))
@@ -276,7 +274,7 @@ def test_a_file_at_its_size_is_put_away_and_the_chain_goes_on(tmp_path: Path):
     assert not check(path, begins_with=first).intact
 
 
-def test_a_log_that_was_moved_away_is_continued_and_only_whole_with_what_was_moved(path: Path):
+def test_a_moved_log_is_continued_and_complete_only_with_the_moved_file(path: Path):
     path.rename(path.with_name("moved"))
     write(path, "g")
     (problem,) = check(path).problems

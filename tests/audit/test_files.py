@@ -90,7 +90,7 @@ def test_nothing_is_opened_before_the_first_record(path: Path):
     assert not path.parent.exists()
 
 
-def test_the_file_and_its_directory_are_the_owners_alone(path: Path):
+def test_only_the_owner_can_read_the_files_and_their_directory(path: Path):
     log = AuditLog(path)
     log.check()
     log.close()
@@ -109,7 +109,7 @@ def test_records_are_added_to_those_of_an_earlier_process(path: Path):
     assert [line["call_id"] for line in lines(path)] == ["c1", "c2"]
 
 
-def test_a_file_that_was_moved_away_is_begun_anew(path: Path):
+def test_a_moved_file_is_created_again(path: Path):
     log = AuditLog(path)
     log.write(a_record(call_id="c1"))
     path.rename(path.with_suffix(".1"))
@@ -171,7 +171,7 @@ def test_a_full_disk_is_reported_before_anything_is_sent(path: Path, monkeypatch
     log.close()
 
 
-def test_a_line_that_was_cut_short_is_reported_and_does_not_spoil_the_next(path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_partial_line_is_reported_and_the_next_line_is_complete(path: Path, monkeypatch: pytest.MonkeyPatch):
     log = AuditLog(path)
     log.check()
     write = os.write
@@ -211,7 +211,7 @@ def test_a_value_that_json_cannot_hold_is_named_by_its_type(path: Path):
     assert lines(path)[0]["arguments"] == {"key": "<Credential>"}
 
 
-def test_without_file_locks_the_server_starts_and_refuses_changes_in_one_sentence(path: Path):
+def test_without_file_locks_the_server_starts_with_one_warning_and_refuses_changes(path: Path):
     script = (
         "import sys; sys.modules['fcntl'] = None\n"
         "import asyncio, logging; logging.basicConfig(format='%(message)s')\n"

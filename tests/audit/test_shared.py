@@ -1,4 +1,4 @@
-"""The audit log that replicas share: one chain whoever writes, and what was done to it is found."""
+"""The audit log that replicas share: all writers make one chain, and tampering is found."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ async def url(redis: RedisServer) -> str:
     return redis.url
 
 
-async def test_a_log_that_nobody_touched_is_intact(url: str):
+async def test_an_untouched_log_is_intact(url: str):
     verdict = await check(url)
     assert (verdict.problems, verdict.notes) == ([], [])
     assert (verdict.records, verdict.first, verdict.last) == (6, 1, 6)
 
 
 def replaced(client: Redis, change: Callable[[list[str]], list[str]]) -> None:
-    """All lines anew, as somebody does who has the server and not the key."""
+    """Replace all lines, as an attacker with access to the server but not to the key."""
     lines = [members["line"] for _, members in client.xrange(LINES)]
     client.delete(LINES)
     for line in change(lines):
@@ -96,9 +96,7 @@ TAMPERINGS: dict[str, tuple[Callable[[Redis], Any], str]] = {
 
 @pytest.mark.parametrize("later", [False, True], ids=["at_once", "after_another_record"])
 @pytest.mark.parametrize("how", TAMPERINGS)
-async def test_what_was_done_to_the_log_is_found_whatever_is_written_after_it(
-    url: str, redis: RedisServer, how: str, later: bool
-):
+async def test_tampering_is_found_whatever_is_written_afterwards(url: str, redis: RedisServer, how: str, later: bool):
     tamper, told = TAMPERINGS[how]
     with redis.client() as client:
         tamper(client)
@@ -109,7 +107,7 @@ async def test_what_was_done_to_the_log_is_found_whatever_is_written_after_it(
     assert told in problem
 
 
-async def test_a_hash_that_was_kept_elsewhere_shows_a_log_that_was_begun_anew(url: str, redis: RedisServer):
+async def test_a_hash_kept_elsewhere_detects_a_log_that_was_replaced(url: str, redis: RedisServer):
     seen = (await check(url)).last_hash
     assert (await check(url, seen=seen)).intact
     with redis.client() as client:
@@ -120,7 +118,7 @@ async def test_a_hash_that_was_kept_elsewhere_shows_a_log_that_was_begun_anew(ur
     assert not (await check(url, seen=seen)).intact
 
 
-async def test_a_running_replica_tells_that_the_servers_data_were_lost(redis: RedisServer):
+async def test_a_running_replica_records_that_redis_lost_its_data(redis: RedisServer):
     journal, store = opened(redis.url)
     trail = SharedTrail(journal, store)
     await trail.write(a_record("before"))
@@ -135,7 +133,7 @@ async def test_a_running_replica_tells_that_the_servers_data_were_lost(redis: Re
     assert verdict.records == 2
 
 
-async def test_where_no_log_is_nothing_is_said_to_be_intact(redis: RedisServer):
+async def test_a_missing_log_is_never_intact(redis: RedisServer):
     with pytest.raises(StoreUnavailable, match="there is none"):
         await check(redis.url)
 
@@ -172,7 +170,7 @@ async def test_the_record_of_a_call_that_is_cancelled_is_written(redis: RedisSer
     await store.aclose()
 
 
-async def test_while_the_server_is_away_records_are_refused_and_afterwards_the_chain_goes_on():
+async def test_records_are_refused_while_redis_is_down_and_the_chain_continues_afterwards():
     with redis_server() as server:
         journal, store = opened(server.url)
         trail = SharedTrail(journal, store)

@@ -1,4 +1,4 @@
-"""Records of calls that end together: each is in its place, and each call learns what became of its own."""
+"""Records of calls that end together: each is in its place, and each call gets the outcome of its own."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def locks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def write_together(trail: FileTrail, *calls: str, **members: Any) -> dict[str, Exception | None]:
-    """What became of the records of calls that all end in one turn of the event loop."""
+    """Write records in one iteration of the event loop, and return the failure of each call."""
     told: dict[str, Exception | None] = {}
 
     async def write(call: str) -> None:
@@ -68,7 +68,7 @@ def calls_in(path: Path) -> list[str]:
 
 
 def failing(function: Callable[..., int], times: int) -> Callable[..., int]:
-    """The function as it is on a full disk, from some call on."""
+    """Return the function, which fails as on a full disk after some calls."""
     left = times
 
     def fail(*given: Any) -> int:
@@ -93,7 +93,7 @@ async def test_calls_that_end_together_share_a_lock_and_keep_their_places(path: 
     assert calls_in(path) == [*calls, "last"]
 
 
-async def test_a_call_that_ends_alone_does_not_wait_for_the_turn_s_end(path: Path):
+async def test_a_record_alone_in_its_loop_iteration_is_written_at_once(path: Path):
     trail = FileTrail(path)
     writing = trail.write(a_record("a"))
 
@@ -109,7 +109,7 @@ async def test_a_call_that_ends_alone_does_not_wait_for_the_turn_s_end(path: Pat
     await trail.aclose()
 
 
-async def test_whoever_waits_goes_on_only_with_its_record_written(path: Path):
+async def test_a_call_continues_only_after_its_record_is_written(path: Path):
     trail = FileTrail(path)
     seen: dict[str, bool] = {}
 
@@ -125,7 +125,7 @@ async def test_whoever_waits_goes_on_only_with_its_record_written(path: Path):
     assert seen == {"a": True, "b": True, "c": True}
 
 
-async def test_a_failure_reaches_everyone_whose_record_it_kept_out(path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_a_failed_write_reaches_every_call_without_a_record(path: Path, monkeypatch: pytest.MonkeyPatch):
     trail = FileTrail(path)
     await write_together(trail, "first")
     with monkeypatch.context() as full:
@@ -139,12 +139,12 @@ async def test_a_failure_reaches_everyone_whose_record_it_kept_out(path: Path, m
     assert calls_in(path) == ["first", "a", "d", "e"]
 
 
-async def test_a_fault_inside_reaches_everyone_too(path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_an_unexpected_error_reaches_every_waiting_call(path: Path, monkeypatch: pytest.MonkeyPatch):
     trail = FileTrail(path)
     await trail.write(a_record("a"))
 
     def break_down(*_: Any) -> None:
-        raise KeyError("nobody foresaw it")
+        raise KeyError("unexpected")
 
     monkeypatch.setattr(trail, "_log", type("Broken", (), {"append": break_down, "close": break_down})())
     with pytest.raises(KeyError):
@@ -152,9 +152,7 @@ async def test_a_fault_inside_reaches_everyone_too(path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["written", "failed"])
-async def test_a_record_whose_call_is_cancelled_meanwhile_is_written_all_the_same(
-    path: Path, monkeypatch: pytest.MonkeyPatch, full: bool
-):
+async def test_the_record_of_a_cancelled_call_is_still_written(path: Path, monkeypatch: pytest.MonkeyPatch, full: bool):
     trail = FileTrail(path)
     told: list[str] = []
 
@@ -204,7 +202,7 @@ async def test_records_that_are_written_together_keep_files_to_their_size(path: 
     assert calls_in(path) == calls
 
 
-async def test_two_writers_whose_groups_alternate_make_one_chain(path: Path):
+async def test_two_writers_that_alternate_make_one_chain(path: Path):
     trails = FileTrail(path), FileTrail(path)
     for start in range(0, 24, 4):
         for trail in trails:

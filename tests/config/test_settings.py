@@ -191,23 +191,41 @@ def test_a_bad_token_is_refused_and_never_shown(token: str):
     assert token not in caught.value.message + caught.value.fix
 
 
-def test_a_token_is_hidden_from_every_text_of_the_settings():
-    settings = Settings.load({"CONNECTOR_MCP_HTTP_TOKEN": "hunter2"})
-    token = settings.secret("http_token")
-
-    assert token is not None
-    assert token.get_secret_value() == "hunter2"
-    assert "hunter2" not in f"{settings!r} {settings} {settings.model_dump_json()}"
+def file_of(tmp_path: Path, text: str, *, mode: int = 0o644) -> ConfigFile:
+    path = tmp_path / "connector-mcp.toml"
+    path.write_text(text)
+    path.chmod(mode)
+    return read_config(path)
 
 
-def test_a_token_is_read_from_its_file(tmp_path: Path):
-    file = tmp_path / "token"
-    file.write_text("hunter2\n")
+PLACES = [
+    (name, place)
+    for name in ("http_token", "webhook_secret", "webhook_callback_secret")
+    for place in ("variable", "file of its own", "private file of settings")
+]
+WEBHOOK = {"CONNECTOR_MCP_WEBHOOK_URL": "https://hooks.example.com/hidden-path"}
 
-    token = Settings.load({"CONNECTOR_MCP_HTTP_TOKEN_FILE": str(file)}).secret("http_token")
 
-    assert token is not None
-    assert token.get_secret_value() == "hunter2"
+@pytest.mark.parametrize(("name", "place"), [*PLACES, ("state_password", "file of its own")])
+def test_a_secret_is_read_from_each_of_its_places_and_is_hidden(name: Any, place: str, tmp_path: Path):
+    (tmp_path / "secret").write_text("hunter2\n")
+    environ = {} if not name.startswith("webhook") else WEBHOOK
+    if name == "webhook_callback_secret":
+        environ = WEBHOOK | {"CONNECTOR_MCP_WEBHOOK_SECRET": "whsec_x"}
+    given = {
+        "variable": {f"CONNECTOR_MCP_{name.upper()}": "hunter2"},
+        "file of its own": {f"CONNECTOR_MCP_{name.upper()}_FILE": str(tmp_path / "secret")},
+    }
+    file = file_of(tmp_path, f"{name} = 'hunter2'", mode=0o600) if place not in given else None
+
+    settings = Settings.load(environ | given.get(place, {}), file)
+
+    secret = settings.secret(name)
+    assert secret is not None
+    assert secret.get_secret_value() == "hunter2"
+    told = f"{settings!r} {settings} {settings.model_dump_json()} {secret!r}"
+    assert "hunter2" not in told
+    assert "hidden-path" not in told
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\n", b"two words", "ünïcode".encode()])
@@ -223,13 +241,6 @@ def test_a_token_file_without_a_token_is_refused(tmp_path: Path, content: bytes 
 def test_a_token_and_a_token_file_exclude_each_other(tmp_path: Path):
     with pytest.raises(Misconfigured, match="both set"):
         Settings.load({"CONNECTOR_MCP_HTTP_TOKEN": "a"}, http_token_file=tmp_path)
-
-
-def file_of(tmp_path: Path, text: str, *, mode: int = 0o644) -> ConfigFile:
-    path = tmp_path / "connector-mcp.toml"
-    path.write_text(text)
-    path.chmod(mode)
-    return read_config(path)
 
 
 def test_a_flag_counts_before_a_variable_that_before_the_file_and_the_file_before_the_default(tmp_path: Path):
@@ -280,14 +291,6 @@ def test_everything_that_is_wrong_is_found_at_once(tmp_path: Path):
     assert settings.port == 8765
 
 
-def test_a_token_may_stand_in_a_file_that_its_owner_alone_reads(tmp_path: Path):
-    settings = Settings.load({}, file_of(tmp_path, "http_token = 'hunter2'", mode=0o600))
-
-    token = settings.secret("http_token")
-    assert token is not None
-    assert token.get_secret_value() == "hunter2"
-
-
 def test_a_path_in_the_file_counts_from_where_the_file_is(tmp_path: Path):
     file = file_of(tmp_path, "state_dir = 'state'\nsecrets_dir = '/run/secrets'\nsandbox_data = '~/world.db'")
 
@@ -304,25 +307,6 @@ def test_the_longest_deadline_and_the_servers_own_secrets_are_those_of_all_profi
     assert (settings.longest_deadline, Settings.load({}).longest_deadline) == (90.0, 60.0)
     assert settings.credential_secrets == {"A"}
     assert [profile.name for profile in settings.model_copy(update={"port": 1}).profiles] == ["a", "b"]
-
-
-@pytest.mark.parametrize("name", ["webhook_secret", "webhook_callback_secret"])
-def test_a_secret_that_signs_comes_from_its_variable_or_its_file_and_is_hidden(name: Any, tmp_path: Path):
-    file = tmp_path / "secret"
-    file.write_text("whsec_hunter2\n")
-    url = {"CONNECTOR_MCP_WEBHOOK_URL": "https://hooks.example.com/hidden-path"}
-    given = Settings.load(
-        {**url, "CONNECTOR_MCP_WEBHOOK_SECRET": "whsec_x", f"CONNECTOR_MCP_{name.upper()}": "hunter2"}
-    )
-    environ = {**url, f"CONNECTOR_MCP_{name.upper()}_FILE": str(file)}
-    read = Settings.load(environ | ({} if name == "webhook_secret" else {"CONNECTOR_MCP_WEBHOOK_SECRET": "whsec_x"}))
-
-    for settings, wanted in ((given, "hunter2"), (read, "whsec_hunter2")):
-        secret = settings.secret(name)
-        assert secret is not None
-        assert secret.get_secret_value() == wanted
-        assert "hunter2" not in f"{settings!r} {settings.model_dump_json()}"
-        assert "hidden-path" not in f"{settings!r} {settings.model_dump_json()}"
 
 
 @pytest.mark.parametrize(
@@ -345,13 +329,3 @@ def test_a_shared_store_that_is_no_redis_is_refused_without_its_password(address
     with pytest.raises(Misconfigured, match="CONNECTOR_MCP_STATE") as caught:
         Settings.load({"CONNECTOR_MCP_STATE": address})
     assert "hidden-word" not in f"{caught.value.as_dict()}"
-
-
-def test_the_password_of_the_shared_store_can_be_a_file(tmp_path: Path):
-    (tmp_path / "password").write_text("hidden-word\n")
-    settings = Settings.load({"CONNECTOR_MCP_STATE_PASSWORD_FILE": str(tmp_path / "password")})
-
-    password = settings.secret("state_password")
-    assert password is not None
-    assert password.get_secret_value() == "hidden-word"
-    assert "hidden-word" not in repr(password)

@@ -107,7 +107,7 @@ class House:
 
 
 class Browser(httpx.AsyncClient):
-    """Keeps cookies and says of itself what a browser says, of forms of its own pages."""
+    """Keeps cookies, and sends the headers that a browser sends with forms of its own pages."""
 
     def __init__(self, app: Starlette, base: str, address: str) -> None:
         super().__init__(transport=httpx.ASGITransport(app, client=(address, 50_000)), base_url=base)
@@ -136,13 +136,13 @@ async def house(tmp_path: Path) -> AsyncGenerator[House]:
 
 @pytest.fixture
 async def browser(house: House) -> AsyncGenerator[Browser]:
-    """A browser in which nobody is signed in."""
+    """A browser that is not signed in."""
     async with house.browser() as browser:
         yield browser
 
 
 @pytest.fixture
 async def operator(browser: Browser) -> Browser:
-    """A browser in which alice is signed in."""
+    """A browser that is signed in as alice."""
     assert (await browser.log_in()).status_code == 303
     return browser

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 HOSTILE = "<script>alert(1)</script>\u202e\u200b\x1b[2J\"'><img src=x onerror=y>{{ 7*7 }}"
 
 
-async def test_the_queue_shows_what_waits_and_who_asks(operator: Browser, house: House) -> None:
+async def test_the_queue_shows_waiting_calls_and_their_callers(operator: Browser, house: House) -> None:
     approval = await house.park()
     text = (await operator.get("/console")).text
 
@@ -24,7 +24,7 @@ async def test_the_queue_shows_what_waits_and_who_asks(operator: Browser, house:
         assert shown in text
 
 
-async def test_a_deletion_is_shown_with_everything_that_goes(operator: Browser, house: House) -> None:
+async def test_a_deletion_is_shown_with_everything_it_deletes(operator: Browser, house: House) -> None:
     approval = await house.park()
     text = (await operator.get(f"/console/approvals/{approval.id}")).text
 
@@ -74,7 +74,7 @@ async def test_another_name_decides_nothing(operator: Browser, house: House, typ
     assert await house.status(approval) == "pending"
 
 
-async def test_a_denial_keeps_its_reason_without_what_does_not_show(operator: Browser, house: House) -> None:
+async def test_a_denial_keeps_its_reason_without_invisible_characters(operator: Browser, house: House) -> None:
     approval = await house.park()
     await operator.submit(
         f"/console/approvals/{approval.id}/deny", form_token=await operator.form_token(), reason="not\u202e now"
@@ -110,7 +110,7 @@ async def test_a_forged_form_decides_nothing(operator: Browser, house: House, fo
     assert await house.status(approval) == "pending"
 
 
-async def test_an_older_browser_is_told_by_its_origin(operator: Browser, house: House) -> None:
+async def test_an_older_browser_is_recognized_by_its_origin(operator: Browser, house: House) -> None:
     approval = await house.park()
     own = {"Origin": HERE}
     path = f"/console/approvals/{approval.id}/deny"
@@ -134,7 +134,7 @@ async def test_no_method_but_post_decides(operator: Browser, house: House, verb:
     assert await house.status(approval) == "pending"
 
 
-async def test_a_form_counts_in_the_body_alone_and_as_a_form(operator: Browser, house: House) -> None:
+async def test_a_form_is_accepted_only_as_a_form_in_the_body(operator: Browser, house: House) -> None:
     approval = await house.park()
     path = f"/console/approvals/{approval.id}/deny"
     own = {"Origin": HERE, "Sec-Fetch-Site": "same-origin"}
@@ -167,7 +167,7 @@ async def test_a_call_is_decided_once(operator: Browser, house: House) -> None:
     assert await house.status(approval) == "denied"
 
 
-async def test_of_two_operators_at_once_one_decides_and_the_other_is_told(operator: Browser, house: House) -> None:
+async def test_if_two_operators_decide_at_once_the_second_is_told(operator: Browser, house: House) -> None:
     approval = await house.park()
     path, token = f"/console/approvals/{approval.id}", await operator.form_token()
     statuses: list[int] = []
@@ -197,14 +197,14 @@ async def test_an_expired_call_is_not_decided(operator: Browser, house: House) -
     assert await house.approvals.history() == ()
 
 
-async def test_a_call_that_there_is_not_is_not_found(operator: Browser) -> None:
+async def test_an_unknown_call_is_not_found(operator: Browser) -> None:
     answer = await operator.get("/console/approvals/ap-222222")
 
     assert answer.status_code == 404
     assert "No parked call has this id" in answer.text
 
 
-async def test_text_from_elsewhere_is_text(operator: Browser, house: House) -> None:
+async def test_text_from_platforms_is_shown_as_text(operator: Browser, house: House) -> None:
     approval = await house.park(
         target=HOSTILE,
         effect=HOSTILE,
@@ -230,14 +230,14 @@ async def test_text_from_elsewhere_is_text(operator: Browser, house: House) -> N
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b\u202e]", text)
 
 
-async def test_a_value_that_hides_something_says_so(operator: Browser, house: House) -> None:
+async def test_a_value_with_invisible_characters_is_marked(operator: Browser, house: House) -> None:
     approval = await house.park(deletes=False, diff=(ApprovalChange(field="name", before="Acme", after="Ac\u200bme"),))
     text = (await operator.get(f"/console/approvals/{approval.id}")).text
 
     assert text.count("contains invisible characters") == 1
 
 
-async def test_a_value_that_is_too_long_says_what_is_not_shown(operator: Browser, house: House) -> None:
+async def test_a_value_that_is_too_long_is_marked_as_cut(operator: Browser, house: House) -> None:
     approval = await house.park(deletes=False, diff=(ApprovalChange(field="name", before=None, after="a" * 5_000),))
     text = (await operator.get(f"/console/approvals/{approval.id}")).text
 

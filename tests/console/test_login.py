@@ -17,14 +17,14 @@ PAGES = ["/console", "/console/history", "/console/calls", "/console/platforms",
 
 
 @pytest.mark.parametrize("path", PAGES)
-async def test_nobody_sees_a_page_without_signing_in(browser: Browser, path: str) -> None:
+async def test_every_page_requires_signing_in(browser: Browser, path: str) -> None:
     answer = await browser.get(path)
 
     assert answer.status_code == 303
     assert answer.headers["location"].startswith("/console/login")
 
 
-async def test_the_login_leads_back_to_where_one_wanted_to_go(browser: Browser) -> None:
+async def test_the_login_leads_back_to_the_requested_page(browser: Browser) -> None:
     asked = await browser.get("/console/approvals/ap-222222")
     login = await browser.get(asked.headers["location"])
 
@@ -34,14 +34,14 @@ async def test_the_login_leads_back_to_where_one_wanted_to_go(browser: Browser) 
 
 
 @pytest.mark.parametrize("path", ["https://evil.example", "//evil.example", "/console/../mcp", "/console/logout", ""])
-async def test_the_login_leads_nowhere_else(browser: Browser, path: str) -> None:
+async def test_the_login_leads_to_no_other_site(browser: Browser, path: str) -> None:
     answer = await browser.submit("/console/login", token=TOKEN, next=path)
 
     assert answer.headers["location"] == "/console"
 
 
 @pytest.mark.parametrize("token", ["", "mistaken", TOKEN[:-1], f"{TOKEN}x", "\udcff", "ünïcode"])
-async def test_a_wrong_token_gets_nobody_in_and_is_not_repeated(browser: Browser, house: House, token: str) -> None:
+async def test_a_wrong_token_is_refused_and_not_repeated(browser: Browser, house: House, token: str) -> None:
     answer = await browser.submit("/console/login", token=token.encode("utf-8", "replace").decode())
 
     assert answer.status_code == 403
@@ -68,7 +68,7 @@ async def test_beyond_this_machine_the_cookie_is_bound_to_https_and_the_host(hou
     assert {flag.lower() for flag in flags} == {"httponly", "samesite=strict", "path=/", "secure"}
 
 
-async def test_over_http_from_elsewhere_nobody_signs_in(house: House) -> None:
+async def test_signing_in_over_http_from_another_machine_is_refused(house: House) -> None:
     async with house.browser("http://mcp.example.com") as browser:
         own = {"Sec-Fetch-Site": "same-origin"}
         answer = await browser.submit("/console/login", token=TOKEN, headers=own)
@@ -77,7 +77,7 @@ async def test_over_http_from_elsewhere_nobody_signs_in(house: House) -> None:
     assert "https is required" in answer.text
 
 
-async def test_a_key_from_before_the_login_is_never_that_of_the_session(browser: Browser, house: House) -> None:
+async def test_a_key_from_before_the_login_never_becomes_the_session_key(browser: Browser, house: House) -> None:
     browser.cookies.set("connector-mcp-console", "fixed-by-somebody", domain="127.0.0.1", path="/console")
     key = (await browser.log_in()).cookies["connector-mcp-console"]
 
@@ -87,7 +87,7 @@ async def test_a_key_from_before_the_login_is_never_that_of_the_session(browser:
         assert (await other.get("/console")).status_code == 303
 
 
-async def test_signing_in_again_ends_the_session_before(operator: Browser, house: House) -> None:
+async def test_signing_in_again_ends_the_previous_session(operator: Browser, house: House) -> None:
     before = operator.cookies["connector-mcp-console"]
     await operator.log_in()
 
@@ -120,7 +120,7 @@ async def test_signing_out_ends_the_session(operator: Browser, house: House) -> 
     assert (await operator.get("/console")).status_code == 303
 
 
-async def test_a_session_that_is_not_used_ends(operator: Browser, house: House) -> None:
+async def test_an_unused_session_ends(operator: Browser, house: House) -> None:
     house.clock.now += IDLE_SECONDS - 1
     assert (await operator.get("/console")).status_code == 200
     house.clock.now += IDLE_SECONDS - 1
@@ -129,7 +129,7 @@ async def test_a_session_that_is_not_used_ends(operator: Browser, house: House) 
     assert (await operator.get("/console")).status_code == 303
 
 
-async def test_a_session_ends_however_much_it_is_used(operator: Browser, house: House) -> None:
+async def test_a_session_in_use_ends_after_its_longest_time(operator: Browser, house: House) -> None:
     ends = house.clock.now + MAX_SECONDS
     while house.clock.now + IDLE_SECONDS / 2 < ends:
         house.clock.now += IDLE_SECONDS / 2
@@ -138,14 +138,14 @@ async def test_a_session_ends_however_much_it_is_used(operator: Browser, house: 
     assert (await operator.get("/console")).status_code == 303
 
 
-async def test_a_session_ends_with_the_token_that_it_was_begun_with(operator: Browser, house: House) -> None:
+async def test_a_session_ends_with_its_token(operator: Browser, house: House) -> None:
     house.tokens.clear()
     house.tokens["another token"] = "alice"
 
     assert (await operator.get("/console")).status_code == 303
 
 
-async def test_too_many_wrong_tokens_close_the_door_for_where_they_come_from(browser: Browser, house: House) -> None:
+async def test_ten_wrong_tokens_lock_a_network_out(browser: Browser, house: House) -> None:
     app = browser
     for _ in range(FAILURES_PER_NETWORK):
         assert (await app.log_in("wrong")).status_code == 403
@@ -156,7 +156,7 @@ async def test_too_many_wrong_tokens_close_the_door_for_where_they_come_from(bro
     assert "set-cookie" not in refused.headers
 
 
-async def test_one_network_does_not_close_the_door_for_another(house: House) -> None:
+async def test_one_network_does_not_lock_out_another(house: House) -> None:
     app = house.app()
     async with Browser(app, "http://127.0.0.1:8765", "2001:db8::1") as guesser:
         for _ in range(FAILURES_PER_NETWORK):
@@ -169,7 +169,7 @@ async def test_one_network_does_not_close_the_door_for_another(house: House) -> 
         assert (await stranger.log_in()).status_code == 303
 
 
-async def test_without_operators_nothing_is_open_and_the_page_says_what_to_set(house: House) -> None:
+async def test_without_operators_the_console_is_closed_and_names_the_setting(house: House) -> None:
     await house.park()
     async with house.browser(operators=False) as browser:
         for path in ("/console", "/console/login", "/console/approvals/ap-222222"):
@@ -181,7 +181,7 @@ async def test_without_operators_nothing_is_open_and_the_page_says_what_to_set(h
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/console/login", "/console/nowhere", "/console/static/console.css"])
-async def test_every_answer_carries_the_headers_that_confine_it(operator: Browser, house: House, path: str) -> None:
+async def test_every_response_has_the_security_headers(operator: Browser, house: House, path: str) -> None:
     answer = await operator.get(path)
 
     for name, value in HEADERS.items():
@@ -192,7 +192,7 @@ async def test_every_answer_carries_the_headers_that_confine_it(operator: Browse
     assert "unsafe" not in policy
 
 
-async def test_pages_need_nothing_that_their_policy_forbids(operator: Browser, house: House) -> None:
+async def test_pages_comply_with_their_content_security_policy(operator: Browser, house: House) -> None:
     approval = await house.park_update()
     for path in ("/console", f"/console/approvals/{approval.id}", "/console/login", "/console/calls"):
         text = (await operator.get(path)).text
@@ -203,5 +203,5 @@ async def test_pages_need_nothing_that_their_policy_forbids(operator: Browser, h
         assert 'src="/console/static/console.js' in text
 
 
-async def test_a_host_that_is_not_ours_gets_no_page(browser: Browser) -> None:
+async def test_an_unknown_host_gets_no_page(browser: Browser) -> None:
     assert (await browser.get("/console/login", headers={"Host": "rebound.example:8765"})).status_code == 421

@@ -61,7 +61,7 @@ async def test_recent_calls_are_filtered(
     assert '<option value="blocked"' in text
 
 
-async def test_platforms_are_checked_when_somebody_asks_and_not_when_somebody_looks(
+async def test_platforms_are_checked_on_request_and_not_when_the_page_is_opened(
     operator: Browser, house: House
 ) -> None:
     house.platforms = [
@@ -81,12 +81,12 @@ async def test_platforms_are_checked_when_somebody_asks_and_not_when_somebody_lo
         assert shown in text
 
 
-async def test_a_check_takes_a_form_of_the_session(operator: Browser, house: House) -> None:
+async def test_a_check_requires_a_form_of_the_session(operator: Browser, house: House) -> None:
     assert (await operator.submit("/console/platforms/check", form_token="")).status_code == 403
     assert house.checks == 0
 
 
-async def test_a_store_that_is_away_is_said_and_nothing_is_decided(
+async def test_an_unavailable_store_is_reported_and_nothing_is_decided(
     operator: Browser, house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     approval, token = await house.park(), await operator.form_token()
@@ -106,7 +106,7 @@ async def test_a_store_that_is_away_is_said_and_nothing_is_decided(
 
 
 class Stream:
-    """One stream, as an ASGI server runs it, whose session lasts for so many looks."""
+    """One stream, as an ASGI server runs it, of a page in the console."""
 
     def __init__(self, streams: QueueStreams) -> None:
         self.gone = anyio.Event()
@@ -225,12 +225,12 @@ async def test_many_streams_read_the_queue_once(house: House, monkeypatch: pytes
     assert looks == 1
 
 
-async def test_nobody_watches_without_signing_in(browser: Browser, house: House) -> None:
+async def test_streams_require_signing_in(browser: Browser, house: House) -> None:
     assert (await browser.get("/console/events")).status_code == 403
     await browser.log_in()
     house.tokens.clear()
     assert (await browser.get("/console/events")).status_code == 403
 
 
-async def test_a_look_at_the_stream_s_head_ends_at_once(operator: Browser) -> None:
+async def test_a_head_request_for_the_stream_ends_at_once(operator: Browser) -> None:
     assert (await operator.head("/console/events")).status_code == 200

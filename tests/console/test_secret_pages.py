@@ -70,7 +70,7 @@ async def pages(house: House, tmp_path: Path) -> AsyncGenerator[Pages]:
     await made.browser.aclose()
 
 
-async def test_the_page_says_what_for_and_neither_code_nor_markup_of_others(pages: Pages) -> None:
+async def test_the_page_shows_the_purpose_but_no_code_and_no_foreign_markup(pages: Pages) -> None:
     request = await pages.opened()
     shown = await pages.browser.get(f"/secrets/{request.id}")
     for told in ("GITHUB", "logto_create_connector", "config.clientSecret", "&lt;b&gt;default"):
@@ -97,7 +97,7 @@ async def test_the_page_says_what_for_and_neither_code_nor_markup_of_others(page
         ({"value": "é" * 32_768}, "é" * 32_768),
     ],
 )
-async def test_what_was_typed_is_stored_as_it_was_meant(pages: Pages, fields: dict[str, str], kept: str) -> None:
+async def test_a_value_is_stored_as_entered(pages: Pages, fields: dict[str, str], kept: str) -> None:
     request = await pages.opened()
     done = await pages.submit(request, **fields)
     assert done.status_code == 200
@@ -106,7 +106,7 @@ async def test_what_was_typed_is_stored_as_it_was_meant(pages: Pages, fields: di
     assert pages.stored.read("GITHUB") == kept
 
 
-async def test_a_page_that_is_used_late_unknown_or_void_tells_nothing(pages: Pages) -> None:
+async def test_used_late_unknown_and_void_pages_look_the_same(pages: Pages) -> None:
     used = await pages.opened()
     await pages.submit(used, value=VALUE)
     pages.stored.remove("GITHUB")
@@ -133,7 +133,7 @@ async def test_a_page_that_is_used_late_unknown_or_void_tells_nothing(pages: Pag
         {"Origin": PUBLIC},
     ],
 )
-async def test_a_form_from_elsewhere_is_refused(pages: Pages, headers: dict[str, str]) -> None:
+async def test_a_form_from_another_site_is_refused(pages: Pages, headers: dict[str, str]) -> None:
     request = await pages.opened()
     assert (await pages.submit(request, headers=headers, value=VALUE)).status_code == 403
     assert await pages.requests.get(request.id) == request
@@ -161,7 +161,7 @@ async def test_a_wrong_code_or_principal_is_refused_and_the_page_closed(pages: P
     assert pages.stored.names() == []
 
 
-async def test_guessing_over_many_requests_is_slowed_down(pages: Pages) -> None:
+async def test_guessing_across_requests_is_throttled(pages: Pages) -> None:
     statuses: list[int] = []
     for number in range(3):
         request = await pages.opened()
@@ -170,13 +170,13 @@ async def test_guessing_over_many_requests_is_slowed_down(pages: Pages) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"value": " "}, {}, {"value": "x" * 65_537}, {"value": "x", "lines": "y"}])
-async def test_a_value_that_cannot_be_one_is_asked_for_again(pages: Pages, fields: dict[str, str]) -> None:
+async def test_an_invalid_value_can_be_entered_again(pages: Pages, fields: dict[str, str]) -> None:
     request = await pages.opened()
     assert (await pages.submit(request, **fields)).status_code == 400
     assert (await pages.submit(request, value=VALUE)).status_code == 200
 
 
-async def test_nothing_is_taken_while_nobody_can_tell_who_it_is(pages: Pages) -> None:
+async def test_nothing_is_accepted_while_tokens_cannot_be_checked(pages: Pages) -> None:
     request = await pages.opened()
     refused = await pages.submit(request, value=VALUE, token="unknowable")
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "7")

@@ -27,7 +27,7 @@ from starlette.routing import Route
 
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
-from connector_mcp.engine.approval.approval_webhook import SigningKey
+from connector_mcp.engine.approval.approval_webhook import WebhookKey
 from connector_mcp.transport.http.app import serve_http
 from connector_mcp.transport.http.approval_callback import OPEN_PATH, callback_route
 from tests.end_to_end.faces import World, served, world
@@ -110,7 +110,7 @@ async def serving(environ: dict[str, str]) -> AsyncIterator[str]:
                 engine,
                 "127.0.0.1",
                 0,
-                pages=(callback_route(engine, SigningKey.parse(DECIDING, "SETTING")),),
+                pages=(callback_route(engine, WebhookKey.parse(DECIDING, "SETTING")),),
                 open_paths=(OPEN_PATH,),
                 task_status=task_status,
             )

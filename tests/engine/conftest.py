@@ -25,8 +25,7 @@ from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.state.store import Store
-from connector_mcp.upstream.client import UpstreamClient
-from connector_mcp.upstream.limits import DEFAULT_LIMITS, Limits
+from connector_mcp.upstream.client import DEFAULT_LIMITS, ClientLimits, UpstreamClient
 
 
 class Clock:
@@ -227,7 +226,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
             policy: str = "",
             transport: TransportName = "stdio",
             store: Store | None = None,
-            limits: Limits = DEFAULT_LIMITS,
+            limits: ClientLimits = DEFAULT_LIMITS,
             read_only: bool = False,
             hold: ApprovalHold | None = None,
             announce: Callable[[Approval], None] | None = None,

@@ -21,7 +21,7 @@ from connector_mcp.operations.operation import Effect
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.faults import Fault
 from connector_mcp.state.sqlite import SqliteStore
-from connector_mcp.upstream.limits import DEFAULT_LIMITS
+from connector_mcp.upstream.client import DEFAULT_LIMITS
 
 pytestmark = pytest.mark.anyio
 
@@ -429,7 +429,7 @@ async def test_what_cannot_be_recorded_is_not_done_and_spends_no_approval(
     assert len(made.requests("DELETE")) == 1
 
 
-async def test_a_change_whose_beginning_cannot_be_recorded_is_not_sent(
+async def test_a_change_is_not_sent_if_its_begun_record_cannot_be_written(
     bench: Any, callers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = bench()

@@ -105,7 +105,7 @@ async def test_of_two_repeats_after_an_unknown_outcome_one_runs(ledger: Ledger) 
     assert (len(ran), len(refused)) == (1, 1)
 
 
-async def test_a_part_whose_outcome_is_unknown_makes_the_write_so(ledger: Ledger) -> None:
+async def test_an_unknown_outcome_of_a_part_makes_that_of_the_write_unknown(ledger: Ledger) -> None:
     async with ledger.entry("digest", "tool") as entry:
         entry.outcome_unknown = True
     async with ledger.entry("digest", "tool") as entry:

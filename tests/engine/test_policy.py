@@ -197,7 +197,7 @@ def test_read_only_of_the_server_is_read_only_under_every_profile():
     assert profile.decide("logto_list_connectors", Effect.READ) is Decision.ALLOW
 
 
-def test_the_reason_of_a_ruling_names_the_profile_whose_rule_it_is():
+def test_the_reason_for_a_decision_names_the_profile_of_the_rule():
     profile = policy("destroy=block").within(policy("update=ask"), "production")
 
     assert profile.ruling("logto_delete_connector", Effect.DESTROY).because == (

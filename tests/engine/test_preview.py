@@ -189,7 +189,10 @@ def test_the_plan_that_may_be_read_back_holds_no_secret() -> None:
     config = {"clientId": "new", "clientSecret": SECRET, "scope": None}
     current = {"id": "c", "connectorId": "github-universal", "config": {"clientId": "old", "scope": "s"}}
     made = operation("logto_update_connector", id="c", config=config)
-    assert readable_plan(made, Situation(current=current)) == {"config.clientId": "new", "config.scope": None}
+    assert readable_plan(made, Situation(current=current)) == {
+        ("config", "clientId"): "new",
+        ("config", "scope"): None,
+    }
 
 
 # Fingerprints and snapshots -----------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import product
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from connector_mcp.engine.conformance import surely_conforms
 from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.engine.results import (
@@ -28,7 +26,7 @@ from connector_mcp.engine.results import (
 )
 from connector_mcp.errors import InvalidArguments
 from connector_mcp.operations.catalog import catalog
-from connector_mcp.operations.operation import Operation, Record
+from connector_mcp.operations.operation import Operation
 from connector_mcp.operations.tool import tool_of
 
 OPERATIONS = catalog()
@@ -190,7 +188,7 @@ def test_long_texts_with_line_breaks_come_through_whole() -> None:
 
 
 @pytest.mark.parametrize("hidden", ["\x00", "\x1b", "\u202e", "\u200b", "\u2066", "\U000e0041", "\ud800", "\r"])
-def test_characters_that_nobody_sees_are_taken_out_of_values_and_keys(hidden: str) -> None:
+def test_invisible_characters_are_removed_from_values_and_keys(hidden: str) -> None:
     assert clean_strings({f"k{hidden}ey": [f"va{hidden}lue", 1, None]}) == {"key": ["value", 1, None]}
 
 
@@ -288,23 +286,6 @@ def test_a_text_that_shows_all_has_nothing_that_cleaning_takes_out(value: dict[s
         assert clean_strings(value) == value
     else:
         assert not "".join([*value, *value.values()]).isprintable() or "ü" in str(value)
-
-
-EVERY_OUTPUT = sorted({kind.output for kind in OPERATIONS.values()}, key=lambda output: output.__name__)
-
-
-@pytest.mark.parametrize("output", EVERY_OUTPUT, ids=lambda output: output.__name__)
-def test_what_surely_conforms_is_what_validation_takes(output: type[Record]) -> None:
-    samples = ["x", "", True, 5, 0.5, None, [], ["x"], [5], {}, {"a": 1}, [{"a": 1}]]
-    names = {name for name, info in output.model_fields.items()} | {
-        info.alias or name for name, info in output.model_fields.items()
-    }
-    assert surely_conforms({}, output)
-    for name, sample in product([*names, "undocumented"], samples):
-        if surely_conforms({name: sample}, output):
-            assert output.model_validate({name: sample})
-    plain = {name: "x" for name, info in output.model_fields.items() if info.annotation == str | None}
-    assert surely_conforms(plain, output)
 
 
 @pytest.mark.parametrize("name", ["plain", "line\nbreak", "über", "hid\u202eden", "half \ud800"])

@@ -1,4 +1,4 @@
-"""The encrypted file of secrets."""
+"""The encrypted secret store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The form of a reference, and credentials known by theirs."""
+"""References, and credentials recognized by their format."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_a_reference_gives_its_name(name: str) -> None:
      "secret://a.", "secret://a b", "secret://a\n", " secret://a", "Bearer secret://a", "secret://ä", "secret://a%2f",
      "SECRET://a", f"secret://{'n' * 65}", "secret://a\\b", "secret://a\x00", "secret://AKIAABCDEFGHIJKLMNOP"],
 )  # fmt: skip
-def test_anything_else_is_no_reference_and_is_noticed_as_one_that_was_meant(text: str) -> None:
+def test_a_malformed_reference_is_no_reference_but_is_noticed(text: str) -> None:
     assert referenced_name(text) is None
     assert mentions_reference(text)
 
@@ -34,12 +34,12 @@ KEYS = [
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_credential_is_known_by_its_form_also_inside_a_text(key: str) -> None:
+def test_a_credential_is_recognized_by_its_format_inside_a_text(key: str) -> None:
     assert key_format(key)
     assert keys_in(f"see {key} there") == [key]
 
 
-def test_there_is_a_credential_of_every_form() -> None:
+def test_the_examples_cover_every_format() -> None:
     assert len(set(map(key_format, KEYS))) == 7
 
 
@@ -47,5 +47,5 @@ def test_there_is_a_credential_of_every_form() -> None:
     "text",
     ["", "skeleton-of-a-very-long-name-without-digits", "sk-short1", "eyJ.eyJ.x", "https://a.example/AKIA", "ghp_"],
 )
-def test_an_ordinary_text_is_none(text: str) -> None:
+def test_an_ordinary_text_is_not_a_credential(text: str) -> None:
     assert key_format(text) is None

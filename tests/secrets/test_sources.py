@@ -1,4 +1,4 @@
-"""The places of secrets, the limits on them, and which of them answers."""
+"""The sources of secrets, their order, and the limits on use."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def fake_keyring(monkeypatch: pytest.MonkeyPatch, held: dict[str, str], *, prior
     monkeypatch.setitem(sys.modules, "keyring", module)
 
 
-def test_the_environment_gives_what_its_variables_name() -> None:
+def test_the_environment_provides_values_by_variable_name() -> None:
     source = EnvironmentSource(
         {"CONNECTOR_MCP_SECRET_A": "a", "CONNECTOR_MCP_SECRET_EMPTY": "", "CONNECTOR_MCP_SECRET_": "x"}
     )
@@ -82,7 +82,7 @@ def test_a_file_that_is_too_large_or_no_text_is_refused_without_its_content(tmp_
         assert refused.value.__cause__ is None
 
 
-def test_a_directory_that_is_none_ends_the_start(tmp_path: Path) -> None:
+def test_a_missing_directory_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="SECRETS_DIR"):
         Directory(tmp_path / "none")
 
@@ -102,7 +102,7 @@ def test_a_keyring_without_backend_or_package_is_not_available(monkeypatch: pyte
     assert Keyring({}).read("A") is None
 
 
-def test_the_first_place_that_has_a_name_has_it(tmp_path: Path) -> None:
+def test_the_first_source_with_a_name_provides_the_value(tmp_path: Path) -> None:
     (tmp_path / "A").write_text("from the directory")
     (tmp_path / "B").write_text("b")
     found = Secrets([EnvironmentSource({"CONNECTOR_MCP_SECRET_A": "from the environment"}), Directory(tmp_path)])
@@ -170,7 +170,7 @@ def test_the_limits_are_read_by_secret(tmp_path: Path) -> None:
         ("[A", "not valid TOML"),
     ],
 )
-def test_limits_that_are_not_understood_end_the_start(text: str, told: str, tmp_path: Path) -> None:
+def test_invalid_limits_stop_the_start(text: str, told: str, tmp_path: Path) -> None:
     file = tmp_path / "secrets.toml"
     file.write_text(text)
     with pytest.raises(Misconfigured, match=told):

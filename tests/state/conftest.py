@@ -1,4 +1,4 @@
-"""A clock that is moved by hand, for the stores."""
+"""A manual clock for the stores."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A process of its own that plays rounds of `put_once` and `take_once`, one for each line that it reads."""
+"""A separate process that runs one round of `put_once` and `take_once` for each line that it reads."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""What is Redis's own: its clock, its failures, and the password that nobody is told."""
+"""What only Redis has: its clock, its failures, and a password that is never shown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.state.test_sqlite import every_failure
 
 pytestmark = pytest.mark.anyio
 
-PASSWORD = "pass-word-that-nobody-is-told"
+PASSWORD = "pass-word-that-is-never-shown"
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ async def test_expired_entries_leave_the_server_with_the_next_put(redis: RedisSe
         assert client.hkeys("{connector-mcp}:values:things") == ["new"]
 
 
-async def test_all_keys_lie_together_where_they_are_spread_over_servers(store: RedisStore, redis: RedisServer):
+async def test_all_keys_have_the_same_hash_tag(store: RedisStore, redis: RedisServer):
     await store.put_once("things", "one", {}, expires_at=time.time() + 60)
     await RedisJournal(store.connection, "audit").append(["line"], head="1", expected="")
 
@@ -57,7 +57,7 @@ async def test_all_keys_lie_together_where_they_are_spread_over_servers(store: R
         assert {key.partition(":")[0] for key in client.keys("*")} == {"{connector-mcp}"}
 
 
-async def test_the_store_works_again_once_the_server_is_back_with_what_it_kept():
+async def test_the_store_works_again_when_the_server_is_back():
     with redis_server() as server:
         store = RedisStore(RedisConnection(server.url))
         await store.put_once("things", "one", {"a": 1})
@@ -74,7 +74,7 @@ async def test_the_store_works_again_once_the_server_is_back_with_what_it_kept()
         await store.aclose()
 
 
-async def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch):
+async def test_a_server_that_never_answers_times_out(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(redis_module, "TIMEOUT", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         store = RedisStore(RedisConnection(f"redis://127.0.0.1:{silent.getsockname()[1]}"))
@@ -84,7 +84,7 @@ async def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.Monke
     assert caught.value.retry_after is not None
 
 
-async def test_a_refused_password_is_reported_and_never_told():
+async def test_a_refused_password_is_reported_but_not_shown():
     with redis_server("--requirepass", "another") as server:
         connection = RedisConnection(f"unix://:{PASSWORD}@{server.folder}/socket")
         store = RedisStore(connection)
@@ -99,7 +99,7 @@ async def test_a_refused_password_is_reported_and_never_told():
 
 
 @pytest.mark.parametrize("url", [f"redis://:{PASSWORD}@host:port", f"http://:{PASSWORD}@host", PASSWORD])
-async def test_an_address_that_is_none_is_refused_without_being_repeated(url: str):
+async def test_an_invalid_address_is_refused_but_not_shown(url: str):
     with pytest.raises(Misconfigured) as caught:
         RedisConnection(url)
     assert PASSWORD not in f"{caught.value.as_dict()}"
@@ -144,7 +144,7 @@ async def test_an_entry_that_is_no_json_object_is_reported(store: RedisStore, re
         await store.take_once("c", "k")
 
 
-async def test_a_key_that_another_program_uses_otherwise_is_reported(store: RedisStore, redis: RedisServer):
+async def test_a_key_with_another_type_is_reported(store: RedisStore, redis: RedisServer):
     with redis.client() as client:
         client.set("{connector-mcp}:values:c", "a string")
 

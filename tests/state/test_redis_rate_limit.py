@@ -1,4 +1,4 @@
-"""Turns that several connections take out of one Redis."""
+"""The rate limit that replicas share in Redis."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def replicas(redis: RedisServer) -> AsyncIterator[list[RedisRateLimit]]:
         await connection.aclose()
 
 
-async def test_replicas_take_a_burst_and_then_turns_out_of_one_budget(replicas: list[RedisRateLimit]) -> None:
+async def test_replicas_share_one_burst_and_one_rate(replicas: list[RedisRateLimit]) -> None:
     waits = [await replicas[n % 2].take("k", interval=HOUR, burst=4) for n in range(6)]
     other = await replicas[0].take("other", interval=HOUR, burst=4)
 
@@ -30,13 +30,13 @@ async def test_replicas_take_a_burst_and_then_turns_out_of_one_budget(replicas: 
     assert other == 0
 
 
-async def test_turns_that_are_near_are_reserved_one_after_the_other(replicas: list[RedisRateLimit]) -> None:
+async def test_near_turns_are_reserved_in_order(replicas: list[RedisRateLimit]) -> None:
     waits = [await replicas[n % 2].take("k", interval=HOUR, burst=1, longest=2.5 * HOUR) for n in range(5)]
 
     assert [round(wait / HOUR, 1) for wait in waits] == [0, 1, 2, 3, 3]
 
 
-async def test_what_is_kept_lies_with_the_store_and_goes_by_itself(
+async def test_the_state_of_a_limit_has_the_prefix_and_expires(
     replicas: list[RedisRateLimit], redis: RedisServer
 ) -> None:
     await replicas[0].take("k", interval=HOUR, burst=4)
@@ -47,9 +47,7 @@ async def test_what_is_kept_lies_with_the_store_and_goes_by_itself(
         assert HOUR - 60 < client.ttl(key) <= HOUR + 1
 
 
-async def test_a_clock_that_was_set_back_makes_nobody_wait_for_longer_than_is_owed(
-    replicas: list[RedisRateLimit], redis: RedisServer
-) -> None:
+async def test_a_clock_that_was_set_back_limits_the_wait(replicas: list[RedisRateLimit], redis: RedisServer) -> None:
     await replicas[0].take("k", interval=HOUR, burst=4)
     with redis.client() as client:
         (key,) = client.keys()
@@ -58,7 +56,7 @@ async def test_a_clock_that_was_set_back_makes_nobody_wait_for_longer_than_is_ow
     assert HOUR - 60 < await replicas[0].take("k", interval=HOUR, burst=4) <= HOUR
 
 
-async def test_without_redis_nobody_knows_and_neither_with_what_is_no_turn(
+async def test_an_unreachable_server_and_a_damaged_state_are_errors(
     replicas: list[RedisRateLimit], redis: RedisServer
 ) -> None:
     away = RedisRateLimit(RedisConnection("unix:///nowhere/socket"))

@@ -71,7 +71,7 @@ async def test_nothing_is_opened_before_the_first_call(path: Path):
     assert not path.parent.exists()
 
 
-async def test_the_file_its_logs_and_its_directory_are_the_owners_alone(store: SqliteStore, path: Path):
+async def test_only_the_owner_can_read_the_database_and_its_directory(store: SqliteStore, path: Path):
     await store.put_once("things", "one", {})
 
     modes = {file.name: mode(file) for file in path.parent.iterdir()}
@@ -100,7 +100,7 @@ async def test_values_outlive_the_store_that_put_them(store: SqliteStore, path: 
 
 
 async def every_failure(store: SqliteStore) -> list[StoreUnavailable]:
-    """What each method raises; fails where one raises nothing."""
+    """Return what each method raises. Fails if a method raises nothing."""
     failures: list[StoreUnavailable] = []
     for call in (
         lambda: store.put_once("c", "k", {}),
@@ -182,9 +182,7 @@ async def test_an_entry_that_is_no_json_object_is_reported(store: SqliteStore, p
         await store.take_once("c", "k")
 
 
-async def test_a_file_held_by_another_process_is_reported_as_worth_a_repeat(
-    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_locked_file_is_reported_as_retryable(store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("connector_mcp.state.sqlite.BUSY_SECONDS", 0.0)
     await store.put_once("c", "k", {})
     holder = sqlite3.connect(path, isolation_level=None)

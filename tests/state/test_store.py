@@ -1,4 +1,4 @@
-"""What every store promises, whatever it is kept in."""
+"""What every store guarantees, in SQLite and in Redis."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(params=["sqlite", "redis"])
 async def stores(request: pytest.FixtureRequest, clock: Clock, tmp_path: Path) -> AsyncIterator[tuple[Store, Store]]:
-    """Two on the same state, as two processes have them."""
+    """Two stores on the same state, like those of two processes."""
     if request.param == "sqlite":
         both = [SqliteStore(tmp_path / "state.db", clock=clock) for _ in range(2)]
     else:
@@ -94,7 +94,7 @@ async def test_entries_come_in_the_order_they_were_put(store: Store):
     assert await store.entries("things") == [("c", {"is": "changed"}), ("b", {"is": "b"})]
 
 
-async def test_an_expired_entry_is_as_if_it_were_not_there(store: Store, clock: Clock):
+async def test_an_expired_entry_does_not_exist(store: Store, clock: Clock):
     for key in ("get", "replace", "take", "put"):
         await store.put_once("things", key, {"a": 1}, expires_at=1_010.0)
     clock.now = 1_009.9
@@ -149,7 +149,7 @@ async def test_a_damaged_secret_key_is_never_used(store: Store, kept: dict[str, 
         await secret_key(store, "seal")
 
 
-async def test_what_one_store_puts_another_on_the_same_state_takes(stores: tuple[Store, Store]):
+async def test_stores_on_the_same_state_share_values(stores: tuple[Store, Store]):
     one, other = stores
     assert await one.put_once("things", "one", {"a": 1}) is True
 
@@ -173,7 +173,7 @@ async def test_a_change_that_was_cancelled_leaves_a_store_that_works(store: Stor
     assert await store.put_once("things", "two", {"a": 2}) is True
 
 
-async def test_an_expiry_that_is_taken_away_leaves_an_entry_for_ever(store: Store, clock: Clock):
+async def test_an_entry_without_its_expiry_never_expires(store: Store, clock: Clock):
     await store.put_once("things", "one", {"a": 1}, expires_at=1_010.0)
     await store.replace("things", "one", {"a": 2}, expected={"a": 1})
     clock.now = 1e9
@@ -181,7 +181,7 @@ async def test_an_expiry_that_is_taken_away_leaves_an_entry_for_ever(store: Stor
     assert await store.get("things", "one") == {"a": 2}
 
 
-async def test_a_secret_key_is_made_once_and_shared_by_all_who_share_the_state(stores: tuple[Store, Store]):
+async def test_stores_on_the_same_state_share_one_secret_key(stores: tuple[Store, Store]):
     one, other = stores
     seal = await secret_key(one, "seal")
 

@@ -1,4 +1,4 @@
-"""A whole server over the sandbox, in this process, with everything that watches it."""
+"""A server over the sandbox, in this process, with metrics and spans."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Series = dict[tuple[str, ...], float]
 
 
 def read_samples(text: str) -> dict[str, Series]:
-    """The samples of an exposition: by name, then by the values of their labels in the order of the labels' names."""
+    """Read samples by name, then by label values in the order of the label names."""
     samples: dict[str, Series] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -39,7 +39,7 @@ def read_samples(text: str) -> dict[str, Series]:
 
 @dataclass
 class Watched:
-    """An engine, and what was seen of it."""
+    """An engine with its metrics and spans."""
 
     engine: Engine
     metrics: Metrics
@@ -67,7 +67,7 @@ WatchedMaker = Callable[..., AbstractAsyncContextManager[Watched]]
 
 @pytest.fixture
 def watch(tmp_path: Path) -> WatchedMaker:
-    """Makes a watched engine over the sandbox, with these settings."""
+    """Make an observed engine over the sandbox, with these settings."""
 
     @asynccontextmanager
     async def make(**settings: Any) -> AsyncIterator[Watched]:

@@ -1,4 +1,4 @@
-"""What `/metrics` counts, and that nobody can make it count without bound."""
+"""What `/metrics` counts, and that callers cannot make the number of series grow."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_known_calls_are_counted_exactly(watch: Any, mode: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_what_is_under_way_is_counted_until_it_is_cancelled() -> None:
+async def test_calls_in_flight_are_counted_until_they_are_cancelled() -> None:
     begun = anyio.Event()
 
     async def hang(_: httpx.Request) -> httpx.Response:
@@ -143,7 +143,7 @@ async def test_a_request_that_is_sent_again_is_a_retry_and_each_attempt_has_its_
 
 
 @pytest.mark.anyio
-async def test_a_token_that_is_not_given_counts_as_failed() -> None:
+async def test_a_refused_token_request_counts_as_failed() -> None:
     metrics = Metrics("0")
     values = {"LOGTO_ENDPOINT": "https://a.logto.app", "LOGTO_APP_ID": "a", "LOGTO_APP_SECRET": "s"}
     transport = httpx.MockTransport(lambda _: httpx.Response(401, json={"error": "invalid_client"}))
@@ -168,7 +168,7 @@ async def test_a_thousand_tools_that_do_not_exist_make_no_series(watch: Any) -> 
 
 
 @pytest.mark.anyio
-async def test_a_store_that_fails_is_counted_by_what_it_was_asked(watch: Any, tmp_path: Path) -> None:
+async def test_a_failing_store_is_counted_by_operation(watch: Any, tmp_path: Path) -> None:
     (tmp_path / "state.db").mkdir()
     async with watch() as seen:
         with pytest.raises(StoreUnavailable):

@@ -1,4 +1,4 @@
-"""What is told to nobody, and by what log lines and calls are joined."""
+"""The null observer, and the ids that join log lines to calls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_a_call_s_id_is_known_for_as_long_as_it_runs() -> None:
 
 
 @pytest.mark.anyio
-async def test_failures_pass_through_steps_that_nobody_watches() -> None:
+async def test_failures_pass_through_steps_of_the_null_observer() -> None:
     attempt = Attempt("logto", "read", "GET", "/x", "host", 443, 0)
     with pytest.raises(ValueError), NULL_OBSERVER.step("gate"):
         raise ValueError

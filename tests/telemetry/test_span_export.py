@@ -1,4 +1,4 @@
-"""Where spans go, and what keeps a server that is to export them from starting."""
+"""The export of spans, and settings that stop the start."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
         ({**ENDPOINT, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "OTEL_EXPORTER_OTLP_PROTOCOL"),
     ],
 )
-async def test_spans_that_could_not_be_exported_end_the_start(environ: dict[str, str], named: str) -> None:
+async def test_a_wrong_export_setting_stops_the_start(environ: dict[str, str], named: str) -> None:
     with pytest.raises(Misconfigured) as caught:
         async with open_observer(Settings(otel=True), environ, "stdio"):
             pass
@@ -35,7 +35,7 @@ async def test_spans_that_could_not_be_exported_end_the_start(environ: dict[str,
 
 
 @pytest.mark.anyio
-async def test_without_the_extra_the_start_ends_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_the_extra_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(Misconfigured) as caught:
         async with open_observer(Settings(otel=True), ENDPOINT, "stdio"):
@@ -44,7 +44,7 @@ async def test_without_the_extra_the_start_ends_with_how_to_install_it(monkeypat
 
 
 @pytest.mark.anyio
-async def test_nobody_watches_where_only_the_environment_names_a_collector() -> None:
+async def test_the_standard_variables_alone_export_nothing() -> None:
     async with open_observer(Settings(), ENDPOINT, "stdio") as observer:
         assert observer is NULL_OBSERVER
     async with open_observer(Settings(metrics="off"), ENDPOINT, "http") as observer:
@@ -52,7 +52,7 @@ async def test_nobody_watches_where_only_the_environment_names_a_collector() -> 
 
 
 @pytest.mark.anyio
-async def test_metrics_are_for_servers_on_a_port() -> None:
+async def test_only_servers_over_http_have_metrics() -> None:
     async with open_observer(Settings(), {}, "http") as observer:
         assert observer.metrics is not None
         assert observer.spans is None

@@ -1,10 +1,11 @@
-"""The spans of a call: their tree, whose trace they belong to, and that nobody's words are in them."""
+"""The spans of a call: their tree, their trace, and that they contain no text of callers or platforms."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import httpx
 import pytest
 from mcp.server.lowlevel.server import Server
 from mcp.shared.exceptions import MCPError
@@ -13,7 +14,6 @@ from opentelemetry.trace import SpanKind, StatusCode, format_trace_id
 
 from connector_mcp.sandbox import seed
 from connector_mcp.upstream.client import UpstreamClient
-from connector_mcp.upstream.exchange import Outcome, Sending
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
@@ -24,7 +24,7 @@ CONFIG = {"clientId": "c", "clientSecret": "marked-secret-value", "scope": "mark
 
 
 def tree(spans: tuple[ReadableSpan, ...], parent: int | None = None) -> dict[str, Any]:
-    """The names of spans below a parent, each with what is below it; the same name again is marked."""
+    """Return the tree of span names below a parent; a repeated name is marked."""
     below: dict[str, Any] = {}
     for span in sorted(spans, key=lambda span: span.start_time or 0):
         if parent == (span.parent.span_id if span.parent else None):
@@ -148,7 +148,7 @@ async def test_nothing_that_is_given_or_answered_is_in_a_span_or_a_metric(watch:
 
 
 @pytest.mark.anyio
-async def test_a_fault_of_ours_leaves_no_text_of_an_exception_in_a_span(
+async def test_an_internal_error_leaves_no_text_of_an_exception_in_a_span(
     watch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
@@ -164,22 +164,24 @@ async def test_a_fault_of_ours_leaves_no_text_of_an_exception_in_a_span(
     assert "marked-secret-value" not in left
 
 
-def test_all_that_a_server_of_the_sdk_begins_with_is_the_tracing_that_ours_takes_the_place_of() -> None:
+def test_the_sdk_server_starts_only_with_the_tracing_that_is_replaced() -> None:
     assert [type(each).__name__ for each in Server("x").middleware] == ["OpenTelemetryMiddleware"]
 
 
 @pytest.mark.anyio
-async def test_the_platform_is_told_nothing_of_the_trace(watch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_trace_is_not_propagated_to_platforms(watch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[Mapping[str, str]] = []
     async with watch() as seen, seen.client("auto") as client:
-        wire = next(account for account in seen.engine.accounts if account.platform.name == "logto").client._wire
-        exchange = wire.exchange
+        transport = next(
+            account for account in seen.engine.accounts if account.platform.name == "logto"
+        ).client._transport
+        handle = transport.handle_async_request
 
-        async def look(sending: Sending) -> Outcome:
-            sent.append(sending.headers)
-            return await exchange(sending)
+        async def look(request: httpx.Request) -> httpx.Response:
+            sent.append(request.headers)
+            return await handle(request)
 
-        monkeypatch.setattr(wire, "exchange", look)
+        monkeypatch.setattr(transport, "handle_async_request", look)
         await client.call_tool("logto_list_connectors", {}, meta=META)
     assert len(sent) == 2
     assert all(TRACE not in value for headers in sent for value in headers.values())

@@ -18,7 +18,7 @@ from connector_mcp.state.redis import RedisConnection, RedisRateLimit
 from connector_mcp.transport.auth.static_tokens import StaticToken
 from connector_mcp.transport.http.host_guard import HEAD_BYTES
 from connector_mcp.transport.http.limits import HttpLimits, RequestRate
-from connector_mcp.upstream.shared_rate_limit import SharedTurns
+from connector_mcp.upstream.rate import SharedRateLimit
 from tests.redis_server import RedisServer
 from tests.transport.test_http import TOOL, accept, asks, connected
 
@@ -60,27 +60,27 @@ def head(address: str, *lines: str, start: str = "POST /mcp HTTP/1.1") -> bytes:
 
 
 @pytest.fixture
-async def turns_of_replicas(redis: RedisServer) -> AsyncGenerator[Callable[[], SharedTurns]]:
+async def turns_of_replicas(redis: RedisServer) -> AsyncGenerator[Callable[[], SharedRateLimit]]:
     """Makes what each of several replicas counts with, over one Redis."""
     async with AsyncExitStack() as stack:
 
-        def make() -> SharedTurns:
+        def make() -> SharedRateLimit:
             connection = RedisConnection(redis.url)
             stack.push_async_callback(connection.aclose)
-            return SharedTurns(RedisRateLimit(connection), "HTTP requests")
+            return SharedRateLimit(RedisRateLimit(connection), "HTTP requests")
 
         yield make
 
 
-def away() -> SharedTurns:
+def away() -> SharedRateLimit:
     """Those of a store that cannot be reached."""
-    return SharedTurns(RedisRateLimit(RedisConnection("unix:///nowhere/socket")), "HTTP requests")
+    return SharedRateLimit(RedisRateLimit(RedisConnection("unix:///nowhere/socket")), "HTTP requests")
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("store", ["own", "shared", "away"])
 async def test_a_principal_with_too_many_requests_is_told_when_to_return(
-    make_engine: Any, serve: Any, turns_of_replicas: Callable[[], SharedTurns], store: str
+    make_engine: Any, serve: Any, turns_of_replicas: Callable[[], SharedRateLimit], store: str
 ) -> None:
     turns = {"own": lambda: None, "shared": turns_of_replicas, "away": away}[store]()
     rate = RequestRate(3, turns)
@@ -99,7 +99,7 @@ async def test_a_principal_with_too_many_requests_is_told_when_to_return(
 
 
 @pytest.mark.anyio
-async def test_replicas_that_share_a_redis_count_together(turns_of_replicas: Callable[[], SharedTurns]) -> None:
+async def test_replicas_that_share_a_redis_count_together(turns_of_replicas: Callable[[], SharedRateLimit]) -> None:
     one, two = RequestRate(2, turns_of_replicas()), RequestRate(2, turns_of_replicas())
     assert [await one.seconds_to_wait("p\ud800"), await two.seconds_to_wait("p\ud800")] == [0, 0]
     assert await one.seconds_to_wait("p\ud800") > 0

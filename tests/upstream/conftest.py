@@ -15,8 +15,7 @@ from connector_mcp.operations.logto.platform import LOGTO
 from connector_mcp.operations.platform import Platform
 from connector_mcp.operations.vectorize.platform import VECTORIZE
 from connector_mcp.operations.versori.platform import VERSORI
-from connector_mcp.upstream.client import UpstreamClient
-from connector_mcp.upstream.limits import Limits
+from connector_mcp.upstream.client import ClientLimits, UpstreamClient
 
 VALUES: Mapping[str, Mapping[str, str]] = {
     "vectorize": {"VECTORIZE_API_KEY": "vec-key-1"},
@@ -96,10 +95,9 @@ def rig() -> Callable[..., Rig]:
             platform = {p.name: p for p in (VECTORIZE, LOGTO, VERSORI, CONDUCTORONE)}[platform]
         script, clock = Script(steps), Clock()
         given = VALUES[platform.name] if values is None else values
-        more.setdefault("limits", Limits(requests_per_second=math.inf))
-        client = UpstreamClient(
-            platform, given, transport=script, clock=clock, now=lambda: 1_700_000_000.0, sleep=clock.sleep, **more
-        )
+        more.setdefault("limits", ClientLimits(requests_per_second=math.inf))
+        more.setdefault("sleep", clock.sleep)
+        client = UpstreamClient(platform, given, transport=script, clock=clock, now=lambda: 1_700_000_000.0, **more)
         return Rig(client, script, clock)
 
     return make

@@ -1,32 +1,31 @@
-"""A server that answers byte by byte as it is told, and a wire to it."""
+"""A server that answers byte by byte as a test tells it, and a transport to it."""
 
 import asyncio
 import contextlib
 import ssl
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from connector_mcp.upstream.exchange import Outcome, Sending
-from connector_mcp.upstream.limits import Limits
-from connector_mcp.upstream.pool import PooledWire
-from connector_mcp.upstream.urls import read_address
+import httpx
+
+from connector_mcp.upstream.client import ClientLimits
+from connector_mcp.upstream.retries import AttemptResult, read_response
+from connector_mcp.upstream.transport import AiohttpTransport
 
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-EMPTY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+ANSWER_BYTES = 1_000_000
 
 Answer = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def wire_to(origin: str, context: ssl.SSLContext = EMPTY, **changes: float) -> PooledWire:
-    address = read_address(origin)
-    return PooledWire(address, Limits(**changes), context if address.scheme == "https" else None, time.time)
-
-
 @contextlib.asynccontextmanager
 async def serving(
-    answer: Answer, context: ssl.SSLContext | None = None, trusting: ssl.SSLContext = EMPTY, **changes: float
-) -> AsyncIterator[tuple[PooledWire, str, list[bytes]]]:
-    """A wire to a server, its address, and the heads of the requests that came; `answer` is called for each."""
+    answer: Answer,
+    context: ssl.SSLContext | None = None,
+    trusting: ssl.SSLContext | None = None,
+    proxy: str | None = None,
+    **limits: float,
+) -> AsyncIterator[tuple[AiohttpTransport, str, list[bytes]]]:
+    """A transport to a server, its origin, and the heads of the requests that came. `answer` is called for each."""
     heads: list[bytes] = []
     served: list[asyncio.Task[None] | None] = []
 
@@ -42,13 +41,13 @@ async def serving(
     scheme = "http" if context is None else "https"
     origin = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server:
-        async with contextlib.aclosing(wire_to(origin, trusting, **changes)) as wire:
-            yield wire, origin, heads
+        async with contextlib.aclosing(AiohttpTransport(ClientLimits(**limits), trusting, proxy)) as transport:
+            yield transport, origin, heads
         await asyncio.gather(*filter(None, served))
 
 
 def says(*parts: bytes) -> Answer:
-    """An answer in pieces, each of which arrives by itself; an empty one hangs up."""
+    """Answer in pieces, each of which arrives by itself. An empty piece hangs up."""
 
     async def answer(_: bytes, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for part in parts:
@@ -62,16 +61,28 @@ def says(*parts: bytes) -> Answer:
 
 
 async def silence(_: bytes, reader: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
-    assert await reader.read() == b""
+    """Answer nothing until the client hangs up."""
+    while await reader.read(65536):
+        pass
     raise ConnectionError
 
 
 async def fetch(
-    wire: PooledWire, address: str, method: str = "GET", content: bytes | None = None, **headers: str
-) -> Outcome:
-    return await wire.exchange(Sending(method, address, {"Host": "x", **headers}, content))
+    transport: httpx.AsyncBaseTransport,
+    url: str,
+    method: str = "GET",
+    content: bytes | None = None,
+    answer_bytes: int = ANSWER_BYTES,
+    **headers: str,
+) -> AttemptResult:
+    """One attempt as the client makes it."""
+    try:
+        response = await transport.handle_async_request(httpx.Request(method, url, headers=headers, content=content))
+    except httpx.RequestError as error:
+        return error
+    return await read_response(response, answer_bytes, 0.0)
 
 
-def failed(outcome: Outcome) -> type[Exception]:
-    assert isinstance(outcome, Exception)
-    return type(outcome)
+def failed(result: AttemptResult) -> type[Exception]:
+    assert isinstance(result, httpx.RequestError)
+    return type(result)

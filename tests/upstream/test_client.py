@@ -1,7 +1,6 @@
 import json
 import logging
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,17 +12,13 @@ import respx
 from connector_mcp.errors import InvalidArguments, OutcomeUnknown, TimedOut
 from connector_mcp.operations.platform import NO_BODY, Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
-from connector_mcp.upstream.client import Answer, UpstreamClient
-from connector_mcp.upstream.limits import Limits
-from connector_mcp.upstream.pool import PooledWire
-from connector_mcp.upstream.urls import read_address
-from connector_mcp.upstream.wire import open_wire
+from connector_mcp.upstream.client import USER_AGENT, ClientLimits, UpstreamClient, UpstreamResponse
 
 pytestmark = pytest.mark.anyio
 
 READ = Request("GET", "/things", repeatable=True)
 CREATE = Request("POST", "/things", body={})
-FREE = Limits(requests_per_second=math.inf)
+FREE = ClientLimits(requests_per_second=math.inf)
 
 Rig = Callable[..., Any]
 
@@ -39,7 +34,7 @@ async def hang(_: httpx.Request) -> httpx.Response:
 
 async def test_an_answer_carries_body_status_request_id_and_attempts(rig: Rig) -> None:
     r = rig("vectorize", httpx.Response(201, json={"id": "1", "big": 2**70}, headers={"X-Request-ID": "r-1"}))
-    assert await r.client.send(CREATE) == Answer(201, {"id": "1", "big": 2**70}, "r-1", 0.0, 1)
+    assert await r.client.send(CREATE) == UpstreamResponse(201, {"id": "1", "big": 2**70}, "r-1", 0.0, 1)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +46,7 @@ async def test_an_empty_body_is_none(rig: Rig, reply: httpx.Response) -> None:
 
 
 async def test_the_headers_are_those_of_a_json_client(rig: Rig) -> None:
-    r = rig("vectorize", ok(), ok(), user_agent="agent/1")
+    r = rig("vectorize", ok(), ok())
     await r.client.send(READ)
     await r.client.send(Request("DELETE", "/things", body={"userId": "ü"}, repeatable=True))
     read, delete = r.sent
@@ -60,8 +55,7 @@ async def test_the_headers_are_those_of_a_json_client(rig: Rig) -> None:
         "accept": "application/json",
         "accept-encoding": "gzip, deflate",
         "accept-language": "en",
-        "connection": "keep-alive",
-        "user-agent": "agent/1",
+        "user-agent": USER_AGENT,
         "authorization": "Bearer vec-key-1",
     }
     assert read.content == b""
@@ -135,20 +129,20 @@ async def test_cancelling_the_caller_cancels_the_request(rig: Rig) -> None:
 
 
 async def test_a_read_that_outlasts_the_deadline_is_timed_out(rig: Rig) -> None:
-    r = rig("vectorize", hang, limits=Limits(deadline=0.01))
+    r = rig("vectorize", hang, limits=ClientLimits(deadline=0.01))
     with pytest.raises(TimedOut, match=r"within 0\.01 s"):
         await r.client.send(READ)
 
 
 async def test_a_write_that_outlasts_the_deadline_is_of_unknown_outcome(rig: Rig) -> None:
-    r = rig("vectorize", hang, limits=Limits(deadline=0.01))
+    r = rig("vectorize", hang, limits=ClientLimits(deadline=0.01))
     with pytest.raises(OutcomeUnknown):
         await r.client.send(CREATE)
     assert len(r.sent) == 1
 
 
 async def test_a_write_that_ran_out_of_time_before_it_was_sent_is_merely_timed_out(rig: Rig) -> None:
-    r = rig("logto", hang, limits=Limits(deadline=0.01))
+    r = rig("logto", hang, limits=ClientLimits(deadline=0.01))
     with pytest.raises(TimedOut, match="Nothing was sent"):
         await r.client.send(CREATE)
     assert [request.url.path for request in r.sent] == ["/oidc/token"]
@@ -161,7 +155,7 @@ async def test_calls_in_flight_are_bounded(rig: Rig) -> None:
         await released.wait()
         return ok()
 
-    r = rig("vectorize", *[slow] * 5, limits=Limits(in_flight=2, requests_per_second=math.inf))
+    r = rig("vectorize", *[slow] * 5, limits=ClientLimits(in_flight=2, requests_per_second=math.inf))
     async with anyio.create_task_group() as group:
         for _ in range(5):
             group.start_soon(r.client.send, READ)
@@ -173,7 +167,7 @@ async def test_calls_in_flight_are_bounded(rig: Rig) -> None:
 
 async def test_a_burst_goes_out_at_once_and_what_exceeds_it_waits(rig: Rig) -> None:
     # Six in a burst, and the next one only hours later.
-    limits = Limits(requests_per_second=0.0001, burst_seconds=60_000)
+    limits = ClientLimits(requests_per_second=0.0001, burst_seconds=60_000)
     r = rig("vectorize", *[ok] * 7, limits=limits)
     async with anyio.create_task_group() as group:
         for _ in range(8):
@@ -194,7 +188,7 @@ async def test_the_platforms_own_rate_applies_unless_another_is_set() -> None:
         return ok()
 
     slow = replace(VECTORIZE, requests_per_second=0.0001)
-    limits = Limits(burst_seconds=20_000)
+    limits = ClientLimits(burst_seconds=20_000)
     async with (
         UpstreamClient(slow, {"VECTORIZE_API_KEY": "k"}, transport=httpx.MockTransport(count), limits=limits) as c,
         anyio.create_task_group() as group,
@@ -244,28 +238,3 @@ async def test_an_asgi_application_can_stand_in_for_the_platform() -> None:
     values = {"VECTORIZE_API_KEY": "k", "VECTORIZE_BASE_URL": "http://vectorize.sandbox.invalid"}
     async with UpstreamClient(VECTORIZE, values, transport=httpx.ASGITransport(app)) as client:
         assert (await client.send(Request("GET", "/things/{id}", {"id": "a/b"}))).body == {"sandbox": True}
-
-
-async def test_a_proxy_of_the_environment_is_used_but_not_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    proxies: list[Any] = []
-
-    class Recording(httpx.AsyncHTTPTransport):
-        def __init__(self, **options: Any) -> None:
-            proxies.append(options.get("proxy"))
-
-    monkeypatch.setattr(httpx, "AsyncHTTPTransport", Recording)
-    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("https_proxy", "proxy.example:3128")
-    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
-    monkeypatch.setenv("no_proxy", "direct.example")
-    addresses = (
-        "https://api.example",
-        "https://direct.example",
-        "https://localhost",
-        "http://127.0.0.1:1",
-        "http://x.sandbox.invalid",
-    )
-    opened = [open_wire(read_address(address), Limits(), time.time) for address in addresses]
-    assert proxies == ["http://proxy.example:3128"]
-    assert [isinstance(wire, PooledWire) for wire in opened] == [False, True, True, True, True]

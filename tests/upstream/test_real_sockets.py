@@ -1,4 +1,4 @@
-"""The default transport against a server that misbehaves on a real socket."""
+"""The client with its own transport against a server that misbehaves on a real socket."""
 
 import asyncio
 import contextlib
@@ -20,8 +20,7 @@ from connector_mcp.errors import (
 )
 from connector_mcp.operations.platform import Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
-from connector_mcp.upstream.client import UpstreamClient
-from connector_mcp.upstream.limits import Limits
+from connector_mcp.upstream.client import ClientLimits, UpstreamClient
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +37,7 @@ async def no_pause(_: float) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(behave: Behaviour) -> AsyncIterator[tuple[UpstreamClient, list[bytes]]]:
+async def serving(behave: Behaviour, **limits: float) -> AsyncIterator[tuple[UpstreamClient, list[bytes]]]:
     """A client of a server that does `behave` once it has read each request's head."""
     requests: list[bytes] = []
 
@@ -52,8 +51,8 @@ async def serving(behave: Behaviour) -> AsyncIterator[tuple[UpstreamClient, list
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     values = {"VECTORIZE_API_KEY": "k", "VECTORIZE_BASE_URL": f"http://127.0.0.1:{port}"}
-    limits = Limits(requests_per_second=math.inf, read=0.05)
-    async with server, UpstreamClient(VECTORIZE, values, limits=limits, sleep=no_pause) as client:
+    bounds = ClientLimits(requests_per_second=math.inf, read=0.05, **limits)
+    async with server, UpstreamClient(VECTORIZE, values, limits=bounds, sleep=no_pause) as client:
         yield client, requests
 
 
@@ -120,11 +119,28 @@ async def test_after_a_body_was_given_up_the_next_call_works() -> None:
         assert (await client.send(READ)).body == {}
 
 
-async def test_where_nobody_listens_nothing_was_sent() -> None:
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+async def test_a_server_that_takes_no_more_bytes_ends_at_the_deadline_with_an_unknown_outcome() -> None:
+    gone = asyncio.Event()
+
+    async def take_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()
+        await gone.wait()
+        raise ConnectionError
+
+    async with serving(take_nothing, deadline=0.2) as (client, requests):
+        with pytest.raises(OutcomeUnknown, match=r"within 0\.2 s"):
+            await client.send(Request("POST", "/things", body="x" * 16_000_000))
+        gone.set()
+        assert len(requests) == 1
+
+
+@pytest.mark.parametrize("request_", [READ, CREATE])
+async def test_a_refused_connection_is_unreachable_and_nothing_was_sent(request_: Request) -> None:
     with socket.socket() as taken:
-        # Bound but not listening: nobody else gets the port, and connections to it are refused.
+        # Bound but not listening: no other process gets the port, and connections to it are refused.
         taken.bind(("127.0.0.1", 0))
         values = {"VECTORIZE_API_KEY": "k", "VECTORIZE_BASE_URL": f"http://127.0.0.1:{taken.getsockname()[1]}"}
         async with UpstreamClient(VECTORIZE, values, sleep=no_pause) as client:
             with pytest.raises(Unreachable, match="was not sent"):
-                await client.send(CREATE)
+                await client.send(request_)

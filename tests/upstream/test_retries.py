@@ -15,9 +15,8 @@ from connector_mcp.errors import (
     UpstreamFailed,
 )
 from connector_mcp.operations.platform import Request
-from connector_mcp.upstream.exchange import read_retry_after
-from connector_mcp.upstream.limits import Limits
-from connector_mcp.upstream.retries import may_repeat
+from connector_mcp.upstream.client import ClientLimits
+from connector_mcp.upstream.retries import may_repeat, read_retry_after
 
 pytestmark = pytest.mark.anyio
 
@@ -179,7 +178,7 @@ async def test_a_refusal_after_a_broken_attempt_is_a_refusal(rig: Rig) -> None:
 
 async def test_a_404_after_a_broken_delete_says_that_the_call_itself_may_be_the_cause(rig: Rig) -> None:
     r = rig("vectorize", HUNG_UP, status(404))
-    with pytest.raises(NotFound, match="An earlier attempt of this very call"):
+    with pytest.raises(NotFound, match="An earlier attempt of this call"):
         await r.client.send(DELETE)
 
 
@@ -203,7 +202,7 @@ async def test_a_500_is_not_repeated(rig: Rig) -> None:
 
 
 async def test_pauses_are_random_below_a_bound_that_doubles(rig: Rig) -> None:
-    limits = Limits(attempts=6, first_pause=1.0, longest_pause=4.0, deadline=1000)
+    limits = ClientLimits(attempts=6, first_pause=1.0, longest_pause=4.0, deadline=1000)
     r = rig("vectorize", *[status(503)] * 6, limits=limits)
     with pytest.raises(UpstreamFailed):
         await r.client.send(READ)
@@ -213,14 +212,14 @@ async def test_pauses_are_random_below_a_bound_that_doubles(rig: Rig) -> None:
 
 
 async def test_a_pause_beyond_the_deadline_is_not_begun(rig: Rig) -> None:
-    r = rig("vectorize", status(429, **{"Retry-After": "120"}), limits=Limits(deadline=60))
+    r = rig("vectorize", status(429, **{"Retry-After": "120"}), limits=ClientLimits(deadline=60))
     with pytest.raises(RateLimited) as failure:
         await r.client.send(READ)
     assert (failure.value.retry_after, failure.value.retryable, r.clock.naps) == (120.0, True, [])
 
 
 async def test_the_deadline_bounds_the_pauses_together(rig: Rig) -> None:
-    r = rig("vectorize", *[status(429, **{"Retry-After": "25"})] * 3, limits=Limits(deadline=60, attempts=10))
+    r = rig("vectorize", *[status(429, **{"Retry-After": "25"})] * 3, limits=ClientLimits(deadline=60, attempts=10))
     with pytest.raises(RateLimited):
         await r.client.send(READ)
     assert r.clock.naps == [25.0, 25.0]

@@ -18,8 +18,6 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -174,7 +172,7 @@ def make_key(paths: LogPaths) -> bytes:
 
 
 def lock(descriptor: int, *, shared: bool = False) -> None:
-    """Lock the head's file against other processes until it is unlocked or closed.
+    """Lock the head's file until it is unlocked or closed: against all other processes, or, if shared, against writers.
 
     Raises:
         TimeoutError: Another process held the lock for `LOCK_SECONDS`.
@@ -201,16 +199,6 @@ def unlock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
-@contextmanager
-def shared_lock(descriptor: int) -> Generator[None]:
-    """Keep writers out while the context is open. Raises the same errors as `lock`."""
-    lock(descriptor, shared=True)
-    try:
-        yield
-    finally:
-        unlock(descriptor)
-
-
 @dataclass(frozen=True, slots=True)
 class Recovered:
     """Where the chain continues, and what must be written before the next record."""
@@ -221,7 +209,7 @@ class Recovered:
 
 
 def recover(log: int, size: int, head: Head | None, paths: LogPaths, key: bytes) -> Recovered:
-    """Find the end of the chain in a log whose size differs from the head's. `head` is None if it is lost.
+    """Find the end of the chain in a log that differs in size from its head. `head` is None if it is lost.
 
     Raises:
         OSError: The log cannot be read.

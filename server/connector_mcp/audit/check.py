@@ -21,8 +21,8 @@ from connector_mcp.audit.chain import (
     Entry,
     Head,
     LogPaths,
+    lock,
     read_key,
-    shared_lock,
     unseal,
     unseal_head,
 )
@@ -75,7 +75,7 @@ def snapshot(path: Path) -> Generator[LogSnapshot]:
             private = key is None or paths.key.stat().st_mode & 0o077 == 0
         except OSError as failure:
             reason = failure.strerror or str(failure)
-            raise _unreadable(path, reason, "Read it as the user whose server writes it.") from failure
+            raise _unreadable(path, reason, "Read it as the user that runs the server.") from failure
         if not opened and key is None:
             raise _unreadable(
                 path, "there is none", "Make a call first, or name the server's directory with CONNECTOR_MCP_STATE_DIR."
@@ -91,7 +91,7 @@ def _open(paths: LogPaths, key: bytes, stack: ExitStack) -> tuple[Head | None, l
     with ExitStack() as held:
         if paths.head.exists():
             head_file = held.enter_context(paths.head.open("rb"))
-            held.enter_context(shared_lock(head_file.fileno()))
+            lock(head_file.fileno(), shared=True)
             head = unseal_head(os.pread(head_file.fileno(), HEAD_BYTES, 0), key)
         opened: list[tuple[str, BinaryIO, int]] = []
         for path in (*paths.earlier(), paths.log):

@@ -93,14 +93,13 @@ class SharedTrail:
 
     async def _write_waiting(self) -> None:
         together, self._waiting = self._waiting[:_TOGETHER], self._waiting[_TOGETHER:]
+        failure: ConnectorError | None = None
         try:
             await self._append([each.members for each in together])
-        except ConnectorError as failure:
-            for each in together:
-                each.failure = failure
-        else:
-            for each in together:
-                each.failure = None
+        except ConnectorError as error:
+            failure = error
+        for each in together:
+            each.failure = failure
 
     async def _append(self, records: Sequence[bytes]) -> None:
         if self._known is None:

@@ -99,7 +99,7 @@ class FileTrail:
         self._paths = LogPaths(path)
         self._log = AuditLog(path, max_bytes=max_bytes)
         self._loop: asyncio.AbstractEventLoop | None = None
-        """The loop in whose present iteration a record was written."""
+        """The loop, if a record was written in its present iteration."""
         self._pending: list[_PendingRecord] = []
 
     async def check(self) -> None:

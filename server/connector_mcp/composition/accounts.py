@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from connector_mcp.config.platform_variables import missing, platform_values
@@ -18,9 +17,8 @@ from connector_mcp.operations.platform import Platform, key_of
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.reference import SCHEME, Unresolved, Use
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
-from connector_mcp.upstream.client import UpstreamClient
-from connector_mcp.upstream.limits import DEFAULT_LIMITS, Limits
-from connector_mcp.upstream.shared_rate_limit import SharedPace, SharedTurns
+from connector_mcp.upstream.client import DEFAULT_LIMITS, ClientLimits, UpstreamClient
+from connector_mcp.upstream.rate import SharedRateLimit
 
 if TYPE_CHECKING:
     from connector_mcp.config.file import Profile
@@ -34,7 +32,7 @@ def make_accounts(
     secrets: Secrets,
     policy: Policy,
     observer: Observer = NULL_OBSERVER,
-    turns: SharedTurns | None = None,
+    turns: SharedRateLimit | None = None,
 ) -> tuple[Account, ...]:
     """Return the accounts of every served platform: one for each profile, or one from the environment.
 
@@ -56,10 +54,17 @@ def make_accounts(
                 values = _require_profile(profile, environ, secrets)
             else:
                 values = platform_values(platform, environ)
-            limits = _limits(settings, profile, platform, turns)
             account = Account(
                 platform=platform,
-                client=UpstreamClient(platform, values, transport=transport, limits=limits, observer=observer),
+                client=UpstreamClient(
+                    platform,
+                    values,
+                    transport=transport,
+                    limits=_limits(settings, profile),
+                    shared_rate_limit=turns,
+                    account=f"{platform.name}:{profile.name if profile else 'default'}",
+                    observer=observer,
+                ),
                 options={key: value for key, value in values.items() if key not in secret},
                 sandbox=sandbox is not None,
             )
@@ -76,16 +81,14 @@ def make_accounts(
     return tuple(accounts)
 
 
-def _limits(settings: Settings, profile: Profile | None, platform: Platform, turns: SharedTurns | None) -> Limits:
+def _limits(settings: Settings, profile: Profile | None) -> ClientLimits:
     own = profile.options if profile else None
-    key = f"{platform.name}:{profile.name if profile else 'default'}"
     return replace(
         DEFAULT_LIMITS,
         deadline=(own and own.deadline) or settings.deadline,
         answer_bytes=settings.max_answer_bytes,
         in_flight=(own and own.upstream_concurrency) or settings.upstream_concurrency,
         requests_per_second=(own and own.requests_per_second) or settings.requests_per_second,
-        make_pace=partial(SharedPace, turns, key) if turns else DEFAULT_LIMITS.make_pace,
     )
 
 

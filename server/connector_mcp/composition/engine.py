@@ -157,11 +157,11 @@ def _make_announcements(settings: Settings, store: Store) -> ApprovalWebhook | N
     if settings.webhook_url is None or secret is None:
         return None
     # Imports the HTTP client, which other starts do not need.
-    from connector_mcp.engine.approval.approval_webhook import ApprovalWebhook, SigningKey
+    from connector_mcp.engine.approval.approval_webhook import ApprovalWebhook, WebhookKey
 
     return ApprovalWebhook(
         settings.webhook_url.get_secret_value(),
-        SigningKey.parse(secret.get_secret_value(), variable_name("webhook_secret")),
+        WebhookKey.parse(secret.get_secret_value(), variable_name("webhook_secret")),
         store,
         timeout=settings.webhook_timeout,
         callback_url=settings.webhook_callback_url,

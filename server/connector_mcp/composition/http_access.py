@@ -19,10 +19,10 @@ from connector_mcp.transport.auth.resource_metadata import ProtectedResource, ch
 from connector_mcp.transport.auth.static_tokens import StaticToken, TokenFile, find_token
 from connector_mcp.transport.http.host_guard import is_loopback
 from connector_mcp.transport.http.limits import HttpLimits, RequestRate
-from connector_mcp.upstream.shared_rate_limit import SharedTurns
+from connector_mcp.upstream.rate import SharedRateLimit
 
 if TYPE_CHECKING:
-    from connector_mcp.engine.approval.approval_webhook import SigningKey
+    from connector_mcp.engine.approval.approval_webhook import WebhookKey
     from connector_mcp.state.redis import RedisConnection
     from connector_mcp.transport.auth.jwt import JwtVerifier
 
@@ -76,12 +76,12 @@ def make_access(settings: Settings) -> HttpAccess:
     )
 
 
-def _shared_rate(connection: RedisConnection | None) -> SharedTurns | None:
+def _shared_rate(connection: RedisConnection | None) -> SharedRateLimit | None:
     if connection is None:
         return None
     from connector_mcp.state.redis import RedisRateLimit
 
-    return SharedTurns(RedisRateLimit(connection), "HTTP requests")
+    return SharedRateLimit(RedisRateLimit(connection), "HTTP requests")
 
 
 def _oauth(settings: Settings) -> JwtVerifier | None:
@@ -153,7 +153,7 @@ def make_console_pages(engine: Engine, environ: Mapping[str, str]) -> list[BaseR
     )
 
 
-def read_callback_key(settings: Settings) -> SigningKey | None:
+def read_callback_key(settings: Settings) -> WebhookKey | None:
     """Return the key that decisions of the webhook's receiver are signed with, or None if they are not accepted.
 
     Raises:
@@ -163,10 +163,10 @@ def read_callback_key(settings: Settings) -> SigningKey | None:
     secret, other = settings.secret("webhook_callback_secret"), settings.secret("webhook_secret")
     if secret is None:
         return None
-    from connector_mcp.engine.approval.approval_webhook import SigningKey
+    from connector_mcp.engine.approval.approval_webhook import WebhookKey
 
-    key = SigningKey.parse(secret.get_secret_value(), own)
-    if other is not None and SigningKey.parse(other.get_secret_value(), announcing) == key:
+    key = WebhookKey.parse(secret.get_secret_value(), own)
+    if other is not None and WebhookKey.parse(other.get_secret_value(), announcing) == key:
         raise Misconfigured(
             f"{announcing} and {own} are the same, so anyone who can verify an announcement could decide it.",
             fix='Generate a second one for the callback: `echo "whsec_$(openssl rand -base64 32)"`.',

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from connector_mcp.audit.check import LogSnapshot
     from connector_mcp.state.redis import RedisConnection
     from connector_mcp.state.store import Journal
-    from connector_mcp.upstream.shared_rate_limit import SharedTurns
+    from connector_mcp.upstream.rate import SharedRateLimit
 
 
 def open_store(settings: Settings) -> Store:
@@ -41,16 +41,16 @@ def open_store(settings: Settings) -> Store:
     return RedisStore(open_connection(settings, settings.state))
 
 
-def shared_turns(store: Store) -> SharedTurns | None:
+def shared_turns(store: Store) -> SharedRateLimit | None:
     """Return the rate limit towards platforms that replicas share, or None if the store is this machine's own."""
     if isinstance(store, SqliteStore):
         return None
     from connector_mcp.state.redis import RedisRateLimit, RedisStore
-    from connector_mcp.upstream.shared_rate_limit import SharedTurns
+    from connector_mcp.upstream.rate import SharedRateLimit
 
     if not isinstance(store, RedisStore):
         return None
-    return SharedTurns(RedisRateLimit(store.connection), "requests to platforms")
+    return SharedRateLimit(RedisRateLimit(store.connection), "requests to platforms")
 
 
 def open_trail(settings: Settings, store: Store) -> AuditTrail:

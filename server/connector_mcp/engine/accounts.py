@@ -34,7 +34,7 @@ class Account:
     policy: Policy | None = None
     """The policy for calls under this profile; None means the server's policy."""
     secrets: frozenset[str] | None = None
-    """The secrets that calls under this profile may refer to. None means any secret whose own limits allow it."""
+    """The secrets that calls under this profile may refer to. None means any secret, within its own limits."""
 
     @property
     def tenant(self) -> str | None:

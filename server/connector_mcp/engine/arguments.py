@@ -21,7 +21,8 @@ from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object, members
 from connector_mcp.operations.connector_types import ConnectorType, example
-from connector_mcp.operations.operation import LOCAL_ONLY, ConfigUse, Operation
+from connector_mcp.operations.fields import LOCAL_ONLY
+from connector_mcp.operations.operation import ConfigUse, Operation
 from connector_mcp.operations.tool import Tool
 from connector_mcp.suggest import closest
 

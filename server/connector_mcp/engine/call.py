@@ -1,4 +1,4 @@
-"""The life of one call. `PlatformCall.read` and `PlatformCall.write` show the order of the steps.
+"""The life of one call: `PlatformCall.read` and `PlatformCall.write` show the order of the steps.
 
 Every call leaves exactly one audit record of its end, whatever happens, and a change is recorded before it is sent.
 """
@@ -69,7 +69,7 @@ class CallServices:
     prompt: SecretPrompt
 
 
-class Call(ABC):
+class EngineCall(ABC):
     """One call: what all its steps share. Each step adds what it learns."""
 
     operation: Operation
@@ -99,8 +99,8 @@ class Call(ABC):
         self.decided_by: str | None = None
         self.channel: str | None = None
         self.profile_named = True
+        # Whether a request that changes something may have been sent.
         self.may_have_changed = False
-        """Whether a request that changes something may have been sent."""
         self.status: int | None = None
         self.outcome = "cancelled"
 
@@ -139,8 +139,7 @@ class Call(ABC):
     def check_policy(self) -> None:
         """Refuse what policy blocks whatever the target is."""
         with self._observer.step("policy"):
-            gate = self._services.gates[self.account]
-            self.decision = gate.decide(self.tool.name, self.effect, self.caller.scopes)
+            self.decision = self._services.gates[self.account].decide(self.tool.name, self.effect, self.caller.scopes)
         self.channel = "policy"
         check_cursor(self.operation)
         self.meta.sandbox = self.sandbox
@@ -166,18 +165,17 @@ class Call(ABC):
         In a config of an unknown type every string counts as a secret. Those are known during this call only: one of
         them may as well be the name of a region.
         """
+        assert self.found is not None  # noqa: S101 - the arguments were scanned
         found, shared = self.found, self._services.scrubber
-        if found is None:
-            return
         for warning in found.warnings(literals=self._services.settings.inline_secrets != "allow"):
             self.meta.warn(warning)
+        if not found.hides:
+            return
         typed = [use for use in found.uses if use.type is not None]
-        secrets = secret_values(self.operation, typed)
-        shared.remember(secrets)
+        shared.remember(secret_values(self.operation, typed))
         if len(typed) < len(found.uses):
             self.scrubber = shared.extended(secret_values(self.operation, found.uses))
-        if secrets or self.scrubber is not shared:
-            self.arguments = self.scrubber.value(found.shown)
+        self.arguments = self.scrubber.value(found.shown)
 
     def audit_record(self, phase: Phase) -> AuditRecord:
         """Make the audit record of the call as far as it has come."""
@@ -239,7 +237,7 @@ class Call(ABC):
         self.meta.request_id = None if request_id is None else self.scrubber.text(request_id)
 
 
-class PlatformCall(Call):
+class PlatformCall(EngineCall):
     """A call that is sent to a platform."""
 
     _account: Account
@@ -280,7 +278,8 @@ class PlatformCall(Call):
         self._detect_effect()
         await self._check_recordable()
         await self._authorize()
-        async with self._observer.step("ledger"), self._services.ledger.entry(self._digest(), self.tool.name) as entry:
+        ledger, digest = self._services.ledger, await self._identify()
+        async with self._observer.step("ledger"), ledger.entry(digest, self.tool.name) as entry:
             if self._ready is not self.operation:
                 # A person may have taken time to decide: send the present values of secrets.
                 await self._resolve_references()
@@ -333,15 +332,9 @@ class PlatformCall(Call):
 
     async def _prompt_for_secrets(self, found: FoundSecrets, resolved: ResolvedReferences) -> ResolvedReferences:
         self._person_took_time = True
-        await self._identify()
-        services = self._services
-
-        async def resolve_again() -> ResolvedReferences:
-            return await services.resolver.resolve(found, self._account)
-
-        return await services.prompt.obtain(
-            self.caller, self.tool.name, self._account, self._digest(), resolved, resolve_again
-        )
+        digest, account = await self._identify(), self._account
+        resolve_again = partial(self._services.resolver.resolve, found, account)
+        return await self._services.prompt.obtain(self.caller, self.tool.name, account, digest, resolved, resolve_again)
 
     def _detect_effect(self) -> None:
         """Preview what the call does to the target; its losses raise the effect to destroy."""
@@ -358,7 +351,7 @@ class PlatformCall(Call):
 
     async def _authorize(self) -> None:
         """Pass the gate, the only place that lets a change through. If a person took time, compare the target again."""
-        await self._identify()
+        digest = await self._identify()
         if self.operation.acts_on:
             self.fingerprint = fingerprint(self.operation, self._situation.current, self._key)
         declared = self.tool.operation.effect
@@ -370,7 +363,7 @@ class PlatformCall(Call):
             deletes=declared is Effect.DESTROY,
             preview=self._preview,
             fingerprint=self.fingerprint or "",
-            digest=self._digest(),
+            digest=digest,
             arguments=self.arguments or {},
             account_label=self._services.accounts.label(self._account),
         )
@@ -380,26 +373,21 @@ class PlatformCall(Call):
             passage = await gate.pass_through(candidate, caller)
             self.decision, self.decided_by = passage.decision, passage.decided_by
             self.channel = passage.channel or channel_of(passage.decision, caller.transport)
-        if passage.asked_inline and self.operation.acts_on is not None:
-            await self._check_unchanged()
-
-    async def _check_unchanged(self) -> None:
+        if not passage.asked_inline or self.operation.acts_on is None:
+            return
         with self._observer.step("read_target"):
             now = await self._sender.situation(self.operation)
         if fingerprint(self.operation, now.current, self._key) != self.fingerprint:
             present = make_preview(self.operation, now, (), self.scrubber)
             raise target_changed(self.tool.name, self._preview.snapshot, present.snapshot)
 
-    async def _identify(self) -> None:
-        """Compute the digest of the call: tool, account, principal and all arguments."""
+    async def _identify(self) -> str:
+        """Return the digest of the call: of tool, account, principal and all arguments."""
         if self.digest is None:
             self._key = await secret_key(self._services.store, "digest")
             account, given = self._account, self.operation.model_dump(exclude_unset=True)
             identity = [self.tool.name, account.platform.name, account.profile, self.caller.principal, given]
             self.digest = keyed_digest(identity, self._key)
-
-    def _digest(self) -> str:
-        assert self.digest is not None  # noqa: S101 - _identify has run
         return self.digest
 
     async def _record_beginning(self) -> None:

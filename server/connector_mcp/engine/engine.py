@@ -11,7 +11,7 @@ from connector_mcp.engine.accounts import Account, Accounts
 from connector_mcp.engine.approval.gate import QUESTION_SECONDS, Gate, permits
 from connector_mcp.engine.approval.hold import ApprovalHold
 from connector_mcp.engine.approval.queue import Approval, Approvals
-from connector_mcp.engine.call import Call, CallServices, PlatformCall
+from connector_mcp.engine.call import CallServices, EngineCall, PlatformCall
 from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.ledger import Ledger
 from connector_mcp.engine.policy import Policy
@@ -174,7 +174,7 @@ class Engine:
         return tuple(secret for account in self.accounts for secret in account.client.secrets())
 
 
-class LocalCall(Call):
+class LocalCall(EngineCall):
     """A call that this server answers without a platform."""
 
     async def run_steps(self, arguments: Mapping[str, Any]) -> CallResult:

@@ -1,6 +1,6 @@
-"""What a person is shown before they decide: the effect in one sentence, what is lost, and a field-by-field diff.
+"""The preview that a person sees before deciding: the effect in one sentence, the losses, and a field-by-field diff.
 
-A preview is made of the live target, and is bound to it: its fingerprint is compared again when the call runs.
+A preview is made from the live target and bound to it: its fingerprint is compared again when the call runs.
 """
 
 from __future__ import annotations
@@ -9,23 +9,25 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterator, Mapping, Set
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
 from string import Formatter
-from typing import Any, cast
+from typing import Any
 
 from connector_mcp.engine.redaction.key_classifier import names_a_secret
 from connector_mcp.engine.redaction.redactor import MARKER, redact_record, strings
 from connector_mcp.engine.redaction.scrubber import Scrubber
-from connector_mcp.json_values import JsonObject
-from connector_mcp.operations.operation import Effect, Loss, Operation, Situation, at
+from connector_mcp.json_values import JsonObject, is_array, is_object, members
+from connector_mcp.operations.operation import Effect, Loss, Operation, Path, Situation, at
+from connector_mcp.operations.update import without_vacant
 from connector_mcp.secrets.reference import referenced_name
 from connector_mcp.text import clean
 
 _SHOWN = 120
-"""Characters of a value or name that a person is shown."""
+"""Longest value or name that is shown, in characters."""
 _LINES = 40
-"""Losses and changes that a person is shown one by one."""
+"""Most losses and changes that are shown one by one."""
 _SNAPSHOT_MEMBERS = 200
 
 
@@ -50,9 +52,9 @@ class Preview:
     losses: tuple[str, ...]
     changes: tuple[Change, ...]
     name: str
-    """What the person knows the target by, and types to confirm a deletion."""
+    """The target's name, which the person types to confirm a deletion."""
     snapshot: JsonObject
-    """The target's members by dotted path, redacted, so that a later difference can be named."""
+    """The target's members by dotted path, redacted; a later difference is named from it."""
 
     def text(self) -> str:
         """The preview in plain lines."""
@@ -63,7 +65,7 @@ class Preview:
 
 
 def shown(value: Any) -> str:
-    """A value as one short line."""
+    """Show a value as one short line."""
     if value is None:
         return "(unset)"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
@@ -72,7 +74,7 @@ def shown(value: Any) -> str:
 
 
 def make_preview(operation: Operation, situation: Situation, losses: tuple[Loss, ...], scrubber: Scrubber) -> Preview:
-    """The preview of a call against the target as it is now."""
+    """Make the preview of a call against the target as it is now."""
     target = operation.acts_on
     current = scrubber.value(_redacted(operation, situation.current))
     name = _shown_name(operation, situation.current, scrubber) if target else ""
@@ -87,16 +89,16 @@ def make_preview(operation: Operation, situation: Situation, losses: tuple[Loss,
     )
 
 
-def readable_plan(operation: Operation, situation: Situation) -> JsonObject:
-    """The planned changes whose values a later read may show: all but the secret ones, references to them included."""
+def readable_plan(operation: Operation, situation: Situation) -> Mapping[Path, Any]:
+    """The planned changes that a later read can show: all but secrets and references to them."""
     planned = operation.plan_changes(situation)
-    after = _redacted(operation, _planted(situation.current, planned))
+    after = _redacted(operation, _with_planned(situation.current, planned))
     readable = {path: value for path, value in planned.items() if at(after, path) == value}
     return {path: value for path, value in readable.items() if not any(map(referenced_name, strings(value)))}
 
 
 def fingerprint(operation: Operation, current: Any, key: bytes) -> str:
-    """A keyed digest of the target less what changes by itself; keyed, because a target may hold guessable secrets."""
+    """A keyed digest of the target without its volatile members. A plain digest would give guessable secrets away."""
     return keyed_digest(_without(current, _volatile(operation)), key)
 
 
@@ -107,7 +109,7 @@ def keyed_digest(value: Any, key: bytes) -> str:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[JsonObject]:
-    """What differs between two snapshots; members whose values are hidden are only named when they come or go."""
+    """The differences between two snapshots. A member with a hidden value counts only when it appears or disappears."""
     return [
         Change(field, before.get(field), now.get(field)).as_dict()
         for field in sorted({*before, *now})
@@ -120,7 +122,7 @@ def _volatile(operation: Operation) -> frozenset[str]:
 
 
 def _shown_name(operation: Operation, current: Any, scrubber: Scrubber) -> str:
-    """The name as it is shown and typed: one line of visible characters, or the id where the name has none."""
+    """The name as it is shown and typed: one line of visible characters, or the id if the name has none."""
     name = scrubber.text(clean(_name(operation, current)))[:_SHOWN].rstrip()
     return name or scrubber.text(clean(_identifier(operation)))[:_SHOWN].rstrip()
 
@@ -134,7 +136,7 @@ def _name(operation: Operation, current: Any) -> str:
 
 
 def _identifier(operation: Operation) -> str:
-    """The last id in the path: what a nameless target is known by."""
+    """The last id in the path, for targets without a name."""
     placeholders = type(operation).http.placeholders
     return str(getattr(operation, placeholders[-1])) if placeholders else ""
 
@@ -154,60 +156,57 @@ def _sentence(operation: Operation, name: str, losses: tuple[str, ...], scrubber
 def _loss(operation: Operation, loss: Loss, current: Any) -> str:
     if loss.before is None:
         return loss.sentence
-    if not loss.field:
+    if not loss.path:
         return f"{loss.sentence} (now {shown(redact_record(loss.before, None, operation.on))})"
-    before = at(_redacted(operation, current), loss.field)
+    before = at(_redacted(operation, current), loss.path)
     if before is None:
-        # The path is one for people, such as that of a variable by its name: any part of it may name a secret.
-        secret = any(names_a_secret(step, operation.on) for step in loss.field.split("."))
+        # A path through named items is not a path of the record: any part of it may name a secret.
+        secret = any(names_a_secret(step, operation.on) for step in loss.path)
         before = MARKER if secret else redact_record(loss.before, None, operation.on)
     return f"{loss.sentence} (now {shown(before)})"
 
 
 def _redacted(operation: Operation, record: Any) -> Any:
-    """A record of the target's kind, by that kind's own rules."""
+    """Redact a record of the target's kind."""
     stored = operation.acts_on.read.stored_config if operation.acts_on else operation.stored_config
     return redact_record(record, stored, operation.on)
 
 
 def _changes(operation: Operation, situation: Situation, current: Any, scrubber: Scrubber) -> Iterator[Change]:
     planned = operation.plan_changes(situation)
-    after = scrubber.value(_redacted(operation, _planted(situation.current, planned)))
+    after = scrubber.value(_redacted(operation, _with_planned(situation.current, planned)))
     for path, value in planned.items():
-        before, real = at(current, path), at(situation.current, path)
-        if value != real:
-            yield Change(path, before, None if value is None else at(after, path))
+        if value != without_vacant(at(situation.current, path)):
+            yield Change(".".join(path), at(current, path), None if value is None else at(after, path))
 
 
-def _planted(record: Any, planned: Mapping[str, Any]) -> Any:
-    """The record with the planned members set, so that they are redacted by the rules of the place they go to."""
-    planted: JsonObject = json.loads(json.dumps(record)) if isinstance(record, dict) else {}
+def _with_planned(record: Any, planned: Mapping[Path, Any]) -> JsonObject:
+    """The record with the planned values in their places, where redaction knows which of them are secret."""
+    after: JsonObject = deepcopy(members(record))
     for path, value in planned.items():
-        *steps, leaf = path.split(".")
-        holder = planted
-        for step in steps:
-            inner = holder.get(step)
-            if not isinstance(inner, dict):
-                inner = holder[step] = {}
-            holder = cast("JsonObject", inner)
-        holder[leaf] = value
-    return planted
+        holder = after
+        for step in path[:-1]:
+            if not is_object(holder.get(step)):
+                holder[step] = {}
+            holder = holder[step]
+        holder[path[-1]] = value
+    return after
 
 
 def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for key, member in cast("Mapping[str, Any]", value).items():
+    if is_object(value) and value:
+        for key, member in value.items():
             yield from _flat(member, f"{path}.{clean(key)}" if path else clean(key))
-    elif isinstance(value, list) and value:
-        for index, member in enumerate(cast("list[Any]", value)):
+    elif is_array(value) and value:
+        for index, member in enumerate(value):
             yield from _flat(member, f"{path}[{index}]")
     else:
         yield path, value if not isinstance(value, str) else clean(value)[:_SHOWN]
 
 
 def _without(value: Any, volatile: Set[str]) -> Any:
-    if isinstance(value, list):
-        return [_without(member, volatile) for member in cast("list[Any]", value)]
-    if isinstance(value, Mapping):
-        return {key: member for key, member in cast("Mapping[str, Any]", value).items() if key not in volatile}
+    if is_array(value):
+        return [_without(member, volatile) for member in value]
+    if is_object(value):
+        return {key: member for key, member in value.items() if key not in volatile}
     return value

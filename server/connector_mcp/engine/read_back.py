@@ -1,7 +1,7 @@
-"""Reads back what was written, and says where the platform persisted something else.
+"""Reads the target back after a write and compares it with the plan.
 
-A platform's 200 is no proof (Vectorize facts, trap 6). Reading back never turns a success into a failure: what it finds
-goes into `meta.verified` and a warning.
+A platform may answer 200 and store something else (Vectorize facts, trap 6). Reading back never turns a success into a
+failure: its findings go into `meta.verified` and a warning.
 """
 
 from __future__ import annotations
@@ -9,20 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from connector_mcp.engine.results import Meta
 from connector_mcp.errors import ConnectorError, NotFound
-from connector_mcp.operations.operation import Effect, Operation, at
+from connector_mcp.json_values import items
+from connector_mcp.operations.operation import Effect, Operation, Path, at
+from connector_mcp.operations.update import without_vacant
 
 Read = Callable[[Operation], Awaitable[Any]]
-"""Runs a read operation and gives its record."""
+"""Runs a read operation and returns its record."""
 
 
-async def verify(operation: Operation, planned: Mapping[str, Any], data: Any, read: Read, meta: Meta) -> None:
-    """Compare the platform's state with what the call set out to do.
+async def verify(operation: Operation, planned: Mapping[Path, Any], data: Any, read: Read, meta: Meta) -> None:
+    """Compare the platform's state with the plan of the call.
 
-    `planned` holds no secrets, as reads withhold those. `meta.verified` stays None where a read could prove nothing.
+    `planned` holds no secrets, because reads withhold them. `meta.verified` stays None where a read can prove nothing.
     """
     match type(operation).effect:
         case Effect.DESTROY:
@@ -35,8 +37,8 @@ async def verify(operation: Operation, planned: Mapping[str, Any], data: Any, re
 
 
 async def _verify_created(operation: Operation, data: Any, read: Read, meta: Meta) -> None:
-    """Read each object that was made. One that is part of its target shows in no read of the target."""
-    made: list[Any] = [[row] for row in cast("list[Any]", data)] if isinstance(data, list) else [data]
+    """Read each object that was made. An object inside the target is skipped: no read of the target shows it."""
+    made: list[Any] = [[row] for row in items(data)] if isinstance(data, list) else [data]
     backs = [back for back in map(operation.read_back, made) if back is not None]
     target = operation.target_read()
     for back in backs:
@@ -46,7 +48,7 @@ async def _verify_created(operation: Operation, data: Any, read: Read, meta: Met
             meta.verified = meta.verified is not False
 
 
-async def _verify_changed(operation: Operation, planned: Mapping[str, Any], data: Any, read: Read, meta: Meta) -> None:
+async def _verify_changed(operation: Operation, planned: Mapping[Path, Any], data: Any, read: Read, meta: Meta) -> None:
     back = operation.read_back(data)
     found = None if back is None else await _read_back(back, read, meta)
     if found is None:
@@ -54,7 +56,8 @@ async def _verify_changed(operation: Operation, planned: Mapping[str, Any], data
     differing = [path for path, value in planned.items() if _differs(value, at(found.record, path))]
     meta.verified = not differing
     if differing:
-        meta.warn(f"Accepted, but reading back shows another value for: {', '.join(differing)}.")
+        names = ", ".join(".".join(path) for path in differing)
+        meta.warn(f"Accepted, but reading back shows another value for: {names}.")
 
 
 @dataclass(frozen=True)
@@ -90,12 +93,8 @@ async def _verify_gone(operation: Operation, read: Read, meta: Meta) -> None:
 
 
 def _differs(planned: Any, found: Any) -> bool:
-    """Whether a planned member is not what is found; an emptied one, a false one and an absent one are the same."""
-    return planned != found and not (_is_vacant(planned) and _is_vacant(found))
-
-
-def _is_vacant(value: Any) -> bool:
-    return value in (None, "", [], {}, False)
+    """Whether a planned value is not the one that is found. Vacant, false, zero and missing are the same."""
+    return (without_vacant(planned) or None) != (without_vacant(found) or None)
 
 
 def _resource(operation: type[Operation]) -> str:

@@ -18,7 +18,6 @@ import orjson
 from pydantic import ValidationError
 
 from connector_mcp.engine.caller import CallResult
-from connector_mcp.engine.conformance import surely_conforms
 from connector_mcp.engine.redaction.redactor import all_strings, redact_record
 from connector_mcp.errors import ConnectorError, Internal, InvalidArguments, Issue, OutcomeUnknown
 from connector_mcp.json_values import JsonObject, is_array, is_object, items
@@ -173,8 +172,6 @@ def _record(operation: Operation, record: Any, meta: Meta, wanted: Collection[st
         kept = {key: member for key, member in record.items() if member is not None and key in wanted}
     if operation.on is not None:
         kept = redact_record(record, operation.stored_config, operation.on, chosen=kept)
-    if surely_conforms(kept, operation.output):
-        return kept
     try:
         operation.output.model_validate(kept)
     except ValidationError as error:
@@ -253,7 +250,7 @@ def _size(value: Any) -> int:
 
 
 def _fit_meta(meta: JsonObject, room: int) -> tuple[JsonObject, list[str]]:
-    """The meta without its largest parts where it takes more than its share, and what is to be said of that."""
+    """Drop the largest parts of a meta that is too long, and say what was dropped."""
     fitting, said = dict(meta), list[str]()
     for part in ("unexpected", "changes", "warnings"):
         if _size(fitting) > room and part in fitting:

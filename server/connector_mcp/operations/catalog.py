@@ -1,7 +1,7 @@
 """All operations, by tool name.
 
-A platform's folder is a package that names its `PLATFORM`, with a module `operations` that names its `OPERATIONS`. To
-add a platform, write such a folder and add its name here.
+The package of a platform names its `PLATFORM` and its `MODULES`: the modules that declare operations, each of which
+names its `OPERATIONS`. To add a platform, write such a package and add its name to `PLATFORMS` here.
 """
 
 from __future__ import annotations
@@ -20,23 +20,25 @@ PLATFORMS = ("vectorize", "logto", "versori", "conductorone")
 
 @dataclass(frozen=True)
 class PlatformFolder:
-    """What a platform's folder declares."""
+    """The declarations of one platform."""
 
     package: str
     platform: Platform
+    modules: tuple[str, ...]
 
     @cached_property
     def operations(self) -> tuple[type[Operation], ...]:
-        """The platform's operations, imported when they are first asked for."""
-        # The models of a platform take 10 to 30 ms to build, and whether it is served is known without them.
-        return tuple(import_module(f"{self.package}.operations").OPERATIONS)
+        """The platform's operations in the order of tools/list, imported when they are first asked for."""
+        # Building the models takes most of the start-up time, and a platform that is not served needs none.
+        modules = [import_module(f"{self.package}.{name}") for name in self.modules]
+        return tuple(operation for module in modules for operation in module.OPERATIONS)
 
 
 @cache
 def platform_folder(name: str) -> PlatformFolder:
     """The declarations of a platform."""
-    package = f"connector_mcp.operations.{name}"
-    return PlatformFolder(package, import_module(package).PLATFORM)
+    package = import_module(f"connector_mcp.operations.{name}")
+    return PlatformFolder(package.__name__, package.PLATFORM, package.MODULES)
 
 
 def catalog(platforms: Iterable[str] = PLATFORMS) -> Mapping[str, type[Operation]]:

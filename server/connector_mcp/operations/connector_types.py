@@ -1,7 +1,7 @@
 """The connector types of a platform and the exact schema of each one's config.
 
 Each platform's folder holds `connector_types.json`: `{type: {name, kind, creatable, notes?, <traits>, config}}`, where
-`config` is a JSON Schema (2020-12) whose secret members carry `writeOnly: true`. The traits are the platform's own:
+`config` is a JSON Schema (2020-12) with secret members that carry `writeOnly: true`. The traits are the platform's own:
 
 - Vectorize: `users` (has user operations), `user_credential` (the credential that its users bring: `refreshToken` or
   `accessToken`), `takes_config_on_create`, `pipeline_keys` (keys of a pipeline's config, not of this one).
@@ -30,25 +30,28 @@ _FORMATTED = {"uri": "https://example.com", "email": "name@example.com", "date":
 
 @dataclass(frozen=True, slots=True)
 class ConfigPlan:
-    """What is to be hidden of a value in one place of a config. All alternatives of the schema count at once."""
+    """What to redact of a value in one place of a config. All alternatives of the schema apply at once.
+
+    Schemas nest alternatives in alternatives. The plan flattens them once for each connector type.
+    """
 
     hides_objects: bool
-    """Whether an object in this place is hidden, whatever is in it."""
+    """Whether an object in this place is redacted as a whole."""
     hides_others: bool
-    """Whether anything else is: a text, a number, a list."""
+    """Whether any other value in this place is redacted: text, number, list."""
     describes_members: bool
     """Whether the schema names members of an object in this place."""
     members: Mapping[str, ConfigPlan]
     others: ConfigPlan | None
-    """What goes for members that are not named; None where names of keys decide."""
+    """The plan for members that are not named; None where the names of the keys decide."""
     is_closed: bool
     """Whether the schema forbids members that it does not name."""
     items: ConfigPlan | None
-    """What goes for the items of a list; None where names of keys decide."""
+    """The plan for the items of a list; None where the names of the keys decide."""
 
 
 def config_plan(*schemas: Mapping[str, Any]) -> ConfigPlan:
-    """The plan of a value to which these schemas apply, each in part or in whole."""
+    """Make the plan for a value to which all these schemas apply."""
     parts = [part for schema in schemas for part in _branches(schema)]
     properties = [part["properties"] for part in parts if part.get("properties")]
     others: list[Any] = [part["additionalProperties"] for part in parts if "additionalProperties" in part]
@@ -81,7 +84,7 @@ def _branches(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 @dataclass(frozen=True)
 class ConnectorType:
-    """One kind of connector: what its config may hold, and what a caller should know."""
+    """One kind of connector: the schema of its config, and notes for the caller."""
 
     platform: str
     type: str
@@ -91,7 +94,7 @@ class ConnectorType:
     config: JsonObject
     notes: tuple[str, ...] = ()
     traits: JsonObject = field(default_factory=dict[str, Any])
-    """Further facts of the platform's own, such as Logto's `platform` and `isStandard`."""
+    """Further facts that only this platform has, such as Logto's `platform` and `isStandard`."""
 
     @cached_property
     def secret_paths(self) -> tuple[str, ...]:
@@ -100,7 +103,7 @@ class ConnectorType:
 
     @cached_property
     def plan(self) -> ConfigPlan:
-        """What is to be hidden of a config."""
+        """What to redact of a config."""
         return config_plan(self.config)
 
 
@@ -119,7 +122,7 @@ def _secret_paths(schema: JsonObject, path: str) -> Iterator[str]:
 
 @cache
 def connector_types(platform: str) -> dict[str, ConnectorType]:
-    """Every connector type of a platform by its id; empty for a platform without any."""
+    """Every connector type of a platform by its id."""
     file = resources.files("connector_mcp.operations") / platform / "connector_types.json"
     if not file.is_file():
         return {}
@@ -194,7 +197,7 @@ def _example_members(schema: JsonObject, name: str) -> JsonObject:
 
 
 def _example_items(schema: JsonObject, name: str) -> list[Any]:
-    """One item, or one for each `contains`: that is how a schema names the templates which a connector must have."""
+    """One item, or one for each `contains`, with which a schema requires certain templates."""
     items: JsonObject = schema.get("items", {})
     if schema.get("writeOnly"):
         items = {"writeOnly": True} | items

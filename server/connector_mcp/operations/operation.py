@@ -1,8 +1,8 @@
-"""The form in which an operation is declared.
+"""How an operation is declared.
 
 An operation is one class: its fields are the tool's arguments, its class attributes say how the call is sent and what
-it does. Everything else (schemas, annotations, policy class, docs, command line, previews) is derived from it. The
-methods are the few places where a platform's operation differs from the rule; all are pure.
+it does. Schemas, annotations, policy, docs, command line and previews are derived from it. A declaration overrides a
+method only where its platform differs from the default; every method is pure.
 """
 
 from __future__ import annotations
@@ -12,20 +12,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache, cached_property
-from typing import Annotated, Any, ClassVar, Literal, Self
+from functools import cache, cached_property, partial
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.connector_types import ConnectorType
+from connector_mcp.operations.fields import SECRET, Cursor, Detail, PageSize, Placement, RowMembers
 from connector_mcp.operations.platform import NO_BODY, Platform, Request
+
+Path = tuple[str, ...]
+"""The keys that lead to a member of a record. A key may hold dots, so that a dotted string would be ambiguous."""
 
 
 class Effect(StrEnum):
-    """What a call does, from harmless to not to be undone."""
+    """What a call does, from harmless to irreversible."""
 
     READ = "read"
     CREATE = "create"
@@ -45,58 +49,11 @@ class Http:
         return tuple(re.findall(r"{(\w+)}", self.path))
 
 
-def GET(path: str) -> Http:  # noqa: N802 - read as the HTTP method it is
-    return Http("GET", path)
-
-
-def POST(path: str) -> Http:  # noqa: N802
-    return Http("POST", path)
-
-
-def PUT(path: str) -> Http:  # noqa: N802
-    return Http("PUT", path)
-
-
-def PATCH(path: str) -> Http:  # noqa: N802
-    return Http("PATCH", path)
-
-
-def DELETE(path: str) -> Http:  # noqa: N802
-    return Http("DELETE", path)
-
-
-@dataclass(frozen=True)
-class Wire:
-    """Where an argument goes and what it is called there; without a name, the camelCase of the argument's."""
-
-    place: Literal["query", "body", "nowhere"]
-    name: str | None = None
-
-
-def in_query(name: str | None = None) -> Wire:
-    """Marks an argument that is sent in the query."""
-    return Wire("query", name)
-
-
-def in_body(name: str | None = None) -> Wire:
-    """Marks an argument that is sent in the JSON body."""
-    return Wire("body", name)
-
-
-LOCAL_ONLY = Wire("nowhere")
-"""An argument that steers this server and is never sent."""
-
-
-@dataclass(frozen=True)
-class SecretMark:
-    """Marks an argument whose value is a credential."""
-
-    @staticmethod
-    def __get_pydantic_json_schema__(core_schema: Any, handler: Callable[[Any], JsonObject]) -> JsonObject:
-        return {**handler(core_schema), "writeOnly": True}
-
-
-SECRET = SecretMark()
+GET = partial(Http, "GET")
+POST = partial(Http, "POST")
+PUT = partial(Http, "PUT")
+PATCH = partial(Http, "PATCH")
+DELETE = partial(Http, "DELETE")
 
 
 @dataclass(frozen=True)
@@ -114,13 +71,13 @@ class Paging:
 
 @dataclass(frozen=True)
 class StoredConfig:
-    """Where a record holds its connector config, and where it says of which connector type that is."""
+    """Where a record holds its connector config and the id of its connector type, as dotted paths."""
 
     at: str
     type_at: str
 
     @cached_property
-    def steps(self) -> tuple[str, ...]:
+    def steps(self) -> Path:
         """The keys that lead to the config."""
         return tuple(self.at.split("."))
 
@@ -136,19 +93,24 @@ class Target:
     name: str | Callable[[Any, Any], str] = "name"
     """Member with the name a person knows it by, or a function of (operation, record)."""
     volatile: frozenset[str] = frozenset()
-    """Members that change by themselves and so are no part of the fingerprint."""
+    """Members that change by themselves. The fingerprint leaves them out."""
     select: Callable[[Any, Any], Any] | None = None
-    """What of the read's record concerns this operation: a function of (operation, record)."""
+    """The part of the read's record that this operation concerns: a function of (operation, record)."""
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Something a call would destroy. `before` is what is there now; it is redacted before anybody sees it."""
+    """Something a call would destroy. `before` is the present value; it is redacted before it is shown."""
 
     sentence: str
     """Starts with a verb in the third person: `Unsets documentationURL`."""
-    field: str = ""
+    path: Path = ()
     before: Any = None
+
+    @property
+    def field(self) -> str:
+        """The path as a person reads it."""
+        return ".".join(self.path)
 
 
 @dataclass(frozen=True)
@@ -186,11 +148,11 @@ class Record(BaseModel):
 class Operation(BaseModel):
     """Base of all operations. A subclass's docstring is the tool's description."""
 
-    # Built when it is first needed, as what stands above the tools never is.
+    # Building is deferred to the first use: the base classes are never used themselves.
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True, defer_build=True)
 
     on: ClassVar[Platform | None] = None
-    """The platform; none for what this server answers by itself."""
+    """The platform; None where this server answers by itself."""
     http: ClassVar[Http]
     effect: ClassVar[Effect]
     output: ClassVar[type[Record]]
@@ -202,7 +164,7 @@ class Operation(BaseModel):
     """Whether the data of a success is an array though the operation is no list."""
     acts_on: ClassVar[Target | None] = None
     consequence: ClassVar[str] = ""
-    """What the person who is asked reads; `{name}` is the target's name, `{argument}` any argument."""
+    """The sentence that a person reads before deciding; `{name}` is the target's name, `{argument}` any argument."""
     can_destroy: ClassVar[bool] = False
     """Whether `find_losses` may raise the effect of a call to destroy."""
     overwrites: ClassVar[bool] = False
@@ -238,40 +200,39 @@ class Operation(BaseModel):
 
     @classmethod
     @cache
-    def wires(cls) -> Mapping[str, Wire]:
-        """Place and name on the wire of every argument that is not a path parameter."""
-        default: Literal["query", "body"] = "query" if cls.http.method == "GET" else "body"
-        wires: dict[str, Wire] = {}
+    def placements(cls) -> Mapping[str, Placement]:
+        """The placement of every argument that is not a path parameter, with its names filled in."""
+        default = Placement("query" if cls.http.method == "GET" else "body")
+        placements: dict[str, Placement] = {}
         for argument, info in cls.model_fields.items():
             if argument in cls.http.placeholders:
                 continue
-            wire = next((mark for mark in info.metadata if isinstance(mark, Wire)), Wire(default))
-            wires[argument] = Wire(wire.place, wire.name or to_camel(argument))
-        return wires
+            mark = next((mark for mark in info.metadata if isinstance(mark, Placement)), default)
+            name = mark.name or to_camel(argument)
+            placements[argument] = Placement(mark.place, name, name if mark.stored_as == "" else mark.stored_as)
+        return placements
 
     @classmethod
     @cache
-    def wires_to(cls, place: Literal["query", "body"]) -> tuple[tuple[str, Wire], ...]:
-        """The arguments that go to this place, with their wires."""
-        return tuple((argument, wire) for argument, wire in cls.wires().items() if wire.place == place)
+    def sent_in(cls, place: Literal["query", "body"]) -> tuple[str, ...]:
+        """The arguments that go to this place."""
+        return tuple(argument for argument, placement in cls.placements().items() if placement.place == place)
 
     def given(self, place: Literal["query", "body"]) -> Iterator[tuple[str, Any]]:
         """Wire name and value of each argument for this place that the caller set; null stays null."""
-        sent = [(argument, wire) for argument, wire in self.wires_to(place) if argument in self.model_fields_set]
-        if not sent:
-            return
-        values = self.model_dump(by_alias=True, exclude_unset=True)
-        for argument, wire in sent:
-            yield wire.name or argument, values[argument]
+        sent = [argument for argument in self.sent_in(place) if argument in self.model_fields_set]
+        values = self.model_dump(by_alias=True, exclude_unset=True) if sent else {}
+        for argument in sent:
+            yield self.placements()[argument].name or argument, values[argument]
 
     # What a declaration may override -------------------------------------------------------------------------------
 
     def make_requests(self, situation: Situation) -> tuple[Request, ...]:
-        """The requests to send, in order; more than one only where the tool takes a list."""
+        """Make the requests to send, in order; more than one only where the tool takes a list."""
         return (self.make_request(situation),)
 
     def make_request(self, situation: Situation) -> Request:
-        """The request that this call sends."""
+        """Make the request that this call sends."""
         return Request(
             method=self.http.method,
             path=self.http.path,
@@ -283,35 +244,35 @@ class Operation(BaseModel):
         )
 
     def make_query(self) -> dict[str, str | list[str]]:
-        """The query: the arguments that go there and are not null."""
+        """Make the query: the arguments that go there and are not null."""
         return {name: _as_text(value) for name, value in self.given("query") if value is not None}
 
     def make_body(self, situation: Situation) -> Any:
-        """The JSON body: the arguments that go there, or `NO_BODY` where no argument of the operation does."""
-        return dict(self.given("body")) if self.wires_to("body") else NO_BODY
+        """Make the JSON body: the arguments that go there, or `NO_BODY` where no argument of the operation does."""
+        return dict(self.given("body")) if self.sent_in("body") else NO_BODY
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         """The connector configs among the arguments, with their types as far as they are known."""
         return ()
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        """What is wrong with these arguments for this target, beyond the schemas."""
+        """Errors in these arguments for this target that no schema can express."""
         return ()
 
     def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
-        """What this call would destroy though its class does not say so; any makes its effect `destroy`."""
+        """What this call would destroy though its class does not say so; any loss makes its effect `destroy`."""
         return ()
 
-    def plan_changes(self, situation: Situation) -> Mapping[str, Any]:
-        """The target's members after the call, by dotted path, as far as the call sets them; null where it unsets."""
+    def plan_changes(self, situation: Situation) -> Mapping[Path, Any]:
+        """The target's members after the call, as far as the call sets them; None where it unsets."""
         return {}
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        """The data of the result: of one answer its record."""
+        """Take the data of the result out of the answers; by default the record of the one answer."""
         return at(answers[0], self.record)
 
     def read_back(self, data: Any) -> Operation | None:
-        """The read that shows what was written; by default that of the target."""
+        """The read that shows the outcome of the write; by default that of the target."""
         return self.target_read()
 
     def target_read(self) -> Operation | None:
@@ -332,18 +293,18 @@ class Operation(BaseModel):
 
 
 class ListOperation(Operation):
-    """Base of the lists: rows are summaries, and a page at a time."""
+    """Base of the lists: they return summary rows, a page at a time."""
 
     effect = Effect.READ
     paging: ClassVar[Paging | None]
 
-    limit: Annotated[int | None, Field(ge=1, le=100, description="Rows a page."), LOCAL_ONLY] = None
-    cursor: Annotated[str | None, Field(description="meta.cursor of the last page."), LOCAL_ONLY] = None
-    fields: Annotated[list[str] | None, Field(description="Row members to return."), LOCAL_ONLY] = None
-    detail: Annotated[Literal["summary", "full"], Field(description="full: whole rows."), LOCAL_ONLY] = "summary"
+    limit: PageSize = None
+    cursor: Cursor = None
+    fields: RowMembers = None
+    detail: Detail = "summary"
 
     def make_query(self) -> dict[str, str | list[str]]:
-        """The query of a page; the platform's own names for size and cursor come from `paging`."""
+        """Make the query of a page; the platform's own names for size and cursor come from `paging`."""
         query, paging = super().make_query(), self.paging
         if paging is None or paging.cursor is None:
             return query
@@ -354,7 +315,7 @@ class ListOperation(Operation):
         return query
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        """The rows of the page."""
+        """Take the rows of the page out of the answer."""
         return at(answers[0], self.paging.items if self.paging else self.record)
 
 
@@ -372,9 +333,10 @@ class LocalOperation(Operation, ABC):
         """
 
 
-def at(value: Any, path: str) -> Any:
-    """The member at a dotted path, or None where there is none; the value itself for an empty path."""
-    for key in path.split(".") if path else ():
+def at(value: Any, path: str | Path) -> Any:
+    """The member at a path (dotted if it is a string), or None if it is missing; the value itself for an empty path."""
+    steps = path if isinstance(path, tuple) else path.split(".") if path else ()
+    for key in steps:
         value = members(value).get(key)
     return value
 

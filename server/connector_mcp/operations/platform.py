@@ -1,6 +1,6 @@
-"""What is true of a whole platform: its address, its credentials, its tenant, its error body.
+"""How a platform is declared: its address, credentials, tenant and error body; and the request that is sent to it.
 
-Data only. `upstream.credentials` turns a credential declaration into requests; `settings` reads the variables.
+This is data only. `upstream.auth` turns credentials into requests, and `config` reads the variables.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 @dataclass(frozen=True)
 class Variable:
-    """An environment variable of the platform's own naming."""
+    """An environment variable, named as the platform names it."""
 
     name: str
     help: str
@@ -28,7 +28,7 @@ class ApiKey:
 
     key: Variable
     prefix: Variable | None = None
-    """Where the scheme word can be set; `Bearer` otherwise."""
+    """Variable that sets the scheme word; None means `Bearer`."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class ClientCredentials:
 
 @dataclass(frozen=True)
 class SignedAssertion:
-    """Client credentials: a ready access token, or else an id with a secret that signs an assertion or is sent."""
+    """Client credentials: an access token, or an id with a secret, which signs an assertion or is sent as it is."""
 
     client_id: Variable
     client_secret: Variable
     access_token: Variable
     token_path: str
     secret_prefix: str
-    """A secret that starts so holds a private key and is signed with; any other is sent as it is."""
+    """A secret with this prefix holds a private key and signs the assertion; any other is sent."""
 
 
 Credentials = ApiKey | ClientCredentials | SignedAssertion
@@ -61,7 +61,7 @@ Credentials = ApiKey | ClientCredentials | SignedAssertion
 
 @dataclass(frozen=True)
 class UpstreamMessage:
-    """A platform's error body, read: its own code and message, and what else may help."""
+    """A parsed error body: the platform's code and message, and further details."""
 
     code: str | None = None
     message: str | None = None
@@ -70,7 +70,7 @@ class UpstreamMessage:
 
 @dataclass(frozen=True)
 class Platform:
-    """One platform, as every operation of it refers to it."""
+    """One platform. Each of its operations refers to it."""
 
     name: str
     title: str
@@ -78,25 +78,25 @@ class Platform:
     credentials: Credentials
     read_error: Callable[[Any], UpstreamMessage]
     tenant: Variable | None = None
-    """The variable that fixes the tenant argument, so that no call needs to give it."""
+    """Variable that sets the tenant argument, so that calls need not give it."""
     tenant_argument: str | None = None
     options: tuple[Variable, ...] = ()
     requests_per_second: float = 50.0
-    """Sustained rate this client keeps to; the platform's own where it documents one."""
+    """Sustained rate limit: the platform's documented one, if there is one."""
     foreign_variables: frozenset[str] = frozenset()
-    """Variables with the platform's prefix that other tools read; their presence is no mistake."""
+    """Variables with the platform's prefix that other tools read; setting them is no mistake."""
     secret_keys: frozenset[str] = frozenset()
-    """Key names that hold secrets on this platform although nothing in the name says so; lower case."""
+    """Further key names that hold secrets on this platform, in lower case."""
     secret_paths: tuple[str, ...] = ()
-    """Ends of dotted paths in answers under which every value is secret, such as `credential.data`."""
+    """Endings of dotted paths in answers; every value below them is secret. Such as `credential.data`."""
     base_url_from: Callable[[Mapping[str, str]], str | None] | None = None
-    """Derives the address from the other variables when it is not set."""
+    """Derive the address from the other variables when it is not set."""
     blames_credentials: Callable[[UpstreamMessage], bool] = lambda _: True
-    """Whether a 401 with this message is about our credentials rather than about those inside a connector."""
+    """Whether a 401 with this message concerns the account's credentials and not those inside a connector."""
 
     @property
     def variables(self) -> tuple[Variable, ...]:
-        """Every variable of the platform, in the order a reader wants them."""
+        """Every variable of the platform: credentials, tenant, address, options."""
         match self.credentials:
             case ApiKey(key=key, prefix=prefix):
                 own = (key,) if prefix is None else (key, prefix)
@@ -114,7 +114,7 @@ def key_of(platform: Platform, variable: Variable) -> str:
 
 
 class Absent(Enum):
-    """The body of a request that has none, so that None can stay JSON's null."""
+    """Marks a request without a body; None is the JSON body `null`."""
 
     NO_BODY = "no body"
 
@@ -126,7 +126,7 @@ NO_BODY: Final = Absent.NO_BODY
 class Request:
     """One HTTP request relative to a platform's base URL.
 
-    `path` is a template whose `{name}` placeholders are filled from `path_values`, percent-encoded by the sender.
+    `path` is a template whose `{name}` placeholders the sender fills from `path_values`, percent-encoded.
     `repeatable` says that sending it twice does no more than sending it once.
     """
 
@@ -137,4 +137,4 @@ class Request:
     body: Any = NO_BODY
     repeatable: bool = False
     changes: bool = True
-    """Whether it may change anything: of a request that does not, a lost answer leaves nothing to wonder about."""
+    """Whether the request may change something. If not, a lost answer leaves no unknown outcome."""

@@ -1,8 +1,7 @@
-"""Turns pydantic's JSON Schema into one that every client and model takes.
+"""Convert pydantic's JSON Schema into one that every client and model accepts.
 
 The result has an object at the root with `additionalProperties: false`, no references, no combinators at the root, no
-type arrays, no `title`, and `nullable` members as plain optional ones. Clients differ in what they accept of the rest;
-this is the part that all of them do.
+type arrays, no `title`, and nullable members as plain optional ones. All clients accept this part of JSON Schema.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from pydantic_core import core_schema
 from connector_mcp.json_values import JsonObject, items, members
 
 _NULL = {"type": "null"}
-# Annotations of pydantic's that say nothing a caller can use.
+# Annotations from pydantic that tell a caller nothing.
 _NOISE = frozenset({"title", "default", "discriminator"})
 
 
 class _Lean(GenerateJsonSchema):
-    """Pydantic's schema without what would be taken out of it again, which is half of the time that it takes."""
+    """Generates the schema without the parts that would be removed again."""
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonObject:
         return self.generate_inner(schema["schema"])
@@ -39,7 +38,7 @@ class _Lean(GenerateJsonSchema):
 
 
 def portable_schema(model: type[BaseModel], *, without: Collection[str] = ()) -> JsonObject:
-    """The input schema of a model, less the members in `without`."""
+    """Make the input schema of a model, without the members in `without`."""
     schema = _portable(model)
     for name in without:
         schema["properties"].pop(name, None)
@@ -53,12 +52,12 @@ def portable_schema(model: type[BaseModel], *, without: Collection[str] = ()) ->
     return schema
 
 
-# The operations of one kind of record answer with the same model, so it is kept: 24 have 13 between them.
+# Operations on one kind of record share an output model.
 @lru_cache(maxsize=256)
 def shape(model: type[BaseModel]) -> JsonObject:
     """The bare types of an output model: no descriptions, and open to members that are not documented.
 
-    It is one object for everybody who asks, and not to be changed.
+    Callers share the returned object and must not modify it.
     """
     return _bare(_portable(model))
 
@@ -98,7 +97,7 @@ def _convert_member(key: str, value: Any, convert: Callable[[Mapping[str, Any]],
         case (("anyOf" | "oneOf" | "allOf" | "prefixItems"), list()):
             return [convert(branch) for branch in items(value) if branch != _NULL]
         case (("items" | "additionalProperties"), dict()):
-            # What an item is, the property that holds it says; a model's docstring would say it twice.
+            # The property that holds the items describes them; the model's docstring would repeat that.
             return {word: part for word, part in convert(members(value)).items() if word != "description"}
         case _:
             return value

@@ -1,4 +1,4 @@
-"""What MCP clients are told of an operation: name, description, schemas and the four annotations."""
+"""Describe an operation as an MCP tool: name, description, schemas and the four annotations."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from connector_mcp.operations.operation import Effect, ListOperation, Operation
 from connector_mcp.operations.schema import portable_schema, shape
 
 PROFILE = "profile"
-"""The argument that names the account, where a platform has several. No operation has a field of this name."""
+"""The argument that names the account where a platform has several. It is reserved: no operation has such a field."""
 
 
 @dataclass(frozen=True)
 class ProfileChoice:
-    """The accounts between which a call chooses, and the one that counts where it may leave that out."""
+    """The accounts that a call can choose from, and the default if there is one."""
 
     names: tuple[str, ...]
     default: str | None = None
@@ -24,7 +24,7 @@ class ProfileChoice:
 
 @dataclass(frozen=True)
 class Annotations:
-    """The hints of the protocol. They describe what the operation can do at its worst."""
+    """The protocol's hints. They describe the worst that a call of the operation can do."""
 
     read_only: bool
     destructive: bool
@@ -34,21 +34,21 @@ class Annotations:
 
 @dataclass(frozen=True)
 class Tool:
-    """An operation as a tool. Its schemas are made when they are first read: no start waits for them."""
+    """An operation as a tool. The schemas are built when they are first read, so that they do not delay the start."""
 
     operation: type[Operation]
     name: str
     description: str
     annotations: Annotations
     hidden: frozenset[str] = frozenset()
-    """Arguments that the configuration fixes, so that no schema shows them."""
+    """Arguments that the configuration sets; the schema leaves them out."""
     optional: frozenset[str] = frozenset()
-    """Arguments that are fixed under some of the profiles only, so that no call need give them in general."""
+    """Arguments that the configuration sets for some of the profiles, so that the schema cannot require them."""
     profiles: ProfileChoice | None = None
 
     @cached_property
     def input_schema(self) -> JsonObject:
-        """What a call may hold; not to be changed."""
+        """The schema of the arguments; do not modify it."""
         hidden = [name for name in self.hidden if name in self.operation.model_fields]
         schema = portable_schema(self.operation, without=hidden)
         _relax(schema, self.optional)
@@ -58,7 +58,7 @@ class Tool:
 
     @cached_property
     def output_schema(self) -> JsonObject:
-        """What a result holds; not to be changed. See `output_schema`."""
+        """The schema of the result; do not modify it."""
         return output_schema(self.operation)
 
 
@@ -69,7 +69,7 @@ def tool_of(
     optional: Collection[str] = (),
     profiles: ProfileChoice | None = None,
 ) -> Tool:
-    """The tool of an operation under a configuration: see the members of `Tool`."""
+    """Make the tool of an operation under a configuration; the arguments are those of `Tool`."""
     return Tool(
         operation=operation,
         name=operation.tool_name(),
@@ -105,8 +105,8 @@ def _add_profile(schema: JsonObject, operation: type[Operation], profiles: Profi
 def output_schema(operation: type[Operation]) -> JsonObject:
     """The schema of a result: `data` with the documented members and `meta` about the call, or else `error`.
 
-    Nothing is required: many clients hold failures to this schema as well, and hide from the model those that do not
-    conform.
+    Nothing is required: many clients validate failures against this schema too, and hide those that do not conform from
+    the model.
     """
     data = shape(operation.output)
     if is_list(operation):

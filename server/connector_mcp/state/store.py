@@ -25,9 +25,8 @@ Place = str
 class Store(Protocol):
     """State that survives the process.
 
-    Times are epoch seconds. An entry whose `expires_at` has been reached no longer exists; without an `expires_at` it
-    never expires. Every method raises `StoreUnavailable` if the state cannot be read or written; the caller must then
-    refuse.
+    Times are epoch seconds. An entry ceases to exist at its `expires_at`; without one it never expires. Every method
+    raises `StoreUnavailable` if the state cannot be read or written; the caller must then refuse.
     """
 
     async def put_once(self, collection: str, key: str, value: JsonObject, *, expires_at: float | None = None) -> bool:

@@ -7,7 +7,7 @@ is imported.
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from connector_mcp.telemetry.events import CALL_ID, Attempt, EndedCall, Ending, StepName
@@ -72,11 +72,9 @@ class Observer:
         with counted, traced:
             yield ending
 
-    @contextmanager
-    def minting(self, platform: str) -> Generator[None]:
+    def minting(self, platform: str) -> AbstractContextManager[None]:
         """Mark the request for an access token."""
-        with _NOTHING if self.metrics is None else self.metrics.minting(platform):
-            yield
+        return _NOTHING if self.metrics is None else self.metrics.minting(platform)
 
 
 NULL_OBSERVER: Final = Observer()

@@ -39,7 +39,7 @@ from connector_mcp.transport.logs import logging_to_stderr
 from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.transport.signals import ending_signal
 from connector_mcp.transport.streams import Readable, Writable, has_invalid_id, throttled
-from connector_mcp.upstream.wire import warm_up
+from connector_mcp.upstream.client import warm_up
 
 if TYPE_CHECKING:
     from connector_mcp.telemetry.spans import Spans

@@ -1,1 +1,1 @@
-"""The shared HTTP client: one per platform, with its address, credentials, limits and failures."""
+"""The shared HTTP client of each platform account: address, credentials, rate, retries and errors."""

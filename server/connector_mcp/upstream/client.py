@@ -1,60 +1,94 @@
-"""The shared client: everything that is sent to a platform goes through here, and comes back as an answer or an error.
+"""The shared client: every request to a platform goes through it and comes back as a response or an error.
 
-It speaks to a `Wire` rather than through `httpx.AsyncClient`: redirects, cookies, authentication flows and logged
-addresses are what this client must not have, and leaving them out saves 100 us of each call.
+It calls an `httpx.AsyncBaseTransport` directly. `httpx.AsyncClient` would add redirects, cookies, authentication flows
+and logged addresses, which this client must not have, and as much processor time as the transport takes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlencode
 
-import anyio
 import anyio.lowlevel
 
 from connector_mcp import __version__
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.operations.platform import NO_BODY, Platform, Request
+from connector_mcp.telemetry.events import Attempt, RequestKind
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
-from connector_mcp.upstream.auth.credentials import Ask, Environment, Proof, make_authorizer
-from connector_mcp.upstream.auth.token_response import read_token
-from connector_mcp.upstream.auth.tokens import Token
+from connector_mcp.upstream.auth.credentials import AuthHeader, TokenEnvironment, make_authorizer
+from connector_mcp.upstream.auth.tokens import Token, TokenRequest, read_token
 from connector_mcp.upstream.errors import (
-    Call,
+    CallContext,
     make_deadline_error,
     make_error,
     make_malformed,
     make_too_large,
     read_message,
 )
-from connector_mcp.upstream.exchange import Outcome, Reply, Sending, Wire
-from connector_mcp.upstream.instrumentation import Watch
-from connector_mcp.upstream.limits import DEFAULT_LIMITS, Limits
-from connector_mcp.upstream.retries import deserves_another, is_read, is_uncertain, keep_trying, may_repeat
+from connector_mcp.upstream.rate import RateLimiter, SharedRateLimit
+from connector_mcp.upstream.retries import (
+    AttemptResult,
+    RawResponse,
+    is_read,
+    is_uncertain,
+    may_repeat,
+    read_response,
+    send_with_retries,
+)
 from connector_mcp.upstream.urls import build_target, read_base_url
-from connector_mcp.upstream.wire import open_wire, over_httpx
 
 if TYPE_CHECKING:
     import httpx
 
-LONGEST_ADDRESS: Final = 65_536
-"""Characters of an address; more would be refused on the way in any case."""
+MAX_URL_LENGTH: Final = 65_536
+"""Servers refuse longer URLs in any case."""
 
 USER_AGENT: Final = f"connector-mcp/{__version__}"
 
 logger = logging.getLogger("connector_mcp.upstream")
 
 
+@dataclass(frozen=True)
+class ClientLimits:
+    """How long, how often, how many at once and how much. Times are in seconds, sizes in bytes.
+
+    `connect` bounds the wait for a connection, TLS included, and `read` the wait for the next bytes. `deadline` bounds
+    a whole call: the wait for its turn, a token, every attempt and the pauses between them.
+    """
+
+    connect: float = 10.0
+    read: float = 30.0
+    deadline: float = 50.0
+    attempts: int = 4
+    first_pause: float = 0.5
+    """Upper bound of the random pause before the second attempt. It doubles with each further attempt."""
+    longest_pause: float = 8.0
+    answer_bytes: int = 5 * 1024 * 1024
+    in_flight: int = 32
+    requests_per_second: float | None = None
+    """Sustained rate. None: the platform's own. Infinite: no limit."""
+    burst_seconds: float = 10.0
+    """How many seconds' worth of requests may go out at once after a quiet period."""
+    keep_alive: float = 30.0
+    """How long an idle connection is kept."""
+
+
+DEFAULT_LIMITS: Final = ClientLimits()
+
+
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A success: the JSON value, None where there was no body. `duration` is in seconds, all attempts included."""
+class UpstreamResponse:
+    """A success. `body` is the JSON value, None without one. `duration` is in seconds and includes all attempts."""
 
     status: int
     body: Any
@@ -64,12 +98,12 @@ class Answer:
 
 
 @dataclass(slots=True)
-class _Outgoing:
-    """A request tied to its address, and how far it has got."""
+class _PendingCall:
+    """A request with its URL, and how far it has got."""
 
     request: Request
     what: str
-    address: str
+    url: str
     content: bytes | None
     reads: bool
     repeats: bool
@@ -77,17 +111,18 @@ class _Outgoing:
     in_flight: bool = False
     uncertain: bool = False
     renewed: bool = False
-    proof: Proof | None = field(default=None, repr=False)
+    auth: AuthHeader | None = field(default=None, repr=False)
 
 
 class UpstreamClient:
-    """One platform under one account. Safe for concurrent calls on one event loop; close it when done.
+    """One platform under one account. Safe for concurrent calls on one event loop. Close it when done.
 
-    `values` holds the platform's variables by name; an injected `transport` is closed with the client. `clock` is
-    monotonic, `now` is seconds since the epoch.
+    `values` holds the platform's variables by name. An injected `transport` is closed with the client. With a
+    `shared_rate_limit` all replicas keep the rate together under the name `account`. `clock` is monotonic, `now` is
+    seconds since the epoch.
 
     Raises:
-        Misconfigured: A variable is missing or cannot be what it should be.
+        Misconfigured: A variable is missing or invalid.
     """
 
     def __init__(
@@ -96,45 +131,42 @@ class UpstreamClient:
         values: Mapping[str, str],
         *,
         transport: httpx.AsyncBaseTransport | None = None,
-        limits: Limits = DEFAULT_LIMITS,
-        user_agent: str = USER_AGENT,
+        limits: ClientLimits = DEFAULT_LIMITS,
+        shared_rate_limit: SharedRateLimit | None = None,
+        account: str = "",
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         observer: Observer = NULL_OBSERVER,
     ) -> None:
-        given = {name: value.strip() for name, value in values.items() if value.strip()}
+        values = {name: value.strip() for name, value in values.items() if value.strip()}
         self.platform = platform
-        address = read_base_url(platform, given)
-        self._address = address
-        self._base = str(address)
+        self._address = read_base_url(platform, values)
+        self._base_url = str(self._address)
         self._limits = limits
         self._clock = clock
         self._now = now
-        self._sleep = sleep
-        self._wire = None if transport is None else over_httpx(transport, limits, now)
-        self._watch = Watch(observer, platform.name, address)
-        environment = Environment(self._base, address.host, self._mint, clock, now)
-        self._authorizer = make_authorizer(platform, given, environment)
+        self._retry = partial(send_with_retries, limits=limits, clock=clock, sleep=sleep)
+        self._transport = transport
+        self._observer = observer
+        environment = TokenEnvironment(self._base_url, self._address.host, self._get_token, clock, now)
+        self._authorizer = make_authorizer(platform, values, environment)
         self._headers = {
-            "Host": address.authority,
+            "Host": self._address.authority,
             "Accept": "application/json",
             "Accept-Encoding": "gzip, deflate",
             "Accept-Language": "en",
-            "Connection": "keep-alive",
-            "User-Agent": user_agent,
+            "User-Agent": USER_AGENT,
         }
-        self._proven: tuple[Proof, dict[str, str]] | None = None
         self._slots = anyio.Semaphore(limits.in_flight, fast_acquire=True)
         rate = platform.requests_per_second if limits.requests_per_second is None else limits.requests_per_second
-        self._pace = None
+        self._rate_limiter = None
         if not math.isinf(rate):
-            # A bucket that starts empty and drains at `rate`: the first burst waits for nothing.
             burst = max(1.0, rate * limits.burst_seconds)
-            self._pace = limits.make_pace(burst, burst / rate)
+            self._rate_limiter = RateLimiter(rate, burst, shared=shared_rate_limit, key=account, sleep=sleep)
 
     def __repr__(self) -> str:
-        return f"UpstreamClient({self.platform.name!r}, {self._base!r})"
+        return f"UpstreamClient({self.platform.name!r}, {self._base_url!r})"
 
     async def __aenter__(self) -> Self:
         return self
@@ -144,185 +176,167 @@ class UpstreamClient:
 
     async def aclose(self) -> None:
         """Close the connections. The client cannot be used afterwards."""
-        if self._wire is not None:
-            await self._wire.aclose()
+        if self._transport is not None:
+            await self._transport.aclose()
 
     def secrets(self) -> tuple[str, ...]:
-        """Every value of this account that must not be seen: key or secret, and the current access token."""
+        """Return every value of this account that must not be shown: key or secret, and the current access token."""
         return self._authorizer.secrets()
 
-    async def send(self, request: Request, *, tool: str | None = None) -> Answer:
-        """Send `request` and return its answer; `tool` names the call in errors.
+    async def send(self, request: Request, *, tool: str | None = None) -> UpstreamResponse:
+        """Send `request` and return the response. `tool` names the call in errors.
 
         Cancelling the caller cancels the request upstream.
 
         Raises:
-            InvalidArguments: A path value or the body cannot be sent. Nothing was.
-            UpstreamError: The subclass says what happened; `OutcomeUnknown` where a change may have been made.
+            InvalidArguments: A path value or the body cannot be sent. Nothing was sent.
+            Misconfigured: The machine's proxy or certificate settings are wrong. Nothing was sent.
+            UpstreamError: The subclass says what happened; `OutcomeUnknown` if a change may have been made.
         """
-        outgoing = self._prepare(request, tool or f"{request.method} {request.path}")
+        call = self._prepare(request, tool or f"{request.method} {request.path}")
         started = self._clock()
         status: int | str = "no answer"
-        # Half of what a scope of anyio's takes, and it cancels the same task.
-        bound = asyncio.timeout(self._limits.deadline)
+        # asyncio's own scope costs half of anyio's and cancels the same task.
+        scope = asyncio.timeout(self._limits.deadline)
         try:
-            async with bound:
-                outcome = await self._attempt(outgoing)
-                if deserves_another(outcome, repeats=outgoing.repeats):
-                    outcome = await self._keep_trying(outgoing, outcome, started + self._limits.deadline)
-            status = outcome.status if isinstance(outcome, Reply) else type(outcome).__name__
-            return self._read_answer(outgoing, outcome, started)
+            async with scope:
+                deadline = started + self._limits.deadline
+                result = await self._retry(lambda: self._attempt(call), repeats=call.repeats, deadline=deadline)
+            status = _status(result)
+            return self._read_result(call, result, started)
         except TimeoutError:
-            if not bound.expired():
+            if not scope.expired():
                 raise
             status = "deadline"
             raise make_deadline_error(
-                self._call(outgoing),
-                self._limits.deadline,
-                in_flight=outgoing.in_flight,
-                sent=outgoing.attempts > 0,
+                self._context(call), self._limits.deadline, in_flight=call.in_flight, sent=call.attempts > 0
             ) from None
         finally:
-            if logger.isEnabledFor(logging.DEBUG):
-                taken = self._clock() - started
-                logger.debug(
-                    "%s %s %s -> %s in %.3f s, attempts: %d",
-                    self.platform.name,
-                    request.method,
-                    request.path,
-                    status,
-                    taken,
-                    outgoing.attempts,
-                )
+            where = (self.platform.name, request.method, request.path)
+            logger.debug(
+                "%s %s %s -> %s in %.3f s, attempts: %d", *where, status, self._clock() - started, call.attempts
+            )
 
-    def _prepare(self, request: Request, what: str) -> _Outgoing:
-        address = self._base + build_target(request, what)
-        if len(address) > LONGEST_ADDRESS:
+    def _prepare(self, request: Request, what: str) -> _PendingCall:
+        url = self._base_url + build_target(request, what)
+        if len(url) > MAX_URL_LENGTH:
             raise InvalidArguments(what, [Issue("", "values too long for an address", "shorter values")])
         content = None if request.body is NO_BODY else _encode_body(request.body, what)
-        return _Outgoing(request, what, address, content, is_read(request), may_repeat(request))
+        return _PendingCall(request, what, url, content, is_read(request), may_repeat(request))
 
-    async def _keep_trying(self, outgoing: _Outgoing, first: Outcome, deadline: float) -> Outcome:
-        return await keep_trying(
-            first,
-            lambda: self._attempt(outgoing),
-            repeats=outgoing.repeats,
-            limits=self._limits,
-            remaining=lambda: deadline - self._clock(),
-            sleep=self._sleep,
-        )
+    async def _attempt(self, call: _PendingCall) -> AttemptResult:
+        auth = await self._authorizer.get_header()
+        result = await self._send_once(call, auth)
+        if not (isinstance(result, RawResponse) and result.status == 401) or call.renewed:
+            return result
+        # The platform did nothing on a 401, so a request of any method may be sent again, once.
+        if not self.platform.blames_credentials(read_message(self.platform, result)):
+            return result
+        call.renewed = True
+        renewed = await self._authorizer.renew(auth)
+        return result if renewed is None else await self._send_once(call, renewed)
 
-    async def _attempt(self, outgoing: _Outgoing) -> Outcome:
-        proof = await self._authorizer.prove()
-        outcome = await self._exchange(outgoing, proof)
-        if not (isinstance(outcome, Reply) and outcome.status == 401) or outgoing.renewed:
-            return outcome
-        # A 401 was not carried out, so the same request may go out again, once, whatever its method.
-        if not self.platform.blames_credentials(read_message(self.platform, outcome)):
-            return outcome
-        outgoing.renewed = True
-        other = await self._authorizer.renew(proof)
-        return outcome if other is None else await self._exchange(outgoing, other)
-
-    async def _exchange(self, outgoing: _Outgoing, proof: Proof) -> Outcome:
-        outgoing.proof = proof
-        headers = self._headers_for(proof)
-        if outgoing.content is not None:
-            headers = headers | {"Content-Type": "application/json"}
-        sending = Sending(outgoing.request.method, outgoing.address, headers, outgoing.content)
-        if not outgoing.reads:
-            # A change does not begin for a caller who has gone.
+    async def _send_once(self, call: _PendingCall, auth: AuthHeader) -> AttemptResult:
+        call.auth = auth
+        headers = {**self._headers, "Authorization": auth.value}
+        if call.content is not None:
+            headers["Content-Type"] = "application/json"
+        if not call.reads:
+            # A change does not start for a caller that was cancelled.
             await anyio.lowlevel.checkpoint_if_cancelled()
-        try:
-            self._slots.acquire_nowait()
-        except anyio.WouldBlock:
-            await self._slots.acquire()
-        try:
-            if self._pace is not None:
-                await self._pace.acquire()
-            outgoing.attempts += 1
-            outgoing.in_flight = True
-            sent = self._open().exchange(sending)
-            outcome = await self._watch(sent, outgoing.request, outgoing.attempts, reads=outgoing.reads)
-            outgoing.in_flight = False
-        finally:
-            self._slots.release()
-        if not outgoing.reads and is_uncertain(outcome):
-            outgoing.uncertain = True
-        return outcome
+        async with self._slots:
+            if self._rate_limiter is not None:
+                await self._rate_limiter.acquire()
+            call.attempts += 1
+            call.in_flight = True
+            kind = "read" if call.reads else "write"
+            attempt = self._observed(kind, call.request.method, call.request.path, call.attempts)
+            result = await self._exchange(attempt, call.url, headers, call.content)
+            call.in_flight = False
+        if not call.reads and is_uncertain(result):
+            call.uncertain = True
+        return result
 
-    async def _mint(self, ask: Ask) -> Token:
-        with self._watch.minting():
-            return await self._fetch_token(ask)
-
-    async def _fetch_token(self, ask: Ask) -> Token:
-        headers = self._headers | {"Content-Type": "application/x-www-form-urlencoded"}
-        sending = Sending("POST", self._base + ask.path, headers, urlencode(ask.form).encode("ascii"))
+    async def _get_token(self, token_request: TokenRequest) -> Token:
+        headers = {**self._headers, "Content-Type": "application/x-www-form-urlencoded"}
+        url, content = self._base_url + token_request.path, urlencode(token_request.form).encode("ascii")
         attempts = 0
 
-        async def post() -> Outcome:
+        async def attempt() -> AttemptResult:
             nonlocal attempts
             attempts += 1
-            return await self._watch.token(self._open().exchange(sending), ask.path, attempts)
+            observed = self._observed("token", "POST", token_request.path, attempts)
+            return await self._exchange(observed, url, headers, content)
 
-        deadline = self._clock() + self._limits.deadline
-        outcome = await post()
-        # Minting a token twice does no harm, so it is repeated like a read.
-        if deserves_another(outcome, repeats=True):
-            outcome = await keep_trying(
-                outcome,
-                post,
-                repeats=True,
-                limits=self._limits,
-                remaining=lambda: deadline - self._clock(),
-                sleep=self._sleep,
-            )
-        call = Call(
+        context = CallContext(
             platform=self.platform,
             what="the request for an access token",
             reads=True,
             repeats=True,
             variables=self._authorizer.variables,
-            secrets=lambda: (*self._authorizer.secrets(), *_hidden_fields(ask)),
+            secrets=lambda: (*self._authorizer.secrets(), *token_request.secrets()),
         )
-        return read_token(call, ask, outcome)
+        with self._observer.minting(self.platform.name):
+            # A second token does no harm, so the request is repeated like a read.
+            result = await self._retry(attempt, repeats=True, deadline=self._clock() + self._limits.deadline)
+            return read_token(context, token_request, result)
 
-    def _read_answer(self, outgoing: _Outgoing, outcome: Outcome, started: float) -> Answer:
-        if not isinstance(outcome, Reply) or not 200 <= outcome.status < 300:
-            raise make_error(self._call(outgoing), outcome) from (None if isinstance(outcome, Reply) else outcome)
-        if outcome.too_large:
-            raise make_too_large(self._call(outgoing), outcome, self._limits.answer_bytes)
+    async def _exchange(
+        self, attempt: Attempt, url: str, headers: Mapping[str, str], content: bytes | None
+    ) -> AttemptResult:
+        """Send one request, read the response, and tell the observer."""
+        # Imported here to save start-up time.
+        import httpx
+
+        if self._transport is None:
+            from connector_mcp.upstream.transport import open_transport
+
+            self._transport = open_transport(self._address, self._limits)
+        request = httpx.Request(attempt.method, url, headers=headers, content=content)
+        with self._observer.attempt(attempt) as ending:
+            result: AttemptResult
+            try:
+                response = await self._transport.handle_async_request(request)
+                result = await read_response(response, self._limits.answer_bytes, self._now())
+            except httpx.RequestError as error:
+                result = error
+            ending.status = _status(result)
+        return result
+
+    def _observed(self, kind: RequestKind, method: str, template: str, number: int) -> Attempt:
+        where = self._address
+        return Attempt(self.platform.name, kind, method, template, where.host, where.effective_port, number - 1)
+
+    def _read_result(self, call: _PendingCall, result: AttemptResult, started: float) -> UpstreamResponse:
+        if not isinstance(result, RawResponse):
+            raise make_error(self._context(call), result) from result
+        if not 200 <= result.status < 300:
+            raise make_error(self._context(call), result)
+        if result.too_large:
+            raise make_too_large(self._context(call), result, self._limits.answer_bytes)
         try:
-            body = outcome.parse()
+            body = result.parse()
         except ValueError:
-            raise make_malformed(self._call(outgoing), outcome) from None
-        if outcome.unreadable:
-            raise make_malformed(self._call(outgoing), outcome)
-        return Answer(outcome.status, body, outcome.request_id, self._clock() - started, outgoing.attempts)
+            raise make_malformed(self._context(call), result) from None
+        return UpstreamResponse(result.status, body, result.request_id, self._clock() - started, call.attempts)
 
-    def _call(self, outgoing: _Outgoing) -> Call:
-        token = outgoing.proof.token if outgoing.proof else None
-        return Call(
+    def _context(self, call: _PendingCall) -> CallContext:
+        token = call.auth.token if call.auth else None
+        return CallContext(
             platform=self.platform,
-            what=outgoing.what,
-            reads=outgoing.reads,
-            repeats=outgoing.repeats,
+            what=call.what,
+            reads=call.reads,
+            repeats=call.repeats,
             variables=self._authorizer.variables,
             secrets=self.secrets,
             lacks_scope=token is not None and token.lacks_scope,
-            uncertain=outgoing.uncertain,
+            uncertain=call.uncertain,
         )
 
-    def _headers_for(self, proof: Proof) -> dict[str, str]:
-        proven = self._proven
-        if proven is None or proven[0] is not proof:
-            proven = self._proven = (proof, self._headers | {"Authorization": proof.header})
-        return proven[1]
 
-    def _open(self) -> Wire:
-        if self._wire is None:
-            self._wire = open_wire(self._address, self._limits, self._now)
-        return self._wire
+def warm_up() -> None:
+    """Import what the first request needs. Safe to run in a thread."""
+    importlib.import_module("connector_mcp.upstream.transport")
 
 
 def _encode_body(body: Any, what: str) -> bytes:
@@ -335,5 +349,5 @@ def _encode_body(body: Any, what: str) -> bytes:
     raise InvalidArguments(what, [Issue("", got, "values that JSON can express")])
 
 
-def _hidden_fields(ask: Ask) -> tuple[str, ...]:
-    return tuple(value for name, value in ask.form.items() if name in {"client_secret", "client_assertion"})
+def _status(result: AttemptResult) -> int | str:
+    return result.status if isinstance(result, RawResponse) else type(result).__name__

@@ -1,16 +1,15 @@
-"""Where a request goes: the base URL as an operator set it, and the path and query that an operation adds.
+"""The URL of a request: the base URL that an operator sets, the path and query that an operation adds, and the proxy.
 
-An agent chooses path parameters, so this is the place where a value must not become part of the route: everything
-but unreserved characters is percent-encoded, and a value that any hop could read as "this" or "the parent" is refused.
+Agents choose path parameters, so a value must not become part of the route: everything but unreserved characters is
+percent-encoded, and a value that a proxy or server could read as `.` or `..` is refused.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
@@ -22,20 +21,18 @@ SANDBOX_SUFFIX: Final = ".sandbox.invalid"
 PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
 
 _PRINTABLE: Final = re.compile(r"[\x21-\x7e\u00a1-\ud7ff\ue000-\ufffd]+")
-_NAME: Final = re.compile(r"[a-z0-9._~-]+")
+_NAME: Final = re.compile(r"([a-z0-9_~-]{1,63}\.)*[a-z0-9_~-]{1,63}\.?")
 _FOUR_NUMBERS: Final = re.compile(r"\d+\.\d+\.\d+\.\d+")
 _STRAY_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
-_PLAIN: Final = re.compile(r"[A-Za-z0-9_~-]+")
-"""Values that are encoded as they stand, which nearly all ids are."""
 _SEPARATORS: Final = re.compile(r"[/\\]")
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A base URL: `host` in lower case, without the brackets of IPv6; `path` percent-encoded, no slash behind it.
+    """A base URL: `host` in lower case and without IPv6 brackets, `path` percent-encoded and without a trailing slash.
 
-    A `port` is there where it is not the scheme's own.
+    `port` is None if it is the scheme's default.
     """
 
     scheme: str
@@ -45,28 +42,24 @@ class Address:
 
     @property
     def authority(self) -> str:
-        """Host and port as they go into a URL and the `Host` header."""
+        """Host and port for a URL and the `Host` header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port is None else f"{host}:{self.port}"
 
     @property
-    def origin(self) -> str:
-        return f"{self.scheme}://{self.authority}"
-
-    @property
-    def reached_at(self) -> int:
-        """The port, given or not."""
+    def effective_port(self) -> int:
+        """The port, or the scheme's default."""
         return self.port or PORTS[self.scheme]
 
     def __str__(self) -> str:
-        return self.origin + self.path
+        return f"{self.scheme}://{self.authority}{self.path}"
 
 
 def read_address(text: str) -> Address:
-    """The address that `text` is.
+    """Parse `text` as the base URL of an API.
 
     Raises:
-        ValueError: It is none. The message says what is wrong, to be read behind a name, and repeats nothing of it.
+        ValueError: The address is not safe to use. The message follows the setting's name and does not repeat `text`.
     """
     if not _PRINTABLE.fullmatch(text):
         raise ValueError("is not a URL")
@@ -82,7 +75,7 @@ def read_address(text: str) -> Address:
     if scheme not in PORTS or not host:
         raise ValueError("is not an https address")
     if scheme == "http" and not is_local(host):
-        raise ValueError("begins with http://, which would send credentials unencrypted; only loopback addresses may")
+        raise ValueError("starts with http://, which would send credentials unencrypted; only loopback addresses may")
     if "@" in parts.netloc:
         raise ValueError("holds a user name or password, which do not belong there")
     if "?" in text or "#" in text:
@@ -94,10 +87,10 @@ def read_address(text: str) -> Address:
 
 
 def read_base_url(platform: Platform, values: Mapping[str, str]) -> Address:
-    """The platform's address: what is set, else its default, else derived from the others.
+    """Return the platform's address: the variable's value, its default, or one derived from the other variables.
 
     Raises:
-        Misconfigured: There is none, it is no URL, or it would send credentials in clear to another machine.
+        Misconfigured: There is no address, or it is not safe to use.
     """
     variable = platform.base_url
     given = values.get(variable.name) or variable.default
@@ -117,7 +110,7 @@ def read_base_url(platform: Platform, values: Mapping[str, str]) -> Address:
 
 
 def is_local(host: str) -> bool:
-    """Whether requests to `host` never leave this machine: loopback, or a sandbox that is reached in process."""
+    """Check that requests to `host` never leave this machine: loopback, or a sandbox in this process."""
     if host == "localhost" or host.endswith(SANDBOX_SUFFIX):
         return True
     try:
@@ -127,18 +120,19 @@ def is_local(host: str) -> bool:
 
 
 def build_target(request: Request, what: str) -> str:
-    """Path and query of `request`, percent-encoded, to be appended to the base URL.
+    """Return the percent-encoded path and query of `request`, to be appended to the base URL.
 
     Raises:
-        InvalidArguments: A path value is empty, a dot segment, or not expressible in UTF-8; `what` names the tool.
+        InvalidArguments: A path value is empty, a dot segment, or not expressible in UTF-8. `what` names the tool.
     """
-    path = ""
-    for text, name in _split(request.path):
-        path += text
-        if name:
-            if name not in request.path_values:
-                raise Internal(f"{what}: no value for {{{name}}} of {request.path}.", fix="Report this as a bug.")
-            path += _encode(request.path_values[name], name, what)
+
+    def fill(placeholder: re.Match[str]) -> str:
+        name = placeholder[1]
+        if name not in request.path_values:
+            raise Internal(f"{what}: no value for {{{name}}} of {request.path}.", fix="Report this as a bug.")
+        return _encode(request.path_values[name], name, what)
+
+    path = _PLACEHOLDER.sub(fill, request.path)
     if not request.query:
         return path
     try:
@@ -148,32 +142,47 @@ def build_target(request: Request, what: str) -> str:
     return f"{path}?{query}" if query else path
 
 
-@lru_cache(maxsize=512)
-def _split(template: str) -> Sequence[tuple[str, str]]:
-    """The pieces of text of a template, each with the name of the placeholder behind it, empty for the last."""
-    pieces = [*_PLACEHOLDER.split(template), ""]
-    return tuple(zip(pieces[::2], pieces[1::2], strict=True))
+def find_proxy(address: Address) -> str | None:
+    """Return the proxy that the machine's settings name for `address`. Requests to this machine use none.
+
+    Raises:
+        Misconfigured: The setting is not the address of an HTTP proxy.
+    """
+    # Imported here to save start-up time: it brings the standard library's HTTP client.
+    from urllib.request import getproxies, proxy_bypass
+
+    if is_local(address.host) or proxy_bypass(address.host):
+        return None
+    proxies = getproxies()
+    scheme = address.scheme if proxies.get(address.scheme) else "all"
+    proxy = proxies.get(scheme)
+    if not proxy:
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    try:
+        parts = urlsplit(proxy)
+        is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        setting = f"{scheme.upper()}_PROXY"
+        raise Misconfigured(
+            f"{setting} is not the address of an HTTP proxy; nothing was sent.",
+            fix=f"Set {setting} to an address such as http://proxy.example:3128, or add {address.host} to NO_PROXY.",
+        )
+    return proxy
 
 
 def _encode(value: str, name: str, what: str) -> str:
-    if _PLAIN.fullmatch(value):
-        return value
     if not value.strip():
         raise InvalidArguments(what, [Issue(name, "an empty string", "the id of an object")])
-    if "." in value or "%" in value:
-        for segment in _read_segments(value):
-            if segment in {".", ".."}:
-                raise InvalidArguments(what, [Issue(name, "a relative path segment", "the id of an object")])
+    # A proxy may decode `%2F` and `%2E` before it routes.
+    if not {".", ".."}.isdisjoint(_SEPARATORS.split(value) + _SEPARATORS.split(unquote(value))):
+        raise InvalidArguments(what, [Issue(name, "a relative path segment", "the id of an object")])
     try:
         return quote(value, safe="")
     except UnicodeEncodeError:
         raise InvalidArguments(what, [_unencodable(name)]) from None
-
-
-def _read_segments(value: str) -> Iterator[str]:
-    """The segments that a careless proxy would see, which decodes `%2F` and `%2E` before it routes."""
-    yield from _SEPARATORS.split(value)
-    yield from _SEPARATORS.split(unquote(value))
 
 
 def _unencodable(path: str) -> Issue:
@@ -184,10 +193,10 @@ def _read_host(host: str) -> str:
     if ":" in host and "%" not in host:
         return str(ipaddress.IPv6Address(host))
     if not host.isascii():
-        # Imported here because hardly any address needs it.
+        # Imported here to save start-up time: hardly any address needs it.
         import idna
 
         host = idna.encode(host).decode("ascii")
     if host and not _NAME.fullmatch(host):
-        raise ValueError("a host of other characters")
+        raise ValueError("not a host name")
     return str(ipaddress.IPv4Address(host)) if _FOUR_NUMBERS.fullmatch(host) else host

@@ -1,4 +1,4 @@
-"""The webhook that is told of parked calls: what it is told, how often, and what its failures do not do."""
+"""The webhook for parked calls: what it sends, how often, and that its failures do no harm."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from connector_mcp.engine.approval.approval_webhook import (
     MAX_IN_FLIGHT,
     PAUSES,
     ApprovalWebhook,
-    SigningKey,
+    WebhookKey,
     webhook_message,
 )
 from connector_mcp.engine.approval.queue import Approval, ApprovalChange, Approvals, ParkedCall
@@ -35,7 +35,7 @@ from tests.engine.conftest import BenchMaker, FakeCaller, VirtualTime
 pytestmark = pytest.mark.anyio
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-KEY = SigningKey.parse(SECRET, "SETTING")
+KEY = WebhookKey.parse(SECRET, "SETTING")
 URL = "https://hooks.example.com/services/T00/s3cret-path"
 
 
@@ -108,7 +108,7 @@ async def announced(announcements: ApprovalWebhook, *approvals: Approval) -> Non
 # What is told --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_parked_call_is_told_signed_by_the_standard(shared: SqliteStore) -> None:
+async def test_a_parked_call_is_sent_with_a_standard_signature(shared: SqliteStore) -> None:
     receiver, approval = Receiver(204), await park(shared, client="agent 1")
     await announced(to(receiver, shared, callback_url="https://mcp.example.com/approvals/"), approval)
     (request,) = receiver.got
@@ -125,7 +125,7 @@ async def test_a_parked_call_is_told_signed_by_the_standard(shared: SqliteStore)
     assert receiver.closed
 
 
-async def test_times_are_told_with_their_zone_and_no_more_than_an_operator_sees(shared: SqliteStore) -> None:
+async def test_times_have_a_zone_and_internal_fields_are_left_out(shared: SqliteStore) -> None:
     approval = (await park(shared, fingerprint="f1", snapshot={"name": "Docs"})).model_copy(
         update={"created_at": 0.0, "expires_at": 86_400.5}
     )
@@ -135,7 +135,7 @@ async def test_times_are_told_with_their_zone_and_no_more_than_an_operator_sees(
     assert not told["data"].keys() & {"digest", "fingerprint", "snapshot", "arguments", "callback_url"}
 
 
-async def test_hostile_text_goes_out_on_single_lines_of_visible_characters(shared: SqliteStore) -> None:
+async def test_hostile_text_is_sent_as_single_lines_of_visible_characters(shared: SqliteStore) -> None:
     hostile = "Docs\u202e\u200b\n\x1b[31m{@everyone}\U000e0041" + "x" * 5000
     change = ApprovalChange(field=hostile, before=hostile, after={hostile: [hostile]})
     approval = await park(
@@ -155,9 +155,7 @@ async def test_a_long_list_is_cut_and_says_so(shared: SqliteStore) -> None:
     assert webhook_message(await park(shared, "d2", diff=many[:40]))["data"]["complete"] is True
 
 
-async def test_a_call_that_is_parked_by_the_engine_is_told_redacted_and_once(
-    bench: BenchMaker, shared: SqliteStore
-) -> None:
+async def test_a_call_parked_by_the_engine_is_sent_once_and_redacted(bench: BenchMaker, shared: SqliteStore) -> None:
     receiver = Receiver(200)
     announcements = to(receiver, shared)
     made = bench(policy="*=approve", store=shared, announce=announcements.announce)
@@ -177,7 +175,7 @@ async def test_a_call_that_is_parked_by_the_engine_is_told_redacted_and_once(
 # How often -----------------------------------------------------------------------------------------------------------
 
 
-async def test_of_two_processes_one_announces(tmp_path: Path, shared: SqliteStore) -> None:
+async def test_one_of_two_processes_sends(tmp_path: Path, shared: SqliteStore) -> None:
     approval = await park(shared)
     receivers = [Receiver(200), Receiver(200)]
     async with AsyncExitStack() as stack:
@@ -191,7 +189,7 @@ async def test_of_two_processes_one_announces(tmp_path: Path, shared: SqliteStor
     assert sum(len(receiver.got) for receiver in receivers) == 1
 
 
-async def test_what_is_decided_already_is_not_announced(shared: SqliteStore) -> None:
+async def test_a_decided_approval_is_not_sent(shared: SqliteStore) -> None:
     receiver, approval = Receiver(200), await park(shared)
     decided = await Approvals(shared, ttl=10_000).decide(approval.id, True, "ops")
     await announced(to(receiver, shared), decided)
@@ -199,13 +197,13 @@ async def test_what_is_decided_already_is_not_announced(shared: SqliteStore) -> 
 
 
 @pytest.mark.parametrize("failure", [429, 500, 503, httpx.ConnectError("no"), httpx.ReadTimeout("late")])
-async def test_a_passing_failure_is_tried_again_under_the_same_id(shared: SqliteStore, failure: Any) -> None:
+async def test_a_temporary_failure_is_retried_under_the_same_id(shared: SqliteStore, failure: Any) -> None:
     receiver, approval = Receiver(failure, failure, 200), await park(shared)
     await announced(to(receiver, shared), approval)
     assert [request.headers["webhook-id"] for request in receiver.got] == [f"parked-{approval.id}"] * 3
 
 
-async def test_the_pauses_grow_at_random_within_bounds_and_each_attempt_is_signed_anew(
+async def test_pauses_are_random_and_growing_and_each_attempt_has_its_own_signature(
     shared: SqliteStore, virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(random, "uniform", lambda low, high: high)
@@ -223,7 +221,7 @@ async def test_the_pauses_grow_at_random_within_bounds_and_each_attempt_is_signe
     assert len({request.headers["webhook-signature"] for request in receiver.got}) == len(PAUSES)
 
 
-async def test_a_lasting_failure_is_given_up_with_a_line_in_the_log_and_tried_with_the_next_call(
+async def test_a_lasting_failure_is_logged_and_retried_with_the_next_call(
     shared: SqliteStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver, approval = Receiver(500), await park(shared)
@@ -261,7 +259,7 @@ async def test_neither_the_address_nor_the_secret_is_logged(
 # What it does not hold up --------------------------------------------------------------------------------------------
 
 
-async def test_a_receiver_that_never_answers_is_cut_off_at_the_end_and_told_of_in_the_log(
+async def test_a_receiver_that_never_answers_is_cut_off_at_shutdown_and_logged(
     shared: SqliteStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("connector_mcp.engine.approval.approval_webhook.SHUTDOWN_SECONDS", 0.0)
@@ -277,14 +275,14 @@ async def test_a_receiver_that_never_answers_is_cut_off_at_the_end_and_told_of_i
     assert caplog.messages[1].endswith("the server is shutting down")
 
 
-async def test_an_attempt_has_its_time(shared: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_attempt_has_a_time_limit(shared: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
     receiver = Silent(200)
     await announced(to(receiver, shared, timeout=0.001), await park(shared))
     assert len(receiver.got) == len(PAUSES)
     assert caplog.messages[0].endswith("TimeoutError")
 
 
-async def test_more_than_can_be_on_their_way_are_left_for_the_next_time(
+async def test_messages_in_flight_are_limited(
     shared: SqliteStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("connector_mcp.engine.approval.approval_webhook.SHUTDOWN_SECONDS", 0.0)
@@ -297,7 +295,7 @@ async def test_more_than_can_be_on_their_way_are_left_for_the_next_time(
 
 
 @pytest.mark.parametrize("failure", [StoreUnavailable("the store is away", fix=""), RuntimeError("a bug")])
-async def test_a_failure_inside_ends_neither_the_server_nor_the_call(
+async def test_an_internal_failure_ends_neither_the_server_nor_the_call(
     bench: BenchMaker, caplog: pytest.LogCaptureFixture, failure: Exception
 ) -> None:
     class Broken:
@@ -318,13 +316,13 @@ async def test_a_failure_inside_ends_neither_the_server_nor_the_call(
 @pytest.mark.parametrize(
     "url", ["http://hooks.example.com/x", "ftp://example.com", "hooks.example.com", "https://", "https://u:p@e.com", ""]
 )
-async def test_an_address_that_is_not_secure_is_refused_and_not_shown(url: str, store: SqliteStore) -> None:
+async def test_an_insecure_url_is_refused_and_not_shown(url: str, store: SqliteStore) -> None:
     with pytest.raises(Misconfigured, match="CONNECTOR_MCP_WEBHOOK_URL") as caught:
         ApprovalWebhook(url, KEY, store, timeout=1.0)
     assert not url or url not in caught.value.message
 
 
-async def test_over_a_real_socket_a_redirect_is_not_followed_and_what_is_answered_not_read(
+async def test_over_a_real_socket_redirects_are_not_followed_and_responses_not_read(
     shared: SqliteStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     got: list[tuple[str, bytes, dict[str, str]]] = []

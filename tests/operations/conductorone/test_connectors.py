@@ -7,8 +7,7 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
-from connector_mcp.operations.conductorone.connectors import CONNECTOR_TARGET, GetConnector, ListConnectors
-from connector_mcp.operations.conductorone.operations import OPERATIONS
+from connector_mcp.operations.conductorone.connectors import CONNECTOR_TARGET, OPERATIONS, GetConnector, ListConnectors
 from connector_mcp.operations.operation import Operation, Situation
 from connector_mcp.operations.platform import NO_BODY, Request
 from connector_mcp.operations.tool import tool_of

@@ -10,10 +10,9 @@ from pydantic import ValidationError
 
 from connector_mcp.engine.arguments import check_configs
 from connector_mcp.errors import Internal, InvalidArguments
-from connector_mcp.operations.conductorone.connectors import GetConnector
+from connector_mcp.operations.conductorone.connectors import GetConnector, UpdateConnector
 from connector_mcp.operations.conductorone.env_config import ENV_CONFIG
-from connector_mcp.operations.conductorone.update_connector import UpdateConnector
-from connector_mcp.operations.operation import Situation
+from connector_mcp.operations.operation import Situation, at
 from connector_mcp.operations.platform import Request
 from connector_mcp.operations.tool import tool_of
 
@@ -50,6 +49,10 @@ def now(**changes: Any) -> Situation:
 
 def losses(operation: UpdateConnector, situation: Situation) -> list[tuple[str, str, Any]]:
     return [(loss.sentence, loss.field, loss.before) for loss in operation.find_losses(situation)]
+
+
+def plan(operation: UpdateConnector, situation: Situation) -> dict[str, Any]:
+    return {".".join(path): value for path, value in operation.plan_changes(situation).items()}
 
 
 def paths(operation: UpdateConnector, situation: Situation) -> list[str]:
@@ -212,7 +215,7 @@ def test_a_null_config_and_one_of_another_type_lose_the_stored_one() -> None:
 def test_a_path_of_the_mask_that_is_not_given_is_a_loss(member: str, sentence: str) -> None:
     operation = update(update_mask=member)
     assert losses(operation, now()) == [(sentence, member, STORED[member])]
-    assert operation.plan_changes(now()) == {member: None}
+    assert plan(operation, now()) == {member: None}
 
 
 def test_a_path_of_the_mask_where_nothing_is_stored_loses_nothing() -> None:
@@ -226,18 +229,18 @@ def test_a_path_of_the_mask_where_nothing_is_stored_loses_nothing() -> None:
         ("display_name", "", "displayName"),
         ("description", None, "description"),
         ("user_ids", [], "userIds"),
-        ("sync_config", {"sync_resource_type_ids": []}, "syncConfig"),
+        ("sync_config", {"sync_resource_type_ids": []}, "syncConfig.syncResourceTypeIds"),
         ("sync_config", None, "syncConfig"),
     ],
 )
 def test_an_empty_value_over_a_stored_member_is_a_loss(argument: str, empty: Any, member: str) -> None:
-    assert losses(update(**{argument: empty}), now()) == [(f"Unsets {member}", member, STORED[member])]
+    assert losses(update(**{argument: empty}), now()) == [(f"Unsets {member}", member, at(STORED, member))]
 
 
 def test_what_the_mask_does_not_reach_is_neither_lost_nor_planned() -> None:
     operation = update(display_name="Okta", description="", config={"okta_v2_api_token": ""}, update_mask="displayName")
     assert losses(operation, now()) == []
-    assert operation.plan_changes(now()) == {"displayName": "Okta"}
+    assert plan(operation, now()) == {"displayName": "Okta"}
 
 
 def test_the_plan_names_members_of_the_record() -> None:
@@ -247,7 +250,7 @@ def test_the_plan_names_members_of_the_record() -> None:
         sync_config={"sync_resource_type_ids": ["group"]},
         config={"okta_v2_domain": "", "okta_v2_api_token": "00new", "okta_sync_secrets": True},
     )
-    assert operation.plan_changes(now()) == {
+    assert plan(operation, now()) == {
         "displayName": "Okta",
         "description": None,
         "syncConfig.syncResourceTypeIds": ["group"],
@@ -259,12 +262,12 @@ def test_the_plan_names_members_of_the_record() -> None:
 
 def test_the_plan_of_a_config_in_the_wires_form_unsets_what_it_leaves_out() -> None:
     given = env(http_connector_map_values={"keyValues": {"items": [{"key": "k", "value": "v"}]}})
-    assert update(config=given).plan_changes(now()) == {
+    assert plan(update(config=given), now()) == {
         "config.configuration.okta_v2_domain": None,
         "config.configuration.http_connector_map_values.keyValues.items": [{"key": "k", "value": "v"}],
     }
     other = {"@type": "type.googleapis.com/other"}
-    assert update(config=other).plan_changes(now()) == {"config": other}
+    assert plan(update(config=other), now()) == {"config.@type": other["@type"], "config.configuration": None}
 
 
 def test_a_config_is_held_against_the_connectors_own_type() -> None:

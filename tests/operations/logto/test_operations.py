@@ -1,4 +1,4 @@
-"""What is true of all of Logto's operations."""
+"""Rules that hold for all of Logto's operations."""
 
 import json
 from typing import Any
@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.logto import PLATFORM
-from connector_mcp.operations.logto.operations import OPERATIONS
 from connector_mcp.operations.operation import Effect, Operation, Situation
 from connector_mcp.operations.schema import portable_schema
 
+OPERATIONS = platform_folder("logto").operations
 EACH = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.tool_name())
 
 

@@ -14,8 +14,7 @@ from connector_mcp.errors import Internal
 from connector_mcp.operations.operation import Operation, Situation
 from connector_mcp.operations.platform import NO_BODY, Request
 from connector_mcp.operations.tool import tool_of
-from connector_mcp.operations.versori.connectors import GetConnector, ListConnectors, UpdateConnector
-from connector_mcp.operations.versori.operations import OPERATIONS
+from connector_mcp.operations.versori.connectors import OPERATIONS, GetConnector, ListConnectors, UpdateConnector
 
 ORGANISATION = "01HZX0A1B2C3D4E5F6G7H8J9K0"
 CONNECTOR = "01J2ABCDEF0123456789ABCDEF"
@@ -64,6 +63,10 @@ def now(record: Any = STORED) -> Situation:
 
 def losses(operation: Operation, situation: Situation) -> list[tuple[str, str, Any]]:
     return [(loss.sentence, loss.field, loss.before) for loss in operation.find_losses(situation)]
+
+
+def plan(operation: Operation, situation: Situation) -> dict[str, Any]:
+    return {".".join(path): value for path, value in operation.plan_changes(situation).items()}
 
 
 def paths(operation: Operation, situation: Situation) -> list[str]:
@@ -147,10 +150,10 @@ def test_a_merge_that_only_sets_values_loses_nothing() -> None:
 def test_replacing_names_every_value_that_is_not_given() -> None:
     operation = update(replace=True, name="Acme", protocol="http", base_url="https://b.example")
     assert losses(operation, now()) == [
+        ("Unsets public", "public", True),
         ("Unsets documentationURL", "documentationURL", "https://docs.acme.example"),
         ("Unsets imageURL", "imageURL", "https://acme.example/icon.png"),
         ("Unsets tags", "tags", {"team": ["sales"], "tier": ["gold"]}),
-        ("Unsets public", "public", True),
         ("May unset connectionVariables", "connectionVariables", [{"name": "region", "value": "eu"}]),
     ]
 
@@ -175,7 +178,7 @@ def test_replacing_a_connector_that_has_none_of_these_loses_nothing() -> None:
 def test_an_empty_value_over_a_stored_one_is_a_loss(replace: bool, argument: str, empty: Any, member: str) -> None:
     operation = update(**{"replace": replace, argument: empty})
     assert (f"Unsets {member}", member, STORED[member]) in losses(operation, now())
-    assert operation.plan_changes(now())[member] is None
+    assert plan(operation, now())[member] is None
 
 
 def test_new_tags_that_leave_one_out_lose_it() -> None:
@@ -212,7 +215,7 @@ def test_a_variable_of_the_connector_that_is_left_out_is_a_loss() -> None:
 
 def test_the_plan_names_members_of_the_record_and_that_variables_survive() -> None:
     operation = update(name="Acme", documentation_url="", auth_scheme_config_ids=["oauth", "key"])
-    assert operation.plan_changes(now()) == {
+    assert plan(operation, now()) == {
         "name": "Acme",
         "documentationURL": None,
         "connectionVariables": STORED["connectionVariables"],
@@ -222,7 +225,7 @@ def test_the_plan_names_members_of_the_record_and_that_variables_survive() -> No
 
 def test_the_plan_of_a_replacement_unsets_what_is_not_given() -> None:
     operation = update(replace=True, name="Acme", protocol="http", base_url="https://b.example", public=True)
-    assert operation.plan_changes(now()) == {
+    assert plan(operation, now()) == {
         "name": "Acme",
         "protocol": "http",
         "baseUrl": "https://b.example",
@@ -237,7 +240,7 @@ def test_hooks_cope_with_a_connector_that_was_not_read() -> None:
     operation = update(name="Acme", tags={}, connection_variables=[], auth_scheme_config_ids=["key"])
     assert operation.find_losses(Situation()) == ()
     assert operation.find_problems(Situation()) == ()
-    assert operation.plan_changes(Situation()) == {"name": "Acme", "tags": None, "connectionVariables": None}
+    assert plan(operation, Situation()) == {"name": "Acme", "tags": None, "connectionVariables": None}
 
 
 def test_a_good_call_has_no_problems() -> None:

@@ -1,4 +1,4 @@
-"""Access tokens of an issuer: which count, for what, and what those are told whose tokens do not."""
+"""Access tokens of an issuer: which are valid, what they grant, and how others are refused."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ BAD: dict[str, Callable[[], str]] = {
     "it was issued in the future": lambda: token(iat=int(time.time()) + 600),
     "it is for another audience": lambda: token(aud="https://other.example"),
     "its audience only begins like ours": lambda: token(aud=f"{PUBLIC_URL}.evil.example"),
-    "it is for nobody": lambda: token(aud=None),
+    "it has no audience": lambda: token(aud=None),
     "it is of another issuer": lambda: token(iss="https://login.example/other"),
     "its issuer is written otherwise": lambda: token(iss=f"{ISSUER}/"),
     "it is of no issuer": lambda: token(iss=None),
@@ -129,7 +129,7 @@ BAD: dict[str, Callable[[], str]] = {
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("make", BAD.values(), ids=BAD.keys())
-async def test_a_token_that_is_not_good_is_refused_and_nothing_is_done(make_engine: Any, make: Any) -> None:
+async def test_an_invalid_token_is_refused_and_nothing_is_done(make_engine: Any, make: Any) -> None:
     engine = make_engine()
     async with asking(engine, Callers(oauth=Issuer().oauth())) as client:
         answer = await call(client, *bearer(make()).items())
@@ -142,7 +142,7 @@ async def test_a_token_that_is_not_good_is_refused_and_nothing_is_done(make_engi
 
 
 @pytest.mark.anyio
-async def test_whoever_brings_no_token_is_led_to_the_issuer(make_engine: Any) -> None:
+async def test_a_request_without_a_token_is_led_to_the_issuer(make_engine: Any) -> None:
     async with asking(make_engine(), Callers(oauth=Issuer().oauth())) as client:
         refused = await call(client)
         where = refused.headers["www-authenticate"].partition('resource_metadata="')[2].partition('"')[0]
@@ -165,7 +165,7 @@ async def test_whoever_brings_no_token_is_led_to_the_issuer(make_engine: Any) ->
 @pytest.mark.parametrize(
     ("path", "metadata"), [("/sse", "/sse"), ("/messages/", "/sse"), ("/mcp", "/mcp"), ("/elsewhere", "")]
 )
-async def test_each_face_has_metadata_of_its_own(make_engine: Any, path: str, metadata: str) -> None:
+async def test_each_endpoint_has_its_own_metadata(make_engine: Any, path: str, metadata: str) -> None:
     async with asking(make_engine(), Callers(oauth=Issuer().oauth())) as client:
         refused = await client.get(path)
     wanted = f'resource_metadata="{PUBLIC_URL}/.well-known/oauth-protected-resource{metadata}"'
@@ -173,7 +173,7 @@ async def test_each_face_has_metadata_of_its_own(make_engine: Any, path: str, me
 
 
 @pytest.mark.anyio
-async def test_the_metadata_is_guarded_like_every_route(make_engine: Any) -> None:
+async def test_the_metadata_checks_host_and_origin(make_engine: Any) -> None:
     path = "/.well-known/oauth-protected-resource/mcp"
     async with asking(make_engine(), Callers(oauth=Issuer().oauth())) as client:
         host = await client.get(path, headers={"Host": "evil.example"})
@@ -183,7 +183,7 @@ async def test_the_metadata_is_guarded_like_every_route(make_engine: Any) -> Non
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("granted", [{"scope": "openid"}, {"scope": ""}, {"scope": None}, {"scp": ["connectors:*"]}])
-async def test_a_token_without_any_scope_of_ours_is_told_which_there_are(
+async def test_a_token_without_our_scopes_is_refused_with_their_names(
     make_engine: Any, granted: dict[str, Any]
 ) -> None:
     engine = make_engine()
@@ -217,9 +217,7 @@ async def test_the_holder_calls_under_issuer_and_subject_with_the_scopes_granted
 @pytest.mark.anyio
 @pytest.mark.parametrize("query", ["access_token", "token", "ACCESS_TOKEN", "q"])
 @pytest.mark.parametrize("beside", [True, False])
-async def test_a_token_in_the_address_is_refused_whatever_else_is_brought(
-    make_engine: Any, query: str, beside: bool
-) -> None:
+async def test_a_token_in_the_query_is_always_refused(make_engine: Any, query: str, beside: bool) -> None:
     engine, secret = make_engine(), token()
     async with asking(engine, Callers(oauth=Issuer().oauth())) as client:
         answer = await call(client, *(bearer(secret).items() if beside else ()), **{query: secret})
@@ -229,7 +227,7 @@ async def test_a_token_in_the_address_is_refused_whatever_else_is_brought(
 
 
 @pytest.mark.anyio
-async def test_a_token_in_the_address_is_refused_where_none_is_needed_too(make_engine: Any) -> None:
+async def test_a_token_in_the_query_is_refused_even_if_none_is_required(make_engine: Any) -> None:
     engine = make_engine()
     async with asking(engine, Callers()) as client:
         answer = await call(client, x="cmcp_something")
@@ -257,7 +255,7 @@ async def test_two_authorization_headers_are_refused(make_engine: Any) -> None:
     ids=["RS256", "PS512", "ES256", "ES384", "EdDSA"],
 )
 @pytest.mark.parametrize("kind", ["JWT", "at+jwt", "application/at+jwt"])
-async def test_a_token_signed_by_an_allowed_algorithm_counts(
+async def test_a_token_signed_by_an_allowed_algorithm_is_accepted(
     key: Any, algorithm: str, members: dict[str, Any], kind: str
 ) -> None:
     oauth = Issuer(keys=[public_jwk(key, "one", **members)]).oauth(algorithms=[algorithm])
@@ -268,13 +266,13 @@ async def test_a_token_signed_by_an_allowed_algorithm_counts(
 @pytest.mark.parametrize(
     "members", [{"use": "enc"}, {"alg": "RS512"}, {"alg": "none"}, {"kty": "oct", "k": "c2VjcmV0"}, {"n": "!"}]
 )
-async def test_a_key_counts_only_for_what_it_is_published_for(members: dict[str, Any]) -> None:
+async def test_a_key_is_used_only_for_its_published_purpose(members: dict[str, Any]) -> None:
     oauth = Issuer(keys=[public_jwk(RSA, "one", **members)]).oauth()
     assert await oauth.verify(token()) is None
 
 
 @pytest.mark.anyio
-async def test_a_key_that_is_too_short_does_not_count() -> None:
+async def test_a_key_that_is_too_short_is_not_used() -> None:
     weak = rsa.generate_private_key(65537, 1024)  # noqa: S505 - what is refused
     with pytest.warns(match="1024"):
         signed = token(weak)
@@ -292,14 +290,14 @@ async def test_a_token_without_a_key_id_is_checked_with_the_only_key_that_fits()
 
 
 @pytest.mark.anyio
-async def test_audiences_that_are_set_stand_in_the_place_of_the_address() -> None:
+async def test_configured_audiences_replace_the_public_url() -> None:
     oauth = Issuer().oauth(audiences=["api://connectors"])
     assert await oauth.verify(token(aud=["api://other", "api://connectors"])) is not None
     assert await oauth.verify(token()) is None
 
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256", "RS255"])
-def test_an_algorithm_that_anybody_could_sign_with_cannot_be_allowed(algorithm: str) -> None:
+def test_only_known_private_key_algorithms_can_be_allowed(algorithm: str) -> None:
     with pytest.raises(Misconfigured, match="cannot be allowed") as caught:
         Issuer().oauth(algorithms=["RS256", algorithm])
     assert algorithm in caught.value.message
@@ -309,7 +307,7 @@ def test_an_algorithm_that_anybody_could_sign_with_cannot_be_allowed(algorithm: 
 
 
 @pytest.mark.anyio
-async def test_a_key_that_was_rotated_in_is_fetched_when_a_token_names_it() -> None:
+async def test_a_new_key_is_fetched_when_a_token_names_it() -> None:
     issuer, clock, fresh = Issuer(), Clock(), OTHER_RSA
     oauth = issuer.oauth(keys=issuer.key_set(clock=clock))
     assert await oauth.verify(token()) is not None
@@ -323,7 +321,7 @@ async def test_a_key_that_was_rotated_in_is_fetched_when_a_token_names_it() -> N
 
 
 @pytest.mark.anyio
-async def test_keys_that_are_not_there_do_not_make_us_ask_the_issuer_each_time() -> None:
+async def test_unknown_key_ids_do_not_cause_a_fetch_each() -> None:
     issuer = Issuer()
     oauth = issuer.oauth(keys=issuer.key_set(clock=Clock()))
     assert [await oauth.verify(token(header={"kid": f"k{number}"})) for number in range(20)] == [None] * 20
@@ -331,7 +329,7 @@ async def test_keys_that_are_not_there_do_not_make_us_ask_the_issuer_each_time()
 
 
 @pytest.mark.anyio
-async def test_a_key_that_was_withdrawn_stops_counting_after_a_while() -> None:
+async def test_a_withdrawn_key_is_refused_after_a_while() -> None:
     issuer, clock = Issuer(), Clock()
     oauth = issuer.oauth(keys=issuer.key_set(clock=clock))
     secret = token()
@@ -343,7 +341,7 @@ async def test_a_key_that_was_withdrawn_stops_counting_after_a_while() -> None:
 
 
 @pytest.mark.anyio
-async def test_many_callers_at_once_make_one_fetch() -> None:
+async def test_concurrent_callers_cause_one_fetch() -> None:
     issuer = Issuer()
     oauth = issuer.oauth()
     async with anyio.create_task_group() as tasks:
@@ -354,7 +352,7 @@ async def test_many_callers_at_once_make_one_fetch() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("rotated", [False, True], ids=["first", "rotated"])
-async def test_callers_who_come_while_the_keys_are_fetched_wait_for_them(rotated: bool) -> None:
+async def test_callers_wait_for_a_fetch_that_is_under_way(rotated: bool) -> None:
     issuer, clock, asked, answered = Issuer(), Clock(), anyio.Event(), anyio.Event()
 
     async def slowly(request: httpx.Request) -> httpx.Response:
@@ -390,7 +388,7 @@ async def test_callers_who_come_while_the_keys_are_fetched_wait_for_them(rotated
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("status", [302, 404, 500])
-async def test_while_the_keys_cannot_be_had_nobody_passes_and_all_are_told_when_to_return(
+async def test_unavailable_keys_refuse_all_tokens_of_the_issuer_with_a_time_to_retry(
     make_engine: Any, status: int
 ) -> None:
     engine = make_engine()
@@ -404,7 +402,7 @@ async def test_while_the_keys_cannot_be_had_nobody_passes_and_all_are_told_when_
 
 
 @pytest.mark.anyio
-async def test_keys_outlast_a_failure_of_the_issuer_for_a_bounded_time() -> None:
+async def test_keys_stay_valid_for_a_limited_time_while_the_issuer_fails() -> None:
     issuer, clock = Issuer(), Clock()
     keys = issuer.key_set(clock=clock)
     assert await keys.find("one", "RS256") is not None
@@ -447,7 +445,7 @@ async def test_the_keys_are_found_by_the_metadata_of_the_issuer() -> None:
         {"issuer": ISSUER},
     ],
 )
-async def test_metadata_that_leads_elsewhere_gives_no_keys(metadata: dict[str, Any]) -> None:
+async def test_metadata_of_another_issuer_or_an_unsafe_url_gives_no_keys(metadata: dict[str, Any]) -> None:
     issuer = Issuer(metadata=metadata)
     with pytest.raises(VerificationUnavailable):
         await issuer.oauth(keys=issuer.key_set(None)).verify(token())
@@ -458,7 +456,7 @@ async def test_metadata_that_leads_elsewhere_gives_no_keys(metadata: dict[str, A
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"{}", b'{"keys": []}', b'{"keys": [7]}', b"[" * 5000, b" " * (jwt.MAX_DOCUMENT_BYTES + 1)]
 )
-async def test_a_document_that_holds_no_keys_lets_nobody_in(content: bytes) -> None:
+async def test_an_invalid_key_document_refuses_every_token(content: bytes) -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=content))
     keys = jwt.KeySet(ISSUER, "https://login.example/keys", transport=transport)
     with pytest.raises(VerificationUnavailable):
@@ -469,7 +467,7 @@ async def test_a_document_that_holds_no_keys_lets_nobody_in(content: bytes) -> N
     "address",
     ["http://login.example", "ftp://login.example", "login.example", "https://", "https://u:p@login.example"],
 )
-def test_an_address_that_cannot_be_trusted_is_a_setting_to_change(address: str) -> None:
+def test_an_unsafe_url_is_a_configuration_error(address: str) -> None:
     for public, issuer, keys in ((address, ISSUER, None), (PUBLIC_URL, address, None), (PUBLIC_URL, ISSUER, address)):
         with pytest.raises(Misconfigured) as caught:
             jwt.KeySet(ProtectedResource.from_urls(public, issuer).issuer, keys)
@@ -478,7 +476,7 @@ def test_an_address_that_cannot_be_trusted_is_a_setting_to_change(address: str) 
         ProtectedResource.from_urls(f"{PUBLIC_URL}/mcp", ISSUER)
 
 
-def test_on_this_machine_an_issuer_need_not_be_https() -> None:
+def test_http_is_allowed_on_loopback() -> None:
     assert (
         ProtectedResource.from_urls("http://127.0.0.1:8765/", "http://localhost:9000").public_url
         == "http://127.0.0.1:8765"
@@ -489,7 +487,7 @@ def test_on_this_machine_an_issuer_need_not_be_https() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_session_is_of_the_subject_and_outlasts_its_token(make_engine: Any) -> None:
+async def test_a_session_belongs_to_its_subject_and_outlasts_its_token(make_engine: Any) -> None:
     ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
     callers = Callers([StaticToken.from_secret("static", name="alice")], oauth=Issuer().oauth())
     async with asking(make_engine(), callers) as client:

@@ -1,4 +1,4 @@
-"""The file of named tokens: what it takes, what it refuses, and that a change of it counts at once."""
+"""The file of named tokens: what it accepts and refuses, and that changes take effect at once."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def test_a_token_is_found_by_its_value_with_name_and_scopes(path: Path) -> None:
     assert [file.find(near) for near in ("", first[:-1], first + "x", first.upper(), DIGEST)] == [None] * 5
 
 
-def test_a_fresh_token_can_be_told_from_other_text_and_from_another_one() -> None:
+def test_new_tokens_are_recognizable_and_different() -> None:
     assert new_secret().startswith("cmcp_")
     assert len(new_secret()) == len("cmcp_") + 43
     assert new_secret() != new_secret()
 
 
 @pytest.mark.parametrize(("hours", "found"), [(1, True), (-1, False)])
-def test_a_token_counts_until_it_expires(path: Path, hours: int, found: bool) -> None:
+def test_a_token_is_accepted_until_it_expires(path: Path, hours: int, found: bool) -> None:
     write(path, entry("secret", expires=datetime.now(UTC) + timedelta(hours=hours)))
     file = TokenFile(path)
     assert (file.find("secret") is not None) is found
@@ -107,7 +107,7 @@ def test_tokens_of_operators_have_no_scopes(path: Path) -> None:
         ("a = " + "[" * 5000, "not valid TOML"),
     ],
 )
-def test_what_is_not_understood_is_an_error_that_says_where(path: Path, text: str, told: str) -> None:
+def test_an_invalid_file_is_refused_with_the_place(path: Path, text: str, told: str) -> None:
     write(path, text)
     with pytest.raises(Misconfigured, match=told) as caught:
         TokenFile(path)
@@ -132,14 +132,14 @@ def test_a_file_that_cannot_be_read_is_refused(path: Path, content: bytes | None
         TokenFile(path)
 
 
-def test_a_token_that_is_taken_out_stops_counting_and_one_that_is_added_counts(path: Path) -> None:
+def test_removed_tokens_are_refused_and_added_ones_accepted_at_once(path: Path) -> None:
     write(path, entry("first", "one") + entry("second", "two"))
     file = TokenFile(path)
     write(path, entry("second", "two") + entry("third", "three"), age=30)
     assert [file.find(secret) is not None for secret in ("first", "second", "third")] == [False, True, True]
 
 
-def test_a_change_that_leaves_no_trace_in_the_size_counts_right_after_another(path: Path) -> None:
+def test_a_change_of_the_same_size_and_time_takes_effect(path: Path) -> None:
     write(path, entry("first"), age=0)
     file = TokenFile(path)
     before = path.stat()
@@ -151,7 +151,7 @@ def test_a_change_that_leaves_no_trace_in_the_size_counts_right_after_another(pa
 
 
 @pytest.mark.parametrize("broken", ["[[token]", "", None])
-def test_as_long_as_a_new_version_is_wrong_no_token_of_any_version_counts(
+def test_while_the_file_is_invalid_none_of_its_tokens_is_accepted(
     path: Path, broken: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(path, entry("secret"))
@@ -169,7 +169,7 @@ def test_as_long_as_a_new_version_is_wrong_no_token_of_any_version_counts(
     assert file.find("secret") is not None
 
 
-def test_an_entry_is_added_to_what_is_there(path: Path) -> None:
+def test_an_entry_is_appended(path: Path) -> None:
     one, two = (StaticToken.from_secret(name, name=name, scopes=["connectors:read"]) for name in ("one", "two"))
     append_token(path, one)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -190,7 +190,7 @@ def test_an_entry_reads_back_as_it_was_written() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_server_follows_its_file(make_engine: Any, serve: Any, path: Path) -> None:
+async def test_a_running_server_follows_its_file(make_engine: Any, serve: Any, path: Path) -> None:
     engine = make_engine()
     write(path, entry("first", "one"))
     body = {"jsonrpc": "2.0", "id": 1, "method": "ping"}

@@ -1,4 +1,4 @@
-"""Decisions that come back signed: what is taken, and everything that must not decide."""
+"""Signed decisions of other systems: what is accepted, and everything that must not decide."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import httpx
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from connector_mcp.engine.approval.approval_webhook import TOLERANCE, SigningKey, webhook_message
+from connector_mcp.engine.approval.approval_webhook import TOLERANCE, WebhookKey, webhook_message
 from connector_mcp.engine.approval.queue import Approval, Approvals, ParkedCall
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.state.sqlite import SqliteStore
@@ -27,8 +27,8 @@ from connector_mcp.transport.http.host_guard import Reach
 pytestmark = pytest.mark.anyio
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-ANNOUNCING = SigningKey.parse("whsec_" + "b3RoZXIg" * 4, "SETTING")
-KEY = SigningKey.parse(SECRET, "SETTING")
+ANNOUNCING = WebhookKey.parse("whsec_" + "b3RoZXIg" * 4, "SETTING")
+KEY = WebhookKey.parse(SECRET, "SETTING")
 ORIGIN = "http://127.0.0.1:8765"
 
 
@@ -60,7 +60,7 @@ class Desk:
         *,
         message: str = "msg_1",
         at: float | None = None,
-        key: SigningKey = KEY,
+        key: WebhookKey = KEY,
         path: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> httpx.Response:
@@ -149,7 +149,7 @@ async def test_an_altered_message_decides_nothing(desk: Desk, headers: dict[str,
 
 
 @pytest.mark.parametrize("age", [TOLERANCE + 2, -TOLERANCE - 2])
-async def test_a_message_from_another_time_decides_nothing(desk: Desk, age: float) -> None:
+async def test_a_message_with_an_old_or_future_timestamp_decides_nothing(desk: Desk, age: float) -> None:
     answer = await desk.post(at=desk.now - age)
     assert (answer.status_code, await desk.status()) == (401, "pending")
     assert "Message timestamp too" in answer.json()["error"]
@@ -158,7 +158,7 @@ async def test_a_message_from_another_time_decides_nothing(desk: Desk, age: floa
 # Once, and for what was shown ----------------------------------------------------------------------------------------
 
 
-async def test_a_message_counts_once_also_on_another_replica(desk: Desk, make_engine: Any, tmp_path: Path) -> None:
+async def test_a_message_is_accepted_once_across_replicas(desk: Desk, make_engine: Any, tmp_path: Path) -> None:
     body = desk.body()
     other = make_engine()
     other.store = SqliteStore(tmp_path / "state.db")
@@ -174,7 +174,7 @@ async def test_a_message_counts_once_also_on_another_replica(desk: Desk, make_en
     await other.store.aclose()
 
 
-async def test_of_many_messages_at_once_one_decides(desk: Desk) -> None:
+async def test_one_of_many_concurrent_messages_decides(desk: Desk) -> None:
     statuses: list[int] = []
 
     async def post(number: int) -> None:
@@ -202,7 +202,7 @@ async def test_a_message_about_an_approval_that_ended_does_not_reach_the_next_on
     assert (await desk.engine.approvals.get(again.id)).status == "pending"
 
 
-async def test_what_is_decided_stays_decided(desk: Desk) -> None:
+async def test_a_decision_is_final(desk: Desk) -> None:
     await desk.engine.approvals.decide(desk.approval.id, False, "operator ops")
     answer = await desk.post()
     assert (answer.status_code, await desk.status()) == (409, "denied")
@@ -233,7 +233,7 @@ async def test_an_unknown_id_is_not_found(desk: Desk) -> None:
         {"confirm": True},
     ],
 )
-async def test_a_body_of_another_form_decides_nothing(desk: Desk, changed: dict[str, Any]) -> None:
+async def test_an_invalid_body_decides_nothing(desk: Desk, changed: dict[str, Any]) -> None:
     answer = await desk.post(desk.body(**changed))
     assert (answer.status_code, await desk.status()) == (400, "pending")
 
@@ -246,7 +246,7 @@ async def test_a_body_that_is_not_an_object_decides_nothing(desk: Desk, body: by
     assert (answer.status_code, await desk.status()) == (status, "pending")
 
 
-async def test_what_was_refused_for_its_form_may_come_again(desk: Desk) -> None:
+async def test_a_message_with_an_invalid_body_can_be_corrected(desk: Desk) -> None:
     assert (await desk.post(desk.body(by=""))).status_code == 400
     assert (await desk.post()).status_code == 200
 
@@ -261,7 +261,7 @@ async def test_a_body_over_the_limit_is_refused_before_it_is_checked(desk: Desk)
     assert (await desk.post(b" " * (MAX_BODY + 1))).status_code == 413
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_does_not_arrive_is_refused(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     async def slow() -> AsyncIterator[bytes]:
         yield b"{"
         await anyio.sleep_forever()
@@ -272,11 +272,11 @@ async def test_a_body_that_does_not_come_is_not_waited_for(desk: Desk, monkeypat
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-async def test_nothing_but_posting_is_offered(desk: Desk, method: str) -> None:
+async def test_only_post_is_allowed(desk: Desk, method: str) -> None:
     assert (await desk.client.request(method, f"/approvals/{desk.approval.id}")).status_code == 405
 
 
-async def test_a_host_that_is_not_ours_is_refused_here_too(desk: Desk) -> None:
+async def test_host_and_origin_are_checked(desk: Desk) -> None:
     assert (await desk.post(headers={"host": "evil.example"})).status_code == 421
     assert (await desk.post(headers={"origin": "https://evil.example"})).status_code == 403
     assert await desk.status() == "pending"
@@ -285,7 +285,7 @@ async def test_a_host_that_is_not_ours_is_refused_here_too(desk: Desk) -> None:
 # The store -----------------------------------------------------------------------------------------------------------
 
 
-async def test_what_the_store_could_not_keep_may_be_sent_again_as_it_is(
+async def test_a_message_that_the_store_could_not_keep_can_be_repeated(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*_: Any, **__: Any) -> Approval:

@@ -1,4 +1,4 @@
-"""`/readyz` and `/metrics`: what they tell, to whom, and how often they look."""
+"""`/readyz` and `/metrics`: what they show, to whom, and how often they check."""
 
 from __future__ import annotations
 
@@ -69,9 +69,7 @@ async def test_a_server_that_can_decide_and_record_is_ready_without_a_token(tmp_
 
 
 @pytest.mark.anyio
-async def test_a_store_that_is_away_is_named_and_nothing_else_of_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_unavailable_store_is_named_without_details(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "state.db").mkdir()
     async with pages(tmp_path) as (client, _):
         answer = await client.get("/readyz")
@@ -92,7 +90,7 @@ async def test_an_audit_log_that_cannot_be_written_is_named(tmp_path: Path) -> N
 
 
 @pytest.mark.anyio
-async def test_a_server_that_is_ending_is_not_ready(tmp_path: Path) -> None:
+async def test_a_server_that_is_shutting_down_is_not_ready(tmp_path: Path) -> None:
     drain = Drain()
     async with pages(tmp_path, drain=drain) as (client, _):
         before = (await client.get("/readyz")).status_code
@@ -110,7 +108,7 @@ async def test_ending_begins_when_calls_are_still_waited_for() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_store_is_asked_once_a_second_and_a_failure_is_logged_once(
+async def test_the_store_is_probed_once_a_second_and_a_failure_logged_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now, asked, away = [100.0], [0], [True]
@@ -143,7 +141,7 @@ async def test_the_store_is_asked_once_a_second_and_a_failure_is_logged_once(
 
 
 @pytest.mark.anyio
-async def test_the_approvals_are_counted_now_and_then_and_unknown_where_the_store_is_away(tmp_path: Path) -> None:
+async def test_approvals_are_counted_rarely_and_unknown_if_the_store_fails(tmp_path: Path) -> None:
     now = [100.0]
     settings = Settings.load({}, sandbox=True, state_dir=tmp_path / "state")
     async with open_engine(settings, {}, "http") as engine:
@@ -174,7 +172,7 @@ async def test_metrics_need_a_token_and_are_in_prometheus_form(tmp_path: Path, a
 
 
 @pytest.mark.anyio
-async def test_metrics_that_are_open_need_no_token_but_our_host(tmp_path: Path) -> None:
+async def test_open_metrics_require_no_token_but_a_known_host(tmp_path: Path) -> None:
     async with pages(tmp_path, open_paths=("/readyz", "/metrics")) as (client, _):
         answers = [await client.get(path) for path in ("/metrics", "/readyz")]
         strangers = [await client.get(path, headers={"Host": "evil.example"}) for path in ("/metrics", "/readyz")]

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import shlex
-import socket
 import sys
-from collections.abc import Generator
-from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 
 import anyio
 import click
-import uvicorn
+from anyio.abc import TaskStatus
 
 from connector_mcp.cli.output import Failure
 from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.transport.http.host_guard import is_loopback
-from connector_mcp.transport.signals import ending_signal
+from connector_mcp.transport.http.listener import serve_app
+
+_GRACE = 1.0
 
 
 @click.command()
@@ -38,32 +36,21 @@ def sandbox(host: str, port: int, data: Path | None) -> None:
             fix="Use a loopback address, such as --host 127.0.0.1.",
             exit_status=2,
         )
-    with closing(_listen(host, port)) as listener:
-        sys.exit(anyio.run(_serve, listener, host, data))
+    sys.exit(anyio.run(_serve, host, port, data))
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers, which end the process before the sandbox is closed."""
+async def _serve(host: str, port: int, data: Path | None) -> int:
+    world, status = Sandbox(data), 1
 
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
+    async def serve_until_the_end(*, task_status: TaskStatus[str]) -> None:
+        nonlocal status
+        status = await serve_app(lambda reach, drain: world.app(), host, port, grace=_GRACE, task_status=task_status)
 
-
-async def _serve(listener: socket.socket, host: str, data: Path | None) -> int:
-    world = Sandbox(data)
-    config = uvicorn.Config(world.app(), log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=1)
-    server = _Server(config)
-    origin = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-    status = 0
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(partial(server.serve, sockets=[listener]))
-            # The socket already listens, so readers of these lines can connect at once.
+            origin: str = await tasks.start(serve_until_the_end)
             click.echo(export_lines(world, origin))
             click.echo(f"Sandbox at {origin}; end it with Ctrl-C.", err=True)
-            status = await ending_signal()
-            server.should_exit = True
     finally:
         world.close()
     return status
@@ -73,11 +60,3 @@ def export_lines(world: Sandbox, origin: str) -> str:
     """Return shell lines that export every platform's variables for the sandbox at this origin."""
     variables = {name: value for each in PLATFORMS for name, value in world.variables(each, origin).items()}
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    # Bound here and not by uvicorn, because the printed variables must name the port that 0 was replaced by.
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise Failure(f"Cannot listen on {host}:{port}: {error.strerror}.", fix="Choose another --port.") from error

@@ -67,13 +67,13 @@ class InvalidSignature(Exception):
 
 
 @dataclass(frozen=True)
-class SigningKey:
+class WebhookKey:
     """A shared secret that signs messages and verifies signatures."""
 
     key: bytes = field(repr=False)
 
     @staticmethod
-    def parse(secret: str, setting: str) -> SigningKey:
+    def parse(secret: str, setting: str) -> WebhookKey:
         """Parse a secret as Standard Webhooks writes it: `whsec_` and the base64 of 24 to 64 bytes.
 
         Raises:
@@ -89,7 +89,7 @@ class SigningKey:
                 f"base64 of {_KEY_BYTES[0]} to {_KEY_BYTES[-1]} random bytes.",
                 fix=f'Make one with `echo "{_SECRET_PREFIX}$(openssl rand -base64 32)"`.',
             )
-        return SigningKey(key)
+        return WebhookKey(key)
 
     def headers(self, message_id: str, timestamp: float, body: str) -> dict[str, str]:
         """Return the headers that sign a body; `timestamp` is in seconds since 1970."""
@@ -128,7 +128,7 @@ class ApprovalWebhook:
     def __init__(
         self,
         url: str,
-        key: SigningKey,
+        key: WebhookKey,
         store: Store,
         *,
         timeout: float,
@@ -163,6 +163,7 @@ class ApprovalWebhook:
                 yield
             finally:
                 self._tasks = None
+                tasks.cancel_scope.shield = True
                 tasks.cancel_scope.deadline = anyio.current_time() + SHUTDOWN_SECONDS
 
     def announce(self, approval: Approval) -> None:

@@ -224,20 +224,20 @@ def _hide_unknown_form(value: Any) -> Any:
     return {key: member if key.startswith("@") else hide(member) for key, member in value.items()}
 
 
-def redact_arguments(operation: Operation, uses: Iterable[ConfigUse]) -> JsonObject:
+def redact_arguments(operation: Operation, uses: Iterable[ConfigUse], given: JsonObject) -> JsonObject:
     """Redact the arguments that were given."""
-    shown = _arguments_by_place(operation, operation.model_dump(exclude_unset=True))
+    shown = _arguments_by_place(operation, given)
     for use in uses:
         shown = replaced(shown, parse_steps(use.path), redact_config(use.value, use.type, operation.on, strict=True))
     return shown
 
 
-def mark_secret_places(operation: Operation, uses: Iterable[ConfigUse]) -> JsonObject:
+def mark_secret_places(operation: Operation, uses: Iterable[ConfigUse], given: JsonObject) -> JsonObject:
     """Copy the arguments with the marker in every place for a secret, whatever it contains. Other values are dummies.
 
     Redaction also hides what it cannot judge; here, in a config of an unknown type, names decide.
     """
-    shown = _arguments_by_place(operation, _neutral(operation.model_dump(exclude_unset=True)))
+    shown = _arguments_by_place(operation, _neutral(given))
     for use in uses:
         value, kind = _neutral(use.value), use.type
         marked = by_name(value, operation.on) if kind is None else by_plan(value, kind.plan, operation.on)
@@ -264,7 +264,8 @@ def _neutral(value: Any, *, label: bool = False) -> Any:
 
 def secret_values(operation: Operation, uses: Sequence[ConfigUse]) -> set[str]:
     """Collect every string among the arguments that counts as a credential."""
-    values = set(_hidden_strings(operation.model_dump(exclude_unset=True), redact_arguments(operation, uses)))
+    given = operation.model_dump(exclude_unset=True)
+    values = set(_hidden_strings(given, redact_arguments(operation, uses, given)))
     for use in uses:
         values.update(_hidden_strings(use.value, redact_config(use.value, use.type, operation.on, strict=True)))
     return values

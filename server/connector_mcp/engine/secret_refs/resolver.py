@@ -80,6 +80,8 @@ class FoundSecrets:
     uses: tuple[ConfigUse, ...]
     shown: JsonObject
     """The arguments, redacted."""
+    hides: bool
+    """Whether redaction changed anything."""
     is_final: bool
     """Whether the types of all configs are known, or will not be known better."""
     issues: list[Issue] = field(default_factory=list[Issue])
@@ -113,9 +115,10 @@ def scan_arguments(operation: Operation, uses: tuple[ConfigUse, ...], *, target_
     that only the names of its keys tell what is secret.
     """
     open_places = [parse_steps(use.path) for use in uses if use.type is None and not target_known]
-    found = FoundSecrets(uses, redact_arguments(operation, uses), is_final=not open_places)
-    marked = mark_secret_places(operation, uses)
-    for steps, place in places(operation.model_dump(exclude_unset=True)):
+    given = operation.model_dump(exclude_unset=True)
+    shown, marked = redact_arguments(operation, uses, given), mark_secret_places(operation, uses, given)
+    found = FoundSecrets(uses, shown, hides=shown != given, is_final=not open_places)
+    for steps, place in places(given):
         if isinstance(place, str):
             is_open = any(steps[: len(start)] == start for start in open_places)
             _judge(found, steps, place, secret=_is_marked(marked, steps), is_open=is_open)

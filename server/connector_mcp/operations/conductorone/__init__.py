@@ -2,4 +2,7 @@
 
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE as PLATFORM
 
-__all__ = ["PLATFORM"]
+MODULES = ("connectors",)
+"""The modules with operations, in the order of tools/list."""
+
+__all__ = ["MODULES", "PLATFORM"]

@@ -1,25 +1,62 @@
-"""ConductorOne app connectors: what they look like, and the reads (facts: sections 3 and 4, traps 5, 9 and 17)."""
+"""ConductorOne app connectors: reading and changing them (facts: sections 3 to 6)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
-from connector_mcp.json_values import JsonObject, members
+from connector_mcp.errors import Issue
+from connector_mcp.json_values import JsonObject, items, members
+from connector_mcp.operations.conductorone.env_config import (
+    ENV_CONFIG,
+    TYPE,
+    configuration_of,
+    is_empty,
+    is_env_config,
+    plain_for,
+    unwrap,
+    wrap_all,
+)
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
+from connector_mcp.operations.connector_types import ConnectorType, connector_type
+from connector_mcp.operations.fields import in_body
 from connector_mcp.operations.operation import (
     GET,
+    POST,
+    ConfigUse,
     Effect,
     ListOperation,
+    Loss,
     Operation,
     Paging,
+    Path,
     Record,
     Situation,
     StoredConfig,
     Target,
     at,
+)
+from connector_mcp.operations.update import Mask, UpdateOperation
+from connector_mcp.suggest import closest
+
+_CHANGED_BY_SYNCS = frozenset(
+    {
+        "canResumeSync",
+        "configUpdatedAt",
+        "downloadUrl",
+        "oauthAuthorizedAs",
+        "status",
+        "syncDisabledAt",
+        "syncDisabledCategory",
+        "syncDisabledReason",
+        "updatedAt",
+    }
+)
+_FIXED = frozenset(
+    {"appId", "catalogId", "connectorApiVersion", "connectorSyncCronSchedule", "createdAt", "deletedAt", "id"}
 )
 
 AppId = Annotated[str, Field(description="App id.")]
@@ -28,6 +65,7 @@ ConnectorId = Annotated[str, Field(description="Connector id.")]
 CONNECTORS = "/api/v1/apps/{app_id}/connectors"
 CONNECTOR = f"{CONNECTORS}/{{id}}"
 RECORD = "connectorView.connector"
+MASK = Mask("update_mask")
 
 
 class Connector(Record):
@@ -51,7 +89,7 @@ class ConductorOneOperation(Operation):
 
     on = CONDUCTORONE
     stored_config = StoredConfig(at="config.configuration", type_at="catalogId")
-    # Of file-based connectors the address from which their data can be fetched without further credentials.
+    # The address of a file-based connector's data needs no further credentials.
     heavy = frozenset({"downloadUrl"})
 
     app_id: AppId
@@ -67,7 +105,7 @@ class ListConnectors(ConductorOneOperation, ListOperation):
     example = {"app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ", "limit": 20}
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        """The connectors themselves, out of the views they come in; a deletion only sets `deletedAt` (trap 9)."""
+        """Take the connectors out of their views, without deleted ones, which only have `deletedAt` set (trap 9)."""
         views: list[Any] = super().shape_result(answers, situation) or []
         connectors = [members(at(view, "connector")) for view in views]
         return [connector for connector in connectors if connector and not connector.get("deletedAt")]
@@ -89,22 +127,189 @@ def _known_as(operation: Any, record: Any) -> str:
     return str(at(record, "displayName") or at(record, "id") or operation.id)
 
 
-CONNECTOR_TARGET = Target(
-    "connector",
-    GetConnector,
-    name=_known_as,
-    # What a sync that runs by itself changes.
-    volatile=frozenset(
-        {
-            "canResumeSync",
-            "configUpdatedAt",
-            "downloadUrl",
-            "oauthAuthorizedAs",
-            "status",
-            "syncDisabledAt",
-            "syncDisabledCategory",
-            "syncDisabledReason",
-            "updatedAt",
-        }
-    ),
-)
+CONNECTOR_TARGET = Target("connector", GetConnector, name=_known_as, volatile=_CHANGED_BY_SYNCS)
+
+
+class UpdatedConnector(Connector):
+    """The connector after an update, and what `expand_mask` asked for."""
+
+    expanded: list[JsonObject] | None = None
+
+
+class SyncConfig(BaseModel):
+    """The scope of a sync."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    sync_resource_type_ids: Annotated[
+        list[str] | None,
+        Field(description="Resource types.", serialization_alias="syncResourceTypeIds"),
+    ] = None
+
+
+class UpdateConnector(ConductorOneOperation, UpdateOperation):
+    """Change a connector; what is not given stays. describe_connector_type gives the config keys of its catalogId. An
+    empty value erases, also a secret."""
+
+    http = POST(CONNECTOR)
+    output = UpdatedConnector
+    record = RECORD
+    acts_on = CONNECTOR_TARGET
+    strategy = MASK
+    consequence = "Changes connector {name}; its next sync and its provisioning use the new settings."
+    example = {
+        "app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ",
+        "id": "2xyConnector00000000000001",
+        "display_name": "Okta production",
+        "config": {"okta_v2_domain": "acme.okta.com"},
+    }
+
+    id: ConnectorId
+    display_name: Annotated[str | None, Field(description="Display name.")] = None
+    description: Annotated[str | None, Field(description="Description.")] = None
+    user_ids: Annotated[list[str] | None, Field(description="Owners; replaces all.")] = None
+    config: Annotated[JsonObject | None, Field(description="Keys to set: {key: value}.")] = None
+    profile_allow_list: Annotated[list[str] | None, Field(description="Attributes to sync.")] = None
+    profile_ignore_list: Annotated[list[str] | None, Field(description="Attributes to leave out.")] = None
+    sync_config: Annotated[SyncConfig | None, Field(description="Scope of syncs.")] = None
+    disable_check_bad_sync: Annotated[bool | None, Field(description="true: no data-drop guard.")] = None
+    parallel_sync_worker_count: Annotated[int | None, Field(ge=0, le=4, description="0 is off.")] = None
+    update_mask: Annotated[
+        str | None,
+        Field(description="Such as displayName,config; default: what is given. Unsets what it names and is not given."),
+        in_body(stored_as=None),
+    ] = None
+    expand_mask: Annotated[
+        list[Literal["app_id", "user_ids", "capabilities", "*"]] | None,
+        Field(description="Objects to return too."),
+        in_body(stored_as=None),
+    ] = None
+
+    def given_members(self) -> JsonObject:
+        """The given members, the config in the form in which ConductorOne returns it."""
+        given = super().given_members()
+        if self.config is not None and not self._has_foreign_config():
+            given["config"] = {"configuration": wrap_all(self._given_keys())}
+        return given
+
+    def complete_members(self, current: JsonObject) -> JsonObject:
+        """The given members; a plain config is completed with the keys that are stored."""
+        given = self.given_members()
+        if self.config is None or self._has_foreign_config():
+            return given
+        stored = {} if TYPE in self.config else configuration_of(current.get("config"))
+        return given | {"config": {TYPE: ENV_CONFIG, "configuration": stored | given["config"]["configuration"]}}
+
+    def after(self, current: JsonObject) -> JsonObject:
+        """The connector as it will be: an empty value erases its key of the config (section 5)."""
+        after, given = super().after(current), members(at(self.given_members(), "config.configuration"))
+        if "config" in MASK.paths(self) and is_env_config(after.get("config")):
+            kept = configuration_of(after["config"])
+            erased = [key for key, value in given.items() if is_empty(value)]
+            after["config"] |= {"configuration": {key: value for key, value in kept.items() if key not in erased}}
+        return after
+
+    def was_read(self, current: JsonObject) -> bool:
+        """A plain config needs the stored one beside it."""
+        return self.config is None or TYPE in self.config or current.get("id") is not None
+
+    def make_body(self, situation: Situation) -> Any:
+        """Make the body: the given members of the connector, and the mask that names them (trap 3)."""
+        connector = {"id": self.id, "appId": self.app_id} | self.members_to_send(situation)
+        body: JsonObject = {"connector": connector, "updateMask": ",".join(MASK.paths(self))}
+        if self.expand_mask:
+            body["expandMask"] = {"paths": list(self.expand_mask)}
+        return body
+
+    def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
+        if self.config is None:
+            return ()
+        type_id, known = _type_of(situation.current)
+        if self._has_foreign_config():
+            return (ConfigUse("config", type_id, None, self.config, complete=False),)
+        schemas = members(known.config.get("properties")) if known else {}
+        value = {key: plain_for(members(schemas.get(key)), given) for key, given in self._given_keys().items()}
+        path = "config.configuration" if TYPE in self.config else "config"
+        return (ConfigUse(path, type_id, known, value, complete=False),)
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        """Find what ConductorOne would refuse, ignore or misread."""
+        return tuple(self._find_problems(situation.current))
+
+    def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
+        """Erased secrets, which no read returns, and a config that gives way to one of another type (section 5)."""
+        stored = at(situation.current, "config")
+        if self.config is None or "config" not in MASK.paths(self):
+            return
+        if TYPE in self.config and stored and self.config[TYPE] != at(stored, TYPE):
+            yield Loss("Replaces config by one of another type", ("config",), stored)
+            return
+        if self._has_foreign_config():
+            return
+        known, before = _type_of(situation.current)[1], configuration_of(stored)
+        for key in (key for key, value in wrap_all(self._given_keys()).items() if is_empty(value)):
+            is_secret = known is not None and key in known.secret_paths
+            is_documented = known is not None and key in members(known.config.get("properties"))
+            if is_secret or (is_empty(before.get(key)) and not is_documented):
+                yield Loss(f"Erases the stored secret {key}", ("config", "configuration", key))
+
+    def describe_loss(self, path: Path, before: Any, *, overwritten: bool) -> Loss:
+        match path:
+            case ("config",):
+                return Loss("Unsets config and every secret in it", path, before)
+            case ("config", "configuration", key):
+                return Loss(f"Unsets {key} of config", path, unwrap(before))
+            case _:
+                return super().describe_loss(path, before, overwritten=overwritten)
+
+    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
+        """Take the connector out of the answer, and beside its members what was expanded."""
+        record, expanded = super().shape_result(answers, situation), at(answers[0], "expanded")
+        return {**members(record), "expanded": expanded} if expanded else record
+
+    def _given_keys(self) -> JsonObject:
+        """The keys given for the config: wrapped ones where the caller wrapped it."""
+        config = self.config or {}
+        return members(config.get("configuration")) if TYPE in config else config
+
+    def _has_foreign_config(self) -> bool:
+        """Whether the config is of another type than EnvConfig, which is sent as it is."""
+        return self.config is not None and TYPE in self.config and not is_env_config(self.config)
+
+    def _find_problems(self, current: Any) -> Iterator[Issue]:
+        writable = [placement.stored_as for placement in self.placements().values() if placement.stored_as]
+        mask = MASK.paths(self)
+        if not mask:
+            where = "arguments" if self.update_mask is None else "update_mask"
+            yield Issue(where, "nothing to change", f"at least one of {', '.join(writable)}", "displayName")
+        for path in mask:
+            yield from _check_mask_path(path, writable)
+        if at(current, "deletedAt"):
+            yield Issue("id", "a connector that is deleted", "one that conductorone_list_connectors shows")
+        stored = at(current, "config")
+        if self.config and TYPE not in self.config and stored and not is_env_config(stored):
+            wanted = "the whole object with @type, as conductorone_get_connector shows it: this config is no EnvConfig"
+            yield Issue("config", "a plain map", wanted)
+        for key, value in self._given_keys().items():
+            if any("," in str(item) for item in items(value)):
+                yield Issue(f"config.{key}", "an item with a comma", "items without: the list is sent joined by commas")
+
+
+def _check_mask_path(path: str, writable: Sequence[str]) -> Iterator[Issue]:
+    if path in writable or path == "syncConfig.syncResourceTypeIds":
+        return
+    if (member := path.partition(".")[0]) in _CHANGED_BY_SYNCS | _FIXED:
+        yield Issue("update_mask", f"{member}, which is read-only", f"paths of {', '.join(writable)}", "displayName")
+        return
+    near = closest(to_camel(path), writable, cutoff=0.5)
+    hint = f"{near}, perhaps; " if near else ""
+    wanted = f"{hint}paths of {', '.join(writable)}"
+    yield Issue("update_mask", "an unknown path", wanted, near or "displayName")
+
+
+def _type_of(connector: Any) -> tuple[str | None, ConnectorType | None]:
+    type_id = at(connector, "catalogId")
+    return (type_id, connector_type("conductorone", type_id)) if isinstance(type_id, str) else (None, None)
+
+
+OPERATIONS = (UpdateConnector, ListConnectors, GetConnector)

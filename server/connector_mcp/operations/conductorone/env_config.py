@@ -1,7 +1,7 @@
 """The wrapper around a ConductorOne connector's config (facts: section 5).
 
-On the wire a config is an `Any` of type EnvConfig whose values are objects of strings. Callers give the plain map
-`{key: value}`; an object that has `@type` is the wire's form already.
+On the wire a config is an `Any` of type EnvConfig with objects of strings as values. Callers give the plain map
+`{key: value}`; an object with `@type` has the wire form already.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ _WRAPPERS = frozenset({"stringValue", "keyValues"})
 
 
 def is_env_config(config: Any) -> bool:
-    """Whether a config in the wire's form is an EnvConfig; other types can come back on reads."""
+    """Whether a config in the wire form is an EnvConfig; other types can come back on reads."""
     return at(config, TYPE) == ENV_CONFIG
 
 
 def configuration_of(config: Any) -> JsonObject:
-    """The wrapped values of an EnvConfig in the wire's form; empty for anything else."""
+    """The wrapped values of an EnvConfig in the wire form; empty for anything else."""
     return members(at(config, "configuration")) if is_env_config(config) else {}
 
 
 def wrap_all(values: Mapping[str, Any]) -> JsonObject:
-    """Each value in the wire's form; those that are in it already stay as they are."""
+    """Each value in the wire form; those that are in it already stay as they are."""
     return {key: wrap(value) for key, value in values.items()}
 
 
 def wrap(value: Any) -> JsonObject:
-    """A value in the wire's form. Null becomes the empty string, which erases."""
+    """A value in the wire form. Null becomes the empty string, which erases."""
     if isinstance(value, dict):
         entries = cast("JsonObject", value)
         if set(entries) <= _WRAPPERS:
@@ -46,7 +46,7 @@ def wrap(value: Any) -> JsonObject:
 
 
 def unwrap(wrapped: Any) -> Any:
-    """The plain value of one in the wire's form: a string or a map."""
+    """The plain value of one in the wire form: a string or a map."""
     pairs = at(wrapped, "keyValues.items")
     if not isinstance(pairs, list):
         return at(wrapped, "stringValue")
@@ -54,12 +54,12 @@ def unwrap(wrapped: Any) -> Any:
 
 
 def is_empty(wrapped: Any) -> bool:
-    """Whether a value in the wire's form holds nothing, so that writing it erases what is stored."""
+    """Whether a value in the wire form is empty, so that writing it erases the stored one."""
     return unwrap(wrapped) in (None, "", {})
 
 
 def plain_for(schema: Mapping[str, Any], value: Any) -> Any:
-    """A given value as the schema of a connector type's config describes it, so that it can be held against it."""
+    """Convert a given value to the type that the schema describes, so that it can be validated."""
     wrapped = bool(value) and isinstance(value, dict) and set(cast("JsonObject", value)) <= _WRAPPERS
     plain = unwrap(cast("JsonObject", value)) if wrapped else cast("Any", value)
     match schema.get("type"), plain:

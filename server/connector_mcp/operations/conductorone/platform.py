@@ -16,7 +16,7 @@ def read_error(body: Any) -> UpstreamMessage:
 
 
 def base_url_from(values: Mapping[str, str]) -> str | None:
-    """The tenant's address out of a client id `<name>@<host>/<use>`."""
+    """Derive the tenant's address from a client id `<name>@<host>/<use>`."""
     _, at, rest = values.get("CONDUCTORONE_CLIENT_ID", "").partition("@")
     host = rest.partition("/")[0]
     return f"https://{host.lower()}" if at and "." in host else None

@@ -2,4 +2,7 @@
 
 from connector_mcp.operations.logto.platform import LOGTO as PLATFORM
 
-__all__ = ["PLATFORM"]
+MODULES = ("connectors", "use", "factories")
+"""The modules with operations, in the order of tools/list."""
+
+__all__ = ["MODULES", "PLATFORM"]

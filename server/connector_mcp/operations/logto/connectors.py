@@ -1,43 +1,48 @@
-"""Logto connectors: reading and deleting them (facts: sections 3 to 5, traps 2, 8, 11, 16, 17 and 19)."""
+"""Logto connectors: reading, creating, changing and deleting them (facts: sections 3 to 5)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from connector_mcp.json_values import JsonObject
-from connector_mcp.operations.logto.platform import LOGTO
+from connector_mcp.errors import Issue
+from connector_mcp.json_values import JsonObject, is_object, items, members
+from connector_mcp.operations.connector_types import ConnectorType
+from connector_mcp.operations.logto import factories as rules
+from connector_mcp.operations.logto.factories import FactoryId, Fields, LogtoOperation
 from connector_mcp.operations.operation import (
     DELETE,
     GET,
-    LOCAL_ONLY,
+    PATCH,
+    POST,
+    ConfigUse,
     Effect,
     ListOperation,
+    Loss,
     Operation,
     Paging,
+    Path,
     Record,
     Situation,
     StoredConfig,
     Target,
     at,
 )
+from connector_mcp.operations.update import Merge, NamedItems, UpdateOperation
 
 CONNECTORS = "/api/connectors"
 CONNECTOR = f"{CONNECTORS}/{{id}}"
+EXAMPLE_ID = "x7k2m9q4"
 
 ConnectorId = Annotated[str, Field(description="Connector id, not the factory's.")]
-FactoryId = Annotated[str, Field(description="Factory id.")]
-Fields = Annotated[list[str] | None, Field(description="Members to return; also readme, logo, formItems."), LOCAL_ONLY]
 SyncProfile = Annotated[bool | None, Field(description="Sync profiles at sign-in.")]
-
-EXAMPLE_ID = "x7k2m9q4"
 
 
 class ConnectorMetadata(BaseModel):
-    """How a connector shows itself; only standard connectors (oidc, oauth2, saml) have it at will."""
+    """How a connector shows itself. Only standard connectors (oidc, oauth2, saml) let the caller choose it."""
 
     model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True)
 
@@ -65,17 +70,10 @@ class ConnectorRecord(Record):
 
 
 class Deleted(Record):
-    """What is answered where the platform confirms a deletion without a body."""
+    """The answer where the platform confirms a deletion without a body."""
 
     id: str | None = None
     deleted: bool | None = None
-
-
-class LogtoOperation(Operation):
-    """Base of Logto's operations."""
-
-    on = LOGTO
-    heavy = frozenset({"readme", "logo", "logoDark", "configTemplate", "description", "formItems"})
 
 
 class ConnectorOperation(LogtoOperation):
@@ -113,12 +111,185 @@ def connector_name(connector: Any) -> str:
     return name if isinstance(name, str) and name else str(at(connector, "id") or "")
 
 
+def connectors_in_danger(operation: CreateConnector, connectors: Any) -> list[JsonObject]:
+    """The tenant's connectors that this creation deletes or, if its type is not known, may delete."""
+    types = rules.types_replaced(operation.connector_id)
+    unread = operation.heavy | {"usage"}
+    return [
+        {member: value for member, value in connector.items() if member not in unread}
+        for connector in map(members, items(connectors))
+        if connector.get("type") in types
+    ]
+
+
+def name_connectors_in_danger(operation: CreateConnector, connectors: Any) -> str:
+    """The names of the connectors in danger, or the factory where there are none."""
+    names = [connector_name(connector) for connector in connectors_in_danger(operation, connectors)]
+    return ", ".join(names) or operation.connector_id
+
+
+class CreateConnector(ConnectorOperation):
+    """Create a connector from a factory. Call describe_connector_type first for the config keys. An Email or Sms one
+    deletes the present one of that type."""
+
+    http = POST(CONNECTORS)
+    effect = Effect.CREATE
+    acts_on = Target("connector", ListConnectors, name=name_connectors_in_danger, select=connectors_in_danger)
+    can_destroy = True
+    repeatable = False
+    consequence = "Creates a connector from factory {connector_id}."
+    example = {"connector_id": "github-universal", "config": {"clientId": "Iv1.abc", "clientSecret": "<client-secret>"}}
+
+    connector_id: FactoryId
+    id: Annotated[str | None, Field(description="Own id.")] = None
+    config: Annotated[JsonObject | None, Field(description="Whole config.")] = None
+    metadata: Annotated[
+        ConnectorMetadata | None, Field(description="oidc, oauth2, saml need target; other social: none.")
+    ] = None
+    sync_profile: SyncProfile = None
+    enable_token_storage: Annotated[bool | None, Field(description="Store users' third-party tokens.")] = None
+
+    def make_body(self, situation: Situation) -> Any:
+        """Make the body of what the caller set. A null counts as not given: Logto accepts null for none of these."""
+        return {name: value for name, value in self.given("body") if value is not None}
+
+    def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
+        if self.config is None:
+            return ()
+        return (ConfigUse("config", self.connector_id, rules.factory(self.connector_id), self.config),)
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        """Find what Logto would refuse, and what it would accept and leave as a connector that cannot work."""
+        if rules.is_demo(self.connector_id):
+            return (Issue("connector_id", "a demo factory", "a factory that connectors can be made from"),)
+        known = rules.factory(self.connector_id)
+        if known is None:
+            return ()
+        metadata = None if self.metadata is None else self.metadata.model_dump(by_alias=True, exclude_unset=True)
+        return (
+            *(rules.missing_config(known) if self.config is None else rules.missing_templates(known, self.config)),
+            *rules.wrong_metadata(known, metadata),
+            *(rules.unsuitable_token_storage(known) if self.enable_token_storage else ()),
+        )
+
+    def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
+        """The present connectors of the same type, which Logto deletes without asking (trap 7)."""
+        types = rules.types_replaced(self.connector_id)
+        if situation.current is None:
+            return tuple(Loss(f"May delete the present {made} connector and its credentials") for made in sorted(types))
+        verb = "Deletes" if rules.factory(self.connector_id) else "May delete, as the new one's type is not known,"
+        return tuple(
+            Loss(f"{verb} {old['type']} connector {old.get('connectorId')} (id {old.get('id')}) with its credentials")
+            for old in connectors_in_danger(self, situation.current)
+        )
+
+    def target_read(self) -> Operation | None:
+        """The list, unless the new connector is social and so replaces none."""
+        return super().target_read() if rules.types_replaced(self.connector_id) else None
+
+    def read_back(self, data: Any) -> Operation | None:
+        """The read of the connector that was created."""
+        identifier = at(data, "id")
+        return GetConnector(id=identifier) if isinstance(identifier, str) and identifier else None
+
+
 def name_of_target(operation: Any, connector: Any) -> str:
     """The name of a target that is one connector."""
     return connector_name(connector) or str(operation.id)
 
 
 CONNECTOR_TARGET = Target("connector", GetConnector, name=name_of_target, volatile=frozenset({"usage"}))
+
+
+class UpdateConnector(ConnectorOperation, UpdateOperation):
+    """Change a connector. Config and metadata are merged with what is stored, so secrets need not be sent again; null
+    erases a member, lists are replaced."""
+
+    http = PATCH(CONNECTOR)
+    acts_on = CONNECTOR_TARGET
+    # Logto replaces both as a whole, and drops every member that is empty (traps 4 and 5).
+    strategy = Merge(completed=("config", "metadata"))
+    named_items = {"config.templates": NamedItems(("usageType",))}
+    consequence = "Changes connector {name} (id {id}); sign-ins and messages use the new settings at once."
+    example = {"id": EXAMPLE_ID, "sync_profile": True}
+
+    id: ConnectorId
+    config: Annotated[JsonObject | None, Field(description="Members to change.")] = None
+    metadata: Annotated[ConnectorMetadata | None, Field(description="Only for oidc, oauth2, saml.")] = None
+    sync_profile: SyncProfile = None
+    enable_token_storage: Annotated[bool | None, Field(description="false deletes stored tokens.")] = None
+
+    def complete_members(self, current: JsonObject) -> JsonObject:
+        """The merged members; metadata with the target, which Logto requires each time (trap 9)."""
+        completed, target = super().complete_members(current), current.get("target")
+        if "metadata" in completed and isinstance(target, str):
+            completed["metadata"] = {"target": target} | completed["metadata"]
+        return completed
+
+    def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
+        if self.config is None:
+            return ()
+        factory_id = at(situation.current, "connectorId")
+        type_id = factory_id if isinstance(factory_id, str) else None
+        return (ConfigUse("config", type_id, rules.factory(type_id), self.config, complete=False),)
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        """Find nothing to change, and what Logto would refuse of the merged connector."""
+        if all(value is None for value in self.given_members().values()):
+            wanted = "at least one of config, metadata, sync_profile, enable_token_storage"
+            return (Issue("config", "nothing", wanted),)
+        if not is_object(situation.current):
+            return ()
+        current = situation.current
+        if current.get("isDemo"):
+            return (Issue("id", "a demo connector", "a connector that can be changed"),)
+        known = rules.factory(current.get("connectorId"))
+        return (
+            *self._find_config_problems(current, known),
+            *self._find_metadata_problems(current, known),
+            *self._find_setting_problems(current, known),
+        )
+
+    def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
+        """The third-party tokens, which Logto deletes when their storage is switched off."""
+        if self.enable_token_storage is False and at(situation.current, "enableTokenStorage") is not False:
+            yield Loss("Deletes the third-party tokens stored for users", ("enableTokenStorage",), True)
+
+    def describe_loss(self, path: Path, before: Any, *, overwritten: bool) -> Loss:
+        if len(path) == 3 and path[:2] == ("config", "templates"):
+            return Loss(f"Removes the {path[2]} template from config.templates", path, before)
+        return super().describe_loss(path, before, overwritten=overwritten)
+
+    def _find_config_problems(self, current: JsonObject, known: ConnectorType | None) -> Iterator[Issue]:
+        """Find what the factory would refuse of the merged config because of this call."""
+        if self.config is None or known is None:
+            return
+        for key in known.config.get("required", ()):
+            if key in self.config and self.config[key] is None:
+                yield Issue(f"config.{key}", "null", f"a value, which {known.type} requires")
+        if "templates" in self.config:
+            yield from rules.missing_templates(known, self.complete_members(current)["config"])
+
+    def _find_metadata_problems(self, current: JsonObject, known: ConnectorType | None) -> Iterator[Issue]:
+        if self.metadata is None:
+            return
+        if not _trait(current, known, "isStandard"):
+            yield Issue("metadata", "an object", "no metadata: only oidc, oauth2 and saml connectors take it")
+        elif "target" in self.metadata.model_fields_set:
+            target = at(current, "metadata.target") or at(current, "target")
+            if self.metadata.target != target:
+                yield Issue("metadata.target", "another target", "the stored one, or leave it out: it cannot change")
+
+    def _find_setting_problems(self, current: JsonObject, known: ConnectorType | None) -> Iterator[Issue]:
+        if self.sync_profile and current.get("type") in rules.EXCLUSIVE_TYPES:
+            yield Issue("sync_profile", "true", "false: only social connectors sync profiles")
+        if self.enable_token_storage and _trait(current, known, "isTokenStorageSupported") is False:
+            yield Issue("enable_token_storage", "true", "false: this connector cannot store third-party tokens")
+
+
+def _trait(current: JsonObject, known: ConnectorType | None, name: str) -> Any:
+    """A trait of a connector: as its record says, or else as its factory has it."""
+    return current.get(name) if name in current or known is None else known.traits.get(name)
 
 
 class DeleteConnector(LogtoOperation):
@@ -138,5 +309,8 @@ class DeleteConnector(LogtoOperation):
     id: ConnectorId
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        """A confirmation; the platform's own is an empty answer."""
+        """Confirm the deletion; the platform's own answer is empty."""
         return {"id": self.id, "deleted": True}
+
+
+OPERATIONS = (ListConnectors, CreateConnector, GetConnector, UpdateConnector, DeleteConnector)

@@ -2,4 +2,7 @@
 
 from connector_mcp.operations.vectorize.platform import VECTORIZE as PLATFORM
 
-__all__ = ["PLATFORM"]
+MODULES = ("source_connectors", "source_users")
+"""The modules with operations, in the order of tools/list."""
+
+__all__ = ["MODULES", "PLATFORM"]

@@ -21,7 +21,7 @@ VECTORIZE = Platform(
     base_url=Variable("VECTORIZE_BASE_URL", "Address of the API.", default="https://api.vectorize.io/v1"),
     credentials=ApiKey(Variable("VECTORIZE_API_KEY", "Access token made in the Vectorize console.", secret=True)),
     read_error=read_error,
-    tenant=Variable("VECTORIZE_ORGANIZATION_ID", "Organization whose connectors are managed."),
+    tenant=Variable("VECTORIZE_ORGANIZATION_ID", "Organization that owns the connectors."),
     tenant_argument="organization_id",
     options=(
         Variable(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.connector_types import connector_type
+from connector_mcp.operations.fields import in_body, in_query
 from connector_mcp.operations.operation import (
     DELETE,
     GET,
@@ -22,21 +23,22 @@ from connector_mcp.operations.operation import (
     Loss,
     Operation,
     Paging,
+    Path,
     Record,
     Situation,
     StoredConfig,
     Target,
     at,
-    in_query,
 )
 from connector_mcp.operations.platform import Request
+from connector_mcp.operations.update import Merge, UpdateOperation
 from connector_mcp.operations.vectorize.platform import VECTORIZE
 
 OrganizationId = Annotated[str, Field(description="Vectorize organization id.")]
 SourceConnectorId = Annotated[str, Field(description="Source connector id.")]
 WorkspaceId = Annotated[str | None, Field(description="Workspace id."), in_query()]
 
-# The types that a create request may name: those of the vendor's schema and the multi-user ones its SDK creates.
+# The types that a create request may name: those of the vendor's schema, and the multi-user types of its SDK.
 SourceType = Literal[
     "AWS_S3",
     "AZURE_BLOB",
@@ -78,20 +80,20 @@ class SourceConnector(Record):
 
 
 class CreationOutcome(Record):
-    """What became of one of the connectors that were to be created."""
+    """The outcome for one of the connectors to create."""
 
     name: str | None = None
     id: str | None = None
 
 
 class UpdatedSourceConnector(SourceConnector):
-    """The connector after an update, and the pipelines that the update reaches."""
+    """The connector after an update, and the pipelines that use it."""
 
     pipeline_ids: list[str] | None = None
 
 
 class Acknowledged(Record):
-    """A call that answers with no more than a sentence."""
+    """An answer that consists of one sentence."""
 
     message: str | None = None
 
@@ -155,7 +157,7 @@ class CreateSourceConnector(VectorizeOperation):
     workspace_id: WorkspaceId = None
 
     def make_requests(self, situation: Situation) -> tuple[Request, ...]:
-        """One request a connector, or the whole list at once for servers that take an array (trap 1)."""
+        """Make one request for each connector, or one with the list for servers that take an array (trap 1)."""
         bodies = [connector.model_dump(exclude_unset=True) for connector in self.connectors]
         whole = self.make_request(situation)
         parts: Sequence[Any] = [bodies] if situation.options.get("VECTORIZE_CREATE_BODY") == "array" else bodies
@@ -174,7 +176,7 @@ class CreateSourceConnector(VectorizeOperation):
         )
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        """A config where the type needs one, and none where it takes none."""
+        """Find configs that are missing, and configs of a type that takes none."""
         issues: list[Issue] = []
         for index, connector in enumerate(self.connectors):
             known = connector_type("vectorize", connector.type)
@@ -187,7 +189,7 @@ class CreateSourceConnector(VectorizeOperation):
         return tuple(issues)
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        """Name and id of each connector created, whichever form the server answers in (trap 1)."""
+        """Take name and id of each created connector from either form of the answer (trap 1)."""
         created: list[Any] = []
         for answer in answers:
             one, several = at(answer, "connector"), at(answer, "connectors")
@@ -195,7 +197,7 @@ class CreateSourceConnector(VectorizeOperation):
         return created
 
     def read_back(self, data: Any) -> Operation | None:
-        """Reads the first connector that was created."""
+        """The read of the first connector that was created."""
         identifier = data[0].get("id") if data and isinstance(data[0], dict) else None
         if not isinstance(identifier, str):
             return None
@@ -209,16 +211,15 @@ SOURCE_CONNECTOR = Target(
 )
 
 
-class UpdateSourceConnector(VectorizeOperation):
+class UpdateSourceConnector(VectorizeOperation, UpdateOperation):
     """Replace the config of a source connector. Send it whole, secrets included: they cannot be read back. Affects its
     pipelines."""
 
     http = PATCH(CONNECTOR)
-    effect = Effect.UPDATE
     output = UpdatedSourceConnector
     acts_on = SOURCE_CONNECTOR
-    overwrites = True
-    can_destroy = True
+    # Whether the platform merges inside the config is not documented, so keys that are not sent count as lost (trap 4).
+    strategy = Merge()
     consequence = "Changes the config of source connector {name}; its pipelines use the new one."
     example = {
         "source_connector_id": "550e8400-e29b-41d4-a716-446655440000",
@@ -226,28 +227,17 @@ class UpdateSourceConnector(VectorizeOperation):
     }
 
     source_connector_id: SourceConnectorId
-    config: Annotated[JsonObject, Field(description="Whole config.")]
+    config: Annotated[JsonObject, Field(description="Whole config."), in_body(stored_as="configDoc")]
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         type_id = at(situation.current, "type")
         known = connector_type("vectorize", type_id) if isinstance(type_id, str) else None
         return (ConfigUse("config", type_id, known, self.config),)
 
-    def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
-        """Optional members that are stored and not sent again: the platform may replace the config (trap 4)."""
-        type_id, stored = at(situation.current, "type"), at(situation.current, "configDoc")
-        known = connector_type("vectorize", type_id) if isinstance(type_id, str) else None
-        if known is None:
-            return ()
-        return tuple(
-            Loss(f"Unsets {key} of the config", f"configDoc.{key}", value)
-            for key, value in members(stored).items()
-            if key in known.config["properties"] and key not in self.config and value not in (None, "", [], {})
-        )
-
-    def plan_changes(self, situation: Situation) -> Mapping[str, Any]:
-        unset = {loss.field: None for loss in self.find_losses(situation)}
-        return {f"configDoc.{key}": value for key, value in self.config.items()} | unset
+    def describe_loss(self, path: Path, before: Any, *, overwritten: bool) -> Loss:
+        if len(path) > 1 and not overwritten:
+            return Loss(f"Unsets {'.'.join(path[1:])} of the config", path, before)
+        return super().describe_loss(path, before, overwritten=overwritten)
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         updated, pipelines = at(answers[0], "data.updatedConnector"), at(answers[0], "data.pipelineIds")
@@ -265,3 +255,12 @@ class DeleteSourceConnector(VectorizeOperation):
     example = {"source_connector_id": "550e8400-e29b-41d4-a716-446655440000"}
 
     source_connector_id: SourceConnectorId
+
+
+OPERATIONS = (
+    GetSourceConnectors,
+    CreateSourceConnector,
+    GetSourceConnector,
+    UpdateSourceConnector,
+    DeleteSourceConnector,
+)

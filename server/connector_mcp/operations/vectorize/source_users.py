@@ -9,7 +9,9 @@ from pydantic import Field
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.connector_types import connector_type
-from connector_mcp.operations.operation import DELETE, PATCH, POST, SECRET, Effect, Situation, at
+from connector_mcp.operations.fields import SECRET, in_body
+from connector_mcp.operations.operation import DELETE, PATCH, POST, Effect, Situation, at
+from connector_mcp.operations.update import Merge, UpdateOperation
 from connector_mcp.operations.vectorize.source_connectors import (
     CONNECTOR,
     SOURCE_CONNECTOR,
@@ -20,13 +22,15 @@ from connector_mcp.operations.vectorize.source_connectors import (
 
 USERS = f"{CONNECTOR}/users"
 
-UserId = Annotated[str, Field(min_length=1, description="Your own id of the user.")]
+# A connector's record shows nothing of these.
+UserId = Annotated[str, Field(min_length=1, description="Your own id of the user."), in_body(stored_as=None)]
 SelectedFiles = Annotated[
     JsonObject,
     Field(description="Drive, Dropbox: {id: {name, mimeType}}. Notion: {pageIds, databaseIds}."),
+    in_body(stored_as=None),
 ]
-RefreshToken = Annotated[str | None, Field(description="Drive, Dropbox."), SECRET]
-AccessToken = Annotated[str | None, Field(description="Notion."), SECRET]
+RefreshToken = Annotated[str | None, Field(description="Drive, Dropbox."), in_body(stored_as=None), SECRET]
+AccessToken = Annotated[str | None, Field(description="Notion."), in_body(stored_as=None), SECRET]
 
 _EXAMPLE_CONNECTOR = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
 _SELECTION = {"1AbCdEf": {"name": "Plan.docx", "mimeType": "application/vnd.google-apps.document"}}
@@ -43,18 +47,18 @@ class SourceUserOperation(VectorizeOperation):
     user_id: UserId
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        """Only multi-user types have users; each provider wants its own token and form of selection (section 5)."""
+        """Find a connector that has no users, and what its provider would refuse (section 5)."""
         type_id = at(situation.current, "type")
         known = connector_type("vectorize", type_id) if isinstance(type_id, str) else None
         if known is None:
             return ()
         if not known.traits.get("users"):
-            wanted = "a connector whose type ends in _OAUTH_MULTI or _OAUTH_MULTI_CUSTOM"
+            wanted = "a connector of a type that ends in _OAUTH_MULTI or _OAUTH_MULTI_CUSTOM"
             return (Issue("source_connector_id", f"a connector of type {type_id}", wanted),)
         return self.find_provider_problems(str(known.traits.get("user_credential", "")))
 
     def find_provider_problems(self, credential: str) -> tuple[Issue, ...]:
-        """What the provider of the connector's type would refuse; `credential` is the token it wants, by wire name."""
+        """Find what the provider would refuse; `credential` is the wire name of the token that it requires."""
         return ()
 
 
@@ -84,16 +88,16 @@ class AddUserToSourceConnector(SourceUserOperation):
         return (Issue(wanted, got, f"the user's {wanted.replace('_', ' ')}, which this connector's provider needs"),)
 
 
-class UpdateUserInSourceConnector(SourceUserOperation):
+class UpdateUserInSourceConnector(SourceUserOperation, UpdateOperation):
     """Change a user's files or token in a multi-user source connector. A selection given replaces the stored one."""
 
     http = PATCH(USERS)
-    effect = Effect.UPDATE
-    overwrites = True
+    strategy = Merge()
+    can_destroy = False
     consequence = "Changes user {user_id} of source connector {name}."
     example = {"source_connector_id": _EXAMPLE_CONNECTOR, "user_id": "user_123", "selected_files": _SELECTION}
 
-    selected_files: SelectedFiles | None = None
+    selected_files: Annotated[SelectedFiles | None, in_body(stored_as=None)] = None
     refresh_token: RefreshToken = None
     access_token: AccessToken = None
 
@@ -108,5 +112,8 @@ class DeleteUserFromSourceConnector(SourceUserOperation):
 
 
 def _token_arguments(credential: str) -> tuple[str, str]:
-    """The token argument that a provider wants, and the other one."""
+    """The token argument that a provider requires, and the other one."""
     return ("access_token", "refresh_token") if credential == "accessToken" else ("refresh_token", "access_token")
+
+
+OPERATIONS = (AddUserToSourceConnector, UpdateUserInSourceConnector, DeleteUserFromSourceConnector)

@@ -2,4 +2,7 @@
 
 from connector_mcp.operations.versori.platform import VERSORI as PLATFORM
 
-__all__ = ["PLATFORM"]
+MODULES = ("connectors",)
+"""The modules with operations, in the order of tools/list."""
+
+__all__ = ["MODULES", "PLATFORM"]

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from connector_mcp.errors import Internal, Issue
-from connector_mcp.json_values import JsonObject
+from connector_mcp.errors import Issue
+from connector_mcp.json_values import JsonObject, is_object, items, members
+from connector_mcp.operations.fields import LOCAL_ONLY, in_body
 from connector_mcp.operations.operation import (
     GET,
-    LOCAL_ONLY,
     PUT,
     Effect,
     ListOperation,
     Loss,
     Operation,
     Paging,
+    Path,
     Record,
     Situation,
     Target,
     at,
-    in_body,
 )
+from connector_mcp.operations.update import NamedItems, Replace, UpdateOperation
 from connector_mcp.operations.versori.platform import VERSORI
-from connector_mcp.operations.versori.variables import find_variable_losses, objects
 
 OrganisationId = Annotated[str, Field(description="Versori organisation id.")]
 ConnectorId = Annotated[str, Field(description="Connector id.")]
@@ -34,10 +34,6 @@ Protocol = Literal["http", "bigquery"]
 CONNECTORS = "/o/{organisation_id}/connectors"
 CONNECTOR = f"{CONNECTORS}/{{connector_id}}"
 
-# Members that the PUT unsets when they are missing, so that a merge has to send them again (trap 2). Not among them:
-# authSchemeConfigIds, which is kept, and connectionVariables, which would rewrite every connection (traps 3 and 4).
-_UNSETTABLE = ("documentationURL", "imageURL", "tags", "public")
-_CARRIED_OVER = ("name", "protocol", "baseUrl", "datasetId", *_UNSETTABLE)
 _ADDRESS = {"http": "base_url", "bigquery": "dataset_id"}
 
 
@@ -59,7 +55,7 @@ class Connector(Record):
 
 
 class ConnectionVariable(BaseModel):
-    """A placeholder of the base URL and what stands for it."""
+    """A placeholder of the base URL and its value."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -103,30 +99,37 @@ class GetConnector(VersoriOperation):
 
 
 def _what_an_update_touches(operation: Any, record: Any) -> Any:
-    """The record less what lives by itself: versions, and of connections all but their variables (trap 4)."""
-    if not isinstance(record, dict):
+    """The record without its versions, and of its connections only their names and variables (trap 4)."""
+    if not is_object(record):
         return record
-    touched = {member: value for member, value in cast("JsonObject", record).items() if member != "versions"}
+    touched = {member: value for member, value in record.items() if member != "versions"}
     if "connections" in touched:
         touched["connections"] = [
             {member: connection.get(member) for member in ("id", "name", "variables")}
-            for connection in objects(touched["connections"])
+            for connection in map(members, items(touched["connections"]))
         ]
     return touched
 
 
-class UpdateConnector(VersoriOperation):
+class UpdateConnector(VersoriOperation, UpdateOperation):
     """Change a connector. What is not given keeps its value: the server merges, as Versori itself unsets what is left
     out."""
 
     http = PUT(CONNECTOR)
-    effect = Effect.UPDATE
     output = Connector
     acts_on = Target(
         "connector", GetConnector, volatile=frozenset({"updatedAt", "versions"}), select=_what_an_update_touches
     )
-    overwrites = True
-    can_destroy = True
+    # Not sent again: authSchemeConfigIds, which Versori keeps, and connectionVariables, which would rewrite the
+    # variables of every connection (traps 2 to 4).
+    strategy = Replace(
+        required=("name", "protocol", "baseUrl", "datasetId"), unset=("documentationURL", "imageURL", "tags", "public")
+    )
+    named_items = {
+        "connectionVariables": NamedItems(("name",), value="value"),
+        "connections": NamedItems(("name", "id")),
+        "connections.variables": NamedItems(("name",), value="value"),
+    }
     heavy = frozenset({"connections", "versions"})
     consequence = "Changes connector {name}; its connections and the integrations that use it get the new settings."
     example = {"connector_id": "01J2ABCDEF0123456789ABCDEF", "name": "Acme CRM", "tags": {"team": ["sales"]}}
@@ -136,7 +139,9 @@ class UpdateConnector(VersoriOperation):
     protocol: Annotated[Protocol | None, Field(description="Cannot change.")] = None
     base_url: Annotated[str | None, Field(description="http: may hold {{variable}}.")] = None
     dataset_id: Annotated[str | None, Field(description="bigquery: project.dataset.")] = None
-    auth_scheme_config_ids: Annotated[list[str] | None, Field(description="All ids, in the new order.")] = None
+    auth_scheme_config_ids: Annotated[
+        list[str] | None, Field(description="All ids, in the new order."), in_body(stored_as="authSchemeConfigs")
+    ] = None
     connection_variables: Annotated[
         list[ConnectionVariable] | None, Field(description="Overwrites every connection's.")
     ] = None
@@ -147,68 +152,59 @@ class UpdateConnector(VersoriOperation):
     replace: Annotated[bool, Field(description="Unset what is not given."), LOCAL_ONLY] = False
 
     def make_body(self, situation: Situation) -> Any:
-        """What is given, over what is now there unless the caller replaces.
-
-        Raises:
-            Internal: A merge is due and the connector has not been read; sending would unset what was not given.
-        """
+        """Make the body, which repeats the ids of the path (trap 5)."""
         identity = {"id": self.connector_id, "organisationId": self.organisation_id}
-        if self.replace:
-            return identity | dict(self.given("body"))
-        now = {member: at(situation.current, member) for member in _CARRIED_OVER}
-        kept = {member: value for member, value in now.items() if value is not None}
-        if not kept:
-            raise Internal(
-                "versori_update_connector: the connector was not read, so its values cannot be kept. Nothing was sent.",
-                fix="Check with versori_get_connector that the connector can be read, then call again.",
-            )
-        return identity | kept | dict(self.given("body"))
+        return identity | super().make_body(situation)
+
+    def after(self, current: JsonObject) -> JsonObject:
+        """The connector with its auth schemes reordered, and its variables written to every connection (trap 4).
+
+        A replacement without variables may unset them (trap 3). The worse outcome is assumed.
+        """
+        given, after = self.given_members(), super().after(current)
+        configs = {str(config.get("id")): config for config in map(members, items(current.get("authSchemeConfigs")))}
+        if "authSchemeConfigs" in given:
+            order: list[str] = given["authSchemeConfigs"] or []
+            after["authSchemeConfigs"] = [configs[key] for key in order if key in configs]
+        if "connectionVariables" in given:
+            variables: JsonObject = {"variables": given["connectionVariables"] or []}
+            connections = items(current.get("connections"))
+            after["connections"] = [each | variables if is_object(each) else each for each in connections]
+        elif self.replace:
+            after.pop("connectionVariables", None)
+        return after
+
+    def plan_changes(self, situation: Situation) -> Mapping[Path, Any]:
+        """Expect a merge to keep the variables (trap 4). What a replacement does to them is not known (trap 3)."""
+        planned, variables = dict(super().plan_changes(situation)), at(situation.current, "connectionVariables")
+        if "connectionVariables" not in self.given_members():
+            planned.pop(("connectionVariables",), None)
+            if variables and not self.replace:
+                planned[("connectionVariables",)] = variables
+        return planned
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        """What Versori would refuse, or accept and not do."""
+        """Find what Versori would refuse, and what it would accept and not do."""
         return (
             *self._find_missing(),
             *self._find_protocol_problems(at(situation.current, "protocol")),
             *self._find_order_problems(situation.current),
         )
 
-    def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
-        """Every value that is there now and would not be after the call (traps 2 to 4)."""
-        given, current = dict(self.given("body")), situation.current
-        losses: list[Loss] = []
-        for member in _UNSETTABLE:
-            before = at(current, member)
-            if before and self._unsets(member, given):
-                losses.append(Loss(f"Unsets {member}", member, before))
-        tags, before = given.get("tags"), at(current, "tags")
-        if tags and isinstance(before, dict):
-            stored = cast("JsonObject", before)
-            losses.extend(Loss(f"Unsets tags.{key}", f"tags.{key}", stored[key]) for key in stored if key not in tags)
-        if "connectionVariables" in given:
-            losses.extend(find_variable_losses(given["connectionVariables"] or [], current))
-        elif self.replace and at(current, "connectionVariables"):
-            losses.append(Loss("May unset connectionVariables", "connectionVariables", current["connectionVariables"]))
-        return tuple(losses)
-
-    def plan_changes(self, situation: Situation) -> Mapping[str, Any]:
-        """The members after the call. A merge names the variables too, so that it shows if they were lost (trap 4)."""
-        given, current = dict(self.given("body")), situation.current
-        order = given.pop("authSchemeConfigIds", None)
-        changes: JsonObject = {member: None if value in ("", [], {}) else value for member, value in given.items()}
-        for member in _UNSETTABLE:
-            if at(current, member) and self._unsets(member, given):
-                changes[member] = None
-        if not self.replace and "connectionVariables" not in given and at(current, "connectionVariables"):
-            changes["connectionVariables"] = current["connectionVariables"]
-        if order and (configs := {config.get("id"): config for config in objects(at(current, "authSchemeConfigs"))}):
-            changes["authSchemeConfigs"] = [configs[key] for key in order if key in configs]
-        return changes
-
-    def _unsets(self, member: str, given: Mapping[str, Any]) -> bool:
-        return given[member] in (None, "", [], {}) if member in given else self.replace
+    def describe_loss(self, path: Path, before: Any, *, overwritten: bool) -> Loss:
+        match path:
+            case ("connectionVariables",) if "connectionVariables" not in self.given_members():
+                return Loss("May unset connectionVariables", path, before)
+            case ("connectionVariables", name):
+                return Loss(f"Drops variable {name}", path, before)
+            case ("connections", connection, "variables", name):
+                verb = "Overwrites" if overwritten else "Drops"
+                return Loss(f"{verb} variable {name} of connection {connection}", path, before)
+            case _:
+                return super().describe_loss(path, before, overwritten=overwritten)
 
     def _find_missing(self) -> Iterator[Issue]:
-        settings = [name for name, wire in self.wires().items() if wire.place == "body"]
+        settings = self.sent_in("body")
         if not self.model_fields_set.intersection(settings):
             yield Issue("arguments", "nothing to change", f"at least one of {', '.join(settings)}")
         required = ("name", "protocol", *([_ADDRESS[self.protocol]] if self.protocol else []))
@@ -233,12 +229,15 @@ class UpdateConnector(VersoriOperation):
             yield Issue("connection_variables", "a value", f"nothing: {protocol} connectors have no variables")
 
     def _find_order_problems(self, current: Any) -> Iterator[Issue]:
-        if "auth_scheme_config_ids" not in self.model_fields_set or not isinstance(current, dict):
+        if "auth_scheme_config_ids" not in self.model_fields_set or not is_object(current):
             return
-        ids = [str(config.get("id")) for config in objects(at(current, "authSchemeConfigs"))]
+        ids = [str(members(config).get("id")) for config in items(current.get("authSchemeConfigs"))]
         if sorted(self.auth_scheme_config_ids or []) != sorted(ids):
             yield Issue(
                 "auth_scheme_config_ids",
                 f"{len(self.auth_scheme_config_ids or [])} ids that are not the connector's own",
                 f"a reordering of the {len(ids)} ids that versori_get_connector shows under authSchemeConfigs",
             )
+
+
+OPERATIONS = (UpdateConnector, ListConnectors, GetConnector)

@@ -27,7 +27,7 @@ VERSORI = Platform(
         prefix=Variable("VERSORI_AUTH_PREFIX", "Scheme word before the key.", default="Bearer"),
     ),
     read_error=read_error,
-    tenant=Variable("VERSORI_ORGANISATION_ID", "Organisation whose connectors are managed."),
+    tenant=Variable("VERSORI_ORGANISATION_ID", "Organisation that owns the connectors."),
     tenant_argument="organisation_id",
     secret_paths=("credential.data",),
 )

@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from connector_mcp.engine.approval.approval_webhook import TOLERANCE, InvalidSignature, SigningKey
+from connector_mcp.engine.approval.approval_webhook import TOLERANCE, InvalidSignature, WebhookKey
 from connector_mcp.engine.engine import Engine
 from connector_mcp.errors import ConfirmationInvalid, ConnectorError, InvalidArguments, StoreUnavailable
 from connector_mcp.text import clean
@@ -62,7 +62,7 @@ class _Refusal(Exception):
         self.response = JSONResponse({"error": f"Not decided: {message}"}, status, headers)
 
 
-def callback_route(engine: Engine, key: SigningKey) -> Route:
+def callback_route(engine: Engine, key: WebhookKey) -> Route:
     """Return the route, to be served below `OPEN_PATH` without bearer authorization, behind the check of Host.
 
     200 with the decision; 400 for an invalid body, 401 without a valid and recent signature, 404 for an unknown id, 409
@@ -81,7 +81,7 @@ def callback_route(engine: Engine, key: SigningKey) -> Route:
     return Route(f"{OPEN_PATH}/{{approval_id}}", handle, methods=["POST"])
 
 
-async def _decide(engine: Engine, key: SigningKey, request: Request) -> Response:
+async def _decide(engine: Engine, key: WebhookKey, request: Request) -> Response:
     content = await _read_body(request)
     try:
         message_id = key.verify(request.headers.items(), content)

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connector_mcp.transport.auth.principal import Principal
 from connector_mcp.transport.mcp.tools import MAX_CALLS
-from connector_mcp.upstream.shared_rate_limit import SharedTurns
+from connector_mcp.upstream.rate import SharedRateLimit
 
 _PRINCIPALS: Final = 1024
 """How many principals are remembered before the idle ones are removed."""
@@ -46,7 +46,7 @@ class RequestRate:
     """
 
     def __init__(
-        self, per_minute: int, shared: SharedTurns | None = None, *, clock: Callable[[], float] = time.monotonic
+        self, per_minute: int, shared: SharedRateLimit | None = None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._burst = per_minute
         self._interval = 60 / per_minute

@@ -1,136 +1,114 @@
-"""How a request proves who sends it: a credential declaration and the values of its variables, turned into a header."""
+"""How an account signs in: a platform's credential declaration and the values of its variables, as a header."""
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
+from base64 import urlsafe_b64decode
+from binascii import Error as BadBase64
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Any, Final
 
 from connector_mcp.errors import Misconfigured
+from connector_mcp.json_values import is_object
 from connector_mcp.operations.platform import ApiKey, ClientCredentials, Platform, SignedAssertion, Variable
-from connector_mcp.upstream.auth.client_assertion import ASSERTION_TYPE, NONCE_BYTES, read_signing_key, sign_assertion
-from connector_mcp.upstream.auth.tokens import Token, TokenCache
+from connector_mcp.upstream.auth.tokens import HEADER_SAFE, Token, TokenCache, TokenRequest, strip_bearer
 
-HEADER_SAFE: Final = re.compile(r"[\x21-\x7e]+")
+ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+_LEEWAY: Final = 120
+"""Seconds for which a client assertion is valid before and after now; the platform accepts five minutes in all."""
+
 _SCHEME_WORD: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_BEARER: Final = re.compile(r"^bearer[ :]\s*", re.IGNORECASE)
-
-
-def strip_bearer(token: str) -> str:
-    """`token` without the scheme word that some tools write in front of it."""
-    return _BEARER.sub("", token)
 
 
 @dataclass(frozen=True)
-class Proof:
-    """The value of the Authorization header, and the minted token it came from, if any."""
+class AuthHeader:
+    """The value of the Authorization header, and the access token in it unless the credential is static."""
 
-    header: str = field(repr=False)
+    value: str = field(repr=False)
     token: Token | None = None
 
 
 @dataclass(frozen=True)
-class Ask:
-    """What to ask a token endpoint for."""
+class TokenEnvironment:
+    """What fetching a token needs from the client. `clock` is monotonic, `now` is seconds since the epoch.
 
-    path: str
-    form: Mapping[str, str] = field(repr=False)
-    scope: str | None = None
-
-
-class Authorizer(Protocol):
-    """One account's way of signing in."""
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """Names of the variables that a refusal is to be blamed on."""
-        ...
-
-    def secrets(self) -> tuple[str, ...]:
-        """Every value that must not be seen, the current token included."""
-        ...
-
-    async def prove(self) -> Proof:
-        """The proof to send. Raises a ConnectorError where a token is needed and cannot be had."""
-        ...
-
-    async def renew(self, refused: Proof) -> Proof | None:
-        """Another proof after a 401, or None where there is no other to be had."""
-        ...
-
-
-Mint = Callable[[Ask], Awaitable[Token]]
-"""Posts to the token endpoint; raises a ConnectorError unless it gets a token."""
-
-
-@dataclass(frozen=True)
-class Environment:
-    """What signing in takes from the outside: the host called, the mint, clocks and chance."""
+    `fetch` posts to the token endpoint and raises a ConnectorError unless it gets a token.
+    """
 
     base_url: str
     host: str
-    mint: Mint
+    fetch: Callable[[TokenRequest], Awaitable[Token]]
     clock: Callable[[], float]
     now: Callable[[], float]
-    nonce: Callable[[], bytes] = lambda: secrets.token_bytes(NONCE_BYTES)
 
 
-class FixedProof:
-    """A key or ready token that never changes."""
+class StaticCredential:
+    """A key or a ready token that never changes. `variables` are to be checked when it is refused."""
 
     def __init__(self, header: str, secret: str, variables: tuple[str, ...]) -> None:
-        self._proof = Proof(header)
+        self._header = AuthHeader(header)
         self._secret = secret
         self.variables = variables
 
     def secrets(self) -> tuple[str, ...]:
+        """Return every value that must not be shown."""
         return (self._secret,)
 
-    async def prove(self) -> Proof:
-        return self._proof
+    async def get_header(self) -> AuthHeader:
+        """Return the header to send."""
+        return self._header
 
-    async def renew(self, refused: Proof) -> Proof | None:
+    async def renew(self, refused: AuthHeader) -> AuthHeader | None:
+        """Return another header after a 401. There is none."""
         return None
 
 
-class MintedProof:
-    """Bearer tokens from the platform's token endpoint."""
+class TokenCredential:
+    """Bearer tokens from the platform's token endpoint. `hidden` are the secrets that it is asked with."""
 
     def __init__(
-        self, ask: Callable[[], Ask], environment: Environment, hidden: tuple[str, ...], variables: tuple[str, ...]
+        self,
+        make_request: Callable[[], TokenRequest],
+        environment: TokenEnvironment,
+        hidden: tuple[str, ...],
+        variables: tuple[str, ...],
     ) -> None:
         async def fetch() -> Token:
-            return await environment.mint(ask())
+            return await environment.fetch(make_request())
 
         self._cache = TokenCache(fetch, environment.clock)
-        self._proof: Proof | None = None
         self._hidden = hidden
         self.variables = variables
 
     def secrets(self) -> tuple[str, ...]:
-        token = self._cache.known
+        """Return every value that must not be shown, the current token included."""
+        token = self._cache.latest
         return self._hidden if token is None else (*self._hidden, token.value)
 
-    async def prove(self) -> Proof:
-        return self._wrap(await self._cache.get())
+    async def get_header(self) -> AuthHeader:
+        """Return the header to send. Raises a ConnectorError if no token can be fetched."""
+        token = await self._cache.get()
+        return AuthHeader(f"Bearer {token.value}", token)
 
-    async def renew(self, refused: Proof) -> Proof | None:
-        return None if refused.token is None else self._wrap(await self._cache.replace(refused.token))
-
-    def _wrap(self, token: Token) -> Proof:
-        proof = self._proof
-        if proof is None or proof.token is not token:
-            proof = self._proof = Proof(f"Bearer {token.value}", token)
-        return proof
+    async def renew(self, refused: AuthHeader) -> AuthHeader | None:
+        """Return another header after a 401. Raises a ConnectorError if no token can be fetched."""
+        token = await self._cache.get(refused.token)
+        return AuthHeader(f"Bearer {token.value}", token)
 
 
-def make_authorizer(platform: Platform, values: Mapping[str, str], environment: Environment) -> Authorizer:
-    """The way of signing in that the platform declares and the values allow.
+Authorizer = StaticCredential | TokenCredential
+"""One account's way of signing in."""
+
+
+def make_authorizer(platform: Platform, values: Mapping[str, str], environment: TokenEnvironment) -> Authorizer:
+    """Make the authorizer that the platform declares and the values allow.
 
     Raises:
-        Misconfigured: A variable is missing or cannot be what it should be; it is named, its value is not.
+        Misconfigured: A variable is missing or invalid. The message names it and does not repeat its value.
     """
     match platform.credentials:
         case ApiKey() as declared:
@@ -149,11 +127,11 @@ def _use_key(platform: Platform, declared: ApiKey, values: Mapping[str, str]) ->
         variables = (declared.key.name, declared.prefix.name)
         if not _SCHEME_WORD.fullmatch(word):
             raise _unusable(platform, declared.prefix, "is not a single word such as Bearer")
-    return FixedProof(f"{word} {key}", key, variables)
+    return StaticCredential(f"{word} {key}", key, variables)
 
 
 def _use_client_credentials(
-    platform: Platform, declared: ClientCredentials, values: Mapping[str, str], environment: Environment
+    platform: Platform, declared: ClientCredentials, values: Mapping[str, str], environment: TokenEnvironment
 ) -> Authorizer:
     client_id = _require(platform, declared.client_id, values)
     client_secret = _require(platform, declared.client_secret, values)
@@ -165,41 +143,40 @@ def _use_client_credentials(
         "resource": resource,
         "scope": declared.scope,
     }
-    ask = Ask(declared.token_path, form, declared.scope)
+    request = TokenRequest(declared.token_path, form, declared.scope)
     variables = (declared.client_id.name, declared.client_secret.name, declared.resource.name)
-    return MintedProof(lambda: ask, environment, (client_secret,), variables)
+    return TokenCredential(lambda: request, environment, (client_secret,), variables)
 
 
 def _use_assertion(
-    platform: Platform, declared: SignedAssertion, values: Mapping[str, str], environment: Environment
+    platform: Platform, declared: SignedAssertion, values: Mapping[str, str], environment: TokenEnvironment
 ) -> Authorizer:
     if values.get(declared.access_token.name):
         ready = strip_bearer(_require(platform, declared.access_token, values, spaces=True))
         if not HEADER_SAFE.fullmatch(ready):
             raise _unusable(platform, declared.access_token, "holds characters that no token has")
-        return FixedProof(f"Bearer {ready}", ready, (declared.access_token.name,))
+        return StaticCredential(f"Bearer {ready}", ready, (declared.access_token.name,))
 
     client_id = _require(platform, declared.client_id, values, instead=declared.access_token)
     client_secret = _require(platform, declared.client_secret, values, instead=declared.access_token)
     variables = (declared.client_id.name, declared.client_secret.name)
     form = {"grant_type": "client_credentials", "client_id": client_id}
     if not client_secret.startswith(declared.secret_prefix):
-        plain = Ask(declared.token_path, {**form, "client_secret": client_secret})
-        return MintedProof(lambda: plain, environment, (client_secret,), variables)
+        plain = TokenRequest(declared.token_path, {**form, "client_secret": client_secret})
+        return TokenCredential(lambda: plain, environment, (client_secret,), variables)
     try:
         key = read_signing_key(client_secret)
     except ValueError as fault:
         raise _unusable(platform, declared.client_secret, str(fault)) from None
 
-    def ask() -> Ask:
-        assertion = sign_assertion(
-            key, client_id=client_id, host=environment.host, now=environment.now(), nonce=environment.nonce()
-        )
+    def make_request() -> TokenRequest:
+        now, nonce = environment.now(), secrets.token_bytes(16)
+        assertion = sign_assertion(key, client_id=client_id, host=environment.host, now=now, nonce=nonce)
         proof = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
-        return Ask(declared.token_path, {**form, **proof})
+        return TokenRequest(declared.token_path, {**form, **proof})
 
-    # The last part alone is the private key.
-    return MintedProof(ask, environment, (client_secret, client_secret.rpartition(":")[2]), variables)
+    # The last part of the secret is the private key.
+    return TokenCredential(make_request, environment, (client_secret, client_secret.rpartition(":")[2]), variables)
 
 
 def _require(
@@ -225,3 +202,67 @@ def _unusable(platform: Platform, variable: Variable, wrong: str) -> Misconfigur
     return Misconfigured(
         f"{platform.title}: {variable.name} {wrong}.", fix=f"Copy {variable.name} again. {variable.help}"
     )
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """An Ed25519 private key, and the key id for the assertion's header if the secret names one."""
+
+    private: bytes = field(repr=False)
+    key_id: str | None = None
+
+
+def read_signing_key(secret: str) -> SigningKey:
+    """Read the key inside `secret-token:<issuer>:v1:<base64url of a JWK>`.
+
+    Raises:
+        ValueError: The secret has another form. The message says which part is wrong and does not repeat it.
+    """
+    parts = secret.split(":")
+    if len(parts) != 4 or parts[2] != "v1":
+        raise ValueError("does not have the four parts of a version 1 secret")
+    try:
+        jwk: Any = json.loads(_decode(parts[3]))
+    except (ValueError, BadBase64):
+        raise ValueError("does not hold a base64url-encoded JWK in its last part") from None
+    if not is_object(jwk):
+        raise ValueError("does not hold a JWK in its last part")
+    if jwk.get("kty") != "OKP" or jwk.get("crv") != "Ed25519":
+        raise ValueError("holds a key of another type than Ed25519")
+    try:
+        private = _decode(jwk["d"])
+    except (KeyError, TypeError, AttributeError, ValueError, BadBase64):
+        private = b""
+    if len(private) != 32:
+        raise ValueError("holds no private key")
+    key_id = jwk.get("kid")
+    return SigningKey(private, key_id if isinstance(key_id, str) and key_id else None)
+
+
+def sign_assertion(key: SigningKey, *, client_id: str, host: str, now: float, nonce: bytes) -> str:
+    """Sign ConductorOne's client assertion, a short-lived JWT, for the token endpoint on `host` (no scheme, no port).
+
+    `now` is in seconds since the epoch.
+    """
+    # Imported here to save start-up time: only this way of signing in needs them.
+    import jwt
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    at = int(now)
+    headers: dict[str, Any] = {"typ": None, "alg": "EdDSA", "nonce": nonce.hex()}
+    if key.key_id is not None:
+        headers["kid"] = key.key_id
+    claims: dict[str, Any] = {
+        "iss": client_id,
+        "sub": client_id,
+        "aud": [host],
+        "exp": at + _LEEWAY,
+        "iat": at,
+        "nbf": at - _LEEWAY,
+    }
+    private = Ed25519PrivateKey.from_private_bytes(key.private)
+    return jwt.encode(claims, private, algorithm="EdDSA", headers=headers)
+
+
+def _decode(part: str) -> bytes:
+    return urlsafe_b64decode(part + "=" * (-len(part) % 4))

@@ -1,17 +1,42 @@
-"""Access tokens that are minted for us: kept until shortly before they end, fetched once however many callers wait."""
+"""Access tokens: what a token endpoint is asked for, how its answer is read, and how long a token is kept."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
-from connector_mcp.errors import ConnectorError
+from connector_mcp.errors import ConnectorError, Malformed, Unauthenticated, UpstreamError
+from connector_mcp.json_values import JsonObject, members
+from connector_mcp.operations.platform import ClientCredentials, UpstreamMessage
+from connector_mcp.upstream.errors import CallContext, describe, join_names, make_error
+from connector_mcp.upstream.retries import AttemptResult, RawResponse
 
-EARLY: Final = 60.0
-"""Seconds before its end at which a token is renewed, so that none runs out on the way."""
+HEADER_SAFE: Final = re.compile(r"[\x21-\x7e]+")
+
+RENEW_BEFORE_EXPIRY: Final = 60.0
+"""Seconds before its expiry at which a token is renewed, so that none expires on the way."""
+
+_DEFAULT_LIFETIME: Final = 300.0
+"""Seconds to keep a token if the answer does not say how long it lives."""
+
+_BEARER: Final = re.compile(r"^bearer[ :]\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class TokenRequest:
+    """The form to post to a token endpoint."""
+
+    path: str
+    form: Mapping[str, str] = field(repr=False)
+    scope: str | None = None
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the values of the form that must not be shown."""
+        return tuple(value for name, value in self.form.items() if name in {"client_secret", "client_assertion"})
 
 
 @dataclass(frozen=True)
@@ -25,7 +50,10 @@ class Token:
 
 
 class TokenCache:
-    """The current token of one account. `fetch` mints one or raises a ConnectorError; `clock` is monotonic."""
+    """The current token of one account, fetched once however many callers wait for it.
+
+    `fetch` returns a token or raises a ConnectorError. `clock` is monotonic.
+    """
 
     def __init__(self, fetch: Callable[[], Awaitable[Token]], clock: Callable[[], float]) -> None:
         self._fetch = fetch
@@ -33,33 +61,26 @@ class TokenCache:
         self._lock = anyio.Lock(fast_acquire=True)
         self._token: Token | None = None
         self._renew_at = 0.0
-        self._rounds: int = 0
+        self._fetches: int = 0
         self._failure: ConnectorError | None = None
 
     @property
-    def known(self) -> Token | None:
-        """The token last minted, whether it is still valid or not."""
+    def latest(self) -> Token | None:
+        """The token fetched last, whether it is still valid or not."""
         return self._token
 
-    async def get(self) -> Token:
-        """A valid token. Raises what `fetch` raised to this caller or to the one it waited for."""
-        token = self._token
-        if token is not None and self._clock() < self._renew_at:
-            return token
-        return await self._mint(None)
+    async def get(self, refused: Token | None = None) -> Token:
+        """Return a valid token, other than the one that the platform `refused` before its time.
 
-    async def replace(self, refused: Token) -> Token:
-        """A token other than `refused`, which the platform turned down before its time."""
+        Raises what `fetch` raised to this caller or to the one it waited for.
+        """
         token = self._token
         if token is not None and token is not refused and self._clock() < self._renew_at:
             return token
-        return await self._mint(refused)
-
-    async def _mint(self, refused: Token | None) -> Token:
-        rounds = self._rounds
+        fetches = self._fetches
         async with self._lock:
-            if self._rounds != rounds:
-                # Another caller has fetched while this one waited: what it got, good or bad, is news enough.
+            if self._fetches != fetches:
+                # Another caller has fetched while this one waited, and its result serves both.
                 if self._failure is not None:
                     raise self._failure.with_traceback(None)
                 if self._token is not None and self._token is not refused:
@@ -69,9 +90,80 @@ class TokenCache:
                 token = await self._fetch()
             except ConnectorError as failure:
                 self._failure = failure
-                self._rounds += 1
+                self._fetches += 1
                 raise
             self._token, self._failure = token, None
-            self._renew_at = asked_at + token.lifetime - min(EARLY, token.lifetime / 2)
-            self._rounds += 1
+            self._renew_at = asked_at + token.lifetime - min(RENEW_BEFORE_EXPIRY, token.lifetime / 2)
+            self._fetches += 1
             return token
+
+
+def strip_bearer(token: str) -> str:
+    """Return `token` without the scheme word that some tools write in front of it."""
+    return _BEARER.sub("", token)
+
+
+def read_token(call: CallContext, request: TokenRequest, result: AttemptResult) -> Token:
+    """Read the token out of the result of `request`.
+
+    Raises:
+        UpstreamError: There is none. Whatever the reason, the call that needed it has not been sent.
+    """
+    if not isinstance(result, RawResponse):
+        raise make_error(call, result)
+    if result.status != 200:
+        raise _make_refusal(call, result)
+    answer = _read_object(result)
+    value = strip_bearer(str(answer.get("access_token") or ""))
+    if str(answer.get("token_type")).lower() == "dpop":
+        raise Unauthenticated(
+            f"{call.title} binds the tokens of this account to a key (DPoP), which is not supported.",
+            fix=f"The operator should use credentials in {join_names(call.variables)} that do not require DPoP.",
+            upstream=describe(call, result),
+        )
+    if not HEADER_SAFE.fullmatch(value):
+        raise Malformed(
+            f"{call.title}'s token endpoint answered without a usable access token.",
+            fix=f"The operator should check that {call.platform.base_url.name} is the API's own address.",
+            upstream=describe(call, result),
+        )
+    granted = answer.get("scope")
+    lacks_scope = isinstance(granted, str) and request.scope is not None and request.scope not in granted.split()
+    return Token(value, _read_lifetime(answer.get("expires_in")), lacks_scope=lacks_scope)
+
+
+def _make_refusal(call: CallContext, response: RawResponse) -> UpstreamError:
+    """Make the error for a status other than 200: about the credentials or the address unless it is an outage."""
+    if response.status == 429 or response.status >= 500 or 300 <= response.status < 400:
+        return make_error(call, response)
+    answer = _read_object(response)
+    code, text = answer.get("error"), answer.get("error_description")
+    if isinstance(code, str):
+        message = UpstreamMessage(code=code, message=text if isinstance(text, str) else None)
+    else:
+        message = call.platform.read_error(answer)
+    check = join_names(call.variables)
+    if message.code == "invalid_target" and isinstance(call.platform.credentials, ClientCredentials):
+        check = call.platform.credentials.resource.name
+    elif response.status in {404, 405}:
+        check = call.platform.base_url.name
+    return Unauthenticated(
+        f"{call.title} gave no access token (status {response.status}).",
+        fix=f"The operator should check {check}.",
+        upstream=describe(call, response, message),
+    )
+
+
+def _read_object(response: RawResponse) -> JsonObject:
+    try:
+        return members(response.parse())
+    except ValueError:
+        return {}
+
+
+def _read_lifetime(expires_in: Any) -> float:
+    try:
+        lifetime = float(expires_in)
+    except (TypeError, ValueError, OverflowError):
+        return _DEFAULT_LIFETIME
+    return lifetime if 0 < lifetime < 1e9 else _DEFAULT_LIFETIME

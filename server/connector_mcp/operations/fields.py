@@ -1,0 +1,58 @@
+"""How an argument is declared: where it goes, what it is called there, whether it is secret.
+
+These marks stand in the `Annotated` type of an operation's field. An argument without a mark goes to the query of a GET
+and to the JSON body of any other method, under the camelCase of its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from connector_mcp.json_values import JsonObject
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an argument goes, and its names there and in the platform's record."""
+
+    place: Literal["query", "body", "nowhere"]
+    name: str | None = None
+    """Name in the query or body; the camelCase of the argument's name by default."""
+    stored_as: str | None = ""
+    """Member of the record that an update sets: named as in the body by default, none where this is None."""
+
+
+def in_query(name: str | None = None) -> Placement:
+    """Mark an argument that is sent in the query."""
+    return Placement("query", name)
+
+
+def in_body(name: str | None = None, *, stored_as: str | None = "") -> Placement:
+    """Mark an argument that is sent in the JSON body."""
+    return Placement("body", name, stored_as)
+
+
+LOCAL_ONLY = Placement("nowhere")
+"""Marks an argument for this server, which is never sent."""
+
+
+@dataclass(frozen=True)
+class SecretMark:
+    """Marks an argument that takes a credential."""
+
+    @staticmethod
+    def __get_pydantic_json_schema__(core_schema: Any, handler: Callable[[Any], JsonObject]) -> JsonObject:
+        return {**handler(core_schema), "writeOnly": True}
+
+
+SECRET = SecretMark()
+
+# The arguments of every list.
+PageSize = Annotated[int | None, Field(ge=1, le=100, description="Rows a page."), LOCAL_ONLY]
+Cursor = Annotated[str | None, Field(description="meta.cursor of the last page."), LOCAL_ONLY]
+RowMembers = Annotated[list[str] | None, Field(description="Row members to return."), LOCAL_ONLY]
+Detail = Annotated[Literal["summary", "full"], Field(description="full: whole rows."), LOCAL_ONLY]

@@ -1,0 +1,95 @@
+"""Using a Logto connector: test messages and the address that starts a social sign-in (facts: traps 13 to 15)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from connector_mcp.errors import Issue
+from connector_mcp.json_values import JsonObject
+from connector_mcp.operations.logto import factories as rules
+from connector_mcp.operations.logto.connectors import CONNECTORS, EXAMPLE_ID, ConnectorId
+from connector_mcp.operations.logto.factories import FactoryId, LogtoOperation
+from connector_mcp.operations.operation import POST, ConfigUse, Effect, Record, Situation
+
+
+class Accepted(Record):
+    """Confirmation that the provider accepted the message, which does not prove that it arrived."""
+
+    accepted: bool | None = None
+
+
+class AuthorizationUri(Record):
+    """Address to send the person's browser to. It holds the client id and nothing else of the config."""
+
+    redirect_to: str | None = None
+
+
+class CreateConnectorTest(LogtoOperation):
+    """Send a real test message through an Email or Sms factory with the config given. It may cost money."""
+
+    http = POST(f"{CONNECTORS}/{{factory_id}}/test")
+    effect = Effect.CREATE
+    output = Accepted
+    repeatable = False
+    consequence = "Sends a real message through {factory_id}; the provider may charge for it."
+    example = {
+        "factory_id": "http-sms",
+        "phone": "491701234567",
+        "config": {"endpoint": "https://sms.example.com/send", "authorization": "<authorization>"},
+    }
+
+    factory_id: FactoryId
+    config: Annotated[JsonObject, Field(description="Whole config; the stored one is not used.")]
+    phone: Annotated[str | None, Field(pattern="^[0-9]+$", description="Sms: digits with country code, no +.")] = None
+    email: Annotated[str | None, Field(pattern=r"^\S+@\S+\.\S+$", description="Email.")] = None
+    locale: Annotated[str | None, Field(description="Such as en.")] = None
+
+    def make_body(self, situation: Situation) -> Any:
+        """Make the body of what the caller set. A null counts as not given: Logto accepts null for none of these."""
+        return {name: value for name, value in self.given("body") if value is not None}
+
+    def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
+        return (ConfigUse("config", self.factory_id, rules.factory(self.factory_id), self.config),)
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        """Find a wrong or missing recipient, a factory that sends no messages, and missing templates."""
+        known = rules.factory(self.factory_id)
+        kind = rules.type_made(known)
+        if kind == "Social" or rules.is_demo(self.factory_id):
+            return (Issue("factory_id", "a factory that sends no messages", "an Email or Sms factory"),)
+        missing = tuple(rules.missing_templates(known, self.config)) if known else ()
+        return (*self._find_recipient_problems(kind), *missing)
+
+    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
+        """Confirm that the message was accepted; the platform's own answer is empty."""
+        return {"accepted": True}
+
+    def _find_recipient_problems(self, kind: str | None) -> tuple[Issue, ...]:
+        """Find a recipient of the wrong kind. An Email factory refuses a phone number even beside an e-mail address."""
+        if kind == "Email" and self.phone is not None:
+            return (Issue("phone", "a phone number", "email instead: the factory sends e-mail", "a@example.com"),)
+        if kind == "Sms" and self.phone is None:
+            got = "nothing" if self.email is None else "nothing (but email)"
+            return (Issue("phone", got, "digits with country code: the factory sends SMS", "491701234567"),)
+        if self.phone is None and self.email is None:
+            return (Issue("email" if kind == "Email" else "phone", "nothing", "a recipient: phone or email"),)
+        return ()
+
+
+class CreateConnectorAuthorizationUri(LogtoOperation):
+    """Make the address where a user links an account of a social connector's provider. Not for oidc, oauth2, saml."""
+
+    http = POST(f"{CONNECTORS}/{{connector_id}}/authorization-uri")
+    effect = Effect.READ
+    output = AuthorizationUri
+    example = {"connector_id": EXAMPLE_ID, "state": "f3b1c0d2", "redirect_uri": "https://app.example.com/callback"}
+
+    connector_id: ConnectorId
+    state: Annotated[str, Field(min_length=1, description="Random value to check at the callback.")]
+    redirect_uri: Annotated[str, Field(min_length=1, description="Callback address.")]
+
+
+OPERATIONS = (CreateConnectorTest, CreateConnectorAuthorizationUri)

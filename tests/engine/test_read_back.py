@@ -1,0 +1,147 @@
+"""What reading back proves, and what it must not claim."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from connector_mcp.engine.read_back import verify
+from connector_mcp.engine.results import Meta
+from connector_mcp.errors import ConnectorError, NotFound, UpstreamFailed
+from connector_mcp.operations.catalog import catalog
+from connector_mcp.operations.operation import Operation, Path
+
+pytestmark = pytest.mark.anyio
+
+OPERATIONS = catalog()
+TENANT = {"organization_id": "o", "organisation_id": "o"}
+
+
+def operation(name: str, **arguments: Any) -> Operation:
+    kind = OPERATIONS[name]
+    tenant = {key: value for key, value in TENANT.items() if key in kind.model_fields}
+    return kind.model_validate({**tenant, **kind.example, **arguments})
+
+
+class Reads:
+    """A platform that answers reads with records in turn, or with failures."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.made: list[Operation] = []
+
+    async def __call__(self, reader: Operation) -> Any:
+        self.made.append(reader)
+        answer = self.answers.pop(0)
+        if isinstance(answer, ConnectorError):
+            raise answer
+        return answer
+
+
+async def checked(made: Operation, reads: Reads, planned: Mapping[Path, Any] | None = None, data: Any = None) -> Meta:
+    meta = Meta()
+    await verify(made, planned or {}, data, reads, meta)
+    return meta
+
+
+GONE = NotFound("gone", fix="")
+DOWN = UpstreamFailed("down", fix="")
+
+
+async def test_a_deletion_is_verified_when_the_target_cannot_be_read_any_more() -> None:
+    meta = await checked(operation("vectorize_delete_source_connector"), Reads(GONE))
+    assert (meta.verified, meta.warnings) == (True, [])
+
+
+async def test_a_soft_deletion_counts_and_a_target_that_is_still_there_does_not() -> None:
+    assert (await checked(operation("logto_delete_connector"), Reads({"deletedAt": "2026-01-01"}))).verified is True
+    for record in ({"id": "x", "deletedAt": None}, {"id": "x"}):
+        meta = await checked(operation("logto_delete_connector"), Reads(record))
+        assert (meta.verified, meta.warnings) == (False, ["Accepted, but the target can still be read."])
+
+
+async def test_a_failed_read_back_neither_verifies_nor_refutes_a_deletion() -> None:
+    meta = await checked(operation("logto_delete_connector"), Reads(DOWN))
+    assert meta.verified is None
+    assert "the deletion itself was accepted" in meta.warnings[0]
+
+
+async def test_removing_a_part_of_the_target_reads_nothing_as_that_would_prove_nothing() -> None:
+    reads = Reads()
+    for name in (
+        "vectorize_delete_user_from_source_connector",
+        "vectorize_add_user_to_source_connector",
+        "vectorize_update_user_in_source_connector",
+        "logto_create_connector_test",
+    ):
+        assert (await checked(operation(name), reads, data={"message": "ok"})).verified is None
+    assert reads.made == []
+
+
+async def test_each_of_several_created_objects_is_read() -> None:
+    create = operation("vectorize_create_source_connector")
+    rows = [{"id": "a"}, {"index": 1, "error": {"code": "rejected"}}, {"id": "c"}, {"name": "no id"}, "odd"]
+    reads = Reads({"id": "a"}, {"id": "c"})
+    assert (await checked(create, reads, data=rows)).verified is True
+    assert [read.model_dump()["source_connector_id"] for read in reads.made] == ["a", "c"]
+
+
+async def test_one_created_object_that_is_not_shown_refutes_the_whole() -> None:
+    create = operation("vectorize_create_source_connector")
+    for answers in ((GONE, {"id": "b"}), ({"id": "a"}, GONE)):
+        meta = await checked(create, Reads(*answers), data=[{"id": "a"}, {"id": "b"}])
+        assert meta.verified is False
+        assert "does not show it" in meta.warnings[0]
+
+
+async def test_a_creation_of_nothing_readable_is_not_verified() -> None:
+    for data in ([], [{"name": "x"}], None, [None]):
+        assert (await checked(operation("vectorize_create_source_connector"), Reads(), data=data)).verified is None
+
+
+@pytest.mark.parametrize(
+    ("planned", "found", "same"),
+    [
+        ("a", "a", True),
+        ("a", "b", False),
+        ("a", None, False),
+        (None, "a", False),
+        (None, "", True),
+        ("", None, True),
+        ([], None, True),
+        ({}, [], True),
+        (False, None, True),
+        (False, True, False),
+        (0, None, True),
+        (None, {}, True),
+        ([1], [1], True),
+        ([1, 2], [2, 1], False),
+        ({"a": 1}, {"a": 1}, True),
+    ],
+)
+async def test_a_change_is_verified_by_the_members_that_it_planned(planned: Any, found: Any, same: bool) -> None:
+    record = {"config": {"scope": found}, "other": "x"}
+    meta = await checked(operation("logto_update_connector"), Reads(record), {("config", "scope"): planned})
+    assert meta.verified is same
+    assert meta.warnings == ([] if same else ["Accepted, but reading back shows another value for: config.scope."])
+
+
+async def test_a_change_of_secrets_alone_is_not_verified_as_no_read_shows_them() -> None:
+    reads = Reads()
+    assert (await checked(operation("logto_update_connector"), reads, {})).verified is None
+    assert reads.made == []
+
+
+@pytest.mark.parametrize(("answer", "verified"), [(DOWN, None), (GONE, False)])
+async def test_a_failed_read_back_leaves_a_change_a_success(answer: ConnectorError, verified: bool | None) -> None:
+    meta = await checked(operation("logto_update_connector"), Reads(answer), {("name",): "x"})
+    assert meta.verified is verified
+    assert len(meta.warnings) == 1
+
+
+@pytest.mark.parametrize("record", [None, [], "text", 5])
+async def test_an_odd_record_refutes_and_does_not_break(record: Any) -> None:
+    assert (await checked(operation("logto_update_connector"), Reads(record), {("a", "b"): 1})).verified is False
+    assert (await checked(operation("logto_delete_connector"), Reads(record))).verified is False

@@ -1,0 +1,198 @@
+"""Creating Logto connectors, and what that deletes."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from connector_mcp.operations.logto.connectors import CreateConnector, GetConnector, ListConnectors
+from connector_mcp.operations.operation import Situation
+from connector_mcp.operations.platform import Request
+
+NOWHERE = Situation()
+GITHUB = {"clientId": "Iv1.abc", "clientSecret": "s3cr3t"}
+HTTP_SMS = {"endpoint": "https://sms.example.com"}
+OIDC = {"authorizationEndpoint": "https://id.example.com/a", "scope": "openid"}
+SMTP = {
+    "id": "mail1",
+    "connectorId": "simple-mail-transfer-protocol",
+    "type": "Email",
+    "name": {"en": "SMTP"},
+    "config": {"host": "smtp.example.com"},
+    "readme": "# SMTP",
+    "usage": 12,
+}
+TWILIO = {"id": "sms1", "connectorId": "twilio-short-message-service", "type": "Sms", "name": {"en": "Twilio"}}
+GOOGLE = {"id": "x7k2m9q4", "connectorId": "google-universal", "type": "Social", "name": {"en": "Google"}}
+
+
+def templates(*uses: str) -> list[Any]:
+    return [{"usageType": use, "content": "{{code}}"} for use in uses]
+
+
+def twilio(*uses: str) -> CreateConnector:
+    config = {"accountSID": "AC1", "authToken": "t", "fromMessagingServiceSID": "MG1", "templates": templates(*uses)}
+    return CreateConnector(connector_id="twilio-short-message-service", config=config)
+
+
+def losses(call: CreateConnector, connectors: list[Any]) -> list[str]:
+    """The losses as the engine finds them: of what the target selects from the list."""
+    assert call.acts_on is not None
+    assert call.acts_on.select is not None
+    return [loss.sentence for loss in call.find_losses(Situation(current=call.acts_on.select(call, connectors)))]
+
+
+def problems(call: CreateConnector) -> list[str]:
+    return [issue.path for issue in call.find_problems(NOWHERE)]
+
+
+def test_everything_is_sent_under_the_platforms_names_and_never_twice():
+    call = CreateConnector.model_validate(
+        {
+            "connector_id": "oidc",
+            "id": "acme",
+            "config": OIDC,
+            "metadata": {"target": "acme-idp", "name": {"en": "Acme ID"}, "logoDark": "https://a.example/d.svg"},
+            "sync_profile": True,
+            "enable_token_storage": False,
+        }
+    )
+    assert call.make_request(NOWHERE) == Request(
+        "POST",
+        "/api/connectors",
+        body={
+            "connectorId": "oidc",
+            "id": "acme",
+            "config": OIDC,
+            "metadata": {"target": "acme-idp", "name": {"en": "Acme ID"}, "logoDark": "https://a.example/d.svg"},
+            "syncProfile": True,
+            "enableTokenStorage": False,
+        },
+        repeatable=False,
+    )
+
+
+def test_unset_and_null_arguments_are_not_sent_and_the_config_goes_as_it_is():
+    call = CreateConnector.model_validate(
+        {"connector_id": "github-universal", "id": None, "config": {**GITHUB, "scope": None}, "metadata": None}
+    )
+    assert call.make_body(NOWHERE) == {"connectorId": "github-universal", "config": {**GITHUB, "scope": None}}
+
+
+def test_an_unknown_member_of_the_metadata_is_refused_as_the_platform_would_drop_it_silently():
+    with pytest.raises(ValidationError):
+        CreateConnector.model_validate({"connector_id": "oidc", "metadata": {"target": "a", "logo_url": "https://a"}})
+
+
+def test_the_config_is_held_against_the_whole_schema_of_the_factory():
+    (use,) = CreateConnector(connector_id="github-universal", config=GITHUB).find_configs(NOWHERE)
+    assert (use.path, use.type_id, use.value, use.complete) == ("config", "github-universal", GITHUB, True)
+    assert use.type is not None
+    assert use.type.type == "github-universal"
+
+
+def test_the_config_of_a_factory_of_the_servers_own_has_no_schema():
+    (use,) = CreateConnector(connector_id="my-own", config={"a": 1}).find_configs(NOWHERE)
+    assert use.type is None
+    assert CreateConnector(connector_id="my-own").find_configs(NOWHERE) == ()
+
+
+def test_an_sms_connector_deletes_each_present_one_of_its_type_and_no_other():
+    call = CreateConnector(connector_id="http-sms", config=HTTP_SMS)
+    second = {**TWILIO, "id": "sms2", "connectorId": "http-sms"}
+    assert losses(call, [SMTP, TWILIO, GOOGLE, second]) == [
+        "Deletes Sms connector twilio-short-message-service (id sms1) with its credentials",
+        "Deletes Sms connector http-sms (id sms2) with its credentials",
+    ]
+
+
+def test_an_email_connector_deletes_the_present_one():
+    call = CreateConnector(connector_id="http-email", config=HTTP_SMS)
+    assert losses(call, [SMTP, TWILIO]) == [
+        "Deletes Email connector simple-mail-transfer-protocol (id mail1) with its credentials"
+    ]
+    assert losses(call, [TWILIO, GOOGLE]) == []
+
+
+def test_a_social_connector_deletes_nothing_and_needs_no_look_at_the_others():
+    call = CreateConnector(connector_id="github-universal", config=GITHUB)
+    assert losses(call, [SMTP, TWILIO, GOOGLE]) == []
+    assert call.find_losses(NOWHERE) == ()
+    assert call.target_read() is None
+
+
+def test_a_factory_of_the_servers_own_may_delete_every_email_and_sms_connector():
+    call = CreateConnector(connector_id="my-own", config={})
+    assert call.target_read() == ListConnectors()
+    told = losses(call, [SMTP, TWILIO, GOOGLE])
+    assert [sentence.startswith("May delete") for sentence in told] == [True, True]
+    assert "(id mail1)" in told[0]
+    assert "(id sms1)" in told[1]
+
+
+def test_without_a_look_at_the_others_a_loss_is_feared():
+    assert CreateConnector(connector_id="http-sms", config=HTTP_SMS).target_read() == ListConnectors()
+    assert len(CreateConnector(connector_id="http-sms", config=HTTP_SMS).find_losses(NOWHERE)) == 1
+    assert len(CreateConnector(connector_id="my-own").find_losses(NOWHERE)) == 2
+
+
+def test_the_target_is_the_connectors_in_danger_without_noise_and_what_changes_by_itself():
+    call, target = CreateConnector(connector_id="http-email", config=HTTP_SMS), CreateConnector.acts_on
+    assert target is not None
+    assert target.select is not None
+    assert callable(target.name)
+    selected = target.select(call, [SMTP, TWILIO])
+    assert selected == [{name: SMTP[name] for name in ("id", "connectorId", "type", "name", "config")}]
+    assert target.name(call, selected) == "SMTP"
+    assert target.name(call, []) == "http-email"
+    assert target.select(call, None) == []
+
+
+@pytest.mark.parametrize("demo", ["logto-sms", "logto-social-demo"])
+def test_demo_factories_are_refused(demo: str):
+    assert problems(CreateConnector(connector_id=demo, config={})) == ["connector_id"]
+
+
+def test_a_missing_config_is_refused_where_the_factory_requires_members():
+    (issue,) = CreateConnector(connector_id="github-universal").find_problems(NOWHERE)
+    assert issue.path == "config"
+    assert "clientId, clientSecret" in issue.wanted
+
+
+def test_a_missing_config_is_fine_where_the_factory_requires_none_or_is_not_known():
+    assert problems(CreateConnector(connector_id="logto-email")) == []
+    assert problems(CreateConnector(connector_id="github-universall")) == []
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"name": {"en": "Acme"}}, {"target": ""}])
+def test_a_standard_connector_needs_a_target(metadata: Any):
+    call = CreateConnector.model_validate({"connector_id": "oidc", "config": OIDC, "metadata": metadata})
+    assert problems(call) == ["metadata.target"]
+
+
+def test_other_social_connectors_take_no_metadata_not_even_an_empty_object():
+    call = CreateConnector.model_validate({"connector_id": "github-universal", "config": GITHUB, "metadata": {}})
+    assert problems(call) == ["metadata"]
+
+
+def test_email_and_sms_connectors_take_metadata():
+    arguments = {"connector_id": "http-sms", "config": HTTP_SMS, "metadata": {"name": {"en": "Our SMS"}}}
+    assert problems(CreateConnector.model_validate(arguments)) == []
+
+
+def test_missing_templates_are_named():
+    (issue,) = twilio("SignIn", "Register").find_problems(NOWHERE)
+    assert (issue.path, issue.got) == ("config.templates", "none for ForgotPassword, Generic")
+    assert problems(twilio("SignIn", "Register", "ForgotPassword", "Generic", "BindMfa")) == []
+
+
+def test_token_storage_is_refused_for_a_factory_without_it():
+    slack = CreateConnector(connector_id="slack-universal", config=GITHUB, enable_token_storage=True)
+    assert problems(slack) == ["enable_token_storage"]
+    assert problems(CreateConnector(connector_id="github-universal", config=GITHUB, enable_token_storage=True)) == []
+
+
+def test_what_was_created_is_read_by_its_new_id():
+    call = CreateConnector(connector_id="github-universal", config=GITHUB)
+    assert call.read_back({"id": "new1", "connectorId": "github-universal"}) == GetConnector(id="new1")
+    assert call.read_back(None) is None

@@ -1,0 +1,94 @@
+"""Sending test messages and starting social sign-ins through Logto connectors."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from connector_mcp.operations.logto.use import CreateConnectorAuthorizationUri, CreateConnectorTest
+from connector_mcp.operations.operation import Effect, Situation
+from connector_mcp.operations.platform import Request
+
+NOWHERE = Situation()
+CONFIG = {"endpoint": "https://messages.example.com"}
+
+
+def problems(factory_id: str, **arguments: Any) -> list[str]:
+    call = CreateConnectorTest.model_validate({"factory_id": factory_id, "config": CONFIG, **arguments})
+    return [issue.path for issue in call.find_problems(NOWHERE)]
+
+
+def test_a_test_goes_to_the_factory_with_the_config_and_is_never_repeated():
+    call = CreateConnectorTest(factory_id="http-sms", config=CONFIG, phone="491701234567", email=None, locale="en")
+    assert call.make_request(NOWHERE) == Request(
+        "POST",
+        "/api/connectors/{factory_id}/test",
+        {"factory_id": "http-sms"},
+        body={"config": CONFIG, "phone": "491701234567", "locale": "en"},
+        repeatable=False,
+    )
+    assert CreateConnectorTest.effect is Effect.CREATE
+
+
+def test_a_test_is_confirmed_though_the_platform_answers_with_nothing():
+    call = CreateConnectorTest(factory_id="http-sms", config=CONFIG, phone="1")
+    assert call.shape_result([None], NOWHERE) == {"accepted": True}
+
+
+@pytest.mark.parametrize("recipient", [{"phone": "+49170"}, {"phone": "49 170"}, {"phone": ""}, {"email": "a@b"}])
+def test_a_recipient_that_the_platform_would_refuse_is_refused(recipient: Any):
+    with pytest.raises(ValidationError):
+        CreateConnectorTest(factory_id="http-sms", config=CONFIG, **recipient)
+
+
+def test_the_config_is_checked_whole():
+    (use,) = CreateConnectorTest(factory_id="http-sms", config=CONFIG, phone="1").find_configs(NOWHERE)
+    assert (use.path, use.type_id, use.value, use.complete) == ("config", "http-sms", CONFIG, True)
+    assert use.type is not None
+
+
+def test_a_recipient_is_needed():
+    assert problems("http-sms") == ["phone"]
+    assert problems("http-email") == ["email"]
+    assert problems("my-own") == ["phone"]
+    assert problems("my-own", email="a@example.com") == []
+
+
+def test_the_recipient_must_be_of_the_factorys_kind():
+    assert problems("http-sms", email="a@example.com") == ["phone"]
+    assert problems("http-sms", phone="1", email="a@example.com") == []
+    assert problems("http-email", phone="1") == ["phone"]
+    assert problems("http-email", phone="1", email="a@example.com") == ["phone"]
+    assert problems("http-email", email="a@example.com") == []
+
+
+@pytest.mark.parametrize("factory_id", ["github-universal", "logto-social-demo", "logto-sms"])
+def test_factories_that_send_nothing_are_refused(factory_id: str):
+    assert problems(factory_id, phone="1") == ["factory_id"]
+
+
+def test_all_templates_must_be_in_the_config():
+    templates = [{"usageType": "Generic", "content": "{{code}}"}]
+    config = {"accountSID": "AC1", "authToken": "t", "fromMessagingServiceSID": "MG1", "templates": templates}
+    assert problems("twilio-short-message-service", phone="1", config=config) == ["config.templates"]
+
+
+def test_the_authorization_address_is_asked_of_the_connector_and_changes_nothing():
+    call = CreateConnectorAuthorizationUri(connector_id="x7k2m9q4", state="s1", redirect_uri="https://a.example/cb")
+    assert call.make_request(NOWHERE) == Request(
+        "POST",
+        "/api/connectors/{connector_id}/authorization-uri",
+        {"connector_id": "x7k2m9q4"},
+        body={"state": "s1", "redirectUri": "https://a.example/cb"},
+        repeatable=True,
+        changes=False,
+    )
+    assert CreateConnectorAuthorizationUri.effect is Effect.READ
+    answer = {"redirectTo": "https://accounts.example.com/auth?client_id=1"}
+    assert call.shape_result([answer], NOWHERE) == answer
+
+
+@pytest.mark.parametrize("empty", ["state", "redirect_uri"])
+def test_empty_values_are_refused(empty: str):
+    with pytest.raises(ValidationError):
+        CreateConnectorAuthorizationUri.model_validate({**CreateConnectorAuthorizationUri.example, empty: ""})

@@ -1,0 +1,180 @@
+"""Vectorize's source connectors: what is sent, what an update would lose, what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from connector_mcp.operations.operation import Situation
+from connector_mcp.operations.platform import NO_BODY, Request
+from connector_mcp.operations.vectorize.source_connectors import (
+    CreateSourceConnector,
+    DeleteSourceConnector,
+    GetSourceConnector,
+    GetSourceConnectors,
+    UpdateSourceConnector,
+)
+
+IDS = {"organization_id": "org", "source_connector_id": "src/1"}
+CONNECTOR = "/org/{organization_id}/connectors/sources/{source_connector_id}"
+SITE: dict[str, Any] = {"name": "Site", "type": "WEB_CRAWLER", "config": {"seed-urls": ["https://a.example"]}}
+UPLOAD: dict[str, Any] = {"name": "Files", "type": "FILE_UPLOAD"}
+STORED: dict[str, Any] = {
+    "id": "src/1",
+    "type": "AWS_S3",
+    "name": "Docs",
+    "configDoc": {"bucket-name": "docs", "region": "eu", "archiver": False, "endpoint": "", "added-later": {"a": 1}},
+}
+
+
+def create(*connectors: dict[str, Any], **arguments: Any) -> CreateSourceConnector:
+    given = {"organization_id": "org", "connectors": list(connectors), **arguments}
+    return CreateSourceConnector.model_validate(given)
+
+
+def update(config: dict[str, Any]) -> UpdateSourceConnector:
+    return UpdateSourceConnector.model_validate({**IDS, "config": config})
+
+
+def losses(config: dict[str, Any], record: Any = STORED) -> list[tuple[str, str, Any]]:
+    found = update(config).find_losses(Situation(current=record))
+    return [(loss.sentence, loss.field, loss.before) for loss in found]
+
+
+def test_a_list_is_asked_for_by_limit_and_next_token() -> None:
+    operation = GetSourceConnectors(organization_id="org", workspace_id="w", limit=5, cursor="t")
+    [request] = operation.make_requests(Situation())
+    assert request == Request(
+        "GET",
+        "/org/{organization_id}/connectors/sources",
+        {"organization_id": "org"},
+        {"workspaceId": "w", "limit": "5", "nextToken": "t"},
+        NO_BODY,
+        repeatable=True,
+        changes=False,
+    )
+    assert operation.shape_result([{"sourceConnectors": [STORED], "nextToken": "u"}], Situation()) == [STORED]
+
+
+def test_a_connector_is_read_by_its_id() -> None:
+    [request] = GetSourceConnector(**IDS).make_requests(Situation())
+    assert (request.method, request.path, request.path_values, request.body) == ("GET", CONNECTOR, IDS, NO_BODY)
+
+
+def test_each_connector_is_created_by_a_request_of_its_own() -> None:
+    requests = create(SITE, UPLOAD, workspace_id="w").make_requests(Situation())
+    assert [request.body for request in requests] == [SITE, UPLOAD]
+    assert {(request.method, request.path) for request in requests} == {("POST", CONNECTOR.rpartition("/")[0])}
+    assert all(request.query == {"workspaceId": "w"} for request in requests)
+    assert not any(request.repeatable for request in requests)
+
+
+def test_older_servers_get_all_connectors_in_one_array() -> None:
+    [request] = create(SITE, UPLOAD).make_requests(Situation(options={"VECTORIZE_CREATE_BODY": "array"}))
+    assert request.body == [SITE, UPLOAD]
+
+
+def test_the_created_connectors_are_found_in_both_forms_of_the_answer() -> None:
+    first, second = {"name": "a", "id": "1"}, {"name": "b", "id": "2"}
+    objects = [{"message": "ok", "connector": first}, {"message": "ok", "connector": second}]
+    array = [{"message": "ok", "connectors": [first, second]}]
+    for answers in (objects, array):
+        assert create(SITE, UPLOAD).shape_result(answers, Situation()) == [first, second]
+
+
+@pytest.mark.parametrize("data", [None, [], ["odd"], [{"name": "a"}], [{"id": 5}]])
+def test_a_creation_is_read_back_by_the_new_id_if_there_is_one(data: Any) -> None:
+    assert create(SITE).read_back(data) is None
+    assert create(SITE).read_back([{"id": "new"}]) == GetSourceConnector(
+        organization_id="org", source_connector_id="new"
+    )
+
+
+@pytest.mark.parametrize(
+    ("connector", "path"),
+    [
+        ({"name": "a", "type": "AWS_S3"}, "connectors[1].config"),
+        ({**UPLOAD, "config": {}}, "connectors[1].config"),
+        (UPLOAD, None),
+    ],
+)
+def test_a_config_is_required_or_refused_by_the_type(connector: dict[str, Any], path: str | None) -> None:
+    issues = create(SITE, connector).find_problems(Situation())
+    assert [issue.path for issue in issues] == ([path] if path else [])
+
+
+def test_the_configs_of_a_creation_are_checked_by_their_own_types() -> None:
+    [use] = create(UPLOAD, SITE).find_configs(Situation())
+    assert (use.path, use.type_id, use.value, use.complete) == (
+        "connectors[1].config",
+        "WEB_CRAWLER",
+        SITE["config"],
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    "connectors", [[], [{"name": "", "type": "AWS_S3"}], [{"name": "a", "type": "NO_TYPE"}], [{**SITE, "odd": 1}]]
+)
+def test_a_creation_that_does_not_fit_is_refused(connectors: list[Any]) -> None:
+    with pytest.raises(ValidationError):
+        create(*connectors)
+
+
+def test_an_update_sends_the_config_as_it_is_given() -> None:
+    config = {"bucket-name": "new", "region": "", "secret-key": "s"}
+    [request] = update(config).make_requests(Situation(current=STORED))
+    assert request == Request("PATCH", CONNECTOR, IDS, {}, {"config": config}, repeatable=True)
+    assert update(config).make_body(Situation()) == {"config": config}
+
+
+def test_every_stored_key_that_is_not_sent_again_is_a_loss_whether_or_not_a_schema_knows_it() -> None:
+    kept = {"bucket-name": "docs", "archiver": True}
+    lost = [
+        ("Unsets region of the config", "configDoc.region", "eu"),
+        ("Unsets added-later of the config", "configDoc.added-later", {"a": 1}),
+    ]
+    assert losses(kept) == lost
+    assert losses(kept, {**STORED, "type": "NOT_KNOWN"}) == lost
+    assert losses({**kept, "region": "", "added-later": {"a": []}}) == [
+        lost[0],
+        ("Unsets added-later.a of the config", "configDoc.added-later.a", 1),
+    ]
+
+
+def test_sending_all_keys_again_loses_nothing() -> None:
+    config = {"bucket-name": "new", "region": "us", "archiver": True, "added-later": {"a": 2}, "secret-key": "s"}
+    assert losses(config) == []
+    assert losses(config, None) == []
+
+
+def test_the_plan_sets_the_given_keys_and_unsets_the_others() -> None:
+    planned = update({"bucket-name": "new", "path-prefixes": ["a"], "region": ""}).plan_changes(
+        Situation(current={**STORED, "configDoc": {"bucket-name": "docs", "region": "eu", "added-later": "x"}})
+    )
+    assert planned == {
+        ("configDoc", "bucket-name"): "new",
+        ("configDoc", "path-prefixes"): ["a"],
+        ("configDoc", "region"): None,
+        ("configDoc", "added-later"): None,
+    }
+
+
+def test_an_update_answers_with_the_connector_and_its_pipelines() -> None:
+    answer = {"message": "ok", "data": {"updatedConnector": STORED, "pipelineIds": ["p"]}}
+    assert update({}).shape_result([answer], Situation()) == {**STORED, "pipelineIds": ["p"]}
+    assert update({}).read_back(STORED) == GetSourceConnector(**IDS)
+
+
+def test_the_config_of_an_update_is_checked_by_the_stored_type() -> None:
+    [use] = update({"bucket-name": "b"}).find_configs(Situation(current=STORED))
+    assert (use.path, use.type_id, use.complete) == ("config", "AWS_S3", True)
+    [unread] = update({}).find_configs(Situation())
+    assert (unread.type_id, unread.type) == (None, None)
+
+
+def test_a_deletion_names_the_connector_in_its_path() -> None:
+    [request] = DeleteSourceConnector(**IDS).make_requests(Situation(current=STORED))
+    assert (request.method, request.path, request.path_values, request.body) == ("DELETE", CONNECTOR, IDS, NO_BODY)

@@ -1,0 +1,232 @@
+"""Minted tokens: kept, renewed, shared, refused."""
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from connector_mcp.errors import (
+    ConnectorError,
+    Forbidden,
+    Malformed,
+    RateLimited,
+    TimedOut,
+    Unauthenticated,
+    Unreachable,
+    UpstreamFailed,
+)
+from connector_mcp.operations.platform import Request
+
+pytestmark = pytest.mark.anyio
+
+READ = Request("GET", "/api/things", repeatable=True)
+CREATE = Request("POST", "/api/things", body={})
+
+Rig = Callable[..., Any]
+Token = Callable[..., httpx.Response]
+
+
+def ok(_: httpx.Request | None = None) -> httpx.Response:
+    return httpx.Response(200, json={})
+
+
+async def test_a_token_is_kept_and_renewed_a_minute_before_it_ends(rig: Rig, token: Token) -> None:
+    r = rig("logto", token("tok-1", 600), ok(), ok(), token("tok-2", 600), ok())
+    await r.client.send(READ)
+    r.clock.at += 539
+    await r.client.send(READ)
+    r.clock.at += 1
+    await r.client.send(READ)
+    used = [request.headers.get("authorization") for request in r.sent]
+    assert used == [None, "Bearer tok-1", "Bearer tok-1", None, "Bearer tok-2"]
+
+
+async def test_a_short_lived_token_is_kept_for_half_its_life(rig: Rig, token: Token) -> None:
+    r = rig("logto", token("tok-1", 40), ok(), ok(), token("tok-2", 40), ok())
+    await r.client.send(READ)
+    r.clock.at += 19
+    await r.client.send(READ)
+    r.clock.at += 1
+    await r.client.send(READ)
+    assert [request.url.path for request in r.sent].count("/oidc/token") == 2
+
+
+@pytest.mark.parametrize("expires_in", [None, "soon", -5, 0, 1e300, [1]])
+async def test_an_odd_lifetime_is_five_minutes(rig: Rig, token: Token, expires_in: Any) -> None:
+    r = rig("logto", token("tok-1", expires_in), ok(), ok(), token("tok-2"), ok())
+    await r.client.send(READ)
+    r.clock.at += 239
+    await r.client.send(READ)
+    r.clock.at += 1
+    await r.client.send(READ)
+    assert r.sent[-1].headers["authorization"] == "Bearer tok-2"
+
+
+async def test_concurrent_callers_fetch_one_token(rig: Rig, token: Token) -> None:
+    released = anyio.Event()
+
+    async def slow(_: httpx.Request) -> httpx.Response:
+        await released.wait()
+        return token("tok-1")
+
+    r = rig("logto", slow, *[ok] * 10)
+    async with anyio.create_task_group() as group:
+        for _ in range(10):
+            group.start_soon(r.client.send, READ)
+        await anyio.wait_all_tasks_blocked()
+        assert len(r.sent) == 1
+        released.set()
+    assert {request.headers["authorization"] for request in r.sent[1:]} == {"Bearer tok-1"}
+
+
+async def test_callers_who_waited_share_the_failure_of_the_one_who_asked(rig: Rig, token: Token) -> None:
+    released = anyio.Event()
+    failures: list[ConnectorError] = []
+
+    async def slow(_: httpx.Request) -> httpx.Response:
+        await released.wait()
+        return httpx.Response(401, json={"error": "invalid_client"})
+
+    r = rig("logto", slow, token(), ok)
+
+    async def call() -> None:
+        try:
+            await r.client.send(READ)
+        except Unauthenticated as failure:
+            failures.append(failure)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(5):
+            group.start_soon(call)
+        await anyio.wait_all_tasks_blocked()
+        released.set()
+    assert (len(failures), len(r.sent)) == (5, 1)
+    await r.client.send(READ)
+
+
+async def test_when_the_caller_who_fetches_is_cancelled_the_next_one_fetches(rig: Rig, token: Token) -> None:
+    async def hang(_: httpx.Request) -> httpx.Response:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    r = rig("logto", hang, token("tok-2"), ok)
+    first = anyio.CancelScope()
+
+    async def impatient() -> None:
+        with first:
+            await r.client.send(READ)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(impatient)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(r.client.send, READ)
+        await anyio.wait_all_tasks_blocked()
+        first.cancel()
+    assert r.sent[-1].headers["authorization"] == "Bearer tok-2"
+
+
+@pytest.mark.parametrize("request_", [READ, CREATE])
+async def test_a_refused_token_is_renewed_once_and_the_call_repeated(rig: Rig, token: Token, request_: Request) -> None:
+    r = rig("logto", token("old"), httpx.Response(401), token("new"), ok())
+    answer = await r.client.send(request_)
+    assert answer.attempts == 2
+    assert [request.headers.get("authorization") for request in r.sent] == [None, "Bearer old", None, "Bearer new"]
+    assert r.client.secrets() == ("app-secret-1", "new")
+
+
+async def test_a_second_refusal_names_what_to_check(rig: Rig, token: Token) -> None:
+    r = rig(
+        "logto", token("a"), httpx.Response(401), token("b"), httpx.Response(401, json={"code": "auth.unauthorized"})
+    )
+    with pytest.raises(Unauthenticated) as failure:
+        await r.client.send(READ)
+    assert "LOGTO_APP_ID, LOGTO_APP_SECRET and LOGTO_RESOURCE" in failure.value.fix
+    assert len(r.sent) == 4
+
+
+async def test_callers_with_a_refused_token_renew_it_once_together(rig: Rig, token: Token) -> None:
+    released = anyio.Event()
+
+    async def refuse(_: httpx.Request) -> httpx.Response:
+        await released.wait()
+        return httpx.Response(401)
+
+    r = rig("logto", token("old"), ok, refuse, refuse, refuse, token("new"), ok, ok, ok)
+    await r.client.send(READ)
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(r.client.send, READ)
+        await anyio.wait_all_tasks_blocked()
+        released.set()
+    assert [request.url.path for request in r.sent].count("/oidc/token") == 2
+
+
+async def test_a_token_endpoint_that_refuses_names_the_variables_and_no_secret(rig: Rig) -> None:
+    body = {"error": "invalid_client", "error_description": "secret app-secret-1 is wrong\u202e"}
+    r = rig("logto", httpx.Response(400, json=body))
+    with pytest.raises(Unauthenticated, match="gave no access token") as failure:
+        await r.client.send(CREATE)
+    told = str(failure.value.as_dict())
+    assert "LOGTO_APP_SECRET" in failure.value.fix
+    assert "app-secret-1" not in told
+    assert failure.value.upstream == {
+        "platform": "logto",
+        "status": 400,
+        "code": "invalid_client",
+        "message": "secret [redacted] is wrong",
+    }
+    assert len(r.sent) == 1
+
+
+async def test_a_wrong_resource_indicator_is_named(rig: Rig) -> None:
+    r = rig("logto", httpx.Response(400, json={"error": "invalid_target"}))
+    with pytest.raises(Unauthenticated) as failure:
+        await r.client.send(READ)
+    assert failure.value.fix == "The operator should check LOGTO_RESOURCE."
+
+
+async def test_no_token_endpoint_there_points_to_the_address(rig: Rig) -> None:
+    r = rig("logto", httpx.Response(404, text="<html>"))
+    with pytest.raises(Unauthenticated) as failure:
+        await r.client.send(READ)
+    assert failure.value.fix == "The operator should check LOGTO_ENDPOINT."
+
+
+@pytest.mark.parametrize(
+    ("steps", "kind"),
+    [
+        ([httpx.Response(500)], UpstreamFailed),
+        ([httpx.Response(302, headers={"Location": "https://x.example"})], UpstreamFailed),
+        ([httpx.Response(429)] * 4, RateLimited),
+        ([httpx.ConnectError("")] * 4, Unreachable),
+        ([httpx.ReadTimeout("")] * 4, TimedOut),
+        ([httpx.Response(200, text="<html>")], Malformed),
+        ([httpx.Response(200, json={"token_type": "Bearer"})], Malformed),
+        ([httpx.Response(200, json={"access_token": "a\r\nX: y"})], Malformed),
+        ([httpx.Response(200, json={"access_token": "t", "token_type": "DPoP"})], Unauthenticated),
+    ],
+)
+async def test_without_a_token_the_call_is_not_sent(rig: Rig, steps: list[Any], kind: type[ConnectorError]) -> None:
+    r = rig("logto", *steps)
+    with pytest.raises(ConnectorError) as failure:
+        await r.client.send(CREATE)
+    assert type(failure.value) is kind
+    assert {request.url.path for request in r.sent} == {"/oidc/token"}
+
+
+async def test_an_outage_of_the_token_endpoint_is_waited_out(rig: Rig, token: Token) -> None:
+    r = rig("logto", httpx.Response(503, headers={"Retry-After": "3"}), token(), ok())
+    answer = await r.client.send(CREATE)
+    assert (answer.attempts, r.clock.naps) == (1, [3.0])
+
+
+async def test_a_403_under_a_token_with_less_than_asked_for_says_so(rig: Rig, token: Token) -> None:
+    r = rig("logto", token(scope=""), httpx.Response(403, json={"code": "auth.forbidden"}))
+    with pytest.raises(Forbidden, match="granted less than was asked for"):
+        await r.client.send(READ)
+    r = rig("logto", token(), httpx.Response(403))
+    with pytest.raises(Forbidden) as failure:
+        await r.client.send(READ)
+    assert "granted less" not in failure.value.message

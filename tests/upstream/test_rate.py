@@ -1,0 +1,120 @@
+"""The rate limit that replicas share, and what each does while their store is unreachable."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from connector_mcp.errors import StoreUnavailable
+from connector_mcp.operations.platform import Request
+from connector_mcp.state.redis import RedisConnection, RedisRateLimit
+from connector_mcp.upstream.client import ClientLimits
+from connector_mcp.upstream.rate import RETRY_STORE_AFTER, RateLimiter, SharedRateLimit
+from tests.redis_server import RedisServer
+
+pytestmark = pytest.mark.anyio
+READ = Request(method="GET", path="/x", changes=False)
+# Six at once, and the next one only hours later.
+SLOW = ClientLimits(requests_per_second=0.0001, burst_seconds=60_000)
+
+
+class Store:
+    """A store that answers with these waits, one after the other. None: it is unreachable."""
+
+    def __init__(self, *waits: float | None) -> None:
+        self.waits = list(waits)
+        self.asked = 0
+
+    async def take(self, key: str, *, interval: float, burst: float, longest: float = 0.0) -> float:
+        self.asked += 1
+        wait = self.waits.pop(0)
+        if wait is None:
+            raise StoreUnavailable("The Redis store at nowhere cannot be reached.", fix="Start it.")
+        return wait
+
+
+class Waits(Exception):
+    """A request has to wait for its turn."""
+
+
+async def waits(_: float) -> None:
+    raise Waits
+
+
+@pytest.fixture
+async def connection(redis: RedisServer) -> AsyncIterator[RedisConnection]:
+    made = RedisConnection(redis.url)
+    yield made
+    await made.aclose()
+
+
+async def test_two_clients_of_one_account_send_no_more_than_one_might(
+    rig: Callable[..., Any], connection: RedisConnection
+) -> None:
+    def client(key: str) -> Any:
+        shared = SharedRateLimit(RedisRateLimit(connection), "requests")
+        answers = [httpx.Response(200, json={})] * 7
+        return rig("vectorize", *answers, limits=SLOW, shared_rate_limit=shared, account=key, sleep=waits)
+
+    one, two, other = client("vectorize:production"), client("vectorize:production"), client("vectorize:staging")
+    for replica in (one, two, one, two, one, two):
+        await replica.client.send(READ)
+    for replica in (one, two):
+        with pytest.raises(Waits):
+            await replica.client.send(READ)
+    await other.client.send(READ)
+
+    assert [len(replica.sent) for replica in (one, two, other)] == [3, 3, 1]
+
+
+async def test_a_reserved_turn_is_waited_for_and_a_distant_one_asked_for_again() -> None:
+    naps: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        naps.append(seconds)
+
+    turns = Store(0, 0.25, 90.0, 0.5)
+    limiter = RateLimiter(10, 10, shared=SharedRateLimit(turns, "requests"), key="k", sleep=sleep)
+    for _ in range(3):
+        await limiter.acquire()
+
+    assert (naps, turns.asked) == ([0.25, 1.0, 0.5], 4)
+
+
+async def test_a_client_keeps_the_rate_by_itself_while_the_store_is_unreachable(rig: Callable[..., Any]) -> None:
+    away = SharedRateLimit(RedisRateLimit(RedisConnection("unix:///nowhere/socket")), "requests")
+    r = rig("vectorize", *[httpx.Response(200, json={})] * 7, limits=SLOW, shared_rate_limit=away, account="k")
+    async with anyio.create_task_group() as group:
+        for _ in range(8):
+            group.start_soon(r.client.send, READ)
+        await anyio.wait_all_tasks_blocked()
+        assert len(r.sent) == 6
+        group.cancel_scope.cancel()
+
+
+async def test_an_outage_is_logged_once_and_the_store_asked_again_after_a_pause(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = 0.0
+    store = Store(None, None, 0, 0)
+    turns = SharedRateLimit(store, "HTTP requests", clock=lambda: now)
+    take = partial(turns.take, "k", interval=1, burst=1)
+
+    with caplog.at_level(logging.WARNING):
+        assert [await take() for _ in range(3)] == [None] * 3
+        assert store.asked == 1, "the others do not wait for it"
+        now += RETRY_STORE_AFTER
+        assert [await take() for _ in range(2)] == [None] * 2
+        assert store.asked == 2
+        now += RETRY_STORE_AFTER
+        assert [await take() for _ in range(2)] == [0, 0]
+    assert [record.message for record in caplog.records] == [
+        "HTTP requests are counted by this process alone: The Redis store at nowhere cannot be reached.",
+        "HTTP requests are counted by all replicas together again",
+    ]
