@@ -56,7 +56,7 @@ async def serve_app(
     with _listening(host, port) as listener:
         bound: int = listener.getsockname()[1]
         config = uvicorn.Config(
-            make_app(Reach.of(host, bound, hosts=hosts, origins=origins), drain),
+            make_app(Reach.for_address(host, bound, hosts=hosts, origins=origins), drain),
             log_config=None,
             # uvicorn's other parser, httptools, lets large heads pass and merges trailers into the headers.
             http="h11",
