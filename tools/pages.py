@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from connector_mcp import errors
 from connector_mcp.cli.commands.serve import serve
 from connector_mcp.cli.commands.tools import effect_words
-from connector_mcp.cli.terminal import exit_status_of, json_text
+from connector_mcp.cli.output import exit_status_of, json_text
 from connector_mcp.config.platform_variables import missing
 from connector_mcp.config.settings import PREFIX, SECRET_PREFIX, Settings
 from connector_mcp.errors import ConnectorError, InvalidArguments, Issue

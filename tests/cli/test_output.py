@@ -6,7 +6,8 @@ import click
 import pytest
 
 from connector_mcp.cli.commands.tools import parse_arguments
-from connector_mcp.cli.terminal import CliCaller, Failure, as_failure, ask_form, exit_status_of, json_text, table
+from connector_mcp.cli.output import Failure, as_failure, exit_status_of, json_text, table
+from connector_mcp.cli.terminal import CliCaller, ask_form
 from connector_mcp.engine.caller import CannotAsk, Question
 from connector_mcp.errors import Blocked, Internal, NotFound, StoreUnavailable
 from connector_mcp.text import strip_hidden

@@ -12,7 +12,7 @@ from typing import Any, cast
 import click
 
 from connector_mcp import __version__
-from connector_mcp.cli.terminal import Failure, as_failure, show_failure
+from connector_mcp.cli.output import Failure, as_failure, show_failure
 from connector_mcp.errors import ConnectorError
 from connector_mcp.suggest import did_you_mean
 

@@ -1,82 +1,20 @@
-"""What commands print, and how they ask the person at the terminal."""
+"""The person at the terminal: whether there is one, and how they are asked."""
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import sys
-from collections.abc import Iterator, Mapping
-from typing import Any, TextIO, cast
+from collections.abc import Mapping
+from typing import Any, TextIO
 
 import anyio.to_thread
 import click
 
 from connector_mcp.composition.health import LocalCaller
 from connector_mcp.engine.caller import CannotAsk, ElicitationReply, Question
-from connector_mcp.errors import Blocked, ConnectorError, Internal
+from connector_mcp.errors import Blocked
 from connector_mcp.json_values import JsonObject
-from connector_mcp.text import is_visible, strip_hidden
-
-
-class Failure(Exception):
-    """Ends a command with an error, a fix and an exit status."""
-
-    def __init__(self, message: str, *, fix: str, exit_status: int = 1) -> None:
-        super().__init__(message)
-        self.message = message
-        self.fix = fix
-        self.exit_status = exit_status
-
-
-def show_failure(message: str, fix: str) -> None:
-    """Write `error:` and `fix:` to stderr."""
-    click.echo(f"error: {strip_hidden(message)}", err=True)
-    if fix:
-        click.echo(f"fix: {strip_hidden(fix)}", err=True)
-
-
-def as_failure(error: BaseException) -> Failure | None:
-    """Return the failure for a `ConnectorError`, also inside exception groups, or None for any other error."""
-    if isinstance(error, Failure):
-        return error
-    if isinstance(error, ConnectorError):
-        return Failure(error.message, fix=error.fix, exit_status=error.exit_status)
-    if isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        failures = [as_failure(inner) for inner in group.exceptions]
-        return failures[0] if all(failures) else None
-    return None
-
-
-def exit_status_of(code: str) -> int:
-    """Return the exit status of an error code; an unknown code gets that of an internal error."""
-    return next((each.exit_status for each in _subclasses(ConnectorError) if each.code == code), Internal.exit_status)
-
-
-def _subclasses(root: type[ConnectorError]) -> Iterator[type[ConnectorError]]:
-    for child in root.__subclasses__():
-        yield child
-        yield from _subclasses(child)
-
-
-def json_text(value: Any, *, indent: int | None = 2) -> str:
-    """Return the value as readable JSON that is safe on a terminal: invisible characters are escaped."""
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
-    return re.sub(r"[^\n\x20-\x7e]", _escape_hidden, text)
-
-
-def _escape_hidden(match: re.Match[str]) -> str:
-    character = match.group()
-    return character if is_visible(character) else json.dumps(character)[1:-1]
-
-
-def table(rows: list[tuple[str, ...]], *, header: tuple[str, ...]) -> str:
-    """Return aligned columns; the last one is not padded."""
-    cells = [header, *rows]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header) - 1)]
-    padded = [[cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)] for row in cells]
-    return "\n".join("  ".join(row).rstrip() for row in padded)
+from connector_mcp.text import strip_hidden
 
 
 def is_terminal(stream: TextIO) -> bool:

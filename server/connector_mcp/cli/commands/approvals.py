@@ -16,7 +16,8 @@ import anyio
 import click
 
 from connector_mcp.cli.options import load_settings
-from connector_mcp.cli.terminal import is_terminal, json_text, require_terminal, table
+from connector_mcp.cli.output import json_text, table
+from connector_mcp.cli.terminal import is_terminal, require_terminal
 from connector_mcp.composition.storage import open_store
 from connector_mcp.engine.approval.queue import Approval, Approvals, is_confirmed, name_to_type
 from connector_mcp.errors import ConfirmationInvalid, Refused

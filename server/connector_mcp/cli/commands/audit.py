@@ -14,7 +14,7 @@ import click
 from connector_mcp.audit.check import CheckReport, Line, verify_log
 from connector_mcp.audit.record import BEGUN, as_ocsf_event
 from connector_mcp.cli.options import load_settings, parse_duration
-from connector_mcp.cli.terminal import json_text, table
+from connector_mcp.cli.output import json_text, table
 from connector_mcp.composition.storage import read_audit
 from connector_mcp.json_values import JsonObject
 from connector_mcp.text import clean

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from connector_mcp.cli.options import find_config, load_settings, options_given, with_overrides
-from connector_mcp.cli.terminal import json_text, table
+from connector_mcp.cli.output import json_text, table
 from connector_mcp.composition.accounts import (
     configured_platforms,
     profile_policy,

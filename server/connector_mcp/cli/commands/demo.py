@@ -18,7 +18,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp_types import ElicitRequestFormParams, ElicitRequestParams, ElicitResult
 
 from connector_mcp import __version__
-from connector_mcp.cli.terminal import Failure, json_text
+from connector_mcp.cli.output import Failure, json_text
 from connector_mcp.errors import ConnectorError
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS

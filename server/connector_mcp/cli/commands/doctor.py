@@ -10,7 +10,7 @@ import anyio
 import click
 
 from connector_mcp.cli.options import load_settings, with_overrides
-from connector_mcp.cli.terminal import json_text
+from connector_mcp.cli.output import json_text
 from connector_mcp.composition.accounts import require_platforms
 from connector_mcp.composition.health import (
     check_shared_store,

@@ -10,7 +10,7 @@ import anyio
 import click
 from anyio.abc import TaskStatus
 
-from connector_mcp.cli.terminal import Failure
+from connector_mcp.cli.output import Failure
 from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.transport.http.host_guard import is_loopback

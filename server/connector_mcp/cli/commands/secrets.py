@@ -11,7 +11,8 @@ from pathlib import Path
 import click
 
 from connector_mcp.cli.options import load_settings
-from connector_mcp.cli.terminal import Failure, is_terminal, json_text, table
+from connector_mcp.cli.output import Failure, json_text, table
+from connector_mcp.cli.terminal import is_terminal
 from connector_mcp.composition.storage import open_secret_store, open_secrets, secret_record
 from connector_mcp.config.settings import Settings
 from connector_mcp.errors import Misconfigured

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from connector_mcp.cli.options import load_settings, parse_duration
-from connector_mcp.cli.terminal import Failure, json_text, table
+from connector_mcp.cli.output import Failure, json_text, table
 from connector_mcp.transport.auth.principal import SCOPES
 from connector_mcp.transport.auth.static_tokens import (
     StaticToken,

@@ -13,7 +13,8 @@ import anyio
 import click
 
 from connector_mcp.cli.options import load_settings, with_overrides
-from connector_mcp.cli.terminal import CliCaller, Failure, exit_status_of, json_text, show_failure, table
+from connector_mcp.cli.output import Failure, exit_status_of, json_text, show_failure, table
+from connector_mcp.cli.terminal import CliCaller
 from connector_mcp.composition.accounts import require_platforms
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
