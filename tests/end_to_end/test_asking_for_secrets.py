@@ -111,7 +111,7 @@ async def serving(environ: dict[str, str]) -> AsyncGenerator[str]:
                 engine,
                 "127.0.0.1",
                 0,
-                token_file=access.token_file,
+                callers=access.callers,
                 pages=pages,
                 open_paths=("/secrets",),
                 grace=0.2,

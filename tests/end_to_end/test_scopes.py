@@ -15,6 +15,7 @@ from mcp.shared._httpx_utils import create_mcp_http_client
 
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
+from connector_mcp.transport.auth.authorization import Callers
 from connector_mcp.transport.http.app import serve_http
 from tests.end_to_end.faces import World, world
 from tests.end_to_end.test_nothing_is_destroyed_undecided import DESTRUCTIVE
@@ -31,7 +32,7 @@ async def client_with(secret: str, era: Any, upstream: World) -> AsyncIterator[C
     async with open_engine(settings, environ, "http") as engine, anyio.create_task_group() as group:
 
         async def serve(*, task_status: anyio.abc.TaskStatus[str]) -> None:
-            await serve_http(engine, "127.0.0.1", 0, oauth=Issuer().oauth(), task_status=task_status)
+            await serve_http(engine, "127.0.0.1", 0, callers=Callers(oauth=Issuer().oauth()), task_status=task_status)
 
         origin = await group.start(serve)
         headers = {"Authorization": f"Bearer {secret}"}

@@ -1,6 +1,6 @@
 """A small engine with the interface of the real one, and servers around it."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,8 @@ from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.engine import UnknownTool
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.tool import Tool, tool_of
+from connector_mcp.transport.auth.authorization import Callers
+from connector_mcp.transport.auth.static_tokens import StaticToken, TokenFile
 from connector_mcp.transport.http.app import serve_http
 
 KEY = b"k" * 32
@@ -102,12 +104,20 @@ class FakeEngine:
 
 
 @asynccontextmanager
-async def serving(engine: FakeEngine, **options: Any) -> AsyncGenerator[str]:
+async def serving(
+    engine: FakeEngine, tokens: Sequence[StaticToken] = (), token_file: TokenFile | None = None, **options: Any
+) -> AsyncGenerator[str]:
     """The address of a real HTTP server around an engine."""
     async with anyio.create_task_group() as tasks:
 
         async def serve(*, task_status: anyio.abc.TaskStatus[str]) -> None:
-            arguments = {"host": "127.0.0.1", "port": 0, "grace": 0.2, **options}
+            arguments = {
+                "host": "127.0.0.1",
+                "port": 0,
+                "grace": 0.2,
+                "callers": Callers(tokens, token_file),
+                **options,
+            }
             await serve_http(engine, **arguments, task_status=task_status)
 
         try:

@@ -36,9 +36,7 @@ if TYPE_CHECKING:
 class HttpAccess:
     """The arguments of `serve_http` with these names."""
 
-    tokens: tuple[StaticToken, ...]
-    token_file: TokenFile | None
-    oauth: JwtVerifier | None
+    callers: Callers
     limits: HttpLimits
     rate: RequestRate
     hosts: tuple[str, ...]
@@ -65,9 +63,11 @@ def make_access(settings: Settings) -> HttpAccess:
         origins = (*origins, check_public_url(settings.public_url))
     connection = open_connection(settings, settings.state) if settings.state else None
     return HttpAccess(
-        tokens=(StaticToken.from_secret(secret.get_secret_value()),) if secret else (),
-        token_file=TokenFile(settings.tokens_file) if settings.tokens_file else None,
-        oauth=_oauth(settings),
+        Callers(
+            (StaticToken.from_secret(secret.get_secret_value()),) if secret else (),
+            TokenFile(settings.tokens_file) if settings.tokens_file else None,
+            _oauth(settings),
+        ),
         limits=HttpLimits(
             body_bytes=settings.http_max_body_bytes,
             connections=settings.http_max_connections,
@@ -162,7 +162,7 @@ def make_secret_pages(engine: Engine, access: HttpAccess) -> list[BaseRoute]:
     """Return the pages of a server over HTTP; none if secrets cannot be stored."""
     if engine.secret_requests is None:
         return []
-    callers = Callers(access.tokens, access.token_file, access.oauth)
+    callers = access.callers
 
     async def identify(token: str) -> str | None:
         holder = await callers.identify(token)

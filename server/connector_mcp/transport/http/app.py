@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import anyio
 from anyio.abc import TaskStatus
@@ -26,7 +26,7 @@ from connector_mcp.engine.engine import Engine
 from connector_mcp.errors import Misconfigured
 from connector_mcp.transport.auth.authorization import BearerAuthorization, Callers
 from connector_mcp.transport.auth.resource_metadata import WELL_KNOWN
-from connector_mcp.transport.auth.static_tokens import SETTING, StaticToken, TokenFile
+from connector_mcp.transport.auth.static_tokens import SETTING
 from connector_mcp.transport.http.host_guard import HostAndOriginGuard, Reach, RequestIds, is_loopback
 from connector_mcp.transport.http.limits import HttpLimits, MessageGuard, RateLimitGuard, RequestRate
 from connector_mcp.transport.http.listener import GRACE, Around, serve_app
@@ -38,56 +38,43 @@ from connector_mcp.transport.streams import throttled
 
 if TYPE_CHECKING:
     from connector_mcp.telemetry.spans import Spans
-    from connector_mcp.transport.auth.jwt import JwtVerifier
 
 MESSAGES = "/messages/"
 
 
+class AppOptions(TypedDict, total=False):
+    """What an application may be given beside its server."""
+
+    callers: Callers
+    """Who may call. Without it, everyone within reach."""
+    limits: HttpLimits
+    rate: RequestRate
+    pages: Sequence[BaseRoute]
+    """Served beside the protocol."""
+    open_paths: Collection[str]
+    """Paths below which no token of `callers` is required. The authorization of those pages is their own."""
+    drain: Drain
+    """Ends the application's requests and calls."""
+
+
 def http_app(
-    engine: Engine,
-    *,
-    request_state_key: bytes,
-    reach: Reach,
-    callers: Callers | None = None,
-    limits: HttpLimits | None = None,
-    rate: RequestRate | None = None,
-    pages: Sequence[BaseRoute] = (),
-    open_paths: Collection[str] = (),
-    drain: Drain | None = None,
-    spans: Spans | None = None,
+    engine: Engine, *, request_state_key: bytes, reach: Reach, spans: Spans | None = None, **options: Unpack[AppOptions]
 ) -> Starlette:
     """Build the ASGI application of an engine. Its lifespan runs the sessions of `/mcp`; it does not close the engine.
 
-    Without `callers`, everyone within `reach` may call. `pages` are served beside it. Those under `open_paths`
-    require no token of `callers`; their authorization is their own. `drain` ends the application's requests and calls.
     With `spans`, every request has one.
     """
-    limits, drain = limits or HttpLimits(), drain or Drain()
-    drain.calls = CallsInFlight(limits.calls)
-    return protocol_app(
-        build_server(engine, request_state_key=request_state_key, transport="http", calls=drain.calls, spans=spans),
-        reach=reach,
-        callers=callers or Callers(),
-        limits=limits,
-        rate=rate,
-        pages=pages,
-        open_paths=open_paths,
-        drain=drain,
-    )
+    drain = options.setdefault("drain", Drain())
+    drain.calls = CallsInFlight(options.setdefault("limits", HttpLimits()).calls)
+    server = build_server(engine, request_state_key=request_state_key, transport="http", calls=drain.calls, spans=spans)
+    return protocol_app(server, reach=reach, **options)
 
 
-def protocol_app(
-    server: Server[dict[str, Any]],
-    *,
-    reach: Reach,
-    callers: Callers,
-    limits: HttpLimits,
-    rate: RequestRate | None = None,
-    pages: Sequence[BaseRoute] = (),
-    open_paths: Collection[str] = (),
-    drain: Drain,
-) -> Starlette:
+def protocol_app(server: Server[dict[str, Any]], *, reach: Reach, **options: Unpack[AppOptions]) -> Starlette:
     """Build the ASGI application of any MCP server; the arguments are those of `http_app`."""
+    callers, limits = options.get("callers", Callers()), options.get("limits", HttpLimits())
+    drain = options.get("drain", Drain())
+    open_paths = (*_open_paths(callers), *options.get("open_paths", ()))
     security = reach.as_sdk_settings()
     # Sessions are kept for clients before 2026-07-28: without a session they could not be asked anything.
     sessions = StreamableHTTPSessionManager(server, security_settings=security, max_request_body_size=limits.body_bytes)
@@ -105,14 +92,14 @@ def protocol_app(
             Mount(MESSAGES, app=MessageGuard(sse.handle_post_message, drain.calls, limits.body_bytes)),
             Route("/healthz", _healthz, methods=["GET"]),
             *(callers.resource.routes() if callers.resource else ()),
-            *pages,
+            *options.get("pages", ()),
         ],
         middleware=[
             Middleware(RequestIds),
             Middleware(Around, wrap=drain.requests),
             Middleware(HostAndOriginGuard, reach=reach),
-            Middleware(BearerAuthorization, callers=callers, open_paths=(*_open_paths(callers), *open_paths)),
-            Middleware(RateLimitGuard, rate=rate),
+            Middleware(BearerAuthorization, callers=callers, open_paths=open_paths),
+            Middleware(RateLimitGuard, rate=options.get("rate")),
         ],
         lifespan=lifespan,
     )
@@ -123,56 +110,36 @@ async def serve_http(
     host: str,
     port: int,
     *,
-    tokens: Sequence[StaticToken] = (),
-    token_file: TokenFile | None = None,
-    oauth: JwtVerifier | None = None,
-    limits: HttpLimits | None = None,
-    rate: RequestRate | None = None,
-    pages: Sequence[BaseRoute] = (),
-    open_paths: Collection[str] = (),
     hosts: Collection[str] = (),
     origins: Collection[str] = (),
     grace: float = GRACE,
-    drain: Drain | None = None,
     spans: Spans | None = None,
     task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED,
+    **options: Unpack[AppOptions],
 ) -> int:
     """Serve until a signal ends the server or the caller cancels it; return the exit status.
 
-    A caller needs one of `tokens`, a token in `token_file`, or one that `oauth` verifies. With none of the three,
-    everyone on this machine may call. Port 0 takes any free port. `task_status` gets the server's address,
-    `http://host:port`, once it listens. `hosts` and `origins` are allowed beside the server's own; `pages`,
-    `open_paths`, `drain` and `spans` are those of `http_app`. When the server ends, calls in flight have `grace`
-    seconds to finish. Then they are cancelled; all have ended when this returns. The status is 0 on SIGTERM and 130 on
-    SIGINT.
+    Without `callers`, everyone on this machine may call. Port 0 takes any free port. `task_status` gets the server's
+    address, `http://host:port`, once it listens. `hosts` and `origins` are allowed beside the server's own; the other
+    options are those of `http_app`. When the server ends, calls in flight have `grace` seconds to finish. Then they are
+    cancelled; all have ended when this returns. The status is 0 on SIGTERM and 130 on SIGINT.
 
     Raises:
         Misconfigured: The host is not a loopback address and no token is required, or the server cannot listen on it.
         ConnectorError: The store does not give the key that seals questions.
     """
-    callers, limits = Callers(tokens, token_file, oauth), limits or HttpLimits()
-    if callers.allow_anonymous and not is_loopback(host):
+    if options.setdefault("callers", Callers()).allow_anonymous and not is_loopback(host):
         raise Misconfigured(
             f"Serving on {host} without authorization would let anyone on the network use the connectors.",
             fix="Set CONNECTOR_MCP_OAUTH_ISSUER to your identity provider, CONNECTOR_MCP_TOKENS_FILE to a file that "
             f"`connector-mcp tokens new` wrote, or {SETTING} to a long random value; or bind a loopback address such "
             "as 127.0.0.1.",
         )
+    limits, drain = options.setdefault("limits", HttpLimits()), options.setdefault("drain", Drain(engine.end_waiting))
     key = await engine.request_state_key()
 
     def app(reach: Reach, drain: Drain) -> Starlette:
-        return http_app(
-            engine,
-            request_state_key=key,
-            reach=reach,
-            callers=callers,
-            limits=limits,
-            rate=rate,
-            pages=pages,
-            open_paths=open_paths,
-            drain=drain,
-            spans=spans,
-        )
+        return http_app(engine, request_state_key=key, reach=reach, spans=spans, **options)
 
     with logging_to_stderr(engine.scrub, engine.settings.log_level, engine.settings.log_format):
         return await serve_app(
@@ -183,7 +150,7 @@ async def serve_http(
             hosts=hosts,
             origins=origins,
             grace=grace,
-            drain=drain or Drain(engine.end_waiting),
+            drain=drain,
             task_status=task_status,
         )
 

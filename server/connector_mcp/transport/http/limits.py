@@ -182,11 +182,18 @@ class MessageGuard:
         if session is None:
             await self._app(scope, receive, send)
             return
+
+        async def send_and_release(message: Message) -> None:
+            # Released before the last part goes out: the client may use the id again as soon as it has read that.
+            if key is not None and message["type"] == "http.response.body" and not message.get("more_body", False):
+                self._ids.discard(key)
+            await send(message)
+
         self._unread[session] += 1
         if key is not None:
             self._ids.add(key)
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, send_and_release)
         finally:
             self._unread[session] -= 1
             if not self._unread[session]:
