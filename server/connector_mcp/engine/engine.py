@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any, TypeVar
 
 from connector_mcp.audit.trail import AuditTrail
@@ -171,7 +172,7 @@ class Engine:
         return any(permits(policy, tool.name, tool.operation.effect, scopes) for policy in policies)
 
     def _account_secrets(self) -> tuple[str, ...]:
-        return tuple(secret for account in self.accounts for secret in account.client.secrets())
+        return tuple(chain.from_iterable([account.client.secrets() for account in self._accounts.all]))
 
 
 class LocalCall(EngineCall):

@@ -15,8 +15,7 @@ from itertools import islice
 from string import Formatter
 from typing import Any
 
-from connector_mcp.engine.redaction.key_classifier import names_a_secret
-from connector_mcp.engine.redaction.redactor import MARKER, redact_record, strings
+from connector_mcp.engine.redaction.redactor import MARKER, names_a_secret, redact_record, strings
 from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.json_values import JsonObject, is_array, is_object, members
 from connector_mcp.operations.operation import Effect, Loss, Operation, Path, Situation, at

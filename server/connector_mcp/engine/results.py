@@ -33,7 +33,7 @@ logger = logging.getLogger("connector_mcp.engine")
 PARTIAL = "This list is partial: call again with cursor set to meta.cursor for the next rows."
 _UNEXPECTED = "Members that do not have their documented type are in meta.unexpected."
 # Everything beyond printable ASCII, and the escapes of control characters except line breaks and tabs.
-_MAY_HIDE = re.compile(rb"[^\x20-\x7e]|\\[ubfr]")
+_MAY_HIDE = re.compile(rb"[^\x20-\x7e]|(?<!\\)(?:\\\\)*\\[ubfr]")
 _OMITTED = ("verified", "offset")
 _RESERVE = 400
 """Bytes kept free for the note about a cut."""

@@ -163,9 +163,13 @@ class Gate:
         Raises:
             Blocked: One of the two effects is blocked.
         """
-        effects = dict.fromkeys((candidate.preview.effect, candidate.declared))
-        decisions = [(self.decide(candidate.tool, effect, scopes), effect) for effect in effects]
-        return max(decisions, key=lambda pair: pair[0].strictness)
+        effect, declared = candidate.preview.effect, candidate.declared
+        decision = self.decide(candidate.tool, effect, scopes)
+        if declared is not effect:
+            other = self.decide(candidate.tool, declared, scopes)
+            if other.strictness > decision.strictness:
+                return other, declared
+        return decision, effect
 
     async def _released(self, candidate: Candidate) -> Approval | None:
         """Take the operator's release of this call, so that it serves once."""
