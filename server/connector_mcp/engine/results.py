@@ -166,10 +166,10 @@ def _record(operation: Operation, record: Any, meta: Meta, wanted: Collection[st
         meta.warn("The platform's response contained something else where a record is documented; it is left out.")
         return {}
     # Choose before redacting: most members of a row are never shown.
-    if wanted is None:
-        kept = {key: member for key, member in record.items() if member is not None and key not in operation.heavy}
-    else:
-        kept = {key: member for key, member in record.items() if member is not None and key in wanted}
+    kept: JsonObject = {}
+    for key, member in record.items():
+        if member is not None and (key not in operation.heavy if wanted is None else key in wanted):
+            kept[key] = member
     if operation.on is not None:
         kept = redact_record(record, operation.stored_config, operation.on, chosen=kept)
     try:
