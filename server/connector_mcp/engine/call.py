@@ -31,7 +31,6 @@ from connector_mcp.engine.secret_refs.resolver import (
     FoundSecrets,
     MintedCredentials,
     ReferenceResolver,
-    ResolvedReferences,
     insert_values,
     scan_arguments,
 )
@@ -330,17 +329,15 @@ class PlatformCall(EngineCall):
             if not target_known:
                 # The person is asked once everything else is known to be right.
                 return
-            resolved = await self._prompt_for_secrets(found, resolved)
+            self._person_took_time = True
+            resolve_again, digest = partial(services.resolver.resolve, found, self._account), await self._identify()
+            resolved = await services.prompt.obtain(
+                self.caller, self.tool.name, self._account, digest, resolved, resolve_again
+            )
         resolved.require_all(self.tool.name)
         services.scrubber.remember({part for text in resolved.values.values() for part in credentials_of(text)})
         if target_known:
             self._ready = insert_values(self.tool, self.operation, self._situation, resolved.values)
-
-    async def _prompt_for_secrets(self, found: FoundSecrets, resolved: ResolvedReferences) -> ResolvedReferences:
-        self._person_took_time = True
-        digest, account = await self._identify(), self._account
-        resolve_again = partial(self._services.resolver.resolve, found, account)
-        return await self._services.prompt.obtain(self.caller, self.tool.name, account, digest, resolved, resolve_again)
 
     def _detect_effect(self) -> None:
         """Preview what the call does to the target; its losses raise the effect to destroy."""

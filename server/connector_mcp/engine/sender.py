@@ -91,7 +91,11 @@ class Sender:
                 answers.append(answer.body)
                 self.status, self.request_id = answer.status, answer.request_id
         if not answers and self._failures:
-            raise self._failure_of_all()
+            # Raise the most important failure, with the outcome of every request.
+            failures = [error for error in self._failures.values() if error is not None]
+            chosen = next((error for error in failures if isinstance(error, OutcomeUnknown)), failures[0])
+            chosen.details["outcomes"] = [row for _, row in self._rows()]
+            raise chosen
         return answers
 
     def fingerprint_after(self, operation: Operation, key: bytes) -> str | None:
@@ -114,13 +118,6 @@ class Sender:
             total = len(answers) + len(self._failures)
             meta.warn(f"{len(self._failures)} of {total} failed: correct and repeat only those; the others are done.")
         return data
-
-    def _failure_of_all(self) -> ConnectorError:
-        """Choose the most important failure, and add the outcome of every request to it."""
-        failures = [error for error in self._failures.values() if error is not None]
-        chosen = next((error for error in failures if isinstance(error, OutcomeUnknown)), failures[0])
-        chosen.details["outcomes"] = [row for _, row in self._rows()]
-        return chosen
 
     def _rows(self) -> list[tuple[int, JsonObject]]:
         return [

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, Final, cast
 
 from connector_mcp.json_values import JsonObject, is_array, is_object
-from connector_mcp.operations.connector_types import ConfigPlan, ConnectorType, config_plan, connector_type
+from connector_mcp.operations.connector_types import ConfigPlan, ConnectorType, config_plan, connector_types
 from connector_mcp.operations.operation import ConfigUse, Operation, StoredConfig, at
 from connector_mcp.operations.platform import Platform
 from connector_mcp.secrets.reference import referenced_name
@@ -251,7 +251,7 @@ def redact_record(
         return by_name(record if chosen is None else chosen, platform)
     members = record if chosen is None else chosen
     type_id = at(record, stored.type_at)
-    kind = connector_type(platform.name, type_id) if platform and isinstance(type_id, str) else None
+    kind = connector_types(platform.name).get(type_id) if platform and isinstance(type_id, str) else None
     return _with_config(members, list(stored.steps), kind, platform, "")
 
 

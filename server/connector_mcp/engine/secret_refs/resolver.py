@@ -200,7 +200,12 @@ class ReferenceResolver:
         """
         resolved = ResolvedReferences()
         for reference in found.references:
-            refused = self._refused(reference.name, account)
+            refused = None
+            if reference.name in self._withheld:
+                refused = "another secret: this one is a credential of the server itself"
+            elif account.secrets is not None and reference.name not in account.secrets:
+                allowed = ", ".join(sorted(account.secrets)) or "it has none"
+                refused = f"a secret of profile {account.profile}: {allowed}"
             if refused:
                 got = f"{SCHEME}{reference.name}, which may not be used here"
                 resolved.issues.append(Issue(path_of(reference.steps), got, refused))
@@ -217,14 +222,6 @@ class ReferenceResolver:
             else:
                 resolved.values[reference.steps] = value
         return resolved
-
-    def _refused(self, name: str, account: Account) -> str | None:
-        """Say what is wanted instead, if calls under this account may not refer to the secret."""
-        if name in self._withheld:
-            return "another secret: this one is a credential of the server itself"
-        if account.secrets is not None and name not in account.secrets:
-            return f"a secret of profile {account.profile}: {', '.join(sorted(account.secrets)) or 'it has none'}"
-        return None
 
 
 def insert_values(tool: Tool, operation: Operation, situation: Situation, values: Mapping[Steps, str]) -> Operation:
