@@ -14,7 +14,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any, Final, cast
 
-from connector_mcp.json_values import JsonObject, is_array, is_object
+from connector_mcp.json_values import JsonObject, is_array, is_object, items
 from connector_mcp.operations.connector_types import ConfigPlan, ConnectorType, config_plan, connector_types
 from connector_mcp.operations.operation import ConfigUse, Operation, StoredConfig, at
 from connector_mcp.operations.platform import Platform
@@ -150,6 +150,8 @@ def hide(value: Any) -> Any:
 
 def by_name(value: Any, platform: Platform | None = None, path: str = "") -> Any:
     """Hide what the names of keys, or the platform's secret paths, mark as secret. Anything but JSON is hidden."""
+    if not isinstance(value, dict | list):
+        return _scalar(value, by_name, platform, path)
     if is_object(value):
         shown = {key: _member_by_name(key, member, platform, path) for key, member in value.items()}
         # A pair has its name beside its value: {"name": "apiKey", "value": "..."}.
@@ -158,9 +160,7 @@ def by_name(value: Any, platform: Platform | None = None, path: str = "") -> Any
             if any(isinstance(label, str) and names_a_secret(label, platform) for label in labels):
                 shown["value"] = hide(value["value"])
         return shown
-    if is_array(value):
-        return [by_name(member, platform, path) for member in value]
-    return _scalar(value, by_name, platform, path)
+    return [by_name(member, platform, path) for member in items(value)]
 
 
 def _member_by_name(key: str, member: Any, platform: Platform | None, path: str) -> Any:
