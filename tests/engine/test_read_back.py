@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from connector_mcp.engine.read_back import verify
 from connector_mcp.engine.results import Meta
+from connector_mcp.engine.sender import verify
 from connector_mcp.errors import ConnectorError, NotFound, UpstreamFailed
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.operation import Operation, Path

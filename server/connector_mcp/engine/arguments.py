@@ -71,19 +71,28 @@ def parse_arguments(tool: Tool, raw: Mapping[str, Any], fixed: Mapping[str, str]
     """
     fields, properties = tool.operation.model_fields, tool.input_schema["properties"]
     own = {name: value for name, value in fixed.items() if name in fields}
-    issues = list(_unknown(tool, raw, own))
-    decoded = {name: _decode(value, properties[name]) for name, value in raw.items() if name in properties}
-    for name in [name for name, value in decoded.items() if value is None]:
-        if name in fields and LOCAL_ONLY in fields[name].metadata:
-            del decoded[name]
-    # Values that cannot be sent, stored or traversed are refused before anything else reads them.
-    flaws = [flaw for name, value in decoded.items() for flaw in _flaws(value, name, 0)]
+    issues, flaws, values = list[Issue](), list[Issue](), dict[str, Any]()
+    for name, given in raw.items():
+        if name in own:
+            if given != own[name]:
+                wanted = f"no {name}: the configuration fixes it"
+                issues.append(Issue(name, "another value than the configured one", wanted))
+        elif name not in properties:
+            wanted = _known_names(name, list(properties), holder=tool.name, inside="config" in properties)
+            issues.append(Issue(_safe(name), "an unknown argument", wanted))
+        if name in properties:
+            value = _decode(given, properties[name])
+            # Values that cannot be sent, stored or traversed are refused before anything else reads them.
+            flaws.extend(_flaws(value, name, 0))
+            if value is not None or name not in fields or LOCAL_ONLY not in fields[name].metadata:
+                values[name] = value
     if flaws:
         raise InvalidArguments(tool.name, [*issues, *flaws])
+    values.update(own)
     try:
-        operation = tool.operation.model_validate({**decoded, **own})
+        operation = tool.operation.model_validate(values)
     except ValidationError as error:
-        issues.extend(_issues(tool, error, {**decoded, **own}))
+        issues.extend(_issues(tool, error, values))
         raise InvalidArguments(tool.name, issues) from None
     if issues:
         raise InvalidArguments(tool.name, issues)
@@ -202,17 +211,6 @@ def _flaws(value: Any, path: str, depth: int) -> Iterator[Issue]:
 
 def _is_text(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _unknown(tool: Tool, raw: Mapping[str, Any], fixed: Mapping[str, str]) -> Iterator[Issue]:
-    properties = tool.input_schema["properties"]
-    for name, value in raw.items():
-        if name in fixed:
-            if value != fixed[name]:
-                yield Issue(name, "another value than the configured one", f"no {name}: the configuration fixes it")
-        elif name not in properties:
-            wanted = _known_names(name, list(properties), holder=tool.name, inside="config" in properties)
-            yield Issue(_safe(name), "an unknown argument", wanted)
 
 
 def _known_names(name: str, names: list[str], *, holder: str, inside: bool = False) -> str:

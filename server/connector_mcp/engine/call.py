@@ -24,7 +24,6 @@ from connector_mcp.engine.caller import AnswerDue, Caller, CallResult
 from connector_mcp.engine.ledger import Ledger
 from connector_mcp.engine.policy import Decision
 from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
-from connector_mcp.engine.read_back import verify
 from connector_mcp.engine.redaction.redactor import credentials_of, secret_values
 from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.engine.results import Meta, check_cursor, failure, finish, internal_error, shape_data
@@ -32,12 +31,11 @@ from connector_mcp.engine.secret_refs.resolver import (
     FoundSecrets,
     MintedCredentials,
     ReferenceResolver,
-    ResolvedReferences,
     insert_values,
     scan_arguments,
 )
 from connector_mcp.engine.secret_refs.secret_requests import SecretPrompt
-from connector_mcp.engine.sender import Sender
+from connector_mcp.engine.sender import Sender, verify
 from connector_mcp.errors import ConnectorError, InvalidArguments
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect, Operation, Situation
@@ -225,15 +223,15 @@ class EngineCall(ABC):
             refusal = Decision.ASK if refused_by == PERSON else Decision.APPROVE
             self.channel = error.details.get("channel") or channel_of(refusal, self.caller.transport)
         if error.upstream:
-            self.status = error.upstream.get("status")
-            self._set_request_id(error.upstream.get("request_id"))
+            self._record_response(error.upstream.get("status"), error.upstream.get("request_id"))
         further: JsonObject = {"sandbox": True} if self.sandbox else {}
         if self.account and self._services.accounts.label(self.account):
             further["profile"] = self.account.profile
         operation = self.tool.operation if self.may_have_changed else None
         return failure(error, self.scrubber, further, may_have_changed=operation)
 
-    def _set_request_id(self, request_id: str | None) -> None:
+    def _record_response(self, status: int | None, request_id: str | None) -> None:
+        self.status = status
         self.meta.request_id = None if request_id is None else self.scrubber.text(request_id)
 
 
@@ -255,7 +253,11 @@ class PlatformCall(EngineCall):
     async def run_steps(self, arguments: Mapping[str, Any]) -> CallResult:
         self.validate(arguments)
         self.check_policy()
-        self._open_sender()
+        assert self.account is not None  # noqa: S101 - operations of a platform always have an account
+        self._account = account = self.account
+        self.meta.platform, self.meta.profile, self.meta.tenant = account.platform.name, account.profile, account.tenant
+        self._sender = Sender(account, self.tool.name, self.caller)
+        self._situation = Situation(options=account.options)
         return await (self.read() if self.effect is Effect.READ else self.write())
 
     async def read(self) -> CallResult:
@@ -267,6 +269,7 @@ class PlatformCall(EngineCall):
 
     async def write(self) -> CallResult:
         """Run the steps of a call that changes something."""
+        services = self._services
         await self._check_arguments(target_known=self.operation.acts_on is None)
         if self.operation.acts_on is not None:
             await self._read_target()
@@ -276,29 +279,31 @@ class PlatformCall(EngineCall):
                 await self._check_arguments()
         self.register_secrets()
         self._detect_effect()
-        await self._check_recordable()
+        # A call that cannot be recorded, or with credentials that cannot be stored, must not spend an approval.
+        await services.audit.check()
+        await services.minted.check(self.operation)
         await self._authorize()
-        ledger, digest = self._services.ledger, await self._identify()
-        async with self._observer.step("ledger"), ledger.entry(digest, self.tool.name) as entry:
+        digest = await self._identify()
+        async with self._observer.step("ledger"), services.ledger.entry(digest, self.tool.name) as entry:
             if self._ready is not self.operation:
                 # A person may have taken time to decide: send the present values of secrets.
                 await self._resolve_references()
-            await self._record_beginning()
+            with self._observer.step("audit"):
+                # A change that cannot be recorded is not sent.
+                await services.audit.write(self.audit_record("begun"))
+            self.may_have_changed = True
             await self._send(self._ready)
-            await self._services.minted.keep(self.operation, self._answers, self._account, self.meta)
+            await services.minted.keep(self.operation, self._answers, self._account, self.meta)
             entry.outcome_unknown = self._sender.left_unknown
         self.meta.warnings.extend(entry.warnings)
         data = self._sender.outcomes(self.operation, self._answers, self._situation, self.meta)
-        await self._read_back(data)
+        if services.settings.verify_writes:
+            plan = readable_plan(self.operation, self._situation)
+            with self._observer.step("verify"):
+                await verify(self.operation, plan, data, partial(self._sender.read_back, self.operation), self.meta)
+            self.fingerprint_after = self._sender.fingerprint_after(self.operation, self._key)
+        self.meta.changes = [change.as_dict() for change in self._preview.changes]
         return self._result(data)
-
-    def _open_sender(self) -> None:
-        account = self.account
-        assert account is not None  # noqa: S101 - operations of a platform always have an account
-        self._account = account
-        self.meta.platform, self.meta.profile, self.meta.tenant = account.platform.name, account.profile, account.tenant
-        self._sender = Sender(account, self.tool.name, self.caller)
-        self._situation = Situation(options=account.options)
 
     async def _read_target(self) -> None:
         with self._observer.step("read_target"):
@@ -324,17 +329,15 @@ class PlatformCall(EngineCall):
             if not target_known:
                 # The person is asked once everything else is known to be right.
                 return
-            resolved = await self._prompt_for_secrets(found, resolved)
+            self._person_took_time = True
+            resolve_again, digest = partial(services.resolver.resolve, found, self._account), await self._identify()
+            resolved = await services.prompt.obtain(
+                self.caller, self.tool.name, self._account, digest, resolved, resolve_again
+            )
         resolved.require_all(self.tool.name)
         services.scrubber.remember({part for text in resolved.values.values() for part in credentials_of(text)})
         if target_known:
             self._ready = insert_values(self.tool, self.operation, self._situation, resolved.values)
-
-    async def _prompt_for_secrets(self, found: FoundSecrets, resolved: ResolvedReferences) -> ResolvedReferences:
-        self._person_took_time = True
-        digest, account = await self._identify(), self._account
-        resolve_again = partial(self._services.resolver.resolve, found, account)
-        return await self._services.prompt.obtain(self.caller, self.tool.name, account, digest, resolved, resolve_again)
 
     def _detect_effect(self) -> None:
         """Preview what the call does to the target; its losses raise the effect to destroy."""
@@ -343,11 +346,6 @@ class PlatformCall(EngineCall):
         self.effect = self._preview.effect
         if self.effect is Effect.DESTROY and not self.profile_named:
             raise self._services.accounts.profile_required(self.tool)
-
-    async def _check_recordable(self) -> None:
-        """Check what must be written later, before the gate: a call that cannot be recorded spends no approval."""
-        await self._services.audit.check()
-        await self._services.minted.check(self.operation)
 
     async def _authorize(self) -> None:
         """Pass the gate, the only place that lets a change through. If a person took time, compare the target again."""
@@ -390,29 +388,13 @@ class PlatformCall(EngineCall):
             self.digest = keyed_digest(identity, self._key)
         return self.digest
 
-    async def _record_beginning(self) -> None:
-        """Record the change before it is sent. What cannot be recorded is not sent."""
-        with self._observer.step("audit"):
-            await self._services.audit.write(self.audit_record("begun"))
-        self.may_have_changed = True
-
     async def _send(self, operation: Operation) -> None:
         with self._observer.step("send"):
             self._answers = await self._sender.send(operation, self._situation)
 
-    async def _read_back(self, data: Any) -> None:
-        """Compare the platform's state with the planned changes."""
-        if self._services.settings.verify_writes:
-            plan = readable_plan(self.operation, self._situation)
-            with self._observer.step("verify"):
-                await verify(self.operation, plan, data, partial(self._sender.read_back, self.operation), self.meta)
-            self.fingerprint_after = self._sender.fingerprint_after(self.operation, self._key)
-        self.meta.changes = [change.as_dict() for change in self._preview.changes]
-
     def _result(self, data: Any) -> CallResult:
         """Redact, shape and fit the data of a success."""
-        self.status = self._sender.status
-        self._set_request_id(self._sender.request_id)
+        self._record_response(self._sender.status, self._sender.request_id)
         with self._observer.step("shape"):
             shaped = shape_data(self.operation, data, self._answers[-1] if self._answers else None, self.meta)
             content: JsonObject = {"data": shaped, "meta": self.meta.as_dict()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any, TypeVar
 
 from connector_mcp.audit.trail import AuditTrail
@@ -104,7 +105,13 @@ class Engine:
         scopes = caller.scopes if caller else None
         # Policies never change while the server runs, and there are only three scopes.
         if scopes not in self._visible:
-            self._visible[scopes] = tuple(tool for tool in self._tools.values() if self._is_visible(tool, scopes))
+            visible: list[Tool] = []
+            for tool in self._tools.values():
+                policies = [account.policy or self._policy for account in self._accounts.get(tool.operation)]
+                effect = tool.operation.effect
+                if any(permits(each, tool.name, effect, scopes) for each in policies or [self._policy]):
+                    visible.append(tool)
+            self._visible[scopes] = tuple(visible)
         return self._visible[scopes]
 
     def tool(self, name: str) -> Tool | None:
@@ -165,13 +172,8 @@ class Engine:
         await self.store.aclose()
         await self._audit.aclose()
 
-    def _is_visible(self, tool: Tool, scopes: frozenset[str] | None) -> bool:
-        accounts = self._accounts.get(tool.operation)
-        policies = [account.policy or self._policy for account in accounts] or [self._policy]
-        return any(permits(policy, tool.name, tool.operation.effect, scopes) for policy in policies)
-
     def _account_secrets(self) -> tuple[str, ...]:
-        return tuple(secret for account in self.accounts for secret in account.client.secrets())
+        return tuple(chain.from_iterable([account.client.secrets() for account in self._accounts.all]))
 
 
 class LocalCall(EngineCall):

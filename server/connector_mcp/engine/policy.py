@@ -115,11 +115,15 @@ class Policy:
 
     def ruling(self, tool: str, effect: Effect) -> Ruling:
         """Decide, and give the reason."""
-        found = [self.server._own(tool, effect) if self.server else None, self._own(tool, effect)]
-        rulings = [ruling for ruling in found if ruling is not None]
-        if not rulings:
-            return Ruling(self._default(effect), f"the default for {effect} on {self.transport}")
-        return max(rulings, key=lambda ruling: ruling.decision.strictness)
+        own, servers = self._own(tool, effect), self.server._own(tool, effect) if self.server else None
+        if own and servers:
+            return own if own.decision.strictness > servers.decision.strictness else servers
+        if ruling := own or servers:
+            return ruling
+        decision = Decision.ALLOW
+        if effect is Effect.DESTROY:
+            decision = Decision.APPROVE if self.transport == "http" else Decision.ASK
+        return Ruling(decision, f"the default for {effect} on {self.transport}")
 
     def _own(self, tool: str, effect: Effect) -> Ruling | None:
         """Apply these rules alone; None if none matches."""
@@ -131,11 +135,6 @@ class Policy:
         rule = max(fitting, key=lambda rule: (rule.specificity, rule.decision.strictness))
         of = f" of profile {self.profile}" if self.profile else ""
         return Ruling(rule.decision, f"the policy rule {rule.text}{of}")
-
-    def _default(self, effect: Effect) -> Decision:
-        if effect is not Effect.DESTROY:
-            return Decision.ALLOW
-        return Decision.APPROVE if self.transport == "http" else Decision.ASK
 
 
 def resolve(decision: Decision, *, can_ask: bool, operator_channel: bool) -> Decision:

@@ -8,18 +8,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
 from string import Formatter
 from typing import Any
 
-from connector_mcp.engine.redaction.key_classifier import names_a_secret
-from connector_mcp.engine.redaction.redactor import MARKER, redact_record, strings
+from connector_mcp.engine.redaction.redactor import MARKER, names_a_secret, redact_record, strings
 from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.json_values import JsonObject, is_array, is_object, members
-from connector_mcp.operations.operation import Effect, Loss, Operation, Path, Situation, at
+from connector_mcp.operations.operation import Effect, Loss, Operation, Path, Situation, Target, at
 from connector_mcp.operations.update import without_vacant
 from connector_mcp.secrets.reference import referenced_name
 from connector_mcp.text import clean
@@ -58,8 +57,12 @@ class Preview:
 
     def text(self) -> str:
         """The preview in plain lines."""
-        lines = [f"- {loss}" for loss in self.losses if loss not in self.sentence]
-        lines += [f"- {shown(c.field)}: {shown(c.before)} → {shown(c.after)}" for c in self.changes]
+        lines = list[str]()
+        for loss in self.losses:
+            if loss not in self.sentence:
+                lines.append(f"- {loss}")
+        for change in self.changes:
+            lines.append(f"- {shown(change.field)}: {shown(change.before)} → {shown(change.after)}")
         rest = [f"- and {len(lines) - _LINES} more"] if len(lines) > _LINES else []
         return "\n".join([self.sentence, *lines[:_LINES], *rest])
 
@@ -77,15 +80,17 @@ def make_preview(operation: Operation, situation: Situation, losses: tuple[Loss,
     """Make the preview of a call against the target as it is now."""
     target = operation.acts_on
     current = scrubber.value(_redacted(operation, situation.current))
-    name = _shown_name(operation, situation.current, scrubber) if target else ""
-    told = tuple(scrubber.text(clean(_loss(operation, loss, situation.current))) for loss in losses)
+    name = _shown_name(operation, target, situation.current, scrubber) if target else ""
+    told = list[str]()
+    for loss in losses:
+        told.append(scrubber.text(clean(_loss(operation, loss, situation.current))))
     return Preview(
         effect=Effect.DESTROY if losses else type(operation).effect,
         sentence=_sentence(operation, name, told, scrubber),
-        losses=told,
+        losses=tuple(told),
         changes=tuple(_changes(operation, situation, current, scrubber)),
         name=name,
-        snapshot=dict(islice(_flat(_without(current, _volatile(operation)), ""), _SNAPSHOT_MEMBERS)),
+        snapshot=dict(islice(_flat(_stable(operation, current), ""), _SNAPSHOT_MEMBERS)),
     )
 
 
@@ -93,13 +98,16 @@ def readable_plan(operation: Operation, situation: Situation) -> Mapping[Path, A
     """The planned changes that a later read can show: all but secrets and references to them."""
     planned = operation.plan_changes(situation)
     after = _redacted(operation, _with_planned(situation.current, planned))
-    readable = {path: value for path, value in planned.items() if at(after, path) == value}
-    return {path: value for path, value in readable.items() if not any(map(referenced_name, strings(value)))}
+    return {
+        path: value
+        for path, value in planned.items()
+        if at(after, path) == value and not any(map(referenced_name, strings(value)))
+    }
 
 
 def fingerprint(operation: Operation, current: Any, key: bytes) -> str:
     """A keyed digest of the target without its volatile members. A plain digest would give guessable secrets away."""
-    return keyed_digest(_without(current, _volatile(operation)), key)
+    return keyed_digest(_stable(operation, current), key)
 
 
 def keyed_digest(value: Any, key: bytes) -> str:
@@ -117,37 +125,23 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[JsonO
     ]
 
 
-def _volatile(operation: Operation) -> frozenset[str]:
-    return operation.acts_on.volatile if operation.acts_on else frozenset()
-
-
-def _shown_name(operation: Operation, current: Any, scrubber: Scrubber) -> str:
-    """The name as it is shown and typed: one line of visible characters, or the id if the name has none."""
-    name = scrubber.text(clean(_name(operation, current)))[:_SHOWN].rstrip()
-    return name or scrubber.text(clean(_identifier(operation)))[:_SHOWN].rstrip()
-
-
-def _name(operation: Operation, current: Any) -> str:
-    target = operation.acts_on
-    if target is None:
-        return ""
+def _shown_name(operation: Operation, target: Target, current: Any, scrubber: Scrubber) -> str:
+    """The name as it is shown and typed: one line of visible characters, or the last id in the path."""
     named = target.name(operation, current) if callable(target.name) else at(current, target.name)
-    return str(named) if isinstance(named, str) and named else _identifier(operation)
+    placeholders = operation.http.placeholders
+    for text in (named, getattr(operation, placeholders[-1]) if placeholders else None):
+        if isinstance(text, str) and (name := scrubber.text(clean(text))[:_SHOWN].rstrip()):
+            return name
+    return ""
 
 
-def _identifier(operation: Operation) -> str:
-    """The last id in the path, for targets without a name."""
-    placeholders = type(operation).http.placeholders
-    return str(getattr(operation, placeholders[-1])) if placeholders else ""
-
-
-def _sentence(operation: Operation, name: str, losses: tuple[str, ...], scrubber: Scrubber) -> str:
-    template = type(operation).consequence
+def _sentence(operation: Operation, name: str, losses: list[str], scrubber: Scrubber) -> str:
     given = operation.model_dump()
-    hidden = type(operation).secret_arguments()
-    named = {field for _, field, _, _ in Formatter().parse(template) if field}
-    values = {key: MARKER if key in hidden else shown(given[key]) for key in named if key in given}
-    sentence = template.format(**{**values, "name": f"“{name}”"})
+    values = {"name": f"“{name}”"}
+    for _, field, _, _ in Formatter().parse(operation.consequence):
+        if field in given and field != "name":
+            values[field] = MARKER if field in operation.secret_arguments() else shown(given[field])
+    sentence = operation.consequence.format(**values)
     if losses:
         sentence = f"{sentence} {'; '.join(losses)}.".strip()
     return scrubber.text(clean(sentence))
@@ -174,6 +168,8 @@ def _redacted(operation: Operation, record: Any) -> Any:
 
 def _changes(operation: Operation, situation: Situation, current: Any, scrubber: Scrubber) -> Iterator[Change]:
     planned = operation.plan_changes(situation)
+    if not planned:
+        return
     after = scrubber.value(_redacted(operation, _with_planned(situation.current, planned)))
     for path, value in planned.items():
         if value != without_vacant(at(situation.current, path)):
@@ -204,9 +200,10 @@ def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, value if not isinstance(value, str) else clean(value)[:_SHOWN]
 
 
-def _without(value: Any, volatile: Set[str]) -> Any:
-    if is_array(value):
-        return [_without(member, volatile) for member in value]
-    if is_object(value):
-        return {key: member for key, member in value.items() if key not in volatile}
-    return value
+def _stable(operation: Operation, current: Any) -> Any:
+    """The target without the members that change by themselves."""
+    if is_array(current):
+        return [_stable(operation, member) for member in current]
+    if is_object(current) and operation.acts_on is not None:
+        return {key: member for key, member in current.items() if key not in operation.acts_on.volatile}
+    return current

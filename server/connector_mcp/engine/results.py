@@ -22,7 +22,7 @@ from connector_mcp.engine.redaction.redactor import all_strings, redact_record
 from connector_mcp.errors import ConnectorError, Internal, InvalidArguments, Issue, OutcomeUnknown
 from connector_mcp.json_values import JsonObject, is_array, is_object, items
 from connector_mcp.operations.catalog import platform_folder
-from connector_mcp.operations.operation import Effect, ListOperation, Operation, Record, at
+from connector_mcp.operations.operation import Effect, ListOperation, Operation, at
 from connector_mcp.text import clean, strip_hidden
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ logger = logging.getLogger("connector_mcp.engine")
 PARTIAL = "This list is partial: call again with cursor set to meta.cursor for the next rows."
 _UNEXPECTED = "Members that do not have their documented type are in meta.unexpected."
 # Everything beyond printable ASCII, and the escapes of control characters except line breaks and tabs.
-_MAY_HIDE = re.compile(rb"[^\x20-\x7e]|\\[ubfr]")
+_MAY_HIDE = re.compile(rb"[^\x20-\x7e]|(?<!\\)(?:\\\\)*\\[ubfr]")
 _OMITTED = ("verified", "offset")
 _RESERVE = 400
 """Bytes kept free for the note about a cut."""
@@ -121,7 +121,12 @@ def _rows(operation: ListOperation, data: Any, answer: Any, meta: Meta) -> list[
         if isinstance(following, str) and following and following != operation.cursor:
             meta.cursor = following
     else:
-        rows = _cut_by_server(operation, rows, meta)
+        # The platform sends the list whole. The cursor is the offset of the next row.
+        start = meta.offset = _start(operation)
+        end = len(rows) if operation.limit is None else start + operation.limit
+        if end < len(rows):
+            meta.cursor = str(end)
+        rows = rows[start:end]
     wanted = operation.fields or (None if operation.detail == "full" else operation.summary or None)
     shaped = [_record(operation, row, meta, wanted) for row in rows]
     if operation.fields:
@@ -144,15 +149,6 @@ def _start(operation: ListOperation) -> int:
     return int(cursor)
 
 
-def _cut_by_server(operation: ListOperation, rows: list[Any], meta: Meta) -> list[Any]:
-    """Cut a page from a list that the platform sends whole. The cursor is the offset of the next row."""
-    start = meta.offset = _start(operation)
-    end = len(rows) if operation.limit is None else start + operation.limit
-    if end < len(rows):
-        meta.cursor = str(end)
-    return rows[start:end]
-
-
 def _name_missing(wanted: Sequence[str], rows: list[Any], meta: Meta) -> None:
     known = {key for row in rows if is_object(row) for key in row}
     unknown = [name for name in wanted if known and name not in known]
@@ -166,10 +162,10 @@ def _record(operation: Operation, record: Any, meta: Meta, wanted: Collection[st
         meta.warn("The platform's response contained something else where a record is documented; it is left out.")
         return {}
     # Choose before redacting: most members of a row are never shown.
-    if wanted is None:
-        kept = {key: member for key, member in record.items() if member is not None and key not in operation.heavy}
-    else:
-        kept = {key: member for key, member in record.items() if member is not None and key in wanted}
+    kept: JsonObject = {}
+    for key, member in record.items():
+        if member is not None and (key not in operation.heavy if wanted is None else key in wanted):
+            kept[key] = member
     if operation.on is not None:
         kept = redact_record(record, operation.stored_config, operation.on, chosen=kept)
     try:
@@ -177,16 +173,12 @@ def _record(operation: Operation, record: Any, meta: Meta, wanted: Collection[st
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_context=False, include_input=False):
             key = str(problem["loc"][0])
-            wire = key if key in kept else _wire_name(operation.output, key)
-            if wire in kept:
+            info = operation.output.model_fields.get(key)
+            wire = key if key in kept or info is None else info.alias
+            if wire is not None and wire in kept:
                 meta.unexpected[wire] = kept.pop(wire)
         meta.warn(_UNEXPECTED)
     return kept
-
-
-def _wire_name(model: type[Record], name: str) -> str:
-    info = model.model_fields.get(name)
-    return info.alias if info and info.alias else name
 
 
 def shows_all(encoded: bytes) -> bool:
@@ -233,7 +225,12 @@ def fit(content: JsonObject, largest: int, *, offset: int | None = None) -> Json
     room = largest - _size(meta) - _RESERVE
     rows = content["data"]
     if is_array(rows):
-        kept = _fit_rows(rows, room)
+        kept: list[Any] = []
+        for row in rows:
+            room -= _size(row) + 1
+            if room < 0:
+                break
+            kept.append(row)
         if len(kept) < len(rows):
             said.append(f"Shows {len(kept)} of {len(rows)} rows: pass a smaller limit, or fields with what you need.")
             meta = _with_cursor(meta, None if offset is None or not kept else str(offset + len(kept)))
@@ -257,16 +254,6 @@ def _fit_meta(meta: JsonObject, room: int) -> tuple[JsonObject, list[str]]:
             del fitting[part]
             said.append(f"Leaves out meta.{part}: too long for one result.")
     return fitting, said
-
-
-def _fit_rows(rows: list[Any], room: int) -> list[Any]:
-    kept: list[Any] = []
-    for row in rows:
-        room -= _size(row) + 1
-        if room < 0:
-            break
-        kept.append(row)
-    return kept
 
 
 def _fit_record(record: JsonObject, room: int) -> tuple[JsonObject, list[str]]:

@@ -1,8 +1,13 @@
-"""Send an operation's requests through the account's client, one after the other, and read targets."""
+"""Send an operation's requests through the account's client, read targets, and read back after a write.
+
+A platform may answer 200 and store something else. Reading back never turns a success into a failure: its findings go
+into `meta.verified` and a warning.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from connector_mcp.engine.accounts import Account
@@ -10,11 +15,14 @@ from connector_mcp.engine.caller import Caller
 from connector_mcp.engine.preview import fingerprint
 from connector_mcp.engine.results import Meta
 from connector_mcp.errors import Conflict, ConnectorError, NotFound, OutcomeUnknown, Rejected
-from connector_mcp.json_values import JsonObject
-from connector_mcp.operations.operation import Operation, Situation
+from connector_mcp.json_values import JsonObject, items
+from connector_mcp.operations.operation import Effect, Operation, Path, Situation, at
+from connector_mcp.operations.update import without_vacant
 
 _CONCERNS_ONE = (Rejected, Conflict, NotFound)
 """Failures of one request only: the requests after it may still be sent."""
+
+_PLACEHOLDER = re.compile(r"{\w+}")
 
 
 class Sender:
@@ -83,7 +91,11 @@ class Sender:
                 answers.append(answer.body)
                 self.status, self.request_id = answer.status, answer.request_id
         if not answers and self._failures:
-            raise self._failure_of_all()
+            # Raise the most important failure, with the outcome of every request.
+            failures = [error for error in self._failures.values() if error is not None]
+            chosen = next((error for error in failures if isinstance(error, OutcomeUnknown)), failures[0])
+            chosen.details["outcomes"] = [row for _, row in self._rows()]
+            raise chosen
         return answers
 
     def fingerprint_after(self, operation: Operation, key: bytes) -> str | None:
@@ -107,15 +119,84 @@ class Sender:
             meta.warn(f"{len(self._failures)} of {total} failed: correct and repeat only those; the others are done.")
         return data
 
-    def _failure_of_all(self) -> ConnectorError:
-        """Choose the most important failure, and add the outcome of every request to it."""
-        failures = [error for error in self._failures.values() if error is not None]
-        chosen = next((error for error in failures if isinstance(error, OutcomeUnknown)), failures[0])
-        chosen.details["outcomes"] = [row for _, row in self._rows()]
-        return chosen
-
     def _rows(self) -> list[tuple[int, JsonObject]]:
         return [
             (index, {"index": index, "error": {"code": "not_sent"} if error is None else error.as_dict()})
             for index, error in sorted(self._failures.items())
         ]
+
+
+Read = Callable[[Operation], Awaitable[Any]]
+"""Runs a read operation and returns its record."""
+
+
+async def verify(operation: Operation, planned: Mapping[Path, Any], data: Any, read: Read, meta: Meta) -> None:
+    """Compare the platform's state with the plan of the call.
+
+    `planned` holds no secrets, because reads withhold them. `meta.verified` stays None where a read can prove nothing.
+    """
+    match type(operation).effect:
+        case Effect.DESTROY:
+            await _verify_gone(operation, read, meta)
+        case Effect.CREATE:
+            await _verify_created(operation, data, read, meta)
+        case _:
+            if planned:
+                await _verify_changed(operation, planned, data, read, meta)
+
+
+async def _verify_created(operation: Operation, data: Any, read: Read, meta: Meta) -> None:
+    """Read each object that was made. An object inside the target is skipped: no read of the target shows it."""
+    target = operation.target_read()
+    for made in [[row] for row in items(data)] if isinstance(data, list) else [data]:
+        back = operation.read_back(made)
+        if back is None or back == target:
+            continue
+        if await _read_back(back, read, meta) is not None:
+            meta.verified = meta.verified is not False
+
+
+async def _verify_changed(operation: Operation, planned: Mapping[Path, Any], data: Any, read: Read, meta: Meta) -> None:
+    back = operation.read_back(data)
+    found = None if back is None else await _read_back(back, read, meta)
+    if found is None:
+        return
+    # Vacant, false, zero and missing are the same.
+    differing = [
+        path
+        for path, value in planned.items()
+        if (without_vacant(value) or None) != (without_vacant(at(found[0], path)) or None)
+    ]
+    meta.verified = not differing
+    if differing:
+        names = ", ".join(".".join(path) for path in differing)
+        meta.warn(f"Accepted, but reading back shows another value for: {names}.")
+
+
+async def _read_back(back: Operation, read: Read, meta: Meta) -> tuple[Any] | None:
+    """Return what the read found, or None if it failed."""
+    try:
+        return (await read(back),)
+    except NotFound:
+        meta.verified = False
+        meta.warn("Accepted, but the platform does not show it; it may be visible later.")
+    except ConnectorError as error:
+        meta.warn(f"Reading back failed ({error.code}); the write itself was accepted.")
+    return None
+
+
+async def _verify_gone(operation: Operation, read: Read, meta: Meta) -> None:
+    reader = operation.target_read()
+    # A read of what the deleted resource was in proves nothing.
+    if reader is None or _PLACEHOLDER.sub("{}", operation.http.path) != _PLACEHOLDER.sub("{}", reader.http.path):
+        return
+    try:
+        record = await read(reader)
+    except NotFound:
+        meta.verified = True
+    except ConnectorError as error:
+        meta.warn(f"Reading back failed ({error.code}); the deletion itself was accepted.")
+    else:
+        meta.verified = bool(at(record, "deletedAt"))
+        if not meta.verified:
+            meta.warn("Accepted, but the target can still be read.")

@@ -60,7 +60,11 @@ def config_plan(*schemas: Mapping[str, Any]) -> ConfigPlan:
         hides_objects=any(part.get("type", "object") == "object" for part in secret) or bool(secret and not properties),
         hides_others=bool(secret),
         describes_members=bool(properties),
-        members={key: config_plan(*_named(properties, key)) for named in properties for key in named},
+        members={
+            key: config_plan(*[each[key] for each in properties if key in each])
+            for named in properties
+            for key in named
+        },
         others=_plan_of([cast("Mapping[str, Any]", schema) for schema in others if isinstance(schema, dict)]),
         is_closed=False in others,
         items=_plan_of([part["items"] for part in parts if isinstance(part.get("items"), dict)]),
@@ -69,10 +73,6 @@ def config_plan(*schemas: Mapping[str, Any]) -> ConfigPlan:
 
 def _plan_of(schemas: Sequence[Mapping[str, Any]]) -> ConfigPlan | None:
     return config_plan(*schemas) if schemas else None
-
-
-def _named(properties: Sequence[Mapping[str, Any]], key: str) -> list[Mapping[str, Any]]:
-    return [named[key] for named in properties if key in named]
 
 
 def _branches(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -142,9 +142,9 @@ def connector_types(platform: str) -> dict[str, ConnectorType]:
     }
 
 
-def connector_type(platform: str, type_id: str) -> ConnectorType | None:
-    """The connector type with this id, or None."""
-    return connector_types(platform).get(type_id)
+def connector_type(platform: str, type_id: Any) -> ConnectorType | None:
+    """The connector type with this id; None for an unknown id, and for anything that is no text."""
+    return connector_types(platform).get(type_id) if isinstance(type_id, str) else None
 
 
 def example(schema: JsonObject) -> Any:

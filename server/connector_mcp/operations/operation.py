@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache, cached_property, partial
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
@@ -286,10 +286,6 @@ class Operation(BaseModel):
             if own in type(self).model_fields and own in self.model_fields_set:
                 values[argument] = getattr(self, own)
         return read(**values)
-
-    def with_arguments(self, **values: Any) -> Self:
-        """The same call with other values for some arguments."""
-        return self.model_copy(update=values)
 
 
 class ListOperation(Operation):

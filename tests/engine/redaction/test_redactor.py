@@ -9,12 +9,15 @@ from typing import Annotated, Any
 
 import pytest
 
-from connector_mcp.engine.redaction.key_classifier import KeyClass, _classify_cached, classify_key, names_a_secret
 from connector_mcp.engine.redaction.redactor import (
     MARKER,
+    KeyClass,
+    _classify_cached,
     by_name,
     by_plan,
+    classify_key,
     hide,
+    names_a_secret,
     redact_arguments,
     redact_config,
     redact_record,

@@ -163,9 +163,13 @@ class Gate:
         Raises:
             Blocked: One of the two effects is blocked.
         """
-        effects = dict.fromkeys((candidate.preview.effect, candidate.declared))
-        decisions = [(self.decide(candidate.tool, effect, scopes), effect) for effect in effects]
-        return max(decisions, key=lambda pair: pair[0].strictness)
+        effect, declared = candidate.preview.effect, candidate.declared
+        decision = self.decide(candidate.tool, effect, scopes)
+        if declared is not effect:
+            other = self.decide(candidate.tool, declared, scopes)
+            if other.strictness > decision.strictness:
+                return other, declared
+        return decision, effect
 
     async def _released(self, candidate: Candidate) -> Approval | None:
         """Take the operator's release of this call, so that it serves once."""
@@ -255,21 +259,20 @@ class Gate:
         )
 
     def _blocked(self, tool: str, effect: Effect, preview: Preview | None = None) -> Blocked:
+        ruling = self._policy.ruling(tool, effect)
+        if ruling.decision is Decision.BLOCK:
+            fix = f"Blocked by {ruling.because}. The operator of the server can change that; an agent cannot."
+        else:
+            fix = (
+                f"{ruling.because[:1].upper()}{ruling.because[1:]} requires a decision, and no person or operator can "
+                "be asked here. The operator of the server can turn on CONNECTOR_MCP_APPROVALS, use a client with "
+                f"elicitation, or set a policy such as --policy '{tool}:{effect}=allow'."
+            )
         said = f"{preview.sentence} " if preview else ""
         return Blocked(
             f"{said}{tool} with effect {effect} is blocked here. Nothing was changed.",
-            fix=self._how_to_open(tool, effect),
+            fix=fix,
             details={"effect": preview.sentence} if preview else None,
-        )
-
-    def _how_to_open(self, tool: str, effect: Effect) -> str:
-        ruling = self._policy.ruling(tool, effect)
-        if ruling.decision is Decision.BLOCK:
-            return f"Blocked by {ruling.because}. The operator of the server can change that; an agent cannot."
-        return (
-            f"{ruling.because[:1].upper()}{ruling.because[1:]} requires a decision, and no person or operator can be "
-            "asked here. The operator of the server can turn on CONNECTOR_MCP_APPROVALS, use a client with "
-            f"elicitation, or set a policy such as --policy '{tool}:{effect}=allow'."
         )
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum
+from functools import lru_cache
 from typing import Any, Final, cast
 
-from connector_mcp.engine.redaction.key_classifier import KeyClass, classify_key, names_a_secret
-from connector_mcp.json_values import JsonObject, is_array, is_object
-from connector_mcp.operations.connector_types import ConfigPlan, ConnectorType, config_plan, connector_type
+from connector_mcp.json_values import JsonObject, is_array, is_object, items
+from connector_mcp.operations.connector_types import ConfigPlan, ConnectorType, config_plan, connector_types
 from connector_mcp.operations.operation import ConfigUse, Operation, StoredConfig, at
 from connector_mcp.operations.platform import Platform
 from connector_mcp.secrets.reference import referenced_name
@@ -27,6 +28,63 @@ Steps = tuple[str | int, ...]
 # Credentials whatever the key is called: a private key, and a password in an address.
 _SECRET_VALUE = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY|://[^\s/:@]*:[^\s/@]+@")
 _OPENING: Final = ("{", "[")
+
+
+# Names of keys -------------------------------------------------------------------------------------------------------
+
+_SECRET_NAME = re.compile(
+    r"passw(or)?d|passphrase|secret|token|apikey|accesskey|privatekey|accountkey|authkey|signingkey|encryptionkey"
+    r"|credentials?(json)?$|serviceaccountjson|authorization$|connectionstring|uploadurl|downloadurl|bearer"
+    r"|^pass$|^pwd$|^auth$|^cookie"
+)
+# Last words of names that contain such a word but hold no secret: addresses, kinds, counts and switches.
+_HARMLESS_LAST = re.compile(
+    r"age|algorithm|at|count|enabled|endpoint|expires|expiry|format|ids?|in|label|method|names?|placeholder|policy|scheme"
+    r"|storage|supported|ttl|type|ur[il]"
+)
+_PAGE_CURSOR = re.compile(r"(next|page|continuation)token$")
+_NEVER_HARMLESS = re.compile(r"(up|down)loadurl$")
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+# Objects with these names describe credentials as often as they contain them.
+_HOLDER = re.compile(r"(credentials?|auth)$")
+
+_LONGEST_CACHED: Final = 64
+_NO_KEYS: Final = frozenset[str]()
+
+
+class KeyClass(Enum):
+    """What the name of a key says about its value."""
+
+    PLAIN = "plain"
+    HIDDEN = "hidden"
+    HOLDER = "holder"
+    """Hidden, except an object or a list: then each member is judged by its own name."""
+
+
+def classify_key(key: str, platform: Platform | None = None) -> KeyClass:
+    """Classify a key by its name and the platform's own list of secret keys."""
+    secret_keys = platform.secret_keys if platform is not None else _NO_KEYS
+    # Platforms choose the keys: long ones must not fill the memory.
+    return _classify_cached(key, secret_keys) if len(key) <= _LONGEST_CACHED else _classify(key, secret_keys)
+
+
+def names_a_secret(key: str, platform: Platform | None = None) -> bool:
+    """Check whether the name of a key says that its value is a credential."""
+    return classify_key(key, platform) is not KeyClass.PLAIN
+
+
+def _classify(key: str, secret_keys: frozenset[str]) -> KeyClass:
+    lower = key.lower()
+    plain = re.sub(r"[^a-z0-9]", "", lower)
+    is_secret = bool(_SECRET_NAME.search(plain)) and not _PAGE_CURSOR.search(plain)
+    if is_secret and not _NEVER_HARMLESS.search(plain):
+        is_secret = not _HARMLESS_LAST.fullmatch(_WORD.findall(key)[-1].lower())
+    if not is_secret and lower not in secret_keys:
+        return KeyClass.PLAIN
+    return KeyClass.HOLDER if _HOLDER.search(lower) else KeyClass.HIDDEN
+
+
+_classify_cached = lru_cache(maxsize=4096)(_classify)
 
 
 # Places in a JSON value ----------------------------------------------------------------------------------------------
@@ -92,21 +150,23 @@ def hide(value: Any) -> Any:
 
 def by_name(value: Any, platform: Platform | None = None, path: str = "") -> Any:
     """Hide what the names of keys, or the platform's secret paths, mark as secret. Anything but JSON is hidden."""
+    if not isinstance(value, dict | list):
+        return _scalar(value, by_name, platform, path)
     if is_object(value):
         shown = {key: _member_by_name(key, member, platform, path) for key, member in value.items()}
         # A pair has its name beside its value: {"name": "apiKey", "value": "..."}.
-        if "value" in value and any(_is_secret_label(value.get(label), platform) for label in ("name", "key")):
-            shown["value"] = hide(value["value"])
+        if "value" in value:
+            labels = (value.get("name"), value.get("key"))
+            if any(isinstance(label, str) and names_a_secret(label, platform) for label in labels):
+                shown["value"] = hide(value["value"])
         return shown
-    if is_array(value):
-        return [by_name(member, platform, path) for member in value]
-    return _scalar(value, lambda inner: by_name(inner, platform, path))
+    return [by_name(member, platform, path) for member in items(value)]
 
 
 def _member_by_name(key: str, member: Any, platform: Platform | None, path: str) -> Any:
     if platform is not None and platform.secret_paths:
         path = f"{path}.{key}" if path else key
-        if any(path == secret or path.endswith(f".{secret}") for secret in platform.secret_paths):
+        if any(f".{path}".endswith(f".{secret}") for secret in platform.secret_paths):
             return hide(member)
     kind = classify_key(key, platform)
     if kind is KeyClass.PLAIN or (kind is KeyClass.HOLDER and isinstance(member, dict | list)):
@@ -114,11 +174,7 @@ def _member_by_name(key: str, member: Any, platform: Platform | None, path: str)
     return hide(member)
 
 
-def _is_secret_label(label: Any, platform: Platform | None) -> bool:
-    return isinstance(label, str) and names_a_secret(label, platform)
-
-
-def _scalar(value: Any, redact: Callable[[Any], Any]) -> Any:
+def _scalar(value: Any, redact: Callable[..., Any], *context: Any) -> Any:
     """Hide a string that is a credential, or JSON that contains one; hide what is not JSON."""
     if value is None or isinstance(value, int | float):
         return value
@@ -130,14 +186,14 @@ def _scalar(value: Any, redact: Callable[[Any], Any]) -> Any:
         return value
     try:
         inner = json.loads(value)
-        return value if redact(inner) == inner else MARKER
+        return value if redact(inner, *context) == inner else MARKER
     except RecursionError:
         return MARKER
     except ValueError:
         return value
 
 
-def by_plan(value: Any, plan: ConfigPlan, platform: Platform | None = None, *, strict: bool = False) -> Any:
+def by_plan(value: Any, plan: ConfigPlan, platform: Platform | None = None, strict: bool = False) -> Any:
     """Hide what the plan of a config's schema marks as secret. Names decide about members the plan does not know.
 
     With `strict`, members that the schema does not allow are hidden whatever their names: a caller may have misplaced
@@ -150,8 +206,8 @@ def by_plan(value: Any, plan: ConfigPlan, platform: Platform | None = None, *, s
     if plan.hides_others:
         return hide(value)
     if is_array(value):
-        return [by_plan(member, plan.items or _UNDESCRIBED, platform, strict=strict) for member in value]
-    return _scalar(value, lambda inner: by_plan(inner, plan, platform, strict=strict))
+        return [by_plan(member, plan.items or _UNDESCRIBED, platform, strict) for member in value]
+    return _scalar(value, by_plan, plan, platform, strict)
 
 
 def _member_by_plan(key: str, member: Any, plan: ConfigPlan, platform: Platform | None, strict: bool) -> Any:
@@ -160,7 +216,7 @@ def _member_by_plan(key: str, member: Any, plan: ConfigPlan, platform: Platform 
         return hide(member) if strict and plan.is_closed else _member_by_name(key, member, platform, "")
     if names_a_secret(key, platform) and not (known.describes_members and isinstance(member, dict)):
         return hide(member)
-    return by_plan(member, known, platform, strict=strict)
+    return by_plan(member, known, platform, strict)
 
 
 _UNDESCRIBED: Final = config_plan()
@@ -174,7 +230,7 @@ def redact_config(config: Any, kind: ConnectorType | None, platform: Platform | 
     """Redact a config by the schema of its type; hide all of it if the type is unknown."""
     if kind is None:
         return hide(config)
-    shown = by_plan(config, kind.plan, platform, strict=strict)
+    shown = by_plan(config, kind.plan, platform, strict)
     if is_object(shown):
         for key in kind.traits.get("mayContainSecrets", ()):
             if key in shown:
@@ -195,7 +251,7 @@ def redact_record(
         return by_name(record if chosen is None else chosen, platform)
     members = record if chosen is None else chosen
     type_id = at(record, stored.type_at)
-    kind = connector_type(platform.name, type_id) if platform and isinstance(type_id, str) else None
+    kind = connector_types(platform.name).get(type_id) if platform and isinstance(type_id, str) else None
     return _with_config(members, list(stored.steps), kind, platform, "")
 
 
@@ -212,16 +268,12 @@ def _with_config(
         shown = redact_config(held, kind if is_object(held) else None, platform)
     elif is_object(held) and rest[0] in held:
         shown = _with_config(held, rest, kind, platform, key)
+    elif is_object(held):
+        # A config of an undocumented form is hidden, except the name of that form.
+        shown = {step: inner if step.startswith("@") else hide(inner) for step, inner in held.items()}
     else:
-        shown = _hide_unknown_form(held)
+        shown = hide(held)
     return {**by_name({**members, key: None}, platform, path), key: shown}
-
-
-def _hide_unknown_form(value: Any) -> Any:
-    """Hide a config of an undocumented form, except the name of that form."""
-    if not is_object(value):
-        return hide(value)
-    return {key: member if key.startswith("@") else hide(member) for key, member in value.items()}
 
 
 def redact_arguments(operation: Operation, uses: Iterable[ConfigUse], given: JsonObject) -> JsonObject:

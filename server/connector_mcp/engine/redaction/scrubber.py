@@ -50,8 +50,11 @@ class Scrubber:
 
     def remember(self, values: Iterable[str]) -> None:
         """Add values to those known."""
-        new = [value for value in dict.fromkeys(values) if len(value) >= _SHORTEST and not self._is_recent(value)]
-        for value in new:
+        for value in dict.fromkeys(values):
+            # A value in the newer half of those seen stays known for a good while.
+            recent = list(self._seen)[-max(1, (self._seen.maxlen or 1) // 2) :]
+            if len(value) < _SHORTEST or any(value in known.values for known in recent):
+                continue
             newest = self._seen.pop() if self._seen and len(self._seen[-1].values) < _TOGETHER else _KnownValues(())
             self._seen.append(_KnownValues((*newest.values, value)))
 
@@ -71,11 +74,6 @@ class Scrubber:
         """Check whether JSON text may contain a known value."""
         searched = encoded.encode("utf-8", "replace")
         return any(known.in_json(searched) for known in self._known())
-
-    def _is_recent(self, value: str) -> bool:
-        """Check that a value will stay known for a good while."""
-        newest = list(self._seen)[-max(1, (self._seen.maxlen or 1) // 2) :]
-        return any(value in known.values for known in newest)
 
     def _known(self) -> list[_KnownValues]:
         permanent = tuple(self._permanent())
@@ -102,21 +100,14 @@ class _KnownValues:
 
     def cut_off(self, text: str) -> int | None:
         """Return where a value begins that is cut off at the end of the text."""
-        starts = {text.rfind(beginning) for beginning in self._beginnings} - {-1}
-        return min((start for start in starts if self._begins(text[start:])), default=None)
-
-    def _begins(self, rest: str) -> bool:
-        return any(encoding.startswith(rest) for encoding in self._plain)
+        starts = sorted({text.rfind(encoding[:_SHORTEST]) for encoding in self._plain} - {-1})
+        return next((start for start in starts if any(each.startswith(text[start:]) for each in self._plain)), None)
 
     @cached_property
     def _plain(self) -> tuple[str, ...]:
         # A part of the marker itself would be found in every redacted text.
         values = {value for value in self.values if len(value) >= _SHORTEST and value not in MARKER}
         return tuple({_searchable(encoding) for value in values for encoding in _encodings(value)})
-
-    @cached_property
-    def _beginnings(self) -> frozenset[str]:
-        return frozenset(encoding[:_SHORTEST] for encoding in self._plain)
 
     @cached_property
     def _in_texts(self) -> AhoCorasick:

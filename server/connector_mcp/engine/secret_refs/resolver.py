@@ -120,7 +120,7 @@ def scan_arguments(operation: Operation, uses: tuple[ConfigUse, ...], *, target_
     found = FoundSecrets(uses, shown, hides=shown != given, is_final=not open_places)
     for steps, place in places(given):
         if isinstance(place, str):
-            is_open = any(steps[: len(start)] == start for start in open_places)
+            is_open = bool(open_places) and any(steps[: len(start)] == start for start in open_places)
             _judge(found, steps, place, secret=_is_marked(marked, steps), is_open=is_open)
         elif any(map(mentions_reference, members(place))):
             found.issues.append(Issue(path_of(steps), "a reference as a key", "the key itself"))
@@ -128,21 +128,20 @@ def scan_arguments(operation: Operation, uses: tuple[ConfigUse, ...], *, target_
 
 
 def _judge(found: FoundSecrets, steps: Steps, text: str, *, secret: bool, is_open: bool) -> None:
-    path = path_of(steps)
     if mentions_reference(text):
         name = referenced_name(text)
         if name is None:
-            found.issues.append(Issue(path, "a malformed reference", _FORM))
+            found.issues.append(Issue(path_of(steps), "a malformed reference", _FORM))
         elif secret or is_open:
             found.references.append(Reference(steps, name))
         else:
             got = f"{SCHEME}{name} in a field that is not secret"
-            found.issues.append(Issue(path, got, "the value itself: references are for secret fields"))
+            found.issues.append(Issue(path_of(steps), got, "the value itself: references are for secret fields"))
     elif secret:
         if text:
-            found.literals.append(path)
+            found.literals.append(path_of(steps))
     elif not is_open and (kind := key_format(text)):
-        found.misplaced.append((path, kind))
+        found.misplaced.append((path_of(steps), kind))
         found.misplaced_keys.extend(keys_in(text))
 
 
@@ -201,7 +200,12 @@ class ReferenceResolver:
         """
         resolved = ResolvedReferences()
         for reference in found.references:
-            refused = self._refused(reference.name, account)
+            refused = None
+            if reference.name in self._withheld:
+                refused = "another secret: this one is a credential of the server itself"
+            elif account.secrets is not None and reference.name not in account.secrets:
+                allowed = ", ".join(sorted(account.secrets)) or "it has none"
+                refused = f"a secret of profile {account.profile}: {allowed}"
             if refused:
                 got = f"{SCHEME}{reference.name}, which may not be used here"
                 resolved.issues.append(Issue(path_of(reference.steps), got, refused))
@@ -218,14 +222,6 @@ class ReferenceResolver:
             else:
                 resolved.values[reference.steps] = value
         return resolved
-
-    def _refused(self, name: str, account: Account) -> str | None:
-        """Say what is wanted instead, if calls under this account may not refer to the secret."""
-        if name in self._withheld:
-            return "another secret: this one is a credential of the server itself"
-        if account.secrets is not None and name not in account.secrets:
-            return f"a secret of profile {account.profile}: {', '.join(sorted(account.secrets)) or 'it has none'}"
-        return None
 
 
 def insert_values(tool: Tool, operation: Operation, situation: Situation, values: Mapping[Steps, str]) -> Operation:

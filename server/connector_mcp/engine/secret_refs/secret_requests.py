@@ -12,6 +12,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from hashlib import sha256
 from typing import Final, Literal, Protocol
 
@@ -140,6 +141,11 @@ class SecretRequests:
         """Return the request with this id unless it has expired."""
         kept = await self._store.get(_COLLECTION, request_id) if len(request_id) <= 4 * _ID_BYTES else None
         return None if kept is None else _read(kept)
+
+    async def is_pending(self, request_id: str) -> bool:
+        """Check that the secret may still be entered."""
+        request = await self.get(request_id)
+        return request is not None and request.status in PENDING
 
     async def withdraw(self, request_id: str) -> None:
         """Void the request if it is open."""
@@ -305,7 +311,8 @@ class SecretPrompt:
                     f"The person at the client declined to enter {SCHEME}{name}. Nothing was sent.",
                     fix=resolved.fix or "Do not repeat the call unless the person you work for wants it.",
                 )
-            await self._wait_until_entered(requests, request, caller)
+            waiting = f"Waiting for {name} to be entered"
+            await self._hold.hold(partial(requests.is_pending, request.id), waiting, caller, self._seconds)
             resolved = await resolve_again()
             await caller.visited(visit)
             if any(each.name == name for each in resolved.missing):
@@ -319,13 +326,6 @@ class SecretPrompt:
         request = await requests.get(caller.resumed.ticket.removeprefix(TICKET))
         same = request is not None and (request.digest, request.principal) == (digest, caller.principal)
         return request if same else None
-
-    async def _wait_until_entered(self, requests: SecretRequests, request: SecretRequest, caller: Caller) -> None:
-        async def is_pending() -> bool:
-            now = await requests.get(request.id)
-            return now is not None and now.status in PENDING
-
-        await self._hold.hold(is_pending, f"Waiting for {request.name} to be entered", caller, self._seconds)
 
 
 async def _visit(requests: SecretRequests, request: SecretRequest) -> Visit | None:

@@ -167,7 +167,7 @@ class CreateConnector(ConnectorOperation):
             return ()
         metadata = None if self.metadata is None else self.metadata.model_dump(by_alias=True, exclude_unset=True)
         return (
-            *(rules.missing_config(known) if self.config is None else rules.missing_templates(known, self.config)),
+            *rules.missing_config(known, self.config),
             *rules.wrong_metadata(known, metadata),
             *(rules.unsuitable_token_storage(known) if self.enable_token_storage else ()),
         )
@@ -268,7 +268,7 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
             if key in self.config and self.config[key] is None:
                 yield Issue(f"config.{key}", "null", f"a value, which {known.type} requires")
         if "templates" in self.config:
-            yield from rules.missing_templates(known, self.complete_members(current)["config"])
+            yield from rules.missing_config(known, self.complete_members(current)["config"])
 
     def _find_metadata_problems(self, current: JsonObject, known: ConnectorType | None) -> Iterator[Issue]:
         if self.metadata is None:

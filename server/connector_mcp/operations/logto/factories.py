@@ -5,13 +5,13 @@ A server may have factories of its own. Nothing is known of those, so no rule he
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import JsonObject, is_array, is_object
+from connector_mcp.json_values import JsonObject, is_array, members
 from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.fields import LOCAL_ONLY
 from connector_mcp.operations.logto.platform import LOGTO
@@ -84,7 +84,7 @@ class GetConnectorFactory(FactoryOperation):
 
 def factory(factory_id: Any) -> ConnectorType | None:
     """The connector type of a factory; None for one that Logto does not ship."""
-    return connector_type("logto", factory_id) if isinstance(factory_id, str) else None
+    return connector_type("logto", factory_id)
 
 
 def type_made(known: ConnectorType | None) -> str | None:
@@ -104,19 +104,19 @@ def is_demo(factory_id: str) -> bool:
     return factory_id in DEMO_FACTORIES or bool(known and known.traits.get("isDemo"))
 
 
-def missing_config(known: ConnectorType) -> Iterator[Issue]:
-    """The problem of a creation without config: it would succeed and leave a connector that cannot work."""
-    required = known.config.get("required")
-    if required:
-        yield Issue("config", "nothing", f"the config of {known.type}: {', '.join(required)}")
+def missing_config(known: ConnectorType, config: Mapping[str, Any] | None) -> Iterator[Issue]:
+    """The problem of a config that is missing, or lacks a template that the factory demands.
 
-
-def missing_templates(known: ConnectorType, config: Mapping[str, Any]) -> Iterator[Issue]:
-    """The problem of a config that lacks a template for a usage type that the factory demands."""
+    The creation would succeed and leave a connector that cannot work.
+    """
+    if config is None:
+        if required := known.config.get("required"):
+            yield Issue("config", "nothing", f"the config of {known.type}: {', '.join(required)}")
+        return
     templates = config.get("templates")
     if not is_array(templates):
         return
-    present = _usage_types(templates)
+    present = {str(members(template).get("usageType")) for template in templates}
     missing = [use for use in known.traits.get("requiredTemplateUsageTypes") or () if use not in present]
     if missing:
         yield Issue("config.templates", f"none for {', '.join(missing)}", "one for each of these usageType values")
@@ -136,10 +136,6 @@ def unsuitable_token_storage(known: ConnectorType) -> Iterator[Issue]:
     """The problem of token storage with a factory that does not support it."""
     if known.traits.get("isTokenStorageSupported") is False:
         yield Issue("enable_token_storage", "true", f"false: {known.type} cannot store third-party tokens")
-
-
-def _usage_types(templates: Sequence[Any]) -> set[str]:
-    return {str(template["usageType"]) for template in templates if is_object(template) and "usageType" in template}
 
 
 OPERATIONS = (ListConnectorFactories, GetConnectorFactory)

@@ -60,7 +60,7 @@ class CreateConnectorTest(LogtoOperation):
         kind = rules.type_made(known)
         if kind == "Social" or rules.is_demo(self.factory_id):
             return (Issue("factory_id", "a factory that sends no messages", "an Email or Sms factory"),)
-        missing = tuple(rules.missing_templates(known, self.config)) if known else ()
+        missing = tuple(rules.missing_config(known, self.config)) if known else ()
         return (*self._find_recipient_problems(kind), *missing)
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:

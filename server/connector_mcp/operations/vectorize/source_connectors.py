@@ -165,14 +165,9 @@ class CreateSourceConnector(VectorizeOperation):
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         return tuple(
-            ConfigUse(
-                f"connectors[{index}].config",
-                connector.type,
-                connector_type("vectorize", connector.type),
-                connector.config,
-            )
-            for index, connector in enumerate(self.connectors)
-            if connector.config is not None
+            ConfigUse(f"connectors[{index}].config", each.type, connector_type("vectorize", each.type), each.config)
+            for index, each in enumerate(self.connectors)
+            if each.config is not None
         )
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
@@ -231,8 +226,7 @@ class UpdateSourceConnector(VectorizeOperation, UpdateOperation):
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         type_id = at(situation.current, "type")
-        known = connector_type("vectorize", type_id) if isinstance(type_id, str) else None
-        return (ConfigUse("config", type_id, known, self.config),)
+        return (ConfigUse("config", type_id, connector_type("vectorize", type_id), self.config),)
 
     def describe_loss(self, path: Path, before: Any, *, overwritten: bool) -> Loss:
         if len(path) > 1 and not overwritten:

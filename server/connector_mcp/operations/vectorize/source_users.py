@@ -49,7 +49,7 @@ class SourceUserOperation(VectorizeOperation):
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find a connector that has no users, and what its provider would refuse (section 5)."""
         type_id = at(situation.current, "type")
-        known = connector_type("vectorize", type_id) if isinstance(type_id, str) else None
+        known = connector_type("vectorize", type_id)
         if known is None:
             return ()
         if not known.traits.get("users"):
@@ -81,7 +81,9 @@ class AddUserToSourceConnector(SourceUserOperation):
     access_token: AccessToken = None
 
     def find_provider_problems(self, credential: str) -> tuple[Issue, ...]:
-        wanted, given = _token_arguments(credential)
+        wanted, given = "refresh_token", "access_token"
+        if credential == "accessToken":
+            wanted, given = given, wanted
         if getattr(self, wanted):
             return ()
         got = f"nothing (but {given})" if getattr(self, given) else "nothing"
@@ -109,11 +111,6 @@ class DeleteUserFromSourceConnector(SourceUserOperation):
     effect = Effect.DESTROY
     consequence = "Removes user {user_id} from source connector {name}; that user's files are no longer ingested."
     example = {"source_connector_id": _EXAMPLE_CONNECTOR, "user_id": "user_123"}
-
-
-def _token_arguments(credential: str) -> tuple[str, str]:
-    """The token argument that a provider requires, and the other one."""
-    return ("access_token", "refresh_token") if credential == "accessToken" else ("refresh_token", "access_token")
 
 
 OPERATIONS = (AddUserToSourceConnector, UpdateUserInSourceConnector, DeleteUserFromSourceConnector)
