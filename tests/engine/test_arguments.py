@@ -180,10 +180,7 @@ def test_huge_numbers_are_refused_in_every_integer_argument() -> None:
         assert issue.path == "limit"
         assert len(issue.got) < 60
     (issue,) = issues_of("vectorize_get_source_connectors", {"limit": 500})
-    assert (issue.got, issue.wanted) == (
-        "the number 500",
-        "an integer at least 1 and at most 100 (Rows a page)",
-    )
+    assert (issue.got, issue.wanted) == ("the number 500", "an integer at least 1 and at most 100 (Rows a page)")
     assert parse("vectorize_get_source_connectors", {"limit": 20.0}) == parse(
         "vectorize_get_source_connectors", {"limit": "20"}
     )

@@ -609,10 +609,7 @@ async def test_parts_that_fail_are_reported_beside_those_that_succeed(bench: Any
     arguments = {"connectors": [{"name": name, "type": "FILE_UPLOAD"} for name in "ab"]}
     caller = callers.plain()
     content = await run(made, CREATE, arguments, caller)
-    assert content["data"][0] == {
-        "index": 0,
-        "error": content["data"][0]["error"],
-    }
+    assert content["data"][0] == {"index": 0, "error": content["data"][0]["error"]}
     assert content["data"][0]["error"]["code"] == "rejected"
     assert content["data"][1]["name"] == "b"
     assert caller.told == ["0 of 2 sent", "1 of 2 sent"]

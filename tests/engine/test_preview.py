@@ -123,17 +123,13 @@ def test_a_loss_shows_what_is_lost_unless_it_is_secret_and_raises_the_effect() -
     config = {"clientSecret": None, "scope": None}
     preview = preview_of(operation("logto_update_connector", id="c", config=config), current)
     assert preview.effect is Effect.DESTROY
-    assert preview.losses == (
-        f"Unsets config.clientSecret (now {MARKER})",
-        "Unsets config.scope (now read:user)",
-    )
+    assert preview.losses == (f"Unsets config.clientSecret (now {MARKER})", "Unsets config.scope (now read:user)")
     assert all(loss in preview.sentence for loss in preview.losses)
     assert SECRET not in preview.text()
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
-    [("region", "eu-1"), ("apiKey", MARKER), ("password.eu", MARKER), ("db.password", MARKER)],
+    ("name", "told"), [("region", "eu-1"), ("apiKey", MARKER), ("password.eu", MARKER), ("db.password", MARKER)]
 )
 def test_a_variable_that_is_lost_is_shown_unless_any_part_of_its_name_is_secret(name: str, told: str) -> None:
     current = {
@@ -189,10 +185,7 @@ def test_the_plan_that_may_be_read_back_holds_no_secret() -> None:
     config = {"clientId": "new", "clientSecret": SECRET, "scope": None}
     current = {"id": "c", "connectorId": "github-universal", "config": {"clientId": "old", "scope": "s"}}
     made = operation("logto_update_connector", id="c", config=config)
-    assert readable_plan(made, Situation(current=current)) == {
-        ("config", "clientId"): "new",
-        ("config", "scope"): None,
-    }
+    assert readable_plan(made, Situation(current=current)) == {("config", "clientId"): "new", ("config", "scope"): None}
 
 
 # Fingerprints and snapshots -----------------------------------------------------------------------------------------

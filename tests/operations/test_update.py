@@ -22,9 +22,7 @@ KEYS = st.sampled_from(
     ["name", "value", "a", "b", "dotted.key", "okta_v2_domain", "seed-urls", "templates", "usageType"]
 )
 JSON = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
-    max_leaves=8,
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=8
 )
 OBJECTS = st.dictionaries(KEYS, JSON, max_size=4)
 VARIABLES = st.lists(

@@ -19,11 +19,7 @@ from connector_mcp.upstream.client import ClientLimits, UpstreamClient
 
 VALUES: Mapping[str, Mapping[str, str]] = {
     "vectorize": {"VECTORIZE_API_KEY": "vec-key-1"},
-    "logto": {
-        "LOGTO_ENDPOINT": "https://acme.logto.app",
-        "LOGTO_APP_ID": "app-1",
-        "LOGTO_APP_SECRET": "app-secret-1",
-    },
+    "logto": {"LOGTO_ENDPOINT": "https://acme.logto.app", "LOGTO_APP_ID": "app-1", "LOGTO_APP_SECRET": "app-secret-1"},
     "versori": {"VERSORI_API_KEY": "ver-key-1"},
     "conductorone": {
         "CONDUCTORONE_CLIENT_ID": "fox-1@acme.conductor.one/pcc",

@@ -170,10 +170,7 @@ async def test_a_success_that_is_not_json_is_malformed(rig: Rig, body: bytes) ->
 
 
 async def test_a_body_that_does_not_decompress_is_malformed(rig: Rig) -> None:
-    r = rig(
-        "vectorize",
-        httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Chunks(b"not gzip", 1)),
-    )
+    r = rig("vectorize", httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Chunks(b"not gzip", 1)))
     with pytest.raises(Malformed):
         await r.client.send(READ)
 

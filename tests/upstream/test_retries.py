@@ -5,15 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from connector_mcp.errors import (
-    NotFound,
-    OutcomeUnknown,
-    RateLimited,
-    Rejected,
-    TimedOut,
-    Unreachable,
-    UpstreamFailed,
-)
+from connector_mcp.errors import NotFound, OutcomeUnknown, RateLimited, Rejected, TimedOut, Unreachable, UpstreamFailed
 from connector_mcp.operations.platform import Request
 from connector_mcp.upstream.client import ClientLimits
 from connector_mcp.upstream.retries import may_repeat, read_retry_after

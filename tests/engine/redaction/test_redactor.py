@@ -337,11 +337,7 @@ def test_of_the_arguments_secret_ones_go_and_those_not_given_are_not_named() -> 
         refresh_token="the-refresh-token", variables=[{"name": "api_key", "value": "the-api-key"}], label="l"
     )
     shown = redact_arguments(operation, [], operation.model_dump(exclude_unset=True))
-    assert shown == {
-        "refresh_token": MARKER,
-        "variables": [{"name": "api_key", "value": MARKER}],
-        "label": "l",
-    }
+    assert shown == {"refresh_token": MARKER, "variables": [{"name": "api_key", "value": MARKER}], "label": "l"}
     assert secret_values(operation, []) == {"the-refresh-token", "the-api-key"}
 
 

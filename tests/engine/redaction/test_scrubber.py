@@ -27,13 +27,7 @@ HARD = 'a"b\\c/d\n-----é😀 &%'
 
 @pytest.mark.parametrize(
     "spelt",
-    [
-        HARD,
-        json.dumps(HARD),
-        json.dumps(HARD, ensure_ascii=False),
-        json.dumps({"k": HARD}),
-        quote(HARD, safe=""),
-    ],
+    [HARD, json.dumps(HARD), json.dumps(HARD, ensure_ascii=False), json.dumps({"k": HARD}), quote(HARD, safe="")],
     ids=["plain", "json", "json-unicode", "in-an-object", "address"],
 )
 def test_every_spelling_of_a_value_is_found(spelt: str) -> None:

@@ -80,10 +80,7 @@ def test_a_changed_key_is_sent_with_the_whole_stored_config_secrets_included():
         "PATCH",
         "/api/connectors/{id}",
         {"id": "x7k2m9q4"},
-        body={
-            "config": {"clientId": "123", "clientSecret": "GOCSPX-stored", "scope": "openid"},
-            "syncProfile": True,
-        },
+        body={"config": {"clientId": "123", "clientSecret": "GOCSPX-stored", "scope": "openid"}, "syncProfile": True},
         repeatable=True,
     )
 

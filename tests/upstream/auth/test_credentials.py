@@ -7,10 +7,7 @@ from urllib.parse import parse_qs
 import httpx
 import pytest
 
-from connector_mcp.errors import (
-    Misconfigured,
-    Unauthenticated,
-)
+from connector_mcp.errors import Misconfigured, Unauthenticated
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
 from connector_mcp.operations.platform import Platform, Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
