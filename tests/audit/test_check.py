@@ -80,9 +80,6 @@ def forged(path: Path, **members: Any) -> bytes:
     return seal(body, last["seq"] + 1, last["hash"], b"x" * 32)[0]
 
 
-# Tampering -----------------------------------------------------------------------------------------------------------
-
-
 def test_an_untouched_log_is_intact(path: Path):
     verdict = check(path)
     assert (verdict.problems, verdict.notes) == ([], [])
@@ -209,9 +206,6 @@ def test_a_missing_log_is_never_intact(tmp_path: Path):
         check(tmp_path / "audit.jsonl")
 
 
-# Crashes and rotation ------------------------------------------------------------------------------------------------
-
-
 def test_a_record_that_the_head_does_not_know_yet_is_kept(path: Path, monkeypatch: pytest.MonkeyPatch):
     log = AuditLog(path)
     with monkeypatch.context() as killed:
@@ -263,13 +257,11 @@ def test_a_full_file_is_put_away_and_the_chain_continues(tmp_path: Path):
     assert names[0] == "audit-000000000001.jsonl"
     verdict = check(path)
     assert (verdict.problems, verdict.notes, verdict.records) == ([], [], 40)
-
     (tmp_path / names[0]).rename(tmp_path / "archived")
     (problem,) = check(path).problems
     assert "before it records 1 to" in problem
     first = json.loads((tmp_path / names[1]).read_bytes().splitlines()[0])["seq"]
     assert check(path, begins_with=first).intact
-
     (tmp_path / names[2]).unlink()
     assert not check(path, begins_with=first).intact
 
@@ -310,9 +302,7 @@ def test_a_log_of_two_processes_is_intact_though_one_was_killed(tmp_path: Path):
     victim.stdout.close()
     other.stdout.close()
     write(path, "end")
-
-    verdict = check(path)
-    assert verdict.problems == []
+    assert check(path).problems == []
     with snapshot(path) as log:
         calls = [str(entry.members.get("call_id")) for entry in log.entries()]
     assert [call for call in calls if call.startswith("other")] == [f"other-{number}" for number in range(800)]

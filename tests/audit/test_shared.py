@@ -102,7 +102,6 @@ async def test_tampering_is_found_whatever_is_written_afterwards(url: str, redis
         tamper(client)
     if later:
         await write(url, "g")
-
     (problem,) = (await check(url)).problems
     assert told in problem
 
@@ -113,7 +112,6 @@ async def test_a_hash_kept_elsewhere_detects_a_log_that_was_replaced(url: str, r
     with redis.client() as client:
         client.flushall()
     await write(url, "a", "b")
-
     assert (await check(url)).intact
     assert not (await check(url, seen=seen)).intact
 
@@ -127,7 +125,6 @@ async def test_a_running_replica_records_that_redis_lost_its_data(redis: RedisSe
     await trail.write(a_record("after"))
     await trail.aclose()
     await store.aclose()
-
     verdict = await check(redis.url)
     assert [("missing or altered" in problem) for problem in verdict.problems] == [True]
     assert verdict.records == 2
@@ -154,7 +151,6 @@ async def test_records_of_many_calls_at_once_are_one_chain(redis: RedisServer):
             group.start_soon(trails[number % 2].write, a_record(str(number)))
     for closing in (*trails, store, other_store):
         await closing.aclose()
-
     verdict = await check(redis.url)
     assert (verdict.problems, verdict.records) == ([], 400)
 
@@ -191,7 +187,6 @@ async def test_records_are_refused_while_redis_is_down_and_the_chain_continues_a
                 group.start_soon(lose, str(number))
         assert len(failures) == 20
         server.start()
-
         await trail.check()
         await trail.write(a_record("after"))
         assert [record["call_id"] for record in await trail.recent(5)] == ["after", "before"]
@@ -230,7 +225,6 @@ def test_a_log_of_two_processes_is_intact_though_one_was_killed(redis: RedisServ
         assert killed.stdout.readline() == "under way\n"
         killed.kill()
         assert whole.wait() == 0
-
     with shared_snapshot(*opened(redis.url)) as log:
         verdict = verify_log(log)
         calls = [entry.members["call_id"] for entry in log.entries()]
@@ -260,7 +254,6 @@ async def test_the_calls_that_ended_last_come_newest_first(trail: AuditTrail):
         await trail.write(a_record(str(number), phase="begun", outcome="begun"))
         await trail.write(a_record(str(number), arguments=filler))
     await trail.write(a_record("open", phase="begun", outcome="begun"))
-
     found = await trail.recent(550)
     assert [record["call_id"] for record in found] == [str(number) for number in range(599, 49, -1)]
     assert found[0]["arguments"] == filler
@@ -270,7 +263,6 @@ async def test_the_calls_that_ended_last_come_newest_first(trail: AuditTrail):
 async def test_a_record_is_the_same_in_files_and_in_the_store(trail: AuditTrail):
     record: AuditRecord = a_record("c", arguments={"id": "a\nb\u2028c"}, tenant="t")
     await trail.write(record)
-
     (found,) = await trail.recent(1)
     assert {name: found[name] for name in found if name not in ("seq", "prev", "hash")} == {
         name: getattr(record, name) for name in vars(record)

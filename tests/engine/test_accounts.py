@@ -118,9 +118,6 @@ async def run(made: Two, name: str, arguments: Mapping[str, Any], caller: Any) -
     return (await made.engine.call(name, arguments, caller)).content
 
 
-# What tools are told -----------------------------------------------------------------------------------------------
-
-
 def schema(made: Two, name: str) -> dict[str, Any]:
     tool = made.engine.tool(name)
     assert tool is not None
@@ -148,8 +145,7 @@ async def test_profile_is_required_by_the_schema_where_no_default_counts(
 ) -> None:
     made = two(default=default)
     for name in (LIST, UPDATE, DELETE):
-        required = PROFILE in schema(made, name).get("required", ())
-        assert required == (str(catalog()[name].effect) in needed)
+        assert (PROFILE in schema(made, name).get("required", ())) == (str(catalog()[name].effect) in needed)
 
 
 async def test_a_tenant_that_one_profile_fixes_is_optional_and_checked_once_the_profile_is_known(
@@ -157,39 +153,29 @@ async def test_a_tenant_that_one_profile_fixes_is_optional_and_checked_once_the_
 ) -> None:
     made = two(without_tenant="staging")
     caller = callers.plain()
-    tenant = schema(made, LIST)["properties"]["organization_id"]
-    assert tenant["type"] == "string"
+    assert schema(made, LIST)["properties"]["organization_id"]["type"] == "string"
     assert "organization_id" not in schema(made, LIST).get("required", ())
-
     fixed = await run(made, LIST, {}, caller)
     other = await run(made, LIST, {"organization_id": "org_of_others"}, caller)
     missing = await run(made, LIST, {"profile": "staging"}, caller)
     given = await run(made, LIST, {"profile": "staging", "organization_id": fixed["meta"]["tenant"]}, caller)
-
     assert "configuration fixes it" in other["error"]["message"]
     assert missing["error"]["issues"][0]["path"] == "organization_id"
     assert given["data"] == fixed["data"]
 
 
-# Which account -----------------------------------------------------------------------------------------------------
-
-
 async def test_a_read_goes_to_the_profile_named_or_to_the_default_and_says_which(two: Maker, callers: Any) -> None:
     made = two()
-
     first = await run(made, LIST, {}, callers.plain())
     assert (first["meta"]["profile"], len(made.sent("production")), made.sent("staging")) == ("production", 1, [])
     second = await run(made, LIST, {"profile": "staging"}, callers.plain())
-
     assert (second["meta"]["profile"], len(made.sent("production")), len(made.sent("staging"))) == ("staging", 1, 1)
     assert [record["profile"] for record in made.records()] == ["production", "staging"]
 
 
 async def test_without_a_default_a_call_that_names_none_is_refused_with_all_names(two: Maker, callers: Any) -> None:
     made = two(default=None)
-
     content = await run(made, LIST, {}, callers.plain())
-
     assert content["error"]["code"] == "invalid_arguments"
     assert content["error"]["issues"] == [{"path": "profile", "got": "nothing", "wanted": BOTH}]
     assert made.sent("production") + made.sent("staging") == []
@@ -203,9 +189,7 @@ async def test_a_profile_that_there_is_not_is_refused_and_no_default_stands_in(
     two: Maker, callers: Any, name: Any
 ) -> None:
     made = two()
-
     content = await run(made, LIST, {"profile": name}, callers.plain())
-
     assert content["error"]["code"] == "invalid_arguments"
     assert content["error"]["issues"][0]["wanted"].endswith(BOTH)
     assert made.sent("production") + made.sent("staging") == []
@@ -213,13 +197,11 @@ async def test_a_profile_that_there_is_not_is_refused_and_no_default_stands_in(
 
 async def test_the_nearest_profile_is_told(two: Maker, callers: Any) -> None:
     content = await run(two(), LIST, {"profile": "stagign"}, callers.plain())
-
     assert content["error"]["issues"][0]["wanted"].startswith("staging (closest match)")
 
 
 async def test_with_one_profile_the_argument_is_as_unknown_as_any_other(bench: Any, callers: Any) -> None:
     content = await run(bench(), LIST, {"profile": "default"}, callers.plain())
-
     assert content["error"]["issues"][0]["got"] == "an unknown argument"
 
 
@@ -231,7 +213,6 @@ async def test_a_deletion_without_a_profile_is_refused_with_both_names_in_either
         refused = await client.call_tool(DELETE, CRAWLER)
         assert made.sent("production") + made.sent("staging") == []
         done = await client.call_tool(DELETE, {**CRAWLER, "profile": "staging"})
-
     assert refused.is_error
     assert refused.structured_content is not None
     assert "production, staging" in refused.structured_content["error"]["fix"]
@@ -249,10 +230,8 @@ async def test_an_update_that_turns_out_to_destroy_must_name_its_profile(two: Ma
         "base_url": "https://api.acme.example",
         "replace": True,
     }
-
     refused = await run(made, "versori_update_connector", replacing, callers.plain())
     harmless = await run(made, "versori_update_connector", RENAME, callers.plain())
-
     assert refused["error"]["code"] == "invalid_arguments"
     assert "production, staging, because the call destroys something" in refused["error"]["message"]
     assert refused["error"]["profile"] == "production"
@@ -263,17 +242,12 @@ async def test_an_update_that_turns_out_to_destroy_must_name_its_profile(two: Ma
     assert (len(made.sent("production", "PUT")), len(made.sent("staging", "PUT"))) == (1, 1)
 
 
-# Nothing leaks -----------------------------------------------------------------------------------------------------
-
-
 async def test_the_policy_of_one_profile_does_not_count_under_another(two: Maker, callers: Any) -> None:
     made = two(production="destroy=block,update=block", staging="destroy=allow")
-
     blocked = await run(made, DELETE, {**CRAWLER, "profile": "production"}, callers.plain())
     allowed = await run(made, DELETE, {**CRAWLER, "profile": "staging"}, callers.plain())
     default = await run(made, "versori_update_connector", RENAME, callers.plain())
     other = await run(made, "versori_update_connector", {**RENAME, "profile": "staging"}, callers.plain())
-
     assert (blocked["error"]["code"], default["error"]["code"]) == ("blocked", "blocked")
     assert "policy rule destroy=block of profile production" in blocked["error"]["fix"]
     assert allowed["meta"]["profile"] == other["meta"]["profile"] == "staging"
@@ -295,10 +269,8 @@ async def test_a_tool_is_listed_as_long_as_one_profile_permits_it(two: Maker) ->
 
 async def test_read_only_of_one_profile_leaves_the_other_as_it_is(two: Maker, callers: Any) -> None:
     made = two(read_only="production", policy="destroy=allow")
-
     kept = await run(made, DELETE, {**CRAWLER, "profile": "production"}, callers.plain())
     gone = await run(made, DELETE, {**CRAWLER, "profile": "staging"}, callers.plain())
-
     assert "read_only of profile production" in kept["error"]["fix"]
     assert gone["meta"]["profile"] == "staging"
 
@@ -308,10 +280,8 @@ async def test_an_approval_for_one_profile_releases_nothing_under_another(two: M
     staging, production = {**CRAWLER, "profile": "staging"}, {**CRAWLER, "profile": "production"}
     parked = await run(made, DELETE, staging, callers.plain())
     await made.engine.approvals.decide(parked["error"]["approval"]["id"], True, "operator")
-
     other = await run(made, DELETE, production, callers.plain())
     same = await run(made, DELETE, staging, callers.plain())
-
     assert other["error"]["code"] == "approval_required"
     assert other["error"]["approval"]["id"] != parked["error"]["approval"]["id"]
     assert same["meta"]["profile"] == "staging"
@@ -320,10 +290,8 @@ async def test_an_approval_for_one_profile_releases_nothing_under_another(two: M
 
 async def test_the_person_who_is_asked_is_told_the_profile(two: Maker, bench: Any, callers: Any) -> None:
     caller, alone = callers.plain(answer=callers.yes("no such name")), callers.plain(answer=callers.yes("nothing"))
-
     await run(two(), DELETE, {**CRAWLER, "profile": "staging"}, caller)
     await run(bench(), DELETE, CRAWLER, alone)
-
     assert "Under the profile staging of Vectorize." in caller.questions[0].message
     assert "profile" not in alone.questions[0].message
 
@@ -344,7 +312,6 @@ async def test_a_secret_is_for_the_profiles_that_list_it(two: Maker, callers: An
     refused = await create("TWO", "production")
     none = await create("ONE", "staging")
     sent = await create("ONE", "production")
-
     assert refused["error"]["issues"] == [
         {
             "path": "connectors[0].config.secret-key",

@@ -68,8 +68,7 @@ def texts(issue: Issue) -> str:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_the_example_of_every_operation_parses_and_is_what_is_sent(name: str) -> None:
-    operation = parse(name, OPERATIONS[name].example)
-    given_back = operation.model_dump(by_alias=True, exclude_unset=True)
+    given_back = parse(name, OPERATIONS[name].example).model_dump(by_alias=True, exclude_unset=True)
     assert {key: value for key, value in given_back.items() if key not in TENANTS} == OPERATIONS[name].example
 
 
@@ -89,8 +88,7 @@ def test_every_argument_as_the_text_of_its_json_means_the_same(name: str) -> Non
 def test_numbers_and_lists_survive_either_spelling(limit: int, names: list[str], as_text: bool) -> None:
     arguments: dict[str, Any] = {"limit": limit, "fields": names}
     sent = {key: json.dumps(value) for key, value in arguments.items()} if as_text else arguments
-    operation = parse("vectorize_get_source_connectors", sent)
-    assert operation.model_dump(include={"limit", "fields"}) == arguments
+    assert parse("vectorize_get_source_connectors", sent).model_dump(include={"limit", "fields"}) == arguments
 
 
 @settings(max_examples=30, deadline=None)
@@ -209,8 +207,7 @@ def test_an_unknown_member_of_an_item_is_named_with_its_index() -> None:
 
 
 def test_an_enum_names_the_nearest_of_its_values_whatever_the_case() -> None:
-    connector = {"name": "a", "type": "aws-s3"}
-    (issue,) = issues_of("vectorize_create_source_connector", {"connectors": [connector]})
+    (issue,) = issues_of("vectorize_create_source_connector", {"connectors": [{"name": "a", "type": "aws-s3"}]})
     assert issue.path == "connectors[0].type"
     assert issue.wanted.startswith("AWS_S3 (closest match); one of AWS_S3, ")
     assert issue.got == "a string of 6 characters"

@@ -77,12 +77,8 @@ async def run(made: Any, name: str, arguments: dict[str, Any], caller: Any) -> A
     assert SECRET not in made.audit_lines[-1]
     assert SECRET not in json.dumps(result.content)
     if not result.is_error:
-        schema = made.engine.tool(name).output_schema
-        Draft202012Validator(schema).validate(result.content)
+        Draft202012Validator(made.engine.tool(name).output_schema).validate(result.content)
     return result.content
-
-
-# Reads --------------------------------------------------------------------------------------------------------------
 
 
 async def test_every_read_conforms_to_its_output_schema_and_shows_no_secret(bench: Any, callers: Any) -> None:
@@ -146,20 +142,15 @@ async def test_an_unknown_tool_is_the_protocols_error(bench: Any, callers: Any) 
 
 
 async def test_tools_that_policy_or_scopes_rule_out_are_not_listed(bench: Any, callers: Any) -> None:
-    made = bench(read_only=True)
-    assert {tool.name for tool in made.engine.tools()} == set(READS)
+    assert {tool.name for tool in bench(read_only=True).engine.tools()} == set(READS)
     scoped = callers.plain(scopes=frozenset({"connectors:read"}))
     assert {tool.name for tool in bench().engine.tools(scoped)} == set(READS)
-
-
-# Writes -------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_creation_is_verified_and_leaves_no_secret_anywhere(bench: Any, callers: Any) -> None:
     made = bench()
     arguments = {"connectors": [{"name": "s3", "type": "AWS_S3", "config": S3_CONFIG}]}
-    content = await run(made, CREATE, arguments, callers.plain())
-    assert content["meta"]["verified"] is True
+    assert (await run(made, CREATE, arguments, callers.plain()))["meta"]["verified"] is True
     record = records(made)[-1]
     assert (record["decision"], record["decided_by"], record["effect"]) == ("allow", "policy", "create")
     assert record["arguments"]["connectors"][0]["config"] == {
@@ -215,8 +206,7 @@ async def test_an_empty_secret_is_refused_where_it_erases_without_approval(bench
 async def test_a_deletion_is_confirmed_by_name_and_verified(bench: Any, callers: Any) -> None:
     made = bench()
     caller = callers.plain(callers.yes("Docs site"))
-    content = await run(made, DELETE, CRAWLER, caller)
-    assert content["meta"]["verified"] is True
+    assert (await run(made, DELETE, CRAWLER, caller))["meta"]["verified"] is True
     assert caller.questions[0].message.endswith("type the name: Docs site")
     assert records(made)[-1]["decided_by"] == "person at test 1"
     assert [method for method, _ in made.requests()] == ["GET", "GET", "DELETE", "GET"]
@@ -237,8 +227,7 @@ async def test_a_deletion_is_confirmed_by_name_and_verified(bench: Any, callers:
 )
 async def test_nothing_but_the_right_answer_deletes(bench: Any, callers: Any, answer: Any, code: str) -> None:
     made = bench()
-    content = await run(made, DELETE, CRAWLER, callers.plain(answer))
-    assert content["error"]["code"] == code
+    assert (await run(made, DELETE, CRAWLER, callers.plain(answer)))["error"]["code"] == code
     assert made.requests("DELETE") == []
     assert records(made)[-1]["decided_by"] == ("person" if code == "refused" else None)
 
@@ -265,8 +254,7 @@ async def test_a_target_that_changes_while_the_person_thinks_is_not_deleted(benc
 async def test_a_creation_without_target_can_be_asked_for_inline(bench: Any, callers: Any) -> None:
     made = bench(policy="create=ask")
     arguments = {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]}
-    content = await run(made, CREATE, arguments, callers.plain(callers.yes()))
-    assert content["data"][0]["name"] == "f"
+    assert (await run(made, CREATE, arguments, callers.plain(callers.yes())))["data"][0]["name"] == "f"
 
 
 async def test_a_returned_question_leaves_one_record_and_its_answer_another(bench: Any, callers: Any) -> None:
@@ -291,8 +279,7 @@ async def test_a_question_is_bound_to_the_arguments_and_the_principal(bench: Any
         names = {seed.VECTORIZE_S3: "Product documents", seed.VECTORIZE_WEB_CRAWLER: "Docs site"}
         reply = callers.yes(names[arguments["source_connector_id"]])
         resumed = callers.returning(resumed=Resumed(due.value.ticket, reply), principal=principal)
-        content = await run(made, DELETE, arguments, resumed)
-        assert content["error"]["code"] == "confirmation_invalid"
+        assert (await run(made, DELETE, arguments, resumed))["error"]["code"] == "confirmation_invalid"
     assert made.requests("DELETE") == []
 
 
@@ -328,15 +315,11 @@ async def test_what_policy_blocks_is_blocked_before_anything_is_sent(bench: Any,
     assert made.requests() == []
 
 
-# Failures -----------------------------------------------------------------------------------------------------------
-
-
 async def test_wrong_arguments_send_nothing_and_are_recorded(bench: Any, callers: Any) -> None:
     made = bench()
     wrong = {"connectors": [{"name": "a", "type": "AWS_S3", "config": {**S3_CONFIG, "bucket": SECRET}}]}
     for arguments in (wrong, {}, {"connectors": SECRET}, {"connectors": [], SECRET: 1}):
-        content = await run(made, CREATE, arguments, callers.plain())
-        assert content["error"]["code"] == "invalid_arguments"
+        assert (await run(made, CREATE, arguments, callers.plain()))["error"]["code"] == "invalid_arguments"
     assert made.requests() == []
     assert made.engine.scrub(SECRET) == SECRET
 
@@ -356,8 +339,7 @@ async def test_an_unknown_outcome_names_the_tool_to_look_with_and_warns_the_repe
 async def test_an_update_of_unknown_outcome_names_the_read_of_its_target(bench: Any, callers: Any) -> None:
     made = bench()
     made.sandbox.inject(Fault(platform="conductorone", method="POST", path_glob="*/connectors/*", kind="hang_up"))
-    arguments = {**OKTA, "display_name": "New"}
-    content = await run(made, "conductorone_update_connector", arguments, callers.plain())
+    content = await run(made, "conductorone_update_connector", {**OKTA, "display_name": "New"}, callers.plain())
     assert content["error"]["code"] in ("outcome_unknown", "upstream_failed")
     assert "conductorone_get_connector" in content["error"]["fix"]
 
@@ -385,8 +367,7 @@ async def test_a_config_of_an_unknown_type_leaves_no_trace_in_errors_or_the_reco
 async def test_a_read_back_that_fails_leaves_a_success(bench: Any, callers: Any) -> None:
     made = bench()
     made.sandbox.inject(Fault(platform="vectorize", method="GET", status=403, times=9))
-    arguments = {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]}
-    content = await run(made, CREATE, arguments, callers.plain())
+    content = await run(made, CREATE, {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]}, callers.plain())
     assert "verified" not in content["meta"]
     assert content["meta"]["warnings"] == ["Reading back failed (forbidden); the write itself was accepted."]
 
@@ -422,8 +403,7 @@ async def test_what_cannot_be_recorded_is_not_done_and_spends_no_approval(
     await made.engine.approvals.decide(approval, True, "ops")
     with monkeypatch.context() as full:
         full.setattr(AuditLog, "check", Unwritable.check)
-        content = await run(made, DELETE, CRAWLER, callers.plain())
-        assert content["error"]["code"] == "store_unavailable"
+        assert (await run(made, DELETE, CRAWLER, callers.plain()))["error"]["code"] == "store_unavailable"
     assert made.requests("DELETE") == []
     await run(made, DELETE, CRAWLER, callers.plain())
     assert len(made.requests("DELETE")) == 1
@@ -504,8 +484,7 @@ async def test_a_record_that_cannot_be_written_is_logged_and_the_answer_stands(
         raise StoreUnavailable("the log is gone", fix="")
 
     monkeypatch.setattr(AuditLog, "write", refuse)
-    result = await made.engine.call("logto_list_connectors", {}, callers.plain())
-    assert not result.is_error
+    assert not (await made.engine.call("logto_list_connectors", {}, callers.plain())).is_error
     assert "the log is gone" in caplog.text
 
 

@@ -21,7 +21,6 @@ def policy(text: str = "", *, read_only: bool = False, transport: TransportName 
 @pytest.mark.parametrize(("transport", "destroy"), [("stdio", "ask"), ("cli", "ask"), ("http", "approve")])
 def test_without_rules_only_destruction_is_decided_by_a_person(transport: TransportName, destroy: str):
     decided = {effect: policy(transport=transport).decide("logto_delete_connector", effect) for effect in Effect}
-
     assert decided == {"read": "allow", "create": "allow", "update": "allow", "destroy": destroy}
 
 
@@ -51,7 +50,6 @@ def test_the_most_specific_rule_counts_and_of_equals_the_strictest(text: str, to
 
 def test_read_only_bounds_every_rule():
     bounded = policy("*=allow,*:destroy=allow,destroy=allow,*:read=ask", read_only=True)
-
     assert {effect: bounded.decide("logto_list_connectors", effect) for effect in Effect} == {
         "read": "ask",
         "create": "block",
@@ -93,14 +91,12 @@ def test_a_ruling_names_what_made_it():
 def test_a_rule_that_is_not_understood_ends_the_start(text: str, named: str):
     with pytest.raises(Misconfigured) as caught:
         policy(text)
-
     assert named in caught.value.message
     assert "CONNECTOR_MCP_POLICY" in caught.value.message
 
 
 def test_a_glob_may_match_anything_where_the_tools_are_not_known():
     unchecked = Policy.parse("fifth_*=block", read_only=False, transport="stdio")
-
     assert unchecked.decide("fifth_create_thing", Effect.READ) is Decision.BLOCK
     with pytest.raises(Misconfigured, match="destroy"):
         Policy.parse("destory=block", read_only=False, transport="stdio")
@@ -151,9 +147,7 @@ def test_every_combination_ends_in_the_decision_of_the_truth_table(
 ):
     can_ask = declared and CARRIES[transport, era]
     wanted = policy(text, transport=transport).decide("logto_delete_connector", Effect.DESTROY)
-
     resolved = resolve(wanted, can_ask=can_ask, operator_channel=operator)
-
     column = {(True, True): 0, (True, False): 1, (False, True): 2, (False, False): 3}[can_ask, operator]
     assert wanted == POLICIES[text][transport]
     assert resolved == TRUTH[wanted][column]
@@ -167,7 +161,6 @@ def test_read_only_blocks_in_every_combination(
     transport: TransportName, era: str, declared: bool, operator: bool, effect: Effect
 ):
     wanted = policy("*=allow", read_only=True, transport=transport).decide("logto_delete_connector", effect)
-
     assert resolve(wanted, can_ask=declared and CARRIES[transport, era], operator_channel=operator) == "block"
 
 
@@ -186,20 +179,17 @@ def test_read_only_blocks_in_every_combination(
 )
 def test_a_profiles_policy_stands_within_the_servers(server: str, own: str, expected: str):
     profile = policy(own).within(policy(server), "production")
-
     assert profile.decide("logto_delete_connector", Effect.DESTROY) == expected
 
 
 def test_read_only_of_the_server_is_read_only_under_every_profile():
     profile = policy("destroy=allow").within(policy(read_only=True), "production")
-
     assert profile.ruling("logto_delete_connector", Effect.DESTROY).because == "--read-only"
     assert profile.decide("logto_list_connectors", Effect.READ) is Decision.ALLOW
 
 
 def test_the_reason_for_a_decision_names_the_profile_of_the_rule():
     profile = policy("destroy=block").within(policy("update=ask"), "production")
-
     assert profile.ruling("logto_delete_connector", Effect.DESTROY).because == (
         "the policy rule destroy=block of profile production"
     )

@@ -47,8 +47,7 @@ def shaped(made: Operation, data: Any, answer: Any = None) -> tuple[Any, Meta]:
 
 
 def conforms(made: Operation, data: Any, meta: Meta) -> None:
-    content = {"data": data, "meta": meta.as_dict()}
-    Draft202012Validator(tool_of(type(made)).output_schema).validate(content)
+    Draft202012Validator(tool_of(type(made)).output_schema).validate({"data": data, "meta": meta.as_dict()})
 
 
 def test_meta_says_only_what_there_is_to_say() -> None:
@@ -179,9 +178,6 @@ def test_a_row_for_a_failed_part_of_a_write_stays_as_it_is() -> None:
     assert shaped(made, rows)[0] == rows
 
 
-# Strings ------------------------------------------------------------------------------------------------------------
-
-
 def test_long_texts_with_line_breaks_come_through_whole() -> None:
     text = "line\n\tindented é\n" * 500
     assert clean_strings({"content": text}) == {"content": text}
@@ -190,9 +186,6 @@ def test_long_texts_with_line_breaks_come_through_whole() -> None:
 @pytest.mark.parametrize("hidden", ["\x00", "\x1b", "\u202e", "\u200b", "\u2066", "\U000e0041", "\ud800", "\r"])
 def test_invisible_characters_are_removed_from_values_and_keys(hidden: str) -> None:
     assert clean_strings({f"k{hidden}ey": [f"va{hidden}lue", 1, None]}) == {"key": ["value", 1, None]}
-
-
-# The cap ------------------------------------------------------------------------------------------------------------
 
 
 def content_of(rows: Any, **meta: Any) -> dict[str, Any]:
@@ -227,8 +220,7 @@ def test_a_platforms_cursor_is_not_shown_when_it_would_lead_past_rows_that_were_
 
 
 def test_a_record_loses_its_largest_members_first_and_names_them() -> None:
-    record = {"id": "x", "readme": "r" * 5_000, "logo": "l" * 4_000, "name": "n"}
-    cut = fit(content_of(record), 2_000)
+    cut = fit(content_of({"id": "x", "readme": "r" * 5_000, "logo": "l" * 4_000, "name": "n"}), 2_000)
     assert cut["data"] == {"id": "x", "name": "n"}
     assert cut["meta"]["cut"] == "Leaves out readme, logo: too long for one result."
     assert size(cut) <= 2_000

@@ -167,8 +167,7 @@ async def test_calls_in_flight_are_bounded(rig: Rig) -> None:
 
 async def test_a_burst_goes_out_at_once_and_what_exceeds_it_waits(rig: Rig) -> None:
     # Six in a burst, and the next one only hours later.
-    limits = ClientLimits(requests_per_second=0.0001, burst_seconds=60_000)
-    r = rig("vectorize", *[ok] * 7, limits=limits)
+    r = rig("vectorize", *[ok] * 7, limits=ClientLimits(requests_per_second=0.0001, burst_seconds=60_000))
     async with anyio.create_task_group() as group:
         for _ in range(8):
             group.start_soon(r.client.send, READ)

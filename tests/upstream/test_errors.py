@@ -193,8 +193,7 @@ async def test_a_body_over_the_cap_is_given_up_at_the_cap(rig: Rig) -> None:
 
 async def test_a_body_that_declares_to_be_over_the_cap_is_not_read_at_all(rig: Rig) -> None:
     endless = Chunks(b"x" * 1024, 50 * 1024)
-    headers = {"Content-Length": str(50 * 1024 * 1024)}
-    r = rig("vectorize", httpx.Response(200, headers=headers, stream=endless))
+    r = rig("vectorize", httpx.Response(200, headers={"Content-Length": str(50 * 1024 * 1024)}, stream=endless))
     with pytest.raises(TooLarge):
         await r.client.send(READ)
     assert endless.given == 0

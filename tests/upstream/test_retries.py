@@ -77,8 +77,7 @@ def test_retry_after_is_read_in_seconds_or_as_a_date(said: str, seconds: float |
 async def test_a_connection_never_made_is_tried_again_for_any_method(
     rig: Rig, request_: Request, failure: Exception
 ) -> None:
-    r = rig("vectorize", failure, failure, ok())
-    assert (await r.client.send(request_)).attempts == 3
+    assert (await rig("vectorize", failure, failure, ok()).client.send(request_)).attempts == 3
 
 
 @pytest.mark.parametrize("request_", [READ, CREATE, DELETE])
@@ -102,8 +101,7 @@ async def test_a_certificate_that_cannot_be_verified_is_not_tried_again(rig: Rig
 @pytest.mark.parametrize("code", [502, 503, 504])
 @pytest.mark.parametrize("request_", [READ, PUT, DELETE])
 async def test_an_outage_is_waited_out_where_a_repeat_is_harmless(rig: Rig, request_: Request, code: int) -> None:
-    r = rig("vectorize", status(code), status(code), ok())
-    assert (await r.client.send(request_)).attempts == 3
+    assert (await rig("vectorize", status(code), status(code), ok()).client.send(request_)).attempts == 3
 
 
 @pytest.mark.parametrize("failure", BROKEN)
@@ -111,8 +109,7 @@ async def test_an_outage_is_waited_out_where_a_repeat_is_harmless(rig: Rig, requ
 async def test_a_broken_answer_is_asked_for_again_where_a_repeat_is_harmless(
     rig: Rig, request_: Request, failure: Exception
 ) -> None:
-    r = rig("vectorize", failure, ok())
-    assert (await r.client.send(request_)).attempts == 2
+    assert (await rig("vectorize", failure, ok()).client.send(request_)).attempts == 2
 
 
 @pytest.mark.parametrize("failure", [*BROKEN, status(502), status(504)])

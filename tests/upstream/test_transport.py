@@ -39,9 +39,6 @@ async def cancelled(task: asyncio.Future[Any]) -> None:
         await task
 
 
-# What goes out -----------------------------------------------------------------------------------------------------
-
-
 async def test_the_url_goes_out_as_it_was_written() -> None:
     targets = [
         "/a%2Fb/%25/%2E%2E/%C3%BC",
@@ -95,9 +92,6 @@ async def test_a_header_that_would_break_its_line_is_refused_without_its_text(va
         assert heads == []
 
 
-# Never sent --------------------------------------------------------------------------------------------------------
-
-
 def refused_port() -> socket.socket:
     """A bound socket that does not listen: connections to its port are refused, and no other process gets it."""
     taken = socket.socket()
@@ -145,9 +139,6 @@ async def test_a_request_that_waited_too_long_for_a_connection_was_never_sent() 
         assert was_never_sent(result)
         await cancelled(first)
         assert len(heads) == 1
-
-
-# Counted as sent, and sent once ------------------------------------------------------------------------------------
 
 
 @LARGE_BODY
@@ -236,9 +227,6 @@ async def test_an_answer_that_is_not_valid_http_counts_as_sent(answer: bytes) ->
         result = await fetch(transport, origin + "/", "POST")
         assert failed(result) in {httpx.RemoteProtocolError, httpx.ReadError}
         assert len(heads) == 1
-
-
-# Bodies ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -342,9 +330,6 @@ async def test_a_body_over_the_cap_is_given_up_and_its_connection_closed(length:
     async with serving(answer) as (transport, origin, _):
         assert await fetch(transport, origin + "/") == RawResponse(200, too_large=True)
         await closed.wait()
-
-
-# Connections -------------------------------------------------------------------------------------------------------
 
 
 async def test_connections_are_kept_and_used_again() -> None:

@@ -163,9 +163,6 @@ async def test_a_certificate_file_that_cannot_be_read_is_named(
         make_ssl_context()
 
 
-# Through a proxy ---------------------------------------------------------------------------------------------------
-
-
 @contextlib.asynccontextmanager
 async def proxying(answer: bytes | None = None) -> AsyncIterator[tuple[str, list[bytes]]]:
     """A proxy's URL, and the heads of the requests it got. It connects, or answers CONNECT with `answer`."""

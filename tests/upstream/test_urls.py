@@ -250,8 +250,7 @@ async def test_the_encoded_path_reaches_a_real_socket_unchanged() -> None:
         async with UpstreamClient(VECTORIZE, values, limits=ClientLimits(requests_per_second=math.inf)) as client:
             values = {"organization_id": "o%2E%2F/ö", "id": "a b/..x%25"}
             for _ in range(2):
-                reply = await client.send(Request("GET", PATH, values, {"q": "a/b c%"}))
-                assert reply.body == {}
+                assert (await client.send(Request("GET", PATH, values, {"q": "a/b c%"}))).body == {}
     expected = b"GET /v1/org/o%252E%252F%2F%C3%B6/connectors/a%20b%2F..x%2525?q=a%2Fb%20c%25 HTTP/1.1\r\n"
     assert lines == [expected, expected]
     assert connections == 1

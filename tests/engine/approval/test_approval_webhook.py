@@ -105,9 +105,6 @@ async def announced(announcements: ApprovalWebhook, *approvals: Approval) -> Non
             announcements.announce(approval)
 
 
-# What is told --------------------------------------------------------------------------------------------------------
-
-
 async def test_a_parked_call_is_sent_with_a_standard_signature(shared: SqliteStore) -> None:
     receiver, approval = Receiver(204), await park(shared, client="agent 1")
     await announced(to(receiver, shared, callback_url="https://mcp.example.com/approvals/"), approval)
@@ -172,9 +169,6 @@ async def test_a_call_parked_by_the_engine_is_sent_once_and_redacted(bench: Benc
     assert b"wh1sper" not in request.content
 
 
-# How often -----------------------------------------------------------------------------------------------------------
-
-
 async def test_one_of_two_processes_sends(tmp_path: Path, shared: SqliteStore) -> None:
     approval = await park(shared)
     receivers = [Receiver(200), Receiver(200)]
@@ -191,8 +185,7 @@ async def test_one_of_two_processes_sends(tmp_path: Path, shared: SqliteStore) -
 
 async def test_a_decided_approval_is_not_sent(shared: SqliteStore) -> None:
     receiver, approval = Receiver(200), await park(shared)
-    decided = await Approvals(shared, ttl=10_000).decide(approval.id, True, "ops")
-    await announced(to(receiver, shared), decided)
+    await announced(to(receiver, shared), await Approvals(shared, ttl=10_000).decide(approval.id, True, "ops"))
     assert receiver.got == []
 
 
@@ -225,8 +218,7 @@ async def test_a_lasting_failure_is_logged_and_retried_with_the_next_call(
     shared: SqliteStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver, approval = Receiver(500), await park(shared)
-    announcements = to(receiver, shared)
-    await announced(announcements, approval)
+    await announced(to(receiver, shared), approval)
     assert len(receiver.got) == len(PAUSES)
     assert caplog.messages == [f"{approval.id} could not be sent to the webhook: it answered 500"]
     assert (await Approvals(shared, ttl=10_000).get(approval.id)).status == "pending"
@@ -254,9 +246,6 @@ async def test_neither_the_address_nor_the_secret_is_logged(
     assert "ConnectError" in caplog.text
     assert "s3cret-path" not in caplog.text
     assert SECRET not in caplog.text
-
-
-# What it does not hold up --------------------------------------------------------------------------------------------
 
 
 async def test_a_receiver_that_never_answers_is_cut_off_at_shutdown_and_logged(
@@ -310,9 +299,6 @@ async def test_an_internal_failure_ends_neither_the_server_nor_the_call(
     assert str(failure) in caplog.text
 
 
-# The address ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "url", ["http://hooks.example.com/x", "ftp://example.com", "hooks.example.com", "https://", "https://u:p@e.com", ""]
 )
@@ -338,8 +324,7 @@ async def test_over_a_real_socket_redirects_are_not_followed_and_responses_not_r
     routes = [Route("/hook", hook, methods=["POST"]), Route("/moved", moved, methods=["POST"])]
     async with served(Starlette(routes=routes)) as origin:
         for path in ("/moved", "/hook"):
-            announcements = ApprovalWebhook(origin + path, KEY, shared, timeout=5.0)
-            await announced(announcements, await park(shared, path))
+            await announced(ApprovalWebhook(origin + path, KEY, shared, timeout=5.0), await park(shared, path))
     assert [path for path, _, _ in got] == ["/moved", "/hook"]
     assert Webhook(SECRET).verify(got[1][1], got[1][2])["data"]["target"] == "Docs"
     assert caplog.messages[0].endswith("it answered 307")

@@ -175,15 +175,11 @@ async def test_a_refusal_says_which_setting_opens_it(house: House, callers: Any)
     assert "destroy=block" in by_rule.value.fix
 
 
-# The question -------------------------------------------------------------------------------------------------------
-
-
 def test_a_deletion_is_confirmed_by_typing_the_name_and_anything_less_by_yes() -> None:
     deletion = question(candidate())
     assert deletion.message.endswith("\n\nTo confirm, type the name: Docs")
     assert deletion.schema["properties"]["confirm"]["type"] == "string"
-    change = Change("config.scope", "a", None)
-    losing = candidate(declared=Effect.UPDATE, preview=preview(changes=(change,)))
+    losing = candidate(declared=Effect.UPDATE, preview=preview(changes=(Change("config.scope", "a", None),)))
     update = question(losing)
     assert update.schema["properties"]["confirm"]["type"] == "boolean"
     assert update.message == "Deletes “Docs”.\n- config.scope: a → (unset)\n\nRun this call?"
@@ -238,9 +234,6 @@ def test_whatever_is_not_accept_is_a_refusal_even_with_the_right_words(action: A
         with pytest.raises(Refused) as refused:
             judge(made, ElicitationReply(action, {"confirm": confirm}))
         assert refused.value.details == {"refused_by": "person"}
-
-
-# Asking by returning ------------------------------------------------------------------------------------------------
 
 
 async def asked(house: House, callers: Any, made: Candidate | None = None, **caller: Any) -> str:
@@ -324,9 +317,6 @@ async def test_a_question_that_could_not_be_put_is_forgotten(house: House, calle
     assert await house.store.entries("questions") == []
 
 
-# The operator -------------------------------------------------------------------------------------------------------
-
-
 async def parked(house: House, callers: Any, made: Candidate | None = None, **caller: Any) -> ApprovalRequired:
     with pytest.raises(ApprovalRequired) as due:
         await house.gate().pass_through(made or candidate(), callers.plain(**caller))
@@ -350,8 +340,7 @@ async def test_a_parked_call_tells_what_it_waits_for_and_keeps_what_an_operator_
 async def test_an_approved_call_runs_once_and_is_then_parked_anew(house: House, callers: Any) -> None:
     first = (await parked(house, callers)).details["approval"]["id"]
     await house.approvals.decide(first, True, "ops")
-    passage = await house.gate().pass_through(candidate(), callers.plain())
-    assert passage.decided_by == "ops"
+    assert (await house.gate().pass_through(candidate(), callers.plain())).decided_by == "ops"
     assert (await parked(house, callers)).details["approval"]["id"] != first
 
 
@@ -396,9 +385,6 @@ async def test_an_approval_does_not_open_what_policy_blocks_or_where_there_is_no
     assert await outcome(house.gate(), candidate(), callers.plain()) == "passes by ops"
 
 
-# The store ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("asks", ["never", "inline", "returning", "resumed"])
 async def test_without_the_store_nothing_is_decided(tmp_path: Path, clock: Clock, callers: Any, asks: str) -> None:
     (tmp_path / "state.db").mkdir()
@@ -422,7 +408,6 @@ async def test_a_parked_call_names_the_console_s_page_where_there_is_one(house: 
     with pytest.raises(ApprovalRequired) as parked:
         await gate.pass_through(candidate(), FakeCaller())
     approval = parked.value.details["approval"]
-
     assert approval["page"] == f"https://c/console/approvals/{approval['id']}"
     assert approval["page"] in parked.value.fix
     assert approval["command"] in parked.value.fix
@@ -433,6 +418,5 @@ async def test_a_passage_says_where_the_operator_decided(house: House) -> None:
     with pytest.raises(ApprovalRequired) as parked:
         await gate.pass_through(candidate(), FakeCaller())
     await house.approvals.decide(parked.value.details["approval"]["id"], True, "operator alice", channel="console")
-
     passage = await gate.pass_through(candidate(), FakeCaller())
     assert (passage.decided_by, passage.channel) == ("operator alice", "console")

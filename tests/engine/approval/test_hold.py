@@ -258,9 +258,6 @@ def parked() -> ParkedCall:
     )
 
 
-# The whole engine, in both eras --------------------------------------------------------------------------------------
-
-
 @pytest.fixture(params=["auto", "legacy"])
 def mode(request: pytest.FixtureRequest) -> Any:
     return request.param
@@ -312,8 +309,7 @@ async def test_a_target_that_changes_while_a_call_is_held_is_not_touched(
         tasks.start_soon(call)
         await virtual_time.asleep()
         change = {**ARGUMENTS, "sync_profile": True}
-        changed = await made.engine.call("logto_update_connector", change, FakeCaller())
-        assert not changed.is_error
+        assert not (await made.engine.call("logto_update_connector", change, FakeCaller())).is_error
         (waiting,) = await made.engine.approvals.list("pending")
         await made.engine.approvals.decide(waiting.id, True, "ops")
         virtual_time.pass_by(1)

@@ -43,7 +43,6 @@ def a_call(digest: str = "d1") -> ParkedCall:
 
 async def test_a_parked_call_waits_with_all_that_an_operator_needs(approvals: Approvals):
     parked = await approvals.park(a_call())
-
     assert re.fullmatch(r"ap-[a-z2-9]{6}", parked.id)
     assert parked == Approval(**dict(a_call()), id=parked.id, status="pending", created_at=1_000.0, expires_at=1_100.0)
     assert await approvals.get(parked.id) == parked
@@ -56,7 +55,6 @@ async def test_a_parked_call_waits_with_all_that_an_operator_needs(approvals: Ap
 async def test_a_call_that_is_parked_again_is_the_same_approval(approvals: Approvals, clock: Clock):
     first = await approvals.park(a_call())
     clock.now += 50
-
     assert await approvals.park(a_call()) == first
     assert (await approvals.park(a_call("d2"))).id != first.id
 
@@ -70,7 +68,6 @@ async def test_of_concurrent_parkings_of_a_call_there_is_one_approval(approvals:
     async with anyio.create_task_group() as group:
         for _ in range(20):
             group.start_soon(park)
-
     assert len(ids) == 20
     assert len(set(ids)) == 1
     assert len(await approvals.list()) == 1
@@ -79,7 +76,6 @@ async def test_of_concurrent_parkings_of_a_call_there_is_one_approval(approvals:
 async def test_an_approved_call_is_used_once_and_then_parks_anew(approvals: Approvals):
     parked = await approvals.park(a_call())
     decided = await approvals.decide(parked.id, True, "root on tty1", "ticket 7")
-
     assert (decided.status, decided.decided_by, decided.decided_at, decided.reason) == (
         "approved",
         "root on tty1",
@@ -111,14 +107,12 @@ async def test_of_fifty_users_of_an_approval_one_gets_it(approvals: Approvals, s
     async with anyio.create_task_group() as group:
         for number in range(50):
             group.start_soon(use, approvals if number % 2 else others)
-
     assert [approval.id for approval in used] == [parked.id]
 
 
 async def test_a_denial_is_told_once_and_the_call_then_parks_anew(approvals: Approvals):
     parked = await approvals.park(a_call())
     await approvals.decide(parked.id, False, "operator", "not today")
-
     assert (await approvals.park(a_call())).status == "denied"
     assert await approvals.use("d1") is None
     told = await approvals.take_denied("d1")
@@ -133,10 +127,8 @@ async def test_a_denial_is_told_once_and_the_call_then_parks_anew(approvals: App
 async def test_a_decision_is_final_and_a_second_names_the_first(approvals: Approvals, first: bool):
     parked = await approvals.park(a_call())
     await approvals.decide(parked.id, first, "anna")
-
     with pytest.raises(ConfirmationInvalid, match=f"{'approved' if first else 'denied'} by anna"):
         await approvals.decide(parked.id, not first, "bert")
-
     assert (await approvals.get(parked.id)).decided_by == "anna"
 
 
@@ -154,7 +146,6 @@ async def test_of_two_operators_who_decide_at_once_one_is_heard(approvals: Appro
     async with anyio.create_task_group() as group:
         for number in range(10):
             group.start_soon(decide, bool(number % 2))
-
     assert len(heard) == 1
     assert (await approvals.get(parked.id)).status == ("approved" if heard[0] else "denied")
 
@@ -163,7 +154,6 @@ async def test_a_used_approval_cannot_be_decided_again(approvals: Approvals):
     parked = await approvals.park(a_call())
     await approvals.decide(parked.id, True, "operator")
     await approvals.use("d1")
-
     with pytest.raises(ConfirmationInvalid, match="it is used"):
         await approvals.decide(parked.id, True, "operator")
 
@@ -171,7 +161,6 @@ async def test_a_used_approval_cannot_be_decided_again(approvals: Approvals):
 async def test_a_parked_call_expires_and_then_says_so(approvals: Approvals, clock: Clock):
     parked = await approvals.park(a_call())
     clock.now = 1_100.0
-
     assert await approvals.find("d1") is None
     assert await approvals.list() == ()
     with pytest.raises(ConfirmationInvalid, match="expired"):
@@ -184,7 +173,6 @@ async def test_an_approval_that_was_not_used_in_time_is_worth_nothing(approvals:
     clock.now = 1_099.0
     await approvals.decide(parked.id, True, "operator")
     clock.now = 1_100.0
-
     assert await approvals.use("d1") is None
     assert (await approvals.get(parked.id)).status == "approved"
 
@@ -194,9 +182,7 @@ async def test_a_voided_approval_cannot_be_used_and_keeps_the_reason(approvals: 
     parked = await approvals.park(a_call())
     if decided:
         await approvals.decide(parked.id, True, "operator")
-
     await approvals.void(parked.id, "the target changed")
-
     assert await approvals.use("d1") is None
     ended = await approvals.get(parked.id)
     assert (ended.status, ended.reason) == ("void", "the target changed")
@@ -209,10 +195,8 @@ async def test_an_unknown_id_is_answered_with_the_nearest(approvals: Approvals):
     with pytest.raises(InvalidArguments, match="there are none"):
         await approvals.get("ap-aaaaaa")
     parked = await approvals.park(a_call())
-
     with pytest.raises(InvalidArguments) as caught:
         await approvals.decide(parked.id[:-1], True, "operator")
-
     assert caught.value.issues[0].example == parked.id
     assert parked.id in caught.value.issues[0].wanted
 
@@ -220,7 +204,6 @@ async def test_an_unknown_id_is_answered_with_the_nearest(approvals: Approvals):
 async def test_the_list_is_by_age_and_can_be_narrowed_to_a_status(approvals: Approvals):
     ids = [(await approvals.park(a_call(digest))).id for digest in ("c", "a", "b")]
     await approvals.decide(ids[1], True, "operator")
-
     assert [approval.id for approval in await approvals.list()] == ids
     assert [approval.id for approval in await approvals.list("pending")] == [ids[0], ids[2]]
     assert [approval.id for approval in await approvals.list("approved")] == [ids[1]]
@@ -233,7 +216,6 @@ async def test_history_keeps_what_became_of_every_decided_call(approvals: Approv
     await approvals.use("used")
     await approvals.take_denied("denied")
     await approvals.void(parked["void"].id, "why")
-
     assert [(kept.digest, kept.status) for kept in await approvals.history()] == [
         ("used", "used"),
         ("denied", "denied"),
@@ -245,7 +227,6 @@ async def test_history_keeps_what_became_of_every_decided_call(approvals: Approv
 
 async def test_an_approval_that_cannot_be_read_decides_nothing(approvals: Approvals, store: SqliteStore):
     await store.put_once(WAITING, "d1", {"status": "approved"})
-
     with pytest.raises(StoreUnavailable):
         await approvals.use("d1")
 
@@ -253,7 +234,6 @@ async def test_an_approval_that_cannot_be_read_decides_nothing(approvals: Approv
 async def test_a_store_that_fails_parks_and_releases_nothing(tmp_path: Path):
     (tmp_path / "state.db").write_bytes(b"no database at all" * 100)
     approvals = Approvals(SqliteStore(tmp_path / "state.db"), ttl=100.0)
-
     with pytest.raises(StoreUnavailable):
         await approvals.park(a_call())
     with pytest.raises(StoreUnavailable):

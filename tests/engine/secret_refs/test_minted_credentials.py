@@ -76,10 +76,7 @@ class House:
 
 async def test_a_minted_credential_goes_to_the_store_and_the_result_names_it(tmp_path: Path, callers: Any) -> None:
     house = House(tmp_path)
-
-    content = await house.create(callers.plain())
-
-    assert content["data"]["credential"] == {"key": f"secret://{NAME}"}
+    assert (await house.create(callers.plain()))["data"]["credential"] == {"key": f"secret://{NAME}"}
     assert house.secrets.resolve(NAME, Use("versori", "default", "config.apiToken")) == MINTED
     assert house.secret_store.limits(NAME) == SecretLimits(platforms=("versori",), profiles=("default",))
     await house.engine.aclose()
@@ -88,10 +85,7 @@ async def test_a_minted_credential_goes_to_the_store_and_the_result_names_it(tmp
 async def test_no_other_secret_is_overwritten_or_hidden_by_a_new_one(tmp_path: Path, callers: Any) -> None:
     house = House(tmp_path, environ={f"CONNECTOR_MCP_SECRET_{NAME}-2": "of-the-environment"})
     house.secret_store.put(NAME, "of-the-store", SecretLimits())
-
-    content = await house.create(callers.plain())
-
-    name = content["data"]["credential"]["key"].removeprefix("secret://")
+    name = (await house.create(callers.plain()))["data"]["credential"]["key"].removeprefix("secret://")
     assert name not in (NAME, *house.secrets.sources[0].names())
     assert house.secret_store.read(NAME) == "of-the-store"
     assert house.secrets.resolve(name, Use("versori", "default", "x")) == MINTED
@@ -102,10 +96,7 @@ async def test_no_other_secret_is_overwritten_or_hidden_by_a_new_one(tmp_path: P
 async def test_without_a_store_that_takes_it_nothing_is_minted(with_store: bool, tmp_path: Path, callers: Any) -> None:
     house = House(tmp_path, with_store=with_store)
     house.secret_store.path.write_text("?")
-
-    content = await house.create(callers.plain())
-
-    assert (content["error"]["code"], house.sent) == ("misconfigured", 0)
+    assert ((await house.create(callers.plain()))["error"]["code"], house.sent) == ("misconfigured", 0)
     await house.engine.aclose()
 
 
@@ -118,9 +109,7 @@ async def test_what_cannot_be_stored_after_all_is_lost_and_said_to_be(
         raise Misconfigured("The secret store cannot be used: the disk is full.", fix="Make room.")
 
     monkeypatch.setattr(house.secret_store, "add", full)
-
     content = await house.create(callers.plain())
-
     assert (content["data"]["credential"]["key"], house.sent) == ("[redacted]", 1)
     (warning,) = [text for text in content["meta"]["warnings"] if "lost" in text]
     assert "the disk is full. Create another one" in warning
@@ -133,9 +122,7 @@ async def test_an_answer_of_another_form_shows_nothing_and_is_warned_of(
 ) -> None:
     house = House(tmp_path)
     house.answer = {"credential": given}
-
     content = (await house.engine.call(CreateKey.tool_name(), {"connector_id": "c"}, callers.plain())).content
-
     assert MINTED not in json.dumps(content)
     assert said in " ".join(content["meta"]["warnings"])
     await house.engine.aclose()

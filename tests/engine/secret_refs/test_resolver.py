@@ -113,9 +113,7 @@ def test_of_a_config_of_an_unknown_type_only_names_tell_what_is_secret() -> None
     call = config_of(
         None, {"apiToken": REFERENCE, "region": REFERENCE, "items": [{"name": "api_key", "value": REFERENCE}]}
     )
-
     found = scan(call)
-
     assert [reference.field for reference in found.references] == ["config.apiToken", "config.items.value"]
     assert [issue.path for issue in found.issues] == ["config.region"]
     open_still = scan(call, target_known=False)
@@ -126,9 +124,7 @@ def test_of_a_config_of_an_unknown_type_only_names_tell_what_is_secret() -> None
 def test_a_literal_is_named_by_its_place_and_never_repeated() -> None:
     kind = connector_types("vectorize")["AWS_S3"]
     call = config_of(kind, {"access-key": "the-access-key", "secret-key": REFERENCE, "bucket-name": f"b {AWS_KEY} c"})
-
     found = scan(call)
-
     assert found.literals == ["config.access-key"]
     assert found.misplaced == [("config.bucket-name", "an AWS access key id")]
     assert found.misplaced_keys == [AWS_KEY]
@@ -144,10 +140,7 @@ UPDATE = {"id": "github-signin", "config": {"clientSecret": "literal-value"}}
 
 @pytest.mark.anyio
 async def test_a_literal_is_warned_of_once(bench: Callable[..., Any], callers: Any) -> None:
-    made = bench()
-
-    result = await made.engine.call("logto_update_connector", UPDATE, callers.plain())
-
+    result = await bench().engine.call("logto_update_connector", UPDATE, callers.plain())
     assert not result.is_error
     warnings = [text for text in result.content["meta"]["warnings"] if "clear text" in text]
     assert len(warnings) == 1
@@ -158,10 +151,8 @@ async def test_a_literal_is_warned_of_once(bench: Callable[..., Any], callers: A
 @pytest.mark.anyio
 async def test_where_literals_are_refused_nothing_is_sent(bench: Callable[..., Any], callers: Any) -> None:
     made = bench(inline_secrets="refuse")
-
     result = await made.engine.call("logto_create_connector", CREATE, callers.plain())
     changed = await made.engine.call("logto_update_connector", UPDATE, callers.plain())
-
     for each in (result, changed):
         assert each.content["error"]["code"] == "invalid_arguments"
         assert [issue["path"] for issue in each.content["error"]["issues"]] == ["config.clientSecret"]
@@ -177,9 +168,7 @@ async def test_where_literals_are_allowed_only_a_credential_in_a_wrong_place_is_
 ) -> None:
     made = bench(inline_secrets="allow")
     given = {"id": "github-signin", "config": {"clientId": AWS_KEY, "clientSecret": "literal-value"}}
-
     result = await made.engine.call("logto_update_connector", given, callers.plain())
-
     (warning,) = result.content["meta"]["warnings"]
     assert warning.startswith("config.clientId looks as if it holds an AWS access key id")
     assert AWS_KEY not in json.dumps(result.content) + "".join(made.audit_lines)
@@ -191,9 +180,7 @@ async def test_without_any_place_for_secrets_a_reference_is_refused_with_the_com
 ) -> None:
     made = bench()
     given = {"connector_id": "github-universal", "config": {"clientId": "i", "clientSecret": "secret://GITHUB"}}
-
     result = await made.engine.call("logto_create_connector", given, callers.plain())
-
     assert "connector-mcp secrets set GITHUB" in result.content["error"]["fix"]
     assert made.requests("POST") == []
     assert set(catalog()) == {tool.name for tool in made.engine.tools()}
@@ -205,9 +192,7 @@ async def test_a_literal_is_warned_of_once_also_where_the_type_shows_more_than_t
 ) -> None:
     made = bench()
     config = {"clientSecret": "literal-value", "scope": "user"}
-
     result = await made.engine.call(
         "logto_update_connector", {"id": "github-signin", "config": config}, callers.plain()
     )
-
     assert sum("clear text" in text for text in result.content["meta"]["warnings"]) == 1

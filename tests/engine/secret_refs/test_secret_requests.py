@@ -140,8 +140,7 @@ async def test_a_confirmation_opens_no_page(
 
 async def test_a_call_is_held_only_so_long_and_asks_again_for_the_same_page(house: House) -> None:
     caller = FakeCaller(sends=YES)
-    error = await house.error(caller)
-    assert "was not entered in time" in error["fix"]
+    assert "was not entered in time" in (await house.error(caller))["fix"]
     assert house.slept >= house.engine.settings.ask_timeout
     assert caller.told[0] == "Waiting for GITHUB to be entered"
     await house.error(caller)

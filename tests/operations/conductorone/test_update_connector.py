@@ -167,8 +167,7 @@ def test_an_empty_secret_in_the_wires_form_is_seen_too() -> None:
 
 
 def test_an_empty_map_erases_a_secret_map() -> None:
-    operation = update(config={"http_connector_map_values": {}})
-    found = losses(operation, now(catalogId=HTTP, config=env()))
+    found = losses(update(config={"http_connector_map_values": {}}), now(catalogId=HTTP, config=env()))
     assert [sentence for sentence, _, _ in found] == ["Erases the stored secret http_connector_map_values"]
 
 
@@ -271,8 +270,7 @@ def test_the_plan_of_a_config_in_the_wires_form_unsets_what_it_leaves_out() -> N
 
 
 def test_a_config_is_held_against_the_connectors_own_type() -> None:
-    operation = update(config={"okta_v2_domain": "a", "okta_sync_secrets": None})
-    [use] = operation.find_configs(now())
+    [use] = update(config={"okta_v2_domain": "a", "okta_sync_secrets": None}).find_configs(now())
     assert (use.path, use.type_id, use.complete) == ("config", OKTA, False)
     assert use.type is not None
     assert use.type.name == "Okta v2"

@@ -212,8 +212,6 @@ async def test_no_representation_shows_a_secret(rig: Rig, token: Token) -> None:
     assert not any(secret in text for text in seen for secret in ("app-secret-1", "tok-secret"))
 
 
-# The signed assertion -----------------------------------------------------------------------------------------------
-
 ASSERTION = (
     "eyJhbGciOiJFZERTQSIsIm5vbmNlIjoiMDAwMTAyMDMwNDA1MDYwNzA4MDkwYTBiMGMwZDBlMGYifQ."
     "eyJpc3MiOiJ0ZXN0LWZveC0wMDAwMUBhY21lLmNvbmR1Y3Rvci5vbmUvcGNjIiwic3ViIjoidGVzdC1mb3gtMDAwMDFAYWNtZS5jb25kdWN0b3Iu"

@@ -130,8 +130,7 @@ async def test_when_the_caller_who_fetches_is_cancelled_the_next_one_fetches(rig
 @pytest.mark.parametrize("request_", [READ, CREATE])
 async def test_a_refused_token_is_renewed_once_and_the_call_repeated(rig: Rig, token: Token, request_: Request) -> None:
     r = rig("logto", token("old"), httpx.Response(401), token("new"), ok())
-    answer = await r.client.send(request_)
-    assert answer.attempts == 2
+    assert (await r.client.send(request_)).attempts == 2
     assert [request.headers.get("authorization") for request in r.sent] == [None, "Bearer old", None, "Bearer new"]
     assert r.client.secrets() == ("app-secret-1", "new")
 
@@ -218,8 +217,7 @@ async def test_without_a_token_the_call_is_not_sent(rig: Rig, steps: list[Any], 
 
 async def test_an_outage_of_the_token_endpoint_is_waited_out(rig: Rig, token: Token) -> None:
     r = rig("logto", httpx.Response(503, headers={"Retry-After": "3"}), token(), ok())
-    answer = await r.client.send(CREATE)
-    assert (answer.attempts, r.clock.naps) == (1, [3.0])
+    assert ((await r.client.send(CREATE)).attempts, r.clock.naps) == (1, [3.0])
 
 
 async def test_a_403_under_a_token_with_less_than_asked_for_says_so(rig: Rig, token: Token) -> None:
