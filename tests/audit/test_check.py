@@ -108,7 +108,7 @@ def test_an_untouched_log_is_intact(path: Path):
     ],
     ids=["a_line", "the_first", "several", "swapped", "doubled", "altered"],
 )
-def test_tampering_with_a_line_is_reported_with_its_place(
+def test_tampering_is_reported_with_its_line(
     path: Path, how: Callable[[list[bytes]], list[bytes]], told: str, later: bool
 ):
     change(path, how)

@@ -129,7 +129,7 @@ async def test_an_unforeseen_failure_is_of_unknown_outcome(ledger: Ledger) -> No
         assert "is unknown" in entry.warnings[0]
 
 
-async def test_the_entry_of_a_process_that_died_holds_up_the_same_write_for_its_longest_time_only(
+async def test_the_entry_of_a_dead_process_blocks_the_write_for_a_time(
     ledger: Ledger, store: SqliteStore, clock: Clock
 ) -> None:
     dead = ledger.entry("digest", "tool")
@@ -179,9 +179,7 @@ async def test_without_a_store_nothing_is_sent(failing: Failing, clock: Clock) -
             pytest.fail("it was let through")
 
 
-async def test_a_store_that_fails_after_the_write_changes_nothing_about_its_outcome(
-    failing: Failing, clock: Clock
-) -> None:
+async def test_a_store_failure_after_the_write_leaves_its_outcome_alone(failing: Failing, clock: Clock) -> None:
     ledger = Ledger(failing, longest=LONGEST, clock=clock)
     async with ledger.entry("digest", "tool") as entry:
         failing.broken = True

@@ -142,9 +142,7 @@ POLICIES = {
 @pytest.mark.parametrize("text", POLICIES)
 @pytest.mark.parametrize(("transport", "era"), CARRIES)
 @pytest.mark.parametrize(("declared", "operator"), YES_NO_TWICE)
-def test_every_combination_ends_in_the_decision_of_the_truth_table(
-    text: str, transport: TransportName, era: str, declared: bool, operator: bool
-):
+def test_decisions_match_the_truth_table(text: str, transport: TransportName, era: str, declared: bool, operator: bool):
     can_ask = declared and CARRIES[transport, era]
     wanted = policy(text, transport=transport).decide("logto_delete_connector", Effect.DESTROY)
     resolved = resolve(wanted, can_ask=can_ask, operator_channel=operator)
@@ -157,7 +155,7 @@ def test_every_combination_ends_in_the_decision_of_the_truth_table(
 @pytest.mark.parametrize(("transport", "era"), CARRIES)
 @pytest.mark.parametrize(("declared", "operator"), YES_NO_TWICE)
 @pytest.mark.parametrize("effect", [Effect.CREATE, Effect.UPDATE, Effect.DESTROY])
-def test_read_only_blocks_in_every_combination(
+def test_read_only_blocks_everything(
     transport: TransportName, era: str, declared: bool, operator: bool, effect: Effect
 ):
     wanted = policy("*=allow", read_only=True, transport=transport).decide("logto_delete_connector", effect)

@@ -155,7 +155,7 @@ def test_members_of_an_undocumented_type_are_moved_out_of_the_way() -> None:
 
 @pytest.mark.parametrize("name", [n for n, o in OPERATIONS.items() if o.on is not None])
 @pytest.mark.parametrize("odd", [None, "text", 5, True, [], [None, "x", [1]], {}, {"id": [5]}], ids=repr)
-def test_whatever_a_platform_answers_the_result_conforms(name: str, odd: Any) -> None:
+def test_every_answer_of_a_platform_gives_a_conforming_result(name: str, odd: Any) -> None:
     made = OPERATIONS[name].model_construct(**{"limit": 2} if "limit" in OPERATIONS[name].model_fields else {})
     if isinstance(odd, list) != ("limit" in OPERATIONS[name].model_fields or made.returns_list):
         odd = {"wrong": odd} if isinstance(odd, list) else [odd]

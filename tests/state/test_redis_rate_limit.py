@@ -34,9 +34,7 @@ async def test_near_turns_are_reserved_in_order(replicas: list[RedisRateLimit]) 
     assert [round(wait / HOUR, 1) for wait in waits] == [0, 1, 2, 3, 3]
 
 
-async def test_the_state_of_a_limit_has_the_prefix_and_expires(
-    replicas: list[RedisRateLimit], redis: RedisServer
-) -> None:
+async def test_the_state_of_a_limit_is_prefixed_and_expires(replicas: list[RedisRateLimit], redis: RedisServer) -> None:
     await replicas[0].take("k", interval=HOUR, burst=4)
     with redis.client() as client:
         (key,) = client.keys()
@@ -52,9 +50,7 @@ async def test_a_clock_that_was_set_back_limits_the_wait(replicas: list[RedisRat
     assert HOUR - 60 < await replicas[0].take("k", interval=HOUR, burst=4) <= HOUR
 
 
-async def test_an_unreachable_server_and_a_damaged_state_are_errors(
-    replicas: list[RedisRateLimit], redis: RedisServer
-) -> None:
+async def test_an_unreachable_server_and_damaged_state_fail(replicas: list[RedisRateLimit], redis: RedisServer) -> None:
     away = RedisRateLimit(RedisConnection("unix:///nowhere/socket"))
     with redis.client() as client:
         client.set("{connector-mcp}:turns:k", "no number")

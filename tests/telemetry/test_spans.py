@@ -148,7 +148,7 @@ async def test_nothing_that_is_given_or_answered_is_in_a_span_or_a_metric(watch:
 
 
 @pytest.mark.anyio
-async def test_an_internal_error_leaves_no_text_of_an_exception_in_a_span(
+async def test_an_internal_error_leaves_no_exception_text_in_a_span(
     watch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:

@@ -82,9 +82,7 @@ async def test_a_body_that_json_cannot_express_is_refused_before_anything_is_sen
 
 
 @pytest.mark.parametrize("value", ["", ".", "..", "x" * 70_000])
-async def test_a_path_value_that_cannot_be_sent_is_refused_before_even_a_token_is_asked_for(
-    rig: Rig, value: str
-) -> None:
+async def test_an_invalid_path_value_is_refused_before_a_token_is_requested(rig: Rig, value: str) -> None:
     r = rig("logto")
     with pytest.raises(InvalidArguments, match="logto_get_connector"):
         await r.client.send(Request("GET", "/api/connectors/{id}", {"id": value}), tool="logto_get_connector")
@@ -199,9 +197,7 @@ async def test_the_platforms_own_rate_applies_unless_another_is_set() -> None:
         group.cancel_scope.cancel()
 
 
-async def test_the_log_names_method_path_template_status_and_nothing_else(
-    rig: Rig, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_the_log_names_only_method_path_template_and_status(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     request = Request("POST", "/things/{id}", {"id": "id-7"}, {"q": "query-7"}, {"k": "body-7"})
     r = rig("vectorize", ok(), httpx.ReadError(""))
     with caplog.at_level(logging.DEBUG):

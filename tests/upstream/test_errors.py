@@ -82,7 +82,7 @@ async def test_each_status_has_its_code(rig: Rig, code: int, kind: type[Upstream
     ("code", "request_", "retryable"),
     [(500, READ, True), (500, CREATE, False), (501, READ, False), (405, READ, False), (302, READ, False)],
 )
-async def test_a_failure_is_retryable_only_where_a_repeat_may_help_and_does_no_harm(
+async def test_a_failure_is_retryable_only_if_that_may_help(
     rig: Rig, code: int, request_: Request, retryable: bool
 ) -> None:
     r = rig("vectorize", httpx.Response(code))
@@ -222,9 +222,7 @@ async def test_a_body_of_exactly_the_cap_is_read(rig: Rig) -> None:
     assert (await r.client.send(READ)).body == "x" * 4094
 
 
-async def test_a_401_of_a_provider_behind_a_connector_is_about_the_content(
-    rig: Rig, token: Callable[..., httpx.Response]
-) -> None:
+async def test_a_401_from_a_connectors_provider_is_a_rejection(rig: Rig, token: Callable[..., httpx.Response]) -> None:
     body = {"code": "connector.authorization_failed", "message": "SMTP says no"}
     r = rig("logto", token(), httpx.Response(401, json=body))
     with pytest.raises(Rejected) as failure:

@@ -54,9 +54,7 @@ async def connection(redis: RedisServer) -> AsyncIterator[RedisConnection]:
     await made.aclose()
 
 
-async def test_two_clients_of_one_account_send_no_more_than_one_might(
-    rig: Callable[..., Any], connection: RedisConnection
-) -> None:
+async def test_two_clients_of_an_account_share_its_rate(rig: Callable[..., Any], connection: RedisConnection) -> None:
     def client(key: str) -> Any:
         shared = SharedRateLimit(RedisRateLimit(connection), "requests")
         answers = [httpx.Response(200, json={})] * 7
@@ -96,7 +94,7 @@ async def test_a_client_keeps_the_rate_by_itself_while_the_store_is_unreachable(
         group.cancel_scope.cancel()
 
 
-async def test_an_outage_is_logged_once_and_the_store_asked_again_after_a_pause(
+async def test_an_outage_is_logged_once_and_the_store_retried_later(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     now = 0.0

@@ -74,7 +74,7 @@ def test_retry_after_is_read_in_seconds_or_as_a_date(said: str, seconds: float |
 
 @pytest.mark.parametrize("failure", NEVER_CONNECTED)
 @pytest.mark.parametrize("request_", [READ, CREATE, DELETE])
-async def test_a_connection_never_made_is_tried_again_for_any_method(
+async def test_a_connection_never_made_is_retried_for_any_method(
     rig: Rig, request_: Request, failure: Exception
 ) -> None:
     assert (await rig("vectorize", failure, failure, ok()).client.send(request_)).attempts == 3
@@ -100,13 +100,13 @@ async def test_a_certificate_that_cannot_be_verified_is_not_tried_again(rig: Rig
 
 @pytest.mark.parametrize("code", [502, 503, 504])
 @pytest.mark.parametrize("request_", [READ, PUT, DELETE])
-async def test_an_outage_is_waited_out_where_a_repeat_is_harmless(rig: Rig, request_: Request, code: int) -> None:
+async def test_an_outage_is_retried_where_that_is_harmless(rig: Rig, request_: Request, code: int) -> None:
     assert (await rig("vectorize", status(code), status(code), ok()).client.send(request_)).attempts == 3
 
 
 @pytest.mark.parametrize("failure", BROKEN)
 @pytest.mark.parametrize("request_", [READ, PUT, DELETE])
-async def test_a_broken_answer_is_asked_for_again_where_a_repeat_is_harmless(
+async def test_a_broken_answer_is_retried_where_that_is_harmless(
     rig: Rig, request_: Request, failure: Exception
 ) -> None:
     assert (await rig("vectorize", failure, ok()).client.send(request_)).attempts == 2
@@ -115,9 +115,7 @@ async def test_a_broken_answer_is_asked_for_again_where_a_repeat_is_harmless(
 @pytest.mark.parametrize("failure", [*BROKEN, status(502), status(504)])
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 @pytest.mark.parametrize("repeatable", [True, False])
-async def test_a_write_of_unknown_fate_is_sent_once_and_says_so(
-    rig: Rig, failure: Any, method: str, repeatable: bool
-) -> None:
+async def test_a_write_of_unknown_outcome_is_sent_once(rig: Rig, failure: Any, method: str, repeatable: bool) -> None:
     r = rig("vectorize", failure)
     with pytest.raises(OutcomeUnknown, match="may or may not have taken effect") as raised:
         await r.client.send(Request(method, "/things", body={}, repeatable=repeatable))
@@ -143,9 +141,7 @@ async def test_a_503_turns_a_create_away_and_is_not_repeated(rig: Rig) -> None:
 
 @pytest.mark.parametrize("failure", [HUNG_UP, httpx.ReadTimeout(""), status(502), status(504)])
 @pytest.mark.parametrize("request_", [PUT, DELETE])
-async def test_a_repeated_write_that_never_got_an_answer_is_of_unknown_outcome(
-    rig: Rig, request_: Request, failure: Any
-) -> None:
+async def test_a_repeated_write_with_no_answer_is_of_unknown_outcome(rig: Rig, request_: Request, failure: Any) -> None:
     r = rig("vectorize", *[failure] * 4)
     with pytest.raises(OutcomeUnknown):
         await r.client.send(request_)

@@ -146,9 +146,7 @@ async def test_a_request_that_waited_too_long_for_a_connection_was_never_sent() 
 @pytest.mark.parametrize("reset", [False, True])
 @pytest.mark.parametrize("moment", ["before", "during", "after"])
 @pytest.mark.parametrize("kept", [False, True])
-async def test_a_hang_up_counts_as_sent_and_the_request_is_sent_once(
-    method: str, reset: bool, moment: str, kept: bool
-) -> None:
+async def test_a_hang_up_counts_as_sent_and_is_not_retried(method: str, reset: bool, moment: str, kept: bool) -> None:
     content = None if moment == "after" else bytes(4_000_000)
     connections: set[Any] = set()
     requests = 0

@@ -103,9 +103,7 @@ async def test_a_tls_handshake_that_never_ends_was_never_sent() -> None:
         assert was_never_sent(result)
 
 
-async def test_a_tls_connection_to_a_trusted_server_is_kept(
-    server_context: ssl.SSLContext, trusting: ssl.SSLContext
-) -> None:
+async def test_a_trusted_tls_connection_is_kept(server_context: ssl.SSLContext, trusting: ssl.SSLContext) -> None:
     writers: set[Any] = set()
     sent = bytes(range(256)) * 2048
 
@@ -129,7 +127,7 @@ async def test_an_untrusted_certificate_is_refused_before_anything_is_sent(serve
         assert heads == []
 
 
-async def test_a_certificate_for_another_name_is_refused_before_anything_is_sent(
+async def test_a_certificate_for_another_name_is_refused(
     server_context: ssl.SSLContext, trusting: ssl.SSLContext
 ) -> None:
     async with serving(says(FINE), server_context, trusting) as (transport, origin, heads):
@@ -139,9 +137,7 @@ async def test_a_certificate_for_another_name_is_refused_before_anything_is_sent
         assert heads == []
 
 
-async def test_a_certificate_with_a_common_name_only_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_common_name_only_certificate_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     certificate = make_certificate(tmp_path / "common-name.pem", "localhost")
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     async with serving(says(FINE), serve_with(certificate), make_ssl_context()) as (transport, origin, heads):
@@ -152,7 +148,7 @@ async def test_a_certificate_with_a_common_name_only_is_refused(
 
 
 @pytest.mark.parametrize("content", [None, b"no certificates"])
-async def test_a_certificate_file_that_cannot_be_read_is_named(
+async def test_an_unreadable_ca_file_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
 ) -> None:
     file = tmp_path / "authority.pem"
@@ -194,7 +190,7 @@ async def proxying(answer: bytes | None = None) -> AsyncIterator[tuple[str, list
         await asyncio.gather(*filter(None, tasks))
 
 
-async def test_a_request_goes_through_the_proxy_and_its_certificate_is_checked(
+async def test_a_proxied_request_checks_the_certificate(
     server_context: ssl.SSLContext, trusting: ssl.SSLContext
 ) -> None:
     async with (
@@ -215,7 +211,7 @@ async def test_a_request_goes_through_the_proxy_and_its_certificate_is_checked(
 
 
 @pytest.mark.parametrize("status", [b"403 No", b"407 Who", b"502 Away"])
-async def test_a_proxy_that_makes_no_connection_was_never_sent_the_request(
+async def test_a_refusing_proxy_gets_no_request(
     server_context: ssl.SSLContext, trusting: ssl.SSLContext, status: bytes
 ) -> None:
     async with (

@@ -55,7 +55,7 @@ def test_query_values_are_encoded_and_lists_repeat_the_name() -> None:
     assert build_target(make("1", q="a b&c", tag=["x", "ü/"]), "t") == "/connectors/1?q=a%20b%26c&tag=x&tag=%C3%BC%2F"
 
 
-def test_a_placeholder_without_a_value_is_a_fault_of_ours_and_is_never_sent_as_it_stands() -> None:
+def test_a_placeholder_without_a_value_is_an_internal_error_and_is_never_sent() -> None:
     with pytest.raises(Internal, match=r"no value for \{id\}"):
         build_target(Request("GET", "/connectors/{id}"), "tool")
 

@@ -214,9 +214,7 @@ async def test_pauses_are_random_and_growing_and_each_attempt_has_its_own_signat
     assert len({request.headers["webhook-signature"] for request in receiver.got}) == len(PAUSES)
 
 
-async def test_a_lasting_failure_is_logged_and_retried_with_the_next_call(
-    shared: SqliteStore, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_lasting_failure_is_logged_and_retried(shared: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
     receiver, approval = Receiver(500), await park(shared)
     await announced(to(receiver, shared), approval)
     assert len(receiver.got) == len(PAUSES)
@@ -229,7 +227,7 @@ async def test_a_lasting_failure_is_logged_and_retried_with_the_next_call(
 
 
 @pytest.mark.parametrize("status", [301, 307, 400, 401, 404, 410])
-async def test_a_refusal_and_a_redirect_are_final(
+async def test_refusal_and_redirect_are_final(
     shared: SqliteStore, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver = Receiver(status)
@@ -238,9 +236,7 @@ async def test_a_refusal_and_a_redirect_are_final(
     assert caplog.messages[0].endswith(f"it answered {status}")
 
 
-async def test_neither_the_address_nor_the_secret_is_logged(
-    shared: SqliteStore, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_neither_address_nor_secret_is_logged(shared: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     await announced(to(Receiver(httpx.ConnectError(f"no {URL}")), shared), await park(shared))
     assert "ConnectError" in caplog.text
@@ -308,9 +304,7 @@ async def test_an_insecure_url_is_refused_and_not_shown(url: str, store: SqliteS
     assert not url or url not in caught.value.message
 
 
-async def test_over_a_real_socket_redirects_are_not_followed_and_responses_not_read(
-    shared: SqliteStore, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_over_a_socket_redirects_are_not_followed(shared: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
     got: list[tuple[str, bytes, dict[str, str]]] = []
 
     async def hook(request: Request) -> Response:

@@ -108,7 +108,7 @@ async def test_a_call_that_is_denied_meanwhile_is_told_why(house: House) -> None
     assert "not on a Friday" in str(house.ends[0])
 
 
-async def test_a_call_that_nobody_decides_is_answered_in_time_and_runs_when_made_again(house: House) -> None:
+async def test_an_undecided_call_is_answered_in_time_and_runs_when_made_again(house: House) -> None:
     caller = FakeCaller()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(house.call, caller)
@@ -184,7 +184,7 @@ async def test_a_cancelled_call_leaves_its_approval_waiting(house: House) -> Non
     assert [approval.status for approval in await house.approvals.list()] == ["pending"]
 
 
-async def test_a_call_whose_client_hung_up_does_not_use_the_approval(house: House) -> None:
+async def test_a_call_does_not_use_the_approval_after_its_client_hung_up(house: House) -> None:
     caller = FakeCaller()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(house.call, caller)
@@ -206,9 +206,7 @@ async def test_the_end_of_the_server_answers_held_calls_at_once_and_later_ones_t
     assert (house.codes, house.time.now) == (["approval_required"] * 4, 0.0)
 
 
-async def test_a_store_that_is_gone_ends_the_wait_without_a_leave(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_lost_store_ends_the_wait_without_approval(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     async def gone(_: object, digest: str) -> Approval | None:
         raise StoreUnavailable("gone", fix="")
 
@@ -263,7 +261,7 @@ def mode(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-async def test_a_held_call_runs_once_it_is_approved_and_its_client_hears_of_the_wait(
+async def test_a_held_call_reports_progress_and_runs_once(
     bench: BenchMaker, virtual_time: VirtualTime, mode: Any
 ) -> None:
     made = bench(policy="destroy=approve", hold=ApprovalHold(HOLD, clock=virtual_time.clock, sleep=virtual_time.sleep))
@@ -296,7 +294,7 @@ async def test_a_held_call_runs_once_it_is_approved_and_its_client_hears_of_the_
     ]
 
 
-async def test_a_target_that_changes_while_a_call_is_held_is_not_touched(
+async def test_a_target_that_changes_during_the_hold_is_left_alone(
     bench: BenchMaker, virtual_time: VirtualTime
 ) -> None:
     made = bench(policy="destroy=approve", hold=ApprovalHold(HOLD, clock=virtual_time.clock, sleep=virtual_time.sleep))

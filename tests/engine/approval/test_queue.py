@@ -73,7 +73,7 @@ async def test_of_concurrent_parkings_of_a_call_there_is_one_approval(approvals:
     assert len(await approvals.list()) == 1
 
 
-async def test_an_approved_call_is_used_once_and_then_parks_anew(approvals: Approvals):
+async def test_an_approved_call_is_used_once_and_then_parks_again(approvals: Approvals):
     parked = await approvals.park(a_call())
     decided = await approvals.decide(parked.id, True, "root on tty1", "ticket 7")
     assert (decided.status, decided.decided_by, decided.decided_at, decided.reason) == (
@@ -110,7 +110,7 @@ async def test_of_fifty_users_of_an_approval_one_gets_it(approvals: Approvals, s
     assert [approval.id for approval in used] == [parked.id]
 
 
-async def test_a_denial_is_told_once_and_the_call_then_parks_anew(approvals: Approvals):
+async def test_a_denial_is_told_once_and_the_call_then_parks_again(approvals: Approvals):
     parked = await approvals.park(a_call())
     await approvals.decide(parked.id, False, "operator", "not today")
     assert (await approvals.park(a_call())).status == "denied"

@@ -331,7 +331,7 @@ def test_redaction_leaves_its_input_alone_and_may_be_done_twice() -> None:
     assert redact_record(once, STORED["vectorize"], platform_of("vectorize")) == once
 
 
-def test_of_the_arguments_secret_ones_go_and_those_not_given_are_not_named() -> None:
+def test_secret_arguments_are_hidden_and_missing_ones_not_named() -> None:
     operation = Call(
         refresh_token="the-refresh-token", variables=[{"name": "api_key", "value": "the-api-key"}], label="l"
     )

@@ -107,9 +107,7 @@ async def test_a_question_that_is_returned_is_taken_up_by_the_same_call(house: H
     assert second.visits == []
 
 
-async def test_having_opened_the_page_confirms_nothing(
-    bench: BenchMaker, store: SqliteStore, clock: Clock, tmp_path: Path
-) -> None:
+async def test_the_page_confirms_nothing(bench: BenchMaker, store: SqliteStore, clock: Clock, tmp_path: Path) -> None:
     house = House(bench, store, clock, tmp_path, policy="create=ask")
     first = AsksByReturning(sends=YES)
     with pytest.raises(AnswerDue) as due:
@@ -124,9 +122,7 @@ async def test_having_opened_the_page_confirms_nothing(
     assert house.bench.requests("POST") == []
 
 
-async def test_a_confirmation_opens_no_page(
-    bench: BenchMaker, store: SqliteStore, clock: Clock, tmp_path: Path
-) -> None:
+async def test_confirming_opens_no_page(bench: BenchMaker, store: SqliteStore, clock: Clock, tmp_path: Path) -> None:
     house = House(bench, store, clock, tmp_path, policy="create=ask")
     house.stored.put("GITHUB", VALUE, SecretLimits())
     with pytest.raises(AnswerDue) as due:
@@ -161,14 +157,14 @@ async def test_a_round_for_a_page_that_is_used_up_does_not_open_another(house: H
 
 
 @pytest.mark.parametrize("action", ["decline", "cancel"])
-async def test_who_does_not_want_to_has_the_request_withdrawn(house: House, action: Any) -> None:
+async def test_declining_withdraws_the_request(house: House, action: Any) -> None:
     caller = FakeCaller(sends=ElicitationReply(action, {}))
     assert (await house.error(caller))["code"] == "refused"
     assert await house.submit(caller.visits[0]) == "gone"
 
 
 @pytest.mark.parametrize("sends", [None, CannotAsk()])
-async def test_who_cannot_be_sent_to_a_page_gets_the_command(house: House, sends: Any) -> None:
+async def test_a_caller_that_cannot_open_a_page_gets_the_command(house: House, sends: Any) -> None:
     assert "connector-mcp secrets set GITHUB" in (await house.error(FakeCaller(sends=sends)))["fix"]
 
 
@@ -182,9 +178,7 @@ async def test_no_person_is_asked_for_an_invalid_name(house: House, reference: s
     assert caller.visits == []
 
 
-async def test_no_person_is_asked_if_anything_else_is_wrong(
-    bench: BenchMaker, store: SqliteStore, clock: Clock, tmp_path: Path
-) -> None:
+async def test_other_problems_come_first(bench: BenchMaker, store: SqliteStore, clock: Clock, tmp_path: Path) -> None:
     house = House(bench, store, clock, tmp_path, limits={"GITHUB": SecretLimits(platforms=("vectorize",))})
     caller = FakeCaller(sends=YES)
     assert "may not be used here" in (await house.error(caller))["message"]

@@ -182,9 +182,7 @@ def test_a_missing_variable_is_named(rig: Rig, platform: str, missing: str, blan
         (CONDUCTORONE, "CONDUCTORONE_ACCESS_TOKEN", "Bearer s3cr3t and more"),
     ],
 )
-def test_a_credential_that_cannot_be_one_is_refused_without_repeating_it(
-    platform: Platform, name: str, value: str
-) -> None:
+def test_an_invalid_credential_is_refused_without_repeating_it(platform: Platform, name: str, value: str) -> None:
     with pytest.raises(Misconfigured, match=name) as failure:
         UpstreamClient(platform, {"CONDUCTORONE_CLIENT_ID": CLIENT_ID, name: value})
     assert "s3cr3t" not in str(failure.value.as_dict())
