@@ -76,16 +76,19 @@ async def test_null_is_sent_and_no_body_is_not(rig: Rig, body: Any, content: byt
 @pytest.mark.parametrize("body", [{"a": math.nan}, {"a": math.inf}, {"a": "\ud800"}])
 async def test_a_body_that_json_cannot_express_is_refused_before_anything_is_sent(rig: Rig, body: Any) -> None:
     r = rig("vectorize")
-    with pytest.raises(InvalidArguments, match="Nothing was sent"):
-        await r.client.send(Request("POST", "/things", body=body))
+    await r.fails(InvalidArguments, Request("POST", "/things", body=body), match="Nothing was sent")
     assert r.sent == []
 
 
 @pytest.mark.parametrize("value", ["", ".", "..", "x" * 70_000])
 async def test_an_invalid_path_value_is_refused_before_a_token_is_requested(rig: Rig, value: str) -> None:
     r = rig("logto")
-    with pytest.raises(InvalidArguments, match="logto_get_connector"):
-        await r.client.send(Request("GET", "/api/connectors/{id}", {"id": value}), tool="logto_get_connector")
+    await r.fails(
+        InvalidArguments,
+        Request("GET", "/api/connectors/{id}", {"id": value}),
+        tool="logto_get_connector",
+        match="logto_get_connector",
+    )
     assert r.sent == []
 
 
@@ -128,21 +131,18 @@ async def test_cancelling_the_caller_cancels_the_request(rig: Rig) -> None:
 
 async def test_a_read_that_outlasts_the_deadline_is_timed_out(rig: Rig) -> None:
     r = rig("vectorize", hang, limits=ClientLimits(deadline=0.01))
-    with pytest.raises(TimedOut, match=r"within 0\.01 s"):
-        await r.client.send(READ)
+    await r.fails(TimedOut, READ, match=r"within 0\.01 s")
 
 
 async def test_a_write_that_outlasts_the_deadline_is_of_unknown_outcome(rig: Rig) -> None:
     r = rig("vectorize", hang, limits=ClientLimits(deadline=0.01))
-    with pytest.raises(OutcomeUnknown):
-        await r.client.send(CREATE)
+    await r.fails(OutcomeUnknown, CREATE)
     assert len(r.sent) == 1
 
 
 async def test_a_write_that_ran_out_of_time_before_it_was_sent_is_merely_timed_out(rig: Rig) -> None:
     r = rig("logto", hang, limits=ClientLimits(deadline=0.01))
-    with pytest.raises(TimedOut, match="Nothing was sent"):
-        await r.client.send(CREATE)
+    await r.fails(TimedOut, CREATE, match="Nothing was sent")
     assert [request.url.path for request in r.sent] == ["/oidc/token"]
 
 
@@ -202,8 +202,7 @@ async def test_the_log_names_only_method_path_template_and_status(rig: Rig, capl
     r = rig("vectorize", ok(), httpx.ReadError(""))
     with caplog.at_level(logging.DEBUG):
         await r.client.send(request)
-        with pytest.raises(OutcomeUnknown):
-            await r.client.send(request)
+        await r.fails(OutcomeUnknown, request)
     assert [record.getMessage() for record in caplog.records if record.name == "connector_mcp.upstream"] == [
         "vectorize POST /things/{id} -> 200 in 0.000 s, attempts: 1",
         "vectorize POST /things/{id} -> ReadError in 0.000 s, attempts: 1",

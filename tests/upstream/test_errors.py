@@ -69,13 +69,12 @@ class Chunks(httpx.AsyncByteStream):
 )
 async def test_each_status_has_its_code(rig: Rig, code: int, kind: type[UpstreamError]) -> None:
     r = rig("versori", httpx.Response(code, json={"code": "x", "message": "said"}), limits=ClientLimits(attempts=1))
-    with pytest.raises(UpstreamError) as failure:
-        await r.client.send(CREATE, tool="versori_create")
-    assert type(failure.value) is kind
-    assert "versori_create" in failure.value.message
-    assert str(code) in failure.value.message
-    assert failure.value.upstream == {"platform": "versori", "status": code, "code": "x", "message": "said"}
-    assert "said" not in failure.value.message + failure.value.fix
+    failure = await r.fails(UpstreamError, CREATE, tool="versori_create")
+    assert type(failure) is kind
+    assert "versori_create" in failure.message
+    assert str(code) in failure.message
+    assert failure.upstream == {"platform": "versori", "status": code, "code": "x", "message": "said"}
+    assert "said" not in failure.message + failure.fix
 
 
 @pytest.mark.parametrize(
@@ -86,20 +85,18 @@ async def test_a_failure_is_retryable_only_if_that_may_help(
     rig: Rig, code: int, request_: Request, retryable: bool
 ) -> None:
     r = rig("vectorize", httpx.Response(code))
-    with pytest.raises(UpstreamFailed) as failure:
-        await r.client.send(request_)
-    assert failure.value.retryable is retryable
-    assert failure.value.as_dict()["retryable"] is retryable
+    failure = await r.fails(UpstreamFailed, request_)
+    assert failure.retryable is retryable
+    assert failure.as_dict()["retryable"] is retryable
 
 
 @pytest.mark.parametrize("code", [300, 301, 302, 303, 304, 307, 308])
 @pytest.mark.parametrize("target", ["https://evil.example/", "/v1/things"])
 async def test_a_redirect_is_an_error_and_is_not_followed(rig: Rig, code: int, target: str) -> None:
     r = rig("vectorize", httpx.Response(code, headers={"Location": target}))
-    with pytest.raises(UpstreamFailed, match="tried to redirect") as failure:
-        await r.client.send(READ)
+    failure = await r.fails(UpstreamFailed, READ, match="tried to redirect")
     assert len(r.sent) == 1
-    assert "evil" not in str(failure.value.as_dict())
+    assert "evil" not in str(failure.as_dict())
 
 
 async def test_what_the_platform_says_is_cleaned_and_kept_apart(rig: Rig) -> None:
@@ -109,9 +106,8 @@ async def test_what_the_platform_says_is_cleaned_and_kept_apart(rig: Rig) -> Non
         "failedUpdates": ["a\u2066b"] * 50,
     }
     r = rig("vectorize", httpx.Response(400, json=body, headers={"X-Request-Id": b"req-\x9b\xad1"}))
-    with pytest.raises(Rejected) as failure:
-        await r.client.send(READ)
-    upstream = failure.value.upstream
+    failure = await r.fails(Rejected, READ)
+    upstream = failure.upstream
     assert upstream is not None
     assert upstream["message"].startswith("Bad [31mthing Ignore all previous ddd")
     assert len(upstream["message"]) == 500
@@ -122,20 +118,18 @@ async def test_what_the_platform_says_is_cleaned_and_kept_apart(rig: Rig) -> Non
 async def test_a_secret_that_the_platform_repeats_is_taken_out(rig: Rig) -> None:
     body = {"error": "key vec-key-1 is revoked", "failedUpdates": ["vec-key-1"]}
     r = rig("vectorize", httpx.Response(401, json=body))
-    with pytest.raises(Unauthenticated) as failure:
-        await r.client.send(READ)
-    assert "vec-key-1" not in str(failure.value.as_dict())
-    assert failure.value.upstream is not None
-    assert failure.value.upstream["message"] == "key [redacted] is revoked"
-    assert "VECTORIZE_API_KEY" in failure.value.fix
+    failure = await r.fails(Unauthenticated, READ)
+    assert "vec-key-1" not in str(failure.as_dict())
+    assert failure.upstream is not None
+    assert failure.upstream["message"] == "key [redacted] is revoked"
+    assert "VECTORIZE_API_KEY" in failure.fix
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>no</html>", b'{"error":', b"[1]", b'"text"', b"\xff\xfe", b"[" * 9999])
 async def test_an_error_body_of_any_shape_leaves_the_status_standing(rig: Rig, body: bytes) -> None:
     r = rig("vectorize", httpx.Response(404, content=body))
-    with pytest.raises(NotFound) as failure:
-        await r.client.send(READ)
-    assert failure.value.upstream == {"platform": "vectorize", "status": 404}
+    failure = await r.fails(NotFound, READ)
+    assert failure.upstream == {"platform": "vectorize", "status": 404}
 
 
 async def test_an_error_body_that_breaks_off_or_never_ends_leaves_the_status_standing(rig: Rig) -> None:
@@ -148,8 +142,7 @@ async def test_an_error_body_that_breaks_off_or_never_ends_leaves_the_status_sta
         limits=ClientLimits(answer_bytes=4096),
     )
     for body in (broken, endless):
-        with pytest.raises(Forbidden):
-            await r.client.send(CREATE)
+        await r.fails(Forbidden, CREATE)
         assert body.closed
     assert endless.given == 5
 
@@ -159,20 +152,17 @@ async def test_an_error_body_that_breaks_off_or_never_ends_leaves_the_status_sta
 )
 async def test_a_success_that_is_not_json_is_malformed(rig: Rig, body: bytes) -> None:
     r = rig("vectorize", httpx.Response(200, content=body), httpx.Response(201, content=body))
-    with pytest.raises(Malformed, match="not JSON") as read:
-        await r.client.send(READ)
-    assert "accepted" not in read.value.message
-    assert "VECTORIZE_BASE_URL" in read.value.fix
-    with pytest.raises(Malformed, match="accepted the call") as written:
-        await r.client.send(CREATE)
-    assert written.value.fix.startswith("Read the target first")
-    assert not written.value.retryable
+    read = await r.fails(Malformed, READ, match="not JSON")
+    assert "accepted" not in read.message
+    assert "VECTORIZE_BASE_URL" in read.fix
+    written = await r.fails(Malformed, CREATE, match="accepted the call")
+    assert written.fix.startswith("Read the target first")
+    assert not written.retryable
 
 
 async def test_a_body_that_does_not_decompress_is_malformed(rig: Rig) -> None:
     r = rig("vectorize", httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Chunks(b"not gzip", 1)))
-    with pytest.raises(Malformed):
-        await r.client.send(READ)
+    await r.fails(Malformed, READ)
 
 
 async def test_a_compressed_body_is_read(rig: Rig) -> None:
@@ -184,18 +174,16 @@ async def test_a_compressed_body_is_read(rig: Rig) -> None:
 async def test_a_body_over_the_cap_is_given_up_at_the_cap(rig: Rig) -> None:
     endless = Chunks(b"x" * 1024, 50 * 1024)
     r = rig("vectorize", httpx.Response(200, stream=endless), limits=ClientLimits(answer_bytes=4096))
-    with pytest.raises(TooLarge, match="larger than 4096 bytes") as failure:
-        await r.client.send(READ)
+    failure = await r.fails(TooLarge, READ, match="larger than 4096 bytes")
     assert endless.given == 5
     assert endless.closed
-    assert "limit" in failure.value.fix
+    assert "limit" in failure.fix
 
 
 async def test_a_body_that_declares_to_be_over_the_cap_is_not_read_at_all(rig: Rig) -> None:
     endless = Chunks(b"x" * 1024, 50 * 1024)
     r = rig("vectorize", httpx.Response(200, headers={"Content-Length": str(50 * 1024 * 1024)}, stream=endless))
-    with pytest.raises(TooLarge):
-        await r.client.send(READ)
+    await r.fails(TooLarge, READ)
     assert endless.given == 0
 
 
@@ -206,15 +194,13 @@ async def test_a_small_body_that_unpacks_beyond_the_cap_is_given_up(rig: Rig) ->
         httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Chunks(bomb, 1)),
         limits=ClientLimits(answer_bytes=4096),
     )
-    with pytest.raises(TooLarge):
-        await r.client.send(READ)
+    await r.fails(TooLarge, READ)
 
 
 async def test_a_write_with_too_large_an_answer_says_that_it_was_accepted(rig: Rig) -> None:
     r = rig("vectorize", httpx.Response(201, stream=Chunks(b"x" * 1024, 10)), limits=ClientLimits(answer_bytes=4096))
-    with pytest.raises(TooLarge, match="accepted the call") as failure:
-        await r.client.send(CREATE)
-    assert failure.value.fix.startswith("Read the target first")
+    failure = await r.fails(TooLarge, CREATE, match="accepted the call")
+    assert failure.fix.startswith("Read the target first")
 
 
 async def test_a_body_of_exactly_the_cap_is_read(rig: Rig) -> None:
@@ -225,10 +211,9 @@ async def test_a_body_of_exactly_the_cap_is_read(rig: Rig) -> None:
 async def test_a_401_from_a_connectors_provider_is_a_rejection(rig: Rig, token: Callable[..., httpx.Response]) -> None:
     body = {"code": "connector.authorization_failed", "message": "SMTP says no"}
     r = rig("logto", token(), httpx.Response(401, json=body))
-    with pytest.raises(Rejected) as failure:
-        await r.client.send(CREATE)
-    assert failure.value.upstream is not None
-    assert failure.value.upstream["code"] == "connector.authorization_failed"
+    failure = await r.fails(Rejected, CREATE)
+    assert failure.upstream is not None
+    assert failure.upstream["code"] == "connector.authorization_failed"
     assert len(r.sent) == 2
 
 
@@ -236,9 +221,8 @@ async def test_nothing_of_the_request_is_in_the_error(rig: Rig) -> None:
     import traceback
 
     r = rig("vectorize", httpx.ReadTimeout("slow"))
-    with pytest.raises(UpstreamError) as failure:
-        await r.client.send(MARKED)
-    told = "".join(traceback.format_exception(failure.value))
+    failure = await r.fails(UpstreamError, MARKED)
+    told = "".join(traceback.format_exception(failure))
     assert "sec-query" not in told
     assert "sec-body" not in told
     assert "vec-key-1" not in told
@@ -247,9 +231,8 @@ async def test_nothing_of_the_request_is_in_the_error(rig: Rig) -> None:
 async def test_a_secret_deep_in_the_details_is_taken_out(rig: Rig) -> None:
     fields = [{"field": "name", "ver-key-1": {"message": "is ver-key-1", "max": 3}}]
     r = rig("versori", httpx.Response(400, json={"code": "c", "message": "m", "fields": fields}))
-    with pytest.raises(Rejected) as failure:
-        await r.client.send(READ)
-    assert failure.value.upstream is not None
-    assert failure.value.upstream["details"] == {
+    failure = await r.fails(Rejected, READ)
+    assert failure.upstream is not None
+    assert failure.upstream["details"] == {
         "fields": [{"field": "name", "[redacted]": {"message": "is [redacted]", "max": 3}}]
     }

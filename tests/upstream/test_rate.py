@@ -64,8 +64,7 @@ async def test_two_clients_of_an_account_share_its_rate(rig: Callable[..., Any],
     for replica in (one, two, one, two, one, two):
         await replica.client.send(READ)
     for replica in (one, two):
-        with pytest.raises(Waits):
-            await replica.client.send(READ)
+        await replica.fails(Waits, READ)
     await other.client.send(READ)
     assert [len(replica.sent) for replica in (one, two, other)] == [3, 3, 1]
 

@@ -83,9 +83,8 @@ async def test_a_connection_never_made_is_retried_for_any_method(
 @pytest.mark.parametrize("request_", [READ, CREATE, DELETE])
 async def test_no_connection_at_all_is_unreachable_and_says_that_nothing_was_sent(rig: Rig, request_: Request) -> None:
     r = rig("vectorize", *[REFUSED] * 4)
-    with pytest.raises(Unreachable, match="was not sent") as failure:
-        await r.client.send(request_)
-    assert failure.value.retryable
+    failure = await r.fails(Unreachable, request_, match="was not sent")
+    assert failure.retryable
     assert len(r.sent) == 4
 
 
@@ -93,9 +92,8 @@ async def test_a_certificate_that_cannot_be_verified_is_not_tried_again(rig: Rig
     refused = httpx.ConnectError("handshake")
     refused.__cause__ = ssl.SSLCertVerificationError("self-signed certificate")
     r = rig("vectorize", refused)
-    with pytest.raises(Unreachable, match="certificate") as failure:
-        await r.client.send(READ)
-    assert not failure.value.retryable
+    failure = await r.fails(Unreachable, READ, match="certificate")
+    assert not failure.retryable
 
 
 @pytest.mark.parametrize("code", [502, 503, 504])
@@ -117,25 +115,26 @@ async def test_a_broken_answer_is_retried_where_that_is_harmless(
 @pytest.mark.parametrize("repeatable", [True, False])
 async def test_a_write_of_unknown_outcome_is_sent_once(rig: Rig, failure: Any, method: str, repeatable: bool) -> None:
     r = rig("vectorize", failure)
-    with pytest.raises(OutcomeUnknown, match="may or may not have taken effect") as raised:
-        await r.client.send(Request(method, "/things", body={}, repeatable=repeatable))
+    raised = await r.fails(
+        OutcomeUnknown,
+        Request(method, "/things", body={}, repeatable=repeatable),
+        match="may or may not have taken effect",
+    )
     assert len(r.sent) == 1
-    assert not raised.value.retryable
-    assert "Read the target first" in raised.value.fix
+    assert not raised.retryable
+    assert "Read the target first" in raised.fix
 
 
 async def test_a_delete_that_is_not_declared_harmless_to_repeat_is_sent_once(rig: Rig) -> None:
     r = rig("vectorize", HUNG_UP)
-    with pytest.raises(OutcomeUnknown):
-        await r.client.send(Request("DELETE", "/things", repeatable=False))
+    await r.fails(OutcomeUnknown, Request("DELETE", "/things", repeatable=False))
     assert len(r.sent) == 1
 
 
 async def test_a_503_turns_a_create_away_and_is_not_repeated(rig: Rig) -> None:
     r = rig("vectorize", status(503, **{"Retry-After": "30"}))
-    with pytest.raises(UpstreamFailed, match="was not carried out") as failure:
-        await r.client.send(CREATE)
-    assert (failure.value.retryable, failure.value.retry_after) == (True, 30.0)
+    failure = await r.fails(UpstreamFailed, CREATE, match="was not carried out")
+    assert (failure.retryable, failure.retry_after) == (True, 30.0)
     assert len(r.sent) == 1
 
 
@@ -143,54 +142,46 @@ async def test_a_503_turns_a_create_away_and_is_not_repeated(rig: Rig) -> None:
 @pytest.mark.parametrize("request_", [PUT, DELETE])
 async def test_a_repeated_write_with_no_answer_is_of_unknown_outcome(rig: Rig, request_: Request, failure: Any) -> None:
     r = rig("vectorize", *[failure] * 4)
-    with pytest.raises(OutcomeUnknown):
-        await r.client.send(request_)
+    await r.fails(OutcomeUnknown, request_)
     assert len(r.sent) == 4
 
 
 @pytest.mark.parametrize("last", [[REFUSED] * 3, [status(429)] * 3, [status(503)] * 3, [status(500)]])
 async def test_an_unknown_first_attempt_is_not_forgotten_over_a_harmless_last_one(rig: Rig, last: list[Any]) -> None:
     r = rig("vectorize", HUNG_UP, *last)
-    with pytest.raises(OutcomeUnknown):
-        await r.client.send(PUT)
+    await r.fails(OutcomeUnknown, PUT)
 
 
 async def test_a_refusal_after_a_broken_attempt_is_a_refusal(rig: Rig) -> None:
     r = rig("vectorize", HUNG_UP, status(400))
-    with pytest.raises(Rejected):
-        await r.client.send(PUT)
+    await r.fails(Rejected, PUT)
 
 
 async def test_a_404_after_a_broken_delete_says_that_the_call_itself_may_be_the_cause(rig: Rig) -> None:
     r = rig("vectorize", HUNG_UP, status(404))
-    with pytest.raises(NotFound, match="An earlier attempt of this call"):
-        await r.client.send(DELETE)
+    await r.fails(NotFound, DELETE, match="An earlier attempt of this call")
 
 
 async def test_a_read_that_keeps_timing_out_is_timed_out(rig: Rig) -> None:
     r = rig("vectorize", *[httpx.ReadTimeout("")] * 4)
-    with pytest.raises(TimedOut):
-        await r.client.send(READ)
+    await r.fails(TimedOut, READ)
 
 
 async def test_a_read_that_keeps_breaking_is_a_failure_of_the_platform(rig: Rig) -> None:
     r = rig("vectorize", *[HUNG_UP] * 4)
-    with pytest.raises(UpstreamFailed, match="broke the connection"):
-        await r.client.send(READ)
+    await r.fails(UpstreamFailed, READ, match="broke the connection")
 
 
 async def test_a_500_is_not_repeated(rig: Rig) -> None:
     r = rig("vectorize", status(500))
-    with pytest.raises(UpstreamFailed):
-        await r.client.send(READ)
+    await r.fails(UpstreamFailed, READ)
     assert len(r.sent) == 1
 
 
 async def test_pauses_are_random_below_a_bound_that_doubles(rig: Rig) -> None:
     limits = ClientLimits(attempts=6, first_pause=1.0, longest_pause=4.0, deadline=1000)
     r = rig("vectorize", *[status(503)] * 6, limits=limits)
-    with pytest.raises(UpstreamFailed):
-        await r.client.send(READ)
+    await r.fails(UpstreamFailed, READ)
     assert len(r.clock.naps) == 5
     assert all(0 <= nap <= bound for nap, bound in zip(r.clock.naps, [1, 2, 4, 4, 4], strict=True))
     assert len(set(r.clock.naps)) == 5
@@ -198,15 +189,13 @@ async def test_pauses_are_random_below_a_bound_that_doubles(rig: Rig) -> None:
 
 async def test_a_pause_beyond_the_deadline_is_not_begun(rig: Rig) -> None:
     r = rig("vectorize", status(429, **{"Retry-After": "120"}), limits=ClientLimits(deadline=60))
-    with pytest.raises(RateLimited) as failure:
-        await r.client.send(READ)
-    assert (failure.value.retry_after, failure.value.retryable, r.clock.naps) == (120.0, True, [])
+    failure = await r.fails(RateLimited, READ)
+    assert (failure.retry_after, failure.retryable, r.clock.naps) == (120.0, True, [])
 
 
 async def test_the_deadline_bounds_the_pauses_together(rig: Rig) -> None:
     r = rig("vectorize", *[status(429, **{"Retry-After": "25"})] * 3, limits=ClientLimits(deadline=60, attempts=10))
-    with pytest.raises(RateLimited):
-        await r.client.send(READ)
+    await r.fails(RateLimited, READ)
     assert r.clock.naps == [25.0, 25.0]
 
 
@@ -223,5 +212,4 @@ async def test_a_post_that_changes_nothing_is_repeated_and_never_of_unknown_outc
     r = rig("vectorize", HUNG_UP, ok())
     assert (await r.client.send(asks)).attempts == 2
     r = rig("vectorize", *[HUNG_UP] * 4)
-    with pytest.raises(UpstreamFailed):
-        await r.client.send(asks)
+    await r.fails(UpstreamFailed, asks)

@@ -141,10 +141,9 @@ async def test_a_plain_secret_is_sent_as_it_is(rig: Rig, token: Token) -> None:
 async def test_a_ready_token_is_used_and_nothing_is_asked_for(rig: Rig, given: str) -> None:
     values = {"CONDUCTORONE_ACCESS_TOKEN": given, "CONDUCTORONE_BASE_URL": "https://acme.conductor.one"}
     r = rig("conductorone", httpx.Response(401), values=values)
-    with pytest.raises(Unauthenticated, match="refused the credentials") as failure:
-        await r.client.send(READ)
+    failure = await r.fails(Unauthenticated, READ, match="refused the credentials")
     assert [request.headers["authorization"] for request in r.sent] == ["Bearer ready-1"]
-    assert "CONDUCTORONE_ACCESS_TOKEN" in failure.value.fix
+    assert "CONDUCTORONE_ACCESS_TOKEN" in failure.fix
     assert r.client.secrets() == ("ready-1",)
 
 

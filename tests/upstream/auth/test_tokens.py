@@ -139,9 +139,8 @@ async def test_a_second_refusal_names_what_to_check(rig: Rig, token: Token) -> N
     r = rig(
         "logto", token("a"), httpx.Response(401), token("b"), httpx.Response(401, json={"code": "auth.unauthorized"})
     )
-    with pytest.raises(Unauthenticated) as failure:
-        await r.client.send(READ)
-    assert "LOGTO_APP_ID, LOGTO_APP_SECRET and LOGTO_RESOURCE" in failure.value.fix
+    failure = await r.fails(Unauthenticated, READ)
+    assert "LOGTO_APP_ID, LOGTO_APP_SECRET and LOGTO_RESOURCE" in failure.fix
     assert len(r.sent) == 4
 
 
@@ -165,12 +164,11 @@ async def test_callers_with_a_refused_token_renew_it_once_together(rig: Rig, tok
 async def test_a_token_endpoint_that_refuses_names_the_variables_and_no_secret(rig: Rig) -> None:
     body = {"error": "invalid_client", "error_description": "secret app-secret-1 is wrong\u202e"}
     r = rig("logto", httpx.Response(400, json=body))
-    with pytest.raises(Unauthenticated, match="gave no access token") as failure:
-        await r.client.send(CREATE)
-    told = str(failure.value.as_dict())
-    assert "LOGTO_APP_SECRET" in failure.value.fix
+    failure = await r.fails(Unauthenticated, CREATE, match="gave no access token")
+    told = str(failure.as_dict())
+    assert "LOGTO_APP_SECRET" in failure.fix
     assert "app-secret-1" not in told
-    assert failure.value.upstream == {
+    assert failure.upstream == {
         "platform": "logto",
         "status": 400,
         "code": "invalid_client",
@@ -181,16 +179,14 @@ async def test_a_token_endpoint_that_refuses_names_the_variables_and_no_secret(r
 
 async def test_a_wrong_resource_indicator_is_named(rig: Rig) -> None:
     r = rig("logto", httpx.Response(400, json={"error": "invalid_target"}))
-    with pytest.raises(Unauthenticated) as failure:
-        await r.client.send(READ)
-    assert failure.value.fix == "The operator should check LOGTO_RESOURCE."
+    failure = await r.fails(Unauthenticated, READ)
+    assert failure.fix == "The operator should check LOGTO_RESOURCE."
 
 
 async def test_no_token_endpoint_there_points_to_the_address(rig: Rig) -> None:
     r = rig("logto", httpx.Response(404, text="<html>"))
-    with pytest.raises(Unauthenticated) as failure:
-        await r.client.send(READ)
-    assert failure.value.fix == "The operator should check LOGTO_ENDPOINT."
+    failure = await r.fails(Unauthenticated, READ)
+    assert failure.fix == "The operator should check LOGTO_ENDPOINT."
 
 
 @pytest.mark.parametrize(
@@ -209,9 +205,8 @@ async def test_no_token_endpoint_there_points_to_the_address(rig: Rig) -> None:
 )
 async def test_without_a_token_the_call_is_not_sent(rig: Rig, steps: list[Any], kind: type[ConnectorError]) -> None:
     r = rig("logto", *steps)
-    with pytest.raises(ConnectorError) as failure:
-        await r.client.send(CREATE)
-    assert type(failure.value) is kind
+    failure = await r.fails(ConnectorError, CREATE)
+    assert type(failure) is kind
     assert {request.url.path for request in r.sent} == {"/oidc/token"}
 
 
@@ -222,9 +217,7 @@ async def test_an_outage_of_the_token_endpoint_is_waited_out(rig: Rig, token: To
 
 async def test_a_403_under_a_token_with_less_than_asked_for_says_so(rig: Rig, token: Token) -> None:
     r = rig("logto", token(scope=""), httpx.Response(403, json={"code": "auth.forbidden"}))
-    with pytest.raises(Forbidden, match="granted less than was asked for"):
-        await r.client.send(READ)
+    await r.fails(Forbidden, READ, match="granted less than was asked for")
     r = rig("logto", token(), httpx.Response(403))
-    with pytest.raises(Forbidden) as failure:
-        await r.client.send(READ)
-    assert "granted less" not in failure.value.message
+    failure = await r.fails(Forbidden, READ)
+    assert "granted less" not in failure.message
