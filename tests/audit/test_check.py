@@ -34,18 +34,10 @@ WRITER = (
 
 def a_record(call_id: str, **members: Any) -> AuditRecord:
     given: dict[str, Any] = {
-        "call_id": call_id,
-        "principal": "local",
-        "client": None,
-        "transport": "stdio",
-        "platform": "logto",
-        "profile": "default",
-        "tool": "logto_list_connectors",
-        "effect": "read",
-        "decision": "allow",
-        "outcome": "ok",
+        "call_id": call_id, "principal": "local", "client": None, "transport": "stdio", "platform": "logto",
+        "profile": "default", "tool": "logto_list_connectors", "effect": "read", "decision": "allow", "outcome": "ok",
         "duration_ms": 1.0,
-    }
+    }  # fmt: skip
     return AuditRecord(**(given | members))
 
 

@@ -19,33 +19,17 @@ from connector_mcp.operations.update import UpdateOperation
 OPERATIONS = catalog(PLATFORMS)
 TENANTS = {folder.platform.tenant_argument or "" for folder in map(platform_folder, PLATFORMS)}
 DOCUMENTED = {
-    "vectorize_get_source_connectors",
-    "vectorize_create_source_connector",
-    "vectorize_get_source_connector",
-    "vectorize_update_source_connector",
-    "vectorize_delete_source_connector",
-    "vectorize_add_user_to_source_connector",
-    "vectorize_update_user_in_source_connector",
-    "vectorize_delete_user_from_source_connector",
-    "logto_list_connectors",
-    "logto_create_connector",
-    "logto_get_connector",
-    "logto_update_connector",
-    "logto_delete_connector",
-    "logto_create_connector_test",
-    "logto_create_connector_authorization_uri",
-    "versori_update_connector",
-    "conductorone_update_connector",
-}
+    "vectorize_get_source_connectors", "vectorize_create_source_connector", "vectorize_get_source_connector",
+    "vectorize_update_source_connector", "vectorize_delete_source_connector",
+    "vectorize_add_user_to_source_connector", "vectorize_update_user_in_source_connector",
+    "vectorize_delete_user_from_source_connector", "logto_list_connectors", "logto_create_connector",
+    "logto_get_connector", "logto_update_connector", "logto_delete_connector", "logto_create_connector_test",
+    "logto_create_connector_authorization_uri", "versori_update_connector", "conductorone_update_connector",
+}  # fmt: skip
 SUPPORTING = {
-    "logto_list_connector_factories",
-    "logto_get_connector_factory",
-    "versori_list_connectors",
-    "versori_get_connector",
-    "conductorone_list_connectors",
-    "conductorone_get_connector",
-    "describe_connector_type",
-}
+    "logto_list_connector_factories", "logto_get_connector_factory", "versori_list_connectors",
+    "versori_get_connector", "conductorone_list_connectors", "conductorone_get_connector", "describe_connector_type",
+}  # fmt: skip
 
 every_operation = pytest.mark.parametrize("name", OPERATIONS)
 

@@ -81,16 +81,9 @@ async def shared(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 async def park(store: SqliteStore, digest: str = "d1", **more: Any) -> Approval:
     values: dict[str, Any] = {
-        "digest": digest,
-        "tool": "logto_delete_connector",
-        "platform": "logto",
-        "profile": "default",
-        "principal": "local",
-        "effect": "Deletes “Docs”.",
-        "target": "Docs",
-        "arguments": {"id": "x"},
-        **more,
-    }
+        "digest": digest, "tool": "logto_delete_connector", "platform": "logto", "profile": "default",
+        "principal": "local", "effect": "Deletes “Docs”.", "target": "Docs", "arguments": {"id": "x"}, **more,
+    }  # fmt: skip
     return await Approvals(store, ttl=10_000).park(ParkedCall(**values))
 
 

@@ -187,20 +187,8 @@ def test_a_deletion_is_confirmed_by_typing_the_name_and_anything_less_by_yes() -
 
 
 NOT_THE_NAME = [
-    "docs",
-    "DOCS",
-    " Docs",
-    "Docs ",
-    "Doc",
-    "Docs.",
-    "",
-    "“Docs”",
-    True,
-    None,
-    1,
-    ["Docs"],
-    {"confirm": "Docs"},
-]
+    "docs", "DOCS", " Docs", "Docs ", "Doc", "Docs.", "", "“Docs”", True, None, 1, ["Docs"], {"confirm": "Docs"},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("given", NOT_THE_NAME, ids=repr)

@@ -63,14 +63,9 @@ class House:
 
     async def opened(self, **changed: Any) -> SecretRequest:
         wanted: dict[str, Any] = {
-            "name": "GITHUB",
-            "principal": "local",
-            "tool": TOOL,
-            "platform": "logto",
-            "profile": "default",
-            "fields": ("config.clientSecret",),
-            "digest": "d",
-        }
+            "name": "GITHUB", "principal": "local", "tool": TOOL, "platform": "logto", "profile": "default",
+            "fields": ("config.clientSecret",), "digest": "d",
+        }  # fmt: skip
         request = await self.requests.open(**(wanted | changed))
         assert request is not None
         return request

@@ -14,14 +14,9 @@ GITHUB = {"clientId": "Iv1.abc", "clientSecret": "s3cr3t"}
 HTTP_SMS = {"endpoint": "https://sms.example.com"}
 OIDC = {"authorizationEndpoint": "https://id.example.com/a", "scope": "openid"}
 SMTP = {
-    "id": "mail1",
-    "connectorId": "simple-mail-transfer-protocol",
-    "type": "Email",
-    "name": {"en": "SMTP"},
-    "config": {"host": "smtp.example.com"},
-    "readme": "# SMTP",
-    "usage": 12,
-}
+    "id": "mail1", "connectorId": "simple-mail-transfer-protocol", "type": "Email", "name": {"en": "SMTP"},
+    "config": {"host": "smtp.example.com"}, "readme": "# SMTP", "usage": 12,
+}  # fmt: skip
 TWILIO = {"id": "sms1", "connectorId": "twilio-short-message-service", "type": "Sms", "name": {"en": "Twilio"}}
 GOOGLE = {"id": "x7k2m9q4", "connectorId": "google-universal", "type": "Social", "name": {"en": "Google"}}
 

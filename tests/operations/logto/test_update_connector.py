@@ -11,46 +11,26 @@ from connector_mcp.operations.platform import Request
 
 USES = ("SignIn", "Register", "ForgotPassword", "Generic", "BindMfa")
 GOOGLE: dict[str, Any] = {
-    "id": "x7k2m9q4",
-    "connectorId": "google-universal",
-    "type": "Social",
-    "target": "google",
-    "name": {"en": "Google"},
-    "config": {"clientId": "123", "clientSecret": "GOCSPX-stored", "scope": "openid email"},
-    "metadata": {},
-    "syncProfile": False,
-    "enableTokenStorage": True,
-    "isStandard": False,
+    "id": "x7k2m9q4", "connectorId": "google-universal", "type": "Social", "target": "google",
+    "name": {"en": "Google"}, "config": {"clientId": "123", "clientSecret": "GOCSPX-stored", "scope": "openid email"},
+    "metadata": {}, "syncProfile": False, "enableTokenStorage": True, "isStandard": False,
     "isTokenStorageSupported": True,
-}
+}  # fmt: skip
 OIDC: dict[str, Any] = {
-    "id": "acme",
-    "connectorId": "oidc",
-    "type": "Social",
-    "target": "acme-idp",
+    "id": "acme", "connectorId": "oidc", "type": "Social", "target": "acme-idp",
     "config": {
-        "clientId": "logto",
-        "clientSecret": "stored",
+        "clientId": "logto", "clientSecret": "stored",
         "idTokenVerificationConfig": {"jwksUri": "https://id.example.com/jwks", "issuer": "https://id.example.com"},
     },
     "metadata": {"target": "acme-idp", "name": {"en": "Acme", "de": "Akme"}, "logo": "https://a.example/l.svg"},
-    "enableTokenStorage": False,
-    "isStandard": True,
-    "isTokenStorageSupported": True,
-}
+    "enableTokenStorage": False, "isStandard": True, "isTokenStorageSupported": True,
+}  # fmt: skip
 TWILIO: dict[str, Any] = {
-    "id": "sms1",
-    "connectorId": "twilio-short-message-service",
-    "type": "Sms",
-    "config": {
-        "accountSID": "AC1",
-        "authToken": "stored",
-        "fromMessagingServiceSID": "MG1",
-        "templates": [{"usageType": use, "content": use} for use in USES],
-    },
-    "metadata": {},
-    "enableTokenStorage": False,
-}
+    "id": "sms1", "connectorId": "twilio-short-message-service", "type": "Sms",
+    "config": {"accountSID": "AC1", "authToken": "stored", "fromMessagingServiceSID": "MG1",
+               "templates": [{"usageType": use, "content": use} for use in USES]},
+    "metadata": {}, "enableTokenStorage": False,
+}  # fmt: skip
 
 
 def update(**arguments: Any) -> UpdateConnector:
