@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -39,10 +40,7 @@ READS: dict[str, dict[str, Any]] = {
     "logto_list_connectors": {},
     "logto_get_connector": {"id": seed.LOGTO_SMTP},
     "logto_create_connector_authorization_uri": {
-        "connector_id": seed.LOGTO_GOOGLE,
-        "state": "s",
-        "redirect_uri": "https://app.example.com/callback",
-    },
+        "connector_id": seed.LOGTO_GOOGLE, "state": "s", "redirect_uri": "https://app.example.com/callback"},
     "logto_list_connector_factories": {},
     "logto_get_connector_factory": {"id": "http-sms"},
     "versori_list_connectors": {},
@@ -50,7 +48,9 @@ READS: dict[str, dict[str, Any]] = {
     "conductorone_list_connectors": {"app_id": seed.CONDUCTORONE_APP_ID},
     "conductorone_get_connector": OKTA,
     "describe_connector_type": {"platform": "logto", "type": "oidc"},
-}
+}  # fmt: skip
+UPLOAD = {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]}
+S3 = {"connectors": [{"name": "s3", "type": "AWS_S3", "config": S3_CONFIG}]}
 
 
 def written(made: Any) -> list[dict[str, Any]]:
@@ -60,6 +60,23 @@ def written(made: Any) -> list[dict[str, Any]]:
 def records(made: Any) -> list[dict[str, Any]]:
     """How the calls ended."""
     return [record for record in written(made) if record["phase"] == "ended"]
+
+
+def confirming() -> FakeCaller:
+    """A caller that confirms the deletion of the crawler."""
+    return FakeCaller(yes("Docs site"))
+
+
+def before_sending(made: Bench, method: str, hook: Callable[[], Awaitable[Any]]) -> None:
+    """Run the hook before each request of this method to Vectorize."""
+    client = made.account("vectorize").client
+
+    async def send(request: Any, *, tool: Any = None) -> Any:
+        if request.method == method:
+            await hook()
+        return await type(client).send(client, request, tool=tool)
+
+    client.send = send
 
 
 async def run(made: Any, name: str, arguments: dict[str, Any], caller: Any = None) -> Any:
@@ -96,35 +113,33 @@ async def test_every_read_conforms_to_its_output_schema_and_shows_no_secret(made
             assert "sandbox-secret" not in json.dumps(content), name
 
 
-@pytest.mark.parametrize(
-    "name", ["logto_list_connectors", "vectorize_get_source_connectors", "versori_list_connectors"]
-)
+async def pages(made: Bench, name: str, arguments: dict[str, Any]) -> AsyncIterator[Any]:
+    cursor: dict[str, Any] = {}
+    while True:
+        content = await run(made, name, {**arguments, **cursor})
+        yield content
+        if "cursor" not in content["meta"]:
+            return
+        cursor = {"cursor": content["meta"]["cursor"]}
+
+
+LISTS = ["logto_list_connectors", "vectorize_get_source_connectors", "versori_list_connectors"]
+
+
+@pytest.mark.parametrize("name", LISTS)
 async def test_pages_of_a_list_add_up_to_the_whole(made: Bench, name: str) -> None:
     whole = await run(made, name, {"limit": 100})
-    rows: list[Any] = []
-    arguments: dict[str, Any] = {"limit": 2}
-    while True:
-        page = await run(made, name, arguments)
-        rows += page["data"]
-        if "cursor" not in page["meta"]:
-            break
-        assert "partial" in page["meta"]["warnings"][0]
-        arguments = {"limit": 2, "cursor": page["meta"]["cursor"]}
-    assert rows == whole["data"]
-    assert len(rows) > 2
+    parts = [page async for page in pages(made, name, {"limit": 2})]
+    assert all("partial" in page["meta"]["warnings"][0] for page in parts[:-1])
+    assert [row for page in parts for row in page["data"]] == whole["data"]
+    assert len(whole["data"]) > 2
 
 
 async def test_a_result_over_the_cap_is_cut_and_its_cursor_leads_to_the_rest(bench: Any) -> None:
-    made = bench(max_result_bytes=1_500)
     seen: list[str] = []
-    arguments: dict[str, Any] = {}
-    while True:
-        content = await run(made, "logto_list_connector_factories", arguments)
+    async for content in pages(bench(max_result_bytes=1_500), "logto_list_connector_factories", {}):
         assert len(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()) <= 1_500
         seen += [row["id"] for row in content["data"]]
-        if "cursor" not in content["meta"]:
-            break
-        arguments = {"cursor": content["meta"]["cursor"]}
     assert len(seen) == len(set(seen)) >= 51
 
 
@@ -146,16 +161,11 @@ async def test_tools_that_policy_or_scopes_rule_out_are_not_listed(bench: Any) -
 
 
 async def test_a_creation_is_verified_and_leaves_no_secret_anywhere(made: Bench) -> None:
-    arguments = {"connectors": [{"name": "s3", "type": "AWS_S3", "config": S3_CONFIG}]}
-    assert (await run(made, CREATE, arguments))["meta"]["verified"] is True
+    assert (await run(made, CREATE, S3))["meta"]["verified"] is True
     record = records(made)[-1]
     assert (record["decision"], record["decided_by"], record["effect"]) == ("allow", "policy", "create")
-    assert record["arguments"]["connectors"][0]["config"] == {
-        "access-key": "[redacted]",
-        "secret-key": "[redacted]",
-        "bucket-name": "b",
-        "archiver": False,
-    }
+    hidden = {"access-key": "[redacted]", "secret-key": "[redacted]"}
+    assert record["arguments"]["connectors"][0]["config"] == {**S3_CONFIG, **hidden}
     assert made.engine.scrub(f"x {SECRET}-1 y") == "x [redacted] y"
 
 
@@ -195,7 +205,7 @@ async def test_an_empty_secret_is_refused_where_it_erases_without_approval(made:
 
 
 async def test_a_deletion_is_confirmed_by_name_and_verified(made: Bench) -> None:
-    caller = FakeCaller(yes("Docs site"))
+    caller = confirming()
     assert (await run(made, DELETE, CRAWLER, caller))["meta"]["verified"] is True
     assert caller.questions[0].message.endswith("type the name: Docs site")
     assert records(made)[-1]["decided_by"] == "person at test 1"
@@ -222,12 +232,10 @@ async def test_nothing_but_the_right_answer_deletes(made: Bench, answer: Any, co
 
 
 async def test_a_target_that_changes_while_the_person_thinks_is_not_deleted(made: Bench) -> None:
+    changed = {**CRAWLER, "config": {"seed-urls": ["https://elsewhere.example"]}}
 
     async def rename_and_confirm() -> ElicitationReply:
-        config = {"seed-urls": ["https://elsewhere.example"]}
-        result = await made.engine.call(
-            "vectorize_update_source_connector", {**CRAWLER, "config": config}, FakeCaller()
-        )
+        result = await made.engine.call("vectorize_update_source_connector", changed, FakeCaller())
         assert not result.is_error
         return yes("Docs site")
 
@@ -241,8 +249,7 @@ async def test_a_target_that_changes_while_the_person_thinks_is_not_deleted(made
 
 async def test_a_creation_without_target_can_be_asked_for_inline(bench: Any) -> None:
     made = bench(policy="create=ask")
-    arguments = {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]}
-    assert (await run(made, CREATE, arguments, FakeCaller(yes())))["data"][0]["name"] == "f"
+    assert (await run(made, CREATE, UPLOAD, FakeCaller(yes())))["data"][0]["name"] == "f"
 
 
 async def test_a_returned_question_leaves_one_record_and_its_answer_another(made: Bench) -> None:
@@ -293,7 +300,7 @@ async def test_a_denied_call_is_told_once_who_refused_it(made: Bench) -> None:
 
 async def test_what_policy_blocks_is_blocked_before_anything_is_sent(bench: Any) -> None:
     made = bench(read_only=True)
-    content = await run(made, DELETE, CRAWLER, FakeCaller(yes("Docs site")))
+    content = await run(made, DELETE, CRAWLER, confirming())
     assert content["error"]["code"] == "blocked"
     assert records(made)[-1]["decision"] == "block"
     assert made.requests() == []
@@ -309,12 +316,11 @@ async def test_wrong_arguments_send_nothing_and_are_recorded(made: Bench) -> Non
 
 async def test_an_unknown_outcome_names_the_tool_to_look_with_and_warns_the_repeat(made: Bench) -> None:
     made.sandbox.inject(Fault(platform="vectorize", method="POST", kind="hang_up", applied=True))
-    arguments = {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]}
-    content = await run(made, CREATE, arguments)
+    content = await run(made, CREATE, UPLOAD)
     assert content["error"]["code"] == "outcome_unknown"
     assert content["error"]["fix"].endswith("Check with vectorize_get_source_connectors.")
     assert len(made.requests("POST")) == 1
-    again = await run(made, CREATE, arguments)
+    again = await run(made, CREATE, UPLOAD)
     assert "outcome of the same call" in again["meta"]["warnings"][0]
 
 
@@ -328,8 +334,7 @@ async def test_an_update_of_unknown_outcome_names_the_read_of_its_target(made: B
 async def test_what_a_platform_echoes_of_a_secret_is_scrubbed_from_the_error(made: Bench) -> None:
     body = {"error": f"bad key {SECRET}-1", "details": json.dumps({"sent": S3_CONFIG})}
     made.sandbox.inject(Fault(platform="vectorize", method="POST", status=400, body=body))
-    arguments = {"connectors": [{"name": "s3", "type": "AWS_S3", "config": S3_CONFIG}]}
-    content = await run(made, CREATE, arguments)
+    content = await run(made, CREATE, S3)
     assert content["error"]["code"] == "rejected"
     assert "bad key [redacted]" in content["error"]["upstream"]["message"]
 
@@ -345,14 +350,14 @@ async def test_a_config_of_an_unknown_type_leaves_no_trace_in_errors_or_the_reco
 
 async def test_a_read_back_that_fails_leaves_a_success(made: Bench) -> None:
     made.sandbox.inject(Fault(platform="vectorize", method="GET", status=403, times=9))
-    content = await run(made, CREATE, {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]})
+    content = await run(made, CREATE, UPLOAD)
     assert "verified" not in content["meta"]
     assert content["meta"]["warnings"] == ["Reading back failed (forbidden); the write itself was accepted."]
 
 
 async def test_without_verification_nothing_is_read_back(bench: Any) -> None:
     made = bench(verify_writes=False)
-    content = await run(made, CREATE, {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]})
+    content = await run(made, CREATE, UPLOAD)
     assert "verified" not in content["meta"]
     assert made.requests("GET") == []
 
@@ -360,7 +365,7 @@ async def test_without_verification_nothing_is_read_back(bench: Any) -> None:
 async def test_without_a_store_nothing_is_written_and_reads_still_work(bench: Any, tmp_path: Any) -> None:
     (tmp_path / "broken.db").mkdir()
     made = bench(store=SqliteStore(tmp_path / "broken.db"), policy="destroy=allow")
-    for name, arguments in ((DELETE, CRAWLER), (CREATE, {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]})):
+    for name, arguments in ((DELETE, CRAWLER), (CREATE, UPLOAD)):
         assert (await run(made, name, arguments))["error"]["code"] == "store_unavailable"
     assert {method for method, _ in made.requests()} == {"GET"}
     await run(made, "logto_list_connectors", {})
@@ -394,24 +399,21 @@ async def test_a_change_without_a_begun_record_is_not_sent(made: Bench, monkeypa
 
     with monkeypatch.context() as patched:
         patched.setattr(AuditLog, "write", refuse_beginnings)
-        content = await run(made, DELETE, CRAWLER, FakeCaller(yes("Docs site")))
+        content = await run(made, DELETE, CRAWLER, confirming())
     assert content["error"]["code"] == "store_unavailable"
     assert made.requests("DELETE") == []
-    await run(made, DELETE, CRAWLER, FakeCaller(yes("Docs site")))
+    await run(made, DELETE, CRAWLER, confirming())
     assert len(made.requests("DELETE")) == 1
 
 
 async def test_the_beginning_is_recorded_before_the_change_is_sent(made: Bench) -> None:
-    client = made.account("vectorize").client
     at_sending: list[Any] = []
 
-    async def look(request: Any, *, tool: Any = None) -> Any:
-        if request.method == "DELETE":
-            at_sending.extend(written(made))
-        return await type(client).send(client, request, tool=tool)
+    async def look() -> None:
+        at_sending.extend(written(made))
 
-    client.send = look
-    await run(made, DELETE, CRAWLER, FakeCaller(yes("Docs site")))
+    before_sending(made, "DELETE", look)
+    await run(made, DELETE, CRAWLER, confirming())
     (begun,) = at_sending
     assert (begun["phase"], begun["outcome"], begun["decision"]) == ("begun", "begun", "ask")
     assert (begun["decided_by"], begun["channel"]) == ("person at test 1", "elicitation")
@@ -467,10 +469,9 @@ async def test_a_fault_inside_shows_nothing_of_itself_to_the_agent_and_no_secret
             raise ValueError(f'inner text {SECRET}-2 "quoted"') from error
 
     monkeypatch.setattr(call_module, "parse_arguments", break_down)
-    connectors = [{"name": "s3", "type": "AWS_S3", "config": S3_CONFIG}]
     with caplog.at_level(logging.DEBUG):
-        await run(made, CREATE, {"connectors": json.dumps(connectors)})
-        content = await run(made, CREATE, {"connectors": connectors})
+        await run(made, CREATE, {"connectors": json.dumps(S3["connectors"])})
+        content = await run(made, CREATE, S3)
     assert content["error"]["code"] == "internal"
     assert "inner text" not in json.dumps(content)
     assert "inner text [redacted]" in caplog.text
@@ -485,7 +486,7 @@ async def test_a_fault_after_the_change_says_so(made: Bench, monkeypatch: pytest
         raise ZeroDivisionError
 
     monkeypatch.setattr(call_module, "verify", break_down)
-    content = await run(made, DELETE, CRAWLER, FakeCaller(yes("Docs site")))
+    content = await run(made, DELETE, CRAWLER, confirming())
     assert "The change had been sent and may have been made." in content["error"]["message"]
     assert "vectorize_get_source_connector" in content["error"]["fix"]
     assert content["error"]["retryable"] is False
@@ -493,47 +494,35 @@ async def test_a_fault_after_the_change_says_so(made: Bench, monkeypatch: pytest
 
 async def test_a_cancelled_call_cancels_its_request_and_leaves_one_record(bench: Any) -> None:
     made = bench(limits=replace(DEFAULT_LIMITS, read=30.0))
-    started, client = anyio.Event(), made.account("vectorize").client
-    ended: list[str] = []
+    started, ended = anyio.Event(), anyio.Event()
 
-    async def hang(request: Any, *, tool: Any = None) -> Any:
-        if request.method != "POST":
-            return await type(client).send(client, request, tool=tool)
+    async def hang() -> None:
         started.set()
         try:
-            return await anyio.sleep_forever()
+            await anyio.sleep_forever()
         finally:
-            ended.append(request.method)
+            ended.set()
 
-    client.send = hang
-    arguments = {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]}
+    before_sending(made, "POST", hang)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(made.engine.call, CREATE, arguments, FakeCaller())
+        tasks.start_soon(made.engine.call, CREATE, UPLOAD, FakeCaller())
         with anyio.fail_after(10):
             await started.wait()
         tasks.cancel_scope.cancel()
-    assert ended == ["POST"]
+    assert ended.is_set()
     assert [(r["outcome"], r["effect"]) for r in records(made)] == [("cancelled", "create")]
-    del client.send
-    again = await run(made, CREATE, arguments)
+    del made.account("vectorize").client.send
+    again = await run(made, CREATE, UPLOAD)
     assert "outcome of the same call" in again["meta"]["warnings"][0]
 
 
 async def test_of_two_identical_writes_at_once_one_is_sent(made: Bench) -> None:
     codes: list[str] = []
-    client = made.account("vectorize").client
     both = anyio.Event()
-
-    async def slow(request: Any, *, tool: Any = None) -> Any:
-        if request.method == "POST":
-            await both.wait()
-        return await type(client).send(client, request, tool=tool)
-
-    client.send = slow
-    arguments = {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]}
+    before_sending(made, "POST", both.wait)
 
     async def create() -> None:
-        result = await made.engine.call(CREATE, arguments, FakeCaller())
+        result = await made.engine.call(CREATE, UPLOAD, FakeCaller())
         codes.append(result.content["error"]["code"] if result.is_error else "ok")
         both.set()
 

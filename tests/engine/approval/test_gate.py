@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import pytest
@@ -29,32 +29,21 @@ from tests.engine.conftest import AsksByReturning, Clock, FakeCaller, yes
 
 pytestmark = pytest.mark.anyio
 
+Failure = TypeVar("Failure", bound=Exception)
 TOOL = "logto_delete_connector"
 
 
 def preview(effect: Effect = Effect.DESTROY, name: str = "Docs", **more: Any) -> Preview:
-    values: dict[str, Any] = {
-        "sentence": f"Deletes “{name}”.",
-        "losses": (),
-        "changes": (),
-        "snapshot": {"name": name},
-        **more,
-    }
+    values = {"sentence": f"Deletes “{name}”.", "losses": (), "changes": (), "snapshot": {"name": name}, **more}
     return Preview(effect=effect, name=name, **values)
 
 
 def candidate(effect: Effect = Effect.DESTROY, *, declared: Effect | None = None, **more: Any) -> Candidate:
+    declared = declared or effect
     values: dict[str, Any] = {
-        "tool": TOOL,
-        "platform": "logto",
-        "profile": "default",
-        "declared": declared or effect,
-        "deletes": (declared or effect) is Effect.DESTROY,
-        "preview": preview(effect),
-        "fingerprint": "f1",
-        "digest": "d1",
-        "arguments": {"id": "x"},
-    }
+        "tool": TOOL, "platform": "logto", "profile": "default", "declared": declared, "fingerprint": "f1",
+        "deletes": declared is Effect.DESTROY, "preview": preview(effect), "digest": "d1", "arguments": {"id": "x"},
+    }  # fmt: skip
     return Candidate(**{**values, **more})
 
 
@@ -67,10 +56,27 @@ class House:
         self.approvals = Approvals(store, ttl=10_000, clock=clock)
 
     def gate(
-        self, policy: str = "", *, transport: Any = "stdio", channel: bool = True, read_only: bool = False
+        self, policy: str = "", *, transport: Any = "stdio", channel: bool = True, read_only: bool = False, **more: Any
     ) -> Gate:
         rules = Policy.parse(policy, read_only=read_only, transport=transport)
-        return Gate(rules, self.approvals, self.store, operator_channel=channel, clock=self.clock)
+        return Gate(rules, self.approvals, self.store, operator_channel=channel, clock=self.clock, **more)
+
+    async def refuse(self, kind: type[Failure], caller: Any, made: Candidate | None = None, **gate: Any) -> Failure:
+        """Pass a call through the gate, which has to refuse it, and return the error."""
+        with pytest.raises(kind) as refused:
+            await self.gate(**gate).pass_through(made or candidate(), caller)
+        return refused.value
+
+    async def ask(self) -> str:
+        """The ticket of a question that is returned."""
+        return (await self.refuse(AnswerDue, AsksByReturning())).ticket
+
+    async def park(self) -> str:
+        """The id of a parked call."""
+        return (await self.refuse(ApprovalRequired, FakeCaller())).details["approval"]["id"]
+
+    async def approve(self) -> None:
+        await self.approvals.decide(await self.park(), True, "ops")
 
 
 @pytest.fixture
@@ -163,14 +169,11 @@ def test_what_can_never_pass_is_not_permitted() -> None:
 
 
 async def test_a_refusal_says_which_setting_opens_it(house: House) -> None:
-    with pytest.raises(Blocked) as blocked:
-        await house.gate(channel=False).pass_through(candidate(), FakeCaller())
-    assert "CONNECTOR_MCP_APPROVALS" in blocked.value.fix
-    assert f"--policy '{TOOL}:destroy=allow'" in blocked.value.fix
-    assert "Deletes “Docs”." in blocked.value.message
-    with pytest.raises(Blocked) as by_rule:
-        await house.gate("destroy=block").pass_through(candidate(), FakeCaller())
-    assert "destroy=block" in by_rule.value.fix
+    blocked = await house.refuse(Blocked, FakeCaller(), channel=False)
+    assert "CONNECTOR_MCP_APPROVALS" in blocked.fix
+    assert f"--policy '{TOOL}:destroy=allow'" in blocked.fix
+    assert "Deletes “Docs”." in blocked.message
+    assert "destroy=block" in (await house.refuse(Blocked, FakeCaller(), policy="destroy=block")).fix
 
 
 def test_a_deletion_is_confirmed_by_typing_the_name_and_anything_less_by_yes() -> None:
@@ -222,76 +225,52 @@ def test_every_action_but_accept_is_a_refusal_even_with_the_right_words(action: 
         assert refused.value.details == {"refused_by": "person"}
 
 
-async def asked(house: House, made: Candidate | None = None, **caller: Any) -> str:
-    returning = AsksByReturning(**caller)
-    with pytest.raises(AnswerDue) as due:
-        await house.gate().pass_through(made or candidate(), returning)
-    return due.value.ticket
-
-
 def answering(ticket: str, reply: ElicitationReply | None = None, **caller: Any) -> Any:
     return AsksByReturning(resumed=Resumed(ticket, reply or yes("Docs")), **caller)
 
 
 async def test_a_ticket_is_answered_once(house: House) -> None:
-    ticket = await asked(house)
+    ticket = await house.ask()
     passage = await house.gate().pass_through(candidate(), answering(ticket))
     assert (passage.decided_by, passage.asked_inline) == ("person at test 1", False)
-    with pytest.raises(ConfirmationInvalid):
-        await house.gate().pass_through(candidate(), answering(ticket))
+    await house.refuse(ConfirmationInvalid, answering(ticket))
 
 
-@pytest.mark.parametrize(
-    "reply",
-    [ElicitationReply("decline", {}), ElicitationReply("cancel", {}), ElicitationReply("accept", {"confirm": "docs"})],
-)
-async def test_a_refused_ticket_cannot_be_answered_again(house: House, reply: ElicitationReply) -> None:
-    ticket = await asked(house)
-    with pytest.raises((Refused, ConfirmationInvalid)):
-        await house.gate().pass_through(candidate(), answering(ticket, reply))
-    with pytest.raises(ConfirmationInvalid):
-        await house.gate().pass_through(candidate(), answering(ticket))
+@pytest.mark.parametrize(("action", "content"), [("decline", {}), ("cancel", {}), ("accept", {"confirm": "docs"})])
+async def test_a_refused_ticket_cannot_be_answered_again(house: House, action: Any, content: Any) -> None:
+    ticket = await house.ask()
+    kind = ConfirmationInvalid if action == "accept" else Refused
+    await house.refuse(kind, answering(ticket, ElicitationReply(action, content)))
+    await house.refuse(ConfirmationInvalid, answering(ticket))
 
 
-@pytest.mark.parametrize(
-    "other",
-    [{"digest": "d2"}, {"tool": "other_tool"}, {"digest": "d2", "fingerprint": "f2"}],
-    ids=["arguments", "tool", "both"],
-)
+@pytest.mark.parametrize("other", [{"digest": "d2"}, {"tool": "other_tool"}, {"digest": "d2", "fingerprint": "f2"}])
 async def test_a_ticket_of_another_call_opens_nothing(house: House, other: dict[str, Any]) -> None:
-    ticket = await asked(house)
-    with pytest.raises(ConfirmationInvalid):
-        await house.gate().pass_through(candidate(**other), answering(ticket))
+    await house.refuse(ConfirmationInvalid, answering(await house.ask()), candidate(**other))
 
 
 async def test_a_ticket_of_another_principal_or_none_at_all_opens_nothing(house: House) -> None:
-    ticket = await asked(house)
-    with pytest.raises(ConfirmationInvalid):
-        await house.gate().pass_through(candidate(), answering(ticket, principal="mallory"))
+    await house.refuse(ConfirmationInvalid, answering(await house.ask(), principal="mallory"))
     for made_up in ("", "x", "d1"):
-        with pytest.raises(ConfirmationInvalid):
-            await house.gate().pass_through(candidate(), answering(made_up))
+        await house.refuse(ConfirmationInvalid, answering(made_up))
 
 
 async def test_a_ticket_expires(house: House, clock: Clock) -> None:
-    ticket = await asked(house)
+    ticket = await house.ask()
     clock.now += 601
-    with pytest.raises(ConfirmationInvalid):
-        await house.gate().pass_through(candidate(), answering(ticket))
+    await house.refuse(ConfirmationInvalid, answering(ticket))
 
 
 async def test_a_target_that_changed_since_is_not_touched_and_the_difference_told(house: House) -> None:
-    ticket = await asked(house)
+    ticket = await house.ask()
     changed = candidate(fingerprint="f2", preview=preview(snapshot={"name": "Renamed"}))
-    with pytest.raises(TargetChanged) as refused:
-        await house.gate().pass_through(changed, answering(ticket))
-    assert refused.value.details["differences"] == [{"field": "name", "before": "Docs", "after": "Renamed"}]
-    with pytest.raises(ConfirmationInvalid):
-        await house.gate().pass_through(candidate(), answering(ticket))
+    refused = await house.refuse(TargetChanged, answering(ticket), changed)
+    assert refused.details["differences"] == [{"field": "name", "before": "Docs", "after": "Renamed"}]
+    await house.refuse(ConfirmationInvalid, answering(ticket))
 
 
 async def test_an_answer_does_not_help_where_policy_allows_no_question(house: House) -> None:
-    ticket = await asked(house)
+    ticket = await house.ask()
     for policy, code in (("destroy=approve", "approval_required"), ("destroy=block", "blocked")):
         assert await outcome(house.gate(policy), candidate(), answering(ticket)) == code
 
@@ -301,33 +280,29 @@ async def test_a_question_that_could_not_be_put_is_forgotten(house: House) -> No
     assert await house.store.entries("questions") == []
 
 
-async def parked(house: House, made: Candidate | None = None, **caller: Any) -> ApprovalRequired:
-    with pytest.raises(ApprovalRequired) as due:
-        await house.gate().pass_through(made or candidate(), FakeCaller(**caller))
-    return due.value
-
-
 async def test_a_parked_call_says_how_to_approve_it_and_keeps_its_details(house: House) -> None:
     change = Change("a", 1, None)
-    error = await parked(house, candidate(preview=preview(losses=("Unsets a",), changes=(change,))))
+    error = await house.refuse(
+        ApprovalRequired, FakeCaller(), candidate(preview=preview(losses=("Unsets a",), changes=(change,)))
+    )
     told = error.details["approval"]
     assert told["command"] == f"connector-mcp approvals approve {told['id']}"
     assert (error.details["effect"], error.details["losses"]) == ("Deletes “Docs”.", ["Unsets a"])
     kept = await house.approvals.get(told["id"])
     assert (kept.target, kept.losses, kept.arguments, kept.principal) == ("Docs", ("Unsets a",), {"id": "x"}, "local")
     assert [change.model_dump() for change in kept.diff] == [{"field": "a", "before": 1, "after": None}]
-    assert (await parked(house)).details["approval"]["id"] == told["id"]
+    assert await house.park() == told["id"]
 
 
-async def test_an_approved_call_runs_once_and_is_then_parked_anew(house: House) -> None:
-    first = (await parked(house)).details["approval"]["id"]
+async def test_an_approved_call_runs_once_and_is_then_parked_again(house: House) -> None:
+    first = await house.park()
     await house.approvals.decide(first, True, "ops")
     assert (await house.gate().pass_through(candidate(), FakeCaller())).decided_by == "ops"
-    assert (await parked(house)).details["approval"]["id"] != first
+    assert await house.park() != first
 
 
 async def test_of_many_identical_calls_one_uses_the_approval(house: House) -> None:
-    await house.approvals.decide((await parked(house)).details["approval"]["id"], True, "ops")
+    await house.approve()
     results: list[str] = []
 
     async def run() -> None:
@@ -340,7 +315,7 @@ async def test_of_many_identical_calls_one_uses_the_approval(house: House) -> No
 
 
 async def test_an_approval_is_for_its_digest_and_its_target_only(house: House) -> None:
-    approval = (await parked(house)).details["approval"]["id"]
+    approval = await house.park()
     await house.approvals.decide(approval, True, "ops")
     assert await outcome(house.gate(), candidate(digest="d2"), FakeCaller()) == "approval_required"
     assert await outcome(house.gate(), candidate(fingerprint="f2"), FakeCaller()) == "target_changed"
@@ -349,16 +324,16 @@ async def test_an_approval_is_for_its_digest_and_its_target_only(house: House) -
 
 
 async def test_a_denial_is_told_once_with_its_reason(house: House) -> None:
-    approval = (await parked(house)).details["approval"]["id"]
+    approval = await house.park()
     await house.approvals.decide(approval, False, "ops", "not on a Friday")
-    with pytest.raises(Refused, match="not on a Friday") as refused:
-        await house.gate().pass_through(candidate(), FakeCaller())
-    assert refused.value.details == {"refused_by": "ops", "channel": "approvals"}
-    assert (await parked(house)).details["approval"]["id"] != approval
+    refused = await house.refuse(Refused, FakeCaller())
+    assert "not on a Friday" in str(refused)
+    assert refused.details == {"refused_by": "ops", "channel": "approvals"}
+    assert await house.park() != approval
 
 
 async def test_an_approval_opens_nothing_that_policy_or_a_missing_channel_blocks(house: House) -> None:
-    await house.approvals.decide((await parked(house)).details["approval"]["id"], True, "ops")
+    await house.approve()
     assert await outcome(house.gate("destroy=block"), candidate(), FakeCaller()) == "blocked"
     assert await outcome(house.gate(read_only=True), candidate(), FakeCaller()) == "blocked"
     assert await outcome(house.gate(channel=False), candidate(), FakeCaller()) == "blocked"
@@ -381,22 +356,15 @@ async def test_without_the_store_nothing_is_decided(tmp_path: Path, clock: Clock
 
 
 async def test_a_parked_call_names_the_console_s_page_where_there_is_one(house: House) -> None:
-    rules = Policy.parse("", read_only=False, transport="http")
-    gate = Gate(
-        rules, house.approvals, house.store, operator_channel=True, decide_at="https://c/console", clock=house.clock
-    )
-    with pytest.raises(ApprovalRequired) as parked:
-        await gate.pass_through(candidate(), FakeCaller())
-    approval = parked.value.details["approval"]
+    parked = await house.refuse(ApprovalRequired, FakeCaller(), transport="http", decide_at="https://c/console")
+    approval = parked.details["approval"]
     assert approval["page"] == f"https://c/console/approvals/{approval['id']}"
-    assert approval["page"] in parked.value.fix
-    assert approval["command"] in parked.value.fix
+    assert approval["page"] in parked.fix
+    assert approval["command"] in parked.fix
 
 
 async def test_a_passage_says_where_the_operator_decided(house: House) -> None:
-    gate = house.gate(transport="http")
-    with pytest.raises(ApprovalRequired) as parked:
-        await gate.pass_through(candidate(), FakeCaller())
-    await house.approvals.decide(parked.value.details["approval"]["id"], True, "operator alice", channel="console")
-    passage = await gate.pass_through(candidate(), FakeCaller())
+    parked = await house.refuse(ApprovalRequired, FakeCaller(), transport="http")
+    await house.approvals.decide(parked.details["approval"]["id"], True, "operator alice", channel="console")
+    passage = await house.gate(transport="http").pass_through(candidate(), FakeCaller())
     assert (passage.decided_by, passage.channel) == ("operator alice", "console")
