@@ -19,13 +19,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from connector_mcp.engine.approval.approval_webhook import (
-    MAX_IN_FLIGHT,
-    PAUSES,
-    ApprovalWebhook,
-    WebhookKey,
-    webhook_message,
-)
+from connector_mcp.engine.approval import approval_webhook
+from connector_mcp.engine.approval.approval_webhook import MAX_IN_FLIGHT, PAUSES, ApprovalWebhook, WebhookKey
 from connector_mcp.engine.approval.queue import Approval, ApprovalChange, Approvals, ParkedCall
 from connector_mcp.errors import Misconfigured, StoreUnavailable
 from connector_mcp.state.sqlite import SqliteStore
@@ -105,7 +100,7 @@ async def test_a_parked_call_is_sent_with_a_standard_signature(shared: SqliteSto
     told = Webhook(SECRET).verify(request.content, dict(request.headers))
     assert (request.method, str(request.url), request.headers["content-type"]) == ("POST", URL, "application/json")
     assert request.headers["webhook-id"] == f"parked-{approval.id}"
-    assert told == webhook_message(approval, "https://mcp.example.com/approvals")
+    assert told == approval_webhook.webhook_message(approval, "https://mcp.example.com/approvals")
     assert told["type"] == "approval.parked"
     assert told["data"]["callback_url"] == f"https://mcp.example.com/approvals/{approval.id}"
     assert told["data"].keys() == {
@@ -119,7 +114,7 @@ async def test_times_have_a_zone_and_internal_fields_are_left_out(shared: Sqlite
     approval = (await park(shared, fingerprint="f1", snapshot={"name": "Docs"})).model_copy(
         update={"created_at": 0.0, "expires_at": 86_400.5}
     )
-    told = webhook_message(approval)
+    told = approval_webhook.webhook_message(approval)
     assert (told["timestamp"], told["data"]["created_at"]) == ("1970-01-01T00:00:00+00:00",) * 2
     assert told["data"]["expires_at"] == "1970-01-02T00:00:00+00:00"
     assert not told["data"].keys() & {"digest", "fingerprint", "snapshot", "arguments", "callback_url"}
@@ -131,18 +126,18 @@ async def test_hostile_text_is_sent_as_single_lines_of_visible_characters(shared
     approval = await park(
         shared, effect=hostile, target=hostile, principal=hostile, client=hostile, losses=(hostile,), diff=(change,)
     )
-    told = json.dumps(webhook_message(approval), ensure_ascii=False)
+    told = json.dumps(approval_webhook.webhook_message(approval), ensure_ascii=False)
     assert told.isprintable()
     assert len(told) < 6_000
 
 
 async def test_a_long_list_is_cut_and_says_so(shared: SqliteStore) -> None:
     many = tuple(ApprovalChange(field=f"f{number}", before=None, after="y" * 500) for number in range(500))
-    data = webhook_message(await park(shared, diff=many))["data"]
+    data = approval_webhook.webhook_message(await park(shared, diff=many))["data"]
     assert (len(data["diff"]), data["complete"]) == (40, False)
     assert data["diff"][0]["before"] is None
     assert len(json.dumps(data)) < 20_000
-    assert webhook_message(await park(shared, "d2", diff=many[:40]))["data"]["complete"] is True
+    assert approval_webhook.webhook_message(await park(shared, "d2", diff=many[:40]))["data"]["complete"] is True
 
 
 async def test_a_call_parked_by_the_engine_is_sent_once_and_redacted(bench: BenchMaker, shared: SqliteStore) -> None:
@@ -237,10 +232,8 @@ async def test_neither_address_nor_secret_is_logged(shared: SqliteStore, caplog:
     assert SECRET not in caplog.text
 
 
-async def test_a_receiver_that_never_answers_is_cut_off_at_shutdown_and_logged(
-    shared: SqliteStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("connector_mcp.engine.approval.approval_webhook.SHUTDOWN_SECONDS", 0.0)
+@pytest.mark.usefixtures("brief_shutdown")
+async def test_a_silent_receiver_is_cut_off_at_shutdown(shared: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
     receiver, approval = Silent(200), await park(shared)
     announcements = to(receiver, shared, timeout=3600.0)
     async with announcements.running():
@@ -260,10 +253,13 @@ async def test_an_attempt_has_a_time_limit(shared: SqliteStore, caplog: pytest.L
     assert caplog.messages[0].endswith("TimeoutError")
 
 
-async def test_messages_in_flight_are_limited(
-    shared: SqliteStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("connector_mcp.engine.approval.approval_webhook.SHUTDOWN_SECONDS", 0.0)
+@pytest.fixture
+def brief_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(approval_webhook, "SHUTDOWN_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("brief_shutdown")
+async def test_messages_in_flight_are_limited(shared: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
     approval = await park(shared)
     announcements = to(Silent(200), shared)
     async with announcements.running():
