@@ -6,19 +6,10 @@ from typing import Any
 
 import pytest
 
+from connector_mcp import errors
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.results import Meta
 from connector_mcp.engine.sender import Sender
-from connector_mcp.errors import (
-    Conflict,
-    ConnectorError,
-    Forbidden,
-    NotFound,
-    OutcomeUnknown,
-    RateLimited,
-    Rejected,
-    UpstreamFailed,
-)
 from connector_mcp.operations.catalog import catalog, platform_folder
 from connector_mcp.operations.operation import Operation, Situation
 from connector_mcp.operations.platform import Request
@@ -64,7 +55,7 @@ def created(name: str) -> Any:
     return {"connector": {"name": name, "id": f"id-{name}"}}
 
 
-def failure(kind: type[ConnectorError]) -> ConnectorError:
+def failure(kind: type[errors.ConnectorError]) -> errors.ConnectorError:
     return kind("it failed", fix="do this", upstream={"status": 400})
 
 
@@ -79,8 +70,8 @@ async def test_one_request_is_sent_without_ado() -> None:
 
 
 async def test_the_failure_of_the_only_request_is_that_of_the_call() -> None:
-    error = failure(OutcomeUnknown)
-    with pytest.raises(OutcomeUnknown) as raised:
+    error = failure(errors.OutcomeUnknown)
+    with pytest.raises(errors.OutcomeUnknown) as raised:
         await sender_of(Script(error), FakeCaller()).send(creating("a"), SITUATION)
     assert raised.value is error
     assert error.details == {}
@@ -94,9 +85,9 @@ async def test_several_requests_are_sent_in_order_with_progress() -> None:
     assert caller.told == ["0 of 3 sent", "1 of 3 sent", "2 of 3 sent"]
 
 
-@pytest.mark.parametrize("kind", [Rejected, Conflict, NotFound])
+@pytest.mark.parametrize("kind", [errors.Rejected, errors.Conflict, errors.NotFound])
 @pytest.mark.parametrize("failing", [0, 1, 2])
-async def test_a_rejected_part_stands_in_its_place(failing: int, kind: type[ConnectorError]) -> None:
+async def test_a_rejected_part_stands_in_its_place(failing: int, kind: type[errors.ConnectorError]) -> None:
     script = Script(*(failure(kind) if n == failing else created(name) for n, name in enumerate("abc")))
     sender = sender_of(script, FakeCaller())
     answers = await sender.send(creating(*"abc"), SITUATION)
@@ -107,27 +98,27 @@ async def test_a_rejected_part_stands_in_its_place(failing: int, kind: type[Conn
     assert meta.warnings == ["1 of 3 failed: correct and repeat only those; the others are done."]
 
 
-@pytest.mark.parametrize("kind", [Forbidden, RateLimited, UpstreamFailed, OutcomeUnknown])
-async def test_a_failure_that_concerns_all_stops_those_that_are_left(kind: type[ConnectorError]) -> None:
+@pytest.mark.parametrize("kind", [errors.Forbidden, errors.RateLimited, errors.UpstreamFailed, errors.OutcomeUnknown])
+async def test_a_failure_that_concerns_all_stops_those_that_are_left(kind: type[errors.ConnectorError]) -> None:
     script = Script(created("a"), failure(kind))
     sender = sender_of(script, FakeCaller())
     answers = await sender.send(creating(*"abcd"), SITUATION)
     rows = sender.outcomes(creating(*"abcd"), answers, SITUATION, Meta())
     assert len(script.sent) == 2
     assert [row["error"]["code"] for row in rows[1:]] == [kind.code, "not_sent", "not_sent"]
-    assert sender.left_unknown is (kind is OutcomeUnknown)
+    assert sender.left_unknown is (kind is errors.OutcomeUnknown)
 
 
 async def test_where_nothing_succeeded_the_call_fails_with_what_became_of_each() -> None:
-    sender = sender_of(Script(failure(Rejected), failure(Conflict)), FakeCaller())
-    with pytest.raises(Rejected) as raised:
+    sender = sender_of(Script(failure(errors.Rejected), failure(errors.Conflict)), FakeCaller())
+    with pytest.raises(errors.Rejected) as raised:
         await sender.send(creating("a", "b"), SITUATION)
     assert [row["error"]["code"] for row in raised.value.details["outcomes"]] == ["rejected", "conflict"]
 
 
 async def test_an_unknown_outcome_is_what_the_call_fails_with_where_nothing_succeeded() -> None:
-    sender = sender_of(Script(failure(Rejected), failure(OutcomeUnknown)), FakeCaller())
-    with pytest.raises(OutcomeUnknown) as raised:
+    sender = sender_of(Script(failure(errors.Rejected), failure(errors.OutcomeUnknown)), FakeCaller())
+    with pytest.raises(errors.OutcomeUnknown) as raised:
         await sender.send(creating("a", "b", "c"), SITUATION)
     codes = [row["error"]["code"] for row in raised.value.details["outcomes"]]
     assert codes == ["rejected", "outcome_unknown", "not_sent"]

@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,11 @@ def read(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def execute(path: Path, statement: str, *values: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        return connection.execute(statement, values).fetchall()
+
+
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -57,10 +63,7 @@ async def test_expired_entries_leave_the_file_with_the_next_put(store: SqliteSto
     clock.now = 1_020.0
     await store.put_once("others", "new", {})
     await store.aclose()
-    connection = sqlite3.connect(path)
-    keys = [key for (key,) in connection.execute("SELECT key FROM entries")]
-    connection.close()
-    assert keys == ["new"]
+    assert execute(path, "SELECT key FROM entries") == [("new",)]
 
 
 async def test_nothing_is_opened_before_the_first_call(path: Path):
@@ -142,9 +145,7 @@ async def test_a_path_that_is_a_directory_is_reported(store: SqliteStore, path: 
 
 async def test_a_file_of_a_newer_format_is_not_touched(store: SqliteStore, path: Path):
     path.parent.mkdir()
-    connection = sqlite3.connect(path)
-    connection.execute(f"PRAGMA user_version = {FORMAT + 1}")
-    connection.close()
+    execute(path, f"PRAGMA user_version = {FORMAT + 1}")
     assert all("newer" in failure.message and not failure.retryable for failure in (await every_failure(store)))
 
 
@@ -152,13 +153,10 @@ async def test_a_file_of_a_newer_format_is_not_touched(store: SqliteStore, path:
 async def test_an_entry_that_is_no_json_object_is_reported(store: SqliteStore, path: Path, text: str):
     await store.put_once("c", "k", {})
     await store.aclose()
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("UPDATE entries SET value = ?", (text,))
-    connection.close()
-    with pytest.raises(StoreUnavailable):
-        await store.get("c", "k")
-    with pytest.raises(StoreUnavailable):
-        await store.take_once("c", "k")
+    execute(path, "UPDATE entries SET value = ?", text)
+    for read_entry in (store.get, store.take_once):
+        with pytest.raises(StoreUnavailable):
+            await read_entry("c", "k")
 
 
 async def test_a_locked_file_is_reported_as_retryable(store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch):

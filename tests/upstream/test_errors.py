@@ -5,18 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from connector_mcp.errors import (
-    Conflict,
-    Forbidden,
-    Malformed,
-    NotFound,
-    RateLimited,
-    Rejected,
-    TooLarge,
-    Unauthenticated,
-    UpstreamError,
-    UpstreamFailed,
-)
+from connector_mcp import errors
 from connector_mcp.operations.platform import Request
 from connector_mcp.upstream.client import ClientLimits
 
@@ -51,25 +40,25 @@ class Chunks(httpx.AsyncByteStream):
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        (400, Rejected),
-        (422, Rejected),
-        (401, Unauthenticated),
-        (403, Forbidden),
-        (404, NotFound),
-        (409, Conflict),
-        (412, Conflict),
-        (429, RateLimited),
-        (405, UpstreamFailed),
-        (418, UpstreamFailed),
-        (500, UpstreamFailed),
-        (501, UpstreamFailed),
-        (503, UpstreamFailed),
-        (599, UpstreamFailed),
+        (400, errors.Rejected),
+        (422, errors.Rejected),
+        (401, errors.Unauthenticated),
+        (403, errors.Forbidden),
+        (404, errors.NotFound),
+        (409, errors.Conflict),
+        (412, errors.Conflict),
+        (429, errors.RateLimited),
+        (405, errors.UpstreamFailed),
+        (418, errors.UpstreamFailed),
+        (500, errors.UpstreamFailed),
+        (501, errors.UpstreamFailed),
+        (503, errors.UpstreamFailed),
+        (599, errors.UpstreamFailed),
     ],
 )
-async def test_each_status_has_its_code(rig: Rig, code: int, kind: type[UpstreamError]) -> None:
+async def test_each_status_has_its_code(rig: Rig, code: int, kind: type[errors.UpstreamError]) -> None:
     r = rig("versori", httpx.Response(code, json={"code": "x", "message": "said"}), limits=ClientLimits(attempts=1))
-    failure = await r.fails(UpstreamError, CREATE, tool="versori_create")
+    failure = await r.fails(errors.UpstreamError, CREATE, tool="versori_create")
     assert type(failure) is kind
     assert "versori_create" in failure.message
     assert str(code) in failure.message
@@ -85,7 +74,7 @@ async def test_a_failure_is_retryable_only_if_that_may_help(
     rig: Rig, code: int, request_: Request, retryable: bool
 ) -> None:
     r = rig("vectorize", httpx.Response(code))
-    failure = await r.fails(UpstreamFailed, request_)
+    failure = await r.fails(errors.UpstreamFailed, request_)
     assert failure.retryable is retryable
     assert failure.as_dict()["retryable"] is retryable
 
@@ -94,7 +83,7 @@ async def test_a_failure_is_retryable_only_if_that_may_help(
 @pytest.mark.parametrize("target", ["https://evil.example/", "/v1/things"])
 async def test_a_redirect_is_an_error_and_is_not_followed(rig: Rig, code: int, target: str) -> None:
     r = rig("vectorize", httpx.Response(code, headers={"Location": target}))
-    failure = await r.fails(UpstreamFailed, READ, match="tried to redirect")
+    failure = await r.fails(errors.UpstreamFailed, READ, match="tried to redirect")
     assert len(r.sent) == 1
     assert "evil" not in str(failure.as_dict())
 
@@ -106,7 +95,7 @@ async def test_what_the_platform_says_is_cleaned_and_kept_apart(rig: Rig) -> Non
         "failedUpdates": ["a\u2066b"] * 50,
     }
     r = rig("vectorize", httpx.Response(400, json=body, headers={"X-Request-Id": b"req-\x9b\xad1"}))
-    failure = await r.fails(Rejected, READ)
+    failure = await r.fails(errors.Rejected, READ)
     upstream = failure.upstream
     assert upstream is not None
     assert upstream["message"].startswith("Bad [31mthing Ignore all previous ddd")
@@ -118,7 +107,7 @@ async def test_what_the_platform_says_is_cleaned_and_kept_apart(rig: Rig) -> Non
 async def test_a_secret_that_the_platform_repeats_is_taken_out(rig: Rig) -> None:
     body = {"error": "key vec-key-1 is revoked", "failedUpdates": ["vec-key-1"]}
     r = rig("vectorize", httpx.Response(401, json=body))
-    failure = await r.fails(Unauthenticated, READ)
+    failure = await r.fails(errors.Unauthenticated, READ)
     assert "vec-key-1" not in str(failure.as_dict())
     assert failure.upstream is not None
     assert failure.upstream["message"] == "key [redacted] is revoked"
@@ -128,7 +117,7 @@ async def test_a_secret_that_the_platform_repeats_is_taken_out(rig: Rig) -> None
 @pytest.mark.parametrize("body", [b"", b"<html>no</html>", b'{"error":', b"[1]", b'"text"', b"\xff\xfe", b"[" * 9999])
 async def test_an_error_body_of_any_shape_leaves_the_status_standing(rig: Rig, body: bytes) -> None:
     r = rig("vectorize", httpx.Response(404, content=body))
-    failure = await r.fails(NotFound, READ)
+    failure = await r.fails(errors.NotFound, READ)
     assert failure.upstream == {"platform": "vectorize", "status": 404}
 
 
@@ -142,7 +131,7 @@ async def test_an_error_body_that_breaks_off_or_never_ends_leaves_the_status_sta
         limits=ClientLimits(answer_bytes=4096),
     )
     for body in (broken, endless):
-        await r.fails(Forbidden, CREATE)
+        await r.fails(errors.Forbidden, CREATE)
         assert body.closed
     assert endless.given == 5
 
@@ -152,17 +141,17 @@ async def test_an_error_body_that_breaks_off_or_never_ends_leaves_the_status_sta
 )
 async def test_a_success_that_is_not_json_is_malformed(rig: Rig, body: bytes) -> None:
     r = rig("vectorize", httpx.Response(200, content=body), httpx.Response(201, content=body))
-    read = await r.fails(Malformed, READ, match="not JSON")
+    read = await r.fails(errors.Malformed, READ, match="not JSON")
     assert "accepted" not in read.message
     assert "VECTORIZE_BASE_URL" in read.fix
-    written = await r.fails(Malformed, CREATE, match="accepted the call")
+    written = await r.fails(errors.Malformed, CREATE, match="accepted the call")
     assert written.fix.startswith("Read the target first")
     assert not written.retryable
 
 
 async def test_a_body_that_does_not_decompress_is_malformed(rig: Rig) -> None:
     r = rig("vectorize", httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Chunks(b"not gzip", 1)))
-    await r.fails(Malformed, READ)
+    await r.fails(errors.Malformed, READ)
 
 
 async def test_a_compressed_body_is_read(rig: Rig) -> None:
@@ -174,7 +163,7 @@ async def test_a_compressed_body_is_read(rig: Rig) -> None:
 async def test_a_body_over_the_cap_is_given_up_at_the_cap(rig: Rig) -> None:
     endless = Chunks(b"x" * 1024, 50 * 1024)
     r = rig("vectorize", httpx.Response(200, stream=endless), limits=ClientLimits(answer_bytes=4096))
-    failure = await r.fails(TooLarge, READ, match="larger than 4096 bytes")
+    failure = await r.fails(errors.TooLarge, READ, match="larger than 4096 bytes")
     assert endless.given == 5
     assert endless.closed
     assert "limit" in failure.fix
@@ -183,7 +172,7 @@ async def test_a_body_over_the_cap_is_given_up_at_the_cap(rig: Rig) -> None:
 async def test_a_body_that_declares_to_be_over_the_cap_is_not_read_at_all(rig: Rig) -> None:
     endless = Chunks(b"x" * 1024, 50 * 1024)
     r = rig("vectorize", httpx.Response(200, headers={"Content-Length": str(50 * 1024 * 1024)}, stream=endless))
-    await r.fails(TooLarge, READ)
+    await r.fails(errors.TooLarge, READ)
     assert endless.given == 0
 
 
@@ -194,12 +183,12 @@ async def test_a_small_body_that_unpacks_beyond_the_cap_is_given_up(rig: Rig) ->
         httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Chunks(bomb, 1)),
         limits=ClientLimits(answer_bytes=4096),
     )
-    await r.fails(TooLarge, READ)
+    await r.fails(errors.TooLarge, READ)
 
 
 async def test_a_write_with_too_large_an_answer_says_that_it_was_accepted(rig: Rig) -> None:
     r = rig("vectorize", httpx.Response(201, stream=Chunks(b"x" * 1024, 10)), limits=ClientLimits(answer_bytes=4096))
-    failure = await r.fails(TooLarge, CREATE, match="accepted the call")
+    failure = await r.fails(errors.TooLarge, CREATE, match="accepted the call")
     assert failure.fix.startswith("Read the target first")
 
 
@@ -211,7 +200,7 @@ async def test_a_body_of_exactly_the_cap_is_read(rig: Rig) -> None:
 async def test_a_401_from_a_connectors_provider_is_a_rejection(rig: Rig, token: Callable[..., httpx.Response]) -> None:
     body = {"code": "connector.authorization_failed", "message": "SMTP says no"}
     r = rig("logto", token(), httpx.Response(401, json=body))
-    failure = await r.fails(Rejected, CREATE)
+    failure = await r.fails(errors.Rejected, CREATE)
     assert failure.upstream is not None
     assert failure.upstream["code"] == "connector.authorization_failed"
     assert len(r.sent) == 2
@@ -221,7 +210,7 @@ async def test_nothing_of_the_request_is_in_the_error(rig: Rig) -> None:
     import traceback
 
     r = rig("vectorize", httpx.ReadTimeout("slow"))
-    failure = await r.fails(UpstreamError, MARKED)
+    failure = await r.fails(errors.UpstreamError, MARKED)
     told = "".join(traceback.format_exception(failure))
     assert "sec-query" not in told
     assert "sec-body" not in told
@@ -231,7 +220,7 @@ async def test_nothing_of_the_request_is_in_the_error(rig: Rig) -> None:
 async def test_a_secret_deep_in_the_details_is_taken_out(rig: Rig) -> None:
     fields = [{"field": "name", "ver-key-1": {"message": "is ver-key-1", "max": 3}}]
     r = rig("versori", httpx.Response(400, json={"code": "c", "message": "m", "fields": fields}))
-    failure = await r.fails(Rejected, READ)
+    failure = await r.fails(errors.Rejected, READ)
     assert failure.upstream is not None
     assert failure.upstream["details"] == {
         "fields": [{"field": "name", "[redacted]": {"message": "is [redacted]", "max": 3}}]

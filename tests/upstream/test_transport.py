@@ -15,7 +15,7 @@ import pytest
 from connector_mcp.upstream.client import ClientLimits
 from connector_mcp.upstream.retries import RawResponse, was_never_sent
 from connector_mcp.upstream.transport import AiohttpTransport
-from tests.upstream.raw_server import FINE, failed, fetch, says, serving, silence
+from tests.upstream.raw_server import FINE, failed, fetch, never_sent, says, sent, serving, silence
 
 pytestmark = pytest.mark.anyio
 
@@ -104,15 +104,13 @@ async def test_a_refused_connection_was_never_sent() -> None:
         origin = f"http://127.0.0.1:{taken.getsockname()[1]}"
         async with contextlib.aclosing(AiohttpTransport(ClientLimits())) as transport:
             result = await fetch(transport, origin + "/", "POST")
-            assert failed(result) is httpx.ConnectError
-            assert was_never_sent(result)
+            assert never_sent(result) is httpx.ConnectError
 
 
 async def test_an_unresolved_name_was_never_sent() -> None:
     async with contextlib.aclosing(AiohttpTransport(ClientLimits())) as transport:
         result = await fetch(transport, "http://nowhere.sandbox.invalid/", "POST")
-        assert failed(result) is httpx.ConnectError
-        assert was_never_sent(result)
+        assert never_sent(result) is httpx.ConnectError
 
 
 async def test_a_connection_that_takes_too_long_was_never_sent() -> None:
@@ -126,8 +124,7 @@ async def test_a_connection_that_takes_too_long_was_never_sent() -> None:
         origin = f"http://127.0.0.1:{full.getsockname()[1]}"
         async with contextlib.aclosing(AiohttpTransport(ClientLimits(connect=0.05))) as transport:
             result = await fetch(transport, origin + "/", "POST")
-            assert failed(result) is httpx.ConnectTimeout
-            assert was_never_sent(result)
+            assert never_sent(result) is httpx.ConnectTimeout
 
 
 async def test_a_request_that_waited_too_long_for_a_connection_was_never_sent() -> None:
@@ -135,8 +132,7 @@ async def test_a_request_that_waited_too_long_for_a_connection_was_never_sent() 
         first = asyncio.ensure_future(fetch(transport, origin + "/"))
         await asyncio.sleep(0)
         result = await fetch(transport, origin + "/", "POST")
-        assert failed(result) is httpx.ConnectTimeout
-        assert was_never_sent(result)
+        assert never_sent(result) is httpx.ConnectTimeout
         await cancelled(first)
         assert len(heads) == 1
 
@@ -170,16 +166,14 @@ async def test_a_hang_up_counts_as_sent_and_is_not_retried(method: str, reset: b
         if kept:
             assert await fetch(transport, origin + "/") == RawResponse(200, b"{}")
         result = await fetch(transport, origin + "/", method, content)
-        assert failed(result) in {httpx.RemoteProtocolError, httpx.ReadError}
-        assert not was_never_sent(result)
+        assert sent(result) in {httpx.RemoteProtocolError, httpx.ReadError}
     assert (requests, len(connections)) == (1, 1)
 
 
 async def test_silence_is_a_read_timeout_and_counts_as_sent() -> None:
     async with serving(silence, read=0.05) as (transport, origin, heads):
         result = await fetch(transport, origin + "/", "PUT", b"{}")
-        assert failed(result) is httpx.ReadTimeout
-        assert not was_never_sent(result)
+        assert sent(result) is httpx.ReadTimeout
         assert len(heads) == 1
 
 
@@ -194,8 +188,7 @@ async def test_half_an_answer_counts_as_sent_whether_it_breaks_off_or_stalls(beg
     for answer, kind in ((says(begun, b""), httpx.RemoteProtocolError), (stall, httpx.ReadTimeout)):
         async with serving(answer, read=0.05) as (transport, origin, heads):
             result = await fetch(transport, origin + "/", "DELETE")
-            assert failed(result) is kind
-            assert not was_never_sent(result)
+            assert sent(result) is kind
             assert len(heads) == 1
 
 
@@ -367,7 +360,7 @@ async def test_a_connection_that_is_to_be_closed_or_brings_too_much_is_not_used_
 
 @pytest.mark.parametrize("pushed", [EVIL, FINE + EVIL])
 async def test_an_answer_that_comes_before_its_request_is_not_taken_for_the_answer_to_it(pushed: bytes) -> None:
-    sent = asyncio.Event()
+    written = asyncio.Event()
 
     async def answer(_: bytes, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(FINE)
@@ -375,15 +368,14 @@ async def test_an_answer_that_comes_before_its_request_is_not_taken_for_the_answ
             await writer.drain()
             await asyncio.sleep(0.01)
             writer.write(pushed)
-            sent.set()
+            written.set()
 
     async with serving(answer) as (transport, origin, heads):
         assert await fetch(transport, origin + "/") == RawResponse(200, b"{}")
-        await sent.wait()
+        await written.wait()
         await asyncio.sleep(0.01)
         result = await fetch(transport, origin + "/", "PUT")
-        assert failed(result) in {httpx.RemoteProtocolError, httpx.ReadError}
-        assert not was_never_sent(result)
+        assert sent(result) in {httpx.RemoteProtocolError, httpx.ReadError}
         assert await fetch(transport, origin + "/") == RawResponse(200, b"{}")
 
 
@@ -501,8 +493,7 @@ async def test_closing_the_transport_ends_the_requests_under_way() -> None:
         await arrived.wait()
         await transport.aclose()
         result = await waiting
-        assert failed(result) in {httpx.RemoteProtocolError, httpx.ReadError}
-        assert not was_never_sent(result)
+        assert sent(result) in {httpx.RemoteProtocolError, httpx.ReadError}
         assert was_never_sent(await fetch(transport, origin + "/"))
 
 

@@ -9,20 +9,12 @@ from typing import Any, TypeVar
 import anyio
 import pytest
 
+from connector_mcp import errors
 from connector_mcp.engine.approval.gate import Candidate, Gate, judge, permits, question
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.engine.caller import AnswerDue, CannotAsk, ElicitationReply, Resumed
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.preview import Change, Preview
-from connector_mcp.errors import (
-    ApprovalRequired,
-    Blocked,
-    ConfirmationInvalid,
-    ConnectorError,
-    Refused,
-    StoreUnavailable,
-    TargetChanged,
-)
 from connector_mcp.operations.operation import Effect
 from connector_mcp.state.sqlite import SqliteStore
 from tests.engine.conftest import AsksByReturning, Clock, FakeCaller, yes
@@ -73,7 +65,7 @@ class House:
 
     async def park(self) -> str:
         """The id of a parked call."""
-        return (await self.refuse(ApprovalRequired, FakeCaller())).details["approval"]["id"]
+        return (await self.refuse(errors.ApprovalRequired, FakeCaller())).details["approval"]["id"]
 
     async def approve(self) -> None:
         await self.approvals.decide(await self.park(), True, "ops")
@@ -89,7 +81,7 @@ async def outcome(gate: Gate, made: Candidate, caller: Any) -> str:
         passage = await gate.pass_through(made, caller)
     except AnswerDue:
         return "asked"
-    except ConnectorError as error:
+    except errors.ConnectorError as error:
         return error.code
     return f"passes by {passage.decided_by}"
 
@@ -169,11 +161,11 @@ def test_what_can_never_pass_is_not_permitted() -> None:
 
 
 async def test_a_refusal_says_which_setting_opens_it(house: House) -> None:
-    blocked = await house.refuse(Blocked, FakeCaller(), channel=False)
+    blocked = await house.refuse(errors.Blocked, FakeCaller(), channel=False)
     assert "CONNECTOR_MCP_APPROVALS" in blocked.fix
     assert f"--policy '{TOOL}:destroy=allow'" in blocked.fix
     assert "Deletes “Docs”." in blocked.message
-    assert "destroy=block" in (await house.refuse(Blocked, FakeCaller(), policy="destroy=block")).fix
+    assert "destroy=block" in (await house.refuse(errors.Blocked, FakeCaller(), policy="destroy=block")).fix
 
 
 def test_a_deletion_is_confirmed_by_typing_the_name_and_anything_less_by_yes() -> None:
@@ -197,7 +189,7 @@ NOT_THE_NAME = [
 @pytest.mark.parametrize("given", NOT_THE_NAME, ids=repr)
 def test_only_the_very_name_confirms_a_deletion(given: Any) -> None:
     judge(candidate(), ElicitationReply("accept", {"confirm": "Docs"}))
-    with pytest.raises(ConfirmationInvalid):
+    with pytest.raises(errors.ConfirmationInvalid):
         judge(candidate(), ElicitationReply("accept", {"confirm": given}))
 
 
@@ -205,7 +197,7 @@ def test_only_the_very_name_confirms_a_deletion(given: Any) -> None:
 def test_only_true_itself_confirms_a_change(given: Any) -> None:
     update = candidate(declared=Effect.UPDATE)
     judge(update, ElicitationReply("accept", {"confirm": True}))
-    with pytest.raises(ConfirmationInvalid):
+    with pytest.raises(errors.ConfirmationInvalid):
         judge(update, ElicitationReply("accept", {"confirm": given}))
 
 
@@ -213,14 +205,14 @@ def test_only_true_itself_confirms_a_change(given: Any) -> None:
 def test_a_target_without_a_name_cannot_be_confirmed_by_accident(name: str) -> None:
     made = candidate(preview=preview(name=name))
     for content in ({}, {"confirm": ""}, {"confirm": None}, {"confirm": True}, {"Confirm": name}):
-        with pytest.raises(ConfirmationInvalid):
+        with pytest.raises(errors.ConfirmationInvalid):
             judge(made, ElicitationReply("accept", content))
 
 
 @pytest.mark.parametrize("action", ["decline", "cancel", "Accept", "", None])
 def test_every_action_but_accept_is_a_refusal_even_with_the_right_words(action: Any) -> None:
     for made, confirm in ((candidate(), "Docs"), (candidate(declared=Effect.UPDATE), True)):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(errors.Refused) as refused:
             judge(made, ElicitationReply(action, {"confirm": confirm}))
         assert refused.value.details == {"refused_by": "person"}
 
@@ -233,40 +225,40 @@ async def test_a_ticket_is_answered_once(house: House) -> None:
     ticket = await house.ask()
     passage = await house.gate().pass_through(candidate(), answering(ticket))
     assert (passage.decided_by, passage.asked_inline) == ("person at test 1", False)
-    await house.refuse(ConfirmationInvalid, answering(ticket))
+    await house.refuse(errors.ConfirmationInvalid, answering(ticket))
 
 
 @pytest.mark.parametrize(("action", "content"), [("decline", {}), ("cancel", {}), ("accept", {"confirm": "docs"})])
 async def test_a_refused_ticket_cannot_be_answered_again(house: House, action: Any, content: Any) -> None:
     ticket = await house.ask()
-    kind = ConfirmationInvalid if action == "accept" else Refused
+    kind = errors.ConfirmationInvalid if action == "accept" else errors.Refused
     await house.refuse(kind, answering(ticket, ElicitationReply(action, content)))
-    await house.refuse(ConfirmationInvalid, answering(ticket))
+    await house.refuse(errors.ConfirmationInvalid, answering(ticket))
 
 
 @pytest.mark.parametrize("other", [{"digest": "d2"}, {"tool": "other_tool"}, {"digest": "d2", "fingerprint": "f2"}])
 async def test_a_ticket_of_another_call_opens_nothing(house: House, other: dict[str, Any]) -> None:
-    await house.refuse(ConfirmationInvalid, answering(await house.ask()), candidate(**other))
+    await house.refuse(errors.ConfirmationInvalid, answering(await house.ask()), candidate(**other))
 
 
 async def test_a_ticket_of_another_principal_or_none_at_all_opens_nothing(house: House) -> None:
-    await house.refuse(ConfirmationInvalid, answering(await house.ask(), principal="mallory"))
+    await house.refuse(errors.ConfirmationInvalid, answering(await house.ask(), principal="mallory"))
     for made_up in ("", "x", "d1"):
-        await house.refuse(ConfirmationInvalid, answering(made_up))
+        await house.refuse(errors.ConfirmationInvalid, answering(made_up))
 
 
 async def test_a_ticket_expires(house: House, clock: Clock) -> None:
     ticket = await house.ask()
     clock.now += 601
-    await house.refuse(ConfirmationInvalid, answering(ticket))
+    await house.refuse(errors.ConfirmationInvalid, answering(ticket))
 
 
 async def test_a_target_that_changed_since_is_not_touched_and_the_difference_told(house: House) -> None:
     ticket = await house.ask()
     changed = candidate(fingerprint="f2", preview=preview(snapshot={"name": "Renamed"}))
-    refused = await house.refuse(TargetChanged, answering(ticket), changed)
+    refused = await house.refuse(errors.TargetChanged, answering(ticket), changed)
     assert refused.details["differences"] == [{"field": "name", "before": "Docs", "after": "Renamed"}]
-    await house.refuse(ConfirmationInvalid, answering(ticket))
+    await house.refuse(errors.ConfirmationInvalid, answering(ticket))
 
 
 async def test_an_answer_does_not_help_where_policy_allows_no_question(house: House) -> None:
@@ -283,7 +275,7 @@ async def test_a_question_that_could_not_be_put_is_forgotten(house: House) -> No
 async def test_a_parked_call_says_how_to_approve_it_and_keeps_its_details(house: House) -> None:
     change = Change("a", 1, None)
     error = await house.refuse(
-        ApprovalRequired, FakeCaller(), candidate(preview=preview(losses=("Unsets a",), changes=(change,)))
+        errors.ApprovalRequired, FakeCaller(), candidate(preview=preview(losses=("Unsets a",), changes=(change,)))
     )
     told = error.details["approval"]
     assert told["command"] == f"connector-mcp approvals approve {told['id']}"
@@ -326,7 +318,7 @@ async def test_an_approval_is_for_its_digest_and_its_target_only(house: House) -
 async def test_a_denial_is_told_once_with_its_reason(house: House) -> None:
     approval = await house.park()
     await house.approvals.decide(approval, False, "ops", "not on a Friday")
-    refused = await house.refuse(Refused, FakeCaller())
+    refused = await house.refuse(errors.Refused, FakeCaller())
     assert "not on a Friday" in str(refused)
     assert refused.details == {"refused_by": "ops", "channel": "approvals"}
     assert await house.park() != approval
@@ -350,13 +342,13 @@ async def test_without_the_store_nothing_is_decided(tmp_path: Path, clock: Clock
         "returning": AsksByReturning(),
         "resumed": answering("ticket"),
     }[asks]
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(errors.StoreUnavailable):
         await House(broken, clock).gate().pass_through(candidate(), caller)
     assert caller.questions == []
 
 
 async def test_a_parked_call_names_the_console_s_page_where_there_is_one(house: House) -> None:
-    parked = await house.refuse(ApprovalRequired, FakeCaller(), transport="http", decide_at="https://c/console")
+    parked = await house.refuse(errors.ApprovalRequired, FakeCaller(), transport="http", decide_at="https://c/console")
     approval = parked.details["approval"]
     assert approval["page"] == f"https://c/console/approvals/{approval['id']}"
     assert approval["page"] in parked.fix
@@ -364,7 +356,7 @@ async def test_a_parked_call_names_the_console_s_page_where_there_is_one(house: 
 
 
 async def test_a_passage_says_where_the_operator_decided(house: House) -> None:
-    parked = await house.refuse(ApprovalRequired, FakeCaller(), transport="http")
+    parked = await house.refuse(errors.ApprovalRequired, FakeCaller(), transport="http")
     await house.approvals.decide(parked.details["approval"]["id"], True, "operator alice", channel="console")
     passage = await house.gate(transport="http").pass_through(candidate(), FakeCaller())
     assert (passage.decided_by, passage.channel) == ("operator alice", "console")

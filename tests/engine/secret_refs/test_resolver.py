@@ -17,6 +17,8 @@ from connector_mcp.operations.operation import POST, ConfigUse, Effect, Operatio
 from tests.engine.conftest import Bench, FakeCaller
 from tests.operations.test_every_operation import OPERATIONS
 
+pytestmark = pytest.mark.anyio
+
 REFERENCE = "secret://NAME"
 TYPES = [kind for platform in PLATFORMS for kind in connector_types(platform).values()]
 AWS_KEY = "AKIA" + "ABCDEFGHIJKLMNOP"
@@ -139,7 +141,6 @@ CREATE = {"connector_id": "github-universal", "config": {"clientId": "id", "clie
 UPDATE = {"id": "github-signin", "config": {"clientSecret": "literal-value"}}
 
 
-@pytest.mark.anyio
 async def test_a_literal_is_warned_of_once(bench: Callable[..., Any]) -> None:
     result = await bench().engine.call("logto_update_connector", UPDATE, FakeCaller())
     assert not result.is_error
@@ -149,7 +150,6 @@ async def test_a_literal_is_warned_of_once(bench: Callable[..., Any]) -> None:
     assert "connector-mcp secrets set NAME" in warnings[0]
 
 
-@pytest.mark.anyio
 async def test_where_literals_are_refused_nothing_is_sent(bench: Callable[..., Any]) -> None:
     made = bench(inline_secrets="refuse")
     result = await made.engine.call("logto_create_connector", CREATE, FakeCaller())
@@ -163,7 +163,6 @@ async def test_where_literals_are_refused_nothing_is_sent(bench: Callable[..., A
     assert "literal-value" not in "".join(made.audit_lines)
 
 
-@pytest.mark.anyio
 async def test_with_literals_allowed_only_a_misplaced_credential_is_reported(bench: Callable[..., Any]) -> None:
     made = bench(inline_secrets="allow")
     given = {"id": "github-signin", "config": {"clientId": AWS_KEY, "clientSecret": "literal-value"}}
@@ -173,7 +172,6 @@ async def test_with_literals_allowed_only_a_misplaced_credential_is_reported(ben
     assert AWS_KEY not in json.dumps(result.content) + "".join(made.audit_lines)
 
 
-@pytest.mark.anyio
 async def test_without_a_secret_store_a_reference_is_refused_with_the_command(made: Bench) -> None:
     given = {"connector_id": "github-universal", "config": {"clientId": "i", "clientSecret": "secret://GITHUB"}}
     result = await made.engine.call("logto_create_connector", given, FakeCaller())
@@ -182,7 +180,6 @@ async def test_without_a_secret_store_a_reference_is_refused_with_the_command(ma
     assert set(catalog()) == {tool.name for tool in made.engine.tools()}
 
 
-@pytest.mark.anyio
 async def test_a_literal_that_only_the_type_marks_is_warned_of_once(made: Bench) -> None:
     config = {"clientSecret": "literal-value", "scope": "user"}
     result = await made.engine.call("logto_update_connector", {"id": "github-signin", "config": config}, FakeCaller())

@@ -14,6 +14,8 @@ from connector_mcp.operations.vectorize.platform import VECTORIZE
 from connector_mcp.upstream.auth.credentials import read_signing_key, sign_assertion
 from connector_mcp.upstream.client import UpstreamClient
 
+pytestmark = pytest.mark.anyio
+
 # The vendor's published vector: a throw-away key made of the bytes 00 to 1f.
 SECRET = (
     "secret-token:conductorone.com:v1:eyJrdHkiOiJPS1AiLCJjcnYiOiJFZDI1NTE5IiwieCI6IkE2RUh2X1BPRUw0ZGNOMFk1MHZBbVdmazFq"
@@ -35,14 +37,12 @@ def form(request: httpx.Request) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(request.content.decode(), strict_parsing=True).items()}
 
 
-@pytest.mark.anyio
 async def test_a_key_is_sent_as_bearer(rig: Rig) -> None:
     r = rig("vectorize", ok())
     await r.client.send(READ)
     assert r.sent[0].headers["authorization"] == "Bearer vec-key-1"
 
 
-@pytest.mark.anyio
 async def test_the_scheme_word_of_versori_can_be_set(rig: Rig) -> None:
     r = rig("versori", ok(), values={"VERSORI_API_KEY": "jwt.a.b", "VERSORI_AUTH_PREFIX": "JWT"})
     await r.client.send(READ)
@@ -50,7 +50,6 @@ async def test_the_scheme_word_of_versori_can_be_set(rig: Rig) -> None:
     assert r.client.secrets() == ("jwt.a.b",)
 
 
-@pytest.mark.anyio
 async def test_client_credentials_go_into_the_form_and_the_token_into_the_header(rig: Rig, token: Token) -> None:
     r = rig("logto", token("tok-9"), ok())
     await r.client.send(READ)
@@ -69,7 +68,6 @@ async def test_client_credentials_go_into_the_form_and_the_token_into_the_header
     assert r.client.secrets() == ("app-secret-1", "tok-9")
 
 
-@pytest.mark.anyio
 async def test_the_resource_indicator_can_be_set_and_the_address_may_have_a_path(rig: Rig, token: Token) -> None:
     values = {
         "LOGTO_ENDPOINT": "https://auth.example/t1/",
@@ -86,7 +84,6 @@ async def test_the_resource_indicator_can_be_set_and_the_address_may_have_a_path
     assert form(r.sent[0])["resource"] == "https://t1.logto.app/api"
 
 
-@pytest.mark.anyio
 async def test_a_signed_assertion_proves_the_client_without_sending_its_secret(rig: Rig, token: Token) -> None:
     import jwt
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -110,7 +107,6 @@ async def test_a_signed_assertion_proves_the_client_without_sending_its_secret(r
     assert set(r.client.secrets()) == {SECRET, SECRET.rpartition(":")[2], "c1-token"}
 
 
-@pytest.mark.anyio
 async def test_the_audience_has_no_port(rig: Rig, token: Token) -> None:
     import jwt
 
@@ -125,7 +121,6 @@ async def test_the_audience_has_no_port(rig: Rig, token: Token) -> None:
     assert claims["aud"] == ["localhost"]
 
 
-@pytest.mark.anyio
 async def test_a_plain_secret_is_sent_as_it_is(rig: Rig, token: Token) -> None:
     r = rig("conductorone", token(), ok())
     await r.client.send(READ)
@@ -136,7 +131,6 @@ async def test_a_plain_secret_is_sent_as_it_is(rig: Rig, token: Token) -> None:
     }
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("given", ["ready-1", "Bearer ready-1", "bearer:ready-1"])
 async def test_a_ready_token_is_used_and_nothing_is_asked_for(rig: Rig, given: str) -> None:
     values = {"CONDUCTORONE_ACCESS_TOKEN": given, "CONDUCTORONE_BASE_URL": "https://acme.conductor.one"}
@@ -192,7 +186,6 @@ def test_a_scheme_word_of_two_words_is_refused(rig: Rig) -> None:
         rig("versori", values={"VERSORI_API_KEY": "k", "VERSORI_AUTH_PREFIX": "To ken"})
 
 
-@pytest.mark.anyio
 async def test_no_representation_shows_a_secret(rig: Rig, token: Token) -> None:
     r = rig("logto", token("tok-secret"), ok())
     await r.client.send(READ)
