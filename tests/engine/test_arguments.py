@@ -394,20 +394,12 @@ def test_a_config_of_an_unknown_type_is_not_held_against_anything() -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (None, "null"),
-        (True, "true"),
-        (999_999, "the number 999999"),
-        (1_000_000, "a number"),
-        (-1_000_000, "a number"),
-        (10**5000, "a number"),
-        (0.5, "the number 0.5"),
-        (0.123456789, "a number"),
-        ("", "an empty string"),
-        (SECRET, f"a string of {len(SECRET)} characters"),
-        ([1], "an array of 1"),
+        (None, "null"), (True, "true"), (999_999, "the number 999999"), (1_000_000, "a number"),
+        (-1_000_000, "a number"), (10**5000, "a number"), (0.5, "the number 0.5"), (0.123456789, "a number"),
+        ("", "an empty string"), (SECRET, f"a string of {len(SECRET)} characters"), ([1], "an array of 1"),
         ({}, "an object"),
     ],
     ids=lambda value: value if isinstance(value, str) and " " in value else "",
-)
+)  # fmt: skip
 def test_a_value_is_described_without_giving_it_away(value: Any, words: str) -> None:
     assert describe(value) == words

@@ -69,25 +69,15 @@ def test_a_ruling_names_what_made_it():
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("destory=allow", "destroy"),
-        ("*:destory=allow", "destroy"),
-        ("destroy=alow", "allow"),
-        ("destroy=", "''"),
-        ("destroy", "KEY=DECISION"),
-        ("=allow", "KEY=DECISION"),
-        ("destroy=allow,", "KEY=DECISION"),
-        ("destroy=allow,,read=ask", "KEY=DECISION"),
-        ("destroy=allow=block", "allow=block"),
-        ("logto_*:=allow", "''"),
-        (":destroy=allow", "not a tool name"),
-        ("logto *=allow", "not a tool name"),
-        ("logto_*:read:read=allow", "read:read"),
-        ("logot_*=block", "logto_"),
-        ("versori_updat_connector=block", "versori_update_connector"),
-        ("LOGTO_*=block", "not a tool name"),
+        ("destory=allow", "destroy"), ("*:destory=allow", "destroy"), ("destroy=alow", "allow"), ("destroy=", "''"),
+        ("destroy", "KEY=DECISION"), ("=allow", "KEY=DECISION"), ("destroy=allow,", "KEY=DECISION"),
+        ("destroy=allow,,read=ask", "KEY=DECISION"), ("destroy=allow=block", "allow=block"), ("logto_*:=allow", "''"),
+        (":destroy=allow", "not a tool name"), ("logto *=allow", "not a tool name"),
+        ("logto_*:read:read=allow", "read:read"), ("logot_*=block", "logto_"),
+        ("versori_updat_connector=block", "versori_update_connector"), ("LOGTO_*=block", "not a tool name"),
         ("Destroy=block", "not a tool name"),
     ],
-)
+)  # fmt: skip
 def test_a_rule_that_is_not_understood_ends_the_start(text: str, named: str):
     with pytest.raises(Misconfigured) as caught:
         policy(text)

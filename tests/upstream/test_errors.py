@@ -40,22 +40,12 @@ class Chunks(httpx.AsyncByteStream):
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        (400, errors.Rejected),
-        (422, errors.Rejected),
-        (401, errors.Unauthenticated),
-        (403, errors.Forbidden),
-        (404, errors.NotFound),
-        (409, errors.Conflict),
-        (412, errors.Conflict),
-        (429, errors.RateLimited),
-        (405, errors.UpstreamFailed),
-        (418, errors.UpstreamFailed),
-        (500, errors.UpstreamFailed),
-        (501, errors.UpstreamFailed),
-        (503, errors.UpstreamFailed),
-        (599, errors.UpstreamFailed),
+        (400, errors.Rejected), (422, errors.Rejected), (401, errors.Unauthenticated), (403, errors.Forbidden),
+        (404, errors.NotFound), (409, errors.Conflict), (412, errors.Conflict), (429, errors.RateLimited),
+        (405, errors.UpstreamFailed), (418, errors.UpstreamFailed), (500, errors.UpstreamFailed),
+        (501, errors.UpstreamFailed), (503, errors.UpstreamFailed), (599, errors.UpstreamFailed),
     ],
-)
+)  # fmt: skip
 async def test_each_status_has_its_code(rig: Rig, code: int, kind: type[errors.UpstreamError]) -> None:
     r = rig("versori", httpx.Response(code, json={"code": "x", "message": "said"}), limits=ClientLimits(attempts=1))
     failure = await r.fails(errors.UpstreamError, CREATE, tool="versori_create")

@@ -49,19 +49,11 @@ async def test_retry_after_may_be_a_date(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("said", "seconds"),
     [
-        ("0", 0.0),
-        (" 12 ", 12.0),
-        ("1.5", 1.5),
-        ("Tue, 14 Nov 2023 22:13:30 GMT", 10.0),
-        ("Tue, 14 Nov 2023 22:13:10 GMT", 0.0),
-        ("-3", None),
-        ("soon", None),
-        ("1e400", None),
-        ("inf", None),
-        ("9" * 400, None),
-        ("", None),
+        ("0", 0.0), (" 12 ", 12.0), ("1.5", 1.5), ("Tue, 14 Nov 2023 22:13:30 GMT", 10.0),
+        ("Tue, 14 Nov 2023 22:13:10 GMT", 0.0), ("-3", None), ("soon", None), ("1e400", None), ("inf", None),
+        ("9" * 400, None), ("", None),
     ],
-)
+)  # fmt: skip
 def test_retry_after_is_read_in_seconds_or_as_a_date(said: str, seconds: float | None) -> None:
     assert read_retry_after(said, 1_700_000_000.0) == seconds
 

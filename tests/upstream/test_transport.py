@@ -201,18 +201,13 @@ async def test_half_an_answer_behind_an_error_status_is_that_status() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        b"220 mail.example ESMTP\r\n\r\n",
-        b"GET / HTTP/1.1\r\n\r\n",
-        OK + b"A : b\r\n\r\n",
-        OK + b"A: b\0\r\n\r\n",
-        OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
-        OK + b"Content-Length: -2\r\n\r\n{}",
+        b"220 mail.example ESMTP\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", OK + b"A : b\r\n\r\n", OK + b"A: b\0\r\n\r\n",
+        OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", OK + b"Content-Length: -2\r\n\r\n{}",
         OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
-        OK + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
-        OK + b"X: " + b"x" * 70_000 + b"\r\n\r\n",
+        OK + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n", OK + b"X: " + b"x" * 70_000 + b"\r\n\r\n",
         OK + b"X: y\r\n" * 300 + b"\r\n",
     ],
-)
+)  # fmt: skip
 async def test_an_answer_that_is_not_valid_http_counts_as_sent(answer: bytes) -> None:
     async with serving(says(answer), read=0.2) as (transport, origin, heads):
         result = await fetch(transport, origin + "/", "POST")

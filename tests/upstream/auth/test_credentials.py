@@ -242,20 +242,15 @@ def test_the_private_key_is_not_in_the_representation() -> None:
 @pytest.mark.parametrize(
     "secret",
     [
-        "secret-token:conductorone.com:v2:e30",
-        "secret-token:conductorone.com:e30",
-        "secret-token:conductorone.com:v1:e30:x",
-        "secret-token:conductorone.com:v1:%%%",
-        "secret-token:conductorone.com:v1:größe",
-        "secret-token:conductorone.com:v1:",
-        make_secret([]),
+        "secret-token:conductorone.com:v2:e30", "secret-token:conductorone.com:e30",
+        "secret-token:conductorone.com:v1:e30:x", "secret-token:conductorone.com:v1:%%%",
+        "secret-token:conductorone.com:v1:größe", "secret-token:conductorone.com:v1:", make_secret([]),
         make_secret({"kty": "RSA", "crv": "Ed25519", "d": "A" * 43}),
-        make_secret({"kty": "OKP", "crv": "X25519", "d": "A" * 43}),
-        make_secret({"kty": "OKP", "crv": "Ed25519"}),
+        make_secret({"kty": "OKP", "crv": "X25519", "d": "A" * 43}), make_secret({"kty": "OKP", "crv": "Ed25519"}),
         make_secret({"kty": "OKP", "crv": "Ed25519", "d": "AAAA"}),
         make_secret({"kty": "OKP", "crv": "Ed25519", "d": 7}),
     ],
-)
+)  # fmt: skip
 def test_a_secret_of_another_form_is_refused_without_repeating_it(secret: str) -> None:
     with pytest.raises(ValueError) as failure:
         read_signing_key(secret)
