@@ -217,12 +217,9 @@ async def test_a_deletion_without_a_profile_is_refused_with_both_names_in_either
 async def test_an_update_that_turns_out_to_destroy_must_name_its_profile(two: Maker) -> None:
     made = two(policy="destroy=allow")
     replacing = {
-        "connector_id": seed.VERSORI_CRM,
-        "name": "Acme CRM",
-        "protocol": "http",
-        "base_url": "https://api.acme.example",
-        "replace": True,
-    }
+        "connector_id": seed.VERSORI_CRM, "name": "Acme CRM", "protocol": "http",
+        "base_url": "https://api.acme.example", "replace": True,
+    }  # fmt: skip
     refused = await run(made, "versori_update_connector", replacing)
     harmless = await run(made, "versori_update_connector", RENAME)
     assert refused["error"]["code"] == "invalid_arguments"
@@ -293,25 +290,17 @@ async def test_a_secret_is_for_the_profiles_that_list_it(two: Maker) -> None:
     made = two(secrets={"production": frozenset({"ONE"}), "staging": frozenset()})
 
     async def create(secret: str, profile: str) -> Any:
-        config = {
-            "secret-key": f"secret://{secret}",
-            "access-key": "secret://ONE",
-            "bucket-name": "b",
-            "archiver": True,
-        }
-        connectors = [{"name": "S3", "type": "AWS_S3", "config": config}]
-        return await run(made, CREATE, {"connectors": connectors, "profile": profile})
+        keys = {"secret-key": f"secret://{secret}", "access-key": "secret://ONE"}
+        connector = {"name": "S3", "type": "AWS_S3", "config": {**keys, "bucket-name": "b", "archiver": True}}
+        return await run(made, CREATE, {"connectors": [connector], "profile": profile})
 
-    refused = await create("TWO", "production")
+    (issue,) = (await create("TWO", "production"))["error"]["issues"]
+    assert issue == {
+        "path": "connectors[0].config.secret-key",
+        "got": "secret://TWO, which may not be used here",
+        "wanted": "a secret of profile production: ONE",
+    }
     none = await create("ONE", "staging")
-    sent = await create("ONE", "production")
-    assert refused["error"]["issues"] == [
-        {
-            "path": "connectors[0].config.secret-key",
-            "got": "secret://TWO, which may not be used here",
-            "wanted": "a secret of profile production: ONE",
-        }
-    ]
     assert none["error"]["issues"][0]["wanted"] == "a secret of profile staging: it has none"
-    assert sent["meta"]["profile"] == "production"
+    assert (await create("ONE", "production"))["meta"]["profile"] == "production"
     assert (len(made.sent("production", "POST")), made.sent("staging", "POST")) == (1, [])

@@ -6,12 +6,9 @@ from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.operation import Effect
 
 TOOLS = (
-    "vectorize_get_source_connectors",
-    "vectorize_delete_source_connector",
-    "logto_list_connectors",
-    "logto_delete_connector",
-    "versori_update_connector",
-)
+    "vectorize_get_source_connectors", "vectorize_delete_source_connector", "logto_list_connectors",
+    "logto_delete_connector", "versori_update_connector",
+)  # fmt: skip
 
 
 def policy(text: str = "", *, read_only: bool = False, transport: TransportName = "stdio") -> Policy:
@@ -50,18 +47,13 @@ def test_the_most_specific_rule_counts_and_of_equals_the_strictest(text: str, to
 
 def test_read_only_bounds_every_rule():
     bounded = policy("*=allow,*:destroy=allow,destroy=allow,*:read=ask", read_only=True)
-    assert {effect: bounded.decide("logto_list_connectors", effect) for effect in Effect} == {
-        "read": "ask",
-        "create": "block",
-        "update": "block",
-        "destroy": "block",
-    }
+    decided = {effect: bounded.decide("logto_list_connectors", effect) for effect in Effect}
+    assert decided == {"read": "ask", "create": "block", "update": "block", "destroy": "block"}
 
 
 def test_a_ruling_names_what_made_it():
-    assert policy("logto_*=block").ruling("logto_list_connectors", Effect.READ).because == (
-        "the policy rule logto_*=block"
-    )
+    ruled = policy("logto_*=block").ruling("logto_list_connectors", Effect.READ)
+    assert ruled.because == "the policy rule logto_*=block"
     assert policy().ruling("logto_list_connectors", Effect.READ).because == "the default for read on stdio"
     assert policy(read_only=True).ruling("logto_delete_connector", Effect.DESTROY).because == "--read-only"
 
@@ -178,10 +170,9 @@ def test_read_only_of_the_server_is_read_only_under_every_profile():
 
 def test_the_reason_for_a_decision_names_the_profile_of_the_rule():
     profile = policy("destroy=block").within(policy("update=ask"), "production")
-    assert profile.ruling("logto_delete_connector", Effect.DESTROY).because == (
-        "the policy rule destroy=block of profile production"
-    )
-    assert profile.ruling("logto_delete_connector", Effect.UPDATE).because == "the policy rule update=ask"
+    because = {effect: profile.ruling("logto_delete_connector", effect).because for effect in Effect}
+    assert because[Effect.DESTROY] == "the policy rule destroy=block of profile production"
+    assert because[Effect.UPDATE] == "the policy rule update=ask"
 
 
 def test_a_wrong_rule_is_named_by_the_place_that_holds_it():

@@ -43,11 +43,8 @@ def delete(current: Any, **more: Any) -> Preview:
 
 
 S3: dict[str, Any] = {
-    "id": "src-1",
-    "type": "AWS_S3",
-    "name": "Docs",
-    "configDoc": {"bucket-name": "b", "region": "eu"},
-}
+    "id": "src-1", "type": "AWS_S3", "name": "Docs", "configDoc": {"bucket-name": "b", "region": "eu"},
+}  # fmt: skip
 
 
 def test_a_deletion_names_its_target_and_its_consequence() -> None:
@@ -114,11 +111,9 @@ def test_an_update_shows_each_change_with_secrets_hidden_on_both_sides() -> None
 
 def test_a_loss_shows_what_is_lost_unless_it_is_secret_and_raises_the_effect() -> None:
     current = {
-        "id": "c",
-        "connectorId": "github-universal",
-        "name": {"en": "GitHub"},
+        "id": "c", "connectorId": "github-universal", "name": {"en": "GitHub"},
         "config": {"clientId": "id", "clientSecret": SECRET, "scope": "read:user"},
-    }
+    }  # fmt: skip
     config = {"clientSecret": None, "scope": None}
     preview = preview_of(operation("logto_update_connector", id="c", config=config), current)
     assert preview.effect is Effect.DESTROY
