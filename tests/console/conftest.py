@@ -63,7 +63,9 @@ class House:
         pages = console_pages(
             Console(self.approvals, self.store, known, self.recent_calls, self.check, clock=self.clock)
         )
-        reach = Reach.of("127.0.0.1", 8765, hosts=["mcp.example.com"], origins=[PUBLIC, "https://app.example.com"])
+        reach = Reach.for_address(
+            "127.0.0.1", 8765, hosts=["mcp.example.com"], origins=[PUBLIC, "https://app.example.com"]
+        )
         return Starlette(routes=pages, middleware=[Middleware(HostAndOriginGuard, reach=reach)])
 
     def browser(self, base: str = HERE, *, operators: bool = True, address: str = "127.0.0.1") -> Browser:

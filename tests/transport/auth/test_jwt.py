@@ -61,7 +61,7 @@ INITIALIZE = {
 @asynccontextmanager
 async def asking(engine: Any, callers: Callers, **options: Any) -> AsyncGenerator[httpx.AsyncClient]:
     """A client of the application, without a socket."""
-    reach = Reach.of("127.0.0.1", 8765, hosts=public_hosts(PUBLIC_URL))
+    reach = Reach.for_address("127.0.0.1", 8765, hosts=public_hosts(PUBLIC_URL))
     app = http_app(engine, request_state_key=b"k" * 32, reach=reach, callers=callers, **options)
     transport = httpx.ASGITransport(app)
     async with (
