@@ -198,11 +198,10 @@ def test_config_keys_given_as_arguments_are_sent_into_config() -> None:
 
 
 def test_an_unknown_member_of_an_item_is_named_with_its_index() -> None:
-    issues = issues_of(
-        "vectorize_create_source_connector", {"connectors": [{"name": "a", "type": "AWS_S3"}, {"nme": "b"}]}
-    )
-    assert {issue.path for issue in issues} == {"connectors[1].name", "connectors[1].type", "connectors[1].nme"}
-    unknown = next(issue for issue in issues if issue.path.endswith(".nme"))
+    connectors = [{"name": "a", "type": "AWS_S3"}, {"nme": "b"}]
+    issues = {issue.path: issue for issue in issues_of("vectorize_create_source_connector", {"connectors": connectors})}
+    assert issues.keys() == {"connectors[1].name", "connectors[1].type", "connectors[1].nme"}
+    unknown = issues["connectors[1].nme"]
     assert unknown.wanted.startswith("name (closest match); connectors[1] takes name, type, config")
 
 
@@ -286,14 +285,12 @@ def test_every_key_of_every_schema_can_be_named_in_a_path() -> None:
 
 
 def test_every_pattern_of_every_schema_is_put_into_words() -> None:
-    patterns = {
-        member["pattern"] for schema in every_schema() for _, member in members_of(schema) if "pattern" in member
-    }
+    members = [member for schema in every_schema() for _, member in members_of(schema)]
+    patterns = {member["pattern"] for member in members if "pattern" in member}
     assert len(patterns) >= 3
     for pattern in patterns:
-        (issue,) = issues_under(
-            {"type": "object", "properties": {"a": {"type": "string", "pattern": pattern}}}, {"a": " "}
-        )
+        properties = {"a": {"type": "string", "pattern": pattern}}
+        (issue,) = issues_under({"type": "object", "properties": properties}, {"a": " "})
         assert pattern not in issue.wanted
         assert "documented form" not in issue.wanted
 
@@ -340,12 +337,10 @@ def test_a_missing_template_is_named_by_its_usage() -> None:
     whole = example(kind.config)
     templates = [template for template in whole["templates"] if template["usageType"] not in ("Register", "Generic")]
     issues = config_issues("logto", kind.type, whole | {"templates": templates})
-    assert [issue.wanted for issue in issues] == [
-        "an array with an entry whose usageType is Register",
-        "an array with an entry whose usageType is Generic",
-    ]
-    assert all(issue.path == "config.templates" and issue.got == "an array of 2" for issue in issues)
-    assert all(config_issues("logto", kind.type, whole | {"templates": issue.example}) == [] for issue in issues)
+    for issue, usage in zip(issues, ("Register", "Generic"), strict=True):
+        assert (issue.path, issue.got) == ("config.templates", "an array of 2")
+        assert issue.wanted == f"an array with an entry whose usageType is {usage}"
+        assert config_issues("logto", kind.type, whole | {"templates": issue.example}) == []
 
 
 def test_a_member_that_fits_none_of_its_forms_is_told_what_it_is_for() -> None:
@@ -360,10 +355,8 @@ def test_a_member_that_fits_none_of_its_forms_is_told_what_it_is_for() -> None:
 def test_of_a_config_that_is_merged_nulls_and_missing_members_pass_and_wrong_types_do_not() -> None:
     oidc = {"scope": None, "idTokenVerificationConfig": {"issuer": "https://id.example.com"}}
     assert config_issues("logto", "oidc", oidc, complete=False) == []
-    assert {issue.path for issue in config_issues("logto", "oidc", oidc)} >= {
-        "config.scope",
-        "config.idTokenVerificationConfig.jwksUri",
-    }
+    paths = {issue.path for issue in config_issues("logto", "oidc", oidc)}
+    assert paths >= {"config.scope", "config.idTokenVerificationConfig.jwksUri"}
     smtp = {"auth": {"type": "oauth2", "refreshToken": SECRET}}
     assert config_issues("logto", "simple-mail-transfer-protocol", smtp, complete=False) == []
     (wrong,) = config_issues("logto", "oidc", {"scope": 5}, complete=False)

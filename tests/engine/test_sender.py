@@ -59,12 +59,17 @@ def failure(kind: type[errors.ConnectorError]) -> errors.ConnectorError:
     return kind("it failed", fix="do this", upstream={"status": 400})
 
 
+async def outcomes(script: Script, names: str, caller: Any = None) -> tuple[Sender, list[Any], Meta]:
+    """Create connectors, and return what became of each."""
+    sender, meta = sender_of(script, caller or FakeCaller()), Meta()
+    answers = await sender.send(creating(*names), SITUATION)
+    return sender, sender.outcomes(creating(*names), answers, SITUATION, meta), meta
+
+
 async def test_one_request_is_sent_without_ado() -> None:
-    script, caller = Script(created("a")), FakeCaller()
-    sender = sender_of(script, caller)
-    answers = await sender.send(creating("a"), SITUATION)
-    meta = Meta()
-    assert sender.outcomes(creating("a"), answers, SITUATION, meta) == [{"name": "a", "id": "id-a"}]
+    caller = FakeCaller()
+    sender, rows, meta = await outcomes(Script(created("a")), "a", caller)
+    assert rows == [{"name": "a", "id": "id-a"}]
     assert (sender.status, sender.request_id, sender.left_unknown) == (201, "request-1", False)
     assert (meta.warnings, caller.told) == ([], [])
 
@@ -89,10 +94,7 @@ async def test_several_requests_are_sent_in_order_with_progress() -> None:
 @pytest.mark.parametrize("failing", [0, 1, 2])
 async def test_a_rejected_part_stands_in_its_place(failing: int, kind: type[errors.ConnectorError]) -> None:
     script = Script(*(failure(kind) if n == failing else created(name) for n, name in enumerate("abc")))
-    sender = sender_of(script, FakeCaller())
-    answers = await sender.send(creating(*"abc"), SITUATION)
-    meta = Meta()
-    rows = sender.outcomes(creating(*"abc"), answers, SITUATION, meta)
+    _, rows, meta = await outcomes(script, "abc")
     assert [row.get("name") for row in rows] == [None if n == failing else name for n, name in enumerate("abc")]
     assert (rows[failing]["index"], rows[failing]["error"]["code"]) == (failing, kind.code)
     assert meta.warnings == ["1 of 3 failed: correct and repeat only those; the others are done."]
@@ -101,32 +103,30 @@ async def test_a_rejected_part_stands_in_its_place(failing: int, kind: type[erro
 @pytest.mark.parametrize("kind", [errors.Forbidden, errors.RateLimited, errors.UpstreamFailed, errors.OutcomeUnknown])
 async def test_a_failure_that_concerns_all_stops_those_that_are_left(kind: type[errors.ConnectorError]) -> None:
     script = Script(created("a"), failure(kind))
-    sender = sender_of(script, FakeCaller())
-    answers = await sender.send(creating(*"abcd"), SITUATION)
-    rows = sender.outcomes(creating(*"abcd"), answers, SITUATION, Meta())
+    sender, rows, _ = await outcomes(script, "abcd")
     assert len(script.sent) == 2
     assert [row["error"]["code"] for row in rows[1:]] == [kind.code, "not_sent", "not_sent"]
     assert sender.left_unknown is (kind is errors.OutcomeUnknown)
 
 
-async def test_where_nothing_succeeded_the_call_fails_with_what_became_of_each() -> None:
-    sender = sender_of(Script(failure(errors.Rejected), failure(errors.Conflict)), FakeCaller())
-    with pytest.raises(errors.Rejected) as raised:
-        await sender.send(creating("a", "b"), SITUATION)
-    assert [row["error"]["code"] for row in raised.value.details["outcomes"]] == ["rejected", "conflict"]
-
-
-async def test_an_unknown_outcome_is_what_the_call_fails_with_where_nothing_succeeded() -> None:
-    sender = sender_of(Script(failure(errors.Rejected), failure(errors.OutcomeUnknown)), FakeCaller())
-    with pytest.raises(errors.OutcomeUnknown) as raised:
-        await sender.send(creating("a", "b", "c"), SITUATION)
-    codes = [row["error"]["code"] for row in raised.value.details["outcomes"]]
-    assert codes == ["rejected", "outcome_unknown", "not_sent"]
+@pytest.mark.parametrize(
+    ("last", "names", "kind", "codes"),
+    [
+        (errors.Conflict, "ab", errors.Rejected, ["rejected", "conflict"]),
+        (errors.OutcomeUnknown, "abc", errors.OutcomeUnknown, ["rejected", "outcome_unknown", "not_sent"]),
+    ],
+)
+async def test_where_nothing_succeeded_the_call_fails_with_the_first_or_an_unknown_outcome(
+    last: Any, names: str, kind: type[errors.ConnectorError], codes: list[str]
+) -> None:
+    with pytest.raises(kind) as raised:
+        await outcomes(Script(failure(errors.Rejected), failure(last)), names)
+    assert [row["error"]["code"] for row in raised.value.details["outcomes"]] == codes
 
 
 async def test_a_fault_that_is_no_failure_of_the_platform_is_not_swallowed() -> None:
     with pytest.raises(ZeroDivisionError):
-        await sender_of(Script(created("a"), ZeroDivisionError()), FakeCaller()).send(creating("a", "b"), SITUATION)
+        await outcomes(Script(created("a"), ZeroDivisionError()), "ab")
 
 
 async def test_the_situation_is_the_target_as_the_operation_sees_it() -> None:

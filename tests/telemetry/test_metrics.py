@@ -188,20 +188,14 @@ async def test_an_end_that_cannot_be_recorded_is_counted(watch: Any, monkeypatch
 def test_approvals_that_cannot_be_counted_are_not_a_number() -> None:
     metrics = Metrics("0")
     metrics.set_waiting({"pending": 2})
-    counted = metrics.registry.get_sample_value("connector_mcp_approvals", {"state": "pending"})
+    assert metrics.registry.get_sample_value("connector_mcp_approvals", {"state": "pending"}) == 2
     metrics.set_waiting(None)
     lost = metrics.registry.get_sample_value("connector_mcp_approvals", {"state": "pending"})
-    assert counted == 2
     assert lost is not None
     assert math.isnan(lost)
 
 
 def test_the_classes_of_statuses_are_a_closed_set() -> None:
     told = [*range(-1, 100_000), "ReadTimeout", "PoolTimeout", "ConnectError", "AnythingElse", "cancelled"]
-    assert {status_class(status) for status in told} == {
-        *(f"{hundreds}xx" for hundreds in range(1, 6)),
-        "other",
-        "timeout",
-        "failed",
-        "cancelled",
-    }
+    classes = {"1xx", "2xx", "3xx", "4xx", "5xx", "other", "timeout", "failed", "cancelled"}
+    assert {status_class(status) for status in told} == classes

@@ -112,14 +112,9 @@ async def test_an_error_body_of_any_shape_leaves_the_status_standing(rig: Rig, b
 
 
 async def test_an_error_body_that_breaks_off_or_never_ends_leaves_the_status_standing(rig: Rig) -> None:
-    broken = Chunks(b"{", 1, httpx.ReadError("reset"))
-    endless = Chunks(b"x" * 1024, 10_000)
-    r = rig(
-        "vectorize",
-        httpx.Response(403, stream=broken),
-        httpx.Response(403, stream=endless),
-        limits=ClientLimits(answer_bytes=4096),
-    )
+    broken, endless = Chunks(b"{", 1, httpx.ReadError("reset")), Chunks(b"x" * 1024, 10_000)
+    answers = [httpx.Response(403, stream=body) for body in (broken, endless)]
+    r = rig("vectorize", *answers, limits=ClientLimits(answer_bytes=4096))
     for body in (broken, endless):
         await r.fails(errors.Forbidden, CREATE)
         assert body.closed
@@ -139,15 +134,12 @@ async def test_a_success_that_is_not_json_is_malformed(rig: Rig, body: bytes) ->
     assert not written.retryable
 
 
-async def test_a_body_that_does_not_decompress_is_malformed(rig: Rig) -> None:
-    r = rig("vectorize", httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Chunks(b"not gzip", 1)))
-    await r.fails(errors.Malformed, READ)
-
-
-async def test_a_compressed_body_is_read(rig: Rig) -> None:
-    packed = gzip.compress(b'{"a": 1}')
-    r = rig("vectorize", httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Chunks(packed, 1)))
+async def test_a_compressed_body_is_read_and_one_that_does_not_decompress_is_malformed(rig: Rig) -> None:
+    packed, headers = gzip.compress(b'{"a": 1}'), {"Content-Encoding": "gzip"}
+    bodies = [httpx.Response(200, headers=headers, stream=Chunks(body, 1)) for body in (packed, b"not gzip")]
+    r = rig("vectorize", *bodies)
     assert (await r.client.send(READ)).body == {"a": 1}
+    await r.fails(errors.Malformed, READ)
 
 
 async def test_a_body_over_the_cap_is_given_up_at_the_cap(rig: Rig) -> None:
@@ -167,13 +159,9 @@ async def test_a_body_that_declares_to_be_over_the_cap_is_not_read_at_all(rig: R
 
 
 async def test_a_small_body_that_unpacks_beyond_the_cap_is_given_up(rig: Rig) -> None:
-    bomb = gzip.compress(b" " * 100_000)
-    r = rig(
-        "vectorize",
-        httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Chunks(bomb, 1)),
-        limits=ClientLimits(answer_bytes=4096),
-    )
-    await r.fails(errors.TooLarge, READ)
+    bomb = Chunks(gzip.compress(b" " * 100_000), 1)
+    answer = httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=bomb)
+    await rig("vectorize", answer, limits=ClientLimits(answer_bytes=4096)).fails(errors.TooLarge, READ)
 
 
 async def test_a_write_with_too_large_an_answer_says_that_it_was_accepted(rig: Rig) -> None:

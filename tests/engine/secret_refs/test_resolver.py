@@ -113,15 +113,13 @@ def test_a_reference_is_taken_in_every_secret_argument_and_refused_in_the_others
 
 
 def test_of_a_config_of_an_unknown_type_only_names_tell_what_is_secret() -> None:
-    call = config_of(
-        None, {"apiToken": REFERENCE, "region": REFERENCE, "items": [{"name": "api_key", "value": REFERENCE}]}
-    )
+    items = [{"name": "api_key", "value": REFERENCE}]
+    call = config_of(None, {"apiToken": REFERENCE, "region": REFERENCE, "items": items})
     found = scan(call)
     assert [reference.field for reference in found.references] == ["config.apiToken", "config.items.value"]
     assert [issue.path for issue in found.issues] == ["config.region"]
     open_still = scan(call, target_known=False)
-    assert len(open_still.references) == 3
-    assert open_still.issues == []
+    assert (len(open_still.references), open_still.issues) == (3, [])
 
 
 def test_a_literal_is_named_by_its_place_and_never_repeated() -> None:
@@ -180,7 +178,7 @@ async def test_without_a_secret_store_a_reference_is_refused_with_the_command(ma
     assert set(catalog()) == {tool.name for tool in made.engine.tools()}
 
 
-async def test_a_literal_that_only_the_type_marks_is_warned_of_once(made: Bench) -> None:
-    config = {"clientSecret": "literal-value", "scope": "user"}
-    result = await made.engine.call("logto_update_connector", {"id": "github-signin", "config": config}, FakeCaller())
+async def test_a_literal_is_warned_of_once_where_the_type_shows_more_than_the_names(made: Bench) -> None:
+    given = {"id": "github-signin", "config": {"clientSecret": "literal-value", "scope": "user"}}
+    result = await made.engine.call("logto_update_connector", given, FakeCaller())
     assert sum("clear text" in text for text in result.content["meta"]["warnings"]) == 1

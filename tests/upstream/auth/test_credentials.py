@@ -69,19 +69,12 @@ async def test_client_credentials_go_into_the_form_and_the_token_into_the_header
 
 
 async def test_the_resource_indicator_can_be_set_and_the_address_may_have_a_path(rig: Rig, token: Token) -> None:
-    values = {
-        "LOGTO_ENDPOINT": "https://auth.example/t1/",
-        "LOGTO_APP_ID": "a",
-        "LOGTO_APP_SECRET": "s",
-        "LOGTO_RESOURCE": "https://t1.logto.app/api",
-    }
+    resource, endpoint = "https://t1.logto.app/api", "https://auth.example/t1/"
+    values = {"LOGTO_ENDPOINT": endpoint, "LOGTO_APP_ID": "a", "LOGTO_APP_SECRET": "s", "LOGTO_RESOURCE": resource}
     r = rig("logto", token(), ok(), values=values)
     await r.client.send(READ)
-    assert [str(request.url) for request in r.sent] == [
-        "https://auth.example/t1/oidc/token",
-        "https://auth.example/t1/api/things",
-    ]
-    assert form(r.sent[0])["resource"] == "https://t1.logto.app/api"
+    assert [str(request.url) for request in r.sent] == [f"{endpoint}oidc/token", f"{endpoint}api/things"]
+    assert form(r.sent[0])["resource"] == resource
 
 
 async def test_a_signed_assertion_proves_the_client_without_sending_its_secret(rig: Rig, token: Token) -> None:
@@ -217,14 +210,8 @@ def make_secret(jwk: object) -> str:
 
 
 def test_the_vendors_test_vector_is_reproduced_to_the_byte() -> None:
-    signed = sign_assertion(
-        read_signing_key(SECRET),
-        client_id="test-fox-00001@acme.conductor.one/pcc",
-        host="acme.conductor.one",
-        now=1_700_000_000.9,
-        nonce=bytes(range(16)),
-    )
-    assert signed == ASSERTION
+    given = {"client_id": CLIENT_ID, "host": "acme.conductor.one", "now": 1_700_000_000.9, "nonce": bytes(range(16))}
+    assert sign_assertion(read_signing_key(SECRET), **given) == ASSERTION
 
 
 def test_a_key_id_of_the_secret_goes_into_the_header() -> None:

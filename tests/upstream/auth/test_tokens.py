@@ -152,16 +152,17 @@ async def test_a_token_endpoint_that_refuses_names_the_variables_and_no_secret(r
     assert len(r.sent) == 1
 
 
-async def test_a_wrong_resource_indicator_is_named(rig: Rig) -> None:
-    r = rig("logto", httpx.Response(400, json={"error": "invalid_target"}))
-    failure = await r.fails(errors.Unauthenticated, READ)
-    assert failure.fix == "The operator should check LOGTO_RESOURCE."
-
-
-async def test_no_token_endpoint_there_points_to_the_address(rig: Rig) -> None:
-    r = rig("logto", httpx.Response(404, text="<html>"))
-    failure = await r.fails(errors.Unauthenticated, READ)
-    assert failure.fix == "The operator should check LOGTO_ENDPOINT."
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [
+        (httpx.Response(400, json={"error": "invalid_target"}), "LOGTO_RESOURCE"),
+        (httpx.Response(404, text="<html>"), "LOGTO_ENDPOINT"),
+    ],
+    ids=["a wrong resource indicator", "no token endpoint"],
+)
+async def test_the_setting_to_check_is_named(rig: Rig, answer: httpx.Response, named: str) -> None:
+    failure = await rig("logto", answer).fails(errors.Unauthenticated, READ)
+    assert failure.fix == f"The operator should check {named}."
 
 
 @pytest.mark.parametrize(
