@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -32,28 +33,19 @@ WRITER = (
 )
 
 
-def a_record(call_id: str, **members: Any) -> AuditRecord:
+def a_record(call_id: str = "c1", **members: Any) -> AuditRecord:
     given: dict[str, Any] = {
-        "call_id": call_id,
-        "principal": "local",
-        "client": None,
-        "transport": "stdio",
-        "platform": "logto",
-        "profile": "default",
-        "tool": "logto_list_connectors",
-        "effect": "read",
-        "decision": "allow",
-        "outcome": "ok",
-        "duration_ms": 1.0,
-    }
-    return AuditRecord(**(given | members))
+        "principal": "local", "client": None, "transport": "stdio", "platform": "logto", "profile": "default",
+        "tool": "logto_list_connectors", "effect": "read", "decision": "allow", "outcome": "ok", "duration_ms": 1.0,
+    }  # fmt: skip
+    return AuditRecord(call_id=call_id, **(given | members))
 
 
-def write(path: Path, *calls: str, max_bytes: int = audit.MAX_FILE) -> None:
-    log = AuditLog(path, max_bytes=max_bytes)
-    for call in calls:
-        log.write(a_record(call))
-    log.close()
+def write(path: Path, *records: str | AuditRecord, max_bytes: int = audit.MAX_FILE) -> None:
+    """Write records, or those of calls, in a process of their own."""
+    with closing(AuditLog(path, max_bytes=max_bytes)) as log:
+        for record in records:
+            log.write(a_record(record) if isinstance(record, str) else record)
 
 
 def check(path: Path, **options: Any) -> CheckReport:
@@ -80,79 +72,65 @@ def forged(path: Path, **members: Any) -> bytes:
     return seal(body, last["seq"] + 1, last["hash"], b"x" * 32)[0]
 
 
-# Tampering -----------------------------------------------------------------------------------------------------------
-
-
 def test_an_untouched_log_is_intact(path: Path):
     verdict = check(path)
     assert (verdict.problems, verdict.notes) == ([], [])
     assert (verdict.records, verdict.first, verdict.last) == (6, 1, 6)
 
 
-@pytest.mark.parametrize("later", [False, True], ids=["at_once", "after_another_record"])
-@pytest.mark.parametrize(
-    ("how", "told"),
-    [
-        (lambda lines: lines[:2] + lines[3:], "audit.jsonl line 3: before it record 3 is missing."),
-        (lambda lines: lines[1:], "audit.jsonl line 1: before it record 1 is missing."),
-        (lambda lines: lines[:1] + lines[4:], "audit.jsonl line 2: before it records 2 to 4 are missing."),
-        (
-            lambda lines: [lines[0], lines[2], lines[1], *lines[3:]],
-            "audit.jsonl line 3: record 2 comes after record 3: the order was changed.",
-        ),
-        (
-            lambda lines: [*lines[:3], lines[1], *lines[3:]],
-            "audit.jsonl line 4: record 2 is there twice, or is out of its place.",
-        ),
-        (
-            lambda lines: [*lines[:2], lines[2].replace(b'"local"', b'"logal"'), *lines[3:]],
-            "audit.jsonl line 3: its hash does not fit: the line was altered, or was not written by this server.",
-        ),
-    ],
-    ids=["a_line", "the_first", "several", "swapped", "doubled", "altered"],
-)
-def test_tampering_with_a_line_is_reported_with_its_place(
-    path: Path, how: Callable[[list[bytes]], list[bytes]], told: str, later: bool
-):
-    change(path, how)
+NOT_OURS = "its hash does not fit: the line was altered, or was not written by this server."
+TAMPERINGS: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
+    "a line": (lambda old: old[:2] + old[3:], "3: before it record 3 is missing."),
+    "the first": (lambda old: old[1:], "1: before it record 1 is missing."),
+    "several": (lambda old: old[:1] + old[4:], "2: before it records 2 to 4 are missing."),
+    "swapped": (
+        lambda old: [old[0], old[2], old[1], *old[3:]],
+        "3: record 2 comes after record 3: the order was changed.",
+    ),
+    "doubled": (lambda old: [*old[:3], old[1], *old[3:]], "4: record 2 is there twice, or is out of its place."),
+    "altered": (lambda old: [*old[:2], old[2].replace(b'"local"', b'"logal"'), *old[3:]], f"3: {NOT_OURS}"),
+}
+later_too = pytest.mark.parametrize("later", [False, True], ids=["at_once", "after_another_record"])
+
+
+@later_too
+@pytest.mark.parametrize("how", TAMPERINGS)
+def test_tampering_is_reported_with_its_line(path: Path, how: str, later: bool):
+    tamper, told = TAMPERINGS[how]
+    change(path, tamper)
     if later:
         write(path, "g")
+    assert check(path).problems == [f"audit.jsonl line {told}"]
+
+
+@later_too
+def test_a_shortened_log_is_detected(path: Path, later: bool):
+    change(path, lambda lines: lines[:4])
+    told = "the log is cut off: records 5 to 6 are missing at its end."
+    if later:
+        write(path, "g")
+        told = "audit.jsonl line 5: before it records 5 to 6 are missing."
     assert check(path).problems == [told]
 
 
-@pytest.mark.parametrize("later", [False, True], ids=["at_once", "after_another_record"])
-def test_a_shortened_log_is_detected(path: Path, later: bool):
-    change(path, lambda lines: lines[:4])
-    if later:
-        write(path, "g")
-    assert check(path).problems == [
-        "audit.jsonl line 5: before it records 5 to 6 are missing."
-        if later
-        else "the log is cut off: records 5 to 6 are missing at its end."
-    ]
-
-
-@pytest.mark.parametrize("later", [False, True], ids=["at_once", "after_another_record"])
+@later_too
 def test_a_log_cut_off_within_a_line_lacks_that_record(path: Path, later: bool):
     os.truncate(path, path.stat().st_size - 30)
     if later:
         write(path, "g")
-    verdict = check(path)
-    assert len(verdict.problems) == 1
-    assert "record 6" in verdict.problems[0]
-    assert "is missing" in verdict.problems[0]
+    (problem,) = check(path).problems
+    assert "record 6" in problem
+    assert "is missing" in problem
 
 
-@pytest.mark.parametrize("later", [False, True], ids=["at_once", "after_another_record"])
+@later_too
 @pytest.mark.parametrize("end", [b"\n", b""], ids=["ended", "unended"])
 def test_a_forged_line_is_detected(path: Path, later: bool, end: bytes):
     with path.open("ab") as file:
         file.write(forged(path, principal="somebody else").rstrip(b"\n") + end)
     if later:
         write(path, "g")
-    assert check(path).problems == [
-        "audit.jsonl line 7: its hash does not fit: the line was altered, or was not written by this server."
-    ]
+    assert check(path).problems == [f"audit.jsonl line 7: {NOT_OURS}"]
 
 
 def test_every_byte_of_a_record_is_sealed(path: Path):
@@ -195,12 +173,10 @@ def test_without_its_key_a_log_is_neither_checked_nor_continued(path: Path, harm
     before = path.read_bytes()
     with pytest.raises(StoreUnavailable):
         check(path)
-    log = AuditLog(path)
-    with pytest.raises(StoreUnavailable, match="key"):
+    with closing(AuditLog(path)) as log, pytest.raises(StoreUnavailable, match="key"):
         log.check()
     with pytest.raises(StoreUnavailable, match="key"):
-        log.write(a_record("g"))
-    log.close()
+        write(path, "g")
     assert path.read_bytes() == before
 
 
@@ -209,46 +185,35 @@ def test_a_missing_log_is_never_intact(tmp_path: Path):
         check(tmp_path / "audit.jsonl")
 
 
-# Crashes and rotation ------------------------------------------------------------------------------------------------
-
-
 def test_a_record_that_the_head_does_not_know_yet_is_kept(path: Path, monkeypatch: pytest.MonkeyPatch):
-    log = AuditLog(path)
     with monkeypatch.context() as killed:
         killed.setattr(audit.os, "pwrite", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            log.write(a_record("g"))
-    log.close()
+            write(path, "g")
     assert check(path).intact
     write(path, "h")
     verdict = check(path)
     assert (verdict.problems, verdict.notes, verdict.last) == ([], [], 8)
 
 
-@pytest.mark.parametrize("later", [False, True], ids=["at_once", "after_another_record"])
+@later_too
 @pytest.mark.parametrize("kept", [1, 200, -1], ids=["a_byte", "a_part", "all_but_its_end"])
 def test_a_partial_record_is_explained(path: Path, monkeypatch: pytest.MonkeyPatch, kept: int, later: bool):
-    log = AuditLog(path)
     write_all = os.write
     with monkeypatch.context() as patched:
         patched.setattr(audit.os, "write", lambda descriptor, data: write_all(descriptor, data[:kept]))
         with pytest.raises(StoreUnavailable, match="cut short"):
-            log.write(a_record("g"))
-    log.close()
+            write(path, "g")
     if later:
         write(path, "h")
     verdict = check(path)
     assert verdict.intact
-    assert [note.partition(" (")[0] for note in verdict.notes] == (
-        [] if kept == -1 else ["audit.jsonl line 7: a record was cut off while it was written"]
-    )
+    explained = [] if kept == -1 else ["audit.jsonl line 7: a record was cut off while it was written"]
+    assert [note.partition(" (")[0] for note in verdict.notes] == explained
 
 
 def test_a_call_without_an_end_is_named(path: Path):
-    log = AuditLog(path)
-    for call, phase in (("g", "begun"), ("h", "begun"), ("g", "ended")):
-        log.write(a_record(call, phase=phase))
-    log.close()
+    write(path, a_record("g", phase="begun"), a_record("h", phase="begun"), "g")
     verdict = check(path)
     assert verdict.intact
     assert [note.partition(" was begun")[0] for note in verdict.notes] == ["record 8: call h of logto_list_connectors"]
@@ -263,13 +228,11 @@ def test_a_full_file_is_put_away_and_the_chain_continues(tmp_path: Path):
     assert names[0] == "audit-000000000001.jsonl"
     verdict = check(path)
     assert (verdict.problems, verdict.notes, verdict.records) == ([], [], 40)
-
     (tmp_path / names[0]).rename(tmp_path / "archived")
     (problem,) = check(path).problems
     assert "before it records 1 to" in problem
     first = json.loads((tmp_path / names[1]).read_bytes().splitlines()[0])["seq"]
     assert check(path, begins_with=first).intact
-
     (tmp_path / names[2]).unlink()
     assert not check(path, begins_with=first).intact
 
@@ -284,35 +247,30 @@ def test_a_moved_log_is_continued_and_complete_only_with_the_moved_file(path: Pa
 
 
 def test_all_files_moved_away_begin_a_new_log_under_a_running_writer(path: Path):
-    log = AuditLog(path)
-    log.write(a_record("g"))
     away = path.parent / "away"
     away.mkdir()
-    for file in path.parent.glob("audit*"):
-        file.rename(away / file.name)
-    log.write(a_record("h"))
-    log.close()
-    assert check(path).records == 1
-    assert check(path).intact
+    with closing(AuditLog(path)) as log:
+        log.write(a_record("g"))
+        for file in path.parent.glob("audit*"):
+            file.rename(away / file.name)
+        log.write(a_record("h"))
+    assert (check(path).records, check(path).intact) == (1, True)
     assert check(away / path.name).records == 7
 
 
 def test_a_log_of_two_processes_is_intact_though_one_was_killed(tmp_path: Path):
     path = tmp_path / "audit.jsonl"
     write(path, "begin")
-    victim = subprocess.Popen([sys.executable, "-c", WRITER, str(path), "victim", "10000000"], stdout=subprocess.PIPE)
-    other = subprocess.Popen([sys.executable, "-c", WRITER, str(path), "other", "800"], stdout=subprocess.PIPE)
-    assert victim.stdout is not None
-    assert other.stdout is not None
-    assert (victim.stdout.readline(), other.stdout.readline()) == (b"under way\n", b"under way\n")
-    os.kill(victim.pid, signal.SIGKILL)
-    assert (victim.wait(), other.wait()) == (-signal.SIGKILL, 0)
-    victim.stdout.close()
-    other.stdout.close()
-    write(path, "end")
 
-    verdict = check(path)
-    assert verdict.problems == []
+    def start(name: str, count: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", WRITER, path, name, str(count)], stdout=subprocess.PIPE)
+
+    with start("victim", 10_000_000) as victim, start("other", 800) as other:
+        assert [writer.stdout and writer.stdout.readline() for writer in (victim, other)] == [b"under way\n"] * 2
+        victim.kill()
+        assert (victim.wait(), other.wait()) == (-signal.SIGKILL, 0)
+    write(path, "end")
+    assert check(path).problems == []
     with snapshot(path) as log:
         calls = [str(entry.members.get("call_id")) for entry in log.entries()]
     assert [call for call in calls if call.startswith("other")] == [f"other-{number}" for number in range(800)]

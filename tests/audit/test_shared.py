@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,20 @@ def opened(url: str) -> tuple[RedisJournal, RedisStore]:
     return RedisJournal(RedisConnection(url), "audit"), RedisStore(RedisConnection(url))
 
 
-async def write(url: str, *calls: str) -> None:
+@asynccontextmanager
+async def sharing(url: str) -> AsyncIterator[SharedTrail]:
+    """A trail as one replica has it."""
     journal, store = opened(url)
     trail = SharedTrail(journal, store)
-    for call in calls:
-        await trail.write(a_record(call))
+    yield trail
     await trail.aclose()
     await store.aclose()
+
+
+async def write(url: str, *calls: str) -> None:
+    async with sharing(url) as trail:
+        for call in calls:
+            await trail.write(a_record(call))
 
 
 async def check(url: str, **options: Any) -> CheckReport:
@@ -102,7 +110,6 @@ async def test_tampering_is_found_whatever_is_written_afterwards(url: str, redis
         tamper(client)
     if later:
         await write(url, "g")
-
     (problem,) = (await check(url)).problems
     assert told in problem
 
@@ -113,21 +120,16 @@ async def test_a_hash_kept_elsewhere_detects_a_log_that_was_replaced(url: str, r
     with redis.client() as client:
         client.flushall()
     await write(url, "a", "b")
-
     assert (await check(url)).intact
     assert not (await check(url, seen=seen)).intact
 
 
 async def test_a_running_replica_records_that_redis_lost_its_data(redis: RedisServer):
-    journal, store = opened(redis.url)
-    trail = SharedTrail(journal, store)
-    await trail.write(a_record("before"))
-    with redis.client() as client:
-        client.flushall()
-    await trail.write(a_record("after"))
-    await trail.aclose()
-    await store.aclose()
-
+    async with sharing(redis.url) as trail:
+        await trail.write(a_record("before"))
+        with redis.client() as client:
+            client.flushall()
+        await trail.write(a_record("after"))
     verdict = await check(redis.url)
     assert [("missing or altered" in problem) for problem in verdict.problems] == [True]
     assert verdict.records == 2
@@ -146,74 +148,58 @@ async def test_without_its_key_a_log_is_not_checked(url: str, redis: RedisServer
 
 
 async def test_records_of_many_calls_at_once_are_one_chain(redis: RedisServer):
-    journal, store = opened(redis.url)
-    other_journal, other_store = opened(redis.url)
-    trails = [SharedTrail(journal, store), SharedTrail(other_journal, other_store)]
-    async with anyio.create_task_group() as group:
+    async with sharing(redis.url) as one, sharing(redis.url) as other, anyio.create_task_group() as group:
         for number in range(400):
-            group.start_soon(trails[number % 2].write, a_record(str(number)))
-    for closing in (*trails, store, other_store):
-        await closing.aclose()
-
+            group.start_soon((one, other)[number % 2].write, a_record(str(number)))
     verdict = await check(redis.url)
     assert (verdict.problems, verdict.records) == ([], 400)
 
 
 async def test_the_record_of_a_call_that_is_cancelled_is_written(redis: RedisServer):
-    journal, store = opened(redis.url)
-    trail = SharedTrail(journal, store)
-    with anyio.CancelScope() as scope:
-        scope.cancel()
-        await trail.write(a_record("cancelled"))
-    assert [record["call_id"] for record in await trail.recent(5)] == ["cancelled"]
-    await trail.aclose()
-    await store.aclose()
+    async with sharing(redis.url) as trail:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await trail.write(a_record("cancelled"))
+        assert [record["call_id"] for record in await trail.recent(5)] == ["cancelled"]
 
 
 async def test_records_are_refused_while_redis_is_down_and_the_chain_continues_afterwards():
+    failures: list[str] = []
+
+    async def lose(call: str) -> None:
+        try:
+            await trail.write(a_record(call))
+        except StoreUnavailable as failure:
+            failures.append(failure.message)
+
     with redis_server() as server:
-        journal, store = opened(server.url)
-        trail = SharedTrail(journal, store)
-        await trail.write(a_record("before"))
-        server.kill()
-        with pytest.raises(StoreUnavailable):
+        async with sharing(server.url) as trail:
+            await trail.write(a_record("before"))
+            server.kill()
+            with pytest.raises(StoreUnavailable):
+                await trail.check()
+            async with anyio.create_task_group() as group:
+                for number in range(20):
+                    group.start_soon(lose, str(number))
+            assert len(failures) == 20
+            server.start()
             await trail.check()
-        failures: list[str] = []
-
-        async def lose(call: str) -> None:
-            try:
-                await trail.write(a_record(call))
-            except StoreUnavailable as failure:
-                failures.append(failure.message)
-
-        async with anyio.create_task_group() as group:
-            for number in range(20):
-                group.start_soon(lose, str(number))
-        assert len(failures) == 20
-        server.start()
-
-        await trail.check()
-        await trail.write(a_record("after"))
-        assert [record["call_id"] for record in await trail.recent(5)] == ["after", "before"]
-        await trail.aclose()
-        await store.aclose()
+            await trail.write(a_record("after"))
+            assert [record["call_id"] for record in await trail.recent(5)] == ["after", "before"]
         assert (await check(server.url)).intact
 
 
 WRITER = """
 import sys, anyio
-from tests.audit.test_shared import SharedTrail, a_record, opened
+from tests.audit.test_shared import a_record, sharing
 
 async def main():
-    journal, store = opened(sys.argv[1])
-    trail = SharedTrail(journal, store)
-    for number in range(int(sys.argv[3])):
-        async with anyio.create_task_group() as group:
-            for part in "xyz":
-                group.start_soon(trail.write, a_record(f"{sys.argv[2]}-{number}-{part}"))
-        if number == 20: print("under way", flush=True)
-    await trail.aclose()
-    await store.aclose()
+    async with sharing(sys.argv[1]) as trail:
+        for number in range(int(sys.argv[3])):
+            async with anyio.create_task_group() as group:
+                for part in "xyz":
+                    group.start_soon(trail.write, a_record(f"{sys.argv[2]}-{number}-{part}"))
+            if number == 20: print("under way", flush=True)
 
 anyio.run(main)
 """
@@ -230,7 +216,6 @@ def test_a_log_of_two_processes_is_intact_though_one_was_killed(redis: RedisServ
         assert killed.stdout.readline() == "under way\n"
         killed.kill()
         assert whole.wait() == 0
-
     with shared_snapshot(*opened(redis.url)) as log:
         verdict = verify_log(log)
         calls = [entry.members["call_id"] for entry in log.entries()]
@@ -241,16 +226,13 @@ def test_a_log_of_two_processes_is_intact_though_one_was_killed(redis: RedisServ
 
 @pytest.fixture(params=["files", "shared"])
 async def trail(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AuditTrail]:
-    if request.param == "files":
-        made: AuditTrail = FileTrail(tmp_path / "audit.jsonl", max_bytes=65_536)
-        yield made
-        await made.aclose()
+    if request.param == "shared":
+        async with sharing(request.getfixturevalue("redis").url) as made:
+            yield made
         return
-    journal, store = opened(request.getfixturevalue("redis").url)
-    made = SharedTrail(journal, store)
-    yield made
-    await made.aclose()
-    await store.aclose()
+    files = FileTrail(tmp_path / "audit.jsonl", max_bytes=65_536)
+    yield files
+    await files.aclose()
 
 
 async def test_the_calls_that_ended_last_come_newest_first(trail: AuditTrail):
@@ -260,7 +242,6 @@ async def test_the_calls_that_ended_last_come_newest_first(trail: AuditTrail):
         await trail.write(a_record(str(number), phase="begun", outcome="begun"))
         await trail.write(a_record(str(number), arguments=filler))
     await trail.write(a_record("open", phase="begun", outcome="begun"))
-
     found = await trail.recent(550)
     assert [record["call_id"] for record in found] == [str(number) for number in range(599, 49, -1)]
     assert found[0]["arguments"] == filler
@@ -270,7 +251,6 @@ async def test_the_calls_that_ended_last_come_newest_first(trail: AuditTrail):
 async def test_a_record_is_the_same_in_files_and_in_the_store(trail: AuditTrail):
     record: AuditRecord = a_record("c", arguments={"id": "a\nb\u2028c"}, tenant="t")
     await trail.write(record)
-
     (found,) = await trail.recent(1)
     assert {name: found[name] for name in found if name not in ("seq", "prev", "hash")} == {
         name: getattr(record, name) for name in vars(record)

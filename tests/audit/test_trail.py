@@ -84,23 +84,19 @@ def failing(function: Callable[..., int], times: int) -> Callable[..., int]:
 async def test_calls_that_end_together_share_a_lock_and_keep_their_places(path: Path, locks: list[int]):
     trail = FileTrail(path)
     calls = [str(number) for number in range(64)]
-
     assert await write_together(trail, *calls) == dict.fromkeys(calls)
     assert len(locks) == 2
     assert await write_together(trail, "last") == {"last": None}
     await trail.aclose()
-
     assert calls_in(path) == [*calls, "last"]
 
 
 async def test_a_record_alone_in_its_loop_iteration_is_written_at_once(path: Path):
     trail = FileTrail(path)
     writing = trail.write(a_record("a"))
-
     with pytest.raises(StopIteration):
         writing.send(None)
     assert calls_in(path) == ["a"]
-
     await anyio.lowlevel.checkpoint()
     writing = trail.write(a_record("b"))
     with pytest.raises(StopIteration):
@@ -121,7 +117,6 @@ async def test_a_call_continues_only_after_its_record_is_written(path: Path):
         for call in "abc":
             group.start_soon(write, call)
     await trail.aclose()
-
     assert seen == {"a": True, "b": True, "c": True}
 
 
@@ -133,7 +128,6 @@ async def test_a_failed_write_reaches_every_call_without_a_record(path: Path, mo
         told = await write_together(trail, *"abc")
     assert told["a"] is None
     assert ["No space left" in str(told[call]) for call in "bc"] == [True, True]
-
     assert await write_together(trail, *"de") == {"d": None, "e": None}
     await trail.aclose()
     assert calls_in(path) == ["first", "a", "d", "e"]
@@ -171,7 +165,6 @@ async def test_the_record_of_a_cancelled_call_is_still_written(path: Path, monke
         await write("cancelled")
     await write("later")
     await trail.aclose()
-
     assert scope.cancelled_caught is not full
     assert calls_in(path) == ["first", "second", *([] if full else ["cancelled", "later"])]
     assert told == (["cancelled", "later"] if full else [])
@@ -182,9 +175,7 @@ async def test_records_that_wait_are_written_before_the_log_is_closed(path: Path
     await trail.write(a_record("a"))
     writing = trail.write(a_record("b"))
     writing.send(None)
-
     await trail.aclose()
-
     assert calls_in(path) == ["a", "b"]
     writing.close()
 
@@ -192,10 +183,8 @@ async def test_records_that_wait_are_written_before_the_log_is_closed(path: Path
 async def test_records_that_are_written_together_keep_files_to_their_size(path: Path):
     trail = FileTrail(path, max_bytes=5_000)
     calls = [str(number) for number in range(60)]
-
     assert await write_together(trail, *calls) == dict.fromkeys(calls)
     await trail.aclose()
-
     files = sorted(path.parent.glob("audit*.jsonl"))
     assert len(files) > 5
     assert all(file.stat().st_size <= 5_000 for file in files)
@@ -209,7 +198,6 @@ async def test_two_writers_that_alternate_make_one_chain(path: Path):
             await write_together(trail, *(f"{number:02d}" for number in range(start, start + 4)))
     for trail in trails:
         await trail.aclose()
-
     assert sorted(calls_in(path)) == sorted(f"{number:02d}" for number in range(24) for _ in trails)
 
 
@@ -236,7 +224,6 @@ async def test_a_line_is_json_in_ascii(path: Path, arguments: Any):
     record = a_record("a", arguments=arguments)
     await trail.write(record)
     await trail.aclose()
-
     with snapshot(path) as log:
         (line,) = log.lines()
     assert line.entry is not None

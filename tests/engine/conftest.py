@@ -16,7 +16,7 @@ from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.approval.hold import ApprovalHold
 from connector_mcp.engine.approval.queue import Approval
-from connector_mcp.engine.caller import AnswerDue, CannotAsk, ElicitationReply, Question, Resumed, TransportName, Visit
+from connector_mcp.engine.caller import AnswerDue, ElicitationReply, Question, Resumed, TransportName, Visit
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.secret_refs.secret_requests import SecretRequests
@@ -169,20 +169,6 @@ def yes(confirm: Any = True) -> ElicitationReply:
     return ElicitationReply("accept", {"confirm": confirm})
 
 
-class Callers:
-    """The kinds of callers, by name."""
-
-    plain = FakeCaller
-    returning = AsksByReturning
-    yes = staticmethod(yes)
-    cannot_ask = CannotAsk
-
-
-@pytest.fixture
-def callers() -> type[Callers]:
-    return Callers
-
-
 @dataclass
 class Bench:
     """An engine with what a test wants to look at."""
@@ -262,3 +248,9 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
             return Bench(engine, sandbox, tmp_path)
 
         yield make
+
+
+@pytest.fixture
+def made(bench: BenchMaker) -> Bench:
+    """An engine with the default settings."""
+    return bench()

@@ -26,6 +26,7 @@ from connector_mcp.secrets.sources import EnvironmentSource
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.upstream.client import UpstreamClient
+from tests.engine.conftest import FakeCaller, yes
 
 pytestmark = pytest.mark.anyio
 
@@ -114,11 +115,8 @@ async def two(tmp_path: Path) -> AsyncIterator[Maker]:
         yield make
 
 
-async def run(made: Two, name: str, arguments: Mapping[str, Any], caller: Any) -> Any:
-    return (await made.engine.call(name, arguments, caller)).content
-
-
-# What tools are told -----------------------------------------------------------------------------------------------
+async def run(made: Two, name: str, arguments: Mapping[str, Any], caller: Any = None) -> Any:
+    return (await made.engine.call(name, arguments, caller or FakeCaller())).content
 
 
 def schema(made: Two, name: str) -> dict[str, Any]:
@@ -131,9 +129,7 @@ def test_no_operation_has_a_field_of_the_name_by_which_calls_choose_their_profil
     assert [name for name, operation in catalog().items() if PROFILE in operation.model_fields] == []
 
 
-async def test_every_tool_of_a_platform_with_two_profiles_takes_profile_and_no_other_does(
-    two: Maker, bench: Any
-) -> None:
+async def test_only_tools_of_platforms_with_two_profiles_take_profile(two: Maker, bench: Any) -> None:
     made, single = two(), bench()
     for name, operation in catalog().items():
         member = schema(made, name)["properties"].get(PROFILE)
@@ -143,53 +139,38 @@ async def test_every_tool_of_a_platform_with_two_profiles_takes_profile_and_no_o
 
 
 @pytest.mark.parametrize(("default", "needed"), [("production", {"destroy"}), (None, {"destroy", "read", "update"})])
-async def test_profile_is_required_by_the_schema_where_no_default_counts(
-    two: Maker, default: str | None, needed: set[str]
-) -> None:
+async def test_the_schema_requires_profile_without_a_default(two: Maker, default: str | None, needed: set[str]) -> None:
     made = two(default=default)
     for name in (LIST, UPDATE, DELETE):
-        required = PROFILE in schema(made, name).get("required", ())
-        assert required == (str(catalog()[name].effect) in needed)
+        assert (PROFILE in schema(made, name).get("required", ())) == (str(catalog()[name].effect) in needed)
 
 
-async def test_a_tenant_that_one_profile_fixes_is_optional_and_checked_once_the_profile_is_known(
-    two: Maker, callers: Any
-) -> None:
+async def test_a_tenant_that_one_profile_fixes_is_optional_and_checked_with_the_profile(two: Maker) -> None:
     made = two(without_tenant="staging")
-    caller = callers.plain()
-    tenant = schema(made, LIST)["properties"]["organization_id"]
-    assert tenant["type"] == "string"
+    caller = FakeCaller()
+    assert schema(made, LIST)["properties"]["organization_id"]["type"] == "string"
     assert "organization_id" not in schema(made, LIST).get("required", ())
-
     fixed = await run(made, LIST, {}, caller)
     other = await run(made, LIST, {"organization_id": "org_of_others"}, caller)
     missing = await run(made, LIST, {"profile": "staging"}, caller)
     given = await run(made, LIST, {"profile": "staging", "organization_id": fixed["meta"]["tenant"]}, caller)
-
     assert "configuration fixes it" in other["error"]["message"]
     assert missing["error"]["issues"][0]["path"] == "organization_id"
     assert given["data"] == fixed["data"]
 
 
-# Which account -----------------------------------------------------------------------------------------------------
-
-
-async def test_a_read_goes_to_the_profile_named_or_to_the_default_and_says_which(two: Maker, callers: Any) -> None:
+async def test_a_read_goes_to_the_profile_named_or_to_the_default_and_says_which(two: Maker) -> None:
     made = two()
-
-    first = await run(made, LIST, {}, callers.plain())
+    first = await run(made, LIST, {})
     assert (first["meta"]["profile"], len(made.sent("production")), made.sent("staging")) == ("production", 1, [])
-    second = await run(made, LIST, {"profile": "staging"}, callers.plain())
-
+    second = await run(made, LIST, {"profile": "staging"})
     assert (second["meta"]["profile"], len(made.sent("production")), len(made.sent("staging"))) == ("staging", 1, 1)
     assert [record["profile"] for record in made.records()] == ["production", "staging"]
 
 
-async def test_without_a_default_a_call_that_names_none_is_refused_with_all_names(two: Maker, callers: Any) -> None:
+async def test_without_a_default_a_call_that_names_none_is_refused_with_all_names(two: Maker) -> None:
     made = two(default=None)
-
-    content = await run(made, LIST, {}, callers.plain())
-
+    content = await run(made, LIST, {})
     assert content["error"]["code"] == "invalid_arguments"
     assert content["error"]["issues"] == [{"path": "profile", "got": "nothing", "wanted": BOTH}]
     assert made.sent("production") + made.sent("staging") == []
@@ -199,27 +180,21 @@ async def test_without_a_default_a_call_that_names_none_is_refused_with_all_name
 
 
 @pytest.mark.parametrize("name", ["prod", "", None, 7, ["staging"], "Production", "staging\n"])
-async def test_a_profile_that_there_is_not_is_refused_and_no_default_stands_in(
-    two: Maker, callers: Any, name: Any
-) -> None:
+async def test_an_unknown_profile_is_refused_without_a_default(two: Maker, name: Any) -> None:
     made = two()
-
-    content = await run(made, LIST, {"profile": name}, callers.plain())
-
+    content = await run(made, LIST, {"profile": name})
     assert content["error"]["code"] == "invalid_arguments"
     assert content["error"]["issues"][0]["wanted"].endswith(BOTH)
     assert made.sent("production") + made.sent("staging") == []
 
 
-async def test_the_nearest_profile_is_told(two: Maker, callers: Any) -> None:
-    content = await run(two(), LIST, {"profile": "stagign"}, callers.plain())
-
+async def test_the_nearest_profile_is_told(two: Maker) -> None:
+    content = await run(two(), LIST, {"profile": "stagign"})
     assert content["error"]["issues"][0]["wanted"].startswith("staging (closest match)")
 
 
-async def test_with_one_profile_the_argument_is_as_unknown_as_any_other(bench: Any, callers: Any) -> None:
-    content = await run(bench(), LIST, {"profile": "default"}, callers.plain())
-
+async def test_with_one_profile_the_argument_is_as_unknown_as_any_other(bench: Any) -> None:
+    content = await run(bench(), LIST, {"profile": "default"})
     assert content["error"]["issues"][0]["got"] == "an unknown argument"
 
 
@@ -231,7 +206,6 @@ async def test_a_deletion_without_a_profile_is_refused_with_both_names_in_either
         refused = await client.call_tool(DELETE, CRAWLER)
         assert made.sent("production") + made.sent("staging") == []
         done = await client.call_tool(DELETE, {**CRAWLER, "profile": "staging"})
-
     assert refused.is_error
     assert refused.structured_content is not None
     assert "production, staging" in refused.structured_content["error"]["fix"]
@@ -240,40 +214,30 @@ async def test_a_deletion_without_a_profile_is_refused_with_both_names_in_either
     assert (made.sent("production", "DELETE"), len(made.sent("staging", "DELETE"))) == ([], 1)
 
 
-async def test_an_update_that_turns_out_to_destroy_must_name_its_profile(two: Maker, callers: Any) -> None:
+async def test_an_update_that_turns_out_to_destroy_must_name_its_profile(two: Maker) -> None:
     made = two(policy="destroy=allow")
     replacing = {
-        "connector_id": seed.VERSORI_CRM,
-        "name": "Acme CRM",
-        "protocol": "http",
-        "base_url": "https://api.acme.example",
-        "replace": True,
-    }
-
-    refused = await run(made, "versori_update_connector", replacing, callers.plain())
-    harmless = await run(made, "versori_update_connector", RENAME, callers.plain())
-
+        "connector_id": seed.VERSORI_CRM, "name": "Acme CRM", "protocol": "http",
+        "base_url": "https://api.acme.example", "replace": True,
+    }  # fmt: skip
+    refused = await run(made, "versori_update_connector", replacing)
+    harmless = await run(made, "versori_update_connector", RENAME)
     assert refused["error"]["code"] == "invalid_arguments"
     assert "production, staging, because the call destroys something" in refused["error"]["message"]
     assert refused["error"]["profile"] == "production"
     assert harmless["meta"]["profile"] == "production"
     assert len(made.sent("production", "PUT")) == 1
-    done = await run(made, "versori_update_connector", {**replacing, "profile": "staging"}, callers.plain())
+    done = await run(made, "versori_update_connector", {**replacing, "profile": "staging"})
     assert done["meta"]["profile"] == "staging"
     assert (len(made.sent("production", "PUT")), len(made.sent("staging", "PUT"))) == (1, 1)
 
 
-# Nothing leaks -----------------------------------------------------------------------------------------------------
-
-
-async def test_the_policy_of_one_profile_does_not_count_under_another(two: Maker, callers: Any) -> None:
+async def test_the_policy_of_one_profile_does_not_count_under_another(two: Maker) -> None:
     made = two(production="destroy=block,update=block", staging="destroy=allow")
-
-    blocked = await run(made, DELETE, {**CRAWLER, "profile": "production"}, callers.plain())
-    allowed = await run(made, DELETE, {**CRAWLER, "profile": "staging"}, callers.plain())
-    default = await run(made, "versori_update_connector", RENAME, callers.plain())
-    other = await run(made, "versori_update_connector", {**RENAME, "profile": "staging"}, callers.plain())
-
+    blocked = await run(made, DELETE, {**CRAWLER, "profile": "production"})
+    allowed = await run(made, DELETE, {**CRAWLER, "profile": "staging"})
+    default = await run(made, "versori_update_connector", RENAME)
+    other = await run(made, "versori_update_connector", {**RENAME, "profile": "staging"})
     assert (blocked["error"]["code"], default["error"]["code"]) == ("blocked", "blocked")
     assert "policy rule destroy=block of profile production" in blocked["error"]["fix"]
     assert allowed["meta"]["profile"] == other["meta"]["profile"] == "staging"
@@ -293,65 +257,50 @@ async def test_a_tool_is_listed_as_long_as_one_profile_permits_it(two: Maker) ->
     assert not listed(read_only="server", staging="destroy=allow")
 
 
-async def test_read_only_of_one_profile_leaves_the_other_as_it_is(two: Maker, callers: Any) -> None:
+async def test_read_only_of_one_profile_leaves_the_other_as_it_is(two: Maker) -> None:
     made = two(read_only="production", policy="destroy=allow")
-
-    kept = await run(made, DELETE, {**CRAWLER, "profile": "production"}, callers.plain())
-    gone = await run(made, DELETE, {**CRAWLER, "profile": "staging"}, callers.plain())
-
+    kept = await run(made, DELETE, {**CRAWLER, "profile": "production"})
+    gone = await run(made, DELETE, {**CRAWLER, "profile": "staging"})
     assert "read_only of profile production" in kept["error"]["fix"]
     assert gone["meta"]["profile"] == "staging"
 
 
-async def test_an_approval_for_one_profile_releases_nothing_under_another(two: Maker, callers: Any) -> None:
+async def test_an_approval_for_one_profile_releases_nothing_under_another(two: Maker) -> None:
     made = two(policy="destroy=approve")
     staging, production = {**CRAWLER, "profile": "staging"}, {**CRAWLER, "profile": "production"}
-    parked = await run(made, DELETE, staging, callers.plain())
+    parked = await run(made, DELETE, staging)
     await made.engine.approvals.decide(parked["error"]["approval"]["id"], True, "operator")
-
-    other = await run(made, DELETE, production, callers.plain())
-    same = await run(made, DELETE, staging, callers.plain())
-
+    other = await run(made, DELETE, production)
+    same = await run(made, DELETE, staging)
     assert other["error"]["code"] == "approval_required"
     assert other["error"]["approval"]["id"] != parked["error"]["approval"]["id"]
     assert same["meta"]["profile"] == "staging"
     assert made.sent("production", "DELETE") == []
 
 
-async def test_the_person_who_is_asked_is_told_the_profile(two: Maker, bench: Any, callers: Any) -> None:
-    caller, alone = callers.plain(answer=callers.yes("no such name")), callers.plain(answer=callers.yes("nothing"))
-
+async def test_the_person_who_is_asked_is_told_the_profile(two: Maker, bench: Any) -> None:
+    caller, alone = FakeCaller(yes("no such name")), FakeCaller(yes("nothing"))
     await run(two(), DELETE, {**CRAWLER, "profile": "staging"}, caller)
     await run(bench(), DELETE, CRAWLER, alone)
-
     assert "Under the profile staging of Vectorize." in caller.questions[0].message
     assert "profile" not in alone.questions[0].message
 
 
-async def test_a_secret_is_for_the_profiles_that_list_it(two: Maker, callers: Any) -> None:
+async def test_a_secret_is_for_the_profiles_that_list_it(two: Maker) -> None:
     made = two(secrets={"production": frozenset({"ONE"}), "staging": frozenset()})
 
     async def create(secret: str, profile: str) -> Any:
-        config = {
-            "secret-key": f"secret://{secret}",
-            "access-key": "secret://ONE",
-            "bucket-name": "b",
-            "archiver": True,
-        }
-        connectors = [{"name": "S3", "type": "AWS_S3", "config": config}]
-        return await run(made, CREATE, {"connectors": connectors, "profile": profile}, callers.plain())
+        keys = {"secret-key": f"secret://{secret}", "access-key": "secret://ONE"}
+        connector = {"name": "S3", "type": "AWS_S3", "config": {**keys, "bucket-name": "b", "archiver": True}}
+        return await run(made, CREATE, {"connectors": [connector], "profile": profile})
 
-    refused = await create("TWO", "production")
+    (issue,) = (await create("TWO", "production"))["error"]["issues"]
+    assert issue == {
+        "path": "connectors[0].config.secret-key",
+        "got": "secret://TWO, which may not be used here",
+        "wanted": "a secret of profile production: ONE",
+    }
     none = await create("ONE", "staging")
-    sent = await create("ONE", "production")
-
-    assert refused["error"]["issues"] == [
-        {
-            "path": "connectors[0].config.secret-key",
-            "got": "secret://TWO, which may not be used here",
-            "wanted": "a secret of profile production: ONE",
-        }
-    ]
     assert none["error"]["issues"][0]["wanted"] == "a secret of profile staging: it has none"
-    assert sent["meta"]["profile"] == "production"
+    assert (await create("ONE", "production"))["meta"]["profile"] == "production"
     assert (len(made.sent("production", "POST")), made.sent("staging", "POST")) == (1, [])

@@ -68,8 +68,7 @@ def texts(issue: Issue) -> str:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_the_example_of_every_operation_parses_and_is_what_is_sent(name: str) -> None:
-    operation = parse(name, OPERATIONS[name].example)
-    given_back = operation.model_dump(by_alias=True, exclude_unset=True)
+    given_back = parse(name, OPERATIONS[name].example).model_dump(by_alias=True, exclude_unset=True)
     assert {key: value for key, value in given_back.items() if key not in TENANTS} == OPERATIONS[name].example
 
 
@@ -89,8 +88,7 @@ def test_every_argument_as_the_text_of_its_json_means_the_same(name: str) -> Non
 def test_numbers_and_lists_survive_either_spelling(limit: int, names: list[str], as_text: bool) -> None:
     arguments: dict[str, Any] = {"limit": limit, "fields": names}
     sent = {key: json.dumps(value) for key, value in arguments.items()} if as_text else arguments
-    operation = parse("vectorize_get_source_connectors", sent)
-    assert operation.model_dump(include={"limit", "fields"}) == arguments
+    assert parse("vectorize_get_source_connectors", sent).model_dump(include={"limit", "fields"}) == arguments
 
 
 @settings(max_examples=30, deadline=None)
@@ -180,10 +178,7 @@ def test_huge_numbers_are_refused_in_every_integer_argument() -> None:
         assert issue.path == "limit"
         assert len(issue.got) < 60
     (issue,) = issues_of("vectorize_get_source_connectors", {"limit": 500})
-    assert (issue.got, issue.wanted) == (
-        "the number 500",
-        "an integer at least 1 and at most 100 (Rows a page)",
-    )
+    assert (issue.got, issue.wanted) == ("the number 500", "an integer at least 1 and at most 100 (Rows a page)")
     assert parse("vectorize_get_source_connectors", {"limit": 20.0}) == parse(
         "vectorize_get_source_connectors", {"limit": "20"}
     )
@@ -203,17 +198,15 @@ def test_config_keys_given_as_arguments_are_sent_into_config() -> None:
 
 
 def test_an_unknown_member_of_an_item_is_named_with_its_index() -> None:
-    issues = issues_of(
-        "vectorize_create_source_connector", {"connectors": [{"name": "a", "type": "AWS_S3"}, {"nme": "b"}]}
-    )
-    assert {issue.path for issue in issues} == {"connectors[1].name", "connectors[1].type", "connectors[1].nme"}
-    unknown = next(issue for issue in issues if issue.path.endswith(".nme"))
+    connectors = [{"name": "a", "type": "AWS_S3"}, {"nme": "b"}]
+    issues = {issue.path: issue for issue in issues_of("vectorize_create_source_connector", {"connectors": connectors})}
+    assert issues.keys() == {"connectors[1].name", "connectors[1].type", "connectors[1].nme"}
+    unknown = issues["connectors[1].nme"]
     assert unknown.wanted.startswith("name (closest match); connectors[1] takes name, type, config")
 
 
 def test_an_enum_names_the_nearest_of_its_values_whatever_the_case() -> None:
-    connector = {"name": "a", "type": "aws-s3"}
-    (issue,) = issues_of("vectorize_create_source_connector", {"connectors": [connector]})
+    (issue,) = issues_of("vectorize_create_source_connector", {"connectors": [{"name": "a", "type": "aws-s3"}]})
     assert issue.path == "connectors[0].type"
     assert issue.wanted.startswith("AWS_S3 (closest match); one of AWS_S3, ")
     assert issue.got == "a string of 6 characters"
@@ -292,14 +285,12 @@ def test_every_key_of_every_schema_can_be_named_in_a_path() -> None:
 
 
 def test_every_pattern_of_every_schema_is_put_into_words() -> None:
-    patterns = {
-        member["pattern"] for schema in every_schema() for _, member in members_of(schema) if "pattern" in member
-    }
+    members = [member for schema in every_schema() for _, member in members_of(schema)]
+    patterns = {member["pattern"] for member in members if "pattern" in member}
     assert len(patterns) >= 3
     for pattern in patterns:
-        (issue,) = issues_under(
-            {"type": "object", "properties": {"a": {"type": "string", "pattern": pattern}}}, {"a": " "}
-        )
+        properties = {"a": {"type": "string", "pattern": pattern}}
+        (issue,) = issues_under({"type": "object", "properties": properties}, {"a": " "})
         assert pattern not in issue.wanted
         assert "documented form" not in issue.wanted
 
@@ -346,12 +337,10 @@ def test_a_missing_template_is_named_by_its_usage() -> None:
     whole = example(kind.config)
     templates = [template for template in whole["templates"] if template["usageType"] not in ("Register", "Generic")]
     issues = config_issues("logto", kind.type, whole | {"templates": templates})
-    assert [issue.wanted for issue in issues] == [
-        "an array with an entry whose usageType is Register",
-        "an array with an entry whose usageType is Generic",
-    ]
-    assert all(issue.path == "config.templates" and issue.got == "an array of 2" for issue in issues)
-    assert all(config_issues("logto", kind.type, whole | {"templates": issue.example}) == [] for issue in issues)
+    for issue, usage in zip(issues, ("Register", "Generic"), strict=True):
+        assert (issue.path, issue.got) == ("config.templates", "an array of 2")
+        assert issue.wanted == f"an array with an entry whose usageType is {usage}"
+        assert config_issues("logto", kind.type, whole | {"templates": issue.example}) == []
 
 
 def test_a_member_that_fits_none_of_its_forms_is_told_what_it_is_for() -> None:
@@ -366,10 +355,8 @@ def test_a_member_that_fits_none_of_its_forms_is_told_what_it_is_for() -> None:
 def test_of_a_config_that_is_merged_nulls_and_missing_members_pass_and_wrong_types_do_not() -> None:
     oidc = {"scope": None, "idTokenVerificationConfig": {"issuer": "https://id.example.com"}}
     assert config_issues("logto", "oidc", oidc, complete=False) == []
-    assert {issue.path for issue in config_issues("logto", "oidc", oidc)} >= {
-        "config.scope",
-        "config.idTokenVerificationConfig.jwksUri",
-    }
+    paths = {issue.path for issue in config_issues("logto", "oidc", oidc)}
+    assert paths >= {"config.scope", "config.idTokenVerificationConfig.jwksUri"}
     smtp = {"auth": {"type": "oauth2", "refreshToken": SECRET}}
     assert config_issues("logto", "simple-mail-transfer-protocol", smtp, complete=False) == []
     (wrong,) = config_issues("logto", "oidc", {"scope": 5}, complete=False)
@@ -400,20 +387,12 @@ def test_a_config_of_an_unknown_type_is_not_held_against_anything() -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (None, "null"),
-        (True, "true"),
-        (999_999, "the number 999999"),
-        (1_000_000, "a number"),
-        (-1_000_000, "a number"),
-        (10**5000, "a number"),
-        (0.5, "the number 0.5"),
-        (0.123456789, "a number"),
-        ("", "an empty string"),
-        (SECRET, f"a string of {len(SECRET)} characters"),
-        ([1], "an array of 1"),
+        (None, "null"), (True, "true"), (999_999, "the number 999999"), (1_000_000, "a number"),
+        (-1_000_000, "a number"), (10**5000, "a number"), (0.5, "the number 0.5"), (0.123456789, "a number"),
+        ("", "an empty string"), (SECRET, f"a string of {len(SECRET)} characters"), ([1], "an array of 1"),
         ({}, "an object"),
     ],
     ids=lambda value: value if isinstance(value, str) and " " in value else "",
-)
+)  # fmt: skip
 def test_a_value_is_described_without_giving_it_away(value: Any, words: str) -> None:
     assert describe(value) == words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.faults import Fault
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.upstream.client import DEFAULT_LIMITS
+from tests.engine.conftest import AsksByReturning, Bench, FakeCaller, yes
 
 pytestmark = pytest.mark.anyio
 
@@ -38,10 +40,7 @@ READS: dict[str, dict[str, Any]] = {
     "logto_list_connectors": {},
     "logto_get_connector": {"id": seed.LOGTO_SMTP},
     "logto_create_connector_authorization_uri": {
-        "connector_id": seed.LOGTO_GOOGLE,
-        "state": "s",
-        "redirect_uri": "https://app.example.com/callback",
-    },
+        "connector_id": seed.LOGTO_GOOGLE, "state": "s", "redirect_uri": "https://app.example.com/callback"},
     "logto_list_connector_factories": {},
     "logto_get_connector_factory": {"id": "http-sms"},
     "versori_list_connectors": {},
@@ -49,7 +48,9 @@ READS: dict[str, dict[str, Any]] = {
     "conductorone_list_connectors": {"app_id": seed.CONDUCTORONE_APP_ID},
     "conductorone_get_connector": OKTA,
     "describe_connector_type": {"platform": "logto", "type": "oidc"},
-}
+}  # fmt: skip
+UPLOAD = {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]}
+S3 = {"connectors": [{"name": "s3", "type": "AWS_S3", "config": S3_CONFIG}]}
 
 
 def written(made: Any) -> list[dict[str, Any]]:
@@ -61,10 +62,27 @@ def records(made: Any) -> list[dict[str, Any]]:
     return [record for record in written(made) if record["phase"] == "ended"]
 
 
-async def run(made: Any, name: str, arguments: dict[str, Any], caller: Any) -> Any:
+def confirming() -> FakeCaller:
+    """A caller that confirms the deletion of the crawler."""
+    return FakeCaller(yes("Docs site"))
+
+
+def before_sending(made: Bench, method: str, hook: Callable[[], Awaitable[Any]]) -> None:
+    """Run the hook before each request of this method to Vectorize."""
+    client = made.account("vectorize").client
+
+    async def send(request: Any, *, tool: Any = None) -> Any:
+        if request.method == method:
+            await hook()
+        return await type(client).send(client, request, tool=tool)
+
+    client.send = send
+
+
+async def run(made: Any, name: str, arguments: dict[str, Any], caller: Any = None) -> Any:
     """The content of a call, which must have left one record of its end, and one before it sent a change."""
     before, sent = len(made.audit_lines), len(made.requests())
-    result = await made.engine.call(name, arguments, caller)
+    result = await made.engine.call(name, arguments, caller or FakeCaller())
     left = written(made)[before:]
     changes = {"POST", "PUT", "PATCH", "DELETE"} & {method for method, _ in made.requests()[sent:]}
     wrote = bool(changes) and made.engine.tool(name).operation.effect is not Effect.READ
@@ -77,114 +95,92 @@ async def run(made: Any, name: str, arguments: dict[str, Any], caller: Any) -> A
     assert SECRET not in made.audit_lines[-1]
     assert SECRET not in json.dumps(result.content)
     if not result.is_error:
-        schema = made.engine.tool(name).output_schema
-        Draft202012Validator(schema).validate(result.content)
+        Draft202012Validator(made.engine.tool(name).output_schema).validate(result.content)
     return result.content
 
 
-# Reads --------------------------------------------------------------------------------------------------------------
-
-
-async def test_every_read_conforms_to_its_output_schema_and_shows_no_secret(bench: Any, callers: Any) -> None:
-    made = bench()
+async def test_every_read_conforms_to_its_output_schema_and_shows_no_secret(made: Bench) -> None:
     assert set(READS) == {tool.name for tool in made.engine.tools() if tool.operation.effect is Effect.READ}
     for name, arguments in READS.items():
         variants: list[dict[str, Any]] = [{}]
         if "detail" in made.engine.tool(name).input_schema["properties"]:
             variants += [{"detail": "full"}, {"limit": 1}, {"fields": ["id", "config", "configDoc", "connections"]}]
         for variant in variants:
-            content = await run(made, name, {**arguments, **variant}, callers.plain())
+            content = await run(made, name, {**arguments, **variant})
             assert content["data"], name
             assert content["meta"]["sandbox"] is True
             assert "unexpected" not in content["meta"], name
             assert "sandbox-secret" not in json.dumps(content), name
 
 
-@pytest.mark.parametrize(
-    "name", ["logto_list_connectors", "vectorize_get_source_connectors", "versori_list_connectors"]
-)
-async def test_pages_of_a_list_add_up_to_the_whole(bench: Any, callers: Any, name: str) -> None:
-    made = bench()
-    whole = await run(made, name, {"limit": 100}, callers.plain())
-    rows: list[Any] = []
-    arguments: dict[str, Any] = {"limit": 2}
+async def pages(made: Bench, name: str, arguments: dict[str, Any]) -> AsyncIterator[Any]:
+    cursor: dict[str, Any] = {}
     while True:
-        page = await run(made, name, arguments, callers.plain())
-        rows += page["data"]
-        if "cursor" not in page["meta"]:
-            break
-        assert "partial" in page["meta"]["warnings"][0]
-        arguments = {"limit": 2, "cursor": page["meta"]["cursor"]}
-    assert rows == whole["data"]
-    assert len(rows) > 2
+        content = await run(made, name, {**arguments, **cursor})
+        yield content
+        if "cursor" not in content["meta"]:
+            return
+        cursor = {"cursor": content["meta"]["cursor"]}
 
 
-async def test_a_result_over_the_cap_is_cut_and_its_cursor_leads_to_the_rest(bench: Any, callers: Any) -> None:
-    made = bench(max_result_bytes=1_500)
+LISTS = ["logto_list_connectors", "vectorize_get_source_connectors", "versori_list_connectors"]
+
+
+@pytest.mark.parametrize("name", LISTS)
+async def test_pages_of_a_list_add_up_to_the_whole(made: Bench, name: str) -> None:
+    whole = await run(made, name, {"limit": 100})
+    parts = [page async for page in pages(made, name, {"limit": 2})]
+    assert all("partial" in page["meta"]["warnings"][0] for page in parts[:-1])
+    assert [row for page in parts for row in page["data"]] == whole["data"]
+    assert len(whole["data"]) > 2
+
+
+async def test_a_result_over_the_cap_is_cut_and_its_cursor_leads_to_the_rest(bench: Any) -> None:
     seen: list[str] = []
-    arguments: dict[str, Any] = {}
-    while True:
-        content = await run(made, "logto_list_connector_factories", arguments, callers.plain())
+    async for content in pages(bench(max_result_bytes=1_500), "logto_list_connector_factories", {}):
         assert len(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()) <= 1_500
         seen += [row["id"] for row in content["data"]]
-        if "cursor" not in content["meta"]:
-            break
-        arguments = {"cursor": content["meta"]["cursor"]}
     assert len(seen) == len(set(seen)) >= 51
 
 
-async def test_a_wrong_cursor_sends_nothing(bench: Any, callers: Any) -> None:
-    made = bench()
-    content = await run(made, "logto_list_connectors", {"cursor": "nonsense"}, callers.plain())
+async def test_a_wrong_cursor_sends_nothing(made: Bench) -> None:
+    content = await run(made, "logto_list_connectors", {"cursor": "nonsense"})
     assert content["error"]["code"] == "invalid_arguments"
     assert made.requests() == []
 
 
-async def test_an_unknown_tool_is_the_protocols_error(bench: Any, callers: Any) -> None:
+async def test_an_unknown_tool_is_the_protocols_error(bench: Any) -> None:
     with pytest.raises(UnknownTool):
-        await bench().engine.call("vectorize_drop_everything", {}, callers.plain())
+        await bench().engine.call("vectorize_drop_everything", {}, FakeCaller())
 
 
-async def test_tools_that_policy_or_scopes_rule_out_are_not_listed(bench: Any, callers: Any) -> None:
-    made = bench(read_only=True)
-    assert {tool.name for tool in made.engine.tools()} == set(READS)
-    scoped = callers.plain(scopes=frozenset({"connectors:read"}))
+async def test_tools_that_policy_or_scopes_rule_out_are_not_listed(bench: Any) -> None:
+    assert {tool.name for tool in bench(read_only=True).engine.tools()} == set(READS)
+    scoped = FakeCaller(scopes=frozenset({"connectors:read"}))
     assert {tool.name for tool in bench().engine.tools(scoped)} == set(READS)
 
 
-# Writes -------------------------------------------------------------------------------------------------------------
-
-
-async def test_a_creation_is_verified_and_leaves_no_secret_anywhere(bench: Any, callers: Any) -> None:
-    made = bench()
-    arguments = {"connectors": [{"name": "s3", "type": "AWS_S3", "config": S3_CONFIG}]}
-    content = await run(made, CREATE, arguments, callers.plain())
-    assert content["meta"]["verified"] is True
+async def test_a_creation_is_verified_and_leaves_no_secret_anywhere(made: Bench) -> None:
+    assert (await run(made, CREATE, S3))["meta"]["verified"] is True
     record = records(made)[-1]
     assert (record["decision"], record["decided_by"], record["effect"]) == ("allow", "policy", "create")
-    assert record["arguments"]["connectors"][0]["config"] == {
-        "access-key": "[redacted]",
-        "secret-key": "[redacted]",
-        "bucket-name": "b",
-        "archiver": False,
-    }
+    hidden = {"access-key": "[redacted]", "secret-key": "[redacted]"}
+    assert record["arguments"]["connectors"][0]["config"] == {**S3_CONFIG, **hidden}
     assert made.engine.scrub(f"x {SECRET}-1 y") == "x [redacted] y"
 
 
-async def test_what_is_not_secret_in_a_config_stays_readable_after_a_call(bench: Any, callers: Any) -> None:
-    made = bench()
+async def test_what_is_not_secret_in_a_config_stays_readable_after_a_call(made: Bench) -> None:
     config = {"seed-urls": ["https://docs.acme.example", "https://new.acme.example"]}
-    content = await run(made, "vectorize_update_source_connector", {**CRAWLER, "config": config}, callers.plain())
+    content = await run(made, "vectorize_update_source_connector", {**CRAWLER, "config": config})
     assert content["meta"]["verified"] is True
     assert content["meta"]["changes"][0]["after"] == config["seed-urls"]
     assert made.engine.scrub("https://new.acme.example") == "https://new.acme.example"
     assert records(made)[-1]["arguments"]["config"] == config
 
 
-async def test_an_update_says_what_it_changed_with_secrets_hidden(bench: Any, callers: Any) -> None:
-    made = bench()
+async def test_an_update_says_what_it_changed_with_secrets_hidden(made: Bench) -> None:
     config = {"clientSecret": f"{SECRET}-new", "scope": "openid"}
-    content = await run(made, "logto_update_connector", {"id": seed.LOGTO_OIDC, "config": config}, callers.plain())
+    content = await run(made, "logto_update_connector", {"id": seed.LOGTO_OIDC, "config": config})
     assert content["meta"]["changes"] == [
         {"field": "config.clientSecret", "before": "[redacted]", "after": "[redacted]"},
         {"field": "config.scope", "before": "openid profile email", "after": "openid"},
@@ -193,30 +189,24 @@ async def test_an_update_says_what_it_changed_with_secrets_hidden(bench: Any, ca
     assert content["meta"]["verified"] is True
 
 
-async def test_null_erases_an_optional_member_of_a_merged_config_once_that_is_approved(
-    bench: Any, callers: Any
-) -> None:
-    made = bench()
+async def test_null_erases_an_optional_config_member_once_that_is_approved(made: Bench) -> None:
     arguments = {"id": seed.LOGTO_GOOGLE, "config": {"scope": None}}
-    content = await run(made, "logto_update_connector", arguments, callers.plain(callers.yes()))
+    content = await run(made, "logto_update_connector", arguments, FakeCaller(yes()))
     assert "scope" not in content["data"]["config"]
     assert (records(made)[-1]["effect"], records(made)[-1]["decision"]) == ("destroy", "ask")
 
 
-async def test_an_empty_secret_is_refused_where_it_erases_without_approval(bench: Any, callers: Any) -> None:
-    made = bench()
+async def test_an_empty_secret_is_refused_where_it_erases_without_approval(made: Bench) -> None:
     arguments = {**OKTA, "config": {"okta_v2_api_token": ""}}
-    content = await run(made, "conductorone_update_connector", arguments, callers.plain())
+    content = await run(made, "conductorone_update_connector", arguments)
     assert content["error"]["code"] == "approval_required"
     assert "Erases the stored secret okta_v2_api_token" in content["error"]["effect"]
     assert made.requests("POST") == []
 
 
-async def test_a_deletion_is_confirmed_by_name_and_verified(bench: Any, callers: Any) -> None:
-    made = bench()
-    caller = callers.plain(callers.yes("Docs site"))
-    content = await run(made, DELETE, CRAWLER, caller)
-    assert content["meta"]["verified"] is True
+async def test_a_deletion_is_confirmed_by_name_and_verified(made: Bench) -> None:
+    caller = confirming()
+    assert (await run(made, DELETE, CRAWLER, caller))["meta"]["verified"] is True
     assert caller.questions[0].message.endswith("type the name: Docs site")
     assert records(made)[-1]["decided_by"] == "person at test 1"
     assert [method for method, _ in made.requests()] == ["GET", "GET", "DELETE", "GET"]
@@ -235,26 +225,21 @@ async def test_a_deletion_is_confirmed_by_name_and_verified(bench: Any, callers:
     ],
     ids=["decline", "cancel", "other-case", "true", "nothing", "broken", "cannot"],
 )
-async def test_nothing_but_the_right_answer_deletes(bench: Any, callers: Any, answer: Any, code: str) -> None:
-    made = bench()
-    content = await run(made, DELETE, CRAWLER, callers.plain(answer))
-    assert content["error"]["code"] == code
+async def test_nothing_but_the_right_answer_deletes(made: Bench, answer: Any, code: str) -> None:
+    assert (await run(made, DELETE, CRAWLER, FakeCaller(answer)))["error"]["code"] == code
     assert made.requests("DELETE") == []
     assert records(made)[-1]["decided_by"] == ("person" if code == "refused" else None)
 
 
-async def test_a_target_that_changes_while_the_person_thinks_is_not_deleted(bench: Any, callers: Any) -> None:
-    made = bench()
+async def test_a_target_that_changes_while_the_person_thinks_is_not_deleted(made: Bench) -> None:
+    changed = {**CRAWLER, "config": {"seed-urls": ["https://elsewhere.example"]}}
 
     async def rename_and_confirm() -> ElicitationReply:
-        config = {"seed-urls": ["https://elsewhere.example"]}
-        result = await made.engine.call(
-            "vectorize_update_source_connector", {**CRAWLER, "config": config}, callers.plain()
-        )
+        result = await made.engine.call("vectorize_update_source_connector", changed, FakeCaller())
         assert not result.is_error
-        return callers.yes("Docs site")
+        return yes("Docs site")
 
-    result = await made.engine.call(DELETE, CRAWLER, callers.plain(lambda _: rename_and_confirm()))
+    result = await made.engine.call(DELETE, CRAWLER, FakeCaller(lambda _: rename_and_confirm()))
     error = result.content["error"]
     assert error["code"] == "target_changed"
     assert error["differences"][0]["field"] == "configDoc.seed-urls[0]"
@@ -262,149 +247,128 @@ async def test_a_target_that_changes_while_the_person_thinks_is_not_deleted(benc
     assert [record["outcome"] for record in records(made)] == ["ok", "target_changed"]
 
 
-async def test_a_creation_without_target_can_be_asked_for_inline(bench: Any, callers: Any) -> None:
+async def test_a_creation_without_target_can_be_asked_for_inline(bench: Any) -> None:
     made = bench(policy="create=ask")
-    arguments = {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]}
-    content = await run(made, CREATE, arguments, callers.plain(callers.yes()))
-    assert content["data"][0]["name"] == "f"
+    assert (await run(made, CREATE, UPLOAD, FakeCaller(yes())))["data"][0]["name"] == "f"
 
 
-async def test_a_returned_question_leaves_one_record_and_its_answer_another(bench: Any, callers: Any) -> None:
-    made = bench()
+async def test_a_returned_question_leaves_one_record_and_its_answer_another(made: Bench) -> None:
     with pytest.raises(AnswerDue) as due:
-        await made.engine.call(DELETE, CRAWLER, callers.returning())
+        await made.engine.call(DELETE, CRAWLER, AsksByReturning())
     assert [(r["outcome"], r["decision"]) for r in records(made)] == [("asked", "ask")]
     assert made.requests("DELETE") == []
-    resumed = callers.returning(resumed=Resumed(due.value.ticket, callers.yes("Docs site")))
+    resumed = AsksByReturning(resumed=Resumed(due.value.ticket, yes("Docs site")))
     await run(made, DELETE, CRAWLER, resumed)
-    again = callers.returning(resumed=Resumed(due.value.ticket, callers.yes("Docs site")))
+    again = AsksByReturning(resumed=Resumed(due.value.ticket, yes("Docs site")))
     content = await run(made, DELETE, {"source_connector_id": seed.VECTORIZE_S3}, again)
     assert content["error"]["code"] == "confirmation_invalid"
     assert len(made.requests("DELETE")) == 1
 
 
-async def test_a_question_is_bound_to_the_arguments_and_the_principal(bench: Any, callers: Any) -> None:
-    made = bench()
+async def test_a_question_is_bound_to_the_arguments_and_the_principal(made: Bench) -> None:
     for arguments, principal in (({"source_connector_id": seed.VECTORIZE_S3}, "local"), (CRAWLER, "mallory")):
         with pytest.raises(AnswerDue) as due:
-            await made.engine.call(DELETE, CRAWLER, callers.returning())
+            await made.engine.call(DELETE, CRAWLER, AsksByReturning())
         names = {seed.VECTORIZE_S3: "Product documents", seed.VECTORIZE_WEB_CRAWLER: "Docs site"}
-        reply = callers.yes(names[arguments["source_connector_id"]])
-        resumed = callers.returning(resumed=Resumed(due.value.ticket, reply), principal=principal)
-        content = await run(made, DELETE, arguments, resumed)
-        assert content["error"]["code"] == "confirmation_invalid"
+        reply = yes(names[arguments["source_connector_id"]])
+        resumed = AsksByReturning(resumed=Resumed(due.value.ticket, reply), principal=principal)
+        assert (await run(made, DELETE, arguments, resumed))["error"]["code"] == "confirmation_invalid"
     assert made.requests("DELETE") == []
 
 
-async def test_an_approved_call_runs_once_for_the_one_who_asked(bench: Any, callers: Any) -> None:
-    made = bench()
-    content = await run(made, DELETE, CRAWLER, callers.plain())
+async def test_an_approved_call_runs_once_for_the_one_who_asked(made: Bench) -> None:
+    content = await run(made, DELETE, CRAWLER)
     approval = content["error"]["approval"]["id"]
     assert (records(made)[-1]["decision"], records(made)[-1]["decided_by"]) == ("approve", None)
     await made.engine.approvals.decide(approval, True, "ops")
-    other = await run(made, DELETE, CRAWLER, callers.plain(principal="mallory"))
+    other = await run(made, DELETE, CRAWLER, FakeCaller(principal="mallory"))
     assert other["error"]["code"] == "approval_required"
     assert made.requests("DELETE") == []
-    content = await run(made, DELETE, CRAWLER, callers.plain())
+    content = await run(made, DELETE, CRAWLER)
     assert content["meta"]["verified"] is True
     assert records(made)[-1]["decided_by"] == "ops"
 
 
-async def test_a_denied_call_is_told_once_who_refused_it(bench: Any, callers: Any) -> None:
-    made = bench()
-    content = await run(made, DELETE, CRAWLER, callers.plain())
+async def test_a_denied_call_is_told_once_who_refused_it(made: Bench) -> None:
+    content = await run(made, DELETE, CRAWLER)
     await made.engine.approvals.decide(content["error"]["approval"]["id"], False, "ops")
-    content = await run(made, DELETE, CRAWLER, callers.plain())
+    content = await run(made, DELETE, CRAWLER)
     assert (content["error"]["code"], content["error"]["refused_by"]) == ("refused", "ops")
     assert records(made)[-1]["decided_by"] == "ops"
-    assert (await run(made, DELETE, CRAWLER, callers.plain()))["error"]["code"] == "approval_required"
+    assert (await run(made, DELETE, CRAWLER))["error"]["code"] == "approval_required"
 
 
-async def test_what_policy_blocks_is_blocked_before_anything_is_sent(bench: Any, callers: Any) -> None:
+async def test_what_policy_blocks_is_blocked_before_anything_is_sent(bench: Any) -> None:
     made = bench(read_only=True)
-    content = await run(made, DELETE, CRAWLER, callers.plain(callers.yes("Docs site")))
+    content = await run(made, DELETE, CRAWLER, confirming())
     assert content["error"]["code"] == "blocked"
     assert records(made)[-1]["decision"] == "block"
     assert made.requests() == []
 
 
-# Failures -----------------------------------------------------------------------------------------------------------
-
-
-async def test_wrong_arguments_send_nothing_and_are_recorded(bench: Any, callers: Any) -> None:
-    made = bench()
+async def test_wrong_arguments_send_nothing_and_are_recorded(made: Bench) -> None:
     wrong = {"connectors": [{"name": "a", "type": "AWS_S3", "config": {**S3_CONFIG, "bucket": SECRET}}]}
     for arguments in (wrong, {}, {"connectors": SECRET}, {"connectors": [], SECRET: 1}):
-        content = await run(made, CREATE, arguments, callers.plain())
-        assert content["error"]["code"] == "invalid_arguments"
+        assert (await run(made, CREATE, arguments))["error"]["code"] == "invalid_arguments"
     assert made.requests() == []
     assert made.engine.scrub(SECRET) == SECRET
 
 
-async def test_an_unknown_outcome_names_the_tool_to_look_with_and_warns_the_repeat(bench: Any, callers: Any) -> None:
-    made = bench()
+async def test_an_unknown_outcome_names_the_tool_to_look_with_and_warns_the_repeat(made: Bench) -> None:
     made.sandbox.inject(Fault(platform="vectorize", method="POST", kind="hang_up", applied=True))
-    arguments = {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]}
-    content = await run(made, CREATE, arguments, callers.plain())
+    content = await run(made, CREATE, UPLOAD)
     assert content["error"]["code"] == "outcome_unknown"
     assert content["error"]["fix"].endswith("Check with vectorize_get_source_connectors.")
     assert len(made.requests("POST")) == 1
-    again = await run(made, CREATE, arguments, callers.plain())
+    again = await run(made, CREATE, UPLOAD)
     assert "outcome of the same call" in again["meta"]["warnings"][0]
 
 
-async def test_an_update_of_unknown_outcome_names_the_read_of_its_target(bench: Any, callers: Any) -> None:
-    made = bench()
+async def test_an_update_of_unknown_outcome_names_the_read_of_its_target(made: Bench) -> None:
     made.sandbox.inject(Fault(platform="conductorone", method="POST", path_glob="*/connectors/*", kind="hang_up"))
-    arguments = {**OKTA, "display_name": "New"}
-    content = await run(made, "conductorone_update_connector", arguments, callers.plain())
+    content = await run(made, "conductorone_update_connector", {**OKTA, "display_name": "New"})
     assert content["error"]["code"] in ("outcome_unknown", "upstream_failed")
     assert "conductorone_get_connector" in content["error"]["fix"]
 
 
-async def test_what_a_platform_echoes_of_a_secret_is_scrubbed_from_the_error(bench: Any, callers: Any) -> None:
-    made = bench()
+async def test_what_a_platform_echoes_of_a_secret_is_scrubbed_from_the_error(made: Bench) -> None:
     body = {"error": f"bad key {SECRET}-1", "details": json.dumps({"sent": S3_CONFIG})}
     made.sandbox.inject(Fault(platform="vectorize", method="POST", status=400, body=body))
-    arguments = {"connectors": [{"name": "s3", "type": "AWS_S3", "config": S3_CONFIG}]}
-    content = await run(made, CREATE, arguments, callers.plain())
+    content = await run(made, CREATE, S3)
     assert content["error"]["code"] == "rejected"
     assert "bad key [redacted]" in content["error"]["upstream"]["message"]
 
 
-async def test_a_config_of_an_unknown_type_leaves_no_trace_in_errors_or_the_record(bench: Any, callers: Any) -> None:
-    made = bench()
+async def test_a_config_of_an_unknown_type_leaves_no_trace_in_errors_or_the_record(made: Bench) -> None:
     made.sandbox.inject(Fault(platform="logto", method="POST", path_glob="*/api/connectors", status=422, body={
         "code": "x", "message": f"odd {SECRET}-host"}))  # fmt: skip
     arguments = {"connector_id": "own-factory", "config": {"host": f"{SECRET}-host"}}
-    content = await run(made, "logto_create_connector", arguments, callers.plain(callers.yes()))
+    content = await run(made, "logto_create_connector", arguments, FakeCaller(yes()))
     assert content["error"]["code"] == "rejected"
     assert "odd [redacted]" in content["error"]["upstream"]["message"]
 
 
-async def test_a_read_back_that_fails_leaves_a_success(bench: Any, callers: Any) -> None:
-    made = bench()
+async def test_a_read_back_that_fails_leaves_a_success(made: Bench) -> None:
     made.sandbox.inject(Fault(platform="vectorize", method="GET", status=403, times=9))
-    arguments = {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]}
-    content = await run(made, CREATE, arguments, callers.plain())
+    content = await run(made, CREATE, UPLOAD)
     assert "verified" not in content["meta"]
     assert content["meta"]["warnings"] == ["Reading back failed (forbidden); the write itself was accepted."]
 
 
-async def test_without_verification_nothing_is_read_back(bench: Any, callers: Any) -> None:
+async def test_without_verification_nothing_is_read_back(bench: Any) -> None:
     made = bench(verify_writes=False)
-    content = await run(made, CREATE, {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]}, callers.plain())
+    content = await run(made, CREATE, UPLOAD)
     assert "verified" not in content["meta"]
     assert made.requests("GET") == []
 
 
-async def test_without_a_store_nothing_is_written_and_reads_still_work(bench: Any, callers: Any, tmp_path: Any) -> None:
+async def test_without_a_store_nothing_is_written_and_reads_still_work(bench: Any, tmp_path: Any) -> None:
     (tmp_path / "broken.db").mkdir()
     made = bench(store=SqliteStore(tmp_path / "broken.db"), policy="destroy=allow")
-    for name, arguments in ((DELETE, CRAWLER), (CREATE, {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]})):
-        assert (await run(made, name, arguments, callers.plain()))["error"]["code"] == "store_unavailable"
+    for name, arguments in ((DELETE, CRAWLER), (CREATE, UPLOAD)):
+        assert (await run(made, name, arguments))["error"]["code"] == "store_unavailable"
     assert {method for method, _ in made.requests()} == {"GET"}
-    await run(made, "logto_list_connectors", {}, callers.plain())
+    await run(made, "logto_list_connectors", {})
 
 
 class Unwritable(AuditLog):
@@ -414,25 +378,18 @@ class Unwritable(AuditLog):
         raise StoreUnavailable("the disk is full", fix="make room")
 
 
-async def test_what_cannot_be_recorded_is_not_done_and_spends_no_approval(
-    bench: Any, callers: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = bench()
-    approval = (await run(made, DELETE, CRAWLER, callers.plain()))["error"]["approval"]["id"]
+async def test_an_unrecordable_call_spends_no_approval(made: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    approval = (await run(made, DELETE, CRAWLER))["error"]["approval"]["id"]
     await made.engine.approvals.decide(approval, True, "ops")
     with monkeypatch.context() as full:
         full.setattr(AuditLog, "check", Unwritable.check)
-        content = await run(made, DELETE, CRAWLER, callers.plain())
-        assert content["error"]["code"] == "store_unavailable"
+        assert (await run(made, DELETE, CRAWLER))["error"]["code"] == "store_unavailable"
     assert made.requests("DELETE") == []
-    await run(made, DELETE, CRAWLER, callers.plain())
+    await run(made, DELETE, CRAWLER)
     assert len(made.requests("DELETE")) == 1
 
 
-async def test_a_change_is_not_sent_if_its_begun_record_cannot_be_written(
-    bench: Any, callers: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = bench()
+async def test_a_change_without_a_begun_record_is_not_sent(made: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     write = AuditLog.write
 
     def refuse_beginnings(log: AuditLog, record: AuditRecord) -> None:
@@ -442,25 +399,21 @@ async def test_a_change_is_not_sent_if_its_begun_record_cannot_be_written(
 
     with monkeypatch.context() as patched:
         patched.setattr(AuditLog, "write", refuse_beginnings)
-        content = await run(made, DELETE, CRAWLER, callers.plain(callers.yes("Docs site")))
+        content = await run(made, DELETE, CRAWLER, confirming())
     assert content["error"]["code"] == "store_unavailable"
     assert made.requests("DELETE") == []
-    await run(made, DELETE, CRAWLER, callers.plain(callers.yes("Docs site")))
+    await run(made, DELETE, CRAWLER, confirming())
     assert len(made.requests("DELETE")) == 1
 
 
-async def test_the_beginning_is_recorded_before_the_change_is_sent(bench: Any, callers: Any) -> None:
-    made = bench()
-    client = made.account("vectorize").client
+async def test_the_beginning_is_recorded_before_the_change_is_sent(made: Bench) -> None:
     at_sending: list[Any] = []
 
-    async def look(request: Any, *, tool: Any = None) -> Any:
-        if request.method == "DELETE":
-            at_sending.extend(written(made))
-        return await type(client).send(client, request, tool=tool)
+    async def look() -> None:
+        at_sending.extend(written(made))
 
-    client.send = look
-    await run(made, DELETE, CRAWLER, callers.plain(callers.yes("Docs site")))
+    before_sending(made, "DELETE", look)
+    await run(made, DELETE, CRAWLER, confirming())
     (begun,) = at_sending
     assert (begun["phase"], begun["outcome"], begun["decision"]) == ("begun", "begun", "ask")
     assert (begun["decided_by"], begun["channel"]) == ("person at test 1", "elicitation")
@@ -468,24 +421,22 @@ async def test_the_beginning_is_recorded_before_the_change_is_sent(bench: Any, c
     assert records(made)[-1]["fingerprint_after"] == "gone"
 
 
-async def test_an_update_leaves_the_target_s_fingerprint_before_and_after(bench: Any, callers: Any) -> None:
-    made = bench()
+async def test_an_update_leaves_the_target_s_fingerprint_before_and_after(made: Bench) -> None:
     for _ in range(2):
-        await run(made, "conductorone_update_connector", {**OKTA, "display_name": "Okta 2"}, callers.plain())
+        await run(made, "conductorone_update_connector", {**OKTA, "display_name": "Okta 2"})
     first, again = records(made)
     assert first["fingerprint_before"] != first["fingerprint_after"]
     assert again["fingerprint_before"] == first["fingerprint_after"] == again["fingerprint_after"]
     assert {first["channel"], first["tenant"] is None} == {"policy", True}
 
 
-async def test_the_record_names_the_channel_of_a_decision(bench: Any, callers: Any) -> None:
-    made = bench()
-    parked = await run(made, DELETE, CRAWLER, callers.plain())
+async def test_the_record_names_the_channel_of_a_decision(made: Bench) -> None:
+    parked = await run(made, DELETE, CRAWLER)
     await made.engine.approvals.decide(parked["error"]["approval"]["id"], False, "operator ops")
-    await run(made, DELETE, CRAWLER, callers.plain())
-    await run(made, DELETE, CRAWLER, callers.plain(ElicitationReply("decline", {})))
-    await run(made, DELETE, CRAWLER, callers.plain(ElicitationReply("decline", {}), transport="cli"))
-    await run(made, DELETE, {}, callers.plain())
+    await run(made, DELETE, CRAWLER)
+    await run(made, DELETE, CRAWLER, FakeCaller(ElicitationReply("decline", {})))
+    await run(made, DELETE, CRAWLER, FakeCaller(ElicitationReply("decline", {}), transport="cli"))
+    await run(made, DELETE, {})
     assert [(record["outcome"], record["channel"], record["decided_by"]) for record in records(made)] == [
         ("approval_required", "approvals", None),
         ("refused", "approvals", "operator ops"),
@@ -496,23 +447,20 @@ async def test_the_record_names_the_channel_of_a_decision(bench: Any, callers: A
 
 
 async def test_a_record_that_cannot_be_written_is_logged_and_the_answer_stands(
-    bench: Any, callers: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    made: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = bench()
 
     def refuse(*_: Any) -> None:
         raise StoreUnavailable("the log is gone", fix="")
 
     monkeypatch.setattr(AuditLog, "write", refuse)
-    result = await made.engine.call("logto_list_connectors", {}, callers.plain())
-    assert not result.is_error
+    assert not (await made.engine.call("logto_list_connectors", {}, FakeCaller())).is_error
     assert "the log is gone" in caplog.text
 
 
 async def test_a_fault_inside_shows_nothing_of_itself_to_the_agent_and_no_secret_to_the_log(
-    bench: Any, callers: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    made: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = bench()
 
     def break_down(*_: Any) -> None:
         try:
@@ -521,10 +469,9 @@ async def test_a_fault_inside_shows_nothing_of_itself_to_the_agent_and_no_secret
             raise ValueError(f'inner text {SECRET}-2 "quoted"') from error
 
     monkeypatch.setattr(call_module, "parse_arguments", break_down)
-    connectors = [{"name": "s3", "type": "AWS_S3", "config": S3_CONFIG}]
     with caplog.at_level(logging.DEBUG):
-        await run(made, CREATE, {"connectors": json.dumps(connectors)}, callers.plain())
-        content = await run(made, CREATE, {"connectors": connectors}, callers.plain())
+        await run(made, CREATE, {"connectors": json.dumps(S3["connectors"])})
+        content = await run(made, CREATE, S3)
     assert content["error"]["code"] == "internal"
     assert "inner text" not in json.dumps(content)
     assert "inner text [redacted]" in caplog.text
@@ -533,65 +480,49 @@ async def test_a_fault_inside_shows_nothing_of_itself_to_the_agent_and_no_secret
     assert all(record.exc_info is None for record in caplog.records)
 
 
-async def test_a_fault_after_the_change_was_sent_says_so(
-    bench: Any, callers: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = bench()
+async def test_a_fault_after_the_change_says_so(made: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def break_down(*_: Any) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(call_module, "verify", break_down)
-    content = await run(made, DELETE, CRAWLER, callers.plain(callers.yes("Docs site")))
+    content = await run(made, DELETE, CRAWLER, confirming())
     assert "The change had been sent and may have been made." in content["error"]["message"]
     assert "vectorize_get_source_connector" in content["error"]["fix"]
     assert content["error"]["retryable"] is False
 
 
-async def test_a_cancelled_call_cancels_its_request_and_leaves_one_record(bench: Any, callers: Any) -> None:
+async def test_a_cancelled_call_cancels_its_request_and_leaves_one_record(bench: Any) -> None:
     made = bench(limits=replace(DEFAULT_LIMITS, read=30.0))
-    started, client = anyio.Event(), made.account("vectorize").client
-    ended: list[str] = []
+    started, ended = anyio.Event(), anyio.Event()
 
-    async def hang(request: Any, *, tool: Any = None) -> Any:
-        if request.method != "POST":
-            return await type(client).send(client, request, tool=tool)
+    async def hang() -> None:
         started.set()
         try:
-            return await anyio.sleep_forever()
+            await anyio.sleep_forever()
         finally:
-            ended.append(request.method)
+            ended.set()
 
-    client.send = hang
-    arguments = {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]}
+    before_sending(made, "POST", hang)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(made.engine.call, CREATE, arguments, callers.plain())
+        tasks.start_soon(made.engine.call, CREATE, UPLOAD, FakeCaller())
         with anyio.fail_after(10):
             await started.wait()
         tasks.cancel_scope.cancel()
-    assert ended == ["POST"]
+    assert ended.is_set()
     assert [(r["outcome"], r["effect"]) for r in records(made)] == [("cancelled", "create")]
-    del client.send
-    again = await run(made, CREATE, arguments, callers.plain())
+    del made.account("vectorize").client.send
+    again = await run(made, CREATE, UPLOAD)
     assert "outcome of the same call" in again["meta"]["warnings"][0]
 
 
-async def test_of_two_identical_writes_at_once_one_is_sent(bench: Any, callers: Any) -> None:
-    made = bench()
+async def test_of_two_identical_writes_at_once_one_is_sent(made: Bench) -> None:
     codes: list[str] = []
-    client = made.account("vectorize").client
     both = anyio.Event()
-
-    async def slow(request: Any, *, tool: Any = None) -> Any:
-        if request.method == "POST":
-            await both.wait()
-        return await type(client).send(client, request, tool=tool)
-
-    client.send = slow
-    arguments = {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]}
+    before_sending(made, "POST", both.wait)
 
     async def create() -> None:
-        result = await made.engine.call(CREATE, arguments, callers.plain())
+        result = await made.engine.call(CREATE, UPLOAD, FakeCaller())
         codes.append(result.content["error"]["code"] if result.is_error else "ok")
         both.set()
 
@@ -603,16 +534,12 @@ async def test_of_two_identical_writes_at_once_one_is_sent(bench: Any, callers: 
     assert len(made.requests("POST")) == 1
 
 
-async def test_parts_that_fail_are_reported_beside_those_that_succeed(bench: Any, callers: Any) -> None:
-    made = bench()
+async def test_parts_that_fail_are_reported_beside_those_that_succeed(made: Bench) -> None:
     made.sandbox.inject(Fault(platform="vectorize", method="POST", status=400, body={"error": "no"}))
     arguments = {"connectors": [{"name": name, "type": "FILE_UPLOAD"} for name in "ab"]}
-    caller = callers.plain()
+    caller = FakeCaller()
     content = await run(made, CREATE, arguments, caller)
-    assert content["data"][0] == {
-        "index": 0,
-        "error": content["data"][0]["error"],
-    }
+    assert content["data"][0] == {"index": 0, "error": content["data"][0]["error"]}
     assert content["data"][0]["error"]["code"] == "rejected"
     assert content["data"][1]["name"] == "b"
     assert caller.told == ["0 of 2 sent", "1 of 2 sent"]

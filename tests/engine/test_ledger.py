@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from connector_mcp.engine.ledger import Ledger
-from connector_mcp.errors import InProgress, OutcomeUnknown, Rejected, StoreUnavailable
+from connector_mcp.errors import ConnectorError, InProgress, OutcomeUnknown, Rejected, StoreUnavailable
 from connector_mcp.state.sqlite import SqliteStore
 from tests.engine.conftest import Clock
 
@@ -24,6 +24,18 @@ def ledger(store: SqliteStore, clock: Clock) -> Ledger:
     return Ledger(store, longest=LONGEST, clock=clock)
 
 
+async def refuse(ledger: Ledger, kind: type[ConnectorError] = InProgress) -> None:
+    with pytest.raises(kind, match="tool" if kind is InProgress else None):
+        async with ledger.entry("digest", "tool"):
+            pytest.fail("it was let through")
+
+
+async def warnings(ledger: Ledger, digest: str = "digest") -> list[str]:
+    """Make a write that succeeds, and return its warnings."""
+    async with ledger.entry(digest, "tool") as entry:
+        return entry.warnings
+
+
 async def test_a_write_that_succeeded_leaves_nothing_behind(ledger: Ledger, store: SqliteStore) -> None:
     for _ in range(2):
         async with ledger.entry("digest", "tool") as entry:
@@ -34,19 +46,14 @@ async def test_a_write_that_succeeded_leaves_nothing_behind(ledger: Ledger, stor
 
 async def test_the_same_write_is_refused_while_it_is_on_its_way_and_another_is_not(ledger: Ledger) -> None:
     async with ledger.entry("digest", "tool"):
-        with pytest.raises(InProgress, match="tool"):
-            async with ledger.entry("digest", "tool"):
-                pytest.fail("it was let through")
-        async with ledger.entry("other", "tool") as entry:
-            assert entry.warnings == []
+        await refuse(ledger)
+        assert await warnings(ledger, "other") == []
 
 
 async def test_a_refused_repeat_does_not_end_the_entry_of_the_first(ledger: Ledger) -> None:
     async with ledger.entry("digest", "tool"):
         for _ in range(2):
-            with pytest.raises(InProgress):
-                async with ledger.entry("digest", "tool"):
-                    pytest.fail("it was let through")
+            await refuse(ledger)
 
 
 async def test_a_failure_that_changed_nothing_is_forgotten(ledger: Ledger, store: SqliteStore) -> None:
@@ -69,18 +76,14 @@ async def test_after_an_unknown_outcome_the_same_write_runs_once_with_a_warning(
         assert entry.warnings == [
             "The outcome of the same call 30 s ago is unknown; check that it did not take effect twice."
         ]
-        with pytest.raises(InProgress):
-            async with ledger.entry("digest", "tool"):
-                pytest.fail("it was let through")
-    async with ledger.entry("digest", "tool") as entry:
-        assert entry.warnings == []
+        await refuse(ledger)
+    assert await warnings(ledger) == []
 
 
 async def test_an_unknown_outcome_is_forgotten_in_time(ledger: Ledger, clock: Clock) -> None:
     await unknown(ledger)
     clock.now += 601
-    async with ledger.entry("digest", "tool") as entry:
-        assert entry.warnings == []
+    assert await warnings(ledger) == []
 
 
 async def test_of_two_repeats_after_an_unknown_outcome_one_runs(ledger: Ledger) -> None:
@@ -108,8 +111,7 @@ async def test_of_two_repeats_after_an_unknown_outcome_one_runs(ledger: Ledger) 
 async def test_an_unknown_outcome_of_a_part_makes_that_of_the_write_unknown(ledger: Ledger) -> None:
     async with ledger.entry("digest", "tool") as entry:
         entry.outcome_unknown = True
-    async with ledger.entry("digest", "tool") as entry:
-        assert len(entry.warnings) == 1
+    assert len(await warnings(ledger)) == 1
 
 
 async def test_a_write_that_was_cancelled_is_of_unknown_outcome(ledger: Ledger) -> None:
@@ -117,36 +119,30 @@ async def test_a_write_that_was_cancelled_is_of_unknown_outcome(ledger: Ledger) 
         async with ledger.entry("digest", "tool"):
             scope.cancel()
             await anyio.sleep_forever()
-    async with ledger.entry("digest", "tool") as entry:
-        assert "is unknown" in entry.warnings[0]
+    assert "is unknown" in (await warnings(ledger))[0]
 
 
 async def test_an_unforeseen_failure_is_of_unknown_outcome(ledger: Ledger) -> None:
     with pytest.raises(ZeroDivisionError):
         async with ledger.entry("digest", "tool"):
             raise ZeroDivisionError
-    async with ledger.entry("digest", "tool") as entry:
-        assert "is unknown" in entry.warnings[0]
+    assert "is unknown" in (await warnings(ledger))[0]
 
 
-async def test_the_entry_of_a_process_that_died_holds_up_the_same_write_for_its_longest_time_only(
+async def test_the_entry_of_a_dead_process_blocks_the_write_for_a_time(
     ledger: Ledger, store: SqliteStore, clock: Clock
 ) -> None:
     dead = ledger.entry("digest", "tool")
     await dead.__aenter__()
     clock.now += LONGEST - 1
-    with pytest.raises(InProgress):
-        async with ledger.entry("digest", "tool"):
-            pytest.fail("it was let through")
+    await refuse(ledger)
     clock.now += 2
     async with ledger.entry("digest", "tool") as entry:
         assert "121 s ago is unknown" in entry.warnings[0]
         # The first one lives after all: its end must not take away the entry of the second.
         await dead.__aexit__(None, None, None)
         assert len(await store.entries("writes")) == 1
-        with pytest.raises(InProgress):
-            async with ledger.entry("digest", "tool"):
-                pytest.fail("it was let through")
+        await refuse(ledger)
 
 
 class Failing(SqliteStore):
@@ -154,14 +150,16 @@ class Failing(SqliteStore):
 
     broken = False
 
-    async def replace(self, *args: Any, **kwargs: Any) -> bool:
+    def check(self) -> None:
         if self.broken:
             raise StoreUnavailable("broken", fix="")
+
+    async def replace(self, *args: Any, **kwargs: Any) -> bool:
+        self.check()
         return await super().replace(*args, **kwargs)
 
     async def put_once(self, *args: Any, **kwargs: Any) -> bool:
-        if self.broken:
-            raise StoreUnavailable("broken", fix="")
+        self.check()
         return await super().put_once(*args, **kwargs)
 
 
@@ -174,14 +172,10 @@ async def failing(tmp_path: Path, clock: Clock) -> AsyncIterator[Failing]:
 
 async def test_without_a_store_nothing_is_sent(failing: Failing, clock: Clock) -> None:
     failing.broken = True
-    with pytest.raises(StoreUnavailable):
-        async with Ledger(failing, longest=LONGEST, clock=clock).entry("digest", "tool"):
-            pytest.fail("it was let through")
+    await refuse(Ledger(failing, longest=LONGEST, clock=clock), StoreUnavailable)
 
 
-async def test_a_store_that_fails_after_the_write_changes_nothing_about_its_outcome(
-    failing: Failing, clock: Clock
-) -> None:
+async def test_a_store_failure_after_the_write_leaves_its_outcome_alone(failing: Failing, clock: Clock) -> None:
     ledger = Ledger(failing, longest=LONGEST, clock=clock)
     async with ledger.entry("digest", "tool") as entry:
         failing.broken = True

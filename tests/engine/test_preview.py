@@ -43,11 +43,8 @@ def delete(current: Any, **more: Any) -> Preview:
 
 
 S3: dict[str, Any] = {
-    "id": "src-1",
-    "type": "AWS_S3",
-    "name": "Docs",
-    "configDoc": {"bucket-name": "b", "region": "eu"},
-}
+    "id": "src-1", "type": "AWS_S3", "name": "Docs", "configDoc": {"bucket-name": "b", "region": "eu"},
+}  # fmt: skip
 
 
 def test_a_deletion_names_its_target_and_its_consequence() -> None:
@@ -102,8 +99,7 @@ def test_braces_and_lines_in_arguments_do_not_break_the_sentence() -> None:
 def test_an_update_shows_each_change_with_secrets_hidden_on_both_sides() -> None:
     config = {"bucket-name": "new", "region": "eu", "secret-key": SECRET, "access-key": SECRET}
     made = operation("vectorize_update_source_connector", source_connector_id="src-1", config=config)
-    current = {**S3, "configDoc": {**S3["configDoc"], "secret-key": f"{SECRET}-old"}}
-    preview = preview_of(made, current)
+    preview = preview_of(made, {**S3, "configDoc": {**S3["configDoc"], "secret-key": f"{SECRET}-old"}})
     assert [change.as_dict() for change in preview.changes] == [
         {"field": "configDoc.bucket-name", "before": "b", "after": "new"},
         {"field": "configDoc.secret-key", "before": MARKER, "after": MARKER},
@@ -115,25 +111,19 @@ def test_an_update_shows_each_change_with_secrets_hidden_on_both_sides() -> None
 
 def test_a_loss_shows_what_is_lost_unless_it_is_secret_and_raises_the_effect() -> None:
     current = {
-        "id": "c",
-        "connectorId": "github-universal",
-        "name": {"en": "GitHub"},
+        "id": "c", "connectorId": "github-universal", "name": {"en": "GitHub"},
         "config": {"clientId": "id", "clientSecret": SECRET, "scope": "read:user"},
-    }
+    }  # fmt: skip
     config = {"clientSecret": None, "scope": None}
     preview = preview_of(operation("logto_update_connector", id="c", config=config), current)
     assert preview.effect is Effect.DESTROY
-    assert preview.losses == (
-        f"Unsets config.clientSecret (now {MARKER})",
-        "Unsets config.scope (now read:user)",
-    )
+    assert preview.losses == (f"Unsets config.clientSecret (now {MARKER})", "Unsets config.scope (now read:user)")
     assert all(loss in preview.sentence for loss in preview.losses)
     assert SECRET not in preview.text()
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
-    [("region", "eu-1"), ("apiKey", MARKER), ("password.eu", MARKER), ("db.password", MARKER)],
+    ("name", "told"), [("region", "eu-1"), ("apiKey", MARKER), ("password.eu", MARKER), ("db.password", MARKER)]
 )
 def test_a_variable_that_is_lost_is_shown_unless_any_part_of_its_name_is_secret(name: str, told: str) -> None:
     current = {
@@ -171,8 +161,7 @@ def test_a_config_of_an_unknown_type_is_shown_without_any_string_and_its_keys_ca
 
 
 def test_many_changes_are_counted_and_long_values_cut() -> None:
-    config = {f"key{n}": "v" * 1_000 for n in range(500)}
-    made = operation("logto_update_connector", id="c", config=config)
+    made = operation("logto_update_connector", id="c", config={f"key{n}": "v" * 1_000 for n in range(500)})
     text = preview_of(made, {"id": "c", "connectorId": "own-factory", "config": {}}).text()
     assert text.endswith("\n- and 460 more")
     assert len(text) < 20_000
@@ -189,13 +178,7 @@ def test_the_plan_that_may_be_read_back_holds_no_secret() -> None:
     config = {"clientId": "new", "clientSecret": SECRET, "scope": None}
     current = {"id": "c", "connectorId": "github-universal", "config": {"clientId": "old", "scope": "s"}}
     made = operation("logto_update_connector", id="c", config=config)
-    assert readable_plan(made, Situation(current=current)) == {
-        ("config", "clientId"): "new",
-        ("config", "scope"): None,
-    }
-
-
-# Fingerprints and snapshots -----------------------------------------------------------------------------------------
+    assert readable_plan(made, Situation(current=current)) == {("config", "clientId"): "new", ("config", "scope"): None}
 
 
 def mark(current: Any, key: bytes = KEY) -> str:
@@ -229,8 +212,7 @@ def test_a_snapshot_names_what_differs_later_without_secrets_or_volatile_members
 
 
 def test_a_snapshot_is_bounded_and_clean() -> None:
-    target = {**S3, "big": {f"k\n{n}": "v\u202e" * 500 for n in range(1_000)}}
-    snapshot = delete(target).snapshot
+    snapshot = delete({**S3, "big": {f"k\n{n}": "v\u202e" * 500 for n in range(1_000)}}).snapshot
     assert len(snapshot) == 200
     assert all(
         "\n" not in key and len(str(value)) <= 120 and "\u202e" not in str(value) for key, value in snapshot.items()

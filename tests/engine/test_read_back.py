@@ -104,23 +104,11 @@ async def test_a_creation_of_nothing_readable_is_not_verified() -> None:
 @pytest.mark.parametrize(
     ("planned", "found", "same"),
     [
-        ("a", "a", True),
-        ("a", "b", False),
-        ("a", None, False),
-        (None, "a", False),
-        (None, "", True),
-        ("", None, True),
-        ([], None, True),
-        ({}, [], True),
-        (False, None, True),
-        (False, True, False),
-        (0, None, True),
-        (None, {}, True),
-        ([1], [1], True),
-        ([1, 2], [2, 1], False),
-        ({"a": 1}, {"a": 1}, True),
+        ("a", "a", True), ("a", "b", False), ("a", None, False), (None, "a", False), (None, "", True),
+        ("", None, True), ([], None, True), ({}, [], True), (False, None, True), (False, True, False), (0, None, True),
+        (None, {}, True), ([1], [1], True), ([1, 2], [2, 1], False), ({"a": 1}, {"a": 1}, True),
     ],
-)
+)  # fmt: skip
 async def test_a_change_is_verified_by_the_members_that_it_planned(planned: Any, found: Any, same: bool) -> None:
     record = {"config": {"scope": found}, "other": "x"}
     meta = await checked(operation("logto_update_connector"), Reads(record), {("config", "scope"): planned})

@@ -47,8 +47,7 @@ def shaped(made: Operation, data: Any, answer: Any = None) -> tuple[Any, Meta]:
 
 
 def conforms(made: Operation, data: Any, meta: Meta) -> None:
-    content = {"data": data, "meta": meta.as_dict()}
-    Draft202012Validator(tool_of(type(made)).output_schema).validate(content)
+    Draft202012Validator(tool_of(type(made)).output_schema).validate({"data": data, "meta": meta.as_dict()})
 
 
 def test_meta_says_only_what_there_is_to_say() -> None:
@@ -78,15 +77,11 @@ def test_a_warning_is_given_once() -> None:
 
 SOURCES: list[dict[str, Any]] = [
     {
-        "id": f"id-{n}",
-        "type": "AWS_S3",
-        "name": f"Source {n}",
-        "configDoc": {"region": "eu"},
-        "createdAt": "2026-01-01",
-        "errorMessage": None,
+        "id": f"id-{n}", "type": "AWS_S3", "name": f"Source {n}", "configDoc": {"region": "eu"},
+        "createdAt": "2026-01-01", "errorMessage": None,
     }
     for n in range(5)
-]
+]  # fmt: skip
 
 
 def test_rows_are_summaries_unless_more_is_asked_for_and_nulls_are_left_out() -> None:
@@ -156,7 +151,7 @@ def test_members_of_an_undocumented_type_are_moved_out_of_the_way() -> None:
 
 @pytest.mark.parametrize("name", [n for n, o in OPERATIONS.items() if o.on is not None])
 @pytest.mark.parametrize("odd", [None, "text", 5, True, [], [None, "x", [1]], {}, {"id": [5]}], ids=repr)
-def test_whatever_a_platform_answers_the_result_conforms(name: str, odd: Any) -> None:
+def test_every_answer_of_a_platform_gives_a_conforming_result(name: str, odd: Any) -> None:
     made = OPERATIONS[name].model_construct(**{"limit": 2} if "limit" in OPERATIONS[name].model_fields else {})
     if isinstance(odd, list) != ("limit" in OPERATIONS[name].model_fields or made.returns_list):
         odd = {"wrong": odd} if isinstance(odd, list) else [odd]
@@ -167,19 +162,14 @@ def test_whatever_a_platform_answers_the_result_conforms(name: str, odd: Any) ->
 def test_an_answer_without_the_documented_list_or_record_says_so() -> None:
     _, meta = shaped(operation("vectorize_get_source_connectors"), {"error": "x"}, {})
     assert "contained no list" in meta.warnings[0]
-    _, meta = shaped(operation("logto_get_connector", id="x"), None)
-    assert "contained no record" in meta.warnings[0]
-    _, meta = shaped(operation("logto_get_connector", id="x"), "text")
-    assert "something else" in meta.warnings[0]
+    for answer, told in ((None, "contained no record"), ("text", "something else")):
+        assert told in shaped(operation("logto_get_connector", id="x"), answer)[1].warnings[0]
 
 
 def test_a_row_for_a_failed_part_of_a_write_stays_as_it_is() -> None:
     rows = [{"id": "a", "name": "a"}, {"index": 1, "error": {"code": "rejected"}}]
     made = operation("vectorize_create_source_connector", connectors=[{"name": "a", "type": "AWS_S3"}])
     assert shaped(made, rows)[0] == rows
-
-
-# Strings ------------------------------------------------------------------------------------------------------------
 
 
 def test_long_texts_with_line_breaks_come_through_whole() -> None:
@@ -190,9 +180,6 @@ def test_long_texts_with_line_breaks_come_through_whole() -> None:
 @pytest.mark.parametrize("hidden", ["\x00", "\x1b", "\u202e", "\u200b", "\u2066", "\U000e0041", "\ud800", "\r"])
 def test_invisible_characters_are_removed_from_values_and_keys(hidden: str) -> None:
     assert clean_strings({f"k{hidden}ey": [f"va{hidden}lue", 1, None]}) == {"key": ["value", 1, None]}
-
-
-# The cap ------------------------------------------------------------------------------------------------------------
 
 
 def content_of(rows: Any, **meta: Any) -> dict[str, Any]:
@@ -227,8 +214,7 @@ def test_a_platforms_cursor_is_not_shown_when_it_would_lead_past_rows_that_were_
 
 
 def test_a_record_loses_its_largest_members_first_and_names_them() -> None:
-    record = {"id": "x", "readme": "r" * 5_000, "logo": "l" * 4_000, "name": "n"}
-    cut = fit(content_of(record), 2_000)
+    cut = fit(content_of({"id": "x", "readme": "r" * 5_000, "logo": "l" * 4_000, "name": "n"}), 2_000)
     assert cut["data"] == {"id": "x", "name": "n"}
     assert cut["meta"]["cut"] == "Leaves out readme, logo: too long for one result."
     assert size(cut) <= 2_000

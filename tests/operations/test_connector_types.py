@@ -21,35 +21,18 @@ from connector_mcp.operations.connector_types import (
 PLATFORMS = {"vectorize": 28, "logto": 51, "conductorone": 148, "versori": 2}
 
 VECTORIZE_SECRETS: dict[str, set[str]] = {
-    "AWS_S3": {"access-key", "secret-key"},
-    "AZURE_BLOB": {"storage-account-key"},
-    "CONFLUENCE": {"api-token"},
-    "DISCORD": {"bot-token"},
-    "DOCUSIGN": set(),
-    "DROPBOX": {"refresh-token"},
-    "DROPBOX_OAUTH": {"selection-details"},
-    "DROPBOX_OAUTH_MULTI": set(),
-    "DROPBOX_OAUTH_MULTI_CUSTOM": {"app-key", "app-secret"},
-    "FILE_UPLOAD": set(),
-    "FIRECRAWL": {"api-key"},
-    "FIREFLIES": {"api-key"},
-    "GCS": {"service-account-json"},
-    "GITHUB": {"oauth-token"},
-    "GMAIL": {"refresh-token"},
-    "GOOGLE_DRIVE": {"service-account-json"},
-    "GOOGLE_DRIVE_OAUTH": {"selection-details"},
+    "AWS_S3": {"access-key", "secret-key"}, "AZURE_BLOB": {"storage-account-key"}, "CONFLUENCE": {"api-token"},
+    "DISCORD": {"bot-token"}, "DOCUSIGN": set(), "DROPBOX": {"refresh-token"}, "DROPBOX_OAUTH": {"selection-details"},
+    "DROPBOX_OAUTH_MULTI": set(), "DROPBOX_OAUTH_MULTI_CUSTOM": {"app-key", "app-secret"}, "FILE_UPLOAD": set(),
+    "FIRECRAWL": {"api-key"}, "FIREFLIES": {"api-key"}, "GCS": {"service-account-json"}, "GITHUB": {"oauth-token"},
+    "GMAIL": {"refresh-token"}, "GOOGLE_DRIVE": {"service-account-json"}, "GOOGLE_DRIVE_OAUTH": {"selection-details"},
     "GOOGLE_DRIVE_OAUTH_MULTI": set(),
-    "GOOGLE_DRIVE_OAUTH_MULTI_CUSTOM": {"oauth2-client-id", "oauth2-client-secret"},
-    "INTERCOM": {"token"},
-    "NOTION": {"access-token", "editedToken"},
-    "NOTION_OAUTH_MULTI": set(),
-    "NOTION_OAUTH_MULTI_CUSTOM": {"client-id", "client-secret"},
-    "ONE_DRIVE": {"ms-client-secret"},
-    "SHAREPOINT": {"ms-client-secret"},
-    "WEB_CRAWLER": set(),
-    "ZOOM": {"refresh-token"},
+    "GOOGLE_DRIVE_OAUTH_MULTI_CUSTOM": {"oauth2-client-id", "oauth2-client-secret"}, "INTERCOM": {"token"},
+    "NOTION": {"access-token", "editedToken"}, "NOTION_OAUTH_MULTI": set(),
+    "NOTION_OAUTH_MULTI_CUSTOM": {"client-id", "client-secret"}, "ONE_DRIVE": {"ms-client-secret"},
+    "SHAREPOINT": {"ms-client-secret"}, "WEB_CRAWLER": set(), "ZOOM": {"refresh-token"},
     "ZOOM_ADMIN": {"refresh-token"},
-}
+}  # fmt: skip
 
 VECTORIZE_IN_CREATE_SCHEMA = {
     "AWS_S3", "AZURE_BLOB", "CONFLUENCE", "DISCORD", "FILE_UPLOAD", "FIRECRAWL", "FIREFLIES", "GCS", "GITHUB",
@@ -60,48 +43,32 @@ VECTORIZE_MULTI_USER = {
 }
 
 LOGTO_SECRETS: dict[str, set[str]] = {
-    "alipay-native": {"privateKey"},
-    "aliyun-direct-mail": {"accessKeySecret"},
-    "apple-universal": set(),
-    "aws-ses-mail": {"accessKeySecret"},
-    "feishu-web": {"appSecret"},
-    "gatewayapi-sms": {"apiToken"},
-    "github-universal": {"clientSecret"},
-    "google-universal": {"clientSecret"},
-    "http-email": {"authorization"},
-    "http-sms": {"authorization"},
-    "logto-email": {"appSecret"},
-    "logto-social-demo": set(),
-    "mailgun-email": {"apiKey"},
-    "oauth2": {"clientSecret"},
-    "oidc": {"clientSecret"},
-    "postmark-mail": {"serverToken"},
-    "saml": {"privateKey", "privateKeyPass", "encPrivateKey", "encPrivateKeyPass"},
+    "alipay-native": {"privateKey"}, "aliyun-direct-mail": {"accessKeySecret"}, "apple-universal": set(),
+    "aws-ses-mail": {"accessKeySecret"}, "feishu-web": {"appSecret"}, "gatewayapi-sms": {"apiToken"},
+    "github-universal": {"clientSecret"}, "google-universal": {"clientSecret"}, "http-email": {"authorization"},
+    "http-sms": {"authorization"}, "logto-email": {"appSecret"}, "logto-social-demo": set(),
+    "mailgun-email": {"apiKey"}, "oauth2": {"clientSecret"}, "oidc": {"clientSecret"},
+    "postmark-mail": {"serverToken"}, "saml": {"privateKey", "privateKeyPass", "encPrivateKey", "encPrivateKeyPass"},
     "simple-mail-transfer-protocol": {
-        "auth.accessToken",
-        "auth.clientSecret",
-        "auth.pass",
-        "auth.privateKey",
-        "auth.privateKey.key",
-        "auth.privateKey.passphrase",
-        "auth.refreshToken",
-        "tls.key",
-        "tls.passphrase",
-        "tls.pfx",
+        "auth.accessToken", "auth.clientSecret", "auth.pass", "auth.privateKey", "auth.privateKey.key",
+        "auth.privateKey.passphrase", "auth.refreshToken", "tls.key", "tls.passphrase", "tls.pfx",
     },
-    "smsbao-sms": {"passwordOrApiKey"},
-    "twilio-short-message-service": {"authToken"},
-    "vonage-sms": {"apiKey", "apiSecret"},
-    "whatsapp-short-message-service": {"accessToken"},
+    "smsbao-sms": {"passwordOrApiKey"}, "twilio-short-message-service": {"authToken"},
+    "vonage-sms": {"apiKey", "apiSecret"}, "whatsapp-short-message-service": {"accessToken"},
     "yunpian-sms": {"apikey"},
-}
+}  # fmt: skip
 
 EVERY_TYPE = [entry for platform in PLATFORMS for entry in connector_types(platform).values()]
 every_type = pytest.mark.parametrize("entry", EVERY_TYPE, ids=lambda entry: f"{entry.platform}:{entry.type}")
 
 
-def accepts(entry: ConnectorType | None, config: Any) -> bool:
+def known(platform: str, type_id: str) -> ConnectorType:
+    entry = connector_type(platform, type_id)
     assert entry is not None
+    return entry
+
+
+def accepts(entry: ConnectorType, config: Any) -> bool:
     return Draft202012Validator(entry.config).is_valid(config)
 
 
@@ -173,46 +140,36 @@ def test_a_type_file_is_sorted_and_free_of_commit_hashes_and_vendor_addresses(pl
 
 
 def test_changing_an_example_leaves_the_schema_as_it_is() -> None:
-    entry = connector_type("vectorize", "WEB_CRAWLER")
-    assert entry is not None
+    entry = known("vectorize", "WEB_CRAWLER")
     example(entry.config)["seed-urls"].append("https://elsewhere.example")
     assert example(entry.config) == {"seed-urls": ["https://docs.example.com"]}
 
 
 def test_an_example_takes_const_default_enum_format_and_minimum_before_a_placeholder() -> None:
-    schema = {
-        "type": "object",
-        "required": ["a", "b", "c", "d", "e", "f", "g", "h", "i"],
-        "properties": {
-            "a": {"const": "fixed"},
-            "b": {"type": "boolean", "default": True},
-            "c": {"type": "string", "enum": ["x", "y"]},
-            "d": {"type": "string", "format": "email"},
-            "e": {"type": "integer", "minimum": 5},
-            "f": {"oneOf": [{"type": "string"}, {"type": "object"}], "writeOnly": True},
-            "g": {"type": "array", "items": {"type": "string"}, "minItems": 2},
-            "h": {"type": "array", "items": {"type": "string"}, "writeOnly": True},
-            "i": {"type": "object", "additionalProperties": {"type": "string"}, "writeOnly": True},
-        },
-    }
-    assert example(schema) == {
-        "a": "fixed",
-        "b": True,
-        "c": "x",
-        "d": "name@example.com",
-        "e": 5,
-        "f": "<secret-key>",
-        "g": ["<g>", "<g>"],
-        "h": ["<secret-key>"],
-        "i": {"<name>": "<secret-key>"},
-    }
+    text = {"type": "string"}
+    cases: list[tuple[dict[str, Any], Any]] = [
+        ({"const": "fixed"}, "fixed"),
+        ({"type": "boolean", "default": True}, True),
+        ({"type": "string", "enum": ["x", "y"]}, "x"),
+        ({"type": "string", "format": "email"}, "name@example.com"),
+        ({"type": "integer", "minimum": 5}, 5),
+        ({"oneOf": [text, {"type": "object"}], "writeOnly": True}, "<secret-key>"),
+        ({"type": "array", "items": text, "minItems": 2}, ["<a>", "<a>"]),
+        ({"type": "array", "items": text, "writeOnly": True}, ["<secret-key>"]),
+        ({"type": "object", "additionalProperties": text, "writeOnly": True}, {"<name>": "<secret-key>"}),
+    ]
+    for member, shown in cases:
+        assert example({"type": "object", "required": ["a"], "properties": {"a": member}}) == {"a": shown}
 
 
-@pytest.mark.parametrize(("type_id", "secrets"), VECTORIZE_SECRETS.items())
-def test_the_secrets_of_a_vectorize_type_are_marked(type_id: str, secrets: set[str]) -> None:
-    entry = connector_type("vectorize", type_id)
-    assert entry is not None
-    assert set(entry.secret_paths) == secrets
+SECRETS = [("vectorize", *row) for row in VECTORIZE_SECRETS.items()] + [
+    ("logto", *row) for row in LOGTO_SECRETS.items()
+]
+
+
+@pytest.mark.parametrize(("platform", "type_id", "secrets"), SECRETS)
+def test_the_secrets_of_a_type_are_marked(platform: str, type_id: str, secrets: set[str]) -> None:
+    assert set(known(platform, type_id).secret_paths) == secrets
 
 
 def test_vectorize_types_are_creatable_when_the_api_takes_them_without_a_browser() -> None:
@@ -245,8 +202,7 @@ def test_vectorize_console_bookkeeping_can_never_be_sent() -> None:
 
 
 def test_vectorize_pipeline_keys_are_refused_in_a_connector_config_but_known() -> None:
-    entry = connector_type("vectorize", "AWS_S3")
-    assert entry is not None
+    entry = known("vectorize", "AWS_S3")
     assert {"file-extensions", "idle-time", "recursive", "path-prefix"} <= set(entry.traits["pipeline_keys"])
     for other in connector_types("vectorize").values():
         assert not set(other.traits["pipeline_keys"]) & set(other.config["properties"]), other.type
@@ -260,28 +216,16 @@ def test_a_vectorize_key_with_space_around_it_is_refused(key: str) -> None:
     assert accepts(entry, {"api-key": "two words"})
 
 
-@pytest.mark.parametrize(("type_id", "secrets"), LOGTO_SECRETS.items())
-def test_the_secrets_of_a_logto_factory_are_marked(type_id: str, secrets: set[str]) -> None:
-    entry = connector_type("logto", type_id)
-    assert entry is not None
-    assert set(entry.secret_paths) == secrets
-
-
 def test_logto_factories_are_of_three_kinds_and_only_demos_cannot_be_created() -> None:
     factories = connector_types("logto").values()
-    assert {kind: sum(e.kind == kind for e in factories) for kind in ("Email", "Sms", "Social")} == {
-        "Email": 10,
-        "Sms": 11,
-        "Social": 30,
-    }
+    assert [sum(e.kind == kind for e in factories) for kind in ("Email", "Sms", "Social")] == [10, 11, 30]
     assert [e.type for e in factories if not e.creatable] == ["logto-social-demo"]
     assert {e.type for e in factories if e.traits["isStandard"] and e.creatable} == {"oauth2", "oidc", "saml"}
     assert sum(e.traits["supportsAuthorizationUri"] and e.creatable for e in factories) == 16
 
 
 def test_a_logto_config_without_one_of_the_required_templates_is_refused() -> None:
-    entry = connector_type("logto", "twilio-short-message-service")
-    assert entry is not None
+    entry = known("logto", "twilio-short-message-service")
     config = example(entry.config)
     assert [template["usageType"] for template in config["templates"]] == entry.traits["requiredTemplateUsageTypes"]
     assert accepts(entry, config)
@@ -298,23 +242,19 @@ def test_a_logto_config_without_one_of_the_required_templates_is_refused() -> No
     ],
 )
 def test_smtp_takes_each_of_its_forms_of_sign_in(auth: dict[str, Any]) -> None:
-    entry = connector_type("logto", "simple-mail-transfer-protocol")
-    assert entry is not None
+    entry = known("logto", "simple-mail-transfer-protocol")
     assert accepts(entry, example(entry.config) | {"auth": auth})
     assert not accepts(entry, example(entry.config) | {"auth": {**auth, "type": "kerberos"}})
 
 
 def test_logto_members_in_which_a_credential_may_hide_are_named() -> None:
+    smtp = {"simple-mail-transfer-protocol": ["tls", "customHeaders"]}
     hiding = {e.type: e.traits["mayContainSecrets"] for e in EVERY_TYPE if "mayContainSecrets" in e.traits}
-    assert hiding == {
-        "oauth2": ["customConfig"],
-        "oidc": ["customConfig"],
-        "simple-mail-transfer-protocol": ["tls", "customHeaders"],
-    }
+    assert hiding == {"oauth2": ["customConfig"], "oidc": ["customConfig"], **smtp}
 
 
 def test_an_empty_value_for_a_required_logto_key_is_refused_because_it_would_vanish() -> None:
-    entry = connector_type("logto", "github-universal")
+    entry = known("logto", "github-universal")
     assert accepts(entry, {"clientId": "c", "clientSecret": "s"})
     assert not accepts(entry, {"clientId": "c", "clientSecret": ""})
 
@@ -353,6 +293,7 @@ def test_conductorone_secrets_and_value_types_follow_the_catalog() -> None:
 
 
 def test_versori_protocols_take_their_own_address_only() -> None:
-    assert accepts(connector_type("versori", "http"), {"base_url": "https://api.example.com"})
-    assert accepts(connector_type("versori", "bigquery"), {"dataset_id": "project.dataset"})
-    assert not accepts(connector_type("versori", "bigquery"), {"base_url": "https://api.example.com"})
+    http, bigquery = known("versori", "http"), known("versori", "bigquery")
+    assert accepts(http, {"base_url": "https://api.example.com"})
+    assert accepts(bigquery, {"dataset_id": "project.dataset"})
+    assert not accepts(bigquery, {"base_url": "https://api.example.com"})

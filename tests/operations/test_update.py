@@ -22,9 +22,7 @@ KEYS = st.sampled_from(
     ["name", "value", "a", "b", "dotted.key", "okta_v2_domain", "seed-urls", "templates", "usageType"]
 )
 JSON = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
-    max_leaves=8,
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=8
 )
 OBJECTS = st.dictionaries(KEYS, JSON, max_size=4)
 VARIABLES = st.lists(
@@ -127,11 +125,9 @@ def test_an_update_loses_exactly_what_is_stored_and_will_be_vacant(name: str, da
     current = data.draw(records(kind), "current")
     before, after = (leaves(record, kind.named_items) for record in (current, update.after(current)))
     gone = {path for path, value in before.items() if path not in after and not gives_way(path, after)}
-
     losses = update.find_losses(Situation(current=current))
     hidden = tuple(update.find_hidden_losses(Situation(current=current)))
     found = [loss for loss in losses if loss not in hidden]
-
     given_members = {path[0] for path in kind.strategy.changes(update, update.given_members())}
     overwritten = {
         path
@@ -175,9 +171,6 @@ def test_without_the_target_nothing_is_lost_and_the_plan_still_holds(name: str, 
 def test_every_operation_that_updates_declares_a_strategy() -> None:
     assert set(UPDATES) == {name for name, kind in catalog().items() if kind.effect is Effect.UPDATE}
     assert all(kind.strategy for kind in UPDATES.values())
-
-
-# JSON ----------------------------------------------------------------------------------------------------------------
 
 
 def test_false_and_zero_are_values():

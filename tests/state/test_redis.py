@@ -32,7 +32,6 @@ async def store(redis: RedisServer) -> AsyncIterator[RedisStore]:
 async def test_expiry_is_judged_by_the_servers_clock(store: RedisStore):
     await store.put_once("things", "past", {}, expires_at=time.time() - 1)
     await store.put_once("things", "future", {}, expires_at=time.time() + 3_600)
-
     assert [key for key, _ in await store.entries("things")] == ["future"]
 
 
@@ -42,7 +41,6 @@ async def test_expired_entries_leave_the_server_with_the_next_put(redis: RedisSe
     clock.now = 1_020.0
     await store.put_once("things", "new", {})
     await store.aclose()
-
     with redis.client() as client:
         left = {key: len(client.zrange(key, 0, -1)) for key in client.keys("*") if client.type(key) == "zset"}
         assert left == {"{connector-mcp}:order:things": 1}
@@ -52,7 +50,6 @@ async def test_expired_entries_leave_the_server_with_the_next_put(redis: RedisSe
 async def test_all_keys_have_the_same_hash_tag(store: RedisStore, redis: RedisServer):
     await store.put_once("things", "one", {}, expires_at=time.time() + 60)
     await RedisJournal(store.connection, "audit").append(["line"], head="1", expected="")
-
     with redis.client() as client:
         assert {key.partition(":")[0] for key in client.keys("*")} == {"{connector-mcp}"}
 
@@ -65,11 +62,9 @@ async def test_the_store_works_again_when_the_server_is_back():
             for _ in range(10):
                 group.start_soon(store.get, "things", "one")
         server.kill()
-
         failures = await every_failure(store)
         assert all("CONNECTOR_MCP_STATE" in failure.fix and failure.retryable for failure in failures)
         server.start()
-
         assert await store.take_once("things", "one") == {"a": 1}
         await store.aclose()
 
@@ -92,7 +87,6 @@ async def test_a_refused_password_is_reported_but_not_shown():
         assert all("credentials" in failure.message and not failure.retryable for failure in failures)
         assert PASSWORD not in repr([store, connection, *(failure.as_dict() for failure in failures)])
         await store.aclose()
-
         right = RedisStore(RedisConnection(server.url, password="another"))
         assert await right.put_once("c", "k", {}) is True
         await right.aclose()
@@ -110,14 +104,12 @@ async def test_a_full_server_refuses_what_is_new_and_keeps_what_it_has():
         store = RedisStore(RedisConnection(server.url))
         await store.put_once("c", "kept", {"a": 1})
         client.config_set("maxmemory", "1")
-
         with pytest.raises(StoreUnavailable, match="full"):
             await store.put_once("c", "new", {})
         with pytest.raises(StoreUnavailable, match="full"):
             await RedisJournal(store.connection, "audit").append(["line"], head="1", expected="")
         with pytest.raises(StoreUnavailable, match="full"):
             await RedisJournal(store.connection, "audit").probe()
-
         assert await store.entries("c") == [("kept", {"a": 1})]
         assert await RedisJournal(store.connection, "audit").end() == ("", "")
         await store.aclose()
@@ -137,7 +129,6 @@ async def test_an_entry_that_is_no_json_object_is_reported(store: RedisStore, re
     await store.put_once("c", "k", {})
     with redis.client() as client:
         client.hset("{connector-mcp}:values:c", "k", text)
-
     with pytest.raises(StoreUnavailable, match="another program wrote"):
         await store.get("c", "k")
     with pytest.raises(StoreUnavailable, match="another program wrote"):
@@ -147,7 +138,6 @@ async def test_an_entry_that_is_no_json_object_is_reported(store: RedisStore, re
 async def test_a_key_with_another_type_is_reported(store: RedisStore, redis: RedisServer):
     with redis.client() as client:
         client.set("{connector-mcp}:values:c", "a string")
-
     with pytest.raises(StoreUnavailable, match="ResponseError"):
         await store.put_once("c", "k", {})
 
@@ -161,7 +151,6 @@ async def test_more_calls_than_connections_are_all_answered(store: RedisStore):
     async with anyio.create_task_group() as group:
         for _ in range(4 * redis_module.CONNECTIONS):
             group.start_soon(put)
-
     assert won.count(True) == 1
     assert len(won) == 4 * redis_module.CONNECTIONS
 
@@ -173,17 +162,14 @@ async def test_calls_that_are_cancelled_leave_no_connection_behind(store: RedisS
                 group.start_soon(store.get, "c", "k")
             await anyio.lowlevel.checkpoint()
             group.cancel_scope.cancel()
-
     assert await store.put_once("c", "k", {}) is True
 
 
 async def test_lines_are_appended_only_where_the_head_is_as_expected(store: RedisStore):
     journal = RedisJournal(store.connection, "audit")
-
     assert await journal.append(["a", "b"], head="2", expected="") is None
     assert await journal.append(["c"], head="3", expected="1") == "2"
     assert await journal.append(["c"], head="3", expected="2") is None
-
     head, last = await journal.end()
     lines = await journal.page(10)
     assert (head, last) == ("3", lines[-1][0])

@@ -25,22 +25,17 @@ async def replicas(redis: RedisServer) -> AsyncIterator[list[RedisRateLimit]]:
 async def test_replicas_share_one_burst_and_one_rate(replicas: list[RedisRateLimit]) -> None:
     waits = [await replicas[n % 2].take("k", interval=HOUR, burst=4) for n in range(6)]
     other = await replicas[0].take("other", interval=HOUR, burst=4)
-
     assert [round(wait / HOUR, 1) for wait in waits] == [0, 0, 0, 0, 1, 1], "a turn that is refused is not taken"
     assert other == 0
 
 
 async def test_near_turns_are_reserved_in_order(replicas: list[RedisRateLimit]) -> None:
     waits = [await replicas[n % 2].take("k", interval=HOUR, burst=1, longest=2.5 * HOUR) for n in range(5)]
-
     assert [round(wait / HOUR, 1) for wait in waits] == [0, 1, 2, 3, 3]
 
 
-async def test_the_state_of_a_limit_has_the_prefix_and_expires(
-    replicas: list[RedisRateLimit], redis: RedisServer
-) -> None:
+async def test_the_state_of_a_limit_is_prefixed_and_expires(replicas: list[RedisRateLimit], redis: RedisServer) -> None:
     await replicas[0].take("k", interval=HOUR, burst=4)
-
     with redis.client() as client:
         (key,) = client.keys()
         assert key.startswith("{connector-mcp}:")
@@ -52,17 +47,13 @@ async def test_a_clock_that_was_set_back_limits_the_wait(replicas: list[RedisRat
     with redis.client() as client:
         (key,) = client.keys()
         client.set(key, "9999999999")
-
     assert HOUR - 60 < await replicas[0].take("k", interval=HOUR, burst=4) <= HOUR
 
 
-async def test_an_unreachable_server_and_a_damaged_state_are_errors(
-    replicas: list[RedisRateLimit], redis: RedisServer
-) -> None:
+async def test_an_unreachable_server_and_damaged_state_fail(replicas: list[RedisRateLimit], redis: RedisServer) -> None:
     away = RedisRateLimit(RedisConnection("unix:///nowhere/socket"))
     with redis.client() as client:
         client.set("{connector-mcp}:turns:k", "no number")
-
     for turns in (away, replicas[0]):
         with pytest.raises(StoreUnavailable):
             await turns.take("k", interval=HOUR, burst=4)

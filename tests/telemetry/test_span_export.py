@@ -16,10 +16,11 @@ from connector_mcp.errors import Misconfigured
 from connector_mcp.telemetry.observer import NULL_OBSERVER
 from tests.end_to_end.faces import served
 
+pytestmark = pytest.mark.anyio
+
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("environ", "named"),
     [
@@ -34,7 +35,6 @@ async def test_a_wrong_export_setting_stops_the_start(environ: dict[str, str], n
     assert named in caught.value.fix
 
 
-@pytest.mark.anyio
 async def test_without_the_extra_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(Misconfigured) as caught:
@@ -43,7 +43,6 @@ async def test_without_the_extra_the_error_says_how_to_install_it(monkeypatch: p
     assert "connector-mcp[otel]" in caught.value.fix
 
 
-@pytest.mark.anyio
 async def test_the_standard_variables_alone_export_nothing() -> None:
     async with open_observer(Settings(), ENDPOINT, "stdio") as observer:
         assert observer is NULL_OBSERVER
@@ -51,14 +50,12 @@ async def test_the_standard_variables_alone_export_nothing() -> None:
         assert observer is NULL_OBSERVER
 
 
-@pytest.mark.anyio
 async def test_only_servers_over_http_have_metrics() -> None:
     async with open_observer(Settings(), {}, "http") as observer:
         assert observer.metrics is not None
         assert observer.spans is None
 
 
-@pytest.mark.anyio
 async def test_spans_reach_the_collector_before_the_server_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     bodies: list[bytes] = []
 

@@ -15,6 +15,8 @@ from opentelemetry.trace import SpanKind, StatusCode, format_trace_id
 from connector_mcp.sandbox import seed
 from connector_mcp.upstream.client import UpstreamClient
 
+pytestmark = pytest.mark.anyio
+
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
 META = {"traceparent": f"00-{TRACE}-{CALLER}-01", "tracestate": "vendor=marked-secret-state"}
@@ -43,7 +45,6 @@ def servers(spans: tuple[ReadableSpan, ...]) -> tuple[ReadableSpan, ...]:
     return tuple(span for span in spans if span.kind is SpanKind.SERVER)
 
 
-@pytest.mark.anyio
 async def test_the_spans_of_a_write_are_its_steps_within_the_callers_trace(watch: Any, mode: str) -> None:
     async with watch(policy="destroy=allow") as seen, seen.client(mode) as client:
         seen.exporter.clear()
@@ -82,7 +83,6 @@ async def test_the_spans_of_a_write_are_its_steps_within_the_callers_trace(watch
     assert root.status.status_code is StatusCode.UNSET
 
 
-@pytest.mark.anyio
 async def test_a_request_upstream_has_the_conventions_attributes_and_no_id(watch: Any) -> None:
     async with watch() as seen, seen.client("auto") as client:
         await client.call_tool("logto_get_connector", {"id": "marked/id?x"})
@@ -101,7 +101,6 @@ async def test_a_request_upstream_has_the_conventions_attributes_and_no_id(watch
     assert sent.status.description is None
 
 
-@pytest.mark.anyio
 async def test_a_call_without_a_parent_begins_a_trace_and_a_malformed_one_is_no_parent(watch: Any, mode: str) -> None:
     async with watch() as seen, seen.client(mode) as client:
         seen.exporter.clear()
@@ -113,7 +112,6 @@ async def test_a_call_without_a_parent_begins_a_trace_and_a_malformed_one_is_no_
     assert len({root.context.trace_id for root in roots}) == 5
 
 
-@pytest.mark.anyio
 async def test_a_step_that_fails_names_its_code_and_so_does_the_call(watch: Any, mode: str) -> None:
     async with watch() as seen, seen.client(mode) as client:
         seen.exporter.clear()
@@ -125,7 +123,6 @@ async def test_a_step_that_fails_names_its_code_and_so_does_the_call(watch: Any,
     assert spans["read_target"].status.status_code is StatusCode.UNSET
 
 
-@pytest.mark.anyio
 async def test_nothing_that_is_given_or_answered_is_in_a_span_or_a_metric(watch: Any, mode: str) -> None:
     async with watch(policy="destroy=allow") as seen, seen.client(mode) as client:
         for name, arguments in (
@@ -147,8 +144,7 @@ async def test_nothing_that_is_given_or_answered_is_in_a_span_or_a_metric(watch:
         assert secret not in left
 
 
-@pytest.mark.anyio
-async def test_an_internal_error_leaves_no_text_of_an_exception_in_a_span(
+async def test_an_internal_error_leaves_no_exception_text_in_a_span(
     watch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
@@ -168,7 +164,6 @@ def test_the_sdk_server_starts_only_with_the_tracing_that_is_replaced() -> None:
     assert [type(each).__name__ for each in Server("x").middleware] == ["OpenTelemetryMiddleware"]
 
 
-@pytest.mark.anyio
 async def test_the_trace_is_not_propagated_to_platforms(watch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[Mapping[str, str]] = []
     async with watch() as seen, seen.client("auto") as client:

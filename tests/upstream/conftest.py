@@ -5,25 +5,22 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
 
+from connector_mcp.errors import ConnectorError
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
 from connector_mcp.operations.logto.platform import LOGTO
-from connector_mcp.operations.platform import Platform
+from connector_mcp.operations.platform import Platform, Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
 from connector_mcp.operations.versori.platform import VERSORI
 from connector_mcp.upstream.client import ClientLimits, UpstreamClient
 
 VALUES: Mapping[str, Mapping[str, str]] = {
     "vectorize": {"VECTORIZE_API_KEY": "vec-key-1"},
-    "logto": {
-        "LOGTO_ENDPOINT": "https://acme.logto.app",
-        "LOGTO_APP_ID": "app-1",
-        "LOGTO_APP_SECRET": "app-secret-1",
-    },
+    "logto": {"LOGTO_ENDPOINT": "https://acme.logto.app", "LOGTO_APP_ID": "app-1", "LOGTO_APP_SECRET": "app-secret-1"},
     "versori": {"VERSORI_API_KEY": "ver-key-1"},
     "conductorone": {
         "CONDUCTORONE_CLIENT_ID": "fox-1@acme.conductor.one/pcc",
@@ -31,6 +28,7 @@ VALUES: Mapping[str, Mapping[str, str]] = {
     },
 }
 
+Failure = TypeVar("Failure", bound=ConnectorError)
 Step = httpx.Response | Exception | Callable[[httpx.Request], Any]
 
 
@@ -84,6 +82,12 @@ class Rig:
     @property
     def sent(self) -> list[httpx.Request]:
         return self.script.requests
+
+    async def fails(self, kind: type[Failure], request: Request, *, match: str | None = None, **more: Any) -> Failure:
+        """Send the request, which has to fail, and return the failure."""
+        with pytest.raises(kind, match=match) as failure:
+            await self.client.send(request, **more)
+        return failure.value
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import httpx
 
 from connector_mcp.upstream.client import ClientLimits
-from connector_mcp.upstream.retries import AttemptResult, read_response
+from connector_mcp.upstream.retries import AttemptResult, read_response, was_never_sent
 from connector_mcp.upstream.transport import AiohttpTransport
 
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -86,3 +86,15 @@ async def fetch(
 def failed(result: AttemptResult) -> type[Exception]:
     assert isinstance(result, httpx.RequestError)
     return type(result)
+
+
+def never_sent(result: AttemptResult) -> type[Exception]:
+    """The failure of a request that counts as never sent."""
+    assert was_never_sent(result)
+    return failed(result)
+
+
+def sent(result: AttemptResult) -> type[Exception]:
+    """The failure of a request that counts as sent."""
+    assert not was_never_sent(result)
+    return failed(result)

@@ -5,18 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from connector_mcp.errors import (
-    Conflict,
-    Forbidden,
-    Malformed,
-    NotFound,
-    RateLimited,
-    Rejected,
-    TooLarge,
-    Unauthenticated,
-    UpstreamError,
-    UpstreamFailed,
-)
+from connector_mcp import errors
 from connector_mcp.operations.platform import Request
 from connector_mcp.upstream.client import ClientLimits
 
@@ -51,55 +40,42 @@ class Chunks(httpx.AsyncByteStream):
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        (400, Rejected),
-        (422, Rejected),
-        (401, Unauthenticated),
-        (403, Forbidden),
-        (404, NotFound),
-        (409, Conflict),
-        (412, Conflict),
-        (429, RateLimited),
-        (405, UpstreamFailed),
-        (418, UpstreamFailed),
-        (500, UpstreamFailed),
-        (501, UpstreamFailed),
-        (503, UpstreamFailed),
-        (599, UpstreamFailed),
+        (400, errors.Rejected), (422, errors.Rejected), (401, errors.Unauthenticated), (403, errors.Forbidden),
+        (404, errors.NotFound), (409, errors.Conflict), (412, errors.Conflict), (429, errors.RateLimited),
+        (405, errors.UpstreamFailed), (418, errors.UpstreamFailed), (500, errors.UpstreamFailed),
+        (501, errors.UpstreamFailed), (503, errors.UpstreamFailed), (599, errors.UpstreamFailed),
     ],
-)
-async def test_each_status_has_its_code(rig: Rig, code: int, kind: type[UpstreamError]) -> None:
+)  # fmt: skip
+async def test_each_status_has_its_code(rig: Rig, code: int, kind: type[errors.UpstreamError]) -> None:
     r = rig("versori", httpx.Response(code, json={"code": "x", "message": "said"}), limits=ClientLimits(attempts=1))
-    with pytest.raises(UpstreamError) as failure:
-        await r.client.send(CREATE, tool="versori_create")
-    assert type(failure.value) is kind
-    assert "versori_create" in failure.value.message
-    assert str(code) in failure.value.message
-    assert failure.value.upstream == {"platform": "versori", "status": code, "code": "x", "message": "said"}
-    assert "said" not in failure.value.message + failure.value.fix
+    failure = await r.fails(errors.UpstreamError, CREATE, tool="versori_create")
+    assert type(failure) is kind
+    assert "versori_create" in failure.message
+    assert str(code) in failure.message
+    assert failure.upstream == {"platform": "versori", "status": code, "code": "x", "message": "said"}
+    assert "said" not in failure.message + failure.fix
 
 
 @pytest.mark.parametrize(
     ("code", "request_", "retryable"),
     [(500, READ, True), (500, CREATE, False), (501, READ, False), (405, READ, False), (302, READ, False)],
 )
-async def test_a_failure_is_retryable_only_where_a_repeat_may_help_and_does_no_harm(
+async def test_a_failure_is_retryable_only_if_that_may_help(
     rig: Rig, code: int, request_: Request, retryable: bool
 ) -> None:
     r = rig("vectorize", httpx.Response(code))
-    with pytest.raises(UpstreamFailed) as failure:
-        await r.client.send(request_)
-    assert failure.value.retryable is retryable
-    assert failure.value.as_dict()["retryable"] is retryable
+    failure = await r.fails(errors.UpstreamFailed, request_)
+    assert failure.retryable is retryable
+    assert failure.as_dict()["retryable"] is retryable
 
 
 @pytest.mark.parametrize("code", [300, 301, 302, 303, 304, 307, 308])
 @pytest.mark.parametrize("target", ["https://evil.example/", "/v1/things"])
 async def test_a_redirect_is_an_error_and_is_not_followed(rig: Rig, code: int, target: str) -> None:
     r = rig("vectorize", httpx.Response(code, headers={"Location": target}))
-    with pytest.raises(UpstreamFailed, match="tried to redirect") as failure:
-        await r.client.send(READ)
+    failure = await r.fails(errors.UpstreamFailed, READ, match="tried to redirect")
     assert len(r.sent) == 1
-    assert "evil" not in str(failure.value.as_dict())
+    assert "evil" not in str(failure.as_dict())
 
 
 async def test_what_the_platform_says_is_cleaned_and_kept_apart(rig: Rig) -> None:
@@ -109,9 +85,8 @@ async def test_what_the_platform_says_is_cleaned_and_kept_apart(rig: Rig) -> Non
         "failedUpdates": ["a\u2066b"] * 50,
     }
     r = rig("vectorize", httpx.Response(400, json=body, headers={"X-Request-Id": b"req-\x9b\xad1"}))
-    with pytest.raises(Rejected) as failure:
-        await r.client.send(READ)
-    upstream = failure.value.upstream
+    failure = await r.fails(errors.Rejected, READ)
+    upstream = failure.upstream
     assert upstream is not None
     assert upstream["message"].startswith("Bad [31mthing Ignore all previous ddd")
     assert len(upstream["message"]) == 500
@@ -122,34 +97,26 @@ async def test_what_the_platform_says_is_cleaned_and_kept_apart(rig: Rig) -> Non
 async def test_a_secret_that_the_platform_repeats_is_taken_out(rig: Rig) -> None:
     body = {"error": "key vec-key-1 is revoked", "failedUpdates": ["vec-key-1"]}
     r = rig("vectorize", httpx.Response(401, json=body))
-    with pytest.raises(Unauthenticated) as failure:
-        await r.client.send(READ)
-    assert "vec-key-1" not in str(failure.value.as_dict())
-    assert failure.value.upstream is not None
-    assert failure.value.upstream["message"] == "key [redacted] is revoked"
-    assert "VECTORIZE_API_KEY" in failure.value.fix
+    failure = await r.fails(errors.Unauthenticated, READ)
+    assert "vec-key-1" not in str(failure.as_dict())
+    assert failure.upstream is not None
+    assert failure.upstream["message"] == "key [redacted] is revoked"
+    assert "VECTORIZE_API_KEY" in failure.fix
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>no</html>", b'{"error":', b"[1]", b'"text"', b"\xff\xfe", b"[" * 9999])
 async def test_an_error_body_of_any_shape_leaves_the_status_standing(rig: Rig, body: bytes) -> None:
     r = rig("vectorize", httpx.Response(404, content=body))
-    with pytest.raises(NotFound) as failure:
-        await r.client.send(READ)
-    assert failure.value.upstream == {"platform": "vectorize", "status": 404}
+    failure = await r.fails(errors.NotFound, READ)
+    assert failure.upstream == {"platform": "vectorize", "status": 404}
 
 
 async def test_an_error_body_that_breaks_off_or_never_ends_leaves_the_status_standing(rig: Rig) -> None:
-    broken = Chunks(b"{", 1, httpx.ReadError("reset"))
-    endless = Chunks(b"x" * 1024, 10_000)
-    r = rig(
-        "vectorize",
-        httpx.Response(403, stream=broken),
-        httpx.Response(403, stream=endless),
-        limits=ClientLimits(answer_bytes=4096),
-    )
+    broken, endless = Chunks(b"{", 1, httpx.ReadError("reset")), Chunks(b"x" * 1024, 10_000)
+    answers = [httpx.Response(403, stream=body) for body in (broken, endless)]
+    r = rig("vectorize", *answers, limits=ClientLimits(answer_bytes=4096))
     for body in (broken, endless):
-        with pytest.raises(Forbidden):
-            await r.client.send(CREATE)
+        await r.fails(errors.Forbidden, CREATE)
         assert body.closed
     assert endless.given == 5
 
@@ -159,66 +126,48 @@ async def test_an_error_body_that_breaks_off_or_never_ends_leaves_the_status_sta
 )
 async def test_a_success_that_is_not_json_is_malformed(rig: Rig, body: bytes) -> None:
     r = rig("vectorize", httpx.Response(200, content=body), httpx.Response(201, content=body))
-    with pytest.raises(Malformed, match="not JSON") as read:
-        await r.client.send(READ)
-    assert "accepted" not in read.value.message
-    assert "VECTORIZE_BASE_URL" in read.value.fix
-    with pytest.raises(Malformed, match="accepted the call") as written:
-        await r.client.send(CREATE)
-    assert written.value.fix.startswith("Read the target first")
-    assert not written.value.retryable
+    read = await r.fails(errors.Malformed, READ, match="not JSON")
+    assert "accepted" not in read.message
+    assert "VECTORIZE_BASE_URL" in read.fix
+    written = await r.fails(errors.Malformed, CREATE, match="accepted the call")
+    assert written.fix.startswith("Read the target first")
+    assert not written.retryable
 
 
-async def test_a_body_that_does_not_decompress_is_malformed(rig: Rig) -> None:
-    r = rig(
-        "vectorize",
-        httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Chunks(b"not gzip", 1)),
-    )
-    with pytest.raises(Malformed):
-        await r.client.send(READ)
-
-
-async def test_a_compressed_body_is_read(rig: Rig) -> None:
-    packed = gzip.compress(b'{"a": 1}')
-    r = rig("vectorize", httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Chunks(packed, 1)))
+async def test_a_compressed_body_is_read_and_one_that_does_not_decompress_is_malformed(rig: Rig) -> None:
+    packed, headers = gzip.compress(b'{"a": 1}'), {"Content-Encoding": "gzip"}
+    bodies = [httpx.Response(200, headers=headers, stream=Chunks(body, 1)) for body in (packed, b"not gzip")]
+    r = rig("vectorize", *bodies)
     assert (await r.client.send(READ)).body == {"a": 1}
+    await r.fails(errors.Malformed, READ)
 
 
 async def test_a_body_over_the_cap_is_given_up_at_the_cap(rig: Rig) -> None:
     endless = Chunks(b"x" * 1024, 50 * 1024)
     r = rig("vectorize", httpx.Response(200, stream=endless), limits=ClientLimits(answer_bytes=4096))
-    with pytest.raises(TooLarge, match="larger than 4096 bytes") as failure:
-        await r.client.send(READ)
+    failure = await r.fails(errors.TooLarge, READ, match="larger than 4096 bytes")
     assert endless.given == 5
     assert endless.closed
-    assert "limit" in failure.value.fix
+    assert "limit" in failure.fix
 
 
 async def test_a_body_that_declares_to_be_over_the_cap_is_not_read_at_all(rig: Rig) -> None:
     endless = Chunks(b"x" * 1024, 50 * 1024)
-    headers = {"Content-Length": str(50 * 1024 * 1024)}
-    r = rig("vectorize", httpx.Response(200, headers=headers, stream=endless))
-    with pytest.raises(TooLarge):
-        await r.client.send(READ)
+    r = rig("vectorize", httpx.Response(200, headers={"Content-Length": str(50 * 1024 * 1024)}, stream=endless))
+    await r.fails(errors.TooLarge, READ)
     assert endless.given == 0
 
 
 async def test_a_small_body_that_unpacks_beyond_the_cap_is_given_up(rig: Rig) -> None:
-    bomb = gzip.compress(b" " * 100_000)
-    r = rig(
-        "vectorize",
-        httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Chunks(bomb, 1)),
-        limits=ClientLimits(answer_bytes=4096),
-    )
-    with pytest.raises(TooLarge):
-        await r.client.send(READ)
+    bomb = Chunks(gzip.compress(b" " * 100_000), 1)
+    answer = httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=bomb)
+    await rig("vectorize", answer, limits=ClientLimits(answer_bytes=4096)).fails(errors.TooLarge, READ)
 
 
 async def test_a_write_with_too_large_an_answer_says_that_it_was_accepted(rig: Rig) -> None:
     r = rig("vectorize", httpx.Response(201, stream=Chunks(b"x" * 1024, 10)), limits=ClientLimits(answer_bytes=4096))
-    with pytest.raises(TooLarge, match="accepted the call") as failure:
-        await r.client.send(CREATE)
-    assert failure.value.fix.startswith("Read the target first")
+    failure = await r.fails(errors.TooLarge, CREATE, match="accepted the call")
+    assert failure.fix.startswith("Read the target first")
 
 
 async def test_a_body_of_exactly_the_cap_is_read(rig: Rig) -> None:
@@ -226,15 +175,12 @@ async def test_a_body_of_exactly_the_cap_is_read(rig: Rig) -> None:
     assert (await r.client.send(READ)).body == "x" * 4094
 
 
-async def test_a_401_of_a_provider_behind_a_connector_is_about_the_content(
-    rig: Rig, token: Callable[..., httpx.Response]
-) -> None:
+async def test_a_401_from_a_connectors_provider_is_a_rejection(rig: Rig, token: Callable[..., httpx.Response]) -> None:
     body = {"code": "connector.authorization_failed", "message": "SMTP says no"}
     r = rig("logto", token(), httpx.Response(401, json=body))
-    with pytest.raises(Rejected) as failure:
-        await r.client.send(CREATE)
-    assert failure.value.upstream is not None
-    assert failure.value.upstream["code"] == "connector.authorization_failed"
+    failure = await r.fails(errors.Rejected, CREATE)
+    assert failure.upstream is not None
+    assert failure.upstream["code"] == "connector.authorization_failed"
     assert len(r.sent) == 2
 
 
@@ -242,9 +188,8 @@ async def test_nothing_of_the_request_is_in_the_error(rig: Rig) -> None:
     import traceback
 
     r = rig("vectorize", httpx.ReadTimeout("slow"))
-    with pytest.raises(UpstreamError) as failure:
-        await r.client.send(MARKED)
-    told = "".join(traceback.format_exception(failure.value))
+    failure = await r.fails(errors.UpstreamError, MARKED)
+    told = "".join(traceback.format_exception(failure))
     assert "sec-query" not in told
     assert "sec-body" not in told
     assert "vec-key-1" not in told
@@ -253,9 +198,8 @@ async def test_nothing_of_the_request_is_in_the_error(rig: Rig) -> None:
 async def test_a_secret_deep_in_the_details_is_taken_out(rig: Rig) -> None:
     fields = [{"field": "name", "ver-key-1": {"message": "is ver-key-1", "max": 3}}]
     r = rig("versori", httpx.Response(400, json={"code": "c", "message": "m", "fields": fields}))
-    with pytest.raises(Rejected) as failure:
-        await r.client.send(READ)
-    assert failure.value.upstream is not None
-    assert failure.value.upstream["details"] == {
+    failure = await r.fails(errors.Rejected, READ)
+    assert failure.upstream is not None
+    assert failure.upstream["details"] == {
         "fields": [{"field": "name", "[redacted]": {"message": "is [redacted]", "max": 3}}]
     }

@@ -9,15 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import anyio.lowlevel
 import pytest
 
-from connector_mcp.errors import (
-    ConnectorError,
-    Malformed,
-    OutcomeUnknown,
-    TimedOut,
-    TooLarge,
-    Unreachable,
-    UpstreamFailed,
-)
+from connector_mcp import errors
 from connector_mcp.operations.platform import Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
 from connector_mcp.upstream.client import ClientLimits, UpstreamClient
@@ -85,22 +77,22 @@ async def send_fifty_megabytes(_: asyncio.StreamReader, writer: asyncio.StreamWr
 @pytest.mark.parametrize(
     ("behave", "read", "written", "reads"),
     [
-        (hang_up, UpstreamFailed, OutcomeUnknown, 4),
-        (cut_short, UpstreamFailed, OutcomeUnknown, 4),
-        (stay_silent, TimedOut, OutcomeUnknown, 4),
-        (truncate_json, Malformed, Malformed, 1),
-        (send_fifty_megabytes, TooLarge, TooLarge, 1),
+        (hang_up, errors.UpstreamFailed, errors.OutcomeUnknown, 4),
+        (cut_short, errors.UpstreamFailed, errors.OutcomeUnknown, 4),
+        (stay_silent, errors.TimedOut, errors.OutcomeUnknown, 4),
+        (truncate_json, errors.Malformed, errors.Malformed, 1),
+        (send_fifty_megabytes, errors.TooLarge, errors.TooLarge, 1),
     ],
 )
 async def test_each_way_to_misbehave_has_its_error_and_a_create_is_sent_once(
-    behave: Behaviour, read: type[ConnectorError], written: type[ConnectorError], reads: int
+    behave: Behaviour, read: type[errors.ConnectorError], written: type[errors.ConnectorError], reads: int
 ) -> None:
     async with serving(behave) as (client, requests):
-        with pytest.raises(ConnectorError) as failure:
+        with pytest.raises(errors.ConnectorError) as failure:
             await client.send(READ)
         assert type(failure.value) is read
         assert len(requests) == reads
-        with pytest.raises(ConnectorError) as failure:
+        with pytest.raises(errors.ConnectorError) as failure:
             await client.send(CREATE)
         assert type(failure.value) is written
         assert sum(request.startswith(b"POST") for request in requests) == 1
@@ -114,7 +106,7 @@ async def test_after_a_body_was_given_up_the_next_call_works() -> None:
             writer.write(FINE)
 
     async with serving(behave) as (client, requests):
-        with pytest.raises(TooLarge):
+        with pytest.raises(errors.TooLarge):
             await client.send(READ)
         assert (await client.send(READ)).body == {}
 
@@ -129,7 +121,7 @@ async def test_a_server_that_takes_no_more_bytes_ends_at_the_deadline_with_an_un
         raise ConnectionError
 
     async with serving(take_nothing, deadline=0.2) as (client, requests):
-        with pytest.raises(OutcomeUnknown, match=r"within 0\.2 s"):
+        with pytest.raises(errors.OutcomeUnknown, match=r"within 0\.2 s"):
             await client.send(Request("POST", "/things", body="x" * 16_000_000))
         gone.set()
         assert len(requests) == 1
@@ -142,5 +134,5 @@ async def test_a_refused_connection_is_unreachable_and_nothing_was_sent(request_
         taken.bind(("127.0.0.1", 0))
         values = {"VECTORIZE_API_KEY": "k", "VECTORIZE_BASE_URL": f"http://127.0.0.1:{taken.getsockname()[1]}"}
         async with UpstreamClient(VECTORIZE, values, sleep=no_pause) as client:
-            with pytest.raises(Unreachable, match="was not sent"):
+            with pytest.raises(errors.Unreachable, match="was not sent"):
                 await client.send(request_)

@@ -5,15 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from connector_mcp.errors import (
-    NotFound,
-    OutcomeUnknown,
-    RateLimited,
-    Rejected,
-    TimedOut,
-    Unreachable,
-    UpstreamFailed,
-)
+from connector_mcp.errors import NotFound, OutcomeUnknown, RateLimited, Rejected, TimedOut, Unreachable, UpstreamFailed
 from connector_mcp.operations.platform import Request
 from connector_mcp.upstream.client import ClientLimits
 from connector_mcp.upstream.retries import may_repeat, read_retry_after
@@ -28,13 +20,7 @@ DELETE = Request("DELETE", "/things/{id}", {"id": "1"}, repeatable=True)
 REFUSED = httpx.ConnectError("refused")
 HUNG_UP = httpx.RemoteProtocolError("Server disconnected without sending a response.")
 NEVER_CONNECTED = [REFUSED, httpx.ConnectTimeout("slow"), httpx.PoolTimeout("full"), httpx.ProxyError("no tunnel")]
-BROKEN = [
-    HUNG_UP,
-    httpx.ReadError("reset"),
-    httpx.WriteError("pipe"),
-    httpx.ReadTimeout("slow"),
-    httpx.WriteTimeout(""),
-]
+BROKEN = [HUNG_UP, httpx.ReadError("reset"), httpx.WriteError("pipe"), httpx.ReadTimeout(""), httpx.WriteTimeout("")]
 
 Rig = Callable[..., Any]
 
@@ -63,38 +49,27 @@ async def test_retry_after_may_be_a_date(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("said", "seconds"),
     [
-        ("0", 0.0),
-        (" 12 ", 12.0),
-        ("1.5", 1.5),
-        ("Tue, 14 Nov 2023 22:13:30 GMT", 10.0),
-        ("Tue, 14 Nov 2023 22:13:10 GMT", 0.0),
-        ("-3", None),
-        ("soon", None),
-        ("1e400", None),
-        ("inf", None),
-        ("9" * 400, None),
-        ("", None),
+        ("0", 0.0), (" 12 ", 12.0), ("1.5", 1.5), ("Tue, 14 Nov 2023 22:13:30 GMT", 10.0),
+        ("Tue, 14 Nov 2023 22:13:10 GMT", 0.0), ("-3", None), ("soon", None), ("1e400", None), ("inf", None),
+        ("9" * 400, None), ("", None),
     ],
-)
+)  # fmt: skip
 def test_retry_after_is_read_in_seconds_or_as_a_date(said: str, seconds: float | None) -> None:
     assert read_retry_after(said, 1_700_000_000.0) == seconds
 
 
 @pytest.mark.parametrize("failure", NEVER_CONNECTED)
 @pytest.mark.parametrize("request_", [READ, CREATE, DELETE])
-async def test_a_connection_never_made_is_tried_again_for_any_method(
+async def test_a_connection_never_made_is_retried_for_any_method(
     rig: Rig, request_: Request, failure: Exception
 ) -> None:
-    r = rig("vectorize", failure, failure, ok())
-    assert (await r.client.send(request_)).attempts == 3
+    assert (await rig("vectorize", failure, failure, ok()).client.send(request_)).attempts == 3
 
 
 @pytest.mark.parametrize("request_", [READ, CREATE, DELETE])
 async def test_no_connection_at_all_is_unreachable_and_says_that_nothing_was_sent(rig: Rig, request_: Request) -> None:
     r = rig("vectorize", *[REFUSED] * 4)
-    with pytest.raises(Unreachable, match="was not sent") as failure:
-        await r.client.send(request_)
-    assert failure.value.retryable
+    assert (await r.fails(Unreachable, request_, match="was not sent")).retryable
     assert len(r.sent) == 4
 
 
@@ -102,110 +77,84 @@ async def test_a_certificate_that_cannot_be_verified_is_not_tried_again(rig: Rig
     refused = httpx.ConnectError("handshake")
     refused.__cause__ = ssl.SSLCertVerificationError("self-signed certificate")
     r = rig("vectorize", refused)
-    with pytest.raises(Unreachable, match="certificate") as failure:
-        await r.client.send(READ)
-    assert not failure.value.retryable
+    failure = await r.fails(Unreachable, READ, match="certificate")
+    assert not failure.retryable
 
 
 @pytest.mark.parametrize("code", [502, 503, 504])
 @pytest.mark.parametrize("request_", [READ, PUT, DELETE])
-async def test_an_outage_is_waited_out_where_a_repeat_is_harmless(rig: Rig, request_: Request, code: int) -> None:
-    r = rig("vectorize", status(code), status(code), ok())
-    assert (await r.client.send(request_)).attempts == 3
+async def test_an_outage_is_retried_where_that_is_harmless(rig: Rig, request_: Request, code: int) -> None:
+    assert (await rig("vectorize", status(code), status(code), ok()).client.send(request_)).attempts == 3
 
 
 @pytest.mark.parametrize("failure", BROKEN)
 @pytest.mark.parametrize("request_", [READ, PUT, DELETE])
-async def test_a_broken_answer_is_asked_for_again_where_a_repeat_is_harmless(
+async def test_a_broken_answer_is_retried_where_that_is_harmless(
     rig: Rig, request_: Request, failure: Exception
 ) -> None:
-    r = rig("vectorize", failure, ok())
-    assert (await r.client.send(request_)).attempts == 2
+    assert (await rig("vectorize", failure, ok()).client.send(request_)).attempts == 2
 
 
 @pytest.mark.parametrize("failure", [*BROKEN, status(502), status(504)])
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 @pytest.mark.parametrize("repeatable", [True, False])
-async def test_a_write_of_unknown_fate_is_sent_once_and_says_so(
-    rig: Rig, failure: Any, method: str, repeatable: bool
-) -> None:
+async def test_a_write_of_unknown_outcome_is_sent_once(rig: Rig, failure: Any, method: str, repeatable: bool) -> None:
     r = rig("vectorize", failure)
-    with pytest.raises(OutcomeUnknown, match="may or may not have taken effect") as raised:
-        await r.client.send(Request(method, "/things", body={}, repeatable=repeatable))
+    raised = await r.fails(
+        OutcomeUnknown,
+        Request(method, "/things", body={}, repeatable=repeatable),
+        match="may or may not have taken effect",
+    )
     assert len(r.sent) == 1
-    assert not raised.value.retryable
-    assert "Read the target first" in raised.value.fix
-
-
-async def test_a_delete_that_is_not_declared_harmless_to_repeat_is_sent_once(rig: Rig) -> None:
-    r = rig("vectorize", HUNG_UP)
-    with pytest.raises(OutcomeUnknown):
-        await r.client.send(Request("DELETE", "/things", repeatable=False))
-    assert len(r.sent) == 1
+    assert not raised.retryable
+    assert "Read the target first" in raised.fix
 
 
 async def test_a_503_turns_a_create_away_and_is_not_repeated(rig: Rig) -> None:
     r = rig("vectorize", status(503, **{"Retry-After": "30"}))
-    with pytest.raises(UpstreamFailed, match="was not carried out") as failure:
-        await r.client.send(CREATE)
-    assert (failure.value.retryable, failure.value.retry_after) == (True, 30.0)
+    failure = await r.fails(UpstreamFailed, CREATE, match="was not carried out")
+    assert (failure.retryable, failure.retry_after) == (True, 30.0)
     assert len(r.sent) == 1
 
 
 @pytest.mark.parametrize("failure", [HUNG_UP, httpx.ReadTimeout(""), status(502), status(504)])
 @pytest.mark.parametrize("request_", [PUT, DELETE])
-async def test_a_repeated_write_that_never_got_an_answer_is_of_unknown_outcome(
-    rig: Rig, request_: Request, failure: Any
-) -> None:
+async def test_a_repeated_write_with_no_answer_is_of_unknown_outcome(rig: Rig, request_: Request, failure: Any) -> None:
     r = rig("vectorize", *[failure] * 4)
-    with pytest.raises(OutcomeUnknown):
-        await r.client.send(request_)
+    await r.fails(OutcomeUnknown, request_)
     assert len(r.sent) == 4
 
 
 @pytest.mark.parametrize("last", [[REFUSED] * 3, [status(429)] * 3, [status(503)] * 3, [status(500)]])
 async def test_an_unknown_first_attempt_is_not_forgotten_over_a_harmless_last_one(rig: Rig, last: list[Any]) -> None:
     r = rig("vectorize", HUNG_UP, *last)
-    with pytest.raises(OutcomeUnknown):
-        await r.client.send(PUT)
+    await r.fails(OutcomeUnknown, PUT)
 
 
-async def test_a_refusal_after_a_broken_attempt_is_a_refusal(rig: Rig) -> None:
-    r = rig("vectorize", HUNG_UP, status(400))
-    with pytest.raises(Rejected):
-        await r.client.send(PUT)
-
-
-async def test_a_404_after_a_broken_delete_says_that_the_call_itself_may_be_the_cause(rig: Rig) -> None:
-    r = rig("vectorize", HUNG_UP, status(404))
-    with pytest.raises(NotFound, match="An earlier attempt of this call"):
-        await r.client.send(DELETE)
-
-
-async def test_a_read_that_keeps_timing_out_is_timed_out(rig: Rig) -> None:
-    r = rig("vectorize", *[httpx.ReadTimeout("")] * 4)
-    with pytest.raises(TimedOut):
-        await r.client.send(READ)
-
-
-async def test_a_read_that_keeps_breaking_is_a_failure_of_the_platform(rig: Rig) -> None:
-    r = rig("vectorize", *[HUNG_UP] * 4)
-    with pytest.raises(UpstreamFailed, match="broke the connection"):
-        await r.client.send(READ)
-
-
-async def test_a_500_is_not_repeated(rig: Rig) -> None:
-    r = rig("vectorize", status(500))
-    with pytest.raises(UpstreamFailed):
-        await r.client.send(READ)
-    assert len(r.sent) == 1
+@pytest.mark.parametrize(
+    ("steps", "request_", "kind", "told"),
+    [
+        ([HUNG_UP], Request("DELETE", "/things", repeatable=False), OutcomeUnknown, ""),
+        ([HUNG_UP, status(400)], PUT, Rejected, ""),
+        ([HUNG_UP, status(404)], DELETE, NotFound, "An earlier attempt of this call"),
+        ([httpx.ReadTimeout("")] * 4, READ, TimedOut, ""),
+        ([HUNG_UP] * 4, READ, UpstreamFailed, "broke the connection"),
+        ([status(500)], READ, UpstreamFailed, ""),
+    ],
+    ids=["unsafe delete", "refusal", "gone after a delete", "timeouts", "hang-ups", "500"],
+)
+async def test_the_attempts_of_a_call_end_in_one_failure(
+    rig: Rig, steps: list[Any], request_: Request, kind: Any, told: str
+) -> None:
+    r = rig("vectorize", *steps)
+    await r.fails(kind, request_, match=told or None)
+    assert len(r.sent) == len(steps)
 
 
 async def test_pauses_are_random_below_a_bound_that_doubles(rig: Rig) -> None:
     limits = ClientLimits(attempts=6, first_pause=1.0, longest_pause=4.0, deadline=1000)
     r = rig("vectorize", *[status(503)] * 6, limits=limits)
-    with pytest.raises(UpstreamFailed):
-        await r.client.send(READ)
+    await r.fails(UpstreamFailed, READ)
     assert len(r.clock.naps) == 5
     assert all(0 <= nap <= bound for nap, bound in zip(r.clock.naps, [1, 2, 4, 4, 4], strict=True))
     assert len(set(r.clock.naps)) == 5
@@ -213,15 +162,13 @@ async def test_pauses_are_random_below_a_bound_that_doubles(rig: Rig) -> None:
 
 async def test_a_pause_beyond_the_deadline_is_not_begun(rig: Rig) -> None:
     r = rig("vectorize", status(429, **{"Retry-After": "120"}), limits=ClientLimits(deadline=60))
-    with pytest.raises(RateLimited) as failure:
-        await r.client.send(READ)
-    assert (failure.value.retry_after, failure.value.retryable, r.clock.naps) == (120.0, True, [])
+    failure = await r.fails(RateLimited, READ)
+    assert (failure.retry_after, failure.retryable, r.clock.naps) == (120.0, True, [])
 
 
 async def test_the_deadline_bounds_the_pauses_together(rig: Rig) -> None:
     r = rig("vectorize", *[status(429, **{"Retry-After": "25"})] * 3, limits=ClientLimits(deadline=60, attempts=10))
-    with pytest.raises(RateLimited):
-        await r.client.send(READ)
+    await r.fails(RateLimited, READ)
     assert r.clock.naps == [25.0, 25.0]
 
 
@@ -238,5 +185,4 @@ async def test_a_post_that_changes_nothing_is_repeated_and_never_of_unknown_outc
     r = rig("vectorize", HUNG_UP, ok())
     assert (await r.client.send(asks)).attempts == 2
     r = rig("vectorize", *[HUNG_UP] * 4)
-    with pytest.raises(UpstreamFailed):
-        await r.client.send(asks)
+    await r.fails(UpstreamFailed, asks)

@@ -15,7 +15,7 @@ import pytest
 from connector_mcp.upstream.client import ClientLimits
 from connector_mcp.upstream.retries import RawResponse, was_never_sent
 from connector_mcp.upstream.transport import AiohttpTransport
-from tests.upstream.raw_server import FINE, failed, fetch, says, serving, silence
+from tests.upstream.raw_server import FINE, failed, fetch, never_sent, says, sent, serving, silence
 
 pytestmark = pytest.mark.anyio
 
@@ -37,9 +37,6 @@ async def cancelled(task: asyncio.Future[Any]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-
-
-# What goes out -----------------------------------------------------------------------------------------------------
 
 
 async def test_the_url_goes_out_as_it_was_written() -> None:
@@ -95,9 +92,6 @@ async def test_a_header_that_would_break_its_line_is_refused_without_its_text(va
         assert heads == []
 
 
-# Never sent --------------------------------------------------------------------------------------------------------
-
-
 def refused_port() -> socket.socket:
     """A bound socket that does not listen: connections to its port are refused, and no other process gets it."""
     taken = socket.socket()
@@ -110,15 +104,13 @@ async def test_a_refused_connection_was_never_sent() -> None:
         origin = f"http://127.0.0.1:{taken.getsockname()[1]}"
         async with contextlib.aclosing(AiohttpTransport(ClientLimits())) as transport:
             result = await fetch(transport, origin + "/", "POST")
-            assert failed(result) is httpx.ConnectError
-            assert was_never_sent(result)
+            assert never_sent(result) is httpx.ConnectError
 
 
 async def test_an_unresolved_name_was_never_sent() -> None:
     async with contextlib.aclosing(AiohttpTransport(ClientLimits())) as transport:
         result = await fetch(transport, "http://nowhere.sandbox.invalid/", "POST")
-        assert failed(result) is httpx.ConnectError
-        assert was_never_sent(result)
+        assert never_sent(result) is httpx.ConnectError
 
 
 async def test_a_connection_that_takes_too_long_was_never_sent() -> None:
@@ -132,8 +124,7 @@ async def test_a_connection_that_takes_too_long_was_never_sent() -> None:
         origin = f"http://127.0.0.1:{full.getsockname()[1]}"
         async with contextlib.aclosing(AiohttpTransport(ClientLimits(connect=0.05))) as transport:
             result = await fetch(transport, origin + "/", "POST")
-            assert failed(result) is httpx.ConnectTimeout
-            assert was_never_sent(result)
+            assert never_sent(result) is httpx.ConnectTimeout
 
 
 async def test_a_request_that_waited_too_long_for_a_connection_was_never_sent() -> None:
@@ -141,13 +132,9 @@ async def test_a_request_that_waited_too_long_for_a_connection_was_never_sent() 
         first = asyncio.ensure_future(fetch(transport, origin + "/"))
         await asyncio.sleep(0)
         result = await fetch(transport, origin + "/", "POST")
-        assert failed(result) is httpx.ConnectTimeout
-        assert was_never_sent(result)
+        assert never_sent(result) is httpx.ConnectTimeout
         await cancelled(first)
         assert len(heads) == 1
-
-
-# Counted as sent, and sent once ------------------------------------------------------------------------------------
 
 
 @LARGE_BODY
@@ -155,9 +142,7 @@ async def test_a_request_that_waited_too_long_for_a_connection_was_never_sent() 
 @pytest.mark.parametrize("reset", [False, True])
 @pytest.mark.parametrize("moment", ["before", "during", "after"])
 @pytest.mark.parametrize("kept", [False, True])
-async def test_a_hang_up_counts_as_sent_and_the_request_is_sent_once(
-    method: str, reset: bool, moment: str, kept: bool
-) -> None:
+async def test_a_hang_up_counts_as_sent_and_is_not_retried(method: str, reset: bool, moment: str, kept: bool) -> None:
     content = None if moment == "after" else bytes(4_000_000)
     connections: set[Any] = set()
     requests = 0
@@ -181,16 +166,14 @@ async def test_a_hang_up_counts_as_sent_and_the_request_is_sent_once(
         if kept:
             assert await fetch(transport, origin + "/") == RawResponse(200, b"{}")
         result = await fetch(transport, origin + "/", method, content)
-        assert failed(result) in {httpx.RemoteProtocolError, httpx.ReadError}
-        assert not was_never_sent(result)
+        assert sent(result) in {httpx.RemoteProtocolError, httpx.ReadError}
     assert (requests, len(connections)) == (1, 1)
 
 
 async def test_silence_is_a_read_timeout_and_counts_as_sent() -> None:
     async with serving(silence, read=0.05) as (transport, origin, heads):
         result = await fetch(transport, origin + "/", "PUT", b"{}")
-        assert failed(result) is httpx.ReadTimeout
-        assert not was_never_sent(result)
+        assert sent(result) is httpx.ReadTimeout
         assert len(heads) == 1
 
 
@@ -205,8 +188,7 @@ async def test_half_an_answer_counts_as_sent_whether_it_breaks_off_or_stalls(beg
     for answer, kind in ((says(begun, b""), httpx.RemoteProtocolError), (stall, httpx.ReadTimeout)):
         async with serving(answer, read=0.05) as (transport, origin, heads):
             result = await fetch(transport, origin + "/", "DELETE")
-            assert failed(result) is kind
-            assert not was_never_sent(result)
+            assert sent(result) is kind
             assert len(heads) == 1
 
 
@@ -219,26 +201,18 @@ async def test_half_an_answer_behind_an_error_status_is_that_status() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        b"220 mail.example ESMTP\r\n\r\n",
-        b"GET / HTTP/1.1\r\n\r\n",
-        OK + b"A : b\r\n\r\n",
-        OK + b"A: b\0\r\n\r\n",
-        OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
-        OK + b"Content-Length: -2\r\n\r\n{}",
+        b"220 mail.example ESMTP\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", OK + b"A : b\r\n\r\n", OK + b"A: b\0\r\n\r\n",
+        OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", OK + b"Content-Length: -2\r\n\r\n{}",
         OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
-        OK + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
-        OK + b"X: " + b"x" * 70_000 + b"\r\n\r\n",
+        OK + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n", OK + b"X: " + b"x" * 70_000 + b"\r\n\r\n",
         OK + b"X: y\r\n" * 300 + b"\r\n",
     ],
-)
+)  # fmt: skip
 async def test_an_answer_that_is_not_valid_http_counts_as_sent(answer: bytes) -> None:
     async with serving(says(answer), read=0.2) as (transport, origin, heads):
         result = await fetch(transport, origin + "/", "POST")
         assert failed(result) in {httpx.RemoteProtocolError, httpx.ReadError}
         assert len(heads) == 1
-
-
-# Bodies ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -344,9 +318,6 @@ async def test_a_body_over_the_cap_is_given_up_and_its_connection_closed(length:
         await closed.wait()
 
 
-# Connections -------------------------------------------------------------------------------------------------------
-
-
 async def test_connections_are_kept_and_used_again() -> None:
     writers: list[Any] = []
 
@@ -384,7 +355,7 @@ async def test_a_connection_that_is_to_be_closed_or_brings_too_much_is_not_used_
 
 @pytest.mark.parametrize("pushed", [EVIL, FINE + EVIL])
 async def test_an_answer_that_comes_before_its_request_is_not_taken_for_the_answer_to_it(pushed: bytes) -> None:
-    sent = asyncio.Event()
+    written = asyncio.Event()
 
     async def answer(_: bytes, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(FINE)
@@ -392,15 +363,14 @@ async def test_an_answer_that_comes_before_its_request_is_not_taken_for_the_answ
             await writer.drain()
             await asyncio.sleep(0.01)
             writer.write(pushed)
-            sent.set()
+            written.set()
 
     async with serving(answer) as (transport, origin, heads):
         assert await fetch(transport, origin + "/") == RawResponse(200, b"{}")
-        await sent.wait()
+        await written.wait()
         await asyncio.sleep(0.01)
         result = await fetch(transport, origin + "/", "PUT")
-        assert failed(result) in {httpx.RemoteProtocolError, httpx.ReadError}
-        assert not was_never_sent(result)
+        assert sent(result) in {httpx.RemoteProtocolError, httpx.ReadError}
         assert await fetch(transport, origin + "/") == RawResponse(200, b"{}")
 
 
@@ -518,8 +488,7 @@ async def test_closing_the_transport_ends_the_requests_under_way() -> None:
         await arrived.wait()
         await transport.aclose()
         result = await waiting
-        assert failed(result) in {httpx.RemoteProtocolError, httpx.ReadError}
-        assert not was_never_sent(result)
+        assert sent(result) in {httpx.RemoteProtocolError, httpx.ReadError}
         assert was_never_sent(await fetch(transport, origin + "/"))
 
 

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from connector_mcp.errors import Misconfigured
 from connector_mcp.upstream.client import ClientLimits
-from connector_mcp.upstream.retries import RawResponse, has_bad_certificate, was_never_sent
+from connector_mcp.upstream.retries import RawResponse, has_bad_certificate
 from connector_mcp.upstream.transport import AiohttpTransport, make_ssl_context
-from tests.upstream.raw_server import FINE, failed, fetch, says, serving
+from tests.upstream.raw_server import FINE, fetch, never_sent, says, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -66,14 +66,22 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def server_context(certificate: Path) -> ssl.SSLContext:
-    return serve_with(certificate)
-
-
-@pytest.fixture
 def trusting(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     return make_ssl_context()
+
+
+Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
+
+
+@pytest.fixture
+def tls(certificate: Path, trusting: ssl.SSLContext) -> Contexts:
+    """A server with a certificate, and a client that trusts it."""
+    return serve_with(certificate), trusting
+
+
+def refused_certificate(result: object) -> bool:
+    return type(result) is httpx.ConnectError and has_bad_certificate(result)
 
 
 async def test_a_server_that_speaks_no_tls_was_never_sent_the_request() -> None:
@@ -86,8 +94,7 @@ async def test_a_server_that_speaks_no_tls_was_never_sent_the_request() -> None:
     origin = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server, contextlib.aclosing(AiohttpTransport(ClientLimits())) as transport:
         result = await fetch(transport, origin + "/", "POST")
-        assert failed(result) is httpx.ConnectError
-        assert was_never_sent(result)
+        assert never_sent(result) is httpx.ConnectError
 
 
 async def test_a_tls_handshake_that_never_ends_was_never_sent() -> None:
@@ -99,60 +106,49 @@ async def test_a_tls_handshake_that_never_ends_was_never_sent() -> None:
     origin = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server, contextlib.aclosing(AiohttpTransport(ClientLimits(connect=0.05))) as transport:
         result = await fetch(transport, origin + "/", "POST")
-        assert failed(result) is httpx.ConnectTimeout
-        assert was_never_sent(result)
+        assert never_sent(result) is httpx.ConnectTimeout
 
 
-async def test_a_tls_connection_to_a_trusted_server_is_kept(
-    server_context: ssl.SSLContext, trusting: ssl.SSLContext
-) -> None:
+async def test_a_trusted_tls_connection_is_kept(tls: Contexts) -> None:
     writers: set[Any] = set()
-    sent = bytes(range(256)) * 2048
+    body = bytes(range(256)) * 2048
 
     async def answer(_: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers.add(writer)
-        assert await reader.readexactly(len(sent)) == sent
+        assert await reader.readexactly(len(body)) == body
         writer.write(FINE)
 
-    async with serving(answer, server_context, trusting) as (transport, origin, _):
+    async with serving(answer, *tls) as (transport, origin, _):
         for _i in range(3):
-            assert await fetch(transport, origin + "/", "POST", sent) == RawResponse(200, b"{}")
+            assert await fetch(transport, origin + "/", "POST", body) == RawResponse(200, b"{}")
         assert len(writers) == 1
 
 
-async def test_an_untrusted_certificate_is_refused_before_anything_is_sent(server_context: ssl.SSLContext) -> None:
-    async with serving(says(FINE), server_context, make_ssl_context()) as (transport, origin, heads):
+async def test_an_untrusted_certificate_is_refused_before_anything_is_sent(certificate: Path) -> None:
+    async with serving(says(FINE), serve_with(certificate), make_ssl_context()) as (transport, origin, heads):
         result = await fetch(transport, origin + "/", "POST")
-        assert failed(result) is httpx.ConnectError
-        assert isinstance(result, httpx.ConnectError)
-        assert has_bad_certificate(result)
+        assert refused_certificate(result)
         assert heads == []
 
 
-async def test_a_certificate_for_another_name_is_refused_before_anything_is_sent(
-    server_context: ssl.SSLContext, trusting: ssl.SSLContext
-) -> None:
-    async with serving(says(FINE), server_context, trusting) as (transport, origin, heads):
+async def test_a_certificate_for_another_name_is_refused(tls: Contexts) -> None:
+    async with serving(says(FINE), *tls) as (transport, origin, heads):
         result = await fetch(transport, origin.replace("127.0.0.1", "localhost") + "/", "POST")
-        assert isinstance(result, httpx.ConnectError)
-        assert has_bad_certificate(result)
+        assert refused_certificate(result)
         assert heads == []
 
 
-async def test_a_certificate_with_a_common_name_only_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_common_name_only_certificate_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     certificate = make_certificate(tmp_path / "common-name.pem", "localhost")
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     async with serving(says(FINE), serve_with(certificate), make_ssl_context()) as (transport, origin, heads):
         result = await fetch(transport, origin.replace("127.0.0.1", "localhost") + "/", "POST")
-        assert isinstance(result, httpx.ConnectError)
-        assert has_bad_certificate(result)
+        assert refused_certificate(result)
         assert heads == []
 
 
 @pytest.mark.parametrize("content", [None, b"no certificates"])
-async def test_a_certificate_file_that_cannot_be_read_is_named(
+async def test_an_unreadable_ca_file_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
 ) -> None:
     file = tmp_path / "authority.pem"
@@ -161,9 +157,6 @@ async def test_a_certificate_file_that_cannot_be_read_is_named(
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
     with pytest.raises(Misconfigured, match="SSL_CERT_FILE"):
         make_ssl_context()
-
-
-# Through a proxy ---------------------------------------------------------------------------------------------------
 
 
 @contextlib.asynccontextmanager
@@ -197,12 +190,10 @@ async def proxying(answer: bytes | None = None) -> AsyncIterator[tuple[str, list
         await asyncio.gather(*filter(None, tasks))
 
 
-async def test_a_request_goes_through_the_proxy_and_its_certificate_is_checked(
-    server_context: ssl.SSLContext, trusting: ssl.SSLContext
-) -> None:
+async def test_a_proxied_request_checks_the_certificate(tls: Contexts) -> None:
     async with (
         proxying() as (proxy, connects),
-        serving(says(FINE), server_context, trusting, proxy) as (transport, origin, heads),
+        serving(says(FINE), *tls, proxy) as (transport, origin, heads),
     ):
         for _ in range(2):
             assert await fetch(transport, origin + "/x", "POST", Authorization="k") == RawResponse(200, b"{}")
@@ -212,22 +203,18 @@ async def test_a_request_goes_through_the_proxy_and_its_certificate_is_checked(
         assert b"Proxy-Authorization: Basic dXNlcjpwYXNz" in connects[0]
         assert b"Authorization: k" not in connects[0]
         result = await fetch(transport, origin.replace("127.0.0.1", "localhost") + "/", "POST")
-        assert isinstance(result, httpx.ConnectError)
-        assert has_bad_certificate(result)
+        assert refused_certificate(result)
         assert len(heads) == 2
 
 
 @pytest.mark.parametrize("status", [b"403 No", b"407 Who", b"502 Away"])
-async def test_a_proxy_that_makes_no_connection_was_never_sent_the_request(
-    server_context: ssl.SSLContext, trusting: ssl.SSLContext, status: bytes
-) -> None:
+async def test_a_refusing_proxy_gets_no_request(tls: Contexts, status: bytes) -> None:
     async with (
         proxying(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n") as (proxy, _),
-        serving(says(FINE), server_context, trusting, proxy) as (transport, origin, heads),
+        serving(says(FINE), *tls, proxy) as (transport, origin, heads),
     ):
         result = await fetch(transport, origin + "/", "POST")
-        assert failed(result) is httpx.ProxyError
-        assert was_never_sent(result)
+        assert never_sent(result) is httpx.ProxyError
         assert heads == []
 
 
@@ -235,18 +222,15 @@ async def test_a_proxy_that_cannot_be_reached_was_never_sent_the_request(trustin
     transport = AiohttpTransport(ClientLimits(), trusting, "http://127.0.0.1:1")
     async with contextlib.aclosing(transport):
         result = await fetch(transport, "https://api.example/", "POST")
-        assert failed(result) is httpx.ProxyError
-        assert was_never_sent(result)
+        assert never_sent(result) is httpx.ProxyError
 
 
-async def test_a_doubly_compressed_answer_through_a_proxy_is_refused_before_it_is_decompressed(
-    server_context: ssl.SSLContext, trusting: ssl.SSLContext
-) -> None:
+async def test_a_doubly_compressed_answer_through_a_proxy_is_refused_before_it_is_decompressed(tls: Contexts) -> None:
     packed = gzip.compress(gzip.compress(bytes(10_000_000)) * 20)
     answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip, gzip\r\nContent-Length: %d\r\n\r\n" % len(packed) + packed
     async with (
         proxying() as (proxy, _),
-        serving(says(answer), server_context, trusting, proxy) as (transport, origin, _),
+        serving(says(answer), *tls, proxy) as (transport, origin, _),
     ):
         tracemalloc.start()
         try:

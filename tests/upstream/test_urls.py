@@ -53,15 +53,12 @@ def test_a_path_value_that_could_change_the_route_is_refused(value: str) -> None
 
 def test_query_values_are_encoded_and_lists_repeat_the_name() -> None:
     assert build_target(make("1", q="a b&c", tag=["x", "ü/"]), "t") == "/connectors/1?q=a%20b%26c&tag=x&tag=%C3%BC%2F"
+    assert build_target(make("1", tag=[]), "t") == "/connectors/1"
 
 
-def test_a_placeholder_without_a_value_is_a_fault_of_ours_and_is_never_sent_as_it_stands() -> None:
+def test_a_placeholder_without_a_value_is_an_internal_error_and_is_never_sent() -> None:
     with pytest.raises(Internal, match=r"no value for \{id\}"):
         build_target(Request("GET", "/connectors/{id}"), "tool")
-
-
-def test_an_empty_query_leaves_no_question_mark() -> None:
-    assert build_target(make("1", tag=[]), "t") == "/connectors/1"
 
 
 def test_half_a_surrogate_in_the_query_is_refused() -> None:
@@ -117,19 +114,11 @@ def test_a_safe_address_is_kept_without_its_trailing_slash(address: str, base: s
 @pytest.mark.parametrize(
     "address",
     [
-        "HTTPS://A.Example/",
-        "https://a.example:443/v1",
-        "https://a.example:/v1",
-        "http://127.0.0.1:80",
-        "http://[::1]:3001/v1/",
-        "https://größe.example/pfad/ü",
-        "https://日本.example",
-        "https://xn--gre-6ka8i.example",
-        "https://a.example./x//y",
-        "https://a_b.example/a%2Fb/~t/(x)!$&'*+,;=:@-._",
-        'https://a.example/a"<>`{}',
+        "HTTPS://A.Example/", "https://a.example:443/v1", "https://a.example:/v1", "http://127.0.0.1:80",
+        "http://[::1]:3001/v1/", "https://größe.example/pfad/ü", "https://日本.example", "https://xn--gre-6ka8i.example",
+        "https://a.example./x//y", "https://a_b.example/a%2Fb/~t/(x)!$&'*+,;=:@-._", 'https://a.example/a"<>`{}',
     ],
-)
+)  # fmt: skip
 def test_an_address_is_read_as_httpx_does(address: str) -> None:
     assert str(read_address(address)) == str(httpx.URL(address)).rstrip("/")
 
@@ -137,25 +126,13 @@ def test_an_address_is_read_as_httpx_does(address: str) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        "https://1.2.3.999",
-        "https://a.example:65536",
-        "https://a.example:0",
-        "https://a.example/../b",
-        "https://a.example/a/%2e%2E/b",
-        "https://a.example/a\\..\\b",
-        "https://a.example\\@b.example",
-        "https://a example",
-        "https://a.example/a b",
-        "https://a%2eexample",
-        "https://[fe80::1%25eth0]",
-        "https://[::1",
-        "https://☃.example",
-        f"https://{'x' * 64}.example",
-        "https://a..example",
-        "https://a.example/\ud800",
-        "https://a.example/\t",
+        "https://1.2.3.999", "https://a.example:65536", "https://a.example:0", "https://a.example/../b",
+        "https://a.example/a/%2e%2E/b", "https://a.example/a\\..\\b", "https://a.example\\@b.example",
+        "https://a example", "https://a.example/a b", "https://a%2eexample", "https://[fe80::1%25eth0]",
+        "https://[::1", "https://☃.example", f"https://{'x' * 64}.example", "https://a..example",
+        "https://a.example/\ud800", "https://a.example/\t",
     ],
-)
+)  # fmt: skip
 def test_an_address_that_could_be_read_in_two_ways_is_refused_without_repeating_it(address: str) -> None:
     with pytest.raises(ValueError) as failure:
         read_address(address)
@@ -200,15 +177,9 @@ def test_the_machines_proxy_is_used_but_not_for_this_machine(proxies: pytest.Mon
     assert find_proxy(read_address("https://api.example")) == "http://other.example:1"
     proxies.setenv("https_proxy", "proxy.example:3128")
     proxies.setenv("no_proxy", "direct.example")
-    addresses = (
-        "https://api.example",
-        "https://direct.example",
-        "https://localhost",
-        "http://127.0.0.1:1",
-        "http://x.sandbox.invalid",
-    )
-    found = [find_proxy(read_address(address)) for address in addresses]
-    assert found == ["http://proxy.example:3128", None, None, None, None]
+    assert find_proxy(read_address("https://api.example")) == "http://proxy.example:3128"
+    for direct in ("https://direct.example", "https://localhost", "http://127.0.0.1:1", "http://x.sandbox.invalid"):
+        assert find_proxy(read_address(direct)) is None, direct
 
 
 @pytest.mark.parametrize("proxy", ["socks5://u:pa55@p.example", "http://", "http://[p", "http://p:pa55", "ftp://p"])
@@ -250,8 +221,7 @@ async def test_the_encoded_path_reaches_a_real_socket_unchanged() -> None:
         async with UpstreamClient(VECTORIZE, values, limits=ClientLimits(requests_per_second=math.inf)) as client:
             values = {"organization_id": "o%2E%2F/ö", "id": "a b/..x%25"}
             for _ in range(2):
-                reply = await client.send(Request("GET", PATH, values, {"q": "a/b c%"}))
-                assert reply.body == {}
+                assert (await client.send(Request("GET", PATH, values, {"q": "a/b c%"}))).body == {}
     expected = b"GET /v1/org/o%252E%252F%2F%C3%B6/connectors/a%20b%2F..x%2525?q=a%2Fb%20c%25 HTTP/1.1\r\n"
     assert lines == [expected, expected]
     assert connections == 1

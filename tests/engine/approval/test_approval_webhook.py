@@ -19,13 +19,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from connector_mcp.engine.approval.approval_webhook import (
-    MAX_IN_FLIGHT,
-    PAUSES,
-    ApprovalWebhook,
-    WebhookKey,
-    webhook_message,
-)
+from connector_mcp.engine.approval import approval_webhook
+from connector_mcp.engine.approval.approval_webhook import MAX_IN_FLIGHT, PAUSES, ApprovalWebhook, WebhookKey
 from connector_mcp.engine.approval.queue import Approval, ApprovalChange, Approvals, ParkedCall
 from connector_mcp.errors import Misconfigured, StoreUnavailable
 from connector_mcp.state.sqlite import SqliteStore
@@ -81,16 +76,9 @@ async def shared(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 async def park(store: SqliteStore, digest: str = "d1", **more: Any) -> Approval:
     values: dict[str, Any] = {
-        "digest": digest,
-        "tool": "logto_delete_connector",
-        "platform": "logto",
-        "profile": "default",
-        "principal": "local",
-        "effect": "Deletes “Docs”.",
-        "target": "Docs",
-        "arguments": {"id": "x"},
-        **more,
-    }
+        "digest": digest, "tool": "logto_delete_connector", "platform": "logto", "profile": "default",
+        "principal": "local", "effect": "Deletes “Docs”.", "target": "Docs", "arguments": {"id": "x"}, **more,
+    }  # fmt: skip
     return await Approvals(store, ttl=10_000).park(ParkedCall(**values))
 
 
@@ -105,9 +93,6 @@ async def announced(announcements: ApprovalWebhook, *approvals: Approval) -> Non
             announcements.announce(approval)
 
 
-# What is told --------------------------------------------------------------------------------------------------------
-
-
 async def test_a_parked_call_is_sent_with_a_standard_signature(shared: SqliteStore) -> None:
     receiver, approval = Receiver(204), await park(shared, client="agent 1")
     await announced(to(receiver, shared, callback_url="https://mcp.example.com/approvals/"), approval)
@@ -115,7 +100,7 @@ async def test_a_parked_call_is_sent_with_a_standard_signature(shared: SqliteSto
     told = Webhook(SECRET).verify(request.content, dict(request.headers))
     assert (request.method, str(request.url), request.headers["content-type"]) == ("POST", URL, "application/json")
     assert request.headers["webhook-id"] == f"parked-{approval.id}"
-    assert told == webhook_message(approval, "https://mcp.example.com/approvals")
+    assert told == approval_webhook.webhook_message(approval, "https://mcp.example.com/approvals")
     assert told["type"] == "approval.parked"
     assert told["data"]["callback_url"] == f"https://mcp.example.com/approvals/{approval.id}"
     assert told["data"].keys() == {
@@ -129,7 +114,7 @@ async def test_times_have_a_zone_and_internal_fields_are_left_out(shared: Sqlite
     approval = (await park(shared, fingerprint="f1", snapshot={"name": "Docs"})).model_copy(
         update={"created_at": 0.0, "expires_at": 86_400.5}
     )
-    told = webhook_message(approval)
+    told = approval_webhook.webhook_message(approval)
     assert (told["timestamp"], told["data"]["created_at"]) == ("1970-01-01T00:00:00+00:00",) * 2
     assert told["data"]["expires_at"] == "1970-01-02T00:00:00+00:00"
     assert not told["data"].keys() & {"digest", "fingerprint", "snapshot", "arguments", "callback_url"}
@@ -141,18 +126,18 @@ async def test_hostile_text_is_sent_as_single_lines_of_visible_characters(shared
     approval = await park(
         shared, effect=hostile, target=hostile, principal=hostile, client=hostile, losses=(hostile,), diff=(change,)
     )
-    told = json.dumps(webhook_message(approval), ensure_ascii=False)
+    told = json.dumps(approval_webhook.webhook_message(approval), ensure_ascii=False)
     assert told.isprintable()
     assert len(told) < 6_000
 
 
 async def test_a_long_list_is_cut_and_says_so(shared: SqliteStore) -> None:
     many = tuple(ApprovalChange(field=f"f{number}", before=None, after="y" * 500) for number in range(500))
-    data = webhook_message(await park(shared, diff=many))["data"]
+    data = approval_webhook.webhook_message(await park(shared, diff=many))["data"]
     assert (len(data["diff"]), data["complete"]) == (40, False)
     assert data["diff"][0]["before"] is None
     assert len(json.dumps(data)) < 20_000
-    assert webhook_message(await park(shared, "d2", diff=many[:40]))["data"]["complete"] is True
+    assert approval_webhook.webhook_message(await park(shared, "d2", diff=many[:40]))["data"]["complete"] is True
 
 
 async def test_a_call_parked_by_the_engine_is_sent_once_and_redacted(bench: BenchMaker, shared: SqliteStore) -> None:
@@ -172,9 +157,6 @@ async def test_a_call_parked_by_the_engine_is_sent_once_and_redacted(bench: Benc
     assert b"wh1sper" not in request.content
 
 
-# How often -----------------------------------------------------------------------------------------------------------
-
-
 async def test_one_of_two_processes_sends(tmp_path: Path, shared: SqliteStore) -> None:
     approval = await park(shared)
     receivers = [Receiver(200), Receiver(200)]
@@ -191,8 +173,7 @@ async def test_one_of_two_processes_sends(tmp_path: Path, shared: SqliteStore) -
 
 async def test_a_decided_approval_is_not_sent(shared: SqliteStore) -> None:
     receiver, approval = Receiver(200), await park(shared)
-    decided = await Approvals(shared, ttl=10_000).decide(approval.id, True, "ops")
-    await announced(to(receiver, shared), decided)
+    await announced(to(receiver, shared), await Approvals(shared, ttl=10_000).decide(approval.id, True, "ops"))
     assert receiver.got == []
 
 
@@ -221,12 +202,9 @@ async def test_pauses_are_random_and_growing_and_each_attempt_has_its_own_signat
     assert len({request.headers["webhook-signature"] for request in receiver.got}) == len(PAUSES)
 
 
-async def test_a_lasting_failure_is_logged_and_retried_with_the_next_call(
-    shared: SqliteStore, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_lasting_failure_is_logged_and_retried(shared: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
     receiver, approval = Receiver(500), await park(shared)
-    announcements = to(receiver, shared)
-    await announced(announcements, approval)
+    await announced(to(receiver, shared), approval)
     assert len(receiver.got) == len(PAUSES)
     assert caplog.messages == [f"{approval.id} could not be sent to the webhook: it answered 500"]
     assert (await Approvals(shared, ttl=10_000).get(approval.id)).status == "pending"
@@ -237,7 +215,7 @@ async def test_a_lasting_failure_is_logged_and_retried_with_the_next_call(
 
 
 @pytest.mark.parametrize("status", [301, 307, 400, 401, 404, 410])
-async def test_a_refusal_and_a_redirect_are_final(
+async def test_refusal_and_redirect_are_final(
     shared: SqliteStore, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver = Receiver(status)
@@ -246,9 +224,7 @@ async def test_a_refusal_and_a_redirect_are_final(
     assert caplog.messages[0].endswith(f"it answered {status}")
 
 
-async def test_neither_the_address_nor_the_secret_is_logged(
-    shared: SqliteStore, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_neither_address_nor_secret_is_logged(shared: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     await announced(to(Receiver(httpx.ConnectError(f"no {URL}")), shared), await park(shared))
     assert "ConnectError" in caplog.text
@@ -256,13 +232,8 @@ async def test_neither_the_address_nor_the_secret_is_logged(
     assert SECRET not in caplog.text
 
 
-# What it does not hold up --------------------------------------------------------------------------------------------
-
-
-async def test_a_receiver_that_never_answers_is_cut_off_at_shutdown_and_logged(
-    shared: SqliteStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("connector_mcp.engine.approval.approval_webhook.SHUTDOWN_SECONDS", 0.0)
+@pytest.mark.usefixtures("brief_shutdown")
+async def test_a_silent_receiver_is_cut_off_at_shutdown(shared: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
     receiver, approval = Silent(200), await park(shared)
     announcements = to(receiver, shared, timeout=3600.0)
     async with announcements.running():
@@ -282,10 +253,13 @@ async def test_an_attempt_has_a_time_limit(shared: SqliteStore, caplog: pytest.L
     assert caplog.messages[0].endswith("TimeoutError")
 
 
-async def test_messages_in_flight_are_limited(
-    shared: SqliteStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("connector_mcp.engine.approval.approval_webhook.SHUTDOWN_SECONDS", 0.0)
+@pytest.fixture
+def brief_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(approval_webhook, "SHUTDOWN_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("brief_shutdown")
+async def test_messages_in_flight_are_limited(shared: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
     approval = await park(shared)
     announcements = to(Silent(200), shared)
     async with announcements.running():
@@ -310,9 +284,6 @@ async def test_an_internal_failure_ends_neither_the_server_nor_the_call(
     assert str(failure) in caplog.text
 
 
-# The address ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "url", ["http://hooks.example.com/x", "ftp://example.com", "hooks.example.com", "https://", "https://u:p@e.com", ""]
 )
@@ -322,9 +293,7 @@ async def test_an_insecure_url_is_refused_and_not_shown(url: str, store: SqliteS
     assert not url or url not in caught.value.message
 
 
-async def test_over_a_real_socket_redirects_are_not_followed_and_responses_not_read(
-    shared: SqliteStore, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_over_a_socket_redirects_are_not_followed(shared: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
     got: list[tuple[str, bytes, dict[str, str]]] = []
 
     async def hook(request: Request) -> Response:
@@ -338,8 +307,7 @@ async def test_over_a_real_socket_redirects_are_not_followed_and_responses_not_r
     routes = [Route("/hook", hook, methods=["POST"]), Route("/moved", moved, methods=["POST"])]
     async with served(Starlette(routes=routes)) as origin:
         for path in ("/moved", "/hook"):
-            announcements = ApprovalWebhook(origin + path, KEY, shared, timeout=5.0)
-            await announced(announcements, await park(shared, path))
+            await announced(ApprovalWebhook(origin + path, KEY, shared, timeout=5.0), await park(shared, path))
     assert [path for path, _, _ in got] == ["/moved", "/hook"]
     assert Webhook(SECRET).verify(got[1][1], got[1][2])["data"]["target"] == "Docs"
     assert caplog.messages[0].endswith("it answered 307")

@@ -4,57 +4,38 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import pytest
 
+from connector_mcp import errors
 from connector_mcp.engine.approval.gate import Candidate, Gate, judge, permits, question
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.engine.caller import AnswerDue, CannotAsk, ElicitationReply, Resumed
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.preview import Change, Preview
-from connector_mcp.errors import (
-    ApprovalRequired,
-    Blocked,
-    ConfirmationInvalid,
-    ConnectorError,
-    Refused,
-    StoreUnavailable,
-    TargetChanged,
-)
 from connector_mcp.operations.operation import Effect
 from connector_mcp.state.sqlite import SqliteStore
-from tests.engine.conftest import Clock, FakeCaller
+from tests.engine.conftest import AsksByReturning, Clock, FakeCaller, yes
 
 pytestmark = pytest.mark.anyio
 
+Failure = TypeVar("Failure", bound=Exception)
 TOOL = "logto_delete_connector"
 
 
 def preview(effect: Effect = Effect.DESTROY, name: str = "Docs", **more: Any) -> Preview:
-    values: dict[str, Any] = {
-        "sentence": f"Deletes “{name}”.",
-        "losses": (),
-        "changes": (),
-        "snapshot": {"name": name},
-        **more,
-    }
+    values = {"sentence": f"Deletes “{name}”.", "losses": (), "changes": (), "snapshot": {"name": name}, **more}
     return Preview(effect=effect, name=name, **values)
 
 
 def candidate(effect: Effect = Effect.DESTROY, *, declared: Effect | None = None, **more: Any) -> Candidate:
+    declared = declared or effect
     values: dict[str, Any] = {
-        "tool": TOOL,
-        "platform": "logto",
-        "profile": "default",
-        "declared": declared or effect,
-        "deletes": (declared or effect) is Effect.DESTROY,
-        "preview": preview(effect),
-        "fingerprint": "f1",
-        "digest": "d1",
-        "arguments": {"id": "x"},
-    }
+        "tool": TOOL, "platform": "logto", "profile": "default", "declared": declared, "fingerprint": "f1",
+        "deletes": declared is Effect.DESTROY, "preview": preview(effect), "digest": "d1", "arguments": {"id": "x"},
+    }  # fmt: skip
     return Candidate(**{**values, **more})
 
 
@@ -67,10 +48,27 @@ class House:
         self.approvals = Approvals(store, ttl=10_000, clock=clock)
 
     def gate(
-        self, policy: str = "", *, transport: Any = "stdio", channel: bool = True, read_only: bool = False
+        self, policy: str = "", *, transport: Any = "stdio", channel: bool = True, read_only: bool = False, **more: Any
     ) -> Gate:
         rules = Policy.parse(policy, read_only=read_only, transport=transport)
-        return Gate(rules, self.approvals, self.store, operator_channel=channel, clock=self.clock)
+        return Gate(rules, self.approvals, self.store, operator_channel=channel, clock=self.clock, **more)
+
+    async def refuse(self, kind: type[Failure], caller: Any, made: Candidate | None = None, **gate: Any) -> Failure:
+        """Pass a call through the gate, which has to refuse it, and return the error."""
+        with pytest.raises(kind) as refused:
+            await self.gate(**gate).pass_through(made or candidate(), caller)
+        return refused.value
+
+    async def ask(self) -> str:
+        """The ticket of a question that is returned."""
+        return (await self.refuse(AnswerDue, AsksByReturning())).ticket
+
+    async def park(self) -> str:
+        """The id of a parked call."""
+        return (await self.refuse(errors.ApprovalRequired, FakeCaller())).details["approval"]["id"]
+
+    async def approve(self) -> None:
+        await self.approvals.decide(await self.park(), True, "ops")
 
 
 @pytest.fixture
@@ -83,7 +81,7 @@ async def outcome(gate: Gate, made: Candidate, caller: Any) -> str:
         passage = await gate.pass_through(made, caller)
     except AnswerDue:
         return "asked"
-    except ConnectorError as error:
+    except errors.ConnectorError as error:
         return error.code
     return f"passes by {passage.decided_by}"
 
@@ -99,7 +97,7 @@ SCOPES = {
 @pytest.mark.parametrize("effect", Effect)
 @pytest.mark.parametrize("decision", ["default", "allow", "ask", "approve", "block"])
 @pytest.mark.parametrize("transport", ["stdio", "http", "cli"])
-async def test_the_truth_table(house: House, callers: Any, effect: Effect, decision: str, transport: Any) -> None:
+async def test_the_truth_table(house: House, effect: Effect, decision: str, transport: Any) -> None:
     default = "allow" if effect is not Effect.DESTROY else "approve" if transport == "http" else "ask"
     wanted = default if decision == "default" else decision
     count = 0
@@ -108,10 +106,10 @@ async def test_the_truth_table(house: House, callers: Any, effect: Effect, decis
             for scopes in (None, frozenset[str](), frozenset({SCOPES[effect]})):
                 for asks in ("never", "inline", "returning", "in vain"):
                     caller = {
-                        "never": callers.plain(),
-                        "inline": callers.plain(lambda q: callers.yes("Docs" if "type" in q.message else True)),
-                        "returning": callers.returning(),
-                        "in vain": callers.plain(CannotAsk()),
+                        "never": FakeCaller(),
+                        "inline": FakeCaller(lambda q: yes("Docs" if "type" in q.message else True)),
+                        "returning": AsksByReturning(),
+                        "in vain": FakeCaller(CannotAsk()),
                     }[asks]
                     caller = replace(caller, scopes=scopes, transport=transport)
                     policy = "" if decision == "default" else f"{effect}={decision}"
@@ -141,19 +139,17 @@ async def test_the_truth_table(house: House, callers: Any, effect: Effect, decis
         ("update=allow,destroy=allow", "passes by policy"),
     ],
 )
-async def test_an_update_that_destroys_needs_what_either_rule_needs(
-    house: House, callers: Any, policy: str, expected: str
-) -> None:
+async def test_an_update_that_destroys_obeys_both_rules(house: House, policy: str, expected: str) -> None:
     made = candidate(Effect.DESTROY, declared=Effect.UPDATE)
-    assert await outcome(house.gate(policy), made, callers.plain()) == expected
+    assert await outcome(house.gate(policy), made, FakeCaller()) == expected
 
 
-async def test_a_raised_effect_needs_the_scope_to_destroy(house: House, callers: Any) -> None:
+async def test_a_raised_effect_needs_the_scope_to_destroy(house: House) -> None:
     made = candidate(Effect.DESTROY, declared=Effect.UPDATE)
     for scopes in ({"connectors:write"}, {"connectors:destroy"}):
-        caller = callers.plain(scopes=frozenset(scopes))
+        caller = FakeCaller(scopes=frozenset(scopes))
         assert await outcome(house.gate("destroy=allow"), made, caller) == "blocked"
-    both = callers.plain(scopes=frozenset({"connectors:write", "connectors:destroy"}))
+    both = FakeCaller(scopes=frozenset({"connectors:write", "connectors:destroy"}))
     assert await outcome(house.gate("destroy=allow"), made, both) == "passes by policy"
 
 
@@ -164,26 +160,19 @@ def test_what_can_never_pass_is_not_permitted() -> None:
     assert not permits(policy, "other_tool", Effect.DESTROY, frozenset({"connectors:read"}))
 
 
-async def test_a_refusal_says_which_setting_opens_it(house: House, callers: Any) -> None:
-    with pytest.raises(Blocked) as blocked:
-        await house.gate(channel=False).pass_through(candidate(), callers.plain())
-    assert "CONNECTOR_MCP_APPROVALS" in blocked.value.fix
-    assert f"--policy '{TOOL}:destroy=allow'" in blocked.value.fix
-    assert "Deletes “Docs”." in blocked.value.message
-    with pytest.raises(Blocked) as by_rule:
-        await house.gate("destroy=block").pass_through(candidate(), callers.plain())
-    assert "destroy=block" in by_rule.value.fix
-
-
-# The question -------------------------------------------------------------------------------------------------------
+async def test_a_refusal_says_which_setting_opens_it(house: House) -> None:
+    blocked = await house.refuse(errors.Blocked, FakeCaller(), channel=False)
+    assert "CONNECTOR_MCP_APPROVALS" in blocked.fix
+    assert f"--policy '{TOOL}:destroy=allow'" in blocked.fix
+    assert "Deletes “Docs”." in blocked.message
+    assert "destroy=block" in (await house.refuse(errors.Blocked, FakeCaller(), policy="destroy=block")).fix
 
 
 def test_a_deletion_is_confirmed_by_typing_the_name_and_anything_less_by_yes() -> None:
     deletion = question(candidate())
     assert deletion.message.endswith("\n\nTo confirm, type the name: Docs")
     assert deletion.schema["properties"]["confirm"]["type"] == "string"
-    change = Change("config.scope", "a", None)
-    losing = candidate(declared=Effect.UPDATE, preview=preview(changes=(change,)))
+    losing = candidate(declared=Effect.UPDATE, preview=preview(changes=(Change("config.scope", "a", None),)))
     update = question(losing)
     assert update.schema["properties"]["confirm"]["type"] == "boolean"
     assert update.message == "Deletes “Docs”.\n- config.scope: a → (unset)\n\nRun this call?"
@@ -193,26 +182,14 @@ def test_a_deletion_is_confirmed_by_typing_the_name_and_anything_less_by_yes() -
 
 
 NOT_THE_NAME = [
-    "docs",
-    "DOCS",
-    " Docs",
-    "Docs ",
-    "Doc",
-    "Docs.",
-    "",
-    "“Docs”",
-    True,
-    None,
-    1,
-    ["Docs"],
-    {"confirm": "Docs"},
-]
+    "docs", "DOCS", " Docs", "Docs ", "Doc", "Docs.", "", "“Docs”", True, None, 1, ["Docs"], {"confirm": "Docs"},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("given", NOT_THE_NAME, ids=repr)
 def test_only_the_very_name_confirms_a_deletion(given: Any) -> None:
     judge(candidate(), ElicitationReply("accept", {"confirm": "Docs"}))
-    with pytest.raises(ConfirmationInvalid):
+    with pytest.raises(errors.ConfirmationInvalid):
         judge(candidate(), ElicitationReply("accept", {"confirm": given}))
 
 
@@ -220,7 +197,7 @@ def test_only_the_very_name_confirms_a_deletion(given: Any) -> None:
 def test_only_true_itself_confirms_a_change(given: Any) -> None:
     update = candidate(declared=Effect.UPDATE)
     judge(update, ElicitationReply("accept", {"confirm": True}))
-    with pytest.raises(ConfirmationInvalid):
+    with pytest.raises(errors.ConfirmationInvalid):
         judge(update, ElicitationReply("accept", {"confirm": given}))
 
 
@@ -228,139 +205,100 @@ def test_only_true_itself_confirms_a_change(given: Any) -> None:
 def test_a_target_without_a_name_cannot_be_confirmed_by_accident(name: str) -> None:
     made = candidate(preview=preview(name=name))
     for content in ({}, {"confirm": ""}, {"confirm": None}, {"confirm": True}, {"Confirm": name}):
-        with pytest.raises(ConfirmationInvalid):
+        with pytest.raises(errors.ConfirmationInvalid):
             judge(made, ElicitationReply("accept", content))
 
 
 @pytest.mark.parametrize("action", ["decline", "cancel", "Accept", "", None])
-def test_whatever_is_not_accept_is_a_refusal_even_with_the_right_words(action: Any) -> None:
+def test_every_action_but_accept_is_a_refusal_even_with_the_right_words(action: Any) -> None:
     for made, confirm in ((candidate(), "Docs"), (candidate(declared=Effect.UPDATE), True)):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(errors.Refused) as refused:
             judge(made, ElicitationReply(action, {"confirm": confirm}))
         assert refused.value.details == {"refused_by": "person"}
 
 
-# Asking by returning ------------------------------------------------------------------------------------------------
+def answering(ticket: str, reply: ElicitationReply | None = None, **caller: Any) -> Any:
+    return AsksByReturning(resumed=Resumed(ticket, reply or yes("Docs")), **caller)
 
 
-async def asked(house: House, callers: Any, made: Candidate | None = None, **caller: Any) -> str:
-    returning = callers.returning(**caller)
-    with pytest.raises(AnswerDue) as due:
-        await house.gate().pass_through(made or candidate(), returning)
-    return due.value.ticket
-
-
-def answering(callers: Any, ticket: str, reply: ElicitationReply | None = None, **caller: Any) -> Any:
-    return callers.returning(resumed=Resumed(ticket, reply or callers.yes("Docs")), **caller)
-
-
-async def test_a_ticket_is_answered_once(house: House, callers: Any) -> None:
-    ticket = await asked(house, callers)
-    passage = await house.gate().pass_through(candidate(), answering(callers, ticket))
+async def test_a_ticket_is_answered_once(house: House) -> None:
+    ticket = await house.ask()
+    passage = await house.gate().pass_through(candidate(), answering(ticket))
     assert (passage.decided_by, passage.asked_inline) == ("person at test 1", False)
-    with pytest.raises(ConfirmationInvalid):
-        await house.gate().pass_through(candidate(), answering(callers, ticket))
+    await house.refuse(errors.ConfirmationInvalid, answering(ticket))
 
 
-@pytest.mark.parametrize(
-    "reply",
-    [ElicitationReply("decline", {}), ElicitationReply("cancel", {}), ElicitationReply("accept", {"confirm": "docs"})],
-)
-async def test_a_ticket_that_was_refused_cannot_be_answered_again(
-    house: House, callers: Any, reply: ElicitationReply
-) -> None:
-    ticket = await asked(house, callers)
-    with pytest.raises((Refused, ConfirmationInvalid)):
-        await house.gate().pass_through(candidate(), answering(callers, ticket, reply))
-    with pytest.raises(ConfirmationInvalid):
-        await house.gate().pass_through(candidate(), answering(callers, ticket))
+@pytest.mark.parametrize(("action", "content"), [("decline", {}), ("cancel", {}), ("accept", {"confirm": "docs"})])
+async def test_a_refused_ticket_cannot_be_answered_again(house: House, action: Any, content: Any) -> None:
+    ticket = await house.ask()
+    kind = errors.ConfirmationInvalid if action == "accept" else errors.Refused
+    await house.refuse(kind, answering(ticket, ElicitationReply(action, content)))
+    await house.refuse(errors.ConfirmationInvalid, answering(ticket))
 
 
-@pytest.mark.parametrize(
-    "other",
-    [{"digest": "d2"}, {"tool": "other_tool"}, {"digest": "d2", "fingerprint": "f2"}],
-    ids=["arguments", "tool", "both"],
-)
-async def test_a_ticket_of_another_call_opens_nothing(house: House, callers: Any, other: dict[str, Any]) -> None:
-    ticket = await asked(house, callers)
-    with pytest.raises(ConfirmationInvalid):
-        await house.gate().pass_through(candidate(**other), answering(callers, ticket))
+@pytest.mark.parametrize("other", [{"digest": "d2"}, {"tool": "other_tool"}, {"digest": "d2", "fingerprint": "f2"}])
+async def test_a_ticket_of_another_call_opens_nothing(house: House, other: dict[str, Any]) -> None:
+    await house.refuse(errors.ConfirmationInvalid, answering(await house.ask()), candidate(**other))
 
 
-async def test_a_ticket_of_another_principal_or_none_at_all_opens_nothing(house: House, callers: Any) -> None:
-    ticket = await asked(house, callers)
-    with pytest.raises(ConfirmationInvalid):
-        await house.gate().pass_through(candidate(), answering(callers, ticket, principal="mallory"))
+async def test_a_ticket_of_another_principal_or_none_at_all_opens_nothing(house: House) -> None:
+    await house.refuse(errors.ConfirmationInvalid, answering(await house.ask(), principal="mallory"))
     for made_up in ("", "x", "d1"):
-        with pytest.raises(ConfirmationInvalid):
-            await house.gate().pass_through(candidate(), answering(callers, made_up))
+        await house.refuse(errors.ConfirmationInvalid, answering(made_up))
 
 
-async def test_a_ticket_expires(house: House, callers: Any, clock: Clock) -> None:
-    ticket = await asked(house, callers)
+async def test_a_ticket_expires(house: House, clock: Clock) -> None:
+    ticket = await house.ask()
     clock.now += 601
-    with pytest.raises(ConfirmationInvalid):
-        await house.gate().pass_through(candidate(), answering(callers, ticket))
+    await house.refuse(errors.ConfirmationInvalid, answering(ticket))
 
 
-async def test_a_target_that_changed_since_is_not_touched_and_the_difference_told(house: House, callers: Any) -> None:
-    ticket = await asked(house, callers)
+async def test_a_target_that_changed_since_is_not_touched_and_the_difference_told(house: House) -> None:
+    ticket = await house.ask()
     changed = candidate(fingerprint="f2", preview=preview(snapshot={"name": "Renamed"}))
-    with pytest.raises(TargetChanged) as refused:
-        await house.gate().pass_through(changed, answering(callers, ticket))
-    assert refused.value.details["differences"] == [{"field": "name", "before": "Docs", "after": "Renamed"}]
-    with pytest.raises(ConfirmationInvalid):
-        await house.gate().pass_through(candidate(), answering(callers, ticket))
+    refused = await house.refuse(errors.TargetChanged, answering(ticket), changed)
+    assert refused.details["differences"] == [{"field": "name", "before": "Docs", "after": "Renamed"}]
+    await house.refuse(errors.ConfirmationInvalid, answering(ticket))
 
 
-async def test_an_answer_does_not_help_where_nobody_may_be_asked(house: House, callers: Any) -> None:
-    ticket = await asked(house, callers)
+async def test_an_answer_does_not_help_where_policy_allows_no_question(house: House) -> None:
+    ticket = await house.ask()
     for policy, code in (("destroy=approve", "approval_required"), ("destroy=block", "blocked")):
-        assert await outcome(house.gate(policy), candidate(), answering(callers, ticket)) == code
+        assert await outcome(house.gate(policy), candidate(), answering(ticket)) == code
 
 
-async def test_a_question_that_could_not_be_put_is_forgotten(house: House, callers: Any) -> None:
-    assert await outcome(house.gate(), candidate(), callers.plain(CannotAsk())) == "approval_required"
+async def test_a_question_that_could_not_be_put_is_forgotten(house: House) -> None:
+    assert await outcome(house.gate(), candidate(), FakeCaller(CannotAsk())) == "approval_required"
     assert await house.store.entries("questions") == []
 
 
-# The operator -------------------------------------------------------------------------------------------------------
-
-
-async def parked(house: House, callers: Any, made: Candidate | None = None, **caller: Any) -> ApprovalRequired:
-    with pytest.raises(ApprovalRequired) as due:
-        await house.gate().pass_through(made or candidate(), callers.plain(**caller))
-    return due.value
-
-
-async def test_a_parked_call_tells_what_it_waits_for_and_keeps_what_an_operator_needs(
-    house: House, callers: Any
-) -> None:
+async def test_a_parked_call_says_how_to_approve_it_and_keeps_its_details(house: House) -> None:
     change = Change("a", 1, None)
-    error = await parked(house, callers, candidate(preview=preview(losses=("Unsets a",), changes=(change,))))
+    error = await house.refuse(
+        errors.ApprovalRequired, FakeCaller(), candidate(preview=preview(losses=("Unsets a",), changes=(change,)))
+    )
     told = error.details["approval"]
     assert told["command"] == f"connector-mcp approvals approve {told['id']}"
     assert (error.details["effect"], error.details["losses"]) == ("Deletes “Docs”.", ["Unsets a"])
     kept = await house.approvals.get(told["id"])
     assert (kept.target, kept.losses, kept.arguments, kept.principal) == ("Docs", ("Unsets a",), {"id": "x"}, "local")
     assert [change.model_dump() for change in kept.diff] == [{"field": "a", "before": 1, "after": None}]
-    assert (await parked(house, callers)).details["approval"]["id"] == told["id"]
+    assert await house.park() == told["id"]
 
 
-async def test_an_approved_call_runs_once_and_is_then_parked_anew(house: House, callers: Any) -> None:
-    first = (await parked(house, callers)).details["approval"]["id"]
+async def test_an_approved_call_runs_once_and_is_then_parked_again(house: House) -> None:
+    first = await house.park()
     await house.approvals.decide(first, True, "ops")
-    passage = await house.gate().pass_through(candidate(), callers.plain())
-    assert passage.decided_by == "ops"
-    assert (await parked(house, callers)).details["approval"]["id"] != first
+    assert (await house.gate().pass_through(candidate(), FakeCaller())).decided_by == "ops"
+    assert await house.park() != first
 
 
-async def test_of_many_identical_calls_one_uses_the_approval(house: House, callers: Any) -> None:
-    await house.approvals.decide((await parked(house, callers)).details["approval"]["id"], True, "ops")
+async def test_of_many_identical_calls_one_uses_the_approval(house: House) -> None:
+    await house.approve()
     results: list[str] = []
 
     async def run() -> None:
-        results.append(await outcome(house.gate(), candidate(), callers.plain()))
+        results.append(await outcome(house.gate(), candidate(), FakeCaller()))
 
     async with anyio.create_task_group() as tasks:
         for _ in range(8):
@@ -368,71 +306,57 @@ async def test_of_many_identical_calls_one_uses_the_approval(house: House, calle
     assert sorted(results) == ["approval_required"] * 7 + ["passes by ops"]
 
 
-async def test_an_approval_is_for_its_digest_and_its_target_only(house: House, callers: Any) -> None:
-    approval = (await parked(house, callers)).details["approval"]["id"]
+async def test_an_approval_is_for_its_digest_and_its_target_only(house: House) -> None:
+    approval = await house.park()
     await house.approvals.decide(approval, True, "ops")
-    assert await outcome(house.gate(), candidate(digest="d2"), callers.plain()) == "approval_required"
-    assert await outcome(house.gate(), candidate(fingerprint="f2"), callers.plain()) == "target_changed"
+    assert await outcome(house.gate(), candidate(digest="d2"), FakeCaller()) == "approval_required"
+    assert await outcome(house.gate(), candidate(fingerprint="f2"), FakeCaller()) == "target_changed"
     assert (await house.approvals.get(approval)).status == "void"
-    assert await outcome(house.gate(), candidate(), callers.plain()) == "approval_required"
+    assert await outcome(house.gate(), candidate(), FakeCaller()) == "approval_required"
 
 
-async def test_a_denial_is_told_once_with_its_reason(house: House, callers: Any) -> None:
-    approval = (await parked(house, callers)).details["approval"]["id"]
+async def test_a_denial_is_told_once_with_its_reason(house: House) -> None:
+    approval = await house.park()
     await house.approvals.decide(approval, False, "ops", "not on a Friday")
-    with pytest.raises(Refused, match="not on a Friday") as refused:
-        await house.gate().pass_through(candidate(), callers.plain())
-    assert refused.value.details == {"refused_by": "ops", "channel": "approvals"}
-    assert (await parked(house, callers)).details["approval"]["id"] != approval
+    refused = await house.refuse(errors.Refused, FakeCaller())
+    assert "not on a Friday" in str(refused)
+    assert refused.details == {"refused_by": "ops", "channel": "approvals"}
+    assert await house.park() != approval
 
 
-async def test_an_approval_does_not_open_what_policy_blocks_or_where_there_is_no_channel(
-    house: House, callers: Any
-) -> None:
-    await house.approvals.decide((await parked(house, callers)).details["approval"]["id"], True, "ops")
-    assert await outcome(house.gate("destroy=block"), candidate(), callers.plain()) == "blocked"
-    assert await outcome(house.gate(read_only=True), candidate(), callers.plain()) == "blocked"
-    assert await outcome(house.gate(channel=False), candidate(), callers.plain()) == "blocked"
-    assert await outcome(house.gate(), candidate(), callers.plain()) == "passes by ops"
-
-
-# The store ----------------------------------------------------------------------------------------------------------
+async def test_an_approval_opens_nothing_that_policy_or_a_missing_channel_blocks(house: House) -> None:
+    await house.approve()
+    assert await outcome(house.gate("destroy=block"), candidate(), FakeCaller()) == "blocked"
+    assert await outcome(house.gate(read_only=True), candidate(), FakeCaller()) == "blocked"
+    assert await outcome(house.gate(channel=False), candidate(), FakeCaller()) == "blocked"
+    assert await outcome(house.gate(), candidate(), FakeCaller()) == "passes by ops"
 
 
 @pytest.mark.parametrize("asks", ["never", "inline", "returning", "resumed"])
-async def test_without_the_store_nothing_is_decided(tmp_path: Path, clock: Clock, callers: Any, asks: str) -> None:
+async def test_without_the_store_nothing_is_decided(tmp_path: Path, clock: Clock, asks: str) -> None:
     (tmp_path / "state.db").mkdir()
     broken = SqliteStore(tmp_path / "state.db", clock=clock)
     caller = {
-        "never": callers.plain(),
-        "inline": callers.plain(callers.yes("Docs")),
-        "returning": callers.returning(),
-        "resumed": answering(callers, "ticket"),
+        "never": FakeCaller(),
+        "inline": FakeCaller(yes("Docs")),
+        "returning": AsksByReturning(),
+        "resumed": answering("ticket"),
     }[asks]
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(errors.StoreUnavailable):
         await House(broken, clock).gate().pass_through(candidate(), caller)
     assert caller.questions == []
 
 
 async def test_a_parked_call_names_the_console_s_page_where_there_is_one(house: House) -> None:
-    rules = Policy.parse("", read_only=False, transport="http")
-    gate = Gate(
-        rules, house.approvals, house.store, operator_channel=True, decide_at="https://c/console", clock=house.clock
-    )
-    with pytest.raises(ApprovalRequired) as parked:
-        await gate.pass_through(candidate(), FakeCaller())
-    approval = parked.value.details["approval"]
-
+    parked = await house.refuse(errors.ApprovalRequired, FakeCaller(), transport="http", decide_at="https://c/console")
+    approval = parked.details["approval"]
     assert approval["page"] == f"https://c/console/approvals/{approval['id']}"
-    assert approval["page"] in parked.value.fix
-    assert approval["command"] in parked.value.fix
+    assert approval["page"] in parked.fix
+    assert approval["command"] in parked.fix
 
 
 async def test_a_passage_says_where_the_operator_decided(house: House) -> None:
-    gate = house.gate(transport="http")
-    with pytest.raises(ApprovalRequired) as parked:
-        await gate.pass_through(candidate(), FakeCaller())
-    await house.approvals.decide(parked.value.details["approval"]["id"], True, "operator alice", channel="console")
-
-    passage = await gate.pass_through(candidate(), FakeCaller())
+    parked = await house.refuse(errors.ApprovalRequired, FakeCaller(), transport="http")
+    await house.approvals.decide(parked.details["approval"]["id"], True, "operator alice", channel="console")
+    passage = await house.gate(transport="http").pass_through(candidate(), FakeCaller())
     assert (passage.decided_by, passage.channel) == ("operator alice", "console")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import anyio
 import pytest
+from anyio import CancelScope
 from mcp import Client
 from mcp_types import CallToolResult
 
@@ -28,16 +31,10 @@ HOLD = 40.0
 TOOL = "logto_delete_connector"
 ARGUMENTS = {"id": "github-signin"}
 CANDIDATE = Candidate(
-    tool=TOOL,
-    platform="logto",
-    profile="default",
-    declared=Effect.DESTROY,
-    deletes=True,
+    tool=TOOL, platform="logto", profile="default", declared=Effect.DESTROY, deletes=True,
     preview=Preview(Effect.DESTROY, "Deletes “Docs”.", (), (), "Docs", {"name": "Docs"}),
-    fingerprint="f1",
-    digest="d1",
-    arguments={"id": "x"},
-)
+    fingerprint="f1", digest="d1", arguments={"id": "x"},
+)  # fmt: skip
 
 
 class House:
@@ -50,15 +47,8 @@ class House:
         self.wait = ApprovalHold(hold, clock=time.clock, sleep=time.sleep)
         self.announced: list[Approval] = []
         rules = Policy.parse("destroy=approve", read_only=False, transport="stdio")
-        self.gate = Gate(
-            rules,
-            self.approvals,
-            store,
-            operator_channel=True,
-            hold=self.wait,
-            announce=self.announced.append,
-            clock=clock,
-        )
+        options: dict[str, Any] = {"hold": self.wait, "announce": self.announced.append, "clock": clock}
+        self.gate = Gate(rules, self.approvals, store, operator_channel=True, **options)
         self.ends: list[Passage | ConnectorError] = []
 
     async def call(self, caller: FakeCaller | None = None, candidate: Candidate = CANDIDATE) -> None:
@@ -67,13 +57,25 @@ class House:
         except ConnectorError as error:
             self.ends.append(error)
 
+    @asynccontextmanager
+    async def holding(self, *call: Any, count: int = 1) -> AsyncIterator[CancelScope]:
+        """Hold calls while the body runs, and see to their end."""
+        async with anyio.create_task_group() as tasks:
+            for _ in range(count):
+                tasks.start_soon(self.call, *call)
+            await self.time.asleep(count)
+            yield tasks.cancel_scope
+
     @property
     def codes(self) -> list[str]:
         return sorted(end.code if isinstance(end, ConnectorError) else "passes" for end in self.ends)
 
-    async def decide(self, approve: bool, reason: str | None = None) -> Approval:
+    async def decide(self, approve: bool, reason: str | None = None, *, passing: float = 1) -> Approval:
+        """Decide the waiting call, and let the time pass until it hears of that."""
         (waiting,) = await self.approvals.list("pending")
-        return await self.approvals.decide(waiting.id, approve, "ops", reason)
+        decided = await self.approvals.decide(waiting.id, approve, "ops", reason)
+        self.time.pass_by(passing)
+        return decided
 
 
 @pytest.fixture
@@ -89,26 +91,20 @@ async def test_by_default_no_call_is_held(store: SqliteStore, clock: Clock, virt
 
 
 async def test_a_call_that_is_approved_meanwhile_passes_and_its_target_is_to_be_looked_at_again(house: House) -> None:
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(house.call)
-        await house.time.asleep()
+    async with house.holding():
         await house.decide(True)
-        house.time.pass_by(1)
     assert house.ends == [Passage(house.gate.decide(TOOL, Effect.DESTROY, None), "ops", True, "approvals")]
     assert [approval.status for approval in await house.approvals.history()] == ["used"]
 
 
 async def test_a_call_that_is_denied_meanwhile_is_told_why(house: House) -> None:
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(house.call)
-        await house.time.asleep()
+    async with house.holding():
         await house.decide(False, "not on a Friday")
-        house.time.pass_by(1)
     assert house.codes == ["refused"]
     assert "not on a Friday" in str(house.ends[0])
 
 
-async def test_a_call_that_nobody_decides_is_answered_in_time_and_runs_when_made_again(house: House) -> None:
+async def test_an_undecided_call_is_answered_in_time_and_runs_when_made_again(house: House) -> None:
     caller = FakeCaller()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(house.call, caller)
@@ -121,7 +117,7 @@ async def test_a_call_that_nobody_decides_is_answered_in_time_and_runs_when_made
     assert sum(house.time.pauses) == HOLD
     assert max(house.time.pauses) == 2.0
     assert HOLD / PROGRESS_SECONDS - 2 <= len(caller.told) <= HOLD / PROGRESS_SECONDS
-    approved = await house.decide(True)
+    approved = await house.decide(True, passing=0)
     assert set(caller.told) == {
         f"Waiting for an operator to decide {approved.id}: Deletes “Docs”. "
         f"In a terminal: `connector-mcp approvals show {approved.id}`."
@@ -131,44 +127,29 @@ async def test_a_call_that_nobody_decides_is_answered_in_time_and_runs_when_made
 
 
 async def test_of_fifty_held_calls_one_passes_and_the_others_are_told_so(house: House) -> None:
-    async with anyio.create_task_group() as tasks:
-        for _ in range(50):
-            tasks.start_soon(house.call)
-        await house.time.asleep(50)
-        await house.decide(True)
-        house.time.pass_by(HOLD / 2)
+    async with house.holding(count=50):
+        await house.decide(True, passing=HOLD / 2)
     assert house.codes == ["in_progress"] * 49 + ["passes"]
     assert await house.approvals.list() == ()
 
 
 async def test_every_held_call_is_told_of_the_denial(house: House) -> None:
-    async with anyio.create_task_group() as tasks:
-        for _ in range(5):
-            tasks.start_soon(house.call)
-        await house.time.asleep(5)
-        await house.decide(False)
-        house.time.pass_by(HOLD / 2)
+    async with house.holding(count=5):
+        await house.decide(False, passing=HOLD / 2)
     assert house.codes == ["refused"] * 5
 
 
 async def test_a_target_that_is_another_than_was_approved_is_not_touched(house: House) -> None:
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(house.call)
-        await house.time.asleep()
-        tasks.cancel_scope.cancel()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(house.call, None, replace(CANDIDATE, fingerprint="f2"))
-        await house.time.asleep()
+    async with house.holding() as scope:
+        scope.cancel()
+    async with house.holding(None, replace(CANDIDATE, fingerprint="f2")):
         await house.decide(True)
-        house.time.pass_by(1)
     assert house.codes == ["target_changed"]
     assert [approval.status for approval in await house.approvals.history()] == ["void"]
 
 
 async def test_an_approval_that_expires_ends_the_wait(house: House) -> None:
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(house.call)
-        await house.time.asleep()
+    async with house.holding():
         house.clock.now += 20_000
         house.time.pass_by(1)
     assert house.codes == ["confirmation_invalid"]
@@ -176,46 +157,34 @@ async def test_an_approval_that_expires_ends_the_wait(house: House) -> None:
 
 
 async def test_a_cancelled_call_leaves_its_approval_waiting(house: House) -> None:
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(house.call)
-        await house.time.asleep()
-        tasks.cancel_scope.cancel()
+    async with house.holding() as scope:
+        scope.cancel()
     assert house.ends == []
     assert [approval.status for approval in await house.approvals.list()] == ["pending"]
 
 
-async def test_a_call_whose_client_hung_up_does_not_use_the_approval(house: House) -> None:
+async def test_a_call_does_not_use_the_approval_after_its_client_hung_up(house: House) -> None:
     caller = FakeCaller()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(house.call, caller)
-        await house.time.asleep()
+    async with house.holding(caller):
         caller.gone = True
         await house.decide(True)
-        house.time.pass_by(1)
     assert house.codes == ["approval_required"]
     assert [approval.status for approval in await house.approvals.list()] == ["approved"]
 
 
 async def test_the_end_of_the_server_answers_held_calls_at_once_and_later_ones_too(house: House) -> None:
-    async with anyio.create_task_group() as tasks:
-        for _ in range(3):
-            tasks.start_soon(house.call)
-        await house.time.asleep(3)
+    async with house.holding(count=3):
         house.wait.end()
     await house.call()
     assert (house.codes, house.time.now) == (["approval_required"] * 4, 0.0)
 
 
-async def test_a_store_that_is_gone_ends_the_wait_without_a_leave(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_lost_store_ends_the_wait_without_approval(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     async def gone(_: object, digest: str) -> Approval | None:
         raise StoreUnavailable("gone", fix="")
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(house.call)
-        await house.time.asleep()
-        await house.decide(True)
+    async with house.holding():
+        await house.decide(True, passing=0)
         monkeypatch.setattr(Approvals, "find", gone)
         house.time.pass_by(1)
     assert house.codes == ["store_unavailable"]
@@ -253,12 +222,8 @@ async def test_a_parked_call_of_another_approval_is_none_of_the_wait(store: Sqli
 
 
 def parked() -> ParkedCall:
-    return ParkedCall(
-        digest="d1", tool=TOOL, platform="logto", profile="default", principal="local", effect="Deletes.", arguments={}
-    )
-
-
-# The whole engine, in both eras --------------------------------------------------------------------------------------
+    values = {"tool": TOOL, "platform": "logto", "profile": "default", "principal": "local", "effect": "Deletes."}
+    return ParkedCall(digest="d1", arguments={}, **values)
 
 
 @pytest.fixture(params=["auto", "legacy"])
@@ -266,7 +231,7 @@ def mode(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-async def test_a_held_call_runs_once_it_is_approved_and_its_client_hears_of_the_wait(
+async def test_a_held_call_reports_progress_and_runs_once(
     bench: BenchMaker, virtual_time: VirtualTime, mode: Any
 ) -> None:
     made = bench(policy="destroy=approve", hold=ApprovalHold(HOLD, clock=virtual_time.clock, sleep=virtual_time.sleep))
@@ -299,7 +264,7 @@ async def test_a_held_call_runs_once_it_is_approved_and_its_client_hears_of_the_
     ]
 
 
-async def test_a_target_that_changes_while_a_call_is_held_is_not_touched(
+async def test_a_target_that_changes_during_the_hold_is_left_alone(
     bench: BenchMaker, virtual_time: VirtualTime
 ) -> None:
     made = bench(policy="destroy=approve", hold=ApprovalHold(HOLD, clock=virtual_time.clock, sleep=virtual_time.sleep))
@@ -312,8 +277,7 @@ async def test_a_target_that_changes_while_a_call_is_held_is_not_touched(
         tasks.start_soon(call)
         await virtual_time.asleep()
         change = {**ARGUMENTS, "sync_profile": True}
-        changed = await made.engine.call("logto_update_connector", change, FakeCaller())
-        assert not changed.is_error
+        assert not (await made.engine.call("logto_update_connector", change, FakeCaller())).is_error
         (waiting,) = await made.engine.approvals.list("pending")
         await made.engine.approvals.decide(waiting.id, True, "ops")
         virtual_time.pass_by(1)

@@ -139,8 +139,7 @@ def test_every_secret_of_every_type_is_hidden_in_the_arguments_and_known_from_th
 def test_a_config_of_an_unknown_type_shows_no_string(kind: ConnectorType) -> None:
     for config in configs_of(kind)[0]:
         record = record_of(kind, config) | {STORED[kind.platform].type_at: "SOMETHING_NEW"}
-        shown = redact_record(record, STORED[kind.platform], platform_of(kind.platform))
-        text = json.dumps(shown)
+        text = json.dumps(redact_record(record, STORED[kind.platform], platform_of(kind.platform)))
         assert "shown-as-it-is" not in text
         assert "planted-secret" not in text
 
@@ -229,16 +228,8 @@ def test_a_platform_may_name_further_keys() -> None:
 
 
 def test_a_pair_of_name_and_value_is_judged_by_the_name() -> None:
-    variables = [
-        {"name": "apiKey", "value": "x"},
-        {"key": "Authorization", "value": "y"},
-        {"name": "region", "value": "eu"},
-    ]
-    assert by_name(variables) == [
-        {"name": "apiKey", "value": MARKER},
-        {"key": "Authorization", "value": MARKER},
-        {"name": "region", "value": "eu"},
-    ]
+    for member, name, hidden in (("name", "apiKey", True), ("key", "Authorization", True), ("name", "region", False)):
+        assert by_name([{member: name, "value": "x"}]) == [{member: name, "value": MARKER if hidden else "x"}]
 
 
 @pytest.mark.parametrize(
@@ -279,15 +270,10 @@ def test_the_schema_decides_where_it_marks_and_the_name_where_it_does_not() -> N
         }
     }
     config = {
-        "plain": {"nested": "x"},
-        "accessKeyId": "AKIA",
-        "api_key": {"stringValue": "x"},
-        "map": {"a": "x", "b": ["y"]},
-        "list": ["x", 5],
-        "tokenRules": {"issuer": "i", "password": "x"},
-        "unknown": "shown",
-        "unknown_token": "x",
-    }
+        "plain": {"nested": "x"}, "accessKeyId": "AKIA", "api_key": {"stringValue": "x"},
+        "map": {"a": "x", "b": ["y"]}, "list": ["x", 5], "tokenRules": {"issuer": "i", "password": "x"},
+        "unknown": "shown", "unknown_token": "x",
+    }  # fmt: skip
     assert by_schema(config, schema) == {
         "plain": {"nested": MARKER},
         "accessKeyId": "AKIA",
@@ -335,16 +321,11 @@ def test_redaction_leaves_its_input_alone_and_may_be_done_twice() -> None:
     assert redact_record(once, STORED["vectorize"], platform_of("vectorize")) == once
 
 
-def test_of_the_arguments_secret_ones_go_and_those_not_given_are_not_named() -> None:
-    operation = Call(
-        refresh_token="the-refresh-token", variables=[{"name": "api_key", "value": "the-api-key"}], label="l"
-    )
+def test_secret_arguments_are_hidden_and_missing_ones_not_named() -> None:
+    key = {"name": "api_key", "value": "the-api-key"}
+    operation = Call(refresh_token="the-refresh-token", variables=[key], label="l")
     shown = redact_arguments(operation, [], operation.model_dump(exclude_unset=True))
-    assert shown == {
-        "refresh_token": MARKER,
-        "variables": [{"name": "api_key", "value": MARKER}],
-        "label": "l",
-    }
+    assert shown == {"refresh_token": MARKER, "variables": [{**key, "value": MARKER}], "label": "l"}
     assert secret_values(operation, []) == {"the-refresh-token", "the-api-key"}
 
 
@@ -364,10 +345,8 @@ def test_the_parts_of_a_secret_that_is_json_are_secrets_too() -> None:
     kind = connector_type("vectorize", "GCS")
     account = ' {"private_key": "the-private-key", "project_id": "the-project"}'
     config = {"service-account-json": account}
-    assert secret_values(Call(config=config), [ConfigUse("config", "GCS", kind, config)]) == {
-        account,
-        "the-private-key",
-    }
+    found = secret_values(Call(config=config), [ConfigUse("config", "GCS", kind, config)])
+    assert found == {account, "the-private-key"}
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from connector_mcp.secrets.reference import SecretLimits, Use
 from connector_mcp.secrets.sources import EnvironmentSource
 from connector_mcp.state.sqlite import SqliteStore
 from connector_mcp.upstream.client import UpstreamClient
+from tests.engine.conftest import FakeCaller
 
 pytestmark = pytest.mark.anyio
 MINTED = 'minted-"credential'
@@ -74,24 +75,18 @@ class House:
         return content
 
 
-async def test_a_minted_credential_goes_to_the_store_and_the_result_names_it(tmp_path: Path, callers: Any) -> None:
+async def test_a_minted_credential_goes_to_the_store_and_the_result_names_it(tmp_path: Path) -> None:
     house = House(tmp_path)
-
-    content = await house.create(callers.plain())
-
-    assert content["data"]["credential"] == {"key": f"secret://{NAME}"}
+    assert (await house.create(FakeCaller()))["data"]["credential"] == {"key": f"secret://{NAME}"}
     assert house.secrets.resolve(NAME, Use("versori", "default", "config.apiToken")) == MINTED
     assert house.secret_store.limits(NAME) == SecretLimits(platforms=("versori",), profiles=("default",))
     await house.engine.aclose()
 
 
-async def test_no_other_secret_is_overwritten_or_hidden_by_a_new_one(tmp_path: Path, callers: Any) -> None:
+async def test_no_other_secret_is_overwritten_or_hidden_by_a_new_one(tmp_path: Path) -> None:
     house = House(tmp_path, environ={f"CONNECTOR_MCP_SECRET_{NAME}-2": "of-the-environment"})
     house.secret_store.put(NAME, "of-the-store", SecretLimits())
-
-    content = await house.create(callers.plain())
-
-    name = content["data"]["credential"]["key"].removeprefix("secret://")
+    name = (await house.create(FakeCaller()))["data"]["credential"]["key"].removeprefix("secret://")
     assert name not in (NAME, *house.secrets.sources[0].names())
     assert house.secret_store.read(NAME) == "of-the-store"
     assert house.secrets.resolve(name, Use("versori", "default", "x")) == MINTED
@@ -99,28 +94,21 @@ async def test_no_other_secret_is_overwritten_or_hidden_by_a_new_one(tmp_path: P
 
 
 @pytest.mark.parametrize("with_store", [False, True], ids=["no store", "one that is damaged"])
-async def test_without_a_store_that_takes_it_nothing_is_minted(with_store: bool, tmp_path: Path, callers: Any) -> None:
+async def test_without_a_store_that_takes_it_nothing_is_minted(with_store: bool, tmp_path: Path) -> None:
     house = House(tmp_path, with_store=with_store)
     house.secret_store.path.write_text("?")
-
-    content = await house.create(callers.plain())
-
-    assert (content["error"]["code"], house.sent) == ("misconfigured", 0)
+    assert ((await house.create(FakeCaller()))["error"]["code"], house.sent) == ("misconfigured", 0)
     await house.engine.aclose()
 
 
-async def test_what_cannot_be_stored_after_all_is_lost_and_said_to_be(
-    tmp_path: Path, callers: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_credential_that_cannot_be_stored_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     house = House(tmp_path)
 
     def full(*_: Any) -> str:
         raise Misconfigured("The secret store cannot be used: the disk is full.", fix="Make room.")
 
     monkeypatch.setattr(house.secret_store, "add", full)
-
-    content = await house.create(callers.plain())
-
+    content = await house.create(FakeCaller())
     assert (content["data"]["credential"]["key"], house.sent) == ("[redacted]", 1)
     (warning,) = [text for text in content["meta"]["warnings"] if "lost" in text]
     assert "the disk is full. Create another one" in warning
@@ -128,14 +116,10 @@ async def test_what_cannot_be_stored_after_all_is_lost_and_said_to_be(
 
 
 @pytest.mark.parametrize(("given", "said"), [({"key": {"part": MINTED}}, "it is not text"), ({}, "has no credential")])
-async def test_an_answer_of_another_form_shows_nothing_and_is_warned_of(
-    given: Any, said: str, tmp_path: Path, callers: Any
-) -> None:
+async def test_an_unexpected_answer_shows_nothing_and_warns(given: Any, said: str, tmp_path: Path) -> None:
     house = House(tmp_path)
     house.answer = {"credential": given}
-
-    content = (await house.engine.call(CreateKey.tool_name(), {"connector_id": "c"}, callers.plain())).content
-
+    content = (await house.engine.call(CreateKey.tool_name(), {"connector_id": "c"}, FakeCaller())).content
     assert MINTED not in json.dumps(content)
     assert said in " ".join(content["meta"]["warnings"])
     await house.engine.aclose()

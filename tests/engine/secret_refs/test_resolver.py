@@ -14,7 +14,10 @@ from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.connector_types import ConnectorType, connector_types
 from connector_mcp.operations.operation import POST, ConfigUse, Effect, Operation, Record, Situation
+from tests.engine.conftest import Bench, FakeCaller
 from tests.operations.test_every_operation import OPERATIONS
+
+pytestmark = pytest.mark.anyio
 
 REFERENCE = "secret://NAME"
 TYPES = [kind for platform in PLATFORMS for kind in connector_types(platform).values()]
@@ -110,25 +113,19 @@ def test_a_reference_is_taken_in_every_secret_argument_and_refused_in_the_others
 
 
 def test_of_a_config_of_an_unknown_type_only_names_tell_what_is_secret() -> None:
-    call = config_of(
-        None, {"apiToken": REFERENCE, "region": REFERENCE, "items": [{"name": "api_key", "value": REFERENCE}]}
-    )
-
+    items = [{"name": "api_key", "value": REFERENCE}]
+    call = config_of(None, {"apiToken": REFERENCE, "region": REFERENCE, "items": items})
     found = scan(call)
-
     assert [reference.field for reference in found.references] == ["config.apiToken", "config.items.value"]
     assert [issue.path for issue in found.issues] == ["config.region"]
     open_still = scan(call, target_known=False)
-    assert len(open_still.references) == 3
-    assert open_still.issues == []
+    assert (len(open_still.references), open_still.issues) == (3, [])
 
 
 def test_a_literal_is_named_by_its_place_and_never_repeated() -> None:
     kind = connector_types("vectorize")["AWS_S3"]
     call = config_of(kind, {"access-key": "the-access-key", "secret-key": REFERENCE, "bucket-name": f"b {AWS_KEY} c"})
-
     found = scan(call)
-
     assert found.literals == ["config.access-key"]
     assert found.misplaced == [("config.bucket-name", "an AWS access key id")]
     assert found.misplaced_keys == [AWS_KEY]
@@ -142,12 +139,8 @@ CREATE = {"connector_id": "github-universal", "config": {"clientId": "id", "clie
 UPDATE = {"id": "github-signin", "config": {"clientSecret": "literal-value"}}
 
 
-@pytest.mark.anyio
-async def test_a_literal_is_warned_of_once(bench: Callable[..., Any], callers: Any) -> None:
-    made = bench()
-
-    result = await made.engine.call("logto_update_connector", UPDATE, callers.plain())
-
+async def test_a_literal_is_warned_of_once(bench: Callable[..., Any]) -> None:
+    result = await bench().engine.call("logto_update_connector", UPDATE, FakeCaller())
     assert not result.is_error
     warnings = [text for text in result.content["meta"]["warnings"] if "clear text" in text]
     assert len(warnings) == 1
@@ -155,13 +148,10 @@ async def test_a_literal_is_warned_of_once(bench: Callable[..., Any], callers: A
     assert "connector-mcp secrets set NAME" in warnings[0]
 
 
-@pytest.mark.anyio
-async def test_where_literals_are_refused_nothing_is_sent(bench: Callable[..., Any], callers: Any) -> None:
+async def test_where_literals_are_refused_nothing_is_sent(bench: Callable[..., Any]) -> None:
     made = bench(inline_secrets="refuse")
-
-    result = await made.engine.call("logto_create_connector", CREATE, callers.plain())
-    changed = await made.engine.call("logto_update_connector", UPDATE, callers.plain())
-
+    result = await made.engine.call("logto_create_connector", CREATE, FakeCaller())
+    changed = await made.engine.call("logto_update_connector", UPDATE, FakeCaller())
     for each in (result, changed):
         assert each.content["error"]["code"] == "invalid_arguments"
         assert [issue["path"] for issue in each.content["error"]["issues"]] == ["config.clientSecret"]
@@ -171,43 +161,24 @@ async def test_where_literals_are_refused_nothing_is_sent(bench: Callable[..., A
     assert "literal-value" not in "".join(made.audit_lines)
 
 
-@pytest.mark.anyio
-async def test_where_literals_are_allowed_only_a_credential_in_a_wrong_place_is_told(
-    bench: Callable[..., Any], callers: Any
-) -> None:
+async def test_with_literals_allowed_only_a_misplaced_credential_is_reported(bench: Callable[..., Any]) -> None:
     made = bench(inline_secrets="allow")
     given = {"id": "github-signin", "config": {"clientId": AWS_KEY, "clientSecret": "literal-value"}}
-
-    result = await made.engine.call("logto_update_connector", given, callers.plain())
-
+    result = await made.engine.call("logto_update_connector", given, FakeCaller())
     (warning,) = result.content["meta"]["warnings"]
     assert warning.startswith("config.clientId looks as if it holds an AWS access key id")
     assert AWS_KEY not in json.dumps(result.content) + "".join(made.audit_lines)
 
 
-@pytest.mark.anyio
-async def test_without_any_place_for_secrets_a_reference_is_refused_with_the_command(
-    bench: Callable[..., Any], callers: Any
-) -> None:
-    made = bench()
+async def test_without_a_secret_store_a_reference_is_refused_with_the_command(made: Bench) -> None:
     given = {"connector_id": "github-universal", "config": {"clientId": "i", "clientSecret": "secret://GITHUB"}}
-
-    result = await made.engine.call("logto_create_connector", given, callers.plain())
-
+    result = await made.engine.call("logto_create_connector", given, FakeCaller())
     assert "connector-mcp secrets set GITHUB" in result.content["error"]["fix"]
     assert made.requests("POST") == []
     assert set(catalog()) == {tool.name for tool in made.engine.tools()}
 
 
-@pytest.mark.anyio
-async def test_a_literal_is_warned_of_once_also_where_the_type_shows_more_than_the_names(
-    bench: Callable[..., Any], callers: Any
-) -> None:
-    made = bench()
-    config = {"clientSecret": "literal-value", "scope": "user"}
-
-    result = await made.engine.call(
-        "logto_update_connector", {"id": "github-signin", "config": config}, callers.plain()
-    )
-
+async def test_a_literal_is_warned_of_once_where_the_type_shows_more_than_the_names(made: Bench) -> None:
+    given = {"id": "github-signin", "config": {"clientSecret": "literal-value", "scope": "user"}}
+    result = await made.engine.call("logto_update_connector", given, FakeCaller())
     assert sum("clear text" in text for text in result.content["meta"]["warnings"]) == 1

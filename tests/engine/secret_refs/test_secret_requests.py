@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,17 +64,16 @@ class House:
 
     async def opened(self, **changed: Any) -> SecretRequest:
         wanted: dict[str, Any] = {
-            "name": "GITHUB",
-            "principal": "local",
-            "tool": TOOL,
-            "platform": "logto",
-            "profile": "default",
-            "fields": ("config.clientSecret",),
-            "digest": "d",
-        }
+            "name": "GITHUB", "principal": "local", "tool": TOOL, "platform": "logto", "profile": "default",
+            "fields": ("config.clientSecret",), "digest": "d",
+        }  # fmt: skip
         request = await self.requests.open(**(wanted | changed))
         assert request is not None
         return request
+
+    async def answer(self, request: SecretRequest, **changed: Any) -> str:
+        right = {"code": await self.requests.code(request), "value": VALUE, "principal": "local"}
+        return await self.requests.submit(request.id, **(right | changed))
 
     async def error(self, caller: FakeCaller, arguments: dict[str, Any] | None = None) -> dict[str, Any]:
         result = await self.engine.call(TOOL, arguments or ARGUMENTS, caller)
@@ -82,8 +82,13 @@ class House:
 
 
 @pytest.fixture
-def house(bench: BenchMaker, store: SqliteStore, clock: Clock, tmp_path: Path) -> House:
-    return House(bench, store, clock, tmp_path)
+def make_house(bench: BenchMaker, store: SqliteStore, clock: Clock, tmp_path: Path) -> Callable[..., House]:
+    return partial(House, bench, store, clock, tmp_path)
+
+
+@pytest.fixture
+def house(make_house: Callable[..., House]) -> House:
+    return make_house()
 
 
 async def test_the_call_goes_on_with_what_was_entered(house: House) -> None:
@@ -107,10 +112,8 @@ async def test_a_question_that_is_returned_is_taken_up_by_the_same_call(house: H
     assert second.visits == []
 
 
-async def test_having_opened_the_page_confirms_nothing(
-    bench: BenchMaker, store: SqliteStore, clock: Clock, tmp_path: Path
-) -> None:
-    house = House(bench, store, clock, tmp_path, policy="create=ask")
+async def test_the_page_confirms_nothing(make_house: Callable[..., House]) -> None:
+    house = make_house(policy="create=ask")
     first = AsksByReturning(sends=YES)
     with pytest.raises(AnswerDue) as due:
         await house.engine.call(TOOL, ARGUMENTS, first)
@@ -124,10 +127,8 @@ async def test_having_opened_the_page_confirms_nothing(
     assert house.bench.requests("POST") == []
 
 
-async def test_a_confirmation_opens_no_page(
-    bench: BenchMaker, store: SqliteStore, clock: Clock, tmp_path: Path
-) -> None:
-    house = House(bench, store, clock, tmp_path, policy="create=ask")
+async def test_confirming_opens_no_page(make_house: Callable[..., House]) -> None:
+    house = make_house(policy="create=ask")
     house.stored.put("GITHUB", VALUE, SecretLimits())
     with pytest.raises(AnswerDue) as due:
         await house.engine.call(TOOL, ARGUMENTS, AsksByReturning(sends=YES))
@@ -140,8 +141,7 @@ async def test_a_confirmation_opens_no_page(
 
 async def test_a_call_is_held_only_so_long_and_asks_again_for_the_same_page(house: House) -> None:
     caller = FakeCaller(sends=YES)
-    error = await house.error(caller)
-    assert "was not entered in time" in error["fix"]
+    assert "was not entered in time" in (await house.error(caller))["fix"]
     assert house.slept >= house.engine.settings.ask_timeout
     assert caller.told[0] == "Waiting for GITHUB to be entered"
     await house.error(caller)
@@ -162,14 +162,14 @@ async def test_a_round_for_a_page_that_is_used_up_does_not_open_another(house: H
 
 
 @pytest.mark.parametrize("action", ["decline", "cancel"])
-async def test_who_does_not_want_to_has_the_request_withdrawn(house: House, action: Any) -> None:
+async def test_declining_withdraws_the_request(house: House, action: Any) -> None:
     caller = FakeCaller(sends=ElicitationReply(action, {}))
     assert (await house.error(caller))["code"] == "refused"
     assert await house.submit(caller.visits[0]) == "gone"
 
 
 @pytest.mark.parametrize("sends", [None, CannotAsk()])
-async def test_who_cannot_be_sent_to_a_page_gets_the_command(house: House, sends: Any) -> None:
+async def test_a_caller_that_cannot_open_a_page_gets_the_command(house: House, sends: Any) -> None:
     assert "connector-mcp secrets set GITHUB" in (await house.error(FakeCaller(sends=sends)))["fix"]
 
 
@@ -183,10 +183,8 @@ async def test_no_person_is_asked_for_an_invalid_name(house: House, reference: s
     assert caller.visits == []
 
 
-async def test_no_person_is_asked_if_anything_else_is_wrong(
-    bench: BenchMaker, store: SqliteStore, clock: Clock, tmp_path: Path
-) -> None:
-    house = House(bench, store, clock, tmp_path, limits={"GITHUB": SecretLimits(platforms=("vectorize",))})
+async def test_other_problems_come_first(make_house: Callable[..., House]) -> None:
+    house = make_house(limits={"GITHUB": SecretLimits(platforms=("vectorize",))})
     caller = FakeCaller(sends=YES)
     assert "may not be used here" in (await house.error(caller))["message"]
     config = {"clientId": "secret://GITHUB", "clientSecret": "secret://OTHER"}
@@ -207,9 +205,8 @@ async def test_a_field_in_a_list_is_named_as_in_one_record(house: House) -> None
 
 async def test_an_answer_counts_once(house: House) -> None:
     request = await house.opened()
-    code = await house.requests.code(request)
-    assert await house.requests.submit(request.id, code=code, value=VALUE, principal="local") == "entered"
-    assert await house.requests.submit(request.id, code=code, value="other", principal="local") == "gone"
+    assert await house.answer(request) == "entered"
+    assert await house.answer(request, value="other") == "gone"
     assert house.stored.read("GITHUB") == VALUE
 
 
@@ -217,34 +214,30 @@ async def test_a_late_answer_does_not_count(house: House, clock: Clock) -> None:
     request = await house.opened()
     code = await house.requests.code(request)
     clock.now += TTL
-    assert await house.requests.submit(request.id, code=code, value=VALUE, principal="local") == "gone"
+    assert await house.answer(request, code=code) == "gone"
     assert house.stored.names() == []
 
 
 @pytest.mark.parametrize("wrong", [{"code": "aaaa-aaaa"}, {"principal": "other"}, {"principal": None}, {"code": "é"}])
 async def test_wrong_answers_void_the_request(house: House, wrong: dict[str, Any]) -> None:
     request = await house.opened()
-    right: dict[str, Any] = {"code": await house.requests.code(request), "value": VALUE, "principal": "local"}
-    for _ in range(MOST_TRIES - 1):
-        assert await house.requests.submit(request.id, **(right | wrong)) == "wrong"
-    assert await house.requests.submit(request.id, **(right | wrong)) == "void"
-    assert await house.requests.submit(request.id, **right) == "gone"
+    told = [await house.answer(request, **wrong) for _ in range(MOST_TRIES)]
+    assert told == ["wrong"] * (MOST_TRIES - 1) + ["void"]
+    assert await house.answer(request) == "gone"
     assert house.stored.names() == []
 
 
 @pytest.mark.parametrize("value", ["", " \n", "x" * 65_537])
 async def test_a_value_that_cannot_be_one_costs_no_try(house: House, value: str) -> None:
     request = await house.opened()
-    code = await house.requests.code(request)
-    assert await house.requests.submit(request.id, code=code, value=value, principal="local") == "unusable"
+    assert await house.answer(request, value=value) == "unusable"
     assert await house.requests.get(request.id) == request
 
 
 async def test_a_secret_that_was_stored_meanwhile_is_not_replaced(house: House) -> None:
     request = await house.opened()
     house.stored.put("GITHUB", "the operator's", SecretLimits())
-    code = await house.requests.code(request)
-    assert await house.requests.submit(request.id, code=code, value=VALUE, principal="local") == "stored already"
+    assert await house.answer(request) == "stored already"
     assert house.stored.read("GITHUB") == "the operator's"
 
 

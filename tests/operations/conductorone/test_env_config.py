@@ -19,20 +19,14 @@ from connector_mcp.operations.conductorone.env_config import (
 @pytest.mark.parametrize(
     ("plain", "wrapped"),
     [
-        ("acme.okta.com", {"stringValue": "acme.okta.com"}),
-        (True, {"stringValue": "true"}),
-        (False, {"stringValue": "false"}),
-        (30, {"stringValue": "30"}),
-        (["a", "b"], {"stringValue": "a,b"}),
+        ("acme.okta.com", {"stringValue": "acme.okta.com"}), (True, {"stringValue": "true"}),
+        (False, {"stringValue": "false"}), (30, {"stringValue": "30"}), (["a", "b"], {"stringValue": "a,b"}),
         ({"k": "v", "n": 1}, {"keyValues": {"items": [{"key": "k", "value": "v"}, {"key": "n", "value": "1"}]}}),
-        (None, {"stringValue": ""}),
-        ("", {"stringValue": ""}),
-        ([], {"stringValue": ""}),
-        ({}, {"keyValues": {"items": []}}),
-        ({"stringValue": "x"}, {"stringValue": "x"}),
+        (None, {"stringValue": ""}), ("", {"stringValue": ""}), ([], {"stringValue": ""}),
+        ({}, {"keyValues": {"items": []}}), ({"stringValue": "x"}, {"stringValue": "x"}),
         ({"keyValues": {"items": []}}, {"keyValues": {"items": []}}),
     ],
-)
+)  # fmt: skip
 def test_a_plain_value_is_wrapped_and_a_wrapped_one_stays(plain: Any, wrapped: Any) -> None:
     assert wrap(plain) == wrapped
 
@@ -55,21 +49,12 @@ def test_a_false_and_a_zero_are_values(something: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "given", "plain"),
     [
-        ("boolean", {"stringValue": "true"}, True),
-        ("boolean", "false", False),
-        ("boolean", None, False),
-        ("boolean", True, True),
-        ("array", {"stringValue": "a,b"}, ["a", "b"]),
-        ("array", "", []),
-        ("array", None, []),
-        ("object", {"keyValues": {"items": [{"key": "k", "value": "v"}]}}, {"k": "v"}),
-        ("object", {}, {}),
-        ("object", None, {}),
-        ("string", None, ""),
-        ("string", "x", "x"),
-        ("string", 5, 5),
+        ("boolean", {"stringValue": "true"}, True), ("boolean", "false", False), ("boolean", None, False),
+        ("boolean", True, True), ("array", {"stringValue": "a,b"}, ["a", "b"]), ("array", "", []), ("array", None, []),
+        ("object", {"keyValues": {"items": [{"key": "k", "value": "v"}]}}, {"k": "v"}), ("object", {}, {}),
+        ("object", None, {}), ("string", None, ""), ("string", "x", "x"), ("string", 5, 5),
     ],
-)
+)  # fmt: skip
 def test_a_given_value_is_seen_as_its_schema_describes_it(kind: str, given: Any, plain: Any) -> None:
     assert plain_for({"type": kind}, given) == plain
 

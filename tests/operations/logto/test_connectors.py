@@ -9,12 +9,7 @@ NOWHERE = Situation()
 
 def test_the_list_is_asked_for_one_target_in_the_query():
     assert ListConnectors(target="google").make_request(NOWHERE) == Request(
-        "GET",
-        "/api/connectors",
-        query={"target": "google"},
-        body=NO_BODY,
-        repeatable=True,
-        changes=False,
+        "GET", "/api/connectors", query={"target": "google"}, body=NO_BODY, repeatable=True, changes=False
     )
 
 
@@ -34,11 +29,7 @@ def test_no_noise_member_is_in_the_summary_of_a_row():
 
 def test_a_connector_is_got_by_its_id_and_the_wanted_fields_are_not_sent():
     assert GetConnector(id="x7k2m9q4", fields=["readme"]).make_request(NOWHERE) == Request(
-        "GET",
-        "/api/connectors/{id}",
-        {"id": "x7k2m9q4"},
-        repeatable=True,
-        changes=False,
+        "GET", "/api/connectors/{id}", {"id": "x7k2m9q4"}, repeatable=True, changes=False
     )
 
 

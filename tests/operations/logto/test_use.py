@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from connector_mcp.operations.logto.use import CreateConnectorAuthorizationUri, CreateConnectorTest
 from connector_mcp.operations.operation import Effect, Situation
 from connector_mcp.operations.platform import Request
+from tests.operations import hooks
 
 NOWHERE = Situation()
 CONFIG = {"endpoint": "https://messages.example.com"}
@@ -15,7 +16,7 @@ CONFIG = {"endpoint": "https://messages.example.com"}
 
 def problems(factory_id: str, **arguments: Any) -> list[str]:
     call = CreateConnectorTest.model_validate({"factory_id": factory_id, "config": CONFIG, **arguments})
-    return [issue.path for issue in call.find_problems(NOWHERE)]
+    return hooks.problems(call, NOWHERE)
 
 
 def test_a_test_goes_to_the_factory_with_the_config_and_is_never_repeated():

@@ -14,6 +14,7 @@ from connector_mcp.operations.vectorize.source_users import (
     DeleteUserFromSourceConnector,
     UpdateUserInSourceConnector,
 )
+from tests.operations.hooks import problems
 
 IDS = {"organization_id": "org", "source_connector_id": "src"}
 USERS = "/org/{organization_id}/connectors/sources/{source_connector_id}/users"
@@ -21,10 +22,6 @@ SELECTION = {"1Ab": {"name": "Plan.docx", "mimeType": "text/plain"}}
 USER: dict[str, Any] = {**IDS, "user_id": "u", "selected_files": SELECTION}
 DRIVE = Situation(current={"id": "src", "type": "GOOGLE_DRIVE_OAUTH_MULTI", "configDoc": {"authorized-users": ["u"]}})
 NOTION = Situation(current={"id": "src", "type": "NOTION_OAUTH_MULTI"})
-
-
-def paths(operation: Operation, situation: Situation) -> list[str]:
-    return [issue.path for issue in operation.find_problems(situation)]
 
 
 def test_a_user_is_added_with_files_and_token() -> None:
@@ -35,9 +32,8 @@ def test_a_user_is_added_with_files_and_token() -> None:
 
 
 def test_a_user_is_updated_with_what_is_given_and_a_null_is_not_sent() -> None:
-    [request] = UpdateUserInSourceConnector(**IDS, user_id="u", access_token="a", refresh_token=None).make_requests(
-        NOTION
-    )
+    operation = UpdateUserInSourceConnector(**IDS, user_id="u", access_token="a", refresh_token=None)
+    [request] = operation.make_requests(NOTION)
     assert (request.method, request.path) == ("PATCH", USERS)
     assert request.body == {"userId": "u", "accessToken": "a"}
     assert request.repeatable
@@ -60,7 +56,7 @@ def test_a_user_is_deleted_by_the_id_in_the_body() -> None:
     ],
 )
 def test_each_provider_requires_its_own_token(situation: Situation, token: dict[str, str], wanted: list[str]) -> None:
-    assert paths(AddUserToSourceConnector.model_validate({**USER, **token}), situation) == wanted
+    assert problems(AddUserToSourceConnector.model_validate({**USER, **token}), situation) == wanted
 
 
 @pytest.mark.parametrize(
@@ -73,9 +69,9 @@ def test_each_provider_requires_its_own_token(situation: Situation, token: dict[
     ids=lambda operation: type(operation).__name__,
 )
 def test_only_multi_user_connectors_have_users(operation: Operation) -> None:
-    assert paths(operation, Situation(current={"type": "AWS_S3"})) == ["source_connector_id"]
+    assert problems(operation, Situation(current={"type": "AWS_S3"})) == ["source_connector_id"]
     for unknown in (DRIVE, Situation(), Situation(current={"type": "NOT_KNOWN"})):
-        assert paths(operation, unknown) == []
+        assert problems(operation, unknown) == []
     assert operation.target_read() == GetSourceConnector(**IDS)
 
 

@@ -3,50 +3,37 @@
 from __future__ import annotations
 
 import copy
-import json
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from connector_mcp.errors import Internal
-from connector_mcp.operations.operation import Operation, Situation
+from connector_mcp.operations.operation import Situation
 from connector_mcp.operations.platform import NO_BODY, Request
-from connector_mcp.operations.tool import tool_of
-from connector_mcp.operations.versori.connectors import OPERATIONS, GetConnector, ListConnectors, UpdateConnector
+from connector_mcp.operations.versori.connectors import GetConnector, ListConnectors, UpdateConnector
+from tests.operations.hooks import losses, plan, problems
 
 ORGANISATION = "01HZX0A1B2C3D4E5F6G7H8J9K0"
 CONNECTOR = "01J2ABCDEF0123456789ABCDEF"
 IDENTITY = {"id": CONNECTOR, "organisationId": ORGANISATION}
 STORED: dict[str, Any] = {
-    **IDENTITY,
-    "name": "Acme CRM",
-    "public": True,
-    "documentationURL": "https://docs.acme.example",
-    "imageURL": "https://acme.example/icon.png",
-    "tags": {"team": ["sales"], "tier": ["gold"]},
-    "protocol": "http",
+    **IDENTITY, "name": "Acme CRM", "public": True, "documentationURL": "https://docs.acme.example",
+    "imageURL": "https://acme.example/icon.png", "tags": {"team": ["sales"], "tier": ["gold"]}, "protocol": "http",
     "baseUrl": "https://{{region}}.api.acme.example/v2",
     "authSchemeConfigs": [{"id": "key", "schemeType": "api-key"}, {"id": "oauth", "schemeType": "oauth2"}],
     "connectionVariables": [{"name": "region", "value": "eu"}],
-    "connections": [
-        {
-            "id": "01J2C0NN000000000000000001",
-            "name": "production",
-            "credentials": {"action": [{"id": "1", "credential": {"data": {"value": ""}}}]},
-            "variables": [{"name": "region", "value": "us"}, {"name": "zone", "value": "b"}],
-            "updatedAt": "2024-09-01T10:00:00Z",
-        }
-    ],
+    "connections": [{
+        "id": "01J2C0NN000000000000000001", "name": "production",
+        "credentials": {"action": [{"id": "1", "credential": {"data": {"value": ""}}}]},
+        "variables": [{"name": "region", "value": "us"}, {"name": "zone", "value": "b"}],
+        "updatedAt": "2024-09-01T10:00:00Z",
+    }],
     "versions": [{"id": "01J2VER0000000000000000001", "name": "1.0.0"}],
-    "createdAt": "2024-09-01T10:00:00Z",
-    "updatedAt": "2024-10-01T12:00:00Z",
-}
-KEPT = {
-    member: STORED[member]
-    for member in ("name", "protocol", "baseUrl", "documentationURL", "imageURL", "tags", "public")
-}
+    "createdAt": "2024-09-01T10:00:00Z", "updatedAt": "2024-10-01T12:00:00Z",
+}  # fmt: skip
+_KEPT = ("name", "protocol", "baseUrl", "documentationURL", "imageURL", "tags", "public")
+KEPT = {member: STORED[member] for member in _KEPT}
 BIGQUERY: dict[str, Any] = {
     **IDENTITY, "name": "Warehouse", "protocol": "bigquery", "datasetId": "acme-prod.sales", "public": False,
     "authSchemeConfigs": [], "connections": [], "versions": [],
@@ -61,18 +48,6 @@ def now(record: Any = STORED) -> Situation:
     return Situation(current=copy.deepcopy(record))
 
 
-def losses(operation: Operation, situation: Situation) -> list[tuple[str, str, Any]]:
-    return [(loss.sentence, loss.field, loss.before) for loss in operation.find_losses(situation)]
-
-
-def plan(operation: Operation, situation: Situation) -> dict[str, Any]:
-    return {".".join(path): value for path, value in operation.plan_changes(situation).items()}
-
-
-def paths(operation: Operation, situation: Situation) -> list[str]:
-    return [issue.path for issue in operation.find_problems(situation)]
-
-
 def test_a_merge_sends_what_is_there_now_under_what_is_given() -> None:
     [request] = update(name="Acme", documentation_url="https://new.example").make_requests(now())
     assert request == Request(
@@ -85,21 +60,15 @@ def test_a_merge_sends_what_is_there_now_under_what_is_given() -> None:
     )
 
 
-def test_a_merge_never_sends_variables_or_scheme_order_by_itself() -> None:
-    body = update(public=False).make_body(now())
-    assert "connectionVariables" not in body
-    assert "authSchemeConfigIds" not in body
+def test_a_merge_sends_given_nulls_and_never_variables_or_scheme_order_by_itself() -> None:
+    body = update(image_url=None, tags=None).make_body(now())
+    assert body == {**IDENTITY, **KEPT, "imageURL": None, "tags": None}
 
 
 def test_a_merge_of_a_bigquery_connector_sends_its_dataset() -> None:
     assert update(name="DWH").make_body(now(BIGQUERY)) == {
         **IDENTITY, "name": "DWH", "protocol": "bigquery", "datasetId": "acme-prod.sales", "public": False,
     }  # fmt: skip
-
-
-def test_a_null_that_is_given_stays_null() -> None:
-    body = update(image_url=None, tags=None).make_body(now())
-    assert body == {**IDENTITY, **KEPT, "imageURL": None, "tags": None}
 
 
 def test_a_merge_without_the_connector_sends_nothing() -> None:
@@ -142,9 +111,20 @@ def test_every_argument_goes_out_under_the_platforms_name() -> None:
     assert update(replace=True, dataset_id="p.d").make_body(Situation()) == {**IDENTITY, "datasetId": "p.d"}
 
 
-def test_a_merge_that_only_sets_values_loses_nothing() -> None:
-    operation = update(name="Acme", public=False, base_url="https://b.example", tags={**STORED["tags"], "new": ["x"]})
-    assert losses(operation, now()) == []
+@pytest.mark.parametrize(
+    ("arguments", "record"),
+    [
+        (
+            {"name": "Acme", "public": False, "base_url": "https://b.example", "tags": {**STORED["tags"], "a": ["x"]}},
+            STORED,
+        ),
+        ({"connection_variables": STORED["connections"][0]["variables"]}, STORED),
+        ({"replace": True, "name": "DWH", "protocol": "bigquery", "dataset_id": "acme-prod.sales"}, BIGQUERY),
+    ],
+    ids=["values that are set", "the variables of every connection", "a replacement of members that are not there"],
+)
+def test_nothing_is_lost_by(arguments: Any, record: Any) -> None:
+    assert losses(update(**arguments), now(record)) == []
 
 
 def test_replacing_names_every_value_that_is_not_given() -> None:
@@ -156,11 +136,6 @@ def test_replacing_names_every_value_that_is_not_given() -> None:
         ("Unsets tags", "tags", {"team": ["sales"], "tier": ["gold"]}),
         ("May unset connectionVariables", "connectionVariables", [{"name": "region", "value": "eu"}]),
     ]
-
-
-def test_replacing_a_connector_that_has_none_of_these_loses_nothing() -> None:
-    operation = update(replace=True, name="DWH", protocol="bigquery", dataset_id="acme-prod.sales")
-    assert losses(operation, now(BIGQUERY)) == []
 
 
 @pytest.mark.parametrize("replace", [True, False])
@@ -193,11 +168,6 @@ def test_variables_that_differ_from_a_connections_own_are_a_loss() -> None:
     ]
 
 
-def test_variables_that_every_connection_has_already_lose_nothing() -> None:
-    given = [{"name": "region", "value": "us"}, {"name": "zone", "value": "b"}]
-    assert losses(update(connection_variables=given), now()) == []
-
-
 @pytest.mark.parametrize("empty", [None, []])
 def test_no_variables_unset_those_of_the_connector_and_its_connections(empty: Any) -> None:
     assert [sentence for sentence, _, _ in losses(update(connection_variables=empty), now())] == [
@@ -224,7 +194,7 @@ def test_the_plan_names_members_of_the_record_and_that_variables_survive() -> No
 
 
 def test_the_plan_of_a_replacement_unsets_what_is_not_given() -> None:
-    operation = update(replace=True, name="Acme", protocol="http", base_url="https://b.example", public=True)
+    operation = update(replace=True, **SETTINGS, public=True)
     assert plan(operation, now()) == {
         "name": "Acme",
         "protocol": "http",
@@ -243,13 +213,6 @@ def test_hooks_cope_with_a_connector_that_was_not_read() -> None:
     assert plan(operation, Situation()) == {"name": "Acme", "tags": None, "connectionVariables": None}
 
 
-def test_a_good_call_has_no_problems() -> None:
-    operation = update(
-        name="Acme", protocol="http", base_url="https://b.example", auth_scheme_config_ids=["oauth", "key"]
-    )
-    assert paths(operation, now()) == []
-
-
 def test_a_call_that_changes_nothing_is_refused() -> None:
     [issue] = update().find_problems(now())
     assert issue.path == "arguments"
@@ -266,34 +229,34 @@ def test_a_call_that_changes_nothing_is_refused() -> None:
     ],
 )
 def test_replacing_wants_what_the_platform_requires(arguments: dict[str, Any], missing: list[str]) -> None:
-    assert paths(update(replace=True, **arguments), Situation()) == missing
+    assert problems(update(replace=True, **arguments), Situation()) == missing
 
 
-@pytest.mark.parametrize("arguments", [{"name": None}, {"name": ""}, {"base_url": ""}, {"protocol": None}])
-def test_a_required_member_cannot_be_emptied(arguments: dict[str, Any]) -> None:
-    assert paths(update(**arguments), now()) == list(arguments)
+SETTINGS = {"name": "Acme", "protocol": "http", "base_url": "https://b.example"}
+
+
+@pytest.mark.parametrize(
+    ("record", "arguments", "refused"),
+    [
+        (STORED, {**SETTINGS, "auth_scheme_config_ids": ["oauth", "key"]}, []),
+        (STORED, {"dataset_id": "p.d"}, ["dataset_id"]),
+        (BIGQUERY, {"base_url": "https://b.example"}, ["base_url"]),
+        (BIGQUERY, {"connection_variables": [{"name": "a", "value": "b"}]}, ["connection_variables"]),
+        *((STORED, {name: ""}, [name]) for name in ("name", "base_url")),
+        *((STORED, {name: None}, [name]) for name in ("name", "protocol")),
+        *(
+            (STORED, {"auth_scheme_config_ids": ids}, ["auth_scheme_config_ids"])
+            for ids in (["key"], ["key", "oauth", "new"], ["key", "key"], [], None)
+        ),
+    ],
+)
+def test_an_update_that_cannot_work_is_refused(record: Any, arguments: Any, refused: list[str]) -> None:
+    assert problems(update(**arguments), now(record)) == refused
 
 
 def test_the_protocol_cannot_change() -> None:
     [issue] = update(protocol="bigquery").find_problems(now())
     assert (issue.path, issue.got, issue.example) == ("protocol", "bigquery", "http")
-
-
-@pytest.mark.parametrize(
-    ("record", "arguments", "path"),
-    [
-        (STORED, {"dataset_id": "p.d"}, "dataset_id"),
-        (BIGQUERY, {"base_url": "https://b.example"}, "base_url"),
-        (BIGQUERY, {"connection_variables": [{"name": "a", "value": "b"}]}, "connection_variables"),
-    ],
-)
-def test_what_belongs_to_the_other_protocol_is_refused(record: Any, arguments: dict[str, Any], path: str) -> None:
-    assert paths(update(**arguments), now(record)) == [path]
-
-
-@pytest.mark.parametrize("ids", [["key"], ["key", "oauth", "new"], ["key", "key"], [], None])
-def test_scheme_ids_can_only_be_reordered(ids: Any) -> None:
-    assert paths(update(auth_scheme_config_ids=ids), now()) == ["auth_scheme_config_ids"]
 
 
 def test_the_fingerprint_covers_variables_but_not_what_lives_by_itself() -> None:
@@ -345,16 +308,3 @@ def test_arguments_that_do_not_fit_are_refused() -> None:
     for arguments in ({"protocol": "ftp"}, {"connection_variables": [{"name": "a"}]}, {"id": "x"}, {"public": "yes"}):
         with pytest.raises(ValidationError):
             update(**arguments)
-
-
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.tool_name())
-def test_each_tool_is_portable_and_small_and_its_example_valid(operation: type[Operation]) -> None:
-    tool = tool_of(operation)
-    Draft202012Validator.check_schema(tool.input_schema)
-    Draft202012Validator(tool.input_schema).validate({"organisation_id": ORGANISATION, **operation.example})
-    operation.model_validate({"organisation_id": ORGANISATION, **operation.example})
-    published = {"name": tool.name, "description": tool.description, "inputSchema": tool.input_schema}
-    assert len(json.dumps(published, separators=(",", ":"))) <= 2_000
-    assert len(tool.description) <= 300
-    assert len(tool.name) <= 48
-    assert all("description" in member for member in tool.input_schema["properties"].values())

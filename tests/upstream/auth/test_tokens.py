@@ -7,16 +7,7 @@ import anyio
 import httpx
 import pytest
 
-from connector_mcp.errors import (
-    ConnectorError,
-    Forbidden,
-    Malformed,
-    RateLimited,
-    TimedOut,
-    Unauthenticated,
-    Unreachable,
-    UpstreamFailed,
-)
+from connector_mcp import errors
 from connector_mcp.operations.platform import Request
 
 pytestmark = pytest.mark.anyio
@@ -32,36 +23,20 @@ def ok(_: httpx.Request | None = None) -> httpx.Response:
     return httpx.Response(200, json={})
 
 
-async def test_a_token_is_kept_and_renewed_a_minute_before_it_ends(rig: Rig, token: Token) -> None:
-    r = rig("logto", token("tok-1", 600), ok(), ok(), token("tok-2", 600), ok())
-    await r.client.send(READ)
-    r.clock.at += 539
-    await r.client.send(READ)
-    r.clock.at += 1
-    await r.client.send(READ)
-    used = [request.headers.get("authorization") for request in r.sent]
-    assert used == [None, "Bearer tok-1", "Bearer tok-1", None, "Bearer tok-2"]
+ODD = [(odd, 239) for odd in (None, "soon", -5, 0, 1e300, [1])]
 
 
-async def test_a_short_lived_token_is_kept_for_half_its_life(rig: Rig, token: Token) -> None:
-    r = rig("logto", token("tok-1", 40), ok(), ok(), token("tok-2", 40), ok())
-    await r.client.send(READ)
-    r.clock.at += 19
-    await r.client.send(READ)
-    r.clock.at += 1
-    await r.client.send(READ)
-    assert [request.url.path for request in r.sent].count("/oidc/token") == 2
-
-
-@pytest.mark.parametrize("expires_in", [None, "soon", -5, 0, 1e300, [1]])
-async def test_an_odd_lifetime_is_five_minutes(rig: Rig, token: Token, expires_in: Any) -> None:
+@pytest.mark.parametrize(("expires_in", "kept"), [(600, 539), (40, 19), *ODD])
+async def test_a_token_is_renewed_a_minute_before_its_end_or_at_half_a_short_life_or_after_four_minutes(
+    rig: Rig, token: Token, expires_in: Any, kept: int
+) -> None:
     r = rig("logto", token("tok-1", expires_in), ok(), ok(), token("tok-2"), ok())
     await r.client.send(READ)
-    r.clock.at += 239
-    await r.client.send(READ)
-    r.clock.at += 1
-    await r.client.send(READ)
-    assert r.sent[-1].headers["authorization"] == "Bearer tok-2"
+    for seconds in (kept, 1):
+        r.clock.at += seconds
+        await r.client.send(READ)
+    used = [request.headers.get("authorization") for request in r.sent]
+    assert used == [None, "Bearer tok-1", "Bearer tok-1", None, "Bearer tok-2"]
 
 
 async def test_concurrent_callers_fetch_one_token(rig: Rig, token: Token) -> None:
@@ -83,7 +58,7 @@ async def test_concurrent_callers_fetch_one_token(rig: Rig, token: Token) -> Non
 
 async def test_callers_who_waited_share_the_failure_of_the_one_who_asked(rig: Rig, token: Token) -> None:
     released = anyio.Event()
-    failures: list[ConnectorError] = []
+    failures: list[errors.ConnectorError] = []
 
     async def slow(_: httpx.Request) -> httpx.Response:
         await released.wait()
@@ -94,7 +69,7 @@ async def test_callers_who_waited_share_the_failure_of_the_one_who_asked(rig: Ri
     async def call() -> None:
         try:
             await r.client.send(READ)
-        except Unauthenticated as failure:
+        except errors.Unauthenticated as failure:
             failures.append(failure)
 
     async with anyio.create_task_group() as group:
@@ -130,8 +105,7 @@ async def test_when_the_caller_who_fetches_is_cancelled_the_next_one_fetches(rig
 @pytest.mark.parametrize("request_", [READ, CREATE])
 async def test_a_refused_token_is_renewed_once_and_the_call_repeated(rig: Rig, token: Token, request_: Request) -> None:
     r = rig("logto", token("old"), httpx.Response(401), token("new"), ok())
-    answer = await r.client.send(request_)
-    assert answer.attempts == 2
+    assert (await r.client.send(request_)).attempts == 2
     assert [request.headers.get("authorization") for request in r.sent] == [None, "Bearer old", None, "Bearer new"]
     assert r.client.secrets() == ("app-secret-1", "new")
 
@@ -140,9 +114,8 @@ async def test_a_second_refusal_names_what_to_check(rig: Rig, token: Token) -> N
     r = rig(
         "logto", token("a"), httpx.Response(401), token("b"), httpx.Response(401, json={"code": "auth.unauthorized"})
     )
-    with pytest.raises(Unauthenticated) as failure:
-        await r.client.send(READ)
-    assert "LOGTO_APP_ID, LOGTO_APP_SECRET and LOGTO_RESOURCE" in failure.value.fix
+    failure = await r.fails(errors.Unauthenticated, READ)
+    assert "LOGTO_APP_ID, LOGTO_APP_SECRET and LOGTO_RESOURCE" in failure.fix
     assert len(r.sent) == 4
 
 
@@ -166,12 +139,11 @@ async def test_callers_with_a_refused_token_renew_it_once_together(rig: Rig, tok
 async def test_a_token_endpoint_that_refuses_names_the_variables_and_no_secret(rig: Rig) -> None:
     body = {"error": "invalid_client", "error_description": "secret app-secret-1 is wrong\u202e"}
     r = rig("logto", httpx.Response(400, json=body))
-    with pytest.raises(Unauthenticated, match="gave no access token") as failure:
-        await r.client.send(CREATE)
-    told = str(failure.value.as_dict())
-    assert "LOGTO_APP_SECRET" in failure.value.fix
+    failure = await r.fails(errors.Unauthenticated, CREATE, match="gave no access token")
+    told = str(failure.as_dict())
+    assert "LOGTO_APP_SECRET" in failure.fix
     assert "app-secret-1" not in told
-    assert failure.value.upstream == {
+    assert failure.upstream == {
         "platform": "logto",
         "status": 400,
         "code": "invalid_client",
@@ -180,53 +152,50 @@ async def test_a_token_endpoint_that_refuses_names_the_variables_and_no_secret(r
     assert len(r.sent) == 1
 
 
-async def test_a_wrong_resource_indicator_is_named(rig: Rig) -> None:
-    r = rig("logto", httpx.Response(400, json={"error": "invalid_target"}))
-    with pytest.raises(Unauthenticated) as failure:
-        await r.client.send(READ)
-    assert failure.value.fix == "The operator should check LOGTO_RESOURCE."
-
-
-async def test_no_token_endpoint_there_points_to_the_address(rig: Rig) -> None:
-    r = rig("logto", httpx.Response(404, text="<html>"))
-    with pytest.raises(Unauthenticated) as failure:
-        await r.client.send(READ)
-    assert failure.value.fix == "The operator should check LOGTO_ENDPOINT."
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [
+        (httpx.Response(400, json={"error": "invalid_target"}), "LOGTO_RESOURCE"),
+        (httpx.Response(404, text="<html>"), "LOGTO_ENDPOINT"),
+    ],
+    ids=["a wrong resource indicator", "no token endpoint"],
+)
+async def test_the_setting_to_check_is_named(rig: Rig, answer: httpx.Response, named: str) -> None:
+    failure = await rig("logto", answer).fails(errors.Unauthenticated, READ)
+    assert failure.fix == f"The operator should check {named}."
 
 
 @pytest.mark.parametrize(
     ("steps", "kind"),
     [
-        ([httpx.Response(500)], UpstreamFailed),
-        ([httpx.Response(302, headers={"Location": "https://x.example"})], UpstreamFailed),
-        ([httpx.Response(429)] * 4, RateLimited),
-        ([httpx.ConnectError("")] * 4, Unreachable),
-        ([httpx.ReadTimeout("")] * 4, TimedOut),
-        ([httpx.Response(200, text="<html>")], Malformed),
-        ([httpx.Response(200, json={"token_type": "Bearer"})], Malformed),
-        ([httpx.Response(200, json={"access_token": "a\r\nX: y"})], Malformed),
-        ([httpx.Response(200, json={"access_token": "t", "token_type": "DPoP"})], Unauthenticated),
+        ([httpx.Response(500)], errors.UpstreamFailed),
+        ([httpx.Response(302, headers={"Location": "https://x.example"})], errors.UpstreamFailed),
+        ([httpx.Response(429)] * 4, errors.RateLimited),
+        ([httpx.ConnectError("")] * 4, errors.Unreachable),
+        ([httpx.ReadTimeout("")] * 4, errors.TimedOut),
+        ([httpx.Response(200, text="<html>")], errors.Malformed),
+        ([httpx.Response(200, json={"token_type": "Bearer"})], errors.Malformed),
+        ([httpx.Response(200, json={"access_token": "a\r\nX: y"})], errors.Malformed),
+        ([httpx.Response(200, json={"access_token": "t", "token_type": "DPoP"})], errors.Unauthenticated),
     ],
 )
-async def test_without_a_token_the_call_is_not_sent(rig: Rig, steps: list[Any], kind: type[ConnectorError]) -> None:
+async def test_without_a_token_the_call_is_not_sent(
+    rig: Rig, steps: list[Any], kind: type[errors.ConnectorError]
+) -> None:
     r = rig("logto", *steps)
-    with pytest.raises(ConnectorError) as failure:
-        await r.client.send(CREATE)
-    assert type(failure.value) is kind
+    failure = await r.fails(errors.ConnectorError, CREATE)
+    assert type(failure) is kind
     assert {request.url.path for request in r.sent} == {"/oidc/token"}
 
 
 async def test_an_outage_of_the_token_endpoint_is_waited_out(rig: Rig, token: Token) -> None:
     r = rig("logto", httpx.Response(503, headers={"Retry-After": "3"}), token(), ok())
-    answer = await r.client.send(CREATE)
-    assert (answer.attempts, r.clock.naps) == (1, [3.0])
+    assert ((await r.client.send(CREATE)).attempts, r.clock.naps) == (1, [3.0])
 
 
 async def test_a_403_under_a_token_with_less_than_asked_for_says_so(rig: Rig, token: Token) -> None:
     r = rig("logto", token(scope=""), httpx.Response(403, json={"code": "auth.forbidden"}))
-    with pytest.raises(Forbidden, match="granted less than was asked for"):
-        await r.client.send(READ)
+    await r.fails(errors.Forbidden, READ, match="granted less than was asked for")
     r = rig("logto", token(), httpx.Response(403))
-    with pytest.raises(Forbidden) as failure:
-        await r.client.send(READ)
-    assert "granted less" not in failure.value.message
+    failure = await r.fails(errors.Forbidden, READ)
+    assert "granted less" not in failure.message

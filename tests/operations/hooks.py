@@ -1,0 +1,20 @@
+"""What the hooks of an operation find, in a short form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from connector_mcp.operations.operation import Operation, Situation
+
+
+def losses(operation: Operation, situation: Situation) -> list[tuple[str, str, Any]]:
+    return [(loss.sentence, loss.field, loss.before) for loss in operation.find_losses(situation)]
+
+
+def plan(operation: Operation, situation: Situation) -> dict[str, Any]:
+    return {".".join(path): value for path, value in operation.plan_changes(situation).items()}
+
+
+def problems(operation: Operation, situation: Situation) -> list[str]:
+    """The paths of the arguments that are refused."""
+    return [issue.path for issue in operation.find_problems(situation)]
