@@ -36,16 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "text",
         "upstream",
     },
-    "transport": {
-        "config",
-        "engine",
-        "errors",
-        "json_values",
-        "operations",
-        "telemetry",
-        "text",
-        "upstream",
-    },
+    "transport": {"config", "engine", "errors", "json_values", "operations", "telemetry", "text", "upstream"},
     "console": {
         "audit",
         "config",

@@ -9,8 +9,7 @@ def test_plain_text_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "hidden",
-    list("\x1b\x00\x9b\u202e\u2066\u200b\ufeff\u00ad\U000e0041\ufe0f\U000e0101\u3164\u2800\u115f\ue000\ud800"),
+    "hidden", list("\x1b\x00\x9b\u202e\u2066\u200b\ufeff\u00ad\U000e0041\ufe0f\U000e0101\u3164\u2800\u115f\ue000\ud800")
 )
 def test_a_character_that_nobody_sees_is_removed(hidden: str) -> None:
     assert clean(f"a{hidden}b") == "ab"

@@ -126,11 +126,7 @@ def test_without_a_file_the_environment_makes_the_profile_default(environment: M
 @pytest.mark.parametrize(
     ("text", "variables", "expected"),
     [
-        (
-            PROFILES,
-            {"VECTORIZE_API_KEY": "another-account"},
-            "VECTORIZE_API_KEY set in addition to the profiles",
-        ),
+        (PROFILES, {"VECTORIZE_API_KEY": "another-account"}, "VECTORIZE_API_KEY set in addition to the profiles"),
         (PROFILES, {"VECTORIZE_ORGANIZATION_ID": "o"}, "VECTORIZE_ORGANIZATION_ID set in addition to the profiles"),
         (
             PROFILES,

@@ -44,11 +44,7 @@ def test_stdout_carries_nothing_but_the_protocol(spawn):
         "jsonrpc": "2.0",
         "id": 1,
         "method": "initialize",
-        "params": {
-            "protocolVersion": "2025-06-18",
-            "capabilities": {},
-            "clientInfo": {"name": "test", "version": "1"},
-        },
+        "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
     }
     ended = spawn("serve", "--sandbox", stdin=json.dumps(hello) + "\n", LOGTO_APP_ID="half")
 

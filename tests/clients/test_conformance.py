@@ -47,9 +47,7 @@ NEEDING_NO_FIXTURE = {
 }
 
 NOT_PASSED: Final[Mapping[str, Mapping[str, str]]] = {
-    "2025-11-25": {
-        "server-sse-polling": "a stream that broke cannot be resumed: no store of events is kept",
-    },
+    "2025-11-25": {"server-sse-polling": "a stream that broke cannot be resumed: no store of events is kept"},
     "2026-07-28": {
         # The suite counts none of them: an extension is optional.
         **dict.fromkeys(

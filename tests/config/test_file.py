@@ -95,10 +95,7 @@ def test_every_variable_of_every_platform_has_a_key_of_its_own_beside_the_profil
             "profiles.logto.a.readonly is not a known key. Did you mean 'read_only'?",
         ),
         ("[profiles.logto.a]\nread_only = 'yes'", "profiles.logto.a.read_only is invalid"),
-        (
-            "[profiles.logto.a]\ndeadline = 0",
-            "profiles.logto.a.deadline is invalid (its value is not shown); exp",
-        ),
+        ("[profiles.logto.a]\ndeadline = 0", "profiles.logto.a.deadline is invalid (its value is not shown); exp"),
         ("[profiles.logto.a]\nsecrets = ['secret://X']", "profiles.logto.a.secrets is invalid"),
         ("[profiles.logto.a]\nendpoint = 7", "profiles.logto.a.endpoint is not text"),
         ("[profiles.logto.a]\nendpoint = ' '", "profiles.logto.a.endpoint is not text"),

@@ -83,8 +83,7 @@ async def page_in(browser: Browser, trouble: list[str], **options: Any) -> Async
     page = await context.new_page()
     page.on("pageerror", lambda error: trouble.append(str(error)))
     page.on(
-        "console",
-        lambda message: trouble.append(message.text) if "Content Security Policy" in message.text else None,
+        "console", lambda message: trouble.append(message.text) if "Content Security Policy" in message.text else None
     )
     try:
         yield page
@@ -107,9 +106,7 @@ async def fits(page: Page) -> bool:
 
 async def focused(page: Page) -> str:
     """What has the focus, by its id, name or text."""
-    return await page.evaluate(
-        "(e => e.id || e.name || e.textContent.trim())(document.activeElement)",
-    )
+    return await page.evaluate("(e => e.id || e.name || e.textContent.trim())(document.activeElement)")
 
 
 async def tab_to(page: Page, wanted: str) -> None:

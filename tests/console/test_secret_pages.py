@@ -126,12 +126,7 @@ async def test_used_late_unknown_and_void_pages_look_the_same(pages: Pages) -> N
 
 @pytest.mark.parametrize(
     "headers",
-    [
-        {},
-        {"Origin": "https://evil.example"},
-        {"Origin": HERE, "Sec-Fetch-Site": "cross-site"},
-        {"Origin": PUBLIC},
-    ],
+    [{}, {"Origin": "https://evil.example"}, {"Origin": HERE, "Sec-Fetch-Site": "cross-site"}, {"Origin": PUBLIC}],
 )
 async def test_a_form_from_another_site_is_refused(pages: Pages, headers: dict[str, str]) -> None:
     request = await pages.opened()

@@ -23,11 +23,7 @@ from tests.end_to_end.recording import RecordingServer, recording_server
 
 ENDINGS = [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
 CALL = {"name": "vectorize_get_source_connectors", "arguments": {}}
-INITIALIZE = {
-    "protocolVersion": "2025-11-25",
-    "capabilities": {},
-    "clientInfo": {"name": "test", "version": "1"},
-}
+INITIALIZE = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
 
 
 def environment(recorder: RecordingServer, state: Path) -> dict[str, str]:

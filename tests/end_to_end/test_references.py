@@ -34,12 +34,7 @@ IN_DIRECTORY = {"smtp.pass": f"{MARK}-smtp", "okta-token": f"{MARK}-okta"}
 IN_STORE = {"drive-refresh": f"{MARK}-refresh", "GITHUB": f"{MARK}-github"}
 
 SMTP = SMTP_CONFIG | {"auth": {"type": "login", "user": "u", "pass": "secret://smtp.pass"}}
-S3 = {
-    "access-key": "secret://S3_ACCESS",
-    "secret-key": "secret://S3_SECRET",
-    "bucket-name": "docs",
-    "archiver": False,
-}
+S3 = {"access-key": "secret://S3_ACCESS", "secret-key": "secret://S3_SECRET", "bucket-name": "docs", "archiver": False}
 CRM = "/api/connect/v1/o/org%202/connectors/v1"
 OKTA_READ = "/api/v1/apps/app%201/connectors/c1"
 
@@ -226,10 +221,9 @@ async def test_a_script_provisions_by_references_alone_and_the_values_go_nowhere
     assert bodies[2]["refreshToken"] == f"{MARK}-refresh"
     assert bodies[3]["config"]["auth"]["pass"] == f"{MARK}-smtp"
     assert bodies[4]["config"]["auth"]["pass"] == f"{MARK}-smtp"
-    assert bodies[5]["config"] == {
-        "clientId": "secret://S3_SECRET",
-        "clientSecret": f"{MARK}-github",
-    }, "what the platform itself stores is no reference of the caller's"
+    assert bodies[5]["config"] == {"clientId": "secret://S3_SECRET", "clientSecret": f"{MARK}-github"}, (
+        "what the platform itself stores is no reference of the caller's"
+    )
     assert bodies[6]["connectionVariables"] == [
         {"name": "region", "value": "eu"},
         {"name": "crm_token", "value": f"{MARK}-crm"},

@@ -45,8 +45,7 @@ def assertion_form(now: int, claims: dict[str, Any] | None = None, header: dict[
 
 
 @pytest.mark.parametrize(
-    ("claims", "header"),
-    [({}, None), ({"aud": HOST}, None), ({"nonce": "AAECAwQFBgcICQoLDA0ODw"}, {})],
+    ("claims", "header"), [({}, None), ({"aud": HOST}, None), ({"nonce": "AAECAwQFBgcICQoLDA0ODw"}, {})]
 )
 async def test_a_signed_assertion_gets_a_token_that_opens_the_api(connect, clock, claims, header):
     client = await connect("conductorone", authorized=False)

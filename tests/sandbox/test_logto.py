@@ -253,12 +253,7 @@ async def test_unknown_config_keys_are_stored_as_given(connect):
     [
         (seed.LOGTO_OIDC, {"metadata": {"name": {"en": "x"}}}, 400, "connector.can_not_modify_target"),
         (seed.LOGTO_OIDC, {"metadata": {"target": "other"}}, 400, "connector.can_not_modify_target"),
-        (
-            seed.LOGTO_SMTP,
-            {"metadata": {}},
-            400,
-            "connector.cannot_overwrite_metadata_for_non_standard_connector",
-        ),
+        (seed.LOGTO_SMTP, {"metadata": {}}, 400, "connector.cannot_overwrite_metadata_for_non_standard_connector"),
         (seed.LOGTO_SMTP, {"syncProfile": True}, 422, "connector.invalid_type_for_syncing_profile"),
         (seed.LOGTO_SMTP, {"enableTokenStorage": True}, 422, "connector.token_storage_not_supported"),
         (seed.LOGTO_SMTP, {}, 422, "entity.invalid_input"),

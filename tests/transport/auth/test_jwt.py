@@ -44,12 +44,7 @@ META = {
     "io.modelcontextprotocol/clientCapabilities": {},
 }
 MODERN = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": TOOL}
-CALL = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "tools/call",
-    "params": {"name": TOOL, "arguments": {}, "_meta": META},
-}
+CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": TOOL, "arguments": {}, "_meta": META}}
 INITIALIZE = {
     "jsonrpc": "2.0",
     "id": 1,
@@ -464,8 +459,7 @@ async def test_an_invalid_key_document_refuses_every_token(content: bytes) -> No
 
 
 @pytest.mark.parametrize(
-    "address",
-    ["http://login.example", "ftp://login.example", "login.example", "https://", "https://u:p@login.example"],
+    "address", ["http://login.example", "ftp://login.example", "login.example", "https://", "https://u:p@login.example"]
 )
 def test_an_unsafe_url_is_a_configuration_error(address: str) -> None:
     for public, issuer, keys in ((address, ISSUER, None), (PUBLIC_URL, address, None), (PUBLIC_URL, ISSUER, address)):
