@@ -69,3 +69,15 @@ async def connect(sandbox: Sandbox) -> AsyncIterator[Connect]:
             return client
 
         yield open_client
+
+
+@pytest.fixture
+async def client(request: pytest.FixtureRequest, connect: Connect) -> httpx.AsyncClient:
+    """An authorized client of the platform that the test's module names."""
+    return await connect(request.module.PLATFORM)
+
+
+@pytest.fixture
+async def anonymous(request: pytest.FixtureRequest, connect: Connect) -> httpx.AsyncClient:
+    """A client of the same platform without credentials."""
+    return await connect(request.module.PLATFORM, authorized=False)
