@@ -46,7 +46,7 @@ from connector_mcp.sandbox import seed
 from connector_mcp.transport.http.host_guard import Reach
 from tests.console_blocks import steps
 from tests.documents import BY_NAME, ROOT
-from tests.end_to_end.test_ending import INITIALIZE
+from tests.end_to_end.faces import INITIALIZE, META, message, modern
 from tests.redis_server import require_redis
 
 DEPLOY = ROOT / "deploy"
@@ -372,19 +372,9 @@ def deployment(folder: Path) -> Iterator[Deployment]:
         )
 
 
-def message(method: str, number: int = 1, **params: Any) -> dict[str, Any]:
-    return {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
-
-
 async def call_modern(client: httpx.AsyncClient, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    meta = {
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientInfo": INITIALIZE["clientInfo"],
-        "io.modelcontextprotocol/clientCapabilities": {},
-    }
-    headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": tool}
-    sent = message("tools/call", name=tool, arguments=arguments, _meta=meta)
-    answer = await client.post("/mcp", json=sent, headers=headers)
+    sent = message("tools/call", name=tool, arguments=arguments, _meta=META)
+    answer = await client.post("/mcp", json=sent, headers=modern(tool))
     assert answer.status_code == 200, answer.text
     return answer.json()["result"]
 

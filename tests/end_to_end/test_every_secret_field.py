@@ -27,6 +27,8 @@ from tests.end_to_end.recording import Recorded, RecordingServer, recording_serv
 from tests.end_to_end.test_wire_contract import VERSORI_NOW, environment
 from tests.redis_server import redis_server
 
+pytestmark = pytest.mark.anyio
+
 # How many there are, counted in the documents of the platforms: (connector type, member of its config).
 IN_CONFIGS = {"vectorize": 27, "logto": 62, "conductorone": 171}
 # The credential of a user that Vectorize is given, to add and to update one.
@@ -177,7 +179,6 @@ def test_the_fields_that_are_planted_are_all_there_are() -> None:
     assert missed == set()
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("refuse", [False, True], ids=["taken", "refused"])
 async def test_no_byte_that_leaves_the_process_shows_a_credential(
     refuse: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -208,7 +209,6 @@ async def test_no_byte_that_leaves_the_process_shows_a_credential(
     assert_clean(*left, *files, *spans, generate_latest(watching.metrics.registry).decode(), out, err)
 
 
-@pytest.mark.anyio
 async def test_no_byte_that_leaves_while_calls_wait_for_an_operator_shows_a_credential(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

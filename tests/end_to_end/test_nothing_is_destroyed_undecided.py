@@ -16,6 +16,8 @@ from connector_mcp.sandbox import seed
 from connector_mcp.state.sqlite import SqliteStore
 from tests.end_to_end.faces import FACES, World, client, world
 
+pytestmark = pytest.mark.anyio
+
 SMTP_CONFIG: dict[str, Any] = {
     "host": "smtp.example.com",
     "port": 587,
@@ -138,7 +140,6 @@ async def with_elicitation(
             yield Attached(here, connected, person)
 
 
-@pytest.mark.anyio
 async def test_without_elicitation_a_destructive_call_waits_and_runs_once_after_approval(
     without_elicitation: Attached,
 ) -> None:
@@ -171,7 +172,6 @@ async def test_without_elicitation_a_destructive_call_waits_and_runs_once_after_
     assert here.writes() == before
 
 
-@pytest.mark.anyio
 async def test_a_denied_call_does_not_run_and_says_so_once(without_elicitation: Attached) -> None:
     tool, arguments, _, _ = DESTRUCTIVE[0]
     connected = without_elicitation.client
@@ -190,7 +190,6 @@ def accept(**content: Any) -> ElicitResult:
     return ElicitResult(action="accept", content=content)
 
 
-@pytest.mark.anyio
 async def test_with_elicitation_only_the_exact_confirmation_runs_the_call(with_elicitation: Attached) -> None:
     tool, arguments, _, _ = DESTRUCTIVE[0]
     before = with_elicitation.begin(
@@ -209,7 +208,6 @@ async def test_with_elicitation_only_the_exact_confirmation_runs_the_call(with_e
     assert ["“Product documents”" in message for message in with_elicitation.person.messages] == [True] * 4
 
 
-@pytest.mark.anyio
 async def test_lesser_things_take_a_yes_that_is_a_yes(with_elicitation: Attached) -> None:
     tool, arguments, _, _ = DESTRUCTIVE[4]
     before = with_elicitation.begin(accept(confirm=False), accept(confirm=True))
@@ -222,7 +220,6 @@ async def test_lesser_things_take_a_yes_that_is_a_yes(with_elicitation: Attached
     assert "documentationURL" in with_elicitation.person.messages[0]
 
 
-@pytest.mark.anyio
 async def test_a_target_that_changed_while_the_question_was_open_is_not_touched(with_elicitation: Attached) -> None:
     tool, arguments, _, _ = DESTRUCTIVE[0]
 

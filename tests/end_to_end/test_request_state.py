@@ -15,6 +15,8 @@ from mcp_types import CallToolResult, ElicitResult, InputRequiredResult
 from connector_mcp.sandbox import seed
 from tests.end_to_end.faces import World, client, world
 
+pytestmark = pytest.mark.anyio
+
 TOOL = "vectorize_delete_source_connector"
 S3 = {"source_connector_id": seed.VECTORIZE_S3}
 CRAWLER = {"source_connector_id": seed.VECTORIZE_WEB_CRAWLER}
@@ -44,7 +46,6 @@ async def answer(connected: Client, arguments: dict[str, Any], state: str, reply
     )
 
 
-@pytest.mark.anyio
 async def test_the_state_serves_once(tmp_path: Path) -> None:
     async with asked(tmp_path) as (here, connected, state):
         stored = here.sandbox.world.get("vectorize.sources", seed.VECTORIZE_S3)
@@ -60,7 +61,6 @@ async def test_the_state_serves_once(tmp_path: Path) -> None:
         assert here.writes() == before
 
 
-@pytest.mark.anyio
 async def test_a_state_that_was_declined_cannot_be_accepted_later(tmp_path: Path) -> None:
     async with asked(tmp_path) as (here, connected, state):
         declined = await answer(connected, S3, state, ElicitResult(action="decline"))
@@ -70,7 +70,6 @@ async def test_a_state_that_was_declined_cannot_be_accepted_later(tmp_path: Path
         assert here.writes() == []
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("how", ["altered", "other arguments", "other server's", "made up"])
 async def test_a_state_that_is_not_this_calls_own_opens_nothing(how: str, tmp_path: Path) -> None:
     async with asked(tmp_path / "one") as (here, connected, state):

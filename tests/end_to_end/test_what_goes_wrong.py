@@ -17,6 +17,8 @@ from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.sandbox.faults import Fault
 from connector_mcp.transport.mcp.server import build_server
 
+pytestmark = pytest.mark.anyio
+
 LIST = ("vectorize_get_source_connectors", dict[str, Any]())
 CREATE = (
     "vectorize_create_source_connector",
@@ -42,7 +44,6 @@ def fault(times: int = 10, **what: Any) -> Fault:
     return Fault("vectorize", what.pop("method", "GET"), "/v1/org/*/connectors/sources", times, **what)
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("broken", "code", "sent"),
     [
@@ -77,7 +78,6 @@ async def test_each_failure_of_a_read_has_its_code(
         assert error["sandbox"] is True
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     "broken",
     [
@@ -130,7 +130,6 @@ WRONG: list[tuple[str, tuple[str, dict[str, Any]], str]] = [
 ]
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(("call", "path"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
 async def test_wrong_input_is_named_by_path_and_nothing_is_sent(
     call: tuple[str, dict[str, Any]], path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -147,7 +146,6 @@ async def test_wrong_input_is_named_by_path_and_nothing_is_sent(
         assert sandbox.requests == []
 
 
-@pytest.mark.anyio
 async def test_what_models_send_instead_of_objects_numbers_and_booleans_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,7 +166,6 @@ async def test_what_models_send_instead_of_objects_numbers_and_booleans_is_taken
         assert not public.is_error, public.structured_content
 
 
-@pytest.mark.anyio
 async def test_read_only_serves_reads_and_refuses_the_rest_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,8 @@ from connector_mcp.operations.catalog import catalog
 from connector_mcp.transport.mcp.server import build_server
 from tests.end_to_end.recording import RecordingServer, recording_server
 
+pytestmark = pytest.mark.anyio
+
 ERAS = ["auto", "legacy"]
 ODD = "ü /a%b"
 ENCODED = "%C3%BC%20%2Fa%25b"
@@ -55,20 +57,11 @@ async def connected(recorder: RecordingServer, state: Path, era: str, **override
 
 CONFIG = {"seed-urls": ["https://a.example/ü"]}
 VERSORI_NOW = {
-    "id": ODD,
-    "organisationId": "org 2",
-    "name": "Acme",
-    "protocol": "http",
-    "baseUrl": "https://a.example",
-    "documentationURL": "https://docs.example",
-    "imageURL": "https://img.example",
-    "tags": {"team": ["sales"]},
-    "public": True,
-    "authSchemeConfigs": [],
-    "connections": [],
-    "versions": [],
+    "id": ODD, "organisationId": "org 2", "name": "Acme", "protocol": "http", "baseUrl": "https://a.example",
+    "documentationURL": "https://docs.example", "imageURL": "https://img.example", "tags": {"team": ["sales"]},
+    "public": True, "authSchemeConfigs": [], "connections": [], "versions": [],
     "connectionVariables": [{"name": "region", "value": "eu"}],
-}
+}  # fmt: skip
 C1_NOW = {
     "connectorView": {
         "connector": {
@@ -84,14 +77,9 @@ C1_NOW = {
     }
 }
 LOGTO_NOW = {
-    "id": ODD,
-    "connectorId": "github-universal",
-    "type": "Social",
-    "target": "github",
-    "config": {"clientId": "old", "clientSecret": "stored-secret"},
-    "metadata": {},
-    "enableTokenStorage": False,
-}
+    "id": ODD, "connectorId": "github-universal", "type": "Social", "target": "github",
+    "config": {"clientId": "old", "clientSecret": "stored-secret"}, "metadata": {}, "enableTokenStorage": False,
+}  # fmt: skip
 
 # tool, arguments, answers needed on the way, then what the last request must be: method, path, query, body.
 CALLS: list[tuple[str, dict[str, Any], dict[tuple[str, str], tuple[int, Any]], tuple[str, str, str, Any]]] = [
@@ -313,7 +301,6 @@ AUTHORIZATION = {
 }
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("era", ERAS)
 @pytest.mark.parametrize(("tool", "arguments", "answers", "expected"), CALLS, ids=[call[0] for call in CALLS])
 async def test_an_operation_sends_what_its_platform_documents(
@@ -353,7 +340,6 @@ def test_every_documented_operation_on_one_object_has_an_id_in_its_path() -> Non
     assert {tool for tool, _ in IDS_IN_PATHS} == {call[0] for call in CALLS} - without
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("identifier", ["..", ".", ""])
 @pytest.mark.parametrize(("tool", "argument"), IDS_IN_PATHS)
 async def test_an_id_that_would_leave_its_place_in_the_path_sends_nothing(
@@ -367,7 +353,6 @@ async def test_an_id_that_would_leave_its_place_in_the_path_sends_nothing(
         assert recorder.requests == []
 
 
-@pytest.mark.anyio
 async def test_the_array_form_of_create_sends_the_list_and_reports_each_connector(tmp_path: Path) -> None:
     connectors = [{"name": name, "type": "FILE_UPLOAD"} for name in ("one", "two")]
     async with recording_server() as recorder:
@@ -385,7 +370,6 @@ async def test_the_array_form_of_create_sends_the_list_and_reports_each_connecto
         assert [row["id"] for row in result.structured_content["data"]] == ["1", "2"]
 
 
-@pytest.mark.anyio
 async def test_one_refused_connector_does_not_hide_what_became_of_the_others(tmp_path: Path) -> None:
     async with recording_server() as recorder, connected(recorder, tmp_path, "auto") as client:
         recorder.answers["POST", SOURCES] = (400, {"error": "name taken"})
@@ -395,7 +379,6 @@ async def test_one_refused_connector_does_not_hide_what_became_of_the_others(tmp
         assert [request.body["name"] for request in recorder.requests] == ["one", "two"]
 
 
-@pytest.mark.anyio
 async def test_logto_asks_for_its_token_once_with_credentials_in_the_form(tmp_path: Path) -> None:
     async with recording_server() as recorder, connected(recorder, tmp_path, "auto") as client:
         recorder.answers["GET", "/api/connectors"] = (200, [])
