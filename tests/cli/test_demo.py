@@ -5,7 +5,6 @@ from connector_mcp.cli.commands.demo import BUCKET_SECRET
 
 def test_the_session_runs_to_its_end_without_a_terminal_and_without_the_credentials_of_this_machine(spawn):
     ended = spawn("demo", VECTORIZE_API_KEY="real-key", CONNECTOR_MCP_READ_ONLY="true")
-
     assert ended.status == 0, ended.err
     assert "vectorize_create_source_connector" in ended.out
     assert "the person declines" in ended.out
@@ -18,6 +17,5 @@ def test_the_session_runs_to_its_end_without_a_terminal_and_without_the_credenti
 
 def test_in_a_terminal_it_has_colours(in_terminal):
     ended = in_terminal("demo")
-
     assert ended.status == 0
     assert "\x1b[" in ended.out
