@@ -73,14 +73,12 @@ def inspect(request: pytest.FixtureRequest, tmp_path: Path) -> Inspect:
 
 def test_every_tool_is_listed_and_none_of_their_schemas_is_found_wanting(inspect: Inspect):
     shown = inspect("tools/list", "--strict")
-
     assert (shown.status, shown.err) == (0, "")
     assert [tool["name"] for tool in shown.result["tools"]] == list(catalog())
 
 
 def test_a_read_is_shown_with_its_secrets_redacted(inspect: Inspect):
     shown = inspect("tools/call", "--tool-name", "logto_get_connector", "--tool-arg", f"id={seed.LOGTO_GITHUB}")
-
     assert (shown.status, shown.err) == (0, "")
     assert shown.result["structuredContent"]["data"]["config"]["clientSecret"] == "[redacted]"
 
@@ -88,8 +86,6 @@ def test_a_read_is_shown_with_its_secrets_redacted(inspect: Inspect):
 @pytest.mark.parametrize("inspect", [("http", "legacy")], ids=", ".join, indirect=True)
 def test_a_deletion_is_parked_because_it_declares_no_elicitation(inspect: Inspect):
     target = f"source_connector_id={seed.VECTORIZE_S3}"
-
     shown = inspect("tools/call", "--tool-name", "vectorize_delete_source_connector", "--tool-arg", target)
-
     assert shown.error["code"] == "approval_required"
     assert "connector-mcp approvals approve" in shown.error["fix"]
