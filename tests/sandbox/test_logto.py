@@ -15,6 +15,9 @@ pytestmark = pytest.mark.anyio
 PLATFORM = "logto"
 LIST = "/api/connectors"
 GITHUB_CONFIG = {"clientId": "Iv1.abc", "clientSecret": "s3cr3t"}
+GITHUB = {"connectorId": "github-universal", "config": GITHUB_CONFIG}
+ACME = {"target": "acme-idp"}
+NO_METADATA = "connector.cannot_overwrite_metadata_for_non_standard_connector"
 SMS = {"endpoint": "https://sms.acme.example/send", "authorization": "Bearer abc"}
 OIDC = {
     "authorizationEndpoint": "https://id.acme.example/authorize",
@@ -27,23 +30,14 @@ OIDC = {
 
 
 def token_form(**changes: str | None) -> dict[str, str]:
-    form: dict[str, str | None] = {
-        "grant_type": "client_credentials",
-        "resource": seed.LOGTO_RESOURCE,
-        "scope": "all",
-        "client_id": seed.LOGTO_APP_ID,
-        "client_secret": seed.LOGTO_APP_SECRET,
-    }
+    form: dict[str, str | None] = {"grant_type": "client_credentials", "resource": seed.LOGTO_RESOURCE, "scope": "all"}
+    form |= {"client_id": seed.LOGTO_APP_ID, "client_secret": seed.LOGTO_APP_SECRET}
     return {key: value for key, value in (form | changes).items() if value is not None}
 
 
 async def test_the_token_endpoint_answers_as_oauth_does(anonymous):
     answer = (await anonymous.post("/oidc/token", data=token_form())).json()
-    assert {key: answer[key] for key in ("expires_in", "token_type", "scope")} == {
-        "expires_in": 3600,
-        "token_type": "Bearer",
-        "scope": "all",
-    }
+    assert (answer["expires_in"], answer["token_type"], answer["scope"]) == (3600, "Bearer", "all")
 
 
 async def test_the_client_may_authenticate_by_basic_instead_but_not_both(anonymous):
@@ -128,8 +122,7 @@ async def test_an_empty_target_filters_nothing_and_a_repeated_one_is_400(client)
 
 async def test_creating_an_sms_connector_deletes_every_other_sms_connector_and_no_more(client, sandbox: Sandbox):
     answer = await client.post(LIST, json={"connectorId": "http-sms", "config": SMS, "id": "sms-2"})
-    assert answer.status_code == 200
-    assert answer.json()["id"] == "sms-2"
+    assert (answer.status_code, answer.json()["id"]) == (200, "sms-2")
     ids = [each["id"] for each in sandbox.world.all(CONNECTORS)]
     assert ids == [seed.LOGTO_SMTP, seed.LOGTO_GOOGLE, seed.LOGTO_GITHUB, seed.LOGTO_OIDC, "sms-2"]
 
@@ -150,21 +143,9 @@ async def test_config_may_be_left_out_and_unknown_members_are_dropped(client):
         ({"connectorId": "logto-social-demo"}, 422, "connector.not_found_with_connector_id"),
         ({"connectorId": "oidc", "config": OIDC}, 400, "connector.should_specify_target"),
         ({"connectorId": "oidc", "metadata": {"target": ""}}, 400, "connector.should_specify_target"),
-        (
-            {"connectorId": "discord-universal", "metadata": {}},
-            400,
-            "connector.cannot_overwrite_metadata_for_non_standard_connector",
-        ),
-        (
-            {"connectorId": "github-universal", "config": GITHUB_CONFIG},
-            422,
-            "connector.multiple_instances_not_supported",
-        ),
-        (
-            {"connectorId": "oidc", "metadata": {"target": "acme-idp"}},
-            422,
-            "connector.multiple_target_with_same_platform",
-        ),
+        ({"connectorId": "discord-universal", "metadata": {}}, 400, NO_METADATA),
+        (GITHUB, 422, "connector.multiple_instances_not_supported"),
+        ({"connectorId": "oidc", "metadata": ACME}, 422, "connector.multiple_target_with_same_platform"),
         ({"connectorId": "http-sms", "enableTokenStorage": True}, 422, "connector.token_storage_not_supported"),
         ({"connectorId": "http-sms", "config": {"endpoint": 1}}, 400, "connector.invalid_config"),
     ],
@@ -183,25 +164,15 @@ async def test_a_taken_id_is_a_bare_500(client):
 
 async def test_a_wrong_body_is_reported_as_zod_does(client):
     answer = (await client.post(LIST, json={"config": {}})).json()
-    assert answer["data"] == {
-        "name": "ZodError",
-        "issues": [
-            {
-                "code": "invalid_type",
-                "expected": "string",
-                "received": "undefined",
-                "path": ["connectorId"],
-                "message": "Required",
-            }
-        ],
-    }
-    expected = 'Error in key path "connectorId": (invalid_type) Expected string but received undefined.'
-    assert answer["details"] == expected
+    issue = {"code": "invalid_type", "expected": "string", "received": "undefined", "path": ["connectorId"]}
+    assert answer["data"] == {"name": "ZodError", "issues": [issue | {"message": "Required"}]}
+    told = 'Error in key path "connectorId": (invalid_type) Expected string but received undefined.'
+    assert answer["details"] == told
 
 
 async def test_a_wrong_config_is_reported_by_its_path(client):
-    config = {"clientId": 5, "clientSecret": "s"}
-    answer = (await client.patch(f"{LIST}/{seed.LOGTO_GITHUB}", json={"config": config})).json()
+    body = {"config": {"clientId": 5, "clientSecret": "s"}}
+    answer = (await client.patch(f"{LIST}/{seed.LOGTO_GITHUB}", json=body)).json()
     assert answer["code"] == "connector.invalid_config"
     issue = answer["data"]["issues"][0]
     assert (issue["path"], issue["expected"], issue["received"]) == (["clientId"], "string", "number")
@@ -209,8 +180,7 @@ async def test_a_wrong_config_is_reported_by_its_path(client):
 
 async def test_malformed_json_is_400_without_a_code(client):
     answer = await client.post(LIST, content=b"{", headers={"content-type": "application/json"})
-    assert answer.status_code == 400
-    assert set(answer.json()) == {"message"}
+    assert (answer.status_code, set(answer.json())) == (400, {"message"})
 
 
 async def test_patch_replaces_config_whole_and_keeps_what_it_does_not_name(client):
@@ -235,7 +205,7 @@ async def test_unknown_config_keys_are_stored_as_given(client):
     [
         (seed.LOGTO_OIDC, {"metadata": {"name": {"en": "x"}}}, 400, "connector.can_not_modify_target"),
         (seed.LOGTO_OIDC, {"metadata": {"target": "other"}}, 400, "connector.can_not_modify_target"),
-        (seed.LOGTO_SMTP, {"metadata": {}}, 400, "connector.cannot_overwrite_metadata_for_non_standard_connector"),
+        (seed.LOGTO_SMTP, {"metadata": {}}, 400, NO_METADATA),
         (seed.LOGTO_SMTP, {"syncProfile": True}, 422, "connector.invalid_type_for_syncing_profile"),
         (seed.LOGTO_SMTP, {"enableTokenStorage": True}, 422, "connector.token_storage_not_supported"),
         (seed.LOGTO_SMTP, {}, 422, "entity.invalid_input"),
@@ -248,8 +218,7 @@ async def test_a_refused_update_says_why(client, instance, body, status, code):
 
 
 async def test_metadata_of_a_standard_connector_is_replaced_when_the_target_is_repeated(client):
-    body = {"metadata": {"target": "acme-idp"}}
-    answer = (await client.patch(f"{LIST}/{seed.LOGTO_OIDC}", json=body)).json()
+    answer = (await client.patch(f"{LIST}/{seed.LOGTO_OIDC}", json={"metadata": ACME})).json()
     assert (answer["metadata"], answer["name"]) == ({"target": "acme-idp"}, {"en": "OIDC"})
 
 

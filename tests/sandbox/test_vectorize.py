@@ -10,6 +10,7 @@ import pytest
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.sandbox.vectorize import SOURCES
+from tests.sandbox.test_app import vectorize
 
 pytestmark = pytest.mark.anyio
 
@@ -38,8 +39,7 @@ async def test_the_organization_of_another_is_forbidden(client):
 
 
 async def test_secrets_are_withheld_from_reads_and_other_config_is_shown(client):
-    answer = await client.get(S3)
-    shown = answer.json()
+    shown = (await client.get(S3)).json()
     assert shown["configDoc"] == {"bucket-name": "acme-product-docs", "region": "eu-central-1", "archiver": False}
     assert shown["type"] == "AWS_S3"
     assert {"id", "name", "createdAt", "verificationStatus", "lastUpdatedByEmail"} <= set(shown)
@@ -111,16 +111,13 @@ async def test_types_without_config_are_created_without_one(client, type_id):
 
 async def test_an_older_server_takes_an_array_only():
     sandbox = Sandbox(create_body="array")
-    values = sandbox.variables("vectorize")
-    headers = {"authorization": f"Bearer {values['VECTORIZE_API_KEY']}"}
-    address = values["VECTORIZE_BASE_URL"]
-    async with httpx.AsyncClient(base_url=address, headers=headers, transport=sandbox.transport("vectorize")) as client:
+    async with vectorize(sandbox) as client:
         two = [{"name": name, "type": "FILE_UPLOAD"} for name in ("a", "b")]
         created = (await client.post(LIST, json=two)).json()["connectors"]
         assert [each["name"] for each in created] == ["a", "b"]
         assert (await client.post(LIST, json=two[0])).status_code == 400
         assert (await client.post(LIST, json=[])).status_code == 400
-    assert values["VECTORIZE_CREATE_BODY"] == "array"
+    assert sandbox.variables("vectorize")["VECTORIZE_CREATE_BODY"] == "array"
     sandbox.close()
 
 
@@ -150,14 +147,12 @@ async def test_the_built_in_connector_can_be_read_but_neither_changed_nor_delete
     assert (await client.get(built_in)).json()["type"] == "VECTORIZE"
     assert (await client.patch(built_in, json={"config": {}})).status_code == 400
     answer = await client.delete(built_in)
-    assert answer.status_code == 400
-    assert answer.json()["error"] == "Cannot delete system connector"
+    assert (answer.status_code, answer.json()["error"]) == (400, "Cannot delete system connector")
 
 
 async def test_a_user_is_added_changed_and_removed(client, sandbox: Sandbox):
-    added = await client.post(
-        f"{DRIVE}/users", json={"userId": "user_carla", "selectedFiles": SELECTION, "refreshToken": "1//r"}
-    )
+    carla = {"userId": "user_carla", "selectedFiles": SELECTION, "refreshToken": "1//r"}
+    added = await client.post(f"{DRIVE}/users", json=carla)
     assert (added.status_code, added.json()) == (200, DONE)
     assert "user_carla" in (await client.get(DRIVE)).json()["configDoc"]["authorized-users"]
     await client.patch(f"{DRIVE}/users", json={"userId": "user_carla", "selectedFiles": {}})
