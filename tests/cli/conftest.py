@@ -73,7 +73,7 @@ def in_terminal(environment: Mapping[str, str]) -> Callable[..., Ended]:
     def invoke(*arguments: str, typed: str = "") -> Ended:
         with terminal(environment, *arguments) as (process, master):
             os.write(master, typed.encode())
-            written = b"".join(_chunks(master))
+            written = b"".join(chunks(master))
             status = process.wait(timeout=PATIENCE)
         return Ended(status, written.decode().replace("\r\n", "\n"))
 
@@ -81,12 +81,13 @@ def in_terminal(environment: Mapping[str, str]) -> Callable[..., Ended]:
 
 
 @contextmanager
-def terminal(environment: Mapping[str, str], *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def terminal(
+    environment: Mapping[str, str], *arguments: str, cwd: Path | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A command that runs in a terminal of its own: the process, and the descriptor to read and type with."""
     master, slave = pty.openpty()
-    with subprocess.Popen(
-        [*COMMAND, *arguments], stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True
-    ) as process:
+    streams = {"stdin": slave, "stdout": slave, "stderr": slave, "start_new_session": True}
+    with subprocess.Popen([*COMMAND, *arguments], env=environment, cwd=cwd, **streams) as process:
         os.close(slave)
         try:
             yield process, master
@@ -104,7 +105,7 @@ def read_until(master: int, end: str) -> str:
     return written
 
 
-def _chunks(descriptor: int) -> Iterator[bytes]:
+def chunks(descriptor: int) -> Iterator[bytes]:
     while select.select([descriptor], [], [], PATIENCE)[0]:
         try:
             chunk = os.read(descriptor, 65_536)

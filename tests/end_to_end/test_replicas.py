@@ -120,10 +120,8 @@ def code(result: CallToolResult) -> str:
 
 async def test_a_question_that_one_replica_asked_is_answered_to_the_other(redis: RedisServer, tmp_path: Path):
     yes = {"confirm": ElicitResult(action="accept", content={"confirm": "Product documents"})}
-    async with (
-        replicas(redis, tmp_path, "destroy=ask") as running,
-        running.clients(elicitation_callback=never) as (one, other),
-    ):
+    clients = {"elicitation_callback": never}
+    async with replicas(redis, tmp_path, "destroy=ask") as running, running.clients(**clients) as (one, other):
         asked = await one.session.call_tool(DELETE, S3, allow_input_required=True)
         assert isinstance(asked, InputRequiredResult)
         answers: list[str] = []

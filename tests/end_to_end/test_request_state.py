@@ -41,9 +41,8 @@ async def asked(state: Path) -> AsyncIterator[tuple[World, Client, str]]:
 
 
 async def answer(connected: Client, arguments: dict[str, Any], state: str, reply: ElicitResult = YES) -> Any:
-    return await connected.session.call_tool(
-        TOOL, arguments, input_responses={"confirm": reply}, request_state=state, allow_input_required=True
-    )
+    given = {"input_responses": {"confirm": reply}, "request_state": state}
+    return await connected.session.call_tool(TOOL, arguments, **given, allow_input_required=True)
 
 
 async def test_the_state_serves_once(tmp_path: Path) -> None:
@@ -91,7 +90,7 @@ async def test_a_state_that_is_not_this_calls_own_opens_nothing(how: str, tmp_pa
 
 
 async def answer_without_state(connected: Client) -> Any:
-    """An answer that nobody asked for: it is asked for first, and here nobody answers that."""
+    """Send an answer before any question: the server asks first, and here that question is not answered."""
     question = await connected.session.call_tool(TOOL, S3, input_responses={"confirm": YES}, allow_input_required=True)
     assert isinstance(question, InputRequiredResult)
     state = question.request_state

@@ -44,10 +44,8 @@ def environment(origin: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def connected(recorder: RecordingServer, state: Path, era: str, **overrides: Any) -> AsyncIterator[Client]:
-    recorder.answers["POST", "/oidc/token"] = (
-        200,
-        {"access_token": "logto-token", "expires_in": 3600, "token_type": "Bearer", "scope": "all"},
-    )
+    token = {"access_token": "logto-token", "expires_in": 3600, "token_type": "Bearer", "scope": "all"}
+    recorder.answers["POST", "/oidc/token"] = (200, token)
     settings = Settings.load({}, state_dir=state, policy="destroy=allow", verify_writes=False, **overrides)
     async with open_engine(settings, environment(recorder.origin), "stdio") as engine:
         server = build_server(engine, request_state_key=await engine.request_state_key())
@@ -62,23 +60,27 @@ VERSORI_NOW = {
     "public": True, "authSchemeConfigs": [], "connections": [], "versions": [],
     "connectionVariables": [{"name": "region", "value": "eu"}],
 }  # fmt: skip
-C1_NOW = {
-    "connectorView": {
-        "connector": {
-            "id": ODD,
-            "appId": "app 1",
-            "catalogId": "2kG3aTftCcAvWtHZt2Ywry0dPn7",
-            "displayName": "Okta",
-            "config": {
-                "@type": "type.googleapis.com/c1.api.app.v1.EnvConfig",
-                "configuration": {"okta_v2_domain": {"stringValue": "acme.okta.com"}},
-            },
-        }
-    }
-}
+C1_CONFIG = "type.googleapis.com/c1.api.app.v1.EnvConfig"
+OKTA_DOMAIN = {"okta_v2_domain": {"stringValue": "acme.okta.com"}}
+OKTA = {"id": ODD, "appId": "app 1", "catalogId": "2kG3aTftCcAvWtHZt2Ywry0dPn7", "displayName": "Okta"}
+C1_NOW = {"connectorView": {"connector": OKTA | {"config": {"@type": C1_CONFIG, "configuration": OKTA_DOMAIN}}}}
 LOGTO_NOW = {
     "id": ODD, "connectorId": "github-universal", "type": "Social", "target": "github",
     "config": {"clientId": "old", "clientSecret": "stored-secret"}, "metadata": {}, "enableTokenStorage": False,
+}  # fmt: skip
+
+SOURCE = f"{SOURCES}/{ENCODED}"
+LOGTO = f"/api/connectors/{ENCODED}"
+VERSORI = f"/api/connect/v1/o/org%202/connectors/{ENCODED}"
+VERSORI_SENT = ("id", "organisationId", "protocol", "baseUrl", "documentationURL", "imageURL", "public")
+C1 = f"/api/v1/apps/app%201/connectors/{ENCODED}"
+FILES = {"f": {"name": "n", "mimeType": "m"}}
+NOTION = {"id": ODD, "type": "NOTION_OAUTH_MULTI", "name": "n"}
+SMS = {"endpoint": "https://sms.example/send", "authorization": "Bearer sms-token"}
+OIDC = {
+    "authorizationEndpoint": "https://id.example/a", "tokenEndpoint": "https://id.example/t", "clientId": "c",
+    "clientSecret": "oidc-client-secret", "scope": "openid",
+    "idTokenVerificationConfig": {"jwksUri": "https://id.example/jwks"},
 }  # fmt: skip
 
 # tool, arguments, answers needed on the way, then what the last request must be: method, path, query, body.
@@ -95,35 +97,35 @@ CALLS: list[tuple[str, dict[str, Any], dict[tuple[str, str], tuple[int, Any]], t
         {("POST", SOURCES): (200, {"message": "ok", "connector": {"name": "n", "id": "1"}})},
         ("POST", SOURCES, "workspaceId=w1", {"name": "Nüm", "type": "WEB_CRAWLER", "config": CONFIG}),
     ),
-    ("vectorize_get_source_connector", {"source_connector_id": ODD}, {}, ("GET", f"{SOURCES}/{ENCODED}", "", None)),
+    ("vectorize_get_source_connector", {"source_connector_id": ODD}, {}, ("GET", SOURCE, "", None)),
     (
         "vectorize_update_source_connector",
         {"source_connector_id": ODD, "config": CONFIG},
-        {("GET", f"{SOURCES}/{ENCODED}"): (200, {"id": ODD, "type": "WEB_CRAWLER", "name": "n", "configDoc": {}})},
-        ("PATCH", f"{SOURCES}/{ENCODED}", "", {"config": CONFIG}),
+        {("GET", SOURCE): (200, {"id": ODD, "type": "WEB_CRAWLER", "name": "n", "configDoc": {}})},
+        ("PATCH", SOURCE, "", {"config": CONFIG}),
     ),
     (
         "vectorize_delete_source_connector",
         {"source_connector_id": ODD},
         {},
-        ("DELETE", f"{SOURCES}/{ENCODED}", "", None),
+        ("DELETE", SOURCE, "", None),
     ),
     (
         "vectorize_add_user_to_source_connector",
         {
             "source_connector_id": ODD,
             "user_id": "u/1",
-            "selected_files": {"f": {"name": "n", "mimeType": "m"}},
+            "selected_files": FILES,
             "refresh_token": "user-refresh-token",
         },
-        {("GET", f"{SOURCES}/{ENCODED}"): (200, {"id": ODD, "type": "GOOGLE_DRIVE_OAUTH_MULTI", "name": "n"})},
+        {("GET", SOURCE): (200, {"id": ODD, "type": "GOOGLE_DRIVE_OAUTH_MULTI", "name": "n"})},
         (
             "POST",
-            f"{SOURCES}/{ENCODED}/users",
+            f"{SOURCE}/users",
             "",
             {
                 "userId": "u/1",
-                "selectedFiles": {"f": {"name": "n", "mimeType": "m"}},
+                "selectedFiles": FILES,
                 "refreshToken": "user-refresh-token",
             },
         ),
@@ -131,14 +133,14 @@ CALLS: list[tuple[str, dict[str, Any], dict[tuple[str, str], tuple[int, Any]], t
     (
         "vectorize_update_user_in_source_connector",
         {"source_connector_id": ODD, "user_id": "u1", "selected_files": {"pageIds": ["p"]}},
-        {("GET", f"{SOURCES}/{ENCODED}"): (200, {"id": ODD, "type": "NOTION_OAUTH_MULTI", "name": "n"})},
-        ("PATCH", f"{SOURCES}/{ENCODED}/users", "", {"userId": "u1", "selectedFiles": {"pageIds": ["p"]}}),
+        {("GET", SOURCE): (200, NOTION)},
+        ("PATCH", f"{SOURCE}/users", "", {"userId": "u1", "selectedFiles": {"pageIds": ["p"]}}),
     ),
     (
         "vectorize_delete_user_from_source_connector",
         {"source_connector_id": ODD, "user_id": "u1"},
-        {("GET", f"{SOURCES}/{ENCODED}"): (200, {"id": ODD, "type": "NOTION_OAUTH_MULTI", "name": "n"})},
-        ("DELETE", f"{SOURCES}/{ENCODED}/users", "", {"userId": "u1"}),
+        {("GET", SOURCE): (200, NOTION)},
+        ("DELETE", f"{SOURCE}/users", "", {"userId": "u1"}),
     ),
     (
         "logto_list_connectors",
@@ -151,14 +153,7 @@ CALLS: list[tuple[str, dict[str, Any], dict[tuple[str, str], tuple[int, Any]], t
         {
             "connector_id": "oidc",
             "id": "mine",
-            "config": {
-                "authorizationEndpoint": "https://id.example/a",
-                "tokenEndpoint": "https://id.example/t",
-                "clientId": "c",
-                "clientSecret": "oidc-client-secret",
-                "scope": "openid",
-                "idTokenVerificationConfig": {"jwksUri": "https://id.example/jwks"},
-            },
+            "config": OIDC,
             "metadata": {"target": "acme", "name": {"en": "Acme"}, "logo_dark": None},
             "sync_profile": True,
             "enable_token_storage": False,
@@ -171,28 +166,21 @@ CALLS: list[tuple[str, dict[str, Any], dict[tuple[str, str], tuple[int, Any]], t
             {
                 "connectorId": "oidc",
                 "id": "mine",
-                "config": {
-                    "authorizationEndpoint": "https://id.example/a",
-                    "tokenEndpoint": "https://id.example/t",
-                    "clientId": "c",
-                    "clientSecret": "oidc-client-secret",
-                    "scope": "openid",
-                    "idTokenVerificationConfig": {"jwksUri": "https://id.example/jwks"},
-                },
+                "config": OIDC,
                 "metadata": {"target": "acme", "name": {"en": "Acme"}, "logoDark": None},
                 "syncProfile": True,
                 "enableTokenStorage": False,
             },
         ),
     ),
-    ("logto_get_connector", {"id": ODD}, {}, ("GET", f"/api/connectors/{ENCODED}", "", None)),
+    ("logto_get_connector", {"id": ODD}, {}, ("GET", LOGTO, "", None)),
     (
         "logto_update_connector",
         {"id": ODD, "config": {"clientId": "new"}, "sync_profile": False},
-        {("GET", f"/api/connectors/{ENCODED}"): (200, LOGTO_NOW)},
+        {("GET", LOGTO): (200, LOGTO_NOW)},
         (
             "PATCH",
-            f"/api/connectors/{ENCODED}",
+            LOGTO,
             "",
             {"config": {"clientId": "new", "clientSecret": "stored-secret"}, "syncProfile": False},
         ),
@@ -201,16 +189,16 @@ CALLS: list[tuple[str, dict[str, Any], dict[tuple[str, str], tuple[int, Any]], t
         "logto_delete_connector",
         {"id": ODD},
         {
-            ("GET", f"/api/connectors/{ENCODED}"): (200, LOGTO_NOW),
-            ("DELETE", f"/api/connectors/{ENCODED}"): (204, None),
+            ("GET", LOGTO): (200, LOGTO_NOW),
+            ("DELETE", LOGTO): (204, None),
         },
-        ("DELETE", f"/api/connectors/{ENCODED}", "", None),
+        ("DELETE", LOGTO, "", None),
     ),
     (
         "logto_create_connector_test",
         {
             "factory_id": "http-sms",
-            "config": {"endpoint": "https://sms.example/send", "authorization": "Bearer sms-token"},
+            "config": SMS,
             "phone": "491701234567",
             "locale": "en",
         },
@@ -220,7 +208,7 @@ CALLS: list[tuple[str, dict[str, Any], dict[tuple[str, str], tuple[int, Any]], t
             "/api/connectors/http-sms/test",
             "",
             {
-                "config": {"endpoint": "https://sms.example/send", "authorization": "Bearer sms-token"},
+                "config": SMS,
                 "phone": "491701234567",
                 "locale": "en",
             },
@@ -229,10 +217,10 @@ CALLS: list[tuple[str, dict[str, Any], dict[tuple[str, str], tuple[int, Any]], t
     (
         "logto_create_connector_authorization_uri",
         {"connector_id": ODD, "state": "s", "redirect_uri": "https://app.example/cb"},
-        {("POST", f"/api/connectors/{ENCODED}/authorization-uri"): (200, {"redirectTo": "https://p.example"})},
+        {("POST", f"{LOGTO}/authorization-uri"): (200, {"redirectTo": "https://p.example"})},
         (
             "POST",
-            f"/api/connectors/{ENCODED}/authorization-uri",
+            f"{LOGTO}/authorization-uri",
             "",
             {"state": "s", "redirectUri": "https://app.example/cb"},
         ),
@@ -240,22 +228,12 @@ CALLS: list[tuple[str, dict[str, Any], dict[tuple[str, str], tuple[int, Any]], t
     (
         "versori_update_connector",
         {"connector_id": ODD, "name": "Acme 2", "tags": None},
-        {("GET", f"/api/connect/v1/o/org%202/connectors/{ENCODED}"): (200, VERSORI_NOW)},
+        {("GET", VERSORI): (200, VERSORI_NOW)},
         (
             "PUT",
-            f"/api/connect/v1/o/org%202/connectors/{ENCODED}",
+            VERSORI,
             "",
-            {
-                "id": ODD,
-                "organisationId": "org 2",
-                "name": "Acme 2",
-                "protocol": "http",
-                "baseUrl": "https://a.example",
-                "documentationURL": "https://docs.example",
-                "imageURL": "https://img.example",
-                "tags": None,
-                "public": True,
-            },
+            {name: VERSORI_NOW[name] for name in VERSORI_SENT} | {"name": "Acme 2", "tags": None},
         ),
     ),
     (
@@ -267,10 +245,10 @@ CALLS: list[tuple[str, dict[str, Any], dict[tuple[str, str], tuple[int, Any]], t
             "config": {"okta_v2_api_token": "okta-token", "okta_sync_custom_roles": True},
             "expand_mask": ["app_id"],
         },
-        {("GET", f"/api/v1/apps/app%201/connectors/{ENCODED}"): (200, C1_NOW)},
+        {("GET", C1): (200, C1_NOW)},
         (
             "POST",
-            f"/api/v1/apps/app%201/connectors/{ENCODED}",
+            C1,
             "",
             {
                 "connector": {
@@ -278,9 +256,9 @@ CALLS: list[tuple[str, dict[str, Any], dict[tuple[str, str], tuple[int, Any]], t
                     "appId": "app 1",
                     "displayName": "Okta 2",
                     "config": {
-                        "@type": "type.googleapis.com/c1.api.app.v1.EnvConfig",
+                        "@type": C1_CONFIG,
                         "configuration": {
-                            "okta_v2_domain": {"stringValue": "acme.okta.com"},
+                            **OKTA_DOMAIN,
                             "okta_v2_api_token": {"stringValue": "okta-token"},
                             "okta_sync_custom_roles": {"stringValue": "true"},
                         },
@@ -342,9 +320,9 @@ def test_every_documented_operation_on_one_object_has_an_id_in_its_path() -> Non
 
 @pytest.mark.parametrize("identifier", ["..", ".", ""])
 @pytest.mark.parametrize(("tool", "argument"), IDS_IN_PATHS)
-async def test_an_id_that_would_leave_its_place_in_the_path_sends_nothing(
+async def test_an_id_that_would_change_the_path_sends_nothing(
     tool: str, argument: str, identifier: str, tmp_path: Path
-) -> None:
+):
     full = next(call[1] for call in CALLS if call[0] == tool)
     async with recording_server() as recorder, connected(recorder, tmp_path, "auto") as client:
         result = await client.call_tool(tool, {**full, argument: identifier})
@@ -356,16 +334,15 @@ async def test_an_id_that_would_leave_its_place_in_the_path_sends_nothing(
 async def test_the_array_form_of_create_sends_the_list_and_reports_each_connector(tmp_path: Path) -> None:
     connectors = [{"name": name, "type": "FILE_UPLOAD"} for name in ("one", "two")]
     async with recording_server() as recorder:
-        recorder.answers["POST", SOURCES] = (
-            200,
-            {"message": "ok", "connectors": [{"name": "one", "id": "1"}, {"name": "two", "id": "2"}]},
-        )
+        created = [{"name": "one", "id": "1"}, {"name": "two", "id": "2"}]
+        recorder.answers["POST", SOURCES] = (200, {"message": "ok", "connectors": created})
         settings = Settings.load({}, state_dir=tmp_path, verify_writes=False)
         environ = environment(recorder.origin) | {"VECTORIZE_CREATE_BODY": "array"}
-        async with open_engine(settings, environ, "stdio") as engine:
-            server = build_server(engine, request_state_key=b"k" * 32)
-            async with Client(server) as client:
-                result = await client.call_tool("vectorize_create_source_connector", {"connectors": connectors})
+        async with (
+            open_engine(settings, environ, "stdio") as engine,
+            Client(build_server(engine, request_state_key=b"k" * 32)) as client,
+        ):
+            result = await client.call_tool("vectorize_create_source_connector", {"connectors": connectors})
         assert [request.body for request in recorder.requests] == [connectors]
         assert [row["id"] for row in result.structured_content["data"]] == ["1", "2"]
 
