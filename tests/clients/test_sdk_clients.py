@@ -33,7 +33,7 @@ async def exists(client: Attached, connector_id: str) -> bool:
     return not read.is_error
 
 
-async def test_they_agree_on_the_era_that_the_client_wants(client: Attached, request: pytest.FixtureRequest):
+async def test_client_and_server_agree_on_the_era_of_the_client(client: Attached, request: pytest.FixtureRequest):
     connection: Connection = request.node.callspec.params["client"]
     if connection.sdk == "typescript-1":
         assert client.protocol is None, "it knows but one era, and does not tell"
@@ -106,10 +106,8 @@ async def test_without_the_persons_consent_nothing_is_deleted(client: Attached, 
     assert await exists(client, connector_id)
 
 
-async def test_where_nobody_can_be_asked_a_deletion_is_parked_and_the_model_told_how_to_go_on(
-    client_without_elicitation: Attached,
-):
-    client = client_without_elicitation
+async def test_a_deletion_of_a_client_that_cannot_ask_is_parked(client_that_cannot_ask: Attached):
+    client = client_that_cannot_ask
     connector_id, _ = await make_connector(client)
     parked = await client.call(DELETE, {"source_connector_id": connector_id})
     assert parked.error_code == "approval_required"
