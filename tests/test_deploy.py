@@ -119,7 +119,7 @@ def test_the_compose_file_matches_the_compose_specification() -> None:
     assert list(schema.iter_errors({"services": {"a": {"imagee": "b"}}}))
 
 
-def test_what_the_compose_file_names_is_there() -> None:
+def test_files_networks_and_volumes_of_the_compose_file_exist() -> None:
     services = compose()["services"]
     networks, volumes = set(compose()["networks"]), set(compose()["volumes"])
     for service in services.values():

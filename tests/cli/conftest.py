@@ -56,7 +56,7 @@ def run(environment: Mapping[str, str]) -> Callable[..., Result]:
 
 @pytest.fixture
 def spawn(environment: Mapping[str, str]) -> Callable[..., Ended]:
-    """Run a command as a process whose streams are pipes."""
+    """Run a command as a process with pipes as its streams."""
 
     def invoke(*arguments: str, stdin: str = "", **variables: str) -> Ended:
         command, env = [*COMMAND, *arguments], {**environment, **variables}

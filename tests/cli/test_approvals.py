@@ -49,7 +49,7 @@ def status(run):
     return look
 
 
-def test_an_empty_queue_is_said_in_words_and_as_an_empty_array(run):
+def test_an_empty_queue_is_a_sentence_or_an_empty_array(run):
     assert run("approvals", "list").stdout == "No call waits for an operator.\n"
     assert json.loads(run("approvals", "list", "--json").stdout) == []
 
@@ -83,7 +83,7 @@ def test_show_tells_effect_losses_changes_who_and_until_when(run):
     assert re.search(r"^expires .*\(in 59 min\)$", shown, re.MULTILINE)
 
 
-def test_text_from_elsewhere_cannot_steer_the_operator_s_terminal(run):
+def test_text_from_callers_cannot_control_the_operators_terminal(run):
     hostile = "Acme\x1b[2J\x1b]0;x\x07\u202e\u200b\r\nid  ap-fake"
     members = dict.fromkeys(("target", "effect", "principal", "client"), hostile)
     diff = (ApprovalChange(field=hostile, before=hostile, after=[hostile]),)

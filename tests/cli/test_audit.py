@@ -37,7 +37,7 @@ def shown(run, *arguments):
     return [record["call_id"] for record in json.loads(run("audit", "show", "--json", *arguments).stdout)]
 
 
-def test_a_call_is_one_line_whatever_it_left_in_the_log(run):
+def test_a_call_is_one_line_however_many_records_it_has(run):
     assert run(*DELETE).exit_code == 0
     run("call", "logto_list_connectors", "--sandbox")
     header, *rows = run("audit", "show").stdout.splitlines()
@@ -73,13 +73,13 @@ def test_records_are_chosen_by_time_tool_caller_and_outcome(run):
 
 
 @pytest.mark.parametrize("when", ["yesterday", "5y", "2026-13-01"])
-def test_a_time_that_is_none_is_refused_with_what_is_wanted(run, when):
+def test_an_invalid_time_is_refused_with_the_expected_form(run, when):
     result = run("audit", "show", "--since", when)
     assert result.exit_code == 2
     assert "expected 24h" in result.stderr
 
 
-def test_a_line_that_is_not_the_log_s_is_not_shown_and_that_is_said(run):
+def test_an_invalid_line_of_the_log_is_left_out_with_a_notice(run):
     keep({})
     path = audit_path(load_settings())
     with path.open("a") as file:
@@ -89,7 +89,7 @@ def test_a_line_that_is_not_the_log_s_is_not_shown_and_that_is_said(run):
     assert result.stderr == "1 line is left out: run `connector-mcp audit verify`.\n"
 
 
-def test_text_from_elsewhere_cannot_steer_the_operator_s_terminal(run):
+def test_text_from_callers_cannot_control_the_operators_terminal(run):
     keep({
         "principal": HOSTILE, "client": HOSTILE, "decided_by": HOSTILE, "call_id": HOSTILE, "outcome": "begun",
         "phase": "begun", "arguments": {HOSTILE: HOSTILE}, "upstream_request_id": HOSTILE, "tenant": HOSTILE,
@@ -116,7 +116,7 @@ def test_the_exit_status_says_whether_the_log_is_intact(run):
     assert json.loads(run("audit", "verify", "--json").stdout)["intact"] is False
 
 
-def test_a_log_that_cannot_be_checked_is_not_said_to_be_intact(run):
+def test_a_log_that_cannot_be_checked_is_not_reported_as_intact(run):
     missing = run("audit", "verify")
     assert missing.exit_code not in (0, 1)
     assert "there is none" in missing.stderr
@@ -125,7 +125,7 @@ def test_a_log_that_cannot_be_checked_is_not_said_to_be_intact(run):
     assert run("audit", "verify").exit_code not in (0, 1)
 
 
-def test_a_file_is_put_away_at_the_size_that_the_setting_names(run, environment):
+def test_a_log_file_is_rotated_at_the_configured_size(run, environment):
     for _ in range(2):
         for _ in range(3):
             keep({"arguments": {"filler": "x" * 30_000}})

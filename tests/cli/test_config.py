@@ -57,7 +57,7 @@ def file(tmp_path: Path) -> Callable[..., str]:
     return make
 
 
-def test_the_file_is_that_of_the_flag_then_of_the_variable_then_of_the_user(
+def test_the_flag_names_the_file_before_the_variable_and_the_user(
     environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = tmp_path / "config" / "connector-mcp" / "connector-mcp.toml"
@@ -83,7 +83,7 @@ def test_a_file_in_the_working_directory_is_not_read(environment: Any, tmp_path:
     assert load_settings().policy == ""
 
 
-def test_a_file_of_the_user_that_leads_nowhere_is_an_error(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_dangling_link_in_place_of_the_users_file_is_an_error(environment: dict[str, str], tmp_path: Path) -> None:
     own = tmp_path / "config" / "connector-mcp" / "connector-mcp.toml"
     own.parent.mkdir(parents=True)
     own.symlink_to(tmp_path / "none")
@@ -124,7 +124,7 @@ def test_without_a_file_the_environment_makes_the_profile_default(environment: M
         (PROFILES + "policy = 'destory=block'", {}, "staging.policy contains the rule 'destory=block'"),
     ],
 )
-def test_what_is_wrong_ends_the_start_and_is_told_by_check(
+def test_a_problem_ends_the_start_and_is_reported_by_check(
     run: Run, file: Callable[..., str], text: str, variables: dict[str, str], expected: str
 ) -> None:
     given = {**SECRETS, **variables}
@@ -162,14 +162,14 @@ async def test_no_call_may_use_the_credential_of_a_profile(environment: Any, fil
     assert [row["reference"] for row in listed.content["data"]] == ["secret://S3_KEY"]
 
 
-def test_check_says_that_nothing_is_wrong(run: Run, file: Callable[..., str]) -> None:
+def test_check_says_that_there_is_no_problem(run: Run, file: Callable[..., str]) -> None:
     result = run("config", "check", "--config", file(), **SECRETS)
     assert result.exit_code == 0
     assert result.stdout == f"Nothing is wrong in {file()}.\n"
     assert json.loads(run("config", "check", "--json").stdout) == {"ok": True, "file": None, "problems": []}
 
 
-def test_check_says_all_that_is_wrong(run: Run, file: Callable[..., str]) -> None:
+def test_check_reports_all_problems(run: Run, file: Callable[..., str]) -> None:
     text = "port = 'x'\nreadonly = 1\n" + PROFILES + "[profiles.logto.a]\nendpont = 'x'\n[profiles.versori.b]\n"
 
     wrong = {"CONNECTOR_MCP_DEADLINE": "0", "CONDUCTORONE_CLIENT_ID": "x"}
@@ -265,7 +265,7 @@ def test_doctor_reads_once_under_every_profile(run: Run, file: Callable[..., str
     ]
 
 
-def test_doctor_does_not_call_fine_what_cannot_be_served(run: Run, file: Callable[..., str], tmp_path: Path) -> None:
+def test_doctor_fails_for_a_platform_that_cannot_be_served(run: Run, file: Callable[..., str], tmp_path: Path) -> None:
     result = run("doctor", "--json", "--config", file("[profiles.logto.a]\napp_id = 'x'"))
     assert result.exit_code != 0
     assert json.loads(result.stdout)["ok"] is False

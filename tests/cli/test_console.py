@@ -54,7 +54,7 @@ def test_a_code_is_good_for_one_login_and_for_the_sessions_of_its_process():
     assert not code.holds(hashlib.sha256(another.text.encode()).digest())
 
 
-def test_an_operator_is_known_by_the_digest_until_the_token_expires_or_is_taken_out(tmp_path: Path):
+def test_an_operator_is_known_by_the_digest_until_the_token_expires_or_is_removed(tmp_path: Path):
     path = tmp_path / "operators.toml"
     soon = datetime.now(UTC) + timedelta(hours=1)
     path.write_text(f"{ENTRY}expires = {soon.isoformat()}\n")
@@ -96,7 +96,9 @@ def test_an_invalid_file_of_operators_is_refused(tmp_path: Path, content: str | 
         ({"allowed_origins": "https://mcp.example.com,https://b.example"}, "https://mcp.example.com/console"),
     ],
 )
-def test_the_console_s_address_is_as_much_as_is_known(tmp_path: Path, given: dict[str, object], address: str | None):
+def test_the_address_of_the_console_has_as_much_as_is_known(
+    tmp_path: Path, given: dict[str, object], address: str | None
+):
     settings = Settings.load({}, operators_file=tmp_path / "o.toml", state_dir=tmp_path)
     settings = Settings.model_validate(settings.model_dump() | given)
     assert console_address(settings) == address

@@ -42,7 +42,7 @@ def test_a_real_configuration_is_fine_when_every_platform_answers(run, served):
     )
 
 
-def test_wrong_credentials_are_told_by_platform_and_no_value_is_shown(run, served):
+def test_wrong_credentials_are_reported_by_platform_without_values(run, served):
     result = run("doctor", **(served | {"LOGTO_APP_SECRET": "marked-wrong-secret"}))
     assert result.exit_code == 1
     assert "Logto: failed" in result.stdout
@@ -77,7 +77,7 @@ def test_with_no_platform_it_reports_what_is_missing_and_fails(run):
     assert "No platform is configured" in result.stderr
 
 
-def test_the_policy_in_force_is_told_for_both_transports(run):
+def test_the_policy_in_force_is_reported_for_both_transports(run):
     report = json.loads(run("doctor", "--sandbox", "--json", "--policy", "create=ask", "--platforms", "logto").stdout)
     assert report["policy"]["stdio"] == {"read": "allow", "create": "ask", "update": "allow", "destroy": "ask"}
     assert report["policy"]["http"]["destroy"] == "approve"

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from connector_mcp import __version__
 from connector_mcp.cli.main import COMMANDS
 
@@ -24,10 +26,15 @@ def test_every_command_has_a_help_of_its_own(run):
         assert result.stdout.startswith(f"Usage: cli {name}")
 
 
-def test_a_mistyped_command_is_refused_with_the_nearest_one(run):
-    result = run("dcotor")
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [(("dcotor",), "Did you mean 'doctor'?"), (("tools", "--sandbox", "--platforms", "vectorise"), "vectorize")],
+    ids=["command", "option"],
+)
+def test_a_mistyped_word_is_refused_with_the_nearest_one(run, arguments, told):
+    result = run(*arguments)
     assert result.exit_code == 2
-    assert "Did you mean 'doctor'?" in result.stderr
+    assert told in result.stderr
 
 
 def test_an_unknown_setting_ends_every_command_with_the_nearest_name(run):
@@ -36,12 +43,6 @@ def test_an_unknown_setting_ends_every_command_with_the_nearest_name(run):
     assert result.stdout == ""
     assert result.stderr.startswith("error: CONNECTOR_MCP_READONLY is not a known setting")
     assert "fix: Use CONNECTOR_MCP_READ_ONLY" in result.stderr
-
-
-def test_an_impossible_option_is_refused_as_the_variable_would_be(run):
-    result = run("tools", "--sandbox", "--platforms", "vectorise")
-    assert result.exit_code == 2
-    assert "vectorize" in result.stderr
 
 
 def test_the_entry_point_alone_imports_neither_the_sdk_nor_an_http_client():

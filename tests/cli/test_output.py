@@ -17,7 +17,7 @@ PROPERTIES = {"name": {"type": "string"}, "limit": {"type": "integer"}, "config"
 SCHEMA = {"type": "object", "properties": PROPERTIES}
 
 
-def test_nothing_that_steers_a_terminal_is_printed():
+def test_terminal_control_characters_are_not_printed():
     assert strip_hidden("a\x1b[31mb\x9b2J\u202e\u2066\u200b\U000e0041\r\nc\td") == "a[31mb2J\nc\td"
     assert json_text("a\u2028b\u3164") == '"a\\u2028b\\u3164"'
 
@@ -34,12 +34,12 @@ def test_the_columns_of_a_table_line_up():
     assert table([("a", "b"), ("long", "c")], header=("x", "y")) == "x     y\na     b\nlong  c"
 
 
-def test_an_argument_is_a_string_where_the_schema_wants_one_and_json_elsewhere():
+def test_an_argument_is_a_string_where_the_schema_expects_one_and_json_elsewhere():
     given = parse_arguments(None, ["name=42", "limit=42", 'config={"a": [1]}', "other=true", "more=x=y"], SCHEMA)
     assert given == {"name": "42", "limit": 42, "config": {"a": [1]}, "other": True, "more": "x=y"}
 
 
-def test_what_is_no_json_stays_a_string_for_the_engine_to_refuse():
+def test_text_that_is_not_json_stays_a_string_for_the_engine_to_refuse():
     assert parse_arguments(None, ["limit=many"], SCHEMA) == {"limit": "many"}
 
 
@@ -49,7 +49,7 @@ def test_arguments_that_are_no_json_object_are_refused(text):
         parse_arguments(text, [], SCHEMA)
 
 
-def test_a_pair_without_an_equals_sign_is_refused_without_repeating_it():
+def test_an_argument_without_an_equals_sign_is_refused_and_not_repeated():
     with pytest.raises(click.BadParameter) as refused:
         parse_arguments(None, ["secret-value"], SCHEMA)
     assert "secret-value" not in refused.value.format_message()

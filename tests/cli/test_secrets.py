@@ -36,14 +36,14 @@ def test_a_typed_value_is_not_echoed(environment: dict[str, str], run: Run) -> N
     assert "secret://TYPED" in run("secrets", "list").output
 
 
-def test_a_removed_secret_is_gone_and_an_unknown_one_is_said_to_be(run: Run) -> None:
+def test_a_removed_secret_is_gone_and_removing_an_unknown_one_fails(run: Run) -> None:
     run("secrets", "set", "A", stdin="value")
     assert run("secrets", "rm", "A").output == "secret://A is removed.\n"
     assert run("secrets", "list").output == "No secret is stored.\n"
     assert run("secrets", "rm", "A").exit_code == 2
 
 
-def test_what_is_no_name_or_no_value_is_not_stored_and_not_repeated(run: Run) -> None:
+def test_an_invalid_name_or_value_is_not_stored_and_not_repeated(run: Run) -> None:
     done = run("secrets", "set", "AKIAABCDEFGHIJKLMNOP", stdin="value")
     assert done.exit_code == 2
     assert "AKIA" not in done.output
@@ -54,12 +54,12 @@ def test_what_is_no_name_or_no_value_is_not_stored_and_not_repeated(run: Run) ->
     assert run("secrets", "list").output == "No secret is stored.\n"
 
 
-def test_a_stored_secret_that_another_place_hides_is_told(run: Run) -> None:
+def test_a_stored_secret_that_another_source_hides_is_reported(run: Run) -> None:
     done = run("secrets", "set", "A", stdin="value", CONNECTOR_MCP_SECRET_A="other")
     assert "the environment has a secret of this name" in done.output
 
 
-def test_the_check_names_what_cannot_be_read_or_is_open_to_others(run: Run, tmp_path: Path) -> None:
+def test_the_check_names_secrets_that_are_unreadable_or_open_to_others(run: Run, tmp_path: Path) -> None:
     run("secrets", "set", "A", stdin="value")
     fine = run("secrets", "check")
     assert (fine.exit_code, fine.output) == (0, "secret://A: fine (store)\nNothing is wrong.\n")
@@ -91,7 +91,7 @@ def test_the_check_names_limits_of_unknown_secrets_and_files_that_others_can_cha
     assert done.output.endswith("Wrong: 2.\n")
 
 
-def test_secrets_are_listed_as_a_tool_only_where_there_are_any(run: Run) -> None:
+def test_the_tool_that_lists_secrets_is_served_only_if_there_are_any(run: Run) -> None:
     assert "list_secrets" not in run("tools", "--sandbox").output
     run("secrets", "set", "A", stdin="value")
     assert "list_secrets" in run("tools", "--sandbox").output

@@ -40,7 +40,7 @@ def test_an_operator_decides_on_any_machine_that_may_reach_redis(run, redis: Red
     assert json.loads(run("approvals", "list", "--json").stdout) == []
 
 
-def test_doctor_is_content_with_a_store_that_keeps_everything(run, redis: RedisServer):
+def test_doctor_accepts_a_store_that_keeps_everything(run, redis: RedisServer):
     report = json.loads(run("doctor", "--json", "--sandbox", CONNECTOR_MCP_STATE=redis.url).stdout)
     assert report["ok"] is True
     store = {"address": redis.url.removeprefix("unix://"), "reachable": True, "detail": "", "warnings": []}
@@ -55,7 +55,7 @@ def test_doctor_warns_of_a_store_that_may_forget(run):
     assert "appendonly is off" in result.stdout
 
 
-def test_doctor_says_that_the_store_is_away_and_never_its_password(run):
+def test_doctor_reports_an_unreachable_store_without_its_password(run):
     result = run("doctor", "--sandbox", CONNECTOR_MCP_STATE=AWAY)
     assert result.exit_code == 1
     assert "The Redis store at /nowhere/socket cannot be reached." in result.stdout

@@ -7,12 +7,12 @@ from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.tool import tool_of
 
 
-def test_with_every_platform_on_it_lists_the_catalogue_and_nothing_else(run):
+def test_with_every_platform_on_it_lists_the_whole_catalog(run):
     result = run("tools", "--sandbox", "--json")
     assert [tool["name"] for tool in json.loads(result.stdout)] == list(catalog())
 
 
-def test_the_json_of_a_tool_is_its_contract_less_what_the_configuration_fixes(run):
+def test_the_json_of_a_tool_is_its_contract_without_configured_arguments(run):
     served = {tool["name"]: tool for tool in json.loads(run("tools", "--sandbox", "--json").stdout)}
     published = {tool.name: contract(tool) for tool in map(tool_of, catalog().values())}
     assert served["logto_get_connector"] == published["logto_get_connector"]

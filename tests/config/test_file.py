@@ -101,7 +101,7 @@ def test_every_variable_of_every_platform_has_a_key_of_its_own_beside_the_profil
         ("[profiles.logto.a]\ndefault = true\n[profiles.logto.b]\ndefault = true", "profiles.logto has more than one"),
     ],
 )
-def test_what_is_wrong_is_named_by_its_key_and_ends_the_start(read: Read, text: str, expected: str):
+def test_a_problem_is_named_by_its_key_and_ends_the_start(read: Read, text: str, expected: str):
     file = read(text)
     assert len(file.problems) == 1
     assert said(file)[0].startswith(expected)
@@ -109,7 +109,7 @@ def test_what_is_wrong_is_named_by_its_key_and_ends_the_start(read: Read, text: 
         Settings.load({}, file)
 
 
-def test_everything_that_is_wrong_is_said_at_once(read: Read):
+def test_all_problems_are_reported_at_once(read: Read):
     file = read("[profiles.logto.a]\napp_idd = 'x'\ndeadline = -1\n[profiles.versory.b]\n[profiles.versori.c]\nx = 1")
     assert [message.split(" ")[0].rstrip(":") for message in said(file)] == [
         "profiles.logto.a.app_idd",
@@ -119,7 +119,7 @@ def test_everything_that_is_wrong_is_said_at_once(read: Read):
     ]
 
 
-def test_a_credential_in_clear_text_is_taken_only_where_its_owner_alone_can_read_the_file(read: Read):
+def test_a_credential_in_plain_text_requires_a_file_that_only_its_owner_can_read(read: Read):
     text = "[profiles.vectorize.a]\napi_key = 'hunter2-hunter2'"
     for mode in (0o640, 0o604, 0o644):
         file = read(text, mode=mode)
@@ -142,12 +142,12 @@ def test_no_value_of_a_file_is_in_its_texts_or_its_errors(read: Read):
         assert "hunter2" not in told
 
 
-def test_a_file_that_anybody_may_write_is_refused(read: Read):
+def test_a_file_that_every_user_can_write_is_refused(read: Read):
     assert "can be written by every user" in read("", mode=0o666).problems[0].message
 
 
 @pytest.mark.parametrize("content", [b"policy = hunter2", b"[profiles.vectorize", b"\xff\xfe", b"a = 1\na = 2"])
-def test_a_file_that_is_no_toml_is_refused_without_its_text(tmp_path: Path, content: bytes):
+def test_a_file_that_is_not_toml_is_refused_without_its_text(tmp_path: Path, content: bytes):
     path = tmp_path / "c.toml"
     path.write_bytes(content)
     (problem,) = read_config(path).problems

@@ -49,7 +49,7 @@ def test_variables_set_what_they_name():
     assert [getattr(settings, name.lower()) for name, _, _ in wanted] == [value for _, _, value in wanted]
 
 
-def test_a_flag_counts_before_its_variable_and_one_not_given_does_not():
+def test_a_given_flag_overrides_its_variable():
     environ = {"CONNECTOR_MCP_PORT": "1", "CONNECTOR_MCP_HOST": "::1", "CONNECTOR_MCP_TOOLS": "logto_*"}
     settings = Settings.load(environ, port=2, host=None, tools=("versori_*", "vectorize_*,logto_get_*"))
     assert (settings.port, settings.host) == (2, "::1")
@@ -109,7 +109,7 @@ def test_an_unknown_flag_is_refused_with_the_nearest_name():
         ("TOOLS", "logto_*,,x", "single commas"),
     ],
 )
-def test_an_invalid_value_is_refused_with_what_was_got_and_expected(name: str, value: str, expected: str):
+def test_an_invalid_value_is_refused_with_the_value_and_the_expected_one(name: str, value: str, expected: str):
     with pytest.raises(Misconfigured) as caught:
         Settings.load({f"CONNECTOR_MCP_{name}": value})
     assert caught.value.message.startswith(f"CONNECTOR_MCP_{name} is ")
@@ -181,7 +181,7 @@ def test_a_token_and_a_token_file_exclude_each_other(tmp_path: Path):
         Settings.load({"CONNECTOR_MCP_HTTP_TOKEN": "a"}, http_token_file=tmp_path)
 
 
-def test_a_flag_counts_before_a_variable_that_before_the_file_and_the_file_before_the_default(tmp_path: Path):
+def test_flags_override_variables_that_override_the_file_that_overrides_defaults(tmp_path: Path):
     file = file_of(tmp_path, "port = 1\nhost = '::1'\ndeadline = 5\nplatforms = ['logto', 'versori']\n")
     environ = {"CONNECTOR_MCP_PORT": "2", "CONNECTOR_MCP_HOST": "localhost", "CONNECTOR_MCP_READ_ONLY": ""}
 
@@ -208,7 +208,7 @@ def test_a_flag_counts_before_a_variable_that_before_the_file_and_the_file_befor
         ("http_token = 'hunter2'", "{path}: http_token is a secret in plain text, and other users can read"),
     ],
 )
-def test_what_is_wrong_in_the_file_is_named_by_file_and_key(tmp_path: Path, text: str, expected: str):
+def test_a_problem_in_the_file_is_named_by_file_and_key(tmp_path: Path, text: str, expected: str):
     file = file_of(tmp_path, text)
     with pytest.raises(Misconfigured) as caught:
         Settings.load({}, file)
@@ -216,7 +216,7 @@ def test_what_is_wrong_in_the_file_is_named_by_file_and_key(tmp_path: Path, text
     assert "hunter2" not in str(caught.value.as_dict())
 
 
-def test_everything_that_is_wrong_is_found_at_once(tmp_path: Path):
+def test_all_problems_are_found_at_once(tmp_path: Path):
     file = file_of(tmp_path, "readonly = true\nport = -1\n[profiles.logto.a]\nendpont = 'x'")
     settings, problems = Settings.examine({"CONNECTOR_MCP_PORTS": "1", "CONNECTOR_MCP_DEADLINE": "0"}, file, host="")
     named = ["CONNECTOR_MCP_PORTS is not", "endpont", "readonly", "port is '-1'", "DEADLINE is '0'", "--host is ''"]
@@ -225,7 +225,7 @@ def test_everything_that_is_wrong_is_found_at_once(tmp_path: Path):
     assert settings.port == 8765
 
 
-def test_a_path_in_the_file_counts_from_where_the_file_is(tmp_path: Path):
+def test_a_path_in_the_file_is_relative_to_the_file(tmp_path: Path):
     file = file_of(tmp_path, "state_dir = 'state'\nsecrets_dir = '/run/secrets'\nsandbox_data = '~/world.db'")
     settings = Settings.load({}, file)
     assert settings.state_dir == tmp_path / "state"
@@ -250,13 +250,13 @@ def test_the_longest_deadline_and_the_servers_own_secrets_are_those_of_all_profi
         {"WEBHOOK_CALLBACK_SECRET": "whsec_x", "WEBHOOK_CALLBACK_SECRET_FILE": "/x"},
     ],
 )
-def test_a_webhook_that_is_set_by_half_or_twice_is_refused(variables: dict[str, str]):
+def test_a_webhook_with_missing_or_duplicate_settings_is_refused(variables: dict[str, str]):
     with pytest.raises(Misconfigured, match="CONNECTOR_MCP_WEBHOOK"):
         Settings.load({f"CONNECTOR_MCP_{name}": value for name, value in variables.items()})
 
 
 @pytest.mark.parametrize("address", ["localhost:6379", "http://:hidden-word@host", "hidden-word"])
-def test_a_shared_store_that_is_no_redis_is_refused_without_its_password(address: str):
+def test_an_invalid_address_of_the_store_is_refused_without_its_password(address: str):
     with pytest.raises(Misconfigured, match="CONNECTOR_MCP_STATE") as caught:
         Settings.load({"CONNECTOR_MCP_STATE": address})
     assert "hidden-word" not in f"{caught.value.as_dict()}"

@@ -108,10 +108,8 @@ async def test_an_older_browser_is_recognized_by_its_origin(operator: Browser, h
 @pytest.mark.parametrize("verb", ["approve", "deny"])
 async def test_no_method_but_post_decides(operator: Browser, house: House, verb: str) -> None:
     approval = await house.park()
-    path, form = (
-        f"/console/approvals/{approval.id}/{verb}",
-        {"form_token": await operator.form_token(), "name": "GitHub"},
-    )
+    path = f"/console/approvals/{approval.id}/{verb}"
+    form = {"form_token": await operator.form_token(), "name": "GitHub"}
     for method in ("GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"):
         answer = await operator.request(method, path, params=form, headers=OWN)
         assert answer.status_code in (404, 405)
@@ -205,9 +203,7 @@ async def test_text_from_platforms_is_shown_as_text(operator: Browser, house: Ho
     ],
     ids=["invisible characters", "too long"],
 )
-async def test_a_value_that_is_not_shown_as_it_is_is_marked(
-    operator: Browser, house: House, before, after, told
-) -> None:
+async def test_a_value_that_cannot_be_shown_as_it_is_is_marked(operator, house: House, before, after, told) -> None:
     approval = await house.park(deletes=False, diff=(ApprovalChange(field="name", before=before, after=after),))
     text = (await operator.get(f"/console/approvals/{approval.id}")).text
     assert text.count(told) == 1

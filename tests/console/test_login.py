@@ -118,7 +118,7 @@ async def test_an_unused_session_ends(operator: Browser, house: House) -> None:
     assert (await operator.get("/console")).status_code == 303
 
 
-async def test_a_session_in_use_ends_after_its_longest_time(operator: Browser, house: House) -> None:
+async def test_a_session_in_use_ends_after_its_maximum_time(operator: Browser, house: House) -> None:
     ends = house.clock.now + MAX_SECONDS
     while house.clock.now + IDLE_SECONDS / 2 < ends:
         house.clock.now += IDLE_SECONDS / 2

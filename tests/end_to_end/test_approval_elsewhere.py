@@ -122,9 +122,7 @@ async def test_a_held_call_ends_as_another_system_decides(tmp_path: Path, era: A
     assert (decided["decided_by"], decided["channel"]) == ("webhook ana", "webhook")
 
 
-async def test_a_process_is_decided_by_callback_and_answers_what_it_holds_when_it_is_told_to_end(
-    tmp_path: Path,
-) -> None:
+async def test_a_process_takes_a_callback_and_answers_the_calls_it_holds_when_it_ends(tmp_path: Path) -> None:
     results: list[CallToolResult] = []
 
     async def call(client: Client) -> None:

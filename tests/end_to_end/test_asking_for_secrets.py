@@ -181,10 +181,8 @@ async def test_only_the_caller_can_answer(tmp_path: Path) -> None:
         )
     )
     tokens.chmod(0o600)
-    async with (
-        httpx.AsyncClient() as browser,
-        logto_and_server(tmp_path, tokens_file=str(tokens)) as (platform, address),
-    ):
+    settings = {"tokens_file": str(tokens)}
+    async with httpx.AsyncClient() as browser, logto_and_server(tmp_path, **settings) as (platform, address):
 
         async def enter(sent: ElicitRequestURLParams) -> None:
             code = code_in(sent.message)

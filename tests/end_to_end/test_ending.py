@@ -85,7 +85,7 @@ async def test_a_signal_ends_the_http_server_with_a_call_in_flight(ending: int, 
     assert [(record["tool"], record["outcome"]) for record in audited(tmp_path)] == [(CALL["name"], "cancelled")]
 
 
-async def test_a_server_that_is_killed_while_a_change_is_on_its_way_leaves_its_beginning(tmp_path: Path) -> None:
+async def test_a_server_killed_during_a_change_leaves_the_record_of_its_beginning(tmp_path: Path) -> None:
     connectors = [{"name": "f", "type": "FILE_UPLOAD"}]
     change = {"name": "vectorize_create_source_connector", "arguments": {"connectors": connectors}}
     async with recording_server() as recorder:

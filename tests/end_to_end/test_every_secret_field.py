@@ -141,7 +141,7 @@ def calls(garden: Garden) -> Iterator[tuple[tuple[str, str], Call]]:
     yield ("versori", ""), ("versori_get_connector", {"connector_id": "c"})
 
 
-def test_the_fields_that_are_planted_are_all_there_are() -> None:
+def test_every_secret_field_is_planted() -> None:
     garden = Garden()
     list(calls(garden))
     fields = {(kind.platform, kind.type, path) for kind in typed() for path in kind.secret_paths}
@@ -179,9 +179,7 @@ async def test_no_byte_that_leaves_the_process_shows_a_credential(refuse: bool, 
     assert_clean(*left, *files, *spans, generate_latest(watching.metrics.registry).decode(), out, err)
 
 
-async def test_no_byte_that_leaves_while_calls_wait_for_an_operator_shows_a_credential(
-    tmp_path: Path, capfd: Any
-) -> None:
+async def test_no_byte_that_leaves_while_calls_wait_shows_a_credential(tmp_path: Path, capfd: Any) -> None:
     garden, watching, left, told = Garden(), Watching(), list[str](), list[str]()
     async with recording_server() as recorder:
         # Where nothing is kept on the disk the server takes the writes of a session ten times as fast.

@@ -66,10 +66,7 @@ SESSION: list[tuple[str, dict[str, Any]]] = [
     ("logto_update_connector", {"id": "gh", "config": {"clientSecret": "secret://GITHUB"}}),
     (
         "versori_update_connector",
-        {
-            "connector_id": "v1",
-            "connection_variables": [REGION, {"name": "crm_token", "value": "secret://CRM_TOKEN"}],
-        },
+        {"connector_id": "v1", "connection_variables": [REGION, {"name": "crm_token", "value": "secret://CRM_TOKEN"}]},
     ),
     (
         "conductorone_update_connector",
@@ -233,7 +230,7 @@ async def test_a_forbidden_reference_is_refused_before_anything_is_changed_and_a
     assert_nothing_left(here)
 
 
-async def test_an_approval_is_of_the_reference_and_outlives_a_change_of_the_value(tmp_path: Path) -> None:
+async def test_an_approval_of_a_reference_survives_a_change_of_its_value(tmp_path: Path) -> None:
     tool, arguments = "logto_update_connector", {"id": "gh", "config": {"clientSecret": "secret://GITHUB"}}
     async with place(tmp_path, CONNECTOR_MCP_POLICY="update=approve") as here:
         parked = (await here.call(tool, arguments))["error"]
@@ -253,7 +250,7 @@ async def test_an_approval_is_of_the_reference_and_outlives_a_change_of_the_valu
     assert_nothing_left(here)
 
 
-async def test_the_secrets_are_listed_by_name_and_limit_only_where_there_are_any(tmp_path: Path) -> None:
+async def test_the_secrets_are_listed_by_name_and_limit(tmp_path: Path) -> None:
     async with place(tmp_path) as here:
         listed = await here.call("list_secrets", {})
         names = {tool.name for tool in (await here.client.list_tools()).tools}

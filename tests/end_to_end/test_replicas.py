@@ -127,9 +127,8 @@ async def test_a_question_that_one_replica_asked_is_answered_to_the_other(redis:
         answers: list[str] = []
 
         async def answer(client: Client) -> None:
-            result = await client.session.call_tool(
-                DELETE, S3, input_responses=yes, request_state=asked.request_state, allow_input_required=True
-            )
+            given = {"input_responses": yes, "request_state": asked.request_state}
+            result = await client.session.call_tool(DELETE, S3, **given, allow_input_required=True)
             assert isinstance(result, CallToolResult)
             answers.append(code(result))
 

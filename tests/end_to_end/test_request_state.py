@@ -70,7 +70,7 @@ async def test_a_state_that_was_declined_cannot_be_accepted_later(tmp_path: Path
 
 
 @pytest.mark.parametrize("how", ["altered", "other arguments", "other server's", "made up"])
-async def test_a_state_that_is_not_this_calls_own_opens_nothing(how: str, tmp_path: Path) -> None:
+async def test_a_state_of_another_call_opens_nothing(how: str, tmp_path: Path) -> None:
     async with asked(tmp_path / "one") as (here, connected, state):
         arguments = S3
         if how == "altered":

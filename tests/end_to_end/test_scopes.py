@@ -38,7 +38,7 @@ async def client_with(secret: str, era: Any, upstream: World) -> AsyncIterator[C
 
 
 @pytest.mark.parametrize("era", ["auto", "legacy"])
-async def test_without_the_scope_nothing_is_destroyed_by_any_name(tmp_path: Path, era: str) -> None:
+async def test_without_the_scope_no_tool_destroys_anything(tmp_path: Path, era: str) -> None:
     secret = token(scope="connectors:read connectors:write")
     async with world(tmp_path) as upstream, client_with(secret, era, upstream) as client:
         listed = {tool.name: tool.annotations for tool in (await client.list_tools()).tools}

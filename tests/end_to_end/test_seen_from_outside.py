@@ -45,10 +45,11 @@ async def test_a_call_is_found_again_by_its_ids(face: str, era: str, given: str,
         serving(engine, spans=spans) as origin,
         httpx2.AsyncClient(headers=headers) as http,
     ):
-        sse = sse_client(f"{origin}/sse", headers=headers)
-        async with Client(
-            sse if face == "/sse" else streamable_http_client(f"{origin}/mcp", http_client=http), mode=era
-        ) as client:
+        sse, mcp = (
+            sse_client(f"{origin}/sse", headers=headers),
+            streamable_http_client(f"{origin}/mcp", http_client=http),
+        )
+        async with Client(sse if face == "/sse" else mcp, mode=era) as client:
             assert not (await client.call_tool(TOOL, {})).is_error
     (audited,) = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
     logged = [json.loads(line) for line in capsys.readouterr().err.splitlines()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,8 @@ from connector_mcp.transport.mcp.server import build_server
 pytestmark = pytest.mark.anyio
 
 LIST = ("vectorize_get_source_connectors", dict[str, Any]())
-CREATE = (
-    "vectorize_create_source_connector",
-    {"connectors": [{"name": "a", "type": "WEB_CRAWLER", "config": {"seed-urls": ["https://a.example"]}}]},
-)
+CRAWLER = {"name": "a", "type": "WEB_CRAWLER", "config": {"seed-urls": ["https://a.example"]}}
+CREATE = ("vectorize_create_source_connector", {"connectors": [CRAWLER]})
 CODES = {400: "rejected", 401: "unauthenticated", 403: "forbidden", 404: "not_found", 409: "conflict"}
 CODES |= {422: "rejected", 500: "upstream_failed"}
 
@@ -38,10 +37,8 @@ def connected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         sandbox = Sandbox(faults=faults)
         monkeypatch.setattr(assemble, "_open_sandbox", lambda *_: sandbox)
         loaded = Settings.load({}, sandbox=True, state_dir=tmp_path, **settings)
-        async with (
-            assemble.open_engine(loaded, {}, "stdio") as engine,
-            Client(build_server(engine, request_state_key=b"k" * 32)) as client,
-        ):
+        server = partial(build_server, request_state_key=b"k" * 32)
+        async with assemble.open_engine(loaded, {}, "stdio") as engine, Client(server(engine)) as client:
             yield client, sandbox
 
     return connect
@@ -121,9 +118,7 @@ WRONG: list[tuple[str, tuple[str, dict[str, Any]], str]] = [
 
 
 @pytest.mark.parametrize(("call", "path"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
-async def test_wrong_input_is_named_by_path_and_nothing_is_sent(
-    call: tuple[str, dict[str, Any]], path: str, connected: Any
-) -> None:
+async def test_wrong_input_is_named_by_path_and_nothing_is_sent(call: Any, path: str, connected: Any) -> None:
     async with connected() as (client, sandbox):
         result = await client.call_tool(*call)
         assert result.is_error
@@ -136,10 +131,9 @@ async def test_wrong_input_is_named_by_path_and_nothing_is_sent(
         assert sandbox.requests == []
 
 
-async def test_what_models_send_instead_of_objects_numbers_and_booleans_is_taken(connected: Any) -> None:
+async def test_text_in_place_of_objects_numbers_and_booleans_is_accepted(connected: Any) -> None:
     async with connected() as (client, _):
-        config = json.dumps({"seed-urls": ["https://a.example"]})
-        connectors = json.dumps([{"name": "n", "type": "WEB_CRAWLER", "config": config}])
+        connectors = json.dumps([CRAWLER | {"config": json.dumps(CRAWLER["config"])}])
         created = await client.call_tool("vectorize_create_source_connector", {"connectors": connectors})
         assert not created.is_error, created.structured_content
         page = await client.call_tool("vectorize_get_source_connectors", {"limit": "2"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,15 +20,13 @@ Connect = Callable[..., Awaitable[httpx.AsyncClient]]
 CONDUCTORONE_HOST = "conductorone.sandbox.invalid"
 
 
-def assertion_form(
-    now: int, claims: Mapping[str, Any] | None = None, header: Any = None, **more: str
-) -> dict[str, str]:
+def assertion_form(now: int, claims: Any = None, header: Any = None, **more: str) -> dict[str, str]:
     """A request for a token of ConductorOne by a signed assertion."""
     encoded = seed.CONDUCTORONE_CLIENT_SECRET.rpartition(":")[2]
     key = jwt.PyJWK(json.loads(base64.urlsafe_b64decode(encoded + "==")), algorithm="EdDSA")
     name = seed.CONDUCTORONE_CLIENT_ID
     payload = {"iss": name, "sub": name, "aud": [CONDUCTORONE_HOST], "iat": now, "nbf": now - 120, "exp": now + 120}
-    signed = jwt.encode(payload | dict(claims or {}), key, "EdDSA", {"nonce": "00" * 16} if header is None else header)
+    signed = jwt.encode(payload | (claims or {}), key, "EdDSA", {"nonce": "00" * 16} if header is None else header)
     kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
     form = {"grant_type": "client_credentials", "client_id": name, "client_assertion_type": kind}
     return form | {"client_assertion": signed} | more

@@ -129,7 +129,7 @@ async def test_a_body_slower_than_the_read_timeout_times_out_at_once(sandbox: Sa
             await client.get(LIST)
 
 
-async def test_html_truncated_json_and_huge_bodies_come_as_asked_for(sandbox: Sandbox):
+async def test_html_truncated_json_and_huge_bodies_are_sent_as_requested(sandbox: Sandbox):
     sandbox.inject(Fault(kind="html", status=200))
     sandbox.inject(Fault(kind="truncated_json"))
     sandbox.inject(Fault(kind="huge", size=200_000))

@@ -136,7 +136,7 @@ async def test_a_deleted_connector_answers_200_with_deleted_at_but_takes_no_upda
 
 
 @pytest.mark.parametrize("path", [f"{LIST}/no-such", "/api/v1/apps/no-such/connectors"])
-async def test_what_is_not_there_is_a_grpc_status_5(client, path):
+async def test_an_unknown_path_is_a_grpc_status_5(client, path):
     answer = await client.get(path)
     assert (answer.status_code, answer.json()["code"]) == (404, 5)
 
@@ -187,7 +187,7 @@ async def test_a_new_secret_is_stored_and_not_shown_and_an_empty_one_erases_it(c
         {"connector": {"displayName": "x"}, "updateMask": "displayName", "expandMask": "app_id"},
     ],
 )
-async def test_an_update_that_does_not_fit_is_a_grpc_status_3_and_changes_nothing(client, sandbox: Sandbox, body):
+async def test_an_invalid_update_is_a_grpc_status_3_and_changes_nothing(client, sandbox: Sandbox, body):
     before = sandbox.world.get(CONNECTORS, seed.CONDUCTORONE_OKTA)
     answer = await client.post(OKTA, json=body)
     assert (answer.status_code, answer.json()["code"]) == (400, 3)

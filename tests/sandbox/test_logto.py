@@ -288,7 +288,7 @@ async def test_an_authorization_uri_carries_state_and_redirect(client):
         ("google-universal", "s", 404, "entity.not_found"),
     ],
 )
-async def test_an_authorization_uri_that_cannot_be_says_why(client, instance, state, status, code):
+async def test_a_refused_authorization_uri_says_why(client, instance, state, status, code):
     body = {"state": state, "redirectUri": "https://app.acme.example/cb"}
     answer = await client.post(f"{LIST}/{instance}/authorization-uri", json=body)
     assert (answer.status_code, answer.json()["code"]) == (status, code)

@@ -61,7 +61,7 @@ async def test_the_list_pages_by_a_string_limit_and_an_opaque_token_until_none_i
 
 
 @pytest.mark.parametrize("query", [{"limit": "0"}, {"limit": "101"}, {"limit": "ten"}, {"nextToken": "%%%"}])
-async def test_a_page_that_cannot_be_is_400(client, query):
+async def test_an_invalid_page_is_400(client, query):
     assert (await client.get(LIST, params=query)).status_code == 400
 
 
@@ -96,7 +96,7 @@ async def test_create_takes_one_object_and_answers_200_with_name_and_id(client):
         {"name": "a", "type": "WEB_CRAWLER", "config": "{}"},
     ],
 )
-async def test_a_create_that_does_not_fit_is_400_and_creates_nothing(client, sandbox: Sandbox, body):
+async def test_an_invalid_create_is_400_and_creates_nothing(client, sandbox: Sandbox, body):
     before = sandbox.world.all(SOURCES)
     answer = await client.post(LIST, json=body)
     assert answer.status_code == 400
@@ -174,7 +174,7 @@ async def test_a_user_is_added_changed_and_removed(client, sandbox: Sandbox):
         {"userId": seed.VECTORIZE_USERS[0], "selectedFiles": SELECTION, "refreshToken": "r"},
     ],
 )
-async def test_a_user_that_does_not_fit_is_400(client, body):
+async def test_an_invalid_user_is_400(client, body):
     assert (await client.post(f"{DRIVE}/users", json=body)).status_code == 400
 
 
@@ -216,7 +216,7 @@ async def test_an_encoded_slash_is_part_of_the_id_and_not_a_path(client, sandbox
     assert sandbox.requests[-1].raw_path.endswith("/a%2Fusers")
 
 
-async def test_what_was_sent_is_recorded_and_no_repr_shows_it(client, sandbox: Sandbox):
+async def test_requests_are_recorded_and_no_repr_shows_them(client, sandbox: Sandbox):
     await client.patch(S3, json={"config": {"secret-key": "sandbox-secret-new"}}, params={"a": "b c"})
     seen = sandbox.requests[-1]
     assert (seen.platform, seen.method, seen.raw_path, seen.query) == ("vectorize", "PATCH", f"/v1{S3}", "a=b+c")

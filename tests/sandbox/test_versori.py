@@ -77,7 +77,7 @@ async def test_lists_filter(client, query, names):
 
 
 @pytest.mark.parametrize("query", [{"first": "0"}, {"first": "x"}, {"after": "%%"}, {"sort": "name"}])
-async def test_a_page_that_cannot_be_is_400_naming_the_field(client, query):
+async def test_an_invalid_page_is_400_naming_the_field(client, query):
     answer = await client.get(LIST, params=query)
     assert answer.status_code == 400
     assert answer.json()["fields"][0]["field"] in query
@@ -143,7 +143,7 @@ async def test_auth_scheme_config_ids_reorder(client):
         ({"authSchemeConfigIds": ["key", "mtls", "new"]}, "authSchemeConfigIds"),
     ],
 )
-async def test_a_put_that_does_not_fit_is_400_naming_the_field_and_changes_nothing(client, change, field):
+async def test_an_invalid_put_is_400_naming_the_field_and_changes_nothing(client, change, field):
     before = (await client.get(CRM)).json()
     answer = await client.put(CRM, json=LEAST | change)
     assert answer.status_code == 400

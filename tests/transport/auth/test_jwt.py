@@ -125,7 +125,7 @@ async def test_an_invalid_token_is_refused_and_nothing_is_done(make_engine: Any,
     assert f'scope="{" ".join(SCOPES)}"' in challenge
 
 
-async def test_a_request_without_a_token_is_led_to_the_issuer(make_engine: Any) -> None:
+async def test_a_request_without_a_token_is_referred_to_the_issuer(make_engine: Any) -> None:
     async with asking(make_engine()) as client:
         refused = await call(client)
         where = refused.headers["www-authenticate"].partition('resource_metadata="')[2].partition('"')[0]

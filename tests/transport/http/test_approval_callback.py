@@ -226,7 +226,7 @@ async def test_a_message_with_an_invalid_body_can_be_corrected(desk: Desk) -> No
     assert (await desk.post()).status_code == 200
 
 
-async def test_who_decided_and_why_are_kept_on_single_lines_of_visible_characters(desk: Desk) -> None:
+async def test_decider_and_reason_are_kept_as_single_lines_of_visible_characters(desk: Desk) -> None:
     await desk.post(desk.body(by="an\u200ba\n\x1b[31m", reason="ok\u202e\nfine"))
     decided = await desk.engine.approvals.get(desk.approval.id)
     assert (decided.decided_by, decided.reason) == ("webhook ana [31m", "ok fine")
@@ -261,9 +261,7 @@ async def away(*_: Any, **__: Any) -> Any:
     raise StoreUnavailable("The store is away.", fix="")
 
 
-async def test_a_message_that_the_store_did_not_keep_can_be_repeated(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_message_that_the_store_lost_can_be_repeated(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(desk.engine.approvals, "decide", away)
         answer = await desk.post()
