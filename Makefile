@@ -12,11 +12,12 @@ demo: $(RUNTIME)  ## Show a session through the real stdio server against the sa
 	$(BIN)/connector-mcp demo
 
 # An empty value lets Python keep its bytecode. Without it every worker compiles every test again, 5 s each.
-test: export PYTHONDONTWRITEBYTECODE :=
-test: $(DEVELOPMENT)  ## Run every test
-	$(BIN)/pytest -n auto --dist worksteal
+test test-all: export PYTHONDONTWRITEBYTECODE :=
+test: $(DEVELOPMENT)  ## Run the tests, but for those that are slow by nature
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow"
 
-test-all: test  ## Run every test, including those that are slow by nature
+test-all: $(DEVELOPMENT)  ## Run every test, as CI does
+	$(BIN)/pytest -n auto --dist worksteal
 
 check: $(DEVELOPMENT)  ## Lint, formatting and types
 	$(BIN)/ruff check .

@@ -203,7 +203,7 @@ def test_the_page_makes_the_secrets_that_the_manifests_name() -> None:
 
 def test_a_probe_names_a_host_that_the_server_answers_to() -> None:
     settings = Settings.load({**own(image_settings()), f"{PREFIX}PUBLIC_URL": "https://mcp.example.com"})
-    reach = Reach.of(settings.host, settings.port, hosts=make_access(settings).hosts)
+    reach = Reach.for_address(settings.host, settings.port, hosts=make_access(settings).hosts)
     paths: list[str] = []
     for name in ("livenessProbe", "readinessProbe"):
         probe = container()[name]["httpGet"]

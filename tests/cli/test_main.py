@@ -53,7 +53,7 @@ def test_the_entry_point_alone_imports_neither_the_sdk_nor_an_http_client():
 def test_the_serve_command_imports_no_sdk_http_client_or_telemetry_before_it_needs_them():
     code = (
         "import sys, connector_mcp.composition.accounts, connector_mcp.cli.commands.serve; "
-        "unwanted = ('mcp', 'mcp_types', 'starlette', 'httpx', 'httptools', 'prometheus_client', 'opentelemetry'); "
+        "unwanted = ('mcp', 'mcp_types', 'starlette', 'httpx', 'aiohttp', 'prometheus_client', 'opentelemetry'); "
         "print([m for m in unwanted if m in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

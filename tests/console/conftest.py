@@ -61,7 +61,8 @@ class House:
         """The console behind the guard that the servers put before it."""
         known = Operators(self.tokens.get, self.holds) if operators else None
         console = Console(self.approvals, self.store, known, self.recent_calls, self.check, clock=self.clock)
-        reach = Reach.of("127.0.0.1", 8765, hosts=["mcp.example.com"], origins=[PUBLIC, "https://app.example.com"])
+        origins = [PUBLIC, "https://app.example.com"]
+        reach = Reach.for_address("127.0.0.1", 8765, hosts=["mcp.example.com"], origins=origins)
         return Starlette(routes=console_pages(console), middleware=[Middleware(HostAndOriginGuard, reach=reach)])
 
     def browser(self, base: str = HERE, *, operators: bool = True, address: str = "127.0.0.1") -> Browser:

@@ -6,9 +6,8 @@ import hashlib
 
 import pytest
 
+from connector_mcp.console.access import COLLECTION, FAILURES_PER_NETWORK, IDLE_SECONDS, MAX_SECONDS
 from connector_mcp.console.rendering import HEADERS
-from connector_mcp.console.requests import FAILURES_PER_NETWORK
-from connector_mcp.console.sessions import COLLECTION, IDLE_SECONDS, MAX_SECONDS
 from tests.console.conftest import HERE, PUBLIC, TOKEN, Browser, House
 
 pytestmark = pytest.mark.anyio

@@ -11,8 +11,8 @@ import pytest
 from starlette.types import Message
 
 from connector_mcp.console import events
+from connector_mcp.console.access import Visitor
 from connector_mcp.console.events import MAX_STREAMS, QueueMonitor, QueueStreams
-from connector_mcp.console.sessions import Visitor
 from connector_mcp.errors import StoreUnavailable
 from tests.console.conftest import Browser, House
 from tests.console.test_decisions import call

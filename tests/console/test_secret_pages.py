@@ -33,7 +33,7 @@ class Pages:
         self.stored = EncryptedFile(path / "secrets.enc", KeyFile(path / "secrets.key"))
         self.requests = SecretRequests(house.store, self.stored, clock=house.clock)
         routes = secret_pages(self.requests, identify=self._identify, anonymous="anonymous")
-        reach = Reach.of("127.0.0.1", 8765, hosts=["mcp.example.com"], origins=[PUBLIC])
+        reach = Reach.for_address("127.0.0.1", 8765, hosts=["mcp.example.com"], origins=[PUBLIC])
         self.app = Starlette(routes=routes, middleware=[Middleware(HostAndOriginGuard, reach=reach)])
         self.browser = Browser(self.app, HERE, "127.0.0.1")
 

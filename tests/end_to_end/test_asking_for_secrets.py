@@ -18,8 +18,7 @@ from mcp_types import ElicitRequestURLParams, ElicitResult
 from playwright.async_api import async_playwright, expect
 
 from connector_mcp.composition.engine import open_engine
-from connector_mcp.composition.http_access import make_access
-from connector_mcp.composition.secret_pages import announce_secret_pages, make_secret_pages
+from connector_mcp.composition.http_access import announce_secret_pages, make_access, make_secret_pages
 from connector_mcp.config.settings import Settings
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.reference import SecretLimits

@@ -19,8 +19,8 @@ from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.engine import Engine
 from connector_mcp.operations.connector_types import connector_types
-from connector_mcp.transport.logs import LogFormat, logging_to_stderr
 from connector_mcp.transport.mcp.server import build_server
+from connector_mcp.transport.process import LogFormat, logging_to_stderr
 from tests.end_to_end.leaving import Watching, all_pages, held_in, operator, operators_file
 from tests.end_to_end.planted import MARK, Garden, echo, leaks, marked, typed
 from tests.end_to_end.recording import Recorded, RecordingServer, recording_server

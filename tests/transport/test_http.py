@@ -266,9 +266,9 @@ async def test_a_port_in_use_is_a_setting_to_change(make_engine: Any, serve: Any
 @pytest.mark.parametrize("pattern", ["localhost:*", "*", ""])
 def test_patterns_of_hosts_are_refused(pattern: str) -> None:
     with pytest.raises(Misconfigured):
-        Reach.of("127.0.0.1", 80, hosts=[pattern])
+        Reach.for_address("127.0.0.1", 80, hosts=[pattern])
     with pytest.raises(Misconfigured):
-        Reach.of("127.0.0.1", 80, origins=[pattern])
+        Reach.for_address("127.0.0.1", 80, origins=[pattern])
 
 
 def test_a_token_is_not_in_its_repr() -> None:

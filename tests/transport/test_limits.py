@@ -323,13 +323,14 @@ async def test_a_client_that_never_reads_is_cut_and_its_call_ended(make_engine: 
 
 
 @pytest.mark.anyio
-async def test_connections_beyond_the_bound_are_refused_at_once(make_engine: Any, serve: Any) -> None:
+async def test_a_request_on_a_connection_beyond_the_bound_is_refused(make_engine: Any, serve: Any) -> None:
     async with (
         serve(make_engine(), limits=HttpLimits(connections=2)) as address,
         socket_to(address) as first,
         socket_to(address),
         socket_to(address) as third,
     ):
+        await third.send(head(address, start="GET /healthz HTTP/1.1"))
         assert (await until_closed(third)).startswith(b"HTTP/1.1 503")
         await first.send(head(address, "Connection: close", start="GET /healthz HTTP/1.1"))
         assert (await until_closed(first)).startswith(b"HTTP/1.1 200")

@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from connector_mcp.telemetry.observer import NULL_OBSERVER
-from connector_mcp.transport.logs import logging_to_stderr
+from connector_mcp.transport.process import logging_to_stderr
 
 
 class Envelope(BaseModel):

@@ -17,11 +17,10 @@ from connector_mcp import __version__
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.caller import CallResult, CannotAsk, Question
 from connector_mcp.transport.auth.static_tokens import StaticToken
-from connector_mcp.transport.http.limits import HttpLimits
-from connector_mcp.transport.http.message_guard import MAX_UNREAD, MessageGuard
-from connector_mcp.transport.logs import logging_to_stderr
+from connector_mcp.transport.http.limits import MAX_UNREAD, HttpLimits, MessageGuard
 from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.transport.mcp.tools import CallsInFlight
+from connector_mcp.transport.process import logging_to_stderr
 from connector_mcp.transport.streams import throttled
 from tests.transport.conftest import KEY, FakeEngine, hang
 from tests.transport.wires import ACCEPT, TOOL, WIRES, StdioWire, Wire, connected

@@ -1,4 +1,7 @@
-"""Put an engine and its observer together from settings. Only this package knows all parts."""
+"""Put an engine together from settings, with its observer and the pages that a stdio server needs now and then.
+
+Only this package knows all parts.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
+
+import anyio
+from anyio.abc import TaskGroup
 
 from connector_mcp import __version__
 from connector_mcp.composition.accounts import make_accounts
@@ -166,3 +172,36 @@ def _make_announcements(settings: Settings, store: Store) -> ApprovalWebhook | N
         timeout=settings.webhook_timeout,
         callback_url=settings.webhook_callback_url,
     )
+
+
+@asynccontextmanager
+async def serve_secret_pages_on_demand(engine: Engine) -> AsyncGenerator[None]:
+    """Serve the pages on loopback from the first call that needs one until the context ends."""
+    if engine.secret_requests is None:
+        yield
+        return
+    async with anyio.create_task_group() as tasks:
+        engine.secret_requests.have_pages_at(_OnDemand(engine.secret_requests, tasks).find)
+        yield
+        tasks.cancel_scope.cancel()
+
+
+class _OnDemand:
+    def __init__(self, requests: SecretRequests, tasks: TaskGroup) -> None:
+        self._requests = requests
+        self._tasks = tasks
+        self._lock = anyio.Lock()
+        self._address: str | None = None
+
+    async def find(self) -> str:
+        async with self._lock:
+            if self._address is None:
+                # The web server and the templates take a tenth of a second to import, and few servers need them.
+                from connector_mcp.console.secret_pages import secret_pages
+                from connector_mcp.transport.http.listener import serve_pages_beside
+                from connector_mcp.transport.mcp.elicitation import LOCAL
+
+                pages = secret_pages(self._requests, identify=None, anonymous=LOCAL)
+                address: str = await self._tasks.start(serve_pages_beside, pages)
+                self._address = address
+            return self._address

@@ -1,11 +1,13 @@
-"""Who may use a server over HTTP, and how much: callers with their limits, and operators with their console."""
+"""Who may use a server over HTTP, and how much: callers with their limits, operators, and the pages for people."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from starlette.routing import BaseRoute
 
@@ -13,12 +15,15 @@ from connector_mcp.composition.health import check_all_platforms
 from connector_mcp.composition.storage import open_connection
 from connector_mcp.config.settings import Settings, variable_name
 from connector_mcp.console.pages import Console, Operators, console_pages
+from connector_mcp.console.secret_pages import secret_pages
 from connector_mcp.engine.engine import Engine
 from connector_mcp.errors import Misconfigured
+from connector_mcp.transport.auth.authorization import Callers
 from connector_mcp.transport.auth.resource_metadata import ProtectedResource, check_public_url, public_hosts
 from connector_mcp.transport.auth.static_tokens import StaticToken, TokenFile, find_token
 from connector_mcp.transport.http.host_guard import is_loopback
 from connector_mcp.transport.http.limits import HttpLimits, RequestRate
+from connector_mcp.transport.mcp.elicitation import ANYBODY
 from connector_mcp.upstream.rate import SharedRateLimit
 
 if TYPE_CHECKING:
@@ -151,6 +156,37 @@ def make_console_pages(engine: Engine, environ: Mapping[str, str]) -> list[BaseR
             sandbox=settings.sandbox,
         )
     )
+
+
+def make_secret_pages(engine: Engine, access: HttpAccess) -> list[BaseRoute]:
+    """Return the pages of a server over HTTP; none if secrets cannot be stored."""
+    if engine.secret_requests is None:
+        return []
+    callers = Callers(access.tokens, access.token_file, access.oauth)
+
+    async def identify(token: str) -> str | None:
+        holder = await callers.identify(token)
+        return holder.name if holder else None
+
+    return secret_pages(
+        engine.secret_requests, identify=None if callers.allow_anonymous else identify, anonymous=ANYBODY
+    )
+
+
+def announce_secret_pages(engine: Engine, address: str) -> None:
+    """Tell calls over HTTP the address of the pages.
+
+    `address` is what the server listens on. If that is not loopback, a public address must be configured.
+    """
+    settings = engine.settings
+    public = settings.public_url or next(iter(settings.allowed_origins), None)
+
+    async def find() -> str | None:
+        return public.rstrip("/") if public else address
+
+    host = urlsplit(address).hostname or ""
+    if engine.secret_requests is not None and (public or host == "localhost" or ip_address(host).is_loopback):
+        engine.secret_requests.have_pages_at(find)
 
 
 def read_callback_key(settings: Settings) -> WebhookKey | None:

@@ -13,8 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from connector_mcp.console.requests import session_key
-from connector_mcp.console.sessions import OperatorSessions
+from connector_mcp.console.access import OperatorSessions, session_key
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.errors import StoreUnavailable
 

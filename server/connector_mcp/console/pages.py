@@ -22,19 +22,19 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route, Router
 
-from connector_mcp.console import formatting
-from connector_mcp.console.events import QueueMonitor, QueueStreams
-from connector_mcp.console.rendering import Renderer, SecurityHeaders
-from connector_mcp.console.requests import (
+from connector_mcp.console.access import (
     LoginThrottle,
+    OperatorSessions,
     Problem,
+    Visitor,
     delete_session_key,
     read_form,
     require_private_connection,
     session_key,
     set_session_key,
 )
-from connector_mcp.console.sessions import OperatorSessions, Visitor
+from connector_mcp.console.events import QueueMonitor, QueueStreams
+from connector_mcp.console.rendering import Renderer, SecurityHeaders, arguments, diff, newest_first
 from connector_mcp.engine.approval.queue import Approval, Approvals, is_confirmed, name_to_type
 from connector_mcp.errors import ConfirmationInvalid, ConnectorError, InvalidArguments, StoreUnavailable
 from connector_mcp.json_values import JsonObject
@@ -248,16 +248,16 @@ class _ConsolePages:
     def _approval_page(
         self, visitor: Visitor, approval: Approval, *, mistyped: bool = False, reason: str = ""
     ) -> Response:
-        diff = formatting.diff(approval)
+        rows = diff(approval)
         return self._page(
             "approval",
             visitor,
             status=HTTPStatus.UNPROCESSABLE_ENTITY if mistyped else HTTPStatus.OK,
             here="queue",
             approval=approval,
-            diff=diff,
-            visible_fields=VISIBLE_FIELDS if approval.deletes else len(diff),
-            arguments=formatting.arguments(approval),
+            diff=rows,
+            visible_fields=VISIBLE_FIELDS if approval.deletes else len(rows),
+            arguments=arguments(approval),
             name_to_type=name_to_type(approval),
             mistyped=mistyped,
             reason=reason,
@@ -274,7 +274,7 @@ class _ConsolePages:
     async def _calls(self, request: Request) -> Response:
         visitor = await self._visitor(request)
         tool, outcome = (request.query_params.get(name, "").strip() for name in ("tool", "outcome"))
-        calls = formatting.newest_first(await self._console.recent_calls(MAX_CALLS_READ))
+        calls = newest_first(await self._console.recent_calls(MAX_CALLS_READ))
         pattern = tool if any(character in tool for character in "*?[") else f"*{tool}*"
         found = [
             call for call in calls if fnmatchcase(str(call["tool"]), pattern) and outcome in ("", str(call["outcome"]))

@@ -1,10 +1,15 @@
-"""Pages from templates. Every value in them is escaped, and invisible characters are removed."""
+"""Pages from templates, and the form in which they show values, times and calls.
+
+Every value on a page is escaped, and invisible characters are removed."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
@@ -14,7 +19,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from connector_mcp.console import formatting
+from connector_mcp.engine.approval.queue import Approval
+from connector_mcp.json_values import JsonObject, members
 from connector_mcp.text import strip_hidden
 
 _ASSETS = {"console.css": "text/css", "console.js": "text/javascript"}
@@ -72,11 +78,11 @@ class Renderer:
         )
         self._functions: dict[str, Any] = {
             "asset": self._address,
-            "moment": formatting.moment,
-            "machine_time": formatting.machine_time,
-            "ago": formatting.ago,
-            "left": formatting.left,
-            "status": formatting.status,
+            "moment": moment,
+            "machine_time": machine_time,
+            "ago": ago,
+            "left": left,
+            "status": status,
             "now": clock,
         }
 
@@ -101,3 +107,105 @@ class Renderer:
 def _without_hidden(value: Any) -> Any:
     # Markup was made by a template; everything else comes from outside.
     return strip_hidden(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+_MAX_VALUE = 4_000
+"""Characters of one value on a page."""
+
+
+@dataclass(frozen=True)
+class ShownValue:
+    """A value as text. `note` says what is not visible in it."""
+
+    text: str
+    note: str = ""
+    unset: bool = False
+
+
+@dataclass(frozen=True)
+class DiffRow:
+    """One field of the target, before and after the call."""
+
+    field: str
+    before: ShownValue
+    after: ShownValue
+
+
+def show(value: Any) -> ShownValue:
+    """Return a value in full, up to what a page can hold."""
+    if value is None:
+        return ShownValue("not set", unset=True)
+    full = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
+    text = strip_hidden(full)
+    notes = ["contains invisible characters"] if text != full else []
+    if len(text) > _MAX_VALUE:
+        notes.append(f"cut: {len(text) - _MAX_VALUE} more characters are not shown")
+        text = text[:_MAX_VALUE]
+    return ShownValue(text or "empty", "; ".join(notes), unset=not text)
+
+
+def diff(approval: Approval) -> list[DiffRow]:
+    """Return what the call changes, field by field; for a deletion, every field of the target as it was read."""
+    if approval.deletes and not approval.diff:
+        fields = members(approval.snapshot)
+        # Lists mostly hold what the platform says of every such connector, so the target's own fields come first.
+        names = sorted(fields, key=lambda field: "[" in field)
+        return [DiffRow(name, show(fields[name]), ShownValue("deleted", unset=True)) for name in names]
+    return [DiffRow(change.field, show(change.before), show(change.after)) for change in approval.diff]
+
+
+def arguments(approval: Approval) -> list[tuple[str, ShownValue]]:
+    """Return the call's arguments, redacted."""
+    return [(name, show(value)) for name, value in approval.arguments.items()]
+
+
+def status(approval: Approval, now: float) -> str:
+    """Return the state of the call in one word."""
+    if approval.status == "pending":
+        return "expired" if approval.expires_at <= now else "waiting"
+    return approval.status
+
+
+def moment(when: float | str) -> str:
+    """Return seconds since 1970, or a time in ISO 8601, in UTC to the minute."""
+    return _as_utc(when).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def machine_time(when: float | str) -> str:
+    """Return the same for the `datetime` attribute."""
+    return _as_utc(when).isoformat(timespec="seconds")
+
+
+def duration(seconds: float) -> str:
+    """Return about how long, in the two largest units."""
+    minutes = int(seconds // 60)
+    if minutes < 1:
+        return "less than a minute"
+    days, minutes = divmod(minutes, 1_440)
+    hours, minutes = divmod(minutes, 60)
+    parts = [f"{count} {unit}" for count, unit in ((days, "d"), (hours, "h"), (minutes, "min")) if count]
+    return " ".join(parts[:2])
+
+
+def ago(when: float, now: float) -> str:
+    """Return how long ago a time was."""
+    return f"{duration(now - when)} ago" if now - when >= 60 else "just now"
+
+
+def left(when: float, now: float) -> str:
+    """Return how long it is until a time."""
+    return f"in {duration(when - now)}" if when > now else "expired"
+
+
+def newest_first(records: Iterable[JsonObject]) -> list[JsonObject]:
+    """Return one audit record per call, that of its end if there is one, the newest call first."""
+    calls: dict[str, JsonObject] = {}
+    for record in records:
+        known = calls.get(str(record["call_id"]))
+        if known is None or known["phase"] != "ended":
+            calls[str(record["call_id"])] = record
+    return sorted(calls.values(), key=lambda record: str(record["time"]), reverse=True)
+
+
+def _as_utc(when: float | str) -> datetime:
+    return datetime.fromisoformat(when).astimezone(UTC) if isinstance(when, str) else datetime.fromtimestamp(when, UTC)

@@ -16,8 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, Router
 
-from connector_mcp.console.rendering import Renderer, SecurityHeaders
-from connector_mcp.console.requests import (
+from connector_mcp.console.access import (
     LoginThrottle,
     Problem,
     read_form,
@@ -25,6 +24,7 @@ from connector_mcp.console.requests import (
     session_key,
     set_session_key,
 )
+from connector_mcp.console.rendering import Renderer, SecurityHeaders
 from connector_mcp.engine.secret_refs.secret_requests import SecretRequest, SecretRequests
 from connector_mcp.errors import ConnectorError
 from connector_mcp.transport.auth.principal import VerificationUnavailable

@@ -35,9 +35,8 @@ from pydantic import ValidationError
 
 from connector_mcp.engine.engine import Engine
 from connector_mcp.json_values import is_array, is_object
-from connector_mcp.transport.logs import logging_to_stderr
 from connector_mcp.transport.mcp.server import build_server
-from connector_mcp.transport.signals import ending_signal
+from connector_mcp.transport.process import ending_signal, logging_to_stderr
 from connector_mcp.transport.streams import Readable, Writable, has_invalid_id, throttled
 from connector_mcp.upstream.client import warm_up
 

@@ -48,7 +48,7 @@ CALL = message("tools/call", name=TOOL, arguments={}, _meta=META)
 @asynccontextmanager
 async def asking(engine: Any, callers: Callers | None = None) -> AsyncGenerator[httpx.AsyncClient]:
     """A client of the application, without a socket. By default the application accepts tokens of the issuer."""
-    reach = Reach.of("127.0.0.1", 8765, hosts=public_hosts(PUBLIC_URL))
+    reach = Reach.for_address("127.0.0.1", 8765, hosts=public_hosts(PUBLIC_URL))
     callers = callers or Callers(oauth=Issuer().oauth())
     app = http_app(engine, request_state_key=b"k" * 32, reach=reach, callers=callers)
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=PUBLIC_URL, headers=HEADERS)

@@ -43,7 +43,7 @@ class Desk:
         app = http_app(
             engine,
             request_state_key=b"k" * 32,
-            reach=Reach.of("127.0.0.1", 8765),
+            reach=Reach.for_address("127.0.0.1", 8765),
             callers=Callers([StaticToken.from_secret("t0ken-of-the-callers")]),
             pages=(callback_route(engine, KEY),),
             open_paths=(OPEN_PATH,),

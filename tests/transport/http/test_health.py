@@ -52,7 +52,7 @@ async def pages(
         app = http_app(
             engine,
             request_state_key=b"k" * 32,
-            reach=Reach.of("127.0.0.1", 80),
+            reach=Reach.for_address("127.0.0.1", 80),
             callers=Callers([StaticToken.from_secret(TOKEN)]),
             pages=observability_pages(engine, drain, metrics),
             open_paths=open_paths,

@@ -15,12 +15,7 @@ from anyio.abc import TaskStatus
 
 from connector_mcp.cli.options import load_settings, with_overrides
 from connector_mcp.composition.accounts import left_out, require_platforms
-from connector_mcp.composition.engine import open_engine, open_observer
-from connector_mcp.composition.secret_pages import (
-    announce_secret_pages,
-    make_secret_pages,
-    serve_secret_pages_on_demand,
-)
+from connector_mcp.composition.engine import open_engine, open_observer, serve_secret_pages_on_demand
 from connector_mcp.config.settings import Settings
 
 
@@ -66,7 +61,13 @@ async def _serve_stdio(settings: Settings, environ: Mapping[str, str]) -> int:
 
 
 async def _serve_http(settings: Settings, environ: Mapping[str, str]) -> int:
-    from connector_mcp.composition.http_access import make_access, make_console_pages, read_callback_key
+    from connector_mcp.composition.http_access import (
+        announce_secret_pages,
+        make_access,
+        make_console_pages,
+        make_secret_pages,
+        read_callback_key,
+    )
     from connector_mcp.transport.http.app import serve_http
     from connector_mcp.transport.http.approval_callback import OPEN_PATH, callback_route
     from connector_mcp.transport.http.health import observability_pages

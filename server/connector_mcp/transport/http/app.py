@@ -28,13 +28,12 @@ from connector_mcp.transport.auth.authorization import BearerAuthorization, Call
 from connector_mcp.transport.auth.resource_metadata import WELL_KNOWN
 from connector_mcp.transport.auth.static_tokens import SETTING, StaticToken, TokenFile
 from connector_mcp.transport.http.host_guard import HostAndOriginGuard, Reach, RequestIds, is_loopback
-from connector_mcp.transport.http.limits import HttpLimits, RateLimitGuard, RequestRate
+from connector_mcp.transport.http.limits import HttpLimits, MessageGuard, RateLimitGuard, RequestRate
 from connector_mcp.transport.http.listener import GRACE, Around, serve_app
-from connector_mcp.transport.http.message_guard import MessageGuard
 from connector_mcp.transport.http.shutdown import Drain
-from connector_mcp.transport.logs import logging_to_stderr
 from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.transport.mcp.tools import CallsInFlight
+from connector_mcp.transport.process import logging_to_stderr
 from connector_mcp.transport.streams import throttled
 
 if TYPE_CHECKING:

@@ -53,7 +53,7 @@ class Reach:
     origins: frozenset[str]
 
     @classmethod
-    def of(cls, host: str, port: int, *, hosts: Collection[str] = (), origins: Collection[str] = ()) -> Self:
+    def for_address(cls, host: str, port: int, *, hosts: Collection[str] = (), origins: Collection[str] = ()) -> Self:
         """Allow the loopback names, the server's own address, and the given additions.
 
         Raises:

@@ -18,8 +18,7 @@ from connector_mcp.errors import Misconfigured
 from connector_mcp.transport.http.host_guard import HEAD_BYTES, HostAndOriginGuard, Reach
 from connector_mcp.transport.http.limits import HttpLimits
 from connector_mcp.transport.http.shutdown import Drain
-from connector_mcp.transport.logs import logging_to_stderr
-from connector_mcp.transport.signals import ending_signal
+from connector_mcp.transport.process import ending_signal, logging_to_stderr
 
 GRACE = 5.0
 """Seconds that calls in flight have to finish when the server is told to end."""
@@ -57,7 +56,7 @@ async def serve_app(
     with _listening(host, port) as listener:
         bound: int = listener.getsockname()[1]
         config = uvicorn.Config(
-            make_app(Reach.of(host, bound, hosts=hosts, origins=origins), drain),
+            make_app(Reach.for_address(host, bound, hosts=hosts, origins=origins), drain),
             log_config=None,
             # uvicorn's other parser, httptools, lets large heads pass and merges trailers into the headers.
             http="h11",

@@ -1,9 +1,10 @@
-"""Logs on stderr, as text or as JSON lines, without the secrets that the process knows."""
+"""What both transports do to the process: logs on stderr, and the signals that end it."""
 
 from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Literal
 
+import anyio
 from pydantic import ValidationError
 
 from connector_mcp.telemetry.events import current_ids
@@ -88,3 +90,20 @@ def logging_to_stderr(scrub: Callable[[str], str], level: str = "WARNING", form:
         root.handlers = handlers
         for logger, before in zip((root, *quiet), levels, strict=True):
             logger.setLevel(before)
+
+
+# A server that ends because it was told to has not failed. An interrupt is reported as shells expect it.
+EXIT_STATUS = {signal.SIGTERM: 0, signal.SIGINT: 130}
+
+
+async def ending_signal() -> int:
+    """Wait for SIGTERM or SIGINT and return the exit status that it asks for.
+
+    Afterwards both have their default effect again, so that a second signal ends a server that hangs.
+    """
+    if sys.platform == "win32":
+        # Event loops cannot handle signals there; an interrupt arrives as KeyboardInterrupt.
+        await anyio.sleep_forever()
+    with anyio.open_signal_receiver(*EXIT_STATUS) as signals:
+        received = await anext(signals)
+    return EXIT_STATUS[received]
