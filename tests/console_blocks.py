@@ -8,14 +8,11 @@ same one in the commands that follow.
 from __future__ import annotations
 
 import os
-import pty
 import re
-import select
 import shlex
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,12 +20,9 @@ import httpx
 from click.testing import CliRunner
 
 from connector_mcp.cli.main import cli
+from tests.cli.conftest import COMMAND, PATIENCE, chunks, terminal
 
-PATIENCE = 60.0
-"""Seconds after which a process that hangs is ended, so that its test fails."""
-
-_COMMAND = (sys.executable, "-m", "connector_mcp")
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _APPROVAL = re.compile(r"ap-[a-z0-9]{6}")
 _VOLATILE = re.compile(r"(?P<id>ap-[a-z0-9]{6})|(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d[+-]\d\d:\d\d)|(?P<gap>…)")
 _PROMPT = re.compile(r"^(To approve, type .+:) (.+)$", re.MULTILINE)
@@ -110,9 +104,8 @@ class Session:
                 continue
             literal = _VOLATILE.split(line)[:: _VOLATILE.groups + 1]
             volatiles = [volatile(match) for match in _VOLATILE.finditer(line)]
-            lines.append(
-                "".join(re.escape(text) + part for text, part in zip(literal, [*volatiles, ""], strict=True)) + "\n"
-            )
+            parts = zip(literal, [*volatiles, ""], strict=True)
+            lines.append("".join(re.escape(text) + part for text, part in parts) + "\n")
         pattern = "".join(lines)
         # The last line ends with the output, and a gap at the end also takes a line that does not end.
         return (f"{pattern}[^\n]*" if shown.endswith("\n…") else pattern.removesuffix("\n")), named
@@ -120,7 +113,7 @@ class Session:
     def _serve(self, arguments: list[str], own: Mapping[str, str]) -> str:
         """Serve on a free port, check that a token is required, and return the output with the port as shown."""
         environment = {**self.environment, **own, "CONNECTOR_MCP_PORT": "0"}
-        with subprocess.Popen([*_COMMAND, *arguments], env=environment, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen([*COMMAND, *arguments], env=environment, stderr=subprocess.PIPE, text=True) as process:
             try:
                 assert process.stderr is not None
                 line = process.stderr.readline()
@@ -137,43 +130,16 @@ class Session:
         return line.replace(origin, "http://127.0.0.1:8765")
 
     def _in_a_terminal(self, arguments: list[str], prompt: str, answer: str) -> str:
-        master, slave = pty.openpty()
-        with subprocess.Popen(
-            [*_COMMAND, *arguments],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            env=self.environment,
-            cwd=self.folder,
-            start_new_session=True,
-        ) as process:
-            os.close(slave)
-            try:
-                written = ""
-                for chunk in _chunks(master):
-                    if prompt in (written := written + chunk) and answer:
-                        os.write(master, f"{answer}\n".encode())
-                        answer = ""
-                process.wait(timeout=PATIENCE)
-            finally:
-                process.kill()
-                os.close(master)
-        return _COLOUR.sub("", written).replace("\r\n", "\n")
+        written = ""
+        with terminal(self.environment, *arguments, cwd=self.folder) as (process, master):
+            for chunk in chunks(master):
+                if prompt in (written := written + chunk.decode()) and answer:
+                    os.write(master, f"{answer}\n".encode())
+                    answer = ""
+            process.wait(timeout=PATIENCE)
+        return _COLOR.sub("", written).replace("\r\n", "\n")
 
 
 def _first_without_value(words: list[str]) -> int:
     """How many words before the command set a variable for it."""
     return next(index for index, word in enumerate(words) if not re.match(r"[A-Z_]+=", word))
-
-
-def _chunks(descriptor: int) -> Iterator[str]:
-    while select.select([descriptor], [], [], PATIENCE)[0]:
-        try:
-            chunk = os.read(descriptor, 65_536)
-        except OSError:
-            # Linux reports the end of a terminal as an error.
-            return
-        if not chunk:
-            return
-        yield chunk.decode()
-    raise TimeoutError("the process neither wrote nor ended")

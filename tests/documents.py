@@ -58,8 +58,6 @@ class Document:
         return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", self.prose)]
 
 
-DOCUMENTS = [
-    Document(path)
-    for path in [*(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "AGENTS")), *ROOT.glob("docs/*.md")]
-]
+_AT_ROOT = (ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "AGENTS"))
+DOCUMENTS = [Document(path) for path in (*_AT_ROOT, *ROOT.glob("docs/*.md"))]
 BY_NAME = {document.name: document for document in DOCUMENTS}

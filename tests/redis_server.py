@@ -1,4 +1,4 @@
-"""A real Redis server for one test process, on a unix socket that nobody else has."""
+"""A real Redis server for one test process, on a unix socket of its own."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ from connector_mcp.sandbox import seed
 from connector_mcp.transport.http.host_guard import Reach
 from tests.console_blocks import steps
 from tests.documents import BY_NAME, ROOT
-from tests.end_to_end.test_ending import INITIALIZE
+from tests.end_to_end.faces import INITIALIZE, META, message, modern
 from tests.redis_server import require_redis
 
 DEPLOY = ROOT / "deploy"
@@ -114,13 +114,12 @@ def container() -> dict[str, Any]:
 
 def test_the_compose_file_matches_the_compose_specification() -> None:
     bundled = Path(check_jsonschema.__file__).parent / "builtin_schemas" / "vendor" / "compose-spec.json"
-    schema = json.loads(bundled.read_text())
-    errors = list(Draft202012Validator(schema).iter_errors(compose()))
-    assert errors == []
-    assert list(Draft202012Validator(schema).iter_errors({"services": {"a": {"imagee": "b"}}}))
+    schema = Draft202012Validator(json.loads(bundled.read_text()))
+    assert list(schema.iter_errors(compose())) == []
+    assert list(schema.iter_errors({"services": {"a": {"imagee": "b"}}}))
 
 
-def test_what_the_compose_file_names_is_there() -> None:
+def test_files_networks_and_volumes_of_the_compose_file_exist() -> None:
     services = compose()["services"]
     networks, volumes = set(compose()["networks"]), set(compose()["volumes"])
     for service in services.values():
@@ -136,10 +135,8 @@ def test_what_the_compose_file_names_is_there() -> None:
     for name in ("TOKENS_FILE", "OPERATORS_FILE", "SECRETS_DIR"):
         path = replica_settings()[PREFIX + name]
         assert any(path == mount or path.startswith(f"{mount}/") for mount in mounts)
-    ignored = (ROOT / ".gitignore").read_text().splitlines()
-    assert {f"deploy/{name}" for name in ("platforms.env", "access/", "connector-secrets/", "certificates/")} <= {
-        *ignored
-    }
+    ignored = set((ROOT / ".gitignore").read_text().splitlines())
+    assert ignored >= {f"deploy/{name}" for name in ("platforms.env", "access/", "connector-secrets/", "certificates/")}
     assert services["redis"]["networks"] == ["inside"]
     assert compose()["networks"]["inside"] == {"internal": True}
 
@@ -158,17 +155,12 @@ def test_every_setting_is_one_that_the_server_takes(where: str) -> None:
 
 def test_the_image_is_made_of_files_that_are_handed_to_its_build() -> None:
     kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    copied = [
-        word for line in dockerfile() if line.startswith("COPY ") and "--from" not in line for word in line.split()
-    ]
-    sources = {word for word in copied if (ROOT / word).exists() and word != "./"}
+    copies = [line for line in dockerfile() if line.startswith("COPY ") and "--from" not in line]
+    sources = {word for line in copies for word in line.split() if (ROOT / word).exists() and word != "./"}
     assert sources == kept
     assert image_settings()[f"{PREFIX}STATE_DIR"] in compose()["services"]["replica-a"]["tmpfs"]
-    assert [line for line in dockerfile() if line.startswith(("USER", "ENTRYPOINT", "CMD"))] == [
-        "USER 10001:10001",
-        'ENTRYPOINT ["connector-mcp"]',
-        'CMD ["serve", "--http"]',
-    ]
+    ends = [line for line in dockerfile() if line.startswith(("USER", "ENTRYPOINT", "CMD"))]
+    assert ends == ["USER 10001:10001", 'ENTRYPOINT ["connector-mcp"]', 'CMD ["serve", "--http"]']
 
 
 def test_the_manifests_agree_with_each_other() -> None:
@@ -204,13 +196,8 @@ def test_the_page_makes_the_secrets_that_the_manifests_name() -> None:
     named |= {source["secretRef"]["name"] for source in container()["envFrom"] if "secretRef" in source}
     named |= {entry["secretName"] for entry in manifests()["Ingress", "connector-mcp"]["spec"]["tls"]}
     assert made == named
-    assert set(re.findall(r"deploy/[\w-]+(?:\.env)?", commands)) == {
-        "deploy/kubernetes",
-        "deploy/platforms.env",
-        "deploy/access",
-        "deploy/connector-secrets",
-        "deploy/certificates",
-    }
+    used = {"kubernetes", "platforms.env", "access", "connector-secrets", "certificates"}
+    assert set(re.findall(r"deploy/([\w-]+(?:\.env)?)", commands)) == used
     assert ("Namespace", "connector-mcp") in manifests()
 
 
@@ -353,38 +340,21 @@ def deployment(folder: Path) -> Iterator[Deployment]:
                 server = start([require_redis(), *words], stdout=subprocess.PIPE)
                 until_said(server, server.stdout, "accept connections")
             else:
-                own_state = {f"{PREFIX}STATE_DIR": str(folder / words[-1])}
-                environ |= own_state
+                environ |= {f"{PREFIX}STATE_DIR": str(folder / words[-1])}
                 replicas.append(start([name, *words], stderr=subprocess.PIPE))
         for process in replicas:
             until_said(process, process.stderr, "Serving http")
         trusted, public = certify(folder / "certificates"), free_port()
-        configuration = proxy_configuration(folder, f"127.0.0.1:{public}", [int(ports["8765"]), int(ports["8766"])])
+        own_ports = [int(ports["8765"]), int(ports["8766"])]
+        configuration = proxy_configuration(folder, f"127.0.0.1:{public}", own_ports)
         proxy = start([nginx(), "-p", str(folder), "-c", str(configuration)], stderr=subprocess.PIPE)
         until_said(proxy, proxy.stderr, "start worker process ")
-        yield Deployment(
-            environ,
-            replicas,
-            [int(ports["8765"]), int(ports["8766"])],
-            f"https://{HOST}:{public}",
-            trusted,
-            tokens["tokens.toml"],
-        )
-
-
-def message(method: str, number: int = 1, **params: Any) -> dict[str, Any]:
-    return {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+        yield Deployment(environ, replicas, own_ports, f"https://{HOST}:{public}", trusted, tokens["tokens.toml"])
 
 
 async def call_modern(client: httpx.AsyncClient, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    meta = {
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientInfo": INITIALIZE["clientInfo"],
-        "io.modelcontextprotocol/clientCapabilities": {},
-    }
-    headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": tool}
-    sent = message("tools/call", name=tool, arguments=arguments, _meta=meta)
-    answer = await client.post("/mcp", json=sent, headers=headers)
+    sent = message("tools/call", name=tool, arguments=arguments, _meta=META)
+    answer = await client.post("/mcp", json=sent, headers=modern(tool))
     assert answer.status_code == 200, answer.text
     return answer.json()["result"]
 
@@ -416,9 +386,8 @@ async def test_the_commands_of_the_page_and_the_proxy_template_run_two_replicas_
             for port in running.ports:
                 for path in ("/healthz", "/readyz"):
                     assert (await stranger.get(f"http://127.0.0.1:{port}{path}")).status_code == 200
-            checked = await anyio.to_thread.run_sync(
-                lambda: CliRunner().invoke(cli, ["doctor", "--sandbox"], env=running.environ)
-            )
+            doctor = partial(CliRunner().invoke, cli, ["doctor", "--sandbox"], env=running.environ)
+            checked = await anyio.to_thread.run_sync(doctor)
             assert checked.exit_code == 0, checked.output
             assert "token in the file of tokens" in checked.output
             assert "warning" not in checked.output

@@ -78,7 +78,6 @@ def test_a_command_prints_what_is_shown(name: str, session: Session) -> None:
 
 def test_a_session_that_prints_something_else_is_noticed(session: Session) -> None:
     (step,) = steps("$ connector-mcp approvals list\nNo call … without an end.\n")
-
     with pytest.raises(AssertionError, match="No call waits for an operator"):
         session.run(step)
 
@@ -277,9 +276,8 @@ def test_the_receiver_that_is_shown_reads_only_signed_announcements(receiver: di
 def test_the_decision_that_is_shown_is_one_that_the_server_takes(receiver: dict[str, Any]) -> None:
     headers, body = receiver["make_decision"](SECRET, "ap-7mk2qd", "approve", "ana", "seen")
     assert SIGNING.verify(headers.items(), body)
-    assert CallbackBody.model_validate_json(body) == CallbackBody(
-        id="ap-7mk2qd", decision="approve", by="ana", reason="seen"
-    )
+    decision = CallbackBody(id="ap-7mk2qd", decision="approve", by="ana", reason="seen")
+    assert CallbackBody.model_validate_json(body) == decision
 
 
 def test_the_announcement_that_is_shown_has_the_members_of_a_real_one() -> None:
@@ -332,7 +330,7 @@ def test_the_example_holds_to_what_is_true_of_every_operation(acme: Path, monkey
 
 
 @pytest.mark.anyio
-async def test_the_example_s_deletion_waits_for_an_operator_and_is_verified(acme: Path) -> None:
+async def test_the_deletion_of_the_example_waits_for_an_operator_and_is_verified(acme: Path) -> None:
     seen: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -362,19 +360,11 @@ def _engine(folder: Path, transport: httpx.MockTransport) -> Engine:
     operations = catalog(["acme"])
     platform = platform_folder("acme").platform
     values = {"ACME_API_KEY": "acme-key-000", "ACME_WORKSPACE_ID": "ws_1"}
-    account = Account(
-        platform=platform,
-        client=UpstreamClient(platform, values, transport=transport),
-        options={"ACME_WORKSPACE_ID": "ws_1"},
-    )
-    return Engine(
-        settings,
-        operations,
-        [account],
-        policy=Policy.parse("", read_only=False, transport="http", tools=operations),
-        store=SqliteStore(settings.state_dir / "state.db"),
-        audit=FileTrail(settings.state_dir / "audit.jsonl"),
-    )
+    client = UpstreamClient(platform, values, transport=transport)
+    account = Account(platform=platform, client=client, options={"ACME_WORKSPACE_ID": "ws_1"})
+    policy = Policy.parse("", read_only=False, transport="http", tools=operations)
+    store, audit = SqliteStore(folder / "state" / "state.db"), FileTrail(folder / "state" / "audit.jsonl")
+    return Engine(settings, operations, [account], policy=policy, store=store, audit=audit)
 
 
 def _parameters(member: object) -> Iterator[str]:

@@ -25,7 +25,7 @@ GIVEN: dict[str, dict[str, Any]] = {each["name"]: each for each in PACKAGE["envi
 def test_name_and_version_are_those_of_the_package() -> None:
     assert MANIFEST["version"] == PACKAGE["version"] == PROJECT["version"] == __version__
     assert (PACKAGE["registryType"], PACKAGE["identifier"]) == ("pypi", PROJECT["name"])
-    # The registry wants the name within the package's own description before it believes whose it is.
+    # The registry wants the name within the package's own description as proof of the owner.
     assert f"mcp-name: {MANIFEST['name']} " in (ROOT / PROJECT["readme"]).read_text()
     # Limits of the registry's schema.
     assert re.fullmatch(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+", MANIFEST["name"])

@@ -9,10 +9,9 @@ def test_plain_text_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "hidden",
-    list("\x1b\x00\x9b\u202e\u2066\u200b\ufeff\u00ad\U000e0041\ufe0f\U000e0101\u3164\u2800\u115f\ue000\ud800"),
+    "hidden", list("\x1b\x00\x9b\u202e\u2066\u200b\ufeff\u00ad\U000e0041\ufe0f\U000e0101\u3164\u2800\u115f\ue000\ud800")
 )
-def test_a_character_that_nobody_sees_is_removed(hidden: str) -> None:
+def test_a_hidden_character_is_removed(hidden: str) -> None:
     assert clean(f"a{hidden}b") == "ab"
 
 
@@ -27,7 +26,7 @@ def test_long_text_is_cut_with_an_ellipsis() -> None:
     assert clean("x" * 500) == "x" * 500
 
 
-def test_text_whose_head_is_all_hidden_says_that_it_was_cut() -> None:
+def test_text_with_a_hidden_start_says_that_it_was_cut() -> None:
     assert clean("\u200b" * 5000 + "tail") == "…"
 
 

@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, st
         if name.startswith(OURS):
             monkeypatch.delenv(name)
     monkeypatch.setenv("CONNECTOR_MCP_STATE_DIR", str(tmp_path / "state"))
-    # Whoever runs the tests may have a file of their own.
+    # The user who runs the tests may have a file of their own.
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     return dict(os.environ)
 
@@ -55,18 +56,11 @@ def run(environment: Mapping[str, str]) -> Callable[..., Result]:
 
 @pytest.fixture
 def spawn(environment: Mapping[str, str]) -> Callable[..., Ended]:
-    """Run a command as a process whose streams are pipes."""
+    """Run a command as a process with pipes as its streams."""
 
     def invoke(*arguments: str, stdin: str = "", **variables: str) -> Ended:
-        done = subprocess.run(
-            [*COMMAND, *arguments],
-            input=stdin,
-            env={**environment, **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE,
-        )
+        command, env = [*COMMAND, *arguments], {**environment, **variables}
+        done = subprocess.run(command, input=stdin, env=env, capture_output=True, text=True, timeout=PATIENCE)
         return Ended(done.returncode, done.stdout, done.stderr)
 
     return invoke
@@ -77,24 +71,41 @@ def in_terminal(environment: Mapping[str, str]) -> Callable[..., Ended]:
     """Run a command as a process in a terminal of its own, and type lines into it."""
 
     def invoke(*arguments: str, typed: str = "") -> Ended:
-        master, slave = pty.openpty()
-        with subprocess.Popen(
-            [*COMMAND, *arguments], stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True
-        ) as process:
-            os.close(slave)
-            try:
-                os.write(master, typed.encode())
-                written = b"".join(_chunks(master))
-                status = process.wait(timeout=PATIENCE)
-            finally:
-                process.kill()
-                os.close(master)
+        with terminal(environment, *arguments) as (process, master):
+            os.write(master, typed.encode())
+            written = b"".join(chunks(master))
+            status = process.wait(timeout=PATIENCE)
         return Ended(status, written.decode().replace("\r\n", "\n"))
 
     return invoke
 
 
-def _chunks(descriptor: int) -> Iterator[bytes]:
+@contextmanager
+def terminal(
+    environment: Mapping[str, str], *arguments: str, cwd: Path | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A command that runs in a terminal of its own: the process, and the descriptor to read and type with."""
+    master, slave = pty.openpty()
+    streams = {"stdin": slave, "stdout": slave, "stderr": slave, "start_new_session": True}
+    with subprocess.Popen([*COMMAND, *arguments], env=environment, cwd=cwd, **streams) as process:
+        os.close(slave)
+        try:
+            yield process, master
+        finally:
+            process.kill()
+            os.close(master)
+
+
+def read_until(master: int, end: str) -> str:
+    """What is written to a terminal until it contains this text."""
+    written = ""
+    while end not in written:
+        assert select.select([master], [], [], PATIENCE)[0]
+        written += os.read(master, 65_536).decode()
+    return written
+
+
+def chunks(descriptor: int) -> Iterator[bytes]:
     while select.select([descriptor], [], [], PATIENCE)[0]:
         try:
             chunk = os.read(descriptor, 65_536)

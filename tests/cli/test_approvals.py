@@ -18,21 +18,15 @@ DELETE = ("call", "logto_delete_connector", "--arg", f"id={seed.LOGTO_GITHUB}", 
 def parked(**members) -> str:
     """Park a call as a server would, and give the id of its approval."""
     call = {
-        "digest": "d1",
-        "tool": "versori_update_connector",
-        "platform": "versori",
-        "profile": "default",
-        "principal": "agent-7",
-        "client": "assistant 1.2",
-        "effect": "Changes connector “Acme CRM”. Unsets imageURL.",
-        "target": "Acme CRM",
-        "losses": ("Unsets imageURL (now https://acme.example/crm.png)",),
+        "digest": "d1", "tool": "versori_update_connector", "platform": "versori", "profile": "default",
+        "principal": "agent-7", "client": "assistant 1.2", "effect": "Changes connector “Acme CRM”. Unsets imageURL.",
+        "target": "Acme CRM", "losses": ("Unsets imageURL (now https://acme.example/crm.png)",),
         "diff": (
             ApprovalChange(field="name", before="Acme CRM", after="Acme"),
             ApprovalChange(field="imageURL", before="x", after=None),
         ),
         "arguments": {"connector_id": "01J", "replace": True, "api_key": "[redacted]"},
-    }
+    }  # fmt: skip
 
     async def park() -> str:
         store = open_store(load_settings())
@@ -55,14 +49,13 @@ def status(run):
     return look
 
 
-def test_an_empty_queue_is_said_in_words_and_as_an_empty_array(run):
+def test_an_empty_queue_is_a_sentence_or_an_empty_array(run):
     assert run("approvals", "list").stdout == "No call waits for an operator.\n"
     assert json.loads(run("approvals", "list", "--json").stdout) == []
 
 
 def test_the_list_names_what_waits_without_needing_any_platform(run):
     approval = parked()
-
     lines = run("approvals", "list").stdout.splitlines()
     shown = [approval, "pending", "versori_update_connector", "default", "Acme CRM", "agent-7"]
     assert re.split(r"\s{2,}", lines[1])[:6] == shown
@@ -70,7 +63,6 @@ def test_the_list_names_what_waits_without_needing_any_platform(run):
 
 def test_the_json_leaves_out_what_only_the_engine_compares(run):
     parked(fingerprint="f1", snapshot={"name": "Acme CRM"})
-
     (approval,) = json.loads(run("approvals", "list", "--json").stdout)
     assert approval["effect"] == "Changes connector “Acme CRM”. Unsets imageURL."
     assert not {"digest", "fingerprint", "snapshot"} & approval.keys()
@@ -91,17 +83,11 @@ def test_show_tells_effect_losses_changes_who_and_until_when(run):
     assert re.search(r"^expires .*\(in 59 min\)$", shown, re.MULTILINE)
 
 
-def test_text_from_elsewhere_cannot_steer_the_operator_s_terminal(run):
+def test_text_from_callers_cannot_control_the_operators_terminal(run):
     hostile = "Acme\x1b[2J\x1b]0;x\x07\u202e\u200b\r\nid  ap-fake"
-    approval = parked(
-        target=hostile,
-        effect=hostile,
-        losses=(hostile,),
-        diff=(ApprovalChange(field=hostile, before=hostile, after=[hostile]),),
-        arguments={hostile: hostile},
-        principal=hostile,
-        client=hostile,
-    )
+    members = dict.fromkeys(("target", "effect", "principal", "client"), hostile)
+    diff = (ApprovalChange(field=hostile, before=hostile, after=[hostile]),)
+    approval = parked(losses=(hostile,), diff=diff, arguments={hostile: hostile}, **members)
 
     for arguments in (("list",), ("list", "--json"), ("show", approval)):
         written = run("approvals", *arguments).stdout
@@ -111,7 +97,6 @@ def test_text_from_elsewhere_cannot_steer_the_operator_s_terminal(run):
 
 def test_an_unknown_id_is_refused_with_the_nearest_one(run):
     approval = parked()
-
     result = run("approvals", "show", approval[:-1])
     assert result.exit_code == 2
     assert approval in result.stderr
@@ -120,9 +105,7 @@ def test_an_unknown_id_is_refused_with_the_nearest_one(run):
 @pytest.mark.parametrize("verb", ["approve", "deny"])
 def test_from_a_pipe_nothing_is_decided(spawn, status, verb):
     approval = parked()
-
     ended = spawn("approvals", verb, approval, stdin="Acme CRM\ny\n")
-
     assert ended.status == 3
     assert "no terminal" in ended.err
     assert status(approval) == "pending"
@@ -130,9 +113,7 @@ def test_from_a_pipe_nothing_is_decided(spawn, status, verb):
 
 def test_approving_takes_the_name_of_the_target_and_keeps_the_reason(run, in_terminal, status):
     approval = parked()
-
     ended = in_terminal("approvals", "approve", approval, "--reason", "agreed in the meeting", typed="Acme CRM\n")
-
     assert ended.status == 0, ended.out
     assert "  imageURL: " in ended.out
     assert status(approval) == "approved"
@@ -142,16 +123,13 @@ def test_approving_takes_the_name_of_the_target_and_keeps_the_reason(run, in_ter
 @pytest.mark.parametrize("typed", ["\n", "y\n", "acme crm\n", "\x04"])
 def test_anything_but_the_name_or_the_id_decides_nothing(in_terminal, status, typed):
     approval = parked()
-
     ended = in_terminal("approvals", "approve", approval, typed=typed)
-
     assert ended.status != 0
     assert status(approval) == "pending"
 
 
 def test_denying_ends_it_and_a_decided_call_cannot_be_decided_again(in_terminal, status):
     approval = parked()
-
     assert in_terminal("approvals", "deny", approval, "--reason", "not now", typed="y\n").status == 0
     assert status(approval) == "denied"
     again = in_terminal("approvals", "approve", approval, typed="Acme CRM\n")
@@ -159,11 +137,10 @@ def test_denying_ends_it_and_a_decided_call_cannot_be_decided_again(in_terminal,
     assert "is denied" in again.out
 
 
-def test_an_approved_call_runs_once_and_then_waits_anew(run, in_terminal, tmp_path):
+def test_an_approved_call_runs_once(run, in_terminal, tmp_path):
     delete = partial(run, *DELETE, "--data", str(tmp_path / "sandbox.db"))
     first = json.loads(delete().stdout)["error"]["approval"]["id"]
     in_terminal("approvals", "approve", first, typed=f"{first}\n")
-
     assert delete().exit_code == 0
     assert json.loads(run("approvals", "list", "--json").stdout) == []
     assert json.loads(run("approvals", "list", "--all", "--json").stdout)[0]["status"] == "used"

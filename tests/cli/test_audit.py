@@ -16,15 +16,7 @@ from connector_mcp.cli.options import load_settings
 from connector_mcp.composition.storage import audit_path
 from connector_mcp.sandbox import seed
 
-DELETE = (
-    "call",
-    "logto_delete_connector",
-    "--arg",
-    f"id={seed.LOGTO_GITHUB}",
-    "--sandbox",
-    "--policy",
-    "destroy=allow",
-)
+DELETE = ("call", "logto_delete_connector", "--arg", f"id={seed.LOGTO_GITHUB}", "--sandbox", "--policy=destroy=allow")
 HOSTILE = "evil\x1b[2J\x1b]0;x\x07\u202e\u200b\r\n2026 fake"
 
 
@@ -32,20 +24,11 @@ def keep(*records):
     log = AuditLog(audit_path(load_settings()))
     for members in records:
         given = {
-            "call_id": "c1",
-            "principal": "agent-7",
-            "client": "assistant 1.2",
-            "transport": "http",
-            "platform": "logto",
-            "profile": "default",
-            "tool": "logto_delete_connector",
-            "effect": "destroy",
-            "decision": "approve",
-            "decided_by": "operator ops",
-            "channel": "approvals",
-            "outcome": "ok",
+            "call_id": "c1", "principal": "agent-7", "client": "assistant 1.2", "transport": "http",
+            "platform": "logto", "profile": "default", "tool": "logto_delete_connector", "effect": "destroy",
+            "decision": "approve", "decided_by": "operator ops", "channel": "approvals", "outcome": "ok",
             "duration_ms": 12.4,
-        }
+        }  # fmt: skip
         log.write(AuditRecord(**(given | members)))
     log.close()
 
@@ -54,10 +37,9 @@ def shown(run, *arguments):
     return [record["call_id"] for record in json.loads(run("audit", "show", "--json", *arguments).stdout)]
 
 
-def test_a_call_is_one_line_whatever_it_left_in_the_log(run):
+def test_a_call_is_one_line_however_many_records_it_has(run):
     assert run(*DELETE).exit_code == 0
     run("call", "logto_list_connectors", "--sandbox")
-
     header, *rows = run("audit", "show").stdout.splitlines()
     assert header.split() == ["time", "who", "tool", "effect", "decision", "outcome", "call"]
     assert [re.split(r"\s{2,}", row)[1:-1] for row in rows] == [
@@ -68,7 +50,6 @@ def test_a_call_is_one_line_whatever_it_left_in_the_log(run):
 
 def test_a_call_without_an_end_is_shown_as_such(run):
     keep({"phase": "begun", "outcome": "begun"}, {"call_id": "c2"})
-
     assert "no end" in run("audit", "show").stdout
     assert shown(run, "--outcome", "begun") == ["c1"]
     assert "c1" in run("audit", "verify").stdout
@@ -92,29 +73,27 @@ def test_records_are_chosen_by_time_tool_caller_and_outcome(run):
 
 
 @pytest.mark.parametrize("when", ["yesterday", "5y", "2026-13-01"])
-def test_a_time_that_is_none_is_refused_with_what_is_wanted(run, when):
+def test_an_invalid_time_is_refused_with_the_expected_form(run, when):
     result = run("audit", "show", "--since", when)
     assert result.exit_code == 2
     assert "expected 24h" in result.stderr
 
 
-def test_a_line_that_is_not_the_log_s_is_not_shown_and_that_is_said(run):
+def test_an_invalid_line_of_the_log_is_left_out_with_a_notice(run):
     keep({})
     path = audit_path(load_settings())
     with path.open("a") as file:
         file.write(path.read_text().replace("agent-7", "agent-8"))
-
     result = run("audit", "show", "--json")
     assert [record["principal"] for record in json.loads(result.stdout)] == ["agent-7"]
     assert result.stderr == "1 line is left out: run `connector-mcp audit verify`.\n"
 
 
-def test_text_from_elsewhere_cannot_steer_the_operator_s_terminal(run):
+def test_text_from_callers_cannot_control_the_operators_terminal(run):
     keep({
         "principal": HOSTILE, "client": HOSTILE, "decided_by": HOSTILE, "call_id": HOSTILE, "outcome": "begun",
         "phase": "begun", "arguments": {HOSTILE: HOSTILE}, "upstream_request_id": HOSTILE, "tenant": HOSTILE,
     })  # fmt: skip
-
     for arguments in (("show",), ("show", "--json"), ("export",), ("verify",), ("verify", "--json")):
         written = run("audit", *arguments).stdout
         assert "evil" in written
@@ -137,22 +116,20 @@ def test_the_exit_status_says_whether_the_log_is_intact(run):
     assert json.loads(run("audit", "verify", "--json").stdout)["intact"] is False
 
 
-def test_a_log_that_cannot_be_checked_is_not_said_to_be_intact(run):
+def test_a_log_that_cannot_be_checked_is_not_reported_as_intact(run):
     missing = run("audit", "verify")
     assert missing.exit_code not in (0, 1)
     assert "there is none" in missing.stderr
-
     keep({})
     LogPaths(audit_path(load_settings())).key.unlink()
     assert run("audit", "verify").exit_code not in (0, 1)
 
 
-def test_a_file_is_put_away_at_the_size_that_the_setting_names(run, environment):
+def test_a_log_file_is_rotated_at_the_configured_size(run, environment):
     for _ in range(2):
         for _ in range(3):
             keep({"arguments": {"filler": "x" * 30_000}})
         run("call", "logto_list_connectors", "--sandbox", CONNECTOR_MCP_AUDIT_FILE_BYTES="65536")
-
     assert len(list(Path(environment["CONNECTOR_MCP_STATE_DIR"]).glob("audit*.jsonl"))) == 3
     assert run("audit", "verify").exit_code == 0
     assert len(shown(run, "--tool", "logto_list_connectors")) == 2
@@ -168,11 +145,8 @@ def test_an_export_has_an_event_of_the_api_activity_class_for_every_record(run):
 
     begun, ended, failed, read = map(json.loads, run("audit", "export").stdout.splitlines())
     assert {event["class_uid"] for event in (begun, ended, failed, read)} == {6003}
-    assert [(event["activity_id"], event["type_uid"]) for event in (begun, failed, read)] == [
-        (4, 600304),
-        (3, 600303),
-        (2, 600302),
-    ]
+    kinds = [(event["activity_id"], event["type_uid"]) for event in (begun, failed, read)]
+    assert kinds == [(4, 600304), (3, 600303), (2, 600302)]
     assert [event["status_id"] for event in (begun, ended, failed, read)] == [0, 1, 2, 1]
     assert begun["metadata"]["correlation_uid"] == ended["metadata"]["correlation_uid"] == "c1"
     assert [event["metadata"]["sequence"] for event in (begun, ended)] == [1, 2]

@@ -21,9 +21,8 @@ def connectors(run, data) -> set[str]:
     return {row["id"] for row in json.loads(run("call", "logto_list_connectors", "--sandbox", *data).stdout)["data"]}
 
 
-def test_the_result_is_printed_as_json_and_says_that_it_is_the_sandbox_s(run):
+def test_the_result_is_printed_as_json_and_names_the_sandbox(run):
     result = run("call", "logto_get_connector", "--arg", f"id={seed.LOGTO_GITHUB}", "--sandbox")
-
     answer = json.loads(result.stdout)
     assert result.exit_code == 0
     assert answer["data"]["connectorId"] == "github-universal"
@@ -34,7 +33,6 @@ def test_arguments_come_from_text_a_file_or_standard_input_and_single_ones_win(r
     arguments = json.dumps({"limit": 1, "fields": ["id"]})
     file = tmp_path / "arguments.json"
     file.write_text(arguments)
-
     for given, stdin in ((arguments, ""), (f"@{file}", ""), ("-", arguments)):
         result = run("call", "logto_list_connectors", "--sandbox", "--json", given, "--arg", "limit=2", stdin=stdin)
         assert json.loads(result.stdout)["data"] == [{"id": seed.LOGTO_SMTP}, {"id": seed.LOGTO_TWILIO}]
@@ -42,7 +40,6 @@ def test_arguments_come_from_text_a_file_or_standard_input_and_single_ones_win(r
 
 def test_a_wrong_argument_ends_with_the_status_of_its_code_and_the_way_out(run):
     result = run("call", "logto_get_connector", "--arg", "idd=x", "--sandbox")
-
     assert result.exit_code == InvalidArguments.exit_status
     assert json.loads(result.stdout)["error"]["code"] == "invalid_arguments"
     assert result.stderr.startswith("error: logto_get_connector: ")
@@ -50,36 +47,32 @@ def test_a_wrong_argument_ends_with_the_status_of_its_code_and_the_way_out(run):
 
 
 def test_a_failure_of_the_platform_ends_with_the_status_of_its_code(run):
-    result = run("call", "logto_get_connector", "--arg", "id=nothing", "--sandbox")
-
-    assert result.exit_code == NotFound.exit_status
+    assert run("call", "logto_get_connector", "--arg", "id=nothing", "--sandbox").exit_code == NotFound.exit_status
 
 
-def test_a_mistyped_tool_is_refused_with_the_nearest_one(run):
-    result = run("call", "logto_get_conector", "--sandbox")
-
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("logto_get_conector", "--sandbox"), "Did you mean 'logto_get_connector'?"),
+        (("logto_list_connectors",), "No platform is configured"),
+    ],
+    ids=["mistyped", "without any platform"],
+)
+def test_an_unknown_tool_is_refused(run, arguments, told):
+    result = run("call", *arguments)
     assert result.exit_code == 2
-    assert "Did you mean 'logto_get_connector'?" in result.stderr
+    assert told in result.stderr
 
 
 @pytest.mark.parametrize("narrowing", [("--read-only",), ("--platforms", "versori"), ("--policy", "destroy=block")])
 def test_a_tool_that_is_not_served_is_not_called(run, narrowing):
     result = run(*DELETE, *narrowing)
-
     assert result.exit_code in (2, 3)
     assert "error: " in result.stderr
 
 
-def test_without_any_platform_nothing_is_called(run):
-    result = run("call", "logto_list_connectors")
-
-    assert result.exit_code == 2
-    assert "No platform is configured" in result.stderr
-
-
 def test_without_a_terminal_a_deletion_waits_for_an_operator(run, data):
     result = run(*DELETE, *data)
-
     assert result.exit_code == ApprovalRequired.exit_status
     assert json.loads(result.stdout)["error"]["code"] == "approval_required"
     assert seed.LOGTO_GITHUB in connectors(run, data)
@@ -87,7 +80,6 @@ def test_without_a_terminal_a_deletion_waits_for_an_operator(run, data):
 
 def test_in_a_terminal_the_person_is_asked_and_types_the_name(run, in_terminal, data):
     ended = in_terminal(*DELETE, *data, typed="GitHub\n")
-
     assert ended.status == 0, ended.out
     assert "To confirm, type the name: GitHub" in ended.out
     assert seed.LOGTO_GITHUB not in connectors(run, data)
@@ -96,13 +88,11 @@ def test_in_a_terminal_the_person_is_asked_and_types_the_name(run, in_terminal, 
 @pytest.mark.parametrize("typed", ["\n", "github\n", "\x04"])
 def test_in_a_terminal_anything_but_the_name_changes_nothing(run, in_terminal, data, typed):
     ended = in_terminal(*DELETE, *data, typed=typed)
-
     assert ended.status == 3, ended.out
     assert seed.LOGTO_GITHUB in connectors(run, data)
 
 
-def test_a_yes_piped_in_is_no_answer_of_a_person(run, spawn, data):
+def test_a_piped_yes_is_not_the_answer_of_a_person(run, spawn, data):
     ended = spawn(*DELETE, *data, stdin="GitHub\n")
-
     assert ended.status == ApprovalRequired.exit_status
     assert seed.LOGTO_GITHUB in connectors(run, data)

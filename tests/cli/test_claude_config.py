@@ -11,7 +11,6 @@ EXAMPLE = json.loads((Path(__file__).parents[2] / "claude_config_example.json").
 
 def test_the_first_entry_needs_no_credentials():
     entry = EXAMPLE["connectors-sandbox"]
-
     assert entry["command"] == "connector-mcp"
     assert entry["args"] == ["serve", "--sandbox"]
     assert "env" not in entry
@@ -19,7 +18,6 @@ def test_the_first_entry_needs_no_credentials():
 
 def test_the_second_entry_configures_every_platform():
     variables = EXAMPLE["connectors"]["env"]
-
     for name in PLATFORMS:
         platform = platform_folder(name).platform
         assert is_configured(platform, platform_values(platform, variables))
@@ -27,5 +25,4 @@ def test_the_second_entry_configures_every_platform():
 
 def test_there_is_a_remote_entry_for_each_http_transport():
     remote = {entry["type"]: entry["url"] for entry in EXAMPLE.values() if "url" in entry}
-
     assert {kind: url.rpartition("/")[2] for kind, url in remote.items()} == {"http": "mcp", "sse": "sse"}

@@ -11,6 +11,7 @@ import pytest
 from click.testing import Result
 
 from connector_mcp.cli.options import find_config, load_settings
+from connector_mcp.cli.terminal import CliCaller
 from connector_mcp.composition.accounts import make_accounts
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.composition.storage import open_secrets
@@ -42,6 +43,7 @@ SECRETS = {
     "VECTORIZE_API_KEY_STAGING": "key-of-staging",
 }
 VALUES = tuple(SECRETS.values())
+NOT_STAGING = {"VECTORIZE_API_KEY_STAGING": ""}
 
 
 @pytest.fixture
@@ -55,10 +57,7 @@ def file(tmp_path: Path) -> Callable[..., str]:
     return make
 
 
-# Where the file is -------------------------------------------------------------------------------------------------
-
-
-def test_the_file_is_that_of_the_flag_then_of_the_variable_then_of_the_user(
+def test_the_flag_names_the_file_before_the_variable_and_the_user(
     environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = tmp_path / "config" / "connector-mcp" / "connector-mcp.toml"
@@ -77,35 +76,26 @@ def test_the_file_is_that_of_the_flag_then_of_the_variable_then_of_the_user(
     assert load_settings().policy == "destroy=block"
 
 
-def test_a_file_in_the_working_directory_is_not_looked_at(
-    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_in_the_working_directory_is_not_read(environment: Any, tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "connector-mcp.toml").write_text("policy = 'destroy=allow'")
     monkeypatch.chdir(tmp_path)
-
     assert find_config(environment) is None
     assert load_settings().policy == ""
 
 
-def test_a_file_of_the_user_that_leads_nowhere_is_an_error(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_dangling_link_in_place_of_the_users_file_is_an_error(environment: dict[str, str], tmp_path: Path) -> None:
     own = tmp_path / "config" / "connector-mcp" / "connector-mcp.toml"
     own.parent.mkdir(parents=True)
     own.symlink_to(tmp_path / "none")
-
     with pytest.raises(Misconfigured, match="cannot be read"):
         load_settings()
-
-
-# Accounts ----------------------------------------------------------------------------------------------------------
 
 
 def test_each_profile_is_an_account_of_its_own(environment: Mapping[str, str], file: Callable[..., str]) -> None:
     environ = {**environment, **SECRETS}
     settings = load_settings(config=Path(file()))
     server = Policy.parse(settings.policy, read_only=False, transport="stdio")
-
     production, staging = make_accounts(settings, environ, None, open_secrets(settings, environ), server)
-
     assert (production.profile, production.default, production.tenant) == ("production", True, "org_production")
     assert (staging.profile, staging.default, staging.tenant) == ("staging", False, "org_staging")
     assert (production.client.secrets(), staging.client.secrets()) == (("key-of-production",), ("key-of-staging",))
@@ -117,73 +107,48 @@ def test_without_a_file_the_environment_makes_the_profile_default(environment: M
     environ = {**environment, "VECTORIZE_API_KEY": "key-of-the-only-one"}
     settings = load_settings()
     server = Policy.parse("", read_only=False, transport="stdio")
-
     (account,) = make_accounts(settings, environ, None, open_secrets(settings, environ), server)
-
     assert (account.profile, account.policy, account.secrets) == ("default", None, None)
 
 
 @pytest.mark.parametrize(
     ("text", "variables", "expected"),
     [
-        (
-            PROFILES,
-            {"VECTORIZE_API_KEY": "another-account"},
-            "VECTORIZE_API_KEY set in addition to the profiles",
-        ),
+        (PROFILES, {"VECTORIZE_API_KEY": "another-account"}, "VECTORIZE_API_KEY set in addition to the profiles"),
         (PROFILES, {"VECTORIZE_ORGANIZATION_ID": "o"}, "VECTORIZE_ORGANIZATION_ID set in addition to the profiles"),
-        (
-            PROFILES,
-            {"VECTORIZE_API_KEY_STAGING": ""},
-            "staging.api_key is read from VECTORIZE_API_KEY_STAGING, which is not",
-        ),
+        (PROFILES, NOT_STAGING, "staging.api_key is read from VECTORIZE_API_KEY_STAGING, which is not"),
         (PROFILES, {"CONNECTOR_MCP_SECRET_VECTORIZE_PRODUCTION": ""}, "secret://VECTORIZE_PRODUCTION, which"),
-        ("[profiles.vectorize.a]\n", {"VECTORIZE_API_KEY_STAGING": ""}, "profiles.vectorize.a lacks api_key."),
-        (
-            "[profiles.logto.a]\napp_id = 'x'\n",
-            {"VECTORIZE_API_KEY_STAGING": ""},
-            "profiles.logto.a lacks app_secret, endpoint.",
-        ),
+        ("[profiles.vectorize.a]\n", NOT_STAGING, "profiles.vectorize.a lacks api_key."),
+        ("[profiles.logto.a]\napp_id = 'x'\n", NOT_STAGING, "profiles.logto.a lacks app_secret, endpoint."),
         (PROFILES + "policy = 'logto_*=block'", {}, "staging.policy contains the rule 'logto_*=block', but no tool"),
         (PROFILES + "policy = 'destory=block'", {}, "staging.policy contains the rule 'destory=block'"),
     ],
 )
-def test_what_is_wrong_ends_the_start_and_is_told_by_check(
+def test_a_problem_ends_the_start_and_is_reported_by_check(
     run: Run, file: Callable[..., str], text: str, variables: dict[str, str], expected: str
 ) -> None:
     given = {**SECRETS, **variables}
-
     started = run("tools", "--config", file(text), **given)
     checked = run("config", "check", "--config", file(text), **given)
-
     for result in (started, checked):
         assert result.exit_code == 2
         assert expected in result.output
         assert not any(value in result.output for value in VALUES)
 
 
-def test_a_limit_of_a_secret_counts_for_the_credential_of_a_profile_too(
-    run: Run, file: Callable[..., str], tmp_path: Path
-) -> None:
+def test_the_limit_of_a_secret_also_binds_a_profile(run: Run, file: Callable[..., str], tmp_path: Path) -> None:
     limits = tmp_path / "limits.toml"
     limits.write_text('[VECTORIZE_PRODUCTION]\nprofiles = ["staging"]')
-
     result = run("tools", "--config", file(), CONNECTOR_MCP_SECRETS_LIMITS=str(limits), **SECRETS)
-
     assert result.exit_code == 2
     assert "secret://VECTORIZE_PRODUCTION, which may not be used here" in result.stderr
 
 
 @pytest.mark.anyio
-async def test_no_call_may_refer_to_a_profiles_own_credential_nor_see_its_name(
-    environment: Mapping[str, str], file: Callable[..., str]
-) -> None:
-    from connector_mcp.cli.terminal import CliCaller
-
+async def test_no_call_may_use_the_credential_of_a_profile(environment: Any, file: Callable[..., str]) -> None:
     environ = {**environment, **SECRETS}
-    settings = load_settings(
-        config=Path(file(PROFILES.replace("secrets = ", "# "))), sandbox=True, platforms="vectorize"
-    )
+    path = Path(file(PROFILES.replace("secrets = ", "# ")))
+    settings = load_settings(config=path, sandbox=True, platforms="vectorize")
     caller = CliCaller(can_ask=False)
     config = {"access-key": "secret://S3_KEY", "secret-key": "secret://VECTORIZE_PRODUCTION", "bucket-name": "b"}
     connectors = [{"name": "S3", "type": "AWS_S3", "config": {**config, "archiver": False}}]
@@ -197,24 +162,18 @@ async def test_no_call_may_refer_to_a_profiles_own_credential_nor_see_its_name(
     assert [row["reference"] for row in listed.content["data"]] == ["secret://S3_KEY"]
 
 
-# check and show ----------------------------------------------------------------------------------------------------
-
-
-def test_check_says_that_nothing_is_wrong(run: Run, file: Callable[..., str]) -> None:
+def test_check_says_that_there_is_no_problem(run: Run, file: Callable[..., str]) -> None:
     result = run("config", "check", "--config", file(), **SECRETS)
-
     assert result.exit_code == 0
     assert result.stdout == f"Nothing is wrong in {file()}.\n"
     assert json.loads(run("config", "check", "--json").stdout) == {"ok": True, "file": None, "problems": []}
 
 
-def test_check_says_all_that_is_wrong(run: Run, file: Callable[..., str]) -> None:
+def test_check_reports_all_problems(run: Run, file: Callable[..., str]) -> None:
     text = "port = 'x'\nreadonly = 1\n" + PROFILES + "[profiles.logto.a]\nendpont = 'x'\n[profiles.versori.b]\n"
 
-    result = run(
-        "config", "check", "--config", file(text), "--json", CONNECTOR_MCP_DEADLINE="0", CONDUCTORONE_CLIENT_ID="x"
-    )
-
+    wrong = {"CONNECTOR_MCP_DEADLINE": "0", "CONDUCTORONE_CLIENT_ID": "x"}
+    result = run("config", "check", "--config", file(text), "--json", **wrong)
     report = json.loads(result.stdout)
     told = [problem["message"] for problem in report["problems"]]
     assert (result.exit_code, report["ok"], report["file"]) == (2, False, file(text))
@@ -253,10 +212,8 @@ def test_show_says_where_each_setting_is_from_and_shows_no_credential(run: Run, 
         ("vectorize", "staging", False),
         ("logto", "default", False),
     ]
-    assert shown["profiles"][0]["variables"] == {
-        "api_key": "set from secret://VECTORIZE_PRODUCTION",
-        "organization_id": "org_production",
-    }
+    variables = {"api_key": "set from secret://VECTORIZE_PRODUCTION", "organization_id": "org_production"}
+    assert shown["profiles"][0]["variables"] == variables
     assert shown["profiles"][1]["variables"]["api_key"] == "set from VECTORIZE_API_KEY_STAGING"
     assert shown["profiles"][1]["options"] == {"deadline": 5.0, "requests_per_second": 2.0}
     assert shown["profiles"][2]["variables"]["app_secret"] == "set from LOGTO_APP_SECRET"
@@ -267,18 +224,13 @@ def test_show_as_text_has_a_line_for_each_setting_and_profile(run: Run, file: Ca
     text = PROFILES.replace('{ env = "VECTORIZE_API_KEY_STAGING" }', '"key-in-the-file"')
     path = file(text)
     Path(path).chmod(0o600)
-
     lines = run("config", "show", "--config", path).stdout.splitlines()
-
     assert lines[0] == f"File: {path}"
     assert any(line.split() == ["policy", "create=ask", f"{path}:", "policy"] for line in lines)
     assert "vectorize, profile production (default)" in lines
     assert "  api_key: set from secret://VECTORIZE_PRODUCTION" in lines
     assert "  api_key: set" in lines
     assert "key-in-the-file" not in "\n".join(lines)
-
-
-# Other commands ----------------------------------------------------------------------------------------------------
 
 
 def test_call_takes_the_profile_as_an_option(run: Run, file: Callable[..., str]) -> None:
@@ -299,7 +251,6 @@ def test_call_takes_the_profile_as_an_option(run: Run, file: Callable[..., str])
 
 def test_call_refuses_a_profile_that_its_platform_does_not_have(run: Run, file: Callable[..., str]) -> None:
     calling = ("call", "logto_list_connectors", "--sandbox", "--config", file())
-
     assert run(*calling, "--profile", "default").exit_code == 0
     refused = run(*calling, "--profile", "production")
     assert refused.exit_code == 2
@@ -308,15 +259,13 @@ def test_call_refuses_a_profile_that_its_platform_does_not_have(run: Run, file: 
 
 def test_doctor_reads_once_under_every_profile(run: Run, file: Callable[..., str]) -> None:
     report = json.loads(run("doctor", "--json", "--sandbox", "--config", file(), "--platforms", "vectorize").stdout)
-
     assert [(each["title"], each["profile"], each["state"]) for each in report["platforms"]] == [
         ("Vectorize (production)", "production", "fine"),
         ("Vectorize (staging)", "staging", "fine"),
     ]
 
 
-def test_doctor_does_not_call_fine_what_cannot_be_served(run: Run, file: Callable[..., str], tmp_path: Path) -> None:
+def test_doctor_fails_for_a_platform_that_cannot_be_served(run: Run, file: Callable[..., str], tmp_path: Path) -> None:
     result = run("doctor", "--json", "--config", file("[profiles.logto.a]\napp_id = 'x'"))
-
     assert result.exit_code != 0
     assert json.loads(result.stdout)["ok"] is False

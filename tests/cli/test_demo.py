@@ -3,9 +3,8 @@
 from connector_mcp.cli.commands.demo import BUCKET_SECRET
 
 
-def test_the_session_runs_to_its_end_without_a_terminal_and_without_the_credentials_of_this_machine(spawn):
+def test_the_session_completes_without_a_terminal_and_ignores_the_credentials_of_the_machine(spawn):
     ended = spawn("demo", VECTORIZE_API_KEY="real-key", CONNECTOR_MCP_READ_ONLY="true")
-
     assert ended.status == 0, ended.err
     assert "vectorize_create_source_connector" in ended.out
     assert "the person declines" in ended.out
@@ -16,8 +15,7 @@ def test_the_session_runs_to_its_end_without_a_terminal_and_without_the_credenti
     assert BUCKET_SECRET not in ended.out + ended.err
 
 
-def test_in_a_terminal_it_has_colours(in_terminal):
+def test_in_a_terminal_it_has_colors(in_terminal):
     ended = in_terminal("demo")
-
     assert ended.status == 0
     assert "\x1b[" in ended.out

@@ -4,6 +4,7 @@ import json
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from connector_mcp.cli.commands.tools import parse_arguments
 from connector_mcp.cli.output import Failure, as_failure, exit_status_of, json_text, table
@@ -12,20 +13,17 @@ from connector_mcp.engine.caller import CannotAsk, Question
 from connector_mcp.errors import Blocked, Internal, NotFound, StoreUnavailable
 from connector_mcp.text import strip_hidden
 
-SCHEMA = {
-    "type": "object",
-    "properties": {"name": {"type": "string"}, "limit": {"type": "integer"}, "config": {"type": "object"}},
-}
+PROPERTIES = {"name": {"type": "string"}, "limit": {"type": "integer"}, "config": {"type": "object"}}
+SCHEMA = {"type": "object", "properties": PROPERTIES}
 
 
-def test_nothing_that_steers_a_terminal_is_printed():
+def test_terminal_control_characters_are_not_printed():
     assert strip_hidden("a\x1b[31mb\x9b2J\u202e\u2066\u200b\U000e0041\r\nc\td") == "a[31mb2J\nc\td"
     assert json_text("a\u2028b\u3164") == '"a\\u2028b\\u3164"'
 
 
 def test_json_stays_json_and_escapes_what_does_not_print():
     value = {"name": "Zoë\u202e\x1b\x9b\U000e0041"}
-
     text = json_text(value)
     assert json.loads(text) == value
     assert "Zoë" in text
@@ -36,13 +34,12 @@ def test_the_columns_of_a_table_line_up():
     assert table([("a", "b"), ("long", "c")], header=("x", "y")) == "x     y\na     b\nlong  c"
 
 
-def test_an_argument_is_a_string_where_the_schema_wants_one_and_json_elsewhere():
+def test_an_argument_is_a_string_where_the_schema_expects_one_and_json_elsewhere():
     given = parse_arguments(None, ["name=42", "limit=42", 'config={"a": [1]}', "other=true", "more=x=y"], SCHEMA)
-
     assert given == {"name": "42", "limit": 42, "config": {"a": [1]}, "other": True, "more": "x=y"}
 
 
-def test_what_is_no_json_stays_a_string_for_the_engine_to_refuse():
+def test_text_that_is_not_json_stays_a_string_for_the_engine_to_refuse():
     assert parse_arguments(None, ["limit=many"], SCHEMA) == {"limit": "many"}
 
 
@@ -52,23 +49,21 @@ def test_arguments_that_are_no_json_object_are_refused(text):
         parse_arguments(text, [], SCHEMA)
 
 
-def test_a_pair_without_an_equals_sign_is_refused_without_repeating_it():
+def test_an_argument_without_an_equals_sign_is_refused_and_not_repeated():
     with pytest.raises(click.BadParameter) as refused:
         parse_arguments(None, ["secret-value"], SCHEMA)
-
     assert "secret-value" not in refused.value.format_message()
 
 
-def test_an_error_of_ours_is_a_failure_also_inside_of_task_groups():
+def test_a_connector_error_is_a_failure_also_inside_of_task_groups():
     error = Blocked("No.", fix="Ask.")
-
     for raised in (error, BaseExceptionGroup("tasks", [ExceptionGroup("more", [error])])):
         failure = as_failure(raised)
         assert failure is not None
         assert (failure.message, failure.fix, failure.exit_status) == ("No.", "Ask.", 3)
 
 
-def test_any_other_error_is_none_of_ours():
+def test_any_other_error_is_no_failure():
     assert as_failure(ValueError("x")) is None
     assert as_failure(ExceptionGroup("tasks", [Failure("a", fix="b"), ValueError("x")])) is None
 
@@ -82,7 +77,6 @@ def test_every_code_has_the_exit_status_of_its_class():
 @pytest.mark.anyio
 async def test_a_caller_without_a_terminal_cannot_be_asked():
     caller = CliCaller()
-
     assert caller.can_ask is False
     with pytest.raises(CannotAsk):
         await caller.ask(Question("Delete?", {"properties": {"confirm": {"type": "boolean"}}}), "ticket")
@@ -100,9 +94,6 @@ async def test_a_caller_without_a_terminal_cannot_be_asked():
     ],
 )
 def test_only_what_is_typed_becomes_an_answer(schema, typed, action, content):
-    from click.testing import CliRunner
-
     with CliRunner().isolation(input=typed):
         reply = ask_form(Question("Delete “Acme”?", {"properties": {"confirm": schema}}))
-
     assert (reply.action, dict(reply.content)) == (action, content)

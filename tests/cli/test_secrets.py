@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import select
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.cli.conftest import COMMAND, PATIENCE
+from tests.cli.conftest import PATIENCE, read_until, terminal
 
 Run = Callable[..., Any]
 
@@ -27,39 +24,26 @@ def test_a_piped_value_is_stored_with_its_limits_and_listed_without_it(run: Run)
 
 
 def test_a_typed_value_is_not_echoed(environment: dict[str, str], run: Run) -> None:
-    master, slave = pty.openpty()
-    command = [*COMMAND, "secrets", "set", "TYPED"]
-    with subprocess.Popen(
-        command, stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True
-    ) as process:
-        os.close(slave)
-        shown = b""
-        try:
-            # What is typed before a prompt is thrown away there.
-            for prompt in (b"Value: ", b"Once more: "):
-                while not shown.endswith(prompt):
-                    assert select.select([master], [], [], PATIENCE)[0]
-                    shown += os.read(master, 65_536)
-                os.write(master, b"typed-value\n")
-            while b"stored" not in shown:
-                assert select.select([master], [], [], PATIENCE)[0]
-                shown += os.read(master, 65_536)
-            assert process.wait(timeout=PATIENCE) == 0
-        finally:
-            process.kill()
-            os.close(master)
-    assert b"typed" not in shown
+    with terminal(environment, "secrets", "set", "TYPED") as (process, master):
+        shown = ""
+        # What is typed before a prompt is thrown away there.
+        for prompt in ("Value: ", "Once more: "):
+            shown += read_until(master, prompt)
+            os.write(master, b"typed-value\n")
+        shown += read_until(master, "stored")
+        assert process.wait(timeout=PATIENCE) == 0
+    assert "typed" not in shown
     assert "secret://TYPED" in run("secrets", "list").output
 
 
-def test_a_removed_secret_is_gone_and_an_unknown_one_is_said_to_be(run: Run) -> None:
+def test_a_removed_secret_is_gone_and_removing_an_unknown_one_fails(run: Run) -> None:
     run("secrets", "set", "A", stdin="value")
     assert run("secrets", "rm", "A").output == "secret://A is removed.\n"
     assert run("secrets", "list").output == "No secret is stored.\n"
     assert run("secrets", "rm", "A").exit_code == 2
 
 
-def test_what_is_no_name_or_no_value_is_not_stored_and_not_repeated(run: Run) -> None:
+def test_an_invalid_name_or_value_is_not_stored_and_not_repeated(run: Run) -> None:
     done = run("secrets", "set", "AKIAABCDEFGHIJKLMNOP", stdin="value")
     assert done.exit_code == 2
     assert "AKIA" not in done.output
@@ -70,12 +54,12 @@ def test_what_is_no_name_or_no_value_is_not_stored_and_not_repeated(run: Run) ->
     assert run("secrets", "list").output == "No secret is stored.\n"
 
 
-def test_a_stored_secret_that_another_place_hides_is_told(run: Run) -> None:
+def test_a_stored_secret_that_another_source_hides_is_reported(run: Run) -> None:
     done = run("secrets", "set", "A", stdin="value", CONNECTOR_MCP_SECRET_A="other")
     assert "the environment has a secret of this name" in done.output
 
 
-def test_the_check_names_what_cannot_be_read_or_is_open_to_others(run: Run, tmp_path: Path) -> None:
+def test_the_check_names_secrets_that_are_unreadable_or_open_to_others(run: Run, tmp_path: Path) -> None:
     run("secrets", "set", "A", stdin="value")
     fine = run("secrets", "check")
     assert (fine.exit_code, fine.output) == (0, "secret://A: fine (store)\nNothing is wrong.\n")
@@ -94,9 +78,7 @@ def test_the_check_names_what_cannot_be_read_or_is_open_to_others(run: Run, tmp_
     assert "secret://EMPTY: empty (directory)" in empty.output
 
 
-def test_the_check_names_limits_of_what_is_not_stored_and_files_that_others_can_change(
-    run: Run, tmp_path: Path
-) -> None:
+def test_the_check_names_limits_of_unknown_secrets_and_files_that_others_can_change(run: Run, tmp_path: Path) -> None:
     limits, mounted = tmp_path / "secrets.toml", tmp_path / "mounted"
     limits.write_text('[GONE]\nplatforms = ["logto"]\n')
     limits.chmod(0o666)
@@ -109,7 +91,7 @@ def test_the_check_names_limits_of_what_is_not_stored_and_files_that_others_can_
     assert done.output.endswith("Wrong: 2.\n")
 
 
-def test_secrets_are_listed_as_a_tool_only_where_there_are_any(run: Run) -> None:
+def test_the_tool_that_lists_secrets_is_served_only_if_there_are_any(run: Run) -> None:
     assert "list_secrets" not in run("tools", "--sandbox").output
     run("secrets", "set", "A", stdin="value")
     assert "list_secrets" in run("tools", "--sandbox").output

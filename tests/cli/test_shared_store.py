@@ -35,36 +35,28 @@ def test_the_audit_commands_read_the_log_of_all_replicas(run, redis: RedisServer
 
 def test_an_operator_decides_on_any_machine_that_may_reach_redis(run, redis: RedisServer):
     assert run(*DELETE, "destroy=approve", CONNECTOR_MCP_STATE=redis.url).exit_code != 0
-
     (waiting,) = json.loads(run("approvals", "list", "--json", CONNECTOR_MCP_STATE=redis.url).stdout)
     assert waiting["tool"] == "logto_delete_connector"
     assert json.loads(run("approvals", "list", "--json").stdout) == []
 
 
-def test_doctor_is_content_with_a_store_that_keeps_everything(run, redis: RedisServer):
+def test_doctor_accepts_a_store_that_keeps_everything(run, redis: RedisServer):
     report = json.loads(run("doctor", "--json", "--sandbox", CONNECTOR_MCP_STATE=redis.url).stdout)
-
     assert report["ok"] is True
-    assert report["store"] == {
-        "address": redis.url.removeprefix("unix://"),
-        "reachable": True,
-        "detail": "",
-        "warnings": [],
-    }
+    store = {"address": redis.url.removeprefix("unix://"), "reachable": True, "detail": "", "warnings": []}
+    assert report["store"] == store
 
 
 def test_doctor_warns_of_a_store_that_may_forget(run):
     with redis_server("--maxmemory-policy", "allkeys-lru", "--appendonly", "no") as server:
         result = run("doctor", "--sandbox", CONNECTOR_MCP_STATE=server.url)
-
     assert result.exit_code == 0
     assert "maxmemory-policy is allkeys-lru" in result.stdout
     assert "appendonly is off" in result.stdout
 
 
-def test_doctor_says_that_the_store_is_away_and_never_its_password(run):
+def test_doctor_reports_an_unreachable_store_without_its_password(run):
     result = run("doctor", "--sandbox", CONNECTOR_MCP_STATE=AWAY)
-
     assert result.exit_code == 1
     assert "The Redis store at /nowhere/socket cannot be reached." in result.stdout
     assert "hidden-word" not in result.output
@@ -72,7 +64,6 @@ def test_doctor_says_that_the_store_is_away_and_never_its_password(run):
 
 def test_a_server_does_not_start_while_the_store_is_away(spawn):
     result = spawn("serve", "--http", "--port", "0", "--sandbox", CONNECTOR_MCP_STATE=AWAY)
-
     assert result.status != 0
     assert "The Redis store at /nowhere/socket cannot be reached." in result.err
     assert "CONNECTOR_MCP_STATE" in result.err
@@ -83,7 +74,6 @@ def test_a_server_does_not_start_while_the_store_is_away(spawn):
 def test_reads_are_answered_while_the_store_is_away_and_changes_are_not(run):
     read = run("call", "logto_list_connectors", "--sandbox", CONNECTOR_MCP_STATE=AWAY)
     change = run(*DELETE, "destroy=allow", CONNECTOR_MCP_STATE=AWAY)
-
     assert read.exit_code == 0
     assert change.exit_code != 0
     assert "store_unavailable" in change.output

@@ -43,9 +43,8 @@ def test_an_entry_is_added_to_the_file_of_the_settings_and_listed(run: Run, tmp_
     assert (second.exit_code, second.stdout) == (2, "")
     assert "taken" in second.stderr
     assert listed.output.splitlines() == ["name  allows  expires", "ci    write   never"]
-    assert json.loads(as_json.output) == [
-        {"name": "ci", "scopes": ["connectors:write"], "expires": None, "expired": False}
-    ]
+    entry = {"name": "ci", "scopes": ["connectors:write"], "expires": None, "expired": False}
+    assert json.loads(as_json.output) == [entry]
     assert "sha256" not in listed.output + as_json.output
 
 
@@ -60,23 +59,22 @@ def test_an_operator_has_a_file_of_its_own_and_no_scopes(run: Run, tmp_path: Pat
     assert run("tokens", "list", "--file", str(path)).exit_code == 2
 
 
+@pytest.mark.parametrize("name", ["two words", "local"])
+def test_an_invalid_name_is_refused_without_a_token(run: Run, name: str) -> None:
+    done = run("tokens", "new", name, "--scope", "read")
+    assert (done.exit_code, "cmcp_" in done.output) == (2, False)
+
+
+READ = "--scope read"
+
+
 @pytest.mark.parametrize(
-    "arguments",
-    [
-        ("ci",),
-        ("ci", "--scope", "all"),
-        ("ci", "--scope", "read", "--operator"),
-        ("two words", "--scope", "read"),
-        ("local", "--scope", "read"),
-        ("ci", "--scope", "read", "--expires", "soon"),
-        ("ci", "--scope", "read", "--expires", "0d"),
-        ("ci", "--scope", "read", "--expires", "9999d"),
-        ("ci", "--scope", "read", "--append"),
-        ("ci", "--scope", "read", "--file", "tokens.toml"),
-    ],
+    "options",
+    ["", "--scope all", f"{READ} --operator", f"{READ} --append", f"{READ} --file tokens.toml"]
+    + [f"{READ} --expires {time}" for time in ("soon", "0d", "9999d")],
 )
-def test_what_cannot_be_made_is_refused_without_a_token(run: Run, arguments: tuple[str, ...]) -> None:
-    done = run("tokens", "new", *arguments)
+def test_invalid_options_are_refused_without_a_token(run: Run, options: str) -> None:
+    done = run("tokens", "new", "ci", *options.split())
     assert done.exit_code == 2
     assert "cmcp_" not in done.output
 
@@ -85,7 +83,7 @@ def access(**settings: Any) -> Any:
     return make_access(Settings.load({f"CONNECTOR_MCP_{name.upper()}": value for name, value in settings.items()}))
 
 
-def test_the_public_address_is_let_in_and_is_what_tokens_are_for() -> None:
+def test_the_public_address_is_allowed_and_is_the_audience_of_tokens() -> None:
     made = access(public_url="https://MCP.example.com/", oauth_issuer="https://login.example.com", allowed_hosts="a:1")
     assert made.hosts == ("a:1", "mcp.example.com", "mcp.example.com:443")
     assert made.origins == ("https://mcp.example.com",)
@@ -113,7 +111,7 @@ def test_on_this_machine_the_address_follows_from_host_and_port() -> None:
         ({"tokens_file": "/nowhere/tokens.toml"}, "/nowhere/tokens.toml"),
     ],
 )
-def test_what_does_not_fit_ends_the_start_and_says_what_to_set(settings: dict[str, str], named: str) -> None:
+def test_inconsistent_settings_end_the_start_and_say_what_to_set(settings: dict[str, str], named: str) -> None:
     with pytest.raises(Misconfigured) as caught:
         access(**settings)
     assert named in caught.value.message + caught.value.fix

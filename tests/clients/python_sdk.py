@@ -43,17 +43,12 @@ class PythonClient:
             return Outcome(raised=(error.error.code, error.error.message), questions=self._person.asked)
         (block,) = result.content
         assert isinstance(block, TextContent)
-        return Outcome(
-            content=result.structured_content,
-            text=block.text,
-            is_error=bool(result.is_error),
-            questions=self._person.asked,
-            progress=tuple(told),
-        )
+        shown = {"content": result.structured_content, "text": block.text, "is_error": bool(result.is_error)}
+        return Outcome(**shown, questions=self._person.asked, progress=tuple(told))
 
 
 class Person:
-    """The person at the client. What nobody told them to accept, they decline."""
+    """The person at the client. They decline unless a test has them accept."""
 
     def __init__(self) -> None:
         self._reply = Reply("decline")
@@ -69,9 +64,7 @@ class Person:
 
 
 @asynccontextmanager
-async def attach_python(
-    connection: Connection, server: Server, log: Path, *, elicitation: bool
-) -> AsyncGenerator[PythonClient]:
+async def attach_python(connection: Connection, server: Server, log: Path, *, elicitation: bool) -> AsyncGenerator[Any]:
     """Connect and list the tools. What a server started for it writes to stderr goes to `log`."""
     person = Person()
     with log.open("w", encoding="utf-8") as errlog:

@@ -22,23 +22,12 @@ SUITE = MODULES / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
 SECONDS = 240.0
 REVISIONS = ("2025-11-25", "2026-07-28")
 
+IN_BOTH = {f"{kind}-list" for kind in ("tools", "resources", "prompts")}
+IN_BOTH |= {"server-sse-multiple-streams", "dns-rebinding-protection"}
 NEEDING_NO_FIXTURE = {
-    "2025-11-25": {
-        "server-initialize",
-        "server-session-lifecycle",
-        "ping",
-        "tools-list",
-        "resources-list",
-        "prompts-list",
-        "server-sse-multiple-streams",
-        "dns-rebinding-protection",
-    },
+    "2025-11-25": {*IN_BOTH, "server-initialize", "server-session-lifecycle", "ping"},
     "2026-07-28": {
-        "tools-list",
-        "resources-list",
-        "prompts-list",
-        "server-sse-multiple-streams",
-        "dns-rebinding-protection",
+        *IN_BOTH,
         "caching",
         "sep-2164-resource-not-found",
         "http-header-validation",
@@ -46,26 +35,15 @@ NEEDING_NO_FIXTURE = {
     },
 }
 
+# The suite counts none of them: an extension is optional.
+TASKS = (
+    "lifecycle", "capability-negotiation", "wire-fields", "request-state-removal", "mrtr-input", "request-headers",
+    "dispatch-and-envelope", "required-task-error", "mrtr-composition",
+)  # fmt: skip
 NOT_PASSED: Final[Mapping[str, Mapping[str, str]]] = {
-    "2025-11-25": {
-        "server-sse-polling": "a stream that broke cannot be resumed: no store of events is kept",
-    },
+    "2025-11-25": {"server-sse-polling": "a stream that broke cannot be resumed: no store of events is kept"},
     "2026-07-28": {
-        # The suite counts none of them: an extension is optional.
-        **dict.fromkeys(
-            (
-                "tasks-lifecycle",
-                "tasks-capability-negotiation",
-                "tasks-wire-fields",
-                "tasks-request-state-removal",
-                "tasks-mrtr-input",
-                "tasks-request-headers",
-                "tasks-dispatch-and-envelope",
-                "tasks-required-task-error",
-                "tasks-mrtr-composition",
-            ),
-            "the extension for tasks is not in the SDK",
-        ),
+        **{f"tasks-{name}": "the extension for tasks is not in the SDK" for name in TASKS},
         "tasks-status-notifications": "the suite has no check in it yet",
     },
 }
@@ -74,9 +52,8 @@ NOT_PASSED: Final[Mapping[str, Mapping[str, str]]] = {
 def conformance(server: Server, revision: str, folder: Path) -> dict[str, bool]:
     """Whether each scenario of a revision passed: with at least one check, and without a failure or a warning."""
     command = [node(), str(SUITE), "server", "--url", server.url("http"), "--requirements", revision]
-    done = subprocess.run(
-        [*command, "-o", str(folder)], capture_output=True, text=True, timeout=SECONDS, check=False, cwd=folder
-    )
+    command += ["-o", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False, cwd=folder)
     begun = re.findall(r"^=== Running scenario: ([\w-]+) ===$", done.stdout, re.MULTILINE)
     assert begun, done.stdout + done.stderr
     passed: dict[str, bool] = {}
@@ -94,8 +71,6 @@ def test_the_server_conforms_to_the_revision(revision: str, http_server: Server,
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_the_transport_conforms_to_the_revision_where_the_suites_fixtures_are(
-    revision: str, fixture_server: Server, tmp_path: Path
-) -> None:
+def test_the_transport_conforms_with_the_suites_fixtures(revision: str, fixture_server: Server, tmp_path: Path) -> None:
     passed = conformance(fixture_server, revision, tmp_path)
     assert {scenario for scenario in passed if not passed[scenario]} == set(NOT_PASSED[revision])

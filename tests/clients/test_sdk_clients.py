@@ -33,9 +33,8 @@ async def exists(client: Attached, connector_id: str) -> bool:
     return not read.is_error
 
 
-async def test_they_agree_on_the_era_that_the_client_wants(client: Attached, request: pytest.FixtureRequest):
+async def test_client_and_server_agree_on_the_era_of_the_client(client: Attached, request: pytest.FixtureRequest):
     connection: Connection = request.node.callspec.params["client"]
-
     if connection.sdk == "typescript-1":
         assert client.protocol is None, "it knows but one era, and does not tell"
     else:
@@ -48,7 +47,6 @@ async def test_every_tool_is_listed(client: Attached):
 
 async def test_a_read_gives_the_same_as_content_and_as_text_with_secrets_redacted(client: Attached):
     read = await client.call("logto_get_connector", {"id": seed.LOGTO_GITHUB})
-
     assert not read.is_error
     assert read.content["data"]["config"]["clientSecret"] == "[redacted]"
     assert read.content["meta"]["sandbox"] is True
@@ -57,7 +55,6 @@ async def test_a_read_gives_the_same_as_content_and_as_text_with_secrets_redacte
 
 async def test_a_failure_reaches_the_model_as_a_result_and_is_not_raised(client: Attached):
     read = await client.call(GET, {"source_connector_id": str(uuid4())})
-
     assert read.raised is None
     assert read.error_code == "not_found"
     assert json.loads(read.text)["error"]["fix"]
@@ -65,32 +62,26 @@ async def test_a_failure_reaches_the_model_as_a_result_and_is_not_raised(client:
 
 async def test_wrong_arguments_are_a_result_that_names_them(client: Attached):
     read = await client.call("logto_get_connector", {"identifier": "x"})
-
     assert read.error_code == "invalid_arguments"
     assert "identifier" in read.text
 
 
 async def test_an_unknown_tool_is_the_protocols_own_error(client: Attached):
     outcome = await client.call("vectorize_drop_everything", {})
-
     assert outcome.raised is not None
     assert outcome.raised[0] == -32602
 
 
 async def test_progress_of_a_call_of_several_requests_arrives(client: Attached):
     connectors = [{"name": name, "type": "WEB_CRAWLER", "config": CRAWL} for name in ("One", "Two")]
-
     made = await client.call(CREATE, {"connectors": connectors})
-
     assert not made.is_error, made.text
     assert made.progress == ("0 of 2 sent", "1 of 2 sent")
 
 
 async def test_the_person_is_asked_before_a_deletion_and_accepts_by_typing_the_name(client: Attached):
     connector_id, name = await make_connector(client)
-
     deleted = await client.call(DELETE, {"source_connector_id": connector_id}, Reply("accept", {"confirm": name}))
-
     assert not deleted.is_error, deleted.text
     (question,) = deleted.questions
     assert f"type the name: {name}" in question
@@ -108,23 +99,17 @@ async def test_the_person_is_asked_before_a_deletion_and_accepts_by_typing_the_n
 )
 async def test_without_the_persons_consent_nothing_is_deleted(client: Attached, reply: Reply, code: str):
     connector_id, _ = await make_connector(client)
-
     refused = await client.call(DELETE, {"source_connector_id": connector_id}, reply)
-
     assert refused.raised is None
     assert refused.error_code == code
     assert len(refused.questions) == 1
     assert await exists(client, connector_id)
 
 
-async def test_where_nobody_can_be_asked_a_deletion_is_parked_and_the_model_told_how_to_go_on(
-    client_without_elicitation: Attached,
-):
-    client = client_without_elicitation
+async def test_a_deletion_of_a_client_that_cannot_ask_is_parked(client_that_cannot_ask: Attached):
+    client = client_that_cannot_ask
     connector_id, _ = await make_connector(client)
-
     parked = await client.call(DELETE, {"source_connector_id": connector_id})
-
     assert parked.error_code == "approval_required"
     assert parked.content["error"]["approval"]["command"].startswith("connector-mcp approvals approve ")
     assert await exists(client, connector_id)

@@ -42,19 +42,13 @@ class TypeScriptClient:
             command["reply"] = {"action": reply.action, **content}
         await self._stdin.send(json.dumps(command).encode() + b"\n")
         told = await self._line()
-        questions, progress = tuple(told["questions"]), tuple(told["progress"])
+        seen = {"questions": tuple(told["questions"]), "progress": tuple(told["progress"])}
         if "failure" in told:
-            raised = (told["failure"]["code"], told["failure"]["message"])
-            return Outcome(raised=raised, questions=questions, progress=progress)
+            return Outcome(raised=(told["failure"]["code"], told["failure"]["message"]), **seen)
         result = told["result"]
         (block,) = result["content"]
-        return Outcome(
-            content=result["structuredContent"],
-            text=block["text"],
-            is_error=bool(result.get("isError")),
-            questions=questions,
-            progress=progress,
-        )
+        is_error = bool(result.get("isError"))
+        return Outcome(content=result["structuredContent"], text=block["text"], is_error=is_error, **seen)
 
     async def close(self) -> None:
         """Let it disconnect and end."""
@@ -66,19 +60,11 @@ class TypeScriptClient:
 
 
 @asynccontextmanager
-async def attach_typescript(
-    connection: Connection, server: Server, log: Path, *, elicitation: bool
-) -> AsyncGenerator[TypeScriptClient]:
+async def attach_typescript(at: Connection, server: Server, log: Path, *, elicitation: bool) -> AsyncGenerator[Any]:
     """Connect and list the tools. What Node and a server started for it write to stderr goes to `log`."""
-    options = {
-        "sdk": 1 if connection.sdk == "typescript-1" else 2,
-        "transport": connection.transport,
-        "era": connection.era,
-        "elicitation": elicitation,
-        "url": server.url(connection.transport),
-        "command": server.command,
-        "env": dict(server.environment),
-    }
+    sdk = 1 if at.sdk == "typescript-1" else 2
+    options = {"sdk": sdk, "transport": at.transport, "era": at.era, "elicitation": elicitation}
+    options |= {"url": server.url(at.transport), "command": server.command, "env": dict(server.environment)}
     with log.open("wb") as stderr:
         command = [node(), "client.mjs", json.dumps(options)]
         async with await anyio.open_process(command, cwd=HERE, stderr=stderr) as process:

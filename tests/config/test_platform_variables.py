@@ -12,13 +12,7 @@ from connector_mcp.operations.versori.platform import VERSORI
 
 
 def test_the_variables_of_a_platform_are_those_that_are_set():
-    environ: dict[str, str] = {
-        "VECTORIZE_API_KEY": " key ",
-        "VECTORIZE_ORGANIZATION_ID": "",
-        "LOGTO_APP_ID": "other",
-        "HOME": "/root",
-    }
-
+    environ = {"VECTORIZE_API_KEY": " key ", "VECTORIZE_ORGANIZATION_ID": "", "LOGTO_APP_ID": "other", "HOME": "/root"}
     assert platform_values(VECTORIZE, environ) == {"VECTORIZE_API_KEY": "key"}
 
 
@@ -35,14 +29,12 @@ def test_the_variables_of_a_platform_are_those_that_are_set():
 def test_an_unknown_platform_variable_is_refused_with_the_nearest_name(platform: Platform, name: str, nearest: str):
     with pytest.raises(Misconfigured, match=f"{name} is not a known variable. Did you mean '{nearest}'") as caught:
         platform_values(platform, {name: "hunter2"})
-
     assert "hunter2" not in str(caught.value.as_dict())
 
 
 def test_a_platform_variable_that_is_not_one_of_its_choices_is_refused():
     with pytest.raises(Misconfigured, match="VECTORIZE_CREATE_BODY is 'list'; expected: object or array"):
         platform_values(VECTORIZE, {"VECTORIZE_CREATE_BODY": "list"})
-
     assert platform_values(VECTORIZE, {"VECTORIZE_CREATE_BODY": "array"}) == {"VECTORIZE_CREATE_BODY": "array"}
 
 
@@ -60,28 +52,21 @@ CASES: list[tuple[Platform, dict[str, Any], list[str]]] = [
     (CONDUCTORONE, {"CONDUCTORONE_ACCESS_TOKEN": "t", "CONDUCTORONE_BASE_URL": "https://a"}, []),
     (CONDUCTORONE, {"CONDUCTORONE_CLIENT_ID": "n@a.conductor.one/pcc"}, ["CONDUCTORONE_CLIENT_SECRET"]),
     (CONDUCTORONE, {"CONDUCTORONE_CLIENT_ID": "n@a.conductor.one/pcc", "CONDUCTORONE_CLIENT_SECRET": "s"}, []),
-    (
-        CONDUCTORONE,
-        {"CONDUCTORONE_CLIENT_ID": "n", "CONDUCTORONE_CLIENT_SECRET": "s"},
-        ["CONDUCTORONE_BASE_URL"],
-    ),
+    (CONDUCTORONE, {"CONDUCTORONE_CLIENT_ID": "n", "CONDUCTORONE_CLIENT_SECRET": "s"}, ["CONDUCTORONE_BASE_URL"]),
     (CONDUCTORONE, {"CONDUCTORONE_CLIENT_SECRET": "s"}, ["CONDUCTORONE_CLIENT_ID"]),
     (CONDUCTORONE, {"CONDUCTORONE_ACCESS_TOKEN": "t", "CONDUCTORONE_CLIENT_ID": "n@a.conductor.one/pcc"}, []),
 ]
 
 
 @pytest.mark.parametrize(("platform", "values", "lacking"), CASES)
-def test_a_platform_is_configured_when_nothing_it_needs_is_missing(
-    platform: Platform, values: dict[str, str], lacking: list[str]
-):
+def test_a_platform_is_configured_when_nothing_is_missing(platform: Platform, values: Any, lacking: list[str]):
     assert [variable.name for variable in missing(platform, values)] == lacking
     assert is_configured(platform, values) is (not lacking)
 
 
-def test_a_variable_of_another_program_with_a_platforms_prefix_is_let_be():
-    assert platform_values(LOGTO, {"LOGTO_COOKIE_SECRET": "x", "LOGTO_BASE_URL": "y", "LOGTO_ENDPOINT": "z"}) == {
-        "LOGTO_ENDPOINT": "z"
-    }
+def test_a_variable_of_another_program_with_a_platforms_prefix_is_ignored():
+    environ = {"LOGTO_COOKIE_SECRET": "x", "LOGTO_BASE_URL": "y", "LOGTO_ENDPOINT": "z"}
+    assert platform_values(LOGTO, environ) == {"LOGTO_ENDPOINT": "z"}
 
 
 @pytest.mark.parametrize("name", ["VECTORIZE_API_TOKEN", "VECTORIZE_ORG_ID", "VECTORIZE_ORGANISATION_ID"])

@@ -12,116 +12,58 @@ def test_the_defaults_serve_one_person_on_this_machine():
     settings = Settings.load({})
 
     assert settings.model_dump(exclude={"state_dir"}) == {
-        "config": None,
-        "sandbox": False,
-        "sandbox_data": None,
-        "platforms": (),
-        "tools": (),
-        "read_only": False,
-        "policy": "",
-        "verify_writes": True,
-        "approvals": True,
-        "approval_ttl": 86_400.0,
-        "approval_wait": 0.0,
-        "webhook_url": None,
-        "webhook_secret": None,
-        "webhook_secret_file": None,
-        "webhook_timeout": 10.0,
-        "webhook_callback_secret": None,
-        "webhook_callback_secret_file": None,
-        "webhook_callback_url": None,
-        "ask_timeout": 300.0,
-        "deadline": 60.0,
-        "max_answer_bytes": 10_000_000,
-        "max_result_bytes": 60_000,
-        "upstream_concurrency": 64,
-        "requests_per_second": None,
-        "state": None,
-        "state_password_file": None,
-        "audit_file_bytes": 16_777_216,
-        "inline_secrets": "warn",
-        "secrets_dir": None,
-        "secrets_keyring": False,
-        "secrets_key_file": None,
-        "secrets_limits": None,
-        "host": "127.0.0.1",
-        "port": 8765,
-        "allowed_hosts": (),
-        "allowed_origins": (),
-        "http_token": None,
-        "http_token_file": None,
-        "tokens_file": None,
-        "public_url": None,
-        "oauth_issuer": None,
-        "oauth_audience": (),
-        "oauth_jwks_url": None,
-        "oauth_algorithms": ("RS256", "ES256", "EdDSA"),
-        "oauth_leeway": 30.0,
-        "http_max_body_bytes": 4_194_304,
-        "http_max_connections": 10_000,
-        "http_max_calls": 256,
-        "http_requests_per_minute": 6_000,
-        "http_client_timeout": 30.0,
-        "operators_file": None,
-        "log_level": "WARNING",
-        "log_format": "text",
-        "metrics": "token",
-        "otel": False,
-    }
+        "config": None, "sandbox": False, "sandbox_data": None, "platforms": (), "tools": (), "read_only": False,
+        "policy": "", "verify_writes": True, "approvals": True, "approval_ttl": 86_400.0, "approval_wait": 0.0,
+        "webhook_url": None, "webhook_secret": None, "webhook_secret_file": None, "webhook_timeout": 10.0,
+        "webhook_callback_secret": None, "webhook_callback_secret_file": None, "webhook_callback_url": None,
+        "ask_timeout": 300.0, "deadline": 60.0, "max_answer_bytes": 10_000_000, "max_result_bytes": 60_000,
+        "upstream_concurrency": 64, "requests_per_second": None, "state": None, "state_password_file": None,
+        "audit_file_bytes": 16_777_216, "inline_secrets": "warn", "secrets_dir": None, "secrets_keyring": False,
+        "secrets_key_file": None, "secrets_limits": None, "host": "127.0.0.1", "port": 8765, "allowed_hosts": (),
+        "allowed_origins": (), "http_token": None, "http_token_file": None, "tokens_file": None, "public_url": None,
+        "oauth_issuer": None, "oauth_audience": (), "oauth_jwks_url": None,
+        "oauth_algorithms": ("RS256", "ES256", "EdDSA"), "oauth_leeway": 30.0, "http_max_body_bytes": 4_194_304,
+        "http_max_connections": 10_000, "http_max_calls": 256, "http_requests_per_minute": 6_000,
+        "http_client_timeout": 30.0, "operators_file": None, "log_level": "WARNING", "log_format": "text",
+        "metrics": "token", "otel": False,
+    }  # fmt: skip
     assert settings.state_dir.name == "connector-mcp"
     assert settings.secret("http_token") is None
 
 
 def test_variables_set_what_they_name():
-    settings = Settings.load(
-        {
-            "CONNECTOR_MCP_SANDBOX": "true",
-            "CONNECTOR_MCP_SANDBOX_DATA": "~/world.db",
-            "CONNECTOR_MCP_PLATFORMS": "logto, vectorize,logto",
-            "CONNECTOR_MCP_TOOLS": "logto_*,vectorize_get_*",
-            "CONNECTOR_MCP_READ_ONLY": "1",
-            "CONNECTOR_MCP_POLICY": " destroy=allow,logto_*=block ",
-            "CONNECTOR_MCP_VERIFY_WRITES": "false",
-            "CONNECTOR_MCP_APPROVAL_TTL": "90",
-            "CONNECTOR_MCP_STATE_DIR": "/var/lib/connector-mcp",
-            "CONNECTOR_MCP_PORT": "0",
-            "CONNECTOR_MCP_LOG_LEVEL": "debug",
-            "PATH": "/bin",
-        }
-    )
-
-    assert settings.sandbox is True
-    assert settings.sandbox_data == Path.home() / "world.db"
-    assert settings.platforms == ("logto", "vectorize")
-    assert settings.tools == ("logto_*", "vectorize_get_*")
-    assert settings.read_only is True
-    assert settings.policy == "destroy=allow,logto_*=block"
-    assert settings.verify_writes is False
-    assert settings.approval_ttl == 90.0
-    assert settings.state_dir == Path("/var/lib/connector-mcp")
-    assert settings.port == 0
-    assert settings.log_level == "DEBUG"
+    wanted = [
+        ("SANDBOX", "true", True),
+        ("SANDBOX_DATA", "~/world.db", Path.home() / "world.db"),
+        ("PLATFORMS", "logto, vectorize,logto", ("logto", "vectorize")),
+        ("TOOLS", "logto_*,vectorize_get_*", ("logto_*", "vectorize_get_*")),
+        ("READ_ONLY", "1", True),
+        ("POLICY", " destroy=allow,logto_*=block ", "destroy=allow,logto_*=block"),
+        ("VERIFY_WRITES", "false", False),
+        ("APPROVAL_TTL", "90", 90.0),
+        ("STATE_DIR", "/var/lib/connector-mcp", Path("/var/lib/connector-mcp")),
+        ("PORT", "0", 0),
+        ("LOG_LEVEL", "debug", "DEBUG"),
+    ]
+    settings = Settings.load({f"CONNECTOR_MCP_{name}": text for name, text, _ in wanted} | {"PATH": "/bin"})
+    assert [getattr(settings, name.lower()) for name, _, _ in wanted] == [value for _, _, value in wanted]
 
 
-def test_a_flag_counts_before_its_variable_and_one_not_given_does_not():
+def test_a_given_flag_overrides_its_variable():
     environ = {"CONNECTOR_MCP_PORT": "1", "CONNECTOR_MCP_HOST": "::1", "CONNECTOR_MCP_TOOLS": "logto_*"}
-
     settings = Settings.load(environ, port=2, host=None, tools=("versori_*", "vectorize_*,logto_get_*"))
-
     assert (settings.port, settings.host) == (2, "::1")
     assert settings.tools == ("versori_*", "vectorize_*", "logto_get_*")
 
 
 def test_the_environment_of_the_process_is_not_read(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CONNECTOR_MCP_PORT", "1")
-
     assert Settings.load({}).port == 8765
     assert Settings().port == 8765
 
 
 def test_an_empty_variable_counts_as_unset():
     environ = {"CONNECTOR_MCP_PORT": "", "CONNECTOR_MCP_PLATFORMS": " ", "CONNECTOR_MCP_HTTP_TOKEN": ""}
-
     assert Settings.load(environ) == Settings.load({})
 
 
@@ -141,7 +83,6 @@ def test_secrets_of_connectors_are_no_settings():
 def test_an_unknown_variable_is_refused_with_the_nearest_name(name: str, nearest: str):
     with pytest.raises(Misconfigured) as caught:
         Settings.load({name: "hunter2"})
-
     assert caught.value.message == f"{name} is not a known setting. Did you mean {nearest!r}?"
     assert "hunter2" not in str(caught.value.as_dict())
 
@@ -168,10 +109,9 @@ def test_an_unknown_flag_is_refused_with_the_nearest_name():
         ("TOOLS", "logto_*,,x", "single commas"),
     ],
 )
-def test_an_invalid_value_is_refused_with_what_was_got_and_expected(name: str, value: str, expected: str):
+def test_an_invalid_value_is_refused_with_the_value_and_the_expected_one(name: str, value: str, expected: str):
     with pytest.raises(Misconfigured) as caught:
         Settings.load({f"CONNECTOR_MCP_{name}": value})
-
     assert caught.value.message.startswith(f"CONNECTOR_MCP_{name} is ")
     assert value.rstrip(",").split(",")[0] in caught.value.message
     assert expected in caught.value.message
@@ -186,7 +126,6 @@ def test_a_bad_flag_is_named_as_a_flag():
 def test_a_bad_token_is_refused_and_never_shown(token: str):
     with pytest.raises(Misconfigured) as caught:
         Settings.load({"CONNECTOR_MCP_HTTP_TOKEN": token})
-
     assert "CONNECTOR_MCP_HTTP_TOKEN" in caught.value.message
     assert token not in caught.value.message + caught.value.fix
 
@@ -233,7 +172,6 @@ def test_a_token_file_without_a_token_is_refused(tmp_path: Path, content: bytes 
     file = tmp_path / "token"
     if content is not None:
         file.write_bytes(content)
-
     with pytest.raises(Misconfigured, match="CONNECTOR_MCP_HTTP_TOKEN_FILE"):
         Settings.load({}, http_token_file=file).secret("http_token")
 
@@ -243,7 +181,7 @@ def test_a_token_and_a_token_file_exclude_each_other(tmp_path: Path):
         Settings.load({"CONNECTOR_MCP_HTTP_TOKEN": "a"}, http_token_file=tmp_path)
 
 
-def test_a_flag_counts_before_a_variable_that_before_the_file_and_the_file_before_the_default(tmp_path: Path):
+def test_flags_override_variables_that_override_the_file_that_overrides_defaults(tmp_path: Path):
     file = file_of(tmp_path, "port = 1\nhost = '::1'\ndeadline = 5\nplatforms = ['logto', 'versori']\n")
     environ = {"CONNECTOR_MCP_PORT": "2", "CONNECTOR_MCP_HOST": "localhost", "CONNECTOR_MCP_READ_ONLY": ""}
 
@@ -270,32 +208,26 @@ def test_a_flag_counts_before_a_variable_that_before_the_file_and_the_file_befor
         ("http_token = 'hunter2'", "{path}: http_token is a secret in plain text, and other users can read"),
     ],
 )
-def test_what_is_wrong_in_the_file_is_named_by_file_and_key(tmp_path: Path, text: str, expected: str):
+def test_a_problem_in_the_file_is_named_by_file_and_key(tmp_path: Path, text: str, expected: str):
     file = file_of(tmp_path, text)
-
     with pytest.raises(Misconfigured) as caught:
         Settings.load({}, file)
-
     assert caught.value.message.startswith(expected.format(path=file.path))
     assert "hunter2" not in str(caught.value.as_dict())
 
 
-def test_everything_that_is_wrong_is_found_at_once(tmp_path: Path):
+def test_all_problems_are_found_at_once(tmp_path: Path):
     file = file_of(tmp_path, "readonly = true\nport = -1\n[profiles.logto.a]\nendpont = 'x'")
-
     settings, problems = Settings.examine({"CONNECTOR_MCP_PORTS": "1", "CONNECTOR_MCP_DEADLINE": "0"}, file, host="")
-
     named = ["CONNECTOR_MCP_PORTS is not", "endpont", "readonly", "port is '-1'", "DEADLINE is '0'", "--host is ''"]
     assert all(any(name in problem.message for problem in problems) for name in named)
     assert len(problems) == len(named)
     assert settings.port == 8765
 
 
-def test_a_path_in_the_file_counts_from_where_the_file_is(tmp_path: Path):
+def test_a_path_in_the_file_is_relative_to_the_file(tmp_path: Path):
     file = file_of(tmp_path, "state_dir = 'state'\nsecrets_dir = '/run/secrets'\nsandbox_data = '~/world.db'")
-
     settings = Settings.load({}, file)
-
     assert settings.state_dir == tmp_path / "state"
     assert (settings.secrets_dir, settings.sandbox_data) == (Path("/run/secrets"), Path.home() / "world.db")
 
@@ -303,7 +235,6 @@ def test_a_path_in_the_file_counts_from_where_the_file_is(tmp_path: Path):
 def test_the_longest_deadline_and_the_servers_own_secrets_are_those_of_all_profiles(tmp_path: Path):
     text = "[profiles.vectorize.a]\ndeadline = 90\napi_key = 'secret://A'\n[profiles.versori.b]\napi_key = {env = 'B'}"
     settings = Settings.load({}, file_of(tmp_path, text))
-
     assert (settings.longest_deadline, Settings.load({}).longest_deadline) == (90.0, 60.0)
     assert settings.credential_secrets == {"A"}
     assert [profile.name for profile in settings.model_copy(update={"port": 1}).profiles] == ["a", "b"]
@@ -319,13 +250,13 @@ def test_the_longest_deadline_and_the_servers_own_secrets_are_those_of_all_profi
         {"WEBHOOK_CALLBACK_SECRET": "whsec_x", "WEBHOOK_CALLBACK_SECRET_FILE": "/x"},
     ],
 )
-def test_a_webhook_that_is_set_by_half_or_twice_is_refused(variables: dict[str, str]):
+def test_a_webhook_with_missing_or_duplicate_settings_is_refused(variables: dict[str, str]):
     with pytest.raises(Misconfigured, match="CONNECTOR_MCP_WEBHOOK"):
         Settings.load({f"CONNECTOR_MCP_{name}": value for name, value in variables.items()})
 
 
 @pytest.mark.parametrize("address", ["localhost:6379", "http://:hidden-word@host", "hidden-word"])
-def test_a_shared_store_that_is_no_redis_is_refused_without_its_password(address: str):
+def test_an_invalid_address_of_the_store_is_refused_without_its_password(address: str):
     with pytest.raises(Misconfigured, match="CONNECTOR_MCP_STATE") as caught:
         Settings.load({"CONNECTOR_MCP_STATE": address})
     assert "hidden-word" not in f"{caught.value.as_dict()}"

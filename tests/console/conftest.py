@@ -60,13 +60,10 @@ class House:
     def app(self, *, operators: bool = True) -> Starlette:
         """The console behind the guard that the servers put before it."""
         known = Operators(self.tokens.get, self.holds) if operators else None
-        pages = console_pages(
-            Console(self.approvals, self.store, known, self.recent_calls, self.check, clock=self.clock)
-        )
-        reach = Reach.for_address(
-            "127.0.0.1", 8765, hosts=["mcp.example.com"], origins=[PUBLIC, "https://app.example.com"]
-        )
-        return Starlette(routes=pages, middleware=[Middleware(HostAndOriginGuard, reach=reach)])
+        console = Console(self.approvals, self.store, known, self.recent_calls, self.check, clock=self.clock)
+        origins = [PUBLIC, "https://app.example.com"]
+        reach = Reach.for_address("127.0.0.1", 8765, hosts=["mcp.example.com"], origins=origins)
+        return Starlette(routes=console_pages(console), middleware=[Middleware(HostAndOriginGuard, reach=reach)])
 
     def browser(self, base: str = HERE, *, operators: bool = True, address: str = "127.0.0.1") -> Browser:
         return Browser(self.app(operators=operators), base, address)
@@ -74,35 +71,22 @@ class House:
     async def park(self, **members: Any) -> Approval:
         """A deletion that waits."""
         call: dict[str, Any] = {
-            "digest": f"digest {members}",
-            "tool": "logto_delete_connector",
-            "platform": "logto",
-            "profile": "default",
-            "principal": "agent-7",
-            "client": "assistant 1.2",
-            "effect": "Deletes connector “GitHub” with its credentials.",
-            "target": "GitHub",
-            "deletes": True,
+            "digest": f"digest {members}", "tool": "logto_delete_connector", "platform": "logto",
+            "profile": "default", "principal": "agent-7", "client": "assistant 1.2",
+            "effect": "Deletes connector “GitHub” with its credentials.", "target": "GitHub", "deletes": True,
             "arguments": {"id": "github-signin", "api_key": "[redacted]"},
             "snapshot": {"name": "GitHub", "config.clientId": "Iv1", "config.clientSecret": "[redacted]"},
             "fingerprint": "f1",
-        }
+        }  # fmt: skip
         return await self.approvals.park(ParkedCall.model_validate(call | members))
 
     async def park_update(self) -> Approval:
         """An update that waits."""
-        diff = (
-            ApprovalChange(field="name", before="Acme CRM", after="Acme"),
-            ApprovalChange(field="imageURL", before="x.png"),
-        )
-        return await self.park(
-            tool="versori_update_connector",
-            effect="Changes connector “Acme CRM”. Unsets imageURL.",
-            losses=("Unsets imageURL (now x.png)",),
-            target="Acme CRM",
-            deletes=False,
-            diff=diff,
-        )
+        name = ApprovalChange(field="name", before="Acme CRM", after="Acme")
+        image = ApprovalChange(field="imageURL", before="x.png")
+        effect, losses = "Changes connector “Acme CRM”. Unsets imageURL.", ("Unsets imageURL (now x.png)",)
+        call = {"tool": "versori_update_connector", "target": "Acme CRM", "deletes": False}
+        return await self.park(**call, effect=effect, losses=losses, diff=(name, image))
 
     async def status(self, approval: Approval) -> str:
         return (await self.approvals.get(approval.id)).status
@@ -119,6 +103,11 @@ class Browser(httpx.AsyncClient):
         """Send a form, as one of this console's own pages would."""
         own = {"Origin": self.base, "Sec-Fetch-Site": "same-origin"} if headers is None else headers
         return await self.post(path, data=fields, headers=own)
+
+    async def decide(self, approval: Approval, verb: str, **fields: str) -> httpx.Response:
+        """Send the form that approves or denies a call."""
+        fields = {"form_token": await self.form_token(), **fields}
+        return await self.submit(f"/console/approvals/{approval.id}/{verb}", **fields)
 
     async def log_in(self, token: str = TOKEN) -> httpx.Response:
         return await self.submit("/console/login", token=token)

@@ -5,12 +5,9 @@ Leaves screenshots in `.artefacts/`.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,19 +20,17 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
-ROOT = Path(__file__).parents[2]
+from tests.documents import ROOT
+from tests.end_to_end.faces import SERVE
+from tests.end_to_end.faces import address as address_of
+from tests.end_to_end.leaving import OPERATOR, operators_file
+
 ARTEFACTS = ROOT / ".artefacts"
 CHROMIUM = shutil.which("chromium")
-TOKEN = "operator-token-of-alice"
 ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1180, "height": 820}
 
@@ -48,16 +43,10 @@ pytestmark = [
 @asynccontextmanager
 async def serving(environment: Mapping[str, str]) -> AsyncGenerator[tuple[str, Process]]:
     """`connector-mcp serve --http --sandbox`: its address, and the process."""
-    command = [sys.executable, "-m", "connector_mcp", "serve", "--http", "--sandbox", "--port", "0"]
-    async with await anyio.open_process(command, env=environment, stderr=subprocess.PIPE) as process:
+    command = [*SERVE, "--http", "--sandbox", "--port", "0"]
+    async with await anyio.open_process(command, env=environment) as process:
         try:
-            assert process.stderr is not None
-            said = ""
-            async for chunk in process.stderr:
-                said += chunk.decode()
-                if "\n" in said:
-                    break
-            yield re.findall(r"http://[^/]+", said)[0], process
+            yield await address_of(process), process
         finally:
             if process.returncode is None:
                 process.kill()
@@ -82,17 +71,14 @@ async def page_in(browser: Browser, trouble: list[str], **options: Any) -> Async
     context: BrowserContext = await browser.new_context(**options)
     page = await context.new_page()
     page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on(
-        "console",
-        lambda message: trouble.append(message.text) if "Content Security Policy" in message.text else None,
-    )
+    page.on("console", lambda said: trouble.append(said.text) if "Content Security Policy" in said.text else None)
     try:
         yield page
     finally:
         await context.close()
 
 
-async def log_in(page: Page, address: str, token: str = TOKEN) -> None:
+async def log_in(page: Page, address: str, token: str = OPERATOR) -> None:
     await page.goto(f"{address}/console")
     await page.get_by_label("Operator token").fill(token)
     await page.get_by_role("button", name="Sign in").click()
@@ -107,9 +93,7 @@ async def fits(page: Page) -> bool:
 
 async def focused(page: Page) -> str:
     """What has the focus, by its id, name or text."""
-    return await page.evaluate(
-        "(e => e.id || e.name || e.textContent.trim())(document.activeElement)",
-    )
+    return await page.evaluate("(e => e.id || e.name || e.textContent.trim())(document.activeElement)")
 
 
 async def tab_to(page: Page, wanted: str) -> None:
@@ -122,13 +106,10 @@ async def tab_to(page: Page, wanted: str) -> None:
 
 
 async def test_an_operator_decides_in_a_browser(tmp_path: Path) -> None:
-    operators = tmp_path / "operators.toml"
-    digest = hashlib.sha256(TOKEN.encode()).hexdigest()
-    operators.write_text(f'[[token]]\nname = "alice"\ndigest = "sha256:{digest}"\n')
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("CONNECTOR_MCP_")},
         "CONNECTOR_MCP_STATE_DIR": str(tmp_path / "state"),
-        "CONNECTOR_MCP_OPERATORS_FILE": str(operators),
+        "CONNECTOR_MCP_OPERATORS_FILE": str(operators_file(tmp_path)),
     }
     ARTEFACTS.mkdir(exist_ok=True)
     trouble: list[str] = []
@@ -137,7 +118,7 @@ async def test_an_operator_decides_in_a_browser(tmp_path: Path) -> None:
         agent = Agent(address)
         async with page_in(browser, trouble, viewport=DESK, color_scheme="light") as page:
             await _a_wrong_token_is_refused(page, address)
-            await _a_deletion_is_approved_and_leaves_the_list_live(page, browser, agent, address, trouble)
+            await _a_deletion_is_approved(page, browser, agent, address, trouble)
             await _another_is_denied_by_keyboard_alone(page, agent, address)
             await _a_forged_form_is_refused(page, agent, address)
             await _the_other_pages_show_what_was_done(page, address)
@@ -158,9 +139,7 @@ async def _a_wrong_token_is_refused(page: Page, address: str) -> None:
     await expect(page).to_have_url(re.compile("/console/login$"))
 
 
-async def _a_deletion_is_approved_and_leaves_the_list_live(
-    page: Page, browser: Browser, agent: Agent, address: str, trouble: list[str]
-) -> None:
+async def _a_deletion_is_approved(page: Page, browser: Browser, agent: Agent, address: str, trouble: list[str]) -> None:
     await log_in(page, address)
     await expect(page.get_by_text("Nothing is waiting")).to_be_visible()
 

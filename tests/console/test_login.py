@@ -8,7 +8,7 @@ import pytest
 
 from connector_mcp.console.access import COLLECTION, FAILURES_PER_NETWORK, IDLE_SECONDS, MAX_SECONDS
 from connector_mcp.console.rendering import HEADERS
-from tests.console.conftest import PUBLIC, TOKEN, Browser, House
+from tests.console.conftest import HERE, PUBLIC, TOKEN, Browser, House
 
 pytestmark = pytest.mark.anyio
 
@@ -18,7 +18,6 @@ PAGES = ["/console", "/console/history", "/console/calls", "/console/platforms",
 @pytest.mark.parametrize("path", PAGES)
 async def test_every_page_requires_signing_in(browser: Browser, path: str) -> None:
     answer = await browser.get(path)
-
     assert answer.status_code == 303
     assert answer.headers["location"].startswith("/console/login")
 
@@ -26,7 +25,6 @@ async def test_every_page_requires_signing_in(browser: Browser, path: str) -> No
 async def test_the_login_leads_back_to_the_requested_page(browser: Browser) -> None:
     asked = await browser.get("/console/approvals/ap-222222")
     login = await browser.get(asked.headers["location"])
-
     assert 'name="next" value="/console/approvals/ap-222222"' in login.text
     answer = await browser.submit("/console/login", token=TOKEN, next="/console/approvals/ap-222222")
     assert answer.headers["location"] == "/console/approvals/ap-222222"
@@ -35,14 +33,12 @@ async def test_the_login_leads_back_to_the_requested_page(browser: Browser) -> N
 @pytest.mark.parametrize("path", ["https://evil.example", "//evil.example", "/console/../mcp", "/console/logout", ""])
 async def test_the_login_leads_to_no_other_site(browser: Browser, path: str) -> None:
     answer = await browser.submit("/console/login", token=TOKEN, next=path)
-
     assert answer.headers["location"] == "/console"
 
 
 @pytest.mark.parametrize("token", ["", "mistaken", TOKEN[:-1], f"{TOKEN}x", "\udcff", "ünïcode"])
 async def test_a_wrong_token_is_refused_and_not_repeated(browser: Browser, house: House, token: str) -> None:
     answer = await browser.submit("/console/login", token=token.encode("utf-8", "replace").decode())
-
     assert answer.status_code == 403
     assert "set-cookie" not in answer.headers
     assert await house.store.entries(COLLECTION) == []
@@ -51,7 +47,6 @@ async def test_a_wrong_token_is_refused_and_not_repeated(browser: Browser, house
 
 async def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(browser: Browser) -> None:
     cookie = (await browser.log_in()).headers["set-cookie"]
-
     name, *flags = cookie.split("; ")
     assert name.startswith("connector-mcp-console=")
     assert {flag.lower() for flag in flags} == {"httponly", "samesite=strict", "path=/console"}
@@ -61,7 +56,6 @@ async def test_beyond_this_machine_the_cookie_is_bound_to_https_and_the_host(hou
     async with house.browser(PUBLIC) as browser:
         cookie = (await browser.log_in()).headers["set-cookie"]
         assert (await browser.get("/console")).status_code == 200
-
     name, *flags = cookie.split("; ")
     assert name.startswith("__Host-connector-mcp-console=")
     assert {flag.lower() for flag in flags} == {"httponly", "samesite=strict", "path=/", "secure"}
@@ -71,7 +65,6 @@ async def test_signing_in_over_http_from_another_machine_is_refused(house: House
     async with house.browser("http://mcp.example.com") as browser:
         own = {"Sec-Fetch-Site": "same-origin"}
         answer = await browser.submit("/console/login", token=TOKEN, headers=own)
-
     assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
     assert "https is required" in answer.text
 
@@ -79,7 +72,6 @@ async def test_signing_in_over_http_from_another_machine_is_refused(house: House
 async def test_a_key_from_before_the_login_never_becomes_the_session_key(browser: Browser, house: House) -> None:
     browser.cookies.set("connector-mcp-console", "fixed-by-somebody", domain="127.0.0.1", path="/console")
     key = (await browser.log_in()).cookies["connector-mcp-console"]
-
     assert key != "fixed-by-somebody"
     async with house.browser() as other:
         other.cookies.set("connector-mcp-console", "fixed-by-somebody", domain="127.0.0.1", path="/console")
@@ -89,7 +81,6 @@ async def test_a_key_from_before_the_login_never_becomes_the_session_key(browser
 async def test_signing_in_again_ends_the_previous_session(operator: Browser, house: House) -> None:
     before = operator.cookies["connector-mcp-console"]
     await operator.log_in()
-
     async with house.browser() as other:
         other.cookies.set("connector-mcp-console", before, domain="127.0.0.1", path="/console")
         assert (await other.get("/console")).status_code == 303
@@ -97,7 +88,6 @@ async def test_signing_in_again_ends_the_previous_session(operator: Browser, hou
 
 async def test_the_store_holds_neither_key_nor_token(operator: Browser, house: House) -> None:
     ((name, session),) = await house.store.entries(COLLECTION)
-
     key = operator.cookies["connector-mcp-console"]
     assert name == hashlib.sha256(key.encode()).hexdigest()
     assert not {key, TOKEN} & {name, *map(str, session.values())}
@@ -112,7 +102,6 @@ async def test_any_replica_knows_the_session(operator: Browser, house: House) ->
 async def test_signing_out_ends_the_session(operator: Browser, house: House) -> None:
     key = operator.cookies["connector-mcp-console"]
     answer = await operator.submit("/console/logout", form_token=await operator.form_token())
-
     assert answer.headers["location"] == "/console/login"
     assert "connector-mcp-console" not in operator.cookies
     operator.cookies.set("connector-mcp-console", key, domain="127.0.0.1", path="/console")
@@ -128,7 +117,7 @@ async def test_an_unused_session_ends(operator: Browser, house: House) -> None:
     assert (await operator.get("/console")).status_code == 303
 
 
-async def test_a_session_in_use_ends_after_its_longest_time(operator: Browser, house: House) -> None:
+async def test_a_session_in_use_ends_after_its_maximum_time(operator: Browser, house: House) -> None:
     ends = house.clock.now + MAX_SECONDS
     while house.clock.now + IDLE_SECONDS / 2 < ends:
         house.clock.now += IDLE_SECONDS / 2
@@ -140,16 +129,13 @@ async def test_a_session_in_use_ends_after_its_longest_time(operator: Browser, h
 async def test_a_session_ends_with_its_token(operator: Browser, house: House) -> None:
     house.tokens.clear()
     house.tokens["another token"] = "alice"
-
     assert (await operator.get("/console")).status_code == 303
 
 
 async def test_ten_wrong_tokens_lock_a_network_out(browser: Browser, house: House) -> None:
-    app = browser
     for _ in range(FAILURES_PER_NETWORK):
-        assert (await app.log_in("wrong")).status_code == 403
-    refused = await app.log_in()
-
+        assert (await browser.log_in("wrong")).status_code == 403
+    refused = await browser.log_in()
     assert refused.status_code == 429
     assert 0 < int(refused.headers["retry-after"]) <= 60
     assert "set-cookie" not in refused.headers
@@ -157,14 +143,12 @@ async def test_ten_wrong_tokens_lock_a_network_out(browser: Browser, house: Hous
 
 async def test_one_network_does_not_lock_out_another(house: House) -> None:
     app = house.app()
-    async with Browser(app, "http://127.0.0.1:8765", "2001:db8::1") as guesser:
+    async with Browser(app, HERE, "2001:db8::1") as guesser:
         for _ in range(FAILURES_PER_NETWORK):
             await guesser.log_in("wrong")
-    async with (
-        Browser(app, "http://127.0.0.1:8765", "2001:db8::2") as neighbour,
-        Browser(app, "http://127.0.0.1:8765", "2001:db8:0:1::1") as stranger,
-    ):
-        assert (await neighbour.log_in()).status_code == 429
+    neighbor, stranger = (Browser(app, HERE, address) for address in ("2001:db8::2", "2001:db8:0:1::1"))
+    async with neighbor, stranger:
+        assert (await neighbor.log_in()).status_code == 429
         assert (await stranger.log_in()).status_code == 303
 
 
@@ -182,7 +166,6 @@ async def test_without_operators_the_console_is_closed_and_names_the_setting(hou
 @pytest.mark.parametrize("path", [*PAGES, "/console/login", "/console/nowhere", "/console/static/console.css"])
 async def test_every_response_has_the_security_headers(operator: Browser, house: House, path: str) -> None:
     answer = await operator.get(path)
-
     for name, value in HEADERS.items():
         if name != "Cache-Control" or "/static/" not in path:
             assert answer.headers[name] == value

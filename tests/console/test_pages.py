@@ -32,7 +32,6 @@ async def test_recent_calls_are_shown_newest_first_one_line_a_call(operator: Bro
         call(call_id="3", tool="third", phase="begun", outcome="begun", time="2026-01-31T09:32:00.000Z"),
     ]
     text = (await operator.get("/console/calls")).text
-
     assert tools(text) == ["third", "second", "first"]
     assert ">no end<" in text
 
@@ -47,23 +46,18 @@ async def test_recent_calls_are_shown_newest_first_one_line_a_call(operator: Bro
         ({"tool": "[", "outcome": ""}, []),
     ],
 )
-async def test_recent_calls_are_filtered(
-    operator: Browser, house: House, wanted: dict[str, str], found: list[str]
-) -> None:
+async def test_calls_are_filtered(operator: Browser, house: House, wanted: dict[str, str], found: list[str]) -> None:
     house.calls += [
         call(tool="versori_list_connectors", time="2026-01-31T09:30:00.000Z"),
         call(tool="logto_get_connector", time="2026-01-31T09:31:00.000Z"),
         call(tool="logto_delete_connector", outcome="blocked", time="2026-01-31T09:32:00.000Z"),
     ]
     text = (await operator.get("/console/calls", params=wanted)).text
-
     assert tools(text) == found
     assert '<option value="blocked"' in text
 
 
-async def test_platforms_are_checked_on_request_and_not_when_the_page_is_opened(
-    operator: Browser, house: House
-) -> None:
+async def test_platforms_are_checked_on_request_and_not_when_the_page_opens(operator: Browser, house: House) -> None:
     house.platforms = [
         {"title": "Logto", "state": "fine", "detail": "It was answered.", "fix": "", "set": [], "missing": []},
         {"title": "Versori", "state": "failed", "detail": "unreachable", "fix": "Wait.", "set": [], "missing": []},
@@ -86,9 +80,7 @@ async def test_a_check_requires_a_form_of_the_session(operator: Browser, house: 
     assert house.checks == 0
 
 
-async def test_an_unavailable_store_is_reported_and_nothing_is_decided(
-    operator: Browser, house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_unavailable_store_decides_nothing(operator: Browser, house: House, monkeypatch: Any) -> None:
     approval, token = await house.park(), await operator.form_token()
 
     async def away(*_: Any, **__: Any) -> None:
@@ -100,9 +92,6 @@ async def test_an_unavailable_store_is_reported_and_nothing_is_decided(
     assert answer.status_code == 503
     assert "Start it." in answer.text
     assert await house.status(approval) == "pending"
-
-
-# Events --------------------------------------------------------------------------------------------------------------
 
 
 class Stream:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -31,7 +32,7 @@ class Pages:
         self.clock = house.clock
         self.stored = EncryptedFile(path / "secrets.enc", KeyFile(path / "secrets.key"))
         self.requests = SecretRequests(house.store, self.stored, clock=house.clock)
-        routes = secret_pages(self.requests, identify=self._identify, anonymous="nobody")
+        routes = secret_pages(self.requests, identify=self._identify, anonymous="anonymous")
         reach = Reach.for_address("127.0.0.1", 8765, hosts=["mcp.example.com"], origins=[PUBLIC])
         self.app = Starlette(routes=routes, middleware=[Middleware(HostAndOriginGuard, reach=reach)])
         self.browser = Browser(self.app, HERE, "127.0.0.1")
@@ -42,21 +43,12 @@ class Pages:
         return {"token-a": "agent-a", "token-b": "agent-b"}.get(token)
 
     async def opened(self) -> SecretRequest:
-        request = await self.requests.open(
-            name="GITHUB",
-            principal="agent-a",
-            tool="logto_create_connector",
-            platform="logto",
-            profile="<b>default</b>",
-            fields=("config.clientSecret",),
-            digest="d",
-        )
+        call = {"tool": "logto_create_connector", "platform": "logto", "profile": "<b>default</b>", "digest": "d"}
+        request = await self.requests.open(name="GITHUB", principal="agent-a", fields=("config.clientSecret",), **call)
         assert request is not None
         return request
 
-    async def submit(
-        self, request: SecretRequest, *, headers: dict[str, str] | None = None, **fields: str
-    ) -> httpx.Response:
+    async def submit(self, request: SecretRequest, *, headers: Any = None, **fields: str) -> httpx.Response:
         path = f"/secrets/{request.id}"
         shown = re.findall(r'name="form_token" value="(\w+)"', (await self.browser.get(path)).text)
         right = {"form_token": "".join(shown), "token": "token-a", "code": await self.requests.code(request)}
@@ -126,12 +118,7 @@ async def test_used_late_unknown_and_void_pages_look_the_same(pages: Pages) -> N
 
 @pytest.mark.parametrize(
     "headers",
-    [
-        {},
-        {"Origin": "https://evil.example"},
-        {"Origin": HERE, "Sec-Fetch-Site": "cross-site"},
-        {"Origin": PUBLIC},
-    ],
+    [{}, {"Origin": "https://evil.example"}, {"Origin": HERE, "Sec-Fetch-Site": "cross-site"}, {"Origin": PUBLIC}],
 )
 async def test_a_form_from_another_site_is_refused(pages: Pages, headers: dict[str, str]) -> None:
     request = await pages.opened()
@@ -148,7 +135,7 @@ async def test_a_form_of_another_browser_or_request_is_refused(pages: Pages) -> 
     assert await pages.requests.get(request.id) == request
 
 
-@pytest.mark.parametrize("wrong", [{"code": "aaaa-aaaa"}, {"token": "token-b"}, {"token": "nobody's"}, {"token": ""}])
+@pytest.mark.parametrize("wrong", [{"code": "aaaa-aaaa"}, {"token": "token-b"}, {"token": "unknown"}, {"token": ""}])
 async def test_a_wrong_code_or_principal_is_refused_and_the_page_closed(pages: Pages, wrong: dict[str, str]) -> None:
     request = await pages.opened()
     for _ in range(MOST_TRIES - 1):

@@ -2,27 +2,63 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import uvicorn
+from anyio.abc import Process
 from mcp.client import Client
 from mcp.client.sse import sse_client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
+from connector_mcp.engine.engine import Engine
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.transport.http.app import serve_http
 
 PLATFORMS = ("vectorize", "logto", "versori", "conductorone")
 FACES = ("stdio auto", "stdio legacy", "http auto", "http legacy", "sse legacy")
+SERVE = (sys.executable, "-m", "connector_mcp", "serve")
+INITIALIZE = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+META = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientInfo": INITIALIZE["clientInfo"],
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+"""What a client of the 2026-07-28 revision sends with each request."""
+
+
+def message(method: str, number: int = 1, **params: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+
+
+def modern(tool: str) -> dict[str, str]:
+    """The headers of a 2026-07-28 call of a tool."""
+    return {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": tool}
+
+
+async def address(process: Process) -> str:
+    """The origin that a server process announces on stderr."""
+    said = ""
+    assert process.stderr is not None
+    while not (found := re.search(r"http://127\.0\.0\.1:\d+", said)):
+        said += (await process.stderr.receive()).decode()
+    return found[0]
+
+
+def stdio(environ: Mapping[str, str], **options: Any) -> AbstractAsyncContextManager[Any]:
+    """The transport of a client to a server process with this environment; warnings end that process."""
+    environ = {"PYTHONWARNINGS": "error", **environ}
+    return stdio_client(StdioServerParameters(command=SERVE[0], args=list(SERVE[1:]), env=environ), **options)
 
 
 @dataclass
@@ -60,6 +96,14 @@ async def served(app: Any) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
+async def serving(engine: Engine, **options: Any) -> AsyncIterator[str]:
+    """An engine that is served over HTTP in this process, on a free port; its origin."""
+    async with anyio.create_task_group() as tasks:
+        yield await tasks.start(partial(serve_http, engine, "127.0.0.1", 0, **options))
+        tasks.cancel_scope.cancel()
+
+
+@asynccontextmanager
 async def world(state: Path) -> AsyncIterator[World]:
     sandbox = Sandbox()
     try:
@@ -77,16 +121,11 @@ async def client(face: str, environ: Mapping[str, str], **options: Any) -> Async
     """A client of the SDK, connected to a server with this environment through this face."""
     transport, _, era = face.partition(" ")
     if transport == "stdio":
-        command = StdioServerParameters(
-            command=sys.executable, args=["-m", "connector_mcp", "serve"], env={**environ, "PYTHONWARNINGS": "error"}
-        )
-        async with Client(stdio_client(command), mode=era, **options) as connected:
+        async with Client(stdio(environ), mode=era, **options) as connected:
             yield connected
         return
     settings = Settings.load(environ)
-    async with open_engine(settings, environ, "http") as engine, anyio.create_task_group() as group:
-        origin = await group.start(serve_http, engine, "127.0.0.1", 0)
+    async with open_engine(settings, environ, "http") as engine, serving(engine) as origin:
         target = sse_client(f"{origin}/sse") if transport == "sse" else f"{origin}/mcp"
         async with Client(target, mode=era, **options) as connected:
             yield connected
-        group.cancel_scope.cancel()

@@ -54,12 +54,8 @@ def operators_file(folder: Path) -> Path:
 @asynccontextmanager
 async def operator(engine: Engine, watching: Watching, environ: Mapping[str, str]) -> AsyncIterator[httpx.AsyncClient]:
     """A browser in which alice is signed in, at all pages of a server over HTTP that are for people."""
-    app = Starlette(
-        routes=[
-            *make_console_pages(engine, environ),
-            *observability_pages(engine, Drain(engine.end_waiting), watching.metrics),
-        ]
-    )
+    pages = observability_pages(engine, Drain(engine.end_waiting), watching.metrics)
+    app = Starlette(routes=[*make_console_pages(engine, environ), *pages])
     base = "http://127.0.0.1:8765"
     own = {"Origin": base, "Sec-Fetch-Site": "same-origin"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=base, headers=own) as browser:

@@ -15,7 +15,7 @@ from tests.end_to_end.recording import Recorded
 MARK = "planted-"
 TYPED = ("vectorize", "logto", "conductorone")
 
-# The one config whose secrets exclude each other.
+# The one config with secrets that exclude each other.
 SMTP = "simple-mail-transfer-protocol"
 SMTP_AUTH: list[dict[str, Any]] = [
     {"type": "login", "user": "u", "pass": ""},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,7 +10,8 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import anyio
-import uvicorn
+
+from tests.end_to_end.faces import served
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,5 @@ class RecordingServer:
 async def recording_server() -> AsyncIterator[RecordingServer]:
     """The server on a free loopback port, for as long as the context is open."""
     recorder = RecordingServer()
-    listener = socket.create_server(("127.0.0.1", 0))
-    # Otherwise the body of each answer waits 40 ms for the acknowledgement of its head.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    recorder.origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    config = uvicorn.Config(recorder, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    with listener:
-        async with anyio.create_task_group() as group:
-            group.start_soon(server.serve, [listener])
-            try:
-                yield recorder
-            finally:
-                server.should_exit = True
+    async with served(recorder) as recorder.origin:
+        yield recorder

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -28,9 +26,8 @@ from starlette.routing import Route
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.approval.approval_webhook import WebhookKey
-from connector_mcp.transport.http.app import serve_http
 from connector_mcp.transport.http.approval_callback import OPEN_PATH, callback_route
-from tests.end_to_end.faces import World, served, world
+from tests.end_to_end.faces import SERVE, World, address, served, serving, world
 
 pytestmark = pytest.mark.anyio
 
@@ -87,8 +84,7 @@ async def denies(_: dict[str, Any]) -> dict[str, Any]:
     return {"decision": "deny", "reason": "not before the audit"}
 
 
-async def says_nothing(_: dict[str, Any]) -> None:
-    return None
+async def says_nothing(_: dict[str, Any]) -> None: ...
 
 
 def environment(made: World, hook: str) -> dict[str, str]:
@@ -101,31 +97,17 @@ def environment(made: World, hook: str) -> dict[str, str]:
     }
 
 
-@asynccontextmanager
-async def serving(environ: dict[str, str]) -> AsyncIterator[str]:
-    async with open_engine(Settings.load(environ), environ, "http") as engine, anyio.create_task_group() as tasks:
-
-        async def serve(*, task_status: anyio.abc.TaskStatus[str]) -> None:
-            await serve_http(
-                engine,
-                "127.0.0.1",
-                0,
-                pages=(callback_route(engine, WebhookKey.parse(DECIDING, "SETTING")),),
-                open_paths=(OPEN_PATH,),
-                task_status=task_status,
-            )
-
-        yield await tasks.start(serve)
-        tasks.cancel_scope.cancel()
-
-
 @pytest.mark.parametrize("era", ["auto", "legacy"])
 @pytest.mark.parametrize("decide", [approves, denies])
 async def test_a_held_call_ends_as_another_system_decides(tmp_path: Path, era: Any, decide: Decide) -> None:
     async with world(tmp_path) as made, team(decide) as (elsewhere, hook):
-        async with serving(environment(made, hook)) as origin:
-            elsewhere.server = origin
-            async with Client(f"{origin}/mcp", mode=era) as client:
+        environ = environment(made, hook)
+        async with open_engine(Settings.load(environ), environ, "http") as engine:
+            pages = (callback_route(engine, WebhookKey.parse(DECIDING, "SETTING")),)
+            async with (
+                serving(engine, pages=pages, open_paths=(OPEN_PATH,)) as elsewhere.server,
+                Client(f"{elsewhere.server}/mcp", mode=era) as client,
+            ):
                 result = await client.call_tool(TOOL, ARGUMENTS)
         (told,) = elsewhere.told
         assert (told["tool"], told["target"], elsewhere.answers) == (TOOL, "GitHub", [200])
@@ -140,36 +122,27 @@ async def test_a_held_call_ends_as_another_system_decides(tmp_path: Path, era: A
     assert (decided["decided_by"], decided["channel"]) == ("webhook ana", "webhook")
 
 
-async def test_the_process_announces_is_decided_by_call_back_and_answers_what_it_holds_when_it_is_told_to_end(
-    tmp_path: Path,
-) -> None:
+async def test_a_process_takes_a_callback_and_answers_the_calls_it_holds_when_it_ends(tmp_path: Path) -> None:
     results: list[CallToolResult] = []
 
     async def call(client: Client) -> None:
         results.append(await client.call_tool(TOOL, {"id": "google-signin"}))
 
     async with world(tmp_path) as made, team(approves) as (elsewhere, hook):
-        process = await anyio.open_process(
-            [sys.executable, "-m", "connector_mcp", "serve", "--http", "--port", "0"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**environment(made, hook), "PYTHONWARNINGS": "error"},
-        )
+        environ = {**environment(made, hook), "PYTHONWARNINGS": "error"}
+        command = [*SERVE, "--http", "--port", "0"]
+        process = await anyio.open_process(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environ)
         assert process.stderr is not None
         with anyio.fail_after(60):
-            said = ""
-            while not (found := re.search(r"http://127\.0\.0\.1:\d+", said)):
-                said += (await process.stderr.receive()).decode()
-            elsewhere.server = found[0]
-            async with Client(f"{found[0]}/mcp") as client, anyio.create_task_group() as tasks:
+            elsewhere.server = await address(process)
+            async with Client(f"{elsewhere.server}/mcp") as client, anyio.create_task_group() as tasks:
                 approved = await client.call_tool(TOOL, ARGUMENTS)
                 elsewhere.decide, elsewhere.heard = says_nothing, anyio.Event()
                 tasks.start_soon(call, client)
                 await elsewhere.heard.wait()
                 process.send_signal(signal.SIGTERM)
                 assert await process.wait() == 0
-            said += b"".join([chunk async for chunk in process.stderr]).decode()
+            said = b"".join([chunk async for chunk in process.stderr]).decode()
         await process.aclose()
         assert [method for method, _ in made.writes()] == ["DELETE"]
     assert approved.structured_content is not None

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import anyio
 import httpx
 import httpx2
 import pytest
 from mcp.client import Client
-from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import ElicitRequestURLParams, ElicitResult
 from playwright.async_api import async_playwright, expect
@@ -26,12 +23,13 @@ from connector_mcp.config.settings import Settings
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.reference import SecretLimits
 from connector_mcp.transport.auth.static_tokens import digest_of
-from connector_mcp.transport.http.app import serve_http
 from tests.console.test_in_chromium import ARGUMENTS, CHROMIUM
+from tests.end_to_end.faces import serving, stdio
 from tests.end_to_end.recording import RecordingServer, recording_server
 from tests.end_to_end.test_wire_contract import environment
 
 pytestmark = pytest.mark.anyio
+eras = pytest.mark.parametrize("era", ["auto", "legacy"])
 
 VALUE = "marked-github-secret"
 TOOL = "logto_create_connector"
@@ -84,49 +82,33 @@ async def submit(page: httpx.AsyncClient, url: str, **fields: str) -> httpx.Resp
 @asynccontextmanager
 async def logto(state: Path) -> AsyncGenerator[tuple[RecordingServer, dict[str, str]]]:
     async with recording_server() as platform:
-        platform.answers["POST", "/oidc/token"] = (
-            200,
-            {"access_token": "t", "expires_in": 3600, "token_type": "Bearer"},
-        )
-        platform.answers["GET", "/api/connectors"] = (200, [])
-        platform.answers["GET", "/api/connector-factories/github-universal"] = (
-            200,
-            {"id": "github-universal", "type": "Social", "target": "github"},
-        )
-        platform.answers["POST", "/api/connectors"] = (200, {"id": "c1", "connectorId": "github-universal"})
+        factory = {"id": "github-universal", "type": "Social", "target": "github"}
+        platform.answers = {
+            ("POST", "/oidc/token"): (200, {"access_token": "t", "expires_in": 3600, "token_type": "Bearer"}),
+            ("GET", "/api/connectors"): (200, []),
+            ("GET", "/api/connector-factories/github-universal"): (200, factory),
+            ("POST", "/api/connectors"): (200, {"id": "c1", "connectorId": "github-universal"}),
+        }
         environ = environment(platform.origin) | {"CONNECTOR_MCP_STATE_DIR": str(state)}
         yield platform, environ | {"CONNECTOR_MCP_VERIFY_WRITES": "false"}
 
 
 @asynccontextmanager
-async def serving(environ: dict[str, str]) -> AsyncGenerator[str]:
-    """`serve --http` in this process: its address."""
-    settings = Settings.load(environ)
-    access = make_access(settings)
-    async with open_engine(settings, environ, "http") as engine, anyio.create_task_group() as tasks:
-
-        async def serve(*, task_status: Any) -> None:
-            pages = make_secret_pages(engine, access)
-            await serve_http(
-                engine,
-                "127.0.0.1",
-                0,
-                callers=access.callers,
-                pages=pages,
-                open_paths=("/secrets",),
-                grace=0.2,
-                task_status=task_status,
-            )
-
-        address: str = await tasks.start(serve)
-        announce_secret_pages(engine, address)
-        yield address
-        tasks.cancel_scope.cancel()
+async def logto_and_server(state: Path, **settings: str) -> AsyncGenerator[tuple[RecordingServer, str]]:
+    """The platform, and the address of `serve --http` in this process."""
+    async with logto(state) as (platform, environ):
+        loaded = Settings.load(environ | {f"CONNECTOR_MCP_{name.upper()}": value for name, value in settings.items()})
+        access = make_access(loaded)
+        async with open_engine(loaded, environ, "http") as engine:
+            options = {"pages": make_secret_pages(engine, access), "open_paths": ("/secrets",), "grace": 0.2}
+            async with serving(engine, callers=access.callers, **options) as address:
+                announce_secret_pages(engine, address)
+                yield platform, address
 
 
-@pytest.mark.parametrize("era", ["auto", "legacy"])
+@eras
 async def test_a_missing_secret_is_entered_and_the_call_completes(tmp_path: Path, era: Any) -> None:
-    async with httpx.AsyncClient() as browser, logto(tmp_path) as (platform, environ), serving(environ) as address:
+    async with httpx.AsyncClient() as browser, logto_and_server(tmp_path) as (platform, address):
 
         async def enter(sent: ElicitRequestURLParams) -> None:
             code = code_in(sent.message)
@@ -139,9 +121,8 @@ async def test_a_missing_secret_is_entered_and_the_call_completes(tmp_path: Path
             result = await client.call_tool(TOOL, CALL)
             assert not result.is_error, result.structured_content
             assert VALUE not in result.model_dump_json()
-        assert recorded(platform) == [
-            {"connectorId": "github-universal", "config": {"clientId": "i", "clientSecret": VALUE}}
-        ]
+        sent = {"connectorId": "github-universal", "config": {"clientId": "i", "clientSecret": VALUE}}
+        assert recorded(platform) == [sent]
         assert len(person.sent_to) == 1
         assert stored(tmp_path).limits("GITHUB") == SecretLimits(("logto",), ("default",), ("config.clientSecret",))
         # Used twice.
@@ -150,13 +131,9 @@ async def test_a_missing_secret_is_entered_and_the_call_completes(tmp_path: Path
         assert VALUE not in (tmp_path / "audit.jsonl").read_text()
 
 
-@pytest.mark.parametrize("era", ["auto", "legacy"])
+@eras
 async def test_a_call_that_needs_a_secret_and_a_confirmation_gets_both(tmp_path: Path, era: Any) -> None:
-    async with (
-        httpx.AsyncClient() as browser,
-        logto(tmp_path) as (platform, environ),
-        serving(environ | {"CONNECTOR_MCP_POLICY": "create=ask"}) as address,
-    ):
+    async with httpx.AsyncClient() as browser, logto_and_server(tmp_path, policy="create=ask") as (platform, address):
 
         async def enter(sent: ElicitRequestURLParams) -> None:
             await submit(browser, sent.url, code=code_in(sent.message), lines=f"{VALUE}\r\nline\r\n")
@@ -169,9 +146,9 @@ async def test_a_call_that_needs_a_secret_and_a_confirmation_gets_both(tmp_path:
         assert recorded(platform)[0]["config"]["clientSecret"] == f"{VALUE}\nline"
 
 
-@pytest.mark.parametrize("era", ["auto", "legacy"])
-async def test_who_declines_has_the_call_refused_and_the_page_closed(tmp_path: Path, era: Any) -> None:
-    async with httpx.AsyncClient() as browser, logto(tmp_path) as (platform, environ), serving(environ) as address:
+@eras
+async def test_declining_refuses_the_call_and_closes_the_page(tmp_path: Path, era: Any) -> None:
+    async with httpx.AsyncClient() as browser, logto_and_server(tmp_path) as (platform, address):
 
         async def look_away(sent: ElicitRequestURLParams) -> None:
             assert (await browser.get(sent.url)).status_code == 200
@@ -184,16 +161,16 @@ async def test_who_declines_has_the_call_refused_and_the_page_closed(tmp_path: P
         assert recorded(platform) == []
 
 
-@pytest.mark.parametrize("era", ["auto", "legacy"])
+@eras
 async def test_a_client_that_opens_no_pages_gets_the_command(tmp_path: Path, era: Any) -> None:
-    async with logto(tmp_path) as (platform, environ), serving(environ) as address:
+    async with logto_and_server(tmp_path) as (platform, address):
         async with Client(f"{address}/mcp", mode=era) as client:
             result = await client.call_tool(TOOL, CALL)
         assert "connector-mcp secrets set GITHUB" in result.structured_content["error"]["fix"]
         assert recorded(platform) == []
 
 
-async def test_nobody_but_the_caller_can_answer(tmp_path: Path) -> None:
+async def test_only_the_caller_can_answer(tmp_path: Path) -> None:
     tokens = tmp_path / "tokens.toml"
     tokens.write_text(
         "".join(
@@ -203,15 +180,12 @@ async def test_nobody_but_the_caller_can_answer(tmp_path: Path) -> None:
         )
     )
     tokens.chmod(0o600)
-    async with (
-        httpx.AsyncClient() as browser,
-        logto(tmp_path) as (platform, environ),
-        serving(environ | {"CONNECTOR_MCP_TOKENS_FILE": str(tokens)}) as address,
-    ):
+    settings = {"tokens_file": str(tokens)}
+    async with httpx.AsyncClient() as browser, logto_and_server(tmp_path, **settings) as (platform, address):
 
         async def enter(sent: ElicitRequestURLParams) -> None:
             code = code_in(sent.message)
-            for token in (TOKENS["agent-b"], "nobody's", ""):
+            for token in (TOKENS["agent-b"], "another", ""):
                 refused = await submit(browser, sent.url, code=code, value="stolen", token=token)
                 assert refused.status_code == 403
             assert stored(tmp_path).names() == []
@@ -251,11 +225,7 @@ async def test_over_stdio_the_secret_is_typed_in_a_real_browser(tmp_path: Path) 
             await expect(page.get_by_role("status").first).to_contain_text("You can close this page")
             assert trouble == []
 
-        command = StdioServerParameters(
-            command=sys.executable, args=["-m", "connector_mcp", "serve"], env={**environ, "PYTHONWARNINGS": "error"}
-        )
-        person = Person(enter)
-        async with Client(stdio_client(command), elicitation_callback=person) as client:
+        async with Client(stdio(environ), elicitation_callback=Person(enter)) as client:
             result = await client.call_tool(TOOL, CALL)
             assert not result.is_error, result.structured_content
             assert VALUE not in result.model_dump_json()

@@ -6,10 +6,7 @@ Where nothing can be clean, the record that was written before the change is wha
 from __future__ import annotations
 
 import json
-import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,45 +16,31 @@ import pytest
 from anyio.abc import Process
 
 from connector_mcp.audit.check import snapshot, verify_log
+from tests.end_to_end.faces import INITIALIZE, META, SERVE, address, message, modern
 from tests.end_to_end.recording import RecordingServer, recording_server
 
+pytestmark = pytest.mark.anyio
+
 ENDINGS = [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
-CALL = {"name": "vectorize_get_source_connectors", "arguments": {}}
-INITIALIZE = {
-    "protocolVersion": "2025-11-25",
-    "capabilities": {},
-    "clientInfo": {"name": "test", "version": "1"},
-}
+CALL: dict[str, Any] = {"name": "vectorize_get_source_connectors", "arguments": {}}
 
 
-def environment(recorder: RecordingServer, state: Path) -> dict[str, str]:
-    return {
+async def start(recorder: RecordingServer, state: Path, *arguments: str) -> Process:
+    environ = {
         "VECTORIZE_API_KEY": "key",
         "VECTORIZE_ORGANIZATION_ID": "org",
         "VECTORIZE_BASE_URL": f"{recorder.origin}/v1",
         "CONNECTOR_MCP_STATE_DIR": str(state),
     }
-
-
-async def start(recorder: RecordingServer, state: Path, *arguments: str) -> Process:
-    return await anyio.open_process(
-        [sys.executable, "-m", "connector_mcp", "serve", *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(recorder, state),
-    )
+    return await anyio.open_process([*SERVE, *arguments], env=environ)
 
 
 async def begin(process: Process, call: dict[str, Any]) -> None:
     """Shake hands over stdio and make one call, without waiting for its answer."""
     assert process.stdin is not None
-    for message in (
-        {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": INITIALIZE},
-        {"jsonrpc": "2.0", "method": "notifications/initialized"},
-        {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call},
-    ):
-        await process.stdin.send(json.dumps(message).encode() + b"\n")
+    initialized = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    for each in (message("initialize", **INITIALIZE), initialized, message("tools/call", 2, **call)):
+        await process.stdin.send(json.dumps(each).encode() + b"\n")
 
 
 async def all_of(stream: Any) -> str:
@@ -68,7 +51,6 @@ def audited(state: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (state / "audit.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(("ending", "status"), ENDINGS)
 async def test_a_signal_ends_the_stdio_server_though_stdin_stays_open(ending: int, status: int, tmp_path: Path) -> None:
     async with recording_server() as recorder:
@@ -86,19 +68,15 @@ async def test_a_signal_ends_the_stdio_server_though_stdin_stays_open(ending: in
     assert [(record["tool"], record["outcome"]) for record in audited(tmp_path)] == [(CALL["name"], "cancelled")]
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(("ending", "status"), ENDINGS)
 async def test_a_signal_ends_the_http_server_with_a_call_in_flight(ending: int, status: int, tmp_path: Path) -> None:
     async with recording_server() as recorder:
         recorder.silent = True
         process = await start(recorder, tmp_path, "--http", "--port", "0")
-        assert process.stderr is not None
         with anyio.fail_after(60):
-            said = ""
-            while not (found := re.search(r"http://127\.0\.0\.1:\d+", said)):
-                said += (await process.stderr.receive()).decode()
+            origin = await address(process)
             async with anyio.create_task_group() as group:
-                group.start_soon(post, found[0])
+                group.start_soon(post, origin)
                 await recorder.reached.wait()
                 process.send_signal(ending)
                 assert await process.wait() == status
@@ -107,8 +85,7 @@ async def test_a_signal_ends_the_http_server_with_a_call_in_flight(ending: int, 
     assert [(record["tool"], record["outcome"]) for record in audited(tmp_path)] == [(CALL["name"], "cancelled")]
 
 
-@pytest.mark.anyio
-async def test_a_server_that_is_killed_while_a_change_is_on_its_way_leaves_its_beginning(tmp_path: Path) -> None:
+async def test_a_server_killed_during_a_change_leaves_the_record_of_its_beginning(tmp_path: Path) -> None:
     connectors = [{"name": "f", "type": "FILE_UPLOAD"}]
     change = {"name": "vectorize_create_source_connector", "arguments": {"connectors": connectors}}
     async with recording_server() as recorder:
@@ -130,21 +107,11 @@ async def test_a_server_that_is_killed_while_a_change_is_on_its_way_leaves_its_b
 
 async def post(origin: str) -> None:
     """One 2026-07-28 call, which never gets its answer."""
-    meta = {
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientInfo": INITIALIZE["clientInfo"],
-        "io.modelcontextprotocol/clientCapabilities": {},
-    }
-    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": CALL | {"_meta": meta}}
-    headers = {
-        "accept": "application/json, text/event-stream",
-        "mcp-protocol-version": "2026-07-28",
-        "mcp-method": "tools/call",
-        "mcp-name": str(CALL["name"]),
-    }
+    headers = {"accept": "application/json, text/event-stream", **modern(CALL["name"])}
     async with httpx.AsyncClient(timeout=60) as client:
         try:
-            answer = await client.post(f"{origin}/mcp", json=message, headers=headers)
+            call = message("tools/call", **CALL, _meta=META)
+            answer = await client.post(f"{origin}/mcp", json=call, headers=headers)
         except httpx.HTTPError:
             return
     assert answer.status_code != 400, answer.text

@@ -27,6 +27,8 @@ from tests.end_to_end.recording import Recorded, RecordingServer, recording_serv
 from tests.end_to_end.test_wire_contract import VERSORI_NOW, environment
 from tests.redis_server import redis_server
 
+pytestmark = pytest.mark.anyio
+
 # How many there are, counted in the documents of the platforms: (connector type, member of its config).
 IN_CONFIGS = {"vectorize": 27, "logto": 62, "conductorone": 171}
 # The credential of a user that Vectorize is given, to add and to update one.
@@ -98,34 +100,16 @@ class Platforms:
 
 
 def connections(garden: Garden) -> list[dict[str, Any]]:
-    """A connection for each type of credential, with data that nobody blanked."""
-    return [
-        {
-            "id": kind,
-            "name": kind,
-            "variables": [],
-            "credentials": [
-                {
-                    "id": "c",
-                    "authSchemeConfig": {
-                        "id": "o",
-                        "schemeType": "oauth2",
-                        "grant": {
-                            "grantType": "password",
-                            "clientSecret": garden.plant("versori", "grant", "clientSecret"),
-                        },
-                    },
-                    "credential": {
-                        "id": "k",
-                        "type": kind,
-                        "data": {name: garden.plant("versori", kind, name) for name in names}
-                        | {"json": json.dumps({name: garden.plant("versori", kind, name) for name in names})},
-                    },
-                }
-            ],
-        }
-        for kind, names in OF_CREDENTIALS.items()
-    ]
+    """A connection for each type of credential, with data that was not blanked."""
+    grant = {"grantType": "password", "clientSecret": garden.plant("versori", "grant", "clientSecret")}
+    scheme = {"id": "o", "schemeType": "oauth2", "grant": grant}
+    made: list[dict[str, Any]] = []
+    for kind, names in OF_CREDENTIALS.items():
+        data = {name: garden.plant("versori", kind, name) for name in names}
+        credential = {"id": "k", "type": kind, "data": data | {"json": json.dumps(data)}}
+        held = [{"id": "c", "authSchemeConfig": scheme, "credential": credential}]
+        made.append({"id": kind, "name": kind, "variables": [], "credentials": held})
+    return made
 
 
 def calls(garden: Garden) -> Iterator[tuple[tuple[str, str], Call]]:
@@ -146,42 +130,29 @@ def calls(garden: Garden) -> Iterator[tuple[tuple[str, str], Call]]:
             yield (kind.platform, kind.type), call
             yield (kind.platform, kind.type), read
     for operation, argument in OF_USERS:
-        provider = "GOOGLE_DRIVE_OAUTH_MULTI" if argument == "refresh_token" else "NOTION_OAUTH_MULTI"
-        yield (
-            ("vectorize", provider),
-            (
-                f"vectorize_{operation}_source_connector",
-                {
-                    "source_connector_id": "c",
-                    "user_id": "u",
-                    "selected_files": {"f": {"name": "n", "mimeType": "m"}}
-                    if argument == "refresh_token"
-                    else {"pageIds": ["p"]},
-                    argument: garden.plant("vectorize", operation, argument),
-                },
-            ),
-        )
+        drive = argument == "refresh_token"
+        files = {"f": {"name": "n", "mimeType": "m"}} if drive else {"pageIds": ["p"]}
+        user = {"source_connector_id": "c", "user_id": "u", "selected_files": files}
+        user[argument] = garden.plant("vectorize", operation, argument)
+        provider = "GOOGLE_DRIVE_OAUTH_MULTI" if drive else "NOTION_OAUTH_MULTI"
+        yield ("vectorize", provider), (f"vectorize_{operation}_source_connector", user)
     variables = [{"name": "api_token", "value": garden.plant("versori", "variable", "api_token")}]
     yield ("versori", ""), ("versori_update_connector", {"connector_id": "c", "connection_variables": variables})
     yield ("versori", ""), ("versori_get_connector", {"connector_id": "c"})
 
 
-def test_the_fields_that_are_planted_are_all_there_are() -> None:
+def test_every_secret_field_is_planted() -> None:
     garden = Garden()
     list(calls(garden))
     fields = {(kind.platform, kind.type, path) for kind in typed() for path in kind.secret_paths}
     assert Counter(platform for platform, _, _ in fields) == IN_CONFIGS
     assert connector_types("versori")
     assert not any(kind.secret_paths for kind in connector_types("versori").values())
-    missed = {field for field in fields if field not in garden.values}
-    assert missed == set()
+    assert fields - garden.values.keys() == set()
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("refuse", [False, True], ids=["taken", "refused"])
-async def test_no_byte_that_leaves_the_process_shows_a_credential(
-    refuse: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+async def test_no_byte_that_leaves_the_process_shows_a_credential(refuse: bool, tmp_path: Path, capfd: Any) -> None:
     garden, watching, left = Garden(), Watching(), list[str]()
     async with recording_server() as recorder:
         platforms = Platforms(garden, refuse=refuse)
@@ -208,10 +179,7 @@ async def test_no_byte_that_leaves_the_process_shows_a_credential(
     assert_clean(*left, *files, *spans, generate_latest(watching.metrics.registry).decode(), out, err)
 
 
-@pytest.mark.anyio
-async def test_no_byte_that_leaves_while_calls_wait_for_an_operator_shows_a_credential(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+async def test_no_byte_that_leaves_while_calls_wait_shows_a_credential(tmp_path: Path, capfd: Any) -> None:
     garden, watching, left, told = Garden(), Watching(), list[str](), list[str]()
     async with recording_server() as recorder:
         # Where nothing is kept on the disk the server takes the writes of a session ten times as fast.
@@ -219,16 +187,10 @@ async def test_no_byte_that_leaves_while_calls_wait_for_an_operator_shows_a_cred
             platforms = Platforms(garden, refuse=False)
             recorder.respond = platforms
             settings = Settings.load(
-                {},
-                state=redis.url,
-                state_dir=tmp_path,
-                policy="create=approve,update=approve,destroy=approve",
-                requests_per_second=10_000,
-                approval_wait=300,
-                webhook_url=f"{recorder.origin}{HOOK}",
-                webhook_secret=f"whsec_{b64encode(bytes(32)).decode()}",
-                operators_file=operators_file(tmp_path),
-            )
+                {}, state=redis.url, state_dir=tmp_path, policy="create=approve,update=approve,destroy=approve",
+                requests_per_second=10_000, approval_wait=300, webhook_url=f"{recorder.origin}{HOOK}",
+                webhook_secret=f"whsec_{b64encode(bytes(32)).decode()}", operators_file=operators_file(tmp_path),
+            )  # fmt: skip
             environ = environment(recorder.origin)
             async with open_engine(settings, environ, "http", observer=watching.observer) as engine:
 
@@ -285,6 +247,5 @@ def state_files(folder: Path) -> list[str]:
 
 def sent_values(recorder: RecordingServer) -> set[str]:
     """Every planted value that a platform was sent in a body."""
-    return {
-        value for request in recorder.requests if not request.path.endswith("/token") for value in marked(request.body)
-    }
+    sent = [request for request in recorder.requests if not request.path.endswith("/token")]
+    return {value for request in sent for value in marked(request.body)}

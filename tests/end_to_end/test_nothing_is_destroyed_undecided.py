@@ -16,6 +16,8 @@ from connector_mcp.sandbox import seed
 from connector_mcp.state.sqlite import SqliteStore
 from tests.end_to_end.faces import FACES, World, client, world
 
+pytestmark = pytest.mark.anyio
+
 SMTP_CONFIG: dict[str, Any] = {
     "host": "smtp.example.com",
     "port": 587,
@@ -93,57 +95,41 @@ class Person:
 
 @dataclass
 class Attached:
-    """A client of a server in a world. Tests share it, because to start a server is what costs."""
+    """A client of a server in a world, and the person at the client."""
 
     world: World
     client: Client
     person: Person
 
-    def __post_init__(self) -> None:
-        seeded = self.world.sandbox.world.get("vectorize.sources", seed.VECTORIZE_S3)
-        assert seeded is not None
-        self._source = seeded
+    def rename_source(self, name: str) -> None:
+        """Have another hand rename the source at the platform."""
+        objects = self.world.sandbox.world
+        stored = objects.get("vectorize.sources", seed.VECTORIZE_S3)
+        assert stored is not None
+        objects.put("vectorize.sources", seed.VECTORIZE_S3, {**stored, "name": name})
 
-    def put_source(self, **changes: Any) -> None:
-        """Have the source at the platform as it was seeded, or with changes."""
-        self.world.sandbox.world.put("vectorize.sources", seed.VECTORIZE_S3, {**self._source, **changes})
-
-    def begin(self, *answers: Any) -> list[tuple[str, str]]:
-        """Put the source back as it was seeded, and have the person answer; what has been written until now."""
-        self.put_source()
-        self.person.answers, self.person.messages = list(answers), []
-        return self.world.writes()
-
-    def written(self, before: list[tuple[str, str]]) -> list[str]:
-        """The methods of what has been written since."""
-        return [method for method, _ in self.world.writes()[len(before) :]]
+    def written(self, before: int = 0) -> list[str]:
+        """The methods of the writes, without so many of the first ones."""
+        return [method for method, _ in self.world.writes()[before:]]
 
 
 @pytest.fixture(params=FACES)
-async def without_elicitation(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncGenerator[Attached]:
-    async with world(tmp_path_factory.mktemp("waiting")) as here, client(request.param, here.environ) as connected:
+async def without_elicitation(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Attached]:
+    async with world(tmp_path) as here, client(request.param, here.environ) as connected:
         yield Attached(here, connected, Person())
 
 
 @pytest.fixture(params=FACES)
-async def with_elicitation(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncGenerator[Attached]:
+async def with_elicitation(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Attached]:
     person = Person()
-    async with world(tmp_path_factory.mktemp("asking")) as here:
+    async with world(tmp_path) as here:
         environ = here.environ | {"CONNECTOR_MCP_POLICY": "destroy=ask"}
         async with client(request.param, environ, elicitation_callback=person) as connected:
             yield Attached(here, connected, person)
 
 
-@pytest.mark.anyio
-async def test_without_elicitation_a_destructive_call_waits_and_runs_once_after_approval(
-    without_elicitation: Attached,
-) -> None:
+async def test_without_elicitation_a_destructive_call_runs_once_after_approval(without_elicitation: Attached) -> None:
     here, connected = without_elicitation.world, without_elicitation.client
-    without_elicitation.begin()
     for tool, arguments, method, phrase in DESTRUCTIVE:
         before = here.writes()
         failed, content = await call(connected, tool, arguments)
@@ -162,7 +148,7 @@ async def test_without_elicitation_a_destructive_call_waits_and_runs_once_after_
         await decide(here.state, identifier, approve=True)
         failed, content = await call(connected, tool, arguments)
         assert not failed, content
-        assert without_elicitation.written(before) == [method]
+        assert without_elicitation.written(len(before)) == [method]
 
     tool, arguments, _, _ = DESTRUCTIVE[3]
     before = here.writes()
@@ -171,11 +157,9 @@ async def test_without_elicitation_a_destructive_call_waits_and_runs_once_after_
     assert here.writes() == before
 
 
-@pytest.mark.anyio
 async def test_a_denied_call_does_not_run_and_says_so_once(without_elicitation: Attached) -> None:
     tool, arguments, _, _ = DESTRUCTIVE[0]
     connected = without_elicitation.client
-    before = without_elicitation.begin()
     _, content = await call(connected, tool, arguments)
     await decide(without_elicitation.world.state, content["error"]["approval"]["id"], approve=False)
     _, content = await call(connected, tool, arguments)
@@ -183,55 +167,47 @@ async def test_a_denied_call_does_not_run_and_says_so_once(without_elicitation: 
     assert "not today" in content["error"]["message"]
     _, content = await call(connected, tool, arguments)
     assert content["error"]["code"] == "approval_required"
-    assert without_elicitation.written(before) == []
+    assert without_elicitation.written() == []
 
 
 def accept(**content: Any) -> ElicitResult:
     return ElicitResult(action="accept", content=content)
 
 
-@pytest.mark.anyio
 async def test_with_elicitation_only_the_exact_confirmation_runs_the_call(with_elicitation: Attached) -> None:
     tool, arguments, _, _ = DESTRUCTIVE[0]
-    before = with_elicitation.begin(
-        ElicitResult(action="decline"),
-        ElicitResult(action="cancel"),
-        accept(confirm="product documents"),
-        accept(confirm="Product documents"),
-    )
+    with_elicitation.person.answers = [ElicitResult(action="decline"), ElicitResult(action="cancel")]
+    with_elicitation.person.answers += [accept(confirm="product documents"), accept(confirm="Product documents")]
     for expected in ("refused", "refused", "confirmation_invalid"):
         _, content = await call(with_elicitation.client, tool, arguments)
         assert content["error"]["code"] == expected
-        assert with_elicitation.written(before) == []
+        assert with_elicitation.written() == []
     failed, content = await call(with_elicitation.client, tool, arguments)
     assert not failed, content
-    assert with_elicitation.written(before) == ["DELETE"]
+    assert with_elicitation.written() == ["DELETE"]
     assert ["“Product documents”" in message for message in with_elicitation.person.messages] == [True] * 4
 
 
-@pytest.mark.anyio
-async def test_lesser_things_take_a_yes_that_is_a_yes(with_elicitation: Attached) -> None:
+async def test_smaller_losses_are_confirmed_by_a_yes(with_elicitation: Attached) -> None:
     tool, arguments, _, _ = DESTRUCTIVE[4]
-    before = with_elicitation.begin(accept(confirm=False), accept(confirm=True))
+    with_elicitation.person.answers = [accept(confirm=False), accept(confirm=True)]
     _, content = await call(with_elicitation.client, tool, arguments)
     assert content["error"]["code"] == "confirmation_invalid"
-    assert with_elicitation.written(before) == []
+    assert with_elicitation.written() == []
     failed, content = await call(with_elicitation.client, tool, arguments)
     assert not failed, content
-    assert with_elicitation.written(before) == ["PUT"]
+    assert with_elicitation.written() == ["PUT"]
     assert "documentationURL" in with_elicitation.person.messages[0]
 
 
-@pytest.mark.anyio
 async def test_a_target_that_changed_while_the_question_was_open_is_not_touched(with_elicitation: Attached) -> None:
     tool, arguments, _, _ = DESTRUCTIVE[0]
 
     def change_and_accept() -> ElicitResult:
-        """Another hand at the platform renames the connector before the person answers."""
-        with_elicitation.put_source(name="Something else")
+        with_elicitation.rename_source("Something else")
         return accept(confirm="Product documents")
 
-    before = with_elicitation.begin(change_and_accept)
+    with_elicitation.person.answers = [change_and_accept]
     _, content = await call(with_elicitation.client, tool, arguments)
     assert content["error"]["code"] == "target_changed"
-    assert with_elicitation.written(before) == []
+    assert with_elicitation.written() == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,34 +11,30 @@ from typing import Any
 
 import pytest
 from mcp.client import Client
-from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.reference import SecretLimits
 from connector_mcp.state.sqlite import SqliteStore
+from tests.end_to_end.faces import stdio
 from tests.end_to_end.recording import RecordingServer, recording_server
 from tests.end_to_end.test_nothing_is_destroyed_undecided import SMTP_CONFIG
 from tests.end_to_end.test_wire_contract import C1_NOW, LOGTO_NOW, SOURCES, VERSORI_NOW, environment
 
+pytestmark = pytest.mark.anyio
+
 MARK = "marked-value"
 ACCOUNT = json.dumps({"type": "service_account", "private_key": f'{MARK}-"private"\nkey', "client_email": "a@b.c"})
-IN_ENVIRONMENT = {
-    "S3_ACCESS": f"{MARK}-access",
-    "S3_SECRET": f"{MARK}-secret",
-    "GOOGLE": ACCOUNT,
-    "CRM_TOKEN": f"{MARK}-crm",
-}
+IN_ENVIRONMENT = {"S3_ACCESS": f"{MARK}-access", "S3_SECRET": f"{MARK}-secret", "CRM_TOKEN": f"{MARK}-crm"}
+IN_ENVIRONMENT["GOOGLE"] = ACCOUNT
 IN_DIRECTORY = {"smtp.pass": f"{MARK}-smtp", "okta-token": f"{MARK}-okta"}
 IN_STORE = {"drive-refresh": f"{MARK}-refresh", "GITHUB": f"{MARK}-github"}
 
-SMTP = SMTP_CONFIG | {"auth": {"type": "login", "user": "u", "pass": "secret://smtp.pass"}}
-S3 = {
-    "access-key": "secret://S3_ACCESS",
-    "secret-key": "secret://S3_SECRET",
-    "bucket-name": "docs",
-    "archiver": False,
-}
+SMTP_FACTORY = "simple-mail-transfer-protocol"
+SMTP_PASS = "secret://smtp.pass"
+SMTP = SMTP_CONFIG | {"auth": {"type": "login", "user": "u", "pass": SMTP_PASS}}
+S3 = {"access-key": "secret://S3_ACCESS", "secret-key": "secret://S3_SECRET", "bucket-name": "docs", "archiver": False}
+REGION = {"name": "region", "value": "eu"}
 CRM = "/api/connect/v1/o/org%202/connectors/v1"
 OKTA_READ = "/api/v1/apps/app%201/connectors/c1"
 
@@ -66,21 +61,12 @@ SESSION: list[tuple[str, dict[str, Any]]] = [
             "refresh_token": "secret://drive-refresh",
         },
     ),
-    ("logto_create_connector", {"connector_id": "simple-mail-transfer-protocol", "config": SMTP}),
-    (
-        "logto_create_connector_test",
-        {"factory_id": "simple-mail-transfer-protocol", "email": "a@example.com", "config": SMTP},
-    ),
+    ("logto_create_connector", {"connector_id": SMTP_FACTORY, "config": SMTP}),
+    ("logto_create_connector_test", {"factory_id": SMTP_FACTORY, "email": "a@example.com", "config": SMTP}),
     ("logto_update_connector", {"id": "gh", "config": {"clientSecret": "secret://GITHUB"}}),
     (
         "versori_update_connector",
-        {
-            "connector_id": "v1",
-            "connection_variables": [
-                {"name": "region", "value": "eu"},
-                {"name": "crm_token", "value": "secret://CRM_TOKEN"},
-            ],
-        },
+        {"connector_id": "v1", "connection_variables": [REGION, {"name": "crm_token", "value": "secret://CRM_TOKEN"}]},
     ),
     (
         "conductorone_update_connector",
@@ -97,7 +83,6 @@ def github(secret: str, client: str = "i") -> dict[str, Any]:
     return {"connector_id": "github-universal", "config": {"clientId": client, "clientSecret": secret}}
 
 
-SMTP_FACTORY = "simple-mail-transfer-protocol"
 S3_SECRET_KEY = "connectors[0].config.secret-key"
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     # Limited to another platform; and to another field.
@@ -117,11 +102,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("describe_connector_type", {"platform": "logto", "type": "secret://GITHUB"}, "type"),
     # As a key, and in place of an object.
     ("logto_create_connector", {"connector_id": SMTP_FACTORY, "config": {"secret://GITHUB": "x"}}, "config"),
-    (
-        "logto_create_connector",
-        {"connector_id": SMTP_FACTORY, "config": SMTP_CONFIG | {"auth": "secret://smtp.pass"}},
-        "config.auth",
-    ),
+    ("logto_create_connector", {"connector_id": SMTP_FACTORY, "config": SMTP | {"auth": SMTP_PASS}}, "config.auth"),
     # A value that its field does not take: white space around it.
     ("vectorize_create_source_connector", s3(config=S3 | {"secret-key": "secret://SPACED"}), S3_SECRET_KEY),
 ]
@@ -184,22 +165,17 @@ async def place(folder: Path, era: str = "auto", **variables: str) -> AsyncItera
             ("GET", CRM): (200, VERSORI_NOW | {"id": "v1"}),
             ("GET", OKTA_READ): (200, {"connectorView": {"connector": okta}}),
         }
-        command = StdioServerParameters(
-            command=sys.executable,
-            args=["-m", "connector_mcp", "serve"],
-            env={
-                **environment(recorder.origin),
-                **{f"CONNECTOR_MCP_SECRET_{name}": value for name, value in IN_ENVIRONMENT.items()},
-                "CONNECTOR_MCP_SECRETS_DIR": str(folder / "secrets"),
-                "CONNECTOR_MCP_STATE_DIR": str(folder / "state"),
-                "CONNECTOR_MCP_LOG_LEVEL": "DEBUG",
-                "CONNECTOR_MCP_POLICY": "destroy=allow",
-                "PYTHONWARNINGS": "error",
-                **variables,
-            },
-        )
+        environ = {
+            **environment(recorder.origin),
+            **{f"CONNECTOR_MCP_SECRET_{name}": value for name, value in IN_ENVIRONMENT.items()},
+            "CONNECTOR_MCP_SECRETS_DIR": str(folder / "secrets"),
+            "CONNECTOR_MCP_STATE_DIR": str(folder / "state"),
+            "CONNECTOR_MCP_LOG_LEVEL": "DEBUG",
+            "CONNECTOR_MCP_POLICY": "destroy=allow",
+            **variables,
+        }
         with (folder / "stderr.log").open("w") as errors:
-            async with Client(stdio_client(command, errlog=errors), mode=era) as client:
+            async with Client(stdio(environ, errlog=errors), mode=era) as client:
                 yield Place(recorder, folder, client, store, [])
 
 
@@ -211,7 +187,6 @@ def assert_nothing_left(here: Place) -> None:
         assert MARK not in text, text[max(0, text.find(MARK) - 300) :][:600]
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("era", ["auto", "legacy"])
 async def test_a_script_provisions_by_references_alone_and_the_values_go_nowhere_else(era: str, tmp_path: Path) -> None:
     async with place(tmp_path, era) as here:
@@ -226,14 +201,10 @@ async def test_a_script_provisions_by_references_alone_and_the_values_go_nowhere
     assert bodies[2]["refreshToken"] == f"{MARK}-refresh"
     assert bodies[3]["config"]["auth"]["pass"] == f"{MARK}-smtp"
     assert bodies[4]["config"]["auth"]["pass"] == f"{MARK}-smtp"
-    assert bodies[5]["config"] == {
-        "clientId": "secret://S3_SECRET",
-        "clientSecret": f"{MARK}-github",
-    }, "what the platform itself stores is no reference of the caller's"
-    assert bodies[6]["connectionVariables"] == [
-        {"name": "region", "value": "eu"},
-        {"name": "crm_token", "value": f"{MARK}-crm"},
-    ]
+    assert bodies[5]["config"] == {"clientId": "secret://S3_SECRET", "clientSecret": f"{MARK}-github"}, (
+        "what the platform itself stores is no reference of the caller's"
+    )
+    assert bodies[6]["connectionVariables"] == [REGION, {"name": "crm_token", "value": f"{MARK}-crm"}]
     assert bodies[7]["connector"]["config"]["configuration"]["okta_v2_api_token"] == {"stringValue": f"{MARK}-okta"}
     assert_nothing_left(here)
     assert "DEBUG connector_mcp" in (tmp_path / "stderr.log").read_text()
@@ -242,10 +213,7 @@ async def test_a_script_provisions_by_references_alone_and_the_values_go_nowhere
     assert all(record["outcome"] == "ok" for record in here.audit if record["phase"] == "ended")
 
 
-@pytest.mark.anyio
-async def test_a_reference_that_may_not_be_followed_is_refused_before_anything_is_changed_and_audited(
-    tmp_path: Path,
-) -> None:
+async def test_a_forbidden_reference_is_refused_before_anything_is_changed_and_audited(tmp_path: Path) -> None:
     errors: list[dict[str, Any]] = []
     async with place(tmp_path) as here:
         for tool, arguments, path in WRONG:
@@ -262,8 +230,7 @@ async def test_a_reference_that_may_not_be_followed_is_refused_before_anything_i
     assert_nothing_left(here)
 
 
-@pytest.mark.anyio
-async def test_an_approval_is_of_the_reference_and_outlives_a_change_of_the_value(tmp_path: Path) -> None:
+async def test_an_approval_of_a_reference_survives_a_change_of_its_value(tmp_path: Path) -> None:
     tool, arguments = "logto_update_connector", {"id": "gh", "config": {"clientSecret": "secret://GITHUB"}}
     async with place(tmp_path, CONNECTOR_MCP_POLICY="update=approve") as here:
         parked = (await here.call(tool, arguments))["error"]
@@ -283,8 +250,7 @@ async def test_an_approval_is_of_the_reference_and_outlives_a_change_of_the_valu
     assert_nothing_left(here)
 
 
-@pytest.mark.anyio
-async def test_the_secrets_are_listed_by_name_and_limit_only_where_there_are_any(tmp_path: Path) -> None:
+async def test_the_secrets_are_listed_by_name_and_limit(tmp_path: Path) -> None:
     async with place(tmp_path) as here:
         listed = await here.call("list_secrets", {})
         names = {tool.name for tool in (await here.client.list_tools()).tools}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -26,8 +24,8 @@ from connector_mcp.config.settings import Settings
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
-from tests.end_to_end.faces import PLATFORMS, served
-from tests.end_to_end.test_ending import INITIALIZE
+from tests.end_to_end.faces import INITIALIZE, META, PLATFORMS, SERVE, address, message, modern, served
+from tests.end_to_end.test_request_state import never
 from tests.redis_server import RedisServer, redis_server
 
 pytestmark = pytest.mark.anyio
@@ -95,11 +93,8 @@ async def replicas(server: RedisServer, folder: Path, policy: str) -> AsyncItera
             environ |= sandbox.variables(platform, origin)
         processes: list[Process] = []
         for name in ("one", "other"):
-            command = [sys.executable, "-m", "connector_mcp", "serve", "--http", "--port", "0"]
-            own = {"CONNECTOR_MCP_STATE_DIR": str(folder / name), "PYTHONWARNINGS": "error"}
-            process = await anyio.open_process(
-                command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environ | own
-            )
+            own = environ | {"CONNECTOR_MCP_STATE_DIR": str(folder / name), "PYTHONWARNINGS": "error"}
+            process = await anyio.open_process([*SERVE, "--http", "--port", "0"], stdin=subprocess.DEVNULL, env=own)
             processes.append(await stack.enter_async_context(process))
             stack.callback(end, process)
         with anyio.fail_after(60):
@@ -112,22 +107,10 @@ def end(process: Process) -> None:
         process.kill()
 
 
-async def address(process: Process) -> str:
-    said = ""
-    assert process.stderr is not None
-    while not (found := re.search(r"http://127\.0\.0\.1:\d+", said)):
-        said += (await process.stderr.receive()).decode()
-    return found[0]
-
-
-async def post(origin: str, message: dict[str, Any], **headers: str) -> httpx.Response:
+async def post(origin: str, sent: dict[str, Any], **headers: str) -> httpx.Response:
     accept = {"accept": "application/json, text/event-stream"}
     async with httpx.AsyncClient(timeout=60) as client:
-        return await client.post(f"{origin}/mcp", json=message, headers=accept | headers)
-
-
-async def never(context: Any, params: Any) -> ElicitResult:
-    raise AssertionError("the client was to leave the question to the test")
+        return await client.post(f"{origin}/mcp", json=sent, headers=accept | headers)
 
 
 def code(result: CallToolResult) -> str:
@@ -137,18 +120,15 @@ def code(result: CallToolResult) -> str:
 
 async def test_a_question_that_one_replica_asked_is_answered_to_the_other(redis: RedisServer, tmp_path: Path):
     yes = {"confirm": ElicitResult(action="accept", content={"confirm": "Product documents"})}
-    async with (
-        replicas(redis, tmp_path, "destroy=ask") as running,
-        running.clients(elicitation_callback=never) as (one, other),
-    ):
+    clients = {"elicitation_callback": never}
+    async with replicas(redis, tmp_path, "destroy=ask") as running, running.clients(**clients) as (one, other):
         asked = await one.session.call_tool(DELETE, S3, allow_input_required=True)
         assert isinstance(asked, InputRequiredResult)
         answers: list[str] = []
 
         async def answer(client: Client) -> None:
-            result = await client.session.call_tool(
-                DELETE, S3, input_responses=yes, request_state=asked.request_state, allow_input_required=True
-            )
+            given = {"input_responses": yes, "request_state": asked.request_state}
+            result = await client.session.call_tool(DELETE, S3, **given, allow_input_required=True)
             assert isinstance(result, CallToolResult)
             answers.append(code(result))
 
@@ -158,12 +138,14 @@ async def test_a_question_that_one_replica_asked_is_answered_to_the_other(redis:
         assert len(running.upstream.deletions) == 1
         assert answers[1] in ("confirmation_invalid", "not_found")
 
-        # A session of an earlier client belongs to one replica; the other says so at once, for it to begin anew.
+        # A session of an earlier client belongs to one replica; the other says so at once, so that it starts again.
         here, there = running.origins
-        begun = await post(here, {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": INITIALIZE})
+        begun = await post(here, message("initialize", **INITIALIZE))
         session = {"mcp-session-id": begun.headers["mcp-session-id"], "mcp-protocol-version": "2025-11-25"}
-        ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
-        assert [(await post(origin, ping, **session)).status_code for origin in (here, there)] == [200, 404]
+        assert [(await post(origin, message("ping", 2), **session)).status_code for origin in (here, there)] == [
+            200,
+            404,
+        ]
 
 
 async def test_an_approved_call_runs_once_of_fifty_repeats_over_both_replicas(redis: RedisServer, tmp_path: Path):
@@ -217,24 +199,17 @@ async def test_while_redis_is_away_reads_go_on_and_afterwards_everything_does(tm
             assert verdict.problems == []
 
 
-async def test_a_deletion_whose_replica_was_killed_is_not_made_again(redis: RedisServer, tmp_path: Path):
-    meta = {
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientInfo": INITIALIZE["clientInfo"],
-        "io.modelcontextprotocol/clientCapabilities": {},
-    }
-    params = {"name": DELETE, "arguments": S3, "_meta": meta}
-    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
-    modern = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": DELETE}
+async def test_a_deletion_of_a_killed_replica_is_not_made_again(redis: RedisServer, tmp_path: Path):
+    call = message("tools/call", name=DELETE, arguments=S3, _meta=META)
     async with replicas(redis, tmp_path, "destroy=allow") as running:
         running.upstream.hold = True
 
         async def lost() -> None:
             with pytest.raises(httpx.RemoteProtocolError):
-                await post(running.origins[0], call, **modern)
+                await post(running.origins[0], call, **modern(DELETE))
 
         async def answer() -> dict[str, Any]:
-            return (await post(running.origins[1], call, **modern)).json()["result"]["structuredContent"]
+            return (await post(running.origins[1], call, **modern(DELETE))).json()["result"]["structuredContent"]
 
         async with anyio.create_task_group() as group:
             group.start_soon(lost)

@@ -15,6 +15,8 @@ from mcp_types import CallToolResult, ElicitResult, InputRequiredResult
 from connector_mcp.sandbox import seed
 from tests.end_to_end.faces import World, client, world
 
+pytestmark = pytest.mark.anyio
+
 TOOL = "vectorize_delete_source_connector"
 S3 = {"source_connector_id": seed.VECTORIZE_S3}
 CRAWLER = {"source_connector_id": seed.VECTORIZE_WEB_CRAWLER}
@@ -39,12 +41,10 @@ async def asked(state: Path) -> AsyncIterator[tuple[World, Client, str]]:
 
 
 async def answer(connected: Client, arguments: dict[str, Any], state: str, reply: ElicitResult = YES) -> Any:
-    return await connected.session.call_tool(
-        TOOL, arguments, input_responses={"confirm": reply}, request_state=state, allow_input_required=True
-    )
+    given = {"input_responses": {"confirm": reply}, "request_state": state}
+    return await connected.session.call_tool(TOOL, arguments, **given, allow_input_required=True)
 
 
-@pytest.mark.anyio
 async def test_the_state_serves_once(tmp_path: Path) -> None:
     async with asked(tmp_path) as (here, connected, state):
         stored = here.sandbox.world.get("vectorize.sources", seed.VECTORIZE_S3)
@@ -60,7 +60,6 @@ async def test_the_state_serves_once(tmp_path: Path) -> None:
         assert here.writes() == before
 
 
-@pytest.mark.anyio
 async def test_a_state_that_was_declined_cannot_be_accepted_later(tmp_path: Path) -> None:
     async with asked(tmp_path) as (here, connected, state):
         declined = await answer(connected, S3, state, ElicitResult(action="decline"))
@@ -70,9 +69,8 @@ async def test_a_state_that_was_declined_cannot_be_accepted_later(tmp_path: Path
         assert here.writes() == []
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("how", ["altered", "other arguments", "other server's", "made up"])
-async def test_a_state_that_is_not_this_calls_own_opens_nothing(how: str, tmp_path: Path) -> None:
+async def test_a_state_of_another_call_opens_nothing(how: str, tmp_path: Path) -> None:
     async with asked(tmp_path / "one") as (here, connected, state):
         arguments = S3
         if how == "altered":
@@ -92,7 +90,7 @@ async def test_a_state_that_is_not_this_calls_own_opens_nothing(how: str, tmp_pa
 
 
 async def answer_without_state(connected: Client) -> Any:
-    """An answer that nobody asked for: it is asked for first, and here nobody answers that."""
+    """Send an answer before any question: the server asks first, and here that question is not answered."""
     question = await connected.session.call_tool(TOOL, S3, input_responses={"confirm": YES}, allow_input_required=True)
     assert isinstance(question, InputRequiredResult)
     state = question.request_state

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
@@ -16,10 +15,11 @@ from mcp.shared._httpx_utils import create_mcp_http_client
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.transport.auth.authorization import Callers
-from connector_mcp.transport.http.app import serve_http
-from tests.end_to_end.faces import World, world
+from tests.end_to_end.faces import World, serving, world
 from tests.end_to_end.test_nothing_is_destroyed_undecided import DESTRUCTIVE
 from tests.transport.auth.issuer import Issuer, token
+
+pytestmark = pytest.mark.anyio
 
 # A policy that lets everything through, so that only the scopes are left to refuse.
 POLICY = {"CONNECTOR_MCP_POLICY": "destroy=allow", "CONNECTOR_MCP_INLINE_SECRETS": "allow"}
@@ -29,24 +29,17 @@ POLICY = {"CONNECTOR_MCP_POLICY": "destroy=allow", "CONNECTOR_MCP_INLINE_SECRETS
 async def client_with(secret: str, era: Any, upstream: World) -> AsyncIterator[Client]:
     environ = {**upstream.environ, **POLICY}
     settings = Settings.load(environ)
-    async with open_engine(settings, environ, "http") as engine, anyio.create_task_group() as group:
-
-        async def serve(*, task_status: anyio.abc.TaskStatus[str]) -> None:
-            await serve_http(engine, "127.0.0.1", 0, callers=Callers(oauth=Issuer().oauth()), task_status=task_status)
-
-        origin = await group.start(serve)
-        headers = {"Authorization": f"Bearer {secret}"}
-        async with (
-            create_mcp_http_client(headers=headers) as http,
-            Client(streamable_http_client(f"{origin}/mcp", http_client=http), mode=era) as connected,
-        ):
-            yield connected
-        group.cancel_scope.cancel()
+    async with (
+        open_engine(settings, environ, "http") as engine,
+        serving(engine, callers=Callers(oauth=Issuer().oauth())) as origin,
+        create_mcp_http_client(headers={"Authorization": f"Bearer {secret}"}) as http,
+        Client(streamable_http_client(f"{origin}/mcp", http_client=http), mode=era) as connected,
+    ):
+        yield connected
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("era", ["auto", "legacy"])
-async def test_without_the_scope_nothing_is_destroyed_by_any_name(tmp_path: Path, era: str) -> None:
+async def test_without_the_scope_no_tool_destroys_anything(tmp_path: Path, era: str) -> None:
     secret = token(scope="connectors:read connectors:write")
     async with world(tmp_path) as upstream, client_with(secret, era, upstream) as client:
         listed = {tool.name: tool.annotations for tool in (await client.list_tools()).tools}
@@ -64,7 +57,6 @@ async def test_without_the_scope_nothing_is_destroyed_by_any_name(tmp_path: Path
     assert not [name for name in listed if "_delete_" in name]
 
 
-@pytest.mark.anyio
 async def test_with_the_scope_alone_that_deletes_a_tool_is_served_and_others_are_not(tmp_path: Path) -> None:
     tool, arguments, method, _ = DESTRUCTIVE[0]
     async with world(tmp_path) as upstream, client_with(token(scope="connectors:destroy"), "auto", upstream) as client:

@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mcp.client import Client
-from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from connector_mcp.sandbox import seed
-from tests.end_to_end.faces import world
+from tests.end_to_end.faces import stdio, world
 from tests.end_to_end.test_nothing_is_destroyed_undecided import SMTP_CONFIG
 
 MARK = "marked-secret"
-SERVICE_ACCOUNT = json.dumps(
-    {"type": "service_account", "private_key": f'{MARK}-"private"\nkey', "client_email": "a@b.c"}
-)
+ACCOUNT = json.dumps({"type": "service_account", "private_key": f'{MARK}-"private"\nkey', "client_email": "a@b.c"})
+S3 = {"access-key": f"{MARK}-access", "secret-key": f"{MARK}-secret", "bucket-name": "docs", "archiver": False}
+OKTA = {"app_id": seed.CONDUCTORONE_APP_ID, "id": seed.CONDUCTORONE_OKTA}
 
 SESSION: list[tuple[str, dict[str, Any]]] = [
     (
         "vectorize_create_source_connector",
         {
             "connectors": [
-                {
-                    "name": "s3",
-                    "type": "AWS_S3",
-                    "config": {
-                        "access-key": f"{MARK}-access",
-                        "secret-key": f"{MARK}-secret",
-                        "bucket-name": "docs",
-                        "archiver": False,
-                    },
-                },
-                {"name": "gcs", "type": "GCS", "config": {"service-account-json": SERVICE_ACCOUNT, "bucket-name": "b"}},
+                {"name": "s3", "type": "AWS_S3", "config": S3},
+                {"name": "gcs", "type": "GCS", "config": {"service-account-json": ACCOUNT, "bucket-name": "b"}},
             ]
         },
     ),
@@ -79,20 +68,10 @@ SESSION: list[tuple[str, dict[str, Any]]] = [
     ("versori_get_connector", {"connector_id": seed.VERSORI_CRM}),
     (
         "conductorone_update_connector",
-        {
-            "app_id": seed.CONDUCTORONE_APP_ID,
-            "id": seed.CONDUCTORONE_OKTA,
-            "config": {"okta_v2_api_token": f"{MARK}-okta", "okta_v2_domain": "acme.okta.com"},
-        },
+        OKTA | {"config": {"okta_v2_api_token": f"{MARK}-okta", "okta_v2_domain": "acme.okta.com"}},
     ),
-    (
-        "conductorone_update_connector",
-        {"app_id": seed.CONDUCTORONE_APP_ID, "id": seed.CONDUCTORONE_OKTA, "config": {"okta_v2_api_token": ""}},
-    ),
-    (
-        "conductorone_update_connector",
-        {"app_id": seed.CONDUCTORONE_APP_ID, "id": "unknown", "config": {"api_token": f"{MARK}-unknown-target"}},
-    ),
+    ("conductorone_update_connector", OKTA | {"config": {"okta_v2_api_token": ""}}),
+    ("conductorone_update_connector", OKTA | {"id": "unknown", "config": {"api_token": f"{MARK}-unknown-target"}}),
     ("conductorone_list_connectors", {"app_id": seed.CONDUCTORONE_APP_ID, "detail": "full"}),
     ("vectorize_delete_source_connector", {"source_connector_id": seed.VECTORIZE_S3}),
 ]
@@ -105,13 +84,9 @@ async def test_no_credential_is_found_in_results_logs_audit_or_state(era: str, t
     left: list[str] = []
     succeeded = 0
     async with world(tmp_path / "state") as here:
-        command = StdioServerParameters(
-            command=sys.executable,
-            args=["-m", "connector_mcp", "serve"],
-            env=here.environ | {"CONNECTOR_MCP_LOG_LEVEL": "DEBUG"},
-        )
+        environ = here.environ | {"CONNECTOR_MCP_LOG_LEVEL": "DEBUG"}
         with log.open("w") as errors:
-            async with Client(stdio_client(command, errlog=errors), mode=era) as connected:
+            async with Client(stdio(environ, errlog=errors), mode=era) as connected:
                 for tool, arguments in SESSION:
                     result = await connected.call_tool(tool, arguments)
                     succeeded += not result.is_error

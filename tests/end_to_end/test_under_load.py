@@ -8,7 +8,6 @@ import re
 import resource
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
@@ -25,20 +24,14 @@ from mcp.client.sse import sse_client
 
 from connector_mcp.audit.check import snapshot, verify_log
 from connector_mcp.sandbox.app import Sandbox
-from tests.end_to_end.faces import served
-from tests.end_to_end.test_ending import INITIALIZE, audited
-from tests.end_to_end.test_replicas import address, end, post
+from tests.end_to_end.faces import INITIALIZE, META, SERVE, address, message, modern, served
+from tests.end_to_end.test_ending import audited
+from tests.end_to_end.test_replicas import end, post
 
 pytestmark = pytest.mark.anyio
 
 CREATE = "vectorize_create_source_connector"
 READ = "vectorize_get_source_connectors"
-META = {
-    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-    "io.modelcontextprotocol/clientInfo": INITIALIZE["clientInfo"],
-    "io.modelcontextprotocol/clientCapabilities": {},
-}
-MODERN = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": CREATE}
 NAMES = [f"{era}-{fate}-{number}" for era in ("modern", "legacy") for fate in ("slow", "stuck") for number in range(5)]
 
 STREAMS = 2_000
@@ -54,7 +47,7 @@ SERVER_BYTES = 500_000_000
 
 @dataclass
 class SlowUpstream:
-    """A sandbox whose creations are slow: they are answered once `release` is set, or never, as their name says."""
+    """A sandbox with slow creations: they are answered once `release` is set, or never, as their name says."""
 
     sandbox: Sandbox
     created: list[str] = field(default_factory=list)
@@ -65,9 +58,9 @@ class SlowUpstream:
         if scope["method"] != "POST":
             await self.sandbox.app()(scope, receive, send)
             return
-        message = await receive()
-        assert not message.get("more_body")
-        name = json.loads(message["body"])["name"]
+        request = await receive()
+        assert not request.get("more_body")
+        name = json.loads(request["body"])["name"]
         self.created.append(name)
         if len(self.created) == len(NAMES):
             self.all_reached.set()
@@ -75,7 +68,7 @@ class SlowUpstream:
             await receive()  # the next thing to come is the end of the connection
             return
         await self.release.wait()
-        unread = [message]
+        unread = [request]
 
         async def replayed() -> Any:
             return unread.pop() if unread else await receive()
@@ -85,10 +78,10 @@ class SlowUpstream:
 
 @asynccontextmanager
 async def server(environ: dict[str, str], *arguments: str) -> AsyncIterator[tuple[Process, str]]:
-    command = [sys.executable, "-m", "connector_mcp", "serve", "--http", "--port", "0", *arguments]
+    command = [*SERVE, "--http", "--port", "0", *arguments]
     environ = {"PYTHONWARNINGS": "error", **environ}
     async with (
-        await anyio.open_process(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environ) as process,
+        await anyio.open_process(command, stdin=subprocess.DEVNULL, env=environ) as process,
         AsyncExitStack() as stack,
     ):
         stack.callback(end, process)
@@ -98,12 +91,12 @@ async def server(environ: dict[str, str], *arguments: str) -> AsyncIterator[tupl
 
 
 def creation(name: str, **extra: Any) -> dict[str, Any]:
-    params = {"name": CREATE, "arguments": {"connectors": [{"name": name, "type": "FILE_UPLOAD"}]}, **extra}
-    return {"jsonrpc": "2.0", "id": NAMES.index(name) + 2, "method": "tools/call", "params": params}
+    arguments = {"connectors": [{"name": name, "type": "FILE_UPLOAD"}]}
+    return message("tools/call", NAMES.index(name) + 2, name=CREATE, arguments=arguments, **extra)
 
 
 async def until_refused(origin: str) -> None:
-    """Until the server takes nobody new, which is how it begins to end."""
+    """Wait until the server takes no new connection, which is how it begins to end."""
     async with httpx.AsyncClient(headers={"connection": "close"}) as client:
         while True:
             try:
@@ -119,15 +112,15 @@ async def test_a_server_that_is_told_to_end_answers_the_calls_that_finish_and_lo
     async with served(upstream) as platform:
         environ = sandbox.variables("vectorize", platform) | {"CONNECTOR_MCP_STATE_DIR": str(tmp_path)}
         async with server(environ) as (process, origin):
-            begun = await post(origin, {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": INITIALIZE})
+            begun = await post(origin, message("initialize", **INITIALIZE))
             legacy = {"mcp-session-id": begun.headers["mcp-session-id"], "mcp-protocol-version": "2025-11-25"}
             await post(origin, {"jsonrpc": "2.0", "method": "notifications/initialized"}, **legacy)
 
             async def call(name: str) -> None:
-                modern = name.startswith("modern")
-                message = creation(name, _meta=META) if modern else creation(name)
+                is_modern = name.startswith("modern")
+                sent = creation(name, _meta=META) if is_modern else creation(name)
                 try:
-                    answer = await post(origin, message, **(MODERN if modern else legacy))
+                    answer = await post(origin, sent, **(modern(CREATE) if is_modern else legacy))
                 except httpx.RemoteProtocolError:
                     answers[name] = "closed"
                     return
@@ -198,9 +191,9 @@ class Streams:
 
     async def _in_a_session(self) -> None:
         reader, writer = await self._connect()
-        message = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": INITIALIZE})
-        length = f"Content-Length: {len(message)}"
-        writer.write(self._head("POST /mcp", "Content-Type: application/json", length) + message.encode())
+        body = json.dumps(message("initialize", **INITIALIZE))
+        length = f"Content-Length: {len(body)}"
+        writer.write(self._head("POST /mcp", "Content-Type: application/json", length) + body.encode())
         found = re.search(rb"mcp-session-id: (\w+)", await reader.readuntil(b"\r\n\r\n"))
         assert found is not None
         await reader.readuntil(b"\r\n0\r\n\r\n")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,42 +19,39 @@ from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.sandbox.faults import Fault
 from connector_mcp.transport.mcp.server import build_server
 
+pytestmark = pytest.mark.anyio
+
 LIST = ("vectorize_get_source_connectors", dict[str, Any]())
-CREATE = (
-    "vectorize_create_source_connector",
-    {"connectors": [{"name": "a", "type": "WEB_CRAWLER", "config": {"seed-urls": ["https://a.example"]}}]},
-)
+CRAWLER = {"name": "a", "type": "WEB_CRAWLER", "config": {"seed-urls": ["https://a.example"]}}
+CREATE = ("vectorize_create_source_connector", {"connectors": [CRAWLER]})
+CODES = {400: "rejected", 401: "unauthenticated", 403: "forbidden", 404: "not_found", 409: "conflict"}
+CODES |= {422: "rejected", 500: "upstream_failed"}
 
 
-@asynccontextmanager
-async def connected(
-    state: Path, monkeypatch: pytest.MonkeyPatch, *faults: Fault, **settings: Any
-) -> AsyncIterator[tuple[Client, Sandbox]]:
-    sandbox = Sandbox(faults=faults)
-    monkeypatch.setattr(assemble, "_open_sandbox", lambda *_: sandbox)
-    loaded = Settings.load({}, sandbox=True, state_dir=state, **settings)
-    async with (
-        assemble.open_engine(loaded, {}, "stdio") as engine,
-        Client(build_server(engine, request_state_key=b"k" * 32)) as client,
-    ):
-        yield client, sandbox
+@pytest.fixture
+def connected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Open a client of a server over a sandbox with these faults and settings."""
+
+    @asynccontextmanager
+    async def connect(*faults: Fault, **settings: Any) -> AsyncIterator[tuple[Client, Sandbox]]:
+        sandbox = Sandbox(faults=faults)
+        monkeypatch.setattr(assemble, "_open_sandbox", lambda *_: sandbox)
+        loaded = Settings.load({}, sandbox=True, state_dir=tmp_path, **settings)
+        server = partial(build_server, request_state_key=b"k" * 32)
+        async with assemble.open_engine(loaded, {}, "stdio") as engine, Client(server(engine)) as client:
+            yield client, sandbox
+
+    return connect
 
 
 def fault(times: int = 10, **what: Any) -> Fault:
     return Fault("vectorize", what.pop("method", "GET"), "/v1/org/*/connectors/sources", times, **what)
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("broken", "code", "sent"),
     [
-        (fault(kind="status", status=400), "rejected", 1),
-        (fault(kind="status", status=401), "unauthenticated", 1),
-        (fault(kind="status", status=403), "forbidden", 1),
-        (fault(kind="status", status=404), "not_found", 1),
-        (fault(kind="status", status=409), "conflict", 1),
-        (fault(kind="status", status=422), "rejected", 1),
-        (fault(kind="status", status=500), "upstream_failed", 1),
+        *((fault(kind="status", status=status), code, 1) for status, code in CODES.items()),
         (fault(kind="html", status=200), "malformed_answer", 1),
         (fault(kind="huge", size=50_000_000), "answer_too_large", 1),
         (fault(kind="status", status=429, headers={"Retry-After": "3600"}), "rate_limited", 1),
@@ -61,10 +60,8 @@ def fault(times: int = 10, **what: Any) -> Fault:
     ],
     ids=lambda value: f"{value.kind}-{value.status}" if isinstance(value, Fault) else None,
 )
-async def test_each_failure_of_a_read_has_its_code(
-    broken: Fault, code: str | None, sent: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with connected(tmp_path, monkeypatch, broken) as (client, sandbox):
+async def test_each_failure_of_a_read_has_its_code(broken: Fault, code: str | None, sent: int, connected: Any) -> None:
+    async with connected(broken) as (client, sandbox):
         result = await client.call_tool(*LIST)
         assert len(sandbox.requests) == sent
         if code is None:
@@ -77,21 +74,16 @@ async def test_each_failure_of_a_read_has_its_code(
         assert error["sandbox"] is True
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     "broken",
     [
-        fault(method="POST", kind="timeout", applied=True),
-        fault(method="POST", kind="hang_up", applied=True),
-        fault(method="POST", kind="cut", applied=True),
+        *(fault(method="POST", kind=kind, applied=True) for kind in ("timeout", "hang_up", "cut")),
         fault(method="POST", kind="status", status=504, applied=True),
     ],
     ids=lambda broken: broken.kind,
 )
-async def test_a_write_whose_fate_is_unknown_is_sent_once_and_says_how_to_look(
-    broken: Fault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with connected(tmp_path, monkeypatch, broken) as (client, sandbox):
+async def test_a_write_with_an_unknown_outcome_is_sent_once_and_says_how_to_look(broken: Fault, connected: Any) -> None:
+    async with connected(broken) as (client, sandbox):
         error = (await client.call_tool(*CREATE)).structured_content["error"]
         assert error["code"] == "outcome_unknown"
         assert error["retryable"] is False
@@ -103,9 +95,8 @@ S3 = {"access-key": "a" * 20, "secret-key": "hush-hush-hush", "bucket-name": "b"
 
 
 def create(**connector: Any) -> tuple[str, dict[str, Any]]:
-    return "vectorize_create_source_connector", {
-        "connectors": [{"name": "n", "type": "AWS_S3", "config": S3} | connector]
-    }
+    connectors = [{"name": "n", "type": "AWS_S3", "config": S3} | connector]
+    return "vectorize_create_source_connector", {"connectors": connectors}
 
 
 WRONG: list[tuple[str, tuple[str, dict[str, Any]], str]] = [
@@ -122,20 +113,13 @@ WRONG: list[tuple[str, tuple[str, dict[str, Any]], str]] = [
     ("marker", create(config=S3 | {"secret-key": "[redacted]"}), "connectors[0].config.secret-key"),
     ("no recipient", ("logto_create_connector_test", {"factory_id": "http-sms", "config": {"endpoint": "e"}}), "phone"),
     ("replace without the rest", ("versori_update_connector", {"connector_id": "x", "replace": True}), "name"),
-    (
-        "mask",
-        ("conductorone_update_connector", {"app_id": "a", "id": "b", "update_mask": "display_nam"}),
-        "update_mask",
-    ),
+    ("mask", ("conductorone_update_connector", {"app_id": "a", "id": "b", "update_mask": "nam"}), "update_mask"),
 ]
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(("call", "path"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
-async def test_wrong_input_is_named_by_path_and_nothing_is_sent(
-    call: tuple[str, dict[str, Any]], path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with connected(tmp_path, monkeypatch) as (client, sandbox):
+async def test_wrong_input_is_named_by_path_and_nothing_is_sent(call: Any, path: str, connected: Any) -> None:
+    async with connected() as (client, sandbox):
         result = await client.call_tool(*call)
         assert result.is_error
         error = result.structured_content["error"]
@@ -147,32 +131,21 @@ async def test_wrong_input_is_named_by_path_and_nothing_is_sent(
         assert sandbox.requests == []
 
 
-@pytest.mark.anyio
-async def test_what_models_send_instead_of_objects_numbers_and_booleans_is_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with connected(tmp_path, monkeypatch) as (client, _):
-        created = await client.call_tool(
-            "vectorize_create_source_connector",
-            {
-                "connectors": '[{"name": "n", "type": "WEB_CRAWLER", "config": "{\\"seed-urls\\": [\\"https://a.example\\"]}"}]'
-            },
-        )
+async def test_text_in_place_of_objects_numbers_and_booleans_is_accepted(connected: Any) -> None:
+    async with connected() as (client, _):
+        connectors = json.dumps([CRAWLER | {"config": json.dumps(CRAWLER["config"])}])
+        created = await client.call_tool("vectorize_create_source_connector", {"connectors": connectors})
         assert not created.is_error, created.structured_content
         page = await client.call_tool("vectorize_get_source_connectors", {"limit": "2"})
         assert len(page.structured_content["data"]) == 2
         assert page.structured_content["meta"]["cursor"]
-        public = await client.call_tool(
-            "versori_update_connector", {"connector_id": seed.VERSORI_CRM, "public": "true"}
-        )
+        change = {"connector_id": seed.VERSORI_CRM, "public": "true"}
+        public = await client.call_tool("versori_update_connector", change)
         assert not public.is_error, public.structured_content
 
 
-@pytest.mark.anyio
-async def test_read_only_serves_reads_and_refuses_the_rest_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with connected(tmp_path, monkeypatch, read_only=True, policy="destroy=allow") as (client, sandbox):
+async def test_read_only_serves_reads_and_refuses_the_rest_by_name(connected: Any) -> None:
+    async with connected(read_only=True, policy="destroy=allow") as (client, sandbox):
         tools = (await client.list_tools()).tools
         assert tools
         assert all(tool.annotations and tool.annotations.read_only_hint for tool in tools)

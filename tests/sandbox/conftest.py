@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
+import jwt
 import pytest
 
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
 
 Connect = Callable[..., Awaitable[httpx.AsyncClient]]
+CONDUCTORONE_HOST = "conductorone.sandbox.invalid"
+
+
+def assertion_form(now: int, claims: Any = None, header: Any = None, **more: str) -> dict[str, str]:
+    """A request for a token of ConductorOne by a signed assertion."""
+    encoded = seed.CONDUCTORONE_CLIENT_SECRET.rpartition(":")[2]
+    key = jwt.PyJWK(json.loads(base64.urlsafe_b64decode(encoded + "==")), algorithm="EdDSA")
+    name = seed.CONDUCTORONE_CLIENT_ID
+    payload = {"iss": name, "sub": name, "aud": [CONDUCTORONE_HOST], "iat": now, "nbf": now - 120, "exp": now + 120}
+    signed = jwt.encode(payload | (claims or {}), key, "EdDSA", {"nonce": "00" * 16} if header is None else header)
+    kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+    form = {"grant_type": "client_credentials", "client_id": name, "client_assertion_type": kind}
+    return form | {"client_assertion": signed} | more
 
 
 class MovableClock:
@@ -42,7 +59,7 @@ def sandbox(clock: MovableClock) -> Iterator[Sandbox]:
 
 @pytest.fixture
 async def connect(sandbox: Sandbox) -> AsyncIterator[Connect]:
-    """Opens a client whose base URL ends where the platform's documented paths begin."""
+    """Open a client with the base URL to which the platform's documented paths are relative."""
     async with AsyncExitStack() as clients:
 
         async def open_client(platform: str, *, authorized: bool = True) -> httpx.AsyncClient:
@@ -53,10 +70,8 @@ async def connect(sandbox: Sandbox) -> AsyncIterator[Connect]:
             if not authorized:
                 return client
             match platform:
-                case "vectorize":
-                    key = seed.VECTORIZE_API_KEY
-                case "versori":
-                    key = seed.VERSORI_API_KEY
+                case "vectorize" | "versori":
+                    key = values[f"{platform.upper()}_API_KEY"]
                 case "logto":
                     form = {"resource": seed.LOGTO_RESOURCE, "scope": "all", "client_id": seed.LOGTO_APP_ID}
                     form |= {"grant_type": "client_credentials", "client_secret": seed.LOGTO_APP_SECRET}
@@ -69,3 +84,15 @@ async def connect(sandbox: Sandbox) -> AsyncIterator[Connect]:
             return client
 
         yield open_client
+
+
+@pytest.fixture
+async def client(request: pytest.FixtureRequest, connect: Connect) -> httpx.AsyncClient:
+    """An authorized client of the platform that the test's module names."""
+    return await connect(request.module.PLATFORM)
+
+
+@pytest.fixture
+async def anonymous(request: pytest.FixtureRequest, connect: Connect) -> httpx.AsyncClient:
+    """A client of the same platform without credentials."""
+    return await connect(request.module.PLATFORM, authorized=False)

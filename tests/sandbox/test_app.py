@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
-import jwt
 import pytest
-import uvicorn
 
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
 from connector_mcp.operations.logto.platform import LOGTO
@@ -22,6 +15,8 @@ from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.sandbox.faults import Fault
 from connector_mcp.sandbox.vectorize import SOURCES
+from tests.end_to_end.faces import served
+from tests.sandbox.conftest import assertion_form
 
 pytestmark = pytest.mark.anyio
 
@@ -30,26 +25,11 @@ S3 = f"{LIST}/{seed.VECTORIZE_S3}"
 NEW = {"name": "new", "type": "FILE_UPLOAD"}
 
 
-@asynccontextmanager
-async def vectorize(sandbox: Sandbox) -> AsyncIterator[httpx.AsyncClient]:
+def vectorize(sandbox: Sandbox) -> httpx.AsyncClient:
     values = sandbox.variables("vectorize")
     headers = {"authorization": f"Bearer {values['VECTORIZE_API_KEY']}"}
     address, transport = values["VECTORIZE_BASE_URL"], sandbox.transport("vectorize")
-    async with httpx.AsyncClient(base_url=address, headers=headers, transport=transport) as client:
-        yield client
-
-
-def assertion_form(now: int, audience: str) -> dict[str, str]:
-    encoded = seed.CONDUCTORONE_CLIENT_SECRET.rpartition(":")[2]
-    key = jwt.PyJWK(json.loads(base64.urlsafe_b64decode(encoded + "==")), algorithm="EdDSA")
-    name = seed.CONDUCTORONE_CLIENT_ID
-    claims = {"iss": name, "sub": name, "aud": [audience], "iat": now, "nbf": now - 120, "exp": now + 120}
-    return {
-        "grant_type": "client_credentials",
-        "client_id": name,
-        "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-        "client_assertion": jwt.encode(claims, key, "EdDSA", {"nonce": "00" * 16}),
-    }
+    return httpx.AsyncClient(base_url=address, headers=headers, transport=transport)
 
 
 def names(sandbox: Sandbox) -> list[str]:
@@ -78,17 +58,11 @@ async def test_a_status_fault_answers_in_the_platforms_shape_with_headers_and_th
 
 
 @pytest.mark.parametrize(
-    "fault",
-    [
-        Fault(platform="logto"),
-        Fault(method="POST"),
-        Fault(path_glob="*/destinations"),
-        Fault(times=0),
-        Fault(kind="stale_read"),
-    ],
+    "wanted",
+    [{"platform": "logto"}, {"method": "POST"}, {"path_glob": "*/other"}, {"times": 0}, {"kind": "stale_read"}],
 )
-async def test_a_fault_strikes_only_what_it_was_meant_for(sandbox: Sandbox, fault):
-    sandbox.inject(fault)
+async def test_a_fault_strikes_only_what_it_was_meant_for(sandbox: Sandbox, wanted):
+    sandbox.inject(Fault(**wanted))
     async with vectorize(sandbox) as client:
         assert (await client.get(LIST)).status_code == 200
 
@@ -155,7 +129,7 @@ async def test_a_body_slower_than_the_read_timeout_times_out_at_once(sandbox: Sa
             await client.get(LIST)
 
 
-async def test_html_truncated_json_and_huge_bodies_come_as_asked_for(sandbox: Sandbox):
+async def test_html_truncated_json_and_huge_bodies_are_sent_as_requested(sandbox: Sandbox):
     sandbox.inject(Fault(kind="html", status=200))
     sandbox.inject(Fault(kind="truncated_json"))
     sandbox.inject(Fault(kind="huge", size=200_000))
@@ -234,27 +208,12 @@ async def test_the_served_application_answers_under_a_prefix_for_each_platform(s
         assert (await client.get(f"{logto}/api/connectors")).json()["code"] == "auth.authorization_header_missing"
 
 
-@asynccontextmanager
-async def served(sandbox: Sandbox) -> AsyncIterator[str]:
-    """Serves the application on a port of its own and yields its origin."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        config = uvicorn.Config(sandbox.app(), log_level=100, lifespan="off")
-        config.load()
-        server = uvicorn.Server(config)
-        server.lifespan = config.lifespan_class(config)
-        await server.startup(sockets=[listening])
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            await server.shutdown(sockets=[listening])
-
-
 async def test_over_a_socket_the_assertion_names_the_host_without_its_port(sandbox: Sandbox, clock):
-    async with served(sandbox) as origin, httpx.AsyncClient() as client:
+    async with served(sandbox.app()) as origin, httpx.AsyncClient() as client:
         address = sandbox.variables("conductorone", origin)["CONDUCTORONE_BASE_URL"]
         statuses = []
         for audience in ("127.0.0.1", origin.removeprefix("http://")):
-            form = assertion_form(int(clock.now.timestamp()), audience)
+            form = assertion_form(int(clock.now.timestamp()), {"aud": [audience]})
             statuses.append((await client.post(f"{address}/auth/v1/token", data=form)).status_code)
     assert statuses == [200, 401]
 
@@ -262,7 +221,7 @@ async def test_over_a_socket_the_assertion_names_the_host_without_its_port(sandb
 @pytest.mark.parametrize("kind", ["cut", "hang_up"])
 async def test_over_a_socket_the_connection_really_ends(sandbox: Sandbox, kind):
     sandbox.inject(Fault(kind=kind))
-    async with served(sandbox) as origin, httpx.AsyncClient() as client:
+    async with served(sandbox.app()) as origin, httpx.AsyncClient() as client:
         with pytest.raises(httpx.RemoteProtocolError):
             await client.get(f"{origin}/vectorize/v1{LIST}")
         assert (await client.get(f"{origin}/vectorize/v1{LIST}")).status_code == 401

@@ -6,19 +6,19 @@ import base64
 import json
 from typing import Any
 
-import jwt
 import pytest
 
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.sandbox.conductorone import CONNECTORS, ENV_CONFIG
+from tests.sandbox.conftest import CONDUCTORONE_HOST as HOST
+from tests.sandbox.conftest import assertion_form
 
 pytestmark = pytest.mark.anyio
 
+PLATFORM = "conductorone"
 LIST = f"/api/v1/apps/{seed.CONDUCTORONE_APP_ID}/connectors"
 OKTA = f"{LIST}/{seed.CONDUCTORONE_OKTA}"
-HOST = "conductorone.sandbox.invalid"
-NONCE = "000102030405060708090a0b0c0d0e0f"
 
 
 def config(**values: str) -> dict[str, Any]:
@@ -30,34 +30,18 @@ def stored_keys(sandbox: Sandbox) -> dict[str, str]:
     return {key: each["stringValue"] for key, each in values.items()}
 
 
-def assertion_form(now: int, claims: dict[str, Any] | None = None, header: dict[str, Any] | None = None, **more: str):
-    encoded = seed.CONDUCTORONE_CLIENT_SECRET.rpartition(":")[2]
-    key = jwt.PyJWK(json.loads(base64.urlsafe_b64decode(encoded + "==")), algorithm="EdDSA")
-    name = seed.CONDUCTORONE_CLIENT_ID
-    payload = {"iss": name, "sub": name, "aud": [HOST], "iat": now, "nbf": now - 120, "exp": now + 120}
-    signed = jwt.encode(payload | (claims or {}), key, "EdDSA", {"nonce": NONCE} if header is None else header)
-    return {
-        "grant_type": "client_credentials",
-        "client_id": name,
-        "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-        "client_assertion": signed,
-    } | more
-
-
 @pytest.mark.parametrize(
-    ("claims", "header"),
-    [({}, None), ({"aud": HOST}, None), ({"nonce": "AAECAwQFBgcICQoLDA0ODw"}, {})],
+    ("claims", "header"), [({}, None), ({"aud": HOST}, None), ({"nonce": "AAECAwQFBgcICQoLDA0ODw"}, {})]
 )
-async def test_a_signed_assertion_gets_a_token_that_opens_the_api(connect, clock, claims, header):
-    client = await connect("conductorone", authorized=False)
+async def test_a_signed_assertion_gets_a_token_that_opens_the_api(anonymous, clock, claims, header):
     form = assertion_form(int(clock.now.timestamp()), claims, header)
-    answer = await client.post("/auth/v1/token", data=form)
+    answer = await anonymous.post("/auth/v1/token", data=form)
     assert answer.status_code == 200
     assert (answer.json()["token_type"], answer.json()["expires_in"]) == ("Bearer", 600)
     headers = {"authorization": f"Bearer {answer.json()['access_token']}"}
-    assert (await client.get(LIST, headers=headers)).status_code == 200
+    assert (await anonymous.get(LIST, headers=headers)).status_code == 200
     clock.forward(600)
-    assert (await client.get(LIST, headers=headers)).status_code == 401
+    assert (await anonymous.get(LIST, headers=headers)).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -76,18 +60,16 @@ async def test_a_signed_assertion_gets_a_token_that_opens_the_api(connect, clock
         ({}, None, {"grant_type": "password"}),
     ],
 )
-async def test_an_assertion_that_proves_nothing_gets_no_token(connect, clock, claims, header, more):
-    client = await connect("conductorone", authorized=False)
+async def test_an_assertion_that_proves_nothing_gets_no_token(anonymous, clock, claims, header, more):
     form = assertion_form(int(clock.now.timestamp()), claims, header, **more)
-    assert (await client.post("/auth/v1/token", data=form)).status_code == 401
+    assert (await anonymous.post("/auth/v1/token", data=form)).status_code == 401
 
 
-async def test_an_assertion_of_another_key_gets_no_token(connect, clock):
-    client = await connect("conductorone", authorized=False)
+async def test_an_assertion_of_another_key_gets_no_token(anonymous, clock):
     form = assertion_form(int(clock.now.timestamp()))
     head, _, _ = form["client_assertion"].rpartition(".")
     other = base64.urlsafe_b64encode(bytes(64)).decode().rstrip("=")
-    answer = await client.post("/auth/v1/token", data=form | {"client_assertion": f"{head}.{other}"})
+    answer = await anonymous.post("/auth/v1/token", data=form | {"client_assertion": f"{head}.{other}"})
     assert answer.status_code == 401
 
 
@@ -95,29 +77,25 @@ async def test_an_assertion_of_another_key_gets_no_token(connect, clock):
     ("secret", "status"),
     [(seed.CONDUCTORONE_PLAIN_SECRET, 200), (seed.CONDUCTORONE_CLIENT_SECRET, 200), ("wrong", 401), ("", 401)],
 )
-async def test_a_plain_secret_is_compared_whole(connect, secret, status):
-    client = await connect("conductorone", authorized=False)
+async def test_a_plain_secret_is_compared_whole(anonymous, secret, status):
     form = {"grant_type": "client_credentials", "client_id": seed.CONDUCTORONE_CLIENT_ID, "client_secret": secret}
-    assert (await client.post("/auth/v1/token", data=form)).status_code == status
+    assert (await anonymous.post("/auth/v1/token", data=form)).status_code == status
 
 
-async def test_token_requests_must_be_forms(connect):
-    client = await connect("conductorone", authorized=False)
-    form = {"grant_type": "client_credentials", "client_id": seed.CONDUCTORONE_CLIENT_ID}
-    body = form | {"client_secret": seed.CONDUCTORONE_PLAIN_SECRET}
-    assert (await client.post("/auth/v1/token", json=body)).status_code == 401
+async def test_token_requests_must_be_forms(anonymous):
+    body = {"grant_type": "client_credentials", "client_id": seed.CONDUCTORONE_CLIENT_ID}
+    body |= {"client_secret": seed.CONDUCTORONE_PLAIN_SECRET}
+    assert (await anonymous.post("/auth/v1/token", json=body)).status_code == 401
 
 
 @pytest.mark.parametrize("header", [None, "Bearer wrong"])
-async def test_a_missing_or_wrong_token_is_a_grpc_status_16(connect, header):
-    client = await connect("conductorone", authorized=False)
-    answer = await client.get(LIST, headers={} if header is None else {"authorization": header})
+async def test_a_missing_or_wrong_token_is_a_grpc_status_16(anonymous, header):
+    answer = await anonymous.get(LIST, headers={} if header is None else {"authorization": header})
     assert (answer.status_code, answer.json()["code"]) == (401, 16)
     assert "(request-id: " in answer.json()["message"]
 
 
-async def test_lists_hold_deleted_connectors_and_withhold_secrets(connect):
-    client = await connect("conductorone")
+async def test_lists_hold_deleted_connectors_and_withhold_secrets(client):
     page = (await client.get(LIST)).json()
     assert (page["expanded"], page["nextPageToken"]) == ([], "")
     rows = {each["connector"]["id"]: each["connector"] for each in page["list"]}
@@ -128,8 +106,7 @@ async def test_lists_hold_deleted_connectors_and_withhold_secrets(connect):
     assert set(github) == {"C1_selected_field_group_name", "github_org_list"}
 
 
-async def test_page_sizes_are_clamped_and_the_token_leads_to_the_end(connect, sandbox: Sandbox):
-    client = await connect("conductorone")
+async def test_page_sizes_are_clamped_and_the_token_leads_to_the_end(client, sandbox: Sandbox):
     model = sandbox.world.get(CONNECTORS, seed.CONDUCTORONE_SLACK)
     for number in range(20):
         sandbox.world.put(CONNECTORS, f"more-{number}", model | {"id": f"more-{number}"})
@@ -140,8 +117,7 @@ async def test_page_sizes_are_clamped_and_the_token_leads_to_the_end(connect, sa
     assert (await client.get(LIST, params={"page_token": "%%"})).status_code == 400
 
 
-async def test_get_emits_unpopulated_fields_and_expands_nothing(connect):
-    client = await connect("conductorone")
+async def test_get_emits_unpopulated_fields_and_expands_nothing(client):
     answer = (await client.get(OKTA)).json()
     view = answer["connectorView"]
     assert (view["appPath"], view["usersPath"], view["capabilitiesPath"], answer["expanded"]) == ("", "", "", [])
@@ -150,8 +126,7 @@ async def test_get_emits_unpopulated_fields_and_expands_nothing(connect):
     assert shown["config"] == config(okta_v2_domain="acme.okta.com", okta_sync_custom_roles="true")
 
 
-async def test_a_deleted_connector_answers_200_with_deleted_at_but_takes_no_update(connect):
-    client = await connect("conductorone")
+async def test_a_deleted_connector_answers_200_with_deleted_at_but_takes_no_update(client):
     path = f"{LIST}/{seed.CONDUCTORONE_DELETED}"
     answer = await client.get(path)
     assert answer.status_code == 200
@@ -161,14 +136,12 @@ async def test_a_deleted_connector_answers_200_with_deleted_at_but_takes_no_upda
 
 
 @pytest.mark.parametrize("path", [f"{LIST}/no-such", "/api/v1/apps/no-such/connectors"])
-async def test_what_is_not_there_is_a_grpc_status_5(connect, path):
-    client = await connect("conductorone")
+async def test_an_unknown_path_is_a_grpc_status_5(client, path):
     answer = await client.get(path)
     assert (answer.status_code, answer.json()["code"]) == (404, 5)
 
 
-async def test_update_sets_masked_fields_only_and_clears_those_the_message_lacks(connect):
-    client = await connect("conductorone")
+async def test_update_sets_masked_fields_only_and_clears_those_the_message_lacks(client):
     message = {"id": seed.CONDUCTORONE_OKTA, "displayName": "Okta prod", "userIds": ["ignored"]}
     body = {"connector": message, "updateMask": "displayName,description,profileIgnoreList,config"}
     shown = (await client.post(OKTA, json=body)).json()["connectorView"]["connector"]
@@ -178,26 +151,20 @@ async def test_update_sets_masked_fields_only_and_clears_those_the_message_lacks
     assert shown["configUpdatedAt"] == shown["updatedAt"]
 
 
-async def test_an_update_of_config_replaces_it_but_for_secrets_left_out(connect, sandbox: Sandbox):
-    client = await connect("conductorone")
+async def test_an_update_of_config_replaces_it_but_for_secrets_left_out(client, sandbox: Sandbox):
     body = {"connector": {"config": config(okta_v2_domain="new.okta.com")}, "updateMask": "config"}
     shown = (await client.post(OKTA, json=body)).json()["connectorView"]["connector"]
     assert shown["config"] == config(okta_v2_domain="new.okta.com")
-    assert stored_keys(sandbox) == {
-        "okta_v2_domain": "new.okta.com",
-        "okta_v2_api_token": "sandbox-secret-okta-api-token",
-    }
+    kept = {"okta_v2_api_token": "sandbox-secret-okta-api-token"}
+    assert stored_keys(sandbox) == kept | {"okta_v2_domain": "new.okta.com"}
 
 
-async def test_a_new_secret_is_stored_and_not_shown_and_an_empty_one_erases_it(connect, sandbox: Sandbox):
-    client = await connect("conductorone")
-    body = {"connector": {"config": config(okta_v2_api_token="sandbox-secret-new")}, "updateMask": "config"}
-    answer = await client.post(OKTA, json=body)
-    assert "sandbox-secret-new" not in answer.text
-    assert stored_keys(sandbox) == {"okta_v2_api_token": "sandbox-secret-new"}
-    empty = {"connector": {"config": config(okta_v2_api_token="")}, "updateMask": "config"}
-    assert (await client.post(OKTA, json=empty)).status_code == 200
-    assert stored_keys(sandbox) == {}
+async def test_a_new_secret_is_stored_and_not_shown_and_an_empty_one_erases_it(client, sandbox: Sandbox):
+    for token, stored in (("sandbox-secret-new", {"okta_v2_api_token": "sandbox-secret-new"}), ("", {})):
+        body = {"connector": {"config": config(okta_v2_api_token=token)}, "updateMask": "config"}
+        answer = await client.post(OKTA, json=body)
+        assert (answer.status_code, "sandbox-secret-new" in answer.text) == (200, False)
+        assert stored_keys(sandbox) == stored
 
 
 @pytest.mark.parametrize(
@@ -220,16 +187,14 @@ async def test_a_new_secret_is_stored_and_not_shown_and_an_empty_one_erases_it(c
         {"connector": {"displayName": "x"}, "updateMask": "displayName", "expandMask": "app_id"},
     ],
 )
-async def test_an_update_that_does_not_fit_is_a_grpc_status_3_and_changes_nothing(connect, sandbox: Sandbox, body):
-    client = await connect("conductorone")
+async def test_an_invalid_update_is_a_grpc_status_3_and_changes_nothing(client, sandbox: Sandbox, body):
     before = sandbox.world.get(CONNECTORS, seed.CONDUCTORONE_OKTA)
     answer = await client.post(OKTA, json=body)
     assert (answer.status_code, answer.json()["code"]) == (400, 3)
     assert sandbox.world.get(CONNECTORS, seed.CONDUCTORONE_OKTA) == before
 
 
-async def test_update_answers_can_be_expanded(connect):
-    client = await connect("conductorone")
+async def test_update_answers_can_be_expanded(client):
     body = {"connector": {"displayName": "x"}, "updateMask": "displayName", "expandMask": {"paths": ["*"]}}
     answer = (await client.post(OKTA, json=body)).json()
     assert answer["connectorView"]["appPath"] == "$.expanded[0]"
@@ -237,20 +202,17 @@ async def test_update_answers_can_be_expanded(connect):
     assert [each["displayName"] for each in answer["expanded"]] == ["Acme workforce", "Alice Adams"]
 
 
-async def test_a_connector_called_create_cannot_be_updated(connect):
-    client = await connect("conductorone")
+async def test_a_connector_called_create_cannot_be_updated(client):
     answer = await client.post(f"{LIST}/create", json={"connector": {}, "updateMask": "displayName"})
     assert (answer.status_code, answer.json()["code"]) == (501, 12)
 
 
 @pytest.mark.parametrize("odd", ["", "%2E", "%2F"])
-async def test_an_odd_id_is_redirected_to_the_collection(connect, odd):
-    client = await connect("conductorone")
+async def test_an_odd_id_is_redirected_to_the_collection(client, odd):
     answer = await client.get(f"{LIST}/{odd}")
     assert (answer.status_code, answer.headers["location"]) == (301, LIST)
 
 
-async def test_a_path_outside_the_api_is_a_page_with_200(connect):
-    client = await connect("conductorone")
+async def test_a_path_outside_the_api_is_a_page_with_200(client):
     answer = await client.get("/somewhere")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html")

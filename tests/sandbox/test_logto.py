@@ -12,8 +12,12 @@ from connector_mcp.sandbox.logto import CONNECTORS, SENT_MESSAGES, STORED_TOKENS
 
 pytestmark = pytest.mark.anyio
 
+PLATFORM = "logto"
 LIST = "/api/connectors"
 GITHUB_CONFIG = {"clientId": "Iv1.abc", "clientSecret": "s3cr3t"}
+GITHUB = {"connectorId": "github-universal", "config": GITHUB_CONFIG}
+ACME = {"target": "acme-idp"}
+NO_METADATA = "connector.cannot_overwrite_metadata_for_non_standard_connector"
 SMS = {"endpoint": "https://sms.acme.example/send", "authorization": "Bearer abc"}
 OIDC = {
     "authorizationEndpoint": "https://id.acme.example/authorize",
@@ -26,33 +30,22 @@ OIDC = {
 
 
 def token_form(**changes: str | None) -> dict[str, str]:
-    form: dict[str, str | None] = {
-        "grant_type": "client_credentials",
-        "resource": seed.LOGTO_RESOURCE,
-        "scope": "all",
-        "client_id": seed.LOGTO_APP_ID,
-        "client_secret": seed.LOGTO_APP_SECRET,
-    }
+    form: dict[str, str | None] = {"grant_type": "client_credentials", "resource": seed.LOGTO_RESOURCE, "scope": "all"}
+    form |= {"client_id": seed.LOGTO_APP_ID, "client_secret": seed.LOGTO_APP_SECRET}
     return {key: value for key, value in (form | changes).items() if value is not None}
 
 
-async def test_the_token_endpoint_answers_as_oauth_does(connect):
-    client = await connect("logto", authorized=False)
-    answer = (await client.post("/oidc/token", data=token_form())).json()
-    assert {key: answer[key] for key in ("expires_in", "token_type", "scope")} == {
-        "expires_in": 3600,
-        "token_type": "Bearer",
-        "scope": "all",
-    }
+async def test_the_token_endpoint_answers_as_oauth_does(anonymous):
+    answer = (await anonymous.post("/oidc/token", data=token_form())).json()
+    assert (answer["expires_in"], answer["token_type"], answer["scope"]) == (3600, "Bearer", "all")
 
 
-async def test_the_client_may_authenticate_by_basic_instead_but_not_both(connect):
-    client = await connect("logto", authorized=False)
+async def test_the_client_may_authenticate_by_basic_instead_but_not_both(anonymous):
     basic = base64.b64encode(f"{seed.LOGTO_APP_ID}:{seed.LOGTO_APP_SECRET}".encode()).decode()
     headers = {"authorization": f"Basic {basic}"}
-    alone = await client.post("/oidc/token", data=token_form(client_id=None, client_secret=None), headers=headers)
+    alone = await anonymous.post("/oidc/token", data=token_form(client_id=None, client_secret=None), headers=headers)
     assert alone.status_code == 200
-    both = await client.post("/oidc/token", data=token_form(), headers=headers)
+    both = await anonymous.post("/oidc/token", data=token_form(), headers=headers)
     assert (both.status_code, both.json()["error"]) == (400, "invalid_request")
 
 
@@ -65,9 +58,8 @@ async def test_the_client_may_authenticate_by_basic_instead_but_not_both(connect
         ({"grant_type": "password"}, 400, "unsupported_grant_type"),
     ],
 )
-async def test_a_refused_token_request_says_why(connect, changes, status, error):
-    client = await connect("logto", authorized=False)
-    answer = await client.post("/oidc/token", data=token_form(**changes))
+async def test_a_refused_token_request_says_why(anonymous, changes, status, error):
+    answer = await anonymous.post("/oidc/token", data=token_form(**changes))
     assert (answer.status_code, answer.json()["error"]) == (status, error)
 
 
@@ -75,10 +67,9 @@ async def test_a_refused_token_request_says_why(connect, changes, status, error)
     ("changes", "status", "code"),
     [({"resource": None}, 401, "auth.unauthorized"), ({"scope": None}, 403, "auth.forbidden")],
 )
-async def test_a_token_without_resource_or_scope_opens_nothing(connect, changes, status, code):
-    client = await connect("logto", authorized=False)
-    token = (await client.post("/oidc/token", data=token_form(**changes))).json()["access_token"]
-    answer = await client.get(LIST, headers={"authorization": f"Bearer {token}"})
+async def test_a_token_without_resource_or_scope_opens_nothing(anonymous, changes, status, code):
+    token = (await anonymous.post("/oidc/token", data=token_form(**changes))).json()["access_token"]
+    answer = await anonymous.get(LIST, headers={"authorization": f"Bearer {token}"})
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
@@ -90,22 +81,19 @@ async def test_a_token_without_resource_or_scope_opens_nothing(connect, changes,
         ("Bearer abc", "auth.unauthorized"),
     ],
 )
-async def test_token_trouble_is_401_with_its_own_code(connect, header, code):
-    client = await connect("logto", authorized=False)
-    answer = await client.get(LIST, headers={} if header is None else {"authorization": header})
+async def test_token_trouble_is_401_with_its_own_code(anonymous, header, code):
+    answer = await anonymous.get(LIST, headers={} if header is None else {"authorization": header})
     assert (answer.status_code, answer.json()["code"]) == (401, code)
 
 
-async def test_a_token_expires_after_an_hour(connect, clock):
-    client = await connect("logto")
+async def test_a_token_expires_after_an_hour(client, clock):
     clock.forward(3599)
     assert (await client.get(LIST)).status_code == 200
     clock.forward(1)
     assert (await client.get(LIST)).status_code == 401
 
 
-async def test_reads_show_secrets_in_clear_and_carry_the_noise(connect):
-    client = await connect("logto")
+async def test_reads_show_secrets_in_clear_and_carry_the_noise(client):
     shown = (await client.get(LIST)).json()
     smtp = next(each for each in shown if each["id"] == seed.LOGTO_SMTP)
     assert smtp["config"]["auth"]["pass"] == "sandbox-secret-smtp-password"
@@ -121,30 +109,25 @@ async def test_reads_show_secrets_in_clear_and_carry_the_noise(connect):
 @pytest.mark.parametrize(
     ("target", "ids"), [("google", [seed.LOGTO_GOOGLE]), ("acme-idp", [seed.LOGTO_OIDC]), ("none", [])]
 )
-async def test_the_list_filters_by_exact_target(connect, target, ids):
-    client = await connect("logto")
+async def test_the_list_filters_by_exact_target(client, target, ids):
     shown = (await client.get(LIST, params={"target": target})).json()
     assert [each["id"] for each in shown] == ids
 
 
-async def test_an_empty_target_filters_nothing_and_a_repeated_one_is_400(connect):
-    client = await connect("logto")
+async def test_an_empty_target_filters_nothing_and_a_repeated_one_is_400(client):
     assert len((await client.get(f"{LIST}?target=")).json()) == 5
     answer = await client.get(f"{LIST}?target=google&target=github")
     assert (answer.status_code, answer.json()["code"]) == (400, "guard.invalid_input")
 
 
-async def test_creating_an_sms_connector_deletes_every_other_sms_connector_and_no_more(connect, sandbox: Sandbox):
-    client = await connect("logto")
+async def test_creating_an_sms_connector_deletes_every_other_sms_connector_and_no_more(client, sandbox: Sandbox):
     answer = await client.post(LIST, json={"connectorId": "http-sms", "config": SMS, "id": "sms-2"})
-    assert answer.status_code == 200
-    assert answer.json()["id"] == "sms-2"
+    assert (answer.status_code, answer.json()["id"]) == (200, "sms-2")
     ids = [each["id"] for each in sandbox.world.all(CONNECTORS)]
     assert ids == [seed.LOGTO_SMTP, seed.LOGTO_GOOGLE, seed.LOGTO_GITHUB, seed.LOGTO_OIDC, "sms-2"]
 
 
-async def test_config_may_be_left_out_and_unknown_members_are_dropped(connect):
-    client = await connect("logto")
+async def test_config_may_be_left_out_and_unknown_members_are_dropped(client):
     answer = (await client.post(LIST, json={"connectorId": "discord-universal", "sync_profile": True})).json()
     assert (answer["config"], answer["syncProfile"], answer["metadata"]) == ({}, False, {})
     assert "sync_profile" not in answer
@@ -160,90 +143,59 @@ async def test_config_may_be_left_out_and_unknown_members_are_dropped(connect):
         ({"connectorId": "logto-social-demo"}, 422, "connector.not_found_with_connector_id"),
         ({"connectorId": "oidc", "config": OIDC}, 400, "connector.should_specify_target"),
         ({"connectorId": "oidc", "metadata": {"target": ""}}, 400, "connector.should_specify_target"),
-        (
-            {"connectorId": "discord-universal", "metadata": {}},
-            400,
-            "connector.cannot_overwrite_metadata_for_non_standard_connector",
-        ),
-        (
-            {"connectorId": "github-universal", "config": GITHUB_CONFIG},
-            422,
-            "connector.multiple_instances_not_supported",
-        ),
-        (
-            {"connectorId": "oidc", "metadata": {"target": "acme-idp"}},
-            422,
-            "connector.multiple_target_with_same_platform",
-        ),
+        ({"connectorId": "discord-universal", "metadata": {}}, 400, NO_METADATA),
+        (GITHUB, 422, "connector.multiple_instances_not_supported"),
+        ({"connectorId": "oidc", "metadata": ACME}, 422, "connector.multiple_target_with_same_platform"),
         ({"connectorId": "http-sms", "enableTokenStorage": True}, 422, "connector.token_storage_not_supported"),
         ({"connectorId": "http-sms", "config": {"endpoint": 1}}, 400, "connector.invalid_config"),
     ],
 )
-async def test_a_refused_create_says_why_and_changes_nothing(connect, sandbox: Sandbox, body, status, code):
-    client = await connect("logto")
+async def test_a_refused_create_says_why_and_changes_nothing(client, sandbox: Sandbox, body, status, code):
     before = sandbox.world.all(CONNECTORS)
     answer = await client.post(LIST, json=body)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert sandbox.world.all(CONNECTORS) == before
 
 
-async def test_a_taken_id_is_a_bare_500(connect):
-    client = await connect("logto")
+async def test_a_taken_id_is_a_bare_500(client):
     answer = await client.post(LIST, json={"connectorId": "discord-universal", "id": seed.LOGTO_GOOGLE})
     assert (answer.status_code, answer.json()) == (500, {"message": "Internal server error."})
 
 
-async def test_a_wrong_body_is_reported_as_zod_does(connect):
-    client = await connect("logto")
+async def test_a_wrong_body_is_reported_as_zod_does(client):
     answer = (await client.post(LIST, json={"config": {}})).json()
-    assert answer["data"] == {
-        "name": "ZodError",
-        "issues": [
-            {
-                "code": "invalid_type",
-                "expected": "string",
-                "received": "undefined",
-                "path": ["connectorId"],
-                "message": "Required",
-            }
-        ],
-    }
-    expected = 'Error in key path "connectorId": (invalid_type) Expected string but received undefined.'
-    assert answer["details"] == expected
+    issue = {"code": "invalid_type", "expected": "string", "received": "undefined", "path": ["connectorId"]}
+    assert answer["data"] == {"name": "ZodError", "issues": [issue | {"message": "Required"}]}
+    told = 'Error in key path "connectorId": (invalid_type) Expected string but received undefined.'
+    assert answer["details"] == told
 
 
-async def test_a_wrong_config_is_reported_by_its_path(connect):
-    client = await connect("logto")
-    config = {"clientId": 5, "clientSecret": "s"}
-    answer = (await client.patch(f"{LIST}/{seed.LOGTO_GITHUB}", json={"config": config})).json()
+async def test_a_wrong_config_is_reported_by_its_path(client):
+    body = {"config": {"clientId": 5, "clientSecret": "s"}}
+    answer = (await client.patch(f"{LIST}/{seed.LOGTO_GITHUB}", json=body)).json()
     assert answer["code"] == "connector.invalid_config"
     issue = answer["data"]["issues"][0]
     assert (issue["path"], issue["expected"], issue["received"]) == (["clientId"], "string", "number")
 
 
-async def test_malformed_json_is_400_without_a_code(connect):
-    client = await connect("logto")
+async def test_malformed_json_is_400_without_a_code(client):
     answer = await client.post(LIST, content=b"{", headers={"content-type": "application/json"})
-    assert answer.status_code == 400
-    assert set(answer.json()) == {"message"}
+    assert (answer.status_code, set(answer.json())) == (400, {"message"})
 
 
-async def test_patch_replaces_config_whole_and_keeps_what_it_does_not_name(connect):
-    client = await connect("logto")
+async def test_patch_replaces_config_whole_and_keeps_what_it_does_not_name(client):
     answer = (await client.patch(f"{LIST}/{seed.LOGTO_GOOGLE}", json={"config": GITHUB_CONFIG})).json()
     assert answer["config"] == GITHUB_CONFIG
     assert (answer["syncProfile"], answer["enableTokenStorage"]) == (True, True)
 
 
-async def test_empty_values_vanish_after_validation_even_required_ones(connect):
-    client = await connect("logto")
+async def test_empty_values_vanish_after_validation_even_required_ones(client):
     config = {"clientId": "", "clientSecret": "s", "scope": "", "oneTap": {"autoSelect": True, "x": {"y": []}}}
     answer = await client.patch(f"{LIST}/{seed.LOGTO_GOOGLE}", json={"config": config})
     assert answer.json()["config"] == {"clientSecret": "s", "oneTap": {"autoSelect": True}}
 
 
-async def test_unknown_config_keys_are_stored_as_given(connect):
-    client = await connect("logto")
+async def test_unknown_config_keys_are_stored_as_given(client):
     config = GITHUB_CONFIG | {"scpoe": "user"}
     assert (await client.patch(f"{LIST}/{seed.LOGTO_GITHUB}", json={"config": config})).json()["config"] == config
 
@@ -253,33 +205,24 @@ async def test_unknown_config_keys_are_stored_as_given(connect):
     [
         (seed.LOGTO_OIDC, {"metadata": {"name": {"en": "x"}}}, 400, "connector.can_not_modify_target"),
         (seed.LOGTO_OIDC, {"metadata": {"target": "other"}}, 400, "connector.can_not_modify_target"),
-        (
-            seed.LOGTO_SMTP,
-            {"metadata": {}},
-            400,
-            "connector.cannot_overwrite_metadata_for_non_standard_connector",
-        ),
+        (seed.LOGTO_SMTP, {"metadata": {}}, 400, NO_METADATA),
         (seed.LOGTO_SMTP, {"syncProfile": True}, 422, "connector.invalid_type_for_syncing_profile"),
         (seed.LOGTO_SMTP, {"enableTokenStorage": True}, 422, "connector.token_storage_not_supported"),
         (seed.LOGTO_SMTP, {}, 422, "entity.invalid_input"),
         ("no-such", {"syncProfile": True}, 404, "entity.not_found"),
     ],
 )
-async def test_a_refused_update_says_why(connect, instance, body, status, code):
-    client = await connect("logto")
+async def test_a_refused_update_says_why(client, instance, body, status, code):
     answer = await client.patch(f"{LIST}/{instance}", json=body)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-async def test_metadata_of_a_standard_connector_is_replaced_when_the_target_is_repeated(connect):
-    client = await connect("logto")
-    body = {"metadata": {"target": "acme-idp"}}
-    answer = (await client.patch(f"{LIST}/{seed.LOGTO_OIDC}", json=body)).json()
+async def test_metadata_of_a_standard_connector_is_replaced_when_the_target_is_repeated(client):
+    answer = (await client.patch(f"{LIST}/{seed.LOGTO_OIDC}", json={"metadata": ACME})).json()
     assert (answer["metadata"], answer["name"]) == ({"target": "acme-idp"}, {"en": "OIDC"})
 
 
-async def test_turning_token_storage_off_drops_the_stored_tokens(connect, sandbox: Sandbox):
-    client = await connect("logto")
+async def test_turning_token_storage_off_drops_the_stored_tokens(client, sandbox: Sandbox):
     assert len(sandbox.world.all(STORED_TOKENS)) == 2
     await client.patch(f"{LIST}/{seed.LOGTO_GOOGLE}", json={"syncProfile": False})
     assert len(sandbox.world.all(STORED_TOKENS)) == 2
@@ -287,16 +230,14 @@ async def test_turning_token_storage_off_drops_the_stored_tokens(connect, sandbo
     assert sandbox.world.all(STORED_TOKENS) == []
 
 
-async def test_delete_is_204_without_a_body_then_404_and_takes_stored_tokens_along(connect, sandbox: Sandbox):
-    client = await connect("logto")
+async def test_delete_is_204_without_a_body_then_404_and_takes_stored_tokens_along(client, sandbox: Sandbox):
     first = await client.delete(f"{LIST}/{seed.LOGTO_GOOGLE}")
     assert (first.status_code, first.content) == (204, b"")
     assert (await client.delete(f"{LIST}/{seed.LOGTO_GOOGLE}")).status_code == 404
     assert sandbox.world.all(STORED_TOKENS) == []
 
 
-async def test_test_delivers_by_the_config_of_the_body_and_answers_204(connect, sandbox: Sandbox):
-    client = await connect("logto")
+async def test_test_delivers_by_the_config_of_the_body_and_answers_204(client, sandbox: Sandbox):
     answer = await client.post(f"{LIST}/http-sms/test", json={"phone": "491701234567", "config": SMS, "locale": "en"})
     assert (answer.status_code, answer.content) == (204, b"")
     sent = sandbox.world.all(SENT_MESSAGES)
@@ -314,15 +255,13 @@ async def test_test_delivers_by_the_config_of_the_body_and_answers_204(connect, 
         (seed.LOGTO_TWILIO, {"phone": "49170", "config": SMS}, "connector.not_found"),
     ],
 )
-async def test_a_refused_test_is_400_and_delivers_nothing(connect, sandbox: Sandbox, factory, body, code):
-    client = await connect("logto")
+async def test_a_refused_test_is_400_and_delivers_nothing(client, sandbox: Sandbox, factory, body, code):
     answer = await client.post(f"{LIST}/{factory}/test", json=body)
     assert (answer.status_code, answer.json()["code"]) == (400, code)
     assert sandbox.world.all(SENT_MESSAGES) == []
 
 
-async def test_a_test_needs_every_template(connect):
-    client = await connect("logto")
+async def test_a_test_needs_every_template(client):
     stored = (await client.get(f"{LIST}/{seed.LOGTO_TWILIO}")).json()["config"]
     path = f"{LIST}/twilio-short-message-service/test"
     assert (await client.post(path, json={"phone": "49170", "config": stored})).status_code == 204
@@ -330,8 +269,7 @@ async def test_a_test_needs_every_template(connect):
     assert (await client.post(path, json={"phone": "49170", "config": stored})).status_code == 400
 
 
-async def test_an_authorization_uri_carries_state_and_redirect(connect):
-    client = await connect("logto")
+async def test_an_authorization_uri_carries_state_and_redirect(client):
     body = {"state": "f3b1", "redirectUri": "https://app.acme.example/cb"}
     answer = (await client.post(f"{LIST}/{seed.LOGTO_GOOGLE}/authorization-uri", json=body)).json()
     assert set(answer) == {"redirectTo"}
@@ -350,15 +288,13 @@ async def test_an_authorization_uri_carries_state_and_redirect(connect):
         ("google-universal", "s", 404, "entity.not_found"),
     ],
 )
-async def test_an_authorization_uri_that_cannot_be_says_why(connect, instance, state, status, code):
-    client = await connect("logto")
+async def test_a_refused_authorization_uri_says_why(client, instance, state, status, code):
     body = {"state": state, "redirectUri": "https://app.acme.example/cb"}
     answer = await client.post(f"{LIST}/{instance}/authorization-uri", json=body)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-async def test_factories_are_listed_and_read_by_factory_id(connect):
-    client = await connect("logto")
+async def test_factories_are_listed_and_read_by_factory_id(client):
     listed = (await client.get("/api/connector-factories")).json()
     assert len(listed) == 51
     assert {"config", "connectorId", "metadata"}.isdisjoint(listed[0])
@@ -368,8 +304,7 @@ async def test_factories_are_listed_and_read_by_factory_id(connect):
     assert (await client.get(f"/api/connector-factories/{seed.LOGTO_GOOGLE}")).status_code == 404
 
 
-async def test_every_seeded_connector_passes_its_own_guard(connect):
-    client = await connect("logto")
+async def test_every_seeded_connector_passes_its_own_guard(client):
     for each in (await client.get(LIST)).json():
         answer = await client.patch(f"{LIST}/{each['id']}", json={"config": each["config"]})
         assert (answer.status_code, answer.json()["config"]) == (200, each["config"])

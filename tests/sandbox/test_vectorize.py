@@ -10,9 +10,11 @@ import pytest
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.sandbox.vectorize import SOURCES
+from tests.sandbox.test_app import vectorize
 
 pytestmark = pytest.mark.anyio
 
+PLATFORM = "vectorize"
 LIST = f"/org/{seed.VECTORIZE_ORGANIZATION_ID}/connectors/sources"
 S3 = f"{LIST}/{seed.VECTORIZE_S3}"
 DRIVE = f"{LIST}/{seed.VECTORIZE_DRIVE_MULTI_USER}"
@@ -26,30 +28,25 @@ async def delete_user(client: httpx.AsyncClient, body: object) -> httpx.Response
 
 
 @pytest.mark.parametrize("header", [None, "Bearer wrong", f"Basic {seed.VECTORIZE_API_KEY}", seed.VECTORIZE_API_KEY])
-async def test_a_missing_or_wrong_token_is_401_with_the_error_body(connect, header):
-    client = await connect("vectorize", authorized=False)
-    answer = await client.get(LIST, headers={} if header is None else {"authorization": header})
+async def test_a_missing_or_wrong_token_is_401_with_the_error_body(anonymous, header):
+    answer = await anonymous.get(LIST, headers={} if header is None else {"authorization": header})
     assert answer.status_code == 401
     assert set(answer.json()) == ERROR_MEMBERS
 
 
-async def test_the_organization_of_another_is_forbidden(connect):
-    client = await connect("vectorize")
+async def test_the_organization_of_another_is_forbidden(client):
     assert (await client.get("/org/org_other/connectors/sources")).status_code == 403
 
 
-async def test_secrets_are_withheld_from_reads_and_other_config_is_shown(connect):
-    client = await connect("vectorize")
-    answer = await client.get(S3)
-    shown = answer.json()
+async def test_secrets_are_withheld_from_reads_and_other_config_is_shown(client):
+    shown = (await client.get(S3)).json()
     assert shown["configDoc"] == {"bucket-name": "acme-product-docs", "region": "eu-central-1", "archiver": False}
     assert shown["type"] == "AWS_S3"
     assert {"id", "name", "createdAt", "verificationStatus", "lastUpdatedByEmail"} <= set(shown)
     assert "sandbox-secret" not in (await client.get(LIST)).text
 
 
-async def test_the_list_pages_by_a_string_limit_and_an_opaque_token_until_none_is_left(connect):
-    client = await connect("vectorize")
+async def test_the_list_pages_by_a_string_limit_and_an_opaque_token_until_none_is_left(client):
     whole = (await client.get(LIST)).json()
     assert "nextToken" not in whole
     found, query = [], {"limit": "4"}
@@ -64,19 +61,16 @@ async def test_the_list_pages_by_a_string_limit_and_an_opaque_token_until_none_i
 
 
 @pytest.mark.parametrize("query", [{"limit": "0"}, {"limit": "101"}, {"limit": "ten"}, {"nextToken": "%%%"}])
-async def test_a_page_that_cannot_be_is_400(connect, query):
-    client = await connect("vectorize")
+async def test_an_invalid_page_is_400(client, query):
     assert (await client.get(LIST, params=query)).status_code == 400
 
 
-async def test_the_list_can_be_held_to_a_workspace(connect):
-    client = await connect("vectorize")
+async def test_the_list_can_be_held_to_a_workspace(client):
     shown = (await client.get(LIST, params={"workspaceId": "ws_research"})).json()["sourceConnectors"]
     assert {each["id"] for each in shown} == {seed.VECTORIZE_CONFLUENCE, seed.VECTORIZE_FILE_UPLOAD}
 
 
-async def test_create_takes_one_object_and_answers_200_with_name_and_id(connect):
-    client = await connect("vectorize")
+async def test_create_takes_one_object_and_answers_200_with_name_and_id(client):
     body = {"name": "Büro docs", "type": "GCS", "config": {"service-account-json": "{}", "bucket-name": "b", "odd": 1}}
     answer = await client.post(LIST, json=body, params={"workspaceId": "ws_research"})
     assert answer.status_code == 200
@@ -102,8 +96,7 @@ async def test_create_takes_one_object_and_answers_200_with_name_and_id(connect)
         {"name": "a", "type": "WEB_CRAWLER", "config": "{}"},
     ],
 )
-async def test_a_create_that_does_not_fit_is_400_and_creates_nothing(connect, sandbox: Sandbox, body):
-    client = await connect("vectorize")
+async def test_an_invalid_create_is_400_and_creates_nothing(client, sandbox: Sandbox, body):
     before = sandbox.world.all(SOURCES)
     answer = await client.post(LIST, json=body)
     assert answer.status_code == 400
@@ -112,28 +105,23 @@ async def test_a_create_that_does_not_fit_is_400_and_creates_nothing(connect, sa
 
 
 @pytest.mark.parametrize("type_id", ["FILE_UPLOAD", "GOOGLE_DRIVE_OAUTH_MULTI"])
-async def test_types_without_config_are_created_without_one(connect, type_id):
-    client = await connect("vectorize")
+async def test_types_without_config_are_created_without_one(client, type_id):
     assert (await client.post(LIST, json={"name": "a", "type": type_id})).status_code == 200
 
 
 async def test_an_older_server_takes_an_array_only():
     sandbox = Sandbox(create_body="array")
-    values = sandbox.variables("vectorize")
-    headers = {"authorization": f"Bearer {values['VECTORIZE_API_KEY']}"}
-    address = values["VECTORIZE_BASE_URL"]
-    async with httpx.AsyncClient(base_url=address, headers=headers, transport=sandbox.transport("vectorize")) as client:
+    async with vectorize(sandbox) as client:
         two = [{"name": name, "type": "FILE_UPLOAD"} for name in ("a", "b")]
         created = (await client.post(LIST, json=two)).json()["connectors"]
         assert [each["name"] for each in created] == ["a", "b"]
         assert (await client.post(LIST, json=two[0])).status_code == 400
         assert (await client.post(LIST, json=[])).status_code == 400
-    assert values["VECTORIZE_CREATE_BODY"] == "array"
+    assert sandbox.variables("vectorize")["VECTORIZE_CREATE_BODY"] == "array"
     sandbox.close()
 
 
-async def test_patch_replaces_the_whole_config_and_checks_no_key(connect, sandbox: Sandbox):
-    client = await connect("vectorize")
+async def test_patch_replaces_the_whole_config_and_checks_no_key(client, sandbox: Sandbox):
     answer = (await client.patch(S3, json={"config": {"bucket-name": "other", "apiKey": "sk"}})).json()
     assert answer["message"] == DONE["message"]
     assert answer["data"]["updatedConnector"]["configDoc"] == {"bucket-name": "other", "apiKey": "sk"}
@@ -141,36 +129,30 @@ async def test_patch_replaces_the_whole_config_and_checks_no_key(connect, sandbo
     assert sandbox.world.get(SOURCES, seed.VECTORIZE_S3)["config"] == {"bucket-name": "other", "apiKey": "sk"}
 
 
-async def test_patch_without_config_changes_no_config_and_cannot_rename(connect, sandbox: Sandbox):
-    client = await connect("vectorize")
+async def test_patch_without_config_changes_no_config_and_cannot_rename(client, sandbox: Sandbox):
     before = sandbox.world.get(SOURCES, seed.VECTORIZE_S3)
     assert (await client.patch(S3, json={"name": "renamed"})).status_code == 200
     assert sandbox.world.get(SOURCES, seed.VECTORIZE_S3) == before
 
 
-async def test_delete_removes_and_a_second_one_is_404(connect):
-    client = await connect("vectorize")
+async def test_delete_removes_and_a_second_one_is_404(client):
     first = await client.delete(S3)
     assert (first.status_code, first.json()) == (200, DONE)
     assert (await client.delete(S3)).status_code == 404
     assert (await client.get(S3)).status_code == 404
 
 
-async def test_the_built_in_connector_can_be_read_but_neither_changed_nor_deleted(connect):
-    client = await connect("vectorize")
+async def test_the_built_in_connector_can_be_read_but_neither_changed_nor_deleted(client):
     built_in = f"{LIST}/{seed.VECTORIZE_BUILT_IN}"
     assert (await client.get(built_in)).json()["type"] == "VECTORIZE"
     assert (await client.patch(built_in, json={"config": {}})).status_code == 400
     answer = await client.delete(built_in)
-    assert answer.status_code == 400
-    assert answer.json()["error"] == "Cannot delete system connector"
+    assert (answer.status_code, answer.json()["error"]) == (400, "Cannot delete system connector")
 
 
-async def test_a_user_is_added_changed_and_removed(connect, sandbox: Sandbox):
-    client = await connect("vectorize")
-    added = await client.post(
-        f"{DRIVE}/users", json={"userId": "user_carla", "selectedFiles": SELECTION, "refreshToken": "1//r"}
-    )
+async def test_a_user_is_added_changed_and_removed(client, sandbox: Sandbox):
+    carla = {"userId": "user_carla", "selectedFiles": SELECTION, "refreshToken": "1//r"}
+    added = await client.post(f"{DRIVE}/users", json=carla)
     assert (added.status_code, added.json()) == (200, DONE)
     assert "user_carla" in (await client.get(DRIVE)).json()["configDoc"]["authorized-users"]
     await client.patch(f"{DRIVE}/users", json={"userId": "user_carla", "selectedFiles": {}})
@@ -192,13 +174,11 @@ async def test_a_user_is_added_changed_and_removed(connect, sandbox: Sandbox):
         {"userId": seed.VECTORIZE_USERS[0], "selectedFiles": SELECTION, "refreshToken": "r"},
     ],
 )
-async def test_a_user_that_does_not_fit_is_400(connect, body):
-    client = await connect("vectorize")
+async def test_an_invalid_user_is_400(client, body):
     assert (await client.post(f"{DRIVE}/users", json=body)).status_code == 400
 
 
-async def test_notion_users_bring_an_access_token_and_pages(connect):
-    client = await connect("vectorize")
+async def test_notion_users_bring_an_access_token_and_pages(client):
     made = await client.post(LIST, json={"name": "n", "type": "NOTION_OAUTH_MULTI"})
     users = f"{LIST}/{made.json()['connector']['id']}/users"
     wrong = {"userId": "u", "selectedFiles": {"pageIds": "one"}, "accessToken": "a"}
@@ -208,41 +188,35 @@ async def test_notion_users_bring_an_access_token_and_pages(connect):
 
 
 @pytest.mark.parametrize("body", [None, {}, {"userId": ""}, []])
-async def test_removing_a_user_needs_the_json_body(connect, sandbox: Sandbox, body):
-    client = await connect("vectorize")
+async def test_removing_a_user_needs_the_json_body(client, sandbox: Sandbox, body):
     assert (await delete_user(client, body)).status_code == 400
     assert list(sandbox.world.get(SOURCES, seed.VECTORIZE_DRIVE_MULTI_USER)["users"]) == list(seed.VECTORIZE_USERS)
 
 
-async def test_connectors_of_single_user_types_have_no_users(connect):
-    client = await connect("vectorize")
+async def test_connectors_of_single_user_types_have_no_users(client):
     body = {"userId": "u", "selectedFiles": SELECTION, "refreshToken": "r"}
     answer = await client.post(f"{S3}/users", json=body)
     assert answer.status_code == 400
     assert "AWS_S3" in answer.json()["details"]
 
 
-async def test_a_body_that_is_not_json_is_400(connect):
-    client = await connect("vectorize")
+async def test_a_body_that_is_not_json_is_400(client):
     answer = await client.post(LIST, content=b"{", headers={"content-type": "application/json"})
     assert answer.status_code == 400
 
 
-async def test_text_that_utf8_cannot_carry_is_stored_and_answered(connect):
-    client = await connect("vectorize")
+async def test_text_that_utf8_cannot_carry_is_stored_and_answered(client):
     answer = await client.post(LIST, content=b'{"name": "a\\ud800", "type": "FILE_UPLOAD"}')
     assert (answer.status_code, answer.json()["connector"]["name"]) == (200, "a?")
 
 
-async def test_an_encoded_slash_is_part_of_the_id_and_not_a_path(connect, sandbox: Sandbox):
-    client = await connect("vectorize")
+async def test_an_encoded_slash_is_part_of_the_id_and_not_a_path(client, sandbox: Sandbox):
     sandbox.world.put(SOURCES, "a/users", sandbox.world.get(SOURCES, seed.VECTORIZE_S3) | {"id": "a/users"})
     assert (await client.get(f"{LIST}/a%2Fusers")).json()["id"] == "a/users"
     assert sandbox.requests[-1].raw_path.endswith("/a%2Fusers")
 
 
-async def test_what_was_sent_is_recorded_and_no_repr_shows_it(connect, sandbox: Sandbox):
-    client = await connect("vectorize")
+async def test_requests_are_recorded_and_no_repr_shows_them(client, sandbox: Sandbox):
     await client.patch(S3, json={"config": {"secret-key": "sandbox-secret-new"}}, params={"a": "b c"})
     seen = sandbox.requests[-1]
     assert (seen.platform, seen.method, seen.raw_path, seen.query) == ("vectorize", "PATCH", f"/v1{S3}", "a=b+c")

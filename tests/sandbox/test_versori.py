@@ -12,6 +12,7 @@ from connector_mcp.sandbox.versori import CONNECTORS
 
 pytestmark = pytest.mark.anyio
 
+PLATFORM = "versori"
 LIST = f"/o/{seed.VERSORI_ORGANISATION_ID}/connectors"
 CRM = f"{LIST}/{seed.VERSORI_CRM}"
 LEAST: dict[str, Any] = {
@@ -24,16 +25,14 @@ LEAST: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("header", [None, "Bearer wrong", f"JWT {seed.VERSORI_API_KEY}"])
-async def test_a_missing_or_wrong_key_is_401_with_the_error_body(connect, header):
-    client = await connect("versori", authorized=False)
-    answer = await client.get(LIST, headers={} if header is None else {"authorization": header})
+async def test_a_missing_or_wrong_key_is_401_with_the_error_body(anonymous, header):
+    answer = await anonymous.get(LIST, headers={} if header is None else {"authorization": header})
     assert answer.status_code == 401
     assert {"code", "message"} <= set(answer.json())
 
 
-async def test_a_signing_key_token_comes_with_its_own_prefix(connect):
-    client = await connect("versori", authorized=False)
-    assert (await client.get(LIST, headers={"authorization": f"JWT {seed.VERSORI_JWT}"})).status_code == 200
+async def test_a_signing_key_token_comes_with_its_own_prefix(anonymous):
+    assert (await anonymous.get(LIST, headers={"authorization": f"JWT {seed.VERSORI_JWT}"})).status_code == 200
 
 
 async def test_seeded_ids_are_ulids(sandbox: Sandbox):
@@ -48,8 +47,7 @@ async def test_seeded_ids_are_ulids(sandbox: Sandbox):
     assert set("".join(found)) <= set("0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 
 
-async def test_lists_come_latest_change_first_and_page_by_after(connect):
-    client = await connect("versori")
+async def test_lists_come_latest_change_first_and_page_by_after(client):
     first = (await client.get(LIST, params={"first": "2"})).json()
     assert first["totalCount"] == 3
     assert first["connectors"][0]["id"] == seed.VERSORI_CRM
@@ -72,23 +70,20 @@ async def test_lists_come_latest_change_first_and_page_by_after(connect):
         ({"tags": "team:ops"}, set()),
     ],
 )
-async def test_lists_filter(connect, query, names):
-    client = await connect("versori")
+async def test_lists_filter(client, query, names):
     page = (await client.get(LIST, params=query)).json()
     assert {each["name"] for each in page["connectors"]} == names
     assert page["totalCount"] == len(names)
 
 
 @pytest.mark.parametrize("query", [{"first": "0"}, {"first": "x"}, {"after": "%%"}, {"sort": "name"}])
-async def test_a_page_that_cannot_be_is_400_naming_the_field(connect, query):
-    client = await connect("versori")
+async def test_an_invalid_page_is_400_naming_the_field(client, query):
     answer = await client.get(LIST, params=query)
     assert answer.status_code == 400
     assert answer.json()["fields"][0]["field"] in query
 
 
-async def test_answers_embed_credential_data_blanked_only_in_part_and_no_categories(connect):
-    client = await connect("versori")
+async def test_answers_embed_credential_data_blanked_only_in_part_and_no_categories(client):
     shown = (await client.get(CRM)).json()
     used = [each["credentials"]["action"][0]["credential"] for each in shown["connections"]]
     assert used[0]["data"] == {"value": ""}
@@ -96,14 +91,12 @@ async def test_answers_embed_credential_data_blanked_only_in_part_and_no_categor
     assert "categories" not in shown
 
 
-async def test_an_unknown_connector_is_404_and_another_organisation_403(connect):
-    client = await connect("versori")
+async def test_an_unknown_connector_is_404_and_another_organisation_403(client):
     assert (await client.get(f"{LIST}/01J0000000000000000000000")).status_code == 404
     assert (await client.get("/o/01J0000000000000000000000/connectors")).status_code == 403
 
 
-async def test_put_unsets_what_is_missing_but_keeps_schemes_and_variables(connect, sandbox: Sandbox):
-    client = await connect("versori")
+async def test_put_unsets_what_is_missing_but_keeps_schemes_and_variables(client, sandbox: Sandbox):
     before = (await client.get(CRM)).json()
     after = (await client.put(CRM, json=LEAST)).json()
     assert {"documentationURL", "imageURL", "tags"} <= set(before)
@@ -116,8 +109,7 @@ async def test_put_unsets_what_is_missing_but_keeps_schemes_and_variables(connec
     assert (await client.get(CRM)).json() == after
 
 
-async def test_connection_variables_rewrite_those_of_every_connection(connect):
-    client = await connect("versori")
+async def test_connection_variables_rewrite_those_of_every_connection(client):
     before = (await client.get(CRM)).json()
     assert [each["variables"][0]["value"] for each in before["connections"]] == ["eu", "us"]
     wanted = [{"name": "region", "value": "ap"}]
@@ -126,8 +118,7 @@ async def test_connection_variables_rewrite_those_of_every_connection(connect):
     assert [each["variables"] for each in after["connections"]] == [wanted, wanted]
 
 
-async def test_auth_scheme_config_ids_reorder(connect):
-    client = await connect("versori")
+async def test_auth_scheme_config_ids_reorder(client):
     after = (await client.put(CRM, json=LEAST | {"authSchemeConfigIds": ["mtls", "key"]})).json()
     assert [each["id"] for each in after["authSchemeConfigs"]] == ["mtls", "key"]
 
@@ -152,8 +143,7 @@ async def test_auth_scheme_config_ids_reorder(connect):
         ({"authSchemeConfigIds": ["key", "mtls", "new"]}, "authSchemeConfigIds"),
     ],
 )
-async def test_a_put_that_does_not_fit_is_400_naming_the_field_and_changes_nothing(connect, change, field):
-    client = await connect("versori")
+async def test_an_invalid_put_is_400_naming_the_field_and_changes_nothing(client, change, field):
     before = (await client.get(CRM)).json()
     answer = await client.put(CRM, json=LEAST | change)
     assert answer.status_code == 400
@@ -161,8 +151,7 @@ async def test_a_put_that_does_not_fit_is_400_naming_the_field_and_changes_nothi
     assert (await client.get(CRM)).json() == before
 
 
-async def test_a_bigquery_connector_has_a_dataset_and_no_connection_variables(connect):
-    client = await connect("versori")
+async def test_a_bigquery_connector_has_a_dataset_and_no_connection_variables(client):
     path = f"{LIST}/{seed.VERSORI_WAREHOUSE}"
     body = LEAST | {"id": seed.VERSORI_WAREHOUSE, "protocol": "bigquery", "datasetId": "acme-prod.returns"}
     assert (await client.put(path, json=body)).json()["datasetId"] == "acme-prod.returns"

@@ -20,7 +20,6 @@ def test_the_generated_files_are_up_to_date(what: str, folder: str, capsys: pyte
 
 def test_there_is_one_file_a_tool_under_its_platform_with_tenant_arguments(tmp_path: Path):
     main(["schemas", "--out", str(tmp_path)])
-
     files = {path.relative_to(tmp_path).as_posix(): json.loads(path.read_text()) for path in tmp_path.rglob("*.json")}
     assert {contract["name"] for contract in files.values()} == set(catalog())
     assert files["connectors/describe_connector_type.json"]["annotations"]["openWorldHint"] is False
@@ -32,9 +31,7 @@ def test_there_is_one_file_a_tool_under_its_platform_with_tenant_arguments(tmp_p
 def test_writing_again_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     main(["schemas", "--out", str(tmp_path)])
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
-
     main(["schemas", "--out", str(tmp_path)])
-
     assert capsys.readouterr().out.endswith(", 0 changed\n")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
 
@@ -44,9 +41,7 @@ def test_the_check_names_files_that_differ_are_missing_or_are_stale(tmp_path: Pa
     (tmp_path / "logto" / "logto_get_connector.json").write_text("{}")
     (tmp_path / "logto" / "logto_list_connectors.json").unlink()
     (tmp_path / "logto" / "logto_forget_connector.json").write_text("{}")
-
     status = main(["schemas", "--check", "--out", str(tmp_path)])
-
     message = capsys.readouterr().err
     assert status == 1
     for name in ("logto_get_connector", "logto_list_connectors", "logto_forget_connector"):
@@ -60,16 +55,13 @@ def test_writing_removes_the_files_and_folders_of_removed_tools(tmp_path: Path):
     stale.write_text("{}")
     other = tmp_path / "README.md"
     other.write_text("kept")
-
     main(["schemas", "--out", str(tmp_path)])
-
     assert not stale.parent.exists()
     assert other.read_text() == "kept"
 
 
 def test_the_page_names_every_tool_and_every_variable(tmp_path: Path):
     main(["docs", "--out", str(tmp_path)])
-
     page = (tmp_path / "tools.md").read_text()
     assert all(f"`{name}`" in page for name in catalog())
     assert "`VECTORIZE_API_KEY`" in page

@@ -9,7 +9,6 @@ from tools.trace_call import MAX_FILES, MAX_FUNCTIONS, trace_deletion
 
 def test_a_deletion_enters_at_most_40_files_and_300_functions() -> None:
     trace = anyio.run(trace_deletion)
-
     assert (MAX_FILES, MAX_FUNCTIONS) == (40, 300)
     assert len(trace.files) <= MAX_FILES, trace.files
     assert len(trace.functions) <= MAX_FUNCTIONS, trace.functions

@@ -91,15 +91,8 @@ class Issuer:
 def claims(**changed: Any) -> dict[str, Any]:
     """Those of a good token; None takes one out."""
     now = int(time.time())
-    good = {
-        "iss": ISSUER,
-        "aud": f"{PUBLIC_URL}/mcp",
-        "sub": "alice",
-        "client_id": "agent",
-        "scope": "openid connectors:read",
-        "iat": now,
-        "exp": now + 600,
-    }
+    good = {"iss": ISSUER, "aud": f"{PUBLIC_URL}/mcp", "sub": "alice", "client_id": "agent"}
+    good |= {"scope": "openid connectors:read", "iat": now, "exp": now + 600}
     return {name: value for name, value in {**good, **changed}.items() if value is not None}
 
 

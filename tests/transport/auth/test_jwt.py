@@ -22,8 +22,10 @@ from connector_mcp.transport.auth.resource_metadata import ProtectedResource, pu
 from connector_mcp.transport.auth.static_tokens import StaticToken
 from connector_mcp.transport.http.app import http_app
 from connector_mcp.transport.http.host_guard import Reach
+from tests.end_to_end.faces import INITIALIZE, META, message, modern
 from tests.transport.auth.issuer import (
     ISSUER,
+    JWKS_URL,
     OTHER_RSA,
     PUBLIC_URL,
     RSA,
@@ -36,38 +38,21 @@ from tests.transport.auth.issuer import (
     unsigned,
 )
 
+pytestmark = pytest.mark.anyio
+
 TOOL = "vectorize_get_source_connectors"
 HEADERS = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
-META = {
-    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-    "io.modelcontextprotocol/clientInfo": {"name": "c", "version": "1"},
-    "io.modelcontextprotocol/clientCapabilities": {},
-}
-MODERN = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": TOOL}
-CALL = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "tools/call",
-    "params": {"name": TOOL, "arguments": {}, "_meta": META},
-}
-INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}},
-}
+CALL = message("tools/call", name=TOOL, arguments={}, _meta=META)
 
 
 @asynccontextmanager
-async def asking(engine: Any, callers: Callers, **options: Any) -> AsyncGenerator[httpx.AsyncClient]:
-    """A client of the application, without a socket."""
+async def asking(engine: Any, callers: Callers | None = None) -> AsyncGenerator[httpx.AsyncClient]:
+    """A client of the application, without a socket. By default the application accepts tokens of the issuer."""
     reach = Reach.for_address("127.0.0.1", 8765, hosts=public_hosts(PUBLIC_URL))
-    app = http_app(engine, request_state_key=b"k" * 32, reach=reach, callers=callers, **options)
-    transport = httpx.ASGITransport(app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL, headers=HEADERS) as client,
-    ):
+    callers = callers or Callers(oauth=Issuer().oauth())
+    app = http_app(engine, request_state_key=b"k" * 32, reach=reach, callers=callers)
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=PUBLIC_URL, headers=HEADERS)
+    async with app.router.lifespan_context(app), client:
         yield client
 
 
@@ -76,7 +61,7 @@ def bearer(secret: str) -> dict[str, str]:
 
 
 async def call(client: httpx.AsyncClient, *headers: tuple[str, str], **query: str) -> httpx.Response:
-    return await client.post("/mcp", json=CALL, headers=[*MODERN.items(), *headers], params=query)
+    return await client.post("/mcp", json=CALL, headers=[*modern(TOOL).items(), *headers], params=query)
 
 
 def with_public_key_as_secret() -> str:
@@ -127,11 +112,10 @@ BAD: dict[str, Callable[[], str]] = {
 }
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("make", BAD.values(), ids=BAD.keys())
 async def test_an_invalid_token_is_refused_and_nothing_is_done(make_engine: Any, make: Any) -> None:
     engine = make_engine()
-    async with asking(engine, Callers(oauth=Issuer().oauth())) as client:
+    async with asking(engine) as client:
         answer = await call(client, *bearer(make()).items())
     challenge = answer.headers["www-authenticate"]
     assert (answer.status_code, answer.json()["error"], engine.calls) == (401, "invalid_token", [])
@@ -141,9 +125,8 @@ async def test_an_invalid_token_is_refused_and_nothing_is_done(make_engine: Any,
     assert f'scope="{" ".join(SCOPES)}"' in challenge
 
 
-@pytest.mark.anyio
-async def test_a_request_without_a_token_is_led_to_the_issuer(make_engine: Any) -> None:
-    async with asking(make_engine(), Callers(oauth=Issuer().oauth())) as client:
+async def test_a_request_without_a_token_is_referred_to_the_issuer(make_engine: Any) -> None:
+    async with asking(make_engine()) as client:
         refused = await call(client)
         where = refused.headers["www-authenticate"].partition('resource_metadata="')[2].partition('"')[0]
         found = await client.get(where)
@@ -161,33 +144,26 @@ async def test_a_request_without_a_token_is_led_to_the_issuer(make_engine: Any) 
     assert others["/sse"].json()["resource"] == f"{PUBLIC_URL}/sse"
 
 
-@pytest.mark.anyio
-@pytest.mark.parametrize(
-    ("path", "metadata"), [("/sse", "/sse"), ("/messages/", "/sse"), ("/mcp", "/mcp"), ("/elsewhere", "")]
-)
+@pytest.mark.parametrize(("path", "metadata"), [("/sse", "/sse"), ("/messages/", "/sse"), ("/mcp", "/mcp"), ("/x", "")])
 async def test_each_endpoint_has_its_own_metadata(make_engine: Any, path: str, metadata: str) -> None:
-    async with asking(make_engine(), Callers(oauth=Issuer().oauth())) as client:
+    async with asking(make_engine()) as client:
         refused = await client.get(path)
     wanted = f'resource_metadata="{PUBLIC_URL}/.well-known/oauth-protected-resource{metadata}"'
     assert (refused.status_code, wanted in refused.headers["www-authenticate"]) == (401, True)
 
 
-@pytest.mark.anyio
 async def test_the_metadata_checks_host_and_origin(make_engine: Any) -> None:
     path = "/.well-known/oauth-protected-resource/mcp"
-    async with asking(make_engine(), Callers(oauth=Issuer().oauth())) as client:
+    async with asking(make_engine()) as client:
         host = await client.get(path, headers={"Host": "evil.example"})
         origin = await client.get(path, headers={"Origin": "https://evil.example"})
     assert (host.status_code, origin.status_code) == (421, 403)
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("granted", [{"scope": "openid"}, {"scope": ""}, {"scope": None}, {"scp": ["connectors:*"]}])
-async def test_a_token_without_our_scopes_is_refused_with_their_names(
-    make_engine: Any, granted: dict[str, Any]
-) -> None:
+async def test_a_token_without_a_known_scope_is_told_the_scopes(make_engine: Any, granted: dict[str, Any]) -> None:
     engine = make_engine()
-    async with asking(engine, Callers(oauth=Issuer().oauth())) as client:
+    async with asking(engine) as client:
         answer = await call(client, *bearer(token(**{"scope": None, **granted})).items())
     challenge = answer.headers["www-authenticate"]
     assert (answer.status_code, answer.json()["error"], engine.calls) == (403, "insufficient_scope", [])
@@ -195,7 +171,6 @@ async def test_a_token_without_our_scopes_is_refused_with_their_names(
     assert f'scope="{" ".join(SCOPES)}"' in challenge
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     "granted",
     [
@@ -205,28 +180,24 @@ async def test_a_token_without_our_scopes_is_refused_with_their_names(
         {"scope": "connectors:read", "permissions": ["connectors:write", "connectors:other"]},
     ],
 )
-async def test_the_holder_calls_under_issuer_and_subject_with_the_scopes_granted(
-    make_engine: Any, granted: dict[str, Any]
-) -> None:
-    async with asking(make_engine(), Callers(oauth=Issuer().oauth())) as client:
+async def test_a_caller_has_the_name_and_scopes_of_its_token(make_engine: Any, granted: dict[str, Any]) -> None:
+    async with asking(make_engine()) as client:
         answer = await call(client, *bearer(token(**granted)).items())
     told = answer.json()["result"]["structuredContent"]
     assert (told["principal"], told["scopes"]) == (f"{ISSUER}#alice", ["connectors:read", "connectors:write"])
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("query", ["access_token", "token", "ACCESS_TOKEN", "q"])
 @pytest.mark.parametrize("beside", [True, False])
 async def test_a_token_in_the_query_is_always_refused(make_engine: Any, query: str, beside: bool) -> None:
     engine, secret = make_engine(), token()
-    async with asking(engine, Callers(oauth=Issuer().oauth())) as client:
+    async with asking(engine) as client:
         answer = await call(client, *(bearer(secret).items() if beside else ()), **{query: secret})
     assert (answer.status_code, answer.json()["error"], engine.calls) == (400, "invalid_request", [])
     assert 'error="invalid_request"' in answer.headers["www-authenticate"]
     assert secret not in answer.text
 
 
-@pytest.mark.anyio
 async def test_a_token_in_the_query_is_refused_even_if_none_is_required(make_engine: Any) -> None:
     engine = make_engine()
     async with asking(engine, Callers()) as client:
@@ -234,15 +205,13 @@ async def test_a_token_in_the_query_is_refused_even_if_none_is_required(make_eng
     assert (answer.status_code, engine.calls) == (400, [])
 
 
-@pytest.mark.anyio
 async def test_two_authorization_headers_are_refused(make_engine: Any) -> None:
     engine, good = make_engine(), ("Authorization", f"Bearer {token()}")
-    async with asking(engine, Callers(oauth=Issuer().oauth())) as client:
+    async with asking(engine) as client:
         answers = [await call(client, good, good), await call(client, good, ("authorization", "Basic eDp5"))]
     assert ([answer.status_code for answer in answers], engine.calls) == ([401, 401], [])
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("key", "algorithm", "members"),
     [
@@ -255,14 +224,11 @@ async def test_two_authorization_headers_are_refused(make_engine: Any) -> None:
     ids=["RS256", "PS512", "ES256", "ES384", "EdDSA"],
 )
 @pytest.mark.parametrize("kind", ["JWT", "at+jwt", "application/at+jwt"])
-async def test_a_token_signed_by_an_allowed_algorithm_is_accepted(
-    key: Any, algorithm: str, members: dict[str, Any], kind: str
-) -> None:
+async def test_an_allowed_algorithm_is_accepted(key: Any, algorithm: str, members: dict[str, Any], kind: str) -> None:
     oauth = Issuer(keys=[public_jwk(key, "one", **members)]).oauth(algorithms=[algorithm])
     assert await oauth.verify(token(key, algorithm, header={"typ": kind})) is not None
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     "members", [{"use": "enc"}, {"alg": "RS512"}, {"alg": "none"}, {"kty": "oct", "k": "c2VjcmV0"}, {"n": "!"}]
 )
@@ -271,7 +237,6 @@ async def test_a_key_is_used_only_for_its_published_purpose(members: dict[str, A
     assert await oauth.verify(token()) is None
 
 
-@pytest.mark.anyio
 async def test_a_key_that_is_too_short_is_not_used() -> None:
     weak = rsa.generate_private_key(65537, 1024)  # noqa: S505 - what is refused
     with pytest.warns(match="1024"):
@@ -279,7 +244,6 @@ async def test_a_key_that_is_too_short_is_not_used() -> None:
     assert await Issuer(keys=[public_jwk(weak, "one")]).oauth().verify(signed) is None
 
 
-@pytest.mark.anyio
 async def test_a_token_without_a_key_id_is_checked_with_the_only_key_that_fits() -> None:
     anonymous, other = token(header={"kid": None}), OTHER_RSA
     elliptic = public_jwk(ec.generate_private_key(ec.SECP256R1()), "two")
@@ -289,7 +253,6 @@ async def test_a_token_without_a_key_id_is_checked_with_the_only_key_that_fits()
     assert await several.oauth().verify(anonymous) is None
 
 
-@pytest.mark.anyio
 async def test_configured_audiences_replace_the_public_url() -> None:
     oauth = Issuer().oauth(audiences=["api://connectors"])
     assert await oauth.verify(token(aud=["api://other", "api://connectors"])) is not None
@@ -303,16 +266,12 @@ def test_only_known_private_key_algorithms_can_be_allowed(algorithm: str) -> Non
     assert algorithm in caught.value.message
 
 
-# Keys --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.anyio
 async def test_a_new_key_is_fetched_when_a_token_names_it() -> None:
-    issuer, clock, fresh = Issuer(), Clock(), OTHER_RSA
+    issuer, clock = Issuer(), Clock()
     oauth = issuer.oauth(keys=issuer.key_set(clock=clock))
     assert await oauth.verify(token()) is not None
-    issuer.keys.append(public_jwk(fresh, "two"))
-    rotated = token(fresh, header={"kid": "two"})
+    issuer.keys.append(public_jwk(OTHER_RSA, "two"))
+    rotated = token(OTHER_RSA, header={"kid": "two"})
     clock.now += jwt.UNKNOWN_KEY_SECONDS - 1
     assert await oauth.verify(rotated) is None
     clock.now += 1
@@ -320,7 +279,6 @@ async def test_a_new_key_is_fetched_when_a_token_names_it() -> None:
     assert len(issuer.asked) == 2
 
 
-@pytest.mark.anyio
 async def test_unknown_key_ids_do_not_cause_a_fetch_each() -> None:
     issuer = Issuer()
     oauth = issuer.oauth(keys=issuer.key_set(clock=Clock()))
@@ -328,7 +286,6 @@ async def test_unknown_key_ids_do_not_cause_a_fetch_each() -> None:
     assert len(issuer.asked) == 1
 
 
-@pytest.mark.anyio
 async def test_a_withdrawn_key_is_refused_after_a_while() -> None:
     issuer, clock = Issuer(), Clock()
     oauth = issuer.oauth(keys=issuer.key_set(clock=clock))
@@ -340,17 +297,15 @@ async def test_a_withdrawn_key_is_refused_after_a_while() -> None:
     assert await oauth.verify(secret) is None
 
 
-@pytest.mark.anyio
 async def test_concurrent_callers_cause_one_fetch() -> None:
     issuer = Issuer()
-    oauth = issuer.oauth()
+    verify = issuer.oauth().verify
     async with anyio.create_task_group() as tasks:
         for number in range(20):
-            tasks.start_soon(oauth.verify, token(sub=f"s{number}"))
+            tasks.start_soon(verify, token(sub=f"s{number}"))
     assert issuer.asked == ["/keys"]
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("rotated", [False, True], ids=["first", "rotated"])
 async def test_callers_wait_for_a_fetch_that_is_under_way(rotated: bool) -> None:
     issuer, clock, asked, answered = Issuer(), Clock(), anyio.Event(), anyio.Event()
@@ -362,7 +317,7 @@ async def test_callers_wait_for_a_fetch_that_is_under_way(rotated: bool) -> None
         await answered.wait()
         return issuer.answer(request)
 
-    keys = jwt.KeySet(ISSUER, "https://login.example/keys", transport=httpx.MockTransport(slowly), clock=clock)
+    keys = jwt.KeySet(ISSUER, JWKS_URL, transport=httpx.MockTransport(slowly), clock=clock)
     if rotated:
         answered.set()
         assert await keys.find("one", "RS256")
@@ -386,11 +341,8 @@ async def test_callers_wait_for_a_fetch_that_is_under_way(rotated: bool) -> None
     assert issuer.asked == ["/keys"] * (2 if rotated else 1)
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("status", [302, 404, 500])
-async def test_unavailable_keys_refuse_all_tokens_of_the_issuer_with_a_time_to_retry(
-    make_engine: Any, status: int
-) -> None:
+async def test_unavailable_keys_refuse_tokens_of_the_issuer_with_retry_after(make_engine: Any, status: int) -> None:
     engine = make_engine()
     static = StaticToken.from_secret("static", name="ci")
     async with asking(engine, Callers([static], oauth=Issuer(status=status).oauth())) as client:
@@ -401,7 +353,6 @@ async def test_unavailable_keys_refuse_all_tokens_of_the_issuer_with_a_time_to_r
     assert (own.status_code, engine.calls) == (200, [TOOL])
 
 
-@pytest.mark.anyio
 async def test_keys_stay_valid_for_a_limited_time_while_the_issuer_fails() -> None:
     issuer, clock = Issuer(), Clock()
     keys = issuer.key_set(clock=clock)
@@ -423,18 +374,14 @@ async def test_keys_stay_valid_for_a_limited_time_while_the_issuer_fails() -> No
     assert await keys.find("one", "RS256") is not None
 
 
-@pytest.mark.anyio
 async def test_the_keys_are_found_by_the_metadata_of_the_issuer() -> None:
     issuer = Issuer()
     assert await issuer.oauth(keys=issuer.key_set(None)).verify(token()) is not None
-    assert issuer.asked == [
-        "/.well-known/oauth-authorization-server/tenant",
-        "/tenant/.well-known/openid-configuration",
-        "/keys",
-    ]
+    *metadata, keys = issuer.asked
+    assert metadata == ["/.well-known/oauth-authorization-server/tenant", "/tenant/.well-known/openid-configuration"]
+    assert keys == "/keys"
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     "metadata",
     [
@@ -452,20 +399,18 @@ async def test_metadata_of_another_issuer_or_an_unsafe_url_gives_no_keys(metadat
     assert "/keys" not in issuer.asked
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"{}", b'{"keys": []}', b'{"keys": [7]}', b"[" * 5000, b" " * (jwt.MAX_DOCUMENT_BYTES + 1)]
 )
 async def test_an_invalid_key_document_refuses_every_token(content: bytes) -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=content))
-    keys = jwt.KeySet(ISSUER, "https://login.example/keys", transport=transport)
+    keys = jwt.KeySet(ISSUER, JWKS_URL, transport=transport)
     with pytest.raises(VerificationUnavailable):
         await keys.find("one", "RS256")
 
 
 @pytest.mark.parametrize(
-    "address",
-    ["http://login.example", "ftp://login.example", "login.example", "https://", "https://u:p@login.example"],
+    "address", ["http://login.example", "ftp://login.example", "login.example", "https://", "https://u:p@login.example"]
 )
 def test_an_unsafe_url_is_a_configuration_error(address: str) -> None:
     for public, issuer, keys in ((address, ISSUER, None), (PUBLIC_URL, address, None), (PUBLIC_URL, ISSUER, address)):
@@ -477,21 +422,15 @@ def test_an_unsafe_url_is_a_configuration_error(address: str) -> None:
 
 
 def test_http_is_allowed_on_loopback() -> None:
-    assert (
-        ProtectedResource.from_urls("http://127.0.0.1:8765/", "http://localhost:9000").public_url
-        == "http://127.0.0.1:8765"
-    )
+    resource = ProtectedResource.from_urls("http://127.0.0.1:8765/", "http://localhost:9000")
+    assert resource.public_url == "http://127.0.0.1:8765"
 
 
-# Sessions ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.anyio
 async def test_a_session_belongs_to_its_subject_and_outlasts_its_token(make_engine: Any) -> None:
-    ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+    ping = message("ping", 2)
     callers = Callers([StaticToken.from_secret("static", name="alice")], oauth=Issuer().oauth())
     async with asking(make_engine(), callers) as client:
-        opened = await client.post("/mcp", json=INITIALIZE, headers=bearer(token()))
+        opened = await client.post("/mcp", json=message("initialize", **INITIALIZE), headers=bearer(token()))
         session = {"Mcp-Session-Id": opened.headers["mcp-session-id"]}
         statuses = {
             who: (await client.post("/mcp", json=ping, headers={**session, **bearer(secret)})).status_code
@@ -499,14 +438,9 @@ async def test_a_session_belongs_to_its_subject_and_outlasts_its_token(make_engi
                 "renewed": token(exp=int(time.time()) + 900),
                 "another subject": token(sub="bob"),
                 "another client": token(client_id="other"),
-                "a static token of that name": "static",
+                "a static token": "static",
             }.items()
         }
         unsessioned = await client.post("/mcp", json=ping, headers=bearer(token()))
-    assert statuses == {
-        "renewed": 200,
-        "another subject": 404,
-        "another client": 404,
-        "a static token of that name": 404,
-    }
+    assert statuses == {"renewed": 200, "another subject": 404, "another client": 404, "a static token": 404}
     assert unsessioned.status_code == 400

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,14 @@ from connector_mcp.transport.http.health import (
 from connector_mcp.transport.http.host_guard import Reach
 from connector_mcp.transport.http.shutdown import Drain
 
+pytestmark = pytest.mark.anyio
+
 TOKEN = "t0ken-of-prometheus"
 READY: dict[str, Any] = {"status": "ready", "parts": {"accounts": "ok", "audit": "ok", "store": "ok"}}
+
+
+def engine_at(state: Path, **options: Any) -> AbstractAsyncContextManager[Engine]:
+    return open_engine(Settings.load({}, sandbox=True, state_dir=state), {}, "http", **options)
 
 
 @asynccontextmanager
@@ -41,9 +47,8 @@ async def pages(
 ) -> AsyncIterator[tuple[httpx.AsyncClient, Engine]]:
     """A client of the pages of a server that asks for a token."""
     metrics = Metrics("0.test")
-    settings = Settings.load({}, sandbox=True, state_dir=state)
     drain = drain or Drain()
-    async with open_engine(settings, {}, "http", observer=Observer(metrics)) as engine:
+    async with engine_at(state, observer=Observer(metrics)) as engine:
         app = http_app(
             engine,
             request_state_key=b"k" * 32,
@@ -58,7 +63,6 @@ async def pages(
             yield client, engine
 
 
-@pytest.mark.anyio
 async def test_a_server_that_can_decide_and_record_is_ready_without_a_token(tmp_path: Path) -> None:
     async with pages(tmp_path) as (client, engine):
         answer = await client.get("/readyz")
@@ -68,7 +72,6 @@ async def test_a_server_that_can_decide_and_record_is_ready_without_a_token(tmp_
     assert left == []
 
 
-@pytest.mark.anyio
 async def test_an_unavailable_store_is_named_without_details(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "state.db").mkdir()
     async with pages(tmp_path) as (client, _):
@@ -80,7 +83,6 @@ async def test_an_unavailable_store_is_named_without_details(tmp_path: Path, cap
     assert str(tmp_path) in caplog.text
 
 
-@pytest.mark.anyio
 async def test_an_audit_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "audit.jsonl").mkdir()
     async with pages(tmp_path) as (client, _):
@@ -89,7 +91,6 @@ async def test_an_audit_log_that_cannot_be_written_is_named(tmp_path: Path) -> N
     assert answer.json()["parts"]["audit"] == "failed"
 
 
-@pytest.mark.anyio
 async def test_a_server_that_is_shutting_down_is_not_ready(tmp_path: Path) -> None:
     drain = Drain()
     async with pages(tmp_path, drain=drain) as (client, _):
@@ -100,20 +101,17 @@ async def test_a_server_that_is_shutting_down_is_not_ready(tmp_path: Path) -> No
     assert (answer.status_code, answer.json()) == (503, {"status": "draining"})
 
 
-@pytest.mark.anyio
 async def test_ending_begins_when_calls_are_still_waited_for() -> None:
     drain = Drain()
     await drain.end(0.0)
     assert drain.has_begun
 
 
-@pytest.mark.anyio
 async def test_the_store_is_probed_once_a_second_and_a_failure_logged_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now, asked, away = [100.0], [0], [True]
-    settings = Settings.load({}, sandbox=True, state_dir=tmp_path)
-    async with open_engine(settings, {}, "http") as engine:
+    async with engine_at(tmp_path) as engine:
         put_once = engine.store.put_once
 
         async def put(*arguments: Any, **more: Any) -> bool:
@@ -140,11 +138,9 @@ async def test_the_store_is_probed_once_a_second_and_a_failure_logged_once(
     assert caplog.text.count("ready again") == 1
 
 
-@pytest.mark.anyio
 async def test_approvals_are_counted_rarely_and_unknown_if_the_store_fails(tmp_path: Path) -> None:
     now = [100.0]
-    settings = Settings.load({}, sandbox=True, state_dir=tmp_path / "state")
-    async with open_engine(settings, {}, "http") as engine:
+    async with engine_at(tmp_path / "state") as engine:
         waiting = CachedCheck(partial(count_approvals, engine), 5.0, clock=lambda: now[0])
         none = await waiting.result()
         await engine.store.put_once("approvals", "damaged", {"id": "x"})
@@ -155,7 +151,6 @@ async def test_approvals_are_counted_rarely_and_unknown_if_the_store_fails(tmp_p
     assert unknown is None
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("accept", ["", "text/plain;version=0.0.4", "*/*", "a" * 4000, "application/openmetrics-text"])
 async def test_metrics_need_a_token_and_are_in_prometheus_form(tmp_path: Path, accept: str) -> None:
     async with pages(tmp_path) as (client, _):
@@ -171,7 +166,6 @@ async def test_metrics_need_a_token_and_are_in_prometheus_form(tmp_path: Path, a
         assert "process_resident_memory_bytes" in families
 
 
-@pytest.mark.anyio
 async def test_open_metrics_require_no_token_but_a_known_host(tmp_path: Path) -> None:
     async with pages(tmp_path, open_paths=("/readyz", "/metrics")) as (client, _):
         answers = [await client.get(path) for path in ("/metrics", "/readyz")]
@@ -180,9 +174,7 @@ async def test_open_metrics_require_no_token_but_a_known_host(tmp_path: Path) ->
     assert [answer.status_code for answer in strangers] == [421, 421]
 
 
-@pytest.mark.anyio
 async def test_a_server_without_metrics_has_no_such_page(tmp_path: Path) -> None:
-    settings = Settings.load({}, sandbox=True, state_dir=tmp_path)
-    async with open_engine(settings, {}, "http") as engine:
+    async with engine_at(tmp_path) as engine:
         routes = observability_pages(engine, Drain(), None)
     assert [getattr(route, "path", None) for route in routes] == ["/readyz"]
