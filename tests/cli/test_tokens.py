@@ -87,13 +87,15 @@ def test_the_public_address_is_allowed_and_is_the_audience_of_tokens() -> None:
     made = access(public_url="https://MCP.example.com/", oauth_issuer="https://login.example.com", allowed_hosts="a:1")
     assert made.hosts == ("a:1", "mcp.example.com", "mcp.example.com:443")
     assert made.origins == ("https://mcp.example.com",)
-    assert made.oauth is not None
-    assert made.oauth.resource.identifiers == tuple(f"https://mcp.example.com{face}" for face in ("", "/mcp", "/sse"))
+    assert made.callers.oauth is not None
+    assert made.callers.oauth.resource.identifiers == tuple(
+        f"https://mcp.example.com{face}" for face in ("", "/mcp", "/sse")
+    )
 
 
 def test_on_this_machine_the_address_follows_from_host_and_port() -> None:
     made = access(oauth_issuer="https://login.example.com", host="::1", port="9000")
-    assert made.oauth.resource.public_url == "http://[::1]:9000"
+    assert made.callers.oauth.resource.public_url == "http://[::1]:9000"
 
 
 @pytest.mark.parametrize(

@@ -98,23 +98,15 @@ def configured_platforms(settings: Settings, environ: Mapping[str, str]) -> tupl
     Raises:
         Misconfigured: A named platform lacks a variable, or a variable makes a second account.
     """
-    named = settings.platforms or PLATFORMS
-    if settings.sandbox:
-        return named
-    return tuple(name for name in named if _is_served(platform_folder(name).platform, settings, environ))
-
-
-def _is_served(platform: Platform, settings: Settings, environ: Mapping[str, str]) -> bool:
-    refuse_stray_variables(settings, platform, environ)
-    if profiles_of(settings, platform):
-        return True
-    lacking = ", ".join(variable.name for variable in missing(platform, platform_values(platform, environ)))
-    if lacking and platform.name in settings.platforms:
-        raise Misconfigured(
-            f"{platform.title} is one of the platforms to serve, but lacks {lacking}.",
-            fix=f"Set {lacking}, or remove {platform.name} from the platforms.",
-        )
-    return not lacking
+    states = readiness(settings, environ)
+    for state in states:
+        if not state.wanted and state.platform.name in settings.platforms:
+            lacking = ", ".join(state.lacking)
+            raise Misconfigured(
+                f"{state.platform.title} is one of the platforms to serve, but lacks {lacking}.",
+                fix=f"Set {lacking}, or remove {state.platform.name} from the platforms.",
+            )
+    return tuple(dict.fromkeys(state.platform.name for state in states if state.wanted))
 
 
 def profiles_of(settings: Settings, platform: Platform) -> tuple[Profile, ...]:

@@ -114,9 +114,7 @@ async def check_platform(engine: Engine, state: Readiness) -> PlatformReport:
         return PlatformReport(state)
     if not any(account.platform.name == state.platform.name for account in engine.accounts):
         return PlatformReport(
-            state,
-            detail="Not checked: another profile of the platform is incomplete.",
-            fix="Complete or remove it.",
+            state, detail="Not checked: another profile of the platform is incomplete.", fix="Complete or remove it."
         )
     tool, arguments = _small_read(engine, state)
     if tool is None:

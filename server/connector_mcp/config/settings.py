@@ -239,13 +239,7 @@ class TelemetrySettings(_Group):
 
 # pydantic takes the fields of the last base first; written so, they are in the order of this file.
 class Settings(
-    TelemetrySettings,
-    HttpSettings,
-    StateSettings,
-    UpstreamSettings,
-    WebhookSettings,
-    ApprovalSettings,
-    ServingSettings,
+    TelemetrySettings, HttpSettings, StateSettings, UpstreamSettings, WebhookSettings, ApprovalSettings, ServingSettings
 ):
     """All settings. The variable of `read_only` is `CONNECTOR_MCP_READ_ONLY`, its flag `--read-only`.
 

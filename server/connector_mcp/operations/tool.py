@@ -111,10 +111,7 @@ def output_schema(operation: type[Operation]) -> JsonObject:
     data = shape(operation.output)
     if is_list(operation):
         data = {"type": "array", "items": data}
-    return {
-        "type": "object",
-        "properties": {"data": data, "meta": {"type": "object"}, "error": {"type": "object"}},
-    }
+    return {"type": "object", "properties": {"data": data, "meta": {"type": "object"}, "error": {"type": "object"}}}
 
 
 def is_list(operation: type[Operation]) -> bool:

@@ -73,8 +73,7 @@ class Directory(SecretSource):
         self._path = path
         if not path.is_dir():
             raise Misconfigured(
-                f"CONNECTOR_MCP_SECRETS_DIR names {path}, which is not a directory.",
-                fix="Name one, or unset it.",
+                f"CONNECTOR_MCP_SECRETS_DIR names {path}, which is not a directory.", fix="Name one, or unset it."
             )
 
     def names(self) -> list[str]:
@@ -103,8 +102,7 @@ class Directory(SecretSource):
             raise Misconfigured(f"The secret {name} in {self._path} is not UTF-8 text.", fix="Correct it.") from None
         if len(content) > LARGEST:
             raise Misconfigured(
-                f"The secret {name} in {self._path} is larger than {LARGEST} bytes.",
-                fix="Is it the right file?",
+                f"The secret {name} in {self._path} is larger than {LARGEST} bytes.", fix="Is it the right file?"
             )
         return text.rstrip("\r\n")
 

@@ -254,14 +254,7 @@ class Approvals:
         hint = f" (closest match: {near})" if near else "; there are none"
         return InvalidArguments(
             "approvals",
-            [
-                Issue(
-                    "id",
-                    got="an id that no parked call has",
-                    wanted=f"the id of a parked call{hint}",
-                    example=near,
-                )
-            ],
+            [Issue("id", got="an id that no parked call has", wanted=f"the id of a parked call{hint}", example=near)],
             fix="Look the id up with `connector-mcp approvals list`.",
         )
 

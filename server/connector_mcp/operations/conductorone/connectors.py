@@ -142,8 +142,7 @@ class SyncConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     sync_resource_type_ids: Annotated[
-        list[str] | None,
-        Field(description="Resource types.", serialization_alias="syncResourceTypeIds"),
+        list[str] | None, Field(description="Resource types.", serialization_alias="syncResourceTypeIds")
     ] = None
 
 

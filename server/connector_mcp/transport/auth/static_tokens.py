@@ -197,8 +197,7 @@ def _parse_entry(entry: JsonObject, where: str, *, scoped: bool) -> StaticToken:
     name, digest, expires = entry.get("name"), entry.get("digest"), entry.get("expires")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise Misconfigured(
-            f"{where}: name is missing or invalid.",
-            fix='Write name = "...", up to 64 letters, digits, dots, _ and -.',
+            f"{where}: name is missing or invalid.", fix='Write name = "...", up to 64 letters, digits, dots, _ and -.'
         )
     where = f"{where} ({name})"
     if name in RESERVED_NAMES:

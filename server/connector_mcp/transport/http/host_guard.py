@@ -73,9 +73,7 @@ class Reach:
     def as_sdk_settings(self) -> TransportSecuritySettings:
         """The same lists for the SDK's transports, which check them too."""
         return TransportSecuritySettings(
-            enable_dns_rebinding_protection=True,
-            allowed_hosts=sorted(self.hosts),
-            allowed_origins=sorted(self.origins),
+            enable_dns_rebinding_protection=True, allowed_hosts=sorted(self.hosts), allowed_origins=sorted(self.origins)
         )
 
 
