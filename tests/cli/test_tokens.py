@@ -87,8 +87,9 @@ def test_the_public_address_is_allowed_and_is_the_audience_of_tokens() -> None:
     made = access(public_url="https://MCP.example.com/", oauth_issuer="https://login.example.com", allowed_hosts="a:1")
     assert made.hosts == ("a:1", "mcp.example.com", "mcp.example.com:443")
     assert made.origins == ("https://mcp.example.com",)
-    assert made.callers.oauth is not None
-    assert made.callers.oauth.resource.identifiers == tuple(
+    resource = made.callers.resource
+    assert resource is not None
+    assert resource.identifiers == tuple(
         f"https://mcp.example.com{face}" for face in ("", "/mcp", "/sse")
     )
 
