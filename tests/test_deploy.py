@@ -378,6 +378,7 @@ async def owner_of(session: dict[str, str], running: Deployment) -> int:
     return statuses.index(200)
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_the_commands_of_the_page_and_the_proxy_template_run_two_replicas_as_one(tmp_path: Path) -> None:
     with deployment(tmp_path) as running, anyio.fail_after(120):

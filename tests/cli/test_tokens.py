@@ -89,9 +89,7 @@ def test_the_public_address_is_allowed_and_is_the_audience_of_tokens() -> None:
     assert made.origins == ("https://mcp.example.com",)
     resource = made.callers.resource
     assert resource is not None
-    assert resource.identifiers == tuple(
-        f"https://mcp.example.com{face}" for face in ("", "/mcp", "/sse")
-    )
+    assert resource.identifiers == tuple(f"https://mcp.example.com{face}" for face in ("", "/mcp", "/sse"))
 
 
 def test_on_this_machine_the_address_follows_from_host_and_port() -> None:

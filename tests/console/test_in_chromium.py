@@ -35,6 +35,7 @@ PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1180, "height": 820}
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.anyio,
     pytest.mark.skipif(CHROMIUM is None and os.environ.get("CI") != "true", reason="there is no chromium"),
 ]

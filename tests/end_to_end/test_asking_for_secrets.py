@@ -201,6 +201,7 @@ async def test_only_the_caller_can_answer(tmp_path: Path) -> None:
         assert recorded(platform)[0]["config"]["clientSecret"] == VALUE
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None and os.environ.get("CI") != "true", reason="there is no chromium")
 async def test_over_stdio_the_secret_is_typed_in_a_real_browser(tmp_path: Path) -> None:
     async with logto(tmp_path) as (platform, environ), async_playwright() as playwright:

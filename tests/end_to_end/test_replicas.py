@@ -177,6 +177,7 @@ async def test_an_approved_call_runs_once_of_fifty_repeats_over_both_replicas(re
         assert [record["decided_by"] for record in records if record["phase"] == "begun"] == ["operator ops"]
 
 
+@pytest.mark.slow
 async def test_while_redis_is_away_reads_go_on_and_afterwards_everything_does(tmp_path: Path):
     with redis_server() as server:
         async with replicas(server, tmp_path, "destroy=approve") as running, running.clients() as (one, other):
@@ -199,6 +200,7 @@ async def test_while_redis_is_away_reads_go_on_and_afterwards_everything_does(tm
             assert verdict.problems == []
 
 
+@pytest.mark.slow
 async def test_a_deletion_of_a_killed_replica_is_not_made_again(redis: RedisServer, tmp_path: Path):
     call = message("tools/call", name=DELETE, arguments=S3, _meta=META)
     async with replicas(redis, tmp_path, "destroy=allow") as running:

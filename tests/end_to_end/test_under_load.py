@@ -221,6 +221,7 @@ def open_of(process: Process) -> int:
     return len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read in Linux's way")
 async def test_beside_two_thousand_idle_streams_others_are_served_and_memory_is_bounded(tmp_path: Path) -> None:
     environ = {"CONNECTOR_MCP_STATE_DIR": str(tmp_path)}
