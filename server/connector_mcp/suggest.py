@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-def closest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """Return the known name most similar to `name`, or None if no name reaches `cutoff` (0 to 1).
-
-    Upper and lower case count as equal. With a cutoff of 0 the result is None only when nothing is known.
-    """
+def nearest(name: str, known: Iterable[str], *, count: int = 3, cutoff: float = 0.6) -> list[str]:
+    """Return up to `count` known names that reach `cutoff` (0 to 1), the most similar first. Case does not matter."""
     # difflib is needed only after a mistake.
     from difflib import get_close_matches
 
     by_folded = {each.casefold(): each for each in known}
-    near = get_close_matches(name.casefold(), by_folded, n=1, cutoff=cutoff)
-    return by_folded[near[0]] if near else None
+    return [by_folded[near] for near in get_close_matches(name.casefold(), by_folded, n=count, cutoff=cutoff)]
+
+
+def closest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """Return the most similar known name, or None if no name reaches `cutoff`, which 0 always does."""
+    return next(iter(nearest(name, known, count=1, cutoff=cutoff)), None)
 
 
 def did_you_mean(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:

@@ -11,7 +11,7 @@ from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.connector_types import connector_types, example
 from connector_mcp.operations.operation import LocalOperation, Record
-from connector_mcp.suggest import closest
+from connector_mcp.suggest import nearest
 
 LIST_SECRETS = "list_secrets"
 """The tool that is served only where a place for secrets is configured."""
@@ -47,11 +47,11 @@ class DescribeConnectorType(LocalOperation):
         found = known.get(self.type) or next((e for e in known.values() if e.name.lower() == self.type.lower()), None)
         if found is None:
             names = [name for entry in known.values() for name in (entry.type, entry.name)]
-            near = closest(self.type, names, cutoff=0.5)
-            wanted = f"a {self.platform} connector type" + (f", such as {near}" if near else "")
+            near = nearest(self.type, names, cutoff=0.5)
+            wanted = f"a {self.platform} connector type" + (f", such as {', '.join(near)}" if near else "")
             raise InvalidArguments(
                 self.tool_name(),
-                [Issue("type", "an unknown type", wanted, near or next(iter(known), None))],
+                [Issue("type", "an unknown type", wanted, near[0] if near else next(iter(known), None))],
                 fix=f"Call {self.tool_name()} with only platform={self.platform!r} to list the types.",
             )
         described = {
