@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import anyio
 import click
-from anyio.abc import TaskStatus
 
 from connector_mcp.errors import ConnectorError, Internal
 from connector_mcp.json_values import JsonObject
 from connector_mcp.text import is_visible, strip_hidden
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
 
 
 class Failure(Exception):
@@ -88,6 +89,9 @@ async def serve_and_announce(
     serve: Callable[..., Awaitable[int]], announce: Callable[[str], Awaitable[None] | None]
 ) -> int:
     """Run a server until it ends, and return its exit status. `announce` gets the address once the server listens."""
+    # Imported here because `--help` and some commands run no event loop.
+    import anyio
+
     status = 1
 
     async def run(*, task_status: TaskStatus[str]) -> None:
