@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from connector_mcp.config.platform_variables import is_configured, platform_values
+from connector_mcp.config.platform_variables import missing, platform_values
 from connector_mcp.operations.catalog import PLATFORMS, platform_folder
 
 EXAMPLE = json.loads((Path(__file__).parents[2] / "claude_config_example.json").read_text())["mcpServers"]
@@ -20,7 +20,7 @@ def test_the_second_entry_configures_every_platform():
     variables = EXAMPLE["connectors"]["env"]
     for name in PLATFORMS:
         platform = platform_folder(name).platform
-        assert is_configured(platform, platform_values(platform, variables))
+        assert not missing(platform, platform_values(platform, variables))
 
 
 def test_there_is_a_remote_entry_for_each_http_transport():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
@@ -21,6 +21,28 @@ OVERRIDES = ("config", "sandbox", "sandbox_data", "read_only", "platforms", "too
 """The settings of these options; a command passes its own, such as `port`, to `load_settings`."""
 
 CONFIG_NAME = "connector-mcp.toml"
+_DURATION = re.compile(r"([1-9]\d{0,5})([dhm])")
+_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+
+
+def option_group(
+    keyword: str, names: Sequence[str], options: Sequence[Callable[[Any], Any]]
+) -> Callable[[Callable[..., Any]], Any]:
+    """Return a decorator that adds the options to a command, which receives their values as one dict, `keyword`."""
+
+    def decorate(command: Callable[..., Any]) -> Any:
+        @wraps(command)
+        def run(**given: Any) -> Any:
+            group = {name: given.pop(name) for name in names}
+            return command(**given, **{keyword: group})
+
+        for option in reversed(options):
+            run = option(run)
+        return run
+
+    return decorate
+
+
 _OPTIONS = (
     click.option(
         "--config",
@@ -41,29 +63,14 @@ _OPTIONS = (
     click.option("--tools", multiple=True, metavar="PATTERN", help="Serve only matching tools, such as 'vectorize_*'."),
     click.option("--policy", metavar="TEXT", help="Rules such as 'destroy=approve,logto_*=block'."),
 )
-
-
-_DURATION = re.compile(r"([1-9]\d{0,5})([dhm])")
-_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+with_overrides = option_group("overrides", OVERRIDES, _OPTIONS)
+"""Gives a command the common options; it receives them as `overrides`."""
 
 
 def parse_duration(text: str) -> timedelta | None:
     """Return the duration of a text such as 90d, 12h or 30m, or None for other text."""
     match = _DURATION.fullmatch(text)
     return timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else None
-
-
-def with_overrides(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the common options; it receives them as `overrides`."""
-
-    @wraps(command)
-    def run(**given: Any) -> Any:
-        overrides = {name: given.pop(name) for name in OVERRIDES}
-        return command(overrides=overrides, **given)
-
-    for option in reversed(_OPTIONS):
-        run = option(run)
-    return run
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -1,16 +1,20 @@
-"""What commands print: JSON, tables, and failures as `error:` and `fix:` with an exit status."""
+"""What commands print: JSON, tables, a server's address, and failures as `error:` and `fix:` with an exit status."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from connector_mcp.errors import ConnectorError, Internal
+from connector_mcp.json_values import JsonObject
 from connector_mcp.text import is_visible, strip_hidden
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
 
 
 class Failure(Exception):
@@ -30,12 +34,10 @@ def show_failure(message: str, fix: str) -> None:
         click.echo(f"fix: {strip_hidden(fix)}", err=True)
 
 
-def as_failure(error: BaseException) -> Failure | None:
-    """Return the failure for a `ConnectorError`, also inside exception groups, or None for any other error."""
-    if isinstance(error, Failure):
+def as_failure(error: BaseException) -> Failure | ConnectorError | None:
+    """Return the failure or `ConnectorError`, also inside exception groups, or None for any other error."""
+    if isinstance(error, Failure | ConnectorError):
         return error
-    if isinstance(error, ConnectorError):
-        return Failure(error.message, fix=error.fix, exit_status=error.exit_status)
     if isinstance(error, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
         failures = [as_failure(inner) for inner in group.exceptions]
@@ -71,3 +73,33 @@ def table(rows: list[tuple[str, ...]], *, header: tuple[str, ...]) -> str:
     widths = [max(len(row[column]) for row in cells) for column in range(len(header) - 1)]
     padded = [[cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)] for row in cells]
     return "\n".join("  ".join(row).rstrip() for row in padded)
+
+
+def print_list(
+    records: list[JsonObject], rows: Iterable[tuple[str, ...]], *, header: tuple[str, ...], as_json: bool, empty: str
+) -> None:
+    """Print the records as a JSON array, or else a row for each; `empty` says in words that there is none."""
+    if as_json:
+        click.echo(json_text(records))
+    else:
+        click.echo(table(list(rows), header=header) if records else empty)
+
+
+async def serve_and_announce(
+    serve: Callable[..., Awaitable[int]], announce: Callable[[str], Awaitable[None] | None]
+) -> int:
+    """Run a server until it ends, and return its exit status. `announce` gets the address once the server listens."""
+    # Imported here because `--help` and some commands run no event loop.
+    import anyio
+
+    status = 1
+
+    async def run(*, task_status: TaskStatus[str]) -> None:
+        nonlocal status
+        status = await serve(task_status=task_status)
+
+    async with anyio.create_task_group() as tasks:
+        announced = announce(await tasks.start(run))
+        if announced is not None:
+            await announced
+    return status

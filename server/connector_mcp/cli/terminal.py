@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 from collections.abc import Mapping
@@ -28,6 +29,14 @@ def is_terminal(stream: TextIO) -> bool:
 def person_present() -> bool:
     """Check that a person can read a question (stderr) and type an answer (stdin)."""
     return is_terminal(sys.stdin) and is_terminal(sys.stderr)
+
+
+def user_name() -> str:
+    """Return the name of the user of this process, or nothing if it is not known."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
 
 
 def require_terminal(present: bool, outcome: str, command: str) -> None:

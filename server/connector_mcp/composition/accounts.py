@@ -51,7 +51,9 @@ def make_accounts(
                 chosen = {option.name: environ[option.name] for option in platform.options if environ.get(option.name)}
                 values, transport = {**sandbox.variables(name), **chosen}, sandbox.transport(name)
             elif profile is not None:
-                values = _require_profile(profile, environ, secrets)
+                values, problems = read_profile(profile, environ, secrets)
+                if problems:
+                    raise problems[0]
             else:
                 values = platform_values(platform, environ)
             account = Account(
@@ -155,13 +157,6 @@ def read_profile(
     return values, problems
 
 
-def _require_profile(profile: Profile, environ: Mapping[str, str], secrets: Secrets) -> dict[str, str]:
-    values, problems = read_profile(profile, environ, secrets)
-    if problems:
-        raise problems[0]
-    return values
-
-
 def refuse_stray_variables(settings: Settings, platform: Platform, environ: Mapping[str, str]) -> None:
     """Raise if the environment holds an account in addition to the platform's profiles.
 
@@ -234,15 +229,12 @@ def readiness(settings: Settings, environ: Mapping[str, str]) -> list[Readiness]
             states += [Readiness(platform, (), (), each) for each in names]
             continue
         refuse_stray_variables(settings, platform, environ)
-        states += [_readiness(platform, known_values(profile, environ), profile.name) for profile in profiles]
-        if not profiles:
-            states.append(_readiness(platform, platform_values(platform, environ)))
+        accounts = {profile.name: known_values(profile, environ) for profile in profiles}
+        for profile, values in (accounts or {"": platform_values(platform, environ)}).items():
+            given = tuple(variable.name for variable in platform.variables if variable.name in values)
+            lacking = tuple(variable.name for variable in missing(platform, values))
+            states.append(Readiness(platform, given, lacking, profile))
     return states
-
-
-def _readiness(platform: Platform, values: Mapping[str, str], profile: str = "") -> Readiness:
-    lacking = tuple(variable.name for variable in missing(platform, values))
-    return Readiness(platform, tuple(v.name for v in platform.variables if v.name in values), lacking, profile)
 
 
 def require_platforms(settings: Settings, environ: Mapping[str, str]) -> None:

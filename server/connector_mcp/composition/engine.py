@@ -11,12 +11,10 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio.abc import TaskGroup
 
 from connector_mcp import __version__
 from connector_mcp.composition.accounts import make_accounts
 from connector_mcp.composition.storage import (
-    has_secrets,
     open_secret_store,
     open_secrets,
     open_store,
@@ -131,7 +129,8 @@ def served_operations(settings: Settings, platforms: Iterable[str], secrets: Sec
         Misconfigured: None is left.
     """
     served = dict(catalog(dict.fromkeys(platforms)))
-    if served and has_secrets(secrets, settings):
+    # The store is always a source, so it counts only if it exists.
+    if served and (len(secrets.sources) > 1 or open_secret_store(settings).path.exists()):
         own = settings.credential_secrets
         served[LIST_SECRETS] = list_secrets(
             lambda: [secret_record(listed) for listed in secrets.listing() if listed.name not in own]
@@ -180,28 +179,21 @@ async def serve_secret_pages_on_demand(engine: Engine) -> AsyncGenerator[None]:
     if engine.secret_requests is None:
         yield
         return
-    async with anyio.create_task_group() as tasks:
-        engine.secret_requests.have_pages_at(_OnDemand(engine.secret_requests, tasks).find)
-        yield
-        tasks.cancel_scope.cancel()
+    requests, lock, address = engine.secret_requests, anyio.Lock(), ""
 
-
-class _OnDemand:
-    def __init__(self, requests: SecretRequests, tasks: TaskGroup) -> None:
-        self._requests = requests
-        self._tasks = tasks
-        self._lock = anyio.Lock()
-        self._address: str | None = None
-
-    async def find(self) -> str:
-        async with self._lock:
-            if self._address is None:
+    async def find() -> str:
+        nonlocal address
+        async with lock:
+            if not address:
                 # The web server and the templates take a tenth of a second to import, and few servers need them.
                 from connector_mcp.console.secret_pages import secret_pages
                 from connector_mcp.transport.http.listener import serve_pages_beside
                 from connector_mcp.transport.mcp.elicitation import LOCAL
 
-                pages = secret_pages(self._requests, identify=None, anonymous=LOCAL)
-                address: str = await self._tasks.start(serve_pages_beside, pages)
-                self._address = address
-            return self._address
+                address = await tasks.start(serve_pages_beside, secret_pages(requests, identify=None, anonymous=LOCAL))
+            return address
+
+    async with anyio.create_task_group() as tasks:
+        requests.have_pages_at(find)
+        yield
+        tasks.cancel_scope.cancel()

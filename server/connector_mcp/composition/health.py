@@ -28,9 +28,6 @@ from connector_mcp.text import strip_hidden
 
 _CLOCK_SECONDS = 5.0
 
-_REACHED = frozenset({"not_found"})
-"""Failures that still prove address and credentials: the ids of an example do not exist."""
-
 
 class LocalCaller:
     """A caller on this machine that cannot be asked."""
@@ -134,7 +131,8 @@ async def check_platform(engine: Engine, state: Readiness) -> PlatformReport:
     if not result.is_error:
         return PlatformReport(state, fine=True, detail=f"{tool.name} succeeded; the credentials are accepted.")
     error = result.content["error"]
-    if error["code"] in _REACHED:
+    # It still proves address and credentials: the ids of an example do not exist.
+    if error["code"] == "not_found":
         return PlatformReport(state, fine=True, detail="The platform responded; the credentials are accepted.")
     return PlatformReport(state, detail=f"{error['code']}: {error['message']}", fix=str(error["fix"]))
 

@@ -61,7 +61,12 @@ def make_access(settings: Settings) -> HttpAccess:
     if settings.public_url is not None:
         hosts = (*hosts, *public_hosts(settings.public_url))
         origins = (*origins, check_public_url(settings.public_url))
-    connection = open_connection(settings, settings.state) if settings.state else None
+    connection = shared_rate = None
+    if settings.state is not None:
+        from connector_mcp.state.redis import RedisRateLimit
+
+        connection = open_connection(settings, settings.state)
+        shared_rate = SharedRateLimit(RedisRateLimit(connection), "HTTP requests")
     return HttpAccess(
         Callers(
             (StaticToken.from_secret(secret.get_secret_value()),) if secret else (),
@@ -74,19 +79,11 @@ def make_access(settings: Settings) -> HttpAccess:
             patience=settings.http_client_timeout,
             calls=settings.http_max_calls,
         ),
-        rate=RequestRate(settings.http_requests_per_minute, _shared_rate(connection)),
+        rate=RequestRate(settings.http_requests_per_minute, shared_rate),
         hosts=hosts,
         origins=origins,
         connection=connection,
     )
-
-
-def _shared_rate(connection: RedisConnection | None) -> SharedRateLimit | None:
-    if connection is None:
-        return None
-    from connector_mcp.state.redis import RedisRateLimit
-
-    return SharedRateLimit(RedisRateLimit(connection), "HTTP requests")
 
 
 def _oauth(settings: Settings) -> JwtVerifier | None:

@@ -136,11 +136,6 @@ def open_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
     return Secrets(sources, limits, store)
 
 
-def has_secrets(secrets: Secrets, settings: Settings) -> bool:
-    """Check whether a source of secrets is configured, or the store contains any."""
-    return len(secrets.sources) > 1 or open_secret_store(settings).path.exists()
-
-
 def secret_record(listed: SecretEntry) -> JsonObject:
     """Return what `list_secrets` and `secrets list --json` say about a secret. A missing member means no limit."""
     record: JsonObject = {"reference": f"{SCHEME}{listed.name}", "source": listed.source}

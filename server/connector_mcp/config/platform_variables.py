@@ -39,11 +39,6 @@ def platform_values(platform: Platform, environ: Mapping[str, str]) -> dict[str,
     return values
 
 
-def is_configured(platform: Platform, values: Mapping[str, str]) -> bool:
-    """Check whether the platform can be called with these values."""
-    return not missing(platform, values)
-
-
 def missing(platform: Platform, values: Mapping[str, str]) -> list[Variable]:
     """Return the variables that are still needed to call the platform, in the order of its declaration."""
     credentials = platform.credentials

@@ -381,14 +381,14 @@ def _misplaced(file: ConfigFile) -> list[Misconfigured]:
     problems: list[Misconfigured] = []
     if "config" in file.settings:
         problems.append(Misconfigured(f"{file.path}: config names another file.", fix="Remove it; only one is read."))
-    for name in file.settings:
-        if not file.private and is_secret(name):
-            problems.append(
-                Misconfigured(
-                    f"{file.path}: {name} is a secret in plain text, and other users can read the file.",
-                    fix=f"Set {variable_name(name)} instead, or make the file private (`chmod 600`).",
-                )
-            )
+    problems += [
+        Misconfigured(
+            f"{file.path}: {name} is a secret in plain text, and other users can read the file.",
+            fix=f"Set {variable_name(name)} instead, or make the file private (`chmod 600`).",
+        )
+        for name in file.settings
+        if not file.private and is_secret(name)
+    ]
     return problems
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import sys
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -16,8 +15,8 @@ import anyio
 import click
 
 from connector_mcp.cli.options import load_settings
-from connector_mcp.cli.output import json_text, table
-from connector_mcp.cli.terminal import is_terminal, require_terminal
+from connector_mcp.cli.output import print_list
+from connector_mcp.cli.terminal import is_terminal, require_terminal, user_name
 from connector_mcp.composition.storage import open_store
 from connector_mcp.engine.approval.queue import Approval, Approvals, is_confirmed, name_to_type
 from connector_mcp.errors import ConfirmationInvalid, Refused
@@ -43,12 +42,9 @@ def approvals() -> None:
 def list_approvals(everything: bool, as_json: bool) -> None:
     """List the calls that wait, oldest first."""
     found = _with_queue(partial(_list, everything=everything))
-    if as_json:
-        click.echo(json_text([approval.model_dump(mode="json", exclude=_INTERNAL) for approval in found]))
-    elif found:
-        click.echo(table([_row(approval) for approval in found], header=_HEADER))
-    else:
-        click.echo("No call was parked." if everything else "No call waits for an operator.")
+    records = [approval.model_dump(mode="json", exclude=_INTERNAL) for approval in found]
+    empty = "No call was parked." if everything else "No call waits for an operator."
+    print_list(records, map(_row, found), header=_HEADER, as_json=as_json, empty=empty)
 
 
 @approvals.command()
@@ -109,10 +105,7 @@ def _show_pending(verb: str, approval_id: str) -> Approval:
 
 
 def _operator() -> str:
-    try:
-        return f"operator {getpass.getuser()}"
-    except (KeyError, OSError):
-        return "operator"
+    return f"operator {user_name()}".rstrip()
 
 
 async def _list(queue: Approvals, *, everything: bool) -> list[Approval]:
@@ -125,20 +118,11 @@ async def _list(queue: Approvals, *, everything: bool) -> list[Approval]:
 
 def _with_queue(use: Callable[[Approvals], Awaitable[_Result]]) -> _Result:
     async def run() -> _Result:
-        async with _open_queue() as queue:
-            return await use(queue)
+        settings = load_settings()
+        async with aclosing(open_store(settings)) as store:
+            return await use(Approvals(store, ttl=settings.approval_ttl))
 
     return anyio.run(run)
-
-
-@asynccontextmanager
-async def _open_queue() -> AsyncGenerator[Approvals]:
-    settings = load_settings()
-    store = open_store(settings)
-    try:
-        yield Approvals(store, ttl=settings.approval_ttl)
-    finally:
-        await store.aclose()
 
 
 def _describe(approval: Approval) -> str:

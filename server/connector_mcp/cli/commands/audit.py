@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from functools import wraps
 from typing import Any
 
 import click
 
-from connector_mcp.audit.check import CheckReport, Line, verify_log
+from connector_mcp.audit.check import CheckReport, verify_log
 from connector_mcp.audit.record import BEGUN, as_ocsf_event
-from connector_mcp.cli.options import load_settings, parse_duration
-from connector_mcp.cli.output import json_text, table
+from connector_mcp.cli.options import load_settings, option_group, parse_duration
+from connector_mcp.cli.output import json_text, print_list
 from connector_mcp.composition.storage import read_audit
 from connector_mcp.json_values import JsonObject
 from connector_mcp.text import clean
@@ -46,19 +45,7 @@ _CHOICES = (
     click.option("--principal", metavar="NAME", help="Calls of this caller."),
     click.option("--outcome", metavar="CODE", help="ok, an error code, asked, cancelled, or begun: it did not end."),
 )
-
-
-def _with_choices(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that select records; it receives them as `wanted`."""
-
-    @wraps(command)
-    def run(**given: Any) -> None:
-        wanted = {name: given.pop(name) for name in ("since", "tool", "principal", "outcome")}
-        command(wanted=wanted, **given)
-
-    for option in reversed(_CHOICES):
-        run = option(run)
-    return run
+_with_choices = option_group("wanted", ("since", "tool", "principal", "outcome"), _CHOICES)
 
 
 @click.group()
@@ -72,12 +59,7 @@ def audit() -> None:
 def show(wanted: Mapping[str, Any], as_json: bool) -> None:
     """Show the calls, oldest first, one line each. A call that began and did not end is shown too."""
     records = [record for record in _calls(list(_records())) if _matches(record, wanted)]
-    if as_json:
-        click.echo(json_text(records))
-    elif records:
-        click.echo(table([_row(record) for record in records], header=_HEADER))
-    else:
-        click.echo("No record matches.")
+    print_list(records, map(_row, records), header=_HEADER, as_json=as_json, empty="No record matches.")
 
 
 @audit.command()
@@ -114,18 +96,13 @@ def _records() -> Iterator[JsonObject]:
     foreign = 0
     with read_audit(load_settings()) as log:
         for line in log.lines():
-            record = _record(line)
-            if record is None:
-                foreign += line.entry is None
-            else:
-                yield record
+            if line.entry is None:
+                foreign += 1
+            elif "call_id" in line.entry.members:
+                yield line.entry.members
     if foreign:
         lines = "1 line is" if foreign == 1 else f"{foreign} lines are"
         click.echo(f"{lines} left out: run `connector-mcp audit verify`.", err=True)
-
-
-def _record(line: Line) -> JsonObject | None:
-    return line.entry.members if line.entry and "call_id" in line.entry.members else None
 
 
 def _matches(record: JsonObject, wanted: Mapping[str, Any]) -> bool:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -21,7 +21,8 @@ from connector_mcp.composition.accounts import (
 )
 from connector_mcp.composition.engine import served_operations
 from connector_mcp.composition.storage import open_secrets
-from connector_mcp.config.platform_variables import is_configured, missing, platform_values
+from connector_mcp.config.file import Given, Profile, ProfileOptions
+from connector_mcp.config.platform_variables import missing, platform_values
 from connector_mcp.config.settings import Settings, is_secret
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import Misconfigured
@@ -31,9 +32,6 @@ from connector_mcp.operations.local import LIST_SECRETS
 from connector_mcp.operations.platform import Platform, key_of
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.text import clean
-
-if TYPE_CHECKING:
-    from connector_mcp.config.file import Profile
 
 _Made = TypeVar("_Made")
 
@@ -90,60 +88,53 @@ def show(overrides: dict[str, Any], as_json: bool) -> None:
 
 def _find_problems(settings: Settings, environ: Mapping[str, str]) -> list[Misconfigured]:
     """Find the problems of settings that are valid one by one."""
-    found = _Problems()
-    found.attempt(lambda: settings.secret("http_token"))
+    problems: list[Misconfigured] = []
+    _attempt(problems, lambda: settings.secret("http_token"))
     server = Policy((), read_only=settings.read_only, transport="stdio")
     if settings.policy:
         tools = (*catalog(PLATFORMS), LIST_SECRETS)
-        found.attempt(lambda: Policy.parse(settings.policy, read_only=False, transport="stdio", tools=tools))
-    secrets = found.attempt(lambda: open_secrets(settings, environ))
-    for name in PLATFORMS:
-        _check_platform(settings, platform_folder(name).platform, environ, found)
+        _attempt(problems, lambda: Policy.parse(settings.policy, read_only=False, transport="stdio", tools=tools))
+    secrets = _attempt(problems, lambda: open_secrets(settings, environ))
+    for name in PLATFORMS if not settings.sandbox else ():
+        _check_platform(settings, platform_folder(name).platform, environ, problems)
     for profile in settings.profiles:
-        found.attempt(partial(profile_policy, profile, server))
+        _attempt(problems, partial(profile_policy, profile, server))
         if secrets is not None and not settings.sandbox:
-            found.problems += read_profile(profile, environ, secrets)[1]
-            _check_secret_names(profile, secrets, found)
-    if secrets is not None and not found.problems:
-        found.attempt(lambda: served_operations(settings, configured_platforms(settings, environ), secrets))
-    return found.problems
+            problems += read_profile(profile, environ, secrets)[1]
+            _check_secret_names(profile, secrets, problems)
+    if secrets is not None and not problems:
+        _attempt(problems, lambda: served_operations(settings, configured_platforms(settings, environ), secrets))
+    return problems
 
 
-class _Problems:
-    """Collects the problems that steps raise."""
-
-    def __init__(self) -> None:
-        self.problems: list[Misconfigured] = []
-
-    def attempt(self, step: Callable[[], _Made]) -> _Made | None:
-        try:
-            return step()
-        except Misconfigured as problem:
-            self.problems.append(problem)
-            return None
+def _attempt(problems: list[Misconfigured], step: Callable[[], _Made]) -> _Made | None:
+    """Return what the step returns, or None after adding the problem that it raises."""
+    try:
+        return step()
+    except Misconfigured as problem:
+        problems.append(problem)
+        return None
 
 
-def _check_platform(settings: Settings, platform: Platform, environ: Mapping[str, str], found: _Problems) -> None:
-    if settings.sandbox:
-        return
+def _check_platform(
+    settings: Settings, platform: Platform, environ: Mapping[str, str], problems: list[Misconfigured]
+) -> None:
     if profiles_of(settings, platform):
-        found.attempt(lambda: refuse_stray_variables(settings, platform, environ))
+        _attempt(problems, lambda: refuse_stray_variables(settings, platform, environ))
         return
-    values = found.attempt(lambda: platform_values(platform, environ))
+    values = _attempt(problems, lambda: platform_values(platform, environ))
     lacking = ", ".join(variable.name for variable in missing(platform, values or {}))
     if lacking and (values or platform.name in settings.platforms):
-        found.problems.append(
-            Misconfigured(f"{platform.title} is not served: {lacking} not set.", fix=f"Set {lacking}.")
-        )
+        problems.append(Misconfigured(f"{platform.title} is not served: {lacking} not set.", fix=f"Set {lacking}."))
 
 
-def _check_secret_names(profile: Profile, secrets: Secrets, found: _Problems) -> None:
-    known = found.attempt(secrets.names)
+def _check_secret_names(profile: Profile, secrets: Secrets, problems: list[Misconfigured]) -> None:
+    known = _attempt(problems, secrets.names)
     for name in profile.options.secrets or ():
         if known is not None and name not in known:
             wrong = f"{profile.where}.secrets names {name}, which is not stored."
             fix = f"Run `connector-mcp secrets set {name}` in a terminal, or remove it from the list."
-            found.problems.append(Misconfigured(wrong, fix=fix))
+            problems.append(Misconfigured(wrong, fix=fix))
 
 
 def _report(settings: Settings, environ: Mapping[str, str]) -> JsonObject:
@@ -155,41 +146,29 @@ def _report(settings: Settings, environ: Mapping[str, str]) -> JsonObject:
         }
         for name, value in values.items()
     }
-    profiles: list[JsonObject] = []
-    for profile in settings.profiles:
-        origins = {name: given.origin for name, given in profile.given.items()}
-        texts = {name: given.text for name, given in profile.given.items() if given.text}
-        options = profile.options.model_dump(mode="json", exclude_unset=True, exclude={"default"})
-        profiles.append(_profile(profile.platform, profile.name, origins, texts, options, profile.options.default))
+    profiles = list(settings.profiles)
     for name in PLATFORMS:
         platform = platform_folder(name).platform
         texts = {} if settings.sandbox or profiles_of(settings, platform) else platform_values(platform, environ)
-        if texts and is_configured(platform, texts):
-            origins = {name: f"set from {name}" for name in texts}
-            profiles.append(_profile(platform, "default", origins, texts))
-    return {"file": str(settings.config) if settings.config else None, "settings": shown, "profiles": profiles}
+        if texts and not missing(platform, texts):
+            given = {name: Given(text, env=name) for name, text in texts.items()}
+            profiles.append(Profile(platform, "default", "", given, ProfileOptions()))
+    file = str(settings.config) if settings.config else None
+    return {"file": file, "settings": shown, "profiles": [_profile(profile) for profile in profiles]}
 
 
-def _profile(
-    platform: Platform,
-    name: str,
-    origins: Mapping[str, str],
-    texts: Mapping[str, str],
-    options: JsonObject | None = None,
-    default: bool = False,
-) -> JsonObject:
+def _profile(profile: Profile) -> JsonObject:
     """Return a profile with the text of each variable that has one and is not secret, or else its origin."""
-    variables = {
-        key_of(platform, each): origins[each.name] if each.secret else texts.get(each.name, origins[each.name])
-        for each in platform.variables
-        if each.name in origins
-    }
+    given = [(each, profile.given[each.name]) for each in profile.platform.variables if each.name in profile.given]
     return {
-        "platform": platform.name,
-        "profile": name,
-        "default": default,
-        "variables": variables,
-        "options": options or {},
+        "platform": profile.platform.name,
+        "profile": profile.name,
+        "default": profile.options.default,
+        "variables": {
+            key_of(profile.platform, variable): value.text if value.text and not variable.secret else value.origin
+            for variable, value in given
+        },
+        "options": profile.options.model_dump(mode="json", exclude_unset=True, exclude={"default"}),
     }
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import getpass
 import hmac
 import os
 import secrets
 import sys
 import webbrowser
+from contextlib import aclosing
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
 import anyio
 import anyio.to_thread
 import click
-from anyio.abc import TaskStatus
 
 from connector_mcp.cli.options import load_settings, with_overrides
-from connector_mcp.cli.terminal import person_present, require_terminal
+from connector_mcp.cli.output import serve_and_announce
+from connector_mcp.cli.terminal import person_present, require_terminal, user_name
 from connector_mcp.composition.health import examine_platforms
 from connector_mcp.composition.storage import open_store, open_trail
 from connector_mcp.config.settings import Settings
@@ -48,36 +49,26 @@ async def _serve(settings: Settings, port: int, browse: bool) -> int:
     async def check_platforms() -> list[JsonObject]:
         return [report.as_dict() for report in await examine_platforms(settings, os.environ)]
 
-    code, store = OnceCode(), open_store(settings)
-    trail = open_trail(settings, store)
-    pages = console_pages(
-        Console(
-            approvals=Approvals(store, ttl=settings.approval_ttl),
-            store=store,
-            operators=Operators(code.find, code.holds, "Code", "It is in the terminal where you opened this."),
-            recent_calls=trail.recent,
-            check_platforms=check_platforms,
-            sandbox=settings.sandbox,
+    async def announce(address: str) -> None:
+        click.echo(f"The console is at {address}/console; end it with Ctrl-C.", err=True)
+        click.echo(f"Sign in with the code {code.text}, which works once.", err=True)
+        if browse:
+            # The address does not contain the code: other users can see the command line of the browser.
+            await anyio.to_thread.run_sync(webbrowser.open, f"{address}/console", abandon_on_cancel=True)
+
+    code = OnceCode()
+    async with aclosing(open_store(settings)) as store, aclosing(open_trail(settings, store)) as trail:
+        pages = console_pages(
+            Console(
+                approvals=Approvals(store, ttl=settings.approval_ttl),
+                store=store,
+                operators=Operators(code.find, code.holds, "Code", "It is in the terminal where you opened this."),
+                recent_calls=trail.recent,
+                check_platforms=check_platforms,
+                sandbox=settings.sandbox,
+            )
         )
-    )
-    status = 1
-
-    async def serve_until_the_end(*, task_status: TaskStatus[str]) -> None:
-        nonlocal status
-        status = await serve_pages(pages, port, log_level=settings.log_level, task_status=task_status)
-
-    try:
-        async with anyio.create_task_group() as tasks:
-            address: str = await tasks.start(serve_until_the_end)
-            click.echo(f"The console is at {address}/console; end it with Ctrl-C.", err=True)
-            click.echo(f"Sign in with the code {code.text}, which works once.", err=True)
-            if browse:
-                # The address does not contain the code: other users can see the command line of the browser.
-                await anyio.to_thread.run_sync(webbrowser.open, f"{address}/console", abandon_on_cancel=True)
-    finally:
-        await trail.aclose()
-        await store.aclose()
-    return status
+        return await serve_and_announce(partial(serve_pages, pages, port, log_level=settings.log_level), announce)
 
 
 class OnceCode:
@@ -93,15 +84,8 @@ class OnceCode:
         if self._used or not hmac.compare_digest(sha256(token.encode("utf-8", "replace")).digest(), self._digest):
             return None
         self._used = True
-        return _user()
+        return user_name() or "of this machine"
 
     def holds(self, digest: bytes) -> bool:
         """Check that a session began with this process's code."""
         return hmac.compare_digest(digest, self._digest)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "of this machine"

@@ -89,16 +89,12 @@ class Narrator:
         click.secho(f"{self._steps}. {text}", bold=True)
 
     def called(self, tool: str, arguments: Mapping[str, Any]) -> None:
-        self._say(
-            "→", "cyan", click.style(tool, fg="cyan") + " " + clean(json_text(dict(arguments), indent=None), _WIDTH)
-        )
+        sent = clean(json_text(dict(arguments), indent=None), _WIDTH)
+        self.say("→", "cyan", f"{click.style(tool, fg='cyan')} {sent}")
 
     def answered(self, label: str, value: Any) -> None:
         text = value if isinstance(value, str) else json_text(value, indent=None)
-        self._say("←", "green", f"{label}: {clean(text, _WIDTH)}")
-
-    def refused(self, code: str, message: str) -> None:
-        self._say("←", "yellow", f"{code}: {clean(message, _WIDTH)}")
+        self.say("←", "green", f"{label}: {clean(text, _WIDTH)}")
 
     def listed(self, label: str, names: Sequence[str]) -> None:
         """Print all names, on as many lines as needed."""
@@ -106,29 +102,20 @@ class Narrator:
         for line in wrap(text, _WIDTH, initial_indent="   ", subsequent_indent="      ", break_on_hyphens=False):
             click.echo(line)
 
-    def changed(self, field: str, before: Any, after: Any) -> None:
-        click.echo(f"     {clean(field)}: " + _value(before, "red") + " → " + _value(after, "green"))
-
-    def kept(self, field: str, value: Any) -> None:
-        click.echo(f"     {clean(field)}: " + _value(value, None) + " (kept)")
-
     def asked(self, message: str) -> None:
-        self._say("?", "magenta", "the server asks the person:")
+        self.say("?", "magenta", "the server asks the person:")
         for line in strip_hidden(message).splitlines():
             if line.strip():
                 click.echo(f"     {line}")
 
-    def replied(self, reply: str) -> None:
-        self._say("!", "magenta", f"the person {reply}")
-
     def note(self, text: str) -> None:
         click.echo(f"   {text}")
 
-    def _say(self, sign: str, color: str, text: str) -> None:
+    def say(self, sign: str, color: str, text: str) -> None:
         click.echo("   " + click.style(f"{sign} ", fg=color) + text)
 
 
-def _value(value: Any, color: str | None) -> str:
+def _value(value: Any, color: str | None = None) -> str:
     text = "(unset)" if value is None else clean(json_text(value, indent=None), 60)
     return click.style(text, fg=color) if color else text
 
@@ -160,7 +147,8 @@ class Person:
         self._narrator.asked(params.message)
         reply = self._replies.pop(0) if self._replies else ElicitResult(action="decline")
         typed = (reply.content or {}).get("confirm")
-        self._narrator.replied(f"types {json.dumps(typed)}" if reply.action == "accept" else "declines")
+        said = f"types {json.dumps(typed)}" if reply.action == "accept" else "declines"
+        self._narrator.say("!", "magenta", f"the person {said}")
         return reply
 
 
@@ -235,7 +223,7 @@ class Script:
         _expect(after["name"] == "Acme CRM (EMEA)", "the connector has its new name")
         for member in ("baseUrl", "documentationURL", "imageURL", "public"):
             _expect(before[member] == after[member], f"{member} keeps its value")
-            self._narrator.kept(member, after[member])
+            self._narrator.note(f"  {member}: {_value(after[member])} (kept)")
         self._narrator.answered("verified by reading back", content["meta"]["verified"])
 
     async def _deletion(self, connector: str) -> None:
@@ -275,7 +263,8 @@ class Script:
 
     def _show_changes(self, content: JsonObject) -> None:
         for change in content["meta"].get("changes", ()):
-            self._narrator.changed(change["field"], change["before"], change["after"])
+            before, after = _value(change["before"], "red"), _value(change["after"], "green")
+            self._narrator.note(f"  {clean(change['field'])}: {before} → {after}")
 
     async def _data(self, tool: str, arguments: Mapping[str, Any], *, quiet: bool = False) -> Any:
         return (await self._call(tool, arguments, quiet=quiet))["data"]
@@ -293,7 +282,7 @@ class Script:
         content, failed = await self._content(tool, arguments)
         _expect(failed, f"{tool} does not succeed")
         error = cast("JsonObject", content["error"])
-        self._narrator.refused(str(error["code"]), str(error["message"]))
+        self._narrator.say("←", "yellow", f"{error['code']}: {clean(str(error['message']), _WIDTH)}")
         return error
 
     def _audited(self, tool: str) -> JsonObject:

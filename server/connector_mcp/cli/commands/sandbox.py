@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import anyio
 import click
-from anyio.abc import TaskStatus
 
-from connector_mcp.cli.output import Failure
+from connector_mcp.cli.output import Failure, serve_and_announce
 from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.transport.http.host_guard import is_loopback
@@ -40,23 +41,12 @@ def sandbox(host: str, port: int, data: Path | None) -> None:
 
 
 async def _serve(host: str, port: int, data: Path | None) -> int:
-    world, status = Sandbox(data), 1
+    with closing(Sandbox(data)) as world:
 
-    async def serve_until_the_end(*, task_status: TaskStatus[str]) -> None:
-        nonlocal status
-        status = await serve_app(lambda reach, drain: world.app(), host, port, grace=_GRACE, task_status=task_status)
-
-    try:
-        async with anyio.create_task_group() as tasks:
-            origin: str = await tasks.start(serve_until_the_end)
-            click.echo(export_lines(world, origin))
+        def announce(origin: str) -> None:
+            variables = {name: value for each in PLATFORMS for name, value in world.variables(each, origin).items()}
+            click.echo("\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items()))
             click.echo(f"Sandbox at {origin}; end it with Ctrl-C.", err=True)
-    finally:
-        world.close()
-    return status
 
-
-def export_lines(world: Sandbox, origin: str) -> str:
-    """Return shell lines that export every platform's variables for the sandbox at this origin."""
-    variables = {name: value for each in PLATFORMS for name, value in world.variables(each, origin).items()}
-    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+        serve = partial(serve_app, lambda reach, drain: world.app(), host, port, grace=_GRACE)
+        return await serve_and_announce(serve, announce)

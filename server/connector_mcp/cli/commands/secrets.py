@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from connector_mcp.cli.options import load_settings
-from connector_mcp.cli.output import Failure, json_text, table
+from connector_mcp.cli.output import Failure, print_list
 from connector_mcp.cli.terminal import is_terminal
 from connector_mcp.composition.storage import open_secret_store, open_secrets, secret_record
 from connector_mcp.config.settings import Settings
@@ -52,21 +52,17 @@ def set_secret(name: str, platform: tuple[str, ...], profile: tuple[str, ...], f
 def list_secrets(as_json: bool) -> None:
     """List the secrets, where they may be used and when they last changed."""
     records = [secret_record(listed) for listed in open_secrets(load_settings(), os.environ).listing()]
-    if as_json:
-        click.echo(json_text(records))
-    elif records:
-        rows = [
-            (
-                str(record["reference"]),
-                str(record["source"]),
-                *(clean(", ".join(record.get(kind, ("any",)))) for kind in KINDS),
-                str(record.get("changed", "unknown")),
-            )
-            for record in records
-        ]
-        click.echo(table(rows, header=("reference", "source", *KINDS, "changed")))
-    else:
-        click.echo("No secret is stored.")
+    rows = (
+        (
+            str(record["reference"]),
+            str(record["source"]),
+            *(clean(", ".join(record.get(kind, ("any",)))) for kind in KINDS),
+            str(record.get("changed", "unknown")),
+        )
+        for record in records
+    )
+    header = ("reference", "source", *KINDS, "changed")
+    print_list(records, rows, header=header, as_json=as_json, empty="No secret is stored.")
 
 
 @secrets.command("rm")
@@ -98,15 +94,13 @@ def check() -> None:
             click.echo(f"{source.title}: {clean(failure.message)}")
             click.echo(f"  fix: {clean(failure.fix)}")
     # A source that cannot be read was reported already, and would make all its names look missing.
-    for name in found.missing() if not wrong else ():
-        wrong += 1
-        click.echo(f"{SCHEME}{name}: has limits, but is not stored")
-    for complaint in _exposed(settings):
-        wrong += 1
-        click.echo(complaint)
+    complaints = [f"{SCHEME}{name}: has limits, but is not stored" for name in (found.missing() if not wrong else ())]
+    complaints += _exposed(settings)
     if settings.secrets_keyring and open_keyring() is None:
-        wrong += 1
-        click.echo("keyring: not available; install connector-mcp[keyring] and unlock a keyring")
+        complaints.append("keyring: not available; install connector-mcp[keyring] and unlock a keyring")
+    for complaint in complaints:
+        click.echo(complaint)
+    wrong += len(complaints)
     click.echo("Nothing is wrong." if not wrong else f"Wrong: {wrong}.")
     sys.exit(1 if wrong else 0)
 

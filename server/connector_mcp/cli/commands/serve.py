@@ -6,14 +6,15 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import aclosing
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
 import anyio
 import click
-from anyio.abc import TaskStatus
 
 from connector_mcp.cli.options import load_settings, with_overrides
+from connector_mcp.cli.output import serve_and_announce
 from connector_mcp.composition.accounts import left_out, require_platforms
 from connector_mcp.composition.engine import open_engine, open_observer, serve_secret_pages_on_demand
 from connector_mcp.config.settings import Settings
@@ -75,7 +76,6 @@ async def _serve_http(settings: Settings, environ: Mapping[str, str]) -> int:
 
     access = make_access(settings)
     callback_key = read_callback_key(settings)
-    status = 1
     async with (
         aclosing(access),
         open_observer(settings, environ, "http") as observer,
@@ -90,27 +90,24 @@ async def _serve_http(settings: Settings, environ: Mapping[str, str]) -> int:
             *callback,
         )
         metrics_path = ("/metrics",) if settings.metrics == "open" else ()
+        serve = partial(
+            serve_http,
+            engine,
+            settings.host,
+            settings.port,
+            callers=access.callers,
+            limits=access.limits,
+            rate=access.rate,
+            pages=pages,
+            open_paths=("/readyz", "/console", "/secrets", *metrics_path, *((OPEN_PATH,) if callback else ())),
+            drain=drain,
+            spans=observer.spans,
+            hosts=access.hosts,
+            origins=access.origins,
+        )
 
-        async def serve_until_the_end(*, task_status: TaskStatus[str]) -> None:
-            nonlocal status
-            status = await serve_http(
-                engine,
-                settings.host,
-                settings.port,
-                callers=access.callers,
-                limits=access.limits,
-                rate=access.rate,
-                pages=pages,
-                open_paths=("/readyz", "/console", "/secrets", *metrics_path, *((OPEN_PATH,) if callback else ())),
-                drain=drain,
-                spans=observer.spans,
-                hosts=access.hosts,
-                origins=access.origins,
-                task_status=task_status,
-            )
-
-        async with anyio.create_task_group() as tasks:
-            address: str = await tasks.start(serve_until_the_end)
+        def announce(address: str) -> None:
             announce_secret_pages(engine, address)
             click.echo(f"Serving {address}/mcp and {address}/sse; end it with Ctrl-C.", err=True)
-    return status
+
+        return await serve_and_announce(serve, announce)

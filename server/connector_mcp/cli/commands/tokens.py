@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from connector_mcp.cli.options import load_settings, parse_duration
-from connector_mcp.cli.output import Failure, json_text, table
+from connector_mcp.cli.output import Failure, print_list
+from connector_mcp.json_values import JsonObject
 from connector_mcp.transport.auth.principal import SCOPES
 from connector_mcp.transport.auth.static_tokens import (
     StaticToken,
@@ -76,30 +77,25 @@ def new(
 @_FILE
 def list_tokens(operators: bool, as_json: bool, file: Path | None) -> None:
     """List the names in the file, what each token allows, and when it expires."""
-    held = TokenFile(_chosen(file, operator=operators), scoped=not operators).tokens()
-    records = [
+    records: list[JsonObject] = [
         {
             "name": token.name,
             "scopes": None if token.scopes is None else [scope for scope in SCOPES if scope in token.scopes],
             "expires": None if token.expires is None else f"{token.expires.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
             "expired": token.has_expired(),
         }
-        for token in held
+        for token in TokenFile(_chosen(file, operator=operators), scoped=not operators).tokens()
     ]
-    if as_json:
-        click.echo(json_text(records))
-    elif records:
-        rows = [
-            (
-                str(record["name"]),
-                " ".join(scope.partition(":")[2] for scope in SCOPES if scope in (token.scopes or ())) or "operator",
-                str(record["expires"] or "never") + (" (expired)" if record["expired"] else ""),
-            )
-            for token, record in zip(held, records, strict=True)
-        ]
-        click.echo(table(rows, header=("name", "allows", "expires")))
-    else:
-        click.echo("The file holds no token.")
+    rows = (
+        (
+            str(record["name"]),
+            " ".join(scope.partition(":")[2] for scope in record["scopes"] or ()) or "operator",
+            str(record["expires"] or "never") + (" (expired)" if record["expired"] else ""),
+        )
+        for record in records
+    )
+    header = ("name", "allows", "expires")
+    print_list(records, rows, header=header, as_json=as_json, empty="The file holds no token.")
 
 
 def _chosen(file: Path | None, *, operator: bool) -> Path:
