@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import anyio
@@ -12,8 +13,9 @@ from starlette.types import Message
 
 from connector_mcp.console import events
 from connector_mcp.console.access import Visitor
-from connector_mcp.console.events import MAX_STREAMS, QueueMonitor, QueueStreams
+from connector_mcp.console.events import MAX_STREAMS, QueueStreams, read_queue
 from connector_mcp.errors import StoreUnavailable
+from connector_mcp.transport.http.health import CachedCheck
 from tests.console.conftest import Browser, House
 from tests.console.test_decisions import call
 
@@ -139,7 +141,7 @@ class SignedIn:
 
 
 def streams_of(house: House, sessions: Any = None) -> QueueStreams:
-    return QueueStreams(QueueMonitor(house.approvals), sessions or SignedIn())
+    return QueueStreams(house.approvals, sessions or SignedIn())
 
 
 @pytest.fixture
@@ -206,10 +208,10 @@ async def test_many_streams_read_the_queue_once(house: House, monkeypatch: pytes
         return await look(*arguments)
 
     monkeypatch.setattr(house.approvals, "list", counted)
-    monitor = QueueMonitor(house.approvals, clock=lambda: 0.0)
+    queue = CachedCheck(partial(read_queue, house.approvals), 1.5, clock=lambda: 0.0)
     async with anyio.create_task_group() as tasks:
         for _ in range(20):
-            tasks.start_soon(monitor.state)
+            tasks.start_soon(queue.result)
 
     assert looks == 1
 

@@ -161,7 +161,10 @@ def set_session_key(
     path: str = "/console",
     max_age: int | None = None,
 ) -> None:
-    """Have the browser keep the key until it is closed, out of reach of scripts and of other sites."""
+    """Have the browser keep the key until it is closed, out of reach of scripts and of other sites.
+
+    With `max_age=0` the browser deletes it.
+    """
     is_local = _is_local(request)
     response.set_cookie(
         _cookie_name(request, name),
@@ -172,11 +175,6 @@ def set_session_key(
         httponly=True,
         samesite="strict",
     )
-
-
-def delete_session_key(request: Request, response: Response) -> None:
-    """Have the browser delete the key."""
-    set_session_key(request, response, "", max_age=0)
 
 
 def _cookie_name(request: Request, name: str) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 
 import anyio
@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from connector_mcp.console.access import OperatorSessions, session_key
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.errors import StoreUnavailable
+from connector_mcp.transport.http.health import CachedCheck
 
 POLL_SECONDS = 1.5
 """How often the queue is read while any page is open."""
@@ -27,37 +28,23 @@ MAX_STREAMS = 64
 """Streams that are open at the same time."""
 
 
-class QueueMonitor:
-    """Reads the queue once for all streams that ask within `POLL_SECONDS`."""
+async def read_queue(approvals: Approvals) -> tuple[str, int]:
+    """Return a text that changes with the queue, and the number of pending calls.
 
-    def __init__(self, approvals: Approvals, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._approvals = approvals
-        self._clock = clock
-        self._lock = anyio.Lock()
-        self._read_at = float("-inf")
-        self._state = ("", 0)
-
-    async def state(self) -> tuple[str, int]:
-        """Return a text that changes with the queue, and the number of pending calls.
-
-        Raises:
-            StoreUnavailable: The queue cannot be read.
-        """
-        async with self._lock:
-            if self._clock() - self._read_at >= POLL_SECONDS:
-                approvals = await self._approvals.list()
-                text = "\n".join(f"{approval.id} {approval.status}" for approval in approvals)
-                pending = sum(approval.status == "pending" for approval in approvals)
-                self._state = (hashlib.sha256(text.encode()).hexdigest()[:16], pending)
-                self._read_at = self._clock()
-            return self._state
+    Raises:
+        StoreUnavailable: The queue cannot be read.
+    """
+    found = await approvals.list()
+    text = "\n".join(f"{approval.id} {approval.status}" for approval in found)
+    pending = sum(approval.status == "pending" for approval in found)
+    return hashlib.sha256(text.encode()).hexdigest()[:16], pending
 
 
 class QueueStreams:
-    """ASGI endpoint: a stream of the queue's changes for each page of a signed-in operator."""
+    """ASGI endpoint: a stream of the queue's changes for each page of a signed-in operator. All share one reading."""
 
-    def __init__(self, monitor: QueueMonitor, sessions: OperatorSessions) -> None:
-        self._monitor = monitor
+    def __init__(self, approvals: Approvals, sessions: OperatorSessions) -> None:
+        self._queue = CachedCheck(partial(read_queue, approvals), POLL_SECONDS)
         self._sessions = sessions
         self._open = 0
 
@@ -90,7 +77,7 @@ class QueueStreams:
         text = "retry: 5000\n\n"
         with suppress(StoreUnavailable):
             while await self._is_signed_in(key):
-                state = await self._monitor.state()
+                state = await self._queue.result()
                 if state != sent:
                     version, pending = sent = state
                     text += f"event: queue\nid: {version}\ndata: {pending}\n\n"

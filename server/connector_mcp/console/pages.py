@@ -27,14 +27,13 @@ from connector_mcp.console.access import (
     OperatorSessions,
     Problem,
     Visitor,
-    delete_session_key,
     read_form,
     require_private_connection,
     session_key,
     set_session_key,
 )
-from connector_mcp.console.events import QueueMonitor, QueueStreams
-from connector_mcp.console.rendering import Renderer, SecurityHeaders, arguments, diff, newest_first
+from connector_mcp.console.events import QueueStreams
+from connector_mcp.console.rendering import Renderer, SecurityHeaders, diff, newest_first, show
 from connector_mcp.engine.approval.queue import Approval, Approvals, is_confirmed, name_to_type
 from connector_mcp.errors import ConfirmationInvalid, ConnectorError, InvalidArguments, StoreUnavailable
 from connector_mcp.json_values import JsonObject
@@ -128,26 +127,23 @@ class _ConsolePages:
         self._checking = anyio.Lock()
 
     def routes(self) -> list[BaseRoute]:
-        def get(path: str, handler: _Handler) -> Route:
-            return Route(HOME + path, self._with_problems(handler), methods=["GET"])
+        def route(method: str, path: str, handler: _Handler) -> Route:
+            return Route(HOME + path, self._with_problems(handler), methods=[method])
 
-        def post(path: str, handler: _Handler) -> Route:
-            return Route(HOME + path, self._with_problems(handler), methods=["POST"])
-
-        streams = QueueStreams(QueueMonitor(self._console.approvals), self._sessions)
+        streams = QueueStreams(self._console.approvals, self._sessions)
         return [
-            get("", self._queue),
-            get("/approvals/{id}", self._approval),
-            post("/approvals/{id}/approve", self._approve),
-            post("/approvals/{id}/deny", self._deny),
-            get("/history", self._history),
-            get("/calls", self._calls),
-            get("/platforms", self._platforms),
-            post("/platforms/check", self._check_platforms),
-            get("/login", self._show_login),
-            post("/login", self._log_in),
-            post("/logout", self._log_out),
-            get("/static/{name}", self._static),
+            route("GET", "", self._queue),
+            route("GET", "/approvals/{id}", self._approval),
+            route("POST", "/approvals/{id}/approve", self._approve),
+            route("POST", "/approvals/{id}/deny", self._deny),
+            route("GET", "/history", self._history),
+            route("GET", "/calls", self._calls),
+            route("GET", "/platforms", self._platforms),
+            route("POST", "/platforms/check", self._check_platforms),
+            route("GET", "/login", self._show_login),
+            route("POST", "/login", self._log_in),
+            route("POST", "/logout", self._log_out),
+            route("GET", "/static/{name}", self._static),
             Route(f"{HOME}/events", streams, methods=["GET"]),
             Route(f"{HOME}/{{rest:path}}", self._with_problems(self._not_found)),
         ]
@@ -178,7 +174,7 @@ class _ConsolePages:
         visitor, _ = await self._submitted(request)
         await self._sessions.end(visitor.key)
         response = RedirectResponse(f"{HOME}/login", HTTPStatus.SEE_OTHER)
-        delete_session_key(request, response)
+        set_session_key(request, response, "", max_age=0)
         return response
 
     def _login_page(self, going_to: str, *, wrong: bool = False) -> Response:
@@ -257,7 +253,7 @@ class _ConsolePages:
             approval=approval,
             diff=rows,
             visible_fields=VISIBLE_FIELDS if approval.deletes else len(rows),
-            arguments=arguments(approval),
+            arguments=[(name, show(value)) for name, value in approval.arguments.items()],
             name_to_type=name_to_type(approval),
             mistyped=mistyped,
             reason=reason,

@@ -154,11 +154,6 @@ def diff(approval: Approval) -> list[DiffRow]:
     return [DiffRow(change.field, show(change.before), show(change.after)) for change in approval.diff]
 
 
-def arguments(approval: Approval) -> list[tuple[str, ShownValue]]:
-    """Return the call's arguments, redacted."""
-    return [(name, show(value)) for name, value in approval.arguments.items()]
-
-
 def status(approval: Approval, now: float) -> str:
     """Return the state of the call in one word."""
     if approval.status == "pending":

@@ -284,17 +284,18 @@ class PlatformCall(EngineCall):
         await services.minted.check(self.operation)
         await self._authorize()
         digest = await self._identify()
-        async with self._observer.step("ledger"), services.ledger.entry(digest, self.tool.name) as entry:
-            if self._ready is not self.operation:
-                # A person may have taken time to decide: send the present values of secrets.
-                await self._resolve_references()
-            with self._observer.step("audit"):
-                # A change that cannot be recorded is not sent.
-                await services.audit.write(self.audit_record("begun"))
-            self.may_have_changed = True
-            await self._send(self._ready)
-            await services.minted.keep(self.operation, self._answers, self._account, self.meta)
-            entry.outcome_unknown = self._sender.left_unknown
+        with self._observer.step("ledger"):
+            async with services.ledger.entry(digest, self.tool.name) as entry:
+                if self._ready is not self.operation:
+                    # A person may have taken time to decide: send the present values of secrets.
+                    await self._resolve_references()
+                with self._observer.step("audit"):
+                    # A change that cannot be recorded is not sent.
+                    await services.audit.write(self.audit_record("begun"))
+                self.may_have_changed = True
+                await self._send(self._ready)
+                await services.minted.keep(self.operation, self._answers, self._account, self.meta)
+                entry.outcome_unknown = self._sender.left_unknown
         self.meta.warnings.extend(entry.warnings)
         data = self._sender.outcomes(self.operation, self._answers, self._situation, self.meta)
         if services.settings.verify_writes:

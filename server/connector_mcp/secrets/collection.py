@@ -104,7 +104,7 @@ class Secrets:
         store = self._required_store()
         names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
         free = (name for name in names if all(source.read(name) is None for source in self.sources))
-        return next(name for name in free if store.add(name, value, limits))
+        return next(name for name in free if store.put(name, value, limits, replace=False))
 
     def _required_store(self) -> EncryptedFile:
         if self._store is None:

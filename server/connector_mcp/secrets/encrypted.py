@@ -109,21 +109,19 @@ class EncryptedFile:
     def changed(self, name: str) -> str | None:
         return self._load().get(name, {}).get("changed")
 
-    def put(self, name: str, value: str, limits: SecretLimits) -> None:
-        """Store a secret, and replace one with the same name.
+    def put(self, name: str, value: str, limits: SecretLimits, *, replace: bool = True) -> bool:
+        """Store a secret. Without `replace`, return False and change nothing if the name is taken.
 
         Raises:
             Misconfigured: The file or the key cannot be used.
         """
-        self._store(name, value, limits, replace=True)
-
-    def add(self, name: str, value: str, limits: SecretLimits) -> bool:
-        """Store a secret under a free name. Return False and change nothing if the name is taken.
-
-        Raises:
-            Misconfigured: The file or the key cannot be used.
-        """
-        return self._store(name, value, limits, replace=False)
+        with self._locked():
+            held = self._load()
+            if name in held and not replace:
+                return False
+            held[name] = {"value": value, "changed": utc(self._clock()), **limits.as_dict()}
+            self._save(held)
+        return True
 
     def check(self) -> None:
         """Raise unless a secret could be stored. Without a store, only its lock file is made.
@@ -144,15 +142,6 @@ class EncryptedFile:
             if existed:
                 self._save(held)
         return existed
-
-    def _store(self, name: str, value: str, limits: SecretLimits, *, replace: bool) -> bool:
-        with self._locked():
-            held = self._load()
-            if name in held and not replace:
-                return False
-            held[name] = {"value": value, "changed": utc(self._clock()), **limits.as_dict()}
-            self._save(held)
-        return True
 
     def _load(self) -> dict[str, dict[str, Any]]:
         # Slow to import, and only needed for a stored secret.

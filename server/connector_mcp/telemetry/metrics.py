@@ -38,7 +38,7 @@ class Metrics:
         self.calls_in_flight: Final = gauge("calls_in_flight", "Calls that run.")
         self.unknown_tools: Final = counter("unknown_tool_calls", "Calls of tools that do not exist.")
         self._decisions = counter("gate_decisions", "What the gate decided.", ("decision", "channel"))
-        self._approvals = counter(
+        self.approval_changes: Final = counter(
             "approval_changes",
             "Approvals that reached a state in this process; pending is a call that was parked.",
             ("state",),
@@ -56,7 +56,7 @@ class Metrics:
         self._requests_in_flight = gauge("upstream_requests_in_flight", "Requests under way.", ("platform",))
         self._retries = counter("upstream_retries", "Requests that were sent again.", ("platform",))
         self._tokens = counter("upstream_tokens", "Requests for access tokens.", ("platform", "outcome"))
-        self._store_errors = counter(
+        self.store_errors: Final = counter(
             "store_errors", "Failed operations of the store and of the audit log.", ("operation",)
         )
         Info("connector_mcp_build", "The running version.", registry=self.registry).info({"version": version})
@@ -68,12 +68,6 @@ class Metrics:
         # Without a channel the call ended before the gate decided.
         if call.channel is not None:
             self._decisions.labels(call.decision, call.channel).inc()
-
-    def approval_changed(self, state: str) -> None:
-        self._approvals.labels(state).inc()
-
-    def store_failed(self, operation: str) -> None:
-        self._store_errors.labels(operation).inc()
 
     def set_waiting(self, waiting: Mapping[str, int] | None) -> None:
         """Set the number of approvals by state; None if the store cannot be read."""

@@ -14,7 +14,7 @@ from connector_mcp.telemetry.events import CALL_ID, Attempt, EndedCall, Ending, 
 
 if TYPE_CHECKING:
     from connector_mcp.telemetry.metrics import Metrics
-    from connector_mcp.telemetry.spans import Spans, Step
+    from connector_mcp.telemetry.spans import Spans
 
 _NOTHING: Final = nullcontext()
 
@@ -37,8 +37,8 @@ class Observer:
         finally:
             CALL_ID.reset(outer)
 
-    def step(self, name: StepName) -> Step | nullcontext[None]:
-        """Mark a step of a call, with `with` or `async with`."""
+    def step(self, name: StepName) -> AbstractContextManager[None]:
+        """Mark a step of a call."""
         return _NOTHING if self.spans is None else self.spans.step(name)
 
     def call_ended(self, call: EndedCall) -> None:
@@ -56,12 +56,12 @@ class Observer:
     def approval_changed(self, state: str) -> None:
         """Report an approval that was requested (`pending`) or reached another state."""
         if self.metrics is not None:
-            self.metrics.approval_changed(state)
+            self.metrics.approval_changes.labels(state).inc()
 
     def store_failed(self, operation: str) -> None:
         """Report a failed operation of the store or of the audit log."""
         if self.metrics is not None:
-            self.metrics.store_failed(operation)
+            self.metrics.store_errors.labels(operation).inc()
 
     @contextmanager
     def attempt(self, attempt: Attempt) -> Generator[Ending]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -64,9 +63,15 @@ class Spans:
                 span.set_status(StatusCode.ERROR)
                 raise
 
-    def step(self, name: StepName) -> Step:
+    @contextmanager
+    def step(self, name: StepName) -> Generator[None]:
         """Make the span of a step of a call. A failure is recorded by its error code."""
-        return Step(self._started(name, SpanKind.INTERNAL))
+        with self._started(name, SpanKind.INTERNAL) as span:
+            try:
+                yield
+            except ConnectorError as error:
+                _fail(span, error.code)
+                raise
 
     def call_ended(self, call: EndedCall) -> None:
         """Add the outcome of a call to the span of its request."""
@@ -117,34 +122,6 @@ class Spans:
         return self._tracer.start_as_current_span(
             name, context, kind, attributes, record_exception=False, set_status_on_exception=False
         )
-
-
-class Step:
-    """The context of a step, for `with` and `async with`."""
-
-    __slots__ = ("_span", "_started")
-
-    def __init__(self, started: AbstractContextManager[Span]) -> None:
-        self._started = started
-        self._span: Span | None = None
-
-    def __enter__(self) -> None:
-        self._span = self._started.__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._span is not None and isinstance(error, ConnectorError):
-            _fail(self._span, error.code)
-        self._started.__exit__(kind, error, trace)
-
-    async def __aenter__(self) -> None:
-        self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.__exit__(kind, error, trace)
 
 
 def _fail(span: Span, code: str) -> None:

@@ -104,10 +104,10 @@ async def test_without_a_store_that_takes_it_nothing_is_minted(with_store: bool,
 async def test_a_credential_that_cannot_be_stored_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     house = House(tmp_path)
 
-    def full(*_: Any) -> str:
+    def full(*_: Any, **__: Any) -> bool:
         raise Misconfigured("The secret store cannot be used: the disk is full.", fix="Make room.")
 
-    monkeypatch.setattr(house.secret_store, "add", full)
+    monkeypatch.setattr(house.secret_store, "put", full)
     content = await house.create(FakeCaller())
     assert (content["data"]["credential"]["key"], house.sent) == ("[redacted]", 1)
     (warning,) = [text for text in content["meta"]["warnings"] if "lost" in text]

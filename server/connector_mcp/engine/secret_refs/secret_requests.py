@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from hashlib import sha256
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -25,6 +25,7 @@ from connector_mcp.engine.caller import Caller, CannotAsk, Visit
 from connector_mcp.engine.secret_refs.resolver import ResolvedReferences
 from connector_mcp.errors import ConnectorError, InvalidArguments, Refused
 from connector_mcp.json_values import JsonObject
+from connector_mcp.secrets.encrypted import EncryptedFile
 from connector_mcp.secrets.reference import SCHEME, SecretLimits
 from connector_mcp.secrets.sources import LARGEST
 from connector_mcp.state.store import Store, secret_key
@@ -71,18 +72,10 @@ class SecretRequest(BaseModel):
     status: RequestStatus = "open"
 
 
-class SecretStore(Protocol):
-    """Stores the secrets that people enter."""
-
-    def add(self, name: str, value: str, limits: SecretLimits) -> bool:
-        """Store a secret unless the name is taken; return whether it was stored. Blocks."""
-        ...
-
-
 class SecretRequests:
     """The requests of all processes that share the store. Every method may raise `StoreUnavailable`."""
 
-    def __init__(self, store: Store, secrets_store: SecretStore, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, secrets_store: EncryptedFile, *, clock: Callable[[], float] = time.time) -> None:
         self._store = store
         self._secrets = secrets_store
         self._clock = clock
@@ -182,7 +175,8 @@ class SecretRequests:
     async def _put(self, request: SecretRequest, value: str) -> SubmitOutcome:
         limits = SecretLimits((request.platform,), (request.profile,), request.fields)
         try:
-            added = await anyio.to_thread.run_sync(self._secrets.add, request.name, value, limits)
+            put = partial(self._secrets.put, request.name, value, limits, replace=False)
+            added = await anyio.to_thread.run_sync(put)
         except ConnectorError:
             await self._replace(request, status="open")
             raise

@@ -6,7 +6,6 @@ its query is refused, whatever else it presents.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -19,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from connector_mcp.errors import Misconfigured
 from connector_mcp.transport.auth.principal import SCOPES, Principal, VerificationUnavailable
 from connector_mcp.transport.auth.static_tokens import TOKEN_PREFIX, StaticToken, TokenFile, digest_of, find_token
-from connector_mcp.transport.http.host_guard import values_of
+from connector_mcp.transport.http.host_guard import json_error, values_of
 
 if TYPE_CHECKING:
     # The library for JWTs takes some hundredths of a second to import, and most servers have no issuer.
@@ -112,7 +111,7 @@ class BearerAuthorization:
             principal = None if token is None else await self._callers.identify(token)
         except VerificationUnavailable as error:
             message = "The token cannot be checked at the moment."
-            return _json_error(503, "temporarily_unavailable", message, {"Retry-After": str(error.retry_after)})
+            return json_error(503, "temporarily_unavailable", message, {"Retry-After": str(error.retry_after)})
         if principal is None:
             message = "A valid bearer token is required in the Authorization header."
             return self._refuse(401, "invalid_token" if headers else None, message, scope["path"])
@@ -130,7 +129,7 @@ class BearerAuthorization:
             "scope": " ".join(SCOPES) if status != 400 else None,
         }
         challenge = ", ".join(f'{name}="{value}"' for name, value in parameters.items() if value)
-        return _json_error(status, error or "token_required", message, {"WWW-Authenticate": f"Bearer {challenge}"})
+        return json_error(status, error or "token_required", message, {"WWW-Authenticate": f"Bearer {challenge}"})
 
 
 def _bearer_token(headers: Sequence[str]) -> str | None:
@@ -146,13 +145,4 @@ def _has_token_in_query(query: bytes) -> bool:
     return any(
         name.lower() in _QUERY_NAMES or value.startswith(_QUERY_VALUES)
         for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    )
-
-
-def _json_error(status: int, error: str, message: str, headers: dict[str, str]) -> Response:
-    return Response(
-        json.dumps({"error": error, "error_description": message}),
-        status_code=status,
-        media_type="application/json",
-        headers={"Cache-Control": "no-store", **headers},
     )

@@ -22,10 +22,10 @@ import secrets
 import stat
 import tomllib
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from connector_mcp.errors import Misconfigured
 from connector_mcp.json_values import JsonObject, is_array, is_object, is_strings
@@ -59,9 +59,9 @@ class StaticToken:
         """Create the token with this secret value, which the settings have checked."""
         return StaticToken(name, digest_of(secret), None if scopes is None else frozenset(scopes))
 
-    def has_expired(self, now: datetime | None = None) -> bool:
-        """Check whether the token has expired by `now`, the current time by default."""
-        return self.expires is not None and self.expires <= (now or datetime.now(UTC))
+    def has_expired(self) -> bool:
+        """Check whether the token has expired."""
+        return self.expires is not None and self.expires <= datetime.now(UTC)
 
 
 def digest_of(secret: str) -> bytes:
@@ -212,17 +212,16 @@ def _parse_entry(entry: JsonObject, where: str, *, scoped: bool) -> StaticToken:
         raise Misconfigured(
             f"{where}: expires is not a time with a UTC offset.", fix="Write it as in expires = 2027-01-01T00:00:00Z."
         )
-    scopes = _parse_scopes(entry.get("scopes"), where) if scoped else None
-    return StaticToken(name, bytes.fromhex(digest.removeprefix("sha256:")), scopes, expires)
-
-
-def _parse_scopes(scopes: Any, where: str) -> frozenset[str]:
+    token = StaticToken(name, bytes.fromhex(digest.removeprefix("sha256:")), expires=expires)
+    if not scoped:
+        return token
+    scopes = entry.get("scopes")
     if not is_strings(scopes) or not scopes:
         raise Misconfigured(
             f"{where}: scopes is not a list of scopes.", fix=f"Write scopes = [...] with some of {', '.join(SCOPES)}."
         )
     _check_keys(scopes, SCOPES, f"{where}: scopes")
-    return frozenset(scopes)
+    return replace(token, scopes=frozenset(scopes))
 
 
 def _check_keys(keys: Iterable[str], known: Collection[str], where: str) -> None:

@@ -29,7 +29,7 @@ from connector_mcp.transport.auth.resource_metadata import WELL_KNOWN
 from connector_mcp.transport.auth.static_tokens import SETTING
 from connector_mcp.transport.http.host_guard import HostAndOriginGuard, Reach, RequestIds, is_loopback
 from connector_mcp.transport.http.limits import HttpLimits, MessageGuard, RateLimitGuard, RequestRate
-from connector_mcp.transport.http.listener import GRACE, Around, serve_app
+from connector_mcp.transport.http.listener import GRACE, serve_app
 from connector_mcp.transport.http.shutdown import Drain
 from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.transport.mcp.tools import CallsInFlight
@@ -74,7 +74,8 @@ def protocol_app(server: Server[dict[str, Any]], *, reach: Reach, **options: Unp
     """Build the ASGI application of any MCP server; the arguments are those of `http_app`."""
     callers, limits = options.get("callers", Callers()), options.get("limits", HttpLimits())
     drain = options.get("drain", Drain())
-    open_paths = (*_open_paths(callers), *options.get("open_paths", ()))
+    metadata_paths = (WELL_KNOWN,) if callers.resource else ()
+    open_paths = ("/healthz", *metadata_paths, *options.get("open_paths", ()))
     security = reach.as_sdk_settings()
     # Sessions are kept for clients before 2026-07-28: without a session they could not be asked anything.
     sessions = StreamableHTTPSessionManager(server, security_settings=security, max_request_body_size=limits.body_bytes)
@@ -96,7 +97,7 @@ def protocol_app(server: Server[dict[str, Any]], *, reach: Reach, **options: Unp
         ],
         middleware=[
             Middleware(RequestIds),
-            Middleware(Around, wrap=drain.requests),
+            Middleware(drain.requests),
             Middleware(HostAndOriginGuard, reach=reach),
             Middleware(BearerAuthorization, callers=callers, open_paths=open_paths),
             Middleware(RateLimitGuard, rate=options.get("rate")),
@@ -165,10 +166,6 @@ class _SseEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._transport.connect_sse(scope, receive, send) as streams:
             await self._server.run(*throttled(*streams), self._server.create_initialization_options())
-
-
-def _open_paths(callers: Callers) -> tuple[str, ...]:
-    return ("/healthz", WELL_KNOWN) if callers.resource else ("/healthz",)
 
 
 async def _healthz(request: Request) -> Response:

@@ -34,11 +34,7 @@ BODY_SECONDS: Final = 10.0
 _USED: Final = "callbacks"
 
 
-def _single_line(text: str) -> str:
-    return clean(text)
-
-
-_Line = Annotated[str, StringConstraints(max_length=500), AfterValidator(_single_line)]
+_Line = Annotated[str, StringConstraints(max_length=500), AfterValidator(clean)]
 
 
 class CallbackBody(BaseModel):

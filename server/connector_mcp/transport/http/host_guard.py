@@ -7,6 +7,7 @@ The names that a server answers to are few and known, so all others are refused,
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 import secrets
 from collections.abc import Collection
@@ -15,7 +16,7 @@ from itertools import count
 from typing import Final, Self
 
 from mcp.server.transport_security import TransportSecuritySettings
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connector_mcp.errors import Misconfigured
@@ -33,6 +34,12 @@ def values_of(scope: Scope, name: bytes) -> list[str]:
     """The values of all headers of this name; `name` is in lower case."""
     lines: list[tuple[bytes, bytes]] = scope["headers"]
     return [value.decode("latin-1") for key, value in lines if key == name]
+
+
+def json_error(status: int, error: str, message: str, headers: dict[str, str], **members: int) -> Response:
+    """Return the response that refuses a request, with an error code for programs and a message for people."""
+    content = json.dumps({"error": error, "error_description": message, **members})
+    return Response(content, status, {"Cache-Control": "no-store", **headers}, "application/json")
 
 
 def is_loopback(host: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import time
 from collections import Counter
@@ -18,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from connector_mcp.json_values import JsonObject, members
 from connector_mcp.transport.auth.principal import Principal
-from connector_mcp.transport.http.host_guard import values_of
+from connector_mcp.transport.http.host_guard import json_error, values_of
 from connector_mcp.transport.mcp.tools import MAX_CALLS, RETRY_AFTER, CallsInFlight
 from connector_mcp.transport.streams import has_invalid_id
 from connector_mcp.upstream.rate import SharedRateLimit
@@ -99,17 +98,13 @@ class RateLimitGuard:
         if self._rate is not None and isinstance(user, Principal):
             wait = await self._rate.seconds_to_wait(user.name)
         if wait:
-            refusal = too_many("rate_limited", "You made too many requests within a minute.", wait)
-            await refusal(scope, receive, send)
+            await _too_many("rate_limited", "You made too many requests within a minute.", wait)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
 
-def too_many(error: str, message: str, wait: int) -> Response:
-    """The response with status 429 that says when to try again."""
-    content = {"error": error, "error_description": message, "retry_after": wait}
-    headers = {"Retry-After": str(wait), "Cache-Control": "no-store"}
-    return Response(json.dumps(content), status_code=429, media_type="application/json", headers=headers)
+def _too_many(error: str, message: str, wait: int) -> Response:
+    return json_error(429, error, message, {"Retry-After": str(wait)}, retry_after=wait)
 
 
 MAX_UNREAD: Final = 256
@@ -164,17 +159,17 @@ class MessageGuard:
         request_id = str(message["id"]) if "method" in message and "id" in message else None
         key = None if session is None or request_id is None else (session, request_id)
         if has_invalid_id(message):
-            await _invalid("An id must be an integer or a string.")(scope, receive, send)
+            refusal = _invalid("An id must be an integer or a string.")
         elif key in self._ids:
-            await _invalid("A request with this id is already in flight in this session.")(scope, receive, send)
+            refusal = _invalid("A request with this id is already in flight in this session.")
         elif message.get("method") == "tools/call" and self._calls.is_full:
-            refusal = too_many("busy", "The server is already running as many calls as it takes.", RETRY_AFTER)
-            await refusal(scope, receive, send)
+            refusal = _too_many("busy", "The server is already running as many calls as it takes.", RETRY_AFTER)
         elif session is not None and self._unread[session] >= MAX_UNREAD:
-            refusal = too_many("busy", "The server has yet to read earlier messages of this session.", RETRY_AFTER)
-            await refusal(scope, receive, send)
+            refusal = _too_many("busy", "The server has yet to read earlier messages of this session.", RETRY_AFTER)
         else:
             await self._pass_on(session, key, scope, receive, send)
+            return
+        await refusal(scope, receive, send)
 
     async def _pass_on(
         self, session: object, key: tuple[object, str] | None, scope: Scope, receive: Receive, send: Send

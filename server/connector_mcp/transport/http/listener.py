@@ -12,7 +12,6 @@ from anyio.abc import TaskStatus
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connector_mcp.errors import Misconfigured
 from connector_mcp.transport.http.host_guard import HEAD_BYTES, HostAndOriginGuard, Reach
@@ -80,7 +79,6 @@ async def serve_pages(
     task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED,
 ) -> int:
     """Serve pages and nothing else on loopback, like `serve_app`. Authorization is the pages' task."""
-
     with logging_to_stderr(lambda text: text, log_level):
         return await serve_app(_app_of(pages), "127.0.0.1", port, task_status=task_status)
 
@@ -99,20 +97,10 @@ async def serve_pages_beside(
 
 def _app_of(pages: Sequence[BaseRoute]) -> Callable[[Reach, Drain], Starlette]:
     def app(reach: Reach, drain: Drain) -> Starlette:
-        guards = [Middleware(Around, wrap=drain.requests), Middleware(HostAndOriginGuard, reach=reach)]
+        guards = [Middleware(drain.requests), Middleware(HostAndOriginGuard, reach=reach)]
         return Starlette(routes=list(pages), middleware=guards)
 
     return app
-
-
-class Around:
-    """A function that wraps an ASGI application, in the form of a Starlette middleware."""
-
-    def __init__(self, app: ASGIApp, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
-        self._app = wrap(app)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
 
 
 async def _run(

@@ -56,7 +56,9 @@ class CallsInFlight:
     async def run(self, call: Callable[[], Awaitable[JsonObject | InputRequiredResult]]) -> Any:
         """Run a call and return its result, or the error result of a call that was refused or cut short."""
         if self.is_full:
-            return _tool_result(_failed(_busy()))
+            message = "The server is already running as many calls as it takes. Nothing was done."
+            fix = "Make the same call again in a moment."
+            return _failed(RateLimited(message, fix=fix, retry_after=RETRY_AFTER))
         with anyio.CancelScope() as scope:
             self._scopes.add(scope)
             try:
@@ -66,7 +68,9 @@ class CallsInFlight:
                 if not self._scopes and self._idle is not None:
                     self._idle.set()
                     self._idle = None
-        return _tool_result(_failed(_cut_short()))
+        message = "The server ended before this call did, so its outcome is not known."
+        fix = "Read the target, and make the same call again only if the change was not made."
+        return _failed(OutcomeUnknown(message, fix=fix))
 
     def cut_short(self) -> bool:
         """Cancel all running calls, which are answered with `outcome_unknown`; return whether there were any."""
@@ -120,7 +124,9 @@ class ToolHandlers:
         except Exception as error:  # noqa: BLE001 - the outermost boundary: logged here, not shown to the client
             details = engine.scrub("".join(traceback.format_exception(error)))
             logger.error("a call of %s failed:\n%s", clean(params.name, 64), details)
-            return _tool_result(_failed(_unexpected()))
+            message = "The server failed unexpectedly. Whether anything was changed is not known."
+            fix = "Read the target before you repeat the call. The operator finds the cause in the server's log."
+            return _failed(Internal(message, fix=fix))
 
     def _caller(self, ctx: Context, params: CallToolRequestParams | None = None) -> McpCaller:
         ask_timeout = self._engine.settings.ask_timeout
@@ -160,30 +166,8 @@ def _tool_result(result: CallResult) -> JsonObject:
     }
 
 
-def _failed(error: ConnectorError) -> CallResult:
-    return CallResult({"error": error.as_dict()}, is_error=True)
-
-
-def _unexpected() -> Internal:
-    return Internal(
-        "The server failed unexpectedly. Whether anything was changed is not known.",
-        fix="Read the target before you repeat the call. The operator finds the cause in the server's log.",
-    )
-
-
-def _busy() -> RateLimited:
-    return RateLimited(
-        "The server is already running as many calls as it takes. Nothing was done.",
-        fix="Make the same call again in a moment.",
-        retry_after=RETRY_AFTER,
-    )
-
-
-def _cut_short() -> OutcomeUnknown:
-    return OutcomeUnknown(
-        "The server ended before this call did, so its outcome is not known.",
-        fix="Read the target, and make the same call again only if the change was not made.",
-    )
+def _failed(error: ConnectorError) -> JsonObject:
+    return _tool_result(CallResult({"error": error.as_dict()}, is_error=True))
 
 
 def _unknown_tool(name: str, known: list[str]) -> MCPError:
