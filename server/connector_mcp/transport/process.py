@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import signal
@@ -107,3 +108,9 @@ async def ending_signal() -> int:
     with anyio.open_signal_receiver(*EXIT_STATUS) as signals:
         received = await anext(signals)
     return EXIT_STATUS[received]
+
+
+def exempt_from_garbage_collection() -> None:
+    """Keep the garbage collector from searching what exists now: mostly modules and classes, which last to the end."""
+    gc.collect()
+    gc.freeze()

@@ -36,7 +36,7 @@ from pydantic import ValidationError
 from connector_mcp.engine.engine import Engine
 from connector_mcp.json_values import is_array, is_object
 from connector_mcp.transport.mcp.server import build_server
-from connector_mcp.transport.process import ending_signal, logging_to_stderr
+from connector_mcp.transport.process import ending_signal, exempt_from_garbage_collection, logging_to_stderr
 from connector_mcp.transport.streams import Readable, Writable, has_invalid_id, throttled
 from connector_mcp.upstream.client import warm_up
 
@@ -80,13 +80,14 @@ async def serve_stdio(engine: Engine, *, spans: Spans | None = None) -> int:
     async def warm_up_once_started() -> None:
         # The first call would otherwise wait for the HTTP client to be imported, and so would the start.
         await started.wait()
-        await anyio.to_thread.run_sync(warm_up, abandon_on_cancel=True)
+        if not engine.settings.sandbox:
+            await anyio.to_thread.run_sync(warm_up, abandon_on_cancel=True)
+        exempt_from_garbage_collection()
 
     with logging_to_stderr(engine.scrub, engine.settings.log_level, engine.settings.log_format):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(end_on_signal)
-            if not engine.settings.sandbox:
-                tasks.start_soon(warm_up_once_started)
+            tasks.start_soon(warm_up_once_started)
             server = build_server(engine, request_state_key=request_state_key, spans=spans)
             async with _standard_streams(started, tasks.cancel_scope.cancel) as (read, write):
                 await server.run(*throttled(read, write), server.create_initialization_options())

@@ -73,6 +73,8 @@ async def _serve_http(settings: Settings, environ: Mapping[str, str]) -> int:
     from connector_mcp.transport.http.approval_callback import OPEN_PATH, callback_route
     from connector_mcp.transport.http.health import observability_pages
     from connector_mcp.transport.http.shutdown import Drain
+    from connector_mcp.transport.process import exempt_from_garbage_collection
+    from connector_mcp.upstream.client import warm_up
 
     access = make_access(settings)
     callback_key = read_callback_key(settings)
@@ -105,6 +107,10 @@ async def _serve_http(settings: Settings, environ: Mapping[str, str]) -> int:
             hosts=access.hosts,
             origins=access.origins,
         )
+
+        if not settings.sandbox:
+            warm_up()
+        exempt_from_garbage_collection()
 
         def announce(address: str) -> None:
             announce_secret_pages(engine, address)
