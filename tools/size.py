@@ -51,8 +51,9 @@ class Budget:
 
 
 def modules_below(folder: Path) -> list[Module]:
-    """All Python files below a folder, sorted by path."""
-    return [Module(path, len(path.read_text("utf-8").splitlines())) for path in sorted(folder.rglob("*.py"))]
+    """All Python files below a folder, sorted by path, without those of installed Node packages."""
+    own = (path for path in sorted(folder.rglob("*.py")) if "node_modules" not in path.parts)
+    return [Module(path, len(path.read_text("utf-8").splitlines())) for path in own]
 
 
 def crowded_folders(folder: Path = PACKAGE) -> dict[str, int]:
