@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 
@@ -96,3 +97,10 @@ def test_the_sandbox_listens_on_loopback_only(run):
     result = run("sandbox", "--host", "0.0.0.0")  # noqa: S104
     assert result.exit_code == 2
     assert "loopback" in result.stderr
+
+
+def test_a_sandbox_whose_port_is_taken_ends_with_the_general_status(run):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = run("sandbox", "--port", str(taken.getsockname()[1]))
+    assert result.exit_code == 1
+    assert "Cannot listen on 127.0.0.1" in result.stderr

@@ -11,7 +11,8 @@ from pathlib import Path
 import anyio
 import click
 
-from connector_mcp.cli.output import Failure, serve_and_announce
+from connector_mcp.cli.output import Failure, as_failure, serve_and_announce
+from connector_mcp.errors import ConnectorError
 from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.transport.http.host_guard import is_loopback
@@ -37,7 +38,14 @@ def sandbox(host: str, port: int, data: Path | None) -> None:
             fix="Use a loopback address, such as --host 127.0.0.1.",
             exit_status=2,
         )
-    sys.exit(anyio.run(_serve, host, port, data))
+    try:
+        sys.exit(anyio.run(_serve, host, port, data))
+    except (ConnectorError, BaseExceptionGroup) as error:
+        failure = as_failure(error)
+        if failure is None:
+            raise
+        # No setting is wrong, so the status is not that of a misconfigured server.
+        raise Failure(failure.message, fix=failure.fix) from None
 
 
 async def _serve(host: str, port: int, data: Path | None) -> int:
