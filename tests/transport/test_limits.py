@@ -17,7 +17,8 @@ from connector_mcp.engine.caller import CallResult
 from connector_mcp.state.redis import RedisConnection, RedisRateLimit
 from connector_mcp.transport.auth.static_tokens import StaticToken
 from connector_mcp.transport.http.host_guard import HEAD_BYTES
-from connector_mcp.transport.http.limits import HttpLimits, RequestRate
+from connector_mcp.transport.http.limits import HttpLimits, MessageGuard, RequestRate
+from connector_mcp.transport.mcp.tools import CallsInFlight
 from connector_mcp.upstream.rate import SharedRateLimit
 from tests.redis_server import RedisServer
 from tests.transport.test_http import TOOL, accept, asks, connected
@@ -366,3 +367,36 @@ async def test_a_client_of_the_earlier_protocol_without_a_session_is_refused_at_
     async with serve(engine) as address, httpx2.AsyncClient(base_url=address, headers=ACCEPT) as http:
         answer = await http.post("/mcp", json=CALL, headers={"MCP-Protocol-Version": "2025-11-25"})
     assert (answer.status_code, engine.calls) == (400, [])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("path", "headers", "statuses"),
+    [
+        ("/mcp?team=a", {}, [202, 202]),
+        ("/mcp?team=a", {"Mcp-Session-Id": "s"}, [202, 400]),
+        ("/messages/?session_id=s", {}, [202, 400]),
+    ],
+)
+async def test_ids_are_compared_within_a_session_and_a_query_alone_makes_none(
+    path: str, headers: dict[str, str], statuses: list[int]
+) -> None:
+    posted, answers = anyio.Event(), list[int]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await posted.wait()
+        await send({"type": "http.response.start", "status": 202, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    transport = httpx2.ASGITransport(MessageGuard(app, CallsInFlight(), 1000))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://x") as http, anyio.create_task_group() as tasks:
+
+        async def post() -> None:
+            answers.append((await http.post(path, json=PING, headers=headers)).status_code)
+
+        tasks.start_soon(post)
+        tasks.start_soon(post)
+        await anyio.wait_all_tasks_blocked()
+        posted.set()
+
+    assert sorted(answers) == statuses

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import parse_qs
 
 from mcp_types import INVALID_REQUEST, ErrorData, JSONRPCError
 from pydantic_core import from_json
@@ -198,11 +199,13 @@ class MessageGuard:
 
 
 def _session_of(scope: Scope) -> object:
-    """What tells the sessions of all callers apart; None for a request without a session."""
+    """What tells the sessions of all callers apart; None for a request without a session.
+
+    `/mcp` names the session in a header, `/messages/` in the query. Other members of a query name none.
+    """
     user = scope.get("user")
-    named = values_of(scope, _SESSION)
-    session: object = named[0] if named else scope["query_string"]
-    return (user.name if isinstance(user, Principal) else None, session) if session else None
+    named = values_of(scope, _SESSION) or parse_qs(scope["query_string"].decode("latin-1")).get("session_id")
+    return (user.name if isinstance(user, Principal) else None, named[0]) if named else None
 
 
 def _decode(body: bytes) -> JsonObject:
