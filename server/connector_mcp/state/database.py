@@ -171,12 +171,15 @@ class Database(ABC):
     async def _take_step(self, step: Step[_T]) -> _T:
         allowance = _ALLOWANCE.get() or _Allowance()
         started = self._clock()
+        results: list[_T] = []
         try:
             self._refuse_while_silent(started)
             step.seconds = allowance.left
             # The limiter counts a thread until it ends, so a silent database cannot use up all threads of the process.
             with anyio.CancelScope(shield=True), anyio.fail_after(max(0.0, allowance.left)):
-                result = await anyio.to_thread.run_sync(self.run, step, limiter=self._limiter, abandon_on_cancel=True)
+                results.append(
+                    await anyio.to_thread.run_sync(self.run, step, limiter=self._limiter, abandon_on_cancel=True)
+                )
         except TimeoutError:
             if step.interrupt is not None:
                 step.interrupt()
@@ -191,7 +194,7 @@ class Database(ABC):
         self._silent_until = None
         if step.notifies:
             self.wake()
-        return result
+        return results[0]
 
     def _refuse_while_silent(self, now: float) -> None:
         if self._silent_until is None:
