@@ -1,7 +1,7 @@
 import pytest
 
 from connector_mcp.suggest import closest, did_you_mean
-from connector_mcp.text import clean, clean_value, strip_hidden
+from connector_mcp.text import clean, clean_value, same_text, strip_hidden
 
 
 def test_plain_text_stays_as_it_is() -> None:
@@ -43,6 +43,43 @@ def test_values_are_cut_in_depth_and_breadth() -> None:
 
 def test_line_breaks_and_tabs_of_whole_texts_stay() -> None:
     assert strip_hidden("a\tb\r\nc\u2028d\u202ee\u3164") == "a\tb\nc\u2028de"
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("Docs ❤️", "Docs ❤"),
+        ("می‌رسد", "میرسد"),
+        ("Cafe\u0301", "Café"),
+        ("Cafe\u034f\u0301", "Café"),
+        ("  Docs A\r\n", "Docs A"),
+        ("Docs\u00a0\u2009A", "Docs  A"),
+        ("Docs\tA", "Docs\nA"),
+        ("\ufeffDocs A", "Docs A"),
+    ],
+)
+def test_a_typed_name_is_the_same_if_it_reads_the_same(typed: str, shown: str) -> None:
+    assert same_text(typed, shown)
+    assert same_text(shown, typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("docs a", "Docs A"),
+        ("DocsA", "Docs A"),
+        ("D\u043ecs", "Docs"),
+        ("ﬁle", "file"),
+        ("Docs A", "Docs A2"),
+        ("", ""),
+        (" ", "\u200b"),
+        ("\u200b", "Docs"),
+        ("x" * 501, "x" * 502),
+    ],
+)
+def test_a_typed_name_that_reads_differently_is_another(typed: str, shown: str) -> None:
+    assert not same_text(typed, shown)
+    assert not same_text(shown, typed)
 
 
 def test_the_closest_name_is_suggested_in_any_case_if_one_is_close_enough() -> None:

@@ -56,6 +56,24 @@ def strip_hidden(text: str) -> str:
     return "".join(character for character in text if character in "\n\t\u2028\u2029" or is_visible(character))
 
 
+def same_text(typed: str, shown: str) -> bool:
+    """Check that two texts are the same to a reader: a name that a person typed, and that name as it was shown.
+
+    Invisible characters, the form of composed characters (NFC) and the number and kind of blanks do not count. Case
+    and look-alike letters do. Texts with nothing to read are never the same.
+    """
+    return bool(read := _as_read(typed)) and read == _as_read(shown)
+
+
+def _as_read(text: str) -> str:
+    # Normal forms take quadratic time for long runs of marks, and no name is this long.
+    if len(text) > MESSAGE_LIMIT:
+        return text
+    spaced = (" " if character.isspace() else character for character in text)
+    visible = "".join(character for character in spaced if is_visible(character))
+    return unicodedata.normalize("NFC", " ".join(visible.split()))
+
+
 def clean_value(value: Any, depth: int = DETAIL_DEPTH) -> Any:
     """Return a JSON value with every string and key cleaned, cut to a size that an error can carry."""
     match value:
