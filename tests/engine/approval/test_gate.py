@@ -10,8 +10,9 @@ import anyio
 import pytest
 
 from connector_mcp import errors
-from connector_mcp.engine.approval.gate import Candidate, Gate, judge, permits, question
+from connector_mcp.engine.approval.gate import Gate, permits
 from connector_mcp.engine.approval.queue import Approvals
+from connector_mcp.engine.approval.wording import Candidate, judge, question
 from connector_mcp.engine.caller import AnswerDue, CannotAsk, ElicitationReply, Resumed
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.preview import Change, Preview
