@@ -163,8 +163,8 @@ def test_text_is_utf_8_or_what_its_mark_says() -> None:
 
 LEFT_OVER = (
     "${KEY}", "$KEY", "${env:KEY}", "$env:KEY", "${input:key}", "${KEY:-x}", "{{KEY}}", "{{ key }}",
-    "${{ secrets.KEY }}", "<your-api-key>", "<KEY>", "%KEY%", "$(KEY)", "{KEY}", "$api_key", "prefix-${KEY}", '"value"', "'value'", '""',
-    "`v`", "<name>@<tenant>.example/pcc", "\u201cvalue\u201d",
+    "${{ secrets.KEY }}", "<your-api-key>", "<KEY>", "%KEY%", "$(KEY)", "{KEY}", "$api_key", "prefix-${KEY}",
+    '"value"', "'value'", '""', "`v`", "<name>@<tenant>.example/pcc", "\u201cvalue\u201d",
 )  # fmt: skip
 """What launchers hand over when they do not expand or unquote."""
 
