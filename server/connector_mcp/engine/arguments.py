@@ -24,6 +24,7 @@ from connector_mcp.operations.connector_types import ConnectorType, example
 from connector_mcp.operations.fields import LOCAL_ONLY
 from connector_mcp.operations.operation import ConfigUse, Operation
 from connector_mcp.operations.tool import Tool
+from connector_mcp.operations.update import without_vacant
 from connector_mcp.suggest import closest
 
 MAX_DEPTH = 32
@@ -323,7 +324,10 @@ def _accepts(schema: Mapping[str, Any], value: Any) -> bool:
 def _config_issues(use: ConfigUse, kind: ConnectorType) -> Iterator[Issue]:
     # In a merge a null removes a member, and members left out are stored already.
     value = use.value if use.complete else _without_nulls(use.value)
-    errors = [error for error in _validator(kind.config).iter_errors(value) if use.complete or _matters(error)]
+    forms = [value, members(without_vacant(value))] if use.drops_empty else [value]
+    found = (error for form in forms for error in _validator(kind.config).iter_errors(form))
+    errors = [error for whole in found if use.complete or _matters(whole) for error in _of_closest_alternative(whole)]
+    errors = [error for error in errors if use.complete or _matters(error)]
     sample = example(kind.config)
     seen: set[tuple[str, str]] = set()
     for error in sorted(errors, key=lambda found: list(map(str, found.absolute_path))):
@@ -352,6 +356,30 @@ def _matters(error: SchemaError) -> bool:
     return True
 
 
+def _of_closest_alternative(error: SchemaError) -> Iterator[SchemaError]:
+    """The error or, where an object fits none of several alternatives, the errors of the one it comes closest to."""
+    branches: dict[Any, list[SchemaError]] = {}
+    for inner in error.context or () if error.validator in ("anyOf", "oneOf") else ():
+        branches.setdefault(inner.relative_schema_path[0], []).append(inner)
+    objects = [branch for branch in branches.values() if not any(_is_other_kind(inner) for inner in branch)]
+    if not is_object(error.instance) or not objects:
+        yield error
+        return
+    for inner in min(objects, key=lambda branch: sum(map(_distance, branch))):
+        yield from _of_closest_alternative(inner)
+
+
+def _is_other_kind(inner: SchemaError) -> bool:
+    return inner.validator == "type" and not inner.relative_path
+
+
+def _distance(error: SchemaError) -> int:
+    """How far a value is from an alternative: unknown keys count one by one, a wrong word for its kind most."""
+    if error.validator == "additionalProperties" and is_object(error.instance):
+        return sum(key not in members(error.schema).get("properties", {}) for key in error.instance)
+    return 10 if error.validator in ("enum", "const") else 1
+
+
 def _config_issue(use: ConfigUse, kind: ConnectorType, error: SchemaError, sample: Any) -> Iterator[Issue]:
     location = tuple(error.absolute_path)
     inner = path_of(location, kind.config.get("properties", ())) if location else ""
@@ -362,7 +390,7 @@ def _config_issue(use: ConfigUse, kind: ConnectorType, error: SchemaError, sampl
         for key in instance:
             if key in names:
                 continue
-            wanted = _known_names(key, names, holder=f"the config of {kind.type}")
+            wanted = _known_names(key, names, holder=path if location else f"the config of {kind.type}")
             if key in kind.traits.get("pipeline_keys", ()):
                 wanted = f"no {_safe(key)} here: it belongs to the pipeline that uses the connector"
             yield Issue(f"{path}.{_safe(key)}", "an unknown key", wanted, _valid(_value(sample, location), schema))
@@ -371,7 +399,9 @@ def _config_issue(use: ConfigUse, kind: ConnectorType, error: SchemaError, sampl
             if name not in instance:
                 member = schema.get("properties", {}).get(name, {})
                 example_of_it = _valid(_value(sample, (*location, name)), member)
-                yield Issue(f"{path}.{name}", "nothing", _wanted(member), example_of_it)
+                given = _value(use.value, (*location, name))
+                got = "nothing" if given is None else f"{describe(given)}: empty members are dropped"
+                yield Issue(f"{path}.{name}", got, _wanted(member), example_of_it)
     else:
         wanted = _wanted(schema, instance)
         yield Issue(path, _got(instance, schema), wanted, _valid(_value(sample, location), schema))

@@ -125,6 +125,8 @@ class ConfigUse:
     value: JsonObject
     complete: bool = True
     """Whether the required members must all be here; not so where the server merges with what is stored."""
+    drops_empty: bool = False
+    """Whether the platform drops empty members before it stores the config: an empty member is a missing one."""
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,9 @@ class CreateConnector(ConnectorOperation):
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         if self.config is None:
             return ()
-        return (ConfigUse("config", self.connector_id, rules.factory(self.connector_id), self.config),)
+        return (
+            ConfigUse("config", self.connector_id, rules.factory(self.connector_id), self.config, drops_empty=True),
+        )
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find what Logto would refuse, and what it would accept and leave as a connector that cannot work."""
@@ -231,7 +233,7 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
             return ()
         factory_id = at(situation.current, "connectorId")
         type_id = factory_id if isinstance(factory_id, str) else None
-        return (ConfigUse("config", type_id, rules.factory(type_id), self.config, complete=False),)
+        return (ConfigUse("config", type_id, rules.factory(type_id), self.config, complete=False, drops_empty=True),)
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find nothing to change, and what Logto would refuse of the merged connector."""

@@ -52,7 +52,7 @@ class CreateConnectorTest(LogtoOperation):
         return {name: value for name, value in self.given("body") if value is not None}
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
-        return (ConfigUse("config", self.factory_id, rules.factory(self.factory_id), self.config),)
+        return (ConfigUse("config", self.factory_id, rules.factory(self.factory_id), self.config, drops_empty=True),)
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find a wrong or missing recipient, a factory that sends no messages, and missing templates."""
