@@ -107,14 +107,13 @@ def check_configs(tool: Tool, uses: Iterable[ConfigUse]) -> None:
         InvalidArguments: Each issue has the path inside the config, what was given, what is wanted, and an example.
     """
     for use in uses:
-        if use.type is None:
-            continue
-        issues = list(_config_issues(use, use.type))
-        if issues:
+        kind = use.check_as or use.type
+        issues = list(_config_issues(use, kind)) if kind else []
+        if kind and issues:
             raise InvalidArguments(
                 tool.name,
                 issues,
-                fix=f"Call describe_connector_type with platform={use.type.platform!r} and type={use.type.type!r} for "
+                fix=f"Call describe_connector_type with platform={kind.platform!r} and type={kind.type!r} for "
                 "the exact schema, correct the config and call again.",
             )
 
@@ -361,23 +360,24 @@ def _of_closest_alternative(error: SchemaError) -> Iterator[SchemaError]:
     branches: dict[Any, list[SchemaError]] = {}
     for inner in error.context or () if error.validator in ("anyOf", "oneOf") else ():
         branches.setdefault(inner.relative_schema_path[0], []).append(inner)
-    objects = [branch for branch in branches.values() if not any(_is_other_kind(inner) for inner in branch)]
-    if not is_object(error.instance) or not objects:
+    # An alternative is ruled out by a value of another kind, and by another word where it has a fixed one.
+    open_branches = [branch for branch in branches.values() if not any(map(_rules_out, branch))]
+    if not is_object(error.instance) or not open_branches:
         yield error
         return
-    for inner in min(objects, key=lambda branch: sum(map(_distance, branch))):
+    for inner in min(open_branches, key=lambda branch: sum(map(_distance, branch))):
         yield from _of_closest_alternative(inner)
 
 
-def _is_other_kind(inner: SchemaError) -> bool:
-    return inner.validator == "type" and not inner.relative_path
+def _rules_out(inner: SchemaError) -> bool:
+    return inner.validator in ("enum", "const") or (inner.validator == "type" and not inner.relative_path)
 
 
 def _distance(error: SchemaError) -> int:
-    """How far a value is from an alternative: unknown keys count one by one, a wrong word for its kind most."""
-    if error.validator == "additionalProperties" and is_object(error.instance):
-        return sum(key not in members(error.schema).get("properties", {}) for key in error.instance)
-    return 10 if error.validator in ("enum", "const") else 1
+    """How far a value is from an alternative. Unknown keys count one by one."""
+    if error.validator != "additionalProperties" or not is_object(error.instance):
+        return 1
+    return sum(key not in members(error.schema).get("properties", {}) for key in error.instance)
 
 
 def _config_issue(use: ConfigUse, kind: ConnectorType, error: SchemaError, sample: Any) -> Iterator[Issue]:

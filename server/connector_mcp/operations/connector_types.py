@@ -15,6 +15,7 @@ The file is read when it is first needed, because it is larger than all the decl
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -23,8 +24,11 @@ from importlib import resources
 from typing import Any, cast
 
 from connector_mcp.json_values import JsonObject
+from connector_mcp.suggest import nearest
 
 SECRET_PLACEHOLDER = "<secret-key>"  # noqa: S105 - what an example shows where a secret goes
+_LONGEST_NAME = 64
+_SUGGESTED = 3
 _FORMATTED = {"uri": "https://example.com", "email": "name@example.com", "date": "2026-01-31"}
 
 
@@ -145,6 +149,21 @@ def connector_types(platform: str) -> dict[str, ConnectorType]:
 def connector_type(platform: str, type_id: Any) -> ConnectorType | None:
     """The connector type with this id; None for an unknown id, and for anything that is no text."""
     return connector_types(platform).get(type_id) if isinstance(type_id, str) else None
+
+
+def similar_types(platform: str, name: str) -> list[ConnectorType]:
+    """The connector types that a wrong id may mean, the likeliest first: by id, provider, name or beginning."""
+    wanted = name.strip().casefold()[:_LONGEST_NAME]
+    first_word = re.split(r"[-_ ]", wanted)[0]
+    labels = {
+        entry.type: {label.casefold() for label in (entry.type, entry.name, str(entry.traits.get("target", "")))}
+        for entry in connector_types(platform).values()
+    }
+    same = [key for key, known in labels.items() if wanted in known]
+    begun = [key for key, known in labels.items() if any(re.split(r"[-_ ]", label)[0] == first_word for label in known)]
+    by_label = {label: key for key, known in labels.items() for label in known if label}
+    close = [by_label[label] for label in nearest(wanted, by_label, cutoff=0.5)]
+    return [connector_types(platform)[key] for key in dict.fromkeys(same or (*begun, *close))][:_SUGGESTED]
 
 
 def example(schema: JsonObject) -> Any:
