@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object, members
-from connector_mcp.operations.connector_types import ConnectorType, example
+from connector_mcp.operations.connector_types import ConnectorType, closest_errors, example
 from connector_mcp.operations.fields import LOCAL_ONLY
 from connector_mcp.operations.operation import ConfigUse, Operation
 from connector_mcp.operations.tool import Tool
@@ -321,19 +321,40 @@ def _accepts(schema: Mapping[str, Any], value: Any) -> bool:
 
 
 def _config_issues(use: ConfigUse, kind: ConnectorType) -> Iterator[Issue]:
-    # In a merge a null removes a member, and members left out are stored already.
-    value = use.value if use.complete else _without_nulls(use.value)
-    forms = [value, members(without_vacant(value))] if use.drops_empty else [value]
-    found = (error for form in forms for error in _validator(kind.config).iter_errors(form))
-    errors = [error for whole in found if use.complete or _matters(whole) for error in _of_closest_alternative(whole)]
-    errors = [error for error in errors if use.complete or _matters(error)]
     sample = example(kind.config)
     seen: set[tuple[str, str]] = set()
-    for error in sorted(errors, key=lambda found: list(map(str, found.absolute_path))):
-        for issue in _config_issue(use, kind, error, sample):
-            if (issue.path, issue.wanted) not in seen:
+    for error in sorted(_config_errors(use, kind), key=lambda found: list(map(str, found.absolute_path))):
+        for place, issue in _config_issue(use, kind, error, sample):
+            # What the call does not touch is not the caller's mistake.
+            is_new = use.merged is None or _touches(use.value, place)
+            if is_new and (issue.path, issue.wanted) not in seen:
                 seen.add((issue.path, issue.wanted))
                 yield issue
+
+
+def _config_errors(use: ConfigUse, kind: ConnectorType) -> Iterator[SchemaError]:
+    """Yield the errors of the config as it is given, and as it will be stored."""
+    validator = _validator(kind.config)
+    # In a merge a null removes a member, and members left out are stored already.
+    given, stored = (use.value, use.value) if use.complete else (_without_nulls(use.value), use.merged)
+    found = [(error, use.complete) for error in validator.iter_errors(given)]
+    if stored is not None:
+        kept = members(without_vacant(stored)) if use.drops_empty else stored
+        found += [(error, True) for error in validator.iter_errors(kept)]
+    for error, counts in found:
+        if counts or _matters(error):
+            yield from (inner for inner in closest_errors(error) if counts or _matters(inner))
+
+
+def _touches(given: Any, place: Sequence[str | int]) -> bool:
+    """Check whether a merge with the given value can change what is at a place. Lists and `{}` replace everything."""
+    for step in place:
+        if not is_object(given) or not given:
+            return True
+        if step not in given:
+            return False
+        given = given[str(step)]
+    return True
 
 
 def _without_nulls(value: Any) -> Any:
@@ -355,32 +376,10 @@ def _matters(error: SchemaError) -> bool:
     return True
 
 
-def _of_closest_alternative(error: SchemaError) -> Iterator[SchemaError]:
-    """The error or, where an object fits none of several alternatives, the errors of the one it comes closest to."""
-    branches: dict[Any, list[SchemaError]] = {}
-    for inner in error.context or () if error.validator in ("anyOf", "oneOf") else ():
-        branches.setdefault(inner.relative_schema_path[0], []).append(inner)
-    # An alternative is ruled out by a value of another kind, and by another word where it has a fixed one.
-    open_branches = [branch for branch in branches.values() if not any(map(_rules_out, branch))]
-    if not is_object(error.instance) or not open_branches:
-        yield error
-        return
-    for inner in min(open_branches, key=lambda branch: sum(map(_distance, branch))):
-        yield from _of_closest_alternative(inner)
-
-
-def _rules_out(inner: SchemaError) -> bool:
-    return inner.validator in ("enum", "const") or (inner.validator == "type" and not inner.relative_path)
-
-
-def _distance(error: SchemaError) -> int:
-    """How far a value is from an alternative. Unknown keys count one by one."""
-    if error.validator != "additionalProperties" or not is_object(error.instance):
-        return 1
-    return sum(key not in members(error.schema).get("properties", {}) for key in error.instance)
-
-
-def _config_issue(use: ConfigUse, kind: ConnectorType, error: SchemaError, sample: Any) -> Iterator[Issue]:
+def _config_issue(
+    use: ConfigUse, kind: ConnectorType, error: SchemaError, sample: Any
+) -> Iterator[tuple[Sequence[str | int], Issue]]:
+    """Yield the issues of an error with their places inside the config."""
     location = tuple(error.absolute_path)
     inner = path_of(location, kind.config.get("properties", ())) if location else ""
     path = f"{use.path}.{inner}" if inner and not inner.startswith("[") else use.path + inner
@@ -393,7 +392,8 @@ def _config_issue(use: ConfigUse, kind: ConnectorType, error: SchemaError, sampl
             wanted = _known_names(key, names, holder=path if location else f"the config of {kind.type}")
             if key in kind.traits.get("pipeline_keys", ()):
                 wanted = f"no {_safe(key)} here: it belongs to the pipeline that uses the connector"
-            yield Issue(f"{path}.{_safe(key)}", "an unknown key", wanted, _valid(_value(sample, location), schema))
+            issue = Issue(f"{path}.{_safe(key)}", "an unknown key", wanted, _valid(_value(sample, location), schema))
+            yield (*location, key), issue
     elif error.validator == "required" and is_object(instance):
         for name in schema["required"]:
             if name not in instance:
@@ -401,7 +401,8 @@ def _config_issue(use: ConfigUse, kind: ConnectorType, error: SchemaError, sampl
                 example_of_it = _valid(_value(sample, (*location, name)), member)
                 given = _value(use.value, (*location, name))
                 got = "nothing" if given is None else f"{describe(given)}: empty members are dropped"
-                yield Issue(f"{path}.{name}", got, _wanted(member), example_of_it)
+                # An inner object that the call touches must be whole.
+                yield location or (name,), Issue(f"{path}.{name}", got, _wanted(member), example_of_it)
     else:
         wanted = _wanted(schema, instance)
-        yield Issue(path, _got(instance, schema), wanted, _valid(_value(sample, location), schema))
+        yield location, Issue(path, _got(instance, schema), wanted, _valid(_value(sample, location), schema))

@@ -21,10 +21,13 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import resources
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from connector_mcp.json_values import JsonObject
+from connector_mcp.json_values import JsonObject, is_object, members
 from connector_mcp.suggest import nearest
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
 
 SECRET_PLACEHOLDER = "<secret-key>"  # noqa: S105 - what an example shows where a secret goes
 _LONGEST_NAME = 64
@@ -164,6 +167,31 @@ def similar_types(platform: str, name: str) -> list[ConnectorType]:
     by_label = {label: key for key, known in labels.items() for label in known if label}
     close = [by_label[label] for label in nearest(wanted, by_label, cutoff=0.5)]
     return [connector_types(platform)[key] for key in dict.fromkeys(same or (*begun, *close))][:_SUGGESTED]
+
+
+def closest_errors(error: ValidationError) -> Iterator[ValidationError]:
+    """The error or, where an object fits none of several alternatives, the errors of the one it comes closest to."""
+    branches: dict[Any, list[ValidationError]] = {}
+    for inner in error.context or () if error.validator in ("anyOf", "oneOf") else ():
+        branches.setdefault(inner.relative_schema_path[0], []).append(inner)
+    # An alternative is ruled out by a value of another kind, and by another word where it has a fixed one.
+    open_branches = [branch for branch in branches.values() if not any(map(_rules_out, branch))]
+    if not is_object(error.instance) or not open_branches:
+        yield error
+        return
+    for inner in min(open_branches, key=lambda branch: sum(map(_distance, branch))):
+        yield from closest_errors(inner)
+
+
+def _rules_out(inner: ValidationError) -> bool:
+    return inner.validator in ("enum", "const") or (inner.validator == "type" and not inner.relative_path)
+
+
+def _distance(error: ValidationError) -> int:
+    """How far a value is from an alternative. Unknown keys count one by one."""
+    if error.validator != "additionalProperties" or not is_object(error.instance):
+        return 1
+    return sum(key not in members(error.schema).get("properties", {}) for key in error.instance)
 
 
 def example(schema: JsonObject) -> Any:

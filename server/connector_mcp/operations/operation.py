@@ -131,6 +131,8 @@ class ConfigUse:
     """The type to check the config against, where the platform describes another one than this server."""
     drops_empty: bool = False
     """Whether the platform drops empty members before it stores the config: an empty member is a missing one."""
+    merged: JsonObject | None = None
+    """The config as it will be stored, where the server merges it and the stored one is known."""
 
 
 @dataclass(frozen=True)

@@ -270,8 +270,22 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
             return ()
         factory_id = at(situation.current, "connectorId")
         type_id = factory_id if isinstance(factory_id, str) else None
-        known, check_as = rules.factory(type_id), rules.factory_type(type_id or "", situation.current)
-        return (ConfigUse("config", type_id, known, self.config, complete=False, check_as=check_as),)
+        if type_id is None:
+            return (ConfigUse("config", None, None, self.config, complete=False),)
+        known, check_as = rules.factory(type_id), rules.factory_type(type_id, situation.current)
+        merged = members(self.complete_members(members(situation.current))["config"])
+        return (
+            ConfigUse(
+                "config",
+                type_id,
+                known,
+                self.config,
+                complete=False,
+                check_as=check_as,
+                drops_empty=True,
+                merged=merged,
+            ),
+        )
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find nothing to change, and what Logto would refuse of the merged connector."""
