@@ -127,12 +127,12 @@ class ConfigUse:
     value: JsonObject
     complete: bool = True
     """Whether the required members must all be here; not so where the server merges with what is stored."""
+    merged: JsonObject | None = None
+    """The config as it will be stored, where the server merges it and the stored one is known."""
     check_as: ConnectorType | None = None
     """The type to check the config against, where the platform describes another one than this server."""
     drops_empty: bool = False
     """Whether the platform drops empty members before it stores the config: an empty member is a missing one."""
-    merged: JsonObject | None = None
-    """The config as it will be stored, where the server merges it and the stored one is known."""
 
 
 @dataclass(frozen=True)
