@@ -342,6 +342,8 @@ async def test_what_a_platform_echoes_of_a_secret_is_scrubbed_from_the_error(mad
 async def test_a_config_of_an_unknown_type_leaves_no_trace_in_errors_or_the_record(made: Bench) -> None:
     made.sandbox.inject(Fault(platform="logto", method="POST", path_glob="*/api/connectors", status=422, body={
         "code": "x", "message": f"odd {SECRET}-host"}))  # fmt: skip
+    own: dict[str, Any] = {"id": "own-factory", "type": "Sms"}
+    made.sandbox.inject(Fault(platform="logto", method="GET", path_glob="*-factories/*", status=200, times=9, body=own))
     arguments = {"connector_id": "own-factory", "config": {"host": f"{SECRET}-host"}}
     content = await run(made, "logto_create_connector", arguments, FakeCaller(yes()))
     assert content["error"]["code"] == "rejected"

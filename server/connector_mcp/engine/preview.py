@@ -86,7 +86,7 @@ def make_preview(operation: Operation, situation: Situation, losses: tuple[Loss,
         told.append(scrubber.text(clean(_loss(operation, loss, situation.current))))
     return Preview(
         effect=Effect.DESTROY if losses else type(operation).effect,
-        sentence=_sentence(operation, name, told, scrubber),
+        sentence=_sentence(operation, operation.describe_effect(situation), name, told, scrubber),
         losses=tuple(told),
         changes=tuple(_changes(operation, situation, current, scrubber)),
         name=name,
@@ -135,13 +135,13 @@ def _shown_name(operation: Operation, target: Target, current: Any, scrubber: Sc
     return ""
 
 
-def _sentence(operation: Operation, name: str, losses: list[str], scrubber: Scrubber) -> str:
+def _sentence(operation: Operation, effect: str, name: str, losses: list[str], scrubber: Scrubber) -> str:
     given = operation.model_dump()
     values = {"name": f"“{name}”"}
-    for _, field, _, _ in Formatter().parse(operation.consequence):
+    for _, field, _, _ in Formatter().parse(effect):
         if field in given and field != "name":
             values[field] = MARKER if field in operation.secret_arguments() else shown(given[field])
-    sentence = operation.consequence.format(**values)
+    sentence = effect.format(**values)
     if losses:
         sentence = f"{sentence} {'; '.join(losses)}.".strip()
     return scrubber.text(clean(sentence))
