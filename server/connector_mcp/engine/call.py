@@ -16,11 +16,12 @@ from typing import Any
 
 import anyio.to_thread
 
+from connector_mcp.audit.files import AuditTrail
 from connector_mcp.audit.record import BEGUN, AuditRecord, Phase
-from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account, Accounts
-from connector_mcp.engine.approval.gate import PERSON, Candidate, Gate, channel_of, target_changed
+from connector_mcp.engine.approval.gate import Gate, channel_of
+from connector_mcp.engine.approval.wording import PERSON, Candidate, target_changed
 from connector_mcp.engine.arguments import check_configs, parse_arguments
 from connector_mcp.engine.caller import AnswerDue, Caller, CallResult
 from connector_mcp.engine.ledger import Ledger

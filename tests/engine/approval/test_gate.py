@@ -10,13 +10,14 @@ import anyio
 import pytest
 
 from connector_mcp import errors
-from connector_mcp.engine.approval.gate import Candidate, Gate, judge, permits, question
+from connector_mcp.engine.approval.gate import Gate, permits
 from connector_mcp.engine.approval.queue import Approvals
+from connector_mcp.engine.approval.wording import Candidate, judge, question
 from connector_mcp.engine.caller import AnswerDue, CannotAsk, ElicitationReply, Resumed
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.preview import Change, Preview
 from connector_mcp.operations.operation import Effect
-from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.sqlite_store import SqliteStore
 from tests.engine.conftest import AsksByReturning, Clock, FakeCaller, yes
 
 pytestmark = pytest.mark.anyio
