@@ -15,10 +15,10 @@ from itertools import islice
 from string import Formatter
 from typing import Any
 
-from connector_mcp.engine.redaction.redactor import MARKER, names_a_secret, redact_record, strings
+from connector_mcp.engine.redaction.redactor import MARKER, Place, names_a_secret, redact_record, strings
 from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.json_values import JsonObject, is_array, is_object, members
-from connector_mcp.operations.operation import Effect, Loss, Operation, Path, Situation, Target, at
+from connector_mcp.operations.operation import Effect, Loss, Operation, Path, Record, Situation, Target, at
 from connector_mcp.operations.update import without_vacant
 from connector_mcp.secrets.reference import referenced_name
 from connector_mcp.text import clean
@@ -79,7 +79,7 @@ def shown(value: Any) -> str:
 def make_preview(operation: Operation, situation: Situation, losses: tuple[Loss, ...], scrubber: Scrubber) -> Preview:
     """Make the preview of a call against the target as it is now."""
     target = operation.acts_on
-    current = scrubber.value(_redacted(operation, situation.current))
+    current = scrubber.value(_redacted(operation, situation.current), model=_model(operation))
     name = _shown_name(operation, target, situation.current, scrubber) if target else ""
     told = list[str]()
     for loss in losses:
@@ -130,7 +130,7 @@ def _shown_name(operation: Operation, target: Target, current: Any, scrubber: Sc
     named = target.name(operation, current) if callable(target.name) else at(current, target.name)
     placeholders = operation.http.placeholders
     for text in (named, getattr(operation, placeholders[-1]) if placeholders else None):
-        if isinstance(text, str) and (name := scrubber.text(clean(text))[:_SHOWN].rstrip()):
+        if isinstance(text, str) and (name := scrubber.text(clean(text), Place.NAME)[:_SHOWN].rstrip()):
             return name
     return ""
 
@@ -144,7 +144,7 @@ def _sentence(operation: Operation, effect: str, name: str, losses: list[str], s
     sentence = effect.format(**values)
     if losses:
         sentence = f"{sentence} {'; '.join(losses)}.".strip()
-    return scrubber.text(clean(sentence))
+    return scrubber.text(clean(sentence), Place.LABEL)
 
 
 def _loss(operation: Operation, loss: Loss, current: Any) -> str:
@@ -166,11 +166,15 @@ def _redacted(operation: Operation, record: Any) -> Any:
     return redact_record(record, stored, operation.on)
 
 
+def _model(operation: Operation) -> type[Record]:
+    return operation.acts_on.read.output if operation.acts_on else operation.output
+
+
 def _changes(operation: Operation, situation: Situation, current: Any, scrubber: Scrubber) -> Iterator[Change]:
     planned = operation.plan_changes(situation)
     if not planned:
         return
-    after = scrubber.value(_redacted(operation, _with_planned(situation.current, planned)))
+    after = scrubber.value(_redacted(operation, _with_planned(situation.current, planned)), model=_model(operation))
     for path, value in planned.items():
         if value != without_vacant(at(situation.current, path)):
             yield Change(".".join(path), at(current, path), None if value is None else at(after, path))
