@@ -1,11 +1,12 @@
 """Fixtures that every test may rely on."""
 
 import os
+import socket
 from collections.abc import Iterator
 
 import pytest
 
-from tests.redis_server import RedisServer, redis_server
+from tests.postgres_server import PostgresFixture, PostgresServer, postgres_server
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -19,15 +20,19 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
 @pytest.fixture(scope="session")
-def shared_redis() -> Iterator[RedisServer]:
-    with redis_server() as server:
+def shared_postgres() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
         yield server
 
 
 @pytest.fixture
-def redis(shared_redis: RedisServer) -> RedisServer:
-    """A running Redis server without any data, which the test leaves running."""
-    with shared_redis.client() as client:
-        client.flushall()
-    return shared_redis
+def postgres(shared_postgres: PostgresServer) -> PostgresFixture:
+    """An empty database of a running PostgreSQL server, which the test leaves running."""
+    return PostgresFixture(shared_postgres, shared_postgres.new_database())

@@ -9,12 +9,13 @@ SQL is the subset that both databases share. Values are named (`:name`). `epoch(
 
 from __future__ import annotations
 
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import anyio
@@ -24,6 +25,9 @@ from connector_mcp.errors import StoreUnavailable, StoreUncertain
 
 STEP_SECONDS: Final = 2.0
 """How long all steps of one call may wait for the database together, and how long a step without a call may wait."""
+
+COMMAND_SECONDS: Final = 10.0
+"""How long a step of a command may wait for the database."""
 
 PAUSE_SECONDS: Final = 5.0
 """How long steps fail at once after the database was silent. Then one step tries again."""
@@ -87,6 +91,10 @@ def one_allowance() -> Generator[None]:
         _ALLOWANCE.reset(token)
 
 
+class GivenUp(Exception):
+    """The time of a step was over before its commit was sent."""
+
+
 @dataclass(eq=False)
 class Step(Generic[_T]):
     """One piece of work on its way through the database."""
@@ -97,10 +105,31 @@ class Step(Generic[_T]):
     """Whether it must survive a power cut. It survives the end of the process in any case."""
     seconds: float
     committing: bool = False
-    """Set before the commit is sent: a failure from then on does not say whether the work took effect."""
+    """Whether the commit may have been sent: a failure from then on does not say whether the work took effect."""
     notifies: bool = False
     interrupt: Callable[[], None] | None = None
     """Ends the step from another thread."""
+    _given_up: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def commit(self) -> None:
+        """Call this before the commit is sent.
+
+        Raises:
+            GivenUp: The caller has been told that the step did not take effect.
+        """
+        with self._lock:
+            if self._given_up:
+                raise GivenUp
+            self.committing = True
+
+    def give_up(self) -> bool:
+        """End the step from another thread. Return whether it may have taken effect, or may still do so."""
+        with self._lock:
+            self._given_up = True
+        if self.interrupt is not None:
+            self.interrupt()
+        return self.committing
 
 
 class Database(ABC):
@@ -130,11 +159,11 @@ class Database(ABC):
 
     def read_now(self, work: Work[_T]) -> _T:
         """Run work that only reads, in this thread. For commands; it blocks."""
-        return self.run(Step(work, writes=False, durable=False, seconds=STEP_SECONDS))
+        return self._run_now(Step(work, writes=False, durable=False, seconds=COMMAND_SECONDS))
 
     def write_now(self, work: Work[_T]) -> _T:
         """Run work in one transaction, in this thread. For commands; it blocks."""
-        return self.run(Step(work, writes=True, durable=True, seconds=STEP_SECONDS))
+        return self._run_now(Step(work, writes=True, durable=True, seconds=COMMAND_SECONDS))
 
     async def changed(self, seconds: float) -> None:
         """Return when another transaction has notified, or after `seconds`. It may return early for no reason."""
@@ -168,6 +197,17 @@ class Database(ABC):
         event, self._changed = self._changed, anyio.Event()
         event.set()
 
+    def _run_now(self, step: Step[_T]) -> _T:
+        timer = threading.Timer(step.seconds, step.give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            return self.run(step)
+        except GivenUp:
+            raise self.failure("it did not answer in time") from None
+        finally:
+            timer.cancel()
+
     async def _take_step(self, step: Step[_T]) -> _T:
         allowance = _ALLOWANCE.get() or _Allowance()
         started = self._clock()
@@ -181,11 +221,10 @@ class Database(ABC):
                     await anyio.to_thread.run_sync(self.run, step, limiter=self._limiter, abandon_on_cancel=True)
                 )
         except TimeoutError:
-            if step.interrupt is not None:
-                step.interrupt()
+            uncertain = step.give_up()
             self._silent_until = self._clock() + PAUSE_SECONDS
             self.on_failure("write" if step.writes else "read")
-            raise self.failure("it did not answer in time", uncertain=step.committing) from None
+            raise self.failure("it did not answer in time", uncertain=uncertain) from None
         except StoreUnavailable:
             self.on_failure("write" if step.writes else "read")
             raise

@@ -58,14 +58,17 @@ class PostgresDatabase(Database):
         """
         try:
             parameters = conninfo_to_dict(address)
-        except psycopg.ProgrammingError as failure:
-            raise ValueError(str(failure)) from None
+        except psycopg.ProgrammingError:
+            # The driver's message may repeat the address with its password.
+            raise ValueError("the address is not a valid postgresql:// URL") from None
         host = parameters.get("host") or "localhost"
         super().__init__(f"{parameters.get('dbname') or 'postgres'} on {host}")
-        # A process that hangs inside of a transaction must not hold the others up.
+        # A process that hangs inside of a transaction must not hold the others up. Waiting for a lock ends before the
+        # step does, so that its failure is certain. A statement may take longer than the step: when its time ends
+        # while the commit waits for a standby, the server reports success.
         milliseconds = int(STEP_SECONDS * 1000)
         options = (
-            f"-c search_path={schema} -c statement_timeout={milliseconds} -c lock_timeout={milliseconds} "
+            f"-c search_path={schema} -c statement_timeout={2 * milliseconds} -c lock_timeout={milliseconds * 3 // 4} "
             f"-c idle_in_transaction_session_timeout={2 * milliseconds} {parameters.pop('options', '') or ''}"
         )
         settings: dict[str, Any] = {**_SESSION, **parameters, "options": options}
@@ -79,17 +82,8 @@ class PostgresDatabase(Database):
         self._listener: _Listener | None = None
 
     def run(self, step: Step[_T]) -> _T:
-        with self._lock:
-            connection = self._idle.pop() if self._idle else None
-        if connection is not None:
-            try:
-                return self._run(connection, step)
-            except psycopg.OperationalError as failure:
-                # An idle connection may have been lost. What was not committed can be done again on a new one.
-                if step.committing or not connection.closed:
-                    raise self._described(failure, step) from failure
         try:
-            return self._run(self._connect(), step)
+            return self._run(self._take_idle() or self._connect(), step)
         except psycopg.Error as failure:
             raise self._described(failure, step) from failure
 
@@ -109,6 +103,15 @@ class PostgresDatabase(Database):
             self._listener.start()
         await event.wait()
 
+    def _take_idle(self) -> _Connection | None:
+        with self._lock:
+            while self._idle:
+                connection = self._idle.pop()
+                if not _was_ended(connection):
+                    return connection
+                connection.close()
+        return None
+
     def _run(self, connection: _Connection, step: Step[_T]) -> _T:
         step.interrupt = lambda: _shut_down(connection)
         try:
@@ -120,7 +123,7 @@ class PostgresDatabase(Database):
                 if step.writes:
                     if step.notifies:
                         cursor.execute(f"NOTIFY {CHANNEL}")
-                    step.committing = True
+                    step.commit()
                     cursor.execute("COMMIT")
         except BaseException:
             connection.close()
@@ -227,6 +230,18 @@ class _Listener(threading.Thread):
 @lru_cache(maxsize=256)
 def _translated(sql: str) -> bytes:
     return _NAME.sub(r"%(\1)s", sql.replace("%", "%%")).encode()
+
+
+def _was_ended(connection: _Connection) -> bool:
+    """Check whether the server has ended an idle connection. Its socket can be read then, and blocks otherwise."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as copy:
+        try:
+            copy.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+    return True
 
 
 def _shut_down(connection: _Connection) -> None:

@@ -83,7 +83,7 @@ class SqliteDatabase(Database):
         # IMMEDIATE takes the write lock at the start. A read that becomes a write could find its snapshot outdated.
         connection.execute("BEGIN IMMEDIATE")
         result = step.work(transaction)
-        step.committing = True
+        step.commit()
         connection.execute("COMMIT")
         return result
 
@@ -103,7 +103,8 @@ class SqliteDatabase(Database):
                 connection.close()
                 raise
             self._connection = connection
-        self._connection.execute(f"PRAGMA busy_timeout = {max(1, int(step.seconds * 1000))}")
+        # Waiting for a lock ends before the step does, so that its failure is certain and says why.
+        self._connection.execute(f"PRAGMA busy_timeout = {max(1, int(step.seconds * 750))}")
         return self._connection
 
     def _close(self) -> None:
@@ -119,9 +120,11 @@ class SqliteDatabase(Database):
             )
         if isinstance(failure, (OSError, sqlite3.OperationalError)):
             reason = failure.strerror if isinstance(failure, OSError) and failure.strerror else str(failure)
+            # After another failure of a commit its frames are not complete, and never count.
+            is_hardware = getattr(failure, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
             return self.failure(
                 reason,
-                uncertain=step.committing,
+                uncertain=step.committing and is_hardware,
                 fix="Make its directory writable for this user, with room on the disk, or name another with "
                 "CONNECTOR_MCP_STATE_DIR.",
             )
