@@ -136,7 +136,8 @@ class _KnownValues:
         found: dict[str, tuple[Place, bool, tuple[str, ...]]] = {}
         for value in self._values:
             has_words = len(value) <= _LONGEST_NAME and _WORDS.fullmatch(value) is not None
-            place = Place.ID if key_format(value) else Place.FREE if has_words else self._place
+            is_name = has_words and (len(value) < _SURE or self._place is not Place.NAME)
+            place = Place.ID if key_format(value) else Place.FREE if is_name else self._place
             for encoding in map(_searchable, _encodings(value)):
                 alone = has_words and encoding == value and len(value) < _SURE
                 first, other, whole = found.get(encoding[:_HEAD], (place, alone, ()))
