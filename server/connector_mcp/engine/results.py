@@ -56,6 +56,8 @@ class Meta:
     sandbox: bool = False
     verified: bool | None = None
     """Whether reading back showed what was written; None if nothing was read back."""
+    unproven: str = ""
+    """What `verified` does not prove, and the check that would."""
     cursor: str | None = None
     warnings: list[str] = field(default_factory=list[str])
     unexpected: JsonObject = field(default_factory=dict[str, Any])
