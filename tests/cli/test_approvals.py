@@ -57,7 +57,7 @@ def test_an_empty_queue_is_a_sentence_or_an_empty_array(run):
 def test_the_list_names_what_waits_without_needing_any_platform(run):
     approval = parked()
     lines = run("approvals", "list").stdout.splitlines()
-    shown = [approval, "pending", "versori_update_connector", "default", "Acme CRM", "agent-7"]
+    shown = [approval, "pending", "real", "versori_update_connector", "default", "Acme CRM", "agent-7"]
     assert re.split(r"\s{2,}", lines[1])[:6] == shown
 
 
