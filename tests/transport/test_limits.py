@@ -18,7 +18,14 @@ from connector_mcp.state.redis import RedisConnection, RedisRateLimit
 from connector_mcp.transport.auth.principal import Principal
 from connector_mcp.transport.auth.static_tokens import StaticToken
 from connector_mcp.transport.http.host_guard import HEAD_BYTES
-from connector_mcp.transport.http.limits import SESSION_SECONDS, HttpLimits, MessageGuard, RequestRate, SessionQuota
+from connector_mcp.transport.http.limits import (
+    SESSION_SECONDS,
+    HttpLimits,
+    MessageGuard,
+    RequestRate,
+    SessionGuard,
+    SessionQuota,
+)
 from connector_mcp.transport.mcp.tools import CallsInFlight
 from connector_mcp.upstream.rate import SharedRateLimit
 from tests.redis_server import RedisServer
@@ -443,7 +450,7 @@ class Sessions:
         async def receive() -> Any:
             return {"type": "http.request", "body": b""}
 
-        await self.quota.guard(self.endpoint, streams=streams)(scope, receive, send)
+        await SessionGuard(self.endpoint, self.quota, streams=streams)(scope, receive, send)
         return statuses[0]
 
 

@@ -223,25 +223,17 @@ class SessionQuota:
         self._clock = clock
         self._open: dict[str | None, dict[object, _Session]] = {}
 
-    def guard(self, app: ASGIApp, *, streams: bool = False) -> ASGIApp:
-        """Return an ASGI application around an endpoint. With `streams`, each request is a session while it lasts."""
+    def refusal(self, scope: Scope) -> Response | None:
+        """Return the response that refuses another session, or None if the principal may have one."""
+        if self._count(_principal_of(scope)) < self._most:
+            return None
+        message = f"You have {self._most} sessions open, the most for one caller. End one with DELETE, or wait."
+        return _too_many("too_many_sessions", message, RETRY_SESSION)
 
-        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-            named, version = values_of(scope, _SESSION), values_of(scope, b"mcp-protocol-version")
-            opens = streams or (not named and (not version or version[0] in HANDSHAKE_PROTOCOL_VERSIONS))
-            if opens and self._count(_principal_of(scope)) >= self._most:
-                message = f"You have {self._most} sessions open, the most for one caller. End one with DELETE, or wait."
-                await _too_many("too_many_sessions", message, RETRY_SESSION)(scope, receive, send)
-            elif opens or named:
-                await self._serve(app, scope, receive, send, named[0] if named else object(), keeps=not streams)
-            else:
-                await app(scope, receive, send)
-
-        return guarded
-
-    async def _serve(
+    async def serve(
         self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, key: object, *, keeps: bool
     ) -> None:
+        """Serve a request of the session `key`, or one that opens a session; `keeps` if that outlives the request."""
         theirs = self._open.setdefault(principal := _principal_of(scope), {})
         is_new = not isinstance(key, str)
         session = theirs.setdefault(key, _Session(self._clock())) if is_new else theirs.get(key, _Session(0))
@@ -274,6 +266,26 @@ class SessionQuota:
             if not session.requests and now - session.used_at >= SESSION_SECONDS:
                 del theirs[key]
         return len(theirs)
+
+
+class SessionGuard:
+    """An ASGI application around an endpoint with sessions. With `streams`, each request is one while it lasts."""
+
+    def __init__(self, app: ASGIApp, quota: SessionQuota, *, streams: bool = False) -> None:
+        self._app = app
+        self._quota = quota
+        self._streams = streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        named, version = values_of(scope, _SESSION), values_of(scope, b"mcp-protocol-version")
+        opens = self._streams or (not named and (not version or version[0] in HANDSHAKE_PROTOCOL_VERSIONS))
+        if opens and (refusal := self._quota.refusal(scope)):
+            await refusal(scope, receive, send)
+        elif opens or named:
+            key = named[0] if named and not self._streams else object()
+            await self._quota.serve(self._app, scope, receive, send, key, keeps=not self._streams)
+        else:
+            await self._app(scope, receive, send)
 
 
 def _principal_of(scope: Scope) -> str | None:
