@@ -182,8 +182,10 @@ async def test_a_waiter_is_woken_by_a_commit_of_any_process_and_not_by_a_rollbac
 
             async def wait(woken: anyio.Event = woken) -> None:
                 with anyio.fail_after(20):
+                    seen = one.changes
                     while await one.read(names) != ["one"]:
-                        await one.changed(10)
+                        await one.changed(10, seen)
+                        seen = one.changes
                 woken.set()
 
             group.start_soon(wait)
@@ -212,6 +214,7 @@ async def test_after_a_silence_steps_fail_at_once_and_then_one_tries_again(
         go_on.wait(10)
 
     monkeypatch.setattr(database_module, "STEP_SECONDS", 0.05)
+    monkeypatch.setattr(database_module, "_SILENCE", 0.05)
     with pytest.raises(StoreUnavailable, match="did not answer in time") as caught:
         await database.write(hang)
     monkeypatch.undo()

@@ -67,6 +67,19 @@ class _Link:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
+    def has_ended(self) -> bool:
+        """Check whether the server has ended an idle connection: its socket can be read then.
+
+        A commit that is sent on such a connection would be uncertain.
+        """
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
     def close(self) -> None:
         self._socket.close()
         self.connection.close()
@@ -87,10 +100,13 @@ class PostgresDatabase(Database):
             raise ValueError("not a valid postgresql:// address") from None
         host = parameters.get("host") or "localhost"
         super().__init__(f"{parameters.get('dbname') or 'postgres'} on {host}")
-        # A process that hangs inside of a transaction must not hold the others up.
+        # A process that hangs inside of a transaction must not hold the others up. Waiting for a lock ends before the
+        # step does, so that the failure is certain and says why. A statement may take longer than the step: when its
+        # time ends while a commit waits for a standby, the server reports success.
         milliseconds = int(STEP_SECONDS * 1000)
         options = (
-            f"-c search_path={schema} -c statement_timeout={milliseconds} -c lock_timeout={milliseconds} "
+            f"-c search_path={schema} -c statement_timeout={2 * milliseconds} "
+            f"-c lock_timeout={milliseconds * 3 // 4} "
             f"-c idle_in_transaction_session_timeout={2 * milliseconds} {parameters.pop('options', '') or ''}"
         )
         settings: dict[str, Any] = {**_SESSION, **parameters, "options": options}
@@ -178,7 +194,12 @@ class PostgresDatabase(Database):
 
     def _take_idle(self) -> _Link | None:
         with self._lock:
-            return self._idle.pop() if self._idle else None
+            while self._idle:
+                link = self._idle.pop()
+                if not link.has_ended():
+                    return link
+                link.close()
+        return None
 
     def _keep(self, link: _Link) -> None:
         with self._lock:
@@ -230,7 +251,9 @@ class PostgresDatabase(Database):
             connection.execute("INSERT INTO schema_version VALUES (%s)", (VERSION,))
 
     def _schema_version(self, connection: _Connection) -> int:
-        if connection.execute("SELECT to_regclass('schema_version') AS found").fetchone() == {"found": None}:
+        # A lookup by name may not see yet what another process made while this one waited for the lock.
+        tables = "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = 'schema_version'"
+        if connection.execute(tables, (self._schema,)).fetchone() is None:
             return 0
         row = connection.execute("SELECT version FROM schema_version").fetchone()
         found: int = row["version"] if row else 0

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import anyio
 
 from connector_mcp.errors import StoreUnavailable
-from connector_mcp.state.database import STEP_SECONDS, Database, Row, Step, Transaction, Value, one_allowance, storable
+from connector_mcp.state.database import Database, Row, Step, Transaction, Value, one_allowance, storable
 from connector_mcp.state.schema import VERSION, statements
 
 WATCH_SECONDS: Final = 0.25
@@ -93,6 +93,9 @@ class SqliteDatabase(Database):
 
     def _run(self, step: Step[_T]) -> _T:
         connection = self._open(step)
+        # Waiting for a lock ends before the step does, so that its failure is certain and says why.
+        milliseconds = int((step.until - time.monotonic()) * 750)
+        connection.execute(f"PRAGMA busy_timeout = {max(1, milliseconds)}")
         step.interrupt = connection.interrupt
         transaction = _SqliteTransaction(connection, step)
         if not step.writes:
@@ -120,7 +123,7 @@ class SqliteDatabase(Database):
         found = self.path.stat()
         if found.st_mode & 0o077:
             self.path.chmod(0o600)
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=STEP_SECONDS)
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         try:
             connection.row_factory = sqlite3.Row
             connection.create_function("epoch", 0, self._wall_clock)
