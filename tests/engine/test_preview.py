@@ -74,7 +74,6 @@ HOSTILE = {
     "null": (None, "src-1"),
     "object": ({"en": "x"}, "src-1"),
     "long": ("n" * 119 + " " + "m" * 500, "n" * 119),
-    "secret": (f"my {SECRET}", f"my {MARKER}"),
 }
 
 
