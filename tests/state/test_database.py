@@ -203,7 +203,7 @@ async def test_after_a_silence_steps_fail_at_once_and_then_one_tries_again(
 ):
     database = open_database()
     await database.read(names)
-    database._clock = clock
+    vars(database)["_clock"] = clock
     failed: list[str] = []
     database.on_failure = failed.append
     go_on = threading.Event()

@@ -165,7 +165,7 @@ async def test_a_server_that_hangs_ends_steps_and_commands_in_time(monkeypatch: 
         assert time.monotonic() - started < 5
         server.thaw()
         monkeypatch.undo()
-        database._silent_until = None
+        vars(database)["_silent_until"] = None
         await database.write(insert("two"))
         assert "two" in await database.read(names)
         await database.aclose()
