@@ -214,7 +214,6 @@ async def test_after_a_silence_steps_fail_at_once_and_then_one_tries_again(
         go_on.wait(10)
 
     monkeypatch.setattr(database_module, "STEP_SECONDS", 0.05)
-    monkeypatch.setattr(database_module, "_SILENCE", 0.05)
     with pytest.raises(StoreUnavailable, match="did not answer in time") as caught:
         await database.write(hang)
     monkeypatch.undo()

@@ -93,9 +93,6 @@ class SqliteDatabase(Database):
 
     def _run(self, step: Step[_T]) -> _T:
         connection = self._open(step)
-        # Waiting for a lock ends before the step does, so that its failure is certain and says why.
-        milliseconds = int((step.until - time.monotonic()) * 750)
-        connection.execute(f"PRAGMA busy_timeout = {max(1, milliseconds)}")
         step.interrupt = connection.interrupt
         transaction = _SqliteTransaction(connection, step)
         # Waiting for another process ends before the step does, so that its failure is certain and says why.
