@@ -34,7 +34,7 @@ from tests.postgres_server import PostgresFixture, postgres_server
 pytestmark = pytest.mark.anyio
 
 DELETE = "vectorize_delete_source_connector"
-UPDATE = "vectorize_update_source_connector"
+CREATE = "vectorize_create_source_connector"
 READ = "vectorize_get_source_connectors"
 S3 = {"source_connector_id": seed.VECTORIZE_S3}
 
@@ -117,6 +117,11 @@ async def replicas(url: str, folder: Path, policy: str, **settings: str) -> Asyn
         yield running
 
 
+def connectors(name: str) -> dict[str, Any]:
+    config = {"access-key": "a", "secret-key": "s", "bucket-name": "docs", "archiver": False}
+    return {"connectors": [{"name": name, "type": "AWS_S3", "config": config}]}
+
+
 def end(process: Process) -> None:
     if process.returncode is None:
         process.kill()
@@ -171,19 +176,19 @@ async def test_an_approved_call_runs_once_of_fifty_repeats_over_all_replicas_twe
     postgres: PostgresFixture, tmp_path: Path
 ):
     rounds = 20
-    async with replicas(postgres.url, tmp_path, "update=approve") as running, running.clients() as clients:
+    async with replicas(postgres.url, tmp_path, "create=approve") as running, running.clients() as clients:
         for number in range(rounds):
-            changed = {**S3, "name": f"name {number}"}
-            parked = await clients[0].call_tool(UPDATE, changed)
+            made = connectors(f"name {number}")
+            parked = await clients[0].call_tool(CREATE, made)
             assert code(parked) == "approval_required"
             assert parked.structured_content is not None
             await running.decide(parked.structured_content["error"]["approval"]["id"])
             running.upstream.hold, running.upstream.release = True, anyio.Event()
             outcomes: list[str] = []
 
-            async def repeat(client: Client, changed: dict[str, str] = changed, outcomes: list[str] = outcomes) -> None:
-                outcomes.append(code(await client.call_tool(UPDATE, changed)))
-                # The change is held on its way while the others come.
+            async def repeat(client: Client, made: dict[str, Any] = made, outcomes: list[str] = outcomes) -> None:
+                outcomes.append(code(await client.call_tool(CREATE, made)))
+                # The creation is held on its way while the others come.
                 if len(outcomes) == 49:
                     running.upstream.release.set()
 
@@ -241,7 +246,7 @@ async def test_a_rate_is_kept_together(postgres: PostgresFixture, tmp_path: Path
 
 @pytest.mark.slow
 async def test_a_rolling_restart_loses_no_call(postgres: PostgresFixture, tmp_path: Path):
-    async with replicas(postgres.url, tmp_path, "update=allow") as running:
+    async with replicas(postgres.url, tmp_path, "create=allow") as running:
         answered, lost, done = 0, list[str](), anyio.Event()
 
         async def work(worker: int) -> None:
@@ -250,8 +255,7 @@ async def test_a_rolling_restart_loses_no_call(postgres: PostgresFixture, tmp_pa
             number = worker
             while not done.is_set():
                 number += 8
-                name = f"name {number}"
-                tool, arguments = (READ, {}) if number % 2 else (UPDATE, {**S3, "name": name})
+                tool, arguments = (READ, {}) if number % 2 else (CREATE, connectors(f"name {number}"))
                 call = message("tools/call", name=tool, arguments=arguments, _meta=META)
                 for attempt in range(3):
                     try:
@@ -308,6 +312,6 @@ async def test_a_deletion_of_a_killed_replica_is_not_made_again(postgres: Postgr
 
         # Once the longest time that a call can take is over, its entry is that of a call that was lost.
         running.upstream.hold = False
-        postgres.execute("UPDATE connector_mcp.executions SET begun_at = begun_at - 5000")
+        postgres.execute("CREATE connector_mcp.executions SET begun_at = begun_at - 5000")
         assert "outcome of the same call" in (await answer())["meta"]["warnings"][0]
         assert len(running.upstream.writes) == 1
