@@ -282,7 +282,7 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
                 self.config,
                 complete=False,
                 check_as=check_as,
-                drops_empty=True,
+                empty_is_missing=True,
                 merged=merged,
             ),
         )
