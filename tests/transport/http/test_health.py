@@ -84,7 +84,7 @@ async def test_an_unavailable_store_is_named_without_details(tmp_path: Path, cap
 
 
 async def test_an_audit_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "audit.jsonl").mkdir()
+    (tmp_path / "records.db").mkdir()
     async with pages(tmp_path) as (client, _):
         answer = await client.get("/readyz")
     assert answer.status_code == 503
