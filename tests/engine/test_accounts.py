@@ -285,8 +285,8 @@ async def test_the_person_who_is_asked_is_told_the_profile(two: Maker, bench: An
     caller, alone = FakeCaller(yes("no such name")), FakeCaller(yes("nothing"))
     await run(two(), DELETE, {**CRAWLER, "profile": "staging"}, caller)
     await run(bench(), DELETE, CRAWLER, alone)
-    assert "Under the profile staging of Vectorize." in caller.questions[0].message
-    assert "profile" not in alone.questions[0].message
+    assert "\nOn vectorize in the sandbox, profile staging, tenant" in caller.questions[0].message
+    assert "\nOn vectorize in the sandbox, profile default, tenant" in alone.questions[0].message
 
 
 async def test_a_secret_is_for_the_profiles_that_list_it(two: Maker) -> None:

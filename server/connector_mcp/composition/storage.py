@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from connector_mcp.config.settings import Settings, variable_name
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from connector_mcp.upstream.rate import SharedRateLimit
 
 
+SANDBOX_STATE = "sandbox.db"
+SANDBOX_RECORDS = "sandbox-records.db"
+"""The records of sandbox servers, apart from those of real ones."""
+
+
 def open_database(settings: Settings) -> Database:
     """Return the database of records that the settings name. It connects when first used; close it when done.
 
@@ -29,7 +35,7 @@ def open_database(settings: Settings) -> Database:
         Misconfigured: The address of the shared database, or the file with its password, is invalid.
     """
     if settings.state is None:
-        return SqliteDatabase(settings.state_dir / "records.db")
+        return SqliteDatabase(settings.state_dir / (SANDBOX_RECORDS if settings.sandbox else "records.db"))
     # The driver takes a tenth of a second to import, and most starts do not need it.
     try:
         from connector_mcp.state.postgres import PostgresDatabase
@@ -41,7 +47,9 @@ def open_database(settings: Settings) -> Database:
     password = settings.secret("state_password")
     try:
         return PostgresDatabase(
-            settings.state.get_secret_value(), password=password.get_secret_value() if password else None
+            settings.state.get_secret_value(),
+            password=password.get_secret_value() if password else None,
+            schema="connector_mcp_sandbox" if settings.sandbox else "connector_mcp",
         )
     except ValueError as failure:
         raise Misconfigured(
@@ -64,7 +72,20 @@ def shared_rate_limit(settings: Settings, database: Database, what: str) -> Shar
 
 def open_store(settings: Settings) -> Store:
     """Return the store of what is not yet in the database. Close it when done."""
-    return SqliteStore(settings.state_dir / "state.db")
+    return SqliteStore(settings.state_dir / (SANDBOX_STATE if settings.sandbox else "state.db"))
+
+
+def with_sandbox(settings: Settings) -> list[Settings]:
+    """Return the settings, and the same for the sandbox where it has records of its own."""
+    if settings.sandbox:
+        return [settings]
+    if settings.state is None:
+        apart = any((settings.state_dir / name).exists() for name in (SANDBOX_STATE, SANDBOX_RECORDS))
+    else:
+        sql = "SELECT to_regnamespace('connector_mcp_sandbox') IS NOT NULL AS found"
+        with closing(open_database(settings)) as database:
+            apart = database.read_now(lambda transaction: transaction.execute(sql).all())[0]["found"]
+    return [settings, settings.model_copy(update={"sandbox": True})] if apart else [settings]
 
 
 def open_secret_store(settings: Settings) -> EncryptedFile:

@@ -7,12 +7,10 @@ counts as unset. Configuration fails closed: an unknown name or an invalid value
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast, get_args
-from urllib.parse import unquote
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr
 from pydantic import StringConstraints as Text
@@ -33,7 +31,6 @@ DAY = 86_400.0
 SecretName = Literal["http_token", "state_password", "webhook_secret", "webhook_callback_secret"]
 """Secrets that can be given as a file: the setting `<name>_file`."""
 
-_PASSWORD_IN_ADDRESS = re.compile(r"://[^/:@]*:([^/@]+)@|[?&](?:ssl)?password=([^&#]+)")
 _NEW_TOKEN = "openssl rand -hex 32"  # noqa: S105 - a command
 _NEW_SIGNING_SECRET = 'echo "whsec_$(openssl rand -base64 32)"'  # noqa: S105 - a command
 
@@ -127,6 +124,9 @@ class ApprovalSettings(_Group):
     give up on a call after 60 seconds, so stay well below that, for example at 40."""
     ask_timeout: _Seconds = 300.0
     """How long a person at the client has to answer."""
+    ask_reading_time: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 0.5
+    """How long a person needs at least to read a question. A sooner answer is the client's own: the call is parked, or
+    refused where no operator can be reached. 0 takes every answer."""
     operators_file: Path | None = None
     """TOML file with the tokens of operators who may sign in to the console; without it there is no console over
     HTTP."""
@@ -333,17 +333,6 @@ class Settings(
             return getattr(self, name, None)
         command = _NEW_SIGNING_SECRET if name.startswith("webhook") else _NEW_TOKEN
         return read_secret_file(file, variable_name(f"{name}_file"), command)
-
-    def secret_values(self) -> Iterator[str]:
-        """Yield the values that must never be shown, as far as they can be read."""
-        held: list[SecretStr | None] = [getattr(self, name) for name in filter(is_secret, type(self).model_fields)]
-        for name in get_args(SecretName):
-            with suppress(Misconfigured):
-                held.append(self.secret(name))
-        for text in (secret.get_secret_value() for secret in held if secret is not None):
-            yield text
-            for found in _PASSWORD_IN_ADDRESS.finditer(text):
-                yield unquote(found[1] or found[2])
 
 
 def is_secret(field: str) -> bool:

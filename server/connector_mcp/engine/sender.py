@@ -15,7 +15,7 @@ from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.caller import Caller
 from connector_mcp.engine.preview import fingerprint
 from connector_mcp.engine.results import Meta
-from connector_mcp.errors import Conflict, ConnectorError, NotFound, OutcomeUnknown, Rejected
+from connector_mcp.errors import Conflict, ConnectorError, Malformed, NotFound, OutcomeUnknown, Rejected
 from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
 from connector_mcp.operations.operation import Effect, Operation, Path, Situation, at
 from connector_mcp.operations.update import without_vacant
@@ -58,15 +58,21 @@ class Sender:
         if reader is None:
             return None
         try:
-            return members(await self.read(reader))
+            record = await self.read(reader)
         except NotFound:
             return {}
+        if at(record, "id") != _id_read(reader):
+            read = reader.tool_name()
+            raise Malformed(
+                f"{self._tool} was not sent: {read} was answered with something that is not the connector type.",
+                fix=f"Call {read} to see the answer, and check the address of the platform.",
+            )
+        return members(record)
 
     async def _find_listed(self, listed: type[Operation] | None, reader: Operation) -> Any:
         """Find the target in the list that shows it, by the id of its read."""
-        wanted = getattr(reader, reader.http.placeholders[-1]) if listed else None
         rows = items(await self.read(listed())) if listed else []
-        return next((row for row in rows if at(row, "id") == wanted), None)
+        return next((row for row in rows if at(row, "id") == _id_read(reader)), None)
 
     async def read(self, reader: Operation) -> Any:
         """Run a read operation and return its record or rows."""
@@ -149,6 +155,11 @@ class Sender:
         ]
 
 
+def _id_read(reader: Operation) -> Any:
+    """The id of the record that a read asks for."""
+    return getattr(reader, reader.http.placeholders[-1])
+
+
 Read = Callable[[Operation], Awaitable[Any]]
 """Runs a read operation and returns its record."""
 
@@ -158,7 +169,6 @@ async def verify(operation: Operation, planned: Mapping[Path, Any], data: Any, r
 
     `planned` holds no secrets, because reads withhold them. `meta.verified` stays None where a read can prove nothing.
     """
-    meta.unproven = operation.find_unproven(data)
     match type(operation).effect:
         case Effect.DESTROY:
             await _verify_gone(operation, read, meta)
@@ -167,6 +177,7 @@ async def verify(operation: Operation, planned: Mapping[Path, Any], data: Any, r
         case _:
             if planned:
                 await _verify_changed(operation, planned, data, read, meta)
+    meta.unproven = operation.find_unproven(data)
 
 
 async def _verify_created(operation: Operation, data: Any, read: Read, meta: Meta) -> None:

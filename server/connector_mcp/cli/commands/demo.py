@@ -290,7 +290,7 @@ class Script:
 
     def _audited(self, tool: str) -> JsonObject:
         """Return the arguments of the tool's latest call as the server's audit log has them."""
-        with closing(SqliteDatabase(self._state / "records.db")) as database:
+        with closing(SqliteDatabase(self._state / "sandbox-records.db")) as database:
             reader = AuditReader(database)
             calls = list(reader.calls(Wanted(tool=tool), 1, reader.end()[1]))
         _expect(all(BUCKET_SECRET not in call.text for call in calls), "no secret is in the audit log")

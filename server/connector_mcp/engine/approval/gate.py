@@ -12,14 +12,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from connector_mcp.engine.approval.hold import ApprovalHold
-from connector_mcp.engine.approval.queue import Approval, ApprovalChange, Approvals, ParkedCall
+from connector_mcp.engine.approval.queue import Approval, Approvals
 from connector_mcp.engine.approval.wording import (
-    PERSON,
     Candidate,
     approval_required,
+    client_of,
     denied,
     judge,
     question,
+    refuse_too_large,
+    refuse_too_many,
+    refused_by_client,
     target_changed,
 )
 from connector_mcp.engine.caller import Caller, CannotAsk, TransportName
@@ -42,6 +45,7 @@ _SCOPES = {
     Effect.READ: "connectors:read",
     Effect.CREATE: "connectors:write",
     Effect.UPDATE: "connectors:write",
+    Effect.DISCLOSE: "connectors:write",
     Effect.DESTROY: "connectors:destroy",
 }
 
@@ -69,6 +73,10 @@ def permits(policy: Policy, tool: str, effect: Effect, scopes: frozenset[str] | 
     return policy.decide(tool, effect) is not Decision.BLOCK and (scopes is None or _SCOPES[effect] in scopes)
 
 
+class NotRead(Exception):
+    """A client answered a question that no person can have read. The text says how."""
+
+
 class Gate:
     """The gate for calls under one policy. `decide_at` is the address of the operators' console."""
 
@@ -81,17 +89,22 @@ class Gate:
         operator_channel: bool,
         decide_at: str | None = None,
         question_seconds: float = QUESTION_SECONDS,
+        reading_seconds: float = 0.5,
         hold: ApprovalHold | None = None,
         announce: Callable[[Approval], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`announce` is called with a parked call each time that call is made."""
+        """`announce` is called with a parked call each time that call is made.
+
+        An answer within `reading_seconds` is the client's own: no person can have read the question.
+        """
         self._policy = policy
         self._approvals = approvals
         self._store = store
         self._operator_channel = operator_channel
         self._decide_at = decide_at
         self._question_seconds = question_seconds
+        self._reading_seconds = reading_seconds
         self._hold = hold or ApprovalHold(0)
         self._announce = announce
         self._clock = clock
@@ -127,34 +140,35 @@ class Gate:
             released = await self._released(candidate)
             if released is not None:
                 return _released_by(released)
+        because = ""
         resolved = resolve(decision, can_ask=caller.can_ask, operator_channel=self._operator_channel)
         if resolved is Decision.ASK:
             try:
                 return await self._ask(candidate, caller)
             except CannotAsk:
                 resolved = resolve(decision, can_ask=False, operator_channel=self._operator_channel)
+            except NotRead as answer:
+                if not self._operator_channel:
+                    raise refused_by_client(caller, str(answer)) from None
+                resolved, because = Decision.APPROVE, str(answer)
         if resolved is Decision.APPROVE:
             approval = await self._park(candidate, caller)
             if await self._hold.until_decided(approval, self._approvals, caller):
                 return await self._decided(candidate, approval)
-            raise approval_required(approval, self._decide_at)
+            raise approval_required(approval, self._decide_at, because)
         raise self._blocked(candidate.tool, effect, candidate.preview)
 
     def strictest(self, candidate: Candidate, scopes: frozenset[str] | None) -> tuple[Decision, Effect]:
-        """Return the stricter decision of two, and its effect: the call's own effect and its operation's.
+        """Return the strictest decision, and its effect, about the effects of the call and that of its operation.
 
         An update that destroys is still an update: a rule for destruction cannot open what a rule for updates closes.
 
         Raises:
-            Blocked: One of the two effects is blocked.
+            Blocked: One of the effects is blocked.
         """
-        effect, declared = candidate.preview.effect, candidate.declared
-        decision = self.decide(candidate.tool, effect, scopes)
-        if declared is not effect:
-            other = self.decide(candidate.tool, declared, scopes)
-            if other.strictness > decision.strictness:
-                return other, declared
-        return decision, effect
+        effects = dict.fromkeys((*candidate.effects, candidate.declared))
+        decided = [(self.decide(candidate.tool, effect, scopes), effect) for effect in effects]
+        return max(decided, key=lambda each: each[0].strictness)
 
     async def _released(self, candidate: Candidate) -> Approval | None:
         """Take the operator's release of this call, so that it serves once."""
@@ -179,6 +193,7 @@ class Gate:
             "principal": caller.principal,
             "fingerprint": candidate.fingerprint,
             "snapshot": candidate.preview.snapshot,
+            "asked_at": self._clock(),
         }
         if caller.resumed is not None and not brings_visit(caller):
             ticket, reply = caller.resumed.ticket, caller.resumed.reply
@@ -200,29 +215,20 @@ class Gate:
             )
         if asked["fingerprint"] != candidate.fingerprint:
             raise target_changed(candidate.tool, asked["snapshot"], candidate.preview.snapshot)
-        judge(candidate, reply)
-        return Passage(Decision.ASK, f"{PERSON} at {caller.client or 'the client'}", asked_inline)
+        seconds = self._clock() - asked["asked_at"]
+        if reply.action == "cancel":
+            raise NotRead("The client cancelled the question.")
+        if seconds < self._reading_seconds:
+            raise NotRead(f"The client answered after {seconds:.2f} s, before a person could read the question.")
+        judge(candidate, reply, caller)
+        return Passage(Decision.ASK, client_of(caller), asked_inline)
 
     async def _park(self, candidate: Candidate, caller: Caller) -> Approval:
-        preview = candidate.preview
-        approval = await self._approvals.park(
-            ParkedCall(
-                digest=candidate.digest,
-                tool=candidate.tool,
-                platform=candidate.platform,
-                profile=candidate.profile,
-                principal=caller.principal,
-                client=caller.client,
-                effect=preview.sentence,
-                losses=preview.losses,
-                target=preview.name,
-                deletes=candidate.deletes,
-                diff=tuple(ApprovalChange(**change.as_dict()) for change in preview.changes),
-                arguments=candidate.arguments,
-                fingerprint=candidate.fingerprint,
-                snapshot=preview.snapshot,
-            )
-        )
+        parked = candidate.parked(caller)
+        refuse_too_large(parked)
+        if await self._approvals.find(parked.digest) is None:
+            refuse_too_many(parked, await self._approvals.count(parked.principal))
+        approval = await self._approvals.park(parked)
         if self._announce is not None:
             self._announce(approval)
         return approval

@@ -12,18 +12,22 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import cache, cached_property
+from itertools import islice
 from os.path import commonprefix
-from typing import Any, cast
-from urllib.parse import quote, quote_plus
+from typing import Any, cast, get_args
+from urllib.parse import quote, quote_plus, unquote
 
 from ahocorasick_rs import AhoCorasick, BytesAhoCorasick, MatchKind
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.alias_generators import to_camel
 
+from connector_mcp.config.settings import SecretName, Settings
 from connector_mcp.engine.redaction.redactor import MARKER, Place, credentials_of, place_of
 from connector_mcp.engine.results import encode_bytes
+from connector_mcp.errors import Misconfigured
 from connector_mcp.secrets.reference import key_format
 from connector_mcp.text import CUT, strip_hidden
 
@@ -33,6 +37,8 @@ _SURE = 16
 """Values of this length are searched for inside of words, too, even if they consist of words themselves."""
 _HEAD = 96
 """Characters of an encoding that are searched for. The rest is compared where they are found."""
+_MOST_CUTS = 100
+"""Ellipses in a text that are taken for the end of a cut value. This server makes far fewer."""
 _URL_SAFE = str.maketrans("+/", "-_")
 _NESTED = 3
 """Levels of JSON inside a JSON string that are searched."""
@@ -42,6 +48,7 @@ _WORDS = re.compile(r"(?:[^\W\d_]+\d{0,4}|\d{1,6})(?:[\W_]{1,2}(?:[^\W\d_]+\d{0,
 _GOES_ON_BEFORE = re.compile(r"[\w/-]$|\w\.$")
 _GOES_ON_AFTER = re.compile(r"[\w/-]|\.\w")
 _LONGEST_NAME = 64
+_PASSWORD_IN_ADDRESS = re.compile(r"://[^/:@]*:([^/@]+)@|[?&](?:ssl)?password=([^&#]+)")
 
 
 CALL_SCRUBBER: ContextVar[Scrubber | None] = ContextVar("call_scrubber", default=None)
@@ -103,6 +110,18 @@ class Scrubber:
         return tuple(value for value in known if value.lower() not in self._public)
 
 
+def secrets_of_settings(settings: Settings) -> Iterator[str]:
+    """Yield the values of settings that must never be shown, as far as they can be read."""
+    held: list[SecretStr | None] = [value for value in vars(settings).values() if isinstance(value, SecretStr)]
+    for name in get_args(SecretName):
+        with suppress(Misconfigured):
+            held.append(settings.secret(name))
+    for text in (secret.get_secret_value() for secret in held if secret is not None):
+        yield text
+        for found in _PASSWORD_IN_ADDRESS.finditer(text):
+            yield unquote(found[1] or found[2])
+
+
 class _KnownValues:
     """A few values with all their encodings, in text and in JSON. `place` is the first that they are removed from."""
 
@@ -126,9 +145,11 @@ class _KnownValues:
 
     def cut_off(self, text: str, place: Place) -> int | None:
         """Return where a value begins that is cut off at the end of the text."""
-        known = [head for head in self._heads if self._encodings[head][0] <= place]
-        starts = sorted({text.rfind(head[:_SHORTEST]) for head in known} - {-1})
-        return next((start for start in starts if any(head.startswith(text[start:]) for head in known)), None)
+        for start in range(max(len(text) - _HEAD, 0), len(text) - _SHORTEST + 1):
+            for head in self._beginnings.get(text[start : start + _SHORTEST], ()):
+                if self._encodings[head][0] <= place and head.startswith(text[start:]):
+                    return start
+        return None
 
     @cached_property
     def _encodings(self) -> dict[str, tuple[Place, bool, tuple[str, ...]]]:
@@ -136,7 +157,8 @@ class _KnownValues:
         found: dict[str, tuple[Place, bool, tuple[str, ...]]] = {}
         for value in self._values:
             has_words = len(value) <= _LONGEST_NAME and _WORDS.fullmatch(value) is not None
-            place = Place.ID if key_format(value) else Place.FREE if has_words else self._place
+            is_name = has_words and (len(value) < _SURE or self._place is not Place.NAME)
+            place = Place.ID if key_format(value) else Place.FREE if is_name else self._place
             for encoding in map(_searchable, _encodings(value)):
                 alone = has_words and encoding == value and len(value) < _SURE
                 first, other, whole = found.get(encoding[:_HEAD], (place, alone, ()))
@@ -150,6 +172,13 @@ class _KnownValues:
     @cached_property
     def _heads(self) -> tuple[str, ...]:
         return tuple(self._encodings)
+
+    @cached_property
+    def _beginnings(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for head in self._heads:
+            found.setdefault(head[:_SHORTEST], []).append(head)
+        return found
 
     @cached_property
     def _in_texts(self) -> AhoCorasick:
@@ -201,10 +230,10 @@ def _replace(text: str, known: list[_KnownValues], place: Place) -> str:
         return text
     searched = _searchable(text)
     spans = [span for some in known for span in some.spans(searched, place)]
-    if searched.endswith(CUT):
-        end = len(searched) - len(CUT)
-        starts = (some.cut_off(searched[:end], place) for some in known)
-        spans.extend((start, end) for start in starts if start is not None)
+    if CUT in searched:
+        for end in (found.start() for found in islice(re.finditer(CUT, searched), _MOST_CUTS)):
+            starts = (some.cut_off(searched[max(end - _HEAD, 0) : end], place) for some in known)
+            spans.extend((max(end - _HEAD, 0) + start, end) for start in starts if start is not None)
     if not spans:
         return text
     # Values may overlap or touch: each covered stretch becomes one marker.
