@@ -147,6 +147,7 @@ MISHAPS = {
     "~/key.json": "path",
     "C:\\keys\\key.json": "path",
     "key.json": "path",
+    f"\ufeff{KEY_FILE}": "without the byte order mark",
     "AIzaSyExample": "not its path or another text",
     KEY_FILE.replace("\\n", "\n"): "unescaped on the way",
     KEY_FILE[:-20]: "cut or altered",
@@ -169,7 +170,8 @@ async def test_a_key_file_is_checked_as_what_it_is_also_where_a_secret_holds_it(
         made = bench(secrets=Secrets([Directory(tmp_path)]))
         config = GCS["config"] if referenced else {"bucket-name": "b", "service-account-json": key}
         created = await call(made, "vectorize_create_source_connector", connectors=[{**GCS, "config": config}])
-        if told is None:
+        # A byte order mark never becomes part of a stored secret.
+        if told is None or (referenced and key.startswith("\ufeff")):
             assert created["data"][0]["verificationStatus"] == "verified"
             continue
         (issue,) = created["error"]["issues"]

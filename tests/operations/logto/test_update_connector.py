@@ -160,6 +160,8 @@ WITHOUT_STANDARD = {key: value for key, value in OIDC.items() if key != "isStand
         (OIDC, {"metadata": {"target": "other"}}, "metadata.target"),
         (OIDC, {"metadata": {"target": None}}, "metadata.target"),
         (OIDC, {"metadata": {"target": "acme-idp"}}, None),
+        (OIDC, {"metadata": {"name": {"de": "Akme"}}}, None),
+        *((OIDC, {"metadata": {"name": {"en": empty}}}, "metadata.name.en") for empty in (None, "")),
         (TWILIO, {"sync_profile": True}, "sync_profile"),
         (TWILIO, {"sync_profile": False}, None),
         (GOOGLE, {"sync_profile": True}, None),

@@ -340,6 +340,8 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
             target = at(current, "metadata.target") or at(current, "target")
             if self.metadata.target != target:
                 yield Issue("metadata.target", "another target", "the stored one, or leave it out: it cannot change")
+        if self.metadata.name:
+            yield from rules.nameless_metadata(self.complete_members(current)["metadata"])
 
     def _find_setting_problems(self, current: JsonObject, known: ConnectorType | None) -> Iterator[Issue]:
         if self.sync_profile and current.get("type") in rules.EXCLUSIVE_TYPES:
