@@ -150,13 +150,14 @@ WITHOUT_STANDARD = {key: value for key, value in OIDC.items() if key != "isStand
 @pytest.mark.parametrize(
     ("current", "arguments", "refused"),
     [
-        *((current, given, "config") for current in (GOOGLE, None) for given in ({}, {"config": None})),
+        *((current, given, "config") for current in (GOOGLE, None) for given in ({}, {"config": None}, {"config": {}})),
         *((current, {"config": None, "sync_profile": None}, "config") for current in (GOOGLE, None)),
         ({**GOOGLE, "isDemo": True}, {"sync_profile": True}, "id"),
-        (GOOGLE, {"metadata": {}}, "metadata"),
-        (TWILIO, {"metadata": {}}, "metadata"),
+        (OIDC, {"metadata": {}}, "config"),
+        (GOOGLE, {"metadata": {"logo": "https://a.example"}}, "metadata"),
+        (TWILIO, {"metadata": {}, "sync_profile": False}, "metadata"),
         (OIDC, {"metadata": {"logo": "https://a.example"}}, None),
-        (WITHOUT_STANDARD, {"metadata": {}}, None),
+        (WITHOUT_STANDARD, {"metadata": {"logo": "https://a.example"}}, None),
         (OIDC, {"metadata": {"target": "other"}}, "metadata.target"),
         (OIDC, {"metadata": {"target": None}}, "metadata.target"),
         (OIDC, {"metadata": {"target": "acme-idp"}}, None),

@@ -289,7 +289,7 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find nothing to change, and what Logto would refuse of the merged connector."""
-        if all(value is None for value in self.given_members().values()):
+        if all(value is None or value == {} for value in self.given_members().values()):
             wanted = "at least one of config, metadata, sync_profile, enable_token_storage"
             return (Issue("config", "nothing", wanted),)
         if not is_object(situation.current):

@@ -161,7 +161,8 @@ def checked_config(factory_id: str, config: JsonObject, record: JsonObject | Non
 
 def unknown_factory(path: str, factory_id: str, record: JsonObject | None) -> Iterator[Issue]:
     """The problem of a factory that neither Logto ships nor the platform has. `record` is empty if it has none."""
-    if record == {} and factory(factory_id) is None:
+    # An id of dots alone, or of nothing, is no part of an address: it cannot be asked about.
+    if factory(factory_id) is None and (record == {} or not factory_id.strip(".")):
         near = [each.type for each in similar_types("logto", factory_id) if each.creatable]
         likely = f", perhaps {' or '.join(near)}" if near else ""
         wanted = f"the id of a factory{likely}; logto_list_connector_factories lists them"
