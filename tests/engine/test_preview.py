@@ -62,7 +62,9 @@ def test_a_deletion_names_its_target_and_its_consequence() -> None:
     preview = delete(S3)
     assert preview.effect is Effect.DESTROY
     assert preview.name == "Docs"
-    assert preview.sentence.startswith("Deletes source connector “Docs”; pipelines that read from it stop ingesting.")
+    assert preview.sentence.startswith(
+        "Deletes Amazon S3 source connector “Docs”; pipelines that read from it stop ingesting."
+    )
     assert (preview.losses, preview.changes) == ((), ())
 
 

@@ -29,6 +29,7 @@ BUCKET_SECRET = "demo-secret-that-must-not-come-back"  # noqa: S105 - made up, a
 CONNECTOR_NAME = "Quarterly reports"
 
 _SECONDS = 60.0
+_READING_SECONDS = 0.8
 _WIDTH = 118
 
 
@@ -145,6 +146,8 @@ class Person:
             return ElicitResult(action="decline")
         self.questions.append(params.message)
         self._narrator.asked(params.message)
+        # The server parks a call with an answer that comes before a person could read the question.
+        await anyio.sleep(_READING_SECONDS)
         reply = self._replies.pop(0) if self._replies else ElicitResult(action="decline")
         typed = (reply.content or {}).get("confirm")
         said = f"types {json.dumps(typed)}" if reply.action == "accept" else "declines"
