@@ -355,6 +355,17 @@ async def test_a_config_of_an_unknown_type_leaves_no_trace_in_errors_or_the_reco
     assert "odd [redacted]" in content["error"]["upstream"]["message"]
 
 
+async def test_an_update_that_writes_back_a_cleaned_text_is_decided_by_a_person(made: Bench) -> None:
+    scope = {"id": seed.LOGTO_GITHUB, "config": {"scope": "read\u200b user"}}
+    assert "error" not in await run(made, "logto_update_connector", scope)
+    read = await run(made, "logto_get_connector", {"id": seed.LOGTO_GITHUB})
+    assert "taken out of config" in read["meta"]["warnings"][0]
+    back = {"id": seed.LOGTO_GITHUB, "config": {"scope": read["data"]["config"]["scope"]}}
+    refused = await run(made, "logto_update_connector", back)
+    assert "Takes invisible characters out of config.scope" in refused["error"]["message"]
+    assert "error" not in await run(made, "logto_update_connector", scope)
+
+
 async def test_a_read_back_that_fails_leaves_a_success(made: Bench) -> None:
     made.sandbox.inject(Fault(platform="vectorize", method="GET", status=403, times=9))
     content = await run(made, CREATE, UPLOAD)
