@@ -242,8 +242,6 @@ async def test_a_call_over_postgres_that_is_hit_at_any_round_trip(what: str, pla
                         # The pause after a silence is over in a new process.
                         await made.kill()
                 assert made.problems == []
-                # An approved write, with the record of its end.
-                assert trips <= 4
 
 
 @pytest.mark.parametrize("place", ["reached", "answered"])
