@@ -156,8 +156,7 @@ MISHAPS = {
     "1": "with type service_account",
     json.dumps({**json.loads(KEY_FILE), "type": "authorized_user"}): "with type service_account",
     json.dumps({**json.loads(KEY_FILE), "private_key": None}): "private_key",
-    json.dumps({**json.loads(KEY_FILE), "private_key": "abc"}): "a PEM text",
-    KEY_FILE.replace("\\n", "\\\\n"): "a PEM text with line breaks",
+    KEY_FILE.replace("\\n", "\\\\n"): "escaped twice",
 }
 
 

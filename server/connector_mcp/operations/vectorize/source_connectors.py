@@ -182,8 +182,8 @@ def _key_file_problem(key: str) -> tuple[str, str] | None:
     lacking = [name for name in ("client_email", "private_key") if not isinstance(members(held).get(name), str)]
     if members(held).get("type") != "service_account" or lacking:
         return "JSON that is no such key file", f"with {_AND.join(('type service_account', *lacking))}"
-    if "-----BEGIN" not in held["private_key"] or "\\n" in held["private_key"]:
-        return "a private_key that is no PEM text", "with the private_key unchanged: a PEM text with line breaks"
+    if "-----BEGIN" in held["private_key"] and "\\n" in held["private_key"]:
+        return "a private_key with line breaks that were escaped twice", "unchanged: its line breaks were escaped twice"
     return None
 
 
