@@ -80,6 +80,8 @@ class Scene:
     origin: str = ""
     numbers: int = 0
     problems: list[str] = field(default_factory=list)
+    settled: anyio.Lock = field(default_factory=anyio.Lock)
+    """Held while what hits the victim is not over."""
 
     async def start(self, stack: AsyncExitStack, environ: dict[str, str]) -> tuple[Process, str]:
         process = await anyio.open_process([*SERVE, "--http", "--port", "0"], stdin=subprocess.DEVNULL, env=environ)
@@ -133,7 +135,8 @@ class Scene:
         except httpx.TransportError:
             answer = {"error": {"code": "lost"}}
         disarm()
-        sent = self.upstream.creations - before
+        async with self.settled:
+            sent = self.upstream.creations - before
         code = answer["error"]["code"] if "error" in answer else "ok"
         told.append(code)
         if code == "ok" and sent != 1:
@@ -217,7 +220,10 @@ class PostgresHits:
             self.server.stop()
             self.server.start()
 
-        await anyio.to_thread.run_sync(restart)
+        # The victim may give up before the server is back.
+        with anyio.CancelScope(shield=True):
+            async with self.scene.settled:
+                await anyio.to_thread.run_sync(restart)
 
     async def delay(self, _: Request) -> None:
         with anyio.move_on_after(0.5):
