@@ -31,8 +31,8 @@ _SESSION: Final = {
     "application_name": "connector-mcp",
 }
 _EPOCH: Final = """
-CREATE OR REPLACE FUNCTION epoch() RETURNS DOUBLE PRECISION LANGUAGE sql VOLATILE
-AS 'SELECT extract(epoch FROM clock_timestamp())::double precision'
+CREATE OR REPLACE FUNCTION epoch() RETURNS DOUBLE PRECISION LANGUAGE sql STABLE
+AS 'SELECT extract(epoch FROM statement_timestamp())::double precision'
 """
 _MIGRATION_LOCK: Final = 0x636F6E6E
 

@@ -14,13 +14,13 @@ import anyio
 
 from connector_mcp.engine.approval.queue import Approval, Approvals
 from connector_mcp.engine.caller import Caller
+from connector_mcp.state.database import one_allowance
 
 PROGRESS_SECONDS: Final = 5.0
 """Seconds between two progress messages to the client."""
 
-FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 2.0
-"""Seconds between two checks of the store. The pause doubles each time, up to the longest."""
+"""Seconds between two looks into the database while nothing is reported to have changed."""
 
 
 class ApprovalHold:
@@ -30,12 +30,13 @@ class ApprovalHold:
         self,
         seconds: float,
         *,
+        changed: Callable[[float], Awaitable[None]] = anyio.sleep,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
+        """`changed` returns when something in the database has changed, or after so many seconds."""
         self._seconds = seconds
+        self._changed = changed
         self._clock = clock
-        self._sleep = sleep
         self._pauses: set[anyio.CancelScope] = set()
         self._ended = False
 
@@ -69,8 +70,7 @@ class ApprovalHold:
         """
         begun = self._clock()
         reported = begun - PROGRESS_SECONDS
-        pause = FIRST_PAUSE
-        while await is_pending():
+        while await _in_time(is_pending):
             now = self._clock()
             left = begun + seconds - now
             if left <= 0 or self._ended:
@@ -83,10 +83,10 @@ class ApprovalHold:
                         # A client that does not read must not prolong the hold.
                         with anyio.move_on_after(PROGRESS_SECONDS):
                             await caller.progress(message)
-                    await self._sleep(min(pause, left))
+                    with one_allowance():
+                        await self._changed(min(LONGEST_PAUSE, left))
                 finally:
                     self._pauses.discard(scope)
-            pause = min(2 * pause, LONGEST_PAUSE)
             if caller.gone:
                 return False
         return True
@@ -96,3 +96,9 @@ class ApprovalHold:
         self._ended = True
         for scope in self._pauses:
             scope.cancel()
+
+
+async def _in_time(look: Callable[[], Awaitable[bool]]) -> bool:
+    # Each look has a time limit of its own: all of them together may take longer than a call may wait for the database.
+    with one_allowance():
+        return await look()
