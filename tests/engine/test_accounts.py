@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
-from connector_mcp.audit.trail import FileTrail
+from connector_mcp.audit.files import FileTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.engine import Engine
@@ -23,7 +23,7 @@ from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.sources import EnvironmentSource
-from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.sqlite_store import SqliteStore
 from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.upstream.client import UpstreamClient
 from tests.engine.conftest import FakeCaller, yes

@@ -50,6 +50,15 @@ def refusal(config: Any, kind: ConnectorType | None, *, complete: bool = True) -
     return None
 
 
+def merged_issues(schema: dict[str, Any], given_config: Any, merged: Any) -> list[str]:
+    use = ConfigUse("config", "t", ConnectorType("p", "t", "T", "k", True, schema), given_config, False, merged)
+    try:
+        check_configs(tool("logto_get_connector"), [use])
+    except InvalidArguments as error:
+        return [issue.path for issue in error.issues]
+    return []
+
+
 def config_issues(platform: str, type_id: str, config: Any, *, complete: bool = True) -> list[Issue]:
     error = refusal(config, connector_type(platform, type_id), complete=complete)
     assert error is None or type_id in error.fix
@@ -364,6 +373,31 @@ def test_of_a_config_that_is_merged_nulls_and_missing_members_pass_and_wrong_typ
     template = {"templates": [{"usageType": "SignIn"}]}
     paths = {i.path for i in config_issues("logto", "twilio-short-message-service", template, complete=False)}
     assert "config.templates[0].content" in paths
+
+
+@pytest.mark.parametrize(
+    ("given_config", "merged", "paths"),
+    [
+        ({"b": 1}, {"b": 1}, []),
+        ({"a": None}, {"b": 1}, ["config.a"]),
+        ({"inner": {"x": 5}}, {"a": "stored", "inner": {"x": 5}}, ["config.inner.y", "config.inner.x"]),
+        ({"inner": {"x": "t"}}, {"a": 7, "inner": {"x": "t", "y": "t"}, "old": 1}, []),
+        ({"inner": {}}, {"a": "t", "inner": {}}, ["config.inner.y"]),
+        ({"new": 1}, {"a": "t", "new": 1, "old": 1}, ["config.new"]),
+        ({"list": [1]}, {"a": "t", "list": [1]}, ["config.list[0]"]),
+    ],
+)
+def test_a_merged_config_is_held_to_its_schema_where_the_call_touches_it(
+    given_config: Any, merged: Any, paths: list[str]
+) -> None:
+    inner = {"type": "object", "properties": {"x": {"type": "string"}, "y": {}}, "required": ["y"]}
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "string"}, "b": {}, "inner": inner, "list": {"items": {"type": "string"}}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+    assert merged_issues(schema, given_config, merged) == paths
 
 
 def test_a_number_in_the_place_of_a_secret_is_not_repeated() -> None:

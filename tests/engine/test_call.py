@@ -12,8 +12,8 @@ import anyio
 import pytest
 from jsonschema import Draft202012Validator
 
+from connector_mcp.audit.files import AuditLog
 from connector_mcp.audit.record import AuditRecord
-from connector_mcp.audit.trail import AuditLog
 from connector_mcp.engine import call as call_module
 from connector_mcp.engine.caller import AnswerDue, ElicitationReply, Resumed
 from connector_mcp.engine.engine import UnknownTool
@@ -21,7 +21,7 @@ from connector_mcp.errors import StoreUnavailable
 from connector_mcp.operations.operation import Effect
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.faults import Fault
-from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.sqlite_store import SqliteStore
 from connector_mcp.upstream.client import DEFAULT_LIMITS
 from tests.engine.conftest import AsksByReturning, Bench, FakeCaller, yes
 

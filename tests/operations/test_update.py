@@ -220,3 +220,47 @@ def test_named_items_that_repeat_or_lack_a_name_are_told_apart() -> None:
         "[2]": "x",
         "[3]": "odd",
     }
+
+
+BY_KEYS = {
+    "anyOf": [
+        {"type": "object", "properties": {"html": {}, "subject": {}}, "required": ["html"]},
+        {"type": "object", "properties": {"template": {}, "subject": {}}, "required": ["template"]},
+    ]
+}
+BY_TYPE = {
+    "oneOf": [
+        {"type": "string"},
+        {"type": "object", "properties": {"type": {"const": "login"}, "user": {}, "pass": {}}},
+        {"type": "object", "properties": {"type": {"enum": ["oauth2", "OAuth2"]}, "user": {}, "key": {}}},
+    ]
+}
+ALTERNATIVES = {
+    "type": "object",
+    "properties": {"auth": BY_TYPE, "sent": {"type": "object", "additionalProperties": BY_KEYS}},
+}
+
+
+@pytest.mark.parametrize(
+    ("stored", "given_value", "merged"),
+    [
+        ({"template": "t", "subject": "s"}, {"html": "h"}, {"html": "h"}),
+        ({"template": "t", "subject": "s"}, {"subject": "new"}, {"template": "t", "subject": "new"}),
+        ({"template": "t", "subject": "s"}, {"html": "h", "template": None}, {"html": "h", "subject": "s"}),
+        ({"template": "t", "own": 1}, {"subject": "s"}, {"template": "t", "own": 1, "subject": "s"}),
+        ({}, {"html": "h"}, {"html": "h"}),
+        ("text", {"html": "h"}, {"html": "h"}),
+    ],
+)
+def test_members_of_two_alternatives_are_never_mixed(stored: Any, given_value: Any, merged: Any) -> None:
+    before = {"sent": {"Generic": stored, "SignIn": {"html": "kept"}}, "name": "n"}
+    after = merge(before, {"sent": {"Generic": given_value}}, ALTERNATIVES)
+    assert after == {"sent": {"Generic": merged, "SignIn": {"html": "kept"}}, "name": "n"}
+
+
+def test_an_alternative_is_told_by_the_value_of_a_member_too() -> None:
+    before = {"auth": {"type": "login", "user": "u", "pass": "p"}}
+    assert merge(before, {"auth": {"type": "OAuth2", "key": "k"}}, ALTERNATIVES) == {
+        "auth": {"type": "OAuth2", "key": "k"}
+    }
+    assert merge(before, {"auth": {"user": "new"}}, ALTERNATIVES) == {"auth": before["auth"] | {"user": "new"}}

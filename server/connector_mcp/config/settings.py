@@ -17,6 +17,7 @@ from pydantic import StringConstraints as Text
 
 from connector_mcp.config.validation import either, is_token, read_secret_file, unknown_name, validate
 from connector_mcp.errors import Misconfigured
+from connector_mcp.input_text import check_expanded, trim
 from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.suggest import closest
 
@@ -274,6 +275,12 @@ class Settings(
             sources |= dict.fromkeys(source.values, source)
             values |= source.values
         problems = [*file.problems, *_misplaced(file)] if file else []
+        for key in list(values):
+            try:
+                check_expanded(sources[key].place(key), str(values[key]))
+            except Misconfigured as problem:
+                problems.append(problem)
+                del values[key]
         if file is not None:
             values["config"] = file.path
         settings, invalid = validate(
@@ -354,9 +361,9 @@ def _sources(environ: Mapping[str, str], file: ConfigFile | None, flags: Mapping
     by_variable = {variable_name(field): field for field in Settings.model_fields}
     variables = {
         # An unknown variable keeps its name, so that it is reported as it is spelled.
-        by_variable.get(name, name): _expand(by_variable.get(name, name), value.strip(), Path())
-        for name, value in environ.items()
-        if value.strip() and name.upper().startswith(PREFIX) and not name.upper().startswith(SECRET_PREFIX)
+        by_variable.get(name, name): _expand(by_variable.get(name, name), value, Path())
+        for name, raw in environ.items()
+        if (value := trim(raw)) and name.upper().startswith(PREFIX) and not name.upper().startswith(SECRET_PREFIX)
     }
     given = {name: _expand(name, value, Path()) for name, value in flags.items() if value is not None}
     sources = [

@@ -323,14 +323,29 @@ def _accepts(schema: Mapping[str, Any], value: Any) -> bool:
 def _config_issues(use: ConfigUse, kind: ConnectorType) -> Iterator[Issue]:
     # In a merge a null removes a member, and members left out are stored already.
     value = use.value if use.complete else _without_nulls(use.value)
-    errors = [error for error in _validator(kind.config).iter_errors(value) if use.complete or _matters(error)]
+    errors = [*_validator(kind.config).iter_errors(value if use.merged is None else use.merged)]
+    if not use.complete and use.merged is None:
+        errors = [error for error in errors if _matters(error)]
     sample = example(kind.config)
     seen: set[tuple[str, str]] = set()
     for error in sorted(errors, key=lambda found: list(map(str, found.absolute_path))):
-        for issue in _config_issue(use, kind, error, sample):
-            if (issue.path, issue.wanted) not in seen:
+        for place, issue in _config_issue(use, kind, error, sample):
+            # What the call does not touch is not the caller's mistake.
+            is_new = use.merged is None or _touches(use.value, place)
+            if is_new and (issue.path, issue.wanted) not in seen:
                 seen.add((issue.path, issue.wanted))
                 yield issue
+
+
+def _touches(given: Any, place: Sequence[str | int]) -> bool:
+    """Check whether a merge with the given value can change what is at a place. Lists and `{}` replace everything."""
+    for step in place:
+        if not is_object(given) or not given:
+            return True
+        if step not in given:
+            return False
+        given = given[str(step)]
+    return True
 
 
 def _without_nulls(value: Any) -> Any:
@@ -352,7 +367,10 @@ def _matters(error: SchemaError) -> bool:
     return True
 
 
-def _config_issue(use: ConfigUse, kind: ConnectorType, error: SchemaError, sample: Any) -> Iterator[Issue]:
+def _config_issue(
+    use: ConfigUse, kind: ConnectorType, error: SchemaError, sample: Any
+) -> Iterator[tuple[Sequence[str | int], Issue]]:
+    """Yield the issues of an error with their places inside the config."""
     location = tuple(error.absolute_path)
     inner = path_of(location, kind.config.get("properties", ())) if location else ""
     path = f"{use.path}.{inner}" if inner and not inner.startswith("[") else use.path + inner
@@ -365,13 +383,15 @@ def _config_issue(use: ConfigUse, kind: ConnectorType, error: SchemaError, sampl
             wanted = _known_names(key, names, holder=f"the config of {kind.type}")
             if key in kind.traits.get("pipeline_keys", ()):
                 wanted = f"no {_safe(key)} here: it belongs to the pipeline that uses the connector"
-            yield Issue(f"{path}.{_safe(key)}", "an unknown key", wanted, _valid(_value(sample, location), schema))
+            issue = Issue(f"{path}.{_safe(key)}", "an unknown key", wanted, _valid(_value(sample, location), schema))
+            yield (*location, key), issue
     elif error.validator == "required" and is_object(instance):
         for name in schema["required"]:
             if name not in instance:
                 member = schema.get("properties", {}).get(name, {})
                 example_of_it = _valid(_value(sample, (*location, name)), member)
-                yield Issue(f"{path}.{name}", "nothing", _wanted(member), example_of_it)
+                # An inner object that the call touches must be whole.
+                yield location or (name,), Issue(f"{path}.{name}", "nothing", _wanted(member), example_of_it)
     else:
         wanted = _wanted(schema, instance)
-        yield Issue(path, _got(instance, schema), wanted, _valid(_value(sample, location), schema))
+        yield location, Issue(path, _got(instance, schema), wanted, _valid(_value(sample, location), schema))

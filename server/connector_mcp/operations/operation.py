@@ -125,6 +125,8 @@ class ConfigUse:
     value: JsonObject
     complete: bool = True
     """Whether the required members must all be here; not so where the server merges with what is stored."""
+    merged: JsonObject | None = None
+    """The config as it will be stored, where the server merges it and the stored one is known."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 
 from connector_mcp.errors import Internal
 from connector_mcp.json_values import JsonObject, is_array, is_object, members
+from connector_mcp.operations.connector_types import connector_type
 from connector_mcp.operations.operation import Effect, Loss, Operation, Path, Situation, at
 
 
@@ -44,7 +45,9 @@ class Merge:
 
     def complete(self, update: UpdateOperation, values: JsonObject, current: JsonObject) -> JsonObject:
         return {
-            member: merge(members(current.get(member)), value) if member in self.completed else value
+            member: merge(members(current.get(member)), value, *update.schemas_of(member, current))
+            if member in self.completed
+            else value
             for member, value in values.items()
             if value is not None
         }
@@ -174,6 +177,14 @@ class UpdateOperation(Operation):
 
     # What follows from the strategy --------------------------------------------------------------------------------
 
+    def schemas_of(self, member: str, current: JsonObject) -> tuple[JsonObject, ...]:
+        """The schema of a member that holds the connector's config; none for other members and unknown types."""
+        stored = self.stored_config
+        if self.on is None or stored is None or stored.steps != (member,):
+            return ()
+        known = connector_type(self.on.name, at(current, stored.type_at))
+        return () if known is None else (known.config,)
+
     def members_to_send(self, situation: Situation) -> JsonObject:
         """The members of the record that the body carries, by their names in the record.
 
@@ -240,20 +251,47 @@ def without_vacant(value: Any) -> Any:
     return [without_vacant(item) for item in value] if is_array(value) else value
 
 
-def merge(stored: Mapping[str, Any], given: Mapping[str, Any]) -> JsonObject:
+def merge(stored: Mapping[str, Any], given: Mapping[str, Any], *schemas: JsonObject) -> JsonObject:
     """Put the given members over the stored ones: objects are merged, lists and other values replaced.
 
-    A null removes the member, and an empty object replaces the stored one.
+    A null removes the member, and an empty object replaces the stored one. Where `schemas` describe the object by
+    alternatives, members of two alternatives are never mixed: the given object then replaces the stored one.
     """
+    branches = [branch for schema in schemas for branch in _alternatives(schema)]
     merged = dict(stored)
     for key, value in given.items():
         if value is None:
             merged.pop(key, None)
         elif is_object(value) and value:
-            merged[key] = merge(members(merged.get(key)), value)
+            merged[key] = merge(members(merged.get(key)), value, *_schemas_of_member(branches, key))
         else:
             merged[key] = value
+    if stored and len(branches) > 1 and not any(_takes(branch, merged, branches) for branch in branches):
+        return merge({}, given, *schemas)
     return merged
+
+
+def _alternatives(schema: JsonObject) -> Iterator[JsonObject]:
+    inner = [branch for word in ("anyOf", "oneOf") for branch in schema.get(word, ())]
+    if not inner:
+        yield schema
+    for branch in inner:
+        yield from _alternatives(branch)
+
+
+def _schemas_of_member(branches: Iterable[JsonObject], key: str) -> list[JsonObject]:
+    found = [members(branch.get("properties")).get(key, branch.get("additionalProperties")) for branch in branches]
+    return [schema for schema in found if is_object(schema)]
+
+
+def _takes(branch: JsonObject, value: JsonObject, branches: Iterable[JsonObject]) -> bool:
+    """Whether an alternative has room for every member of an object. Members that no alternative names fit anywhere."""
+    own = members(branch.get("properties"))
+    named = {key for each in branches for key in members(each.get("properties"))}
+    return all(
+        key not in named or (key in own and member in own[key].get("enum", [own[key].get("const", member)]))
+        for key, member in value.items()
+    )
 
 
 def differences(

@@ -6,6 +6,7 @@ the file in one step under a lock, so that other processes see it either before 
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import tempfile
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from connector_mcp.errors import Misconfigured
+from connector_mcp.input_text import drop_mark
 from connector_mcp.secrets.reference import KINDS, SecretLimits
 from connector_mcp.secrets.sources import SERVICE, open_keyring, utc
 
@@ -33,7 +35,7 @@ class KeyFile:
     def read(self) -> bytes | None:
         try:
             mode = self.path.stat().st_mode
-            key = self.path.read_bytes().strip()
+            key = self.path.read_bytes().removeprefix(codecs.BOM_UTF8).strip()
         except FileNotFoundError:
             return None
         except OSError as failure:
@@ -119,7 +121,7 @@ class EncryptedFile:
             held = self._load()
             if name in held and not replace:
                 return False
-            held[name] = {"value": value, "changed": utc(self._clock()), **limits.as_dict()}
+            held[name] = {"value": drop_mark(value), "changed": utc(self._clock()), **limits.as_dict()}
             self._save(held)
         return True
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from connector_mcp.errors import Misconfigured
+from connector_mcp.input_text import decode
 from connector_mcp.json_values import is_object, is_strings
 from connector_mcp.suggest import did_you_mean
 
@@ -143,7 +144,7 @@ def read_limits(path: Path | None, platforms: Collection[str]) -> dict[str, Secr
     import tomllib
 
     try:
-        tables = tomllib.loads(path.read_text("utf-8"))
+        tables = tomllib.loads(decode(path.read_bytes()))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as failure:
         reason = failure.strerror if isinstance(failure, OSError) else "it is not valid TOML"
         raise Misconfigured(

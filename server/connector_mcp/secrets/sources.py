@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from connector_mcp.errors import Misconfigured
+from connector_mcp.input_text import check_expanded, decode, drop_mark
 from connector_mcp.secrets.reference import SecretLimits, is_name
 
 VARIABLE = "CONNECTOR_MCP_SECRET_"
@@ -49,13 +50,21 @@ class SecretSource(Protocol):
 
 
 class EnvironmentSource(SecretSource):
-    """Environment variables of this process."""
+    """Environment variables of this process.
+
+    Raises:
+        Misconfigured: A launcher did not expand or unquote one of them.
+    """
 
     title = "environment"
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        held = {name.removeprefix(VARIABLE): value for name, value in environ.items() if name.startswith(VARIABLE)}
-        self._values = {name: value for name, value in held.items() if value and is_name(name)}
+        self._values: dict[str, str] = {}
+        for variable, given in environ.items():
+            name, value = variable.removeprefix(VARIABLE), drop_mark(given)
+            if name != variable and value and is_name(name):
+                check_expanded(variable, value)
+                self._values[name] = value
 
     def names(self) -> list[str]:
         return list(self._values)
@@ -95,7 +104,7 @@ class Directory(SecretSource):
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     return None
                 content = file.read(LARGEST + 1)
-            text = content.decode("utf-8")
+            text = decode(content)
         except OSError as failure:
             raise self._unreadable(path, failure) from None
         except UnicodeDecodeError:
@@ -155,9 +164,10 @@ class Keyring(SecretSource):
         if backend is None:
             return None
         try:
-            return backend.get_password(SERVICE, name)
+            value = backend.get_password(SERVICE, name)
         except Exception:  # noqa: BLE001 - every backend has its own errors, and their texts may hold anything
             return None
+        return None if value is None else drop_mark(value)
 
 
 def open_keyring() -> _KeyringModule | None:

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import anyio
@@ -63,6 +63,10 @@ class Transaction(Protocol):
         """Wake every `Database.changed` of all processes once this transaction is committed."""
         ...
 
+    def after_commit(self, function: Callable[[], object]) -> None:
+        """Call a function in the worker thread once this transaction is committed."""
+        ...
+
 
 Work = Callable[[Transaction], _T]
 
@@ -99,6 +103,7 @@ class Step(Generic[_T]):
     committing: bool = False
     """Set before the commit is sent: a failure from then on does not say whether the work took effect."""
     notifies: bool = False
+    after_commit: list[Callable[[], object]] = field(default_factory=list[Callable[[], object]])
     interrupt: Callable[[], None] | None = None
     """Ends the step from another thread."""
 
@@ -115,6 +120,8 @@ class Database(ABC):
         self.address = address
         self.on_failure: Callable[[str], None] = lambda _: None
         """Called with `read` or `write` for each step that fails."""
+        self.known_keys: dict[str, bytes] = {}
+        """The keys that `state.keys` has read."""
         self._clock = clock
         self._limiter = anyio.CapacityLimiter(WORKERS)
         self._silent_until: float | None = None

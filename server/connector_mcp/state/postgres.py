@@ -116,6 +116,7 @@ class PostgresDatabase(Database):
                 transaction = _PostgresTransaction(connection, step)
                 if step.writes:
                     cursor.execute("BEGIN")
+                step.after_commit.clear()
                 result = step.work(transaction)
                 if step.writes:
                     if step.notifies:
@@ -125,6 +126,8 @@ class PostgresDatabase(Database):
         except BaseException:
             connection.close()
             raise
+        for function in step.after_commit:
+            function()
         with self._lock:
             if len(self._idle) < WORKERS:
                 self._idle.append(connection)
@@ -178,6 +181,9 @@ class _PostgresTransaction:
 
     def notify(self) -> None:
         self._step.notifies = True
+
+    def after_commit(self, function: Callable[[], object]) -> None:
+        self._step.after_commit.append(function)
 
 
 class _PostgresRows:

@@ -94,12 +94,12 @@ CREATE TABLE audit (
     line TEXT NOT NULL
 );
 CREATE INDEX audit_by_call ON audit (call_id);
-CREATE INDEX audit_by_time ON audit (at);
 CREATE TABLE audit_chain (
     id INTEGER PRIMARY KEY,
     -- The sealed end of the chain.
     head TEXT NOT NULL
-)
+);
+INSERT INTO audit_chain (id, head) VALUES (1, '')
 """
 
 RATES: Final = """

@@ -85,6 +85,8 @@ class SqliteDatabase(Database):
         result = step.work(transaction)
         step.committing = True
         connection.execute("COMMIT")
+        for function in step.after_commit:
+            function()
         return result
 
     def _open(self, step: Step[Any]) -> sqlite3.Connection:
@@ -144,6 +146,9 @@ class _SqliteTransaction:
 
     def notify(self) -> None:
         self._step.notifies = True
+
+    def after_commit(self, function: Callable[[], object]) -> None:
+        self._step.after_commit.append(function)
 
 
 class _SqliteRows:

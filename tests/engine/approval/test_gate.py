@@ -17,7 +17,7 @@ from connector_mcp.engine.caller import AnswerDue, CannotAsk, ElicitationReply, 
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.preview import Change, Preview
 from connector_mcp.operations.operation import Effect
-from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.sqlite_store import SqliteStore
 from tests.engine.conftest import AsksByReturning, Clock, FakeCaller, yes
 
 pytestmark = pytest.mark.anyio

@@ -22,7 +22,7 @@ from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.preview import Preview
 from connector_mcp.errors import ConnectorError, StoreUnavailable
 from connector_mcp.operations.operation import Effect
-from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.sqlite_store import SqliteStore
 from connector_mcp.transport.mcp.server import build_server
 from tests.engine.conftest import BenchMaker, Clock, FakeCaller, VirtualTime
 

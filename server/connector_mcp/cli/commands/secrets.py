@@ -16,6 +16,7 @@ from connector_mcp.cli.terminal import is_terminal
 from connector_mcp.composition.storage import open_secret_store, open_secrets, secret_record
 from connector_mcp.config.settings import Settings
 from connector_mcp.errors import Misconfigured
+from connector_mcp.input_text import decode, drop_mark
 from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.secrets.reference import KINDS, LONGEST_NAME, SCHEME, SecretLimits, is_name
 from connector_mcp.secrets.sources import LARGEST, open_keyring
@@ -109,12 +110,15 @@ def _value() -> str:
     if is_terminal(sys.stdin):
         value: str = click.prompt("Value", hide_input=True, confirmation_prompt="Once more", err=True)
     else:
-        value = sys.stdin.read(LARGEST + 1).rstrip("\r\n")
+        try:
+            value = decode(sys.stdin.buffer.read(4 * LARGEST)).rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise Failure("The value is not UTF-8 text.", fix="Check the file.", exit_status=2) from None
     if not value.strip():
         raise Failure("The value is empty, so nothing was stored.", fix="Type or pipe the value.", exit_status=2)
     if len(value.encode(errors="replace")) > LARGEST:
         raise Failure(f"The value is larger than {LARGEST} bytes.", fix="Check the file.", exit_status=2)
-    return value
+    return drop_mark(value)
 
 
 def _require_name(name: str) -> None:

@@ -31,7 +31,7 @@ from connector_mcp.operations.operation import (
     Target,
     at,
 )
-from connector_mcp.operations.update import Merge, NamedItems, UpdateOperation
+from connector_mcp.operations.update import Merge, NamedItems, UpdateOperation, without_vacant
 
 CONNECTORS = "/api/connectors"
 CONNECTOR = f"{CONNECTORS}/{{id}}"
@@ -231,7 +231,11 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
             return ()
         factory_id = at(situation.current, "connectorId")
         type_id = factory_id if isinstance(factory_id, str) else None
-        return (ConfigUse("config", type_id, rules.factory(type_id), self.config, complete=False),)
+        # Logto drops empty members, so that a required one that is emptied is missing (trap 5).
+        merged = (
+            None if type_id is None else members(without_vacant(self.complete_members(situation.current)["config"]))
+        )
+        return (ConfigUse("config", type_id, rules.factory(type_id), self.config, complete=False, merged=merged),)
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find nothing to change, and what Logto would refuse of the merged connector."""
