@@ -83,12 +83,12 @@ class AuditTrail:
             StoreUnavailable: Neither was done.
             StoreUncertain: Both may have been done.
         """
+        batch = self._batch
+        place = batch.add(record, also)
+        if len(batch.records) == _TOGETHER:
+            self._batch = _Batch()
         # This call may write the records of others, so it is not interrupted. The database bounds the time.
         with anyio.CancelScope(shield=True):
-            batch = self._batch
-            place = batch.add(record, also)
-            if len(batch.records) == _TOGETHER:
-                self._batch = _Batch()
             if place == 0:
                 await self._write_batch(batch)
             else:
