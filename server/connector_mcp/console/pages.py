@@ -37,7 +37,7 @@ from connector_mcp.console.rendering import Renderer, SecurityHeaders, diff, new
 from connector_mcp.engine.approval.queue import Approval, Approvals, is_confirmed, name_to_type
 from connector_mcp.errors import ConfirmationInvalid, ConnectorError, InvalidArguments, StoreUnavailable
 from connector_mcp.json_values import JsonObject
-from connector_mcp.state.store import Store
+from connector_mcp.state.database import Database
 from connector_mcp.text import strip_hidden
 
 logger = logging.getLogger("connector_mcp.console")
@@ -47,7 +47,6 @@ HOME = "/console"
 VISIBLE_FIELDS = 16
 """Fields of a deleted target that are shown at first. What an update changes is shown in full."""
 
-MAX_HISTORY = 200
 MAX_CALLS_READ = 2_000
 MAX_CALLS_SHOWN = 200
 MAX_REASON = 500
@@ -79,7 +78,7 @@ class Console:
     """Everything that the console shows and does. Without `operators` it is closed, and says which setting opens it."""
 
     approvals: Approvals
-    store: Store
+    database: Database
     """Where sessions are kept."""
     operators: Operators | None
     recent_calls: Callable[[int], Awaitable[Sequence[JsonObject]]]
@@ -120,7 +119,7 @@ class _ConsolePages:
     def __init__(self, console: Console, operators: Operators) -> None:
         self._console = console
         self._operators = operators
-        self._sessions = OperatorSessions(console.store, operators.holds, clock=console.clock)
+        self._sessions = OperatorSessions(console.database, operators.holds)
         self._throttle = LoginThrottle()
         self._renderer = Renderer(console.clock)
         self._last_check: PlatformCheck | None = None
@@ -130,7 +129,7 @@ class _ConsolePages:
         def route(method: str, path: str, handler: _Handler) -> Route:
             return Route(HOME + path, self._with_problems(handler), methods=[method])
 
-        streams = QueueStreams(self._console.approvals, self._sessions)
+        streams = QueueStreams(self._console.approvals, self._console.database, self._sessions)
         return [
             route("GET", "", self._queue),
             route("GET", "/approvals/{id}", self._approval),
@@ -204,9 +203,10 @@ class _ConsolePages:
 
     async def _queue(self, request: Request) -> Response:
         visitor = await self._visitor(request)
-        waiting = await self._console.approvals.list("pending")
-        approved = await self._console.approvals.list("approved")
-        return self._page("queue", visitor, here="queue", waiting=waiting, approved=approved)
+        waiting = await self._console.approvals.waiting(before=_key(request, "before"), after=_key(request, "after"))
+        approved = await self._console.approvals.waiting("approved")
+        counts = await self._console.approvals.counts()
+        return self._page("queue", visitor, here="queue", page=waiting, approved=approved.approvals, counts=counts)
 
     async def _approval(self, request: Request) -> Response:
         visitor = await self._visitor(request)
@@ -263,9 +263,8 @@ class _ConsolePages:
 
     async def _history(self, request: Request) -> Response:
         visitor = await self._visitor(request)
-        decided = await self._console.approvals.history()
-        shown = decided[::-1][:MAX_HISTORY]
-        return self._page("history", visitor, here="history", decided=shown, more=len(decided) - len(shown))
+        page = await self._console.approvals.history(before=_key(request, "before"), after=_key(request, "after"))
+        return self._page("history", visitor, here="history", page=page)
 
     async def _calls(self, request: Request) -> Response:
         visitor = await self._visitor(request)
@@ -337,6 +336,11 @@ class _SignInFirst(Exception):
         super().__init__("not signed in")
         back = _own_path(request.url.path) if request.method == "GET" else HOME
         self.location = f"{HOME}/login" if back == HOME else f"{HOME}/login?next={quote(back)}"
+
+
+def _key(request: Request, name: str) -> str:
+    """Return a key of the page of a list that is asked for."""
+    return request.query_params.get(name, "")
 
 
 def _own_path(path: str | None) -> str:

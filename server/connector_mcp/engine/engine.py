@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Any
 
-from connector_mcp.audit.files import AuditTrail
+from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account, Accounts
 from connector_mcp.engine.approval.gate import QUESTION_SECONDS, Gate, permits

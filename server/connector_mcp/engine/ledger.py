@@ -151,7 +151,7 @@ class Ledger:
             row = earlier.first()
             if row is not None and row["is_running"]:
                 return _in_progress(record.tool)
-            taken = _taken(claim, approval and approval.first(), question and question.first())
+            taken = _taken(claim, approval.first() if approval else None, question.first() if question else None)
             if isinstance(taken, Standing | ConnectorError):
                 return taken
             execution = Execution(digest, record.call_id, *taken, row, _warnings(row, record.effect))

@@ -114,6 +114,7 @@ CONSOLE: Final = """
 CREATE TABLE console_sessions (
     id TEXT PRIMARY KEY,
     session TEXT NOT NULL,
+    began_at DOUBLE PRECISION NOT NULL,
     expires_at DOUBLE PRECISION NOT NULL
 );
 CREATE INDEX console_sessions_by_expiry ON console_sessions (expires_at)

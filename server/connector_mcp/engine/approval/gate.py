@@ -28,7 +28,14 @@ from connector_mcp.engine.ledger import Claim, Execution, Standing, confirmation
 from connector_mcp.engine.policy import Decision, Policy, resolve
 from connector_mcp.engine.preview import Preview
 from connector_mcp.engine.secret_refs.secret_requests import brings_visit
-from connector_mcp.errors import Blocked, ConfirmationInvalid, ConnectorError, InProgress, StoreUnavailable, TargetChanged
+from connector_mcp.errors import (
+    Blocked,
+    ConfirmationInvalid,
+    ConnectorError,
+    InProgress,
+    StoreUnavailable,
+    TargetChanged,
+)
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect
 from connector_mcp.state.database import Database, Row, Transaction, Value

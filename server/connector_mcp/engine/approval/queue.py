@@ -184,10 +184,14 @@ class Approvals:
         """
         return _present(await self._stored(approval_id), approval_id)
 
-    async def waiting(self, status: ApprovalStatus = "pending", *, before: str = "", after: str = "") -> Page:
+    async def waiting(
+        self, status: ApprovalStatus = "pending", *, before: str = "", after: str = "", count: int = PAGE
+    ) -> Page:
         """Return a page of the live approvals with this status, oldest first; the oldest page without a key."""
         where = "status = :status AND is_open = 1 AND expires_at > epoch()"
-        return await self._page(where, "created_at", {"status": status}, before, after or ("" if before else "0"))
+        return await self._page(
+            where, "created_at", {"status": status}, before, after or ("" if before else "0"), count
+        )
 
     async def history(self, *, before: str = "", after: str = "") -> Page:
         """Return a page of what was decided in the last 90 days, used or not, newest first."""
