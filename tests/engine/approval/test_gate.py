@@ -307,7 +307,8 @@ async def test_of_many_identical_calls_one_uses_the_approval(house: House) -> No
     async with anyio.create_task_group() as tasks:
         for _ in range(8):
             tasks.start_soon(run)
-    assert sorted(results) == ["approval_required"] * 7 + ["passes by ops"]
+    assert results.count("passes by ops") == 1
+    assert set(results) <= {"passes by ops", "in_progress", "approval_required"}
 
 
 async def test_an_approval_is_for_its_digest_and_its_target_only(house: House) -> None:
