@@ -18,7 +18,7 @@ _PLACEHOLDER_INSIDE: Final = re.compile(r"\$\{[^{}]*\}|\{\{[^{}]*\}\}|<[a-z][a-z
 _PLACEHOLDER: Final = re.compile(
     r"\$(env:)?([A-Z][A-Z0-9_]*|\w*_\w*)|\$\([\w.]+\)|%[A-Za-z_]\w*%|<[^<>]+>|\{[A-Za-z_][\w.:-]*\}"
 )
-_QUOTES: Final = frozenset({'""', "''", "``", "“”", "‘’"})
+_QUOTES: Final = frozenset({'""', "''", "``", "\u201c\u201d", "\u2018\u2019"})
 
 
 def decode(content: bytes) -> str:

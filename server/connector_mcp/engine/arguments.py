@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object, members
-from connector_mcp.operations.connector_types import ConnectorType, example
+from connector_mcp.operations.connector_types import ConnectorType, closest_errors, example
 from connector_mcp.operations.fields import LOCAL_ONLY
 from connector_mcp.operations.operation import ConfigUse, Operation
 from connector_mcp.operations.tool import Tool
+from connector_mcp.operations.update import without_vacant
 from connector_mcp.suggest import closest
 
 MAX_DEPTH = 32
@@ -106,14 +107,13 @@ def check_configs(tool: Tool, uses: Iterable[ConfigUse]) -> None:
         InvalidArguments: Each issue has the path inside the config, what was given, what is wanted, and an example.
     """
     for use in uses:
-        if use.type is None:
-            continue
-        issues = list(_config_issues(use, use.type))
-        if issues:
+        kind = use.check_as or use.type
+        issues = list(_config_issues(use, kind)) if kind else []
+        if kind and issues:
             raise InvalidArguments(
                 tool.name,
                 issues,
-                fix=f"Call describe_connector_type with platform={use.type.platform!r} and type={use.type.type!r} for "
+                fix=f"Call describe_connector_type with platform={kind.platform!r} and type={kind.type!r} for "
                 "the exact schema, correct the config and call again.",
             )
 
@@ -321,20 +321,29 @@ def _accepts(schema: Mapping[str, Any], value: Any) -> bool:
 
 
 def _config_issues(use: ConfigUse, kind: ConnectorType) -> Iterator[Issue]:
-    # In a merge a null removes a member, and members left out are stored already.
-    value = use.value if use.complete else _without_nulls(use.value)
-    errors = [*_validator(kind.config).iter_errors(value if use.merged is None else use.merged)]
-    if not use.complete and use.merged is None:
-        errors = [error for error in errors if _matters(error)]
     sample = example(kind.config)
     seen: set[tuple[str, str]] = set()
-    for error in sorted(errors, key=lambda found: list(map(str, found.absolute_path))):
+    for error in sorted(_config_errors(use, kind), key=lambda found: list(map(str, found.absolute_path))):
         for place, issue in _config_issue(use, kind, error, sample):
             # What the call does not touch is not the caller's mistake.
             is_new = use.merged is None or _touches(use.value, place)
             if is_new and (issue.path, issue.wanted) not in seen:
                 seen.add((issue.path, issue.wanted))
                 yield issue
+
+
+def _config_errors(use: ConfigUse, kind: ConnectorType) -> Iterator[SchemaError]:
+    """Yield the errors of the config as it is given, and as it will be stored."""
+    validator = _validator(kind.config)
+    # In a merge a null removes a member, and members left out are stored already.
+    given, stored = (use.value, use.value) if use.complete else (_without_nulls(use.value), use.merged)
+    found = [(error, use.complete) for error in validator.iter_errors(given)]
+    if stored is not None:
+        kept = members(without_vacant(stored)) if use.drops_empty else stored
+        found += [(error, True) for error in validator.iter_errors(kept)]
+    for error, counts in found:
+        if counts or _matters(error):
+            yield from (inner for inner in closest_errors(error) if counts or _matters(inner))
 
 
 def _touches(given: Any, place: Sequence[str | int]) -> bool:
@@ -380,7 +389,7 @@ def _config_issue(
         for key in instance:
             if key in names:
                 continue
-            wanted = _known_names(key, names, holder=f"the config of {kind.type}")
+            wanted = _known_names(key, names, holder=path if location else f"the config of {kind.type}")
             if key in kind.traits.get("pipeline_keys", ()):
                 wanted = f"no {_safe(key)} here: it belongs to the pipeline that uses the connector"
             issue = Issue(f"{path}.{_safe(key)}", "an unknown key", wanted, _valid(_value(sample, location), schema))
@@ -390,8 +399,10 @@ def _config_issue(
             if name not in instance:
                 member = schema.get("properties", {}).get(name, {})
                 example_of_it = _valid(_value(sample, (*location, name)), member)
+                given = _value(use.value, (*location, name))
+                got = "nothing" if given is None else f"{describe(given)}: empty members are dropped"
                 # An inner object that the call touches must be whole.
-                yield location or (name,), Issue(f"{path}.{name}", "nothing", _wanted(member), example_of_it)
+                yield location or (name,), Issue(f"{path}.{name}", got, _wanted(member), example_of_it)
     else:
         wanted = _wanted(schema, instance)
         yield location, Issue(path, _got(instance, schema), wanted, _valid(_value(sample, location), schema))

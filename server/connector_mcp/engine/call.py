@@ -9,10 +9,12 @@ import logging
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+import anyio.to_thread
 
 from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.audit.record import BEGUN, AuditRecord, Phase
@@ -25,9 +27,9 @@ from connector_mcp.engine.caller import AnswerDue, Caller, CallResult
 from connector_mcp.engine.ledger import UNKNOWN, Execution, Ledger, Standing, decision_of
 from connector_mcp.engine.policy import Decision
 from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
-from connector_mcp.engine.redaction.redactor import credentials_of, secret_values
-from connector_mcp.engine.redaction.scrubber import Scrubber
-from connector_mcp.engine.results import Meta, check_cursor, failure, finish, internal_error, shape_data
+from connector_mcp.engine.redaction.redactor import MOST_GIVEN, secret_values
+from connector_mcp.engine.redaction.scrubber import CALL_SCRUBBER, Scrubber
+from connector_mcp.engine.results import Meta, check_cursor, failure, find_cleaned, finish, internal_error, shape_data
 from connector_mcp.engine.secret_refs.resolver import (
     FoundSecrets,
     MintedCredentials,
@@ -37,10 +39,11 @@ from connector_mcp.engine.secret_refs.resolver import (
 )
 from connector_mcp.engine.secret_refs.secret_requests import SecretPrompt
 from connector_mcp.engine.sender import Sender, verify
-from connector_mcp.errors import ConnectorError, InvalidArguments
+from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect, Operation, Situation
 from connector_mcp.operations.tool import Tool
+from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.database import Database, Work
 from connector_mcp.state.keys import secret_key
 from connector_mcp.telemetry.observer import Observer
@@ -73,6 +76,8 @@ class CallServices:
     ledger: Ledger
     observer: Observer
     scrubber: Scrubber
+    """Knows this process's own secrets."""
+    secrets: Secrets
     resolver: ReferenceResolver
     minted: MintedCredentials
     prompt: SecretPrompt
@@ -122,15 +127,20 @@ class EngineCall(ABC):
         Raises:
             AnswerDue: A person must answer the question first.
         """
+        outer = CALL_SCRUBBER.set(None)
         with self._observer.call(self.id):
             try:
                 result = await self._run_to_end(arguments)
             finally:
                 is_recorded = await self._record_end()
+                CALL_SCRUBBER.reset(outer)
             return result if is_recorded else self.unrecorded(result)
 
     async def _run_to_end(self, arguments: Mapping[str, Any]) -> CallResult:
         try:
+            # Before a platform can answer with one of them.
+            if self._services.secrets.is_outdated():
+                await anyio.to_thread.run_sync(self._services.secrets.read_all)
             result = await self.run_steps(arguments)
             self.outcome = "ok"
             return result
@@ -170,29 +180,36 @@ class EngineCall(ABC):
         if before is not None and before.is_final and before.uses == uses:
             return
         self.found = found = scan_arguments(self.operation, uses, target_known=target_known)
-        self._services.scrubber.remember(found.misplaced_keys)
-        self.arguments = self.scrubber.value(found.shown)
+        self._scrub_given(found.misplaced_keys)
         refused = found.refusals() if self._services.settings.inline_secrets == "refuse" else ()
         if issues := [*found.issues, *refused]:
             raise InvalidArguments(self.tool.name, issues)
 
     def register_secrets(self) -> None:
-        """Make the call's secrets known to the scrubber, and warn about those in clear text.
+        """Make the call's secrets known to its scrubber, and warn about those in clear text.
 
-        In a config of an unknown type every string counts as a secret. Those are known during this call only: one of
-        them may as well be the name of a region.
+        In a config of an unknown type every string counts as a secret.
+
+        Raises:
+            InvalidArguments: There are too many to search for.
         """
         assert self.found is not None  # noqa: S101 - the arguments were scanned
-        found, shared = self.found, self._services.scrubber
+        found = self.found
         for warning in found.warnings(literals=self._services.settings.inline_secrets != "allow"):
             self.meta.warn(warning)
-        if not found.hides:
-            return
-        typed = [use for use in found.uses if use.type is not None]
-        shared.remember(secret_values(self.operation, typed))
-        if len(typed) < len(found.uses):
-            self.scrubber = shared.extended(secret_values(self.operation, found.uses))
-        self.arguments = self.scrubber.value(found.shown)
+        if found.hides:
+            self._scrub_given({*secret_values(self.operation, found.uses), *found.misplaced_keys})
+
+    def _scrub_given(self, values: Collection[str]) -> None:
+        """Remove these values from everything that this call shows, and from nothing else."""
+        assert self.found is not None  # noqa: S101 - the arguments were scanned
+        if len(values) > MOST_GIVEN:
+            issue = Issue("arguments", f"{len(values)} secrets", f"at most {MOST_GIVEN} in one call")
+            raise InvalidArguments(self.tool.name, [issue])
+        if values:
+            self.scrubber = self._services.scrubber.extended(values)
+            CALL_SCRUBBER.set(self.scrubber)
+        self.arguments = self.scrubber.value(self.found.shown, model=self.tool.operation)
 
     def audit_record(self, phase: Phase) -> AuditRecord:
         """Make the audit record of the call as far as it has come."""
@@ -359,13 +376,13 @@ class PlatformCall(EngineCall):
                 self.caller, self.tool.name, self._account, digest, resolved, resolve_again
             )
         resolved.require_all(self.tool.name)
-        services.scrubber.remember({part for text in resolved.values.values() for part in credentials_of(text)})
         if target_known:
             self._ready = insert_values(self.tool, self.operation, self._situation, resolved.values)
 
     def _detect_effect(self) -> None:
         """Preview what the call does to the target; its losses raise the effect to destroy."""
-        losses = self.operation.find_losses(self._situation)
+        cleaned = find_cleaned(self.operation.plan_changes(self._situation), self._situation.current)
+        losses = (*self.operation.find_losses(self._situation), *cleaned)
         self._preview = make_preview(self.operation, self._situation, losses, self.scrubber)
         self.effect = self._preview.effect
         if self.effect is Effect.DESTROY and not self.profile_named:
@@ -459,4 +476,4 @@ class PlatformCall(EngineCall):
             shaped = shape_data(self.operation, data, self._answers[-1] if self._answers else None, self.meta)
             content: JsonObject = {"data": shaped, "meta": self.meta.as_dict()}
             largest = self._services.settings.max_result_bytes
-            return finish(content, self.scrubber, largest, offset=self.meta.offset)
+            return finish(content, self.scrubber, largest, self.operation.output, offset=self.meta.offset)

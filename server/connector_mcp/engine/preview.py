@@ -15,10 +15,10 @@ from itertools import islice
 from string import Formatter
 from typing import Any
 
-from connector_mcp.engine.redaction.redactor import MARKER, names_a_secret, redact_record, strings
+from connector_mcp.engine.redaction.redactor import MARKER, Place, names_a_secret, redact_record, strings
 from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.json_values import JsonObject, is_array, is_object, members
-from connector_mcp.operations.operation import Effect, Loss, Operation, Path, Situation, Target, at
+from connector_mcp.operations.operation import Effect, Loss, Operation, Path, Record, Situation, Target, at
 from connector_mcp.operations.update import without_vacant
 from connector_mcp.secrets.reference import referenced_name
 from connector_mcp.text import clean
@@ -79,14 +79,14 @@ def shown(value: Any) -> str:
 def make_preview(operation: Operation, situation: Situation, losses: tuple[Loss, ...], scrubber: Scrubber) -> Preview:
     """Make the preview of a call against the target as it is now."""
     target = operation.acts_on
-    current = scrubber.value(_redacted(operation, situation.current))
+    current = scrubber.value(_redacted(operation, situation.current), model=_model(operation))
     name = _shown_name(operation, target, situation.current, scrubber) if target else ""
     told = list[str]()
     for loss in losses:
         told.append(scrubber.text(clean(_loss(operation, loss, situation.current))))
     return Preview(
         effect=Effect.DESTROY if losses else type(operation).effect,
-        sentence=_sentence(operation, name, told, scrubber),
+        sentence=_sentence(operation, operation.describe_effect(situation), name, told, scrubber),
         losses=tuple(told),
         changes=tuple(_changes(operation, situation, current, scrubber)),
         name=name,
@@ -130,21 +130,21 @@ def _shown_name(operation: Operation, target: Target, current: Any, scrubber: Sc
     named = target.name(operation, current) if callable(target.name) else at(current, target.name)
     placeholders = operation.http.placeholders
     for text in (named, getattr(operation, placeholders[-1]) if placeholders else None):
-        if isinstance(text, str) and (name := scrubber.text(clean(text))[:_SHOWN].rstrip()):
+        if isinstance(text, str) and (name := scrubber.text(clean(text), Place.NAME)[:_SHOWN].rstrip()):
             return name
     return ""
 
 
-def _sentence(operation: Operation, name: str, losses: list[str], scrubber: Scrubber) -> str:
+def _sentence(operation: Operation, effect: str, name: str, losses: list[str], scrubber: Scrubber) -> str:
     given = operation.model_dump()
     values = {"name": f"“{name}”"}
-    for _, field, _, _ in Formatter().parse(operation.consequence):
+    for _, field, _, _ in Formatter().parse(effect):
         if field in given and field != "name":
             values[field] = MARKER if field in operation.secret_arguments() else shown(given[field])
-    sentence = operation.consequence.format(**values)
+    sentence = effect.format(**values)
     if losses:
         sentence = f"{sentence} {'; '.join(losses)}.".strip()
-    return scrubber.text(clean(sentence))
+    return scrubber.text(clean(sentence), Place.LABEL)
 
 
 def _loss(operation: Operation, loss: Loss, current: Any) -> str:
@@ -166,11 +166,15 @@ def _redacted(operation: Operation, record: Any) -> Any:
     return redact_record(record, stored, operation.on)
 
 
+def _model(operation: Operation) -> type[Record]:
+    return operation.acts_on.read.output if operation.acts_on else operation.output
+
+
 def _changes(operation: Operation, situation: Situation, current: Any, scrubber: Scrubber) -> Iterator[Change]:
     planned = operation.plan_changes(situation)
     if not planned:
         return
-    after = scrubber.value(_redacted(operation, _with_planned(situation.current, planned)))
+    after = scrubber.value(_redacted(operation, _with_planned(situation.current, planned)), model=_model(operation))
     for path, value in planned.items():
         if value != without_vacant(at(situation.current, path)):
             yield Change(".".join(path), at(current, path), None if value is None else at(after, path))

@@ -94,8 +94,10 @@ class Target:
     """Member with the name a person knows it by, or a function of (operation, record)."""
     volatile: frozenset[str] = frozenset()
     """Members that change by themselves. The fingerprint leaves them out."""
-    select: Callable[[Any, Any], Any] | None = None
-    """The part of the read's record that this operation concerns: a function of (operation, record)."""
+    select: Callable[[Any, Situation], Any] | None = None
+    """The part of the read's record that this operation concerns: a function of (operation, situation)."""
+    listed: type[Operation] | None = None
+    """The list to take the target from where its read by id is refused. It must come in one page, with the same ids."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,10 @@ class ConfigUse:
     """Whether the required members must all be here; not so where the server merges with what is stored."""
     merged: JsonObject | None = None
     """The config as it will be stored, where the server merges it and the stored one is known."""
+    check_as: ConnectorType | None = None
+    """The type to check the config against, where the platform describes another one than this server."""
+    drops_empty: bool = False
+    """Whether the platform drops empty members before it stores the config: an empty member is a missing one."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,8 @@ class Situation:
 
     current: Any = None
     """The target as the platform holds it now; None where the operation has no target or has not read it."""
+    described: JsonObject | None = None
+    """What `type_read` returned: empty if the platform does not have that type, None where it was not asked."""
     options: Mapping[str, str] = field(default_factory=dict[str, str])
     """The platform's variables that are not secret."""
 
@@ -166,9 +174,11 @@ class Operation(BaseModel):
     """Whether the data of a success is an array though the operation is no list."""
     acts_on: ClassVar[Target | None] = None
     consequence: ClassVar[str] = ""
-    """The sentence that a person reads before deciding; `{name}` is the target's name, `{argument}` any argument."""
+    """What a person reads before deciding; `{name}` is the target's name, `{argument}` any argument."""
     can_destroy: ClassVar[bool] = False
     """Whether `find_losses` may raise the effect of a call to destroy."""
+    reports: ClassVar[tuple[str, ...]] = ()
+    """Members of the record read back after a creation that the result shows: the platform's own verdict on it."""
     overwrites: ClassVar[bool] = False
     """Whether a call that does not destroy may still replace values."""
     repeatable: ClassVar[bool] = True
@@ -261,6 +271,10 @@ class Operation(BaseModel):
         """Errors in these arguments for this target that no schema can express."""
         return ()
 
+    def describe_effect(self, situation: Situation) -> str:
+        """The consequence as far as the target decides it, with the same placeholders as `consequence`."""
+        return self.consequence
+
     def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
         """What this call would destroy though its class does not say so; any loss makes its effect `destroy`."""
         return ()
@@ -273,9 +287,17 @@ class Operation(BaseModel):
         """Take the data of the result out of the answers; by default the record of the one answer."""
         return at(answers[0], self.record)
 
+    def find_unproven(self, data: Any) -> str:
+        """What the success of this call does not prove, in one sentence with the check that would; empty if nothing."""
+        return ""
+
     def read_back(self, data: Any) -> Operation | None:
         """The read that shows the outcome of the write; by default that of the target."""
         return self.target_read()
+
+    def type_read(self) -> Operation | None:
+        """The read of the platform's own description of the connector type, where the shipped one does not suffice."""
+        return None
 
     def target_read(self) -> Operation | None:
         """The read of this call's target."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -11,6 +12,8 @@ from connector_mcp.secrets.encrypted import EncryptedFile
 from connector_mcp.secrets.reference import SCHEME, NotStored, SecretLimits, Unresolved, Use
 from connector_mcp.secrets.sources import SecretSource
 from connector_mcp.suggest import closest
+
+logger = logging.getLogger("connector_mcp.secrets")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,33 @@ class Secrets:
         self.sources = tuple(sources)
         self._store = store
         self._limits = dict(limits or {})
+        self._stamps: list[object] = []
+        # Only keys count. Threads may add some at any time.
+        self._known: dict[str, None] = {}
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Every value that was read so far. Values that were replaced since may still be on a platform."""
+        return tuple(self._known)
+
+    def is_outdated(self) -> bool:
+        """Check, without reading a value, whether `known` may lack one."""
+        return self._stamps != [source.stamp() for source in self.sources]
+
+    def read_all(self) -> None:
+        """Read the values of all sources into `known`. What cannot be read is left out, and logged."""
+        # A source that changes meanwhile is read again.
+        self._stamps = [source.stamp() for source in self.sources]
+        for source in self.sources:
+            try:
+                for name in source.names():
+                    self._learn(source.read(name))
+            except Misconfigured as failure:
+                logger.warning("secrets are not recognized in texts until they can be read: %s", failure.message)
+
+    def _learn(self, value: str | None) -> None:
+        if value:
+            self._known[value] = None
 
     def names(self) -> list[str]:
         """Return every known name once."""
@@ -81,6 +111,7 @@ class Secrets:
                 raise Unresolved(
                     f"{SCHEME}{name}, which holds no text", "a secret with a value", fix=_how_to_store(name)
                 )
+            self._learn(value)
             return value
         _check_limits(self._limits.get(name, SecretLimits()), name, use)
         near = closest(name, self.names(), cutoff=0.5)
@@ -102,6 +133,7 @@ class Secrets:
             Misconfigured: There is no store, or a source cannot be read.
         """
         store = self._required_store()
+        self._learn(value)
         names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
         free = (name for name in names if all(source.read(name) is None for source in self.sources))
         return next(name for name in free if store.put(name, value, limits, replace=False))

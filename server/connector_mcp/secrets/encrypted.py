@@ -20,7 +20,7 @@ from typing import Any, cast
 from connector_mcp.errors import Misconfigured
 from connector_mcp.input_text import drop_mark
 from connector_mcp.secrets.reference import KINDS, SecretLimits
-from connector_mcp.secrets.sources import SERVICE, open_keyring, utc
+from connector_mcp.secrets.sources import SERVICE, file_stamp, open_keyring, utc
 
 FORMAT = 1
 _KEY_ENTRY = "key of the secret store"
@@ -111,6 +111,9 @@ class EncryptedFile:
     def changed(self, name: str) -> str | None:
         return self._load().get(name, {}).get("changed")
 
+    def stamp(self) -> object:
+        return file_stamp(self.path)
+
     def put(self, name: str, value: str, limits: SecretLimits, *, replace: bool = True) -> bool:
         """Store a secret. Without `replace`, return False and change nothing if the name is taken.
 
@@ -146,15 +149,15 @@ class EncryptedFile:
         return existed
 
     def _load(self) -> dict[str, dict[str, Any]]:
-        # Slow to import, and only needed for a stored secret.
-        from cryptography.fernet import Fernet, InvalidToken
-
         try:
             token = self.path.read_bytes()
         except FileNotFoundError:
             return {}
         except OSError as failure:
             raise self._unusable(failure.strerror or type(failure).__name__) from None
+        # Slow to import, and only needed for a stored secret.
+        from cryptography.fernet import Fernet, InvalidToken
+
         key = self._key.read()
         if key is None:
             raise self._unusable("its key is missing")

@@ -48,6 +48,10 @@ class SecretSource(Protocol):
         """Return when the value last changed (ISO 8601, UTC), if the source knows."""
         return None
 
+    def stamp(self) -> object:
+        """Return something that differs once values may have changed. It must be quick: every call compares it."""
+        return None
+
 
 class EnvironmentSource(SecretSource):
     """Environment variables of this process.
@@ -122,6 +126,13 @@ class Directory(SecretSource):
         except OSError:
             return None
 
+    def stamp(self) -> object:
+        try:
+            with os.scandir(self._path) as entries:
+                return [(entry.name, *file_stamp(entry)) for entry in entries]
+        except OSError:
+            return None
+
     def _find(self, name: str) -> Path | None:
         """Return the regular file with this name. Follows links that stay inside: mounted volumes use them."""
         if not is_name(name):
@@ -179,6 +190,15 @@ def open_keyring() -> _KeyringModule | None:
     except Exception:  # noqa: BLE001 - every backend has its own errors
         return None
     return cast("_KeyringModule", module) if usable else None
+
+
+def file_stamp(file: Path | os.DirEntry[str]) -> tuple[int, ...]:
+    """Return what differs once a file was written or replaced; empty if there is none."""
+    try:
+        held = file.stat()
+    except OSError:
+        return ()
+    return held.st_mtime_ns, held.st_ino, held.st_size
 
 
 def utc(timestamp: float) -> str:

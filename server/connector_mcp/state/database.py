@@ -9,6 +9,7 @@ SQL is the subset that both databases share. Values are named (`:name`). `epoch(
 
 from __future__ import annotations
 
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -30,6 +31,9 @@ PAUSE_SECONDS: Final = 5.0
 
 WORKERS: Final = 4
 """Number of steps that run at the same time."""
+
+_SILENCE: Final = STEP_SECONDS / 2
+"""A step that fails after this time shows that the database is silent."""
 
 Value = str | int | float | None
 Row = Mapping[str, Any]
@@ -56,7 +60,7 @@ class Transaction(Protocol):
     """One transaction. Valid only while its work runs."""
 
     def execute(self, sql: str, values: Mapping[str, Value] = ...) -> Rows:
-        """Run one statement."""
+        """Run one statement. Characters that no database can store are stored as U+FFFD."""
         ...
 
     def notify(self) -> None:
@@ -91,21 +95,46 @@ def one_allowance() -> Generator[None]:
         _ALLOWANCE.reset(token)
 
 
+class Abandoned(Exception):
+    """The time of a step was up before it could commit."""
+
+
 @dataclass(eq=False)
 class Step(Generic[_T]):
     """One piece of work on its way through the database."""
 
     work: Work[_T]
     writes: bool
-    durable: bool
+    durable: bool = True
     """Whether it must survive a power cut. It survives the end of the process in any case."""
-    seconds: float
-    committing: bool = False
-    """Set before the commit is sent: a failure from then on does not say whether the work took effect."""
+    until: float = 0.0
+    """When its time is up, by `time.monotonic`."""
     notifies: bool = False
     after_commit: list[Callable[[], object]] = field(default_factory=list[Callable[[], object]])
-    interrupt: Callable[[], None] | None = None
+    interrupt: Callable[[], object] | None = None
     """Ends the step from another thread."""
+    committing: bool = False
+    """A failure from now on does not say whether the work took effect."""
+    abandoned: bool = False
+    _fate: threading.Lock = field(default_factory=threading.Lock)
+    """Taken once: by the commit or by the end of the time."""
+
+    def begin_commit(self) -> None:
+        """Claim the right to commit, in the step's thread.
+
+        Raises:
+            Abandoned: The time was up, and the caller knows that the step has no effect.
+        """
+        if not self._fate.acquire(blocking=False):
+            raise Abandoned
+        self.committing = True
+
+    def abandon(self) -> bool:
+        """End the step from another thread. Return whether it certainly has no effect."""
+        self.abandoned = certain = self._fate.acquire(blocking=False)
+        if self.interrupt is not None:
+            self.interrupt()
+        return certain
 
 
 class Database(ABC):
@@ -120,8 +149,12 @@ class Database(ABC):
         self.address = address
         self.on_failure: Callable[[str], None] = lambda _: None
         """Called with `read` or `write` for each step that fails."""
+        self.on_reconnect: Callable[[], object] = lambda: None
+        """Called in a thread of its own when a lost connection for notifications was made again."""
         self.known_keys: dict[str, bytes] = {}
         """The keys that `state.keys` has read."""
+        self.changes = 0
+        """Number of changes that this process has heard of. Read it before you look at what may change."""
         self._clock = clock
         self._limiter = anyio.CapacityLimiter(WORKERS)
         self._silent_until: float | None = None
@@ -129,29 +162,35 @@ class Database(ABC):
 
     async def read(self, work: Work[_T]) -> _T:
         """Run work that only reads."""
-        return await self._take_step(Step(work, writes=False, durable=False, seconds=0))
+        return await self._take_step(Step(work, writes=False))
 
     async def write(self, work: Work[_T], *, durable: bool = True) -> _T:
         """Run work in one transaction."""
-        return await self._take_step(Step(work, writes=True, durable=durable, seconds=0))
+        return await self._take_step(Step(work, writes=True, durable=durable))
 
     def read_now(self, work: Work[_T]) -> _T:
         """Run work that only reads, in this thread. For commands; it blocks."""
-        return self.run(Step(work, writes=False, durable=False, seconds=STEP_SECONDS))
+        return self._run_now(Step(work, writes=False))
 
     def write_now(self, work: Work[_T]) -> _T:
         """Run work in one transaction, in this thread. For commands; it blocks."""
-        return self.run(Step(work, writes=True, durable=True, seconds=STEP_SECONDS))
+        return self._run_now(Step(work, writes=True))
 
-    async def changed(self, seconds: float) -> None:
-        """Return when another transaction has notified, or after `seconds`. It may return early for no reason."""
-        event = self._changed
-        with anyio.move_on_after(seconds):
-            await self.watch(event)
+    async def changed(self, seconds: float, since: int | None = None) -> None:
+        """Return when another transaction has notified, or after `seconds`. It may return early for no reason.
+
+        `since` is the value of `changes` before you looked: what has changed meanwhile is not missed. The time limit of
+        the call begins again, because it does not bound how long a person takes.
+        """
+        if since in (None, self.changes):
+            with anyio.move_on_after(seconds):
+                await self.watch(self._changed)
+        if allowance := _ALLOWANCE.get():
+            allowance.left = STEP_SECONDS
 
     @abstractmethod
     async def watch(self, event: anyio.Event) -> None:
-        """Return when the event is set, or a process that this one does not know of has committed something."""
+        """Return when the event is set. Set it with `wake` if another process may have changed something."""
 
     @abstractmethod
     def run(self, step: Step[_T]) -> _T:
@@ -172,29 +211,39 @@ class Database(ABC):
 
     def wake(self) -> None:
         """Wake every `changed` of this process. Call it on the event loop."""
+        self.changes += 1
         event, self._changed = self._changed, anyio.Event()
         event.set()
 
+    def _run_now(self, step: Step[_T]) -> _T:
+        step.until = time.monotonic() + STEP_SECONDS
+        timer = threading.Timer(STEP_SECONDS, step.abandon)
+        timer.start()
+        try:
+            return self.run(step)
+        except Abandoned:
+            raise self.failure("it did not answer in time") from None
+        finally:
+            timer.cancel()
+
     async def _take_step(self, step: Step[_T]) -> _T:
         allowance = _ALLOWANCE.get() or _Allowance()
-        started = self._clock()
+        started, seconds = self._clock(), max(0.0, allowance.left)
+        self._refuse_while_silent(started, step)
         results: list[_T] = []
         try:
-            self._refuse_while_silent(started)
-            step.seconds = allowance.left
-            # The limiter counts a thread until it ends, so a silent database cannot use up all threads of the process.
-            with anyio.CancelScope(shield=True), anyio.fail_after(max(0.0, allowance.left)):
+            step.until = time.monotonic() + seconds
+            # An abandoned thread ends soon: its connection is shut down, and its locks have time limits.
+            with anyio.CancelScope(shield=True), anyio.fail_after(seconds):
                 results.append(
                     await anyio.to_thread.run_sync(self.run, step, limiter=self._limiter, abandon_on_cancel=True)
                 )
         except TimeoutError:
-            if step.interrupt is not None:
-                step.interrupt()
-            self._silent_until = self._clock() + PAUSE_SECONDS
-            self.on_failure("write" if step.writes else "read")
-            raise self.failure("it did not answer in time", uncertain=step.committing) from None
+            certain = step.abandon()
+            self._note_failure(step, seconds)
+            raise self.failure("it did not answer in time", uncertain=not certain) from None
         except StoreUnavailable:
-            self.on_failure("write" if step.writes else "read")
+            self._note_failure(step, self._clock() - started)
             raise
         finally:
             allowance.left -= self._clock() - started
@@ -203,10 +252,16 @@ class Database(ABC):
             self.wake()
         return results[0]
 
-    def _refuse_while_silent(self, now: float) -> None:
+    def _note_failure(self, step: Step[Any], waited: float) -> None:
+        if waited >= _SILENCE:
+            self._silent_until = self._clock() + PAUSE_SECONDS
+        self.on_failure("write" if step.writes else "read")
+
+    def _refuse_while_silent(self, now: float, step: Step[Any]) -> None:
         if self._silent_until is None:
             return
         if now < self._silent_until:
+            self.on_failure("write" if step.writes else "read")
             raise self.failure("it did not answer a moment ago")
         # Only this step tries again; the others do not wait for the database.
         self._silent_until = now + PAUSE_SECONDS
@@ -226,3 +281,10 @@ class Database(ABC):
             fix=fix or "Call again. If the error persists, run `connector-mcp doctor`.",
             retryable=retryable,
         )
+
+
+def storable(value: Value) -> Value:
+    """Return a value that both databases can store: text without NUL and halves of surrogate pairs."""
+    if not isinstance(value, str) or (value.isascii() and "\0" not in value):
+        return value
+    return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import socket
@@ -15,10 +16,11 @@ from typing import Any, Final, TypeVar
 import anyio
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 
 from connector_mcp.errors import StoreUnavailable
-from connector_mcp.state.database import STEP_SECONDS, WORKERS, Database, Row, Step, Value
+from connector_mcp.state.database import STEP_SECONDS, WORKERS, Abandoned, Database, Row, Step, Value, storable
 from connector_mcp.state.schema import VERSION, statements
 
 CHANNEL: Final = "connector_mcp"
@@ -26,7 +28,9 @@ CHANNEL: Final = "connector_mcp"
 
 _SESSION: Final = {
     "connect_timeout": 2,
+    # A connection that was cut without a word is found dead before a step needs it.
     "keepalives_idle": 10,
+    "keepalives_interval": 5,
     "tcp_user_timeout": int(STEP_SECONDS * 1000),
     "application_name": "connector-mcp",
 }
@@ -41,10 +45,31 @@ LISTEN_PAUSE: Final = 1.0
 _CERTAIN: Final = frozenset({"22", "23", "25", "40", "42", "53", "55"})
 """Classes of errors by which the server says that a transaction did not take effect."""
 
-_NAME: Final = re.compile(r"(?<!:):([a-z_]+)")
+_NAME: Final = re.compile(r"(?<!:):([a-z][a-z0-9_]*)")
+
+# What goes wrong is raised; the driver's own lines about broken connections say nothing more.
+logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
 _Connection = psycopg.Connection[dict[str, Any]]
 _T = TypeVar("_T")
+
+
+class _Link:
+    """A connection, and a second handle of its socket by which another thread can end it safely."""
+
+    def __init__(self, connection: _Connection, generation: int) -> None:
+        self.connection = connection
+        self.generation = generation
+        self._socket = socket.socket(fileno=os.dup(connection.fileno()))
+
+    def interrupt(self) -> None:
+        """End what the connection does or waits for."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._socket.close()
+        self.connection.close()
 
 
 class PostgresDatabase(Database):
@@ -54,12 +79,12 @@ class PostgresDatabase(Database):
         """`address` is a `postgresql://` URL; `password` stands in for the one in it.
 
         Raises:
-            ValueError: The address is not valid.
+            ValueError: The address is not valid. The error does not repeat it, because it may hold a password.
         """
         try:
             parameters = conninfo_to_dict(address)
-        except psycopg.ProgrammingError as failure:
-            raise ValueError(str(failure)) from None
+        except psycopg.ProgrammingError:
+            raise ValueError("not a valid postgresql:// address") from None
         host = parameters.get("host") or "localhost"
         super().__init__(f"{parameters.get('dbname') or 'postgres'} on {host}")
         # A process that hangs inside of a transaction must not hold the others up.
@@ -73,102 +98,154 @@ class PostgresDatabase(Database):
             settings["password"] = password
         self._conninfo = make_conninfo("", **settings)
         self._schema = schema
-        self._idle: list[_Connection] = []
+        self._idle: list[_Link] = []
+        self._generation = 0
+        """Connections of an earlier one are not used again."""
         self._lock = threading.Lock()
         self._migrated = False
         self._listener: _Listener | None = None
 
     def run(self, step: Step[_T]) -> _T:
-        with self._lock:
-            connection = self._idle.pop() if self._idle else None
-        if connection is not None:
-            try:
-                return self._run(connection, step)
-            except psycopg.OperationalError as failure:
-                # An idle connection may have been lost. What was not committed can be done again on a new one.
-                if step.committing or not connection.closed:
-                    raise self._described(failure, step) from failure
         try:
+            if (link := self._take_idle()) is not None:
+                try:
+                    return self._run(link, step)
+                except psycopg.OperationalError as failure:
+                    # The server may have been restarted since the connection was used. What was not committed can be
+                    # done again on a new one.
+                    if step.committing or step.abandoned or not _is_lost(failure):
+                        raise
+                    self._discard_idle()
             return self._run(self._connect(), step)
         except psycopg.Error as failure:
             raise self._described(failure, step) from failure
 
     def close(self) -> None:
-        with self._lock:
-            idle, self._idle = self._idle, []
-            listener, self._listener = self._listener, None
-        for connection in idle:
-            connection.close()
+        self._discard_idle()
+        listener, self._listener = self._listener, None
         if listener is not None:
             listener.close()
 
     async def watch(self, event: anyio.Event) -> None:
         if self._listener is None:
             loop = asyncio.get_running_loop()
-            self._listener = _Listener(self._connect, lambda: loop.call_soon_threadsafe(self.wake))
+            self._listener = _Listener(
+                self._connect, lambda: loop.call_soon_threadsafe(self.wake), lambda: self.on_reconnect()
+            )
             self._listener.start()
         await event.wait()
 
-    def _run(self, connection: _Connection, step: Step[_T]) -> _T:
-        step.interrupt = lambda: _shut_down(connection)
+    def _run(self, link: _Link, step: Step[_T]) -> _T:
+        connection = link.connection
+        step.interrupt = link.interrupt
+        step.after_commit.clear()
+        ended = None
         try:
-            with connection.pipeline(), connection.cursor() as cursor:
-                transaction = _PostgresTransaction(connection, step)
+            if step.abandoned:
+                raise Abandoned
+            with connection.pipeline():
                 if step.writes:
-                    cursor.execute("BEGIN")
-                step.after_commit.clear()
-                result = step.work(transaction)
+                    connection.execute("BEGIN")
+                result = step.work(_PostgresTransaction(connection, step))
                 if step.writes:
                     if step.notifies:
-                        cursor.execute(f"NOTIFY {CHANNEL}")
-                    step.committing = True
-                    cursor.execute("COMMIT")
+                        connection.execute(f"NOTIFY {CHANNEL}")
+                    step.begin_commit()
+                    ended = connection.execute("COMMIT")
+            if ended is not None and ended.statusmessage != "COMMIT":
+                raise psycopg.errors.InFailedSqlTransaction("a statement of the transaction failed")
+        except psycopg.Error:
+            # What the server may still be doing must not be in the way of the next step.
+            step.interrupt = None
+            link.close()
+            raise
         except BaseException:
-            connection.close()
+            self._roll_back(link)
             raise
         for function in step.after_commit:
             function()
-        with self._lock:
-            if len(self._idle) < WORKERS:
-                self._idle.append(connection)
-                return result
-        connection.close()
+        self._keep(link)
         return result
 
-    def _connect(self) -> _Connection:
+    def _roll_back(self, link: _Link) -> None:
+        try:
+            if link.connection.info.transaction_status != TransactionStatus.IDLE:
+                link.connection.execute("ROLLBACK")
+        except psycopg.Error:
+            link.close()
+        else:
+            self._keep(link)
+
+    def _take_idle(self) -> _Link | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None
+
+    def _keep(self, link: _Link) -> None:
+        with self._lock:
+            if link.generation == self._generation and len(self._idle) < WORKERS:
+                self._idle.append(link)
+                return
+        link.close()
+
+    def _discard_idle(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+            self._generation += 1
+        for link in idle:
+            link.close()
+
+    def _connect(self) -> _Link:
+        generation = self._generation
         connection = _Connection.connect(self._conninfo, autocommit=True, row_factory=dict_row)
         try:
             if not self._migrated:
                 self._migrate(connection)
                 self._migrated = True
+            return _Link(connection, generation)
         except BaseException:
             connection.close()
             raise
-        return connection
 
     def _migrate(self, connection: _Connection) -> None:
+        # Without the lock first: whoever only reads may not be allowed to make anything.
+        if self._schema_version(connection) == VERSION:
+            return
         with connection.transaction():
             # Replicas that start together migrate one after the other.
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
-            if connection.execute("SELECT to_regnamespace(%s) AS found", (self._schema,)).fetchone() == {"found": None}:
-                connection.execute(f"CREATE SCHEMA {self._schema}".encode())
-            connection.execute("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
-            row = connection.execute("SELECT version FROM schema_version").fetchone()
-            found = row["version"] if row else 0
-            if found > VERSION:
-                raise self.failure(f"its version {found} was made by a newer connector-mcp", retryable=False)
+            found = self._schema_version(connection)
             if found == VERSION:
                 return
+            if found == 0:
+                if connection.execute("SELECT to_regnamespace(%s) AS found", (self._schema,)).fetchone() == {
+                    "found": None
+                }:
+                    connection.execute(f"CREATE SCHEMA {self._schema}".encode())
+                connection.execute("CREATE TABLE schema_version (version INTEGER NOT NULL)")
             connection.execute(_EPOCH)
             for statement in statements(found):
-                connection.execute(statement.encode())
+                # Counts need not survive a crash of the server, and are written without waiting for its disk.
+                connection.execute(statement.replace("CREATE TABLE rates", "CREATE UNLOGGED TABLE rates").encode())
             connection.execute("DELETE FROM schema_version")
             connection.execute("INSERT INTO schema_version VALUES (%s)", (VERSION,))
 
+    def _schema_version(self, connection: _Connection) -> int:
+        if connection.execute("SELECT to_regclass('schema_version') AS found").fetchone() == {"found": None}:
+            return 0
+        row = connection.execute("SELECT version FROM schema_version").fetchone()
+        found: int = row["version"] if row else 0
+        if found > VERSION:
+            raise self.failure(
+                f"its version {found} was made by a newer connector-mcp", fix="Update connector-mcp.", retryable=False
+            )
+        return found
+
     def _described(self, failure: psycopg.Error, step: Step[Any]) -> StoreUnavailable:
         said = failure.diag.message_primary or next(iter(str(failure).strip().splitlines()), type(failure).__name__)
-        certain = (failure.sqlstate or "")[:2] in _CERTAIN or failure.sqlstate == "57014"
-        return self.failure(said.strip(), uncertain=step.committing and not certain)
+        aborted = failure.sqlstate == "57014" or isinstance(failure, psycopg.errors.PipelineAborted)
+        certain = aborted or (failure.sqlstate or "")[:2] in _CERTAIN
+        reason = "it did not answer in time" if step.abandoned else said.strip()
+        return self.failure(reason, uncertain=step.committing and not certain)
 
 
 class _PostgresTransaction:
@@ -177,7 +254,9 @@ class _PostgresTransaction:
         self._step = step
 
     def execute(self, sql: str, values: Mapping[str, Value] = {}) -> _PostgresRows:
-        return _PostgresRows(self._connection.execute(_translated(sql), values))
+        return _PostgresRows(
+            self._connection.execute(_translated(sql), {name: storable(value) for name, value in values.items()})
+        )
 
     def notify(self) -> None:
         self._step.notifies = True
@@ -200,28 +279,38 @@ class _PostgresRows:
 class _Listener(threading.Thread):
     """Calls `wake` for each notification, and when the connection was lost: something may have been missed then."""
 
-    def __init__(self, connect: Callable[[], _Connection], wake: Callable[[], object]) -> None:
+    def __init__(
+        self, connect: Callable[[], _Link], wake: Callable[[], object], on_reconnect: Callable[[], object]
+    ) -> None:
         super().__init__(name="connector-mcp listener", daemon=True)
         self._connect = connect
         self._wake = wake
+        self._on_reconnect = on_reconnect
         self._closed = threading.Event()
-        self._connection: _Connection | None = None
+        self._link: _Link | None = None
 
     def run(self) -> None:
+        connected_before = False
         while not self._closed.is_set():
-            with suppress(psycopg.Error, StoreUnavailable), self._connect() as connection:
-                self._connection = connection
-                connection.execute(f"LISTEN {CHANNEL}")
-                self._tell()
-                for _ in connection.notifies():
+            with suppress(psycopg.Error, StoreUnavailable):
+                self._link = link = self._connect()
+                try:
+                    link.connection.execute(f"LISTEN {CHANNEL}")
+                    if connected_before:
+                        self._on_reconnect()
+                    connected_before = True
                     self._tell()
+                    for _ in link.connection.notifies():
+                        self._tell()
+                finally:
+                    link.close()
             self._tell()
             self._closed.wait(LISTEN_PAUSE)
 
     def close(self) -> None:
         self._closed.set()
-        if self._connection is not None:
-            _shut_down(self._connection)
+        if self._link is not None:
+            self._link.interrupt()
         self.join(STEP_SECONDS)
 
     def _tell(self) -> None:
@@ -230,12 +319,11 @@ class _Listener(threading.Thread):
             self._wake()
 
 
+def _is_lost(failure: psycopg.OperationalError) -> bool:
+    """Check that the connection failed, not the statement."""
+    return failure.sqlstate is None or failure.sqlstate.startswith(("08", "57P"))
+
+
 @lru_cache(maxsize=256)
 def _translated(sql: str) -> bytes:
     return _NAME.sub(r"%(\1)s", sql.replace("%", "%%")).encode()
-
-
-def _shut_down(connection: _Connection) -> None:
-    """End a connection that another thread is waiting for."""
-    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as copy:
-        copy.shutdown(socket.SHUT_RDWR)

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import anyio
 
 from connector_mcp.errors import StoreUnavailable
-from connector_mcp.state.database import Database, Row, Step, Value
+from connector_mcp.state.database import STEP_SECONDS, Database, Row, Step, Transaction, Value, one_allowance, storable
 from connector_mcp.state.schema import VERSION, statements
 
 WATCH_SECONDS: Final = 0.25
@@ -39,17 +39,22 @@ class SqliteDatabase(Database):
     ) -> None:
         """`wall_clock` is the database's time: that of this machine."""
         super().__init__(str(path), clock=clock)
-        self._path = path
+        self.path = path
         self._wall_clock = wall_clock
         self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        self._synchronous = ""
         self._lock = threading.Lock()
+        self._version: int | None = None
+        """The number by which SQLite shows that another connection has committed."""
+        self._look_at = 0.0
 
     def run(self, step: Step[_T]) -> _T:
-        if not self._lock.acquire(timeout=step.seconds):
+        if not self._lock.acquire(timeout=max(0.0, step.until - time.monotonic())):
             raise self.failure("another step has not ended")
         try:
             return self._run(step)
-        except (sqlite3.Error, OSError, ValueError) as failure:
+        except (sqlite3.Error, OSError) as failure:
             # The next step opens the file again; it may have been replaced by then.
             self._close()
             raise self._described(failure, step) from failure
@@ -65,71 +70,127 @@ class SqliteDatabase(Database):
             self._close()
 
     async def watch(self, event: anyio.Event) -> None:
-        seen: int | None = None
         while not event.is_set():
-            version = await self.read(_data_version)
-            if seen not in (None, version):
-                return
-            seen = version
-            with anyio.move_on_after(WATCH_SECONDS):
+            now = anyio.current_time()
+            if now >= self._look_at:
+                # One look serves all waiting calls of this process.
+                self._look_at = now + WATCH_SECONDS
+                await self._look()
+                continue
+            with anyio.move_on_after(self._look_at - now):
                 await event.wait()
+
+    async def _look(self) -> None:
+        before = self._version
+        try:
+            with one_allowance():
+                self._version = await self.read(_data_version)
+        except StoreUnavailable:
+            # Those who wait find out when they read.
+            self._version = None
+        if self._version != before:
+            self.wake()
 
     def _run(self, step: Step[_T]) -> _T:
         connection = self._open(step)
+        step.interrupt = connection.interrupt
         transaction = _SqliteTransaction(connection, step)
         if not step.writes:
             return step.work(transaction)
-        connection.execute(f"PRAGMA synchronous = {'FULL' if step.durable else 'NORMAL'}")
+        synchronous = "FULL" if step.durable else "NORMAL"
+        if synchronous != self._synchronous:
+            connection.execute(f"PRAGMA synchronous = {synchronous}")
+            self._synchronous = synchronous
         # IMMEDIATE takes the write lock at the start. A read that becomes a write could find its snapshot outdated.
         connection.execute("BEGIN IMMEDIATE")
         result = step.work(transaction)
-        step.committing = True
+        step.begin_commit()
         connection.execute("COMMIT")
         for function in step.after_commit:
             function()
         return result
 
     def _open(self, step: Step[Any]) -> sqlite3.Connection:
-        if self._connection is None:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # SQLite gives its log files the mode of the database file, so the mode must be right before it opens it.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-            if self._path.stat().st_mode & 0o077:
-                self._path.chmod(0o600)
-            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-            try:
-                connection.row_factory = sqlite3.Row
-                connection.create_function("epoch", 0, self._wall_clock)
-                _migrate(connection, time.monotonic() + step.seconds)
-            except BaseException:
-                connection.close()
-                raise
-            self._connection = connection
-        self._connection.execute(f"PRAGMA busy_timeout = {max(1, int(step.seconds * 1000))}")
-        return self._connection
+        if self._connection is not None and self._is_in_place():
+            return self._connection
+        self._close()
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # SQLite gives its log files the mode of the database file, so the mode must be right before it opens it.
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        found = self.path.stat()
+        if found.st_mode & 0o077:
+            self.path.chmod(0o600)
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=STEP_SECONDS)
+        try:
+            connection.row_factory = sqlite3.Row
+            connection.create_function("epoch", 0, self._wall_clock)
+            self._migrate(connection, step.until)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection, self._identity = connection, (found.st_dev, found.st_ino)
+        self._synchronous, self._version = "", None
+        return connection
+
+    def _is_in_place(self) -> bool:
+        """Check that the path still names the open file."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return False
+        return (found.st_dev, found.st_ino) == self._identity
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
+    def _migrate(self, connection: sqlite3.Connection, until: float) -> None:
+        if self._schema_version(connection) == VERSION:
+            return
+        _enable_write_ahead_log(connection, until)
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            # Another process may have migrated the file meanwhile.
+            for statement in statements(self._schema_version(connection)):
+                # A column of this type is the place of the row in the file and needs no index.
+                connection.execute(statement.replace("BIGINT PRIMARY KEY", "INTEGER PRIMARY KEY"))
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    def _schema_version(self, connection: sqlite3.Connection) -> int:
+        found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        if found > VERSION:
+            raise self.failure(
+                f"its version {found} was made by a newer connector-mcp",
+                fix="Update connector-mcp, or name another directory with CONNECTOR_MCP_STATE_DIR.",
+                retryable=False,
+            )
+        return found
+
     def _described(self, failure: Exception, step: Step[Any]) -> StoreUnavailable:
+        # A full disk prevents the commit, and so does a lock that another process holds.
+        uncertain = step.committing and getattr(failure, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL
         if isinstance(failure, sqlite3.OperationalError) and "locked" in str(failure):
             return self.failure(
                 "another process has locked it",
+                uncertain=uncertain,
                 fix="Call again. If the error persists, look for a connector-mcp process that hangs.",
             )
         if isinstance(failure, (OSError, sqlite3.OperationalError)):
             reason = failure.strerror if isinstance(failure, OSError) and failure.strerror else str(failure)
             return self.failure(
-                reason,
-                uncertain=step.committing,
+                "it did not answer in time" if step.abandoned else reason,
+                uncertain=uncertain,
                 fix="Make its directory writable for this user, with room on the disk, or name another with "
                 "CONNECTOR_MCP_STATE_DIR.",
             )
         return self.failure(
             str(failure),
-            uncertain=step.committing,
+            uncertain=uncertain,
             retryable=False,
             fix="Move the file away (waiting approvals and the audit log in it are lost), put it back from a copy, or "
             "name another directory with CONNECTOR_MCP_STATE_DIR.",
@@ -142,7 +203,7 @@ class _SqliteTransaction:
         self._step = step
 
     def execute(self, sql: str, values: Mapping[str, Value] = {}) -> _SqliteRows:
-        return _SqliteRows(self._connection.execute(sql, values))
+        return _SqliteRows(self._connection.execute(sql, {name: storable(value) for name, value in values.items()}))
 
     def notify(self) -> None:
         self._step.notifies = True
@@ -163,32 +224,9 @@ class _SqliteRows:
         return self._rows[0] if self._rows else None
 
 
-def _data_version(transaction: Any) -> int:
+def _data_version(transaction: Transaction) -> int | None:
     row = transaction.execute("PRAGMA data_version").first()
-    return row["data_version"]
-
-
-def _migrate(connection: sqlite3.Connection, until: float) -> None:
-    if _version(connection) == VERSION:
-        return
-    _enable_write_ahead_log(connection, until)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        # Another process may have migrated the file meanwhile.
-        for statement in statements(_version(connection)):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.execute("COMMIT")
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if found > VERSION:
-        raise ValueError(f"its version {found} was made by a newer connector-mcp")
-    return found
+    return row["data_version"] if row else None
 
 
 def _enable_write_ahead_log(connection: sqlite3.Connection, until: float) -> None:

@@ -20,14 +20,12 @@ from connector_mcp.engine.arguments import check_configs, path_of
 from connector_mcp.engine.redaction.redactor import (
     MARKER,
     Steps,
-    credentials_of,
     mark_secret_places,
     parse_steps,
     places,
     redact_arguments,
     replaced,
 )
-from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.engine.results import Meta
 from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object, members
@@ -254,9 +252,8 @@ def insert_values(tool: Tool, operation: Operation, situation: Situation, values
 class MintedCredentials:
     """Stores the credentials that a platform creates and shows once; results contain references to them."""
 
-    def __init__(self, secrets: Secrets, scrubber: Scrubber) -> None:
+    def __init__(self, secrets: Secrets) -> None:
         self._secrets = secrets
-        self._scrubber = scrubber
 
     async def check(self, operation: Operation) -> None:
         """Check, before the operation is sent, that its new credentials could be stored.
@@ -285,7 +282,6 @@ class MintedCredentials:
                 if not isinstance(value, str) or not value:
                     meta.warn(_lost(path, "it is not text"))
                     continue
-                self._scrubber.remember(credentials_of(value))
                 try:
                     # The platform does not show it again: store it even if the call is cancelled.
                     with anyio.CancelScope(shield=True):

@@ -98,8 +98,9 @@ class GetConnector(VersoriOperation):
     connector_id: ConnectorId
 
 
-def _what_an_update_touches(operation: Any, record: Any) -> Any:
+def _what_an_update_touches(operation: Any, situation: Situation) -> Any:
     """The record without its versions, and of its connections only their names and variables (trap 4)."""
+    record = situation.current
     if not is_object(record):
         return record
     touched = {member: value for member, value in record.items() if member != "versions"}
