@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Any
 
 import anyio
@@ -13,7 +12,7 @@ from starlette.types import Message
 
 from connector_mcp.console import events
 from connector_mcp.console.access import Visitor
-from connector_mcp.console.events import MAX_STREAMS, QueueStreams, read_queue
+from connector_mcp.console.events import MAX_STREAMS, QueueStreams
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.transport.http.health import CachedCheck
 from tests.console.conftest import Browser, House
@@ -89,7 +88,7 @@ async def test_an_unavailable_store_decides_nothing(operator: Browser, house: Ho
         raise StoreUnavailable("The store is away.", fix="Start it.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(house.store, "replace", away)
+        patched.setattr(house.database, "write", away)
         answer = await operator.submit(f"/console/approvals/{approval.id}/deny", form_token=token)
     assert answer.status_code == 503
     assert "Start it." in answer.text
@@ -141,12 +140,12 @@ class SignedIn:
 
 
 def streams_of(house: House, sessions: Any = None) -> QueueStreams:
-    return QueueStreams(house.approvals, sessions or SignedIn())
+    return QueueStreams(house.approvals, house.database, sessions or SignedIn())
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(events, "READ_SECONDS", 0.001)
 
 
 @pytest.mark.usefixtures("quick")
@@ -200,15 +199,14 @@ async def test_the_number_of_streams_is_limited(house: House) -> None:
 
 @pytest.mark.usefixtures("quick")
 async def test_many_streams_read_the_queue_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks, look = 0, house.approvals.list
+    looks, look = 0, house.approvals.version
 
-    async def counted(*arguments: Any) -> Any:
+    async def counted() -> Any:
         nonlocal looks
         looks += 1
-        return await look(*arguments)
+        return await look()
 
-    monkeypatch.setattr(house.approvals, "list", counted)
-    queue = CachedCheck(partial(read_queue, house.approvals), 1.5, clock=lambda: 0.0)
+    queue = CachedCheck(counted, 1.5, clock=lambda: 0.0)
     async with anyio.create_task_group() as tasks:
         for _ in range(20):
             tasks.start_soon(queue.result)

@@ -54,6 +54,7 @@ class VirtualTime:
     def __init__(self) -> None:
         self.now = 0.0
         self.pauses: list[float] = []
+        self.changes = 0
         self._sleeping: list[tuple[float, anyio.Event]] = []
         self._changed = anyio.Event()
 
@@ -71,6 +72,10 @@ class VirtualTime:
         finally:
             if entry in self._sleeping:
                 self._sleeping.remove(entry)
+
+    async def changed(self, seconds: float, since: int | None = None) -> None:
+        """Wait as for a database in which nothing changes."""
+        await self.sleep(seconds)
 
     async def asleep(self, count: int = 1) -> None:
         """Wait until so many sleep."""

@@ -66,6 +66,7 @@ class QueueStreams:
         text = "retry: 5000\n\n"
         with suppress(StoreUnavailable):
             while await self._is_signed_in(key):
+                changes = self._database.changes
                 state = await self._queue.result()
                 if state != sent:
                     version, pending = sent = state
@@ -73,7 +74,7 @@ class QueueStreams:
                     text += f"event: queue\nid: {name}\ndata: {pending}\n\n"
                 yield text or ":\n\n"
                 text = ""
-                await self._database.changed(HEARTBEAT_SECONDS)
+                await self._database.changed(HEARTBEAT_SECONDS, changes)
                 # What changes in quick succession is read once.
                 await anyio.sleep(READ_SECONDS)
             yield "event: ended\ndata:\n\n"

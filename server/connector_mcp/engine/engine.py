@@ -72,7 +72,7 @@ class Engine:
         self._settings_secrets = tuple(settings.secret_values())
         public = (*operations, *(account.platform.name for account in self._accounts.all))
         self._scrubber = Scrubber(self._own_secrets, public)
-        self._hold = hold = hold or ApprovalHold(settings.approval_wait, changed=database.changed)
+        self._hold = hold = hold or ApprovalHold(settings.approval_wait, records=database)
 
         def make_gate(policy: Policy) -> Gate:
             return Gate(

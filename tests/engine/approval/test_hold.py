@@ -45,7 +45,7 @@ class House:
         self.time = time
         self.clock = clock
         self.approvals = Approvals(database, ttl=10_000)
-        self.wait = ApprovalHold(hold, clock=time.clock, changed=time.sleep)
+        self.wait = ApprovalHold(hold, clock=time.clock, records=time)
         self.announced: list[Approval] = []
         rules = Policy.parse("destroy=approve", read_only=False, transport="stdio")
         options: dict[str, Any] = {"hold": self.wait, "announce": self.announced.append}
@@ -235,7 +235,7 @@ async def test_a_held_call_reports_progress_and_runs_once(
     bench: BenchMaker, virtual_time: VirtualTime, mode: Any
 ) -> None:
     made = bench(
-        policy="destroy=approve", hold=ApprovalHold(HOLD, clock=virtual_time.clock, changed=virtual_time.sleep)
+        policy="destroy=approve", hold=ApprovalHold(HOLD, clock=virtual_time.clock, records=virtual_time)
     )
     approvals, told, results = made.engine.approvals, list[str | None](), list[CallToolResult]()
 
@@ -270,7 +270,7 @@ async def test_a_target_that_changes_during_the_hold_is_left_alone(
     bench: BenchMaker, virtual_time: VirtualTime
 ) -> None:
     made = bench(
-        policy="destroy=approve", hold=ApprovalHold(HOLD, clock=virtual_time.clock, changed=virtual_time.sleep)
+        policy="destroy=approve", hold=ApprovalHold(HOLD, clock=virtual_time.clock, records=virtual_time)
     )
     results: list[dict[str, Any]] = []
 
@@ -290,7 +290,7 @@ async def test_a_target_that_changes_during_the_hold_is_left_alone(
 
 
 async def test_a_held_call_takes_no_place_at_the_platform(bench: BenchMaker, virtual_time: VirtualTime) -> None:
-    wait = ApprovalHold(HOLD, clock=virtual_time.clock, changed=virtual_time.sleep)
+    wait = ApprovalHold(HOLD, clock=virtual_time.clock, records=virtual_time)
     made = bench(policy="destroy=approve", hold=wait)
 
     async def call() -> None:

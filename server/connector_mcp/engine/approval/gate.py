@@ -106,7 +106,7 @@ class Gate:
         self._operator_channel = operator_channel
         self._decide_at = decide_at
         self._question_seconds = question_seconds
-        self._hold = hold or ApprovalHold(0)
+        self._hold = hold or ApprovalHold(0, records=database)
         self._announce = announce
 
     def decide(self, tool: str, effect: Effect, scopes: frozenset[str] | None) -> Decision:

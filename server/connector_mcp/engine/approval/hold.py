@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 
 from connector_mcp.engine.approval.queue import Approval, Approvals
 from connector_mcp.engine.caller import Caller
-from connector_mcp.state.database import one_allowance
 
 PROGRESS_SECONDS: Final = 5.0
 """Seconds between two progress messages to the client."""
 
 LONGEST_PAUSE: Final = 2.0
 """Seconds between two looks into the database while nothing is reported to have changed."""
+
+
+class Changes(Protocol):
+    """The part of a database that tells when something has changed; see `Database`."""
+
+    changes: int
+
+    async def changed(self, seconds: float, since: int | None = None) -> None: ...
 
 
 class ApprovalHold:
@@ -30,12 +37,12 @@ class ApprovalHold:
         self,
         seconds: float,
         *,
-        changed: Callable[[float], Awaitable[None]] = anyio.sleep,
+        records: Changes,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`changed` returns when something in the database has changed, or after so many seconds."""
+        """`records` is the database."""
         self._seconds = seconds
-        self._changed = changed
+        self._records = records
         self._clock = clock
         self._pauses: set[anyio.CancelScope] = set()
         self._ended = False
@@ -70,7 +77,8 @@ class ApprovalHold:
         """
         begun = self._clock()
         reported = begun - PROGRESS_SECONDS
-        while await _in_time(is_pending):
+        changes = self._records.changes
+        while await is_pending():
             now = self._clock()
             left = begun + seconds - now
             if left <= 0 or self._ended:
@@ -83,12 +91,12 @@ class ApprovalHold:
                         # A client that does not read must not prolong the hold.
                         with anyio.move_on_after(PROGRESS_SECONDS):
                             await caller.progress(message)
-                    with one_allowance():
-                        await self._changed(min(LONGEST_PAUSE, left))
+                    await self._records.changed(min(LONGEST_PAUSE, left), changes)
                 finally:
                     self._pauses.discard(scope)
             if caller.gone:
                 return False
+            changes = self._records.changes
         return True
 
     def end(self) -> None:
@@ -96,9 +104,3 @@ class ApprovalHold:
         self._ended = True
         for scope in self._pauses:
             scope.cancel()
-
-
-async def _in_time(look: Callable[[], Awaitable[bool]]) -> bool:
-    # Each look has a time limit of its own: all of them together may take longer than a call may wait for the database.
-    with one_allowance():
-        return await look()
