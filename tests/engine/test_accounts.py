@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
-from connector_mcp.audit.files import FileTrail
+from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.engine import Engine
@@ -23,7 +23,7 @@ from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.sources import EnvironmentSource
-from connector_mcp.state.sqlite_store import SqliteStore
+from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.upstream.client import UpstreamClient
 from tests.engine.conftest import FakeCaller, yes
@@ -96,13 +96,14 @@ async def two(tmp_path: Path) -> AsyncIterator[Maker]:
                             secrets=(secrets or {}).get(name),
                         )
                     )
+            database = SqliteDatabase(tmp_path / "records.db")
             engine = Engine(
                 Settings(state_dir=tmp_path, sandbox=True),
                 catalog(),
                 accounts,
                 policy=server,
-                store=SqliteStore(tmp_path / "state.db"),
-                audit=FileTrail(tmp_path / "audit.jsonl"),
+                database=database,
+                audit=AuditTrail(database),
                 secrets=Secrets(
                     [EnvironmentSource({f"CONNECTOR_MCP_SECRET_{n}": f"value-of-{n}" for n in ("ONE", "TWO")})]
                 ),
