@@ -286,6 +286,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
             announce: Callable[[Approval], None] | None = None,
             secrets: Secrets | None = None,
             secret_requests: SecretRequests | None = None,
+            ask_reading_time: float = 0.0,
             **settings: Any,
         ) -> Bench:
             sandbox = Sandbox()
@@ -302,7 +303,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
                 accounts[name] = Account(platform=platform, client=client, options=options, sandbox=True)
             database = database or SqliteDatabase(tmp_path / "records.db")
             engine = Engine(
-                Settings.load({}, sandbox=True, state_dir=tmp_path, **settings),
+                Settings.load({}, sandbox=True, state_dir=tmp_path, ask_reading_time=ask_reading_time, **settings),
                 catalog(),
                 accounts.values(),
                 policy=Policy.parse(policy, read_only=read_only, transport=transport),

@@ -26,7 +26,7 @@ from connector_mcp.secrets.sources import EnvironmentSource
 from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.upstream.client import UpstreamClient
-from tests.engine.conftest import FakeCaller, yes
+from tests.engine.conftest import FakeCaller, rows, yes
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +45,6 @@ class Two:
 
     engine: Engine
     sandboxes: Mapping[str, Sandbox]
-    audit: Path
 
     def sent(self, profile: str, method: str = "*") -> list[str]:
         """What reached the platforms under the profile."""
@@ -53,7 +52,7 @@ class Two:
         return [each.raw_path for each in made if method in ("*", each.method) and "token" not in each.raw_path]
 
     def records(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.audit.read_text().splitlines()]
+        return [json.loads(row["line"]) for row in rows(self.engine.database, "SELECT line FROM audit ORDER BY seq")]
 
 
 Maker = Callable[..., Two]
@@ -111,7 +110,7 @@ async def two(tmp_path: Path) -> AsyncIterator[Maker]:
             stack.push_async_callback(engine.aclose)
             for sandbox in sandboxes.values():
                 stack.callback(sandbox.close)
-            return Two(engine, sandboxes, tmp_path / "audit.jsonl")
+            return Two(engine, sandboxes)
 
         yield make
 
@@ -283,8 +282,8 @@ async def test_the_person_who_is_asked_is_told_the_profile(two: Maker, bench: An
     caller, alone = FakeCaller(yes("no such name")), FakeCaller(yes("nothing"))
     await run(two(), DELETE, {**CRAWLER, "profile": "staging"}, caller)
     await run(bench(), DELETE, CRAWLER, alone)
-    assert "Under the profile staging of Vectorize." in caller.questions[0].message
-    assert "profile" not in alone.questions[0].message
+    assert "\nOn vectorize in the sandbox, profile staging, tenant" in caller.questions[0].message
+    assert "\nOn vectorize in the sandbox, profile default, tenant" in alone.questions[0].message
 
 
 async def test_a_secret_is_for_the_profiles_that_list_it(two: Maker) -> None:

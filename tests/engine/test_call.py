@@ -66,6 +66,11 @@ def confirming() -> FakeCaller:
     return FakeCaller(yes("Docs site"))
 
 
+def typing() -> FakeCaller:
+    """A caller that types the name that the question shows."""
+    return FakeCaller(lambda question: yes(question.message.rpartition(": ")[2]))
+
+
 def before_sending(made: Bench, method: str, hook: Callable[[], Awaitable[Any]]) -> None:
     """Run the hook before each request of this method to Vectorize."""
     client = made.account("vectorize").client
@@ -209,7 +214,7 @@ async def test_a_deletion_is_confirmed_by_name_and_verified(made: Bench) -> None
     caller = confirming()
     assert (await run(made, DELETE, CRAWLER, caller))["meta"]["verified"] is True
     assert caller.questions[0].message.endswith("type the name: Docs site")
-    assert records(made)[-1]["decided_by"] == "person at test 1"
+    assert records(made)[-1]["decided_by"] == "client test 1"
     assert [method for method, _ in made.requests()] == ["GET", "GET", "DELETE", "GET"]
 
 
@@ -217,7 +222,7 @@ async def test_a_deletion_is_confirmed_by_name_and_verified(made: Bench) -> None
     ("answer", "code"),
     [
         (ElicitationReply("decline", {}), "refused"),
-        (ElicitationReply("cancel", {}), "refused"),
+        (ElicitationReply("cancel", {}), "approval_required"),
         (ElicitationReply("accept", {"confirm": "docs site"}), "confirmation_invalid"),
         (ElicitationReply("accept", {"confirm": True}), "confirmation_invalid"),
         (ElicitationReply("accept", {}), "confirmation_invalid"),
@@ -229,7 +234,7 @@ async def test_a_deletion_is_confirmed_by_name_and_verified(made: Bench) -> None
 async def test_nothing_but_the_right_answer_deletes(made: Bench, answer: Any, code: str) -> None:
     assert (await run(made, DELETE, CRAWLER, FakeCaller(answer)))["error"]["code"] == code
     assert made.requests("DELETE") == []
-    assert records(made)[-1]["decided_by"] == ("person" if code == "refused" else None)
+    assert records(made)[-1]["decided_by"] == ("client test 1" if code in ("refused", "confirmation_invalid") else None)
 
 
 async def test_a_target_that_changes_while_the_person_thinks_is_not_deleted(made: Bench) -> None:
@@ -346,7 +351,7 @@ async def test_a_config_of_an_unknown_type_leaves_no_trace_in_errors_or_the_reco
     own: dict[str, Any] = {"id": "own-factory", "type": "Sms"}
     made.sandbox.inject(Fault(platform="logto", method="GET", path_glob="*-factories/*", status=200, times=9, body=own))
     arguments = {"connector_id": "own-factory", "config": {"host": f"{SECRET}-host"}}
-    content = await run(made, "logto_create_connector", arguments, FakeCaller(yes()))
+    content = await run(made, "logto_create_connector", arguments, typing())
     assert content["error"]["code"] == "rejected"
     assert "odd [redacted]" in content["error"]["upstream"]["message"]
 
@@ -407,7 +412,7 @@ async def test_the_beginning_is_recorded_before_the_change_is_sent(made: Bench) 
     await run(made, DELETE, CRAWLER, confirming())
     (begun,) = at_sending
     assert (begun["phase"], begun["outcome"], begun["decision"]) == ("begun", "begun", "ask")
-    assert (begun["decided_by"], begun["channel"]) == ("person at test 1", "elicitation")
+    assert (begun["decided_by"], begun["channel"]) == ("client test 1", "elicitation")
     assert begun["fingerprint_before"] == records(made)[-1]["fingerprint_before"]
     assert records(made)[-1]["fingerprint_after"] == "gone"
 
@@ -431,8 +436,8 @@ async def test_the_record_names_the_channel_of_a_decision(made: Bench) -> None:
     assert [(record["outcome"], record["channel"], record["decided_by"]) for record in records(made)] == [
         ("approval_required", "approvals", None),
         ("refused", "approvals", "operator ops"),
-        ("refused", "elicitation", "person"),
-        ("refused", "terminal", "person"),
+        ("refused", "elicitation", "client test 1"),
+        ("refused", "terminal", "client test 1"),
         ("invalid_arguments", None, None),
     ]
 

@@ -24,7 +24,7 @@ def ledger(database: SqliteDatabase) -> Ledger:
 
 
 async def begin(ledger: Ledger, digest: str = "d1", *, call: str = "c1", effect: str = "update") -> Execution:
-    found = await ledger.begin(a_record(digest, call, effect), Claim())
+    found = await ledger.begin(a_record(digest, call, effect), Claim(), creates=effect == "create")
     assert isinstance(found, Execution)
     return found
 

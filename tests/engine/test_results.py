@@ -54,7 +54,7 @@ def conforms(made: Operation, data: Any, meta: Meta) -> None:
 def test_meta_says_only_what_there_is_to_say() -> None:
     assert Meta().as_dict() == {}
     assert Meta(verified=False).as_dict() == {"verified": False}
-    full = Meta("p", "default", "t", "r", True, True, "c", ["w"], {"x": 1}, [{"field": "f"}], offset=5)
+    full = Meta("p", "default", "t", "r", True, True, "", "c", ["w"], {"x": 1}, [{"field": "f"}], offset=5)
     assert full.as_dict() == {
         "platform": "p",
         "profile": "default",

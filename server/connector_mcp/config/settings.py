@@ -123,6 +123,9 @@ class ApprovalSettings(_Group):
     give up on a call after 60 seconds, so stay well below that, for example at 40."""
     ask_timeout: _Seconds = 300.0
     """How long a person at the client has to answer."""
+    ask_reading_time: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 0.5
+    """How long a person needs at least to read a question. A sooner answer is the client's own: the call is parked, or
+    refused where no operator can be reached. 0 takes every answer."""
     operators_file: Path | None = None
     """TOML file with the tokens of operators who may sign in to the console; without it there is no console over
     HTTP."""

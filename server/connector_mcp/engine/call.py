@@ -21,7 +21,7 @@ from connector_mcp.audit.record import BEGUN, AuditRecord, Phase
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account, Accounts
 from connector_mcp.engine.approval.gate import Gate, Passage, channel_of
-from connector_mcp.engine.approval.wording import PERSON, Candidate, target_changed
+from connector_mcp.engine.approval.wording import Candidate, target_changed
 from connector_mcp.engine.arguments import check_configs, parse_arguments
 from connector_mcp.engine.caller import AnswerDue, Caller, CallResult
 from connector_mcp.engine.ledger import UNKNOWN, Execution, Ledger, Standing, decision_of
@@ -266,8 +266,7 @@ class EngineCall(ABC):
         self.outcome = error.code
         if refused_by := error.details.get("refused_by"):
             self.decided_by = refused_by
-            refusal = Decision.ASK if refused_by == PERSON else Decision.APPROVE
-            self.channel = error.details.get("channel") or channel_of(refusal, self.caller.transport)
+            self.channel = error.details.get("channel") or channel_of(Decision.ASK, self.caller.transport)
         if error.upstream:
             self._record_response(error.upstream.get("status"), error.upstream.get("request_id"))
         further: JsonObject = {"sandbox": True} if self.sandbox else {}
@@ -293,6 +292,8 @@ class PlatformCall(EngineCall):
     _key: bytes
     """Keys the digest and the fingerprints."""
     _answers: list[Any]
+    _disclosed: tuple[tuple[str, str], ...] = ()
+    """The secrets that the call sends to hosts which the arguments choose, as `Candidate` has them."""
     _person_took_time = False
     """Whether a person was asked for a secret, so the target may have changed meanwhile."""
     _execution: Execution | None = None
@@ -316,6 +317,9 @@ class PlatformCall(EngineCall):
         """Run the steps of a read."""
         self.scan_arguments(self._situation)
         self.register_secrets()
+        if self.decision is not Decision.ALLOW:
+            self._preview = make_preview(self.operation, self._situation, (), self.scrubber)
+            await self._authorize()
         await self._send(self.operation)
         return self._result(self.operation.shape_result(self._answers, self._situation))
 
@@ -365,18 +369,21 @@ class PlatformCall(EngineCall):
         self._ready, found, services = self.operation, self.found, self._services
         if found is None or not found.references:
             return
-        resolved = await services.resolver.resolve(found, self._account)
+        destinations = self.operation.find_destinations(self._situation) if target_known else None
+        resolve = partial(services.resolver.resolve, found, self._account, destinations)
+        resolved = await resolve()
         if resolved.lacks_only_secrets and ask and services.prompt.is_possible(self.caller):
             if not target_known:
                 # The person is asked once everything else is known to be right.
                 return
             self._person_took_time = True
-            resolve_again, digest = partial(services.resolver.resolve, found, self._account), await self._identify()
+            digest = await self._identify()
             resolved = await services.prompt.obtain(
-                self.caller, self.tool.name, self._account, digest, resolved, resolve_again
+                self.caller, self.tool.name, self._account, digest, resolved, resolve
             )
         resolved.require_all(self.tool.name)
         if target_known:
+            self._disclosed = tuple(dict.fromkeys(resolved.disclosed))
             self._ready = insert_values(self.tool, self.operation, self._situation, resolved.values)
 
     def _detect_effect(self) -> None:
@@ -385,6 +392,8 @@ class PlatformCall(EngineCall):
         losses = (*self.operation.find_losses(self._situation), *cleaned)
         self._preview = make_preview(self.operation, self._situation, losses, self.scrubber)
         self.effect = self._preview.effect
+        if self._disclosed and self.effect is not Effect.DESTROY:
+            self.effect = Effect.DISCLOSE
         if self.effect is Effect.DESTROY and not self.profile_named:
             raise self._services.accounts.profile_required(self.tool)
 
@@ -393,18 +402,24 @@ class PlatformCall(EngineCall):
         digest = await self._identify()
         if self.operation.acts_on:
             self.fingerprint = fingerprint(self.operation, self._situation.current, self._key)
-        declared = self.tool.operation.effect
+        declared, account, found = self.tool.operation.effect, self._account, self.found
+        assert found is not None  # noqa: S101 - the arguments were scanned
         candidate = Candidate(
             tool=self.tool.name,
-            platform=self._account.platform.name,
-            profile=self._account.profile,
+            platform=account.platform.name,
+            profile=account.profile,
             declared=declared,
             deletes=declared is Effect.DESTROY,
             preview=self._preview,
             fingerprint=self.fingerprint or "",
             digest=digest,
             arguments=self.arguments or {},
-            account_label=self._services.accounts.label(self._account),
+            tenant=account.tenant_of(self.operation),
+            address=account.client.base_url,
+            sandbox=self.sandbox,
+            hosts=found.hosts(self.operation, self._situation),
+            secrets=found.names,
+            disclosed=self._disclosed,
         )
         gate, caller = self._services.gates[self._account], self.caller
         with self._observer.step("gate"):
@@ -422,7 +437,8 @@ class PlatformCall(EngineCall):
         record = self.audit_record("begun")
         record.decision, record.decided_by = str(passage.decision), passage.decided_by
         record.channel = channel_of(passage.decision, self.caller.transport)
-        begun = await self._services.ledger.begin(record, passage.claim)
+        creates = self.tool.operation.effect is Effect.CREATE
+        begun = await self._services.ledger.begin(record, passage.claim, creates=creates)
         if isinstance(begun, Execution):
             decided = decision_of(begun.approval) if begun.approval else vars(record)
             self.decision = Decision(decided["decision"])
@@ -457,11 +473,12 @@ class PlatformCall(EngineCall):
         return UNKNOWN if is_unknown else self.outcome
 
     async def _identify(self) -> str:
-        """Return the digest of the call: of tool, account, principal and all arguments."""
+        """Return the digest of the call: of tool, account, world, principal and all arguments."""
         if self.digest is None:
             self._key = await secret_key(self._services.database, "digest")
             account, given = self._account, self.operation.model_dump(exclude_unset=True)
             identity = [self.tool.name, account.platform.name, account.profile, self.caller.principal, given]
+            identity += [self.sandbox, account.client.base_url, account.tenant_of(self.operation)]
             self.digest = keyed_digest(identity, self._key)
         return self.digest
 

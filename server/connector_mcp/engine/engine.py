@@ -81,6 +81,7 @@ class Engine:
                 database,
                 operator_channel=settings.approvals,
                 decide_at=decide_at,
+                reading_seconds=settings.ask_reading_time,
                 question_seconds=max(QUESTION_SECONDS, 2 * settings.ask_timeout),
                 hold=hold,
                 announce=announce,

@@ -20,7 +20,6 @@ from connector_mcp.engine.approval.queue import COLUMNS, LIVE, Approval, read_ap
 from connector_mcp.engine.policy import Decision
 from connector_mcp.errors import ConfirmationInvalid, ConnectorError, InProgress, StoreUnavailable, StoreUncertain
 from connector_mcp.json_values import JsonObject
-from connector_mcp.operations.operation import Effect
 from connector_mcp.state.database import Database, Row, Rows, Transaction, Value, Work
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 
@@ -120,11 +119,11 @@ class Ledger:
         if row is not None and row["is_running"] and digest not in self._owed:
             raise _in_progress(tool)
 
-    async def begin(self, record: AuditRecord, claim: Claim) -> Execution | Standing:
+    async def begin(self, record: AuditRecord, claim: Claim, *, creates: bool = False) -> Execution | Standing:
         """Take what the claim names, make the execution and append the record: all, or nothing.
 
         The record is completed with the operator who approved the call. A call that is not approved returns where it
-        stands.
+        stands. With `creates` a repeat of a call that succeeded a short while ago is warned of that.
 
         Raises:
             InProgress: The same write is under way.
@@ -154,7 +153,7 @@ class Ledger:
             taken = _taken(claim, approval.first() if approval else None, question.first() if question else None)
             if isinstance(taken, Standing | ConnectorError):
                 return taken
-            execution = Execution(digest, record.call_id, *taken, row, _warnings(row, record.effect))
+            execution = Execution(digest, record.call_id, *taken, row, _warnings(row, creates))
             begun.append(execution)
             self._begin(tx, execution, record.tool)
             chain.append([record if execution.approval is None else replace(record, **decision_of(execution.approval))])
@@ -274,13 +273,13 @@ def _in_progress(tool: str) -> InProgress:
     )
 
 
-def _warnings(earlier: Row | None, effect: str) -> tuple[str, ...]:
+def _warnings(earlier: Row | None, creates: bool) -> tuple[str, ...]:
     if earlier is None:
         return ()
     ago = max(0, round(earlier["age"]))
     if earlier["outcome"] in (RUNNING, UNKNOWN):
         return (f"The outcome of the same call {ago} s ago is unknown; check that it did not take effect twice.",)
-    if earlier["outcome"] == "ok" and effect == Effect.CREATE:
+    if earlier["outcome"] == "ok" and creates:
         return (
             f"The same call succeeded {ago} s ago. If its answer did not arrive, this one made the same thing twice: check.",
         )

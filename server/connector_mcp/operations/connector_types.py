@@ -6,7 +6,8 @@ Each platform's folder holds `connector_types.json`: `{type: {name, kind, creata
 - Vectorize: `users` (has user operations), `user_credential` (the credential that its users bring: `refreshToken` or
   `accessToken`), `takes_config_on_create`, `pipeline_keys` (keys of a pipeline's config, not of this one).
 - Logto: `platform`, `target`, `isStandard`, `isDemo`, `isTokenStorageSupported`, `supportsAuthorizationUri`,
-  `requiredTemplateUsageTypes`, `mayContainSecrets` (free-form members in which a credential may hide).
+  `requiredTemplateUsageTypes`, `mayContainSecrets` (free-form members in which a credential may hide), `hosts` (the
+  keys that name the hosts that credentials go to, where their names do not tell).
 - ConductorOne: `fieldGroups` (`{group: [keys]}`, of which exactly one is filled in).
 
 The file is read when it is first needed, because it is larger than all the declarations together.

@@ -22,6 +22,7 @@ from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.connector_types import ConnectorType
 from connector_mcp.operations.fields import SECRET, Cursor, Detail, PageSize, Placement, RowMembers
+from connector_mcp.operations.hosts import hosts_in
 from connector_mcp.operations.platform import NO_BODY, Platform, Request
 
 Path = tuple[str, ...]
@@ -34,6 +35,8 @@ class Effect(StrEnum):
     READ = "read"
     CREATE = "create"
     UPDATE = "update"
+    DISCLOSE = "disclose"
+    """Beside another effect: the call sends a stored secret to a host that the arguments choose."""
     DESTROY = "destroy"
 
 
@@ -136,6 +139,17 @@ class ConfigUse:
 
 
 @dataclass(frozen=True)
+class Destination:
+    """A host that credentials go to because the arguments, or the stored config that they complete, name it."""
+
+    host: str
+    path: str
+    """The argument with the credentials that go there, as a person would write it; empty for those of all arguments."""
+    is_chosen: bool = True
+    """Whether the arguments name the host. Otherwise the stored config does."""
+
+
+@dataclass(frozen=True)
 class Situation:
     """What a declaration may look at besides its own arguments."""
 
@@ -188,6 +202,8 @@ class Operation(BaseModel):
     heavy: ClassVar[frozenset[str]] = frozenset()
     """Members left out unless asked for: logos, readmes."""
     stored_config: ClassVar[StoredConfig | None] = None
+    host_arguments: ClassVar[tuple[str, ...]] = ()
+    """Arguments beside configs that choose the host that credentials go to."""
     mints: ClassVar[tuple[str, ...]] = ()
     """Dotted paths in the platform's answer of credentials that it shows once. They go to the secret store."""
     example: ClassVar[JsonObject] = {}
@@ -266,6 +282,21 @@ class Operation(BaseModel):
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         """The connector configs among the arguments, with their types as far as they are known."""
         return ()
+
+    def find_destinations(self, situation: Situation) -> tuple[Destination, ...]:
+        """The hosts that credentials go to, as far as the arguments or the stored config that stays name them."""
+        named = (getattr(self, name) for name in self.host_arguments)
+        found = [Destination(host, "") for value in named for host in hosts_in(value, "host")]
+        stored = self.acts_on.read.stored_config if self.acts_on else None
+        for use in self.find_configs(situation):
+            keys = use.type.traits.get("hosts") if use.type else None
+            given = use.value if keys is None else {key: use.value[key] for key in keys if key in use.value}
+            found += [Destination(host, use.path) for host in hosts_in(given)]
+            if stored and not use.complete:
+                kept = members(at(situation.current, stored.at)).items()
+                others = {key: value for key, value in kept if key not in use.value}
+                found += [Destination(host, use.path, is_chosen=False) for host in hosts_in(others)]
+        return tuple(dict.fromkeys(found))
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Errors in these arguments for this target that no schema can express."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 
 from connector_mcp.errors import Misconfigured
@@ -24,6 +24,15 @@ class SecretEntry:
     source: str
     limits: tuple[SecretLimits, ...]
     changed: str | None
+
+
+@dataclass(frozen=True)
+class ResolvedSecret:
+    """A secret that may be used."""
+
+    value: str = field(repr=False)
+    names_hosts: bool
+    """Whether its limits name the hosts that it may go to."""
 
 
 class Secrets:
@@ -94,7 +103,11 @@ class Secrets:
         ]
 
     def resolve(self, name: str, use: Use) -> str:
-        """Return the value of a secret for one use.
+        """Return the value of a secret for one use. Raises what `find` raises."""
+        return self.find(name, use).value
+
+    def find(self, name: str, use: Use) -> ResolvedSecret:
+        """Return a secret for one use.
 
         Raises:
             NotStored: No source has it.
@@ -105,14 +118,15 @@ class Secrets:
             value = source.read(name)
             if value is None:
                 continue
-            for limits in self._limits_of(source, name):
+            limited = self._limits_of(source, name)
+            for limits in limited:
                 _check_limits(limits, name, use)
             if not value.strip() or not _is_text(value):
                 raise Unresolved(
                     f"{SCHEME}{name}, which holds no text", "a secret with a value", fix=_how_to_store(name)
                 )
             self._learn(value)
-            return value
+            return ResolvedSecret(value, names_hosts=any(limits.hosts for limits in limited))
         _check_limits(self._limits.get(name, SecretLimits()), name, use)
         near = closest(name, self.names(), cutoff=0.5)
         wanted = "a stored secret" if near is None else f"a stored secret, such as {SCHEME}{near}"

@@ -41,6 +41,7 @@ CREATE TABLE approvals (
 );
 CREATE UNIQUE INDEX approvals_by_digest ON approvals (digest) WHERE is_open = 1;
 CREATE INDEX approvals_open ON approvals (status, created_at, id, expires_at) WHERE is_open = 1;
+CREATE INDEX approvals_of_principal ON approvals (principal) WHERE is_open = 1;
 CREATE INDEX approvals_by_expiry ON approvals (expires_at) WHERE is_open = 1;
 CREATE INDEX approvals_by_age ON approvals (created_at, id);
 CREATE INDEX approvals_decided ON approvals (decided_at, id) WHERE decided_at IS NOT NULL

@@ -159,6 +159,11 @@ class UpstreamClient:
             burst = max(1.0, rate * limits.burst_seconds)
             self._rate_limiter = RateLimiter(rate, burst, shared=shared_rate_limit, key=account, sleep=sleep)
 
+    @property
+    def base_url(self) -> str:
+        """The platform's address."""
+        return self._base_url
+
     def __repr__(self) -> str:
         return f"UpstreamClient({self.platform.name!r}, {self._base_url!r})"
 

@@ -202,7 +202,9 @@ async def test_pauses_are_random_and_growing_and_each_attempt_has_its_own_signat
     assert len({request.headers["webhook-signature"] for request in receiver.got}) == len(PAUSES)
 
 
-async def test_a_lasting_failure_is_logged_and_retried(shared: SqliteDatabase, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_lasting_failure_is_logged_and_retried(
+    shared: SqliteDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
     receiver, approval = Receiver(500), await park(shared)
     await announced(to(receiver, shared), approval)
     assert len(receiver.got) == len(PAUSES)
@@ -233,7 +235,9 @@ async def test_neither_address_nor_secret_is_logged(shared: SqliteDatabase, capl
 
 
 @pytest.mark.usefixtures("brief_shutdown")
-async def test_a_silent_receiver_is_cut_off_at_shutdown(shared: SqliteDatabase, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_silent_receiver_is_cut_off_at_shutdown(
+    shared: SqliteDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
     receiver, approval = Silent(200), await park(shared)
     announcements = to(receiver, shared, timeout=3600.0)
     async with announcements.running():
@@ -293,7 +297,9 @@ async def test_an_insecure_url_is_refused_and_not_shown(url: str, database: Sqli
     assert not url or url not in caught.value.message
 
 
-async def test_over_a_socket_redirects_are_not_followed(shared: SqliteDatabase, caplog: pytest.LogCaptureFixture) -> None:
+async def test_over_a_socket_redirects_are_not_followed(
+    shared: SqliteDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
     got: list[tuple[str, bytes, dict[str, str]]] = []
 
     async def hook(request: Request) -> Response:

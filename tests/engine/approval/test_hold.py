@@ -234,9 +234,7 @@ def mode(request: pytest.FixtureRequest) -> Any:
 async def test_a_held_call_reports_progress_and_runs_once(
     bench: BenchMaker, virtual_time: VirtualTime, mode: Any
 ) -> None:
-    made = bench(
-        policy="destroy=approve", hold=ApprovalHold(HOLD, clock=virtual_time.clock, records=virtual_time)
-    )
+    made = bench(policy="destroy=approve", hold=ApprovalHold(HOLD, clock=virtual_time.clock, records=virtual_time))
     approvals, told, results = made.engine.approvals, list[str | None](), list[CallToolResult]()
 
     async def on_progress(progress: float, total: float | None, message: str | None) -> None:
@@ -269,9 +267,7 @@ async def test_a_held_call_reports_progress_and_runs_once(
 async def test_a_target_that_changes_during_the_hold_is_left_alone(
     bench: BenchMaker, virtual_time: VirtualTime
 ) -> None:
-    made = bench(
-        policy="destroy=approve", hold=ApprovalHold(HOLD, clock=virtual_time.clock, records=virtual_time)
-    )
+    made = bench(policy="destroy=approve", hold=ApprovalHold(HOLD, clock=virtual_time.clock, records=virtual_time))
     results: list[dict[str, Any]] = []
 
     async def call() -> None:

@@ -41,7 +41,11 @@ class House:
         limits: dict[str, SecretLimits] = options.pop("limits", {})
         wait = ApprovalHold(0, clock=lambda: float(self.slept), records=self)
         self.bench = bench(
-            database=database, secrets=Secrets([self.stored], limits), secret_requests=self.requests, hold=wait, **options
+            database=database,
+            secrets=Secrets([self.stored], limits),
+            secret_requests=self.requests,
+            hold=wait,
+            **options,
         )
         self.engine: Engine = self.bench.engine
 

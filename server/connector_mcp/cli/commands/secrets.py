@@ -18,7 +18,7 @@ from connector_mcp.config.settings import Settings
 from connector_mcp.errors import Misconfigured
 from connector_mcp.input_text import decode, drop_mark
 from connector_mcp.operations.catalog import PLATFORMS
-from connector_mcp.secrets.reference import KINDS, LONGEST_NAME, SCHEME, SecretLimits, is_name
+from connector_mcp.secrets.reference import KINDS, LONGEST_NAME, SCHEME, SecretLimits, check_hosts, is_name
 from connector_mcp.secrets.sources import LARGEST, open_keyring
 from connector_mcp.text import clean
 
@@ -33,15 +33,19 @@ def secrets() -> None:
 @click.option("--platform", multiple=True, type=click.Choice(PLATFORMS), help="Allow it for this platform; repeatable.")
 @click.option("--profile", multiple=True, metavar="NAME", help="Allow it for this profile; repeatable.")
 @click.option("--field", multiple=True, metavar="PATH", help="Allow it in this field, such as secret-key; repeatable.")
-def set_secret(name: str, platform: tuple[str, ...], profile: tuple[str, ...], field: tuple[str, ...]) -> None:
+@click.option("--host", multiple=True, metavar="HOST", help="Allow it for this host, or *.HOST; repeatable.")
+def set_secret(
+    name: str, platform: tuple[str, ...], profile: tuple[str, ...], field: tuple[str, ...], host: tuple[str, ...]
+) -> None:
     """Store the secret NAME, replacing one of this name.
 
     The value is typed without echo, or read from standard input if that is not a terminal.
     """
     _require_name(name)
+    check_hosts(host, "--host")
     settings = load_settings()
     value = _value()
-    open_secret_store(settings).put(name, value, SecretLimits(platform, profile, field))
+    open_secret_store(settings).put(name, value, SecretLimits(platform, profile, field, host))
     click.echo(f"{SCHEME}{name} is stored.")
     elsewhere = next((each for each in open_secrets(settings, os.environ).listing() if each.name == name), None)
     if elsewhere is not None and elsewhere.source != "store":

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from connector_mcp.engine.approval.hold import ApprovalHold
-from connector_mcp.engine.approval.queue import Approval, ApprovalChange, Approvals, ParkedCall
+from connector_mcp.engine.approval.queue import Approval, Approvals
 from connector_mcp.engine.approval.wording import (
-    PERSON,
     Candidate,
     approval_required,
+    client_of,
     denied,
     judge,
     question,
+    refuse_too_large,
+    refuse_too_many,
+    refused_by_client,
     target_changed,
 )
 from connector_mcp.engine.caller import Caller, CannotAsk, TransportName
@@ -52,6 +56,7 @@ _SCOPES = {
     Effect.READ: "connectors:read",
     Effect.CREATE: "connectors:write",
     Effect.UPDATE: "connectors:write",
+    Effect.DISCLOSE: "connectors:write",
     Effect.DESTROY: "connectors:destroy",
 }
 
@@ -84,6 +89,10 @@ def permits(policy: Policy, tool: str, effect: Effect, scopes: frozenset[str] | 
     return policy.decide(tool, effect) is not Decision.BLOCK and (scopes is None or _SCOPES[effect] in scopes)
 
 
+class NotRead(Exception):
+    """A client answered a question that no person can have read. The text says how."""
+
+
 class Gate:
     """The gate for calls under one policy. `decide_at` is the address of the operators' console."""
 
@@ -96,16 +105,23 @@ class Gate:
         operator_channel: bool,
         decide_at: str | None = None,
         question_seconds: float = QUESTION_SECONDS,
+        reading_seconds: float = 0.5,
         hold: ApprovalHold | None = None,
         announce: Callable[[Approval], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`announce` is called with a parked call each time that call is made."""
+        """`announce` is called with a parked call each time that call is made.
+
+        An answer within `reading_seconds` is the client's own: no person can have read the question.
+        """
         self._policy = policy
         self._approvals = approvals
         self._database = database
         self._operator_channel = operator_channel
         self._decide_at = decide_at
         self._question_seconds = question_seconds
+        self._reading_seconds = reading_seconds
+        self._clock = clock
         self._hold = hold or ApprovalHold(0, records=database)
         self._announce = announce
 
@@ -146,34 +162,35 @@ class Gate:
             await self._refuse_ended(candidate, found.approval)
         else:
             await look()
+        because = ""
         resolved = resolve(decision, can_ask=caller.can_ask, operator_channel=self._operator_channel)
         if resolved is Decision.ASK:
             try:
                 return await _begun(begin, await self._ask(candidate, caller))
             except CannotAsk:
                 resolved = resolve(decision, can_ask=False, operator_channel=self._operator_channel)
+            except NotRead as answer:
+                if not self._operator_channel:
+                    raise refused_by_client(caller, str(answer)) from None
+                resolved, because = Decision.APPROVE, str(answer)
         if resolved is Decision.APPROVE:
             approval = await self._park(candidate, caller)
             if await self._hold.until_decided(approval, self._approvals, caller):
                 return await self._begin_decided(candidate, approval, begin)
-            raise approval_required(approval, self._decide_at)
+            raise approval_required(approval, self._decide_at, because)
         raise self._blocked(candidate.tool, effect, candidate.preview)
 
     def strictest(self, candidate: Candidate, scopes: frozenset[str] | None) -> tuple[Decision, Effect]:
-        """Return the stricter decision of two, and its effect: the call's own effect and its operation's.
+        """Return the strictest decision, and its effect, about the effects of the call and that of its operation.
 
         An update that destroys is still an update: a rule for destruction cannot open what a rule for updates closes.
 
         Raises:
-            Blocked: One of the two effects is blocked.
+            Blocked: One of the effects is blocked.
         """
-        effect, declared = candidate.preview.effect, candidate.declared
-        decision = self.decide(candidate.tool, effect, scopes)
-        if declared is not effect:
-            other = self.decide(candidate.tool, declared, scopes)
-            if other.strictness > decision.strictness:
-                return other, declared
-        return decision, effect
+        effects = dict.fromkeys((*candidate.effects, candidate.declared))
+        decided = [(self.decide(candidate.tool, effect, scopes), effect) for effect in effects]
+        return max(decided, key=lambda each: each[0].strictness)
 
     async def _refuse_ended(self, candidate: Candidate, approval: Approval | None) -> None:
         """Report a denial, once, and void an approval of another state of the target."""
@@ -194,32 +211,37 @@ class Gate:
             "principal": caller.principal,
             "fingerprint": candidate.fingerprint,
             "snapshot": candidate.preview.snapshot,
+            "asked_at": self._clock(),
         }
         if caller.resumed is not None and not brings_visit(caller):
             ticket, reply = caller.resumed.ticket, caller.resumed.reply
-            asked_inline, asked = False, await self._asked(ticket)
+            asked_inline, (asked, seconds) = False, await self._asked(ticket)
         else:
             ticket = secrets.token_urlsafe(24)
             await self._keep_question(ticket, note)
+            asked_at = self._clock()
             try:
                 reply = await caller.ask(question(candidate), ticket)
             except CannotAsk:
                 await self._drop_question(ticket)
                 raise
-            asked_inline, asked = True, note
+            asked_inline, asked, seconds = True, note, self._clock() - asked_at
         if asked is None or any(asked.get(key) != note[key] for key in _SAME):
             raise confirmation_spent()
         try:
             if asked["fingerprint"] != candidate.fingerprint:
                 raise target_changed(candidate.tool, asked["snapshot"], candidate.preview.snapshot)
-            judge(candidate, reply)
-        except ConnectorError:
+            if reply.action == "cancel":
+                raise NotRead("The client cancelled the question.")
+            if seconds < self._reading_seconds:
+                raise NotRead(f"The client answered after {seconds:.2f} s, before a person could read the question.")
+            judge(candidate, reply, caller)
+        except (ConnectorError, NotRead):
             # A question is answered once, whatever the answer is.
             with suppress(StoreUnavailable):
                 await self._drop_question(ticket)
             raise
-        decided_by = f"{PERSON} at {caller.client or 'the client'}"
-        return Passage(Decision.ASK, Claim(ticket=ticket), decided_by, took_time=asked_inline)
+        return Passage(Decision.ASK, Claim(ticket=ticket), client_of(caller), took_time=asked_inline)
 
     async def _keep_question(self, ticket: str, note: JsonObject) -> None:
         values: dict[str, Value] = {"ticket": ticket, "note": json.dumps(note), "seconds": self._question_seconds}
@@ -230,13 +252,18 @@ class Gate:
 
         await self._database.write(work)
 
-    async def _asked(self, ticket: str) -> JsonObject | None:
+    async def _asked(self, ticket: str) -> tuple[JsonObject | None, float]:
+        """Return the question and how many seconds ago it was asked."""
+
         def work(tx: Transaction) -> Row | None:
-            sql = "SELECT question FROM questions WHERE ticket = :ticket AND expires_at > epoch()"
-            return tx.execute(sql, {"ticket": ticket}).first()
+            return tx.execute(
+                "SELECT question, epoch() - asked_at AS seconds FROM questions "
+                "WHERE ticket = :ticket AND expires_at > epoch()",
+                {"ticket": ticket},
+            ).first()
 
         row = await self._database.read(work)
-        return None if row is None else json.loads(row["question"])
+        return (None, 0.0) if row is None else (json.loads(row["question"]), row["seconds"])
 
     async def _drop_question(self, ticket: str) -> None:
         await self._database.write(
@@ -244,25 +271,11 @@ class Gate:
         )
 
     async def _park(self, candidate: Candidate, caller: Caller) -> Approval:
-        preview = candidate.preview
-        approval = await self._approvals.park(
-            ParkedCall(
-                digest=candidate.digest,
-                tool=candidate.tool,
-                platform=candidate.platform,
-                profile=candidate.profile,
-                principal=caller.principal,
-                client=caller.client,
-                effect=preview.sentence,
-                losses=preview.losses,
-                target=preview.name,
-                deletes=candidate.deletes,
-                diff=tuple(ApprovalChange(**change.as_dict()) for change in preview.changes),
-                arguments=candidate.arguments,
-                fingerprint=candidate.fingerprint,
-                snapshot=preview.snapshot,
-            )
-        )
+        parked = candidate.parked(caller)
+        refuse_too_large(parked)
+        if await self._approvals.find(parked.digest) is None:
+            refuse_too_many(parked, await self._approvals.count(parked.principal))
+        approval = await self._approvals.park(parked)
         if self._announce is not None:
             self._announce(approval)
         return approval

@@ -23,7 +23,7 @@ from connector_mcp.json_values import JsonObject
 from connector_mcp.state.database import Database, Row, Transaction, Value
 from connector_mcp.suggest import closest
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
-from connector_mcp.text import clean
+from connector_mcp.text import clean, same_text
 
 HISTORY_SECONDS: Final = 90 * 86_400.0
 """How long a decision can be looked up after its call."""
@@ -78,10 +78,17 @@ class ParkedCall(BaseModel):
     tool: str
     platform: str
     profile: str
+    tenant: str | None = None
+    address: str = ""
+    """The platform's address."""
+    sandbox: bool = False
+    """Whether the platform is the emulated one."""
     principal: str
     client: str | None = None
     effect: str
     """A sentence that says what the call would do."""
+    effects: tuple[str, ...] = ()
+    """The effects that the policy decided about."""
     target: str = ""
     """The target's name. The operator types it to approve."""
     deletes: bool = False
@@ -90,6 +97,10 @@ class ParkedCall(BaseModel):
     """What would be lost, one sentence each."""
     diff: tuple[ApprovalChange, ...] = ()
     arguments: JsonObject
+    hosts: tuple[str, ...] = ()
+    """The hosts that the platform would send credentials to, as far as the call or the stored config names them."""
+    secrets: tuple[str, ...] = ()
+    """The names of the secrets that the call uses."""
     fingerprint: str | None = None
     """The fingerprint of the target in the preview; None if there is no target to read."""
     snapshot: Any = None
@@ -192,6 +203,15 @@ class Approvals:
         return await self._page(
             where, "created_at", {"status": status}, before, after or ("" if before else "0"), count
         )
+
+    async def count(self, principal: str) -> int:
+        """Return how many live approvals the calls of a principal have."""
+        sql = (
+            "SELECT count(*) AS count FROM approvals "
+            "WHERE principal = :principal AND is_open = 1 AND expires_at > epoch()"
+        )
+        row = await self._database.read(lambda tx: tx.execute(sql, {"principal": principal}).first())
+        return row["count"] if row else 0
 
     async def history(self, *, before: str = "", after: str = "") -> Page:
         """Return a page of what was decided in the last 90 days, used or not, newest first."""
@@ -366,7 +386,7 @@ def name_to_type(approval: Approval) -> str:
 
 def is_confirmed(approval: Approval, typed: str) -> bool:
     """Check whether what was typed approves this call. The id is accepted, too: the name may be hard to type."""
-    return typed.strip() in (name_to_type(approval), approval.id)
+    return same_text(typed, name_to_type(approval)) or same_text(typed, approval.id)
 
 
 def read_approval(row: Row) -> Approval:

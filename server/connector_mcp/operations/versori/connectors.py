@@ -132,6 +132,7 @@ class UpdateConnector(VersoriOperation, UpdateOperation):
         "connections.variables": NamedItems(("name",), value="value"),
     }
     heavy = frozenset({"connections", "versions"})
+    host_arguments = ("base_url",)
     consequence = "Changes connector {name}; its connections and the integrations that use it get the new settings."
     example = {"connector_id": "01J2ABCDEF0123456789ABCDEF", "name": "Acme CRM", "tags": {"team": ["sales"]}}
 
