@@ -50,8 +50,13 @@ class House:
     def holds(self, digest: bytes) -> bool:
         return digest in {hashlib.sha256(token.encode()).digest() for token in self.tokens}
 
-    async def recent_calls(self, limit: int) -> list[JsonObject]:
-        return self.calls[-limit:]
+    async def recent_calls(
+        self, limit: int, *, before: int | None = None, after: int | None = None
+    ) -> list[JsonObject]:
+        numbered = [call | {"seq": number} for number, call in enumerate(self.calls, 1)]
+        if after is not None:
+            return [call for call in numbered if call["seq"] > after][:limit][::-1]
+        return [call for call in numbered if before is None or call["seq"] < before][::-1][:limit]
 
     async def check(self) -> Sequence[JsonObject]:
         self.checks += 1

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import wraps
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import anyio
@@ -33,8 +33,8 @@ from connector_mcp.console.access import (
     set_session_key,
 )
 from connector_mcp.console.events import QueueStreams
-from connector_mcp.console.rendering import Renderer, SecurityHeaders, diff, newest_first, show
-from connector_mcp.engine.approval.queue import Approval, Approvals, is_confirmed, name_to_type
+from connector_mcp.console.rendering import Renderer, SecurityHeaders, diff, show
+from connector_mcp.engine.approval.queue import PAGE, Approval, Approvals, is_confirmed, name_to_type
 from connector_mcp.errors import ConfirmationInvalid, ConnectorError, InvalidArguments, StoreUnavailable
 from connector_mcp.json_values import JsonObject
 from connector_mcp.state.database import Database
@@ -47,8 +47,8 @@ HOME = "/console"
 VISIBLE_FIELDS = 16
 """Fields of a deleted target that are shown at first. What an update changes is shown in full."""
 
-MAX_CALLS_READ = 2_000
-MAX_CALLS_SHOWN = 200
+CALLS_READ = 1_000
+"""Calls among which a page of the list is looked for."""
 MAX_REASON = 500
 
 CHECK_SECONDS = 10.0
@@ -73,6 +73,17 @@ class Operators:
     """Where to find it."""
 
 
+class RecentCalls(Protocol):
+    """Returns the audit records of up to `limit` calls that ended, the newest first.
+
+    With `before` those before the record with that number, with `after` the ones next after it.
+    """
+
+    def __call__(
+        self, limit: int, *, before: int | None = None, after: int | None = None
+    ) -> Awaitable[Sequence[JsonObject]]: ...
+
+
 @dataclass(frozen=True)
 class Console:
     """Everything that the console shows and does. Without `operators` it is closed, and says which setting opens it."""
@@ -81,8 +92,7 @@ class Console:
     database: Database
     """Where sessions are kept."""
     operators: Operators | None
-    recent_calls: Callable[[int], Awaitable[Sequence[JsonObject]]]
-    """Returns the audit records of up to that many calls, the most recent ones."""
+    recent_calls: RecentCalls
     check_platforms: Callable[[], Awaitable[Sequence[JsonObject]]]
     """Reads once from each platform: title, state, detail, fix, and the names of variables `set` and `missing`."""
     sandbox: bool = False
@@ -269,17 +279,23 @@ class _ConsolePages:
     async def _calls(self, request: Request) -> Response:
         visitor = await self._visitor(request)
         tool, outcome = (request.query_params.get(name, "").strip() for name in ("tool", "outcome"))
-        calls = newest_first(await self._console.recent_calls(MAX_CALLS_READ))
+        before, after = _number(request, "before"), _number(request, "after")
+        calls = await self._console.recent_calls(CALLS_READ, before=before, after=after)
         pattern = tool if any(character in tool for character in "*?[") else f"*{tool}*"
         found = [
             call for call in calls if fnmatchcase(str(call["tool"]), pattern) and outcome in ("", str(call["outcome"]))
         ]
+        page = found[:PAGE] if after is None else found[-PAGE:]
+        is_cut = len(found) > PAGE or len(calls) == CALLS_READ
+        # A filter may leave nothing of what was read; the search then goes on from there.
+        first, last = (page or calls)[:1], (page if len(found) > PAGE else calls)[-1:]
         return self._page(
             "calls",
             visitor,
             here="calls",
-            calls=found[:MAX_CALLS_SHOWN],
-            more=max(0, len(found) - MAX_CALLS_SHOWN),
+            calls=page,
+            newer=first[0]["seq"] if first and (before is not None or (after is not None and is_cut)) else None,
+            older=last[0]["seq"] if last and (after is not None or is_cut) else None,
             tool=tool,
             outcome=outcome,
             outcomes=sorted({str(call["outcome"]) for call in calls}),
@@ -341,6 +357,11 @@ class _SignInFirst(Exception):
 def _key(request: Request, name: str) -> str:
     """Return a key of the page of a list that is asked for."""
     return request.query_params.get(name, "")
+
+
+def _number(request: Request, name: str) -> int | None:
+    text = request.query_params.get(name, "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
 
 
 def _own_path(path: str | None) -> str:
