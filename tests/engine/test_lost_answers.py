@@ -90,7 +90,8 @@ class World:
                 await self.made.engine.approvals.decide(approval_id, approve, "ops", decision_id="d")
                 expected = {wanted}
             except StoreUncertain as error:
-                assert f"approvals show {approval_id}" in error.fix
+                named = f"approvals show {approval_id}" in error.fix
+                assert named
                 expected = {wanted, "pending"}
             except ConfirmationInvalid:
                 raise AssertionError("a decision is refused because of itself") from None

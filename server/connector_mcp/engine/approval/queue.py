@@ -369,8 +369,9 @@ class Approvals:
         )
 
     async def _unknown(self, approval_id: str) -> InvalidArguments:
-        page = await self.everything(count=_NEAR)
-        near = closest(approval_id, [approval.id for approval in page.approvals], cutoff=0.0)
+        sql = f"SELECT id FROM approvals ORDER BY created_at DESC, id DESC LIMIT {_NEAR}"
+        newest = await self._database.read(lambda tx: tx.execute(sql).all())
+        near = closest(approval_id, [row["id"] for row in newest], cutoff=0.0)
         hint = f" (closest match: {near})" if near else "; there are none"
         return InvalidArguments(
             "approvals",
