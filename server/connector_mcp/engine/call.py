@@ -414,7 +414,8 @@ class PlatformCall(EngineCall):
         record.decision, record.decided_by = str(passage.decision), passage.decided_by
         record.channel = channel_of(passage.decision, self.caller.transport)
         creates = self.tool.operation.effect is Effect.CREATE
-        begun = await self._services.ledger.begin(record, passage.claim, creates=creates)
+        with self._observer.step("ledger"):
+            begun = await self._services.ledger.begin(record, passage.claim, creates=creates)
         if isinstance(begun, Execution):
             decided = decision_of(begun.approval) if begun.approval else vars(record)
             self.decision = Decision(decided["decision"])
