@@ -51,15 +51,15 @@ async def test_the_spans_of_a_write_are_its_steps_within_the_callers_trace(watch
         result = await client.call_tool(UPDATE, {"id": seed.LOGTO_GITHUB, "config": CONFIG}, meta=META)
         assert not result.is_error, result
         spans = tuple(span for span in seen.finished if format_trace_id(span.context.trace_id) == TRACE)
-        audited = (seen.engine.settings.state_dir / "audit.jsonl").read_text()
+        audited = [row["call_id"] for row in rows(seen.engine.database, "SELECT call_id FROM audit")]
     assert {format_trace_id(span.context.trace_id) for span in spans} == {TRACE}
     assert tree(spans, int(CALLER, 16)) == {
         f"tools/call {UPDATE}": {
             "validate": {},
             "policy": {},
             "read_target": {"POST /oidc/token": {}, "GET /api/connectors/{id}": {}},
-            "gate": {},
-            "ledger": {"audit": {}, "send": {"PATCH /api/connectors/{id}": {}}},
+            "gate": {"ledger": {}},
+            "send": {"PATCH /api/connectors/{id}": {}},
             "verify": {"GET /api/connectors/{id}": {}},
             "shape": {},
             "audit": {},

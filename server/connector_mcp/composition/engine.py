@@ -13,15 +13,9 @@ from typing import TYPE_CHECKING
 import anyio
 
 from connector_mcp import __version__
+from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.composition.accounts import make_accounts
-from connector_mcp.composition.storage import (
-    open_secret_store,
-    open_secrets,
-    open_store,
-    open_trail,
-    secret_record,
-    shared_turns,
-)
+from connector_mcp.composition.storage import open_database, open_secret_store, open_secrets, secret_record
 from connector_mcp.config.settings import Settings, variable_name
 from connector_mcp.engine.caller import TransportName
 from connector_mcp.engine.engine import Engine
@@ -32,7 +26,7 @@ from connector_mcp.operations.catalog import PLATFORMS, catalog
 from connector_mcp.operations.local import LIST_SECRETS, list_secrets
 from connector_mcp.operations.operation import Operation
 from connector_mcp.secrets.collection import Secrets
-from connector_mcp.state.store import Store
+from connector_mcp.state.database import Database
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 
 if TYPE_CHECKING:
@@ -54,19 +48,19 @@ async def open_engine(
     # A rule can name any tool. Without rules, platforms that are not served need not be imported.
     named = (*catalog(PLATFORMS), LIST_SECRETS) if settings.policy else None
     policy = Policy.parse(settings.policy, read_only=settings.read_only, transport=transport, tools=named)
-    store = open_store(settings)
-    announcements = _make_announcements(settings, store)
-    accounts = make_accounts(settings, environ, sandbox, secrets, policy, observer, shared_turns(store))
+    database = open_database(settings)
+    announcements = _make_announcements(settings, database)
+    accounts = make_accounts(settings, environ, sandbox, secrets, policy, observer, None)
     operations = served_operations(settings, [account.platform.name for account in accounts], secrets)
     # With replicas there are no pages for secrets: what a person enters would reach only one of the machines.
-    secret_requests = SecretRequests(store, open_secret_store(settings)) if settings.state is None else None
+    secret_requests = SecretRequests(database, open_secret_store(settings)) if settings.state is None else None
     engine = Engine(
         settings,
         operations,
         accounts,
         policy=policy,
-        store=store,
-        audit=open_trail(settings, store),
+        database=database,
+        audit=AuditTrail(database),
         secrets=secrets,
         announce=announcements.announce if announcements else None,
         observer=observer,
@@ -157,7 +151,7 @@ def _open_sandbox(settings: Settings, environ: Mapping[str, str]) -> Sandbox:
     return Sandbox(settings.sandbox_data, create_body=environ.get("VECTORIZE_CREATE_BODY") or "object")
 
 
-def _make_announcements(settings: Settings, store: Store) -> ApprovalWebhook | None:
+def _make_announcements(settings: Settings, database: Database) -> ApprovalWebhook | None:
     secret = settings.secret("webhook_secret")
     if settings.webhook_url is None or secret is None:
         return None
@@ -167,7 +161,7 @@ def _make_announcements(settings: Settings, store: Store) -> ApprovalWebhook | N
     return ApprovalWebhook(
         settings.webhook_url.get_secret_value(),
         WebhookKey.parse(secret.get_secret_value(), variable_name("webhook_secret")),
-        store,
+        database,
         timeout=settings.webhook_timeout,
         callback_url=settings.webhook_callback_url,
     )

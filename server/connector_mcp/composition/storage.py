@@ -9,61 +9,48 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from connector_mcp.audit.files import AuditTrail, FileTrail
-from connector_mcp.config.settings import Settings
+from connector_mcp.config.settings import Settings, variable_name
+from connector_mcp.errors import Misconfigured
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.secrets.collection import SecretEntry, Secrets
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile, KeyInKeyring
 from connector_mcp.secrets.reference import KINDS, SCHEME, read_limits
 from connector_mcp.secrets.sources import Directory, EnvironmentSource, Keyring, SecretSource
-from connector_mcp.state.sqlite_store import SqliteStore
-from connector_mcp.state.store import Store
+from connector_mcp.state.database import Database
+from connector_mcp.state.sqlite import SqliteDatabase
 
 if TYPE_CHECKING:
     from connector_mcp.audit.check import LogSnapshot
     from connector_mcp.state.redis import RedisConnection
     from connector_mcp.state.store import Journal
-    from connector_mcp.upstream.rate import SharedRateLimit
 
 
-def open_store(settings: Settings) -> Store:
-    """Return the store that the settings name. It connects when first used; close it when done.
-
-    Raises:
-        Misconfigured: The address of the shared store, or the file with its password, is invalid.
-    """
-    if settings.state is None:
-        return SqliteStore(settings.state_dir / "state.db")
-    # The client takes a tenth of a second to import, and most starts do not need it.
-    from connector_mcp.state.redis import RedisStore
-
-    return RedisStore(open_connection(settings, settings.state))
-
-
-def shared_turns(store: Store) -> SharedRateLimit | None:
-    """Return the rate limit towards platforms that replicas share, or None if the store is this machine's own."""
-    if isinstance(store, SqliteStore):
-        return None
-    from connector_mcp.state.redis import RedisRateLimit, RedisStore
-    from connector_mcp.upstream.rate import SharedRateLimit
-
-    if not isinstance(store, RedisStore):
-        return None
-    return SharedRateLimit(RedisRateLimit(store.connection), "requests to platforms")
-
-
-def open_trail(settings: Settings, store: Store) -> AuditTrail:
-    """Return where audit records are written: files, or the store that replicas share. Close it when done.
+def open_database(settings: Settings) -> Database:
+    """Return the database of records that the settings name. It connects when first used; close it when done.
 
     Raises:
-        Misconfigured: As for `open_store`.
+        Misconfigured: The address of the shared database, or the file with its password, is invalid.
     """
     if settings.state is None:
-        return FileTrail(audit_path(settings), max_bytes=settings.audit_file_bytes)
-    from connector_mcp.audit.shared import SharedTrail
-
-    return SharedTrail(_open_journal(settings, settings.state), store)
+        return SqliteDatabase(settings.state_dir / "records.db")
+    # The driver takes a tenth of a second to import, and most starts do not need it.
+    try:
+        from connector_mcp.state.postgres import PostgresDatabase
+    except ImportError as failure:
+        raise Misconfigured(
+            f"{variable_name('state')} names a PostgreSQL server, but its driver is not installed ({failure}).",
+            fix="Run `pip install 'connector-mcp[postgres]'`.",
+        ) from None
+    password = settings.secret("state_password")
+    try:
+        return PostgresDatabase(
+            settings.state.get_secret_value(), password=password.get_secret_value() if password else None
+        )
+    except ValueError as failure:
+        raise Misconfigured(
+            f"{variable_name('state')} is wrong: {failure}.", fix="Set it to postgresql://USER@HOST:5432/DATABASE."
+        ) from None
 
 
 @contextmanager
@@ -81,7 +68,7 @@ def read_audit(settings: Settings) -> Generator[LogSnapshot]:
         return
     from connector_mcp.audit.shared import shared_snapshot
 
-    with shared_snapshot(_open_journal(settings, settings.state), open_store(settings)) as shared:
+    with shared_snapshot(_open_journal(settings, settings.state), open_database(settings)) as shared:
         yield shared
 
 
