@@ -9,7 +9,7 @@ import pytest
 from connector_mcp.console.access import FAILURES_PER_NETWORK, IDLE_SECONDS, MAX_SECONDS
 from connector_mcp.console.rendering import HEADERS
 from tests.console.conftest import HERE, PUBLIC, TOKEN, Browser, House
-from tests.engine.conftest import rows
+from tests.records import rows
 
 pytestmark = pytest.mark.anyio
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,9 +29,10 @@ from connector_mcp.engine.secret_refs.secret_requests import SecretRequests
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.secrets.collection import Secrets
-from connector_mcp.state.database import Database, Row, Value
+from connector_mcp.state.database import Database
 from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.upstream.client import DEFAULT_LIMITS, ClientLimits, UpstreamClient
+from tests.records import audit_lines
 
 
 class Clock:
@@ -100,11 +101,6 @@ async def database(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteDatabase
     made = SqliteDatabase(tmp_path / "records.db", wall_clock=clock)
     yield made
     await made.aclose()
-
-
-def rows(database: Database, sql: str, **values: Value) -> Sequence[Row]:
-    """What a query finds."""
-    return database.read_now(lambda tx: tx.execute(sql, values).all())
 
 
 def a_record(digest: str = "d1", call_id: str = "c1", effect: str = "destroy", tool: str = "tool") -> AuditRecord:
@@ -252,7 +248,7 @@ class Bench:
 
     @property
     def audit_lines(self) -> list[str]:
-        return [row["line"] for row in rows(self.engine.database, "SELECT line FROM audit ORDER BY seq")]
+        return audit_lines(self.directory)
 
     def requests(self, method: str = "*") -> list[tuple[str, str]]:
         """Method and path of the requests that reached a platform, tokens apart."""

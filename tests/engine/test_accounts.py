@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -26,7 +25,8 @@ from connector_mcp.secrets.sources import EnvironmentSource
 from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.upstream.client import UpstreamClient
-from tests.engine.conftest import FakeCaller, rows, yes
+from tests.engine.conftest import FakeCaller, yes
+from tests.records import audited
 
 pytestmark = pytest.mark.anyio
 
@@ -45,6 +45,7 @@ class Two:
 
     engine: Engine
     sandboxes: Mapping[str, Sandbox]
+    audit: Path
 
     def sent(self, profile: str, method: str = "*") -> list[str]:
         """What reached the platforms under the profile."""
@@ -52,7 +53,7 @@ class Two:
         return [each.raw_path for each in made if method in ("*", each.method) and "token" not in each.raw_path]
 
     def records(self) -> list[dict[str, Any]]:
-        return [json.loads(row["line"]) for row in rows(self.engine.database, "SELECT line FROM audit ORDER BY seq")]
+        return audited(self.audit)
 
 
 Maker = Callable[..., Two]
@@ -110,7 +111,7 @@ async def two(tmp_path: Path) -> AsyncIterator[Maker]:
             stack.push_async_callback(engine.aclose)
             for sandbox in sandboxes.values():
                 stack.callback(sandbox.close)
-            return Two(engine, sandboxes)
+            return Two(engine, sandboxes, tmp_path)
 
         yield make
 

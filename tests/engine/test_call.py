@@ -446,7 +446,7 @@ async def test_a_record_that_cannot_be_written_is_logged_and_the_answer_stands(
     made: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
 
-    def refuse(*_: Any) -> None:
+    async def refuse(*_: Any) -> None:
         raise StoreUnavailable("the log is gone", fix="")
 
     monkeypatch.setattr(AuditTrail, "write", refuse)

@@ -11,7 +11,8 @@ from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.engine.ledger import UNKNOWN, Claim, Execution, Ledger
 from connector_mcp.errors import ConfirmationInvalid, InProgress, StoreUnavailable
 from connector_mcp.state.sqlite import SqliteDatabase
-from tests.engine.conftest import Clock, a_record, rows
+from tests.engine.conftest import Clock, a_record
+from tests.records import rows
 
 pytestmark = pytest.mark.anyio
 

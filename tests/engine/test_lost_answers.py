@@ -12,8 +12,9 @@ import pytest
 from connector_mcp.engine.caller import AnswerDue, ElicitationReply, Resumed
 from connector_mcp.errors import ConfirmationInvalid, ConnectorError, StoreUncertain
 from connector_mcp.sandbox.faults import Fault
-from tests.engine.conftest import AsksByReturning, Bench, BenchMaker, Clock, FakeCaller, rows, yes
+from tests.engine.conftest import AsksByReturning, Bench, BenchMaker, Clock, FakeCaller, yes
 from tests.engine.faulty_database import FaultyDatabase, Killed, StepFault
+from tests.records import rows
 
 pytestmark = pytest.mark.anyio
 

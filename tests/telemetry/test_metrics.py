@@ -174,7 +174,7 @@ async def test_a_failing_store_is_counted_by_operation(watch: Any, tmp_path: Pat
 
 
 async def test_an_end_that_cannot_be_recorded_is_counted(watch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> None:
+    async def refuse(*_: Any) -> None:
         raise StoreUnavailable("The audit log is away.", fix="Bring it back.")
 
     async with watch() as seen, seen.client("auto") as client:

@@ -15,7 +15,13 @@ import anyio
 from connector_mcp import __version__
 from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.composition.accounts import make_accounts
-from connector_mcp.composition.storage import open_database, open_secret_store, open_secrets, secret_record
+from connector_mcp.composition.storage import (
+    open_database,
+    open_secret_store,
+    open_secrets,
+    secret_record,
+    shared_rate_limit,
+)
 from connector_mcp.config.settings import Settings, variable_name
 from connector_mcp.engine.caller import TransportName
 from connector_mcp.engine.engine import Engine
@@ -50,7 +56,8 @@ async def open_engine(
     policy = Policy.parse(settings.policy, read_only=settings.read_only, transport=transport, tools=named)
     database = open_database(settings)
     announcements = _make_announcements(settings, database)
-    accounts = make_accounts(settings, environ, sandbox, secrets, policy, observer, None)
+    rate = shared_rate_limit(settings, database, "requests to platforms")
+    accounts = make_accounts(settings, environ, sandbox, secrets, policy, observer, rate)
     operations = served_operations(settings, [account.platform.name for account in accounts], secrets)
     # With replicas there are no pages for secrets: what a person enters would reach only one of the machines.
     secret_requests = SecretRequests(database, open_secret_store(settings)) if settings.state is None else None

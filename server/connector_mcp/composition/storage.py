@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
-
-from pydantic import SecretStr
 
 from connector_mcp.config.settings import Settings, variable_name
 from connector_mcp.errors import Misconfigured
@@ -21,9 +17,7 @@ from connector_mcp.state.database import Database
 from connector_mcp.state.sqlite import SqliteDatabase
 
 if TYPE_CHECKING:
-    from connector_mcp.audit.check import LogSnapshot
-    from connector_mcp.state.redis import RedisConnection
-    from connector_mcp.state.store import Journal
+    from connector_mcp.upstream.rate import SharedRateLimit
 
 
 def open_database(settings: Settings) -> Database:
@@ -53,46 +47,17 @@ def open_database(settings: Settings) -> Database:
         ) from None
 
 
-@contextmanager
-def read_audit(settings: Settings) -> Generator[LogSnapshot]:
-    """Open a snapshot of the audit log that the settings name. It blocks, so do not call it on an event loop.
+def shared_rate_limit(settings: Settings, database: Database, what: str) -> SharedRateLimit | None:
+    """Return the rate limit that replicas keep together, or None if this machine is the only one.
 
-    Raises:
-        StoreUnavailable: There is no log, its key is missing or damaged, or it cannot be read.
+    `what` names the counted requests in the log.
     """
     if settings.state is None:
-        from connector_mcp.audit.check import snapshot
+        return None
+    from connector_mcp.state.rates import SharedRates
+    from connector_mcp.upstream.rate import SharedRateLimit
 
-        with snapshot(audit_path(settings)) as files:
-            yield files
-        return
-    from connector_mcp.audit.shared import shared_snapshot
-
-    with shared_snapshot(_open_journal(settings, settings.state), open_database(settings)) as shared:
-        yield shared
-
-
-def open_connection(settings: Settings, address: SecretStr) -> RedisConnection:
-    """Return a connection to the shared store. It connects when first used; close it when done.
-
-    Raises:
-        Misconfigured: The address, or the file with the password, is invalid.
-    """
-    from connector_mcp.state.redis import RedisConnection
-
-    password = settings.secret("state_password")
-    return RedisConnection(address.get_secret_value(), password=password.get_secret_value() if password else None)
-
-
-def _open_journal(settings: Settings, address: SecretStr) -> Journal:
-    from connector_mcp.state.redis import RedisJournal
-
-    return RedisJournal(open_connection(settings, address), "audit")
-
-
-def audit_path(settings: Settings) -> Path:
-    """Return the file that audit records are written to; its related files are next to it."""
-    return settings.state_dir / "audit.jsonl"
+    return SharedRateLimit(SharedRates(database), what)
 
 
 def open_secret_store(settings: Settings) -> EncryptedFile:

@@ -35,7 +35,7 @@ from connector_mcp.console.access import (
 from connector_mcp.console.events import QueueStreams
 from connector_mcp.console.rendering import Renderer, SecurityHeaders, diff, show
 from connector_mcp.engine.approval.queue import PAGE, Approval, Approvals, is_confirmed, name_to_type
-from connector_mcp.errors import ConfirmationInvalid, ConnectorError, InvalidArguments, StoreUnavailable
+from connector_mcp.errors import ConfirmationInvalid, ConnectorError, InvalidArguments, StoreUnavailable, StoreUncertain
 from connector_mcp.json_values import JsonObject
 from connector_mcp.state.database import Database
 from connector_mcp.text import strip_hidden
@@ -375,6 +375,8 @@ def _as_problem(error: ConnectorError) -> Problem:
             return Problem(404, "Call not found", "No parked call has this id.", "Look for it in the history.")
         case ConfirmationInvalid():
             return Problem(409, "No longer waiting", error.message, error.fix)
+        case StoreUncertain():
+            return Problem(503, "Not known", error.message, error.fix)
         case StoreUnavailable():
             return Problem(503, "The store is unavailable", error.message, error.fix, retry_after=5)
         case _:

@@ -72,6 +72,10 @@ class Claim:
     """The question that a person answered."""
 
 
+NO_CLAIM: Final = Claim()
+"""That of a call that policy allows."""
+
+
 @dataclass(frozen=True)
 class Execution:
     """A write that has begun."""
@@ -225,7 +229,8 @@ class Ledger:
         approval, question = execution.approval, execution.question
         if approval is not None:
             tx.execute(
-                "UPDATE approvals SET status = 'used', is_open = 0, used_at = epoch(), outcome = 'running' WHERE id = :id",
+                "UPDATE approvals SET status = 'used', is_open = 0, used_at = epoch(), outcome = 'running' "
+                "WHERE id = :id",
                 {"id": approval.id},
             )
             tx.notify()
@@ -281,6 +286,6 @@ def _warnings(earlier: Row | None, creates: bool) -> tuple[str, ...]:
         return (f"The outcome of the same call {ago} s ago is unknown; check that it did not take effect twice.",)
     if earlier["outcome"] == "ok" and creates:
         return (
-            f"The same call succeeded {ago} s ago. If its answer did not arrive, this one made the same thing twice: check.",
+            f"The same call succeeded {ago} s ago. If its answer did not arrive, check that it did not take effect twice.",
         )
     return ()

@@ -25,7 +25,8 @@ from connector_mcp.engine.approval.queue import Approval, ApprovalChange, Approv
 from connector_mcp.errors import Misconfigured, StoreUnavailable
 from connector_mcp.state.sqlite import SqliteDatabase
 from tests.end_to_end.faces import served
-from tests.engine.conftest import BenchMaker, FakeCaller, VirtualTime, rows
+from tests.engine.conftest import BenchMaker, FakeCaller, VirtualTime
+from tests.records import rows
 
 pytestmark = pytest.mark.anyio
 

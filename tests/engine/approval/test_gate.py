@@ -18,7 +18,8 @@ from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.preview import Change, Preview
 from connector_mcp.operations.operation import Effect
 from connector_mcp.state.sqlite import SqliteDatabase
-from tests.engine.conftest import AsksByReturning, Clock, FakeCaller, Passed, cross, rows, yes
+from tests.engine.conftest import AsksByReturning, Clock, FakeCaller, Passed, cross, yes
+from tests.records import rows
 
 pytestmark = pytest.mark.anyio
 

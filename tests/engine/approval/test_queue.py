@@ -16,7 +16,8 @@ from connector_mcp.engine.approval.queue import (
 )
 from connector_mcp.errors import ConfirmationInvalid, InProgress, InvalidArguments, StoreUnavailable
 from connector_mcp.state.sqlite import SqliteDatabase
-from tests.engine.conftest import Clock, Use, rows
+from tests.engine.conftest import Clock, Use
+from tests.records import rows
 
 pytestmark = pytest.mark.anyio
 

@@ -22,8 +22,8 @@ from connector_mcp.transport.auth.static_tokens import StaticToken
 from connector_mcp.transport.http.app import http_app
 from connector_mcp.transport.http.approval_callback import MAX_BODY, OPEN_PATH, callback_route
 from connector_mcp.transport.http.host_guard import Reach
-from tests.engine.conftest import rows
 from tests.engine.faulty_database import FaultyDatabase, StepFault
+from tests.records import rows
 
 pytestmark = pytest.mark.anyio
 

@@ -120,8 +120,8 @@ class WebhookKey:
 class ApprovalWebhook:
     """Sends a message for each parked call, while `running` is entered.
 
-    If several processes share the database, one of them sends it. A failure is logged, and the message is sent again when
-    the call is made again.
+    If several processes share the database, one of them sends it. A failure is logged, and the message is sent again
+    when the call is made again.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ from connector_mcp.engine.approval.wording import (
     target_changed,
 )
 from connector_mcp.engine.caller import Caller, CannotAsk, TransportName
-from connector_mcp.engine.ledger import Claim, Execution, Standing, confirmation_spent
+from connector_mcp.engine.ledger import NO_CLAIM, Claim, Execution, Standing, confirmation_spent
 from connector_mcp.engine.policy import Decision, Policy, resolve
 from connector_mcp.engine.preview import Preview
 from connector_mcp.engine.secret_refs.secret_requests import brings_visit
@@ -66,7 +66,7 @@ class Passage:
     """What lets a call begin, as soon as the claim is taken."""
 
     decision: Decision
-    claim: Claim = Claim()
+    claim: Claim = NO_CLAIM
     decided_by: str | None = None
     """Who decided; None if the approval in the claim says it."""
     took_time: bool = False

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -299,7 +300,8 @@ class Approvals:
             ConfirmationInvalid: It is neither pending nor approved.
         """
         ended = await self._change(
-            "UPDATE approvals SET status = 'void', is_open = 0, reason = :why, decided_at = coalesce(decided_at, epoch()) "
+            "UPDATE approvals SET status = 'void', is_open = 0, reason = :why, "
+            "decided_at = coalesce(decided_at, epoch()) "
             "WHERE id = :id AND status IN ('pending', 'approved') AND is_open = 1 AND expires_at > epoch() "
             f"RETURNING {COLUMNS}",
             {"id": approval_id, "why": why},
@@ -331,10 +333,8 @@ class Approvals:
     async def _read_back(self, approval_id: str) -> Row:
         """Return an approval after the answer to its decision was lost, unless that decision may still be made."""
         row: Row | None = None
-        try:
+        with suppress(StoreUnavailable):
             row = await self._stored(approval_id)
-        except StoreUnavailable:
-            pass
         if row is None or (row["status"] == "pending" and not row["is_expired"]):
             raise StoreUncertain(
                 f"It is not known whether the decision on {approval_id} was saved: the database did not confirm it.",

@@ -191,7 +191,7 @@ class SecretRequests:
         except ConnectorError:
             await self._replace(request, status="open")
             raise
-        # The secret is stored, or was before, even if that cannot be noted: the waiting call looks for the secret itself.
+        # The secret is stored even if that cannot be noted here: the waiting call looks for the secret itself.
         with suppress(StoreUnavailable):
             await self._replace(request, status="entered" if added else "void")
         if not added:
