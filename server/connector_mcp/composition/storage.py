@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from connector_mcp.upstream.rate import SharedRateLimit
 
 
+SANDBOX_RECORDS = "sandbox-records.db"
+"""The records of sandbox servers, apart from those of real ones."""
+
+
 def open_database(settings: Settings) -> Database:
     """Return the database of records that the settings name. It connects when first used; close it when done.
 
@@ -27,7 +31,7 @@ def open_database(settings: Settings) -> Database:
         Misconfigured: The address of the shared database, or the file with its password, is invalid.
     """
     if settings.state is None:
-        return SqliteDatabase(settings.state_dir / "records.db")
+        return SqliteDatabase(settings.state_dir / (SANDBOX_RECORDS if settings.sandbox else "records.db"))
     # The driver takes a tenth of a second to import, and most starts do not need it.
     try:
         from connector_mcp.state.postgres import PostgresDatabase
@@ -39,12 +43,20 @@ def open_database(settings: Settings) -> Database:
     password = settings.secret("state_password")
     try:
         return PostgresDatabase(
-            settings.state.get_secret_value(), password=password.get_secret_value() if password else None
+            settings.state.get_secret_value(),
+            password=password.get_secret_value() if password else None,
+            schema="connector_mcp_sandbox" if settings.sandbox else "connector_mcp",
         )
     except ValueError as failure:
         raise Misconfigured(
             f"{variable_name('state')} is wrong: {failure}.", fix="Set it to postgresql://USER@HOST:5432/DATABASE."
         ) from None
+
+
+def with_sandbox(settings: Settings) -> list[Settings]:
+    """Return the settings, and the same for the sandbox where it has records of its own on this machine."""
+    apart = settings.state is None and not settings.sandbox and (settings.state_dir / SANDBOX_RECORDS).exists()
+    return [settings, settings.model_copy(update={"sandbox": True})] if apart else [settings]
 
 
 def shared_rate_limit(settings: Settings, database: Database, what: str) -> SharedRateLimit | None:

@@ -339,7 +339,7 @@ def _config_errors(use: ConfigUse, kind: ConnectorType) -> Iterator[SchemaError]
     given, stored = (use.value, use.value) if use.complete else (_without_nulls(use.value), use.merged)
     found = [(error, use.complete) for error in validator.iter_errors(given)]
     if stored is not None:
-        kept = members(without_vacant(stored)) if use.drops_empty else stored
+        kept = members(without_vacant(stored)) if use.empty_is_missing else stored
         found += [(error, True) for error in validator.iter_errors(kept)]
     for error, counts in found:
         if counts or _matters(error):
@@ -400,7 +400,7 @@ def _config_issue(
                 member = schema.get("properties", {}).get(name, {})
                 example_of_it = _valid(_value(sample, (*location, name)), member)
                 given = _value(use.value, (*location, name))
-                got = "nothing" if given is None else f"{describe(given)}: empty members are dropped"
+                got = "nothing" if given is None else f"{describe(given)}, which counts as nothing"
                 # An inner object that the call touches must be whole.
                 yield location or (name,), Issue(f"{path}.{name}", got, _wanted(member), example_of_it)
     else:

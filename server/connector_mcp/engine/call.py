@@ -311,7 +311,8 @@ class PlatformCall(EngineCall):
                 await self._check_arguments()
         self.register_secrets()
         self._detect_effect()
-        # A call with credentials that cannot be stored must not use an approval.
+        # A call that cannot be sent, or with credentials that cannot be stored, must not use an approval.
+        self._account.client.open()
         await services.minted.check(self.operation)
         execution = self._execution = await self._authorize()
         self.meta.warnings.extend(execution.warnings)

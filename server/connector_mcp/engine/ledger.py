@@ -286,6 +286,6 @@ def _warnings(earlier: Row | None, creates: bool) -> tuple[str, ...]:
         return (f"The outcome of the same call {ago} s ago is unknown; check that it did not take effect twice.",)
     if earlier["outcome"] == "ok" and creates:
         return (
-            f"The same call succeeded {ago} s ago. If its answer did not arrive, check that it did not take effect twice.",
+            f"The same call succeeded {ago} s ago. If its answer was lost, check that it did not take effect twice.",
         )
     return ()

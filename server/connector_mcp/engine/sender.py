@@ -18,6 +18,7 @@ from connector_mcp.engine.results import Meta
 from connector_mcp.errors import (
     Conflict,
     ConnectorError,
+    Malformed,
     NotFound,
     OutcomeUnknown,
     RateLimited,
@@ -72,15 +73,21 @@ class Sender:
         if reader is None:
             return None
         try:
-            return members(await self.read(reader))
+            record = await self.read(reader)
         except NotFound:
             return {}
+        if at(record, "id") != _id_read(reader):
+            read = reader.tool_name()
+            raise Malformed(
+                f"{self._tool} was not sent: {read} was answered with something that is not the connector type.",
+                fix=f"Call {read} to see the answer, and check the address of the platform.",
+            )
+        return members(record)
 
     async def _find_listed(self, listed: type[Operation] | None, reader: Operation) -> Any:
         """Find the target in the list that shows it, by the id of its read."""
-        wanted = getattr(reader, reader.http.placeholders[-1]) if listed else None
         rows = items(await self.read(listed())) if listed else []
-        return next((row for row in rows if at(row, "id") == wanted), None)
+        return next((row for row in rows if at(row, "id") == _id_read(reader)), None)
 
     async def read(self, reader: Operation) -> Any:
         """Run a read operation and return its record or rows."""
@@ -167,6 +174,11 @@ class Sender:
             (index, {"index": index, "error": {"code": "not_sent"} if error is None else error.as_dict()})
             for index, error in sorted(self._failures.items())
         ]
+
+
+def _id_read(reader: Operation) -> Any:
+    """The id of the record that a read asks for."""
+    return getattr(reader, reader.http.placeholders[-1])
 
 
 Read = Callable[[Operation], Awaitable[Any]]
