@@ -598,4 +598,7 @@ async def test_a_read_that_must_be_decided_is_decided(bench: Any) -> None:
     content = await run(made, "logto_get_connector", {"id": seed.LOGTO_SMTP})
     assert (content["error"]["code"], made.requests()) == ("approval_required", [])
     await made.engine.approvals.decide(content["error"]["approval"]["id"], True, "ops")
-    assert (await run(made, "logto_get_connector", {"id": seed.LOGTO_SMTP}))["data"]["id"] == seed.LOGTO_SMTP
+    answer = (await made.engine.call("logto_get_connector", {"id": seed.LOGTO_SMTP}, FakeCaller())).content
+    assert answer["data"]["id"] == seed.LOGTO_SMTP
+    begun, ended = written(made)[-2:]
+    assert [(each["phase"], each["decided_by"]) for each in (begun, ended)] == [("begun", "ops"), ("ended", "ops")]

@@ -277,7 +277,7 @@ class PlatformCall(EngineCall):
 
     @property
     def may_have_changed(self) -> bool:
-        return self._execution is not None and self._sender.may_have_changed
+        return self._execution is not None and self.effect is not Effect.READ and self._sender.may_have_changed
 
     async def run_steps(self, arguments: Mapping[str, Any]) -> CallResult:
         self.validate(arguments)
@@ -295,7 +295,9 @@ class PlatformCall(EngineCall):
         self.register_secrets()
         if self.decision is not Decision.ALLOW:
             self._preview = make_preview(self.operation, self._situation, (), self.scrubber)
-            await self._authorize()
+            # The approval is taken with a record, as for a change.
+            self._ready = self.operation
+            self._execution = await self._authorize()
         await self._send(self.operation)
         return self._result(self.operation.shape_result(self._answers, self._situation))
 
