@@ -34,7 +34,6 @@ from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import ConnectorError
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.state.sqlite import SqliteDatabase
-from connector_mcp.state.sqlite_store import SqliteStore
 from connector_mcp.transport.auth.static_tokens import parse_tokens
 from connector_mcp.transport.http.approval_callback import CallbackBody
 from connector_mcp.upstream.client import UpstreamClient
@@ -364,9 +363,8 @@ def _engine(folder: Path, transport: httpx.MockTransport) -> Engine:
     client = UpstreamClient(platform, values, transport=transport)
     account = Account(platform=platform, client=client, options={"ACME_WORKSPACE_ID": "ws_1"})
     policy = Policy.parse("", read_only=False, transport="http", tools=operations)
-    store = SqliteStore(folder / "state" / "state.db")
-    audit = AuditTrail(SqliteDatabase(folder / "state" / "records.db"))
-    return Engine(settings, operations, [account], policy=policy, store=store, audit=audit)
+    database = SqliteDatabase(folder / "state" / "records.db")
+    return Engine(settings, operations, [account], policy=policy, database=database, audit=AuditTrail(database))
 
 
 def _parameters(member: object) -> Iterator[str]:

@@ -29,7 +29,9 @@ class Script:
         self.answers = list(answers)
         self.sent: list[Request] = []
 
-    async def send(self, request: Request, *, tool: str | None = None) -> UpstreamResponse:
+    async def send(self, request: Request, *, tool: str | None = None, sending: Any = None) -> UpstreamResponse:
+        if sending is not None:
+            sending()
         assert tool == "the_tool"
         self.sent.append(request)
         answer = self.answers.pop(0)

@@ -15,13 +15,26 @@ from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.caller import Caller
 from connector_mcp.engine.preview import fingerprint
 from connector_mcp.engine.results import Meta
-from connector_mcp.errors import Conflict, ConnectorError, Malformed, NotFound, OutcomeUnknown, Rejected
+from connector_mcp.errors import (
+    Conflict,
+    ConnectorError,
+    Malformed,
+    NotFound,
+    OutcomeUnknown,
+    RateLimited,
+    Rejected,
+    TimedOut,
+    Unreachable,
+)
 from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
 from connector_mcp.operations.operation import Effect, Operation, Path, Situation, at
 from connector_mcp.operations.update import without_vacant
 
 _CONCERNS_ONE = (Rejected, Conflict, NotFound)
 """Failures of one request only: the requests after it may still be sent."""
+
+_NOT_DONE = (Unreachable, RateLimited, TimedOut)
+"""Failures of a change that say that the platform did nothing. A change that may be done is `OutcomeUnknown`."""
 
 _PLACEHOLDER = re.compile(r"{\w+}")
 
@@ -39,6 +52,8 @@ class Sender:
         self.found: Situation | None = None
         """The operation's target, as `read_back` found it."""
         self.found_gone = False
+        self.may_have_changed = False
+        """Whether a request of the operation may have left this machine and taken effect."""
 
     async def situation(self, operation: Operation) -> Situation:
         """Read the target as it is now, and the platform's own description of the connector type if it is needed."""
@@ -107,9 +122,12 @@ class Sender:
         for index, request in enumerate(requests):
             if len(requests) > 1:
                 await self._caller.progress(f"{index} of {len(requests)} sent")
+            before = self.may_have_changed
             try:
-                answer = await self._account.client.send(request, tool=self._tool)
+                answer = await self._account.client.send(request, tool=self._tool, sending=self._note_sending)
             except ConnectorError as error:
+                if isinstance(error, _NOT_DONE):
+                    self.may_have_changed = before
                 if len(requests) == 1:
                     raise
                 self._failures[index] = error
@@ -126,6 +144,9 @@ class Sender:
             chosen.details["outcomes"] = [row for _, row in self._rows()]
             raise chosen
         return answers
+
+    def _note_sending(self) -> None:
+        self.may_have_changed = True
 
     def fingerprint_after(self, operation: Operation, key: bytes) -> str | None:
         """Return the target's fingerprint after the write; None if reading back did not show it."""
