@@ -120,7 +120,7 @@ class ApprovalSettings(_Group):
     approval_ttl: _Seconds = DAY
     """How long a parked call waits, and how long it can be used once approved."""
     approval_wait: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False)] = 0.0
-    """How long a parked call is held for a decision; 0 holds none. Some clients give up after 60 seconds; 40 is safe."""
+    """How long a parked call is held for a decision; 0 holds none. Some clients give up after 60 seconds: try 40."""
     ask_timeout: _Seconds = 300.0
     """How long a person at the client has to answer."""
     ask_reading_time: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 0.5
