@@ -172,7 +172,7 @@ async def place(folder: Path, era: str = "auto", **variables: str) -> AsyncItera
             "CONNECTOR_MCP_SECRETS_DIR": str(folder / "secrets"),
             "CONNECTOR_MCP_STATE_DIR": str(folder / "state"),
             "CONNECTOR_MCP_LOG_LEVEL": "DEBUG",
-            "CONNECTOR_MCP_POLICY": "destroy=allow",
+            "CONNECTOR_MCP_POLICY": "destroy=allow,disclose=allow",
             **variables,
         }
         with (folder / "stderr.log").open("w") as errors:

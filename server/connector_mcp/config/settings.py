@@ -120,16 +120,13 @@ class ApprovalSettings(_Group):
     approval_ttl: _Seconds = DAY
     """How long a parked call waits, and how long it can be used once approved."""
     approval_wait: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False)] = 0.0
-    """How long a parked call is held for the operator's decision before the server answers; 0 holds none. Some clients
-    give up on a call after 60 seconds, so stay well below that, for example at 40."""
+    """How long a parked call is held for a decision; 0 holds none. Some clients give up after 60 seconds: try 40."""
     ask_timeout: _Seconds = 300.0
     """How long a person at the client has to answer."""
     ask_reading_time: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 0.5
-    """How long a person needs at least to read a question. A sooner answer is the client's own: the call is parked, or
-    refused where no operator can be reached. 0 takes every answer."""
+    """A sooner answer to a question is the client's own, not a person's, and parks the call; 0 takes every answer."""
     operators_file: Path | None = None
-    """TOML file with the tokens of operators who may sign in to the console; without it there is no console over
-    HTTP."""
+    """TOML file with the tokens of the operators of the console over HTTP; without it there is none."""
 
 
 class WebhookSettings(_Group):
