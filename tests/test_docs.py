@@ -246,7 +246,11 @@ def test_the_changelog_is_about_this_version() -> None:
 def _leaves(root: type[ConnectorError]) -> Iterator[type[ConnectorError]]:
     for child in root.__subclasses__():
         if child.__module__ == ConnectorError.__module__:
-            yield from _leaves(child) if child.__subclasses__() else (child,)
+            # A kind of failure without a code of its own is told under its parent's.
+            inner = list(_leaves(child))
+            if not any("code" in vars(leaf) for leaf in inner):
+                yield child
+            yield from inner
 
 
 # Webhooks ------------------------------------------------------------------------------------------------------------
@@ -285,7 +289,7 @@ def test_the_announcement_that_is_shown_has_the_members_of_a_real_one() -> None:
     (block,) = BY_NAME["docs/approvals.md"].blocks("json")
     shown = json.loads(block.text)
     times = {"created_at": 0.0, "expires_at": 1.0}
-    told = {**shown["data"], **times, "digest": "", "arguments": {}}
+    told = {**shown["data"], **times, "digest": ""}
     real = webhook_message(Approval.model_validate(told), "https://mcp.example.com/approvals")
     moments = {name: value for name, value in shown["data"].items() if name in times}
     assert {**real["data"], **moments} == shown["data"]

@@ -37,7 +37,7 @@ _UNEXPECTED = "Members that do not have their documented type are in meta.unexpe
 # The escapes of control characters except line breaks and tabs, which JSON may spell with these.
 _CONTROL = re.compile(rb"(?<!\\)(?:\\\\)*\\[ubfr]")
 _ESCAPES = (rb"\u", rb"\b", rb"\f", rb"\r")
-_TAKEN_OUT = (
+TAKEN_OUT = (
     "Invisible or control characters were taken out of {}. Texts written back from here are stored without them."
 )
 _SCRUBBED_META = {"unexpected": Place.FREE, "warnings": Place.LABEL}
@@ -244,10 +244,12 @@ def _cleaned(content: JsonObject) -> JsonObject:
     """Clean all strings, and say in the meta which members of the data had something taken out."""
     cleaned, meta = clean_strings(content), content["meta"]
     pairs = zip(*(each if is_array(each) else [each] for each in (content["data"], cleaned["data"])), strict=True)
-    changed = {clean(key) for row, shown in pairs for key in row if row[key] != shown.get(strip_hidden(key))}
+    changed = {
+        clean(key) for row, shown in pairs for key, member in row.items() if key not in shown or member != shown[key]
+    }
     if changed or meta != cleaned["meta"]:
         names = ", ".join(sorted(changed)) or "meta"
-        cleaned["meta"]["warnings"] = [*cleaned["meta"].get("warnings", ()), _TAKEN_OUT.format(clean(names, 200))]
+        cleaned["meta"]["warnings"] = [*cleaned["meta"].get("warnings", ()), TAKEN_OUT.format(clean(names, 200))]
     return cleaned
 
 

@@ -169,6 +169,14 @@ async def test_a_call_parked_by_the_engine_is_sent_once_and_redacted(bench: Benc
     assert b"wh1sper" not in request.content
 
 
+async def test_a_wrong_ca_file_is_named_before_anything_is_announced(
+    shared: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/no/such/ca.pem")
+    with pytest.raises(Misconfigured, match="SSL_CERT_FILE"):
+        ApprovalWebhook(URL, KEY, shared, timeout=5.0)
+
+
 async def test_one_of_two_processes_sends(tmp_path: Path, shared: SqliteStore) -> None:
     approval = await park(shared)
     receivers = [Receiver(200), Receiver(200)]

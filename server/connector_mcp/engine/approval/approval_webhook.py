@@ -32,6 +32,7 @@ from connector_mcp.errors import Misconfigured, StoreUnavailable
 from connector_mcp.json_values import JsonObject
 from connector_mcp.state.store import Store
 from connector_mcp.text import clean
+from connector_mcp.upstream.proxy import make_ssl_context
 from connector_mcp.upstream.urls import is_local
 
 PAUSES: Final = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -148,7 +149,7 @@ class ApprovalWebhook:
         self._timeout = timeout
         self._callback_url = callback_url.rstrip("/") if callback_url else None
         # A bare transport follows no redirect, keeps no cookie, reads no environment and logs no URL.
-        self._transport = transport or httpx.AsyncHTTPTransport()
+        self._transport = transport or httpx.AsyncHTTPTransport(verify=make_ssl_context())
         self._clock = clock
         self._sleep = sleep
         self._tasks: TaskGroup | None = None
@@ -237,7 +238,7 @@ def webhook_message(approval: Approval, callback_url: str | None = None) -> Json
         }
         for change in approval.diff[:_MAX_ITEMS]
     ]
-    arguments = [(shown(path_text(path)), shown(value)) for path, value in leaves(approval.arguments)]
+    arguments = [(shown(path_text(path)), shown(value)) for path, value in leaves(approval.arguments) if path]
     data: JsonObject = {
         "id": approval.id,
         "tool": approval.tool,

@@ -83,7 +83,7 @@ class Scrubber:
         """Replace known values in the strings and keys of a JSON value. All of it is `place`.
 
         With `model` it is a record, or a list of records: the ids, names and types in its documented members stay as
-        they are. All other members may be anything.
+        they are. From those in other members, which may be anything, the server's own secrets are removed.
         """
         encoded = encode_bytes(value)
         # An ellipsis, which is not ASCII, may mark where a known value was cut off.
@@ -219,7 +219,7 @@ def _replace_in(
     for key, member in cast("Mapping[str, Any]", value).items():
         is_known = declared is None or key in declared
         lowest = max(floor, Place.LABEL) if key.startswith("config") else floor
-        lowest = lowest if is_known else Place.FREE
+        lowest = lowest if is_known else max(lowest, Place.NAME)
         shown = key if declared and is_known else _replace(key, known, max(lowest, Place.LABEL))
         made[shown] = _replace_in(member, known, min(rest, place_of(key)), lowest)
     return made

@@ -167,6 +167,8 @@ def _parsed(text: str, *, strict: bool) -> Any:
 def _key_file_problem(key: str) -> tuple[str, str] | None:
     """What was given in place of a key file, and what is wanted; None for a key file."""
     held = _parsed(key, strict=True)
+    if key.startswith("\ufeff"):
+        return "text with a byte order mark", "without the byte order mark in front"
     if held is None and not key.lstrip().startswith(("{", '"')):
         is_path = _FILE_PATH.search(key.strip()) is not None
         return ("the path of a file" if is_path else "text that is not JSON"), "not its path or another text"
@@ -182,8 +184,8 @@ def _key_file_problem(key: str) -> tuple[str, str] | None:
     lacking = [name for name in ("client_email", "private_key") if not isinstance(members(held).get(name), str)]
     if members(held).get("type") != "service_account" or lacking:
         return "JSON that is no such key file", f"with {_AND.join(('type service_account', *lacking))}"
-    if "-----BEGIN" not in held["private_key"] or "\\n" in held["private_key"]:
-        return "a private_key that is no PEM text", "with the private_key unchanged: a PEM text with line breaks"
+    if "-----BEGIN" in held["private_key"] and "\\n" in held["private_key"]:
+        return "a private_key with line breaks that were escaped twice", "unchanged: its line breaks were escaped twice"
     return None
 
 
