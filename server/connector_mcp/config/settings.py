@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr
 from pydantic import StringConstraints as Text
 
-from connector_mcp.config.validation import either, is_token, read_secret_file, unknown_name, validate
+from connector_mcp.config.validation import drop_unexpanded, either, is_token, read_secret_file, unknown_name, validate
 from connector_mcp.errors import Misconfigured
-from connector_mcp.input_text import check_expanded, trim
+from connector_mcp.input_text import trim
 from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.suggest import closest
 
@@ -278,12 +278,7 @@ class Settings(
             sources |= dict.fromkeys(source.values, source)
             values |= source.values
         problems = [*file.problems, *_misplaced(file)] if file else []
-        for key in list(values):
-            try:
-                check_expanded(sources[key].place(key), str(values[key]))
-            except Misconfigured as problem:
-                problems.append(problem)
-                del values[key]
+        problems += drop_unexpanded(values, lambda key: sources[key].place(key))
         if file is not None:
             values["config"] = file.path
         settings, invalid = validate(
