@@ -15,7 +15,8 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from connector_mcp.engine.approval.approval_webhook import TOLERANCE, WebhookKey, webhook_message
-from connector_mcp.engine.approval.queue import Approval, Approvals, ParkedCall
+from connector_mcp.engine.approval.parked_call import Approval, ParkedCall
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.transport.auth.authorization import Callers
 from connector_mcp.transport.auth.static_tokens import StaticToken
