@@ -18,11 +18,12 @@ def rows(database: Database, sql: str, **values: Value) -> Sequence[Row]:
 
 
 def audit_lines(directory: Path) -> list[str]:
-    """The lines of the audit log of a state directory."""
-    if not (directory / "records.db").exists():
-        return []
-    with closing(SqliteDatabase(directory / "records.db")) as database:
-        return [row["line"] for row in rows(database, "SELECT line FROM audit ORDER BY seq")]
+    """The lines of the audit logs of a state directory, of real servers or of the sandbox."""
+    found: list[str] = []
+    for path in directory.glob("*records.db"):
+        with closing(SqliteDatabase(path)) as database:
+            found += [row["line"] for row in rows(database, "SELECT line FROM audit ORDER BY seq")]
+    return found
 
 
 def audited(directory: Path) -> list[dict[str, Any]]:

@@ -66,7 +66,7 @@ def shown(run, *arguments):
 def test_a_call_is_one_line_however_many_records_it_has(run):
     assert run(*DELETE).exit_code == 0
     run("call", "logto_list_connectors", "--sandbox")
-    header, *rows = run("audit", "show").stdout.splitlines()
+    header, *rows = run("audit", "show", "--sandbox").stdout.splitlines()
     assert header.split() == ["time", "who", "tool", "effect", "decision", "outcome", "call"]
     assert [re.split(r"\s{2,}", row)[1:-1] for row in rows] == [
         ["local", "logto_delete_connector (sandbox)", "destroy", "allow by policy", "ok"],

@@ -18,11 +18,11 @@ def test_the_audit_commands_read_the_log_of_all_replicas(run, postgres: Postgres
     assert run(*DELETE, "destroy=allow", CONNECTOR_MCP_STATE=postgres.url).exit_code == 0
     assert run(*DELETE, "destroy=block", CONNECTOR_MCP_STATE=postgres.url).exit_code != 0
 
-    shown = json.loads(run("audit", "show", "--json", CONNECTOR_MCP_STATE=postgres.url).stdout)
+    shown = json.loads(run("audit", "show", "--sandbox", "--json", CONNECTOR_MCP_STATE=postgres.url).stdout)
     assert [record["outcome"] for record in shown] == ["ok", "blocked"]
-    exported = run("audit", "export", CONNECTOR_MCP_STATE=postgres.url).stdout.splitlines()
+    exported = run("audit", "export", "--sandbox", CONNECTOR_MCP_STATE=postgres.url).stdout.splitlines()
     assert [json.loads(line)["class_uid"] for line in exported] == [6003] * 3
-    whole = run("audit", "verify", CONNECTOR_MCP_STATE=postgres.url)
+    whole = run("audit", "verify", "--sandbox", CONNECTOR_MCP_STATE=postgres.url)
     assert (whole.exit_code, whole.stdout.splitlines()[0]) == (0, "intact: 3 records, numbers 1 to 3")
 
 

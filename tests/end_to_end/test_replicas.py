@@ -109,6 +109,7 @@ async def replicas(url: str, folder: Path, policy: str, **settings: str) -> Asyn
         for platform in PLATFORMS:
             environ |= sandbox.variables(platform, origin)
         environ |= {"CONNECTOR_MCP_STATE_DIR": str(folder / "state"), "PYTHONWARNINGS": "error"}
+        environ["CONNECTOR_MCP_ASK_READING_TIME"] = "0"
         running = Replicas(stack, environ, upstream, Settings.load({"CONNECTOR_MCP_STATE": url}))
         for _ in range(3):
             await running.start()

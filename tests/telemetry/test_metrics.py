@@ -165,7 +165,7 @@ async def test_a_thousand_tools_that_do_not_exist_make_no_series(watch: Any) -> 
 
 
 async def test_a_failing_store_is_counted_by_operation(watch: Any, tmp_path: Path) -> None:
-    (tmp_path / "records.db").mkdir()
+    (tmp_path / "sandbox-records.db").mkdir()
     async with watch() as seen:
         with pytest.raises(StoreUnavailable):
             await seen.engine.approvals.find("any")

@@ -84,7 +84,7 @@ class AuditReader:
             raise StoreUnavailable(
                 f"The audit log in {database.address} cannot be checked: "
                 f"{'there is none' if there_is_none else 'its key is missing'}.",
-                fix="Make a call first, or name the server's directory with CONNECTOR_MCP_STATE_DIR."
+                fix="Make a call first, name the server's directory with CONNECTOR_MCP_STATE_DIR, or use --sandbox."
                 if there_is_none
                 else "Put the table `keys` back from a copy.",
                 retryable=False,

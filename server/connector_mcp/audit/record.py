@@ -62,7 +62,7 @@ class AuditRecord:
     decision: str
     """What the gate decided."""
     decided_by: str | None = None
-    """The person or the rule that decided."""
+    """The client, operator or rule that decided. The server never sees the person at a client."""
     channel: str | None = None
     """How the decision arrived: `policy`, `elicitation`, `terminal`, `approvals` or `console`; None before it."""
     arguments: dict[str, Any] = field(default_factory=dict[str, Any])

@@ -294,10 +294,10 @@ class LockedChain:
             StoreUnavailable: The key of the chain is missing or damaged.
         """
         row = self._locked.first()
-        if row is None:
+        if row is None or row["secret"] is None:
+            # PostgreSQL may have looked for the key before it waited for the lock, while another process made it.
             self._transaction.execute("INSERT INTO audit_chain (id, head) VALUES (1, '') ON CONFLICT (id) DO NOTHING")
-            row = self._transaction.execute(_LOCK, {"seq": self._last.seq}).first()
-            assert row is not None  # noqa: S101 - it was inserted
+            row = self._transaction.execute(_LOCK, {"seq": self._last.seq}).all()[0]
         text, now, secret, top = row["head"], row["now"], row["secret"], row["top"] or 0
         key = None if secret is None else decode_key(secret, KEY)
         head = None if key is None else unseal_head(text, key)

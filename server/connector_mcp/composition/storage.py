@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from connector_mcp.config.settings import Settings, variable_name
@@ -53,12 +54,6 @@ def open_database(settings: Settings) -> Database:
         ) from None
 
 
-def with_sandbox(settings: Settings) -> list[Settings]:
-    """Return the settings, and the same for the sandbox where it has records of its own on this machine."""
-    apart = settings.state is None and not settings.sandbox and (settings.state_dir / SANDBOX_RECORDS).exists()
-    return [settings, settings.model_copy(update={"sandbox": True})] if apart else [settings]
-
-
 def shared_rate_limit(settings: Settings, database: Database, what: str) -> SharedRateLimit | None:
     """Return the rate limit that replicas keep together, or None if this machine is the only one.
 
@@ -70,6 +65,19 @@ def shared_rate_limit(settings: Settings, database: Database, what: str) -> Shar
     from connector_mcp.upstream.rate import SharedRateLimit
 
     return SharedRateLimit(SharedRates(database), what)
+
+
+def with_sandbox(settings: Settings) -> list[Settings]:
+    """Return the settings, and the same for the sandbox where it has records of its own."""
+    if settings.sandbox:
+        return [settings]
+    if settings.state is None:
+        apart = (settings.state_dir / SANDBOX_RECORDS).exists()
+    else:
+        sql = "SELECT to_regnamespace('connector_mcp_sandbox') IS NOT NULL AS found"
+        with closing(open_database(settings)) as database:
+            apart = database.read_now(lambda transaction: transaction.execute(sql).all())[0]["found"]
+    return [settings, settings.model_copy(update={"sandbox": True})] if apart else [settings]
 
 
 def open_secret_store(settings: Settings) -> EncryptedFile:

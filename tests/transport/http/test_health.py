@@ -75,7 +75,7 @@ async def test_a_server_that_can_decide_and_record_is_ready_without_a_token(tmp_
 async def test_an_unavailable_database_is_named_without_details(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "records.db").mkdir()
+    (tmp_path / "sandbox-records.db").mkdir()
     async with pages(tmp_path) as (client, _):
         answer = await client.get("/readyz")
         alive = await client.get("/healthz")

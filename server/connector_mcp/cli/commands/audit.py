@@ -56,6 +56,7 @@ _CHOICES = (
     click.option("--principal", metavar="NAME", help="Calls of this caller."),
     click.option("--outcome", metavar="CODE", help="ok, an error code, asked, cancelled, or begun: it did not end."),
 )
+_of_sandbox = click.option("--sandbox", is_flag=True, default=None, help="The log of sandbox servers.")
 _with_choices = option_group("wanted", ("since", "tool", "principal", "outcome"), _CHOICES)
 
 
@@ -66,11 +67,12 @@ def audit() -> None:
 
 @audit.command()
 @_with_choices
+@_of_sandbox
 @click.option("--limit", type=click.IntRange(min=1), default=100, metavar="COUNT", help="The last COUNT of them; 100.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of the records.")
-def show(wanted: Mapping[str, Any], limit: int, as_json: bool) -> None:
+def show(wanted: Mapping[str, Any], sandbox: bool | None, limit: int, as_json: bool) -> None:
     """Show the last calls, oldest first, one line each. A call that began and did not end is shown too."""
-    with _open_reader(load_settings()) as reader:
+    with _open_reader(load_settings(sandbox=sandbox)) as reader:
         head, last = reader.end()
         lines = list(islice(reader.calls(Wanted(**wanted), head.first if head else 1, last), limit + 1))
     records = list(_authentic(reversed(lines[:limit])))
@@ -88,12 +90,15 @@ def show(wanted: Mapping[str, Any], limit: int, as_json: bool) -> None:
     metavar="FILE",
     help="Check this archived file too, as the part of the log before the rest.",
 )
+@_of_sandbox
 @click.option("--seen", metavar="HASH", help="A hash that an earlier check printed; it must still exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 @click.pass_context
-def verify(ctx: click.Context, archives: tuple[Path, ...], seen: str | None, as_json: bool) -> None:
+def verify(
+    ctx: click.Context, archives: tuple[Path, ...], sandbox: bool | None, seen: str | None, as_json: bool
+) -> None:
     """Check that no record was removed, altered, moved or forged. The exit status is 0 if so and 1 if not."""
-    with _open_reader(load_settings()) as reader:
+    with _open_reader(load_settings(sandbox=sandbox)) as reader:
         verdict = verify_log(reader, archives=archives, seen=seen)
     if as_json:
         members = {"intact": verdict.intact, "records": verdict.records, "first": verdict.first, "last": verdict.last}
@@ -106,11 +111,12 @@ def verify(ctx: click.Context, archives: tuple[Path, ...], seen: str | None, as_
 
 @audit.command()
 @_with_choices
+@_of_sandbox
 @click.option("--after", type=click.IntRange(min=0), default=0, metavar="NUMBER", help="Only records after this one.")
 @click.option("--follow", is_flag=True, help="Then wait for new records, until the command is ended.")
-def export(wanted: Mapping[str, Any], after: int, follow: bool) -> None:
+def export(wanted: Mapping[str, Any], sandbox: bool | None, after: int, follow: bool) -> None:
     """Print the records as OCSF events (API Activity, class 6003), one per line, oldest first."""
-    chosen, settings = Wanted(**wanted), load_settings()
+    chosen, settings = Wanted(**wanted), load_settings(sandbox=sandbox)
     end, waiting = Head(), False
     while True:
         try:
@@ -135,6 +141,7 @@ def export(wanted: Mapping[str, Any], after: int, follow: bool) -> None:
 
 
 @audit.command()
+@_of_sandbox
 @click.option("--before", type=_Moment(), required=True, metavar="WHEN", help="Before then: 90d, 2026-01-31.")
 @click.option(
     "--to",
@@ -143,9 +150,9 @@ def export(wanted: Mapping[str, Any], after: int, follow: bool) -> None:
     metavar="DIR",
     help="Directory for the file; by default the state directory.",
 )
-def archive(before: datetime, directory: Path | None) -> None:
+def archive(sandbox: bool | None, before: datetime, directory: Path | None) -> None:
     """Move old records out of the database to a file. The chain goes on; `audit verify --archive FILE` checks both."""
-    settings = load_settings()
+    settings = load_settings(sandbox=sandbox)
     with closing(open_database(settings)) as database:
         archived = archive_before(database, before, directory or settings.state_dir)
     if archived is None:

@@ -32,6 +32,7 @@ BUCKET_SECRET = "demo-secret-that-must-not-come-back"  # noqa: S105 - made up, a
 CONNECTOR_NAME = "Quarterly reports"
 
 _SECONDS = 60.0
+_READING_SECONDS = 0.8
 _WIDTH = 118
 
 
@@ -106,7 +107,7 @@ class Narrator:
             click.echo(line)
 
     def asked(self, message: str) -> None:
-        self.say("?", "magenta", "the server asks the person:")
+        self.say("?", "magenta", "the server asks, and the client shows:")
         for line in strip_hidden(message).splitlines():
             if line.strip():
                 click.echo(f"     {line}")
@@ -148,10 +149,12 @@ class Person:
             return ElicitResult(action="decline")
         self.questions.append(params.message)
         self._narrator.asked(params.message)
+        # The server parks a call with an answer that comes before a person could read the question.
+        await anyio.sleep(_READING_SECONDS)
         reply = self._replies.pop(0) if self._replies else ElicitResult(action="decline")
         typed = (reply.content or {}).get("confirm")
         said = f"types {json.dumps(typed)}" if reply.action == "accept" else "declines"
-        self._narrator.say("!", "magenta", f"the person {said}")
+        self._narrator.say("!", "magenta", f"the client answers: {said}")
         return reply
 
 
@@ -231,7 +234,7 @@ class Script:
 
     async def _deletion(self, connector: str) -> None:
         arguments = {"source_connector_id": connector}
-        self._narrator.step("Vectorize: delete the connector; the person says no")
+        self._narrator.step("Vectorize: delete the connector; the answer is no")
         self._person.will_decline()
         refusal = await self._refusal("vectorize_delete_source_connector", arguments)
         _expect(refusal["code"] == "refused", "a declined deletion is refused")
@@ -240,7 +243,7 @@ class Script:
         _expect(still["id"] == connector, "the connector is still there")
         self._narrator.answered("still there", still["name"])
 
-        self._narrator.step("Vectorize: delete it again; the person types its name")
+        self._narrator.step("Vectorize: delete it again; its name is typed")
         self._person.will_type(CONNECTOR_NAME)
         await self._call("vectorize_delete_source_connector", arguments)
         _expect(len(self._person.questions) == 2, "the person is asked again")
@@ -290,7 +293,7 @@ class Script:
 
     def _audited(self, tool: str) -> JsonObject:
         """Return the arguments of the tool's latest call as the server's audit log has them."""
-        with closing(SqliteDatabase(self._state / "records.db")) as database:
+        with closing(SqliteDatabase(self._state / "sandbox-records.db")) as database:
             reader = AuditReader(database)
             calls = list(reader.calls(Wanted(tool=tool), 1, reader.end()[1]))
         _expect(all(BUCKET_SECRET not in call.text for call in calls), "no secret is in the audit log")
