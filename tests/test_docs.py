@@ -28,7 +28,7 @@ from connector_mcp.config.file import read_config
 from connector_mcp.config.settings import PREFIX, Settings
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.approval.approval_webhook import WebhookKey, webhook_message
-from connector_mcp.engine.approval.queue import Approval
+from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import ConnectorError

@@ -10,7 +10,8 @@ import pytest
 
 from connector_mcp.cli.options import load_settings
 from connector_mcp.composition.storage import open_database
-from connector_mcp.engine.approval.queue import ApprovalChange, Approvals, ParkedCall
+from connector_mcp.engine.approval.parked_call import ApprovalChange, ParkedCall
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.sandbox import seed
 
 DELETE = ("call", "logto_delete_connector", "--arg", f"id={seed.LOGTO_GITHUB}", "--sandbox")

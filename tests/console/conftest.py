@@ -15,7 +15,8 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from connector_mcp.console.pages import Console, Operators, console_pages
-from connector_mcp.engine.approval.queue import Approval, ApprovalChange, Approvals, ParkedCall
+from connector_mcp.engine.approval.parked_call import Approval, ApprovalChange, ParkedCall
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.json_values import JsonObject
 from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.transport.http.host_guard import HostAndOriginGuard, Reach

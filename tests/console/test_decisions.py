@@ -8,7 +8,7 @@ import re
 import anyio
 import pytest
 
-from connector_mcp.engine.approval.queue import ApprovalChange
+from connector_mcp.engine.approval.parked_call import ApprovalChange
 from tests.console.conftest import HERE, PUBLIC, Browser, House
 
 pytestmark = pytest.mark.anyio

@@ -19,7 +19,7 @@ from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.approval.gate import Gate, Passage
 from connector_mcp.engine.approval.hold import ApprovalHold
-from connector_mcp.engine.approval.queue import Approval
+from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.approval.wording import Candidate
 from connector_mcp.engine.caller import AnswerDue, ElicitationReply, Question, Resumed, TransportName, Visit
 from connector_mcp.engine.engine import Engine

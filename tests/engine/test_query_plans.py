@@ -10,7 +10,7 @@ import pytest
 
 from connector_mcp.console.access import OperatorSessions
 from connector_mcp.engine.approval.approval_webhook import ApprovalWebhook, WebhookKey
-from connector_mcp.engine.approval.queue import ParkedCall
+from connector_mcp.engine.approval.parked_call import ParkedCall
 from connector_mcp.engine.caller import AnswerDue, Resumed
 from connector_mcp.engine.secret_refs.secret_requests import SecretRequests
 from connector_mcp.errors import InvalidArguments

@@ -34,7 +34,8 @@ from connector_mcp.console.access import (
 )
 from connector_mcp.console.events import QueueStreams
 from connector_mcp.console.rendering import Renderer, SecurityHeaders, diff, show
-from connector_mcp.engine.approval.queue import PAGE, Approval, Approvals, is_confirmed, name_to_type
+from connector_mcp.engine.approval.parked_call import Approval, is_confirmed, name_to_type
+from connector_mcp.engine.approval.queue import PAGE, Approvals
 from connector_mcp.errors import ConfirmationInvalid, ConnectorError, InvalidArguments, StoreUnavailable, StoreUncertain
 from connector_mcp.json_values import JsonObject
 from connector_mcp.state.database import Database

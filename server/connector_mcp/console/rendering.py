@@ -19,7 +19,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from connector_mcp.engine.approval.queue import Approval
+from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.json_values import members
 from connector_mcp.text import strip_hidden
 

@@ -13,7 +13,8 @@ from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account, Accounts
 from connector_mcp.engine.approval.gate import QUESTION_SECONDS, Gate, permits
 from connector_mcp.engine.approval.hold import ApprovalHold
-from connector_mcp.engine.approval.queue import Approval, Approvals
+from connector_mcp.engine.approval.parked_call import Approval
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.engine.call import CallServices, EngineCall, PlatformCall
 from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.ledger import Ledger

@@ -16,7 +16,8 @@ from typing import Final
 
 from connector_mcp.audit.record import AuditRecord
 from connector_mcp.audit.trail import AuditTrail
-from connector_mcp.engine.approval.queue import COLUMNS, LIVE, Approval, read_approval
+from connector_mcp.engine.approval.parked_call import COLUMNS, Approval, read_approval
+from connector_mcp.engine.approval.queue import LIVE
 from connector_mcp.engine.policy import Decision
 from connector_mcp.errors import ConfirmationInvalid, ConnectorError, InProgress, StoreUnavailable, StoreUncertain
 from connector_mcp.json_values import JsonObject

@@ -21,7 +21,8 @@ from starlette.routing import Route
 
 from connector_mcp.engine.approval import approval_webhook
 from connector_mcp.engine.approval.approval_webhook import MAX_IN_FLIGHT, PAUSES, ApprovalWebhook, WebhookKey
-from connector_mcp.engine.approval.queue import Approval, ApprovalChange, Approvals, ParkedCall
+from connector_mcp.engine.approval.parked_call import Approval, ApprovalChange, ParkedCall
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.errors import Misconfigured, StoreUnavailable
 from connector_mcp.state.sqlite import SqliteDatabase
 from tests.end_to_end.faces import served

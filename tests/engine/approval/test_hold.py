@@ -16,7 +16,8 @@ from mcp_types import CallToolResult
 
 from connector_mcp.engine.approval.gate import Gate
 from connector_mcp.engine.approval.hold import LONGEST_PAUSE, PROGRESS_SECONDS, ApprovalHold
-from connector_mcp.engine.approval.queue import Approval, Approvals, ParkedCall
+from connector_mcp.engine.approval.parked_call import Approval, ParkedCall
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.engine.approval.wording import Candidate
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.preview import Preview

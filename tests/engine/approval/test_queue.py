@@ -6,14 +6,8 @@ from typing import Any
 import anyio
 import pytest
 
-from connector_mcp.engine.approval.queue import (
-    HISTORY_SECONDS,
-    PAGE,
-    Approval,
-    ApprovalChange,
-    Approvals,
-    ParkedCall,
-)
+from connector_mcp.engine.approval.parked_call import Approval, ApprovalChange, ParkedCall
+from connector_mcp.engine.approval.queue import HISTORY_SECONDS, PAGE, Approvals
 from connector_mcp.errors import ConfirmationInvalid, InProgress, InvalidArguments, StoreUnavailable
 from connector_mcp.state.sqlite import SqliteDatabase
 from tests.engine.conftest import Clock, Use

@@ -19,7 +19,8 @@ from connector_mcp.cli.output import json_text, print_list
 from connector_mcp.cli.terminal import is_terminal, require_terminal, user_name
 from connector_mcp.composition.storage import open_database, with_sandbox
 from connector_mcp.config.settings import Settings
-from connector_mcp.engine.approval.queue import Approval, Approvals, is_confirmed, name_to_type
+from connector_mcp.engine.approval.parked_call import Approval, is_confirmed, name_to_type
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.engine.preview import leaves, path_text
 from connector_mcp.errors import ConfirmationInvalid, InvalidArguments, Refused
 from connector_mcp.text import CUT, clean

@@ -26,7 +26,7 @@ from anyio.abc import TaskGroup
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from connector_mcp import __version__
-from connector_mcp.engine.approval.queue import Approval
+from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.preview import leaves, path_text, shown
 from connector_mcp.errors import Misconfigured, StoreUnavailable, StoreUncertain
 from connector_mcp.json_values import JsonObject

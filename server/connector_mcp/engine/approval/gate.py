@@ -14,7 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from connector_mcp.engine.approval.hold import ApprovalHold
-from connector_mcp.engine.approval.queue import Approval, Approvals
+from connector_mcp.engine.approval.parked_call import Approval
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.engine.approval.wording import (
     Candidate,
     approval_required,

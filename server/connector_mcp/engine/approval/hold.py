@@ -12,7 +12,8 @@ from typing import Final, Protocol
 
 import anyio
 
-from connector_mcp.engine.approval.queue import Approval, Approvals
+from connector_mcp.engine.approval.parked_call import Approval
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.engine.caller import Caller
 
 PROGRESS_SECONDS: Final = 5.0
