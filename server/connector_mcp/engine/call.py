@@ -19,8 +19,9 @@ from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account, Accounts
 from connector_mcp.engine.approval.gate import PERSON, Candidate, Gate, channel_of, target_changed
-from connector_mcp.engine.arguments import check_configs, parse_arguments
+from connector_mcp.engine.arguments import parse_arguments
 from connector_mcp.engine.caller import AnswerDue, Caller, CallResult
+from connector_mcp.engine.config_check import check_configs
 from connector_mcp.engine.ledger import Ledger
 from connector_mcp.engine.policy import Decision
 from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan

@@ -221,8 +221,9 @@ class Operation(BaseModel):
         return tuple(argument for argument, placement in cls.placements().items() if placement.place == place)
 
     def given(self, place: Literal["query", "body"]) -> Iterator[tuple[str, Any]]:
-        """Wire name and value of each argument for this place that the caller set; null stays null."""
-        sent = [argument for argument in self.sent_in(place) if argument in self.model_fields_set]
+        """Wire name and value of each argument for this place that the caller gave. Null means not given."""
+        is_set = self.model_fields_set
+        sent = [name for name in self.sent_in(place) if name in is_set and getattr(self, name) is not None]
         values = self.model_dump(by_alias=True, exclude_unset=True) if sent else {}
         for argument in sent:
             yield self.placements()[argument].name or argument, values[argument]
@@ -246,8 +247,8 @@ class Operation(BaseModel):
         )
 
     def make_query(self) -> dict[str, str | list[str]]:
-        """Make the query: the arguments that go there and are not null."""
-        return {name: _as_text(value) for name, value in self.given("query") if value is not None}
+        """Make the query of the arguments that go there."""
+        return {name: _as_text(value) for name, value in self.given("query")}
 
     def make_body(self, situation: Situation) -> Any:
         """Make the JSON body: the arguments that go there, or `NO_BODY` where no argument of the operation does."""

@@ -16,7 +16,8 @@ import anyio.to_thread
 from pydantic import ValidationError
 
 from connector_mcp.engine.accounts import Account
-from connector_mcp.engine.arguments import check_configs, path_of
+from connector_mcp.engine.config_check import check_configs
+from connector_mcp.engine.issues import path_of
 from connector_mcp.engine.redaction.redactor import (
     MARKER,
     Steps,
@@ -31,6 +32,7 @@ from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.engine.results import Meta
 from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object, members
+from connector_mcp.operations.connector_types import stands_for_a_secret
 from connector_mcp.operations.operation import ConfigUse, Operation, Situation, at
 from connector_mcp.operations.tool import Tool
 from connector_mcp.secrets.collection import Secrets
@@ -137,6 +139,9 @@ def _judge(found: FoundSecrets, steps: Steps, text: str, *, secret: bool, is_ope
         else:
             got = f"{SCHEME}{name} in a field that is not secret"
             found.issues.append(Issue(path_of(steps), got, "the value itself: references are for secret fields"))
+    elif (secret and stands_for_a_secret(text)) or (not is_open and text == f"<{steps[-1]}>"):
+        wanted = f"the value itself, {SCHEME}NAME for a stored secret, or leave it out to keep what is stored"
+        found.issues.append(Issue(path_of(steps), "a placeholder or mask", wanted))
     elif secret:
         if text:
             found.literals.append(path_of(steps))

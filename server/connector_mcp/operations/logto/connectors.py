@@ -149,10 +149,6 @@ class CreateConnector(ConnectorOperation):
     sync_profile: SyncProfile = None
     enable_token_storage: Annotated[bool | None, Field(description="Store users' third-party tokens.")] = None
 
-    def make_body(self, situation: Situation) -> Any:
-        """Make the body of what the caller set. A null counts as not given: Logto accepts null for none of these."""
-        return {name: value for name, value in self.given("body") if value is not None}
-
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         if self.config is None:
             return ()
@@ -239,7 +235,7 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find nothing to change, and what Logto would refuse of the merged connector."""
-        if all(value is None for value in self.given_members().values()):
+        if not self.given_members():
             wanted = "at least one of config, metadata, sync_profile, enable_token_storage"
             return (Issue("config", "nothing", wanted),)
         if not is_object(situation.current):
