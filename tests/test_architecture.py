@@ -32,7 +32,7 @@ MAY_IMPORT["composition"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 MAY_IMPORT |= {"__main__": {"cli"}, "__init__": set()}
 
-ANYWHERE = {"errors", "json_values", "suggest", "text"}
+ANYWHERE = {"errors", "input_text", "json_values", "suggest", "text"}
 """Modules that import nothing of the package; every part may use them."""
 
 # The engine knows operations by their form, and transports know none: neither names a platform.

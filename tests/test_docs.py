@@ -20,7 +20,7 @@ import pytest
 
 import connector_mcp.operations
 from connector_mcp import __version__
-from connector_mcp.audit.trail import FileTrail
+from connector_mcp.audit.files import FileTrail
 from connector_mcp.cli.commands.serve import serve
 from connector_mcp.cli.main import COMMANDS, cli
 from connector_mcp.cli.terminal import CliCaller
@@ -33,7 +33,7 @@ from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import ConnectorError
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
-from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.sqlite_store import SqliteStore
 from connector_mcp.transport.auth.static_tokens import parse_tokens
 from connector_mcp.transport.http.approval_callback import CallbackBody
 from connector_mcp.upstream.client import UpstreamClient

@@ -71,9 +71,9 @@ def budgets() -> list[Budget]:
     everything = modules_below(PACKAGE)
     core = [each for each in everything if _part(each) not in ("operations", "sandbox")]
     return [
-        Budget("the package", everything, 23_500, 155),
-        Budget("outside operations/ and sandbox/", core, 18_000, 115),
-        Budget("tests", modules_below(ROOT / "tests"), 27_000),
+        Budget("the package", everything, 24_500, 160),
+        Budget("outside operations/ and sandbox/", core, 19_000, 120),
+        Budget("tests", modules_below(ROOT / "tests"), 29_500),
     ]
 
 

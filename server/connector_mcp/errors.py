@@ -8,7 +8,8 @@
     ├── ConfirmationInvalid     confirmation_invalid   an answer that is stale, replayed or not the one asked for
     ├── TargetChanged           target_changed         the target is no longer what was previewed
     ├── InProgress              in_progress            the same write is already on its way
-    ├── StoreUnavailable        store_unavailable      state cannot be read or written, so nothing is decided
+    ├── StoreUnavailable        store_unavailable      records cannot be read or written, so nothing is decided
+    │   └── StoreUncertain      store_unavailable      a record was being saved: whether it was saved is not known
     ├── Misconfigured           misconfigured          a setting is missing or wrong
     ├── Internal                internal               a fault of this server
     └── UpstreamError
@@ -155,6 +156,10 @@ class StoreUnavailable(ConnectorError):
     code = "store_unavailable"
     retryable = True
     exit_status = 5
+
+
+class StoreUncertain(StoreUnavailable):
+    """The answer to a commit was lost. Read the record again, or say that its state is not known."""
 
 
 class Misconfigured(ConnectorError):

@@ -18,6 +18,17 @@ def items(value: Any) -> list[Any]:
     return cast("list[Any]", value) if isinstance(value, list) else []
 
 
+def same_json(one: Any, other: Any) -> bool:
+    """Check that two decoded JSON values are the same: `true` is no number, while 1 and 1.0 are the same number."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if is_object(one) and is_object(other):
+        return one.keys() == other.keys() and all(same_json(value, other[key]) for key, value in one.items())
+    if is_array(one) and is_array(other):
+        return len(one) == len(other) and all(map(same_json, one, other))
+    return bool(one == other)
+
+
 def joined(*parts: Any) -> str | None:
     """Return the non-empty parts as one text, or None if there are none."""
     return " ".join(str(part) for part in parts if part) or None

@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 
-from connector_mcp.audit import trail as audit
+from connector_mcp.audit import files as audit
 from connector_mcp.audit.chain import LogPaths, seal
 from connector_mcp.audit.check import CheckReport, snapshot, verify_log
+from connector_mcp.audit.files import AuditLog
 from connector_mcp.audit.record import AuditRecord
-from connector_mcp.audit.trail import AuditLog
 from connector_mcp.errors import StoreUnavailable
 
 WRITER = (
     "import os, sys; from pathlib import Path; from connector_mcp.audit.record import AuditRecord\n"
-    "from connector_mcp.audit.trail import AuditLog\n"
+    "from connector_mcp.audit.files import AuditLog\n"
     "log, name = AuditLog(Path(sys.argv[1]), max_bytes=300_000), sys.argv[2]\n"
     "for number in range(int(sys.argv[3])):\n"
     "    log.write(AuditRecord(call_id=f'{name}-{number}', principal='p', client=None, transport='cli',\n"

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from connector_mcp.audit import trail as audit
+from connector_mcp.audit import files as audit
 from connector_mcp.audit.chain import START
+from connector_mcp.audit.files import AuditLog
 from connector_mcp.audit.record import MAX_LINE
-from connector_mcp.audit.trail import AuditLog
 from connector_mcp.errors import StoreUnavailable
 from tests.audit.test_check import a_record, write
 
@@ -84,7 +84,7 @@ def test_a_moved_file_is_created_again(path: Path):
 def test_lines_of_several_processes_do_not_mix(path: Path):
     script = (
         "import sys; from pathlib import Path; from connector_mcp.audit.record import AuditRecord\n"
-        "from connector_mcp.audit.trail import AuditLog\n"
+        "from connector_mcp.audit.files import AuditLog\n"
         "log = AuditLog(Path(sys.argv[1]))\n"
         "for number in range(300):\n"
         "    log.write(AuditRecord(call_id=f'{sys.argv[2]}-{number}', principal='p', client=None, transport='cli',\n"
@@ -160,7 +160,7 @@ def test_without_file_locks_the_server_starts_with_one_warning_and_refuses_chang
         "import sys; sys.modules['fcntl'] = None\n"
         "import asyncio, logging; logging.basicConfig(format='%(message)s')\n"
         "from pathlib import Path\n"
-        "from connector_mcp.audit.trail import FileTrail\n"
+        "from connector_mcp.audit.files import FileTrail\n"
         "import connector_mcp.cli.commands.serve\n"
         "asyncio.run(FileTrail(Path(sys.argv[1])).check())\n"
     )

@@ -17,9 +17,9 @@ from redis import Redis
 
 from connector_mcp.audit.chain import seal
 from connector_mcp.audit.check import CheckReport, verify_log
+from connector_mcp.audit.files import AuditTrail, FileTrail
 from connector_mcp.audit.record import AuditRecord
 from connector_mcp.audit.shared import SharedTrail, shared_snapshot
-from connector_mcp.audit.trail import AuditTrail, FileTrail
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.state.redis import RedisConnection, RedisJournal, RedisStore
 from tests.audit.test_check import a_record

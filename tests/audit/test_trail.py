@@ -15,7 +15,7 @@ import anyio.lowlevel
 import pytest
 
 from connector_mcp.audit.check import snapshot, verify_log
-from connector_mcp.audit.trail import FileTrail
+from connector_mcp.audit.files import FileTrail
 from connector_mcp.errors import StoreUnavailable
 from tests.audit.test_check import a_record
 

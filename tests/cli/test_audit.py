@@ -10,8 +10,8 @@ from jsonschema import Draft202012Validator
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
 from connector_mcp.audit.chain import LogPaths
+from connector_mcp.audit.files import AuditLog
 from connector_mcp.audit.record import AuditRecord
-from connector_mcp.audit.trail import AuditLog
 from connector_mcp.cli.options import load_settings
 from connector_mcp.composition.storage import audit_path
 from connector_mcp.sandbox import seed

@@ -18,7 +18,7 @@ SCHEMA = {"type": "object", "properties": PROPERTIES}
 
 
 def test_terminal_control_characters_are_not_printed():
-    assert strip_hidden("a\x1b[31mb\x9b2J\u202e\u2066\u200b\U000e0041\r\nc\td") == "a[31mb2J\nc\td"
+    assert strip_hidden("a\x1b[31mb\x9b2J\u202e\u2066\u200b\U000e0041\r\nc\td\re") == "a[31mb2J\r\nc\tde"
     assert json_text("a\u2028b\u3164") == '"a\\u2028b\\u3164"'
 
 

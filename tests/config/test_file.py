@@ -146,7 +146,7 @@ def test_a_file_that_every_user_can_write_is_refused(read: Read):
     assert "can be written by every user" in read("", mode=0o666).problems[0].message
 
 
-@pytest.mark.parametrize("content", [b"policy = hunter2", b"[profiles.vectorize", b"\xff\xfe", b"a = 1\na = 2"])
+@pytest.mark.parametrize("content", [b"policy = hunter2", b"[profiles.vectorize", b"\xff\xff", b"a = 1\na = 2"])
 def test_a_file_that_is_not_toml_is_refused_without_its_text(tmp_path: Path, content: bytes):
     path = tmp_path / "c.toml"
     path.write_bytes(content)

@@ -17,7 +17,7 @@ from starlette.middleware import Middleware
 from connector_mcp.console.pages import Console, Operators, console_pages
 from connector_mcp.engine.approval.queue import Approval, ApprovalChange, Approvals, ParkedCall
 from connector_mcp.json_values import JsonObject
-from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.sqlite_store import SqliteStore
 from connector_mcp.transport.http.host_guard import HostAndOriginGuard, Reach
 
 TOKEN = "operator-token-of-alice"

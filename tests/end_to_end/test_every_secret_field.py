@@ -237,6 +237,8 @@ async def session(
                 if progressed and "get" in tool:
                     continue
                 platforms.kind, platforms.asked_for = kind, arguments.get("config", {})
+                # By value, secrets that a call gives are removed from what that call shows only.
+                platforms.said = {}
                 client = legacy if number % 4 >= 2 else modern
                 yield tool, await client.call_tool(tool, arguments, progress_callback=progressed)
 

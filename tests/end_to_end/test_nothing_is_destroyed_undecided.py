@@ -13,7 +13,7 @@ from mcp_types import ElicitRequestParams, ElicitResult
 
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.sandbox import seed
-from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.sqlite_store import SqliteStore
 from tests.end_to_end.faces import FACES, World, client, world
 
 pytestmark = pytest.mark.anyio

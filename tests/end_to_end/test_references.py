@@ -15,7 +15,7 @@ from mcp.client import Client
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.reference import SecretLimits
-from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.sqlite_store import SqliteStore
 from tests.end_to_end.faces import stdio
 from tests.end_to_end.recording import RecordingServer, recording_server
 from tests.end_to_end.test_nothing_is_destroyed_undecided import SMTP_CONFIG

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from connector_mcp.audit.trail import FileTrail
+from connector_mcp.audit.files import FileTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.approval.hold import ApprovalHold
@@ -23,7 +23,7 @@ from connector_mcp.engine.secret_refs.secret_requests import SecretRequests
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.secrets.collection import Secrets
-from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.sqlite_store import SqliteStore
 from connector_mcp.state.store import Store
 from connector_mcp.upstream.client import DEFAULT_LIMITS, ClientLimits, UpstreamClient
 
@@ -218,6 +218,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
             announce: Callable[[Approval], None] | None = None,
             secrets: Secrets | None = None,
             secret_requests: SecretRequests | None = None,
+            ask_reading_time: float = 0.0,
             **settings: Any,
         ) -> Bench:
             sandbox = Sandbox()
@@ -233,7 +234,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
                 options = {key: value for key, value in values.items() if key not in secret}
                 accounts[name] = Account(platform=platform, client=client, options=options, sandbox=True)
             engine = Engine(
-                Settings.load({}, sandbox=True, state_dir=tmp_path, **settings),
+                Settings.load({}, sandbox=True, state_dir=tmp_path, ask_reading_time=ask_reading_time, **settings),
                 catalog(),
                 accounts.values(),
                 policy=Policy.parse(policy, read_only=read_only, transport=transport),

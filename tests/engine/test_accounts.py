@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
-from connector_mcp.audit.trail import FileTrail
+from connector_mcp.audit.files import FileTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.engine import Engine
@@ -23,7 +23,7 @@ from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.sources import EnvironmentSource
-from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.sqlite_store import SqliteStore
 from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.upstream.client import UpstreamClient
 from tests.engine.conftest import FakeCaller, yes
@@ -282,8 +282,8 @@ async def test_the_person_who_is_asked_is_told_the_profile(two: Maker, bench: An
     caller, alone = FakeCaller(yes("no such name")), FakeCaller(yes("nothing"))
     await run(two(), DELETE, {**CRAWLER, "profile": "staging"}, caller)
     await run(bench(), DELETE, CRAWLER, alone)
-    assert "Under the profile staging of Vectorize." in caller.questions[0].message
-    assert "profile" not in alone.questions[0].message
+    assert "\nOn vectorize in the sandbox, profile staging, tenant" in caller.questions[0].message
+    assert "\nOn vectorize in the sandbox, profile default, tenant" in alone.questions[0].message
 
 
 async def test_a_secret_is_for_the_profiles_that_list_it(two: Maker) -> None:

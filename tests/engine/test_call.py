@@ -12,8 +12,8 @@ import anyio
 import pytest
 from jsonschema import Draft202012Validator
 
+from connector_mcp.audit.files import AuditLog
 from connector_mcp.audit.record import AuditRecord
-from connector_mcp.audit.trail import AuditLog
 from connector_mcp.engine import call as call_module
 from connector_mcp.engine.caller import AnswerDue, ElicitationReply, Resumed
 from connector_mcp.engine.engine import UnknownTool
@@ -21,7 +21,7 @@ from connector_mcp.errors import StoreUnavailable
 from connector_mcp.operations.operation import Effect
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.faults import Fault
-from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.sqlite_store import SqliteStore
 from connector_mcp.upstream.client import DEFAULT_LIMITS
 from tests.engine.conftest import AsksByReturning, Bench, FakeCaller, yes
 
@@ -65,6 +65,11 @@ def records(made: Any) -> list[dict[str, Any]]:
 def confirming() -> FakeCaller:
     """A caller that confirms the deletion of the crawler."""
     return FakeCaller(yes("Docs site"))
+
+
+def typing() -> FakeCaller:
+    """A caller that types the name that the question shows."""
+    return FakeCaller(lambda question: yes(question.message.rpartition(": ")[2]))
 
 
 def before_sending(made: Bench, method: str, hook: Callable[[], Awaitable[Any]]) -> None:
@@ -166,7 +171,7 @@ async def test_a_creation_is_verified_and_leaves_no_secret_anywhere(made: Bench)
     assert (record["decision"], record["decided_by"], record["effect"]) == ("allow", "policy", "create")
     hidden = {"access-key": "[redacted]", "secret-key": "[redacted]"}
     assert record["arguments"]["connectors"][0]["config"] == {**S3_CONFIG, **hidden}
-    assert made.engine.scrub(f"x {SECRET}-1 y") == "x [redacted] y"
+    assert made.engine.scrub(f"x {SECRET}-1 y") == f"x {SECRET}-1 y", "what a call gives acts in no other"
 
 
 async def test_what_is_not_secret_in_a_config_stays_readable_after_a_call(made: Bench) -> None:
@@ -208,7 +213,7 @@ async def test_a_deletion_is_confirmed_by_name_and_verified(made: Bench) -> None
     caller = confirming()
     assert (await run(made, DELETE, CRAWLER, caller))["meta"]["verified"] is True
     assert caller.questions[0].message.endswith("type the name: Docs site")
-    assert records(made)[-1]["decided_by"] == "person at test 1"
+    assert records(made)[-1]["decided_by"] == "client test 1"
     assert [method for method, _ in made.requests()] == ["GET", "GET", "DELETE", "GET"]
 
 
@@ -216,7 +221,7 @@ async def test_a_deletion_is_confirmed_by_name_and_verified(made: Bench) -> None
     ("answer", "code"),
     [
         (ElicitationReply("decline", {}), "refused"),
-        (ElicitationReply("cancel", {}), "refused"),
+        (ElicitationReply("cancel", {}), "approval_required"),
         (ElicitationReply("accept", {"confirm": "docs site"}), "confirmation_invalid"),
         (ElicitationReply("accept", {"confirm": True}), "confirmation_invalid"),
         (ElicitationReply("accept", {}), "confirmation_invalid"),
@@ -228,7 +233,7 @@ async def test_a_deletion_is_confirmed_by_name_and_verified(made: Bench) -> None
 async def test_nothing_but_the_right_answer_deletes(made: Bench, answer: Any, code: str) -> None:
     assert (await run(made, DELETE, CRAWLER, FakeCaller(answer)))["error"]["code"] == code
     assert made.requests("DELETE") == []
-    assert records(made)[-1]["decided_by"] == ("person" if code == "refused" else None)
+    assert records(made)[-1]["decided_by"] == ("client test 1" if code in ("refused", "confirmation_invalid") else None)
 
 
 async def test_a_target_that_changes_while_the_person_thinks_is_not_deleted(made: Bench) -> None:
@@ -342,8 +347,10 @@ async def test_what_a_platform_echoes_of_a_secret_is_scrubbed_from_the_error(mad
 async def test_a_config_of_an_unknown_type_leaves_no_trace_in_errors_or_the_record(made: Bench) -> None:
     made.sandbox.inject(Fault(platform="logto", method="POST", path_glob="*/api/connectors", status=422, body={
         "code": "x", "message": f"odd {SECRET}-host"}))  # fmt: skip
+    own: dict[str, Any] = {"id": "own-factory", "type": "Sms"}
+    made.sandbox.inject(Fault(platform="logto", method="GET", path_glob="*-factories/*", status=200, times=9, body=own))
     arguments = {"connector_id": "own-factory", "config": {"host": f"{SECRET}-host"}}
-    content = await run(made, "logto_create_connector", arguments, FakeCaller(yes()))
+    content = await run(made, "logto_create_connector", arguments, typing())
     assert content["error"]["code"] == "rejected"
     assert "odd [redacted]" in content["error"]["upstream"]["message"]
 
@@ -416,7 +423,7 @@ async def test_the_beginning_is_recorded_before_the_change_is_sent(made: Bench) 
     await run(made, DELETE, CRAWLER, confirming())
     (begun,) = at_sending
     assert (begun["phase"], begun["outcome"], begun["decision"]) == ("begun", "begun", "ask")
-    assert (begun["decided_by"], begun["channel"]) == ("person at test 1", "elicitation")
+    assert (begun["decided_by"], begun["channel"]) == ("client test 1", "elicitation")
     assert begun["fingerprint_before"] == records(made)[-1]["fingerprint_before"]
     assert records(made)[-1]["fingerprint_after"] == "gone"
 
@@ -440,8 +447,8 @@ async def test_the_record_names_the_channel_of_a_decision(made: Bench) -> None:
     assert [(record["outcome"], record["channel"], record["decided_by"]) for record in records(made)] == [
         ("approval_required", "approvals", None),
         ("refused", "approvals", "operator ops"),
-        ("refused", "elicitation", "person"),
-        ("refused", "terminal", "person"),
+        ("refused", "elicitation", "client test 1"),
+        ("refused", "terminal", "client test 1"),
         ("invalid_arguments", None, None),
     ]
 

@@ -11,7 +11,7 @@ import pytest
 
 from connector_mcp.engine.ledger import Ledger
 from connector_mcp.errors import ConnectorError, InProgress, OutcomeUnknown, Rejected, StoreUnavailable
-from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.sqlite_store import SqliteStore
 from tests.engine.conftest import Clock
 
 pytestmark = pytest.mark.anyio

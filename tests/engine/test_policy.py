@@ -16,9 +16,9 @@ def policy(text: str = "", *, read_only: bool = False, transport: TransportName 
 
 
 @pytest.mark.parametrize(("transport", "destroy"), [("stdio", "ask"), ("cli", "ask"), ("http", "approve")])
-def test_without_rules_only_destruction_is_decided_by_a_person(transport: TransportName, destroy: str):
+def test_without_rules_destruction_and_disclosure_need_a_decision(transport: TransportName, destroy: str):
     decided = {effect: policy(transport=transport).decide("logto_delete_connector", effect) for effect in Effect}
-    assert decided == {"read": "allow", "create": "allow", "update": "allow", "destroy": destroy}
+    assert decided == {"read": "allow", "create": "allow", "update": "allow", "disclose": destroy, "destroy": destroy}
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_the_most_specific_rule_counts_and_of_equals_the_strictest(text: str, to
 def test_read_only_bounds_every_rule():
     bounded = policy("*=allow,*:destroy=allow,destroy=allow,*:read=ask", read_only=True)
     decided = {effect: bounded.decide("logto_list_connectors", effect) for effect in Effect}
-    assert decided == {"read": "ask", "create": "block", "update": "block", "destroy": "block"}
+    assert decided == {"read": "ask", "create": "block", "update": "block", "disclose": "block", "destroy": "block"}
 
 
 def test_a_ruling_names_what_made_it():

@@ -26,6 +26,7 @@ from connector_mcp.engine.results import (
 )
 from connector_mcp.errors import InvalidArguments
 from connector_mcp.operations.catalog import catalog
+from connector_mcp.operations.logto.connectors import ConnectorRecord
 from connector_mcp.operations.operation import Operation
 from connector_mcp.operations.tool import tool_of
 
@@ -53,7 +54,7 @@ def conforms(made: Operation, data: Any, meta: Meta) -> None:
 def test_meta_says_only_what_there_is_to_say() -> None:
     assert Meta().as_dict() == {}
     assert Meta(verified=False).as_dict() == {"verified": False}
-    full = Meta("p", "default", "t", "r", True, True, "c", ["w"], {"x": 1}, [{"field": "f"}], offset=5)
+    full = Meta("p", "default", "t", "r", True, True, "", "c", ["w"], {"x": 1}, [{"field": "f"}], offset=5)
     assert full.as_dict() == {
         "platform": "p",
         "profile": "default",
@@ -276,15 +277,15 @@ def test_a_text_that_shows_all_has_nothing_that_cleaning_takes_out(value: dict[s
 
 @pytest.mark.parametrize("name", ["plain", "line\nbreak", "über", "hid\u202eden", "half \ud800"])
 def test_a_finished_result_comes_with_its_text(name: str) -> None:
-    result = finish({"data": {"name": name}, "meta": {}}, Scrubber(tuple), 2_000)
-    assert result.content == clean_strings({"data": {"name": name}, "meta": {}})
+    result = finish({"data": {"name": name}, "meta": {}}, Scrubber(tuple), 2_000, ConnectorRecord)
+    assert result.content["data"] == clean_strings({"name": name})
     assert result.encoded == encode_bytes(result.content)
     assert json.loads(result.encoded.decode()) == result.content
 
 
 def test_a_result_that_was_scrubbed_or_cut_comes_without_a_text() -> None:
     known = Scrubber(lambda: ("the-secret-value",))
-    scrubbed = finish({"data": {"name": "x the-secret-value"}, "meta": {}}, known, 2_000)
-    assert (scrubbed.content["data"], scrubbed.encoded) == ({"name": f"x {MARKER}"}, None)
-    cut = finish({"data": {"name": "x" * 3_000}, "meta": {}}, known, 2_000)
+    scrubbed = finish({"data": {"note": "x the-secret-value"}, "meta": {}}, known, 2_000, ConnectorRecord)
+    assert (scrubbed.content["data"], scrubbed.encoded) == ({"note": f"x {MARKER}"}, None)
+    cut = finish({"data": {"name": "x" * 3_000}, "meta": {}}, known, 2_000, ConnectorRecord)
     assert (cut.content["data"], cut.encoded) == ({}, None)

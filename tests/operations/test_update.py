@@ -139,6 +139,8 @@ def test_an_update_loses_exactly_what_is_stored_and_will_be_vacant(name: str, da
     will_be = update.after(current)
     before, after = (leaves(record, kind.named_items) for record in (current, will_be))
     gone = {path for path in before if path not in after and not gives_way(path, after)}
+    # A named item may stay and lose its value.
+    gone |= {path for path, value in before.items() if not is_unset(value) and is_unset(after.get(path, value))}
     # An object of nothing but empty values is still there while any object is in its place.
     gone -= {path for path in gone if path[-1] == "{}" and isinstance(at(will_be, path[:-1]), dict)}
     losses = update.find_losses(Situation(current=current))

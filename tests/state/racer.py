@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anyio
 
-from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.sqlite_store import SqliteStore
 
 
 async def play(path: str, key: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from connector_mcp.errors import StoreUnavailable
-from connector_mcp.state.sqlite import FORMAT, SqliteStore
+from connector_mcp.state.sqlite_store import FORMAT, SqliteStore
 from tests.state.conftest import Clock
 
 pytestmark = pytest.mark.anyio
@@ -160,7 +160,7 @@ async def test_an_entry_that_is_no_json_object_is_reported(store: SqliteStore, p
 
 
 async def test_a_locked_file_is_reported_as_retryable(store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("connector_mcp.state.sqlite.BUSY_SECONDS", 0.0)
+    monkeypatch.setattr("connector_mcp.state.sqlite_store.BUSY_SECONDS", 0.0)
     await store.put_once("c", "k", {})
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")

@@ -8,7 +8,7 @@ import pytest
 
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.state.redis import RedisConnection, RedisStore
-from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.sqlite_store import SqliteStore
 from connector_mcp.state.store import KEY_BYTES, KEYS, Store, secret_key
 from tests.redis_server import RedisServer
 from tests.state.conftest import Clock

@@ -10,7 +10,7 @@ import anyio
 import httpx
 import pytest
 
-from connector_mcp.audit.trail import AuditLog
+from connector_mcp.audit.files import AuditLog
 from connector_mcp.cli.terminal import CliCaller
 from connector_mcp.engine.engine import UnknownTool
 from connector_mcp.errors import ConnectorError, StoreUnavailable

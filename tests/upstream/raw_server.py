@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import httpx
 
 from connector_mcp.upstream.client import ClientLimits
-from connector_mcp.upstream.retries import AttemptResult, read_response, was_never_sent
+from connector_mcp.upstream.responses import AttemptResult, read_response
+from connector_mcp.upstream.retries import was_never_sent
 from connector_mcp.upstream.transport import AiohttpTransport
 
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"

@@ -104,10 +104,8 @@ async def test_a_secret_that_the_platform_repeats_is_taken_out(rig: Rig) -> None
     assert "VECTORIZE_API_KEY" in failure.fix
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>no</html>", b'{"error":', b"[1]", b'"text"', b"\xff\xfe", b"[" * 9999])
-async def test_an_error_body_of_any_shape_leaves_the_status_standing(rig: Rig, body: bytes) -> None:
-    r = rig("vectorize", httpx.Response(404, content=body))
-    failure = await r.fails(errors.NotFound, READ)
+async def test_an_error_without_a_body_is_told_by_its_status(rig: Rig) -> None:
+    failure = await rig("vectorize", httpx.Response(404)).fails(errors.NotFound, READ)
     assert failure.upstream == {"platform": "vectorize", "status": 404}
 
 
@@ -121,9 +119,7 @@ async def test_an_error_body_that_breaks_off_or_never_ends_leaves_the_status_sta
     assert endless.given == 5
 
 
-@pytest.mark.parametrize(
-    "body", [b"<!doctype html><p>Sign in", b'{"connectors": [{"id": "1"', b"NaN", b'"\\ud800"', b"\xff", b"[" * 9999]
-)
+@pytest.mark.parametrize("body", [b'{"connectors": [{"id": "1"', b"[NaN]", b'"\xff"', b'{"a": "\\ud8"}', b"[" * 9999])
 async def test_a_success_that_is_not_json_is_malformed(rig: Rig, body: bytes) -> None:
     r = rig("vectorize", httpx.Response(200, content=body), httpx.Response(201, content=body))
     read = await r.fails(errors.Malformed, READ, match="not JSON")

@@ -8,7 +8,8 @@ import pytest
 from connector_mcp.errors import NotFound, OutcomeUnknown, RateLimited, Rejected, TimedOut, Unreachable, UpstreamFailed
 from connector_mcp.operations.platform import Request
 from connector_mcp.upstream.client import ClientLimits
-from connector_mcp.upstream.retries import may_repeat, read_retry_after
+from connector_mcp.upstream.responses import read_retry_after
+from connector_mcp.upstream.retries import may_repeat
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from connector_mcp.upstream.client import ClientLimits
-from connector_mcp.upstream.retries import RawResponse, was_never_sent
+from connector_mcp.upstream.responses import RawResponse
+from connector_mcp.upstream.retries import was_never_sent
 from connector_mcp.upstream.transport import AiohttpTransport
 from tests.upstream.raw_server import FINE, failed, fetch, never_sent, says, sent, serving, silence
 

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from connector_mcp.errors import Misconfigured
 from connector_mcp.upstream.client import ClientLimits
-from connector_mcp.upstream.retries import RawResponse, has_bad_certificate
+from connector_mcp.upstream.responses import RawResponse
+from connector_mcp.upstream.retries import has_bad_certificate
 from connector_mcp.upstream.transport import AiohttpTransport, make_ssl_context
 from tests.upstream.raw_server import FINE, fetch, never_sent, says, serving
 

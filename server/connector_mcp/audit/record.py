@@ -80,9 +80,9 @@ class AuditRecord:
     sandbox: bool = False
 
 
-def encode_record(record: AuditRecord) -> bytes:
+def encode_record(record: AuditRecord, time: str | None = None) -> bytes:
     """Encode a record for `chain.seal`, without its arguments if they make it too long."""
-    members = vars(record)
+    members = vars(record) | ({"time": time} if time else {})
     encoded = encode_event(members)
     if len(encoded) > MAX_LINE - CHAIN_BYTES:
         encoded = encode_event({**members, "arguments": {"omitted_bytes": len(encode_event(record.arguments))}})

@@ -18,8 +18,8 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from connector_mcp.audit.chain import HEAD_LOST, Head, seal, seal_head, unseal, unseal_head
 from connector_mcp.audit.check import Line, LogSnapshot
+from connector_mcp.audit.files import ended
 from connector_mcp.audit.record import AuditRecord, encode_event, encode_record
-from connector_mcp.audit.trail import ended
 from connector_mcp.errors import ConnectorError, StoreUnavailable
 from connector_mcp.json_values import JsonObject
 from connector_mcp.state.store import Journal, Store, known_key, secret_key

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from connector_mcp.config.settings import Settings
+from connector_mcp.input_text import trim
 
 if TYPE_CHECKING:
     from connector_mcp.config.file import ConfigFile
@@ -94,7 +95,7 @@ def find_config(environ: Mapping[str, str], named: Path | None = None) -> Config
     The working directory is not searched: the author of files that an assistant works on could add a policy there.
     Errors are not raised, but are in the file's `problems`.
     """
-    variable = environ.get("CONNECTOR_MCP_CONFIG", "").strip()
+    variable = trim(environ.get("CONNECTOR_MCP_CONFIG", ""))
     path = named or (Path(variable) if variable else None)
     if path is None:
         from platformdirs import user_config_path

@@ -12,6 +12,7 @@ from connector_mcp.config.validation import either
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import Misconfigured
+from connector_mcp.input_text import check_expanded, trim
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.platform import Platform, key_of
 from connector_mcp.secrets.collection import Secrets
@@ -122,7 +123,7 @@ def known_values(profile: Profile, environ: Mapping[str, str]) -> dict[str, str]
         name: f"{SCHEME}{given.secret}" if given.secret else environ.get(given.env, "") if given.env else given.text
         for name, given in profile.given.items()
     }
-    return {name: text.strip() for name, text in texts.items() if text.strip()}
+    return {name: value for name, text in texts.items() if (value := trim(text))}
 
 
 def read_profile(
@@ -150,6 +151,10 @@ def read_profile(
                 problems.append(Misconfigured(f"{place} is {unresolved.got}; wanted {unresolved.wanted}.", fix=fix))
             except Misconfigured as problem:
                 problems.append(problem)
+        try:
+            check_expanded(given.env or place, values.get(variable.name, ""))
+        except Misconfigured as problem:
+            problems.append(problem)
     lacking = [variable for variable in missing(profile.platform, values) if variable.name not in profile.given]
     if lacking:
         keys = ", ".join(key_of(profile.platform, variable) for variable in lacking)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from connector_mcp.audit.trail import AuditTrail, FileTrail
+from connector_mcp.audit.files import AuditTrail, FileTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS
@@ -17,7 +17,7 @@ from connector_mcp.secrets.collection import SecretEntry, Secrets
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile, KeyInKeyring
 from connector_mcp.secrets.reference import KINDS, SCHEME, read_limits
 from connector_mcp.secrets.sources import Directory, EnvironmentSource, Keyring, SecretSource
-from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.sqlite_store import SqliteStore
 from connector_mcp.state.store import Store
 
 if TYPE_CHECKING:

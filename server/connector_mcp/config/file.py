@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from connector_mcp.config.validation import unknown_name, validate
 from connector_mcp.errors import Misconfigured
+from connector_mcp.input_text import decode, trim
 from connector_mcp.operations.catalog import PLATFORMS, platform_folder
 from connector_mcp.operations.platform import Platform, Variable, key_of
 from connector_mcp.secrets.reference import SCHEME, is_name, mentions_reference, referenced_name
@@ -100,7 +101,7 @@ def read_config(path: Path) -> ConfigFile:
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            held = tomllib.load(file)
+            held = tomllib.loads(decode(file.read()))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as failure:
         problem = Misconfigured(
             f"{path} cannot be read: {_reason(failure)}.",
@@ -198,7 +199,7 @@ def _read_variable(where: str, variable: Variable, value: Any, private: bool) ->
     """
     if isinstance(value, dict):
         return _from_environment(where, cast("dict[str, Any]", value))
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not trim(value):
         raise Misconfigured(f"{where} is not text, or is empty.", fix="Write text, or leave it out.")
     if mentions_reference(value):
         name = referenced_name(value)
@@ -212,7 +213,7 @@ def _read_variable(where: str, variable: Variable, value: Any, private: bool) ->
             fix=f'Store it with `connector-mcp secrets set NAME` and write "{SCHEME}NAME" here, or '
             '{ env = "VARIABLE" }, or make the file private (`chmod 600`).',
         )
-    text = value.strip()
+    text = trim(value)
     if variable.choices and text not in variable.choices:
         raise Misconfigured(f"{where} is not one of its choices.", fix=f"Use one of: {', '.join(variable.choices)}.")
     return Given(text=text)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from connector_mcp.config.validation import either, unknown_name
 from connector_mcp.errors import Misconfigured
+from connector_mcp.input_text import check_expanded, trim
 from connector_mcp.operations.platform import ApiKey, ClientCredentials, Platform, SignedAssertion, Variable
 from connector_mcp.suggest import closest
 
@@ -14,13 +15,14 @@ def platform_values(platform: Platform, environ: Mapping[str, str]) -> dict[str,
     """Return the platform's variables that are set, without surrounding white space.
 
     Raises:
-        Misconfigured: A variable is a misspelling of one of the platform's, or a value is not one of its choices.
+        Misconfigured: A variable is a misspelling of one of the platform's, a value is not one of its choices, or a
+            launcher did not expand or unquote it.
     """
     prefix = f"{platform.name.upper()}_"
     known = {variable.name: variable for variable in platform.variables}
     values: dict[str, str] = {}
     for name, raw in environ.items():
-        value = raw.strip()
+        value = trim(raw)
         if not value or not name.upper().startswith(prefix):
             continue
         variable = known.get(name)
@@ -29,6 +31,7 @@ def platform_values(platform: Platform, environ: Mapping[str, str]) -> dict[str,
             if name not in platform.foreign_variables and closest(name, known, cutoff=0.75):
                 raise unknown_name(name, name, known, "variable")
             continue
+        check_expanded(name, value)
         if variable.choices and value not in variable.choices:
             got = "invalid" if variable.secret else repr(value)
             raise Misconfigured(

@@ -7,16 +7,19 @@ counts as unset. Configuration fails closed: an unknown name or an invalid value
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast, get_args
+from urllib.parse import unquote
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr
 from pydantic import StringConstraints as Text
 
 from connector_mcp.config.validation import either, is_token, read_secret_file, unknown_name, validate
 from connector_mcp.errors import Misconfigured
+from connector_mcp.input_text import check_expanded, trim
 from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.suggest import closest
 
@@ -30,6 +33,7 @@ DAY = 86_400.0
 SecretName = Literal["http_token", "state_password", "webhook_secret", "webhook_callback_secret"]
 """Secrets that can be given as a file: the setting `<name>_file`."""
 
+_PASSWORD_IN_ADDRESS = re.compile(r"://[^/:@]*:([^/@]+)@")
 _NEW_TOKEN = "openssl rand -hex 32"  # noqa: S105 - a command
 _NEW_SIGNING_SECRET = 'echo "whsec_$(openssl rand -base64 32)"'  # noqa: S105 - a command
 
@@ -119,6 +123,9 @@ class ApprovalSettings(_Group):
     give up on a call after 60 seconds, so stay well below that, for example at 40."""
     ask_timeout: _Seconds = 300.0
     """How long a person at the client has to answer."""
+    ask_reading_time: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 0.5
+    """How long a person needs at least to read a question. A sooner answer is the client's own: the call is parked, or
+    refused where no operator can be reached. 0 takes every answer."""
     operators_file: Path | None = None
     """TOML file with the tokens of operators who may sign in to the console; without it there is no console over
     HTTP."""
@@ -274,6 +281,12 @@ class Settings(
             sources |= dict.fromkeys(source.values, source)
             values |= source.values
         problems = [*file.problems, *_misplaced(file)] if file else []
+        for key in list(values):
+            try:
+                check_expanded(sources[key].place(key), str(values[key]))
+            except Misconfigured as problem:
+                problems.append(problem)
+                del values[key]
         if file is not None:
             values["config"] = file.path
         settings, invalid = validate(
@@ -321,6 +334,17 @@ class Settings(
         command = _NEW_SIGNING_SECRET if name.startswith("webhook") else _NEW_TOKEN
         return read_secret_file(file, variable_name(f"{name}_file"), command)
 
+    def secret_values(self) -> Iterator[str]:
+        """Yield the values that must never be shown, as far as they can be read."""
+        held: list[SecretStr | None] = [getattr(self, name) for name in filter(is_secret, type(self).model_fields)]
+        for name in get_args(SecretName):
+            with suppress(Misconfigured):
+                held.append(self.secret(name))
+        for text in (secret.get_secret_value() for secret in held if secret is not None):
+            yield text
+            if password := _PASSWORD_IN_ADDRESS.search(text):
+                yield unquote(password[1])
+
 
 def is_secret(field: str) -> bool:
     """Check whether the value of a setting must never be shown."""
@@ -354,9 +378,9 @@ def _sources(environ: Mapping[str, str], file: ConfigFile | None, flags: Mapping
     by_variable = {variable_name(field): field for field in Settings.model_fields}
     variables = {
         # An unknown variable keeps its name, so that it is reported as it is spelled.
-        by_variable.get(name, name): _expand(by_variable.get(name, name), value.strip(), Path())
-        for name, value in environ.items()
-        if value.strip() and name.upper().startswith(PREFIX) and not name.upper().startswith(SECRET_PREFIX)
+        by_variable.get(name, name): _expand(by_variable.get(name, name), value, Path())
+        for name, raw in environ.items()
+        if (value := trim(raw)) and name.upper().startswith(PREFIX) and not name.upper().startswith(SECRET_PREFIX)
     }
     given = {name: _expand(name, value, Path()) for name, value in flags.items() if value is not None}
     sources = [

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from connector_mcp.errors import Misconfigured
+from connector_mcp.input_text import check_expanded, decode, trim
 from connector_mcp.suggest import closest
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def read_secret_file(file: Path, setting: str, command: str) -> SecretStr:
     """
     where = f"{setting} names {file}"
     try:
-        word = file.read_text(encoding="ascii").strip()
+        word = trim(decode(file.read_bytes()))
     except (OSError, UnicodeDecodeError) as failure:
         raise Misconfigured(
             f"{where}, which cannot be read: {type(failure).__name__}.",
@@ -90,4 +91,5 @@ def read_secret_file(file: Path, setting: str, command: str) -> SecretStr:
             f"{where}, which does not contain a secret; expected: visible ASCII characters on one line, no spaces.",
             fix=f"Write the secret to the file, for example with `{command}`.",
         )
+    check_expanded(str(file), word)
     return SecretStr(word)

@@ -41,6 +41,10 @@ class Account:
         """The tenant set in the configuration."""
         return self.options.get(self.platform.tenant.name) if self.platform.tenant else None
 
+    def tenant_of(self, operation: Operation) -> str | None:
+        """Return the tenant of a call: that of the configuration, or the one among the arguments."""
+        return self.tenant or getattr(operation, self.platform.tenant_argument or "", None)
+
     @property
     def fixed(self) -> dict[str, str]:
         """The arguments set in the configuration, which calls leave out."""

@@ -9,25 +9,28 @@ import logging
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import anyio.to_thread
+
+from connector_mcp.audit.files import AuditTrail
 from connector_mcp.audit.record import BEGUN, AuditRecord, Phase
-from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account, Accounts
-from connector_mcp.engine.approval.gate import PERSON, Candidate, Gate, channel_of, target_changed
+from connector_mcp.engine.approval.gate import Gate, channel_of
+from connector_mcp.engine.approval.wording import Candidate, target_changed
 from connector_mcp.engine.arguments import parse_arguments
 from connector_mcp.engine.caller import AnswerDue, Caller, CallResult
 from connector_mcp.engine.config_check import check_configs
 from connector_mcp.engine.ledger import Ledger
 from connector_mcp.engine.policy import Decision
 from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
-from connector_mcp.engine.redaction.redactor import credentials_of, secret_values
-from connector_mcp.engine.redaction.scrubber import Scrubber
-from connector_mcp.engine.results import Meta, check_cursor, failure, finish, internal_error, shape_data
+from connector_mcp.engine.redaction.redactor import MOST_GIVEN, secret_values
+from connector_mcp.engine.redaction.scrubber import CALL_SCRUBBER, Scrubber
+from connector_mcp.engine.results import Meta, check_cursor, failure, find_cleaned, finish, internal_error, shape_data
 from connector_mcp.engine.secret_refs.resolver import (
     FoundSecrets,
     MintedCredentials,
@@ -37,10 +40,11 @@ from connector_mcp.engine.secret_refs.resolver import (
 )
 from connector_mcp.engine.secret_refs.secret_requests import SecretPrompt
 from connector_mcp.engine.sender import Sender, verify
-from connector_mcp.errors import ConnectorError, InvalidArguments
+from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect, Operation, Situation
 from connector_mcp.operations.tool import Tool
+from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.store import Store, secret_key
 from connector_mcp.telemetry.observer import Observer
 
@@ -63,6 +67,8 @@ class CallServices:
     ledger: Ledger
     observer: Observer
     scrubber: Scrubber
+    """Knows this process's own secrets."""
+    secrets: Secrets
     resolver: ReferenceResolver
     minted: MintedCredentials
     prompt: SecretPrompt
@@ -109,8 +115,12 @@ class EngineCall(ABC):
         Raises:
             AnswerDue: A person must answer the question first.
         """
+        outer = CALL_SCRUBBER.set(None)
         with self._observer.call(self.id):
             try:
+                # Before a platform can answer with one of them.
+                if self._services.secrets.is_outdated():
+                    await anyio.to_thread.run_sync(self._services.secrets.read_all)
                 result = await self.run_steps(arguments)
                 self.outcome = "ok"
                 return result
@@ -124,6 +134,7 @@ class EngineCall(ABC):
                 return self._failure(internal)
             finally:
                 await self._record_end()
+                CALL_SCRUBBER.reset(outer)
 
     @abstractmethod
     async def run_steps(self, arguments: Mapping[str, Any]) -> CallResult:
@@ -152,29 +163,36 @@ class EngineCall(ABC):
         if before is not None and before.is_final and before.uses == uses:
             return
         self.found = found = scan_arguments(self.operation, uses, target_known=target_known)
-        self._services.scrubber.remember(found.misplaced_keys)
-        self.arguments = self.scrubber.value(found.shown)
+        self._scrub_given(found.misplaced_keys)
         refused = found.refusals() if self._services.settings.inline_secrets == "refuse" else ()
         if issues := [*found.issues, *refused]:
             raise InvalidArguments(self.tool.name, issues)
 
     def register_secrets(self) -> None:
-        """Make the call's secrets known to the scrubber, and warn about those in clear text.
+        """Make the call's secrets known to its scrubber, and warn about those in clear text.
 
-        In a config of an unknown type every string counts as a secret. Those are known during this call only: one of
-        them may as well be the name of a region.
+        In a config of an unknown type every string counts as a secret.
+
+        Raises:
+            InvalidArguments: There are too many to search for.
         """
         assert self.found is not None  # noqa: S101 - the arguments were scanned
-        found, shared = self.found, self._services.scrubber
+        found = self.found
         for warning in found.warnings(literals=self._services.settings.inline_secrets != "allow"):
             self.meta.warn(warning)
-        if not found.hides:
-            return
-        typed = [use for use in found.uses if use.type is not None]
-        shared.remember(secret_values(self.operation, typed))
-        if len(typed) < len(found.uses):
-            self.scrubber = shared.extended(secret_values(self.operation, found.uses))
-        self.arguments = self.scrubber.value(found.shown)
+        if found.hides:
+            self._scrub_given({*secret_values(self.operation, found.uses), *found.misplaced_keys})
+
+    def _scrub_given(self, values: Collection[str]) -> None:
+        """Remove these values from everything that this call shows, and from nothing else."""
+        assert self.found is not None  # noqa: S101 - the arguments were scanned
+        if len(values) > MOST_GIVEN:
+            issue = Issue("arguments", f"{len(values)} secrets", f"at most {MOST_GIVEN} in one call")
+            raise InvalidArguments(self.tool.name, [issue])
+        if values:
+            self.scrubber = self._services.scrubber.extended(values)
+            CALL_SCRUBBER.set(self.scrubber)
+        self.arguments = self.scrubber.value(self.found.shown, model=self.tool.operation)
 
     def audit_record(self, phase: Phase) -> AuditRecord:
         """Make the audit record of the call as far as it has come."""
@@ -221,8 +239,7 @@ class EngineCall(ABC):
         self.outcome = error.code
         if refused_by := error.details.get("refused_by"):
             self.decided_by = refused_by
-            refusal = Decision.ASK if refused_by == PERSON else Decision.APPROVE
-            self.channel = error.details.get("channel") or channel_of(refusal, self.caller.transport)
+            self.channel = error.details.get("channel") or channel_of(Decision.ASK, self.caller.transport)
         if error.upstream:
             self._record_response(error.upstream.get("status"), error.upstream.get("request_id"))
         further: JsonObject = {"sandbox": True} if self.sandbox else {}
@@ -248,6 +265,8 @@ class PlatformCall(EngineCall):
     _key: bytes
     """Keys the digest and the fingerprints."""
     _answers: list[Any]
+    _disclosed: tuple[tuple[str, str], ...] = ()
+    """The secrets that the call sends to hosts which the arguments choose, as `Candidate` has them."""
     _person_took_time = False
     """Whether a person was asked for a secret, so the target may have changed meanwhile."""
 
@@ -265,6 +284,9 @@ class PlatformCall(EngineCall):
         """Run the steps of a read."""
         self.scan_arguments(self._situation)
         self.register_secrets()
+        if self.decision is not Decision.ALLOW:
+            self._preview = make_preview(self.operation, self._situation, (), self.scrubber)
+            await self._authorize()
         await self._send(self.operation)
         return self._result(self.operation.shape_result(self._answers, self._situation))
 
@@ -326,26 +348,31 @@ class PlatformCall(EngineCall):
         self._ready, found, services = self.operation, self.found, self._services
         if found is None or not found.references:
             return
-        resolved = await services.resolver.resolve(found, self._account)
+        destinations = self.operation.find_destinations(self._situation) if target_known else None
+        resolve = partial(services.resolver.resolve, found, self._account, destinations)
+        resolved = await resolve()
         if resolved.lacks_only_secrets and self.decided_by is None and services.prompt.is_possible(self.caller):
             if not target_known:
                 # The person is asked once everything else is known to be right.
                 return
             self._person_took_time = True
-            resolve_again, digest = partial(services.resolver.resolve, found, self._account), await self._identify()
+            digest = await self._identify()
             resolved = await services.prompt.obtain(
-                self.caller, self.tool.name, self._account, digest, resolved, resolve_again
+                self.caller, self.tool.name, self._account, digest, resolved, resolve
             )
         resolved.require_all(self.tool.name)
-        services.scrubber.remember({part for text in resolved.values.values() for part in credentials_of(text)})
         if target_known:
+            self._disclosed = tuple(dict.fromkeys(resolved.disclosed))
             self._ready = insert_values(self.tool, self.operation, self._situation, resolved.values)
 
     def _detect_effect(self) -> None:
         """Preview what the call does to the target; its losses raise the effect to destroy."""
-        losses = self.operation.find_losses(self._situation)
+        cleaned = find_cleaned(self.operation.plan_changes(self._situation), self._situation.current)
+        losses = (*self.operation.find_losses(self._situation), *cleaned)
         self._preview = make_preview(self.operation, self._situation, losses, self.scrubber)
         self.effect = self._preview.effect
+        if self._disclosed and self.effect is not Effect.DESTROY:
+            self.effect = Effect.DISCLOSE
         if self.effect is Effect.DESTROY and not self.profile_named:
             raise self._services.accounts.profile_required(self.tool)
 
@@ -354,18 +381,24 @@ class PlatformCall(EngineCall):
         digest = await self._identify()
         if self.operation.acts_on:
             self.fingerprint = fingerprint(self.operation, self._situation.current, self._key)
-        declared = self.tool.operation.effect
+        declared, account, found = self.tool.operation.effect, self._account, self.found
+        assert found is not None  # noqa: S101 - the arguments were scanned
         candidate = Candidate(
             tool=self.tool.name,
-            platform=self._account.platform.name,
-            profile=self._account.profile,
+            platform=account.platform.name,
+            profile=account.profile,
             declared=declared,
             deletes=declared is Effect.DESTROY,
             preview=self._preview,
             fingerprint=self.fingerprint or "",
             digest=digest,
             arguments=self.arguments or {},
-            account_label=self._services.accounts.label(self._account),
+            tenant=account.tenant_of(self.operation),
+            address=account.client.base_url,
+            sandbox=self.sandbox,
+            hosts=found.hosts(self.operation, self._situation),
+            secrets=found.names,
+            disclosed=self._disclosed,
         )
         gate, caller = self._services.gates[self._account], self.caller
         with self._observer.step("gate"):
@@ -382,11 +415,12 @@ class PlatformCall(EngineCall):
             raise target_changed(self.tool.name, self._preview.snapshot, present.snapshot)
 
     async def _identify(self) -> str:
-        """Return the digest of the call: of tool, account, principal and all arguments."""
+        """Return the digest of the call: of tool, account, world, principal and all arguments."""
         if self.digest is None:
             self._key = await secret_key(self._services.store, "digest")
             account, given = self._account, self.operation.model_dump(exclude_unset=True)
             identity = [self.tool.name, account.platform.name, account.profile, self.caller.principal, given]
+            identity += [self.sandbox, account.client.base_url, account.tenant_of(self.operation)]
             self.digest = keyed_digest(identity, self._key)
         return self.digest
 
@@ -401,4 +435,4 @@ class PlatformCall(EngineCall):
             shaped = shape_data(self.operation, data, self._answers[-1] if self._answers else None, self.meta)
             content: JsonObject = {"data": shaped, "meta": self.meta.as_dict()}
             largest = self._services.settings.max_result_bytes
-            return finish(content, self.scrubber, largest, offset=self.meta.offset)
+            return finish(content, self.scrubber, largest, self.operation.output, offset=self.meta.offset)

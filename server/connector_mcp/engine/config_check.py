@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 from connector_mcp.engine.issues import (
     bounded,
+    describe,
     describe_member,
     describe_wanted,
     known_names,
@@ -21,9 +22,10 @@ from connector_mcp.engine.issues import (
 )
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.json_values import is_object, members
-from connector_mcp.operations.connector_types import ConnectorType, example
+from connector_mcp.operations.connector_types import ConnectorType, closest_errors, example
 from connector_mcp.operations.operation import ConfigUse
 from connector_mcp.operations.tool import Tool
+from connector_mcp.operations.update import without_vacant
 
 
 def check_configs(tool: Tool, uses: Iterable[ConfigUse]) -> None:
@@ -33,32 +35,41 @@ def check_configs(tool: Tool, uses: Iterable[ConfigUse]) -> None:
         InvalidArguments: Each issue has the path inside the config, what was given, what is wanted, and an example.
     """
     for use in uses:
-        if use.type is None:
-            continue
-        if issues := bounded(_config_issues(use, use.type)):
+        kind = use.check_as or use.type
+        issues = bounded(_config_issues(use, kind)) if kind else []
+        if kind and issues:
             raise InvalidArguments(
                 tool.name,
                 issues,
-                fix=f"Call describe_connector_type with platform={use.type.platform!r} and type={use.type.type!r} for "
+                fix=f"Call describe_connector_type with platform={kind.platform!r} and type={kind.type!r} for "
                 "the exact schema, correct the config and call again.",
             )
 
 
 def _config_issues(use: ConfigUse, kind: ConnectorType) -> Iterator[Issue]:
-    # In a merge a null removes a member, and members left out are stored already.
-    value = use.value if use.complete else _without_nulls(use.value)
-    errors = [*validator(kind.config).iter_errors(value if use.merged is None else use.merged)]
-    if not use.complete and use.merged is None:
-        errors = [error for error in errors if _matters(error)]
     sample = example(kind.config)
     seen: set[tuple[str, str]] = set()
-    for error in sorted(errors, key=lambda found: list(map(str, found.absolute_path))):
+    for error in sorted(_config_errors(use, kind), key=lambda found: list(map(str, found.absolute_path))):
         for place, issue in _config_issue(use, kind, error, sample):
             # What the call does not touch is not the caller's mistake.
             is_new = use.merged is None or _touches(use.value, place)
             if is_new and (issue.path, issue.wanted) not in seen:
                 seen.add((issue.path, issue.wanted))
                 yield issue
+
+
+def _config_errors(use: ConfigUse, kind: ConnectorType) -> Iterator[SchemaError]:
+    """Yield the errors of the config as it is given, and as it will be stored."""
+    schema = validator(kind.config)
+    # In a merge a null removes a member, and members left out are stored already.
+    given, stored = (use.value, use.value) if use.complete else (_without_nulls(use.value), use.merged)
+    found = [(error, use.complete) for error in schema.iter_errors(given)]
+    if stored is not None:
+        kept = members(without_vacant(stored)) if use.drops_empty else stored
+        found += [(error, True) for error in schema.iter_errors(kept)]
+    for error, counts in found:
+        if counts or _matters(error):
+            yield from (inner for inner in closest_errors(error) if counts or _matters(inner))
 
 
 def _touches(given: Any, place: Sequence[str | int]) -> bool:
@@ -104,7 +115,7 @@ def _config_issue(
         for key in instance:
             if key in names:
                 continue
-            wanted = known_names(key, names, holder=f"the config of {kind.type}")
+            wanted = known_names(key, names, holder=path if location else f"the config of {kind.type}")
             if key in kind.traits.get("pipeline_keys", ()):
                 wanted = f"no {safe_key(key)} here: it belongs to the pipeline that uses the connector"
             issue = Issue(
@@ -116,8 +127,10 @@ def _config_issue(
             if name not in instance:
                 member = schema.get("properties", {}).get(name, {})
                 example_of_it = valid_example(value_at(sample, (*location, name)), member)
+                given = value_at(use.value, (*location, name))
+                got = "nothing" if given is None else f"{describe(given)}: empty members are dropped"
                 # An inner object that the call touches must be whole.
-                yield location or (name,), Issue(f"{path}.{name}", "nothing", describe_wanted(member), example_of_it)
+                yield location or (name,), Issue(f"{path}.{name}", got, describe_wanted(member), example_of_it)
     else:
         wanted = describe_wanted(schema, instance)
         yield (

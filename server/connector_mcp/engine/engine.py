@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, TypeVar
 
-from connector_mcp.audit.trail import AuditTrail
+from connector_mcp.audit.files import AuditTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account, Accounts
 from connector_mcp.engine.approval.gate import QUESTION_SECONDS, Gate, permits
@@ -16,7 +16,7 @@ from connector_mcp.engine.call import CallServices, EngineCall, PlatformCall
 from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.ledger import Ledger
 from connector_mcp.engine.policy import Policy
-from connector_mcp.engine.redaction.scrubber import Scrubber
+from connector_mcp.engine.redaction.scrubber import CALL_SCRUBBER, Scrubber
 from connector_mcp.engine.results import fit, shape_data
 from connector_mcp.engine.secret_refs.resolver import MintedCredentials, ReferenceResolver
 from connector_mcp.engine.secret_refs.secret_requests import SecretPrompt, SecretRequests
@@ -69,7 +69,10 @@ class Engine:
         self._policy = policy
         self._audit = audit
         self._observer = observer
-        self._scrubber = Scrubber(self._account_secrets)
+        self._secrets = secrets
+        self._settings_secrets = tuple(settings.secret_values())
+        public = (*operations, *(account.platform.name for account in self._accounts.all))
+        self._scrubber = Scrubber(self._own_secrets, public)
         self._hold = hold = hold or ApprovalHold(settings.approval_wait)
 
         def make_gate(policy: Policy) -> Gate:
@@ -79,6 +82,7 @@ class Engine:
                 self.store,
                 operator_channel=settings.approvals,
                 decide_at=decide_at,
+                reading_seconds=settings.ask_reading_time,
                 question_seconds=max(QUESTION_SECONDS, 2 * settings.ask_timeout),
                 hold=hold,
                 announce=announce,
@@ -93,8 +97,9 @@ class Engine:
             ledger=Ledger(self.store, longest=2 * settings.longest_deadline),
             observer=observer,
             scrubber=self._scrubber,
+            secrets=secrets,
             resolver=ReferenceResolver(secrets, settings.credential_secrets),
-            minted=MintedCredentials(secrets, self._scrubber),
+            minted=MintedCredentials(secrets),
             prompt=SecretPrompt(secret_requests, hold, settings.ask_timeout),
         )
         self._tools = {name: self._accounts.tool(operation) for name, operation in operations.items()}
@@ -124,8 +129,8 @@ class Engine:
         return self._accounts.all
 
     def scrub(self, text: str) -> str:
-        """Replace every secret value that this process knows."""
-        return self._scrubber.text(text)
+        """Replace every secret value that this process or, within a call, the call knows."""
+        return (CALL_SCRUBBER.get() or self._scrubber).text(text)
 
     async def check_audit(self) -> None:
         """Check that a change could be recorded.
@@ -172,8 +177,9 @@ class Engine:
         await self.store.aclose()
         await self._audit.aclose()
 
-    def _account_secrets(self) -> tuple[str, ...]:
-        return tuple(chain.from_iterable([account.client.secrets() for account in self._accounts.all]))
+    def _own_secrets(self) -> Iterator[str]:
+        of_accounts = chain.from_iterable([account.client.secrets() for account in self._accounts.all])
+        return chain(self._settings_secrets, of_accounts, self._secrets.known)
 
 
 class LocalCall(EngineCall):

@@ -121,7 +121,7 @@ class Policy:
         if ruling := own or servers:
             return ruling
         decision = Decision.ALLOW
-        if effect is Effect.DESTROY:
+        if effect in (Effect.DESTROY, Effect.DISCLOSE):
             decision = Decision.APPROVE if self.transport == "http" else Decision.ASK
         return Ruling(decision, f"the default for {effect} on {self.transport}")
 

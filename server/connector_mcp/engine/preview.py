@@ -8,26 +8,26 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from string import Formatter
 from typing import Any
 
-from connector_mcp.engine.redaction.redactor import MARKER, names_a_secret, redact_record, strings
+from connector_mcp.engine.redaction.redactor import MARKER, Place, names_a_secret, redact_record, strings
 from connector_mcp.engine.redaction.scrubber import Scrubber
-from connector_mcp.json_values import JsonObject, is_array, is_object, members
-from connector_mcp.operations.operation import Effect, Loss, Operation, Path, Situation, Target, at
+from connector_mcp.json_values import JsonObject, is_array, is_object, items, members, same_json
+from connector_mcp.operations.operation import Effect, Loss, Operation, Path, Record, Situation, at
 from connector_mcp.operations.update import without_vacant
 from connector_mcp.secrets.reference import referenced_name
 from connector_mcp.text import clean
 
 _SHOWN = 120
 """Longest value or name that is shown, in characters."""
-_LINES = 40
-"""Most losses and changes that are shown one by one."""
 _SNAPSHOT_MEMBERS = 200
+_PLAIN_STEP = re.compile(r"[^.\[\]\"]+")
 
 
 @dataclass(frozen=True)
@@ -51,20 +51,41 @@ class Preview:
     losses: tuple[str, ...]
     changes: tuple[Change, ...]
     name: str
-    """The target's name, which the person types to confirm a deletion."""
+    """The name of the target, or of what the call creates. The person types it to confirm."""
     snapshot: JsonObject
-    """The target's members by dotted path, redacted; a later difference is named from it."""
+    """The target's members by path, redacted; a later difference is named from it."""
 
-    def text(self) -> str:
-        """The preview in plain lines."""
-        lines = list[str]()
-        for loss in self.losses:
-            if loss not in self.sentence:
-                lines.append(f"- {loss}")
-        for change in self.changes:
-            lines.append(f"- {shown(change.field)}: {shown(change.before)} → {shown(change.after)}")
-        rest = [f"- and {len(lines) - _LINES} more"] if len(lines) > _LINES else []
-        return "\n".join([self.sentence, *lines[:_LINES], *rest])
+    @property
+    def lines(self) -> list[str]:
+        """The losses that the sentence does not have, and the changes, one by one."""
+        losses = [loss for loss in self.losses if loss not in self.sentence]
+        changes = [f"{shown(each.field)}: {shown(each.before)} → {shown(each.after)}" for each in self.changes]
+        return [*losses, *changes]
+
+
+def path_text(path: Sequence[str | int]) -> str:
+    """Write a path so that no two paths are written alike: `a.b`, `a[0]`, and `["a.b"]` for a key with a dot."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        elif _PLAIN_STEP.fullmatch(step) and clean(step, len(step)) == step:
+            text += f".{step}" if text else step
+        else:
+            text += f"[{json.dumps(step)}]"
+    return text
+
+
+def leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Yield every member of a JSON value that holds no further members, with its path."""
+    if is_object(value) and value:
+        for key, member in value.items():
+            yield from leaves(member, (*path, key))
+    elif is_array(value) and value:
+        for index, member in enumerate(value):
+            yield from leaves(member, (*path, index))
+    else:
+        yield path, value
 
 
 def shown(value: Any) -> str:
@@ -78,19 +99,21 @@ def shown(value: Any) -> str:
 
 def make_preview(operation: Operation, situation: Situation, losses: tuple[Loss, ...], scrubber: Scrubber) -> Preview:
     """Make the preview of a call against the target as it is now."""
-    target = operation.acts_on
-    current = scrubber.value(_redacted(operation, situation.current))
-    name = _shown_name(operation, target, situation.current, scrubber) if target else ""
+    current = scrubber.value(_redacted(operation, situation.current), model=_model(operation))
+    name = _shown_name(operation, situation.current, scrubber)
     told = list[str]()
     for loss in losses:
         told.append(scrubber.text(clean(_loss(operation, loss, situation.current))))
     return Preview(
         effect=Effect.DESTROY if losses else type(operation).effect,
-        sentence=_sentence(operation, name, told, scrubber),
+        sentence=_sentence(operation, operation.describe_effect(situation), name, told, scrubber),
         losses=tuple(told),
         changes=tuple(_changes(operation, situation, current, scrubber)),
         name=name,
-        snapshot=dict(islice(_flat(_stable(operation, current), ""), _SNAPSHOT_MEMBERS)),
+        snapshot={
+            path_text(path): _in_snapshot(value)
+            for path, value in islice(leaves(_stable(operation, current)), _SNAPSHOT_MEMBERS)
+        },
     )
 
 
@@ -121,30 +144,37 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[JsonO
     return [
         Change(field, before.get(field), now.get(field)).as_dict()
         for field in sorted({*before, *now})
-        if before.get(field) != now.get(field)
+        if field not in before or field not in now or not same_json(before[field], now[field])
     ]
 
 
-def _shown_name(operation: Operation, target: Target, current: Any, scrubber: Scrubber) -> str:
+def _shown_name(operation: Operation, current: Any, scrubber: Scrubber) -> str:
     """The name as it is shown and typed: one line of visible characters, or the last id in the path."""
-    named = target.name(operation, current) if callable(target.name) else at(current, target.name)
-    placeholders = operation.http.placeholders
-    for text in (named, getattr(operation, placeholders[-1]) if placeholders else None):
-        if isinstance(text, str) and (name := scrubber.text(clean(text))[:_SHOWN].rstrip()):
+    target, tenant = operation.acts_on, operation.on.tenant_argument if operation.on else None
+    if target is None:
+        given = operation.model_dump(exclude_unset=True).values()
+        named: Any = ", ".join(
+            str(each["name"]) for each in chain.from_iterable(map(items, given)) if "name" in members(each)
+        )
+    else:
+        named = target.name(operation, current) if callable(target.name) else at(current, target.name)
+    ids = [getattr(operation, name) for name in operation.http.placeholders[-1:] if name != tenant]
+    for text in (named, *ids):
+        if isinstance(text, str) and (name := scrubber.text(clean(text), Place.NAME)[:_SHOWN].rstrip()):
             return name
     return ""
 
 
-def _sentence(operation: Operation, name: str, losses: list[str], scrubber: Scrubber) -> str:
+def _sentence(operation: Operation, effect: str, name: str, losses: list[str], scrubber: Scrubber) -> str:
     given = operation.model_dump()
     values = {"name": f"“{name}”"}
-    for _, field, _, _ in Formatter().parse(operation.consequence):
+    for _, field, _, _ in Formatter().parse(effect):
         if field in given and field != "name":
             values[field] = MARKER if field in operation.secret_arguments() else shown(given[field])
-    sentence = operation.consequence.format(**values)
+    sentence = effect.format(**values) or f"{operation.tool_description().split('. ')[0].rstrip('.')}."
     if losses:
         sentence = f"{sentence} {'; '.join(losses)}.".strip()
-    return scrubber.text(clean(sentence))
+    return scrubber.text(clean(sentence), Place.LABEL)
 
 
 def _loss(operation: Operation, loss: Loss, current: Any) -> str:
@@ -166,14 +196,18 @@ def _redacted(operation: Operation, record: Any) -> Any:
     return redact_record(record, stored, operation.on)
 
 
+def _model(operation: Operation) -> type[Record]:
+    return operation.acts_on.read.output if operation.acts_on else operation.output
+
+
 def _changes(operation: Operation, situation: Situation, current: Any, scrubber: Scrubber) -> Iterator[Change]:
     planned = operation.plan_changes(situation)
     if not planned:
         return
-    after = scrubber.value(_redacted(operation, _with_planned(situation.current, planned)))
+    after = scrubber.value(_redacted(operation, _with_planned(situation.current, planned)), model=_model(operation))
     for path, value in planned.items():
-        if value != without_vacant(at(situation.current, path)):
-            yield Change(".".join(path), at(current, path), None if value is None else at(after, path))
+        if not same_json(value, without_vacant(at(situation.current, path))):
+            yield Change(path_text(path), at(current, path), None if value is None else at(after, path))
 
 
 def _with_planned(record: Any, planned: Mapping[Path, Any]) -> JsonObject:
@@ -189,15 +223,12 @@ def _with_planned(record: Any, planned: Mapping[Path, Any]) -> JsonObject:
     return after
 
 
-def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if is_object(value) and value:
-        for key, member in value.items():
-            yield from _flat(member, f"{path}.{clean(key)}" if path else clean(key))
-    elif is_array(value) and value:
-        for index, member in enumerate(value):
-            yield from _flat(member, f"{path}[{index}]")
-    else:
-        yield path, value if not isinstance(value, str) else clean(value)[:_SHOWN]
+def _in_snapshot(value: Any) -> Any:
+    """A short form of a value that differs where the value does."""
+    if not isinstance(value, str) or (len(value) <= _SHOWN and clean(value) == value):
+        return value
+    digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{clean(value)[:_SHOWN]}… ({len(value)} characters, {digest[:8]})"
 
 
 def _stable(operation: Operation, current: Any) -> Any:

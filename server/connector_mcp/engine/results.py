@@ -10,20 +10,21 @@ import json
 import logging
 import re
 import traceback
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from pydantic import ValidationError
 
 from connector_mcp.engine.caller import CallResult
-from connector_mcp.engine.redaction.redactor import all_strings, redact_record
+from connector_mcp.engine.redaction.redactor import MOST_GIVEN, Place, all_strings, redact_record, strings
 from connector_mcp.errors import ConnectorError, Internal, InvalidArguments, Issue, OutcomeUnknown
 from connector_mcp.json_values import JsonObject, is_array, is_object, items
 from connector_mcp.operations.catalog import platform_folder
-from connector_mcp.operations.operation import Effect, ListOperation, Operation, at
-from connector_mcp.text import clean, strip_hidden
+from connector_mcp.operations.operation import Effect, ListOperation, Loss, Operation, Path, Record, at
+from connector_mcp.text import clean, has_hidden, strip_hidden
 
 if TYPE_CHECKING:
     from connector_mcp.engine.redaction.scrubber import Scrubber
@@ -32,8 +33,13 @@ logger = logging.getLogger("connector_mcp.engine")
 
 PARTIAL = "This list is partial: call again with cursor set to meta.cursor for the next rows."
 _UNEXPECTED = "Members that do not have their documented type are in meta.unexpected."
-# Everything beyond printable ASCII, and the escapes of control characters except line breaks and tabs.
-_MAY_HIDE = re.compile(rb"[^\x20-\x7e]|(?<!\\)(?:\\\\)*\\[ubfr]")
+# The escapes of control characters except line breaks and tabs, which JSON may spell with these.
+_CONTROL = re.compile(rb"(?<!\\)(?:\\\\)*\\[ubfr]")
+_ESCAPES = (rb"\u", rb"\b", rb"\f", rb"\r")
+_TAKEN_OUT = (
+    "Invisible or control characters were taken out of {}. Texts written back from here are stored without them."
+)
+_SCRUBBED_META = {"unexpected": Place.FREE, "warnings": Place.LABEL}
 _OMITTED = ("verified", "offset")
 _RESERVE = 400
 """Bytes kept free for the note about a cut."""
@@ -50,6 +56,8 @@ class Meta:
     sandbox: bool = False
     verified: bool | None = None
     """Whether reading back showed what was written; None if nothing was read back."""
+    unproven: str = ""
+    """What `verified` does not prove, and the check that would."""
     cursor: str | None = None
     warnings: list[str] = field(default_factory=list[str])
     unexpected: JsonObject = field(default_factory=dict[str, Any])
@@ -183,10 +191,12 @@ def _record(operation: Operation, record: Any, meta: Meta, wanted: Collection[st
 
 def shows_all(encoded: bytes) -> bool:
     """Check that no string in compact JSON contains a character that `clean_strings` removes."""
-    # Much faster than the pattern. JSON escapes all control characters except DEL.
-    if encoded.isascii() and b"\\" not in encoded and b"\x7f" not in encoded:
-        return True
-    return _MAY_HIDE.search(encoded) is None
+    # JSON escapes all control characters except DEL. The pattern is slow, and few texts have one of the escapes.
+    if any(map(encoded.__contains__, _ESCAPES)) and _CONTROL.search(encoded):
+        return False
+    if encoded.isascii():
+        return b"\x7f" not in encoded
+    return not has_hidden(encoded.decode("utf-8", "surrogatepass"))
 
 
 def clean_strings(value: Any) -> Any:
@@ -200,17 +210,44 @@ def clean_strings(value: Any) -> Any:
     return value
 
 
-def finish(content: JsonObject, scrubber: Scrubber, largest: int, *, offset: int | None = None) -> CallResult:
-    """Make the result of a success: without hidden characters or known credentials, and within the size limit."""
+def find_cleaned(planned: Mapping[Path, Any], current: Any) -> Iterator[Loss]:
+    """Find stored texts that a call would replace by what `clean_strings` made of them: agents see no other form."""
+    for path, value in planned.items():
+        given, stored = set(strings(value)), set(strings(at(current, path)))
+        if any(text not in given and strip_hidden(text) in given - stored for text in stored if has_hidden(text)):
+            yield Loss(f"Takes invisible characters out of {'.'.join(path)}", path)
+
+
+def finish(
+    content: JsonObject, scrubber: Scrubber, largest: int, model: type[Record], *, offset: int | None = None
+) -> CallResult:
+    """Make the result of a success: without hidden characters or known credentials, and within the size limit.
+
+    `model` documents the data, or each of its rows.
+    """
     text = encode_bytes(content)
     if not shows_all(text):
-        content = clean_strings(content)
+        content = _cleaned(content)
         text = encode_bytes(content)
-    if scrubber.finds(text.decode("utf-8", "surrogatepass")):
-        content = scrubber.value(content)
+    if scrubber.finds(text):
+        data, meta = scrubber.value(content["data"], model=model), content["meta"]
+        # The other members of the meta are the server's own, or were scrubbed when they were made.
+        said = {key: scrubber.value(meta[key], place) for key, place in _SCRUBBED_META.items() if key in meta}
+        content = {**content, "data": data, "meta": {**meta, **said}}
     elif len(text) <= largest:
         return CallResult(content, is_error=False, encoded=text)
     return CallResult(fit(content, largest, offset=offset), is_error=False)
+
+
+def _cleaned(content: JsonObject) -> JsonObject:
+    """Clean all strings, and say in the meta which members of the data had something taken out."""
+    cleaned, meta = clean_strings(content), content["meta"]
+    pairs = zip(*(each if is_array(each) else [each] for each in (content["data"], cleaned["data"])), strict=True)
+    changed = {clean(key) for row, shown in pairs for key in row if row[key] != shown.get(strip_hidden(key))}
+    if changed or meta != cleaned["meta"]:
+        names = ", ".join(sorted(changed)) or "meta"
+        cleaned["meta"]["warnings"] = [*cleaned["meta"].get("warnings", ()), _TAKEN_OUT.format(clean(names, 200))]
+    return cleaned
 
 
 def fit(content: JsonObject, largest: int, *, offset: int | None = None) -> JsonObject:
@@ -282,14 +319,21 @@ def failure(
     members = error.as_dict()
     if isinstance(error, OutcomeUnknown | Internal) and may_have_changed is not None:
         members["fix"] = f"{members['fix']} {_reader_hint(may_have_changed)}".strip()
-    return CallResult({"error": clean_strings(scrubber.value(members | further))}, is_error=True)
+    # The platform's words may be anything. The server's own hold ids and names.
+    said = {
+        key: scrubber.value(value, Place.FREE if key == "upstream" else Place.LABEL) for key, value in members.items()
+    }
+    return CallResult({"error": clean_strings(said | further)}, is_error=True)
 
 
 def internal_error(
     error: Exception, tool: str, arguments: Mapping[str, Any], scrubber: Scrubber, may_have_changed: bool
 ) -> Internal:
     """Log an unexpected error without the text of any argument, and make the error to return."""
-    trace = scrubber.extended(all_strings(dict(arguments))).text("".join(traceback.format_exception(error)))
+    given = list(islice(all_strings(dict(arguments)), MOST_GIVEN + 1))
+    # Of too many arguments to search for, none is shown: the lines of code that led to the error are enough.
+    lines = traceback.format_tb(error.__traceback__) if len(given) > MOST_GIVEN else traceback.format_exception(error)
+    trace = scrubber.extended(given[:MOST_GIVEN]).text("".join(lines))
     logger.error("%s failed inside the server\n%s", tool, trace)
     sent = " The change had been sent and may have been made." if may_have_changed else ""
     look = "First check whether it was made. The" if may_have_changed else "The"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from connector_mcp.engine.accounts import Account
@@ -15,7 +16,7 @@ from connector_mcp.engine.caller import Caller
 from connector_mcp.engine.preview import fingerprint
 from connector_mcp.engine.results import Meta
 from connector_mcp.errors import Conflict, ConnectorError, NotFound, OutcomeUnknown, Rejected
-from connector_mcp.json_values import JsonObject, items
+from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
 from connector_mcp.operations.operation import Effect, Operation, Path, Situation, at
 from connector_mcp.operations.update import without_vacant
 
@@ -40,11 +41,32 @@ class Sender:
         self.found_gone = False
 
     async def situation(self, operation: Operation) -> Situation:
-        """Read the target as it is now."""
-        reader = operation.target_read()
+        """Read the target as it is now, and the platform's own description of the connector type if it is needed."""
+        described, reader = await self._describe(operation.type_read()), operation.target_read()
         if reader is None or operation.acts_on is None:
-            return Situation(options=self._account.options)
-        return self._situated(operation, await self.read(reader))
+            return Situation(options=self._account.options, described=described)
+        try:
+            record = await self.read(reader)
+        except Rejected:
+            record = await self._find_listed(operation.acts_on.listed, reader)
+            if record is None:
+                raise
+        return self._situated(operation, record, described)
+
+    async def _describe(self, reader: Operation | None) -> JsonObject | None:
+        """Read a connector type. The description is empty if the platform does not have the type."""
+        if reader is None:
+            return None
+        try:
+            return members(await self.read(reader))
+        except NotFound:
+            return {}
+
+    async def _find_listed(self, listed: type[Operation] | None, reader: Operation) -> Any:
+        """Find the target in the list that shows it, by the id of its read."""
+        wanted = getattr(reader, reader.http.placeholders[-1]) if listed else None
+        rows = items(await self.read(listed())) if listed else []
+        return next((row for row in rows if at(row, "id") == wanted), None)
 
     async def read(self, reader: Operation) -> Any:
         """Run a read operation and return its record or rows."""
@@ -64,9 +86,10 @@ class Sender:
             self.found = self._situated(operation, record)
         return record
 
-    def _situated(self, operation: Operation, record: Any) -> Situation:
+    def _situated(self, operation: Operation, record: Any, described: JsonObject | None = None) -> Situation:
+        found = Situation(record, options=self._account.options, described=described)
         select = operation.acts_on.select if operation.acts_on else None
-        return Situation(current=select(operation, record) if select else record, options=self._account.options)
+        return replace(found, current=select(operation, found)) if select else found
 
     async def send(self, operation: Operation, situation: Situation) -> list[Any]:
         """Send the operation's requests and return the bodies of the responses.
@@ -135,6 +158,7 @@ async def verify(operation: Operation, planned: Mapping[Path, Any], data: Any, r
 
     `planned` holds no secrets, because reads withhold them. `meta.verified` stays None where a read can prove nothing.
     """
+    meta.unproven = operation.find_unproven(data)
     match type(operation).effect:
         case Effect.DESTROY:
             await _verify_gone(operation, read, meta)
@@ -152,8 +176,11 @@ async def _verify_created(operation: Operation, data: Any, read: Read, meta: Met
         back = operation.read_back(made)
         if back is None or back == target:
             continue
-        if await _read_back(back, read, meta) is not None:
+        if (found := await _read_back(back, read, meta)) is not None:
             meta.verified = meta.verified is not False
+            row = items(made)[0] if is_array(made) else made
+            if is_object(row):
+                row.update({name: at(found[0], name) for name in operation.reports if at(found[0], name) is not None})
 
 
 async def _verify_changed(operation: Operation, planned: Mapping[Path, Any], data: Any, read: Read, meta: Meta) -> None:

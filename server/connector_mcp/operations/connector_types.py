@@ -6,7 +6,8 @@ Each platform's folder holds `connector_types.json`: `{type: {name, kind, creata
 - Vectorize: `users` (has user operations), `user_credential` (the credential that its users bring: `refreshToken` or
   `accessToken`), `takes_config_on_create`, `pipeline_keys` (keys of a pipeline's config, not of this one).
 - Logto: `platform`, `target`, `isStandard`, `isDemo`, `isTokenStorageSupported`, `supportsAuthorizationUri`,
-  `requiredTemplateUsageTypes`, `mayContainSecrets` (free-form members in which a credential may hide).
+  `requiredTemplateUsageTypes`, `mayContainSecrets` (free-form members in which a credential may hide), `hosts` (the
+  keys that name the hosts that credentials go to, where their names do not tell).
 - ConductorOne: `fieldGroups` (`{group: [keys]}`, of which exactly one is filled in).
 
 The file is read when it is first needed, because it is larger than all the declarations together.
@@ -21,11 +22,17 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import resources
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from connector_mcp.json_values import JsonObject
+from connector_mcp.json_values import JsonObject, is_object, members
+from connector_mcp.suggest import nearest
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
 
 SECRET_PLACEHOLDER = "<secret-key>"  # noqa: S105 - what an example shows where a secret goes
+_LONGEST_NAME = 64
+_SUGGESTED = 3
 _DOTS = r"*\u2022\u25cf\u25cb\u2219\u00b7\u22c5\u2027\u25e6\uff0a"
 _STAND_IN = re.compile(
     r"(?:[a-z]+ )?(?:<[^<>]*>|\$\{[^{}]*\}|\{\{[^{}]*\}\})"
@@ -159,6 +166,46 @@ def connector_types(platform: str) -> dict[str, ConnectorType]:
 def connector_type(platform: str, type_id: Any) -> ConnectorType | None:
     """The connector type with this id; None for an unknown id, and for anything that is no text."""
     return connector_types(platform).get(type_id) if isinstance(type_id, str) else None
+
+
+def similar_types(platform: str, name: str) -> list[ConnectorType]:
+    """The connector types that a wrong id may mean, the likeliest first: by id, provider, name or beginning."""
+    wanted = name.strip().casefold()[:_LONGEST_NAME]
+    first_word = re.split(r"[-_ ]", wanted)[0]
+    labels = {
+        entry.type: {label.casefold() for label in (entry.type, entry.name, str(entry.traits.get("target", "")))}
+        for entry in connector_types(platform).values()
+    }
+    same = [key for key, known in labels.items() if wanted in known]
+    begun = [key for key, known in labels.items() if any(re.split(r"[-_ ]", label)[0] == first_word for label in known)]
+    by_label = {label: key for key, known in labels.items() for label in known if label}
+    close = [by_label[label] for label in nearest(wanted, by_label, cutoff=0.5)]
+    return [connector_types(platform)[key] for key in dict.fromkeys(same or (*begun, *close))][:_SUGGESTED]
+
+
+def closest_errors(error: ValidationError) -> Iterator[ValidationError]:
+    """The error or, where an object fits none of several alternatives, the errors of the one it comes closest to."""
+    branches: dict[Any, list[ValidationError]] = {}
+    for inner in error.context or () if error.validator in ("anyOf", "oneOf") else ():
+        branches.setdefault(inner.relative_schema_path[0], []).append(inner)
+    # An alternative is ruled out by a value of another kind, and by another word where it has a fixed one.
+    open_branches = [branch for branch in branches.values() if not any(map(_rules_out, branch))]
+    if not is_object(error.instance) or not open_branches:
+        yield error
+        return
+    for inner in min(open_branches, key=lambda branch: sum(map(_distance, branch))):
+        yield from closest_errors(inner)
+
+
+def _rules_out(inner: ValidationError) -> bool:
+    return inner.validator in ("enum", "const") or (inner.validator == "type" and not inner.relative_path)
+
+
+def _distance(error: ValidationError) -> int:
+    """How far a value is from an alternative. Unknown keys count one by one."""
+    if error.validator != "additionalProperties" or not is_object(error.instance):
+        return 1
+    return sum(key not in members(error.schema).get("properties", {}) for key in error.instance)
 
 
 def example(schema: JsonObject) -> Any:

@@ -9,9 +9,8 @@ from pydantic import Field
 
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject
-from connector_mcp.operations.connector_types import connector_types, example
+from connector_mcp.operations.connector_types import connector_types, example, similar_types
 from connector_mcp.operations.operation import LocalOperation, Record
-from connector_mcp.suggest import nearest
 
 LIST_SECRETS = "list_secrets"
 """The tool that is served only where a place for secrets is configured."""
@@ -46,9 +45,9 @@ class DescribeConnectorType(LocalOperation):
             return {"types": [f"{entry.type}: {entry.name}" for entry in known.values()]}
         found = known.get(self.type) or next((e for e in known.values() if e.name.lower() == self.type.lower()), None)
         if found is None:
-            names = [name for entry in known.values() for name in (entry.type, entry.name)]
-            near = nearest(self.type, names, cutoff=0.5)
-            wanted = f"a {self.platform} connector type" + (f", such as {', '.join(near)}" if near else "")
+            near = [entry.type for entry in similar_types(self.platform, self.type)]
+            names = ", ".join(f"{each} ({known[each].name})" for each in near)
+            wanted = f"a {self.platform} connector type" + (f", such as {names}" if near else "")
             raise InvalidArguments(
                 self.tool_name(),
                 [Issue("type", "an unknown type", wanted, near[0] if near else next(iter(known), None))],

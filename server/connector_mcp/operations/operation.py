@@ -22,6 +22,7 @@ from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.connector_types import ConnectorType
 from connector_mcp.operations.fields import SECRET, Cursor, Detail, PageSize, Placement, RowMembers
+from connector_mcp.operations.hosts import hosts_in
 from connector_mcp.operations.platform import NO_BODY, Platform, Request
 
 Path = tuple[str, ...]
@@ -34,6 +35,8 @@ class Effect(StrEnum):
     READ = "read"
     CREATE = "create"
     UPDATE = "update"
+    DISCLOSE = "disclose"
+    """Beside another effect: the call sends a stored secret to a host that the arguments choose."""
     DESTROY = "destroy"
 
 
@@ -94,8 +97,10 @@ class Target:
     """Member with the name a person knows it by, or a function of (operation, record)."""
     volatile: frozenset[str] = frozenset()
     """Members that change by themselves. The fingerprint leaves them out."""
-    select: Callable[[Any, Any], Any] | None = None
-    """The part of the read's record that this operation concerns: a function of (operation, record)."""
+    select: Callable[[Any, Situation], Any] | None = None
+    """The part of the read's record that this operation concerns: a function of (operation, situation)."""
+    listed: type[Operation] | None = None
+    """The list to take the target from where its read by id is refused. It must come in one page, with the same ids."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,21 @@ class ConfigUse:
     """Whether the required members must all be here; not so where the server merges with what is stored."""
     merged: JsonObject | None = None
     """The config as it will be stored, where the server merges it and the stored one is known."""
+    check_as: ConnectorType | None = None
+    """The type to check the config against, where the platform describes another one than this server."""
+    drops_empty: bool = False
+    """Whether the platform drops empty members before it stores the config: an empty member is a missing one."""
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A host that credentials go to because the arguments, or the stored config that they complete, name it."""
+
+    host: str
+    path: str
+    """The argument with the credentials that go there, as a person would write it; empty for those of all arguments."""
+    is_chosen: bool = True
+    """Whether the arguments name the host. Otherwise the stored config does."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +155,8 @@ class Situation:
 
     current: Any = None
     """The target as the platform holds it now; None where the operation has no target or has not read it."""
+    described: JsonObject | None = None
+    """What `type_read` returned: empty if the platform does not have that type, None where it was not asked."""
     options: Mapping[str, str] = field(default_factory=dict[str, str])
     """The platform's variables that are not secret."""
 
@@ -166,9 +188,11 @@ class Operation(BaseModel):
     """Whether the data of a success is an array though the operation is no list."""
     acts_on: ClassVar[Target | None] = None
     consequence: ClassVar[str] = ""
-    """The sentence that a person reads before deciding; `{name}` is the target's name, `{argument}` any argument."""
+    """What a person reads before deciding; `{name}` is the target's name, `{argument}` any argument."""
     can_destroy: ClassVar[bool] = False
     """Whether `find_losses` may raise the effect of a call to destroy."""
+    reports: ClassVar[tuple[str, ...]] = ()
+    """Members of the record read back after a creation that the result shows: the platform's own verdict on it."""
     overwrites: ClassVar[bool] = False
     """Whether a call that does not destroy may still replace values."""
     repeatable: ClassVar[bool] = True
@@ -178,6 +202,8 @@ class Operation(BaseModel):
     heavy: ClassVar[frozenset[str]] = frozenset()
     """Members left out unless asked for: logos, readmes."""
     stored_config: ClassVar[StoredConfig | None] = None
+    host_arguments: ClassVar[tuple[str, ...]] = ()
+    """Arguments beside configs that choose the host that credentials go to."""
     mints: ClassVar[tuple[str, ...]] = ()
     """Dotted paths in the platform's answer of credentials that it shows once. They go to the secret store."""
     example: ClassVar[JsonObject] = {}
@@ -258,9 +284,28 @@ class Operation(BaseModel):
         """The connector configs among the arguments, with their types as far as they are known."""
         return ()
 
+    def find_destinations(self, situation: Situation) -> tuple[Destination, ...]:
+        """The hosts that credentials go to, as far as the arguments or the stored config that stays name them."""
+        named = (getattr(self, name) for name in self.host_arguments)
+        found = [Destination(host, "") for value in named for host in hosts_in(value, "host")]
+        stored = self.acts_on.read.stored_config if self.acts_on else None
+        for use in self.find_configs(situation):
+            keys = use.type.traits.get("hosts") if use.type else None
+            given = use.value if keys is None else {key: use.value[key] for key in keys if key in use.value}
+            found += [Destination(host, use.path) for host in hosts_in(given)]
+            if stored and not use.complete:
+                kept = members(at(situation.current, stored.at)).items()
+                others = {key: value for key, value in kept if key not in use.value}
+                found += [Destination(host, use.path, is_chosen=False) for host in hosts_in(others)]
+        return tuple(dict.fromkeys(found))
+
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Errors in these arguments for this target that no schema can express."""
         return ()
+
+    def describe_effect(self, situation: Situation) -> str:
+        """The consequence as far as the target decides it, with the same placeholders as `consequence`."""
+        return self.consequence
 
     def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
         """What this call would destroy though its class does not say so; any loss makes its effect `destroy`."""
@@ -274,9 +319,17 @@ class Operation(BaseModel):
         """Take the data of the result out of the answers; by default the record of the one answer."""
         return at(answers[0], self.record)
 
+    def find_unproven(self, data: Any) -> str:
+        """What the success of this call does not prove, in one sentence with the check that would; empty if nothing."""
+        return ""
+
     def read_back(self, data: Any) -> Operation | None:
         """The read that shows the outcome of the write; by default that of the target."""
         return self.target_read()
+
+    def type_read(self) -> Operation | None:
+        """The read of the platform's own description of the connector type, where the shipped one does not suffice."""
+        return None
 
     def target_read(self) -> Operation | None:
         """The read of this call's target."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 
 from connector_mcp.errors import Misconfigured
@@ -11,6 +12,8 @@ from connector_mcp.secrets.encrypted import EncryptedFile
 from connector_mcp.secrets.reference import SCHEME, NotStored, SecretLimits, Unresolved, Use
 from connector_mcp.secrets.sources import SecretSource
 from connector_mcp.suggest import closest
+
+logger = logging.getLogger("connector_mcp.secrets")
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,15 @@ class SecretEntry:
     source: str
     limits: tuple[SecretLimits, ...]
     changed: str | None
+
+
+@dataclass(frozen=True)
+class ResolvedSecret:
+    """A secret that may be used."""
+
+    value: str = field(repr=False)
+    names_hosts: bool
+    """Whether its limits name the hosts that it may go to."""
 
 
 class Secrets:
@@ -39,6 +51,33 @@ class Secrets:
         self.sources = tuple(sources)
         self._store = store
         self._limits = dict(limits or {})
+        self._stamps: list[object] = []
+        # Only keys count. Threads may add some at any time.
+        self._known: dict[str, None] = {}
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Every value that was read so far. Values that were replaced since may still be on a platform."""
+        return tuple(self._known)
+
+    def is_outdated(self) -> bool:
+        """Check, without reading a value, whether `known` may lack one."""
+        return self._stamps != [source.stamp() for source in self.sources]
+
+    def read_all(self) -> None:
+        """Read the values of all sources into `known`. What cannot be read is left out, and logged."""
+        # A source that changes meanwhile is read again.
+        self._stamps = [source.stamp() for source in self.sources]
+        for source in self.sources:
+            try:
+                for name in source.names():
+                    self._learn(source.read(name))
+            except Misconfigured as failure:
+                logger.warning("secrets are not recognized in texts until they can be read: %s", failure.message)
+
+    def _learn(self, value: str | None) -> None:
+        if value:
+            self._known[value] = None
 
     def names(self) -> list[str]:
         """Return every known name once."""
@@ -64,7 +103,11 @@ class Secrets:
         ]
 
     def resolve(self, name: str, use: Use) -> str:
-        """Return the value of a secret for one use.
+        """Return the value of a secret for one use. Raises what `find` raises."""
+        return self.find(name, use).value
+
+    def find(self, name: str, use: Use) -> ResolvedSecret:
+        """Return a secret for one use.
 
         Raises:
             NotStored: No source has it.
@@ -75,13 +118,15 @@ class Secrets:
             value = source.read(name)
             if value is None:
                 continue
-            for limits in self._limits_of(source, name):
+            limited = self._limits_of(source, name)
+            for limits in limited:
                 _check_limits(limits, name, use)
             if not value.strip() or not _is_text(value):
                 raise Unresolved(
                     f"{SCHEME}{name}, which holds no text", "a secret with a value", fix=_how_to_store(name)
                 )
-            return value
+            self._learn(value)
+            return ResolvedSecret(value, names_hosts=any(limits.hosts for limits in limited))
         _check_limits(self._limits.get(name, SecretLimits()), name, use)
         near = closest(name, self.names(), cutoff=0.5)
         wanted = "a stored secret" if near is None else f"a stored secret, such as {SCHEME}{near}"
@@ -102,6 +147,7 @@ class Secrets:
             Misconfigured: There is no store, or a source cannot be read.
         """
         store = self._required_store()
+        self._learn(value)
         names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
         free = (name for name in names if all(source.read(name) is None for source in self.sources))
         return next(name for name in free if store.put(name, value, limits, replace=False))

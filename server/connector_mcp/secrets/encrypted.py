@@ -6,6 +6,7 @@ the file in one step under a lock, so that other processes see it either before 
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import tempfile
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from connector_mcp.errors import Misconfigured
+from connector_mcp.input_text import drop_mark
 from connector_mcp.secrets.reference import KINDS, SecretLimits
-from connector_mcp.secrets.sources import SERVICE, open_keyring, utc
+from connector_mcp.secrets.sources import SERVICE, file_stamp, open_keyring, utc
 
 FORMAT = 1
 _KEY_ENTRY = "key of the secret store"
@@ -33,7 +35,7 @@ class KeyFile:
     def read(self) -> bytes | None:
         try:
             mode = self.path.stat().st_mode
-            key = self.path.read_bytes().strip()
+            key = self.path.read_bytes().removeprefix(codecs.BOM_UTF8).strip()
         except FileNotFoundError:
             return None
         except OSError as failure:
@@ -109,6 +111,9 @@ class EncryptedFile:
     def changed(self, name: str) -> str | None:
         return self._load().get(name, {}).get("changed")
 
+    def stamp(self) -> object:
+        return file_stamp(self.path)
+
     def put(self, name: str, value: str, limits: SecretLimits, *, replace: bool = True) -> bool:
         """Store a secret. Without `replace`, return False and change nothing if the name is taken.
 
@@ -119,7 +124,7 @@ class EncryptedFile:
             held = self._load()
             if name in held and not replace:
                 return False
-            held[name] = {"value": value, "changed": utc(self._clock()), **limits.as_dict()}
+            held[name] = {"value": drop_mark(value), "changed": utc(self._clock()), **limits.as_dict()}
             self._save(held)
         return True
 
@@ -144,15 +149,15 @@ class EncryptedFile:
         return existed
 
     def _load(self) -> dict[str, dict[str, Any]]:
-        # Slow to import, and only needed for a stored secret.
-        from cryptography.fernet import Fernet, InvalidToken
-
         try:
             token = self.path.read_bytes()
         except FileNotFoundError:
             return {}
         except OSError as failure:
             raise self._unusable(failure.strerror or type(failure).__name__) from None
+        # Slow to import, and only needed for a stored secret.
+        from cryptography.fernet import Fernet, InvalidToken
+
         key = self._key.read()
         if key is None:
             raise self._unusable("its key is missing")

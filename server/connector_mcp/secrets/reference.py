@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from connector_mcp.errors import Misconfigured
+from connector_mcp.input_text import decode
 from connector_mcp.json_values import is_object, is_strings
 from connector_mcp.suggest import did_you_mean
 
 SCHEME = "secret://"
 LONGEST_NAME = 64
-KINDS = ("platforms", "profiles", "fields")
+KINDS = ("platforms", "profiles", "fields", "hosts")
 """The kinds of limits."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+
+_HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:.]+")
 
 _FORMATS = {
     "an AWS access key id": r"(?<![A-Z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Z0-9])",
@@ -83,18 +86,22 @@ class Use:
     profile: str
     field: str
     """Dotted path of the argument without indexes: `config.auth.pass`, `refresh_token`."""
+    hosts: tuple[str, ...] | None = None
+    """The hosts that it goes to, as far as arguments and stored config name them; None while that is not known."""
 
 
 @dataclass(frozen=True)
 class SecretLimits:
     """Where a secret may be used. Empty means anywhere.
 
-    A field is a path or the end of one: `secret-key` covers `config.secret-key` too.
+    A field is a path or the end of one: `secret-key` covers `config.secret-key` too. The host `*.example.com` covers
+    those below `example.com`. A secret with hosts is used only where the config names the host, and no other.
     """
 
     platforms: tuple[str, ...] = ()
     profiles: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
 
     def refusal(self, use: Use) -> str | None:
         """Return the limit that does not allow this use, or None if all do."""
@@ -104,7 +111,12 @@ class SecretLimits:
             return f"profile {' or '.join(self.profiles)}"
         if self.fields and not any(use.field == end or use.field.endswith(f".{end}") for end in self.fields):
             return f"field {' or '.join(self.fields)}"
+        if self.hosts and use.hosts is not None and not (use.hosts and all(map(self._covers, use.hosts))):
+            return f"host {' or '.join(self.hosts)}"
         return None
+
+    def _covers(self, host: str) -> bool:
+        return any(host == each or (each.startswith("*.") and host.endswith(each[1:])) for each in self.hosts)
 
     def as_dict(self) -> dict[str, list[str]]:
         """Return the limits that are set."""
@@ -128,11 +140,27 @@ def parse_limits(given: Mapping[str, Any], where: str, platforms: Collection[str
             for name in values:
                 if name not in platforms:
                     raise _unknown(name, platforms, f"{where}: unknown platform")
+        if key == "hosts":
+            check_hosts(values, where)
     return SecretLimits(**{key: tuple(values) for key, values in given.items()})
 
 
+def check_hosts(hosts: Iterable[str], where: str) -> None:
+    """Check that each is the name of a host, or `*.` and a name.
+
+    Raises:
+        Misconfigured: One is not; an address, for example, would never match.
+    """
+    for host in hosts:
+        if not _HOST.fullmatch(host):
+            raise Misconfigured(
+                f"{where}: {host!r} is not the name of a host in lower case.",
+                fix="Write a name such as smtp.example.com, or *.example.com, without scheme, port or path.",
+            )
+
+
 def read_limits(path: Path | None, platforms: Collection[str]) -> dict[str, SecretLimits]:
-    """Read limits by secret from a TOML file: one table per secret, with lists `platforms`, `profiles` and `fields`.
+    """Read limits by secret from a TOML file: one table per secret, with a list for each of `KINDS`.
 
     Raises:
         Misconfigured: The file cannot be read, or holds anything else.
@@ -143,7 +171,7 @@ def read_limits(path: Path | None, platforms: Collection[str]) -> dict[str, Secr
     import tomllib
 
     try:
-        tables = tomllib.loads(path.read_text("utf-8"))
+        tables = tomllib.loads(decode(path.read_bytes()))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as failure:
         reason = failure.strerror if isinstance(failure, OSError) else "it is not valid TOML"
         raise Misconfigured(

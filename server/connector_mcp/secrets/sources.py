@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from connector_mcp.errors import Misconfigured
+from connector_mcp.input_text import check_expanded, decode, drop_mark
 from connector_mcp.secrets.reference import SecretLimits, is_name
 
 VARIABLE = "CONNECTOR_MCP_SECRET_"
@@ -47,15 +48,27 @@ class SecretSource(Protocol):
         """Return when the value last changed (ISO 8601, UTC), if the source knows."""
         return None
 
+    def stamp(self) -> object:
+        """Return something that differs once values may have changed. It must be quick: every call compares it."""
+        return None
+
 
 class EnvironmentSource(SecretSource):
-    """Environment variables of this process."""
+    """Environment variables of this process.
+
+    Raises:
+        Misconfigured: A launcher did not expand or unquote one of them.
+    """
 
     title = "environment"
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        held = {name.removeprefix(VARIABLE): value for name, value in environ.items() if name.startswith(VARIABLE)}
-        self._values = {name: value for name, value in held.items() if value and is_name(name)}
+        self._values: dict[str, str] = {}
+        for variable, given in environ.items():
+            name, value = variable.removeprefix(VARIABLE), drop_mark(given)
+            if name != variable and value and is_name(name):
+                check_expanded(variable, value)
+                self._values[name] = value
 
     def names(self) -> list[str]:
         return list(self._values)
@@ -95,7 +108,7 @@ class Directory(SecretSource):
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     return None
                 content = file.read(LARGEST + 1)
-            text = content.decode("utf-8")
+            text = decode(content)
         except OSError as failure:
             raise self._unreadable(path, failure) from None
         except UnicodeDecodeError:
@@ -110,6 +123,13 @@ class Directory(SecretSource):
         path = self._find(name)
         try:
             return None if path is None else utc(path.stat().st_mtime)
+        except OSError:
+            return None
+
+    def stamp(self) -> object:
+        try:
+            with os.scandir(self._path) as entries:
+                return [(entry.name, *file_stamp(entry)) for entry in entries]
         except OSError:
             return None
 
@@ -155,9 +175,10 @@ class Keyring(SecretSource):
         if backend is None:
             return None
         try:
-            return backend.get_password(SERVICE, name)
+            value = backend.get_password(SERVICE, name)
         except Exception:  # noqa: BLE001 - every backend has its own errors, and their texts may hold anything
             return None
+        return None if value is None else drop_mark(value)
 
 
 def open_keyring() -> _KeyringModule | None:
@@ -169,6 +190,15 @@ def open_keyring() -> _KeyringModule | None:
     except Exception:  # noqa: BLE001 - every backend has its own errors
         return None
     return cast("_KeyringModule", module) if usable else None
+
+
+def file_stamp(file: Path | os.DirEntry[str]) -> tuple[int, ...]:
+    """Return what differs once a file was written or replaced; empty if there is none."""
+    try:
+        held = file.stat()
+    except OSError:
+        return ()
+    return held.st_mtime_ns, held.st_ino, held.st_size
 
 
 def utc(timestamp: float) -> str:

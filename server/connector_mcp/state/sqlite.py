@@ -1,4 +1,4 @@
-"""The store in one SQLite file, for any number of processes on one machine.
+"""The database of records in one SQLite file, for any number of processes on one machine.
 
 The file must be on a local disk: SQLite's write-ahead log does not work over a network file system.
 """
@@ -7,193 +7,230 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
-import anyio.to_thread
 
 from connector_mcp.errors import StoreUnavailable
-from connector_mcp.json_values import JsonObject
-from connector_mcp.state.store import from_text, to_text
+from connector_mcp.state.database import STEP_SECONDS, Database, Row, Step, Transaction, Value, one_allowance, storable
+from connector_mcp.state.schema import VERSION, statements
 
-FORMAT = 1
-"""Version of the tables, stored as `user_version` in the file."""
+WATCH_SECONDS: Final = 0.25
+"""How often a waiting call looks whether another process has committed something."""
 
-BUSY_SECONDS = 10.0
-"""How long a call waits while another process writes."""
+_BUSY_PAUSE: Final = 0.005
 
-_BUSY_PAUSE = 0.005
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS entries (
-    position INTEGER PRIMARY KEY AUTOINCREMENT,
-    collection TEXT NOT NULL,
-    key TEXT NOT NULL,
-    value TEXT NOT NULL,
-    expires_at REAL,
-    UNIQUE (collection, key)
-);
-CREATE INDEX IF NOT EXISTS entries_by_expiry ON entries (expires_at) WHERE expires_at IS NOT NULL;
-"""
-
-_LIVE = "(expires_at IS NULL OR expires_at > :now)"
-_THIS = f"collection = :collection AND key = :key AND {_LIVE}"
-
-_Result = TypeVar("_Result")
+_T = TypeVar("_T")
 
 
-class SqliteStore:
-    """A `Store` in a file that only its owner can read.
+class SqliteDatabase(Database):
+    """Records in a file that only its owner can read. Steps run one at a time."""
 
-    The file is opened by the first call, so that a server that only reads never touches the disk. Calls run in a worker
-    thread, one at a time. A call that is cancelled while it runs still takes effect.
-    """
-
-    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
-        self._path = path
-        self._clock = clock
+    def __init__(
+        self,
+        path: Path,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`wall_clock` is the database's time: that of this machine."""
+        super().__init__(str(path), clock=clock)
+        self.path = path
+        self._wall_clock = wall_clock
         self._connection: sqlite3.Connection | None = None
-        self._one_at_a_time = anyio.CapacityLimiter(1)
+        self._identity: tuple[int, int] | None = None
+        self._synchronous = ""
+        self._lock = threading.Lock()
+        self._version: int | None = None
+        """The number by which SQLite shows that another connection has committed."""
+        self._look_at = 0.0
 
-    async def put_once(self, collection: str, key: str, value: JsonObject, *, expires_at: float | None = None) -> bool:
-        text = to_text(value)
-
-        def put(connection: sqlite3.Connection) -> bool:
-            with _transaction(connection):
-                connection.execute("DELETE FROM entries WHERE expires_at <= ?", (self._clock(),))
-                done = connection.execute(
-                    "INSERT OR IGNORE INTO entries (collection, key, value, expires_at) VALUES (?, ?, ?, ?)",
-                    (collection, key, text, expires_at),
-                )
-                return done.rowcount == 1
-
-        return await self._run(put)
-
-    async def get(self, collection: str, key: str) -> JsonObject | None:
-        return await self._run(partial(self._get, collection, key))
-
-    async def replace(
-        self, collection: str, key: str, value: JsonObject, *, expected: JsonObject, expires_at: float | None = None
-    ) -> bool:
-        values = {"collection": collection, "key": key, "expires_at": expires_at}
-        values |= {"value": to_text(value), "expected": to_text(expected)}
-
-        def update(connection: sqlite3.Connection) -> bool:
-            done = connection.execute(
-                f"UPDATE entries SET value = :value, expires_at = :expires_at WHERE {_THIS} AND value = :expected",  # noqa: S608
-                {**values, "now": self._clock()},
-            )
-            return done.rowcount == 1
-
-        return await self._run(update)
-
-    async def take_once(self, collection: str, key: str) -> JsonObject | None:
-        def take(connection: sqlite3.Connection) -> JsonObject | None:
-            with _transaction(connection):
-                value = self._get(collection, key, connection)
-                _delete(collection, key, connection)
-                return value
-
-        return await self._run(take)
-
-    async def entries(self, collection: str) -> list[tuple[str, JsonObject]]:
-        def select(connection: sqlite3.Connection) -> list[tuple[str, JsonObject]]:
-            rows = connection.execute(
-                f"SELECT key, value FROM entries WHERE collection = :collection AND {_LIVE} ORDER BY position",  # noqa: S608
-                {"collection": collection, "now": self._clock()},
-            ).fetchall()
-            return [(key, from_text(value)) for key, value in rows]
-
-        return await self._run(select)
-
-    async def remove(self, collection: str, key: str) -> None:
-        await self._run(partial(_delete, collection, key))
-
-    async def aclose(self) -> None:
-        # The file is closed even while the server is being cancelled.
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self._close, limiter=self._one_at_a_time)
-
-    async def _run(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        return await anyio.to_thread.run_sync(self._guarded, work, limiter=self._one_at_a_time)
-
-    def _guarded(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+    def run(self, step: Step[_T]) -> _T:
+        if not self._lock.acquire(timeout=max(0.0, step.until - time.monotonic())):
+            raise self.failure("another step has not ended")
         try:
-            if self._connection is None:
-                self._connection = _open(self._path)
-            return work(self._connection)
-        except (sqlite3.Error, OSError, ValueError) as failure:
-            # The next call opens the file again; it may have been replaced by then.
+            return self._run(step)
+        except (sqlite3.Error, OSError) as failure:
+            # The next step opens the file again; it may have been replaced by then.
             self._close()
-            raise _unavailable(self._path, failure) from failure
+            raise self._described(failure, step) from failure
+        except BaseException:
+            if self._connection is not None and self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        with self._lock:
+            self._close()
+
+    async def watch(self, event: anyio.Event) -> None:
+        while not event.is_set():
+            now = anyio.current_time()
+            if now >= self._look_at:
+                # One look serves all waiting calls of this process.
+                self._look_at = now + WATCH_SECONDS
+                await self._look()
+                continue
+            with anyio.move_on_after(self._look_at - now):
+                await event.wait()
+
+    async def _look(self) -> None:
+        before = self._version
+        try:
+            with one_allowance():
+                self._version = await self.read(_data_version)
+        except StoreUnavailable:
+            # Those who wait find out when they read.
+            self._version = None
+        if self._version != before:
+            self.wake()
+
+    def _run(self, step: Step[_T]) -> _T:
+        connection = self._open(step)
+        step.interrupt = connection.interrupt
+        transaction = _SqliteTransaction(connection, step)
+        if not step.writes:
+            return step.work(transaction)
+        synchronous = "FULL" if step.durable else "NORMAL"
+        if synchronous != self._synchronous:
+            connection.execute(f"PRAGMA synchronous = {synchronous}")
+            self._synchronous = synchronous
+        # IMMEDIATE takes the write lock at the start. A read that becomes a write could find its snapshot outdated.
+        connection.execute("BEGIN IMMEDIATE")
+        result = step.work(transaction)
+        step.begin_commit()
+        connection.execute("COMMIT")
+        for function in step.after_commit:
+            function()
+        return result
+
+    def _open(self, step: Step[Any]) -> sqlite3.Connection:
+        if self._connection is not None and self._is_in_place():
+            return self._connection
+        self._close()
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # SQLite gives its log files the mode of the database file, so the mode must be right before it opens it.
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        found = self.path.stat()
+        if found.st_mode & 0o077:
+            self.path.chmod(0o600)
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=STEP_SECONDS)
+        try:
+            connection.row_factory = sqlite3.Row
+            connection.create_function("epoch", 0, self._wall_clock)
+            self._migrate(connection, step.until)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection, self._identity = connection, (found.st_dev, found.st_ino)
+        self._synchronous, self._version = "", None
+        return connection
+
+    def _is_in_place(self) -> bool:
+        """Check that the path still names the open file."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return False
+        return (found.st_dev, found.st_ino) == self._identity
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
-    def _get(self, collection: str, key: str, connection: sqlite3.Connection) -> JsonObject | None:
-        row = connection.execute(
-            f"SELECT value FROM entries WHERE {_THIS}",  # noqa: S608 - constants of this file
-            {"collection": collection, "key": key, "now": self._clock()},
-        ).fetchone()
-        return None if row is None else from_text(row[0])
+    def _migrate(self, connection: sqlite3.Connection, until: float) -> None:
+        if self._schema_version(connection) == VERSION:
+            return
+        _enable_write_ahead_log(connection, until)
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            # Another process may have migrated the file meanwhile.
+            for statement in statements(self._schema_version(connection)):
+                # A column of this type is the place of the row in the file and needs no index.
+                connection.execute(statement.replace("BIGINT PRIMARY KEY", "INTEGER PRIMARY KEY"))
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    def _schema_version(self, connection: sqlite3.Connection) -> int:
+        found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        if found > VERSION:
+            raise self.failure(
+                f"its version {found} was made by a newer connector-mcp",
+                fix="Update connector-mcp, or name another directory with CONNECTOR_MCP_STATE_DIR.",
+                retryable=False,
+            )
+        return found
+
+    def _described(self, failure: Exception, step: Step[Any]) -> StoreUnavailable:
+        # A full disk prevents the commit, and so does a lock that another process holds.
+        uncertain = step.committing and getattr(failure, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL
+        if isinstance(failure, sqlite3.OperationalError) and "locked" in str(failure):
+            return self.failure(
+                "another process has locked it",
+                uncertain=uncertain,
+                fix="Call again. If the error persists, look for a connector-mcp process that hangs.",
+            )
+        if isinstance(failure, (OSError, sqlite3.OperationalError)):
+            reason = failure.strerror if isinstance(failure, OSError) and failure.strerror else str(failure)
+            return self.failure(
+                "it did not answer in time" if step.abandoned else reason,
+                uncertain=uncertain,
+                fix="Make its directory writable for this user, with room on the disk, or name another with "
+                "CONNECTOR_MCP_STATE_DIR.",
+            )
+        return self.failure(
+            str(failure),
+            uncertain=uncertain,
+            retryable=False,
+            fix="Move the file away (waiting approvals and the audit log in it are lost), put it back from a copy, or "
+            "name another directory with CONNECTOR_MCP_STATE_DIR.",
+        )
 
 
-def _delete(collection: str, key: str, connection: sqlite3.Connection) -> None:
-    connection.execute("DELETE FROM entries WHERE collection = ? AND key = ?", (collection, key))
+class _SqliteTransaction:
+    def __init__(self, connection: sqlite3.Connection, step: Step[Any]) -> None:
+        self._connection = connection
+        self._step = step
+
+    def execute(self, sql: str, values: Mapping[str, Value] = {}) -> _SqliteRows:
+        return _SqliteRows(self._connection.execute(sql, {name: storable(value) for name, value in values.items()}))
+
+    def notify(self) -> None:
+        self._step.notifies = True
+
+    def after_commit(self, function: Callable[[], object]) -> None:
+        self._step.after_commit.append(function)
 
 
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Generator[None]:
-    # IMMEDIATE takes the write lock at the start. A read that becomes a write could find its snapshot outdated.
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+class _SqliteRows:
+    def __init__(self, cursor: sqlite3.Cursor) -> None:
+        # A statement with RETURNING takes effect only as its rows are read.
+        self._rows: list[Row] = [dict(row) for row in cursor.fetchall()]
+
+    def all(self) -> Sequence[Row]:
+        return self._rows
+
+    def first(self) -> Row | None:
+        return self._rows[0] if self._rows else None
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # SQLite gives its log files the mode of the database file, so the mode must be right before SQLite opens it.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    if path.stat().st_mode & 0o077:
-        path.chmod(0o600)
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    try:
-        _prepare(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+def _data_version(transaction: Transaction) -> int | None:
+    row = transaction.execute("PRAGMA data_version").first()
+    return row["data_version"] if row else None
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
-    found = connection.execute("PRAGMA user_version").fetchone()[0]
-    if found > FORMAT:
-        raise ValueError(f"format {found}, made by a newer connector-mcp")
-    # FULL: a used approval must stay used even after a power cut. Writes are rare.
-    connection.execute("PRAGMA synchronous = FULL")
-    if found == FORMAT:
-        return
-    _enable_write_ahead_log(connection)
-    with _transaction(connection):
-        for statement in _TABLES.split(";"):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {FORMAT}")
-
-
-def _enable_write_ahead_log(connection: sqlite3.Connection) -> None:
+def _enable_write_ahead_log(connection: sqlite3.Connection, until: float) -> None:
     """Turn the write-ahead log on, and retry while locked: SQLite itself does not wait for this statement."""
-    until = time.monotonic() + BUSY_SECONDS
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -203,25 +240,3 @@ def _enable_write_ahead_log(connection: sqlite3.Connection) -> None:
             time.sleep(_BUSY_PAUSE)
         else:
             return
-
-
-def _unavailable(path: Path, failure: Exception) -> StoreUnavailable:
-    if isinstance(failure, sqlite3.OperationalError) and "locked" in str(failure):
-        return StoreUnavailable(
-            f"The store {path} is locked by another process.",
-            fix="Call again. If the error persists, look for a connector-mcp process that hangs.",
-            retry_after=1.0,
-        )
-    if isinstance(failure, (OSError, sqlite3.OperationalError)):
-        reason = failure.strerror if isinstance(failure, OSError) and failure.strerror else str(failure)
-        return StoreUnavailable(
-            f"The store {path} cannot be used: {reason}.",
-            fix="Make its directory writable for this user, with room on the disk, or name another with "
-            "CONNECTOR_MCP_STATE_DIR.",
-        )
-    return StoreUnavailable(
-        f"The store {path} cannot be read: {failure}.",
-        fix="Move the file away (waiting approvals are lost and must be requested again), or name another directory "
-        "with CONNECTOR_MCP_STATE_DIR.",
-        retryable=False,
-    )

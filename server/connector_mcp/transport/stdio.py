@@ -7,6 +7,7 @@ the event loop, so there `stdio_server` is used.
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import select
@@ -252,6 +253,8 @@ def parse_line(line: bytes) -> SessionMessage | JSONRPCError | None:
     Blank lines get no answer. Nor do malformed answers to a question: an error with their id would look like the answer
     to a request of the client.
     """
+    # A shell on Windows can begin what it pipes with a byte order mark.
+    line = line.removeprefix(codecs.BOM_UTF8)
     try:
         message = jsonrpc_message_adapter.validate_json(line, by_name=False)
     except ValidationError:

@@ -22,6 +22,7 @@ import anyio.lowlevel
 
 from connector_mcp import __version__
 from connector_mcp.errors import InvalidArguments, Issue
+from connector_mcp.input_text import trim
 from connector_mcp.operations.platform import NO_BODY, Platform, Request
 from connector_mcp.telemetry.events import Attempt, RequestKind
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
@@ -33,18 +34,10 @@ from connector_mcp.upstream.errors import (
     make_error,
     make_malformed,
     make_too_large,
-    read_message,
 )
 from connector_mcp.upstream.rate import RateLimiter, SharedRateLimit
-from connector_mcp.upstream.retries import (
-    AttemptResult,
-    RawResponse,
-    is_read,
-    is_uncertain,
-    may_repeat,
-    read_response,
-    send_with_retries,
-)
+from connector_mcp.upstream.responses import AttemptResult, RawResponse, read_message, read_response
+from connector_mcp.upstream.retries import is_read, is_uncertain, may_repeat, send_with_retries
 from connector_mcp.upstream.urls import build_target, read_base_url
 
 if TYPE_CHECKING:
@@ -139,7 +132,7 @@ class UpstreamClient:
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         observer: Observer = NULL_OBSERVER,
     ) -> None:
-        values = {name: value.strip() for name, value in values.items() if value.strip()}
+        values = {name: value for name, given in values.items() if (value := trim(given))}
         self.platform = platform
         self._address = read_base_url(platform, values)
         self._base_url = str(self._address)
@@ -164,6 +157,11 @@ class UpstreamClient:
         if not math.isinf(rate):
             burst = max(1.0, rate * limits.burst_seconds)
             self._rate_limiter = RateLimiter(rate, burst, shared=shared_rate_limit, key=account, sleep=sleep)
+
+    @property
+    def base_url(self) -> str:
+        """The platform's address."""
+        return self._base_url
 
     def __repr__(self) -> str:
         return f"UpstreamClient({self.platform.name!r}, {self._base_url!r})"
@@ -253,7 +251,7 @@ class UpstreamClient:
             attempt = self._observed(kind, call.request.method, call.request.path, call.attempts)
             result = await self._exchange(attempt, call.url, headers, call.content)
             call.in_flight = False
-        if not call.reads and is_uncertain(result):
+        if not call.reads and is_uncertain(self.platform, result):
             call.uncertain = True
         return result
 

@@ -28,20 +28,24 @@ from connector_mcp.errors import (
 from connector_mcp.json_values import is_array, is_object
 from connector_mcp.operations.platform import Platform, UpstreamMessage
 from connector_mcp.text import clean, clean_value
-from connector_mcp.upstream.retries import (
+from connector_mcp.upstream.responses import (
+    PASSED_ON,
+    TURNED_AWAY,
     AttemptResult,
     RawResponse,
-    has_bad_certificate,
-    is_timeout,
-    is_uncertain,
-    was_never_sent,
+    has_foreign_error,
+    is_open,
+    read_message,
 )
+from connector_mcp.upstream.retries import has_bad_certificate, is_timeout, was_never_sent
 
 _IDENTIFIER_LIMIT: Final = 128
 _REDACTED: Final = "[redacted]"
 _READ_FIRST: Final = (
     "Read the target first to see whether the change is there. Only if it is not, decide whether to call again."
 )
+_VERDICTS: Final = frozenset({400, 401, 403, 404, 409, 412, 422})
+"""Statuses with an error class of their own."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +66,12 @@ class CallContext:
     """The access token was granted less than was asked for."""
     uncertain: bool = False
     """An earlier attempt of this call may have taken effect."""
+    proxy: str = ""
+    """The setting with the proxy that the requests go through, if they do."""
 
     @property
     def title(self) -> str:
         return self.platform.title
-
-
-def read_message(platform: Platform, response: RawResponse) -> UpstreamMessage:
-    """Read the platform's own message out of an error response; empty if it is not the documented JSON."""
-    try:
-        return platform.read_error(response.parse())
-    except ValueError:
-        return UpstreamMessage()
 
 
 def describe(call: CallContext, response: RawResponse, message: UpstreamMessage | None = None) -> dict[str, Any]:
@@ -88,6 +86,8 @@ def describe(call: CallContext, response: RawResponse, message: UpstreamMessage 
         members["details"] = clean_value(_redact_value(dict(message.details), call))
     if response.request_id:
         members["request_id"] = clean(response.request_id, _IDENTIFIER_LIMIT)
+    if response.is_foreign:
+        members["page"] = clean_value(_redact_value(response.page(), call))
     return members
 
 
@@ -127,10 +127,14 @@ def make_deadline_error(call: CallContext, seconds: float, *, in_flight: bool, s
 
 def make_malformed(call: CallContext, response: RawResponse) -> UpstreamError:
     """Make the error for a success with a body that is not JSON."""
+    if response.is_foreign and not call.reads:
+        return _unknown(call, f"it got status {response.status} with {_what_came(call, response)}", response)
+    if response.is_foreign:
+        return _make_foreign(call, response)
     done = "" if call.reads else " It accepted the call, so the change has most likely been made."
     return Malformed(
         f"{call.title} answered {call.what} with status {response.status} and something that is not JSON.{done}",
-        fix=f"{'' if call.reads else _READ_FIRST + ' '}Check that {call.platform.base_url.name} is the API's address.",
+        fix=f"{'' if call.reads else f'{_READ_FIRST} '}Check that {call.platform.base_url.name} is the API's address.",
         upstream=describe(call, response),
     )
 
@@ -147,8 +151,25 @@ def make_too_large(call: CallContext, response: RawResponse, answer_bytes: int) 
 
 def _read_status(call: CallContext, response: RawResponse) -> UpstreamError:
     status = response.status
+    is_foreign = has_foreign_error(call.platform, response)
+    if is_open(call.platform, response) and not call.reads:
+        came = f" with {_what_came(call, response)}" if is_foreign else " from a gateway in its place"
+        return _unknown(call, f"it got status {status}{came}", response)
+    if call.uncertain and (is_foreign or status not in _VERDICTS):
+        return _unknown(call, f"an attempt broke off and the last one got status {status}", response)
     message = read_message(call.platform, response)
     upstream = describe(call, response, message)
+    if status == 429:
+        return RateLimited(
+            f"{call.title} takes no more calls for now (status 429); {call.what} was not carried out.",
+            fix="Wait for retry_after seconds, or a minute where it is not given, then call again.",
+            retry_after=response.retry_after,
+            upstream=upstream,
+        )
+    if status in PASSED_ON | TURNED_AWAY or 300 <= status < 400:
+        return _not_answered(call, response, upstream)
+    if is_foreign:
+        return _make_foreign(call, response)
     if status in {400, 422} or (status == 401 and not call.platform.blames_credentials(message)):
         return Rejected(
             f"{call.title} refused the content of {call.what} (status {status}).",
@@ -176,17 +197,6 @@ def _read_status(call: CallContext, response: RawResponse) -> UpstreamError:
             fix="Read the target and what depends on it, then decide.",
             upstream=upstream,
         )
-    if is_uncertain(response) and not call.reads:
-        return _unknown(call, f"a gateway answered with status {status} in its place", upstream)
-    if call.uncertain:
-        return _unknown(call, f"an attempt broke off and the last one got status {status}", upstream)
-    if status == 429:
-        return RateLimited(
-            f"{call.title} takes no more calls for now (status 429); {call.what} was not carried out.",
-            fix="Wait for retry_after seconds, or a minute where it is not given, then call again.",
-            retry_after=response.retry_after,
-            upstream=upstream,
-        )
     return _failed(call, response, upstream)
 
 
@@ -199,22 +209,58 @@ def _not_found(call: CallContext, upstream: dict[str, Any]) -> UpstreamError:
     return NotFound(message, fix=fix, upstream=upstream)
 
 
+def _not_answered(call: CallContext, response: RawResponse, upstream: dict[str, Any]) -> UpstreamError:
+    """Make the error for a request that did not reach the platform, or for a read that a gateway did not answer."""
+    status, retryable, fix = response.status, True, f"Call again in a minute; if it keeps happening, {_way(call)}"
+    if status < 400:
+        message = f"{call.title} tried to redirect {call.what} elsewhere (status {status}); redirects are not followed."
+        retryable, fix = False, f"A sign-in page may stand in front of the API: {_way(call)}"
+    elif status in PASSED_ON:
+        message = f"A gateway in front of {call.title} got no answer for {call.what} (status {status})."
+    elif status == 503:
+        message = f"{call.title} is not available (status 503); {call.what} was not carried out."
+    elif status in {408, 425}:
+        message = f"The request of {call.what} was not taken in time (status {status}); it was not carried out."
+    else:
+        message = f"A gateway did not reach {call.title} (status {status}); {call.what} was not carried out."
+    return UpstreamFailed(
+        message,
+        fix=fix,
+        retryable=retryable,
+        retry_after=response.retry_after if retryable else None,
+        upstream=upstream,
+    )
+
+
+def _make_foreign(call: CallContext, response: RawResponse) -> UpstreamError:
+    """Make the error for an answer that is not the platform's, so that its status is no verdict of the platform."""
+    kind = UpstreamFailed if response.status >= 500 else Malformed
+    return kind(
+        f"{call.what} got status {response.status} with {_what_came(call, response)}.",
+        fix=f"{'' if call.reads else f'{_READ_FIRST} '}{_way(call)[0].upper()}{_way(call)[1:]}",
+        retryable=response.status >= 500 and call.reads,
+        upstream=describe(call, response),
+    )
+
+
+def _what_came(call: CallContext, response: RawResponse) -> str:
+    if response.is_web_page:
+        what = f"a web page, as a gateway, firewall or sign-in page in front of {call.title} sends it"
+    elif response.is_foreign:
+        what = f"a body that is not JSON, so that something in front of {call.title} may have sent it"
+    else:
+        what = f"a body that is not {call.title}'s documented error, so that something in front of it may have sent it"
+    return what
+
+
+def _way(call: CallContext) -> str:
+    """Say what lies between this server and the platform, as the end of a fix."""
+    proxy = f", the proxy in {call.proxy}" if call.proxy else ", the proxy"
+    return f"the operator should check {call.platform.base_url.name}{proxy} and the firewall on the way."
+
+
 def _failed(call: CallContext, response: RawResponse, upstream: dict[str, Any]) -> UpstreamError:
     status = response.status
-    if 300 <= status < 400:
-        return UpstreamFailed(
-            f"{call.title} tried to redirect {call.what} elsewhere (status {status}); redirects are not followed.",
-            fix=f"The operator should check that {call.platform.base_url.name} is the API's own address.",
-            retryable=False,
-            upstream=upstream,
-        )
-    if status == 503:
-        return UpstreamFailed(
-            f"{call.title} is not available (status 503); {call.what} was not carried out.",
-            fix="Call again in a minute.",
-            retry_after=response.retry_after,
-            upstream=upstream,
-        )
     temporary = status >= 500 and status != 501
     if temporary and not call.reads:
         fix = "Part of the change may have been made. " + _READ_FIRST
@@ -239,11 +285,15 @@ def _never_sent(call: CallContext, error: Exception) -> UpstreamError:
     return Unreachable(message, fix=fix, retryable=not is_untrusted, upstream={"platform": call.platform.name})
 
 
-def _unknown(call: CallContext, why: str, upstream: dict[str, Any] | None = None) -> UpstreamError:
+def _unknown(call: CallContext, why: str, response: RawResponse | None = None) -> UpstreamError:
+    upstream = {"platform": call.platform.name}
+    if response is not None:
+        upstream = describe(call, response, read_message(call.platform, response))
+    is_foreign = response is not None and response.is_foreign
     return OutcomeUnknown(
         f"{call.what} was sent to {call.title}, but {why}: it may or may not have taken effect.",
-        fix=_READ_FIRST,
-        upstream=upstream or {"platform": call.platform.name},
+        fix=f"{_READ_FIRST} If it keeps happening, {_way(call)}" if is_foreign else _READ_FIRST,
+        upstream=upstream,
     )
 
 

@@ -23,7 +23,7 @@ from connector_mcp.engine.approval import approval_webhook
 from connector_mcp.engine.approval.approval_webhook import MAX_IN_FLIGHT, PAUSES, ApprovalWebhook, WebhookKey
 from connector_mcp.engine.approval.queue import Approval, ApprovalChange, Approvals, ParkedCall
 from connector_mcp.errors import Misconfigured, StoreUnavailable
-from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.sqlite_store import SqliteStore
 from tests.end_to_end.faces import served
 from tests.engine.conftest import BenchMaker, FakeCaller, VirtualTime
 

@@ -10,13 +10,14 @@ import anyio
 import pytest
 
 from connector_mcp import errors
-from connector_mcp.engine.approval.gate import Candidate, Gate, judge, permits, question
+from connector_mcp.engine.approval.gate import Gate, permits
 from connector_mcp.engine.approval.queue import Approvals
+from connector_mcp.engine.approval.wording import Candidate, judge, question
 from connector_mcp.engine.caller import AnswerDue, CannotAsk, ElicitationReply, Resumed
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.preview import Change, Preview
 from connector_mcp.operations.operation import Effect
-from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.sqlite_store import SqliteStore
 from tests.engine.conftest import AsksByReturning, Clock, FakeCaller, yes
 
 pytestmark = pytest.mark.anyio
@@ -35,6 +36,7 @@ def candidate(effect: Effect = Effect.DESTROY, *, declared: Effect | None = None
     values: dict[str, Any] = {
         "tool": TOOL, "platform": "logto", "profile": "default", "declared": declared, "fingerprint": "f1",
         "deletes": declared is Effect.DESTROY, "preview": preview(effect), "digest": "d1", "arguments": {"id": "x"},
+        "address": "https://logto.example",
     }  # fmt: skip
     return Candidate(**{**values, **more})
 
@@ -51,6 +53,7 @@ class House:
         self, policy: str = "", *, transport: Any = "stdio", channel: bool = True, read_only: bool = False, **more: Any
     ) -> Gate:
         rules = Policy.parse(policy, read_only=read_only, transport=transport)
+        more = {"reading_seconds": 0.0, **more}
         return Gate(rules, self.approvals, self.store, operator_channel=channel, clock=self.clock, **more)
 
     async def refuse(self, kind: type[Failure], caller: Any, made: Candidate | None = None, **gate: Any) -> Failure:
@@ -90,6 +93,7 @@ SCOPES = {
     Effect.READ: "connectors:read",
     Effect.CREATE: "connectors:write",
     Effect.UPDATE: "connectors:write",
+    Effect.DISCLOSE: "connectors:write",
     Effect.DESTROY: "connectors:destroy",
 }
 
@@ -98,7 +102,9 @@ SCOPES = {
 @pytest.mark.parametrize("decision", ["default", "allow", "ask", "approve", "block"])
 @pytest.mark.parametrize("transport", ["stdio", "http", "cli"])
 async def test_the_truth_table(house: House, effect: Effect, decision: str, transport: Any) -> None:
-    default = "allow" if effect is not Effect.DESTROY else "approve" if transport == "http" else "ask"
+    default = (
+        "allow" if effect not in (Effect.DESTROY, Effect.DISCLOSE) else "approve" if transport == "http" else "ask"
+    )
     wanted = default if decision == "default" else decision
     count = 0
     for read_only in (False, True):
@@ -107,7 +113,7 @@ async def test_the_truth_table(house: House, effect: Effect, decision: str, tran
                 for asks in ("never", "inline", "returning", "in vain"):
                     caller = {
                         "never": FakeCaller(),
-                        "inline": FakeCaller(lambda q: yes("Docs" if "type" in q.message else True)),
+                        "inline": FakeCaller(lambda q: yes("Docs" if "type the" in q.message else True)),
                         "returning": AsksByReturning(),
                         "in vain": FakeCaller(CannotAsk()),
                     }[asks]
@@ -120,7 +126,7 @@ async def test_the_truth_table(house: House, effect: Effect, decision: str, tran
                     elif wanted == "allow":
                         expected = "passes by policy"
                     elif wanted == "ask" and asks == "inline":
-                        expected = "passes by person at test 1"
+                        expected = "passes by client test 1"
                     elif wanted == "ask" and asks == "returning":
                         expected = "asked"
                     else:
@@ -170,35 +176,42 @@ async def test_a_refusal_says_which_setting_opens_it(house: House) -> None:
 
 def test_a_deletion_is_confirmed_by_typing_the_name_and_anything_less_by_yes() -> None:
     deletion = question(candidate())
-    assert deletion.message.endswith("\n\nTo confirm, type the name: Docs")
+    assert deletion.message == (
+        "Delete connector “Docs”\nDeletes “Docs”.\nOn logto, profile default, at https://logto.example\n"
+        "Arguments (secrets redacted):\n- id: x\n\nTo confirm, type the name: Docs"
+    )
     assert deletion.schema["properties"]["confirm"]["type"] == "string"
     losing = candidate(declared=Effect.UPDATE, preview=preview(changes=(Change("config.scope", "a", None),)))
     update = question(losing)
     assert update.schema["properties"]["confirm"]["type"] == "boolean"
-    assert update.message == "Deletes “Docs”.\n- config.scope: a → (unset)\n\nRun this call?"
+    assert update.message == (
+        "Destroy: delete connector “Docs”\nDeletes “Docs”.\n- config.scope: a → (unset)\n"
+        "On logto, profile default, at https://logto.example\n"
+        "Arguments (secrets redacted):\n- id: x\n\nRun this call?"
+    )
     for asked in (deletion, update):
         assert asked.schema["required"] == ["confirm"]
         assert "default" not in asked.schema["properties"]["confirm"]
 
 
 NOT_THE_NAME = [
-    "docs", "DOCS", " Docs", "Docs ", "Doc", "Docs.", "", "“Docs”", True, None, 1, ["Docs"], {"confirm": "Docs"},
+    "docs", "DOCS", "D ocs", "Doc", "Docs.", "", " ", "“Docs”", True, None, 1, ["Docs"], {"confirm": "Docs"},
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("given", NOT_THE_NAME, ids=repr)
 def test_only_the_very_name_confirms_a_deletion(given: Any) -> None:
-    judge(candidate(), ElicitationReply("accept", {"confirm": "Docs"}))
+    judge(candidate(), ElicitationReply("accept", {"confirm": "Docs"}), FakeCaller())
     with pytest.raises(errors.ConfirmationInvalid):
-        judge(candidate(), ElicitationReply("accept", {"confirm": given}))
+        judge(candidate(), ElicitationReply("accept", {"confirm": given}), FakeCaller())
 
 
 @pytest.mark.parametrize("given", [False, "true", "True", "yes", 1, 1.0, None, "Docs", [True]], ids=repr)
 def test_only_true_itself_confirms_a_change(given: Any) -> None:
     update = candidate(declared=Effect.UPDATE)
-    judge(update, ElicitationReply("accept", {"confirm": True}))
+    judge(update, ElicitationReply("accept", {"confirm": True}), FakeCaller())
     with pytest.raises(errors.ConfirmationInvalid):
-        judge(update, ElicitationReply("accept", {"confirm": given}))
+        judge(update, ElicitationReply("accept", {"confirm": given}), FakeCaller())
 
 
 @pytest.mark.parametrize("name", ["", "True", "None"])
@@ -206,15 +219,15 @@ def test_a_target_without_a_name_cannot_be_confirmed_by_accident(name: str) -> N
     made = candidate(preview=preview(name=name))
     for content in ({}, {"confirm": ""}, {"confirm": None}, {"confirm": True}, {"Confirm": name}):
         with pytest.raises(errors.ConfirmationInvalid):
-            judge(made, ElicitationReply("accept", content))
+            judge(made, ElicitationReply("accept", content), FakeCaller())
 
 
 @pytest.mark.parametrize("action", ["decline", "cancel", "Accept", "", None])
 def test_every_action_but_accept_is_a_refusal_even_with_the_right_words(action: Any) -> None:
     for made, confirm in ((candidate(), "Docs"), (candidate(declared=Effect.UPDATE), True)):
         with pytest.raises(errors.Refused) as refused:
-            judge(made, ElicitationReply(action, {"confirm": confirm}))
-        assert refused.value.details == {"refused_by": "person"}
+            judge(made, ElicitationReply(action, {"confirm": confirm}), FakeCaller())
+        assert refused.value.details == {"refused_by": "client test 1"}
 
 
 def answering(ticket: str, reply: ElicitationReply | None = None, **caller: Any) -> Any:
@@ -224,15 +237,15 @@ def answering(ticket: str, reply: ElicitationReply | None = None, **caller: Any)
 async def test_a_ticket_is_answered_once(house: House) -> None:
     ticket = await house.ask()
     passage = await house.gate().pass_through(candidate(), answering(ticket))
-    assert (passage.decided_by, passage.asked_inline) == ("person at test 1", False)
+    assert (passage.decided_by, passage.asked_inline) == ("client test 1", False)
     await house.refuse(errors.ConfirmationInvalid, answering(ticket))
 
 
 @pytest.mark.parametrize(("action", "content"), [("decline", {}), ("cancel", {}), ("accept", {"confirm": "docs"})])
 async def test_a_refused_ticket_cannot_be_answered_again(house: House, action: Any, content: Any) -> None:
     ticket = await house.ask()
-    kind = errors.ConfirmationInvalid if action == "accept" else errors.Refused
-    await house.refuse(kind, answering(ticket, ElicitationReply(action, content)))
+    kinds = {"accept": errors.ConfirmationInvalid, "decline": errors.Refused, "cancel": errors.ApprovalRequired}
+    await house.refuse(kinds[action], answering(ticket, ElicitationReply(action, content)))
     await house.refuse(errors.ConfirmationInvalid, answering(ticket))
 
 

@@ -14,14 +14,15 @@ from anyio import CancelScope
 from mcp import Client
 from mcp_types import CallToolResult
 
-from connector_mcp.engine.approval.gate import Candidate, Gate, Passage
+from connector_mcp.engine.approval.gate import Gate, Passage
 from connector_mcp.engine.approval.hold import PROGRESS_SECONDS, ApprovalHold
 from connector_mcp.engine.approval.queue import Approval, Approvals, ParkedCall
+from connector_mcp.engine.approval.wording import Candidate
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.preview import Preview
 from connector_mcp.errors import ConnectorError, StoreUnavailable
 from connector_mcp.operations.operation import Effect
-from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.sqlite_store import SqliteStore
 from connector_mcp.transport.mcp.server import build_server
 from tests.engine.conftest import BenchMaker, Clock, FakeCaller, VirtualTime
 

@@ -15,7 +15,7 @@ from connector_mcp.engine.approval.queue import (
     ParkedCall,
 )
 from connector_mcp.errors import ConfirmationInvalid, InvalidArguments, StoreUnavailable
-from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.sqlite_store import SqliteStore
 from tests.engine.conftest import Clock
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from connector_mcp.audit.trail import FileTrail
+from connector_mcp.audit.files import FileTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.engine import Engine
@@ -21,7 +21,7 @@ from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.reference import SecretLimits, Use
 from connector_mcp.secrets.sources import EnvironmentSource
-from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.sqlite_store import SqliteStore
 from connector_mcp.upstream.client import UpstreamClient
 from tests.engine.conftest import FakeCaller
 

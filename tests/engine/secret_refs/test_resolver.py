@@ -126,7 +126,7 @@ def test_a_literal_is_named_by_its_place_and_never_repeated() -> None:
     kind = connector_types("vectorize")["AWS_S3"]
     call = config_of(kind, {"access-key": "the-access-key", "secret-key": REFERENCE, "bucket-name": f"b {AWS_KEY} c"})
     found = scan(call)
-    assert found.literals == ["config.access-key"]
+    assert found.literals == [("config", "access-key")]
     assert found.misplaced == [("config.bucket-name", "an AWS access key id")]
     assert found.misplaced_keys == [AWS_KEY]
     told = json.dumps([*found.warnings(literals=True), *(issue.as_dict() for issue in found.refusals())])

@@ -16,7 +16,7 @@ from connector_mcp.engine.secret_refs.secret_requests import MOST_OPEN, MOST_TRI
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.reference import SecretLimits
-from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.sqlite_store import SqliteStore
 from tests.engine.conftest import AsksByReturning, BenchMaker, Clock, FakeCaller
 
 pytestmark = pytest.mark.anyio

@@ -31,11 +31,12 @@ def twilio(*uses: str) -> CreateConnector:
     return CreateConnector(connector_id="twilio-short-message-service", config=config)
 
 
-def losses(call: CreateConnector, connectors: list[Any]) -> list[str]:
+def losses(call: CreateConnector, connectors: list[Any], described: Any = None) -> list[str]:
     """The losses as the engine finds them: of what the target selects from the list."""
     assert call.acts_on is not None
     assert call.acts_on.select is not None
-    return [loss.sentence for loss in call.find_losses(Situation(current=call.acts_on.select(call, connectors)))]
+    selected = call.acts_on.select(call, Situation(connectors, described=described))
+    return [loss.sentence for loss in call.find_losses(Situation(selected, described=described))]
 
 
 def problems(**arguments: Any) -> list[str]:
@@ -121,11 +122,11 @@ def test_the_target_is_the_connectors_in_danger_without_noise_and_what_changes_b
     assert target is not None
     assert target.select is not None
     assert callable(target.name)
-    selected = target.select(call, [SMTP, TWILIO])
+    selected = target.select(call, Situation([SMTP, TWILIO]))
     assert selected == [{name: SMTP[name] for name in ("id", "connectorId", "type", "name", "config")}]
     assert target.name(call, selected) == "SMTP"
     assert target.name(call, []) == "http-email"
-    assert target.select(call, None) == []
+    assert target.select(call, NOWHERE) == []
 
 
 def test_a_missing_config_is_refused_where_the_factory_requires_members():

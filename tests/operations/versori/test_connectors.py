@@ -175,7 +175,7 @@ def test_variables_of_connections_in_an_undocumented_shape_may_be_lost(connectio
     operation, target = update(connection_variables=STORED["connectionVariables"]), UpdateConnector.acts_on
     assert target is not None
     assert target.select is not None
-    current = target.select(operation, {**STORED, "connections": connections})
+    current = target.select(operation, now({**STORED, "connections": connections}))
     assert "connections" in {field.partition(".")[0] for _, field, _ in losses(operation, now(current))}
     assert losses(update(name="Acme"), now(current)) == []
 
@@ -293,12 +293,12 @@ def test_the_fingerprint_covers_variables_but_not_what_lives_by_itself() -> None
     target = UpdateConnector.acts_on
     assert target is not None
     assert target.select is not None
-    selected = target.select(update(name="n"), copy.deepcopy(STORED))
+    selected = target.select(update(name="n"), now())
     assert selected["connections"] == [{key: STORED["connections"][0][key] for key in ("id", "name", "variables")}]
     assert "versions" not in selected
     assert selected["tags"] == STORED["tags"]
     assert target.volatile == {"updatedAt", "versions"}
-    assert target.select(update(name="n"), None) is None
+    assert target.select(update(name="n"), Situation()) is None
 
 
 def test_a_list_is_asked_for_by_first_and_after() -> None:

@@ -17,7 +17,7 @@ from standardwebhooks.webhooks import Webhook
 from connector_mcp.engine.approval.approval_webhook import TOLERANCE, WebhookKey, webhook_message
 from connector_mcp.engine.approval.queue import Approval, Approvals, ParkedCall
 from connector_mcp.errors import StoreUnavailable
-from connector_mcp.state.sqlite import SqliteStore
+from connector_mcp.state.sqlite_store import SqliteStore
 from connector_mcp.transport.auth.authorization import Callers
 from connector_mcp.transport.auth.static_tokens import StaticToken
 from connector_mcp.transport.http.app import http_app

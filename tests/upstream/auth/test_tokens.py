@@ -156,13 +156,22 @@ async def test_a_token_endpoint_that_refuses_names_the_variables_and_no_secret(r
     ("answer", "named"),
     [
         (httpx.Response(400, json={"error": "invalid_target"}), "LOGTO_RESOURCE"),
-        (httpx.Response(404, text="<html>"), "LOGTO_ENDPOINT"),
+        (httpx.Response(404, json={"message": "no"}), "LOGTO_ENDPOINT"),
     ],
     ids=["a wrong resource indicator", "no token endpoint"],
 )
 async def test_the_setting_to_check_is_named(rig: Rig, answer: httpx.Response, named: str) -> None:
     failure = await rig("logto", answer).fails(errors.Unauthenticated, READ)
     assert failure.fix == f"The operator should check {named}."
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 404])
+async def test_a_page_in_place_of_a_token_is_no_verdict_on_the_credentials(rig: Rig, status: int) -> None:
+    failure = await rig("logto", httpx.Response(status, html="<title>Blocked</title>")).fails(errors.Malformed, CREATE)
+    assert "LOGTO_ENDPOINT" in failure.fix
+    assert "LOGTO_APP_SECRET" not in failure.message + failure.fix
+    assert failure.upstream is not None
+    assert failure.upstream["page"]["title"] == "Blocked"
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from connector_mcp.cli.terminal import is_terminal
 from connector_mcp.composition.storage import open_secret_store, open_secrets, secret_record
 from connector_mcp.config.settings import Settings
 from connector_mcp.errors import Misconfigured
+from connector_mcp.input_text import decode, drop_mark
 from connector_mcp.operations.catalog import PLATFORMS
-from connector_mcp.secrets.reference import KINDS, LONGEST_NAME, SCHEME, SecretLimits, is_name
+from connector_mcp.secrets.reference import KINDS, LONGEST_NAME, SCHEME, SecretLimits, check_hosts, is_name
 from connector_mcp.secrets.sources import LARGEST, open_keyring
 from connector_mcp.text import clean
 
@@ -32,15 +33,19 @@ def secrets() -> None:
 @click.option("--platform", multiple=True, type=click.Choice(PLATFORMS), help="Allow it for this platform; repeatable.")
 @click.option("--profile", multiple=True, metavar="NAME", help="Allow it for this profile; repeatable.")
 @click.option("--field", multiple=True, metavar="PATH", help="Allow it in this field, such as secret-key; repeatable.")
-def set_secret(name: str, platform: tuple[str, ...], profile: tuple[str, ...], field: tuple[str, ...]) -> None:
+@click.option("--host", multiple=True, metavar="HOST", help="Allow it for this host, or *.HOST; repeatable.")
+def set_secret(
+    name: str, platform: tuple[str, ...], profile: tuple[str, ...], field: tuple[str, ...], host: tuple[str, ...]
+) -> None:
     """Store the secret NAME, replacing one of this name.
 
     The value is typed without echo, or read from standard input if that is not a terminal.
     """
     _require_name(name)
+    check_hosts(host, "--host")
     settings = load_settings()
     value = _value()
-    open_secret_store(settings).put(name, value, SecretLimits(platform, profile, field))
+    open_secret_store(settings).put(name, value, SecretLimits(platform, profile, field, host))
     click.echo(f"{SCHEME}{name} is stored.")
     elsewhere = next((each for each in open_secrets(settings, os.environ).listing() if each.name == name), None)
     if elsewhere is not None and elsewhere.source != "store":
@@ -109,12 +114,15 @@ def _value() -> str:
     if is_terminal(sys.stdin):
         value: str = click.prompt("Value", hide_input=True, confirmation_prompt="Once more", err=True)
     else:
-        value = sys.stdin.read(LARGEST + 1).rstrip("\r\n")
+        try:
+            value = decode(sys.stdin.buffer.read(4 * LARGEST)).rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise Failure("The value is not UTF-8 text.", fix="Check the file.", exit_status=2) from None
     if not value.strip():
         raise Failure("The value is empty, so nothing was stored.", fix="Type or pipe the value.", exit_status=2)
     if len(value.encode(errors="replace")) > LARGEST:
         raise Failure(f"The value is larger than {LARGEST} bytes.", fix="Check the file.", exit_status=2)
-    return value
+    return drop_mark(value)
 
 
 def _require_name(name: str) -> None:

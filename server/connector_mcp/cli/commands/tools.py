@@ -20,6 +20,7 @@ from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.caller import CallResult
 from connector_mcp.engine.engine import Engine
+from connector_mcp.input_text import decode, drop_mark
 from connector_mcp.json_values import JsonObject, is_object
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.tool import PROFILE, Tool
@@ -170,15 +171,18 @@ def parse_arguments(text: str | None, pairs: Sequence[str], schema: JsonObject) 
 def _json_object(text: str) -> JsonObject:
     source = "the text"
     if text == "-":
-        source, text = "standard input", sys.stdin.read()
+        source = "standard input"
     elif text.startswith("@"):
         source = text[1:]
-        try:
-            text = Path(source).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise click.BadParameter(f"cannot read {source}: {error}.", param_hint="--json") from error
     try:
-        value = json.loads(text)
+        if source != "the text":
+            text = decode(sys.stdin.buffer.read() if text == "-" else Path(source).read_bytes())
+    except OSError as error:
+        raise click.BadParameter(f"cannot read {source}: {error.strerror}.", param_hint="--json") from None
+    except UnicodeDecodeError:
+        raise click.BadParameter(f"{source} is not UTF-8 text.", param_hint="--json") from None
+    try:
+        value = json.loads(drop_mark(text))
     except ValueError as error:
         where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
         raise click.BadParameter(f"{source} is not JSON{where}.", param_hint="--json") from None

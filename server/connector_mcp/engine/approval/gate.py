@@ -12,18 +12,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from connector_mcp.engine.approval.hold import ApprovalHold
-from connector_mcp.engine.approval.queue import Approval, ApprovalChange, Approvals, ParkedCall
-from connector_mcp.engine.caller import Caller, CannotAsk, ElicitationReply, Question, TransportName
+from connector_mcp.engine.approval.queue import Approval, Approvals
+from connector_mcp.engine.approval.wording import (
+    Candidate,
+    approval_required,
+    client_of,
+    denied,
+    judge,
+    question,
+    refuse_too_large,
+    refuse_too_many,
+    refused_by_client,
+    target_changed,
+)
+from connector_mcp.engine.caller import Caller, CannotAsk, TransportName
 from connector_mcp.engine.policy import Decision, Policy, resolve
-from connector_mcp.engine.preview import Preview, differences
+from connector_mcp.engine.preview import Preview
 from connector_mcp.engine.secret_refs.secret_requests import brings_visit
-from connector_mcp.errors import ApprovalRequired, Blocked, ConfirmationInvalid, InProgress, Refused, TargetChanged
+from connector_mcp.errors import Blocked, ConfirmationInvalid, InProgress
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect
 from connector_mcp.state.store import Store
-
-PERSON = "person"
-"""The decider of a question that was asked at the client."""
 
 _QUESTIONS = "questions"
 _SAME = ("kind", "tool", "digest", "principal")
@@ -36,6 +45,7 @@ _SCOPES = {
     Effect.READ: "connectors:read",
     Effect.CREATE: "connectors:write",
     Effect.UPDATE: "connectors:write",
+    Effect.DISCLOSE: "connectors:write",
     Effect.DESTROY: "connectors:destroy",
 }
 
@@ -51,27 +61,6 @@ class Passage:
     """The channel by which an operator decided, if one did."""
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A call at the gate."""
-
-    tool: str
-    platform: str
-    profile: str
-    declared: Effect
-    """The effect of the operation's class. The preview's effect may be higher."""
-    deletes: bool
-    """Whether the operation is a deletion: then the person types the target's name to confirm."""
-    preview: Preview
-    fingerprint: str
-    digest: str
-    """Keyed digest of tool, profile, principal and all arguments. Calls with equal digests are the same call."""
-    arguments: JsonObject
-    """Redacted."""
-    account_label: str = ""
-    """The account in words, for the person who is asked; empty if the platform has only one."""
-
-
 def channel_of(decision: Decision, transport: TransportName) -> str:
     """Return the channel of a decision, as the audit log names it."""
     if decision is Decision.ASK:
@@ -82,6 +71,10 @@ def channel_of(decision: Decision, transport: TransportName) -> str:
 def permits(policy: Policy, tool: str, effect: Effect, scopes: frozenset[str] | None) -> bool:
     """Check whether a call with this effect could ever pass. Tools that never can are not listed."""
     return policy.decide(tool, effect) is not Decision.BLOCK and (scopes is None or _SCOPES[effect] in scopes)
+
+
+class NotRead(Exception):
+    """A client answered a question that no person can have read. The text says how."""
 
 
 class Gate:
@@ -96,17 +89,22 @@ class Gate:
         operator_channel: bool,
         decide_at: str | None = None,
         question_seconds: float = QUESTION_SECONDS,
+        reading_seconds: float = 0.5,
         hold: ApprovalHold | None = None,
         announce: Callable[[Approval], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`announce` is called with a parked call each time that call is made."""
+        """`announce` is called with a parked call each time that call is made.
+
+        An answer within `reading_seconds` is the client's own: no person can have read the question.
+        """
         self._policy = policy
         self._approvals = approvals
         self._store = store
         self._operator_channel = operator_channel
         self._decide_at = decide_at
         self._question_seconds = question_seconds
+        self._reading_seconds = reading_seconds
         self._hold = hold or ApprovalHold(0)
         self._announce = announce
         self._clock = clock
@@ -142,34 +140,35 @@ class Gate:
             released = await self._released(candidate)
             if released is not None:
                 return _released_by(released)
+        because = ""
         resolved = resolve(decision, can_ask=caller.can_ask, operator_channel=self._operator_channel)
         if resolved is Decision.ASK:
             try:
                 return await self._ask(candidate, caller)
             except CannotAsk:
                 resolved = resolve(decision, can_ask=False, operator_channel=self._operator_channel)
+            except NotRead as answer:
+                if not self._operator_channel:
+                    raise refused_by_client(caller, str(answer)) from None
+                resolved, because = Decision.APPROVE, str(answer)
         if resolved is Decision.APPROVE:
             approval = await self._park(candidate, caller)
             if await self._hold.until_decided(approval, self._approvals, caller):
                 return await self._decided(candidate, approval)
-            raise approval_required(approval, self._decide_at)
+            raise approval_required(approval, self._decide_at, because)
         raise self._blocked(candidate.tool, effect, candidate.preview)
 
     def strictest(self, candidate: Candidate, scopes: frozenset[str] | None) -> tuple[Decision, Effect]:
-        """Return the stricter decision of two, and its effect: the call's own effect and its operation's.
+        """Return the strictest decision, and its effect, about the effects of the call and that of its operation.
 
         An update that destroys is still an update: a rule for destruction cannot open what a rule for updates closes.
 
         Raises:
-            Blocked: One of the two effects is blocked.
+            Blocked: One of the effects is blocked.
         """
-        effect, declared = candidate.preview.effect, candidate.declared
-        decision = self.decide(candidate.tool, effect, scopes)
-        if declared is not effect:
-            other = self.decide(candidate.tool, declared, scopes)
-            if other.strictness > decision.strictness:
-                return other, declared
-        return decision, effect
+        effects = dict.fromkeys((*candidate.effects, candidate.declared))
+        decided = [(self.decide(candidate.tool, effect, scopes), effect) for effect in effects]
+        return max(decided, key=lambda each: each[0].strictness)
 
     async def _released(self, candidate: Candidate) -> Approval | None:
         """Take the operator's release of this call, so that it serves once."""
@@ -194,6 +193,7 @@ class Gate:
             "principal": caller.principal,
             "fingerprint": candidate.fingerprint,
             "snapshot": candidate.preview.snapshot,
+            "asked_at": self._clock(),
         }
         if caller.resumed is not None and not brings_visit(caller):
             ticket, reply = caller.resumed.ticket, caller.resumed.reply
@@ -215,29 +215,20 @@ class Gate:
             )
         if asked["fingerprint"] != candidate.fingerprint:
             raise target_changed(candidate.tool, asked["snapshot"], candidate.preview.snapshot)
-        judge(candidate, reply)
-        return Passage(Decision.ASK, f"{PERSON} at {caller.client or 'the client'}", asked_inline)
+        seconds = self._clock() - asked["asked_at"]
+        if reply.action == "cancel":
+            raise NotRead("The client cancelled the question.")
+        if seconds < self._reading_seconds:
+            raise NotRead(f"The client answered after {seconds:.2f} s, before a person could read the question.")
+        judge(candidate, reply, caller)
+        return Passage(Decision.ASK, client_of(caller), asked_inline)
 
     async def _park(self, candidate: Candidate, caller: Caller) -> Approval:
-        preview = candidate.preview
-        approval = await self._approvals.park(
-            ParkedCall(
-                digest=candidate.digest,
-                tool=candidate.tool,
-                platform=candidate.platform,
-                profile=candidate.profile,
-                principal=caller.principal,
-                client=caller.client,
-                effect=preview.sentence,
-                losses=preview.losses,
-                target=preview.name,
-                deletes=candidate.deletes,
-                diff=tuple(ApprovalChange(**change.as_dict()) for change in preview.changes),
-                arguments=candidate.arguments,
-                fingerprint=candidate.fingerprint,
-                snapshot=preview.snapshot,
-            )
-        )
+        parked = candidate.parked(caller)
+        refuse_too_large(parked)
+        if await self._approvals.find(parked.digest) is None:
+            refuse_too_many(parked, await self._approvals.count(parked.principal))
+        approval = await self._approvals.park(parked)
         if self._announce is not None:
             self._announce(approval)
         return approval
@@ -276,82 +267,5 @@ class Gate:
         )
 
 
-def approval_required(approval: Approval, decide_at: str | None = None) -> ApprovalRequired:
-    """Make the error for a call that waits for an operator: its effect, where it waits, and what to do next."""
-    command = f"connector-mcp approvals approve {approval.id}"
-    page = f"{decide_at}/approvals/{approval.id}" if decide_at else None
-    how = f"decides at {page}, or runs `{command}` in a terminal" if page else f"runs `{command}` in a terminal"
-    return ApprovalRequired(
-        f"{approval.effect} This waits for an operator's approval ({approval.id}); nothing was changed.",
-        fix=f"An operator {how}; then make the same call again and it runs once.",
-        details={
-            "effect": approval.effect,
-            "losses": list(approval.losses),
-            "approval": {
-                "id": approval.id,
-                "command": command,
-                **({"page": page} if page else {}),
-                "expires_at": approval.expires_at,
-            },
-        },
-    )
-
-
-def denied(approval: Approval) -> Refused:
-    """Make the error for a call that an operator denied."""
-    reason = f" Reason given: {approval.reason}" if approval.reason else ""
-    return Refused(
-        f"An operator denied this call ({approval.id}).{reason} Nothing was changed.",
-        fix="Do not repeat it unless the person you work for wants to ask again.",
-        details={"refused_by": approval.decided_by or "operator", "channel": approval.channel or "approvals"},
-    )
-
-
 def _released_by(approval: Approval, *, asked_inline: bool = False) -> Passage:
     return Passage(Decision.APPROVE, approval.decided_by or "operator", asked_inline, approval.channel)
-
-
-def target_changed(tool: str, before: JsonObject, now: JsonObject) -> TargetChanged:
-    """Make the error for a call with a target that changed after it was shown. It names the visible differences."""
-    return TargetChanged(
-        f"The target of {tool} changed after it was shown for confirmation. Nothing was sent.",
-        fix="Make the call again: the present state will be shown and must be confirmed again.",
-        details={"differences": differences(before, now)},
-    )
-
-
-def question(candidate: Candidate) -> Question:
-    """Make the question: to type the target's name for a deletion, yes or no for anything else."""
-    if candidate.deletes:
-        name = candidate.preview.name
-        member: JsonObject = {"type": "string", "title": "Name", "description": f"Type {name} to confirm."}
-        closing = f"To confirm, type the name: {name}"
-    else:
-        member = {"type": "boolean", "title": "Go on?", "description": "Yes runs the call as shown."}
-        closing = "Run this call?"
-    schema: JsonObject = {"type": "object", "properties": {"confirm": member}, "required": ["confirm"]}
-    label = f"\nUnder {candidate.account_label}." if candidate.account_label else ""
-    return Question(f"{candidate.preview.text()}{label}\n\n{closing}", schema)
-
-
-def judge(candidate: Candidate, reply: ElicitationReply) -> None:
-    """Accept only the exact confirmation.
-
-    Raises:
-        Refused: The person declined or cancelled.
-        ConfirmationInvalid: The answer is not the one that was asked for.
-    """
-    if reply.action != "accept":
-        raise Refused(
-            f"The person {'declined' if reply.action == 'decline' else 'cancelled'}. Nothing was changed.",
-            fix="Do not repeat the call unless the person wants it.",
-            details={"refused_by": PERSON},
-        )
-    given = reply.content.get("confirm")
-    right = given == candidate.preview.name and given != "" if candidate.deletes else given is True
-    if not isinstance(given, str | bool) or not right:
-        wanted = "the target's name exactly as shown" if candidate.deletes else "yes"
-        raise ConfirmationInvalid(
-            f"The answer was not {wanted}. Nothing was changed.",
-            fix="Make the call again if the person wants it; they will be asked again.",
-        )

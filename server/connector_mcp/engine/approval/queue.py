@@ -21,7 +21,7 @@ from connector_mcp.json_values import JsonObject
 from connector_mcp.state.store import Store
 from connector_mcp.suggest import closest
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
-from connector_mcp.text import clean
+from connector_mcp.text import clean, same_text
 
 WAITING = "approvals"
 HISTORY = "approvals_history"
@@ -58,10 +58,17 @@ class ParkedCall(BaseModel):
     tool: str
     platform: str
     profile: str
+    tenant: str | None = None
+    address: str = ""
+    """The platform's address."""
+    sandbox: bool = False
+    """Whether the platform is the emulated one."""
     principal: str
     client: str | None = None
     effect: str
     """A sentence that says what the call would do."""
+    effects: tuple[str, ...] = ()
+    """The effects that the policy decided about."""
     target: str = ""
     """The target's name. The operator types it to approve."""
     deletes: bool = False
@@ -70,6 +77,10 @@ class ParkedCall(BaseModel):
     """What would be lost, one sentence each."""
     diff: tuple[ApprovalChange, ...] = ()
     arguments: JsonObject
+    hosts: tuple[str, ...] = ()
+    """The hosts that the platform would send credentials to, as far as the call or the stored config names them."""
+    secrets: tuple[str, ...] = ()
+    """The names of the secrets that the call uses."""
     fingerprint: str | None = None
     """The fingerprint of the target in the preview; None if there is no target to read."""
     snapshot: Any = None
@@ -151,6 +162,10 @@ class Approvals:
         """Return the live approvals, oldest first."""
         kept = [_as_approval(value) for _, value in await self._store.entries(WAITING)]
         return tuple(approval for approval in kept if status is None or approval.status == status)
+
+    async def count(self, principal: str) -> int:
+        """Return how many live approvals the calls of a principal have."""
+        return sum(approval.principal == principal for approval in await self.list())
 
     async def history(self) -> tuple[Approval, ...]:
         """Return every approval decided in the last 90 days, used or not, in the order of the decisions."""
@@ -266,7 +281,7 @@ def name_to_type(approval: Approval) -> str:
 
 def is_confirmed(approval: Approval, typed: str) -> bool:
     """Check whether what was typed approves this call. The id is accepted, too: the name may be hard to type."""
-    return typed.strip() in (name_to_type(approval), approval.id)
+    return same_text(typed, name_to_type(approval)) or same_text(typed, approval.id)
 
 
 def _as_json(approval: Approval) -> JsonObject:

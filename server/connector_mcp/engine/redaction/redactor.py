@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from enum import Enum
+from enum import Enum, IntEnum
 from functools import lru_cache
 from typing import Any, Final, cast
 
@@ -21,6 +21,8 @@ from connector_mcp.operations.platform import Platform
 from connector_mcp.secrets.reference import referenced_name
 
 MARKER = "[redacted]"
+MOST_GIVEN: Final = 2_000
+"""Most secrets that one call may give: to search for more would hold up other calls."""
 
 Steps = tuple[str | int, ...]
 """The keys and indexes that lead to a place in a JSON value."""
@@ -47,6 +49,28 @@ _NEVER_HARMLESS = re.compile(r"(up|down)loadurl$")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 # Objects with these names describe credentials as often as they contain them.
 _HOLDER = re.compile(r"(credentials?|auth)$")
+
+
+class Place(IntEnum):
+    """What stands in a place, from what must never be altered to free text.
+
+    For a value, it is the first place that it is removed from; it is removed from all later ones, too.
+    """
+
+    ID = 0
+    """Ids, types, states, times. Only credentials of a known format are removed: nothing else looks like them."""
+    NAME = 1
+    """Names. The server's own secrets are removed, unless they consist of words."""
+    LABEL = 2
+    """Text of this server, keys, and ids and names in a config. Secrets given in the call are removed, too."""
+    FREE = 3
+    """All other text. Every secret is removed; one of words only where it stands alone."""
+
+
+_ID_LAST = re.compile(
+    r"at|date|detail|fields|ids?|kind|mask|mode|platform|protocol|status|target|time|types?|uu?id|version"
+)
+_NAME_LAST = re.compile(r"label|names?|title")
 
 _LONGEST_CACHED: Final = 64
 _NO_KEYS: Final = frozenset[str]()
@@ -78,10 +102,23 @@ def _classify(key: str, secret_keys: frozenset[str]) -> KeyClass:
     plain = re.sub(r"[^a-z0-9]", "", lower)
     is_secret = bool(_SECRET_NAME.search(plain)) and not _PAGE_CURSOR.search(plain)
     if is_secret and not _NEVER_HARMLESS.search(plain):
-        is_secret = not _HARMLESS_LAST.fullmatch(_WORD.findall(key)[-1].lower())
+        is_secret = not _HARMLESS_LAST.fullmatch(last_word(key))
     if not is_secret and lower not in secret_keys:
         return KeyClass.PLAIN
     return KeyClass.HOLDER if _HOLDER.search(lower) else KeyClass.HIDDEN
+
+
+def last_word(key: str) -> str:
+    """Return the last word of a key in lower case, such as `id` for `connectorId`, or an empty string."""
+    return next(reversed(_WORD.findall(key)), "").lower()
+
+
+def place_of(key: str) -> Place:
+    """Judge by the last word of a key what stands under it."""
+    word = last_word(key)
+    if _ID_LAST.fullmatch(word):
+        return Place.ID
+    return Place.NAME if _NAME_LAST.fullmatch(word) else Place.FREE
 
 
 _classify_cached = lru_cache(maxsize=4096)(_classify)

@@ -21,19 +21,17 @@ from connector_mcp.engine.issues import path_of
 from connector_mcp.engine.redaction.redactor import (
     MARKER,
     Steps,
-    credentials_of,
     mark_secret_places,
     parse_steps,
     places,
     redact_arguments,
     replaced,
 )
-from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.engine.results import Meta
 from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object, members
 from connector_mcp.operations.connector_types import stands_for_a_secret
-from connector_mcp.operations.operation import ConfigUse, Operation, Situation, at
+from connector_mcp.operations.operation import ConfigUse, Destination, Effect, Operation, Situation, at
 from connector_mcp.operations.tool import Tool
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.reference import (
@@ -88,24 +86,41 @@ class FoundSecrets:
     """Whether the types of all configs are known, or will not be known better."""
     issues: list[Issue] = field(default_factory=list[Issue])
     references: list[Reference] = field(default_factory=list[Reference])
-    literals: list[str] = field(default_factory=list[str])
-    """Paths of secret fields that contain the secret itself."""
+    literals: list[Steps] = field(default_factory=list[Steps])
+    """Secret fields that contain the secret itself."""
     misplaced: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """Paths of other fields that contain a credential of a known form, and which form."""
     misplaced_keys: list[str] = field(default_factory=list[str], repr=False)
     """Those credentials. Never shown."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the secrets."""
+        return tuple(dict.fromkeys(reference.name for reference in self.references))
+
+    def hosts(self, operation: Operation, situation: Situation) -> tuple[str, ...]:
+        """Return the hosts that credentials go to. An update also sends stored ones to a host that it chooses."""
+        updates = operation.effect is Effect.UPDATE
+        places = (*self.literals, *(reference.steps for reference in self.references))
+        return tuple(
+            dict.fromkeys(
+                each.host
+                for each in operation.find_destinations(situation)
+                if (updates and each.is_chosen) or any(_goes_to(steps, each) for steps in places)
+            )
+        )
+
     def warnings(self, *, literals: bool) -> Iterator[str]:
         """Warn about credentials in clear text, without their values."""
         if literals and self.literals:
-            yield f"Holds a secret in clear text: {', '.join(self.literals)}. {_STORE}"
+            yield f"Holds a secret in clear text: {', '.join(map(path_of, self.literals))}. {_STORE}"
         for path, kind in self.misplaced:
             yield f"{path} looks as if it holds {kind}, but is not a secret field: its value may be shown and stored."
 
     def refusals(self) -> Iterator[Issue]:
         """Refuse credentials in clear text."""
-        for path in self.literals:
-            yield Issue(path, "a secret in clear text", f"{SCHEME}NAME", f"{SCHEME}NAME")
+        for steps in self.literals:
+            yield Issue(path_of(steps), "a secret in clear text", f"{SCHEME}NAME", f"{SCHEME}NAME")
         for path, kind in self.misplaced:
             yield Issue(path, f"what looks like {kind}", "no credential: this is not a secret field")
 
@@ -144,10 +159,16 @@ def _judge(found: FoundSecrets, steps: Steps, text: str, *, secret: bool, is_ope
         found.issues.append(Issue(path_of(steps), "a placeholder or mask", wanted))
     elif secret:
         if text:
-            found.literals.append(path_of(steps))
+            found.literals.append(steps)
     elif not is_open and (kind := key_format(text)):
         found.misplaced.append((path_of(steps), kind))
         found.misplaced_keys.extend(keys_in(text))
+
+
+def _goes_to(steps: Steps, destination: Destination) -> bool:
+    """Check whether the platform sends what stands at the end of the steps to the destination."""
+    start = parse_steps(destination.path)
+    return steps[: len(start)] == start
 
 
 def _is_marked(marked: Any, steps: Steps) -> bool:
@@ -173,6 +194,8 @@ class ResolvedReferences:
     missing: list[Reference] = field(default_factory=list[Reference])
     """Those with a secret that is not stored and could be used if it were. Each is an issue, too."""
     fix: str | None = None
+    disclosed: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    """Names of secrets, each with a host that the arguments choose and that the limits of the secret do not name."""
 
     @property
     def lacks_only_secrets(self) -> bool:
@@ -197,8 +220,10 @@ class ReferenceResolver:
         self._secrets = secrets
         self._withheld = frozenset(withheld)
 
-    async def resolve(self, found: FoundSecrets, account: Account) -> ResolvedReferences:
-        """Look up the value of each reference.
+    async def resolve(
+        self, found: FoundSecrets, account: Account, destinations: Sequence[Destination] | None = None
+    ) -> ResolvedReferences:
+        """Look up the value of each reference. Without `destinations`, limits on hosts are not checked.
 
         Raises:
             Misconfigured: A source of secrets cannot be read.
@@ -215,17 +240,21 @@ class ReferenceResolver:
                 got = f"{SCHEME}{reference.name}, which may not be used here"
                 resolved.issues.append(Issue(path_of(reference.steps), got, refused))
                 continue
-            use = Use(account.platform.name, account.profile, reference.field)
+            going = None if destinations is None else [each for each in destinations if _goes_to(reference.steps, each)]
+            hosts = None if going is None else tuple(each.host for each in going)
+            use = Use(account.platform.name, account.profile, reference.field, hosts)
             try:
                 # In a thread: it may read a file, or a keyring that asks its owner first.
-                value = await anyio.to_thread.run_sync(self._secrets.resolve, reference.name, use)
+                secret = await anyio.to_thread.run_sync(self._secrets.find, reference.name, use)
             except Unresolved as unresolved:
                 resolved.issues.append(Issue(path_of(reference.steps), unresolved.got, unresolved.wanted))
                 resolved.fix = resolved.fix or unresolved.fix
                 if isinstance(unresolved, NotStored):
                     resolved.missing.append(reference)
             else:
-                resolved.values[reference.steps] = value
+                resolved.values[reference.steps] = secret.value
+                if not secret.names_hosts:
+                    resolved.disclosed += [(reference.name, each.host) for each in going or () if each.is_chosen]
         return resolved
 
 
@@ -259,9 +288,8 @@ def insert_values(tool: Tool, operation: Operation, situation: Situation, values
 class MintedCredentials:
     """Stores the credentials that a platform creates and shows once; results contain references to them."""
 
-    def __init__(self, secrets: Secrets, scrubber: Scrubber) -> None:
+    def __init__(self, secrets: Secrets) -> None:
         self._secrets = secrets
-        self._scrubber = scrubber
 
     async def check(self, operation: Operation) -> None:
         """Check, before the operation is sent, that its new credentials could be stored.
@@ -290,7 +318,6 @@ class MintedCredentials:
                 if not isinstance(value, str) or not value:
                     meta.warn(_lost(path, "it is not text"))
                     continue
-                self._scrubber.remember(credentials_of(value))
                 try:
                     # The platform does not show it again: store it even if the call is cancelled.
                     with anyio.CancelScope(shield=True):

@@ -31,11 +31,31 @@ from connector_mcp.operations.operation import (
     Target,
     at,
 )
-from connector_mcp.operations.update import Merge, NamedItems, UpdateOperation, without_vacant
+from connector_mcp.operations.update import Merge, NamedItems, UpdateOperation
 
 CONNECTORS = "/api/connectors"
 CONNECTOR = f"{CONNECTORS}/{{id}}"
 EXAMPLE_ID = "x7k2m9q4"
+
+_ON_CREATION = {
+    "Email": "Creates an Email connector from factory {connector_id}; Logto sends all e-mail through it at once.",
+    "Sms": "Creates an Sms connector from factory {connector_id}; Logto sends all SMS through it at once.",
+    "Social": (
+        "Creates a Social connector from factory {connector_id}; people can sign in with it once the sign-in "
+        "experience lists it."
+    ),
+}
+_ON_CHANGE = {
+    "Email": "Changes Email connector {name} (id {id}); Logto sends e-mail with the new settings at once.",
+    "Sms": "Changes Sms connector {name} (id {id}); Logto sends SMS with the new settings at once.",
+    "Social": "Changes Social connector {name} (id {id}); sign-ins with it use the new settings at once.",
+}
+_ON_DELETION = {
+    "Email": "Logto sends no e-mail any more, so that no verification code reaches anybody by e-mail.",
+    "Sms": "Logto sends no SMS any more, so that no verification code reaches anybody by SMS.",
+    "Social": "People can no longer sign in with {name}{device}.",
+}
+_DEVICES = {"Native": " in native apps", "Web": " on the web"}
 
 ConnectorId = Annotated[str, Field(description="Connector id, not the factory's.")]
 SyncProfile = Annotated[bool | None, Field(description="Sync profiles at sign-in.")]
@@ -111,21 +131,20 @@ def connector_name(connector: Any) -> str:
     return name if isinstance(name, str) and name else str(at(connector, "id") or "")
 
 
-def connectors_in_danger(operation: CreateConnector, connectors: Any) -> list[JsonObject]:
+def connectors_in_danger(operation: CreateConnector, situation: Situation) -> list[JsonObject]:
     """The tenant's connectors that this creation deletes or, if its type is not known, may delete."""
-    types = rules.types_replaced(operation.connector_id)
+    types = rules.types_replaced(operation.kind(situation))
     unread = operation.heavy | {"usage"}
     return [
         {member: value for member, value in connector.items() if member not in unread}
-        for connector in map(members, items(connectors))
+        for connector in map(members, items(situation.current))
         if connector.get("type") in types
     ]
 
 
 def name_connectors_in_danger(operation: CreateConnector, connectors: Any) -> str:
     """The names of the connectors in danger, or the factory where there are none."""
-    names = [connector_name(connector) for connector in connectors_in_danger(operation, connectors)]
-    return ", ".join(names) or operation.connector_id
+    return ", ".join(map(connector_name, items(connectors))) or operation.connector_id
 
 
 class CreateConnector(ConnectorOperation):
@@ -149,18 +168,22 @@ class CreateConnector(ConnectorOperation):
     sync_profile: SyncProfile = None
     enable_token_storage: Annotated[bool | None, Field(description="Store users' third-party tokens.")] = None
 
+    def kind(self, situation: Situation) -> ConnectorType | None:
+        """The connector type, as far as it is known by now."""
+        return rules.factory_type(self.connector_id, situation.described)
+
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         if self.config is None:
             return ()
-        return (ConfigUse("config", self.connector_id, rules.factory(self.connector_id), self.config),)
+        return (rules.checked_config(self.connector_id, self.config, situation.described),)
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find what Logto would refuse, and what it would accept and leave as a connector that cannot work."""
         if rules.is_demo(self.connector_id):
             return (Issue("connector_id", "a demo factory", "a factory that connectors can be made from"),)
-        known = rules.factory(self.connector_id)
+        known = self.kind(situation)
         if known is None:
-            return ()
+            return tuple(rules.unknown_factory("connector_id", self.connector_id, situation.described))
         metadata = None if self.metadata is None else self.metadata.model_dump(by_alias=True, exclude_unset=True)
         return (
             *rules.missing_config(known, self.config),
@@ -170,18 +193,31 @@ class CreateConnector(ConnectorOperation):
 
     def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
         """The present connectors of the same type, which Logto deletes without asking (trap 7)."""
-        types = rules.types_replaced(self.connector_id)
+        types = rules.types_replaced(self.kind(situation))
         if situation.current is None:
             return tuple(Loss(f"May delete the present {made} connector and its credentials") for made in sorted(types))
-        verb = "Deletes" if rules.factory(self.connector_id) else "May delete, as the new one's type is not known,"
+        verb = "Deletes" if self.kind(situation) else "May delete, as the new one's type is not known,"
         return tuple(
             Loss(f"{verb} {old['type']} connector {old.get('connectorId')} (id {old.get('id')}) with its credentials")
-            for old in connectors_in_danger(self, situation.current)
+            for old in connectors_in_danger(self, situation)
         )
 
+    def describe_effect(self, situation: Situation) -> str:
+        """Say what the new connector is for, as its type decides."""
+        made = rules.type_made(self.kind(situation))
+        return _ON_CREATION.get(made or "", self.consequence)
+
+    def type_read(self) -> Operation | None:
+        """The factory, if it or a key of the config is not one that Logto ships."""
+        needed = rules.needs_record(self.connector_id, self.config)
+        return rules.GetConnectorFactory(id=self.connector_id) if needed else None
+
     def target_read(self) -> Operation | None:
-        """The list, unless the new connector is social and so replaces none."""
-        return super().target_read() if rules.types_replaced(self.connector_id) else None
+        """The list, unless the new connector is known to be social and so replaces none."""
+        return super().target_read() if rules.types_replaced(rules.factory(self.connector_id)) else None
+
+    def find_unproven(self, data: Any) -> str:
+        return "" if self.config is None else rules.unproven_config(at(data, "type"))
 
     def read_back(self, data: Any) -> Operation | None:
         """The read of the connector that was created."""
@@ -194,7 +230,10 @@ def name_of_target(operation: Any, connector: Any) -> str:
     return connector_name(connector) or str(operation.id)
 
 
-CONNECTOR_TARGET = Target("connector", GetConnector, name=name_of_target, volatile=frozenset({"usage"}))
+# A demo connector is listed, and may be deleted, but cannot be read by its id (trap 16).
+CONNECTOR_TARGET = Target(
+    "connector", GetConnector, name=name_of_target, volatile=frozenset({"usage"}), listed=ListConnectors
+)
 
 
 class UpdateConnector(ConnectorOperation, UpdateOperation):
@@ -206,7 +245,7 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
     # Logto replaces both as a whole, and drops every member that is empty (traps 4 and 5).
     strategy = Merge(completed=("config", "metadata"))
     named_items = {"config.templates": NamedItems(("usageType",))}
-    consequence = "Changes connector {name} (id {id}); sign-ins and messages use the new settings at once."
+    consequence = "Changes connector {name} (id {id}); what uses it works with the new settings at once."
     example = {"id": EXAMPLE_ID, "sync_profile": True}
 
     id: ConnectorId
@@ -227,11 +266,22 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
             return ()
         factory_id = at(situation.current, "connectorId")
         type_id = factory_id if isinstance(factory_id, str) else None
-        # Logto drops empty members, so that a required one that is emptied is missing (trap 5).
-        merged = (
-            None if type_id is None else members(without_vacant(self.complete_members(situation.current)["config"]))
+        if type_id is None:
+            return (ConfigUse("config", None, None, self.config, complete=False),)
+        known, check_as = rules.factory(type_id), rules.factory_type(type_id, situation.current)
+        merged = members(self.complete_members(members(situation.current))["config"])
+        return (
+            ConfigUse(
+                "config",
+                type_id,
+                known,
+                self.config,
+                complete=False,
+                check_as=check_as,
+                drops_empty=True,
+                merged=merged,
+            ),
         )
-        return (ConfigUse("config", type_id, rules.factory(type_id), self.config, complete=False, merged=merged),)
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find nothing to change, and what Logto would refuse of the merged connector."""
@@ -243,17 +293,24 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
         current = situation.current
         if current.get("isDemo"):
             return (Issue("id", "a demo connector", "a connector that can be changed"),)
-        known = rules.factory(current.get("connectorId"))
+        known = rules.factory_type(str(current.get("connectorId")), current)
         return (
             *self._find_config_problems(current, known),
             *self._find_metadata_problems(current, known),
             *self._find_setting_problems(current, known),
         )
 
+    def describe_effect(self, situation: Situation) -> str:
+        """Say what works with the new settings, as the connector's type decides."""
+        return _ON_CHANGE.get(str(at(situation.current, "type")), self.consequence)
+
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
         """The third-party tokens, which Logto deletes when their storage is switched off."""
         if self.enable_token_storage is False and at(situation.current, "enableTokenStorage") is not False:
             yield Loss("Deletes the third-party tokens stored for users", ("enableTokenStorage",), True)
+
+    def find_unproven(self, data: Any) -> str:
+        return "" if self.config is None else rules.unproven_config(at(data, "type"))
 
     def describe_loss(self, path: Path, before: Any, *, overwritten: bool) -> Loss:
         if len(path) == 3 and path[:2] == ("config", "templates"):
@@ -299,14 +356,25 @@ class DeleteConnector(LogtoOperation):
     effect = Effect.DESTROY
     output = Deleted
     acts_on = CONNECTOR_TARGET
-    consequence = (
-        "Deletes connector {name} (id {id}) with its credentials. If it is social, sign-in with it stops and the "
-        "third-party tokens stored for users are deleted; if it is Email or Sms, verification codes are not sent any "
-        "more. It cannot be undone."
-    )
+    consequence = "Deletes connector {name} (id {id}) with its credentials; what uses it stops. It cannot be undone."
     example = {"id": EXAMPLE_ID}
 
     id: ConnectorId
+
+    def describe_effect(self, situation: Situation) -> str:
+        """Say what stops, as the connector's type, platform and settings decide."""
+        connector = members(situation.current)
+        made, device = str(connector.get("type")), _DEVICES.get(str(connector.get("platform")), "")
+        if made not in _ON_DELETION:
+            return self.consequence
+        if connector.get("isDemo") is True:
+            what = "Deletes demo connector {name} (id {id})."
+        else:
+            what = f"Deletes {made} connector {{name}} (id {{id}}) with its credentials."
+        # Only a connector that says so stores no tokens.
+        tokens = made == "Social" and connector.get("enableTokenStorage") is not False
+        lost = " The third-party tokens stored for users are deleted." if tokens else ""
+        return f"{what} {_ON_DELETION[made].replace('{device}', device)}{lost} It cannot be undone."
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Confirm the deletion; the platform's own answer is empty."""

@@ -1,21 +1,23 @@
 """Logto connector factories: reading them, and what each demands of its connectors (facts: sections 3, 4 and 6).
 
-A server may have factories of its own. Nothing is known of those, so no rule here refuses anything for them.
+A server may have factories of its own, and newer ones than are shipped here: the form that it gives for a factory wins
+over the shipped schema.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import JsonObject, is_array, members
-from connector_mcp.operations.connector_types import ConnectorType, connector_type
+from connector_mcp.json_values import JsonObject, is_array, items, members, text
+from connector_mcp.operations.connector_types import ConnectorType, connector_type, similar_types
 from connector_mcp.operations.fields import LOCAL_ONLY
 from connector_mcp.operations.logto.platform import LOGTO
-from connector_mcp.operations.operation import GET, Effect, ListOperation, Operation, Paging, Record
+from connector_mcp.operations.operation import GET, ConfigUse, Effect, ListOperation, Operation, Paging, Record, at
 
 FACTORIES = "/api/connector-factories"
 DEMO_FACTORIES = frozenset({"logto-sms", "logto-social-demo"})
@@ -25,6 +27,14 @@ EXCLUSIVE_TYPES = frozenset({"Email", "Sms"})
 FactoryId = Annotated[str, Field(description="Factory id.")]
 Fields = Annotated[list[str] | None, Field(description="Members to return; also readme, logo, formItems."), LOCAL_ONLY]
 
+_FORM_TYPES: dict[str, JsonObject] = {
+    "Text": {"type": "string"},
+    "MultilineText": {"type": "string"},
+    "Select": {"type": "string"},
+    "Number": {"type": "number"},
+    "Switch": {"type": "boolean"},
+    "MultiSelect": {"type": "array"},
+}
 _TYPES = {"email": "Email", "sms": "Sms", "social": "Social"}
 
 
@@ -92,9 +102,75 @@ def type_made(known: ConnectorType | None) -> str | None:
     return _TYPES.get(known.kind.lower()) if known else None
 
 
-def types_replaced(factory_id: str) -> frozenset[str]:
-    """Connector types that a creation from this factory may delete: both exclusive ones if its own is not known."""
-    made = type_made(factory(factory_id))
+def factory_type(factory_id: str, record: Any) -> ConnectorType | None:
+    """The connector type of a factory as its record on the platform shows it, or else as Logto ships it.
+
+    The platform's own form wins: its keys are accepted and those that it does not have are not required. Where it
+    gives no detail, such as the members of a Json item, the shipped schema holds.
+    """
+    shipped, shown = factory(factory_id), members(record)
+    if shipped is None and str(shown.get("type")).lower() not in _TYPES:
+        return None
+    fields = {str(field["key"]): field for field in map(members, items(shown.get("formItems"))) if field.get("key")}
+    config = shipped.config if shipped else JsonObject(type="object")
+    if fields:
+        known = members(config.get("properties"))
+        properties = known | {key: _form_member(known.get(key), field) for key, field in fields.items()}
+        added = [key for key, field in fields.items() if key not in known and _is_required(field)]
+        required = [*(key for key in config.get("required", ()) if key in fields), *added]
+        config = config | {"properties": properties, "required": required, "additionalProperties": False}
+    if shipped:
+        return replace(shipped, config=config)
+    name = text(at(shown, "name.en")) or factory_id
+    return ConnectorType("logto", factory_id, name, str(shown["type"]), creatable=True, config=config, traits=shown)
+
+
+def _is_required(field: JsonObject) -> bool:
+    return field.get("required") is True and not field.get("showConditions")
+
+
+def _form_member(shipped: JsonObject | None, field: JsonObject) -> JsonObject:
+    """The schema of a config member: the shipped one, unless the form has another type or further options."""
+    form = dict(_FORM_TYPES.get(str(field.get("type")), {}))
+    options = [members(option).get("value") for option in items(field.get("selectItems"))]
+    if shipped is None:
+        one_of = {"enum": options} if field.get("type") == "Select" and options else {}
+        return form | one_of | {"description": text(field.get("label")) or "Described by the server's own form."}
+    if options and "enum" in shipped:
+        return shipped | {"enum": [*shipped["enum"], *options]}
+    if options and "enum" in members(shipped.get("items")):
+        return shipped | {"items": shipped["items"] | {"enum": [*shipped["items"]["enum"], *options]}}
+    return shipped if not form or form["type"] == shipped.get("type", form["type"]) else form
+
+
+def needs_record(factory_id: str, config: Mapping[str, Any] | None) -> bool:
+    """Whether the factory's record must be read: it, or a key of the config, is not one that Logto ships."""
+    shipped = factory(factory_id)
+    if shipped is None:
+        return not is_demo(factory_id)
+    return any(key not in shipped.config["properties"] for key in config or ())
+
+
+def checked_config(factory_id: str, config: JsonObject, record: JsonObject | None, path: str = "config") -> ConfigUse:
+    """The use of a whole config. It is checked once the factory's record is known, if that is needed."""
+    shipped, kind = factory(factory_id), factory_type(factory_id, record)
+    if shipped and record is None and needs_record(factory_id, config):
+        kind = replace(shipped, config={})
+    return ConfigUse(path, factory_id, shipped, config, check_as=kind, drops_empty=True)
+
+
+def unknown_factory(path: str, factory_id: str, record: JsonObject | None) -> Iterator[Issue]:
+    """The problem of a factory that neither Logto ships nor the platform has. `record` is empty if it has none."""
+    if record == {} and factory(factory_id) is None:
+        near = [each.type for each in similar_types("logto", factory_id) if each.creatable]
+        likely = f", perhaps {' or '.join(near)}" if near else ""
+        wanted = f"the id of a factory{likely}; logto_list_connector_factories lists them"
+        yield Issue(path, "a factory that this tenant does not have", wanted, near[0] if near else None)
+
+
+def types_replaced(kind: ConnectorType | None) -> frozenset[str]:
+    """Connector types that a creation of this type may delete: both exclusive ones if the type is not known."""
+    made = type_made(kind)
     return EXCLUSIVE_TYPES if made is None else EXCLUSIVE_TYPES & {made}
 
 
@@ -136,6 +212,14 @@ def unsuitable_token_storage(known: ConnectorType) -> Iterator[Issue]:
     """The problem of token storage with a factory that does not support it."""
     if known.traits.get("isTokenStorageSupported") is False:
         yield Issue("enable_token_storage", "true", f"false: {known.type} cannot store third-party tokens")
+
+
+def unproven_config(made: Any) -> str:
+    """What a stored config does not prove: Logto stores it without trying it (facts: section 4)."""
+    check = "only a sign-in shows whether it works"
+    if made in EXCLUSIVE_TYPES:
+        check = "logto_create_connector_test with the whole config sends a real message with it"
+    return f"Logto has no check of its own for a stored config: {check}."
 
 
 OPERATIONS = (ListConnectorFactories, GetConnectorFactory)

@@ -11,8 +11,8 @@ from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.logto import factories as rules
 from connector_mcp.operations.logto.connectors import CONNECTORS, EXAMPLE_ID, ConnectorId
-from connector_mcp.operations.logto.factories import FactoryId, LogtoOperation
-from connector_mcp.operations.operation import POST, ConfigUse, Effect, Record, Situation
+from connector_mcp.operations.logto.factories import FactoryId, GetConnectorFactory, LogtoOperation
+from connector_mcp.operations.operation import POST, ConfigUse, Effect, Operation, Record, Situation, Target
 
 
 class Accepted(Record):
@@ -34,6 +34,7 @@ class CreateConnectorTest(LogtoOperation):
     effect = Effect.CREATE
     output = Accepted
     repeatable = False
+    acts_on = Target("connector factory", GetConnectorFactory)
     consequence = "Sends a real message through {factory_id}; the provider may charge for it."
     example = {
         "factory_id": "http-sms",
@@ -48,16 +49,31 @@ class CreateConnectorTest(LogtoOperation):
     locale: Annotated[str | None, Field(description="Such as en.")] = None
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
-        return (ConfigUse("config", self.factory_id, rules.factory(self.factory_id), self.config),)
+        return (rules.checked_config(self.factory_id, self.config, situation.described),)
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find a wrong or missing recipient, a factory that sends no messages, and missing templates."""
-        known = rules.factory(self.factory_id)
+        if unknown := tuple(rules.unknown_factory("factory_id", self.factory_id, situation.described)):
+            return unknown
+        known = rules.factory_type(self.factory_id, situation.described)
         kind = rules.type_made(known)
         if kind == "Social" or rules.is_demo(self.factory_id):
             return (Issue("factory_id", "a factory that sends no messages", "an Email or Sms factory"),)
         missing = tuple(rules.missing_config(known, self.config)) if known else ()
         return (*self._find_recipient_problems(kind), *missing)
+
+    def describe_effect(self, situation: Situation) -> str:
+        """Say what is sent and to whom: a phone number decides, if both are given."""
+        sent = "an SMS to {phone}" if self.phone is not None else "an e-mail to {email}"
+        return f"Sends {sent} through factory {{factory_id}}: a real message, which the provider may charge for."
+
+    def type_read(self) -> Operation | None:
+        """The factory, if it or a key of the config is not one that Logto ships."""
+        return GetConnectorFactory(id=self.factory_id) if rules.needs_record(self.factory_id, self.config) else None
+
+    def target_read(self) -> Operation | None:
+        """Nothing: a test changes nothing on the platform."""
+        return None
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Confirm that the message was accepted; the platform's own answer is empty."""

@@ -98,8 +98,9 @@ class GetConnector(VersoriOperation):
     connector_id: ConnectorId
 
 
-def _what_an_update_touches(operation: Any, record: Any) -> Any:
+def _what_an_update_touches(operation: Any, situation: Situation) -> Any:
     """The record without its versions, and of its connections only their names and variables (trap 4)."""
+    record = situation.current
     if not is_object(record):
         return record
     touched = {member: value for member, value in record.items() if member != "versions"}
@@ -136,6 +137,7 @@ class UpdateConnector(VersoriOperation, UpdateOperation):
         "connections.variables": NamedItems(("name",), value="value"),
     }
     heavy = frozenset({"connections", "versions"})
+    host_arguments = ("base_url",)
     consequence = "Changes connector {name}; its connections and the integrations that use it get the new settings."
     example = {"connector_id": "01J2ABCDEF0123456789ABCDEF", "name": "Acme CRM", "tags": {"team": ["sales"]}}
 

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Final
 
 from connector_mcp.errors import Misconfigured
+from connector_mcp.input_text import decode
 from connector_mcp.json_values import JsonObject, is_array, is_object, is_strings
 from connector_mcp.suggest import did_you_mean
 from connector_mcp.transport.auth.principal import SCOPES
@@ -249,7 +250,7 @@ def _read(path: Path) -> str:
             content = file.read(MAX_FILE_BYTES + 1)
         if len(content) > MAX_FILE_BYTES:
             raise Misconfigured(f"{path} is larger than {MAX_FILE_BYTES} bytes.", fix="Check its path.")
-        return content.decode()
+        return decode(content)
     except (OSError, UnicodeDecodeError) as failure:
         raise _unreadable(path, failure) from None
 

@@ -12,8 +12,8 @@ import anyio
 from connector_mcp.errors import ConnectorError, Malformed, Unauthenticated, UpstreamError
 from connector_mcp.json_values import JsonObject, members
 from connector_mcp.operations.platform import ClientCredentials, UpstreamMessage
-from connector_mcp.upstream.errors import CallContext, describe, join_names, make_error
-from connector_mcp.upstream.retries import AttemptResult, RawResponse
+from connector_mcp.upstream.errors import CallContext, describe, join_names, make_error, make_malformed
+from connector_mcp.upstream.responses import AttemptResult, RawResponse
 
 HEADER_SAFE: Final = re.compile(r"[\x21-\x7e]+")
 
@@ -113,6 +113,8 @@ def read_token(call: CallContext, request: TokenRequest, result: AttemptResult) 
         raise make_error(call, result)
     if result.status != 200:
         raise _make_refusal(call, result)
+    if result.is_foreign:
+        raise make_malformed(call, result)
     answer = _read_object(result)
     value = strip_bearer(str(answer.get("access_token") or ""))
     if str(answer.get("token_type")).lower() == "dpop":
@@ -134,7 +136,7 @@ def read_token(call: CallContext, request: TokenRequest, result: AttemptResult) 
 
 def _make_refusal(call: CallContext, response: RawResponse) -> UpstreamError:
     """Make the error for a status other than 200: about the credentials or the address unless it is an outage."""
-    if response.status == 429 or response.status >= 500 or 300 <= response.status < 400:
+    if response.status in {408, 425, 429} or response.status >= 500 or response.status < 400 or response.is_foreign:
         return make_error(call, response)
     answer = _read_object(response)
     code, text = answer.get("error"), answer.get("error_description")

@@ -1,0 +1,64 @@
+"""The secret keys of this installation. They are made on first use and kept in the database of records."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final, NoReturn
+
+from connector_mcp.errors import StoreUnavailable
+from connector_mcp.state.database import Database, Row, Transaction
+
+KEY_BYTES: Final = 32
+
+
+async def secret_key(database: Database, name: str) -> bytes:
+    """Return the 32 random bytes with this name. They are equal in all processes that share the database.
+
+    Raises:
+        StoreUnavailable: The key cannot be read or stored, or is damaged.
+    """
+    key = database.known_keys.get(name)
+    if key is None:
+        row = await database.read(lambda transaction: _find(transaction, name))
+        row = row or await database.write(lambda transaction: _make(transaction, name))
+        key = database.known_keys[name] = decode_key(row["value"] if row else "", name)
+    return key
+
+
+def decode_key(text: str, name: str) -> bytes:
+    """Return the key in the text of its row.
+
+    Raises:
+        StoreUnavailable: The text is not that of a key.
+    """
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    return key if len(key) == KEY_BYTES else _raise_damaged(name)
+
+
+def new_key() -> str:
+    """Return the text of a new key."""
+    return secrets.token_bytes(KEY_BYTES).hex()
+
+
+def _find(transaction: Transaction, name: str) -> Row | None:
+    return transaction.execute("SELECT value FROM keys WHERE name = :name", {"name": name}).first()
+
+
+def _make(transaction: Transaction, name: str) -> Row | None:
+    # If another process makes the key at the same time, both use the one that was stored first.
+    transaction.execute(
+        "INSERT INTO keys (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING",
+        {"name": name, "value": new_key()},
+    )
+    return _find(transaction, name)
+
+
+def _raise_damaged(name: str) -> NoReturn:
+    raise StoreUnavailable(
+        f"The key `{name}` in the database is damaged, so nothing can be sealed or checked with it.",
+        fix="Put the table `keys` back from a copy, or start with a new database.",
+        retryable=False,
+    )

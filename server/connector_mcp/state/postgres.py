@@ -1,0 +1,329 @@
+"""The database of records on a PostgreSQL server, for replicas."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import socket
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any, Final, TypeVar
+
+import anyio
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
+from psycopg.rows import dict_row
+
+from connector_mcp.errors import StoreUnavailable
+from connector_mcp.state.database import STEP_SECONDS, WORKERS, Abandoned, Database, Row, Step, Value, storable
+from connector_mcp.state.schema import VERSION, statements
+
+CHANNEL: Final = "connector_mcp"
+"""The name under which processes tell one another that something has changed."""
+
+_SESSION: Final = {
+    "connect_timeout": 2,
+    # A connection that was cut without a word is found dead before a step needs it.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "tcp_user_timeout": int(STEP_SECONDS * 1000),
+    "application_name": "connector-mcp",
+}
+_EPOCH: Final = """
+CREATE OR REPLACE FUNCTION epoch() RETURNS DOUBLE PRECISION LANGUAGE sql VOLATILE
+AS 'SELECT extract(epoch FROM clock_timestamp())::double precision'
+"""
+_MIGRATION_LOCK: Final = 0x636F6E6E
+
+LISTEN_PAUSE: Final = 1.0
+"""Seconds before a lost connection for notifications is made again."""
+_CERTAIN: Final = frozenset({"22", "23", "25", "40", "42", "53", "55"})
+"""Classes of errors by which the server says that a transaction did not take effect."""
+
+_NAME: Final = re.compile(r"(?<!:):([a-z][a-z0-9_]*)")
+
+# What goes wrong is raised; the driver's own lines about broken connections say nothing more.
+logging.getLogger("psycopg").setLevel(logging.CRITICAL)
+
+_Connection = psycopg.Connection[dict[str, Any]]
+_T = TypeVar("_T")
+
+
+class _Link:
+    """A connection, and a second handle of its socket by which another thread can end it safely."""
+
+    def __init__(self, connection: _Connection, generation: int) -> None:
+        self.connection = connection
+        self.generation = generation
+        self._socket = socket.socket(fileno=os.dup(connection.fileno()))
+
+    def interrupt(self) -> None:
+        """End what the connection does or waits for."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._socket.close()
+        self.connection.close()
+
+
+class PostgresDatabase(Database):
+    """Records in one schema of a PostgreSQL database. The schema is made by the first step if it does not exist."""
+
+    def __init__(self, address: str, *, password: str | None = None, schema: str = "connector_mcp") -> None:
+        """`address` is a `postgresql://` URL; `password` stands in for the one in it.
+
+        Raises:
+            ValueError: The address is not valid. The error does not repeat it, because it may hold a password.
+        """
+        try:
+            parameters = conninfo_to_dict(address)
+        except psycopg.ProgrammingError:
+            raise ValueError("not a valid postgresql:// address") from None
+        host = parameters.get("host") or "localhost"
+        super().__init__(f"{parameters.get('dbname') or 'postgres'} on {host}")
+        # A process that hangs inside of a transaction must not hold the others up.
+        milliseconds = int(STEP_SECONDS * 1000)
+        options = (
+            f"-c search_path={schema} -c statement_timeout={milliseconds} -c lock_timeout={milliseconds} "
+            f"-c idle_in_transaction_session_timeout={2 * milliseconds} {parameters.pop('options', '') or ''}"
+        )
+        settings: dict[str, Any] = {**_SESSION, **parameters, "options": options}
+        if password is not None:
+            settings["password"] = password
+        self._conninfo = make_conninfo("", **settings)
+        self._schema = schema
+        self._idle: list[_Link] = []
+        self._generation = 0
+        """Connections of an earlier one are not used again."""
+        self._lock = threading.Lock()
+        self._migrated = False
+        self._listener: _Listener | None = None
+
+    def run(self, step: Step[_T]) -> _T:
+        try:
+            if (link := self._take_idle()) is not None:
+                try:
+                    return self._run(link, step)
+                except psycopg.OperationalError as failure:
+                    # The server may have been restarted since the connection was used. What was not committed can be
+                    # done again on a new one.
+                    if step.committing or step.abandoned or not _is_lost(failure):
+                        raise
+                    self._discard_idle()
+            return self._run(self._connect(), step)
+        except psycopg.Error as failure:
+            raise self._described(failure, step) from failure
+
+    def close(self) -> None:
+        self._discard_idle()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
+
+    async def watch(self, event: anyio.Event) -> None:
+        if self._listener is None:
+            loop = asyncio.get_running_loop()
+            self._listener = _Listener(
+                self._connect, lambda: loop.call_soon_threadsafe(self.wake), lambda: self.on_reconnect()
+            )
+            self._listener.start()
+        await event.wait()
+
+    def _run(self, link: _Link, step: Step[_T]) -> _T:
+        connection = link.connection
+        step.interrupt = link.interrupt
+        step.after_commit.clear()
+        ended = None
+        try:
+            if step.abandoned:
+                raise Abandoned
+            with connection.pipeline():
+                if step.writes:
+                    connection.execute("BEGIN")
+                result = step.work(_PostgresTransaction(connection, step))
+                if step.writes:
+                    if step.notifies:
+                        connection.execute(f"NOTIFY {CHANNEL}")
+                    step.begin_commit()
+                    ended = connection.execute("COMMIT")
+            if ended is not None and ended.statusmessage != "COMMIT":
+                raise psycopg.errors.InFailedSqlTransaction("a statement of the transaction failed")
+        except psycopg.Error:
+            # What the server may still be doing must not be in the way of the next step.
+            step.interrupt = None
+            link.close()
+            raise
+        except BaseException:
+            self._roll_back(link)
+            raise
+        for function in step.after_commit:
+            function()
+        self._keep(link)
+        return result
+
+    def _roll_back(self, link: _Link) -> None:
+        try:
+            if link.connection.info.transaction_status != TransactionStatus.IDLE:
+                link.connection.execute("ROLLBACK")
+        except psycopg.Error:
+            link.close()
+        else:
+            self._keep(link)
+
+    def _take_idle(self) -> _Link | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None
+
+    def _keep(self, link: _Link) -> None:
+        with self._lock:
+            if link.generation == self._generation and len(self._idle) < WORKERS:
+                self._idle.append(link)
+                return
+        link.close()
+
+    def _discard_idle(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+            self._generation += 1
+        for link in idle:
+            link.close()
+
+    def _connect(self) -> _Link:
+        generation = self._generation
+        connection = _Connection.connect(self._conninfo, autocommit=True, row_factory=dict_row)
+        try:
+            if not self._migrated:
+                self._migrate(connection)
+                self._migrated = True
+            return _Link(connection, generation)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _migrate(self, connection: _Connection) -> None:
+        # Without the lock first: whoever only reads may not be allowed to make anything.
+        if self._schema_version(connection) == VERSION:
+            return
+        with connection.transaction():
+            # Replicas that start together migrate one after the other.
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+            found = self._schema_version(connection)
+            if found == VERSION:
+                return
+            if found == 0:
+                if connection.execute("SELECT to_regnamespace(%s) AS found", (self._schema,)).fetchone() == {
+                    "found": None
+                }:
+                    connection.execute(f"CREATE SCHEMA {self._schema}".encode())
+                connection.execute("CREATE TABLE schema_version (version INTEGER NOT NULL)")
+            connection.execute(_EPOCH)
+            for statement in statements(found):
+                # Counts need not survive a crash of the server, and are written without waiting for its disk.
+                connection.execute(statement.replace("CREATE TABLE rates", "CREATE UNLOGGED TABLE rates").encode())
+            connection.execute("DELETE FROM schema_version")
+            connection.execute("INSERT INTO schema_version VALUES (%s)", (VERSION,))
+
+    def _schema_version(self, connection: _Connection) -> int:
+        if connection.execute("SELECT to_regclass('schema_version') AS found").fetchone() == {"found": None}:
+            return 0
+        row = connection.execute("SELECT version FROM schema_version").fetchone()
+        found: int = row["version"] if row else 0
+        if found > VERSION:
+            raise self.failure(
+                f"its version {found} was made by a newer connector-mcp", fix="Update connector-mcp.", retryable=False
+            )
+        return found
+
+    def _described(self, failure: psycopg.Error, step: Step[Any]) -> StoreUnavailable:
+        said = failure.diag.message_primary or next(iter(str(failure).strip().splitlines()), type(failure).__name__)
+        aborted = failure.sqlstate == "57014" or isinstance(failure, psycopg.errors.PipelineAborted)
+        certain = aborted or (failure.sqlstate or "")[:2] in _CERTAIN
+        reason = "it did not answer in time" if step.abandoned else said.strip()
+        return self.failure(reason, uncertain=step.committing and not certain)
+
+
+class _PostgresTransaction:
+    def __init__(self, connection: _Connection, step: Step[Any]) -> None:
+        self._connection = connection
+        self._step = step
+
+    def execute(self, sql: str, values: Mapping[str, Value] = {}) -> _PostgresRows:
+        return _PostgresRows(
+            self._connection.execute(_translated(sql), {name: storable(value) for name, value in values.items()})
+        )
+
+    def notify(self) -> None:
+        self._step.notifies = True
+
+    def after_commit(self, function: Callable[[], object]) -> None:
+        self._step.after_commit.append(function)
+
+
+class _PostgresRows:
+    def __init__(self, cursor: psycopg.Cursor[dict[str, Any]]) -> None:
+        self._cursor = cursor
+
+    def all(self) -> Sequence[Row]:
+        return self._cursor.fetchall()
+
+    def first(self) -> Row | None:
+        return self._cursor.fetchone()
+
+
+class _Listener(threading.Thread):
+    """Calls `wake` for each notification, and when the connection was lost: something may have been missed then."""
+
+    def __init__(
+        self, connect: Callable[[], _Link], wake: Callable[[], object], on_reconnect: Callable[[], object]
+    ) -> None:
+        super().__init__(name="connector-mcp listener", daemon=True)
+        self._connect = connect
+        self._wake = wake
+        self._on_reconnect = on_reconnect
+        self._closed = threading.Event()
+        self._link: _Link | None = None
+
+    def run(self) -> None:
+        connected_before = False
+        while not self._closed.is_set():
+            with suppress(psycopg.Error, StoreUnavailable):
+                self._link = link = self._connect()
+                try:
+                    link.connection.execute(f"LISTEN {CHANNEL}")
+                    if connected_before:
+                        self._on_reconnect()
+                    connected_before = True
+                    self._tell()
+                    for _ in link.connection.notifies():
+                        self._tell()
+                finally:
+                    link.close()
+            self._tell()
+            self._closed.wait(LISTEN_PAUSE)
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._link is not None:
+            self._link.interrupt()
+        self.join(STEP_SECONDS)
+
+    def _tell(self) -> None:
+        # The event loop may be closed already.
+        with suppress(RuntimeError):
+            self._wake()
+
+
+def _is_lost(failure: psycopg.OperationalError) -> bool:
+    """Check that the connection failed, not the statement."""
+    return failure.sqlstate is None or failure.sqlstate.startswith(("08", "57P"))
+
+
+@lru_cache(maxsize=256)
+def _translated(sql: str) -> bytes:
+    return _NAME.sub(r"%(\1)s", sql.replace("%", "%%")).encode()

@@ -1,0 +1,130 @@
+"""The tables of records, for SQLite and PostgreSQL, and the steps from one version to the next.
+
+Times are seconds since the epoch, by the database's clock. Columns that are searched are columns; the rest of a record
+is JSON in a column of text.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KEYS: Final = """
+CREATE TABLE keys (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+)
+"""
+
+APPROVALS: Final = """
+CREATE TABLE approvals (
+    id TEXT PRIMARY KEY,
+    digest TEXT NOT NULL,
+    status TEXT NOT NULL,
+    -- 1 while the same call is answered by this approval.
+    is_open INTEGER NOT NULL,
+    principal TEXT NOT NULL,
+    tool TEXT NOT NULL,
+    call TEXT NOT NULL,
+    created_at DOUBLE PRECISION NOT NULL,
+    expires_at DOUBLE PRECISION NOT NULL,
+    decided_at DOUBLE PRECISION,
+    decided_by TEXT,
+    channel TEXT,
+    reason TEXT,
+    used_at DOUBLE PRECISION,
+    -- When a process began to send the message about it.
+    announced_at DOUBLE PRECISION
+);
+CREATE UNIQUE INDEX approvals_by_digest ON approvals (digest) WHERE is_open = 1;
+CREATE INDEX approvals_open ON approvals (created_at, id) WHERE is_open = 1;
+CREATE INDEX approvals_of_principal ON approvals (principal) WHERE is_open = 1;
+CREATE INDEX approvals_decided ON approvals (decided_at, id) WHERE decided_at IS NOT NULL
+"""
+
+QUESTIONS: Final = """
+CREATE TABLE questions (
+    ticket TEXT PRIMARY KEY,
+    question TEXT NOT NULL,
+    asked_at DOUBLE PRECISION NOT NULL,
+    expires_at DOUBLE PRECISION NOT NULL
+);
+CREATE INDEX questions_by_expiry ON questions (expires_at);
+CREATE TABLE secret_requests (
+    id TEXT PRIMARY KEY,
+    principal TEXT NOT NULL,
+    status TEXT NOT NULL,
+    request TEXT NOT NULL,
+    expires_at DOUBLE PRECISION NOT NULL
+);
+CREATE INDEX secret_requests_of_principal ON secret_requests (principal, expires_at);
+CREATE INDEX secret_requests_by_expiry ON secret_requests (expires_at)
+"""
+
+EXECUTIONS: Final = """
+CREATE TABLE executions (
+    -- One row for each call; a later execution of the same call replaces it.
+    digest TEXT PRIMARY KEY,
+    call_id TEXT NOT NULL,
+    tool TEXT NOT NULL,
+    approval_id TEXT,
+    begun_at DOUBLE PRECISION NOT NULL,
+    ended_at DOUBLE PRECISION,
+    -- running, unknown, or the outcome as the audit log has it.
+    outcome TEXT NOT NULL,
+    expires_at DOUBLE PRECISION NOT NULL
+);
+CREATE INDEX executions_by_expiry ON executions (expires_at)
+"""
+
+AUDIT: Final = """
+CREATE TABLE audit (
+    seq BIGINT PRIMARY KEY,
+    at DOUBLE PRECISION NOT NULL,
+    call_id TEXT,
+    phase TEXT,
+    principal TEXT,
+    tool TEXT,
+    outcome TEXT,
+    -- The sealed record. The other columns repeat parts of it.
+    line TEXT NOT NULL
+);
+CREATE INDEX audit_by_call ON audit (call_id);
+CREATE TABLE audit_chain (
+    id INTEGER PRIMARY KEY,
+    -- The sealed end of the chain.
+    head TEXT NOT NULL
+);
+INSERT INTO audit_chain (id, head) VALUES (1, '')
+"""
+
+RATES: Final = """
+CREATE TABLE rates (
+    name TEXT PRIMARY KEY,
+    -- When the last counted request is due.
+    due DOUBLE PRECISION NOT NULL
+)
+"""
+
+CONSOLE: Final = """
+CREATE TABLE console_sessions (
+    id TEXT PRIMARY KEY,
+    session TEXT NOT NULL,
+    expires_at DOUBLE PRECISION NOT NULL
+);
+CREATE INDEX console_sessions_by_expiry ON console_sessions (expires_at);
+CREATE TABLE webhook_answers (
+    message_id TEXT PRIMARY KEY,
+    expires_at DOUBLE PRECISION NOT NULL
+);
+CREATE INDEX webhook_answers_by_expiry ON webhook_answers (expires_at)
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (";\n".join((KEYS, APPROVALS, QUESTIONS, EXECUTIONS, AUDIT, RATES, CONSOLE)),)
+"""The statements that lead from each version to the next. Only add to it: a released migration never changes."""
+
+VERSION: Final = len(MIGRATIONS)
+
+
+def statements(version: int) -> list[str]:
+    """Return the statements from a version to the present one."""
+    return [each for migration in MIGRATIONS[version:] for each in migration.split(";\n") if each.strip()]
