@@ -1,10 +1,12 @@
 """Fixtures that every test may rely on."""
 
 import os
+import socket
 from collections.abc import Iterator
 
 import pytest
 
+from tests.postgres_server import PostgresFixture, PostgresServer, postgres_server
 from tests.redis_server import RedisServer, redis_server
 
 
@@ -17,6 +19,24 @@ def pytest_xdist_auto_num_workers() -> int:
 def anyio_backend() -> str:
     """The server runs on asyncio, and so do its tests."""
     return "asyncio"
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def shared_postgres() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(shared_postgres: PostgresServer) -> PostgresFixture:
+    """An empty database of a running PostgreSQL server, which the test leaves running."""
+    return PostgresFixture(shared_postgres, shared_postgres.new_database())
 
 
 @pytest.fixture(scope="session")

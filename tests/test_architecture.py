@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "server" / "connector_mcp"
 # Each part and what it may import of this package besides `ANYWHERE`. `connector_mcp` itself gives only the version.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "input_text": set(),
     "text": set(),
     "json_values": set(),
     "suggest": set(),
@@ -33,7 +34,7 @@ MAY_IMPORT["cli"] = set(MAY_IMPORT)
 MAY_IMPORT |= {"__main__": {"cli"}, "__init__": set()}
 
 ANYWHERE = {"errors", "input_text", "json_values", "suggest", "text"}
-"""Modules that import nothing of the package; every part may use them."""
+"""Modules that import only each other; every part may use them."""
 
 # The engine knows operations by their form, and transports know none: neither names a platform.
 PLATFORMS = ("vectorize", "logto", "versori", "conductorone")

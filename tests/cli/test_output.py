@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from connector_mcp.cli.commands.tools import parse_arguments
-from connector_mcp.cli.output import Failure, as_failure, exit_status_of, json_text, table
+from connector_mcp.cli.output import Failure, as_failure, exit_status_of, json_text, show_failure, table
 from connector_mcp.cli.terminal import CliCaller, ask_form
 from connector_mcp.engine.caller import CannotAsk, Question
 from connector_mcp.errors import Blocked, Internal, NotFound, StoreUnavailable
@@ -32,6 +32,18 @@ def test_json_stays_json_and_escapes_what_does_not_print():
 
 def test_the_columns_of_a_table_line_up():
     assert table([("a", "b"), ("long", "c")], header=("x", "y")) == "x     y\na     b\nlong  c"
+
+
+@pytest.mark.parametrize("odd", ["\n", "\r", "\r\n", "\v", "\x1c", "\x85", "\u2028", "\u2029", "\x1b[2K\x1b[1A\r"])
+def test_no_text_begins_a_line_of_the_output_or_steers_the_terminal(odd, capsys):
+    show_failure(f"said{odd}fix: run me", f"do{odd}error: no")
+    error, *fix = capsys.readouterr().err.split("\n")[:-1]
+    assert error.startswith("error: said")
+    assert "fix: run me" in error
+    assert [line[:2] for line in fix] == ["fi", "  "][: len(fix)]
+    lines = [error, *fix, *table([(f"a{odd}b", odd)], header=("x", "y")).split("\n")]
+    assert len(lines) == 1 + len(fix) + 2
+    assert all(line.isprintable() for line in lines)
 
 
 def test_an_argument_is_a_string_where_the_schema_expects_one_and_json_elsewhere():

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from connector_mcp.engine.arguments import check_configs
+from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.operations.operation import Operation, Situation
+from connector_mcp.operations.tool import tool_of
 
 
 def losses(operation: Operation, situation: Situation) -> list[tuple[str, str, Any]]:
@@ -18,3 +21,13 @@ def plan(operation: Operation, situation: Situation) -> dict[str, Any]:
 def problems(operation: Operation, situation: Situation) -> list[str]:
     """The paths of the arguments that are refused."""
     return [issue.path for issue in operation.find_problems(situation)]
+
+
+def issues(operation: Operation, situation: Situation) -> list[Issue]:
+    """What is refused of the arguments and of the configs among them, once the target is known."""
+    found = list(operation.find_problems(situation))
+    try:
+        check_configs(tool_of(type(operation)), operation.find_configs(situation))
+    except InvalidArguments as invalid:
+        found.extend(invalid.issues)
+    return found

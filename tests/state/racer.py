@@ -1,28 +1,37 @@
-"""A separate process that runs one round of `put_once` and `take_once` for each line that it reads."""
+"""Opens a database. As a process, makes every record in it that another process has not made."""
 
 import json
 import sys
 from pathlib import Path
 
-import anyio
+from connector_mcp.state.database import Database, Transaction
+from connector_mcp.state.postgres import PostgresDatabase
+from connector_mcp.state.sqlite import SqliteDatabase
 
-from connector_mcp.state.sqlite_store import SqliteStore
-
-
-async def play(path: str, key: str) -> None:
-    store = SqliteStore(Path(path))
-    put = await store.put_once("put", key, {"by": "racer"})
-    took = await store.take_once("take", key) is not None
-    await store.aclose()
-    sys.stdout.write(json.dumps([put, took]) + "\n")
-    sys.stdout.flush()
+INSERT_ONCE = "INSERT INTO keys (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING RETURNING name"
+RECORDS = [f"record {number}" for number in range(50)]
 
 
-async def main() -> None:
+def opened(address: str) -> Database:
+    return PostgresDatabase(address) if address.startswith("postgresql:") else SqliteDatabase(Path(address))
+
+
+def main(address: str) -> None:
+    database = opened(address)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    for line in sys.stdin:
-        await play(*json.loads(line))
+    sys.stdin.readline()
+    won: list[str] = []
+    for name in RECORDS:
+
+        def work(tx: Transaction, name: str = name) -> bool:
+            return tx.execute(INSERT_ONCE, {"name": name, "value": ""}).first() is not None
+
+        if database.write_now(work):
+            won.append(name)
+    database.close()
+    sys.stdout.write(json.dumps(won))
 
 
-anyio.run(main)
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,202 +1,168 @@
-import json
+"""What only SQLite has: a file, who may read it, and a disk that is full."""
+
+from __future__ import annotations
+
 import os
 import sqlite3
 import stat
 import subprocess
-import sys
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from connector_mcp.errors import StoreUnavailable
-from connector_mcp.state.sqlite_store import FORMAT, SqliteStore
+from connector_mcp.errors import StoreUnavailable, StoreUncertain
+from connector_mcp.state import database as database_module
+from connector_mcp.state.sqlite import SqliteDatabase
 from tests.state.conftest import Clock
+from tests.state.test_database import insert, names
 
 pytestmark = pytest.mark.anyio
 
-
 NO_DATABASE = b"this is no database" * 100
-
-
-def write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True)
-    path.write_bytes(content)
-
-
-def let_others_read(path: Path) -> None:
-    path.chmod(0o644)
-
-
-def move_away(path: Path) -> None:
-    path.rename(path.with_suffix(".broken"))
-
-
-def read(path: Path) -> bytes:
-    return path.read_bytes()
-
-
-def execute(path: Path, statement: str, *values: str) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        return connection.execute(statement, values).fetchall()
 
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+def write(path: Path, content: bytes = b"") -> None:
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "state" / "state.db"
+    return tmp_path / "state" / "records.db"
 
 
 @pytest.fixture
-async def store(path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
-    store = SqliteStore(path, clock=clock)
-    yield store
-    await store.aclose()
+def database(path: Path) -> Iterator[SqliteDatabase]:
+    database = SqliteDatabase(path)
+    yield database
+    database.close()
 
 
-async def test_expired_entries_leave_the_file_with_the_next_put(store: SqliteStore, clock: Clock, path: Path):
-    await store.put_once("things", "old", {}, expires_at=1_010.0)
-    clock.now = 1_020.0
-    await store.put_once("others", "new", {})
-    await store.aclose()
-    assert execute(path, "SELECT key FROM entries") == [("new",)]
+async def failures(database: SqliteDatabase) -> list[StoreUnavailable]:
+    """What a step of each kind raises. Fails if one raises nothing."""
+    found: list[StoreUnavailable] = []
+    for step in (database.read, database.write):
+        with pytest.raises(StoreUnavailable) as caught:
+            await step(insert("one"))
+        assert not isinstance(caught.value, StoreUncertain)
+        found.append(caught.value)
+    return found
 
 
-async def test_nothing_is_opened_before_the_first_call(path: Path):
-    await SqliteStore(path).aclose()
+async def test_nothing_is_opened_before_the_first_step(path: Path):
+    await SqliteDatabase(path).aclose()
     assert not path.parent.exists()
 
 
-async def test_only_the_owner_can_read_the_database_and_its_directory(store: SqliteStore, path: Path):
-    await store.put_once("things", "one", {})
-    modes = {file.name: mode(file) for file in path.parent.iterdir()}
+async def test_only_the_owner_can_read_the_database_and_its_directory(database: SqliteDatabase, path: Path):
+    await database.write(insert("one"))
     assert mode(path.parent) == 0o700
-    assert modes == {"state.db": 0o600, "state.db-wal": 0o600, "state.db-shm": 0o600}
+    assert {file.name: mode(file) for file in path.parent.iterdir()} == {
+        "records.db": 0o600,
+        "records.db-wal": 0o600,
+        "records.db-shm": 0o600,
+    }
 
 
-async def test_a_file_that_others_could_read_is_closed_to_them(store: SqliteStore, path: Path):
-    write(path, b"")
-    let_others_read(path)
-    await store.put_once("things", "one", {})
+async def test_a_file_that_others_could_read_is_closed_to_them(database: SqliteDatabase, path: Path):
+    write(path)
+    path.chmod(0o644)
+    await database.write(insert("one"))
     assert mode(path) == 0o600
 
 
-async def test_values_outlive_the_store_that_put_them(store: SqliteStore, path: Path, clock: Clock):
-    await store.put_once("things", "one", {"a": 1})
-    await store.aclose()
-    other = SqliteStore(path, clock=clock)
-    assert await other.get("things", "one") == {"a": 1}
-    assert await store.get("things", "one") == {"a": 1}
-    await other.aclose()
-
-
-async def every_failure(store: SqliteStore) -> list[StoreUnavailable]:
-    """Return what each method raises. Fails if a method raises nothing."""
-    failures: list[StoreUnavailable] = []
-    for call in (
-        lambda: store.put_once("c", "k", {}),
-        lambda: store.get("c", "k"),
-        lambda: store.replace("c", "k", {}, expected={}),
-        lambda: store.take_once("c", "k"),
-        lambda: store.entries("c"),
-        lambda: store.remove("c", "k"),
-    ):
-        with pytest.raises(StoreUnavailable) as caught:
-            await call()
-        failures.append(caught.value)
-    return failures
-
-
-async def test_a_corrupted_file_is_reported_by_every_method_and_left_as_it_is(store: SqliteStore, path: Path):
+async def test_a_damaged_file_is_reported_and_left_and_once_it_is_away_a_new_one_is_made(
+    database: SqliteDatabase, path: Path
+):
     write(path, NO_DATABASE)
-    failures = await every_failure(store)
-    assert all(str(path) in failure.message and "Move the file away" in failure.fix for failure in failures)
-    assert read(path) == NO_DATABASE
+    for failure in await failures(database):
+        assert str(path) in failure.message
+        assert "Move the file away" in failure.fix
+    assert path.read_bytes() == NO_DATABASE
+    path.rename(path.with_suffix(".broken"))
+    await database.write(insert("one"))
 
 
-async def test_the_store_works_again_once_a_corrupted_file_is_moved_away(store: SqliteStore, path: Path):
-    write(path, NO_DATABASE)
-    with pytest.raises(StoreUnavailable):
-        await store.get("c", "k")
-    move_away(path)
-    assert await store.put_once("c", "k", {}) is True
+@pytest.mark.parametrize("obstacle", ["a file for a directory", "a directory for a file", "read-only"])
+async def test_what_cannot_be_opened_is_reported_with_the_setting_to_mend_it(path: Path, obstacle: str):
+    if obstacle == "a file for a directory":
+        path.parent.touch()
+    elif obstacle == "a directory for a file":
+        path.mkdir(parents=True)
+    elif os.geteuid():
+        path.parent.mkdir(mode=0o500)
+    else:
+        # Root may write everywhere but here.
+        path = Path("/proc/state/records.db")
+    for failure in await failures(SqliteDatabase(path)):
+        assert "CONNECTOR_MCP_STATE_DIR" in failure.fix
 
 
-async def test_a_directory_that_cannot_be_made_is_reported_by_every_method(tmp_path: Path):
-    (tmp_path / "file").touch()
-    failures = await every_failure(SqliteStore(tmp_path / "file" / "state.db"))
-    assert all("CONNECTOR_MCP_STATE_DIR" in failure.fix and failure.retryable for failure in failures)
+async def test_a_file_that_another_process_has_locked_is_refused_in_time(
+    database: SqliteDatabase, path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    await database.write(insert("one"))
+    monkeypatch.setattr(database_module, "STEP_SECONDS", 1.2)
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable, match="locked") as caught:
+            await database.write(insert("two"))
+        assert type(caught.value) is StoreUnavailable
+        assert caught.value.retryable
+        assert await database.read(names) == ["one"]
+        holder.execute("ROLLBACK")
+    await database.write(insert("two"))
+    assert await database.read(names) == ["one", "two"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
-async def test_a_read_only_directory_is_reported_by_every_method(store: SqliteStore, path: Path):
-    path.parent.mkdir(mode=0o500)
-    assert all("CONNECTOR_MCP_STATE_DIR" in failure.fix for failure in (await every_failure(store)))
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A directory on a small disk if the tests may mount one, otherwise any directory."""
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(tmp_path)], capture_output=True)
+    yield tmp_path
+    if mounted.returncode == 0:
+        subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
 
 
-async def test_a_path_that_is_a_directory_is_reported(store: SqliteStore, path: Path):
-    write(path / "inside", b"")
-    assert len(await every_failure(store)) == 6
+async def test_a_full_disk_refuses_for_certain_and_keeps_what_it_has(small_disk: Path, monkeypatch: pytest.MonkeyPatch):
+    connect = sqlite3.connect
+
+    def small(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*arguments, **options)
+        connection.execute("PRAGMA max_page_count = 60")
+        return connection
+
+    if not small_disk.is_mount():
+        monkeypatch.setattr(sqlite3, "connect", small)
+    database = SqliteDatabase(small_disk / "records.db")
+    kept: list[str] = []
+
+    async def fill() -> None:
+        for number in range(100, 200):
+            await database.write(insert(str(number), "x" * 2000))
+            kept.append(str(number))
+
+    with pytest.raises(StoreUnavailable, match="full") as caught:
+        await fill()
+    # The failure comes with the commit, at the latest; nothing of it can appear later.
+    assert type(caught.value) is StoreUnavailable
+    assert "room on the disk" in caught.value.fix
+    assert await database.read(names) == kept
+    await database.aclose()
+    assert await database.read(names) == kept
+    await database.aclose()
 
 
-async def test_a_file_of_a_newer_format_is_not_touched(store: SqliteStore, path: Path):
-    path.parent.mkdir()
-    execute(path, f"PRAGMA user_version = {FORMAT + 1}")
-    assert all("newer" in failure.message and not failure.retryable for failure in (await every_failure(store)))
-
-
-@pytest.mark.parametrize("text", ["[1]", '{"a": ', "null"])
-async def test_an_entry_that_is_no_json_object_is_reported(store: SqliteStore, path: Path, text: str):
-    await store.put_once("c", "k", {})
-    await store.aclose()
-    execute(path, "UPDATE entries SET value = ?", text)
-    for read_entry in (store.get, store.take_once):
-        with pytest.raises(StoreUnavailable):
-            await read_entry("c", "k")
-
-
-async def test_a_locked_file_is_reported_as_retryable(store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("connector_mcp.state.sqlite_store.BUSY_SECONDS", 0.0)
-    await store.put_once("c", "k", {})
-    holder = sqlite3.connect(path, isolation_level=None)
-    holder.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreUnavailable) as caught:
-        await SqliteStore(path).put_once("c", "other", {})
-    holder.execute("ROLLBACK")
-    holder.close()
-    assert caught.value.retryable
-    assert caught.value.retry_after is not None
-    assert await store.get("c", "other") is None
-
-
-async def test_two_processes_that_race_fifty_times_have_one_winner_each_time(tmp_path: Path):
-    def start() -> subprocess.Popen[str]:
-        racer = [sys.executable, str(Path(__file__).with_name("racer.py"))]
-        return subprocess.Popen(racer, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-
-    with start() as left, start() as right:
-        pipes = [(racer.stdin, racer.stdout) for racer in (left, right)]
-        results: list[list[list[bool]]] = []
-        for _, out in pipes:
-            assert out is not None
-            assert out.readline() == "ready\n"
-        for round_ in range(50):
-            # Five rounds a file: the race to make a file is run as well as those in it.
-            path = tmp_path / str(round_ // 5) / "state.db"
-            if round_ % 5:
-                parent = SqliteStore(path)
-                await parent.put_once("take", str(round_), {"round": round_})
-                await parent.aclose()
-            for into, _ in pipes:
-                assert into is not None
-                into.write(json.dumps([str(path), str(round_)]) + "\n")
-            results.append([json.loads(out.readline()) for _, out in pipes if out is not None])
-        for into, _ in pipes:
-            assert into is not None
-            into.close()
-    assert [sum(put for put, _ in both) for both in results] == [1] * 50
-    assert [sum(took for _, took in both) for both in results] == [int(bool(round_ % 5)) for round_ in range(50)]
+async def test_the_time_may_be_set_back_and_forward(path: Path, clock: Clock):
+    database = SqliteDatabase(path, wall_clock=clock)
+    for now in (5_000.0, 10.0, 9e9):
+        clock.now = now
+        assert await database.read(lambda tx: tx.execute("SELECT epoch() AS now").first()) == {"now": now}
+    await database.aclose()

@@ -13,6 +13,8 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, ElicitResult
+from starlette.responses import Response
+from starlette.routing import Route
 
 from connector_mcp.engine.caller import Caller, CallResult, Question
 from connector_mcp.errors import Misconfigured
@@ -177,6 +179,50 @@ async def test_nobody_passes_without_the_token(make_engine: Any, serve: Any, hea
         health = await http.get("/healthz")
     assert (health.status_code, health.json()) == (200, {"status": "ok"})
     assert engine.calls == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("face", ["/mcp/", "/sse/"])
+async def test_a_slash_behind_the_address_changes_nothing_for_a_client(
+    make_engine: Any, serve: Any, mode: Any, face: str
+) -> None:
+    async with serve(make_engine()) as address, httpx2.AsyncClient(follow_redirects=False) as http:
+        path = address + face
+        transport = sse_client(path) if face == "/sse/" else streamable_http_client(path, http_client=http)
+        async with Client(transport, mode=mode) as client:
+            assert not (await client.call_tool(TOOL, {})).is_error
+
+
+@pytest.mark.anyio
+async def test_a_path_is_answered_alike_with_and_without_a_slash_and_never_by_a_redirect(
+    make_engine: Any, serve: Any
+) -> None:
+    page = Route("/page", lambda _: Response("page"))
+    tokens = [StaticToken.from_secret(TOKEN)]
+    for options in ({}, {"tokens": tokens}):
+        async with (
+            serve(make_engine(), pages=[page], open_paths=["/page"], hosts=["mcp.example"], **options) as address,
+            httpx2.AsyncClient(base_url=address, headers={"Host": "mcp.example"}) as http,
+        ):
+            for path in (
+                "/mcp",
+                "/healthz",
+                "/page",
+                "/nowhere",
+                "/messages/",
+                "//evil.example",
+                "/mcp/",
+                "/healthz/x",
+            ):
+                for method in ("GET", "POST", "DELETE", "OPTIONS"):
+                    without, with_slash = await http.request(method, path), await http.request(method, f"{path}/")
+                    assert not without.is_redirect, (method, path)
+                    assert not with_slash.is_redirect, (method, path)
+                    if not path.endswith("/"):
+                        assert with_slash.status_code == without.status_code, (method, path)
+                        assert with_slash.headers.get("www-authenticate") == without.headers.get("www-authenticate")
+            assert (await http.get("/healthz/")).json() == {"status": "ok"}
+            assert (await http.get("/page/")).text == "page"
 
 
 @pytest.mark.anyio

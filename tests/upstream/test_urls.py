@@ -10,7 +10,7 @@ from connector_mcp.operations.logto.platform import LOGTO
 from connector_mcp.operations.platform import Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
 from connector_mcp.upstream.client import ClientLimits, UpstreamClient
-from connector_mcp.upstream.urls import build_target, find_proxy, is_local, read_address, read_base_url
+from connector_mcp.upstream.urls import build_target, is_local, read_address, read_base_url
 
 PATH = "/org/{organization_id}/connectors/{id}"
 
@@ -161,41 +161,6 @@ def test_only_this_machine_is_local() -> None:
     assert is_local("::1")
     assert not is_local("sandbox.invalid")
     assert not is_local("0.0.0.0")  # noqa: S104 - an address to judge, not to bind
-
-
-@pytest.fixture
-def proxies(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in ("https_proxy", "http_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    return monkeypatch
-
-
-def test_the_machines_proxy_is_used_but_not_for_this_machine(proxies: pytest.MonkeyPatch) -> None:
-    assert find_proxy(read_address("https://api.example")) is None
-    proxies.setenv("all_proxy", "http://other.example:1")
-    assert find_proxy(read_address("https://api.example")) == "http://other.example:1"
-    proxies.setenv("https_proxy", "proxy.example:3128")
-    proxies.setenv("no_proxy", "direct.example")
-    assert find_proxy(read_address("https://api.example")) == "http://proxy.example:3128"
-    for direct in ("https://direct.example", "https://localhost", "http://127.0.0.1:1", "http://x.sandbox.invalid"):
-        assert find_proxy(read_address(direct)) is None, direct
-
-
-@pytest.mark.parametrize("proxy", ["socks5://u:pa55@p.example", "http://", "http://[p", "http://p:pa55", "ftp://p"])
-def test_a_proxy_that_is_no_http_proxy_is_named_without_repeating_it(proxies: pytest.MonkeyPatch, proxy: str) -> None:
-    proxies.setenv("https_proxy", proxy)
-    with pytest.raises(Misconfigured, match="HTTPS_PROXY") as failure:
-        find_proxy(read_address("https://api.example"))
-    assert "pa55" not in f"{failure.value.message} {failure.value.fix}"
-
-
-@pytest.mark.anyio
-async def test_a_wrong_proxy_setting_ends_a_call_before_anything_opens(proxies: pytest.MonkeyPatch) -> None:
-    proxies.setenv("https_proxy", "socks5://p.example")
-    async with UpstreamClient(VECTORIZE, {"VECTORIZE_API_KEY": "k"}) as client:
-        with pytest.raises(Misconfigured, match="nothing was sent"):
-            await client.send(Request("POST", "/things", body={}))
 
 
 @pytest.mark.anyio

@@ -28,10 +28,15 @@ class Failure(Exception):
 
 
 def show_failure(message: str, fix: str) -> None:
-    """Write `error:` and `fix:` to stderr."""
-    click.echo(f"error: {strip_hidden(message)}", err=True)
+    """Write `error:` and `fix:` to stderr. Further lines of the fix are indented."""
+    click.echo(f"error: {one_line(message)}", err=True)
     if fix:
-        click.echo(f"fix: {strip_hidden(fix)}", err=True)
+        click.echo("fix: " + "\n  ".join(map(one_line, fix.split("\n"))), err=True)
+
+
+def one_line(text: str) -> str:
+    """Return the text without line breaks and invisible characters, so that it cannot begin a line of the output."""
+    return " ".join(strip_hidden(text).splitlines())
 
 
 def as_failure(error: BaseException) -> Failure | ConnectorError | None:
@@ -69,7 +74,7 @@ def _escape_hidden(match: re.Match[str]) -> str:
 
 def table(rows: list[tuple[str, ...]], *, header: tuple[str, ...]) -> str:
     """Return aligned columns; the last one is not padded."""
-    cells = [header, *rows]
+    cells = [header, *(tuple(map(one_line, row)) for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header) - 1)]
     padded = [[cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)] for row in cells]
     return "\n".join("  ".join(row).rstrip() for row in padded)

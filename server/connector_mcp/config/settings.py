@@ -7,12 +7,10 @@ counts as unset. Configuration fails closed: an unknown name or an invalid value
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast, get_args
-from urllib.parse import unquote
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr
 from pydantic import StringConstraints as Text
@@ -33,7 +31,6 @@ DAY = 86_400.0
 SecretName = Literal["http_token", "state_password", "webhook_secret", "webhook_callback_secret"]
 """Secrets that can be given as a file: the setting `<name>_file`."""
 
-_PASSWORD_IN_ADDRESS = re.compile(r"://[^/:@]*:([^/@]+)@")
 _NEW_TOKEN = "openssl rand -hex 32"  # noqa: S105 - a command
 _NEW_SIGNING_SECRET = 'echo "whsec_$(openssl rand -base64 32)"'  # noqa: S105 - a command
 
@@ -333,17 +330,6 @@ class Settings(
             return getattr(self, name, None)
         command = _NEW_SIGNING_SECRET if name.startswith("webhook") else _NEW_TOKEN
         return read_secret_file(file, variable_name(f"{name}_file"), command)
-
-    def secret_values(self) -> Iterator[str]:
-        """Yield the values that must never be shown, as far as they can be read."""
-        held: list[SecretStr | None] = [getattr(self, name) for name in filter(is_secret, type(self).model_fields)]
-        for name in get_args(SecretName):
-            with suppress(Misconfigured):
-                held.append(self.secret(name))
-        for text in (secret.get_secret_value() for secret in held if secret is not None):
-            yield text
-            if password := _PASSWORD_IN_ADDRESS.search(text):
-                yield unquote(password[1])
 
 
 def is_secret(field: str) -> bool:

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import anyio.to_thread
-
 from connector_mcp.audit.files import AuditTrail
 from connector_mcp.audit.record import BEGUN, AuditRecord, Phase
 from connector_mcp.config.settings import Settings
@@ -28,7 +26,6 @@ from connector_mcp.engine.config_check import check_configs
 from connector_mcp.engine.ledger import Ledger
 from connector_mcp.engine.policy import Decision
 from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
-from connector_mcp.engine.redaction.redactor import MOST_GIVEN, secret_values
 from connector_mcp.engine.redaction.scrubber import CALL_SCRUBBER, Scrubber
 from connector_mcp.engine.results import Meta, check_cursor, failure, find_cleaned, finish, internal_error, shape_data
 from connector_mcp.engine.secret_refs.resolver import (
@@ -40,11 +37,10 @@ from connector_mcp.engine.secret_refs.resolver import (
 )
 from connector_mcp.engine.secret_refs.secret_requests import SecretPrompt
 from connector_mcp.engine.sender import Sender, verify
-from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
+from connector_mcp.errors import ConnectorError, InvalidArguments
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect, Operation, Situation
 from connector_mcp.operations.tool import Tool
-from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.store import Store, secret_key
 from connector_mcp.telemetry.observer import Observer
 
@@ -67,8 +63,6 @@ class CallServices:
     ledger: Ledger
     observer: Observer
     scrubber: Scrubber
-    """Knows this process's own secrets."""
-    secrets: Secrets
     resolver: ReferenceResolver
     minted: MintedCredentials
     prompt: SecretPrompt
@@ -115,12 +109,8 @@ class EngineCall(ABC):
         Raises:
             AnswerDue: A person must answer the question first.
         """
-        outer = CALL_SCRUBBER.set(None)
         with self._observer.call(self.id):
             try:
-                # Before a platform can answer with one of them.
-                if self._services.secrets.is_outdated():
-                    await anyio.to_thread.run_sync(self._services.secrets.read_all)
                 result = await self.run_steps(arguments)
                 self.outcome = "ok"
                 return result
@@ -134,7 +124,6 @@ class EngineCall(ABC):
                 return self._failure(internal)
             finally:
                 await self._record_end()
-                CALL_SCRUBBER.reset(outer)
 
     @abstractmethod
     async def run_steps(self, arguments: Mapping[str, Any]) -> CallResult:
@@ -163,36 +152,23 @@ class EngineCall(ABC):
         if before is not None and before.is_final and before.uses == uses:
             return
         self.found = found = scan_arguments(self.operation, uses, target_known=target_known)
-        self._scrub_given(found.misplaced_keys)
+        self._scrub(found, found.misplaced_keys)
         refused = found.refusals() if self._services.settings.inline_secrets == "refuse" else ()
         if issues := [*found.issues, *refused]:
             raise InvalidArguments(self.tool.name, issues)
 
     def register_secrets(self) -> None:
-        """Make the call's secrets known to its scrubber, and warn about those in clear text.
-
-        In a config of an unknown type every string counts as a secret.
-
-        Raises:
-            InvalidArguments: There are too many to search for.
-        """
+        """Remove the secrets given in this call from everything it shows, and warn about those in clear text."""
         assert self.found is not None  # noqa: S101 - the arguments were scanned
-        found = self.found
-        for warning in found.warnings(literals=self._services.settings.inline_secrets != "allow"):
+        for warning in self.found.warnings(literals=self._services.settings.inline_secrets != "allow"):
             self.meta.warn(warning)
-        if found.hides:
-            self._scrub_given({*secret_values(self.operation, found.uses), *found.misplaced_keys})
+        self._scrub(self.found, self.found.given_values(self.operation))
 
-    def _scrub_given(self, values: Collection[str]) -> None:
-        """Remove these values from everything that this call shows, and from nothing else."""
-        assert self.found is not None  # noqa: S101 - the arguments were scanned
-        if len(values) > MOST_GIVEN:
-            issue = Issue("arguments", f"{len(values)} secrets", f"at most {MOST_GIVEN} in one call")
-            raise InvalidArguments(self.tool.name, [issue])
+    def _scrub(self, found: FoundSecrets, values: Collection[str]) -> None:
         if values:
             self.scrubber = self._services.scrubber.extended(values)
             CALL_SCRUBBER.set(self.scrubber)
-        self.arguments = self.scrubber.value(self.found.shown, model=self.tool.operation)
+        self.arguments = self.scrubber.value(found.shown, model=self.tool.operation)
 
     def audit_record(self, phase: Phase) -> AuditRecord:
         """Make the audit record of the call as far as it has come."""

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, TypeVar
 
+import anyio.to_thread
+
 from connector_mcp.audit.files import AuditTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account, Accounts
@@ -16,7 +18,7 @@ from connector_mcp.engine.call import CallServices, EngineCall, PlatformCall
 from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.ledger import Ledger
 from connector_mcp.engine.policy import Policy
-from connector_mcp.engine.redaction.scrubber import CALL_SCRUBBER, Scrubber
+from connector_mcp.engine.redaction.scrubber import CALL_SCRUBBER, Scrubber, secrets_of_settings
 from connector_mcp.engine.results import fit, shape_data
 from connector_mcp.engine.secret_refs.resolver import MintedCredentials, ReferenceResolver
 from connector_mcp.engine.secret_refs.secret_requests import SecretPrompt, SecretRequests
@@ -70,7 +72,7 @@ class Engine:
         self._audit = audit
         self._observer = observer
         self._secrets = secrets
-        self._settings_secrets = tuple(settings.secret_values())
+        self._settings_secrets = tuple(secrets_of_settings(settings))
         public = (*operations, *(account.platform.name for account in self._accounts.all))
         self._scrubber = Scrubber(self._own_secrets, public)
         self._hold = hold = hold or ApprovalHold(settings.approval_wait)
@@ -97,7 +99,6 @@ class Engine:
             ledger=Ledger(self.store, longest=2 * settings.longest_deadline),
             observer=observer,
             scrubber=self._scrubber,
-            secrets=secrets,
             resolver=ReferenceResolver(secrets, settings.credential_secrets),
             minted=MintedCredentials(secrets),
             prompt=SecretPrompt(secret_requests, hold, settings.ask_timeout),
@@ -168,7 +169,13 @@ class Engine:
             self._observer.tool_unknown()
             raise UnknownTool(name)
         kind = LocalCall if issubclass(tool.operation, LocalOperation) else PlatformCall
-        return await kind(tool, caller, self._services).run(arguments)
+        if self._secrets.is_outdated():
+            await anyio.to_thread.run_sync(self._secrets.read_all)
+        outer = CALL_SCRUBBER.set(None)
+        try:
+            return await kind(tool, caller, self._services).run(arguments)
+        finally:
+            CALL_SCRUBBER.reset(outer)
 
     async def aclose(self) -> None:
         """Close the clients, the store and the audit log."""

@@ -24,6 +24,7 @@ from connector_mcp.errors import ConnectorError, Internal, InvalidArguments, Iss
 from connector_mcp.json_values import JsonObject, is_array, is_object, items
 from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.operation import Effect, ListOperation, Loss, Operation, Path, Record, at
+from connector_mcp.telemetry.log_lines import trace_lines
 from connector_mcp.text import clean, has_hidden, strip_hidden
 
 if TYPE_CHECKING:
@@ -333,8 +334,8 @@ def internal_error(
     given = list(islice(all_strings(dict(arguments)), MOST_GIVEN + 1))
     # Of too many arguments to search for, none is shown: the lines of code that led to the error are enough.
     lines = traceback.format_tb(error.__traceback__) if len(given) > MOST_GIVEN else traceback.format_exception(error)
-    trace = scrubber.extended(given[:MOST_GIVEN]).text("".join(lines))
-    logger.error("%s failed inside the server\n%s", tool, trace)
+    trace = trace_lines(lines, scrubber.extended(given[:MOST_GIVEN]).text)
+    logger.error("%s failed inside the server", tool, extra={"trace": trace})
     sent = " The change had been sent and may have been made." if may_have_changed else ""
     look = "First check whether it was made. The" if may_have_changed else "The"
     return Internal(

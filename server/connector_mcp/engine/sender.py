@@ -158,7 +158,6 @@ async def verify(operation: Operation, planned: Mapping[Path, Any], data: Any, r
 
     `planned` holds no secrets, because reads withhold them. `meta.verified` stays None where a read can prove nothing.
     """
-    meta.unproven = operation.find_unproven(data)
     match type(operation).effect:
         case Effect.DESTROY:
             await _verify_gone(operation, read, meta)
@@ -167,6 +166,7 @@ async def verify(operation: Operation, planned: Mapping[Path, Any], data: Any, r
         case _:
             if planned:
                 await _verify_changed(operation, planned, data, read, meta)
+    meta.unproven = operation.find_unproven(data)
 
 
 async def _verify_created(operation: Operation, data: Any, read: Read, meta: Meta) -> None:

@@ -26,14 +26,14 @@ from connector_mcp.errors import StoreUnavailable, StoreUncertain
 STEP_SECONDS: Final = 2.0
 """How long all steps of one call may wait for the database together, and how long a step without a call may wait."""
 
+COMMAND_SECONDS: Final = 10.0
+"""How long a step of a command may wait for the database."""
+
 PAUSE_SECONDS: Final = 5.0
 """How long steps fail at once after the database was silent. Then one step tries again."""
 
 WORKERS: Final = 4
 """Number of steps that run at the same time."""
-
-_SILENCE: Final = STEP_SECONDS / 2
-"""A step that fails after this time shows that the database is silent."""
 
 Value = str | int | float | None
 Row = Mapping[str, Any]
@@ -216,8 +216,9 @@ class Database(ABC):
         event.set()
 
     def _run_now(self, step: Step[_T]) -> _T:
-        step.until = time.monotonic() + STEP_SECONDS
-        timer = threading.Timer(STEP_SECONDS, step.abandon)
+        step.until = time.monotonic() + COMMAND_SECONDS
+        timer = threading.Timer(COMMAND_SECONDS, step.abandon)
+        timer.daemon = True
         timer.start()
         try:
             return self.run(step)
@@ -253,7 +254,8 @@ class Database(ABC):
         return results[0]
 
     def _note_failure(self, step: Step[Any], waited: float) -> None:
-        if waited >= _SILENCE:
+        # A step that had little time left does not show that the database is silent.
+        if waited >= 0.9 * STEP_SECONDS:
             self._silent_until = self._clock() + PAUSE_SECONDS
         self.on_failure("write" if step.writes else "read")
 

@@ -67,6 +67,16 @@ class _Link:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
+    def was_ended(self) -> bool:
+        """Check whether the server has ended the idle connection. Its socket can be read then, and blocks otherwise."""
+        try:
+            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
     def close(self) -> None:
         self._socket.close()
         self.connection.close()
@@ -87,10 +97,12 @@ class PostgresDatabase(Database):
             raise ValueError("not a valid postgresql:// address") from None
         host = parameters.get("host") or "localhost"
         super().__init__(f"{parameters.get('dbname') or 'postgres'} on {host}")
-        # A process that hangs inside of a transaction must not hold the others up.
+        # A process that hangs inside of a transaction must not hold the others up. Waiting for a lock ends before the
+        # step does, so that its failure is certain. A statement may take longer than the step: when its time ends
+        # while the commit waits for a standby, the server reports success.
         milliseconds = int(STEP_SECONDS * 1000)
         options = (
-            f"-c search_path={schema} -c statement_timeout={milliseconds} -c lock_timeout={milliseconds} "
+            f"-c search_path={schema} -c statement_timeout={2 * milliseconds} -c lock_timeout={milliseconds * 3 // 4} "
             f"-c idle_in_transaction_session_timeout={2 * milliseconds} {parameters.pop('options', '') or ''}"
         )
         settings: dict[str, Any] = {**_SESSION, **parameters, "options": options}
@@ -107,17 +119,11 @@ class PostgresDatabase(Database):
 
     def run(self, step: Step[_T]) -> _T:
         try:
-            if (link := self._take_idle()) is not None:
-                try:
-                    return self._run(link, step)
-                except psycopg.OperationalError as failure:
-                    # The server may have been restarted since the connection was used. What was not committed can be
-                    # done again on a new one.
-                    if step.committing or step.abandoned or not _is_lost(failure):
-                        raise
-                    self._discard_idle()
-            return self._run(self._connect(), step)
+            return self._run(self._take_idle() or self._connect(), step)
         except psycopg.Error as failure:
+            if step.abandoned:
+                # The other connections are probably just as silent.
+                self._discard_idle()
             raise self._described(failure, step) from failure
 
     def close(self) -> None:
@@ -178,7 +184,12 @@ class PostgresDatabase(Database):
 
     def _take_idle(self) -> _Link | None:
         with self._lock:
-            return self._idle.pop() if self._idle else None
+            while self._idle:
+                link = self._idle.pop()
+                if not link.was_ended():
+                    return link
+                link.close()
+        return None
 
     def _keep(self, link: _Link) -> None:
         with self._lock:
@@ -230,15 +241,17 @@ class PostgresDatabase(Database):
             connection.execute("INSERT INTO schema_version VALUES (%s)", (VERSION,))
 
     def _schema_version(self, connection: _Connection) -> int:
-        if connection.execute("SELECT to_regclass('schema_version') AS found").fetchone() == {"found": None}:
+        # A query of the catalog sees what was made while it waited for the lock; the server's name cache may not.
+        found = "SELECT 1 AS found FROM pg_tables WHERE schemaname = %s AND tablename = 'schema_version'"
+        if connection.execute(found, (self._schema,)).fetchone() is None:
             return 0
-        row = connection.execute("SELECT version FROM schema_version").fetchone()
-        found: int = row["version"] if row else 0
-        if found > VERSION:
+        row = connection.execute(f"SELECT version FROM {self._schema}.schema_version".encode()).fetchone()
+        version: int = row["version"] if row else 0
+        if version > VERSION:
             raise self.failure(
-                f"its version {found} was made by a newer connector-mcp", fix="Update connector-mcp.", retryable=False
+                f"its version {version} was made by a newer connector-mcp", fix="Update connector-mcp.", retryable=False
             )
-        return found
+        return version
 
     def _described(self, failure: psycopg.Error, step: Step[Any]) -> StoreUnavailable:
         said = failure.diag.message_primary or next(iter(str(failure).strip().splitlines()), type(failure).__name__)
@@ -317,11 +330,6 @@ class _Listener(threading.Thread):
         # The event loop may be closed already.
         with suppress(RuntimeError):
             self._wake()
-
-
-def _is_lost(failure: psycopg.OperationalError) -> bool:
-    """Check that the connection failed, not the statement."""
-    return failure.sqlstate is None or failure.sqlstate.startswith(("08", "57P"))
 
 
 @lru_cache(maxsize=256)

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import anyio
 
 from connector_mcp.errors import StoreUnavailable
-from connector_mcp.state.database import STEP_SECONDS, Database, Row, Step, Transaction, Value, one_allowance, storable
+from connector_mcp.state.database import Database, Row, Step, Transaction, Value, one_allowance, storable
 from connector_mcp.state.schema import VERSION, statements
 
 WATCH_SECONDS: Final = 0.25
@@ -43,7 +43,7 @@ class SqliteDatabase(Database):
         self._wall_clock = wall_clock
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
-        self._synchronous = ""
+        self._pragmas: dict[str, str] = {}
         self._lock = threading.Lock()
         self._version: int | None = None
         """The number by which SQLite shows that another connection has committed."""
@@ -95,12 +95,11 @@ class SqliteDatabase(Database):
         connection = self._open(step)
         step.interrupt = connection.interrupt
         transaction = _SqliteTransaction(connection, step)
+        # Waiting for another process ends before the step does, so that its failure is certain and says why.
+        self._set("busy_timeout", str(max(1, int((step.until - time.monotonic()) * 7.5) * 100)))
         if not step.writes:
             return step.work(transaction)
-        synchronous = "FULL" if step.durable else "NORMAL"
-        if synchronous != self._synchronous:
-            connection.execute(f"PRAGMA synchronous = {synchronous}")
-            self._synchronous = synchronous
+        self._set("synchronous", "FULL" if step.durable else "NORMAL")
         # IMMEDIATE takes the write lock at the start. A read that becomes a write could find its snapshot outdated.
         connection.execute("BEGIN IMMEDIATE")
         result = step.work(transaction)
@@ -120,7 +119,7 @@ class SqliteDatabase(Database):
         found = self.path.stat()
         if found.st_mode & 0o077:
             self.path.chmod(0o600)
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=STEP_SECONDS)
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         try:
             connection.row_factory = sqlite3.Row
             connection.create_function("epoch", 0, self._wall_clock)
@@ -129,8 +128,13 @@ class SqliteDatabase(Database):
             connection.close()
             raise
         self._connection, self._identity = connection, (found.st_dev, found.st_ino)
-        self._synchronous, self._version = "", None
+        self._pragmas, self._version = {}, None
         return connection
+
+    def _set(self, pragma: str, value: str) -> None:
+        if self._connection is not None and self._pragmas.get(pragma) != value:
+            self._connection.execute(f"PRAGMA {pragma} = {value}")
+            self._pragmas[pragma] = value
 
     def _is_in_place(self) -> bool:
         """Check that the path still names the open file."""
@@ -172,8 +176,9 @@ class SqliteDatabase(Database):
         return found
 
     def _described(self, failure: Exception, step: Step[Any]) -> StoreUnavailable:
-        # A full disk prevents the commit, and so does a lock that another process holds.
-        uncertain = step.committing and getattr(failure, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL
+        # After another failure of a commit, its frames in the log are not complete and never count.
+        is_hardware = getattr(failure, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
+        uncertain = step.committing and is_hardware
         if isinstance(failure, sqlite3.OperationalError) and "locked" in str(failure):
             return self.failure(
                 "another process has locked it",

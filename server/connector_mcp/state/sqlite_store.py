@@ -85,7 +85,7 @@ class SqliteStore:
 
         def update(connection: sqlite3.Connection) -> bool:
             done = connection.execute(
-                f"UPDATE entries SET value = :value, expires_at = :expires_at WHERE {_THIS} AND value = :expected",  # noqa: S608
+                f"UPDATE entries SET value = :value, expires_at = :expires_at WHERE {_THIS} AND value = :expected",
                 {**values, "now": self._clock()},
             )
             return done.rowcount == 1
@@ -104,7 +104,7 @@ class SqliteStore:
     async def entries(self, collection: str) -> list[tuple[str, JsonObject]]:
         def select(connection: sqlite3.Connection) -> list[tuple[str, JsonObject]]:
             rows = connection.execute(
-                f"SELECT key, value FROM entries WHERE collection = :collection AND {_LIVE} ORDER BY position",  # noqa: S608
+                f"SELECT key, value FROM entries WHERE collection = :collection AND {_LIVE} ORDER BY position",
                 {"collection": collection, "now": self._clock()},
             ).fetchall()
             return [(key, from_text(value)) for key, value in rows]
@@ -139,7 +139,7 @@ class SqliteStore:
 
     def _get(self, collection: str, key: str, connection: sqlite3.Connection) -> JsonObject | None:
         row = connection.execute(
-            f"SELECT value FROM entries WHERE {_THIS}",  # noqa: S608 - constants of this file
+            f"SELECT value FROM entries WHERE {_THIS}",
             {"collection": collection, "key": key, "now": self._clock()},
         ).fetchone()
         return None if row is None else from_text(row[0])

@@ -141,6 +141,7 @@ class UpstreamClient:
         self._now = now
         self._retry = partial(send_with_retries, limits=limits, clock=clock, sleep=sleep)
         self._transport = transport
+        self._proxy_setting = ""
         self._observer = observer
         environment = TokenEnvironment(self._base_url, self._address.host, self._get_token, clock, now)
         self._authorizer = make_authorizer(platform, values, environment)
@@ -287,9 +288,12 @@ class UpstreamClient:
         import httpx
 
         if self._transport is None:
+            from connector_mcp.upstream.proxy import find_proxy
             from connector_mcp.upstream.transport import open_transport
 
-            self._transport = open_transport(self._address, self._limits)
+            proxy = find_proxy(self._address)
+            self._proxy_setting = proxy.setting if proxy else ""
+            self._transport = open_transport(self._address, self._limits, proxy)
         request = httpx.Request(attempt.method, url, headers=headers, content=content)
         with self._observer.attempt(attempt) as ending:
             result: AttemptResult
@@ -329,6 +333,7 @@ class UpstreamClient:
             secrets=self.secrets,
             lacks_scope=token is not None and token.lacks_scope,
             uncertain=call.uncertain,
+            proxy=self._proxy_setting,
         )
 
 

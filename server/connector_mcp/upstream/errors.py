@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from connector_mcp.errors import (
     Conflict,
     Forbidden,
     Malformed,
+    Misconfigured,
     NotFound,
     OutcomeUnknown,
     RateLimited,
@@ -37,7 +38,10 @@ from connector_mcp.upstream.responses import (
     is_open,
     read_message,
 )
-from connector_mcp.upstream.retries import has_bad_certificate, is_timeout, was_never_sent
+from connector_mcp.upstream.retries import deserves_another, has_bad_certificate, is_timeout, was_never_sent
+
+if TYPE_CHECKING:
+    import httpx
 
 _IDENTIFIER_LIMIT: Final = 128
 _REDACTED: Final = "[redacted]"
@@ -91,7 +95,7 @@ def describe(call: CallContext, response: RawResponse, message: UpstreamMessage 
     return members
 
 
-def make_error(call: CallContext, result: AttemptResult) -> UpstreamError:
+def make_error(call: CallContext, result: AttemptResult) -> UpstreamError | Misconfigured:
     """Make the error for a result that is not a success."""
     if isinstance(result, RawResponse):
         return _read_status(call, result)
@@ -274,15 +278,58 @@ def _failed(call: CallContext, response: RawResponse, upstream: dict[str, Any]) 
     )
 
 
-def _never_sent(call: CallContext, error: Exception) -> UpstreamError:
-    address = call.platform.base_url.name
-    message = f"No connection to {call.title} could be made; {call.what} was not sent."
-    fix = f"Call again in a moment; if it keeps happening, the operator should check {address} and the network."
-    is_untrusted = has_bad_certificate(error)
-    if is_untrusted:
-        message = f"The certificate of {call.title}'s address could not be verified; {call.what} was not sent."
-        fix = f"The operator should check {address}, or name the private authority's file in SSL_CERT_FILE."
-    return Unreachable(message, fix=fix, retryable=not is_untrusted, upstream={"platform": call.platform.name})
+def _never_sent(call: CallContext, error: httpx.RequestError) -> UpstreamError | Misconfigured:
+    """Make the error for a request of which no byte reached the platform."""
+    import httpx
+
+    if isinstance(error, httpx.ProxyError):
+        return _proxy_failed(call, error)
+    address, upstream = call.platform.base_url.name, {"platform": call.platform.name}
+    proxy = f" through the proxy in {call.proxy}" if call.proxy else ""
+    if has_bad_certificate(error):
+        opens = " A proxy that opens TLS connections needs its own authority there." if call.proxy else ""
+        return Unreachable(
+            f"The certificate of {call.title}'s address could not be verified{proxy}; {call.what} was not sent.",
+            fix=f"The operator should check {address}, or name the private authority's file in SSL_CERT_FILE.{opens}",
+            retryable=False,
+            upstream=upstream,
+        )
+    checked = f"{address}, {call.proxy}" if call.proxy else address
+    return Unreachable(
+        f"No connection to {call.title}{proxy} could be made; {call.what} was not sent.",
+        fix=f"Call again in a moment; if it keeps happening, the operator should check {checked} and the network.",
+        upstream=upstream,
+    )
+
+
+def _proxy_failed(call: CallContext, error: httpx.RequestError) -> UpstreamError | Misconfigured:
+    from connector_mcp.upstream.proxy import ProxyRefusal
+
+    status = error.status if isinstance(error, ProxyRefusal) else None
+    setting, retryable = call.proxy or "the proxy setting", deserves_another(error, repeats=False)
+    around = f"or add {call.title}'s host to NO_PROXY."
+    if status == 407:
+        return Misconfigured(
+            f"The proxy in {setting} asks for a sign-in, or refuses the one it got (status 407); nothing was sent.",
+            fix=f"Write {setting} as http://user:password@host:port, percent-encoded, {around}",
+        )
+    if has_bad_certificate(error):
+        wrong, fix = "has a certificate that could not be verified", f"check {setting} and SSL_CERT_FILE, {around}"
+    elif status is not None and retryable:
+        wrong, fix = (
+            f"did not reach {call.title} (status {status})",
+            f"check {call.platform.base_url.name} and the proxy.",
+        )
+    elif status is not None:
+        wrong, fix = f"does not allow connections to {call.title} (status {status})", f"allow them there, {around}"
+    else:
+        wrong, fix = "cannot be reached, or broke the connection", f"check {setting}, {around}"
+    return Unreachable(
+        f"The proxy in {setting} {wrong}; {call.what} was not sent.",
+        fix=f"{'Call again in a moment; if it keeps happening, the' if retryable else 'The'} operator should {fix}",
+        retryable=retryable,
+        upstream={"platform": call.platform.name},
+    )
 
 
 def _unknown(call: CallContext, why: str, response: RawResponse | None = None) -> UpstreamError:

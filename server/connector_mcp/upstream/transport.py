@@ -7,22 +7,21 @@ it lets aiohttp repeat PUT and DELETE.
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
-import certifi
 import httpx
 from aiohttp.http_exceptions import ContentEncodingError
 from yarl import URL
 
-from connector_mcp.errors import Misconfigured
-from connector_mcp.upstream.urls import Address, find_proxy
+from connector_mcp.upstream.proxy import Proxy, ProxyRefusal, make_ssl_context
+from connector_mcp.upstream.urls import Address
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
 
     from connector_mcp.upstream.client import ClientLimits
 
@@ -31,37 +30,15 @@ _CONTENT_CODINGS: Final = frozenset({"gzip", "deflate", "identity"})
 """The codings that aiohttp decodes piece by piece, never further ahead than its read buffer."""
 
 
-def open_transport(address: Address, limits: ClientLimits) -> httpx.AsyncBaseTransport:
-    """Return a transport to one platform that honors the machine's proxy and certificate settings.
+def open_transport(address: Address, limits: ClientLimits, proxy: Proxy | None) -> httpx.AsyncBaseTransport:
+    """Return a transport to one platform that honors the machine's certificate settings.
 
     Raises:
         Misconfigured: One of these settings is wrong.
     """
     if address.scheme == "http":
         return AiohttpTransport(limits)
-    return AiohttpTransport(limits, make_ssl_context(), find_proxy(address))
-
-
-def make_ssl_context() -> ssl.SSLContext:
-    """Make a context that trusts the authorities in SSL_CERT_FILE or SSL_CERT_DIR, otherwise those of browsers.
-
-    Raises:
-        Misconfigured: The file cannot be read.
-    """
-    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
-    try:
-        if folder and not file:
-            context = ssl.create_default_context(capath=folder)
-        else:
-            context = ssl.create_default_context(cafile=file or certifi.where())
-    except OSError as error:
-        raise Misconfigured(
-            f"SSL_CERT_FILE does not hold certificates that can be read ({type(error).__name__}); nothing was sent.",
-            fix="Set SSL_CERT_FILE to a file of certificates in PEM format, or unset it.",
-        ) from None
-    context.hostname_checks_common_name = False
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+    return AiohttpTransport(limits, make_ssl_context(), proxy.url if proxy else None)
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -110,7 +87,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             await self._session.close()
 
     def _open_session(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
+        connector = (_ProxyConnector if self._proxy else aiohttp.TCPConnector)(
             # The machine's own resolver for each new connection, even where aiodns is installed.
             resolver=aiohttp.ThreadedResolver(),
             use_dns_cache=False,
@@ -131,6 +108,28 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             middlewares=(_send_once,),
             response_class=_Response,
         )
+
+
+class _ProxyConnector(aiohttp.TCPConnector):
+    """Tells failures of the proxy apart: until a connection through it is made, nothing was sent to the platform."""
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the name is aiohttp's
+    ) -> Connection:
+        try:
+            return await super().connect(req, traces, timeout)
+        except aiohttp.ClientHttpProxyError as refusal:
+            raise ProxyRefusal(refusal.status) from None
+        except aiohttp.ClientConnectorError as error:
+            # Behind an open tunnel the other side is the platform.
+            if error.host == req.url.host and not isinstance(error, aiohttp.ClientConnectorDNSError):
+                raise
+            raise httpx.ProxyError(type(error).__name__) from error
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise httpx.ProxyError(type(error).__name__) from error
 
 
 class _Response(aiohttp.ClientResponse):

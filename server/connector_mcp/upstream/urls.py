@@ -1,4 +1,4 @@
-"""The URL of a request: the base URL that an operator sets, the path and query that an operation adds, and the proxy.
+"""The URL of a request: the base URL that an operator sets, and the path and query that an operation adds.
 
 Agents choose path parameters, so a value must not become part of the route: everything but unreserved characters is
 percent-encoded, and a value that a proxy or server could read as `.` or `..` is refused.
@@ -66,7 +66,7 @@ def read_address(text: str) -> Address:
     try:
         parts = urlsplit(text)
         port = parts.port
-        host = _read_host(parts.hostname or "")
+        host = read_host(parts.hostname or "")
     except ValueError:
         raise ValueError("is not a URL") from None
     if port == 0:
@@ -142,37 +142,6 @@ def build_target(request: Request, what: str) -> str:
     return f"{path}?{query}" if query else path
 
 
-def find_proxy(address: Address) -> str | None:
-    """Return the proxy that the machine's settings name for `address`. Requests to this machine use none.
-
-    Raises:
-        Misconfigured: The setting is not the address of an HTTP proxy.
-    """
-    # Imported here to save start-up time: it brings the standard library's HTTP client.
-    from urllib.request import getproxies, proxy_bypass
-
-    if is_local(address.host) or proxy_bypass(address.host):
-        return None
-    proxies = getproxies()
-    scheme = address.scheme if proxies.get(address.scheme) else "all"
-    proxy = proxies.get(scheme)
-    if not proxy:
-        return None
-    proxy = proxy if "://" in proxy else f"http://{proxy}"
-    try:
-        parts = urlsplit(proxy)
-        is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_usable = False
-    if not is_usable:
-        setting = f"{scheme.upper()}_PROXY"
-        raise Misconfigured(
-            f"{setting} is not the address of an HTTP proxy; nothing was sent.",
-            fix=f"Set {setting} to an address such as http://proxy.example:3128, or add {address.host} to NO_PROXY.",
-        )
-    return proxy
-
-
 def _encode(value: str, name: str, what: str) -> str:
     if not value.strip():
         raise InvalidArguments(what, [Issue(name, "an empty string", "the id of an object")])
@@ -189,7 +158,8 @@ def _unencodable(path: str) -> Issue:
     return Issue(path, "text with half of a surrogate pair", "text that can be written as UTF-8")
 
 
-def _read_host(host: str) -> str:
+def read_host(host: str) -> str:
+    """Return a host name or address in the form that requests use. Raises ValueError if it is neither."""
     if ":" in host and "%" not in host:
         return str(ipaddress.IPv6Address(host))
     if not host.isascii():

@@ -202,7 +202,7 @@ async def test_a_running_server_follows_its_file(make_engine: Any, serve: Any, p
         after = [await status(http, secret) for secret in ("first", "second", "alone")]
         write(path, "broken", age=20)
         broken = [await status(http, secret) for secret in ("second", "alone")]
-        path.unlink()  # noqa: ASYNC240 - a file of the test's own
+        path.unlink()
         gone = [await status(http, secret) for secret in ("second", "alone")]
     # 400: let in, and then told that it has no session.
     assert (before, after) == ([400, 401, 400], [401, 400, 400])

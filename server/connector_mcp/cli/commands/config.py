@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 import click
 
@@ -23,7 +23,7 @@ from connector_mcp.composition.engine import served_operations
 from connector_mcp.composition.storage import open_secrets
 from connector_mcp.config.file import Given, Profile, ProfileOptions
 from connector_mcp.config.platform_variables import missing, platform_values
-from connector_mcp.config.settings import Settings, is_secret
+from connector_mcp.config.settings import SecretName, Settings, is_secret
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import Misconfigured
 from connector_mcp.json_values import JsonObject
@@ -32,6 +32,7 @@ from connector_mcp.operations.local import LIST_SECRETS
 from connector_mcp.operations.platform import Platform, key_of
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.text import clean
+from connector_mcp.upstream.urls import read_base_url
 
 _Made = TypeVar("_Made")
 
@@ -89,18 +90,23 @@ def show(overrides: dict[str, Any], as_json: bool) -> None:
 def _find_problems(settings: Settings, environ: Mapping[str, str]) -> list[Misconfigured]:
     """Find the problems of settings that are valid one by one."""
     problems: list[Misconfigured] = []
-    _attempt(problems, lambda: settings.secret("http_token"))
+    for name in get_args(SecretName):
+        _attempt(problems, partial(settings.secret, name))
     server = Policy((), read_only=settings.read_only, transport="stdio")
     if settings.policy:
         tools = (*catalog(PLATFORMS), LIST_SECRETS)
         _attempt(problems, lambda: Policy.parse(settings.policy, read_only=False, transport="stdio", tools=tools))
     secrets = _attempt(problems, lambda: open_secrets(settings, environ))
     for name in PLATFORMS if not settings.sandbox else ():
-        _check_platform(settings, platform_folder(name).platform, environ, problems)
+        platform = platform_folder(name).platform
+        values = _check_platform(settings, platform, environ, problems)
+        problems += _check_way(platform, values, problems)
     for profile in settings.profiles:
         _attempt(problems, partial(profile_policy, profile, server))
         if secrets is not None and not settings.sandbox:
-            problems += read_profile(profile, environ, secrets)[1]
+            values, wrong = read_profile(profile, environ, secrets)
+            problems += wrong
+            problems += _check_way(profile.platform, values, problems)
             _check_secret_names(profile, secrets, problems)
     if secrets is not None and not problems:
         _attempt(problems, lambda: served_operations(settings, configured_platforms(settings, environ), secrets))
@@ -118,14 +124,30 @@ def _attempt(problems: list[Misconfigured], step: Callable[[], _Made]) -> _Made 
 
 def _check_platform(
     settings: Settings, platform: Platform, environ: Mapping[str, str], problems: list[Misconfigured]
-) -> None:
+) -> Mapping[str, str]:
+    """Return the values of the platform's account in the environment, if there is one."""
     if profiles_of(settings, platform):
         _attempt(problems, lambda: refuse_stray_variables(settings, platform, environ))
-        return
+        return {}
     values = _attempt(problems, lambda: platform_values(platform, environ))
     lacking = ", ".join(variable.name for variable in missing(platform, values or {}))
     if lacking and (values or platform.name in settings.platforms):
         problems.append(Misconfigured(f"{platform.title} is not served: {lacking} not set.", fix=f"Set {lacking}."))
+    return values or {}
+
+
+def _check_way(platform: Platform, values: Mapping[str, str], problems: Sequence[Misconfigured]) -> list[Misconfigured]:
+    """Find problems of an account's address and of the machine's settings on the way there, each once."""
+    if not values or missing(platform, values):
+        return []
+    # Imported only if an account is complete: it brings the HTTP client.
+    from connector_mcp.upstream.proxy import check_way
+
+    found: list[Misconfigured] = []
+    address = _attempt(found, lambda: read_base_url(platform, values))
+    found += check_way(address) if address else []
+    known = {problem.message for problem in problems}
+    return [problem for problem in found if problem.message not in known]
 
 
 def _check_secret_names(profile: Profile, secrets: Secrets, problems: list[Misconfigured]) -> None:

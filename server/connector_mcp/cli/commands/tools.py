@@ -25,6 +25,7 @@ from connector_mcp.json_values import JsonObject, is_object
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.tool import PROFILE, Tool
 from connector_mcp.suggest import did_you_mean
+from connector_mcp.transport.process import logging_to_stderr
 
 
 @click.command()
@@ -115,7 +116,8 @@ async def _call(
         arguments = parse_arguments(text, pairs, tool.input_schema)
         if profile is not None:
             arguments |= _profile_argument(profile, tool, engine)
-        return await engine.call(name, arguments, CliCaller())
+        with logging_to_stderr(engine.scrub, settings.log_level, settings.log_format):
+            return await engine.call(name, arguments, CliCaller())
 
 
 def _profile_argument(profile: str, tool: Tool, engine: Engine) -> JsonObject:

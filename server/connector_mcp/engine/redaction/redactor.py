@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, IntEnum
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final, cast
 
 from connector_mcp.json_values import JsonObject, is_array, is_object, items
@@ -231,7 +231,9 @@ def _scalar(value: Any, redact: Callable[..., Any], *context: Any) -> Any:
 
 
 def by_plan(value: Any, plan: ConfigPlan, platform: Platform | None = None, strict: bool = False) -> Any:
-    """Hide what the plan of a config's schema marks as secret. Names decide about members the plan does not know.
+    """Hide what the plan of a config's schema marks as secret.
+
+    Names, and the platform's other connector types, decide about members that the plan does not know.
 
     With `strict`, members that the schema does not allow are hidden whatever their names: a caller may have misplaced
     anything.
@@ -250,10 +252,17 @@ def by_plan(value: Any, plan: ConfigPlan, platform: Platform | None = None, stri
 def _member_by_plan(key: str, member: Any, plan: ConfigPlan, platform: Platform | None, strict: bool) -> Any:
     known = plan.members.get(key) or plan.others
     if known is None:
-        return hide(member) if strict and plan.is_closed else _member_by_name(key, member, platform, "")
+        is_hidden = (strict and plan.is_closed) or (platform is not None and key in _secret_keys(platform.name))
+        return hide(member) if is_hidden else _member_by_name(key, member, platform, "")
     if names_a_secret(key, platform) and not (known.describes_members and isinstance(member, dict)):
         return hide(member)
     return by_plan(member, known, platform, strict)
+
+
+@cache
+def _secret_keys(platform: str) -> frozenset[str]:
+    """Return the keys that any connector type of the platform has as secret."""
+    return frozenset(path.split(".")[-1] for kind in connector_types(platform).values() for path in kind.secret_paths)
 
 
 _UNDESCRIBED: Final = config_plan()

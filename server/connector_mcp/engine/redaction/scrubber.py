@@ -12,18 +12,21 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import cache, cached_property
 from os.path import commonprefix
-from typing import Any, cast
-from urllib.parse import quote, quote_plus
+from typing import Any, cast, get_args
+from urllib.parse import quote, quote_plus, unquote
 
 from ahocorasick_rs import AhoCorasick, BytesAhoCorasick, MatchKind
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.alias_generators import to_camel
 
+from connector_mcp.config.settings import SecretName, Settings
 from connector_mcp.engine.redaction.redactor import MARKER, Place, credentials_of, place_of
 from connector_mcp.engine.results import encode_bytes
+from connector_mcp.errors import Misconfigured
 from connector_mcp.secrets.reference import key_format
 from connector_mcp.text import CUT, strip_hidden
 
@@ -42,6 +45,7 @@ _WORDS = re.compile(r"(?:[^\W\d_]+\d{0,4}|\d{1,6})(?:[\W_]{1,2}(?:[^\W\d_]+\d{0,
 _GOES_ON_BEFORE = re.compile(r"[\w/-]$|\w\.$")
 _GOES_ON_AFTER = re.compile(r"[\w/-]|\.\w")
 _LONGEST_NAME = 64
+_PASSWORD_IN_ADDRESS = re.compile(r"://[^/:@]*:([^/@]+)@")
 
 
 CALL_SCRUBBER: ContextVar[Scrubber | None] = ContextVar("call_scrubber", default=None)
@@ -103,6 +107,18 @@ class Scrubber:
         return tuple(value for value in known if value.lower() not in self._public)
 
 
+def secrets_of_settings(settings: Settings) -> Iterator[str]:
+    """Yield the values of settings that must never be shown, as far as they can be read."""
+    held: list[SecretStr | None] = [value for value in vars(settings).values() if isinstance(value, SecretStr)]
+    for name in get_args(SecretName):
+        with suppress(Misconfigured):
+            held.append(settings.secret(name))
+    for text in (secret.get_secret_value() for secret in held if secret is not None):
+        yield text
+        if password := _PASSWORD_IN_ADDRESS.search(text):
+            yield unquote(password[1])
+
+
 class _KnownValues:
     """A few values with all their encodings, in text and in JSON. `place` is the first that they are removed from."""
 
@@ -136,7 +152,8 @@ class _KnownValues:
         found: dict[str, tuple[Place, bool, tuple[str, ...]]] = {}
         for value in self._values:
             has_words = len(value) <= _LONGEST_NAME and _WORDS.fullmatch(value) is not None
-            place = Place.ID if key_format(value) else Place.FREE if has_words else self._place
+            is_name = has_words and (len(value) < _SURE or self._place is not Place.NAME)
+            place = Place.ID if key_format(value) else Place.FREE if is_name else self._place
             for encoding in map(_searchable, _encodings(value)):
                 alone = has_words and encoding == value and len(value) < _SURE
                 first, other, whole = found.get(encoding[:_HEAD], (place, alone, ()))

@@ -20,12 +20,14 @@ from connector_mcp.engine.config_check import check_configs
 from connector_mcp.engine.issues import path_of
 from connector_mcp.engine.redaction.redactor import (
     MARKER,
+    MOST_GIVEN,
     Steps,
     mark_secret_places,
     parse_steps,
     places,
     redact_arguments,
     replaced,
+    secret_values,
 )
 from connector_mcp.engine.results import Meta
 from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
@@ -116,6 +118,18 @@ class FoundSecrets:
             yield f"Holds a secret in clear text: {', '.join(map(path_of, self.literals))}. {_STORE}"
         for path, kind in self.misplaced:
             yield f"{path} looks as if it holds {kind}, but is not a secret field: its value may be shown and stored."
+
+    def given_values(self, operation: Operation) -> set[str]:
+        """Return every secret that the arguments hold. In a config of an unknown type every string counts as one.
+
+        Raises:
+            InvalidArguments: There are too many to search for in what the call shows.
+        """
+        given = {*self.misplaced_keys, *(secret_values(operation, self.uses) if self.hides else ())}
+        if len(given) > MOST_GIVEN:
+            issue = Issue("arguments", f"{len(given)} secrets", f"at most {MOST_GIVEN} in one call")
+            raise InvalidArguments(operation.tool_name(), [issue])
+        return given
 
     def refusals(self) -> Iterator[Issue]:
         """Refuse credentials in clear text."""

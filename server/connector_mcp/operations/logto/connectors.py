@@ -58,7 +58,7 @@ _ON_DELETION = {
 _DEVICES = {"Native": " in native apps", "Web": " on the web"}
 
 ConnectorId = Annotated[str, Field(description="Connector id, not the factory's.")]
-SyncProfile = Annotated[bool | None, Field(description="Sync profiles at sign-in.")]
+SyncProfile = Annotated[bool | None, Field(description="Each sign-in updates the profile.")]
 
 
 class ConnectorMetadata(BaseModel):
@@ -115,7 +115,7 @@ class ListConnectors(ConnectorOperation, ListOperation):
 
 
 class GetConnector(ConnectorOperation):
-    """Get a connector with config, metadata and settings. Demo connectors cannot be read."""
+    """Get a connector with config, metadata and settings. Demo ones cannot be read."""
 
     http = GET(CONNECTOR)
     effect = Effect.READ
@@ -166,7 +166,7 @@ class CreateConnector(ConnectorOperation):
         ConnectorMetadata | None, Field(description="oidc, oauth2, saml need target; other social: none.")
     ] = None
     sync_profile: SyncProfile = None
-    enable_token_storage: Annotated[bool | None, Field(description="Store users' third-party tokens.")] = None
+    enable_token_storage: Annotated[bool | None, Field(description="Keep users' provider tokens.")] = None
 
     def kind(self, situation: Situation) -> ConnectorType | None:
         """The connector type, as far as it is known by now."""

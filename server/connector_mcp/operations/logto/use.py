@@ -100,7 +100,7 @@ class CreateConnectorAuthorizationUri(LogtoOperation):
     example = {"connector_id": EXAMPLE_ID, "state": "f3b1c0d2", "redirect_uri": "https://app.example.com/callback"}
 
     connector_id: ConnectorId
-    state: Annotated[str, Field(min_length=1, description="Random value to check at the callback.")]
+    state: Annotated[str, Field(min_length=1, description="Value to check at the callback.")]
     redirect_uri: Annotated[str, Field(min_length=1, description="Callback address.")]
 
 

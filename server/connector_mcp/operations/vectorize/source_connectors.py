@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -63,6 +65,12 @@ SourceType = Literal[
     "ZOOM_ADMIN",
 ]
 
+_KEY_FILE = "service-account-json"
+_FILE_PATH = re.compile(r"^(~|\.{0,2}[/\\]|[A-Za-z]:[/\\]|file:)|\.json$")
+_AND = " and "
+_LONGEST_NAME = 60
+_MOST_NAMED = 10
+
 CONNECTORS = "/org/{organization_id}/connectors/sources"
 CONNECTOR = f"{CONNECTORS}/{{source_connector_id}}"
 
@@ -80,10 +88,12 @@ class SourceConnector(Record):
 
 
 class CreationOutcome(Record):
-    """The outcome for one of the connectors to create."""
+    """The outcome for one of the connectors to create, with the platform's own check of its credentials."""
 
     name: str | None = None
     id: str | None = None
+    verification_status: str | None = None
+    error_message: str | None = None
 
 
 class UpdatedSourceConnector(SourceConnector):
@@ -117,6 +127,61 @@ class VectorizeOperation(Operation):
     organization_id: OrganizationId
 
 
+def type_name(record: Any) -> str:
+    """The name of a record's connector type with a space after it; empty if the type is not known."""
+    known = connector_type("vectorize", at(record, "type"))
+    return f"{known.name} " if known else ""
+
+
+def find_system_connector(record: Any) -> tuple[Issue, ...]:
+    """Find Vectorize's own built-in connector, which can be neither changed nor deleted (trap 14)."""
+    if at(record, "type") != "VECTORIZE":
+        return ()
+    return (Issue("source_connector_id", "the built-in connector", "a connector that can be changed or deleted"),)
+
+
+def find_key_file_problems(uses: Iterable[ConfigUse]) -> Iterator[Issue]:
+    """Find service accounts without the text of their JSON key file, and what was given in its place."""
+    for use in uses:
+        key = use.value.get(_KEY_FILE)
+        # Another kind of value is the schema's matter, and a reference is checked when its value is known.
+        if use.type is None or not isinstance(key, str) or key.startswith("secret://"):
+            continue
+        if _KEY_FILE in use.type.config["properties"] and (found := _key_file_problem(key)):
+            got, wanted = found
+            yield Issue(f"{use.path}.{_KEY_FILE}", got, f"the text of the service account's key file, {wanted}")
+
+
+def _parsed(text: str, *, strict: bool) -> Any:
+    try:
+        return json.loads(text, strict=strict)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _key_file_problem(key: str) -> tuple[str, str] | None:
+    """What was given in place of a key file, and what is wanted; None for a key file."""
+    held = _parsed(key, strict=True)
+    if held is None and not key.lstrip().startswith(("{", '"')):
+        is_path = _FILE_PATH.search(key.strip()) is not None
+        return ("the path of a file" if is_path else "text that is not JSON"), "not its path or another text"
+    if held is None and _parsed(key, strict=False):
+        return (
+            "JSON with raw line breaks",
+            "with \\n for each line break of private_key: they were unescaped on the way",
+        )
+    if held is None:
+        return "text that is no JSON any more", "unchanged: it was cut or altered on the way"
+    if isinstance(held, str):
+        return "JSON that was encoded twice", "encoded once: it was encoded twice"
+    lacking = [name for name in ("client_email", "private_key") if not isinstance(members(held).get(name), str)]
+    if members(held).get("type") != "service_account" or lacking:
+        return "JSON that is no such key file", f"with {_AND.join(('type service_account', *lacking))}"
+    if "-----BEGIN" not in held["private_key"] or "\\n" in held["private_key"]:
+        return "a private_key that is no PEM text", "with the private_key unchanged: a PEM text with line breaks"
+    return None
+
+
 class GetSourceConnectors(VectorizeOperation, ListOperation):
     """List the organization's source connectors, a page at a time."""
 
@@ -130,7 +195,7 @@ class GetSourceConnectors(VectorizeOperation, ListOperation):
 
 
 class GetSourceConnector(VectorizeOperation):
-    """Get a source connector with config, verification status and error message."""
+    """Get a source connector with config and verification status."""
 
     http = GET(CONNECTOR)
     effect = Effect.READ
@@ -141,19 +206,21 @@ class GetSourceConnector(VectorizeOperation):
 
 
 class CreateSourceConnector(VectorizeOperation):
-    """Create source connectors. Call describe_connector_type first for the config keys; success does not prove the
-    credentials, read verificationStatus."""
+    """Create source connectors. Call describe_connector_type first for the config keys; verificationStatus says whether
+    the credentials work."""
 
     http = POST(CONNECTORS)
     effect = Effect.CREATE
     output = CreationOutcome
     returns_list = True
     repeatable = False
+    reports = ("verificationStatus", "errorMessage")
+    consequence = "Creates source connectors."
     example = {
         "connectors": [{"name": "Docs site", "type": "WEB_CRAWLER", "config": {"seed-urls": ["https://a.example"]}}]
     }
 
-    connectors: Annotated[list[NewSourceConnector], Field(min_length=1, description="Connectors to create.")]
+    connectors: Annotated[list[NewSourceConnector], Field(min_length=1, description="What to create.")]
     workspace_id: WorkspaceId = None
 
     def make_requests(self, situation: Situation) -> tuple[Request, ...]:
@@ -181,7 +248,22 @@ class CreateSourceConnector(VectorizeOperation):
                 issues.append(Issue(path, "nothing", f"the config of {connector.type}: {needed}"))
             if connector.type == "FILE_UPLOAD" and connector.config is not None:
                 issues.append(Issue(path, "an object", "no config: FILE_UPLOAD takes none on create"))
-        return tuple(issues)
+        return (*issues, *find_key_file_problems(self.find_configs(situation)))
+
+    def describe_effect(self, situation: Situation) -> str:
+        """Name the connectors to create."""
+        made = [
+            f"{type_name(each.model_dump())}“{each.name[:_LONGEST_NAME]}”" for each in self.connectors[:_MOST_NAMED]
+        ]
+        more = len(self.connectors) - len(made)
+        what = f"Creates {len(self.connectors)} source connector{'s' if len(self.connectors) > 1 else ''}: "
+        listed = what + ", ".join(made) + (f" and {more} more" if more else "") + "."
+        return listed.replace("{", "{{").replace("}", "}}")
+
+    def find_unproven(self, data: Any) -> str:
+        if all(at(row, "verificationStatus") or at(row, "error") for row in items(data)):
+            return ""
+        return "Vectorize has not reported whether the credentials work: read verificationStatus of the connector."
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Take name and id of each created connector from either form of the answer (trap 1)."""
@@ -215,18 +297,25 @@ class UpdateSourceConnector(VectorizeOperation, UpdateOperation):
     acts_on = SOURCE_CONNECTOR
     # Whether the platform merges inside the config is not documented, so keys that are not sent count as lost (trap 4).
     strategy = Merge()
-    consequence = "Changes the config of source connector {name}; its pipelines use the new one."
+    consequence = "Changes the config of source connector {name}; its pipelines use the new one at once."
     example = {
         "source_connector_id": "550e8400-e29b-41d4-a716-446655440000",
         "config": {"seed-urls": ["https://docs.example.com"]},
     }
 
     source_connector_id: SourceConnectorId
-    config: Annotated[JsonObject, Field(description="Whole config."), in_body(stored_as="configDoc")]
+    config: Annotated[JsonObject, Field(description="Whole; keys left out are unset."), in_body(stored_as="configDoc")]
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         type_id = at(situation.current, "type")
         return (ConfigUse("config", type_id, connector_type("vectorize", type_id), self.config),)
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        """Find a connector that cannot be changed, and a key file that is none."""
+        return (*find_system_connector(situation.current), *find_key_file_problems(self.find_configs(situation)))
+
+    def describe_effect(self, situation: Situation) -> str:
+        return self.consequence.replace("source connector", f"{type_name(situation.current)}source connector")
 
     def describe_loss(self, path: Path, before: Any, *, overwritten: bool) -> Loss:
         if len(path) > 1 and not overwritten:
@@ -249,6 +338,19 @@ class DeleteSourceConnector(VectorizeOperation):
     example = {"source_connector_id": "550e8400-e29b-41d4-a716-446655440000"}
 
     source_connector_id: SourceConnectorId
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        """Find a connector that cannot be deleted."""
+        return find_system_connector(situation.current)
+
+    def describe_effect(self, situation: Situation) -> str:
+        """Say what stops, with the number of users if the connector shows them."""
+        users = len(items(at(situation.current, "configDoc.authorized-users")))
+        also = f", and so do the files of its {users} user{'s' if users > 1 else ''}" if users else ""
+        return (
+            f"Deletes {type_name(situation.current)}source connector {{name}}; pipelines that read from it stop "
+            f"ingesting{also}. It cannot be undone."
+        )
 
 
 OPERATIONS = (

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
 
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import JsonObject
-from connector_mcp.operations.connector_types import connector_type
+from connector_mcp.json_values import JsonObject, items
+from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.fields import SECRET, in_body
-from connector_mcp.operations.operation import DELETE, PATCH, POST, Effect, Situation, at
-from connector_mcp.operations.update import Merge, UpdateOperation
+from connector_mcp.operations.operation import DELETE, PATCH, POST, ConfigUse, Effect, Situation, at
+from connector_mcp.operations.update import Merge, UpdateOperation, is_vacant
 from connector_mcp.operations.vectorize.source_connectors import (
     CONNECTOR,
     SOURCE_CONNECTOR,
@@ -32,6 +34,8 @@ SelectedFiles = Annotated[
 RefreshToken = Annotated[str | None, Field(description="Drive, Dropbox."), in_body(stored_as=None), SECRET]
 AccessToken = Annotated[str | None, Field(description="Notion."), in_body(stored_as=None), SECRET]
 
+TOKENS = {"refreshToken": "refresh_token", "accessToken": "access_token"}
+"""The argument for each credential that a provider may demand."""
 _EXAMPLE_CONNECTOR = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
 _SELECTION = {"1AbCdEf": {"name": "Plan.docx", "mimeType": "application/vnd.google-apps.document"}}
 
@@ -46,20 +50,48 @@ class SourceUserOperation(VectorizeOperation):
     source_connector_id: SourceConnectorId
     user_id: UserId
 
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        """Find a connector that has no users, and what its provider would refuse (section 5)."""
-        type_id = at(situation.current, "type")
-        known = connector_type("vectorize", type_id)
-        if known is None:
+    def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
+        """The selection, which has one form for each provider."""
+        known, selection = self.find_type(situation), getattr(self, "selected_files", None)
+        if known is None or selection is None or "selected_files" not in known.traits:
             return ()
-        if not known.traits.get("users"):
-            wanted = "a connector of a type that ends in _OAUTH_MULTI or _OAUTH_MULTI_CUSTOM"
-            return (Issue("source_connector_id", f"a connector of type {type_id}", wanted),)
-        return self.find_provider_problems(str(known.traits.get("user_credential", "")))
+        return (
+            ConfigUse("selected_files", known.type, replace(known, config=known.traits["selected_files"]), selection),
+        )
 
-    def find_provider_problems(self, credential: str) -> tuple[Issue, ...]:
-        """Find what the provider would refuse; `credential` is the wire name of the token that it requires."""
-        return ()
+    def find_type(self, situation: Situation) -> ConnectorType | None:
+        """The type of the connector that the user belongs to."""
+        return connector_type("vectorize", at(situation.current, "type"))
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        """Find a connector that has no users, and what its provider would refuse or store to no effect (section 5)."""
+        known = self.find_type(situation)
+        if known and not known.traits.get("users"):
+            wanted = "a connector of a type that ends in _OAUTH_MULTI or _OAUTH_MULTI_CUSTOM"
+            return (Issue("source_connector_id", f"a connector of type {known.type}", wanted),)
+        selection = getattr(self, "selected_files", None)
+        if selection is not None and is_vacant(selection):
+            wanted = "at least one file or page; delete the user to ingest nothing"
+            return (Issue("selected_files", "an empty selection", wanted),)
+        return tuple(self.find_token_problems(known and TOKENS.get(str(known.traits.get("user_credential")))))
+
+    def find_token_problems(self, wanted: str | None) -> Iterator[Issue]:
+        """Find tokens that the provider does not take; `wanted` is the one that it does, if the provider is known."""
+        given = [name for name in TOKENS.values() if getattr(self, name, None) is not None]
+        for name in given:
+            if not getattr(self, name).strip():
+                yield Issue(name, "an empty string", "the user's token, or leave it out to keep the stored one")
+            elif wanted not in (None, name):
+                yield Issue(name, "a token that this connector's provider does not take", f"{wanted} in its place")
+        if wanted is None and len(given) > 1:
+            yield Issue("access_token", "both tokens", "the one that the connector's provider takes")
+
+
+def count_selected(selection: JsonObject) -> str:
+    """How many files, or pages and databases, a selection holds."""
+    kinds = {"page": items(selection.get("pageIds")), "database": items(selection.get("databaseIds"))}
+    counts = {kind: len(held) for kind, held in kinds.items() if held} or {"file": len(selection)}
+    return " and ".join(f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in counts.items())
 
 
 class AddUserToSourceConnector(SourceUserOperation):
@@ -80,18 +112,20 @@ class AddUserToSourceConnector(SourceUserOperation):
     refresh_token: RefreshToken = None
     access_token: AccessToken = None
 
-    def find_provider_problems(self, credential: str) -> tuple[Issue, ...]:
-        wanted, given = "refresh_token", "access_token"
-        if credential == "accessToken":
-            wanted, given = given, wanted
-        if getattr(self, wanted):
-            return ()
-        got = f"nothing (but {given})" if getattr(self, given) else "nothing"
-        return (Issue(wanted, got, f"the user's {wanted.replace('_', ' ')}, which this connector's provider needs"),)
+    def find_token_problems(self, wanted: str | None) -> Iterator[Issue]:
+        yield from super().find_token_problems(wanted)
+        given = [name for name in TOKENS.values() if getattr(self, name) is not None]
+        if not given:
+            yield Issue(wanted or "refresh_token", "nothing", "the user's token, which this connector's provider needs")
+
+    def describe_effect(self, situation: Situation) -> str:
+        """Say how much is ingested."""
+        return f"{self.consequence[:-1]}; ingests {count_selected(self.selected_files)} with the user's token."
 
 
 class UpdateUserInSourceConnector(SourceUserOperation, UpdateOperation):
-    """Change a user's files or token in a multi-user source connector. A selection given replaces the stored one."""
+    """Change a user's files or token in a multi-user source connector. Files left out of a selection are no longer
+    ingested."""
 
     http = PATCH(USERS)
     strategy = Merge()
@@ -102,6 +136,18 @@ class UpdateUserInSourceConnector(SourceUserOperation, UpdateOperation):
     selected_files: Annotated[SelectedFiles | None, in_body(stored_as=None)] = None
     refresh_token: RefreshToken = None
     access_token: AccessToken = None
+
+    def find_token_problems(self, wanted: str | None) -> Iterator[Issue]:
+        yield from super().find_token_problems(wanted)
+        if all(getattr(self, name) is None for name in ("selected_files", *TOKENS.values())):
+            yield Issue("selected_files", "nothing", f"a change: selected_files, {wanted or 'a token'} or both")
+
+    def describe_effect(self, situation: Situation) -> str:
+        """Say what takes the place of what is stored."""
+        changed = [] if self.selected_files is None else [f"from now on only {count_selected(self.selected_files)}"]
+        if any(getattr(self, name) is not None for name in TOKENS.values()):
+            changed.append("a new token in place of the stored one")
+        return f"{self.consequence[:-1]}: {', '.join(changed)}." if changed else self.consequence
 
 
 class DeleteUserFromSourceConnector(SourceUserOperation):

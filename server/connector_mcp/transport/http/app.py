@@ -27,7 +27,7 @@ from connector_mcp.errors import Misconfigured
 from connector_mcp.transport.auth.authorization import BearerAuthorization, Callers
 from connector_mcp.transport.auth.resource_metadata import WELL_KNOWN
 from connector_mcp.transport.auth.static_tokens import SETTING
-from connector_mcp.transport.http.host_guard import HostAndOriginGuard, Reach, RequestIds, is_loopback
+from connector_mcp.transport.http.host_guard import HostAndOriginGuard, Reach, RequestIds, TrailingSlash, is_loopback
 from connector_mcp.transport.http.limits import HttpLimits, MessageGuard, RateLimitGuard, RequestRate
 from connector_mcp.transport.http.listener import GRACE, serve_app
 from connector_mcp.transport.http.shutdown import Drain
@@ -86,7 +86,7 @@ def protocol_app(server: Server[dict[str, Any]], *, reach: Reach, **options: Unp
         async with sessions.run():
             yield
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/mcp", MessageGuard(StreamableHTTPASGIApp(sessions), drain.calls, limits.body_bytes)),
             Route("/sse", _SseEndpoint(server, sse), methods=["GET"]),
@@ -97,6 +97,7 @@ def protocol_app(server: Server[dict[str, Any]], *, reach: Reach, **options: Unp
         ],
         middleware=[
             Middleware(RequestIds),
+            Middleware(TrailingSlash, kept=(MESSAGES,)),
             Middleware(drain.requests),
             Middleware(HostAndOriginGuard, reach=reach),
             Middleware(BearerAuthorization, callers=callers, open_paths=open_paths),
@@ -104,6 +105,8 @@ def protocol_app(server: Server[dict[str, Any]], *, reach: Reach, **options: Unp
         ],
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 async def serve_http(

@@ -108,6 +108,23 @@ class HostAndOriginGuard:
             await self._app(scope, receive, send)
 
 
+class TrailingSlash:
+    """ASGI middleware: take `/mcp/` for `/mcp`, and so with every path but those in `kept`.
+
+    Starlette would redirect to an address made of the Host header and the scheme of the last hop, which is http behind
+    a proxy that speaks TLS.
+    """
+
+    def __init__(self, app: ASGIApp, kept: Collection[str] = ()) -> None:
+        self._app = app
+        self._kept = frozenset({"/", *kept})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].endswith("/") and scope["path"] not in self._kept:
+            scope = {**scope, "path": scope["path"][:-1]}
+        await self._app(scope, receive, send)
+
+
 class RequestIds:
     """ASGI middleware: give every request an id for log lines, from `X-Request-ID` if that is short and plain."""
 

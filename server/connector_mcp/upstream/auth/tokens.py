@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import anyio
 
-from connector_mcp.errors import ConnectorError, Malformed, Unauthenticated, UpstreamError
+from connector_mcp.errors import ConnectorError, Malformed, Unauthenticated
 from connector_mcp.json_values import JsonObject, members
 from connector_mcp.operations.platform import ClientCredentials, UpstreamMessage
 from connector_mcp.upstream.errors import CallContext, describe, join_names, make_error, make_malformed
@@ -134,7 +134,7 @@ def read_token(call: CallContext, request: TokenRequest, result: AttemptResult) 
     return Token(value, _read_lifetime(answer.get("expires_in")), lacks_scope=lacks_scope)
 
 
-def _make_refusal(call: CallContext, response: RawResponse) -> UpstreamError:
+def _make_refusal(call: CallContext, response: RawResponse) -> ConnectorError:
     """Make the error for a status other than 200: about the credentials or the address unless it is an outage."""
     if response.status in {408, 425, 429} or response.status >= 500 or response.status < 400 or response.is_foreign:
         return make_error(call, response)

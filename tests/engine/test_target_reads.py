@@ -1,0 +1,171 @@
+"""What a write finds out before it: about its target, about the connector type; and what a success does not prove."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector_mcp.json_values import JsonObject
+from connector_mcp.sandbox.faults import Fault
+from connector_mcp.sandbox.logto import CONNECTORS
+from connector_mcp.secrets.collection import Secrets
+from connector_mcp.secrets.sources import Directory
+from tests.engine.conftest import Bench, BenchMaker, FakeCaller, yes
+from tests.operations.test_every_config import KEY_FILE
+
+pytestmark = pytest.mark.anyio
+
+DEMO: JsonObject = {
+    "id": "demo1", "connectorId": "logto-social-demo", "config": {}, "metadata": {}, "syncProfile": False,
+    "enableTokenStorage": False,
+}  # fmt: skip
+PATH = "/api/connectors/demo1"
+HTTP_SMS = {"endpoint": "https://sms.example.com"}
+SITE = {"name": "Site", "type": "WEB_CRAWLER", "config": {"seed-urls": ["https://a.example"]}}
+GCS = {"name": "G", "type": "GCS", "config": {"bucket-name": "b", "service-account-json": "secret://KEY"}}
+
+
+async def call(made: Bench, tool: str, caller: FakeCaller | None = None, **arguments: Any) -> JsonObject:
+    platform = made.account(tool.partition("_")[0])
+    tenant = {"organization_id": platform.tenant} if platform.tenant else {}
+    return (await made.engine.call(tool, {**tenant, **arguments}, caller or FakeCaller())).content
+
+
+async def test_a_demo_connector_is_taken_from_the_list_and_can_be_deleted(made: Bench) -> None:
+    made.sandbox.world.put(CONNECTORS, "demo1", DEMO)
+    rows = (await call(made, "logto_list_connectors"))["data"]
+    assert [row["id"] for row in rows if row["isDemo"]] == ["demo1"]
+    caller = FakeCaller(yes("Logto Social Demo"))
+    deleted = await call(made, "logto_delete_connector", caller, id="demo1")
+    assert deleted["data"]["deleted"]
+    assert deleted["meta"]["verified"]
+    assert "demo connector “Logto Social Demo”" in caller.questions[0].message
+    assert made.requests("DELETE") == [("DELETE", PATH)]
+
+
+async def test_a_demo_connector_cannot_be_changed_and_another_refused_read_stays_a_failure(made: Bench) -> None:
+    made.sandbox.world.put(CONNECTORS, "demo1", DEMO)
+    changed = await call(made, "logto_update_connector", id="demo1", sync_profile=True)
+    assert changed["error"]["issues"][0]["got"] == "a demo connector"
+    made.sandbox.inject(Fault(platform="logto", path_glob="*/absent", status=400, times=9))
+    refused = await call(made, "logto_delete_connector", FakeCaller(yes()), id="absent")
+    assert refused["error"]["code"] == "rejected"
+    assert made.requests("PATCH") + made.requests("DELETE") == []
+
+
+@pytest.mark.parametrize(
+    ("given", "likely"),
+    [
+        ("google", "google-universal"),
+        ("Google-Universal", "google-universal"),
+        ("gogle-universal", "google-universal"),
+        ("twilio", "twilio-short-message-service"),
+        ("SMTP", "simple-mail-transfer-protocol"),
+        ("wechat", "wechat-native or wechat-web"),
+        ("sendgrid", "sendgrid-email-service"),
+        ("no-such-thing-at-all", ""),
+    ],
+)
+async def test_an_unknown_factory_is_refused_with_the_likely_ones_before_anybody_is_asked(
+    made: Bench, given: str, likely: str
+) -> None:
+    caller = FakeCaller(yes())
+    created = await call(made, "logto_create_connector", caller, connector_id=given, config={"clientId": "a"})
+    tested = await call(made, "logto_create_connector_test", caller, factory_id=given, config=HTTP_SMS, phone="49")
+    for argument, content in (("connector_id", created), ("factory_id", tested)):
+        (issue,) = content["error"]["issues"]
+        assert issue["path"] == argument
+        assert likely in issue["wanted"]
+    assert caller.questions == []
+    assert {method for method, _ in made.requests()} == {"GET"}
+
+
+async def test_only_what_a_factory_of_the_servers_own_replaces_is_in_danger(made: Bench) -> None:
+    form = [{"key": "endpoint", "type": "Text", "label": "Endpoint", "required": True}]
+    own = {"id": "our-sms", "type": "Sms", "name": {"en": "Our SMS"}, "formItems": form}
+    made.sandbox.inject(Fault(platform="logto", path_glob="*-factories/our-sms", status=200, body=own, times=9))
+    created = await call(made, "logto_create_connector", connector_id="our-sms", config=HTTP_SMS)
+    assert created["error"]["code"] == "approval_required"
+    assert "Deletes Sms connector" in created["error"]["message"]
+    assert "Email" not in created["error"]["message"]
+    wrong = await call(made, "logto_create_connector", connector_id="our-sms", config={"endpont": "https://a.example"})
+    issues = {issue["path"]: issue["wanted"] for issue in wrong["error"]["issues"]}
+    assert set(issues) == {"config.endpont", "config.endpoint"}
+    assert issues["config.endpont"].startswith("endpoint (closest match)")
+    mail = await call(made, "logto_create_connector_test", factory_id="our-sms", config=HTTP_SMS, email="a@example.com")
+    assert [issue["path"] for issue in mail["error"]["issues"]] == ["phone"]
+
+
+@pytest.mark.parametrize("status", ["failed", "verified", None])
+async def test_a_creation_on_vectorize_returns_the_verdict_of_the_platform(made: Bench, status: str | None) -> None:
+    record = {"id": "c", "type": "WEB_CRAWLER", "name": "Site", "verificationStatus": status, "errorMessage": "why"}
+    shown = {key: value for key, value in record.items() if value is not None}
+    made.sandbox.inject(Fault(platform="vectorize", method="GET", status=200, body=shown, times=9))
+    created = await call(made, "vectorize_create_source_connector", connectors=[SITE, SITE])
+    for row in created["data"]:
+        assert (row.get("verificationStatus"), row["errorMessage"]) == (status, "why")
+    assert ("unproven" in created["meta"]) == (status is None)
+
+
+async def test_a_verdict_that_cannot_be_read_is_said_to_be_missing(made: Bench) -> None:
+    made.sandbox.inject(Fault(platform="vectorize", method="GET", status=403, times=9))
+    created = await call(made, "vectorize_create_source_connector", connectors=[SITE])
+    assert created["data"][0]["name"] == "Site"
+    assert "verificationStatus" in created["meta"]["unproven"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "told"),
+    [
+        ("update", {"id": "github-signin", "config": {"clientId": "i"}}, "only a sign-in shows"),
+        ("update", {"id": "smtp-main", "config": {"host": "h.example.com"}}, "logto_create_connector_test"),
+        ("update", {"id": "github-signin", "sync_profile": True}, None),
+        ("create", {"connector_id": "slack-universal", "config": {"clientId": "i", "clientSecret": "s"}}, "sign-in"),
+    ],
+)
+async def test_a_success_on_logto_says_that_the_config_was_not_tried(
+    made: Bench, tool: str, arguments: JsonObject, told: str | None
+) -> None:
+    meta = (await call(made, f"logto_{tool}_connector", **arguments))["meta"]
+    assert told in meta["unproven"] if told else "unproven" not in meta
+
+
+MISHAPS = {
+    "/home/me/key.json": "path",
+    "~/key.json": "path",
+    "C:\\keys\\key.json": "path",
+    "key.json": "path",
+    "AIzaSyExample": "not its path or another text",
+    KEY_FILE.replace("\\n", "\n"): "unescaped on the way",
+    KEY_FILE[:-20]: "cut or altered",
+    json.dumps(KEY_FILE): "encoded once",
+    "{}": "with type service_account and client_email and private_key",
+    "[]": "with type service_account",
+    "1": "with type service_account",
+    json.dumps({**json.loads(KEY_FILE), "type": "authorized_user"}): "with type service_account",
+    json.dumps({**json.loads(KEY_FILE), "private_key": None}): "private_key",
+    json.dumps({**json.loads(KEY_FILE), "private_key": "abc"}): "a PEM text",
+    KEY_FILE.replace("\\n", "\\\\n"): "a PEM text with line breaks",
+}
+
+
+@pytest.mark.parametrize("referenced", [False, True], ids=["given", "stored"])
+async def test_a_key_file_is_checked_as_what_it_is_also_where_a_secret_holds_it(
+    bench: BenchMaker, referenced: bool, tmp_path: Path
+) -> None:
+    for key, told in {**MISHAPS, KEY_FILE: None}.items():
+        (tmp_path / "KEY").write_text(key)
+        made = bench(secrets=Secrets([Directory(tmp_path)]))
+        config = GCS["config"] if referenced else {"bucket-name": "b", "service-account-json": key}
+        created = await call(made, "vectorize_create_source_connector", connectors=[{**GCS, "config": config}])
+        if told is None:
+            assert created["data"][0]["verificationStatus"] == "verified"
+            continue
+        (issue,) = created["error"]["issues"]
+        assert issue["path"] == "connectors[0].config.service-account-json"
+        assert told in issue["wanted"], (key, issue)
+        assert key not in json.dumps(created) or len(key) < 4
+        assert made.requests() == []

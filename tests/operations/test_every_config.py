@@ -1,0 +1,244 @@
+"""What holds for the config of every Logto factory and of every Vectorize type that can be created."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from copy import deepcopy
+from itertools import islice
+from typing import Any
+
+import pytest
+
+from connector_mcp.errors import Issue
+from connector_mcp.json_values import is_array, is_object
+from connector_mcp.operations.connector_types import ConnectorType, connector_type, connector_types, example
+from connector_mcp.operations.logto.connectors import CreateConnector, UpdateConnector
+from connector_mcp.operations.logto.use import CreateConnectorTest
+from connector_mcp.operations.operation import Operation, Situation
+from connector_mcp.operations.update import without_vacant
+from connector_mcp.operations.vectorize.source_connectors import CreateSourceConnector, UpdateSourceConnector
+from tests.operations.hooks import issues
+
+Steps = tuple[str | int, ...]
+
+KEY_FILE = json.dumps(
+    {
+        "type": "service_account",
+        "client_email": "robot@acme.iam.gserviceaccount.com",
+        "private_key": "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n",
+    }
+)
+WORDS = re.compile(r"[A-Za-z]{4,30}(-[A-Za-z]+)*")
+LOGTO = [kind for kind in connector_types("logto").values() if kind.creatable]
+VECTORIZE = [
+    kind
+    for kind in connector_types("vectorize").values()
+    if kind.creatable and kind.traits["takes_config_on_create"] and kind.config["properties"]
+]
+named = {"ids": lambda kind: kind.type}
+every_type = pytest.mark.parametrize("kind", [*LOGTO, *VECTORIZE], **named)
+every_factory = pytest.mark.parametrize("kind", LOGTO, **named)
+
+
+def filled(value: Any, key: str = "") -> Any:
+    """The example without placeholders."""
+    if is_object(value):
+        return {name: filled(member, name) for name, member in value.items()}
+    if is_array(value):
+        return [filled(item, key) for item in value]
+    if key == "service-account-json":
+        return KEY_FILE
+    return "value-1" if isinstance(value, str) and value.startswith("<") and not value.startswith("<p>") else value
+
+
+def config_of(kind: ConnectorType) -> Any:
+    """A valid config with all members that its schema describes in detail."""
+    config = filled(example(kind.config))
+    for key, member in kind.config["properties"].items():
+        if key not in config and (member.get("properties") or member.get("anyOf")):
+            whole = {name: filled(example(part), name) for name, part in member.get("properties", {}).items()}
+            config[key] = whole or filled(example(member), key)
+    return config
+
+
+def calls(kind: ConnectorType, config: Any) -> Iterator[tuple[Operation, Situation, str]]:
+    """The calls that take a whole config of this type, and the path of the config in each."""
+    if kind.platform == "vectorize":
+        ids = {"organization_id": "org", "source_connector_id": "src"}
+        connector = {"name": "Docs", "type": kind.type, "config": config}
+        create = CreateSourceConnector.model_validate({"organization_id": "org", "connectors": [connector]})
+        yield create, Situation(), "connectors[0].config"
+        update = UpdateSourceConnector.model_validate({**ids, "config": config})
+        yield update, Situation({"id": "src", "type": kind.type, "configDoc": {}}), "config"
+        return
+    metadata = {"metadata": {"target": "acme"}} if kind.traits["isStandard"] else {}
+    given = {"connector_id": kind.type, "config": config, **metadata}
+    described = {"id": kind.type, "type": kind.kind}
+    yield CreateConnector.model_validate(given), Situation(described=described), "config"
+    if kind.kind != "Social":
+        recipient = {"phone": "49170"} if kind.kind == "Sms" else {"email": "a@example.com"}
+        test = CreateConnectorTest.model_validate({"factory_id": kind.type, "config": config, **recipient})
+        yield test, Situation(described=described), "config"
+
+
+def refusals(kind: ConnectorType, config: Any) -> Iterator[dict[str, Issue]]:
+    """What each call refuses, by the path inside of the config."""
+    for call, situation, path in calls(kind, config):
+        yield {issue.path.removeprefix(path).lstrip("."): issue for issue in issues(call, situation)}
+
+
+def update_issues(kind: ConnectorType, stored: Any, given: Any) -> list[str]:
+    current = {"id": "c", "connectorId": kind.type, "type": kind.kind, "config": stored, "metadata": {}}
+    return [issue.path for issue in issues(UpdateConnector(id="c", config=given), Situation(current))]
+
+
+def merged(kind: ConnectorType, stored: Any, given: Any) -> Any:
+    current = {"id": "c", "connectorId": kind.type, "type": kind.kind, "config": stored, "metadata": {}}
+    return UpdateConnector(id="c", config=given).complete_members(current)["config"]
+
+
+def objects(schema: Any, value: Any, steps: Steps = ()) -> Iterator[tuple[Steps, Any]]:
+    """Every object of a config with the schema that describes it; of alternatives the one that it fits."""
+    for branch in schema.get("anyOf", ()):
+        if is_object(value) and set(value) <= set(branch.get("properties", ())):
+            yield from objects(branch, value, steps)
+            return
+    if is_object(value):
+        yield steps, schema
+        for key, member in value.items():
+            inner = schema.get("properties", {}).get(key, schema.get("additionalProperties"))
+            yield from objects(inner if is_object(inner) else {}, member, (*steps, key))
+    elif is_array(value):
+        # The items of a list have one schema: the first of them is enough.
+        for item in value[:1]:
+            yield from objects(schema.get("items", {}), item, (*steps, 0))
+
+
+def at(value: Any, steps: Steps) -> Any:
+    for step in steps:
+        value = value[step]
+    return value
+
+
+def path_of(steps: Steps) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).lstrip(".")
+
+
+@every_type
+def test_a_valid_config_is_taken(kind: ConnectorType) -> None:
+    assert [refused for refused in refusals(kind, config_of(kind)) if refused] == []
+
+
+@every_type
+def test_a_required_member_that_is_left_out_or_empty_is_named_at_any_depth(kind: ConnectorType) -> None:
+    whole = config_of(kind)
+    empties: list[Any] = ["", {"a": [""]}] if kind.platform == "logto" else []
+    for steps, schema in objects(kind.config, whole):
+        for key in schema.get("required", ()):
+            for empty in (None, *empties):
+                config = deepcopy(whole)
+                at(config, steps)[key] = empty
+                if empty is None:
+                    del at(config, steps)[key]
+                for refused in islice(refusals(kind, config), None if empty is None else 1):
+                    wanted = (path_of((*steps, key)), *path_of(steps).split("[")[:1], key)
+                    assert any(path.startswith(place) for path in refused for place in wanted if place), (
+                        path_of((*steps, key)), empty, list(refused),
+                    )  # fmt: skip
+
+
+@every_type
+def test_an_unknown_key_is_refused_at_any_depth_with_the_nearest_one(kind: ConnectorType) -> None:
+    whole = config_of(kind)
+    for steps, schema in objects(kind.config, whole):
+        # Of a key that looks like no word an error shows nothing. The options of TLS are passed on as they are.
+        names = [name for name in schema.get("properties", ()) if WORDS.fullmatch(name) and steps != ("tls",)]
+        for name in names[:3]:
+            config, wrong = deepcopy(whole), f"{name}x"
+            at(config, steps)[wrong] = at(config, steps).pop(name, "value-1")
+            for refused in refusals(kind, config):
+                issue = refused[path_of((*steps, wrong))]
+                assert issue.got == "an unknown key"
+                assert issue.wanted.startswith(f"{name} (closest match)")
+
+
+@every_factory
+def test_an_update_refuses_to_empty_a_required_member_or_to_add_an_unknown_one(kind: ConnectorType) -> None:
+    stored = config_of(kind)
+    for steps, schema in objects(kind.config, stored):
+        if any(isinstance(step, int) for step in steps):
+            continue
+        for change in [*schema.get("required", ()), "no-such-key"]:
+            if change == "no-such-key" and (steps == ("tls",) or not schema.get("properties")):
+                continue
+            for value in ("", None, {}) if change != "no-such-key" else ("", "value-1"):
+                given: Any = {change: value}
+                for step in reversed(steps):
+                    given = {step: given}
+                assert update_issues(kind, stored, given) != [], (kind.type, given)
+
+
+SMTP, MAILGUN = "simple-mail-transfer-protocol", "mailgun-email"
+FORMS: dict[tuple[str, str], dict[str, Any]] = {
+    (SMTP, "auth"): {
+        "login": {"type": "login", "user": "u", "pass": "p-stored"},
+        "account": {"type": "oauth2", "user": "u", "privateKey": "k", "serviceClient": "c"},
+        "account with passphrase": {
+            "type": "oauth2", "user": "u", "privateKey": {"key": "k", "passphrase": "p"}, "serviceClient": "c",
+        },
+        "token": {"type": "oauth2", "user": "u", "clientId": "i", "clientSecret": "s", "refreshToken": "r"},
+    },
+    (MAILGUN, "deliveries.Generic"): {
+        "html": {"html": "<p>{{code}}</p>", "text": "{{code}}", "subject": "Code"},
+        "template": {"template": "otp", "variables": {"brand": "Acme"}, "subject": "Code"},
+    },
+}  # fmt: skip
+SWITCHES = [(place, old, new) for place, forms in FORMS.items() for old in forms for new in forms if old != new]
+
+
+@pytest.mark.parametrize(("place", "old", "new"), SWITCHES)
+def test_another_alternative_replaces_the_stored_one_whole_or_is_refused(
+    place: tuple[str, str], old: str, new: str
+) -> None:
+    """Whichever members of the other alternative are given, and in an update nothing of two is ever mixed."""
+    type_id, path = place
+    kind = connector_type("logto", type_id)
+    assert kind is not None
+    stored, keys = config_of(kind), path.split(".")
+    at(stored, tuple(keys[:-1]))[keys[-1]] = FORMS[place][old]
+    target = FORMS[place][new]
+    for left_out in (None, *target):
+        given: Any = {key: value for key, value in target.items() if key != left_out}
+        for step in reversed(keys):
+            given = {step: given}
+        will_be = at(without_vacant(merged(kind, stored, given)), tuple(keys))
+        if update_issues(kind, stored, given) == []:
+            fitting = [form for form in FORMS[place].values() if set(will_be) <= set(form)]
+            assert fitting, will_be
+            if left_out is None:
+                assert will_be == target
+        else:
+            assert left_out is not None, "the whole alternative is taken"
+
+
+@every_factory
+def test_what_the_form_of_the_platform_has_is_taken(kind: ConnectorType) -> None:
+    """The shipped types are a snapshot: the form that the platform gives for a factory has the last word."""
+    config = {**config_of(kind), "newKey": "value-1"}
+    form = [{"key": key, "type": "Json", "label": key, "required": True} for key in config]
+    described = {"id": kind.type, "type": kind.kind, "formItems": form}
+    for call, situation, _ in calls(kind, config):
+        assert call.type_read() is not None
+        assert call.find_problems(Situation()) == ()
+        assert issues(call, Situation(situation.current, described=described)) == []
+        refused = issues(call, Situation(situation.current, described={}))
+        assert [issue.path for issue in refused] == ["config.newKey"]
+    without: Any = {key: value for key, value in config.items() if key != "newKey"}
+    for call, _, _ in calls(kind, without):
+        assert call.type_read() is None, "what is shipped needs no further read"
+    current = {"id": "c", "connectorId": kind.type, "type": kind.kind, "config": without, "metadata": {}}
+    change = UpdateConnector(id="c", config={"newKey": "value-2"})
+    assert issues(change, Situation({**current, "formItems": form})) == []
+    assert [issue.path for issue in issues(change, Situation(current))] == ["config.newKey"]

@@ -1,0 +1,239 @@
+"""What only PostgreSQL has: answers that are lost, a server that hangs or restarts, and a password."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from connector_mcp.errors import StoreUnavailable, StoreUncertain
+from connector_mcp.state import database as database_module
+from connector_mcp.state import postgres as postgres_module
+from connector_mcp.state.database import Database, Transaction
+from connector_mcp.state.postgres import PostgresDatabase
+from tests.postgres_proxy import PostgresProxy, cut, postgres_proxy, silence
+from tests.postgres_server import PASSWORD, UNSAFE, PostgresFixture, postgres_server
+from tests.state.racer import INSERT_ONCE
+from tests.state.test_database import insert, names
+
+pytestmark = pytest.mark.anyio
+
+
+def take_one(tx: Transaction) -> bool:
+    return tx.execute(INSERT_ONCE, {"name": "one", "value": ""}).first() is not None
+
+
+def take_one_of_two(tx: Transaction) -> bool:
+    """Ask once; what comes after it travels with the commit."""
+    won = take_one(tx)
+    insert("two")(tx)
+    return won
+
+
+@pytest.fixture
+async def proxy(postgres: PostgresFixture) -> AsyncIterator[PostgresProxy]:
+    async with postgres_proxy(postgres.server.folder) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def behind(proxy: PostgresProxy, postgres: PostgresFixture) -> AsyncIterator[Database]:
+    """A database behind the proxy, with a connection that has been used."""
+    database = PostgresDatabase(proxy.url(postgres.name))
+    await database.read(names)
+    proxy.reset()
+    yield database
+    await database.aclose()
+
+
+async def test_a_transaction_takes_one_round_trip_or_two_if_it_asks(behind: Database, proxy: PostgresProxy):
+    await behind.write(insert("zero"))
+    assert len(proxy.requests) == 1
+    proxy.reset()
+    await behind.write(take_one_of_two)
+    assert [[sql.split()[0] for sql in request.sql] for request in proxy.requests] == [
+        ["BEGIN", "INSERT"],
+        ["INSERT", "COMMIT"],
+    ]
+
+
+@pytest.mark.parametrize("handler", [cut, silence])
+@pytest.mark.parametrize(
+    ("number", "place", "error", "found"),
+    [
+        (1, "request", StoreUnavailable, []),
+        (1, "answer", StoreUnavailable, []),
+        (2, "request", StoreUncertain, []),
+        (2, "answer", StoreUncertain, ["one", "two"]),
+    ],
+)
+async def test_only_a_lost_answer_to_the_commit_is_uncertain(
+    behind: Database,
+    proxy: PostgresProxy,
+    postgres: PostgresFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    handler: Any,
+    number: int,
+    place: str,
+    error: type[Exception],
+    found: list[str],
+):
+    if handler is silence:
+        monkeypatch.setattr(database_module, "STEP_SECONDS", 0.8)
+    proxy.fail(number, **{place: handler})
+    with pytest.raises(StoreUnavailable) as caught:
+        await behind.write(take_one_of_two)
+    assert type(caught.value) is error
+    assert postgres.name in caught.value.message
+    assert [row["name"] for row in postgres.execute("SELECT name FROM connector_mcp.keys ORDER BY 1")] == found
+
+
+async def test_a_late_answer_within_the_time_is_no_failure(behind: Database, proxy: PostgresProxy):
+    async def late(_: object) -> None:
+        with anyio.move_on_after(0.1):
+            await anyio.sleep_forever()
+
+    proxy.on_answer = late
+    assert await behind.write(take_one_of_two) is True
+    assert await behind.read(names) == ["one", "two"]
+
+
+async def test_connections_that_ended_while_idle_are_replaced_unnoticed(postgres: PostgresFixture):
+    database = PostgresDatabase(postgres.url)
+    for number in range(3):
+        # A commit that is sent on a connection that had ended would be uncertain.
+        await database.write(insert(f"{number}"))
+        postgres.server.end_sessions(postgres.name)
+    assert await database.read(names) == ["0", "1", "2"]
+    await database.aclose()
+
+
+@pytest.mark.slow
+async def test_a_server_that_crashes_loses_no_commit_and_is_found_again(monkeypatch: pytest.MonkeyPatch):
+    with postgres_server("synchronous_commit=on", "fsync=on") as server:
+        database = PostgresDatabase(server.url())
+        monkeypatch.setattr(database_module, "PAUSE_SECONDS", 0.0)
+        for round_ in range(5):
+            await database.write(insert(f"{round_}"))
+            waiting = anyio.Event()
+            async with anyio.create_task_group() as group:
+
+                async def wait(waiting: anyio.Event = waiting) -> None:
+                    # A waiter is woken by the loss, because it may have missed something.
+                    with anyio.fail_after(20):
+                        await database.changed(15)
+                    waiting.set()
+
+                group.start_soon(wait)
+                await anyio.wait_all_tasks_blocked()
+                server.stop()
+                with pytest.raises(StoreUnavailable) as caught:
+                    await database.write(insert(f"lost {round_}"))
+                assert not isinstance(caught.value, StoreUncertain)
+                await waiting.wait()
+            server.start()
+            assert await database.read(names) == [f"{number}" for number in range(round_ + 1)]
+        await database.aclose()
+
+
+async def test_a_server_that_hangs_ends_steps_and_commands_in_time(monkeypatch: pytest.MonkeyPatch):
+    with postgres_server() as server:
+        database = PostgresDatabase(server.url())
+        await database.read(names)
+        monkeypatch.setattr(database_module, "STEP_SECONDS", 0.3)
+        monkeypatch.setattr(database_module, "COMMAND_SECONDS", 0.3)
+        server.freeze()
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            await anyio.to_thread.run_sync(database.read_now, names)
+        with pytest.raises(StoreUnavailable):
+            await database.write(insert("one"))
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="a moment ago"):
+                await database.read(names)
+        assert time.monotonic() - started < 5
+        server.thaw()
+        monkeypatch.undo()
+        vars(database)["_silent_until"] = None
+        await database.write(insert("two"))
+        assert "two" in await database.read(names)
+        await database.aclose()
+
+
+async def test_a_full_or_read_only_server_refuses_for_certain(postgres: PostgresFixture):
+    database = PostgresDatabase(postgres.url)
+    await database.write(insert("kept"))
+    postgres.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$BEGIN RAISE 'could not extend file: No space left on device' USING ERRCODE = '53100'; END$$;"
+        "CREATE CONSTRAINT TRIGGER full_disk AFTER INSERT ON connector_mcp.keys DEFERRABLE INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    # The trigger fires within the commit.
+    with pytest.raises(StoreUnavailable, match="No space left") as caught:
+        await database.write(insert("full"))
+    assert not isinstance(caught.value, StoreUncertain)
+    postgres.execute(f"ALTER DATABASE {postgres.name} SET default_transaction_read_only = on")
+    await database.aclose()
+    with pytest.raises(StoreUnavailable, match="read-only") as caught:
+        await database.write(insert("read-only"))
+    assert not isinstance(caught.value, StoreUncertain)
+    assert await database.read(names) == ["kept"]
+    await database.aclose()
+
+
+async def test_a_record_that_another_session_has_locked_is_refused_in_time(
+    postgres: PostgresFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(postgres_module, "STEP_SECONDS", 0.2)
+    database = PostgresDatabase(postgres.url)
+    await database.read(names)
+    with postgres.server.connect(postgres.name) as holder:
+        holder.execute("LOCK connector_mcp.keys")
+        with pytest.raises(StoreUnavailable, match="lock timeout") as caught:
+            await database.write(insert("one"))
+        assert caught.value.retryable
+    assert await database.read(names) == []
+    await database.aclose()
+
+
+async def test_a_password_is_used_and_never_shown(free_port: int):
+    with postgres_server("listen_addresses=127.0.0.1", *UNSAFE, port=free_port) as server:
+        database = PostgresDatabase(server.tcp_url(password=":wrong"), password=PASSWORD)
+        await database.write(insert("one"))
+        await database.aclose()
+        refused = PostgresDatabase(server.tcp_url(password=f":not{PASSWORD}"))
+        with pytest.raises(StoreUnavailable) as caught:
+            await refused.read(names)
+        assert "authentication failed" in caught.value.message
+        assert PASSWORD not in repr([refused, vars(caught.value), caught.value.as_dict()])
+
+
+@pytest.mark.parametrize("url", [f"postgresql://u:{PASSWORD}@[host/db", f"postgresql://u:{PASSWORD}@h/db?what=1"])
+async def test_an_invalid_address_is_refused_but_not_shown(url: str):
+    with pytest.raises(ValueError) as caught:
+        PostgresDatabase(url)
+    assert PASSWORD not in str(caught.value)
+
+
+async def test_more_steps_than_connections_are_all_answered(postgres: PostgresFixture):
+    database = PostgresDatabase(postgres.url)
+    won: list[bool] = []
+
+    async def put(number: int) -> None:
+        won.append(
+            await database.write(lambda tx: tx.execute(INSERT_ONCE, {"name": "one", "value": ""}).first() is not None)
+        )
+
+    async with anyio.create_task_group() as group:
+        for number in range(40):
+            group.start_soon(put, number)
+    assert (won.count(True), len(won)) == (1, 40)
+    await database.aclose()
+    assert postgres.execute("SELECT count(*) AS open FROM pg_stat_activity WHERE datname = current_database()") == [
+        {"open": 1}
+    ]
