@@ -130,17 +130,19 @@ class EngineCall(ABC):
         """Run the steps of the call in order."""
 
     def validate(self, arguments: Mapping[str, Any]) -> None:
-        """Choose the account and parse the arguments."""
+        """Choose the account, refuse what policy blocks, and parse the arguments."""
         self.account, own, self.profile_named = self._services.accounts.choose(self.tool, arguments)
+        # What policy or scopes refuse is not worth the work of parsing.
+        self._check_policy()
         with self._observer.step("validate"):
             self.operation = parse_arguments(self.tool, own, self.account.fixed if self.account else {})
+        check_cursor(self.operation)
 
-    def check_policy(self) -> None:
+    def _check_policy(self) -> None:
         """Refuse what policy blocks whatever the target is."""
         with self._observer.step("policy"):
             self.decision = self._services.gates[self.account].decide(self.tool.name, self.effect, self.caller.scopes)
         self.channel = "policy"
-        check_cursor(self.operation)
         self.meta.sandbox = self.sandbox
 
     def scan_arguments(self, situation: Situation, *, target_known: bool = True) -> None:
@@ -222,7 +224,8 @@ class EngineCall(ABC):
         if self.account and self._services.accounts.label(self.account):
             further["profile"] = self.account.profile
         operation = self.tool.operation if self.may_have_changed else None
-        return failure(error, self.scrubber, further, may_have_changed=operation)
+        largest = self._services.settings.max_result_bytes
+        return failure(error, self.scrubber, further, largest, may_have_changed=operation)
 
     def _record_response(self, status: int | None, request_id: str | None) -> None:
         self.status = status
@@ -248,7 +251,6 @@ class PlatformCall(EngineCall):
 
     async def run_steps(self, arguments: Mapping[str, Any]) -> CallResult:
         self.validate(arguments)
-        self.check_policy()
         assert self.account is not None  # noqa: S101 - operations of a platform always have an account
         self._account = account = self.account
         self.meta.platform, self.meta.profile, self.meta.tenant = account.platform.name, account.profile, account.tenant

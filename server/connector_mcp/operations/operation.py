@@ -70,6 +70,8 @@ class Paging:
     next: str | None = None
     smallest: int = 1
     largest: int = 100
+    empty: tuple[str, ...] = ()
+    """Members of which one marks an empty page, where the platform may leave out the rows or give null for them."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ class Target:
     """Members that change by themselves. The fingerprint leaves them out."""
     select: Callable[[Any, Situation], Any] | None = None
     """The part of the read's record that this operation concerns: a function of (operation, situation)."""
+    type_at: str = ""
+    """Member with its type, without which it is not recognized; by default that of the read's stored config."""
     listed: type[Operation] | None = None
     """The list to take the target from where its read by id is refused. It must come in one page, with the same ids."""
 
@@ -368,7 +372,10 @@ class ListOperation(Operation):
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Take the rows of the page out of the answer."""
-        return at(answers[0], self.paging.items if self.paging else self.record)
+        rows = at(answers[0], self.paging.items if self.paging else self.record)
+        if rows is None and self.paging and members(answers[0]).keys() & set(self.paging.empty):
+            return []
+        return rows
 
 
 class LocalOperation(Operation, ABC):

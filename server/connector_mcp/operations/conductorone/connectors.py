@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import JsonObject, is_object, items, members
+from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
 from connector_mcp.operations.conductorone.env_config import (
     ENV_CONFIG,
     TYPE,
@@ -102,15 +102,24 @@ class ListConnectors(ConductorOneOperation, ListOperation):
 
     http = GET(CONNECTORS)
     output = Connector
-    paging = Paging(items="list", limit="page_size", cursor="page_token", next="nextPageToken", smallest=10)
+    paging = Paging(
+        items="list",
+        limit="page_size",
+        cursor="page_token",
+        next="nextPageToken",
+        smallest=10,
+        empty=("list", "nextPageToken"),
+    )
     summary = ("id", "displayName", "catalogId", "status", "syncDisabledAt", "updatedAt")
     example = {"app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ", "limit": 20}
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Take the connectors out of their views, without deleted ones, which only have `deletedAt` set (trap 9)."""
-        views: list[Any] = super().shape_result(answers, situation) or []
-        connectors = [members(at(view, "connector")) for view in views]
-        return [connector for connector in connectors if connector and not connector.get("deletedAt")]
+        views = super().shape_result(answers, situation)
+        if not is_array(views):
+            return views
+        connectors = [at(view, "connector") for view in views]
+        return [connector for connector in connectors if not at(connector, "deletedAt")]
 
 
 class GetConnector(ConductorOneOperation):

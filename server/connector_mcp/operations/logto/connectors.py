@@ -153,7 +153,9 @@ class CreateConnector(ConnectorOperation):
 
     http = POST(CONNECTORS)
     effect = Effect.CREATE
-    acts_on = Target("connector", ListConnectors, name=name_connectors_in_danger, select=connectors_in_danger)
+    acts_on = Target(
+        "connector", ListConnectors, name=name_connectors_in_danger, select=connectors_in_danger, type_at="type"
+    )
     can_destroy = True
     repeatable = False
     consequence = "Creates a connector from factory {connector_id}."

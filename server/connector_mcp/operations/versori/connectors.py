@@ -76,7 +76,7 @@ class ListConnectors(VersoriOperation, ListOperation):
 
     http = GET(CONNECTORS)
     output = Connector
-    paging = Paging(items="connectors", limit="first", cursor="after", next="next")
+    paging = Paging(items="connectors", limit="first", cursor="after", next="next", empty=("connectors", "totalCount"))
     summary = ("id", "name", "protocol", "baseUrl", "datasetId", "public", "updatedAt")
     heavy = frozenset({"connections", "versions"})
     example = {"limit": 20, "name": "acme"}
@@ -124,7 +124,11 @@ class UpdateConnector(VersoriOperation, UpdateOperation):
     http = PUT(CONNECTOR)
     output = Connector
     acts_on = Target(
-        "connector", GetConnector, volatile=frozenset({"updatedAt", "versions"}), select=_what_an_update_touches
+        "connector",
+        GetConnector,
+        volatile=frozenset({"updatedAt", "versions"}),
+        select=_what_an_update_touches,
+        type_at="protocol",
     )
     # Not sent again: authSchemeConfigIds, which Versori keeps, and connectionVariables, which would rewrite the
     # variables of every connection (traps 2 to 4).
