@@ -19,7 +19,7 @@ from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.operations.catalog import PLATFORMS, catalog
 from connector_mcp.operations.connector_types import ConnectorType, connector_type, connector_types, example
-from connector_mcp.operations.operation import ConfigUse, Operation
+from connector_mcp.operations.operation import ConfigUse, Operation, Situation
 from connector_mcp.operations.tool import Tool, tool_of
 
 OPERATIONS = catalog()
@@ -217,10 +217,13 @@ def test_an_unknown_member_of_an_item_is_named_with_its_index() -> None:
 
 
 def test_an_enum_names_the_nearest_of_its_values_whatever_the_case() -> None:
-    (issue,) = issues_of("vectorize_create_source_connector", {"connectors": [{"name": "a", "type": "aws-s3"}]})
-    assert issue.path == "connectors[0].type"
+    (issue,) = issues_of("versori_update_connector", {"connector_id": "c", "protocol": "BigQ"})
+    assert (issue.path, issue.got) == ("protocol", "a string of 4 characters")
+    assert issue.wanted.startswith("bigquery (closest match); one of http, bigquery")
+    created = parse("vectorize_create_source_connector", {"connectors": [{"name": "a", "type": "aws-s3"}]})
+    (issue,) = created.find_problems(Situation())
+    assert (issue.path, issue.got, issue.unknown) == ("connectors[0].type", "an unknown type", True)
     assert issue.wanted.startswith("AWS_S3 (closest match); one of AWS_S3, ")
-    assert issue.got == "a string of 6 characters"
 
 
 @pytest.mark.parametrize("fixed", [True, False], ids=["fixed", "given"])

@@ -106,6 +106,8 @@ class ServingSettings(_Group):
     """Rules that say what is allowed, asked, approved or blocked, such as `destroy=approve,logto_*=block`."""
     verify_writes: bool = True
     """Read a target back after a write."""
+    unknown_config: Literal["refuse", "warn"] = "refuse"
+    """Whether config keys and connector types that this server does not know are refused, or sent with a warning."""
 
 
 class ApprovalSettings(_Group):
@@ -124,8 +126,7 @@ class ApprovalSettings(_Group):
     """How long a person needs at least to read a question. A sooner answer is the client's own: the call is parked, or
     refused where no operator can be reached. 0 takes every answer."""
     operators_file: Path | None = None
-    """TOML file with the tokens of operators who may sign in to the console; without it there is no console over
-    HTTP."""
+    """TOML file with the tokens of operators who may sign in to the console; over HTTP there is none without it."""
 
 
 class WebhookSettings(_Group):
@@ -171,8 +172,7 @@ class StateSettings(_Group):
     """Redis or Valkey in which replicas share state and audit log: `redis://`, `rediss://` (TLS) or `unix://`; without
     it both are files in the state directory."""
     state_password_file: Path | None = None
-    """File with the password of that server, as container platforms mount secrets; by default the password in the
-    address."""
+    """File with that server's password, as container platforms mount secrets; by default the one in the address."""
     audit_file_bytes: Annotated[int, Field(ge=65_536)] = 16_777_216
     """Size at which the next audit log file is started; no file is ever removed."""
     inline_secrets: Literal["warn", "refuse", "allow"] = "warn"

@@ -37,7 +37,7 @@ from connector_mcp.engine.secret_refs.resolver import (
 )
 from connector_mcp.engine.secret_refs.secret_requests import SecretPrompt
 from connector_mcp.engine.sender import Sender, verify
-from connector_mcp.errors import ConnectorError, InvalidArguments
+from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect, Operation, Situation
 from connector_mcp.operations.tool import Tool
@@ -315,11 +315,19 @@ class PlatformCall(EngineCall):
         """Refuse arguments that are wrong, as far as that shows without the target or, later, with it."""
         before = self.found
         self.scan_arguments(self._situation, target_known=target_known)
-        if issues := self.operation.find_problems(self._situation):
+        issues = [issue for issue in self.operation.find_problems(self._situation) if not self._tolerates(issue)]
+        if issues:
             raise InvalidArguments(self.tool.name, issues)
         if self.found is not None and self.found is not before:
-            check_configs(self.tool, self.found.uses)
+            check_configs(self.tool, self.found.uses, self._tolerates)
         await self._resolve_references(target_known=target_known)
+
+    def _tolerates(self, issue: Issue) -> bool:
+        """Warn about what is only unknown to this server, where the setting says so."""
+        if not issue.unknown or self._services.settings.unknown_config == "refuse":
+            return False
+        self.meta.warn(f"Not checked: {issue.path} is {issue.got} to this server. The platform decides about it.")
+        return True
 
     async def _resolve_references(self, *, target_known: bool = True) -> None:
         """Look up the secrets that the arguments refer to. A person may be asked for missing ones before the gate."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -28,15 +28,15 @@ from connector_mcp.operations.tool import Tool
 from connector_mcp.operations.update import without_vacant
 
 
-def check_configs(tool: Tool, uses: Iterable[ConfigUse]) -> None:
-    """Validate each connector config against the schema of its connector type.
+def check_configs(tool: Tool, uses: Iterable[ConfigUse], tolerates: Callable[[Issue], bool] = lambda _: False) -> None:
+    """Validate each connector config against the schema of its connector type, except for what `tolerates` accepts.
 
     Raises:
         InvalidArguments: Each issue has the path inside the config, what was given, what is wanted, and an example.
     """
     for use in uses:
         kind = use.check_as or use.type
-        issues = bounded(_config_issues(use, kind)) if kind else []
+        issues = bounded(issue for issue in _config_issues(use, kind) if not tolerates(issue)) if kind else []
         if kind and issues:
             raise InvalidArguments(
                 tool.name,
@@ -116,12 +116,11 @@ def _config_issue(
             if key in names:
                 continue
             wanted = known_names(key, names, holder=path if location else f"the config of {kind.type}")
-            if key in kind.traits.get("pipeline_keys", ()):
+            is_misplaced = key in kind.traits.get("pipeline_keys", ())
+            if is_misplaced:
                 wanted = f"no {safe_key(key)} here: it belongs to the pipeline that uses the connector"
-            issue = Issue(
-                f"{path}.{safe_key(key)}", "an unknown key", wanted, valid_example(value_at(sample, location), schema)
-            )
-            yield (*location, key), issue
+            found, sample_of_it = f"{path}.{safe_key(key)}", valid_example(value_at(sample, location), schema)
+            yield (*location, key), Issue(found, "an unknown key", wanted, sample_of_it, unknown=not is_misplaced)
     elif error.validator == "required" and is_object(instance):
         for name in schema["required"]:
             if name not in instance:

@@ -286,9 +286,10 @@ def insert_values(tool: Tool, operation: Operation, situation: Situation, values
     except ValidationError:
         issues: Sequence[Issue] = [Issue(path_of(steps), "", "a value that the field takes") for steps in values]
     else:
-        issues = ready.find_problems(situation)
+        # What is only unknown was judged before, when the arguments had references in the place of values.
+        issues = [issue for issue in ready.find_problems(situation) if not issue.unknown]
         try:
-            check_configs(tool, ready.find_configs(situation))
+            check_configs(tool, ready.find_configs(situation), lambda issue: issue.unknown)
         except InvalidArguments as invalid:
             issues = [*issues, *invalid.issues]
         if not issues:
