@@ -4,7 +4,7 @@ WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY server server
 RUN python -m venv /opt/connector-mcp \
- && /opt/connector-mcp/bin/pip install --no-cache-dir ".[otel]"
+ && /opt/connector-mcp/bin/pip install --no-cache-dir ".[otel,postgres]"
 
 FROM python:3.11-slim
 # A number, so that Kubernetes can tell that it is not root.

@@ -1,6 +1,6 @@
 """`deploy/`, the Dockerfile and their page work together, as far as tests can check that without containers.
 
-The proxy, Redis and two replicas run as processes, with the settings of the compose file, by the commands of the page.
+The proxy, PostgreSQL and two replicas run as processes, by the commands of the page, with the compose file's settings.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ from connector_mcp.transport.http.host_guard import Reach
 from tests.console_blocks import steps
 from tests.documents import BY_NAME, ROOT
 from tests.end_to_end.faces import INITIALIZE, META, message, modern
-from tests.redis_server import require_redis
+from tests.postgres_server import program, user
 
 DEPLOY = ROOT / "deploy"
 PAGE = BY_NAME["docs/deploy.md"]
@@ -135,9 +136,17 @@ def test_files_networks_and_volumes_of_the_compose_file_exist() -> None:
     for name in ("TOKENS_FILE", "OPERATORS_FILE", "SECRETS_DIR"):
         path = replica_settings()[PREFIX + name]
         assert any(path == mount or path.startswith(f"{mount}/") for mount in mounts)
+    for service in services.values():
+        assert set(service.get("secrets", ())) <= set(compose()["secrets"])
+    state = {name: value for name, value in replica_settings().items() if name.startswith(f"{PREFIX}STATE")}
+    assert services["audit-log"]["environment"] == state
+    assert state[f"{PREFIX}STATE_PASSWORD_FILE"] == services["postgres"]["environment"]["POSTGRES_PASSWORD_FILE"]
+    assert services["audit-log"]["image"] == services["replica-a"]["image"]
     ignored = set((ROOT / ".gitignore").read_text().splitlines())
-    assert ignored >= {f"deploy/{name}" for name in ("platforms.env", "access/", "connector-secrets/", "certificates/")}
-    assert services["redis"]["networks"] == ["inside"]
+    made = ("platforms.env", "access/", "connector-secrets/", "certificates/", "state-password")
+    assert ignored >= {f"deploy/{name}" for name in made}
+    assert compose()["secrets"]["state-password"]["file"] == "./state-password"
+    assert services["postgres"]["networks"] == ["inside"]
     assert compose()["networks"]["inside"] == {"internal": True}
 
 
@@ -153,6 +162,16 @@ def test_every_setting_is_one_that_the_server_takes(where: str) -> None:
     assert {backends["REPLICA_A"], backends["REPLICA_B"]} == {f"replica-a:{port}", f"replica-b:{port}"}
 
 
+def test_records_are_kept_durably_and_the_image_can_reach_them() -> None:
+    wanted = {"fsync=on", "synchronous_commit=on", "full_page_writes=on"}
+    (pod,) = manifests()["StatefulSet", "postgres"]["spec"]["template"]["spec"]["containers"]
+    assert wanted <= set(pod["args"])
+    assert wanted <= set(compose()["services"]["postgres"]["command"])
+    assert pod["image"] == compose()["services"]["postgres"]["image"]
+    (install,) = [line for line in dockerfile() if "pip install" in line]
+    assert "postgres" in install
+
+
 def test_the_image_is_made_of_files_that_are_handed_to_its_build() -> None:
     kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copies = [line for line in dockerfile() if line.startswith("COPY ") and "--from" not in line]
@@ -164,19 +183,25 @@ def test_the_image_is_made_of_files_that_are_handed_to_its_build() -> None:
 
 
 def test_the_manifests_agree_with_each_other() -> None:
-    for kind, name in (("Deployment", "connector-mcp"), ("StatefulSet", "redis")):
+    for kind, name in (("Deployment", "connector-mcp"), ("StatefulSet", "postgres"), ("Deployment", "audit-log")):
         spec = manifests()[kind, name]["spec"]
         labels = spec["template"]["metadata"]["labels"]
-        service = manifests()["Service", name]["spec"]
-        ports = {port["name"]: port["containerPort"] for port in spec["template"]["spec"]["containers"][0]["ports"]}
-        assert spec["selector"]["matchLabels"] == labels == service["selector"]
-        assert {port["targetPort"] for port in service["ports"]} <= set(ports)
+        assert spec["selector"]["matchLabels"] == {"app": labels["app"]} == {"app": name}
+        ports = {port["name"] for port in spec["template"]["spec"]["containers"][0].get("ports", ())}
+        if ports:
+            service = manifests()["Service", name]["spec"]
+            assert service["selector"] == {"app": name}
+            assert {port["targetPort"] for port in service["ports"]} <= ports
         made = {claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates", ())}
         volumes = made | {volume["name"] for volume in spec["template"]["spec"].get("volumes", ())}
         assert {mount["name"] for mount in spec["template"]["spec"]["containers"][0]["volumeMounts"]} == volumes
     budget = manifests()["PodDisruptionBudget", "connector-mcp"]["spec"]["selector"]["matchLabels"]
-    wall = manifests()["NetworkPolicy", "redis"]["spec"]
-    assert budget == wall["ingress"][0]["from"][0]["podSelector"]["matchLabels"] == {"app": "connector-mcp"}
+    assert budget == {"app": "connector-mcp"}
+    allowed = manifests()["NetworkPolicy", "postgres"]["spec"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"]
+    for name in ("connector-mcp", "audit-log"):
+        labels = manifests()["Deployment", name]["spec"]["template"]["metadata"]["labels"]
+        assert labels == {"app": name, **allowed}
+    assert allowed == {"state": "connector-mcp"}
     assert container()["image"] == f"connector-mcp:{__version__}"
     rule = manifests()["Ingress", "connector-mcp"]["spec"]["rules"][0]
     data = manifests()["ConfigMap", "connector-mcp"]["data"]
@@ -193,10 +218,16 @@ def test_the_page_makes_the_secrets_that_the_manifests_name() -> None:
     made = set(re.findall(r"create secret (?:generic|tls) (\S+)", commands))
     pod = manifests()["Deployment", "connector-mcp"]["spec"]["template"]["spec"]
     named = {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
+    assert {"state-password"} == {
+        volume["name"]
+        for kind, name in (("StatefulSet", "postgres"), ("Deployment", "audit-log"))
+        for volume in manifests()[kind, name]["spec"]["template"]["spec"]["volumes"]
+        if volume.get("secret") == {"secretName": "connector-mcp-state"}
+    }
     named |= {source["secretRef"]["name"] for source in container()["envFrom"] if "secretRef" in source}
     named |= {entry["secretName"] for entry in manifests()["Ingress", "connector-mcp"]["spec"]["tls"]}
     assert made == named
-    used = {"kubernetes", "platforms.env", "access", "connector-secrets", "certificates"}
+    used = {"kubernetes", "platforms.env", "access", "connector-secrets", "certificates", "state-password"}
     assert set(re.findall(r"deploy/([\w-]+(?:\.env)?)", commands)) == used
     assert ("Namespace", "connector-mcp") in manifests()
 
@@ -218,7 +249,7 @@ def test_a_probe_names_a_host_that_the_server_answers_to() -> None:
 
 @dataclass
 class Deployment:
-    """A proxy, two replicas behind it, and a Redis."""
+    """A proxy, and two replicas behind it that share their records."""
 
     environ: dict[str, str]
     replicas: list[subprocess.Popen[str]]
@@ -307,7 +338,8 @@ def proxy_environment() -> dict[str, str]:
 @contextmanager
 def deployment(folder: Path) -> Iterator[Deployment]:
     """Start everything with the commands of the page, on free ports, with the settings of the compose file."""
-    require_redis()
+    for name in ("initdb", "postgres"):
+        program(name)
     access = folder / "access"
     access.mkdir()
     tokens: dict[str, str] = {}
@@ -317,18 +349,25 @@ def deployment(folder: Path) -> Iterator[Deployment]:
         tokens[file.name] = CliRunner().invoke(cli, [*arguments, str(file)]).stdout.strip()
     given = {name: value.replace("/etc/connector-mcp", str(access)) for name, value in replica_settings().items()}
     (folder / "secrets").mkdir()
-    given[f"{PREFIX}SECRETS_DIR"] = str(folder / "secrets")
+    (folder / "state-password").write_text("password")
+    given |= {f"{PREFIX}SECRETS_DIR": str(folder / "secrets")}
+    given |= {f"{PREFIX}STATE_PASSWORD_FILE": str(folder / "state-password")}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environ = {**given, "PATH": path, f"{PREFIX}APPROVAL_WAIT": "300", "PYTHONWARNINGS": "error"}
 
-    shown = next(block.text for block in PAGE.blocks("sh") if "redis-server" in block.text)
-    ports = {number: str(free_port()) for number in ("6379", "8765", "8766")}
+    shown = next(block.text for block in PAGE.blocks("sh") if "initdb" in block.text)
+    ports = {number: str(free_port()) for number in ("5432", "8765", "8766")}
     commands = re.sub("|".join(ports), lambda match: ports[match[0]], shown).splitlines()
     replicas: list[subprocess.Popen[str]] = []
     with ExitStack() as stack:
+        # PostgreSQL refuses root, and its user may not enter the folders of the tests.
+        records = stack.enter_context(tempfile.TemporaryDirectory(prefix="records-"))
+        if own_user := user():
+            os.chown(records, own_user["user"], own_user["group"])
 
         def start(command: list[str], **options: Any) -> subprocess.Popen[str]:
-            process = stack.enter_context(subprocess.Popen(command, env=environ, cwd=folder, text=True, **options))
+            options = {"cwd": folder, **options}
+            process = stack.enter_context(subprocess.Popen(command, env=environ, text=True, **options))
             stack.callback(process.kill)
             return process
 
@@ -336,9 +375,12 @@ def deployment(folder: Path) -> Iterator[Deployment]:
             name, *words = shlex.split(line.removesuffix(" &"))
             if name == "export":
                 environ |= dict([words[0].split("=", 1)])
-            elif name == "redis-server":
-                server = start([require_redis(), *words], stdout=subprocess.PIPE)
-                until_said(server, server.stdout, "accept connections")
+            elif name in ("initdb", "postgres"):
+                process = start([program(name), *words], stderr=subprocess.PIPE, cwd=records, **user())
+                if name == "initdb":
+                    assert process.wait() == 0
+                else:
+                    until_said(process, process.stderr, "ready to accept connections")
             else:
                 environ |= {f"{PREFIX}STATE_DIR": str(folder / words[-1])}
                 replicas.append(start([name, *words], stderr=subprocess.PIPE))

@@ -113,9 +113,7 @@ class InvalidArguments(ConnectorError):
     def __init__(self, tool: str, issues: Sequence[Issue], *, fix: str | None = None) -> None:
         first, fix = issues[0], fix or "Correct the arguments named in issues and call again."
         if any(issue.unknown for issue in issues):
-            fix += (
-                " If the platform takes what is unknown here, the operator can set CONNECTOR_MCP_UNKNOWN_CONFIG=warn."
-            )
+            fix += " If the platform does take it, the operator can set CONNECTOR_MCP_UNKNOWN_CONFIG=warn."
         more = f" (and {len(issues) - 1} more, see issues)" if len(issues) > 1 else ""
         super().__init__(
             f"{tool}: at {first.path}: got {first.got}, wanted {first.wanted}{more}. Nothing was sent.",

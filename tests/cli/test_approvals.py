@@ -57,8 +57,8 @@ def test_an_empty_queue_is_a_sentence_or_an_empty_array(run):
 def test_the_list_names_what_waits_without_needing_any_platform(run):
     approval = parked()
     lines = run("approvals", "list").stdout.splitlines()
-    shown = [approval, "pending", "versori_update_connector", "default", "Acme CRM", "agent-7"]
-    assert re.split(r"\s{2,}", lines[1])[:6] == shown
+    shown = [approval, "pending", "real", "versori_update_connector", "default", "Acme CRM", "agent-7"]
+    assert re.split(r"\s{2,}", lines[1])[:7] == shown
 
 
 def test_the_json_leaves_out_what_only_the_engine_compares(run):

@@ -43,8 +43,8 @@ def test_a_call_is_one_line_however_many_records_it_has(run):
     header, *rows = run("audit", "show").stdout.splitlines()
     assert header.split() == ["time", "who", "tool", "effect", "decision", "outcome", "call"]
     assert [re.split(r"\s{2,}", row)[1:-1] for row in rows] == [
-        ["local", "logto_delete_connector", "destroy", "allow by policy", "ok"],
-        ["local", "logto_list_connectors", "read", "allow", "ok"],
+        ["local", "logto_delete_connector (sandbox)", "destroy", "allow by policy", "ok"],
+        ["local", "logto_list_connectors (sandbox)", "read", "allow", "ok"],
     ]
 
 

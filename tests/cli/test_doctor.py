@@ -104,3 +104,38 @@ def test_a_sandbox_whose_port_is_taken_ends_with_the_general_status(run):
         result = run("sandbox", "--port", str(taken.getsockname()[1]))
     assert result.exit_code == 1
     assert "Cannot listen on 127.0.0.1" in result.stderr
+
+
+MACHINE = [
+    ("HTTPS_PROXY", "socks5://proxy.example:1080"),
+    ("ALL_PROXY", "ftp://proxy.example"),
+    ("https_proxy", "http://proxy.example:99999"),
+    ("SSL_CERT_FILE", "/no/such/ca.pem"),
+    ("SSL_CERT_FILE", '"/etc/ssl/ca.pem"'),
+    ("SSL_CERT_DIR", "/no/such/directory"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), MACHINE)
+def test_a_wrong_setting_of_the_machine_is_named_by_every_command_and_spends_no_approval(run, name, value, monkeypatch):
+    for other in ("https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir"):
+        monkeypatch.delenv(other, raising=False)
+        monkeypatch.delenv(other.upper(), raising=False)
+    environ = {
+        "VECTORIZE_API_KEY": "k",
+        "VECTORIZE_ORGANIZATION_ID": "o",
+        "VECTORIZE_BASE_URL": "https://api.field.invalid/v1",
+        name: value,
+    }
+    for command in (["config", "check"], ["doctor"]):
+        ended = run(*command, **environ)
+        assert ended.exit_code in (1, 2)
+        assert name in ended.stdout
+    crawler = {"name": "n", "type": "WEB_CRAWLER", "config": {"seed-urls": ["https://a.example"]}}
+    create = ["vectorize_create_source_connector", "--json", json.dumps({"connectors": [crawler]})]
+    for call in (["vectorize_get_source_connectors"], create, [*create, "--policy", "create=approve"]):
+        ended = run("call", *call, **environ)
+        error = json.loads(ended.stdout)["error"]
+        assert (ended.exit_code, error["code"]) == (2, "misconfigured")
+        assert name in error["message"]
+        assert "nothing was sent" in error["message"] or "quotation marks" in error["message"]

@@ -1,13 +1,12 @@
-"""What leaves the process beside results, logs and files: the operator's pages, metrics, spans, what Redis holds."""
+"""What leaves the process beside results, logs and files: the operator's pages, metrics, spans, rows in PostgreSQL."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 from opentelemetry.sdk.trace import TracerProvider
@@ -22,7 +21,7 @@ from connector_mcp.telemetry.observer import Observer
 from connector_mcp.telemetry.spans import Spans
 from connector_mcp.transport.http.health import observability_pages
 from connector_mcp.transport.http.shutdown import Drain
-from tests.redis_server import RedisServer
+from tests.postgres_server import PostgresFixture
 
 OPERATOR = "operator-token-of-alice"
 
@@ -90,19 +89,11 @@ async def all_pages(browser: httpx.AsyncClient) -> dict[str, str]:
     return pages
 
 
-def held_in(redis: RedisServer) -> list[str]:
-    """Every key and value of a Redis."""
-    with redis.client() as client:
-        return [f"{key} {value}" for key in client.scan_iter() for value in _values(client, key)]
-
-
-def _values(client: Any, key: str) -> Iterator[Any]:
-    match client.type(key):
-        case "hash":
-            yield from client.hgetall(key).items()
-        case "zset":
-            yield from client.zrange(key, 0, -1, withscores=True)
-        case "stream":
-            yield from client.xrange(key)
-        case _:
-            yield client.get(key)
+def held_in(postgres: PostgresFixture) -> list[str]:
+    """Every row of a database, with the name of its table."""
+    tables = postgres.execute("SELECT tablename AS name FROM pg_tables WHERE schemaname = 'connector_mcp'")
+    return [
+        f"{table['name']} {row}"
+        for table in tables
+        for row in postgres.execute(f"SELECT * FROM connector_mcp.{table['name']}")
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -33,7 +34,10 @@ class Garden:
 
     def plant(self, *where: str) -> str:
         """A value for this field, with what JSON, addresses and base64 spell in their own ways."""
-        return self.values.setdefault(where, f'{MARK}{len(self.values):04d}-"ü/+&\\')
+        value = f'{MARK}{len(self.values):04d}-"ü/+&\\'
+        if where[-1] == "service-account-json":
+            value = json.dumps({"type": "service_account", "client_email": "a@b.c", "private_key": value})
+        return self.values.setdefault(where, value)
 
     def configs(self, kind: ConnectorType) -> Iterator[dict[str, Any]]:
         """Configs of a type that hold a value in every secret member between them; none where it has no secrets."""

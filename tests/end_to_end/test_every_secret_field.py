@@ -25,7 +25,7 @@ from tests.end_to_end.leaving import Watching, all_pages, held_in, operator, ope
 from tests.end_to_end.planted import MARK, Garden, echo, leaks, marked, typed
 from tests.end_to_end.recording import Recorded, RecordingServer, recording_server
 from tests.end_to_end.test_wire_contract import VERSORI_NOW, environment
-from tests.redis_server import redis_server
+from tests.postgres_server import PostgresFixture
 
 pytestmark = pytest.mark.anyio
 
@@ -179,35 +179,35 @@ async def test_no_byte_that_leaves_the_process_shows_a_credential(refuse: bool, 
     assert_clean(*left, *files, *spans, generate_latest(watching.metrics.registry).decode(), out, err)
 
 
-async def test_no_byte_that_leaves_while_calls_wait_shows_a_credential(tmp_path: Path, capfd: Any) -> None:
+async def test_no_byte_that_leaves_while_calls_wait_shows_a_credential(
+    postgres: PostgresFixture, tmp_path: Path, capfd: Any
+) -> None:
     garden, watching, left, told = Garden(), Watching(), list[str](), list[str]()
     async with recording_server() as recorder:
-        # Where nothing is kept on the disk the server takes the writes of a session ten times as fast.
-        with redis_server("--appendonly", "no") as redis:
-            platforms = Platforms(garden, refuse=False)
-            recorder.respond = platforms
-            settings = Settings.load(
-                {}, state=redis.url, state_dir=tmp_path, policy="create=approve,update=approve,destroy=approve",
-                requests_per_second=10_000, approval_wait=300, webhook_url=f"{recorder.origin}{HOOK}",
-                webhook_secret=f"whsec_{b64encode(bytes(32)).decode()}", operators_file=operators_file(tmp_path),
-            )  # fmt: skip
-            environ = environment(recorder.origin)
-            async with open_engine(settings, environ, "http", observer=watching.observer) as engine:
+        platforms = Platforms(garden, refuse=False)
+        recorder.respond = platforms
+        settings = Settings.load(
+            {}, state=postgres.url, state_dir=tmp_path, policy="create=approve,update=approve,destroy=approve",
+            requests_per_second=10_000, approval_wait=300, webhook_url=f"{recorder.origin}{HOOK}",
+            webhook_secret=f"whsec_{b64encode(bytes(32)).decode()}", operators_file=operators_file(tmp_path),
+        )  # fmt: skip
+        environ = environment(recorder.origin)
+        async with open_engine(settings, environ, "http", observer=watching.observer) as engine:
 
-                async def progressed(_: float, __: float | None, message: str | None) -> None:
-                    told.append(message or "")
-                    # It has been said that the first call waits; none of the others is held.
-                    engine.end_waiting()
+            async def progressed(_: float, __: float | None, message: str | None) -> None:
+                told.append(message or "")
+                # It has been said that the first call waits; none of the others is held.
+                engine.end_waiting()
 
-                async for tool, result in session(engine, platforms, "json", progressed):
-                    left.append(result.model_dump_json())
-                    assert "approval_required" in left[-1], (tool, result)
-                    # What a person is shown of the target of the next change is what a platform would hold.
-                    platforms.stored = platforms.asked_for
-                with logging_to_stderr(engine.scrub, "DEBUG", "json"):
-                    async with operator(engine, watching, environ) as browser:
-                        pages = await all_pages(browser)
-            kept = held_in(redis)
+            async for tool, result in session(engine, platforms, "json", progressed):
+                left.append(result.model_dump_json())
+                assert "approval_required" in left[-1], (tool, result)
+                # What a person is shown of the target of the next change is what a platform would hold.
+                platforms.stored = platforms.asked_for
+            with logging_to_stderr(engine.scrub, "DEBUG", "json"):
+                async with operator(engine, watching, environ) as browser:
+                    pages = await all_pages(browser)
+        kept = held_in(postgres)
     announced = [f"{made.headers} {made.content.decode()}" for made in recorder.requests if made.path == HOOK]
     assert sum("[redacted]" in page for page in pages.values()) > 100, "what is hidden there is shown as hidden"
     assert "connector_mcp_calls_total" in pages["/metrics"]

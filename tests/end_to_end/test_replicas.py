@@ -1,11 +1,13 @@
-"""Two replicas as processes, with one Redis: any of them answers any request of a flow, and nothing runs twice."""
+"""Three replicas as processes, with one PostgreSQL: any of them answers any request, and nothing runs twice."""
 
 from __future__ import annotations
 
+import json
 import subprocess
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,52 +17,67 @@ import anyio.to_thread
 import httpx
 import pytest
 from anyio.abc import Process
+from connector_mcp.audit.reader import AuditReader
 from mcp.client import Client
 from mcp_types import CallToolResult, ElicitResult, InputRequiredResult
 
 from connector_mcp.audit.check import CheckReport, verify_log
-from connector_mcp.composition.storage import open_store, read_audit
+from connector_mcp.composition.storage import open_database
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
 from tests.end_to_end.faces import INITIALIZE, META, PLATFORMS, SERVE, address, message, modern, served
 from tests.end_to_end.test_request_state import never
-from tests.redis_server import RedisServer, redis_server
+from tests.postgres_server import PostgresFixture, postgres_server
 
 pytestmark = pytest.mark.anyio
 
 DELETE = "vectorize_delete_source_connector"
+CREATE = "vectorize_create_source_connector"
 READ = "vectorize_get_source_connectors"
 S3 = {"source_connector_id": seed.VECTORIZE_S3}
 
 
 @dataclass
 class Upstream:
-    """A sandbox that can hold the deletions which reach it."""
+    """A sandbox that can hold the changes which reach it."""
 
     sandbox: Sandbox
     hold: bool = False
     reached: anyio.Event = field(default_factory=anyio.Event)
     release: anyio.Event = field(default_factory=anyio.Event)
 
+    times: list[float] = field(default_factory=list)
+    """When requests came."""
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and scope["method"] == "DELETE" and self.hold:
+        self.times.append(time.monotonic())
+        if scope["type"] == "http" and scope["method"] != "GET" and self.hold:
             self.reached.set()
             await self.release.wait()
         await self.sandbox.app()(scope, receive, send)
 
     @property
-    def deletions(self) -> list[str]:
-        return [request.raw_path for request in self.sandbox.requests if request.method == "DELETE"]
+    def writes(self) -> list[str]:
+        return [request.raw_path for request in self.sandbox.requests if request.method != "GET"]
 
 
 @dataclass
 class Replicas:
-    processes: list[Process]
-    origins: list[str]
+    stack: AsyncExitStack
+    environ: dict[str, str]
     upstream: Upstream
     settings: Settings
+    processes: list[Process] = field(default_factory=list)
+    origins: list[str] = field(default_factory=list)
+
+    async def start(self, port: str = "0") -> Process:
+        command = [*SERVE, "--http", "--port", port]
+        process = await anyio.open_process(command, stdin=subprocess.DEVNULL, env=self.environ)
+        self.processes.append(await self.stack.enter_async_context(process))
+        self.stack.callback(end, process)
+        return process
 
     @asynccontextmanager
     async def clients(self, **options: Any) -> AsyncIterator[list[Client]]:
@@ -68,38 +85,41 @@ class Replicas:
             yield [await stack.enter_async_context(Client(f"{origin}/mcp", **options)) for origin in self.origins]
 
     async def decide(self, approval_id: str) -> None:
-        store = open_store(self.settings)
-        await Approvals(store, ttl=60.0).decide(approval_id, True, "operator ops")
-        await store.aclose()
+        async with aclosing(open_database(self.settings)) as database:
+            await Approvals(database, ttl=60.0).decide(approval_id, True, "operator ops")
 
     async def verdict(self) -> tuple[CheckReport, list[dict[str, Any]]]:
         def check() -> tuple[CheckReport, list[dict[str, Any]]]:
-            with read_audit(self.settings) as log:
-                return verify_log(log), [entry.members for entry in log.entries()]
+            with closing(open_database(self.settings)) as database:
+                lines = database.read_now(lambda tx: tx.execute("SELECT line FROM audit ORDER BY seq").all())
+                return verify_log(AuditReader(database)), [json.loads(row["line"]) for row in lines]
 
         return await anyio.to_thread.run_sync(check)
 
 
 @asynccontextmanager
-async def replicas(server: RedisServer, folder: Path, policy: str) -> AsyncIterator[Replicas]:
+async def replicas(url: str, folder: Path, policy: str, **settings: str) -> AsyncIterator[Replicas]:
     sandbox = Sandbox()
     upstream = Upstream(sandbox)
     async with AsyncExitStack() as stack:
         stack.callback(sandbox.close)
         origin = await stack.enter_async_context(served(upstream))
         stack.callback(upstream.release.set)
-        environ = {"CONNECTOR_MCP_STATE": server.url, "CONNECTOR_MCP_POLICY": policy}
+        environ = {"CONNECTOR_MCP_STATE": url, "CONNECTOR_MCP_POLICY": policy, **settings}
         for platform in PLATFORMS:
             environ |= sandbox.variables(platform, origin)
-        processes: list[Process] = []
-        for name in ("one", "other"):
-            own = environ | {"CONNECTOR_MCP_STATE_DIR": str(folder / name), "PYTHONWARNINGS": "error"}
-            process = await anyio.open_process([*SERVE, "--http", "--port", "0"], stdin=subprocess.DEVNULL, env=own)
-            processes.append(await stack.enter_async_context(process))
-            stack.callback(end, process)
+        environ |= {"CONNECTOR_MCP_STATE_DIR": str(folder / "state"), "PYTHONWARNINGS": "error"}
+        running = Replicas(stack, environ, upstream, Settings.load({"CONNECTOR_MCP_STATE": url}))
+        for _ in range(3):
+            await running.start()
         with anyio.fail_after(60):
-            origins = [await address(process) for process in processes]
-        yield Replicas(processes, origins, upstream, Settings.load({"CONNECTOR_MCP_STATE": server.url}))
+            running.origins = [await address(process) for process in running.processes]
+        yield running
+
+
+def connectors(name: str) -> dict[str, Any]:
+    config = {"access-key": "a", "secret-key": "s", "bucket-name": "docs", "archiver": False}
+    return {"connectors": [{"name": name, "type": "AWS_S3", "config": config}]}
 
 
 def end(process: Process) -> None:
@@ -118,10 +138,13 @@ def code(result: CallToolResult) -> str:
     return content["error"]["code"] if result.is_error else "ok"
 
 
-async def test_a_question_that_one_replica_asked_is_answered_to_the_other(redis: RedisServer, tmp_path: Path):
+async def test_a_question_that_one_replica_asked_is_answered_to_the_other(postgres: PostgresFixture, tmp_path: Path):
     yes = {"confirm": ElicitResult(action="accept", content={"confirm": "Product documents"})}
     clients = {"elicitation_callback": never}
-    async with replicas(redis, tmp_path, "destroy=ask") as running, running.clients(**clients) as (one, other):
+    async with (
+        replicas(postgres.url, tmp_path, "destroy=ask") as running,
+        running.clients(**clients) as (one, other, _),
+    ):
         asked = await one.session.call_tool(DELETE, S3, allow_input_required=True)
         assert isinstance(asked, InputRequiredResult)
         answers: list[str] = []
@@ -135,11 +158,11 @@ async def test_a_question_that_one_replica_asked_is_answered_to_the_other(redis:
         await answer(other)
         assert answers == ["ok"]
         await answer(one)
-        assert len(running.upstream.deletions) == 1
+        assert len(running.upstream.writes) == 1
         assert answers[1] in ("confirmation_invalid", "not_found")
 
         # A session of an earlier client belongs to one replica; the other says so at once, so that it starts again.
-        here, there = running.origins
+        here, there, _ = running.origins
         begun = await post(here, message("initialize", **INITIALIZE))
         session = {"mcp-session-id": begun.headers["mcp-session-id"], "mcp-protocol-version": "2025-11-25"}
         assert [(await post(origin, message("ping", 2), **session)).status_code for origin in (here, there)] == [
@@ -148,62 +171,123 @@ async def test_a_question_that_one_replica_asked_is_answered_to_the_other(redis:
         ]
 
 
-async def test_an_approved_call_runs_once_of_fifty_repeats_over_both_replicas(redis: RedisServer, tmp_path: Path):
-    async with replicas(redis, tmp_path, "destroy=approve") as running, running.clients() as clients:
-        parked = await clients[0].call_tool(DELETE, S3)
-        assert code(parked) == "approval_required"
-        assert parked.structured_content is not None
-        await running.decide(parked.structured_content["error"]["approval"]["id"])
-        # A deletion that is held is on its way while the others come.
-        running.upstream.hold = True
-        outcomes: list[str] = []
+@pytest.mark.slow
+async def test_an_approved_call_runs_once_of_fifty_repeats_over_all_replicas_twenty_times(
+    postgres: PostgresFixture, tmp_path: Path
+):
+    rounds = 20
+    async with replicas(postgres.url, tmp_path, "create=approve") as running, running.clients() as clients:
+        for number in range(rounds):
+            made = connectors(f"name {number}")
+            parked = await clients[0].call_tool(CREATE, made)
+            assert code(parked) == "approval_required"
+            assert parked.structured_content is not None
+            await running.decide(parked.structured_content["error"]["approval"]["id"])
+            running.upstream.hold, running.upstream.release = True, anyio.Event()
+            outcomes: list[str] = []
 
-        async def repeat(client: Client) -> None:
-            outcomes.append(code(await client.call_tool(DELETE, S3)))
-            if len(outcomes) == 49:
-                running.upstream.release.set()
+            async def repeat(client: Client, made: dict[str, Any] = made, outcomes: list[str] = outcomes) -> None:
+                outcomes.append(code(await client.call_tool(CREATE, made)))
+                # The creation is held on its way while the others come.
+                if len(outcomes) == 49:
+                    running.upstream.release.set()
 
-        async with anyio.create_task_group() as group:
-            for number in range(50):
-                group.start_soon(repeat, clients[number % 2])
-
-        told = Counter(outcomes)
-        assert len(running.upstream.deletions) == 1
-        assert told["ok"] == 1
-        assert set(told) <= {"ok", "approval_required", "in_progress"}
+            async with anyio.create_task_group() as group:
+                for each in range(50):
+                    group.start_soon(repeat, clients[each % 3])
+            assert len(running.upstream.writes) == number + 1
+            # While it runs, its repeats are not parked.
+            assert Counter(outcomes) == {"ok": 1, "in_progress": 49}
         verdict, records = await running.verdict()
         assert verdict.problems == []
-        assert len([record for record in records if record["phase"] == "ended"]) == 51
-        assert [record["decided_by"] for record in records if record["phase"] == "begun"] == ["operator ops"]
+        begun = [record for record in records if record["phase"] == "begun"]
+        assert [record["decided_by"] for record in begun] == ["operator ops"] * rounds
+        assert len([record for record in records if record["phase"] == "ended"]) == 51 * rounds
 
 
 @pytest.mark.slow
-async def test_while_redis_is_away_reads_go_on_and_afterwards_everything_does(tmp_path: Path):
-    with redis_server() as server:
-        async with replicas(server, tmp_path, "destroy=approve") as running, running.clients() as (one, other):
-            parked = await one.call_tool(DELETE, S3)
+async def test_while_the_database_is_away_reads_go_on_and_afterwards_everything_does(tmp_path: Path):
+    with postgres_server("fsync=on", "synchronous_commit=on") as server:
+        async with replicas(server.url(), tmp_path, "destroy=approve") as running, running.clients() as clients:
+            parked = await clients[0].call_tool(DELETE, S3)
             assert parked.structured_content is not None
-            server.kill()
-
-            for client in (one, other):
+            server.stop()
+            for client in clients:
                 assert code(await client.call_tool(READ, {})) == "ok"
                 refused = await client.call_tool(DELETE, S3)
                 assert code(refused) == "store_unavailable"
-                assert "CONNECTOR_MCP_STATE" in refused.structured_content["error"]["fix"]
-            assert running.upstream.deletions == []
+            assert running.upstream.writes == []
             server.start()
-
             await running.decide(parked.structured_content["error"]["approval"]["id"])
-            assert code(await other.call_tool(DELETE, S3)) == "ok"
-            assert len(running.upstream.deletions) == 1
+            with anyio.fail_after(30):
+                while (outcome := code(await clients[1].call_tool(DELETE, S3))) == "store_unavailable":
+                    pass
+            assert outcome == "ok"
+            assert len(running.upstream.writes) == 1
             verdict, _ = await running.verdict()
             assert verdict.problems == []
 
 
 @pytest.mark.slow
-async def test_a_deletion_of_a_killed_replica_is_not_made_again(redis: RedisServer, tmp_path: Path):
+async def test_a_rate_is_kept_together(postgres: PostgresFixture, tmp_path: Path):
+    rate, calls = 20, 120
+    limit = {"CONNECTOR_MCP_REQUESTS_PER_SECOND": str(rate)}
+    async with replicas(postgres.url, tmp_path, "destroy=approve", **limit) as running, running.clients() as clients:
+        async with anyio.create_task_group() as group:
+            for number in range(calls):
+                group.start_soon(clients[number % 3].call_tool, READ, {})
+        times = sorted(running.upstream.times)
+        assert len(times) == calls
+        busiest = max(len([at for at in times if start <= at < start + 1]) for start in times)
+        # A burst, and what the rate allows in a second.
+        assert busiest <= 2 * rate + 2
+        assert times[-1] - times[0] >= (calls - rate) / rate - 0.5
+
+
+@pytest.mark.slow
+async def test_a_rolling_restart_loses_no_call(postgres: PostgresFixture, tmp_path: Path):
+    async with replicas(postgres.url, tmp_path, "create=allow") as running:
+        answered, lost, done = 0, list[str](), anyio.Event()
+
+        async def work(worker: int) -> None:
+            """Call as a proxy does: on a connection of its own, and elsewhere only if it cannot connect."""
+            nonlocal answered
+            number = worker
+            while not done.is_set():
+                number += 8
+                tool, arguments = (READ, {}) if number % 2 else (CREATE, connectors(f"name {number}"))
+                call = message("tools/call", name=tool, arguments=arguments, _meta=META)
+                for attempt in range(3):
+                    try:
+                        answer = await post(running.origins[(number + attempt) % 3], call, **modern(tool))
+                    except httpx.ConnectError:
+                        continue
+                    except httpx.TransportError as failure:
+                        lost.append(repr(failure))
+                    else:
+                        if answer.status_code != 200 or answer.json()["result"]["isError"]:
+                            lost.append(f"{tool} {answer.status_code} {answer.text}")
+                    break
+                else:
+                    lost.append("no replica")
+                answered += 1
+
+        async with anyio.create_task_group() as group:
+            for worker in range(8):
+                group.start_soon(work, worker)
+            for index, process in enumerate(list(running.processes)):
+                process.terminate()
+                assert await process.wait() == 0
+                await address(await running.start(running.origins[index].rpartition(":")[2]))
+            done.set()
+        assert lost == []
+        assert answered > 100
+
+
+@pytest.mark.slow
+async def test_a_deletion_of_a_killed_replica_is_not_made_again(postgres: PostgresFixture, tmp_path: Path):
     call = message("tools/call", name=DELETE, arguments=S3, _meta=META)
-    async with replicas(redis, tmp_path, "destroy=allow") as running:
+    async with replicas(postgres.url, tmp_path, "destroy=allow") as running:
         running.upstream.hold = True
 
         async def lost() -> None:
@@ -228,9 +312,6 @@ async def test_a_deletion_of_a_killed_replica_is_not_made_again(redis: RedisServ
 
         # Once the longest time that a call can take is over, its entry is that of a call that was lost.
         running.upstream.hold = False
-        store = open_store(running.settings)
-        ((digest, entry),) = await store.entries("writes")
-        await store.replace("writes", digest, entry | {"at": 0.0}, expected=entry)
-        await store.aclose()
+        postgres.execute("CREATE connector_mcp.executions SET begun_at = begun_at - 5000")
         assert "outcome of the same call" in (await answer())["meta"]["warnings"][0]
-        assert len(running.upstream.deletions) == 1
+        assert len(running.upstream.writes) == 1

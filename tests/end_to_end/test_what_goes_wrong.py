@@ -91,6 +91,33 @@ async def test_a_write_with_an_unknown_outcome_is_sent_once_and_says_how_to_look
         assert [request.method for request in sandbox.requests] == ["POST"]
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        *(fault(1, method="POST", kind="html", status=status, applied=True) for status in (200, 499, 500, 502, 503)),
+        *(fault(1, method="POST", kind="html", status=status, applied=True) for status in (504, 520, 522, 524, 527)),
+    ],
+    ids=lambda broken: str(broken.status),
+)
+async def test_a_write_that_a_page_answered_is_remembered_when_the_same_call_is_made_again(
+    broken: Fault, connected: Any
+) -> None:
+    async with connected(broken) as (client, _):
+        error = (await client.call_tool(*CREATE)).structured_content["error"]
+        assert error["code"] == "outcome_unknown"
+        assert error["upstream"]["page"]["title"] == "Sandbox"
+        again = (await client.call_tool(*CREATE)).structured_content
+        assert any("check that it did not take effect twice" in warning for warning in again["meta"]["warnings"])
+
+
+@pytest.mark.parametrize("status", [408, 521, 523, 530])
+async def test_a_write_that_a_gateway_did_not_pass_on_is_not_remembered(status: int, connected: Any) -> None:
+    async with connected(fault(1, method="POST", kind="html", status=status)) as (client, _):
+        error = (await client.call_tool(*CREATE)).structured_content["error"]
+        assert (error["code"], error["retryable"]) == ("upstream_failed", True)
+        assert "warnings" not in (await client.call_tool(*CREATE)).structured_content["meta"]
+
+
 S3 = {"access-key": "a" * 20, "secret-key": "hush-hush-hush", "bucket-name": "b", "archiver": False}
 
 

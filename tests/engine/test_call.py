@@ -355,6 +355,17 @@ async def test_a_config_of_an_unknown_type_leaves_no_trace_in_errors_or_the_reco
     assert "odd [redacted]" in content["error"]["upstream"]["message"]
 
 
+async def test_an_update_that_writes_back_a_cleaned_text_is_decided_by_a_person(made: Bench) -> None:
+    scope = {"id": seed.LOGTO_GITHUB, "config": {"scope": "read\u200b user"}}
+    assert "error" not in await run(made, "logto_update_connector", scope)
+    read = await run(made, "logto_get_connector", {"id": seed.LOGTO_GITHUB})
+    assert "taken out of config" in read["meta"]["warnings"][0]
+    back = {"id": seed.LOGTO_GITHUB, "config": {"scope": read["data"]["config"]["scope"]}}
+    refused = await run(made, "logto_update_connector", back)
+    assert "Takes invisible characters out of config.scope" in refused["error"]["message"]
+    assert "error" not in await run(made, "logto_update_connector", scope)
+
+
 async def test_a_read_back_that_fails_leaves_a_success(made: Bench) -> None:
     made.sandbox.inject(Fault(platform="vectorize", method="GET", status=403, times=9))
     content = await run(made, CREATE, UPLOAD)
@@ -550,3 +561,52 @@ async def test_parts_that_fail_are_reported_beside_those_that_succeed(made: Benc
     assert content["data"][0]["error"]["code"] == "rejected"
     assert content["data"][1]["name"] == "b"
     assert caller.told == ["0 of 2 sent", "1 of 2 sent"]
+
+
+@pytest.mark.parametrize("other", ["sandbox", "address", "tenant"])
+async def test_an_approval_for_one_world_releases_nothing_in_another(
+    made: Bench, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    async def delete() -> Any:
+        return (await made.engine.call(DELETE, CRAWLER, FakeCaller())).content
+
+    approval = (await delete())["error"]["approval"]["id"]
+    await made.engine.approvals.decide(approval, True, "ops")
+    account = made.account("vectorize")
+    with monkeypatch.context() as patched:
+        if other == "sandbox":
+            patched.setitem(vars(account), "sandbox", False)
+        elif other == "address":
+            patched.setattr(type(account.client), "base_url", "https://elsewhere.example")
+        else:
+            patched.setattr(type(account), "tenant_of", lambda *_: "another")
+        again = (await delete())["error"]
+        assert (again["code"], made.requests("DELETE")) == ("approval_required", [])
+        assert again["approval"]["id"] != approval
+        kept = await made.engine.approvals.get(again["approval"]["id"])
+        shown = (kept.sandbox, kept.address, kept.tenant)
+    assert "error" not in await delete()
+    first = await made.engine.approvals.get(approval)
+    assert shown != (first.sandbox, first.address, first.tenant)
+
+
+@pytest.mark.parametrize("decision", ["ask", "approve"])
+async def test_a_creation_without_a_target_is_shown_before_it_is_decided(bench: Any, decision: str) -> None:
+    made, caller = bench(policy=f"create={decision}"), FakeCaller(ElicitationReply("decline", {}))
+    content = await run(made, CREATE, S3, caller)
+    if decision == "ask":
+        told = caller.questions[0].message
+    else:
+        told = (await made.engine.approvals.get(content["error"]["approval"]["id"])).model_dump_json()
+    for part in ("s3", "AWS_S3", "bucket-name", "org_sandbox", "sandbox"):
+        assert part in told
+    assert SECRET not in told
+    assert made.requests("POST") == []
+
+
+async def test_a_read_that_must_be_decided_is_decided(bench: Any) -> None:
+    made = bench(policy="read=approve")
+    content = await run(made, "logto_get_connector", {"id": seed.LOGTO_SMTP})
+    assert (content["error"]["code"], made.requests()) == ("approval_required", [])
+    await made.engine.approvals.decide(content["error"]["approval"]["id"], True, "ops")
+    assert (await run(made, "logto_get_connector", {"id": seed.LOGTO_SMTP}))["data"]["id"] == seed.LOGTO_SMTP

@@ -6,20 +6,27 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from connector_mcp.engine.preview import (
     Preview,
     differences,
     fingerprint,
     keyed_digest,
+    leaves,
     make_preview,
+    path_text,
     readable_plan,
     shown,
 )
 from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.engine.redaction.scrubber import Scrubber
+from connector_mcp.json_values import same_json
 from connector_mcp.operations.catalog import catalog
-from connector_mcp.operations.operation import Effect, Loss, Operation, Situation
+from connector_mcp.operations.operation import Effect, Loss, Operation, Situation, at
+from connector_mcp.operations.update import without_vacant
+from tests.operations.test_update import UPDATES, arguments, records
 
 OPERATIONS = catalog()
 TENANT = {"organization_id": "o", "organisation_id": "o"}
@@ -55,7 +62,9 @@ def test_a_deletion_names_its_target_and_its_consequence() -> None:
     preview = delete(S3)
     assert preview.effect is Effect.DESTROY
     assert preview.name == "Docs"
-    assert preview.sentence.startswith("Deletes source connector “Docs”; pipelines that read from it stop ingesting.")
+    assert preview.sentence.startswith(
+        "Deletes Amazon S3 source connector “Docs”; pipelines that read from it stop ingesting."
+    )
     assert (preview.losses, preview.changes) == ((), ())
 
 
@@ -230,3 +239,55 @@ def test_every_consequence_names_only_arguments_that_there_are() -> None:
             sentence = make_preview(made, Situation(), (Loss("Unsets x"),), Scrubber(tuple)).sentence
             assert sentence.endswith("Unsets x.")
             assert "{" not in sentence
+
+
+PATHS = st.lists(
+    st.sampled_from(["a", "b", "a.b", "[0]", "", '"', "a\u200b", "\u00e9"]) | st.integers(0, 2), max_size=3
+)
+MEMBERS = st.recursive(
+    st.sampled_from([None, False, True, 0, 1, "", "1", "x" * 150, "x" * 149 + "y", "a b", "a  b"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["a", "b", "a.b"]), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(PATHS, PATHS)
+def test_two_paths_are_never_written_alike(one: list[Any], other: list[Any]) -> None:
+    assert (path_text(one) == path_text(other)) == (one == other)
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b", "a.b"]), MEMBERS, max_size=3), MEMBERS)
+def test_a_difference_between_two_targets_is_always_named(before: dict[str, Any], other: Any) -> None:
+    now = {**before, "a": other}
+    one, two = (delete({"name": "Docs", **record}).snapshot for record in (before, now))
+    assert bool(differences(one, two)) == (not same_json({"a": None} | before, {"a": None} | now) or one != two)
+    for value, wrong in ((True, 1), (False, 0), (1, "1"), (None, "")):
+        assert differences({"a": value}, {"a": wrong})
+    assert not differences({"a": 1}, {"a": 1.0})
+    assert differences(delete({"a.b": 1, "a": {"b": 2}}).snapshot, delete({"a.b": 1, "a": {"b": 3}}).snapshot)
+    assert differences(delete({"a.b": 1, "a": {"b": 2}}).snapshot, delete({"a.b": 2, "a": {"b": 2}}).snapshot)
+
+
+@pytest.mark.parametrize("name", UPDATES)
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_nothing_that_an_update_sends_is_missing_from_what_is_shown(name: str, data: st.DataObject) -> None:
+    kind = UPDATES[name]
+    update = kind.model_validate({**data.draw(arguments(kind)), **{k: "id" for k in TENANT if k in kind.model_fields}})
+    current = data.draw(records(kind))
+    situation = Situation(current=current)
+    planned = update.plan_changes(situation)
+    changes = make_preview(update, situation, (), Scrubber(tuple)).changes
+    differ = [path for path, value in planned.items() if not same_json(value, without_vacant(at(current, path)))]
+    assert [change.field for change in changes] == [path_text(path) for path in differ]
+    shown_values = [update.model_dump(by_alias=True), list(planned.values()), current]
+    known = {_text(value) for _, value in leaves(shown_values)}
+    for path, value in leaves(update.make_body(situation)):
+        if path[0] in ("updateMask", "expandMask") or path[-1] == "@type":
+            continue
+        parts = value.split(",") if isinstance(value, str) else [value]
+        assert _text(value) in known or all(_text(part) in known for part in parts), (path, value)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -14,11 +14,13 @@ from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.engine.results import (
     PARTIAL,
+    TAKEN_OUT,
     Meta,
     check_cursor,
     clean_strings,
     encode,
     encode_bytes,
+    find_cleaned,
     finish,
     fit,
     shape_data,
@@ -174,6 +176,39 @@ def test_long_texts_with_line_breaks_come_through_whole() -> None:
 @pytest.mark.parametrize("hidden", ["\x00", "\x1b", "\u202e", "\u200b", "\u2066", "\U000e0041", "\ud800", "\r"])
 def test_invisible_characters_are_removed_from_values_and_keys(hidden: str) -> None:
     assert clean_strings({f"k{hidden}ey": [f"va{hidden}lue", 1, None]}) == {"key": ["value", 1, None]}
+
+
+def test_a_result_says_where_characters_were_taken_out_and_only_then() -> None:
+    whole = {"name": {"en": "می\u200cرسد ❤\ufe0f"}, "config": {"content": "one\r\ntwo"}, "hid\u200bden": "x"}
+    for data in (whole, [whole, {"config": {"a": ["b\u202ec"]}, "note": "d\x1b"}]):
+        result = finish({"data": data, "meta": {"warnings": ["w"]}}, Scrubber(tuple), 2_000, ConnectorRecord)
+        places = "config, hidden, note" if isinstance(data, list) else "hidden"
+        assert result.content["meta"]["warnings"] == ["w", TAKEN_OUT.format(places)]
+    kept = {key: whole[key] for key in ("name", "config")}
+    plain = finish({"data": kept, "meta": {}}, Scrubber(tuple), 2_000, ConnectorRecord)
+    assert plain.content == {"data": kept, "meta": {}}
+
+
+@pytest.mark.parametrize(
+    ("stored", "given", "is_loss"),
+    [
+        ("a\u200bb", "ab", True),
+        ("a\u200bb", "a\u200bb", False),
+        ("a\u200bb", "abc", False),
+        ("ab", "ab", False),
+        (["x", "a\u202eb"], ["ab", "x"], True),
+        ([{"subject": "a\rb", "content": "c"}], [{"subject": "ab", "content": "new"}], True),
+        (["a\u200bb", "ab"], ["a\u200bb", "ab"], False),
+        ({"a": {"b": "c\u200b"}}, {"a": {"b": "c"}}, True),
+        (None, "ab", False),
+        (5, 5, False),
+    ],
+)
+def test_writing_back_a_cleaned_text_is_a_loss(stored: Any, given: Any, is_loss: bool) -> None:
+    losses = list(find_cleaned({("config", "a.b"): given}, {"config": {"a.b": stored}}))
+    assert bool(losses) == is_loss
+    if is_loss:
+        assert losses[0].sentence == "Takes invisible characters out of config.a.b"
 
 
 def content_of(rows: Any, **meta: Any) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from tests.operations.test_every_config import KEY_FILE
 pytestmark = pytest.mark.anyio
 
 DEMO: JsonObject = {
-    "id": "demo1", "connectorId": "logto-social-demo", "config": {}, "metadata": {}, "syncProfile": False,
-    "enableTokenStorage": False,
+    "id": "demo1", "connectorId": "logto-social-demo", "config": {"provider": "discord"}, "metadata": {},
+    "syncProfile": False, "enableTokenStorage": False,
 }  # fmt: skip
 PATH = "/api/connectors/demo1"
 HTTP_SMS = {"endpoint": "https://sms.example.com"}
@@ -84,6 +84,15 @@ async def test_an_unknown_factory_is_refused_with_the_likely_ones_before_anybody
         assert likely in issue["wanted"]
     assert caller.questions == []
     assert {method for method, _ in made.requests()} == {"GET"}
+
+
+@pytest.mark.parametrize("answer", [{}, [], "x", 1, {"id": "other", "type": "Sms"}, {"data": {"id": "our-sms"}}])
+async def test_a_factory_that_was_read_but_not_recognized_stops_the_call(made: Bench, answer: Any) -> None:
+    made.sandbox.inject(Fault(platform="logto", path_glob="*-factories/our-sms", status=200, body=answer, times=9))
+    created = await call(made, "logto_create_connector", FakeCaller(yes()), connector_id="our-sms", config=HTTP_SMS)
+    assert created["error"]["code"] == "malformed_answer"
+    assert "logto_get_connector_factory" in created["error"]["message"]
+    assert made.requests("POST") == []
 
 
 async def test_only_what_a_factory_of_the_servers_own_replaces_is_in_danger(made: Bench) -> None:
@@ -157,8 +166,7 @@ MISHAPS = {
     "1": "with type service_account",
     json.dumps({**json.loads(KEY_FILE), "type": "authorized_user"}): "with type service_account",
     json.dumps({**json.loads(KEY_FILE), "private_key": None}): "private_key",
-    json.dumps({**json.loads(KEY_FILE), "private_key": "abc"}): "a PEM text",
-    KEY_FILE.replace("\\n", "\\\\n"): "a PEM text with line breaks",
+    KEY_FILE.replace("\\n", "\\\\n"): "escaped twice",
 }
 
 

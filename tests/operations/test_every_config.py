@@ -134,7 +134,7 @@ def test_a_valid_config_is_taken(kind: ConnectorType) -> None:
 @every_type
 def test_a_required_member_that_is_left_out_or_empty_is_named_at_any_depth(kind: ConnectorType) -> None:
     whole = config_of(kind)
-    empties: list[Any] = ["", {"a": [""]}] if kind.platform == "logto" else []
+    empties: list[Any] = ["", {"a": [""]}]
     for steps, schema in objects(kind.config, whole):
         for key in schema.get("required", ()):
             for empty in (None, *empties):

@@ -237,6 +237,27 @@ async def test_delete_is_204_without_a_body_then_404_and_takes_stored_tokens_alo
     assert sandbox.world.all(STORED_TOKENS) == []
 
 
+async def test_a_demo_connector_is_listed_and_occupies_a_target_and_can_only_be_deleted(client, sandbox: Sandbox):
+    connector = {"id": "demo1", "connectorId": "logto-social-demo", "config": {"provider": "discord"}, "metadata": {}}
+    sandbox.world.put(CONNECTORS, "demo1", {**connector, "syncProfile": False, "enableTokenStorage": False})
+    (shown,) = (await client.get(LIST, params={"target": "discord"})).json()
+    assert (shown["id"], shown["isDemo"], shown["config"]) == ("demo1", True, {})
+    demo, discord = f"{LIST}/demo1", {"connectorId": "discord-universal", "config": GITHUB_CONFIG}
+    for refused in (await client.get(demo), await client.patch(demo, json={"syncProfile": True})):
+        assert (refused.status_code, refused.json()["code"]) == (400, "connector.not_found")
+    occupied = await client.post(LIST, json=discord)
+    assert occupied.json()["code"] == "connector.multiple_target_with_same_platform"
+    assert (await client.delete(demo)).status_code == 204
+    assert (await client.post(LIST, json=discord)).status_code == 200
+
+
+async def test_unknown_keys_and_two_alternatives_at_once_are_stored_as_given_without_their_empty_members(client):
+    mixed = {"html": "<p>{{code}}</p>", "template": "otp", "subject": "", "htlm": "x"}
+    config = {"domain": "mg.example.com", "apiKey": "k", "from": "a@example.com", "deliveries": {"Generic": mixed}}
+    created = (await client.post(LIST, json={"connectorId": "mailgun-email", "config": config})).json()
+    assert created["config"]["deliveries"]["Generic"] == {key: value for key, value in mixed.items() if value}
+
+
 async def test_test_delivers_by_the_config_of_the_body_and_answers_204(client, sandbox: Sandbox):
     answer = await client.post(f"{LIST}/http-sms/test", json={"phone": "491701234567", "config": SMS, "locale": "en"})
     assert (answer.status_code, answer.content) == (204, b"")

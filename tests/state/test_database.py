@@ -182,8 +182,10 @@ async def test_a_waiter_is_woken_by_a_commit_of_any_process_and_not_by_a_rollbac
 
             async def wait(woken: anyio.Event = woken) -> None:
                 with anyio.fail_after(20):
+                    seen = one.changes
                     while await one.read(names) != ["one"]:
-                        await one.changed(10)
+                        await one.changed(10, seen)
+                        seen = one.changes
                 woken.set()
 
             group.start_soon(wait)

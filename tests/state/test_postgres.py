@@ -61,14 +61,17 @@ async def test_a_transaction_takes_one_round_trip_or_two_if_it_asks(behind: Data
     ]
 
 
-@pytest.mark.parametrize("handler", [cut, silence])
 @pytest.mark.parametrize(
-    ("number", "place", "error", "found"),
+    ("number", "place", "handler", "error", "found"),
     [
-        (1, "request", StoreUnavailable, []),
-        (1, "answer", StoreUnavailable, []),
-        (2, "request", StoreUncertain, []),
-        (2, "answer", StoreUncertain, ["one", "two"]),
+        (1, "request", cut, StoreUnavailable, []),
+        (1, "answer", cut, StoreUnavailable, []),
+        (1, "request", silence, StoreUnavailable, []),
+        (1, "answer", silence, StoreUnavailable, []),
+        (2, "request", cut, StoreUncertain, []),
+        (2, "request", silence, StoreUncertain, []),
+        (2, "answer", cut, StoreUncertain, ["one", "two"]),
+        (2, "answer", silence, StoreUncertain, ["one", "two"]),
     ],
 )
 async def test_only_a_lost_answer_to_the_commit_is_uncertain(
@@ -76,9 +79,9 @@ async def test_only_a_lost_answer_to_the_commit_is_uncertain(
     proxy: PostgresProxy,
     postgres: PostgresFixture,
     monkeypatch: pytest.MonkeyPatch,
-    handler: Any,
     number: int,
     place: str,
+    handler: Any,
     error: type[Exception],
     found: list[str],
 ):

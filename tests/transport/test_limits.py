@@ -15,9 +15,17 @@ from mcp import Client
 
 from connector_mcp.engine.caller import CallResult
 from connector_mcp.state.redis import RedisConnection, RedisRateLimit
+from connector_mcp.transport.auth.principal import Principal
 from connector_mcp.transport.auth.static_tokens import StaticToken
 from connector_mcp.transport.http.host_guard import HEAD_BYTES
-from connector_mcp.transport.http.limits import HttpLimits, MessageGuard, RequestRate
+from connector_mcp.transport.http.limits import (
+    SESSION_SECONDS,
+    HttpLimits,
+    MessageGuard,
+    RequestRate,
+    SessionGuard,
+    SessionQuota,
+)
 from connector_mcp.transport.mcp.tools import CallsInFlight
 from connector_mcp.upstream.rate import SharedRateLimit
 from tests.redis_server import RedisServer
@@ -400,3 +408,86 @@ async def test_ids_are_compared_within_a_session_and_a_query_alone_makes_none(
         posted.set()
 
     assert sorted(answers) == statuses
+
+
+class Sessions:
+    """An endpoint that opens a session for each request without one, behind a quota of two for each principal."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.quota = SessionQuota(2, clock=lambda: self.now)
+        self.made = 0
+        self.known: set[str] = set()
+
+    async def endpoint(self, scope: Any, receive: Any, send: Any) -> None:
+        headers = dict(scope["headers"])
+        session = headers.get(b"mcp-session-id", b"").decode()
+        if not session and b"mcp-protocol-version" not in headers:
+            self.made += 1
+            self.known.add(session := f"s{self.made}")
+        status = 404 if session and session not in self.known else 200
+        if scope["method"] == "DELETE":
+            self.known.discard(session)
+        named = [(b"mcp-session-id", session.encode())] if session else []
+        await send({"type": "http.response.start", "status": status, "headers": named})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def request(
+        self, who: str, method: str = "POST", session: str = "", version: str = "", *, streams: bool = False
+    ) -> int:
+        headers = [(b"mcp-session-id", session.encode())] * bool(session)
+        headers += [(b"mcp-protocol-version", version.encode())] * bool(version)
+        scope = {
+            "type": "http", "method": method, "headers": headers, "query_string": b"", "path": "/mcp",
+            "user": Principal(who, frozenset[str]()),
+        }  # fmt: skip
+        statuses: list[int] = []
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b""}
+
+        await SessionGuard(self.endpoint, self.quota, streams=streams)(scope, receive, send)
+        return statuses[0]
+
+
+@pytest.mark.anyio
+async def test_a_principal_has_as_many_sessions_as_the_quota_and_no_other_is_affected() -> None:
+    made = Sessions()
+    assert [await made.request("ana") for _ in range(3)] == [200, 200, 429]
+    assert await made.request("ben") == 200
+    assert await made.request("ana", session="s1") == 200, "an open session goes on"
+    assert await made.request("ana", version="2026-07-28") == 200, "later requests have no session"
+    assert await made.request("ben", "DELETE", "s404") == 404, "a foreign or unknown session frees nothing"
+    assert await made.request("ana") == 429
+    assert await made.request("ana", "DELETE", "s1") == 200
+    assert [await made.request("ana") for _ in range(2)] == [200, 429]
+
+
+@pytest.mark.anyio
+async def test_an_idle_session_makes_room_and_a_used_one_does_not() -> None:
+    made = Sessions()
+    assert [await made.request("ana") for _ in range(2)] == [200, 200]
+    made.now = SESSION_SECONDS - 1
+    assert await made.request("ana", session="s2") == 200
+    made.now = SESSION_SECONDS
+    assert [await made.request("ana") for _ in range(2)] == [200, 429]
+
+
+@pytest.mark.anyio
+async def test_a_stream_counts_while_it_lasts() -> None:
+    made, statuses = Sessions(), list[int]()
+
+    async def open_another(scope: Any, receive: Any, send: Any) -> None:
+        if len(statuses) < 5:
+            statuses.append(0)
+            statuses.append(await made.request("ana", "GET", streams=True))
+        await Sessions.endpoint(made, scope, receive, send)
+
+    made.endpoint = open_another
+    assert await made.request("ana", "GET", streams=True) == 200
+    assert statuses == [0, 0, 429, 200], "the third at the same time is refused"
+    assert await made.request("ana", "GET", streams=True) == 200

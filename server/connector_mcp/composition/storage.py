@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from connector_mcp.upstream.rate import SharedRateLimit
 
 
+SANDBOX_STATE = "sandbox.db"
+"""The state of sandbox servers, apart from that of real ones."""
+
+
 def open_store(settings: Settings) -> Store:
     """Return the store that the settings name. It connects when first used; close it when done.
 
@@ -34,11 +38,17 @@ def open_store(settings: Settings) -> Store:
         Misconfigured: The address of the shared store, or the file with its password, is invalid.
     """
     if settings.state is None:
-        return SqliteStore(settings.state_dir / "state.db")
+        return SqliteStore(settings.state_dir / (SANDBOX_STATE if settings.sandbox else "state.db"))
     # The client takes a tenth of a second to import, and most starts do not need it.
     from connector_mcp.state.redis import RedisStore
 
     return RedisStore(open_connection(settings, settings.state))
+
+
+def with_sandbox(settings: Settings) -> list[Settings]:
+    """Return the settings, and the same for the sandbox where it has state of its own on this machine."""
+    apart = settings.state is None and not settings.sandbox and (settings.state_dir / SANDBOX_STATE).exists()
+    return [settings, settings.model_copy(update={"sandbox": True})] if apart else [settings]
 
 
 def shared_turns(store: Store) -> SharedRateLimit | None:

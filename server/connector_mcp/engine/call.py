@@ -280,7 +280,8 @@ class PlatformCall(EngineCall):
                 await self._check_arguments()
         self.register_secrets()
         self._detect_effect()
-        # A call that cannot be recorded, or with credentials that cannot be stored, must not spend an approval.
+        # A call that cannot be sent or recorded, or with credentials that cannot be stored, must not spend an approval.
+        self._account.client.open()
         await services.audit.check()
         await services.minted.check(self.operation)
         await self._authorize()

@@ -65,7 +65,7 @@ def _config_errors(use: ConfigUse, kind: ConnectorType) -> Iterator[SchemaError]
     given, stored = (use.value, use.value) if use.complete else (_without_nulls(use.value), use.merged)
     found = [(error, use.complete) for error in schema.iter_errors(given)]
     if stored is not None:
-        kept = members(without_vacant(stored)) if use.drops_empty else stored
+        kept = members(without_vacant(stored)) if use.empty_is_missing else stored
         found += [(error, True) for error in schema.iter_errors(kept)]
     for error, counts in found:
         if counts or _matters(error):
@@ -127,12 +127,10 @@ def _config_issue(
                 member = schema.get("properties", {}).get(name, {})
                 example_of_it = valid_example(value_at(sample, (*location, name)), member)
                 given = value_at(use.value, (*location, name))
-                got = "nothing" if given is None else f"{describe(given)}: empty members are dropped"
+                got = "nothing" if given is None else f"{describe(given)}, which counts as nothing"
                 # An inner object that the call touches must be whole.
                 yield location or (name,), Issue(f"{path}.{name}", got, describe_wanted(member), example_of_it)
     else:
-        wanted = describe_wanted(schema, instance)
-        yield (
-            location,
-            Issue(path, describe_member(instance, schema), wanted, valid_example(value_at(sample, location), schema)),
-        )
+        got, sample_of_it = describe_member(instance, schema), valid_example(value_at(sample, location), schema)
+        is_unknown = error.validator == "enum"
+        yield location, Issue(path, got, describe_wanted(schema, instance), sample_of_it, unknown=is_unknown)

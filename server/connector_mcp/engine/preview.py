@@ -207,7 +207,8 @@ def _changes(operation: Operation, situation: Situation, current: Any, scrubber:
     after = scrubber.value(_redacted(operation, _with_planned(situation.current, planned)), model=_model(operation))
     for path, value in planned.items():
         if not same_json(value, without_vacant(at(situation.current, path))):
-            yield Change(path_text(path), at(current, path), None if value is None else at(after, path))
+            field = scrubber.text(path_text(path), Place.LABEL)
+            yield Change(field, at(current, path), None if value is None else at(after, path))
 
 
 def _with_planned(record: Any, planned: Mapping[Path, Any]) -> JsonObject:

@@ -24,7 +24,7 @@ from connector_mcp.errors import ConnectorError, Internal, InvalidArguments, Iss
 from connector_mcp.json_values import JsonObject, is_array, is_object, items
 from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.operation import ListOperation, Loss, Operation, Path, Record, at
-from connector_mcp.telemetry.log_lines import trace_lines
+from connector_mcp.telemetry.log_lines import Trace
 from connector_mcp.text import clean, has_hidden, strip_hidden
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _UNEXPECTED = "Members that do not have their documented type are in meta.unexpe
 # The escapes of control characters except line breaks and tabs, which JSON may spell with these.
 _CONTROL = re.compile(rb"(?<!\\)(?:\\\\)*\\[ubfr]")
 _ESCAPES = (rb"\u", rb"\b", rb"\f", rb"\r")
-_TAKEN_OUT = (
+TAKEN_OUT = (
     "Invisible or control characters were taken out of {}. Texts written back from here are stored without them."
 )
 _SCRUBBED_META = {"unexpected": Place.FREE, "warnings": Place.LABEL}
@@ -241,10 +241,12 @@ def _cleaned(content: JsonObject) -> JsonObject:
     """Clean all strings, and say in the meta which members of the data had something taken out."""
     cleaned, meta = clean_strings(content), content["meta"]
     pairs = zip(*(each if is_array(each) else [each] for each in (content["data"], cleaned["data"])), strict=True)
-    changed = {clean(key) for row, shown in pairs for key in row if row[key] != shown.get(strip_hidden(key))}
+    changed = {
+        clean(key) for row, shown in pairs for key, member in row.items() if key not in shown or member != shown[key]
+    }
     if changed or meta != cleaned["meta"]:
         names = ", ".join(sorted(changed)) or "meta"
-        cleaned["meta"]["warnings"] = [*cleaned["meta"].get("warnings", ()), _TAKEN_OUT.format(clean(names, 200))]
+        cleaned["meta"]["warnings"] = [*cleaned["meta"].get("warnings", ()), TAKEN_OUT.format(clean(names, 200))]
     return cleaned
 
 
@@ -350,8 +352,7 @@ def internal_error(
     given = list(islice(all_strings(dict(arguments)), MOST_GIVEN + 1))
     # Of too many arguments to search for, none is shown: the lines of code that led to the error are enough.
     lines = traceback.format_tb(error.__traceback__) if len(given) > MOST_GIVEN else traceback.format_exception(error)
-    trace = trace_lines(lines, scrubber.extended(given[:MOST_GIVEN]).text)
-    logger.error("%s failed inside the server", tool, extra={"trace": trace})
+    logger.error("%s failed inside the server%s", tool, Trace.of(lines, scrubber.extended(given[:MOST_GIVEN]).text))
     sent = " The change had been sent and may have been made." if may_have_changed else ""
     look = "First check whether it was made. The" if may_have_changed else "The"
     return Internal(

@@ -76,9 +76,8 @@ class Sender:
 
     async def _find_listed(self, listed: type[Operation] | None, reader: Operation) -> Any:
         """Find the target in the list that shows it, by the id of its read."""
-        wanted = getattr(reader, reader.http.placeholders[-1]) if listed else None
         rows = items(await self.read(listed())) if listed else []
-        return next((row for row in rows if at(row, "id") == wanted), None)
+        return next((row for row in rows if at(row, "id") == _id_read(reader)), None)
 
     async def read(self, reader: Operation) -> Any:
         """Run a read operation and return its record or rows."""
@@ -176,6 +175,11 @@ class Sender:
             (index, {"index": index, "error": {"code": "not_sent"} if error is None else error.as_dict()})
             for index, error in sorted(self._failures.items())
         ]
+
+
+def _id_read(reader: Operation) -> Any:
+    """The id of the record that a read asks for."""
+    return getattr(reader, reader.http.placeholders[-1])
 
 
 Read = Callable[[Operation], Awaitable[Any]]

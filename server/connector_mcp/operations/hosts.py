@@ -48,7 +48,8 @@ def host_of(address: str) -> str:
             return host if host.isascii() else host.encode("idna").decode("ascii")
     except (ValueError, UnicodeError):
         pass
-    return clean(text.lower())
+    # What stands before an @ may be a password.
+    return "an address that cannot be read" if "@" in text else clean(text.lower())
 
 
 def _is_for_host(key: str, value: str) -> bool:

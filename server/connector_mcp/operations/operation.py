@@ -138,8 +138,8 @@ class ConfigUse:
     """The config as it will be stored, where the server merges it and the stored one is known."""
     check_as: ConnectorType | None = None
     """The type to check the config against, where the platform describes another one than this server."""
-    drops_empty: bool = False
-    """Whether the platform drops empty members before it stores the config: an empty member is a missing one."""
+    empty_is_missing: bool = False
+    """Whether an empty member counts as missing: the platform drops it, or cannot work with it."""
 
 
 @dataclass(frozen=True)

@@ -215,7 +215,7 @@ class UpdateOperation(Operation):
             for path, value, overwritten in differences(before, self.after(before), self.named_items)
             if not overwritten or path[0] not in given
         ]
-        covers = [loss.path for loss in hidden]
+        covers = [loss.path for loss in hidden if loss.path]
         return (*(loss for loss in losses if not any(loss.path[: len(path)] == path for path in covers)), *hidden)
 
     def plan_changes(self, situation: Situation) -> Mapping[Path, Any]:

@@ -280,12 +280,15 @@ def _factory_of(connector: JsonObject) -> Factory:
 
 
 def _target(connector: JsonObject) -> str:
-    return connector["metadata"].get("target") or _factory_of(connector).target
+    # A demo connector occupies the target of the provider that it demonstrates.
+    demonstrated = connector["config"].get("provider") if _factory_of(connector).is_demo else None
+    return connector["metadata"].get("target") or demonstrated or _factory_of(connector).target
 
 
 def _view(connector: JsonObject) -> JsonObject:
     kind = _factory_of(connector)
-    return {**kind.view, **connector["metadata"], **connector, "target": _target(connector), "extraInfo": {}}
+    hidden = {"config": {}} if kind.is_demo else {}
+    return {**kind.view, **connector["metadata"], **connector, **hidden, "target": _target(connector), "extraInfo": {}}
 
 
 def _check_config(kind: Factory, config: JsonObject) -> None:

@@ -116,7 +116,8 @@ class SecretLimits:
         return None
 
     def _covers(self, host: str) -> bool:
-        return any(host == each or (each.startswith("*.") and host.endswith(each[1:])) for each in self.hosts)
+        below = [each[1:] for each in self.hosts if each.startswith("*.")] if _HOST.fullmatch(host) else []
+        return host in self.hosts or any(map(host.endswith, below))
 
     def as_dict(self) -> dict[str, list[str]]:
         """Return the limits that are set."""

@@ -11,9 +11,9 @@ import json
 import logging
 import re
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Self
 
 from pydantic import ValidationError
 
@@ -38,14 +38,14 @@ class ScrubbedFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         ids = " ".join(f"{name}={value}" for name, value in current_ids().items())
         where = f"{record.name} [{ids}]" if ids else record.name
-        head = f"{self.formatTime(record)} {record.levelname} {where}: {record.getMessage()}"
+        head = f"{self.formatTime(record)} {record.levelname} {where}: {message_of(record)}"
         return f"\n{MARGIN}".join([escape(self._scrub(head)), *self.exception(record), *self.stack(record)])
 
     def exception(self, record: logging.LogRecord) -> list[str]:
-        """Return the lines of the exception that was logged with the record, or of its `trace`."""
+        """Return the lines of the exception that was logged with the record, or of a `Trace` among its arguments."""
         error = record.exc_info[1] if record.exc_info else None
         if error is None:
-            return list(getattr(record, "trace", ()))
+            return [line for trace in _traces(record) for line in trace.lines]
         if isinstance(error, ValidationError):
             places = {".".join(str(step) for step in issue["loc"]) for issue in error.errors(include_input=False)}
             return [escape(self._scrub(f"{error.title} is not valid at: {', '.join(sorted(places))}"))]
@@ -65,13 +65,39 @@ class JsonFormatter(ScrubbedFormatter):
             "level": record.levelname,
             "logger": record.name,
             **current_ids(),
-            "message": self._scrub(record.getMessage()),
+            "message": self._scrub(message_of(record)),
         }
         if exception := self.exception(record):
             members["exception"] = "\n".join(exception)
         if stack := self.stack(record):
             members["stack"] = "\n".join(stack)
         return json.dumps(members)
+
+
+class Trace(str):
+    """A traceback as the last argument of a message. Unlike other text, it is written on lines of its own."""
+
+    lines: Sequence[str]
+
+    @classmethod
+    def of(cls, chunks: Iterable[str], scrub: Callable[[str], str]) -> Self:
+        """Make one of what `traceback.format_exception` returns. `scrub` removes secrets."""
+        lines = trace_lines(chunks, scrub)
+        trace = cls("".join(f"\n{MARGIN}{line}" for line in lines))
+        trace.lines = lines
+        return trace
+
+
+def message_of(record: logging.LogRecord) -> str:
+    """Return the message of a record without the traces among its arguments."""
+    message = record.getMessage()
+    for trace in _traces(record):
+        message = message.replace(trace, "")
+    return message
+
+
+def _traces(record: logging.LogRecord) -> list[Trace]:
+    return [each for each in record.args if isinstance(each, Trace)] if isinstance(record.args, tuple) else []
 
 
 def trace_lines(chunks: Iterable[str], scrub: Callable[[str], str]) -> list[str]:

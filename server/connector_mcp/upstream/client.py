@@ -178,6 +178,20 @@ class UpstreamClient:
         if self._transport is not None:
             await self._transport.aclose()
 
+    def open(self) -> None:
+        """Make ready to connect. `send` does so, too.
+
+        Raises:
+            Misconfigured: The machine's proxy or certificate settings are wrong.
+        """
+        if self._transport is None:
+            from connector_mcp.upstream.proxy import find_proxy
+            from connector_mcp.upstream.transport import open_transport
+
+            proxy = find_proxy(self._address)
+            self._proxy_setting = proxy.setting if proxy else ""
+            self._transport = open_transport(self._address, self._limits, proxy)
+
     def secrets(self) -> tuple[str, ...]:
         """Return every value of this account that must not be shown: key or secret, and the current access token."""
         return self._authorizer.secrets()
@@ -287,13 +301,8 @@ class UpstreamClient:
         # Imported here to save start-up time.
         import httpx
 
-        if self._transport is None:
-            from connector_mcp.upstream.proxy import find_proxy
-            from connector_mcp.upstream.transport import open_transport
-
-            proxy = find_proxy(self._address)
-            self._proxy_setting = proxy.setting if proxy else ""
-            self._transport = open_transport(self._address, self._limits, proxy)
+        self.open()
+        assert self._transport is not None  # noqa: S101 - it was just opened
         request = httpx.Request(attempt.method, url, headers=headers, content=content)
         with self._observer.attempt(attempt) as ending:
             result: AttemptResult

@@ -105,7 +105,19 @@ async def test_a_parked_call_is_sent_with_a_standard_signature(shared: SqliteSto
     assert told["data"]["callback_url"] == f"https://mcp.example.com/approvals/{approval.id}"
     assert told["data"].keys() == {
         *("id", "tool", "platform", "profile", "principal", "client", "effect", "target", "losses", "diff"),
-        *("complete", "created_at", "expires_at", "callback_url"),
+        *(
+            "tenant",
+            "address",
+            "sandbox",
+            "effects",
+            "arguments",
+            "hosts",
+            "secrets",
+            "complete",
+            "created_at",
+            "expires_at",
+            "callback_url",
+        ),
     }
     assert receiver.closed
 
@@ -117,7 +129,7 @@ async def test_times_have_a_zone_and_internal_fields_are_left_out(shared: Sqlite
     told = approval_webhook.webhook_message(approval)
     assert (told["timestamp"], told["data"]["created_at"]) == ("1970-01-01T00:00:00+00:00",) * 2
     assert told["data"]["expires_at"] == "1970-01-02T00:00:00+00:00"
-    assert not told["data"].keys() & {"digest", "fingerprint", "snapshot", "arguments", "callback_url"}
+    assert not told["data"].keys() & {"digest", "fingerprint", "snapshot", "callback_url"}
 
 
 async def test_hostile_text_is_sent_as_single_lines_of_visible_characters(shared: SqliteStore) -> None:
@@ -155,6 +167,14 @@ async def test_a_call_parked_by_the_engine_is_sent_once_and_redacted(bench: Benc
     assert data["effect"] == answer.content["error"]["effect"]
     assert "config.clientSecret" in {change["field"] for change in data["diff"]}
     assert b"wh1sper" not in request.content
+
+
+async def test_a_wrong_ca_file_is_named_before_anything_is_announced(
+    shared: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/no/such/ca.pem")
+    with pytest.raises(Misconfigured, match="SSL_CERT_FILE"):
+        ApprovalWebhook(URL, KEY, shared, timeout=5.0)
 
 
 async def test_one_of_two_processes_sends(tmp_path: Path, shared: SqliteStore) -> None:

@@ -12,7 +12,7 @@ import pytest
 from connector_mcp import errors
 from connector_mcp.engine.approval.gate import Gate, permits
 from connector_mcp.engine.approval.queue import Approvals
-from connector_mcp.engine.approval.wording import Candidate, judge, question
+from connector_mcp.engine.approval.wording import MAX_PARKED, MAX_PARKED_BYTES, Candidate, judge, question
 from connector_mcp.engine.caller import AnswerDue, CannotAsk, ElicitationReply, Resumed
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.preview import Change, Preview
@@ -373,3 +373,89 @@ async def test_a_passage_says_where_the_operator_decided(house: House) -> None:
     await house.approvals.decide(parked.details["approval"]["id"], True, "operator alice", channel="console")
     passage = await house.gate(transport="http").pass_through(candidate(), FakeCaller())
     assert (passage.decided_by, passage.channel) == ("operator alice", "console")
+
+
+def answers_after(clock: Clock, seconds: float, reply: ElicitationReply) -> FakeCaller:
+    """A caller that is asked while its call waits, and answers after so long."""
+
+    def answer(_: Any) -> ElicitationReply:
+        clock.now += seconds
+        return reply
+
+    return FakeCaller(answer)
+
+
+async def ending(gate: Gate, caller: Any) -> tuple[str, str, str | None]:
+    """How the call ends, with the message and who refused it."""
+    try:
+        return f"passes by {(await gate.pass_through(candidate(), caller)).decided_by}", "", None
+    except errors.ConnectorError as error:
+        return error.code, error.message, error.details.get("refused_by")
+
+
+RIGHT, NO, CANCEL = yes("Docs"), ElicitationReply("decline", {}), ElicitationReply("cancel", {})
+
+
+@pytest.mark.parametrize("channel", [True, False], ids=["operator", "no-operator"])
+@pytest.mark.parametrize("era", ["inline", "returning"])
+@pytest.mark.parametrize(
+    ("seconds", "reply", "outcome"),
+    [
+        (0.03, RIGHT, "unread"),
+        (0.03, NO, "unread"),
+        (0.03, CANCEL, "unread"),
+        (0.49, RIGHT, "unread"),
+        (9.0, CANCEL, "unread"),
+        (0.5, RIGHT, "passes by client test 1"),
+        (9.0, NO, "refused"),
+        (9.0, yes("docs"), "confirmation_invalid"),
+        (-5.0, RIGHT, "unread"),
+    ],
+)  # fmt: skip
+async def test_an_answer_that_no_person_can_have_given_parks_the_call(
+    house: House, clock: Clock, channel: bool, era: str, seconds: float, reply: ElicitationReply, outcome: str
+) -> None:
+    gate = house.gate(channel=channel, reading_seconds=0.5)
+    if era == "inline":
+        caller: Any = answers_after(clock, seconds, reply)
+    else:
+        ticket = (await house.refuse(AnswerDue, AsksByReturning(), channel=channel)).ticket
+        clock.now += seconds
+        caller = answering(ticket, reply)
+    told, message, refused_by = await ending(gate, caller)
+    assert "The client" in message or not message
+    assert "person" not in message.replace("before a person could read", "")
+    assert refused_by in (None, "client test 1")
+    unread = "approval_required" if channel else "refused"
+    assert told == (unread if outcome == "unread" else outcome)
+    waiting = await house.approvals.list("pending")
+    assert len(waiting) == (told == "approval_required")
+
+
+async def test_a_principal_has_so_many_parked_calls_and_each_is_so_large(house: House) -> None:
+    for number in range(MAX_PARKED):
+        await house.refuse(errors.ApprovalRequired, FakeCaller(), candidate(digest=f"n{number}"))
+    full = await house.refuse(errors.Blocked, FakeCaller(), candidate(digest="one more"))
+    assert f"{MAX_PARKED} calls of local" in full.message
+    assert "connector-mcp approvals list" in full.fix
+    await house.refuse(errors.ApprovalRequired, FakeCaller(), candidate(digest="n0"))
+    await house.refuse(errors.ApprovalRequired, FakeCaller(principal="other"), candidate(digest="theirs"))
+    large = candidate(digest="large", arguments={"config": "x" * MAX_PARKED_BYTES})
+    assert str(MAX_PARKED_BYTES) in (await house.refuse(errors.Blocked, FakeCaller(principal="third"), large)).message
+    assert await house.approvals.count("third") == 0
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ("", "approval_required"),
+        ("create=allow", "approval_required"),
+        ("disclose=allow", "passes by policy"),
+        ("logto_*=allow", "passes by policy"),
+        ("disclose=allow,create=approve", "approval_required"),
+        ("disclose=block", "blocked"),
+    ],
+)
+async def test_a_disclosed_secret_is_an_effect_of_its_own(house: House, policy: str, expected: str) -> None:
+    made = candidate(Effect.CREATE, disclosed=(("MAIL", "smtp.evil.example"),))
+    assert await outcome(house.gate(policy), made, FakeCaller()) == expected

@@ -72,13 +72,13 @@ GITHUB = {"id": "x7k2m9q4", "type": "Social", "platform": "Universal", "enableTo
 @pytest.mark.parametrize(
     ("connector", "told", "untold"),
     [
-        (GITHUB, ["Social connector GitHub", "People can no longer sign in with GitHub."], ["tokens"]),
+        (GITHUB, ["Deletes connector GitHub", "People can no longer sign in with GitHub."], ["tokens"]),
         ({**GITHUB, "enableTokenStorage": True}, ["third-party tokens stored for users are deleted"], []),
         ({**GITHUB, "platform": "Native"}, ["sign in with GitHub in native apps."], []),
         ({**GITHUB, "platform": "Web"}, ["sign in with GitHub on the web."], []),
         ({**GITHUB, "isDemo": True}, ["Deletes demo connector GitHub"], ["credentials"]),
-        ({"type": "Email"}, ["Email connector", "sends no e-mail any more"], ["SMS", "sign in", "tokens"]),
-        ({"type": "Sms"}, ["Sms connector", "sends no SMS any more"], ["mail", "sign in", "tokens"]),
+        ({"type": "Email"}, ["sends no e-mail any more"], ["SMS", "sign in", "tokens"]),
+        ({"type": "Sms"}, ["sends no SMS any more"], ["mail", "sign in", "tokens"]),
         (None, ["what uses it stops"], ["SMS", "mail", "sign in"]),
     ],
 )

@@ -124,11 +124,56 @@ def test_every_stored_key_that_is_not_sent_again_is_a_loss_whether_or_not_a_sche
         ("Unsets added-later of the config", "configDoc.added-later", {"a": 1}),
     ]
     assert losses(kept) == lost
-    assert losses(kept, {**STORED, "type": "NOT_KNOWN"}) == lost
+    unseen = "May unset stored credentials, which no read shows: what this type stores is not known"
+    assert losses(kept, {**STORED, "type": "NOT_KNOWN"}) == [*lost, (unseen, "", None)]
     assert losses({**kept, "region": "", "added-later": {"a": []}}) == [
         lost[0],
         ("Unsets added-later.a of the config", "configDoc.added-later.a", 1),
     ]
+
+
+def test_an_optional_credential_that_is_not_sent_is_a_loss_though_no_read_shows_it() -> None:
+    notion = {"id": "src/1", "type": "NOTION", "name": "Wiki", "configDoc": {}}
+    told = [("Unsets editedToken of the config if it is stored, which no read shows", "configDoc.editedToken", None)]
+    assert losses({"access-token": "t"}, notion) == losses({"access-token": "t", "editedToken": ""}, notion) == told
+    assert losses({"access-token": "t", "editedToken": "e"}, notion) == []
+
+
+BUILT_IN = Situation({"id": "b", "type": "VECTORIZE", "name": "Built-in"})
+
+
+def test_the_built_in_connector_is_neither_changed_nor_deleted() -> None:
+    for call in (update({}), DeleteSourceConnector(**IDS)):
+        assert hooks.problems(call, BUILT_IN) == ["source_connector_id"]
+        assert hooks.problems(call, Situation(STORED)) == []
+
+
+@pytest.mark.parametrize(
+    ("record", "told", "untold"),
+    [
+        (STORED, "Deletes Amazon S3 source connector {name}; pipelines that read from it stop ingesting.", "user"),
+        ({"type": "NOT_KNOWN"}, "Deletes source connector {name};", "user"),
+        (None, "Deletes source connector {name};", "user"),
+        ({"configDoc": {"authorized-users": ["a", "b"]}}, "and so do the files of its 2 users.", "1 user"),
+        ({"configDoc": {"authorized-users": ["a"]}}, "and so do the files of its 1 user.", "users"),
+    ],
+)
+def test_a_deletion_tells_what_the_connector_shows(record: Any, told: str, untold: str) -> None:
+    sentence = DeleteSourceConnector(**IDS).describe_effect(Situation(record))
+    assert told in sentence
+    assert untold not in sentence
+    assert sentence.endswith("It cannot be undone.")
+
+
+def test_a_creation_and_a_change_tell_what_they_concern() -> None:
+    braces = {**UPLOAD, "name": "a {name}"}
+    assert create(SITE, braces).describe_effect(Situation()).format(name="!") == (
+        "Creates 2 source connectors: Web Crawler “Site”, File Upload “a {name}”."
+    )
+    many = create(*[{**UPLOAD, "name": "n" * 500}] * 30).describe_effect(Situation())
+    assert many.endswith(" and 20 more.")
+    assert len(many) < 1000
+    assert update({}).describe_effect(Situation(STORED)).startswith("Changes the config of Amazon S3 source connector")
 
 
 def test_sending_all_keys_again_loses_nothing() -> None:

@@ -410,6 +410,20 @@ async def test_an_invalid_key_document_refuses_every_token(content: bytes) -> No
 
 
 @pytest.mark.parametrize(
+    ("name", "value"), [("HTTPS_PROXY", "socks5://proxy.example"), ("SSL_CERT_FILE", "/no/such/ca.pem")]
+)
+async def test_a_wrong_setting_of_the_machine_refuses_every_token_and_is_named_in_the_log(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(VerificationUnavailable):
+        await jwt.KeySet(ISSUER, JWKS_URL).find("one", "RS256")
+    assert name in caplog.text
+
+
+@pytest.mark.parametrize(
     "address", ["http://login.example", "ftp://login.example", "login.example", "https://", "https://u:p@login.example"]
 )
 def test_an_unsafe_url_is_a_configuration_error(address: str) -> None:

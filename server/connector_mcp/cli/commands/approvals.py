@@ -9,24 +9,27 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 import click
 
 from connector_mcp.cli.options import load_settings
-from connector_mcp.cli.output import print_list
+from connector_mcp.cli.output import json_text, print_list
 from connector_mcp.cli.terminal import is_terminal, require_terminal, user_name
-from connector_mcp.composition.storage import open_store
+from connector_mcp.composition.storage import open_store, with_sandbox
+from connector_mcp.config.settings import Settings
 from connector_mcp.engine.approval.queue import Approval, Approvals, is_confirmed, name_to_type
-from connector_mcp.errors import ConfirmationInvalid, Refused
-from connector_mcp.text import clean
+from connector_mcp.engine.preview import leaves, path_text
+from connector_mcp.errors import ConfirmationInvalid, InvalidArguments, Refused
+from connector_mcp.text import CUT, clean
 
-_Result = TypeVar("_Result")
+_WithQueue = Callable[[Callable[[Approvals], Awaitable[Any]]], Any]
+"""Runs a function on one queue of approvals."""
 
 _LINE_WIDTH = 100
-_VALUE_WIDTH = 160
-_HEADER = ("id", "status", "tool", "profile", "target", "who", "expires")
+_VALUE_WIDTH = 2_000
+_HEADER = ("id", "status", "world", "tool", "profile", "target", "who", "expires")
 _INTERNAL = {"digest", "fingerprint", "snapshot"}
 """Members that only the engine compares."""
 
@@ -41,7 +44,7 @@ def approvals() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_approvals(everything: bool, as_json: bool) -> None:
     """List the calls that wait, oldest first."""
-    found = _with_queue(partial(_list, everything=everything))
+    found = [approval for queue in _each_queue() for approval in queue(partial(_list, everything=everything))]
     records = [approval.model_dump(mode="json", exclude=_INTERNAL) for approval in found]
     empty = "No call was parked." if everything else "No call waits for an operator."
     print_list(records, map(_row, found), header=_HEADER, as_json=as_json, empty=empty)
@@ -49,9 +52,12 @@ def list_approvals(everything: bool, as_json: bool) -> None:
 
 @approvals.command()
 @click.argument("approval_id", metavar="ID")
-def show(approval_id: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def show(approval_id: str, as_json: bool) -> None:
     """Show what the call with this ID would do."""
-    click.echo(_describe(_with_queue(lambda queue: queue.get(approval_id))))
+    approval, _ = _find(approval_id)
+    record = approval.model_dump(mode="json", exclude=_INTERNAL)
+    click.echo(json_text(record) if as_json else _describe(approval))
 
 
 @approvals.command()
@@ -62,7 +68,7 @@ def approve(approval_id: str, reason: str | None) -> None:
 
     Shows the call and asks for the name of its target; works only in a terminal.
     """
-    approval = _show_pending("approve", approval_id)
+    approval, with_queue = _show_pending("approve", approval_id)
     expected = name_to_type(approval)
     typed: str = click.prompt(f"\nTo approve, type {expected}", default="", show_default=False)
     if not is_confirmed(approval, typed):
@@ -70,7 +76,7 @@ def approve(approval_id: str, reason: str | None) -> None:
             f"That is not {expected}. Nothing was decided; {approval.id} still waits.",
             fix=f"Approve it again and type the name as shown, or run `connector-mcp approvals deny {approval.id}`.",
         )
-    _with_queue(lambda queue: queue.decide(approval.id, True, _operator(), reason))
+    with_queue(lambda queue: queue.decide(approval.id, True, _operator(), reason))
     click.echo(f"{approval.id} is approved. The same call runs once, until {_moment(approval.expires_at)}.")
 
 
@@ -79,29 +85,29 @@ def approve(approval_id: str, reason: str | None) -> None:
 @click.option("--reason", help="Why; the agent is told.")
 def deny(approval_id: str, reason: str | None) -> None:
     """Refuse the call with this ID; the agent is told when it repeats the call. Works only in a terminal."""
-    approval = _show_pending("deny", approval_id)
+    approval, with_queue = _show_pending("deny", approval_id)
     if not click.confirm(f"\nDeny {approval.id}?", default=True):
         raise Refused(f"Nothing was decided; {approval.id} still waits.", fix="")
-    _with_queue(lambda queue: queue.decide(approval.id, False, _operator(), reason))
+    with_queue(lambda queue: queue.decide(approval.id, False, _operator(), reason))
     click.echo(f"{approval.id} is denied.")
 
 
-def _show_pending(verb: str, approval_id: str) -> Approval:
-    """Show a call that is about to be decided, and return it.
+def _show_pending(verb: str, approval_id: str) -> tuple[Approval, _WithQueue]:
+    """Show a call that is about to be decided, and return it with its queue.
 
     Raises:
         Blocked: Standard input is not a terminal.
         ConfirmationInvalid: The call is already decided, used or expired.
     """
     require_terminal(is_terminal(sys.stdin), f"{approval_id} was not decided", f"approvals {verb} {approval_id}")
-    approval = _with_queue(lambda queue: queue.get(approval_id))
+    approval, with_queue = _find(approval_id)
     if approval.status != "pending":
         raise ConfirmationInvalid(
             f"{approval.id} is {approval.status}, so there is nothing to decide.",
             fix=f"Look at it with `connector-mcp approvals show {approval.id}`.",
         )
     click.echo(_describe(approval))
-    return approval
+    return approval, with_queue
 
 
 def _operator() -> str:
@@ -116,9 +122,24 @@ async def _list(queue: Approvals, *, everything: bool) -> list[Approval]:
     return sorted(known.values(), key=lambda approval: approval.created_at)
 
 
-def _with_queue(use: Callable[[Approvals], Awaitable[_Result]]) -> _Result:
-    async def run() -> _Result:
-        settings = load_settings()
+def _each_queue() -> list[_WithQueue]:
+    """Return how to use each queue of this machine: the real one, and that of sandbox servers if there is one."""
+    return [partial(_with_queue, settings) for settings in with_sandbox(load_settings())]
+
+
+def _find(approval_id: str) -> tuple[Approval, _WithQueue]:
+    unknown: InvalidArguments | None = None
+    for queue in _each_queue():
+        try:
+            return queue(lambda each: each.get(approval_id)), queue
+        except InvalidArguments as error:
+            unknown = unknown or error
+    assert unknown is not None  # noqa: S101 - there is always a queue
+    raise unknown
+
+
+def _with_queue(settings: Settings, use: Callable[[Approvals], Awaitable[Any]]) -> Any:
+    async def run() -> Any:
         async with aclosing(open_store(settings)) as store:
             return await use(Approvals(store, ttl=settings.approval_ttl))
 
@@ -127,7 +148,7 @@ def _with_queue(use: Callable[[Approvals], Awaitable[_Result]]) -> _Result:
 
 def _describe(approval: Approval) -> str:
     """Describe the call on several lines. Names and values come from platforms and agents, so each is cleaned."""
-    sentence = clean(approval.effect) or f"Calls {approval.tool}."
+    sentence = clean(approval.effect, _VALUE_WIDTH) or f"Calls {approval.tool}."
     lines = [click.style(click.wrap_text(sentence, width=_LINE_WIDTH), bold=True)]
     if approval.losses:
         lines += ["", "What is lost:", *(f"  - {clean(loss)}" for loss in approval.losses)]
@@ -138,7 +159,11 @@ def _describe(approval: Approval) -> str:
             lines.append(f"  {clean(change.field)}: {before} → {after}")
     if approval.arguments:
         lines += ["", "Arguments (secrets redacted):"]
-        lines += [f"  {clean(name)}: {_value(value)}" for name, value in approval.arguments.items()]
+        lines += [f"  {path_text(path)}: {_value(value)}" for path, value in leaves(approval.arguments)]
+    if approval.hosts:
+        lines += ["", "Credentials go to:", *(f"  {clean(host)}" for host in approval.hosts)]
+    if approval.secrets:
+        lines += ["", "Secrets:", *(f"  {clean(name)}" for name in approval.secrets)]
     lines.append("")
     lines += [f"{name.ljust(8)}  {value}" for name, value in _facts(approval).items() if value]
     return "\n".join(lines)
@@ -152,7 +177,11 @@ def _facts(approval: Approval) -> dict[str, str | None]:
         "status": approval.status,
         "tool": approval.tool,
         "target": clean(approval.target) or "none",
+        "effect": ", ".join(approval.effects) or None,
         "platform": f"{approval.platform}, profile {clean(approval.profile)}",
+        "world": _world(approval),
+        "tenant": clean(approval.tenant) if approval.tenant else None,
+        "address": clean(approval.address),
         "asked by": f"{clean(approval.principal)}{client}",
         "asked at": _moment(approval.created_at),
         "expires": f"{_moment(approval.expires_at)} ({_remaining(approval.expires_at)})",
@@ -166,6 +195,7 @@ def _row(approval: Approval) -> tuple[str, ...]:
     return (
         approval.id,
         approval.status,
+        _world(approval),
         approval.tool,
         clean(approval.profile, 24),
         clean(approval.target, 40),
@@ -174,10 +204,16 @@ def _row(approval: Approval) -> tuple[str, ...]:
     )
 
 
+def _world(approval: Approval) -> str:
+    return "sandbox" if approval.sandbox else "real"
+
+
 def _value(value: Any) -> str:
     if value is None:
         return "(unset)"
-    return clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), _VALUE_WIDTH)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    shown = clean(text, _VALUE_WIDTH)
+    return f"{shown} (all of it: approvals show --json)" if shown.endswith(CUT) and not text.endswith(CUT) else shown
 
 
 def _moment(epoch: float) -> str:

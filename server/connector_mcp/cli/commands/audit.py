@@ -125,7 +125,7 @@ def _row(record: JsonObject) -> tuple[str, ...]:
     return (
         datetime.fromisoformat(record["time"]).astimezone().isoformat(sep=" ", timespec="minutes"),
         clean(str(record["principal"]), 24),
-        clean(str(record["tool"]), 48),
+        clean(f"{record['tool']}{' (sandbox)' if record['sandbox'] else ''}", 58),
         clean(str(record["effect"])),
         clean(f"{record['decision']}{decided_by}", 40),
         clean(outcome),

@@ -27,11 +27,12 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from connector_mcp import __version__
 from connector_mcp.engine.approval.queue import Approval
-from connector_mcp.engine.preview import shown
+from connector_mcp.engine.preview import leaves, path_text, shown
 from connector_mcp.errors import Misconfigured, StoreUnavailable
 from connector_mcp.json_values import JsonObject
 from connector_mcp.state.store import Store
 from connector_mcp.text import clean
+from connector_mcp.upstream.proxy import make_ssl_context
 from connector_mcp.upstream.urls import is_local
 
 PAUSES: Final = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -148,7 +149,7 @@ class ApprovalWebhook:
         self._timeout = timeout
         self._callback_url = callback_url.rstrip("/") if callback_url else None
         # A bare transport follows no redirect, keeps no cookie, reads no environment and logs no URL.
-        self._transport = transport or httpx.AsyncHTTPTransport()
+        self._transport = transport or httpx.AsyncHTTPTransport(verify=make_ssl_context())
         self._clock = clock
         self._sleep = sleep
         self._tasks: TaskGroup | None = None
@@ -237,18 +238,27 @@ def webhook_message(approval: Approval, callback_url: str | None = None) -> Json
         }
         for change in approval.diff[:_MAX_ITEMS]
     ]
+    arguments = [(shown(path_text(path)), shown(value)) for path, value in leaves(approval.arguments)]
     data: JsonObject = {
         "id": approval.id,
         "tool": approval.tool,
         "platform": approval.platform,
         "profile": clean(approval.profile, _MAX_NAME),
+        "tenant": clean(approval.tenant, _MAX_NAME) if approval.tenant else None,
+        "address": clean(approval.address, _MAX_NAME),
+        "sandbox": approval.sandbox,
         "principal": clean(approval.principal, _MAX_NAME),
         "client": clean(approval.client, _MAX_NAME) if approval.client else None,
         "effect": clean(approval.effect, _MAX_SENTENCE),
+        "effects": list(approval.effects),
         "target": clean(approval.target, _MAX_NAME),
         "losses": losses,
         "diff": diff,
-        "complete": len(losses) == len(approval.losses) and len(diff) == len(approval.diff),
+        "arguments": dict(arguments[:_MAX_ITEMS]),
+        "hosts": [clean(host, _MAX_NAME) for host in approval.hosts[:_MAX_ITEMS]],
+        "secrets": list(approval.secrets[:_MAX_ITEMS]),
+        "complete": max(map(len, (approval.losses, approval.diff, arguments, approval.hosts, approval.secrets)))
+        <= _MAX_ITEMS,
         "created_at": _iso_time(approval.created_at),
         "expires_at": _iso_time(approval.expires_at),
     }

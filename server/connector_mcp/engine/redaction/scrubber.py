@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import cache, cached_property
+from itertools import islice
 from os.path import commonprefix
 from typing import Any, cast, get_args
 from urllib.parse import quote, quote_plus, unquote
@@ -36,6 +37,8 @@ _SURE = 16
 """Values of this length are searched for inside of words, too, even if they consist of words themselves."""
 _HEAD = 96
 """Characters of an encoding that are searched for. The rest is compared where they are found."""
+_MOST_CUTS = 100
+"""Ellipses in a text that are taken for the end of a cut value. This server makes far fewer."""
 _URL_SAFE = str.maketrans("+/", "-_")
 _NESTED = 3
 """Levels of JSON inside a JSON string that are searched."""
@@ -80,7 +83,7 @@ class Scrubber:
         """Replace known values in the strings and keys of a JSON value. All of it is `place`.
 
         With `model` it is a record, or a list of records: the ids, names and types in its documented members stay as
-        they are. All other members may be anything.
+        they are. From those in other members, which may be anything, the server's own secrets are removed.
         """
         encoded = encode_bytes(value)
         # An ellipsis, which is not ASCII, may mark where a known value was cut off.
@@ -142,9 +145,11 @@ class _KnownValues:
 
     def cut_off(self, text: str, place: Place) -> int | None:
         """Return where a value begins that is cut off at the end of the text."""
-        known = [head for head in self._heads if self._encodings[head][0] <= place]
-        starts = sorted({text.rfind(head[:_SHORTEST]) for head in known} - {-1})
-        return next((start for start in starts if any(head.startswith(text[start:]) for head in known)), None)
+        for start in range(max(len(text) - _HEAD, 0), len(text) - _SHORTEST + 1):
+            for head in self._beginnings.get(text[start : start + _SHORTEST], ()):
+                if self._encodings[head][0] <= place and head.startswith(text[start:]):
+                    return start
+        return None
 
     @cached_property
     def _encodings(self) -> dict[str, tuple[Place, bool, tuple[str, ...]]]:
@@ -167,6 +172,13 @@ class _KnownValues:
     @cached_property
     def _heads(self) -> tuple[str, ...]:
         return tuple(self._encodings)
+
+    @cached_property
+    def _beginnings(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for head in self._heads:
+            found.setdefault(head[:_SHORTEST], []).append(head)
+        return found
 
     @cached_property
     def _in_texts(self) -> AhoCorasick:
@@ -207,7 +219,7 @@ def _replace_in(
     for key, member in cast("Mapping[str, Any]", value).items():
         is_known = declared is None or key in declared
         lowest = max(floor, Place.LABEL) if key.startswith("config") else floor
-        lowest = lowest if is_known else Place.FREE
+        lowest = lowest if is_known else max(lowest, Place.NAME)
         shown = key if declared and is_known else _replace(key, known, max(lowest, Place.LABEL))
         made[shown] = _replace_in(member, known, min(rest, place_of(key)), lowest)
     return made
@@ -218,10 +230,10 @@ def _replace(text: str, known: list[_KnownValues], place: Place) -> str:
         return text
     searched = _searchable(text)
     spans = [span for some in known for span in some.spans(searched, place)]
-    if searched.endswith(CUT):
-        end = len(searched) - len(CUT)
-        starts = (some.cut_off(searched[:end], place) for some in known)
-        spans.extend((start, end) for start in starts if start is not None)
+    if CUT in searched:
+        for end in (found.start() for found in islice(re.finditer(CUT, searched), _MOST_CUTS)):
+            starts = (some.cut_off(searched[max(end - _HEAD, 0) : end], place) for some in known)
+            spans.extend((max(end - _HEAD, 0) + start, end) for start in starts if start is not None)
     if not spans:
         return text
     # Values may overlap or touch: each covered stretch becomes one marker.

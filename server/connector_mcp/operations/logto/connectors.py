@@ -280,7 +280,7 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
                 self.config,
                 complete=False,
                 check_as=check_as,
-                drops_empty=True,
+                empty_is_missing=True,
                 merged=merged,
             ),
         )
@@ -372,7 +372,7 @@ class DeleteConnector(LogtoOperation):
         if connector.get("isDemo") is True:
             what = "Deletes demo connector {name} (id {id})."
         else:
-            what = f"Deletes {made} connector {{name}} (id {{id}}) with its credentials."
+            what = "Deletes connector {name} (id {id}) with its credentials."
         # Only a connector that says so stores no tokens.
         tokens = made == "Social" and connector.get("enableTokenStorage") is not False
         lost = " The third-party tokens stored for users are deleted." if tokens else ""

@@ -156,7 +156,7 @@ def checked_config(factory_id: str, config: JsonObject, record: JsonObject | Non
     shipped, kind = factory(factory_id), factory_type(factory_id, record)
     if shipped and record is None and needs_record(factory_id, config):
         kind = replace(shipped, config={})
-    return ConfigUse(path, factory_id, shipped, config, check_as=kind, drops_empty=True)
+    return ConfigUse(path, factory_id, shipped, config, check_as=kind, empty_is_missing=True)
 
 
 def unknown_factory(path: str, factory_id: str, record: JsonObject | None) -> Iterator[Issue]:

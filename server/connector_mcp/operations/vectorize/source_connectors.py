@@ -33,7 +33,7 @@ from connector_mcp.operations.operation import (
     at,
 )
 from connector_mcp.operations.platform import Request
-from connector_mcp.operations.update import Merge, UpdateOperation
+from connector_mcp.operations.update import Merge, UpdateOperation, is_vacant
 from connector_mcp.operations.vectorize.platform import VECTORIZE
 from connector_mcp.suggest import closest
 
@@ -134,6 +134,11 @@ def type_name(record: Any) -> str:
     return f"{known.name} " if known else ""
 
 
+def use_of(path: str, type_id: Any, config: JsonObject) -> ConfigUse:
+    """The use of a whole config of this type."""
+    return ConfigUse(path, type_id, connector_type("vectorize", type_id), config, empty_is_missing=True)
+
+
 def find_system_connector(record: Any) -> tuple[Issue, ...]:
     """Find Vectorize's own built-in connector, which can be neither changed nor deleted (trap 14)."""
     if at(record, "type") != "VECTORIZE":
@@ -178,8 +183,8 @@ def _key_file_problem(key: str) -> tuple[str, str] | None:
     lacking = [name for name in ("client_email", "private_key") if not isinstance(members(held).get(name), str)]
     if members(held).get("type") != "service_account" or lacking:
         return "JSON that is no such key file", f"with {_AND.join(('type service_account', *lacking))}"
-    if "-----BEGIN" not in held["private_key"] or "\\n" in held["private_key"]:
-        return "a private_key that is no PEM text", "with the private_key unchanged: a PEM text with line breaks"
+    if "-----BEGIN" in held["private_key"] and "\\n" in held["private_key"]:
+        return "a private_key with line breaks that were escaped twice", "unchanged: its line breaks were escaped twice"
     return None
 
 
@@ -233,7 +238,7 @@ class CreateSourceConnector(VectorizeOperation):
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         return tuple(
-            ConfigUse(f"connectors[{index}].config", each.type, connector_type("vectorize", each.type), each.config)
+            use_of(f"connectors[{index}].config", each.type, each.config)
             for index, each in enumerate(self.connectors)
             if each.config is not None
         )
@@ -313,11 +318,23 @@ class UpdateSourceConnector(VectorizeOperation, UpdateOperation):
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         type_id = at(situation.current, "type")
-        return (ConfigUse("config", type_id, connector_type("vectorize", type_id), self.config),)
+        return (use_of("config", type_id, self.config),)
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find a connector that cannot be changed, and a key file that is none."""
         return (*find_system_connector(situation.current), *find_key_file_problems(self.find_configs(situation)))
+
+    def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
+        """The stored credentials that no read shows, where the config may leave them out."""
+        if situation.current is None:
+            return
+        known = connector_type("vectorize", at(situation.current, "type"))
+        if known is None:
+            yield Loss("May unset stored credentials, which no read shows: what this type stores is not known")
+            return
+        for key in known.secret_paths:
+            if key not in known.config.get("required", ()) and is_vacant(self.config.get(key)):
+                yield Loss(f"Unsets {key} of the config if it is stored, which no read shows", ("configDoc", key))
 
     def describe_effect(self, situation: Situation) -> str:
         return self.consequence.replace("source connector", f"{type_name(situation.current)}source connector")

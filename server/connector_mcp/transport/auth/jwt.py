@@ -18,7 +18,10 @@ from connector_mcp.json_values import JsonObject, is_object, items
 from connector_mcp.suggest import did_you_mean
 from connector_mcp.transport.auth.principal import SCOPES, Principal, VerificationUnavailable
 from connector_mcp.transport.auth.resource_metadata import ProtectedResource, check_url
-from connector_mcp.transport.http.host_guard import is_loopback
+from connector_mcp.upstream.client import DEFAULT_LIMITS
+from connector_mcp.upstream.proxy import find_proxy
+from connector_mcp.upstream.transport import open_transport
+from connector_mcp.upstream.urls import read_address
 
 logger = logging.getLogger(__name__)
 
@@ -207,7 +210,8 @@ class KeySet:
                     self._keys = await self._fetch()
             except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, Misconfigured, _InvalidDocument) as failure:
                 # Text of the other side is not logged.
-                reason = str(failure) if isinstance(failure, _InvalidDocument) else type(failure).__name__
+                is_own = isinstance(failure, _InvalidDocument | Misconfigured)
+                reason = str(failure) if is_own else type(failure).__name__
                 logger.error("The keys of %s could not be fetched: %s", self._issuer, reason)
             else:
                 self._failed, self._fetched_at = False, self._clock()
@@ -237,11 +241,12 @@ class KeySet:
         return url
 
     async def _get(self, url: str) -> JsonObject:
-        # An issuer on this machine is not reached through a proxy.
-        through_proxy = not is_loopback(httpx.URL(url).host)
+        parts = urlsplit(url)
+        address = read_address(f"{parts.scheme}://{parts.netloc}")
+        transport = self._transport or open_transport(address, DEFAULT_LIMITS, find_proxy(address))
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         async with (
-            httpx.AsyncClient(transport=self._transport, trust_env=through_proxy, timeout=FETCH_TIMEOUT) as client,
+            httpx.AsyncClient(transport=transport, trust_env=False, timeout=FETCH_TIMEOUT) as client,
             client.stream("GET", url, headers=headers, follow_redirects=False) as response,
         ):
             if response.status_code != 200:

@@ -28,7 +28,14 @@ from connector_mcp.transport.auth.authorization import BearerAuthorization, Call
 from connector_mcp.transport.auth.resource_metadata import WELL_KNOWN
 from connector_mcp.transport.auth.static_tokens import SETTING
 from connector_mcp.transport.http.host_guard import HostAndOriginGuard, Reach, RequestIds, TrailingSlash, is_loopback
-from connector_mcp.transport.http.limits import HttpLimits, MessageGuard, RateLimitGuard, RequestRate
+from connector_mcp.transport.http.limits import (
+    HttpLimits,
+    MessageGuard,
+    RateLimitGuard,
+    RequestRate,
+    SessionGuard,
+    SessionQuota,
+)
 from connector_mcp.transport.http.listener import GRACE, serve_app
 from connector_mcp.transport.http.shutdown import Drain
 from connector_mcp.transport.mcp.server import build_server
@@ -81,6 +88,9 @@ def protocol_app(server: Server[dict[str, Any]], *, reach: Reach, **options: Unp
     sessions = StreamableHTTPSessionManager(server, security_settings=security, max_request_body_size=limits.body_bytes)
     sse = SseServerTransport(MESSAGES, security_settings=security, max_request_body_size=limits.body_bytes)
 
+    quota = SessionQuota(limits.sessions)
+    messages = MessageGuard(StreamableHTTPASGIApp(sessions), drain.calls, limits.body_bytes)
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
         async with sessions.run():
@@ -88,8 +98,8 @@ def protocol_app(server: Server[dict[str, Any]], *, reach: Reach, **options: Unp
 
     app = Starlette(
         routes=[
-            Route("/mcp", MessageGuard(StreamableHTTPASGIApp(sessions), drain.calls, limits.body_bytes)),
-            Route("/sse", _SseEndpoint(server, sse), methods=["GET"]),
+            Route("/mcp", SessionGuard(messages, quota)),
+            Route("/sse", SessionGuard(_SseEndpoint(server, sse), quota, streams=True), methods=["GET"]),
             Mount(MESSAGES, app=MessageGuard(sse.handle_post_message, drain.calls, limits.body_bytes)),
             Route("/healthz", _healthz, methods=["GET"]),
             *(callers.resource.routes() if callers.resource else ()),

@@ -12,6 +12,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs
 
 from mcp_types import INVALID_REQUEST, ErrorData, JSONRPCError
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic_core import from_json
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -35,13 +36,14 @@ class HttpLimits:
 
     `body_bytes` is the size of a request's body. `patience` is how many seconds a client has to send a body, or to read
     a part of an answer; a reverse proxy must limit the time for a request's head. `calls` is how many tool calls run at
-    the same time.
+    the same time, and `sessions` how many sessions and streams one caller may have open.
     """
 
     body_bytes: int = 4_194_304
     connections: int = 10_000
     patience: float = 30.0
     calls: int = MAX_CALLS
+    sessions: int = 256
 
 
 class RequestRate:
@@ -112,6 +114,7 @@ MAX_UNREAD: Final = 256
 """Posted messages of one session that wait for the server to read them."""
 
 _SESSION: Final = b"mcp-session-id"
+RETRY_SESSION: Final = 60
 
 
 class MessageGuard:
@@ -198,14 +201,105 @@ class MessageGuard:
                 self._ids.discard(key)
 
 
+SESSION_SECONDS: Final = 1_800.0
+"""After so long without a request a session ends; the SDK's default."""
+
+
+@dataclass
+class _Session:
+    used_at: float
+    requests: int = 0
+
+
+class SessionQuota:
+    """Bounds the sessions on `/mcp` and the streams on `/sse` of each principal. Callers without a token are one.
+
+    A session counts from the request that opens it until its owner deletes it, or until it was idle for
+    `SESSION_SECONDS`. Requests of the 2026-07-28 protocol have no session.
+    """
+
+    def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most = most
+        self._clock = clock
+        self._open: dict[str | None, dict[object, _Session]] = {}
+
+    def refusal(self, scope: Scope) -> Response | None:
+        """Return the response that refuses another session, or None if the principal may have one."""
+        if self._count(_principal_of(scope)) < self._most:
+            return None
+        message = f"You have {self._most} sessions open, the most for one caller. End one with DELETE, or wait."
+        return _too_many("too_many_sessions", message, RETRY_SESSION)
+
+    async def serve(
+        self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, key: object, *, keeps: bool
+    ) -> None:
+        """Serve a request of the session `key`, or one that opens a session; `keeps` if that outlives the request."""
+        theirs = self._open.setdefault(principal := _principal_of(scope), {})
+        is_new = not isinstance(key, str)
+        session = theirs.setdefault(key, _Session(self._clock())) if is_new else theirs.get(key, _Session(0))
+        session.requests += 1
+
+        async def send_and_note(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                is_fine = 200 <= message["status"] < 300
+                if is_new and keeps and is_fine and (given := values_of(message, _SESSION)):
+                    theirs.pop(key, None)
+                    theirs[given[0]] = session
+                elif not is_new and ((scope["method"] == "DELETE" and is_fine) or message["status"] == 404):
+                    theirs.pop(key, None)
+            await send(message)
+
+        try:
+            await app(scope, receive, send_and_note)
+        finally:
+            session.requests -= 1
+            session.used_at = self._clock()
+            if is_new:
+                theirs.pop(key, None)
+            if not theirs:
+                self._open.pop(principal, None)
+
+    def _count(self, principal: str | None) -> int:
+        """Forget the idle sessions of a principal and count the others."""
+        theirs, now = self._open.get(principal, {}), self._clock()
+        for key, session in list(theirs.items()):
+            if not session.requests and now - session.used_at >= SESSION_SECONDS:
+                del theirs[key]
+        return len(theirs)
+
+
+class SessionGuard:
+    """An ASGI application around an endpoint with sessions. With `streams`, each request is one while it lasts."""
+
+    def __init__(self, app: ASGIApp, quota: SessionQuota, *, streams: bool = False) -> None:
+        self._app = app
+        self._quota = quota
+        self._streams = streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        named, version = values_of(scope, _SESSION), values_of(scope, b"mcp-protocol-version")
+        opens = self._streams or (not named and (not version or version[0] in HANDSHAKE_PROTOCOL_VERSIONS))
+        if opens and (refusal := self._quota.refusal(scope)):
+            await refusal(scope, receive, send)
+        elif opens or named:
+            key = named[0] if named and not self._streams else object()
+            await self._quota.serve(self._app, scope, receive, send, key, keeps=not self._streams)
+        else:
+            await self._app(scope, receive, send)
+
+
+def _principal_of(scope: Scope) -> str | None:
+    user = scope.get("user")
+    return user.name if isinstance(user, Principal) else None
+
+
 def _session_of(scope: Scope) -> object:
     """What tells the sessions of all callers apart; None for a request without a session.
 
     `/mcp` names the session in a header, `/messages/` in the query. Other members of a query name none.
     """
-    user = scope.get("user")
     named = values_of(scope, _SESSION) or parse_qs(scope["query_string"].decode("latin-1")).get("session_id")
-    return (user.name if isinstance(user, Principal) else None, named[0]) if named else None
+    return (_principal_of(scope), named[0]) if named else None
 
 
 def _decode(body: bytes) -> JsonObject:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import anyio
 import uvicorn
@@ -12,6 +13,7 @@ from anyio.abc import TaskStatus
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from connector_mcp.errors import Misconfigured
 from connector_mcp.transport.http.host_guard import HEAD_BYTES, HostAndOriginGuard, Reach
@@ -24,6 +26,9 @@ GRACE = 5.0
 
 BESIDE_GRACE = 1.0
 """The same for pages beside a stdio server whose client has gone."""
+
+ARRIVING = 0.1
+"""Seconds in which requests come on connections that were made before the server was told to end."""
 
 BACKSTOP = 2.0
 """Seconds after that until uvicorn closes the connections that are left."""
@@ -58,7 +63,7 @@ async def serve_app(
             make_app(Reach.for_address(host, bound, hosts=hosts, origins=origins), drain),
             log_config=None,
             # uvicorn's other parser, httptools, lets large heads pass and merges trailers into the headers.
-            http="h11",
+            http=H11Protocol,
             h11_max_incomplete_event_size=HEAD_BYTES,
             limit_concurrency=limits.connections + 1,
             # A query may hold a secret by mistake.
@@ -118,8 +123,9 @@ async def _run(
         try:
             status = await until()
         finally:
-            server.should_exit = True
             with anyio.CancelScope(shield=True):
+                await server.stop_listening(listener, drain)
+                server.should_exit = True
                 await drain.end(grace)
     return status
 
@@ -151,6 +157,31 @@ class _Uvicorn(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Generator[None]:
         yield
+
+    async def stop_listening(self, listener: socket.socket, drain: Drain) -> None:
+        """Close the listener, and the connections once the requests that are on their way have come.
+
+        Requests that were sent before this are served. Where there is a proxy, it has them already and will not send
+        them to another server.
+        """
+        drain.has_begun = True
+        # Closing a listener resets what waits in its queue.
+        waiting: list[socket.socket] = []
+        with suppress(BlockingIOError):
+            while self.started:
+                waiting.append(listener.accept()[0])
+        for server in self.servers if self.started else ():
+            server.close()
+        for connection in waiting:
+            connection.setblocking(False)
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+        if self.server_state.connections:
+            await anyio.sleep(ARRIVING)
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+
+    def _protocol(self) -> asyncio.Protocol:
+        return H11Protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

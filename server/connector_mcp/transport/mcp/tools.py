@@ -19,7 +19,7 @@ from connector_mcp.errors import ConnectorError, Internal, OutcomeUnknown, RateL
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.tool import Tool
 from connector_mcp.suggest import closest
-from connector_mcp.telemetry.log_lines import trace_lines
+from connector_mcp.telemetry.log_lines import Trace
 from connector_mcp.text import clean
 from connector_mcp.transport.mcp.elicitation import McpCaller, elicitation_result
 
@@ -123,8 +123,8 @@ class ToolHandlers:
         except UnknownTool:
             raise _unknown_tool(params.name, [tool.name for tool in engine.tools(caller)]) from None
         except Exception as error:  # noqa: BLE001 - the outermost boundary: logged here, not shown to the client
-            trace = trace_lines(traceback.format_exception(error), engine.scrub)
-            logger.error("a call of %s failed", clean(params.name, 64), extra={"trace": trace})
+            trace = Trace.of(traceback.format_exception(error), engine.scrub)
+            logger.error("a call of %s failed%s", clean(params.name, 64), trace)
             message = "The server failed unexpectedly. Whether anything was changed is not known."
             fix = "Read the target before you repeat the call. The operator finds the cause in the server's log."
             return _failed(Internal(message, fix=fix))
