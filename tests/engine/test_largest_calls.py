@@ -22,11 +22,17 @@ LARGEST: dict[str, tuple[str, dict[str, Any]]] = {
     "a config as text": (UPDATE, {"id": "x", "config": json.dumps({f"clientId{n}": 1 for n in range(COUNT)})}),
     "items": (CREATE, {"connectors": [{"nme": 1}] * COUNT}),
     "strings": ("vectorize_get_source_connectors", {"fields": ["x"] * COUNT}),
-    "keys within the limit": (UPDATE, {"id": "github-signin", "config": {f"clientId{n}": 1 for n in range(MAX_VALUES - 9)}}),
+    "keys within the limit": (
+        UPDATE,
+        {"id": "github-signin", "config": {f"clientId{n}": 1 for n in range(MAX_VALUES - 9)}},
+    ),
     "items within the limit": (CREATE, {"connectors": [{"nme": 1}] * (MAX_VALUES // 3)}),
     "one long name": ("vectorize_get_source_connectors", {"limit" * 800_000: 1}),
     "one long text": (CREATE, {"connectors": [SITE | {"type": "WEB" * 1_000_000}]}),
-    "a long mask": ("conductorone_update_connector", {"app_id": "a", "id": "c", "update_mask": "displayNme," * 300_000}),
+    "a long mask": (
+        "conductorone_update_connector",
+        {"app_id": "a", "id": "c", "update_mask": "displayNme," * 300_000},
+    ),
 }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from connector_mcp.engine.approval.gate import Gate, channel_of
 from connector_mcp.engine.approval.wording import Candidate, target_changed
 from connector_mcp.engine.arguments import parse_arguments
 from connector_mcp.engine.caller import AnswerDue, Caller, CallResult
-from connector_mcp.engine.config_check import check_configs
+from connector_mcp.engine.config_check import check_configs, tolerate
 from connector_mcp.engine.ledger import Ledger
 from connector_mcp.engine.policy import Decision
 from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
@@ -37,7 +37,7 @@ from connector_mcp.engine.secret_refs.resolver import (
 )
 from connector_mcp.engine.secret_refs.secret_requests import SecretPrompt
 from connector_mcp.engine.sender import Sender, verify
-from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
+from connector_mcp.errors import ConnectorError, InvalidArguments
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect, Operation, Situation
 from connector_mcp.operations.tool import Tool
@@ -316,19 +316,12 @@ class PlatformCall(EngineCall):
         """Refuse arguments that are wrong, as far as that shows without the target or, later, with it."""
         before = self.found
         self.scan_arguments(self._situation, target_known=target_known)
-        issues = [issue for issue in self.operation.find_problems(self._situation) if not self._tolerates(issue)]
-        if issues:
+        tolerates = partial(tolerate, self._services.settings.unknown_config, self.meta)
+        if issues := [issue for issue in self.operation.find_problems(self._situation) if not tolerates(issue)]:
             raise InvalidArguments(self.tool.name, issues)
         if self.found is not None and self.found is not before:
-            check_configs(self.tool, self.found.uses, self._tolerates)
+            check_configs(self.tool, self.found.uses, tolerates)
         await self._resolve_references(target_known=target_known)
-
-    def _tolerates(self, issue: Issue) -> bool:
-        """Warn about what is only unknown to this server, where the setting says so."""
-        if not issue.unknown or self._services.settings.unknown_config == "refuse":
-            return False
-        self.meta.warn(f"Not checked: {issue.path} is {issue.got} to this server. The platform decides about it.")
-        return True
 
     async def _resolve_references(self, *, target_known: bool = True) -> None:
         """Look up the secrets that the arguments refer to. A person may be asked for missing ones before the gate."""

@@ -20,6 +20,7 @@ from connector_mcp.engine.issues import (
     validator,
     value_at,
 )
+from connector_mcp.engine.results import Meta
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.json_values import is_object, members
 from connector_mcp.operations.connector_types import ConnectorType, closest_errors, example
@@ -44,6 +45,14 @@ def check_configs(tool: Tool, uses: Iterable[ConfigUse], tolerates: Callable[[Is
                 fix=f"Call describe_connector_type with platform={kind.platform!r} and type={kind.type!r} for "
                 "the exact schema, correct the config and call again.",
             )
+
+
+def tolerate(unknown_config: str, meta: Meta, issue: Issue) -> bool:
+    """Warn about what is only unknown to this server, where the setting leaves it to the platform."""
+    if not issue.unknown or unknown_config == "refuse":
+        return False
+    meta.warn(f"Not checked: {issue.path} is {issue.got} to this server. The platform decides about it.")
+    return True
 
 
 def _config_issues(use: ConfigUse, kind: ConnectorType) -> Iterator[Issue]:

@@ -200,6 +200,8 @@ async def verify(operation: Operation, planned: Mapping[Path, Any], data: Any, r
             if planned:
                 await _verify_changed(operation, planned, data, read, meta)
     meta.unproven = operation.find_unproven(data)
+    if meta.verified is None and not meta.warnings:
+        meta.unproven = f"Not read back: no read shows what this call sent. {meta.unproven}".strip()
 
 
 async def _verify_created(operation: Operation, data: Any, read: Read, meta: Meta) -> None:
