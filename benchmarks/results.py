@@ -99,10 +99,10 @@ def compare(name: str, unit: str, taken: Mapping[str, Sequence[Figures]], column
     return Comparison(name, unit, {who: tuple(row[column] for row in rows) for who, rows in taken.items()}, **bounds)
 
 
-def table(comparisons: Sequence[Comparison]) -> str:
+def table(comparisons: Sequence[Comparison], columns: Sequence[str] = _COLUMNS) -> str:
     """Medians, with the lowest and highest round. The ratio is the median of the rounds' own ratios."""
-    rows = [_COLUMNS, *(comparison.row() for comparison in comparisons)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    rows = [columns, *(comparison.row() for comparison in comparisons)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(columns))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 

@@ -75,7 +75,7 @@ def servers(against: str | None = None) -> Generator[Field]:
     """This server with its defaults, the bare one, and this server at the commit `against`, with the same upstream."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="connector-mcp-benchmark-")))
-        port, slow_port = stack.enter_context(_upstream()), stack.enter_context(_upstream(SLOW))
+        port, slow_port = stack.enter_context(upstream()), stack.enter_context(upstream(SLOW))
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
         environment = inherited | {
             "VECTORIZE_API_KEY": "benchmark-key-0123456789",
@@ -109,7 +109,8 @@ def _announced_port(stream: IO[bytes] | None) -> int:
 
 
 @contextmanager
-def _upstream(delay: float = 0.0) -> Generator[int]:
+def upstream(delay: float = 0.0) -> Generator[int]:
+    """Run the upstream; its port."""
     with subprocess.Popen(
         (sys.executable, str(_HERE / "upstream.py"), str(delay)), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:

@@ -1,8 +1,8 @@
 """The Vectorize API behind all servers: a loopback HTTP server of minimal cost.
 
-It answers the read of one source connector with a prepared body, and anything else with 404. It runs as a process of
-its own: the first line on stdout is its port, and it ends when its stdin does. With an argument it answers that many
-seconds late.
+It answers the read of one source connector and every creation with a prepared body, and anything else with 404. It runs
+as a process of its own: the first line on stdout is its port, and it ends when its stdin does. With an argument it
+answers that many seconds late.
 """
 
 from __future__ import annotations
@@ -52,11 +52,12 @@ def _answer(status: str, body: object) -> bytes:
 
 
 _FOUND: Final = _answer("200 OK", _CONNECTOR)
+_CREATED: Final = _answer("200 OK", {"connector": {"name": _CONNECTOR["name"], "id": CONNECTOR_ID}})
 _NOT_FOUND: Final = _answer("404 Not Found", {"error": "Not found"})
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection. The requests have no body."""
+    """One keep-alive connection."""
 
     def __init__(self, delay: float) -> None:
         self._delay = delay
@@ -69,10 +70,17 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         assert self._transport is not None
-        *requests, self._incomplete = (self._incomplete + data).split(_END)
-        for request in requests:
-            path = request.split(b" ", 2)[1].partition(b"?")[0]
-            answer = _FOUND if path == _PATH.encode() else _NOT_FOUND
+        self._incomplete += data
+        while (end := self._incomplete.find(_END)) >= 0:
+            head = self._incomplete[:end]
+            _, _, length = head.lower().partition(b"content-length:")
+            whole = end + len(_END) + int(length.split(b"\r\n", 1)[0] or 0)
+            if len(self._incomplete) < whole:
+                return
+            self._incomplete = self._incomplete[whole:]
+            method, path, _ = head.split(b" ", 2)
+            found = path.partition(b"?")[0] == _PATH.encode()
+            answer = _CREATED if method == b"POST" else _FOUND if found else _NOT_FOUND
             if self._delay:
                 asyncio.get_running_loop().call_later(self._delay, self._transport.write, answer)
             else:

@@ -50,9 +50,11 @@ async def address(process: Process) -> str:
     """The origin that a server process announces on stderr."""
     said = ""
     assert process.stderr is not None
-    while not (found := re.search(r"http://127\.0\.0\.1:\d+", said)):
-        said += (await process.stderr.receive()).decode()
-    return found[0]
+    async for part in process.stderr:
+        said += part.decode()
+        if found := re.search(r"http://127\.0\.0\.1:\d+", said):
+            return found[0]
+    raise AssertionError(f"the server ended:\n{said}")
 
 
 def stdio(environ: Mapping[str, str], **options: Any) -> AbstractAsyncContextManager[Any]:
@@ -108,7 +110,8 @@ async def world(state: Path) -> AsyncIterator[World]:
     sandbox = Sandbox()
     try:
         async with served(sandbox.app()) as origin:
-            environ = {"CONNECTOR_MCP_STATE_DIR": str(state)}
+            # These clients answer at once.
+            environ = {"CONNECTOR_MCP_STATE_DIR": str(state), "CONNECTOR_MCP_ASK_READING_TIME": "0"}
             for platform in PLATFORMS:
                 environ |= sandbox.variables(platform, origin)
             yield World(sandbox, environ, state)

@@ -1,0 +1,137 @@
+"""`python -m benchmarks.records`: what the audit log costs, over SQLite and PostgreSQL.
+
+Calls of an engine in this process, beside the same engine without an audit log, with the same upstream. PostgreSQL is
+measured where `CONNECTOR_MCP_BENCHMARK_STATE` has the address of an empty database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from unittest import mock
+
+from benchmarks.results import Comparison, Figures, compare, table
+from benchmarks.servers import MeasurementError, upstream
+from benchmarks.upstream import ARGUMENTS, ORGANIZATION, TOOL
+from connector_mcp.audit.record import AuditRecord
+from connector_mcp.audit.trail import AuditTrail, LockedChain
+from connector_mcp.composition import engine as composition
+from connector_mcp.composition.health import LocalCaller
+from connector_mcp.config.settings import Settings
+from connector_mcp.engine.engine import Engine
+from connector_mcp.state.database import Database, Transaction, Work
+
+IN_FLIGHT: Final = 16
+ROUNDS: Final = 6
+CALLS: Final = 320
+WITH: Final = "with the audit log"
+WITHOUT: Final = "without"
+COLUMNS: Final = ("", WITH, WITHOUT, "ratio", "floor", "", "")
+CREATE: Final = "vectorize_create_source_connector"
+_NUMBERS = itertools.count()
+_T = TypeVar("_T")
+
+
+class _NoChain(LockedChain):
+    def __init__(self) -> None:
+        pass
+
+    def append(self, *_: Any, **__: Any) -> None:
+        pass
+
+
+class _NoTrail(AuditTrail):
+    """Runs what belongs to a record, and writes no record."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._records = database
+
+    def lock(self, transaction: Transaction) -> LockedChain:
+        return _NoChain()
+
+    async def write(self, record: AuditRecord, also: Work[_T] | None = None) -> _T | None:
+        return None if also is None else await self._records.write(also)
+
+
+def _calls(kind: str, count: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    for _ in range(count):
+        if kind == "reads":
+            yield TOOL, dict(ARGUMENTS)
+        else:
+            # Two equal creations are one call that is repeated.
+            yield CREATE, {"connectors": [{"name": f"connector {next(_NUMBERS)}", "type": "FILE_UPLOAD"}]}
+
+
+async def _round(engine: Engine, kind: str, count: int) -> Figures:
+    """Calls a second."""
+    calls = _calls(kind, count)
+
+    async def worker() -> None:
+        for name, arguments in calls:
+            result = await engine.call(name, arguments, LocalCaller())
+            if result.is_error:
+                raise MeasurementError(f"unexpected answer: {result.content}")
+
+    begin = time.perf_counter()
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(IN_FLIGHT):
+            tasks.create_task(worker())
+    return (count / (time.perf_counter() - begin),)
+
+
+@asynccontextmanager
+async def _engines(environ: Mapping[str, str], folder: Path) -> AsyncIterator[dict[str, Engine]]:
+    async with AsyncExitStack() as stack:
+        engines: dict[str, Engine] = {}
+        for name, trail in ((WITH, AuditTrail), (WITHOUT, _NoTrail)):
+            own = {**environ, "CONNECTOR_MCP_STATE_DIR": str(folder / name)}
+            with mock.patch.object(composition, "AuditTrail", trail):
+                opened = composition.open_engine(Settings.load(own), own, "stdio")
+                engines[name] = await stack.enter_async_context(opened)
+        yield engines
+
+
+async def measure(environ: Mapping[str, str], where: str, folder: Path) -> Sequence[Comparison]:
+    """Compare reads and allowed writes over one database."""
+    comparisons: list[Comparison] = []
+    async with _engines(environ, folder) as engines:
+        for kind, floor in (("reads", 0.9), ("allowed writes", None)):
+            taken: dict[str, list[Figures]] = {name: [] for name in engines}
+            names = list(engines)
+            for number in range(ROUNDS + 1):
+                for name in names if number % 2 else names[::-1]:
+                    figures = await _round(engines[name], kind, CALLS)
+                    # The first round opens connections; it does not count.
+                    if number:
+                        taken[name].append(figures)
+            comparisons.append(compare(f"{kind} over {where}", "calls/s", taken, 0, at_least=floor))
+    return comparisons
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    with tempfile.TemporaryDirectory(prefix="connector-mcp-benchmark-") as folder, upstream() as port:
+        environ = {
+            "VECTORIZE_API_KEY": "benchmark-key-0123456789",
+            "VECTORIZE_ORGANIZATION_ID": ORGANIZATION,
+            "VECTORIZE_BASE_URL": f"http://127.0.0.1:{port}/v1",
+            "CONNECTOR_MCP_POLICY": "create=allow",
+            "CONNECTOR_MCP_REQUESTS_PER_SECOND": "1000000",
+        }
+        comparisons = list(asyncio.run(measure(environ, "SQLite", Path(folder) / "sqlite")))
+        if state := os.environ.get("CONNECTOR_MCP_BENCHMARK_STATE"):
+            with_state = environ | {"CONNECTOR_MCP_STATE": state}
+            comparisons += asyncio.run(measure(with_state, "PostgreSQL", Path(folder) / "postgres"))
+    print(table(comparisons, COLUMNS))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""With 100,000 decided approvals and 500,000 audit records everything is as fast as with few."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import anyio.to_thread
+import pytest
+from click.testing import CliRunner
+
+from connector_mcp.audit.chain import Head, seal_head
+from connector_mcp.cli.main import cli
+from connector_mcp.composition.engine import open_engine
+from connector_mcp.config.settings import Settings
+from connector_mcp.errors import InvalidArguments
+from connector_mcp.state.keys import secret_key
+from tests.end_to_end.leaving import Watching, operator, operators_file
+from tests.end_to_end.test_replicas import CREATE, READ, connectors
+from tests.engine.conftest import FakeCaller
+from tests.postgres_server import PostgresFixture
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+APPROVALS, RECORDS, BEFORE = 100_000, 500_000, 1_000
+TRIES = 9
+NUMBERS = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {})"
+FILL = (
+    f"""
+    INSERT INTO approvals (id, digest, status, is_open, principal, tool, call, created_at, expires_at, decided_at,
+        decided_by, channel)
+    {NUMBERS.format(APPROVALS)}
+    SELECT 'ap-old-' || n, 'digest ' || n, 'used', 0, principal, tool, call, created_at - n, expires_at, created_at - n,
+        'operator ops', 'approvals'
+    FROM numbers CROSS JOIN (SELECT * FROM approvals LIMIT 1) AS template
+    """,
+    f"""
+    INSERT INTO audit (seq, at, call_id, phase, principal, tool, outcome, line)
+    {NUMBERS.format(RECORDS)}
+    SELECT n + {BEFORE}, at, 'call ' || n, phase, principal, tool, outcome, line
+    FROM numbers CROSS JOIN (SELECT * FROM audit ORDER BY seq LIMIT 1) AS template
+    """,
+)
+"""Multiplies what there is. The audit log is only large afterwards, not intact."""
+
+Measured = Callable[[], Awaitable[object]]
+
+
+async def fastest(measured: dict[str, Measured]) -> dict[str, float]:
+    """The shortest of several times of each, in seconds: the others were disturbed."""
+    taken: dict[str, list[float]] = {name: [] for name in measured}
+    for _ in range(TRIES):
+        for name, step in measured.items():
+            begin = time.perf_counter()
+            await step()
+            taken[name].append(time.perf_counter() - begin)
+    return {name: min(times) for name, times in taken.items()}
+
+
+async def measure(environ: dict[str, str], numbers: Iterator[int]) -> tuple[dict[str, float], bytes]:
+    """The durations of what a server and its operators do, and the key of the audit log."""
+    settings, watching = Settings.load(environ), Watching()
+    async with (
+        open_engine(settings, environ, "http", observer=watching.observer) as engine,
+        operator(engine, watching, environ) as browser,
+    ):
+
+        async def park() -> str:
+            result = await engine.call(CREATE, connectors(f"connector {next(numbers)}"), FakeCaller())
+            return result.content["error"]["approval"]["id"]
+
+        async def decide() -> None:
+            await engine.approvals.decide(parked.pop(), False, "operator ops")
+
+        async def unknown() -> None:
+            with pytest.raises(InvalidArguments):
+                await engine.approvals.get("ap-unknown")
+
+        async def page(path: str) -> None:
+            answer = await browser.get(path)
+            assert answer.status_code == 200
+            assert len(answer.content) < 500_000
+
+        async def command(*arguments: str) -> None:
+            invoke = partial(CliRunner().invoke, cli, arguments, env=environ)
+            result = await anyio.to_thread.run_sync(invoke)
+            assert result.exit_code == 0, result.output
+
+        parked = [await park() for _ in range(TRIES)]
+        measured: dict[str, Measured] = {
+            "read": partial(engine.call, READ, {}, FakeCaller()),
+            "decide": decide,
+            "unknown id": unknown,
+            "waiting": engine.approvals.waiting,
+            "history": engine.approvals.history,
+            "everything": engine.approvals.everything,
+            "counts": engine.approvals.counts,
+            "recent calls": partial(engine.recent_calls, 50),
+        }
+        for path in ("/console", "/console/history", "/console/calls", "/metrics"):
+            measured[path] = partial(page, path)
+        for words in (("approvals", "list"), ("approvals", "list", "--all"), ("audit", "show")):
+            measured[" ".join(words)] = partial(command, *words)
+        for _ in range(60):
+            await engine.call(READ, {}, FakeCaller())
+        return await fastest(measured), await secret_key(engine.database, "audit")
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+async def test_nothing_is_slower_with_many_records(
+    database: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    environ = {
+        "CONNECTOR_MCP_STATE_DIR": str(tmp_path),
+        "CONNECTOR_MCP_SANDBOX": "true",
+        "CONNECTOR_MCP_POLICY": "create=approve",
+        "CONNECTOR_MCP_OPERATORS_FILE": str(operators_file(tmp_path)),
+    }
+    postgres: PostgresFixture | None = request.getfixturevalue("postgres") if database == "postgres" else None
+    if postgres is not None:
+        environ["CONNECTOR_MCP_STATE"] = postgres.url
+
+    def fill(head: str) -> None:
+        statements = (*FILL, f"UPDATE audit_chain SET head = '{head}'")
+        if postgres is not None:
+            (found,) = postgres.execute("SELECT nspname AS schema FROM pg_namespace WHERE nspname ~ 'connector'")
+            with postgres.server.connect(postgres.name) as session:
+                for statement in (f"SET search_path = {found['schema']}", *statements):
+                    session.execute(statement.encode())
+            postgres.execute("ANALYZE")
+            return
+        (path,) = tmp_path.glob("*records.db")
+        with closing(sqlite3.connect(path)) as connection, connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    numbers = itertools.count()
+    few, key = await measure(environ, numbers)
+    await anyio.to_thread.run_sync(fill, seal_head(Head(RECORDS + BEFORE, "0" * 64), key))
+    many, _ = await measure(environ, numbers)
+    slower = {name: (few[name], many[name]) for name in few if many[name] > 2 * few[name] + 0.005}
+    assert slower == {}
+    assert all(many[step] < 0.02 for step in ("decide", "unknown id", "waiting", "history", "counts", "recent calls"))
