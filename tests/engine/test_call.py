@@ -449,7 +449,7 @@ async def test_the_record_names_the_channel_of_a_decision(made: Bench) -> None:
         ("refused", "approvals", "operator ops"),
         ("refused", "elicitation", "client test 1"),
         ("refused", "terminal", "client test 1"),
-        ("invalid_arguments", None, None),
+        ("invalid_arguments", "policy", None),
     ]
 
 

@@ -94,8 +94,7 @@ class ServingSettings(_Group):
     """What is served."""
 
     config: Path | None = None
-    """TOML file with settings and profiles; by default `connector-mcp.toml` in the user's configuration directory, if
-    it exists."""
+    """TOML file with settings and profiles; by default `connector-mcp.toml` in the user's configuration directory."""
     sandbox: bool = False
     """Serve every platform from the built-in emulation."""
     sandbox_data: Path | None = None
@@ -110,6 +109,8 @@ class ServingSettings(_Group):
     """Rules that say what is allowed, asked, approved or blocked, such as `destroy=approve,logto_*=block`."""
     verify_writes: bool = True
     """Read a target back after a write."""
+    unknown_config: Literal["refuse", "warn"] = "refuse"
+    """Whether config keys and connector types that this server does not know are refused, or sent with a warning."""
 
 
 class ApprovalSettings(_Group):
@@ -167,14 +168,11 @@ class StateSettings(_Group):
     """Where approvals, keys, the audit log and stored secrets are kept."""
 
     state_dir: Path = Field(default_factory=_default_state_dir)
-    """Directory of the database `records.db` (approvals, keys, the audit log) and of stored secrets; by default
-    `connector-mcp` in the user's state directory."""
+    """Directory of `records.db` and stored secrets; by default `connector-mcp` in the user's state directory."""
     state: Annotated[SecretStr | None, AfterValidator(_check_state)] = None
-    """PostgreSQL database in which replicas share approvals, keys and the audit log, as a `postgresql://` address;
-    without it they are in the state directory."""
+    """PostgreSQL database, `postgresql://`, in which replicas share their records; without it the state directory."""
     state_password_file: Path | None = None
-    """File with the password of that database, as container platforms mount secrets; by default the password in the
-    address."""
+    """File with the password of that database, as container platforms mount secrets."""
     inline_secrets: Literal["warn", "refuse", "allow"] = "warn"
     """What happens to a call that contains a literal secret where a reference could be used."""
     secrets_dir: Path | None = None

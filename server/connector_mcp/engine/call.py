@@ -20,8 +20,9 @@ from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account, Accounts
 from connector_mcp.engine.approval.gate import Gate, Passage, channel_of
 from connector_mcp.engine.approval.wording import Candidate, target_changed
-from connector_mcp.engine.arguments import check_configs, parse_arguments
+from connector_mcp.engine.arguments import parse_arguments
 from connector_mcp.engine.caller import AnswerDue, Caller, CallResult
+from connector_mcp.engine.config_check import check_configs, tolerate
 from connector_mcp.engine.ledger import UNKNOWN, Execution, Ledger, Standing, decision_of
 from connector_mcp.engine.policy import Decision
 from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
@@ -147,17 +148,19 @@ class EngineCall(ABC):
         """Run the steps of the call in order."""
 
     def validate(self, arguments: Mapping[str, Any]) -> None:
-        """Choose the account and parse the arguments."""
+        """Choose the account, refuse what policy blocks, and parse the arguments."""
         self.account, own, self.profile_named = self._services.accounts.choose(self.tool, arguments)
+        # What policy or scopes refuse is not worth the work of parsing.
+        self._check_policy()
         with self._observer.step("validate"):
             self.operation = parse_arguments(self.tool, own, self.account.fixed if self.account else {})
+        check_cursor(self.operation)
 
-    def check_policy(self) -> None:
+    def _check_policy(self) -> None:
         """Refuse what policy blocks whatever the target is."""
         with self._observer.step("policy"):
             self.decision = self._services.gates[self.account].decide(self.tool.name, self.effect, self.caller.scopes)
         self.channel = "policy"
-        check_cursor(self.operation)
         self.meta.sandbox = self.sandbox
 
     def scan_arguments(self, situation: Situation, *, target_known: bool = True) -> None:
@@ -249,7 +252,8 @@ class EngineCall(ABC):
         if self.account and self._services.accounts.label(self.account):
             further["profile"] = self.account.profile
         operation = self.tool.operation if self.may_have_changed else None
-        return failure(error, self.scrubber, further, may_have_changed=operation)
+        largest = self._services.settings.max_result_bytes
+        return failure(error, self.scrubber, further, largest, may_have_changed=operation)
 
     def _record_response(self, status: int | None, request_id: str | None) -> None:
         self.status = status
@@ -281,7 +285,6 @@ class PlatformCall(EngineCall):
 
     async def run_steps(self, arguments: Mapping[str, Any]) -> CallResult:
         self.validate(arguments)
-        self.check_policy()
         assert self.account is not None  # noqa: S101 - operations of a platform always have an account
         self._account = account = self.account
         self.meta.platform, self.meta.profile, self.meta.tenant = account.platform.name, account.profile, account.tenant
@@ -337,10 +340,11 @@ class PlatformCall(EngineCall):
         """Refuse arguments that are wrong, as far as that shows without the target or, later, with it."""
         before = self.found
         self.scan_arguments(self._situation, target_known=target_known)
-        if issues := self.operation.find_problems(self._situation):
+        tolerates = partial(tolerate, self._services.settings.unknown_config, self.meta)
+        if issues := [issue for issue in self.operation.find_problems(self._situation) if not tolerates(issue)]:
             raise InvalidArguments(self.tool.name, issues)
         if self.found is not None and self.found is not before:
-            check_configs(self.tool, self.found.uses)
+            check_configs(self.tool, self.found.uses, tolerates)
         await self._resolve_references(target_known=target_known)
 
     async def _resolve_references(self, *, target_known: bool = True, ask: bool = True) -> None:

@@ -199,7 +199,6 @@ class LocalCall(EngineCall):
 
     async def run_steps(self, arguments: Mapping[str, Any]) -> CallResult:
         self.validate(arguments)
-        self.check_policy()
         self.scan_arguments(Situation())
         self.register_secrets()
         assert isinstance(self.operation, LocalOperation)  # noqa: S101 - Engine.call makes it of these only
