@@ -20,7 +20,7 @@ import pytest
 
 import connector_mcp.operations
 from connector_mcp import __version__
-from connector_mcp.audit.files import FileTrail
+from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.cli.commands.serve import serve
 from connector_mcp.cli.main import COMMANDS, cli
 from connector_mcp.cli.terminal import CliCaller
@@ -33,6 +33,7 @@ from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import ConnectorError
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
+from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.state.sqlite_store import SqliteStore
 from connector_mcp.transport.auth.static_tokens import parse_tokens
 from connector_mcp.transport.http.approval_callback import CallbackBody
@@ -284,7 +285,7 @@ def test_the_announcement_that_is_shown_has_the_members_of_a_real_one() -> None:
     (block,) = BY_NAME["docs/approvals.md"].blocks("json")
     shown = json.loads(block.text)
     times = {"created_at": 0.0, "expires_at": 1.0}
-    told = {**shown["data"], **times, "digest": "", "arguments": {}}
+    told = {**shown["data"], **times, "digest": ""}
     real = webhook_message(Approval.model_validate(told), "https://mcp.example.com/approvals")
     moments = {name: value for name, value in shown["data"].items() if name in times}
     assert {**real["data"], **moments} == shown["data"]
@@ -363,7 +364,8 @@ def _engine(folder: Path, transport: httpx.MockTransport) -> Engine:
     client = UpstreamClient(platform, values, transport=transport)
     account = Account(platform=platform, client=client, options={"ACME_WORKSPACE_ID": "ws_1"})
     policy = Policy.parse("", read_only=False, transport="http", tools=operations)
-    store, audit = SqliteStore(folder / "state" / "state.db"), FileTrail(folder / "state" / "audit.jsonl")
+    store = SqliteStore(folder / "state" / "state.db")
+    audit = AuditTrail(SqliteDatabase(folder / "state" / "records.db"))
     return Engine(settings, operations, [account], policy=policy, store=store, audit=audit)
 
 

@@ -1,58 +1,67 @@
-"""Records of calls that end together: each is in its place, and each call gets the outcome of its own."""
+"""Records reach the log whole, in one chain, together with what they describe."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 import pytest
 
-from connector_mcp.audit.check import snapshot, verify_log
-from connector_mcp.audit.files import FileTrail
-from connector_mcp.errors import StoreUnavailable
-from tests.audit.test_check import a_record
+from connector_mcp.audit.chain import START
+from connector_mcp.audit.check import verify_log
+from connector_mcp.audit.reader import AuditReader
+from connector_mcp.audit.record import MAX_LINE, AuditRecord
+from connector_mcp.audit.trail import AuditTrail
+from connector_mcp.errors import StoreUnavailable, StoreUncertain
+from connector_mcp.state.database import Database, Transaction
+from connector_mcp.state.sqlite import SqliteDatabase
+from tests.records import rows
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "audit.jsonl"
+def a_record(call_id: str = "c1", **members: Any) -> AuditRecord:
+    given: dict[str, Any] = {
+        "principal": "local", "client": None, "transport": "stdio", "platform": "logto", "profile": "default",
+        "tool": "logto_list_connectors", "effect": "read", "decision": "allow", "outcome": "ok", "duration_ms": 1.0,
+    }  # fmt: skip
+    return AuditRecord(call_id=call_id, **(given | members))
 
 
-@pytest.fixture
-def locks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How often the log is locked."""
-    taken: list[int] = []
-    flock = fcntl.flock
-
-    def counted(descriptor: int, operation: int) -> None:
-        if operation != fcntl.LOCK_UN:
-            taken.append(operation)
-        flock(descriptor, operation)
-
-    monkeypatch.setattr(fcntl, "flock", counted)
-    return taken
+def lines(database: Database) -> list[dict[str, Any]]:
+    return [json.loads(row["line"]) for row in rows(database, "SELECT line FROM audit ORDER BY seq")]
 
 
-async def write_together(trail: FileTrail, *calls: str, **members: Any) -> dict[str, Exception | None]:
-    """Write records in one iteration of the event loop, and return the failure of each call."""
-    told: dict[str, Exception | None] = {}
+def calls_in(database: Database) -> list[str]:
+    verdict = verify_log(AuditReader(database))
+    assert (verdict.problems, verdict.notes) == ([], [])
+    return [line["call_id"] for line in lines(database)]
+
+
+def count_steps(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """How durable each write is."""
+    steps: list[bool] = []
+    write = database.write
+
+    async def counted(work: Any, *, durable: bool = True) -> Any:
+        steps.append(durable)
+        return await write(work, durable=durable)
+
+    monkeypatch.setattr(database, "write", counted)
+    return steps
+
+
+async def write_together(trail: AuditTrail, *calls: str, also: Any = None) -> dict[str, Any]:
+    """Write records at the same time, and return what each call got."""
+    told: dict[str, Any] = {}
 
     async def write(call: str) -> None:
         try:
-            await trail.write(a_record(call, **members))
+            told[call] = await trail.write(a_record(call), also)
         except StoreUnavailable as failure:
             told[call] = failure
-        else:
-            told[call] = None
 
     async with anyio.create_task_group() as group:
         for call in calls:
@@ -60,145 +69,116 @@ async def write_together(trail: FileTrail, *calls: str, **members: Any) -> dict[
     return told
 
 
-def calls_in(path: Path) -> list[str]:
-    with snapshot(path) as log:
-        verdict = verify_log(log)
-        assert (verdict.problems, verdict.notes) == ([], [])
-        return [entry.members["call_id"] for entry in log.entries()]
+async def test_a_record_is_one_line_with_all_its_members_and_the_time_of_the_database(database: Database):
+    record = a_record(
+        client="a client 1.0", arguments={"id": "a\nb\u2028c"}, decided_by="the person at the client",
+        channel="elicitation", tenant="t1", digest="d1", fingerprint_before="f1", fingerprint_after="f2",
+        upstream_status=204, upstream_request_id="r1", sandbox=True,
+    )  # fmt: skip
+    trail = AuditTrail(database)
+    await trail.check()
+    await trail.write(record)
+    await trail.write(a_record(outcome="cancelled"))
+    first, second = lines(database)
+    assert list(first) == ["seq", "time", *vars(record), "prev", "hash"]
+    assert {name: first[name] for name in vars(record)} == vars(record)
+    assert (first["seq"], first["prev"], len(first["hash"])) == (1, START, 64)
+    assert (second["seq"], second["prev"], second["outcome"]) == (2, first["hash"], "cancelled")
+    if isinstance(database, SqliteDatabase):
+        assert first["time"] == "2027-01-15T08:00:00.000Z"
 
 
-def failing(function: Callable[..., int], times: int) -> Callable[..., int]:
-    """Return the function, which fails as on a full disk after some calls."""
-    left = times
-
-    def fail(*given: Any) -> int:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return function(*given)
-
-    return fail
-
-
-async def test_calls_that_end_together_share_a_lock_and_keep_their_places(path: Path, locks: list[int]):
-    trail = FileTrail(path)
-    calls = [str(number) for number in range(64)]
+async def test_records_that_come_during_a_write_go_together_in_the_next_one(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    trail = AuditTrail(database)
+    calls = [str(number) for number in range(300)]
+    steps = count_steps(database, monkeypatch)
     assert await write_together(trail, *calls) == dict.fromkeys(calls)
-    assert len(locks) == 2
-    assert await write_together(trail, "last") == {"last": None}
-    await trail.aclose()
-    assert calls_in(path) == [*calls, "last"]
+    assert steps == [False] * 2, "at most 200 together"
+    assert await write_together(trail, "last", also=lambda _: 5) == {"last": 5}
+    assert steps == [False, False, True]
+    assert calls_in(database) == [*calls, "last"]
 
 
-async def test_a_record_alone_in_its_loop_iteration_is_written_at_once(path: Path):
-    trail = FileTrail(path)
-    writing = trail.write(a_record("a"))
-    with pytest.raises(StopIteration):
-        writing.send(None)
-    assert calls_in(path) == ["a"]
-    await anyio.lowlevel.checkpoint()
-    writing = trail.write(a_record("b"))
-    with pytest.raises(StopIteration):
-        writing.send(None)
-    assert calls_in(path) == ["a", "b"]
-    await trail.aclose()
+async def test_what_belongs_to_a_record_is_done_with_it_or_not_at_all(database: Database):
+    trail = AuditTrail(database)
+    await trail.write(a_record("first"))
 
+    def note(tx: Transaction) -> int:
+        tx.execute("INSERT INTO keys (name, value) VALUES ('noted', '1')")
+        return 7
 
-async def test_a_call_continues_only_after_its_record_is_written(path: Path):
-    trail = FileTrail(path)
-    seen: dict[str, bool] = {}
-
-    async def write(call: str) -> None:
-        await trail.write(a_record(call))
-        seen[call] = call in calls_in(path)
-
-    async with anyio.create_task_group() as group:
-        for call in "abc":
-            group.start_soon(write, call)
-    await trail.aclose()
-    assert seen == {"a": True, "b": True, "c": True}
-
-
-async def test_a_failed_write_reaches_every_call_without_a_record(path: Path, monkeypatch: pytest.MonkeyPatch):
-    trail = FileTrail(path)
-    await write_together(trail, "first")
-    with monkeypatch.context() as full:
-        full.setattr(os, "write", failing(os.write, 1))
-        told = await write_together(trail, *"abc")
-    assert told["a"] is None
-    assert ["No space left" in str(told[call]) for call in "bc"] == [True, True]
-    assert await write_together(trail, *"de") == {"d": None, "e": None}
-    await trail.aclose()
-    assert calls_in(path) == ["first", "a", "d", "e"]
-
-
-async def test_an_unexpected_error_reaches_every_waiting_call(path: Path, monkeypatch: pytest.MonkeyPatch):
-    trail = FileTrail(path)
-    await trail.write(a_record("a"))
-
-    def break_down(*_: Any) -> None:
+    def fail(tx: Transaction) -> None:
+        note(tx)
         raise KeyError("unexpected")
 
-    monkeypatch.setattr(trail, "_log", type("Broken", (), {"append": break_down, "close": break_down})())
     with pytest.raises(KeyError):
-        await trail.write(a_record("b"))
+        await trail.write(a_record("lost"), fail)
+    assert await trail.write(a_record("kept"), note) == 7
+    with pytest.raises(StoreUnavailable) as failed:
+        # The name is taken, so neither is done.
+        await trail.write(a_record("lost too"), note)
+    assert not isinstance(failed.value, StoreUncertain)
+    assert calls_in(database) == ["first", "kept"]
 
 
-@pytest.mark.parametrize("full", [False, True], ids=["written", "failed"])
-async def test_the_record_of_a_cancelled_call_is_still_written(path: Path, monkeypatch: pytest.MonkeyPatch, full: bool):
-    trail = FileTrail(path)
-    told: list[str] = []
+async def test_a_failed_write_reaches_every_call_of_its_batch_and_the_chain_goes_on(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    trail = AuditTrail(database)
+    await trail.write(a_record("first"))
+    with monkeypatch.context() as patched:
 
-    async def write(call: str) -> None:
-        try:
-            await trail.write(a_record(call))
-        except StoreUnavailable:
-            told.append(call)
+        async def fail(*_: Any, **__: Any) -> None:
+            raise StoreUnavailable("The disk is full.", fix="Make room.")
 
-    await write_together(trail, "first")
+        patched.setattr(database, "write", fail)
+        told = await write_together(trail, *"abc")
+        with pytest.raises(StoreUnavailable):
+            await trail.check()
+    assert [str(told[call]) for call in "abc"] == ["The disk is full."] * 3
+    await trail.check()
+    assert await write_together(trail, *"de") == {"d": None, "e": None}
+    assert calls_in(database) == ["first", "d", "e"]
+
+
+async def test_the_record_of_a_cancelled_call_is_still_written(database: Database):
+    trail = AuditTrail(database)
     with anyio.CancelScope() as scope:
         scope.cancel()
-        await write("second")
-        if full:
-            monkeypatch.setattr(os, "write", failing(os.write, 0))
-        await write("cancelled")
-    await write("later")
+        await write_together(trail, *"abc")
     await trail.aclose()
-    assert scope.cancelled_caught is not full
-    assert calls_in(path) == ["first", "second", *([] if full else ["cancelled", "later"])]
-    assert told == (["cancelled", "later"] if full else [])
+    assert calls_in(database) == list("abc")
 
 
-async def test_records_that_wait_are_written_before_the_log_is_closed(path: Path):
-    trail = FileTrail(path)
-    await trail.write(a_record("a"))
-    writing = trail.write(a_record("b"))
-    writing.send(None)
-    await trail.aclose()
-    assert calls_in(path) == ["a", "b"]
-    writing.close()
+async def test_records_within_another_transaction_exist_only_if_it_does(database: Database):
+    trail = AuditTrail(database)
+
+    def work(tx: Transaction, fail: bool) -> None:
+        trail.append(tx, [a_record("a"), a_record("b")])
+        if fail:
+            raise KeyError("unexpected")
+
+    with pytest.raises(KeyError):
+        await database.write(lambda tx: work(tx, True))
+    assert lines(database) == []
+    await database.write(lambda tx: work(tx, False))
+    assert calls_in(database) == ["a", "b"]
 
 
-async def test_records_that_are_written_together_keep_files_to_their_size(path: Path):
-    trail = FileTrail(path, max_bytes=5_000)
-    calls = [str(number) for number in range(60)]
-    assert await write_together(trail, *calls) == dict.fromkeys(calls)
-    await trail.aclose()
-    files = sorted(path.parent.glob("audit*.jsonl"))
-    assert len(files) > 5
-    assert all(file.stat().st_size <= 5_000 for file in files)
-    assert calls_in(path) == calls
+async def test_writers_that_alternate_make_one_chain(database: Database):
+    trails = AuditTrail(database), AuditTrail(database)
+    async with anyio.create_task_group() as group:
+        for number in range(100):
+            group.start_soon(trails[number % 2].write, a_record(f"{number:03d}"))
+    assert sorted(calls_in(database)) == [f"{number:03d}" for number in range(100)]
 
 
-async def test_two_writers_that_alternate_make_one_chain(path: Path):
-    trails = FileTrail(path), FileTrail(path)
-    for start in range(0, 24, 4):
-        for trail in trails:
-            await write_together(trail, *(f"{number:02d}" for number in range(start, start + 4)))
-    for trail in trails:
-        await trail.aclose()
-    assert sorted(calls_in(path)) == sorted(f"{number:02d}" for number in range(24) for _ in trails)
+async def test_a_long_record_is_stored_without_its_arguments(database: Database):
+    await AuditTrail(database).write(a_record(arguments={"long": "x" * MAX_LINE}, digest="d1"))
+    (line,) = lines(database)
+    assert (line["arguments"], line["digest"]) == ({"omitted_bytes": MAX_LINE + len('{"long":""}')}, "d1")
 
 
 class Named:
@@ -207,25 +187,33 @@ class Named:
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [
-        {"id": "plain", "n": 7, "yes": True, "none": None, "half": 0.5, "list": [1, {"a": "b"}]},
-        {"text": 'quote " back \\ slash / line\nend\ttab \x00 \x1f \x7f'},
-        {"name": "Jürgen \u2028 \U0001f600"},
-        {"half": "\ud83d"},
-        {"large": 2**70},
-        {"key": Named()},
-        {"list": [[Named()]]},
-    ],
-    ids=["plain", "escaped", "not ascii", "half a pair", "large", "an object", "an object inside"],
+    "text", ['quote " back \\ line\nend\ttab \0 \x1f \x7f', "Jürgen \u2028 \U0001f600", "half \ud83d", "\udc00", "\0"]
 )
-async def test_a_line_is_json_in_ascii(path: Path, arguments: Any):
-    trail = FileTrail(path)
-    record = a_record("a", arguments=arguments)
+async def test_any_text_is_recorded_and_checked(database: Database, text: str):
+    trail = AuditTrail(database)
+    record = a_record(text, principal=text, tool=text, outcome=text, arguments={text: [text, Named(), 2**70]})
     await trail.write(record)
-    await trail.aclose()
-    with snapshot(path) as log:
-        (line,) = log.lines()
-    assert line.entry is not None
-    expected = {"seq": 1, **vars(record), "prev": line.entry.prev, "hash": line.entry.hash}
-    assert line.raw.decode("ascii") == json.dumps(expected, separators=(",", ":"), default=lambda _: "<Named>")
+    (found,) = await trail.recent(5)
+    assert (found["principal"], found["tool"], found["call_id"]) == (text, text, text)
+    assert found["arguments"] == {text: [text, "<Named>", 2**70]}
+    assert verify_log(AuditReader(database)).intact
+
+
+async def test_the_calls_that_ended_last_come_in_pages_newest_first(database: Database):
+    trail = AuditTrail(database)
+    assert await trail.recent(10) == []
+    for number in range(9):
+        begun = a_record(str(number), phase="begun", outcome="begun")
+        await database.write(lambda tx, begun=begun, call=str(number): trail.append(tx, [begun, a_record(call)]))
+    await trail.write(a_record("open", phase="begun", outcome="begun"))
+    first = await trail.recent(4)
+    second = await trail.recent(4, before=first[-1]["seq"])
+    back = await trail.recent(4, after=second[0]["seq"])
+    assert [[record["call_id"] for record in page] for page in (first, second, back)] == [
+        list("8765"), list("4321"), list("8765"),
+    ]  # fmt: skip
+
+
+async def test_nothing_is_opened_before_the_first_record(tmp_path: Path):
+    AuditTrail(SqliteDatabase(tmp_path / "state" / "records.db"))
+    assert list(tmp_path.iterdir()) == []

@@ -71,7 +71,8 @@ def in_terminal(environment: Mapping[str, str]) -> Callable[..., Ended]:
     """Run a command as a process in a terminal of its own, and type lines into it."""
 
     def invoke(*arguments: str, typed: str = "") -> Ended:
-        with terminal(environment, *arguments) as (process, master):
+        # A test types at once.
+        with terminal({**environment, "CONNECTOR_MCP_ASK_READING_TIME": "0"}, *arguments) as (process, master):
             os.write(master, typed.encode())
             written = b"".join(chunks(master))
             status = process.wait(timeout=PATIENCE)

@@ -2,35 +2,61 @@
 
 import json
 import re
+import time
+from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
-from connector_mcp.audit.chain import LogPaths
-from connector_mcp.audit.files import AuditLog
+from connector_mcp.audit.reader import AuditReader
 from connector_mcp.audit.record import AuditRecord
+from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.cli.options import load_settings
-from connector_mcp.composition.storage import audit_path
+from connector_mcp.errors import StoreUnavailable
 from connector_mcp.sandbox import seed
+from connector_mcp.state.sqlite import SqliteDatabase
+from tests.records import rows
 
 DELETE = ("call", "logto_delete_connector", "--arg", f"id={seed.LOGTO_GITHUB}", "--sandbox", "--policy=destroy=allow")
 HOSTILE = "evil\x1b[2J\x1b]0;x\x07\u202e\u200b\r\n2026 fake"
 
 
-def keep(*records):
-    log = AuditLog(audit_path(load_settings()))
-    for members in records:
-        given = {
-            "call_id": "c1", "principal": "agent-7", "client": "assistant 1.2", "transport": "http",
-            "platform": "logto", "profile": "default", "tool": "logto_delete_connector", "effect": "destroy",
-            "decision": "approve", "decided_by": "operator ops", "channel": "approvals", "outcome": "ok",
-            "duration_ms": 12.4,
-        }  # fmt: skip
-        log.write(AuditRecord(**(given | members)))
-    log.close()
+class Clock:
+    """The time of the database, moved by hand."""
+
+    now: float | None = None
+
+    def __call__(self) -> float:
+        return self.now or time.time()
+
+
+CLOCK = Clock()
+
+
+def database():
+    return SqliteDatabase(load_settings().state_dir / "records.db", wall_clock=CLOCK)
+
+
+def change(sql):
+    with closing(database()) as opened:
+        rows(opened, sql)
+
+
+def keep(*records, at=None):
+    CLOCK.now = at
+    with closing(database()) as opened:
+        trail = AuditTrail(opened)
+        for members in records:
+            given = {
+                "call_id": "c1", "principal": "agent-7", "client": "assistant 1.2", "transport": "http",
+                "platform": "logto", "profile": "default", "tool": "logto_delete_connector", "effect": "destroy",
+                "decision": "approve", "decided_by": "operator ops", "channel": "approvals", "outcome": "ok",
+                "duration_ms": 12.4,
+            }  # fmt: skip
+            record = AuditRecord(**(given | members))
+            opened.write_now(lambda tx, record=record: trail.append(tx, [record]))
 
 
 def shown(run, *arguments):
@@ -40,7 +66,7 @@ def shown(run, *arguments):
 def test_a_call_is_one_line_however_many_records_it_has(run):
     assert run(*DELETE).exit_code == 0
     run("call", "logto_list_connectors", "--sandbox")
-    header, *rows = run("audit", "show").stdout.splitlines()
+    header, *rows = run("audit", "show", "--sandbox").stdout.splitlines()
     assert header.split() == ["time", "who", "tool", "effect", "decision", "outcome", "call"]
     assert [re.split(r"\s{2,}", row)[1:-1] for row in rows] == [
         ["local", "logto_delete_connector (sandbox)", "destroy", "allow by policy", "ok"],
@@ -56,12 +82,11 @@ def test_a_call_without_an_end_is_shown_as_such(run):
 
 
 def test_records_are_chosen_by_time_tool_caller_and_outcome(run):
-    now = datetime.now(UTC).isoformat()
+    keep({"call_id": "old"}, at=datetime(2026, 1, 1, tzinfo=UTC).timestamp())
     keep(
-        {"call_id": "old", "time": "2026-01-01T00:00:00.000Z"},
-        {"call_id": "read", "tool": "versori_get_connector", "time": now},
-        {"call_id": "mallory", "principal": "mallory", "time": now},
-        {"call_id": "failed", "outcome": "not_found", "time": now},
+        {"call_id": "read", "tool": "versori_get_connector"},
+        {"call_id": "mallory", "principal": "mallory"},
+        {"call_id": "failed", "outcome": "not_found"},
     )
 
     assert shown(run) == ["old", "read", "mallory", "failed"]
@@ -79,11 +104,85 @@ def test_an_invalid_time_is_refused_with_the_expected_form(run, when):
     assert "expected 24h" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [("logto_*", ["c_b", "c%b"]), ("*_c?b", ["c_b", "c%b"]), ("l*[_]c[%]b", ["c%b"]), ("LOGTO_*", []), ("a!b", ["!"])],
+)
+def test_a_pattern_of_tools_is_matched_exactly(run, pattern, found):
+    tools = {"c_b": "logto_c_b", "c%b": "logto_c%b", "!": "a!b", "other": "versori_x"}
+    keep(*({"call_id": call, "tool": tool} for call, tool in tools.items()))
+    assert shown(run, "--tool", pattern) == found
+
+
+def test_the_last_calls_are_shown_and_all_are_exported(run, monkeypatch):
+    monkeypatch.setattr("connector_mcp.audit.reader.PAGE", 3)
+    monkeypatch.setattr("connector_mcp.audit.reader._WINDOW", 4)
+    keep(*({"call_id": str(number), "phase": phase} for number in range(10) for phase in ("begun", "ended")))
+    assert shown(run) == list("0123456789")
+    assert shown(run, "--limit", "3") == list("789")
+    assert "--limit shows more" in run("audit", "show", "--limit", "3").stderr
+    exported = [json.loads(line)["metadata"]["sequence"] for line in run("audit", "export").stdout.splitlines()]
+    assert exported == list(range(1, 21))
+    after = run("audit", "export", "--after", "18", "--tool", "logto_*").stdout.splitlines()
+    assert [json.loads(line)["metadata"]["sequence"] for line in after] == [19, 20]
+
+
+def test_following_prints_new_records_and_survives_a_database_that_is_away(run, monkeypatch):
+    def wait(_):
+        step = next(steps, None)
+        if step is None:
+            raise KeyboardInterrupt
+        step()
+
+    steps = iter((
+        lambda: keep({"call_id": "a"}),
+        lambda: keep({"call_id": "b"}, {"call_id": "c"}),
+        lambda: monkeypatch.setattr(AuditReader, "end", away),
+        lambda: monkeypatch.setattr(AuditReader, "end", end),
+        lambda: keep({"call_id": "d"}),
+        lambda: None,
+    ))  # fmt: skip
+    end = AuditReader.end
+
+    def away(*_):
+        raise StoreUnavailable("The database is away.", fix="")
+
+    monkeypatch.setattr("connector_mcp.cli.commands.audit.time.sleep", wait)
+    result = run("audit", "export", "--follow")
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [event["metadata"]["correlation_uid"] for event in events] == list("abcd")
+    assert result.stderr.count("Waiting: ") == 2
+
+
+def test_following_ends_with_an_error_if_the_database_came_back_older(run, monkeypatch):
+    keep({"call_id": "a"}, {"call_id": "b"})
+
+    def wait(_):
+        (load_settings().state_dir / "records.db").unlink()
+        keep({"call_id": "other"})
+
+    monkeypatch.setattr("connector_mcp.cli.commands.audit.time.sleep", wait)
+    result = run("audit", "export", "--follow")
+    assert result.exit_code == 5
+    assert "came back older" in result.stderr
+    assert "came back older" in run("audit", "export", "--after", "9").stderr
+
+
+def test_old_records_are_archived_and_checked_with_the_rest(run, tmp_path):
+    keep({"call_id": "old"}, at=datetime(2026, 1, 1, tzinfo=UTC).timestamp())
+    keep({"call_id": "new"})
+    moved = run("audit", "archive", "--before", "2026-02-01", "--to", str(tmp_path / "old")).stdout
+    assert moved.startswith("Records 1 to 1 are in ")
+    (file,) = (tmp_path / "old").iterdir()
+    assert shown(run) == ["new"]
+    assert run("audit", "verify").exit_code == 0
+    assert "3 records, numbers 1 to 3" in run("audit", "verify", "--archive", str(file)).stdout
+    assert run("audit", "archive", "--before", "2026-02-01").stdout == "No record is that old.\n"
+
+
 def test_an_invalid_line_of_the_log_is_left_out_with_a_notice(run):
-    keep({})
-    path = audit_path(load_settings())
-    with path.open("a") as file:
-        file.write(path.read_text().replace("agent-7", "agent-8"))
+    keep({}, {"call_id": "c2"})
+    change("UPDATE audit SET line = replace(line, 'agent-7', 'agent-8') WHERE seq = 2")
     result = run("audit", "show", "--json")
     assert [record["principal"] for record in json.loads(result.stdout)] == ["agent-7"]
     assert result.stderr == "1 line is left out: run `connector-mcp audit verify`.\n"
@@ -107,11 +206,10 @@ def test_the_exit_status_says_whether_the_log_is_intact(run):
     assert intact.exit_code == 0
     assert intact.stdout.startswith("intact: 2 records, numbers 1 to 2\nlast hash: ")
 
-    path = audit_path(load_settings())
-    path.write_text(path.read_text().replace('"ok"', '"no"', 1))
+    change("UPDATE audit SET line = replace(line, '\"ok\"', '\"no\"') WHERE seq = 1")
     harmed = run("audit", "verify")
     assert harmed.exit_code == 1
-    assert harmed.stdout.startswith("problem: audit.jsonl line 1: its hash does not fit")
+    assert harmed.stdout.startswith("problem: record 1: its hash does not fit")
     assert "NOT intact" in harmed.stdout
     assert json.loads(run("audit", "verify", "--json").stdout)["intact"] is False
 
@@ -121,18 +219,8 @@ def test_a_log_that_cannot_be_checked_is_not_reported_as_intact(run):
     assert missing.exit_code not in (0, 1)
     assert "there is none" in missing.stderr
     keep({})
-    LogPaths(audit_path(load_settings())).key.unlink()
+    change("DELETE FROM keys")
     assert run("audit", "verify").exit_code not in (0, 1)
-
-
-def test_a_log_file_is_rotated_at_the_configured_size(run, environment):
-    for _ in range(2):
-        for _ in range(3):
-            keep({"arguments": {"filler": "x" * 30_000}})
-        run("call", "logto_list_connectors", "--sandbox", CONNECTOR_MCP_AUDIT_FILE_BYTES="65536")
-    assert len(list(Path(environment["CONNECTOR_MCP_STATE_DIR"]).glob("audit*.jsonl"))) == 3
-    assert run("audit", "verify").exit_code == 0
-    assert len(shown(run, "--tool", "logto_list_connectors")) == 2
 
 
 def test_an_export_has_an_event_of_the_api_activity_class_for_every_record(run):

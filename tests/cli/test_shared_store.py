@@ -1,4 +1,4 @@
-"""The operator's commands where replicas share a Redis."""
+"""The operator's commands where replicas share a PostgreSQL database."""
 
 import json
 from contextlib import aclosing
@@ -8,70 +8,60 @@ import pytest
 from connector_mcp.composition.http_access import make_access
 from connector_mcp.config.settings import Settings
 from connector_mcp.sandbox import seed
-from tests.redis_server import RedisServer, redis_server
+from tests.postgres_server import PostgresFixture
 
 DELETE = ("call", "logto_delete_connector", "--arg", f"id={seed.LOGTO_GITHUB}", "--sandbox", "--policy")
-AWAY = "unix://:hidden-word@/nowhere/socket"
+AWAY = "postgresql://user:hidden-word@/none?host=/nowhere"
 
 
-def test_the_audit_commands_read_the_log_of_all_replicas(run, redis: RedisServer):
-    assert run(*DELETE, "destroy=allow", CONNECTOR_MCP_STATE=redis.url).exit_code == 0
-    assert run(*DELETE, "destroy=block", CONNECTOR_MCP_STATE=redis.url).exit_code != 0
+def test_the_audit_commands_read_the_log_of_all_replicas(run, postgres: PostgresFixture):
+    assert run(*DELETE, "destroy=allow", CONNECTOR_MCP_STATE=postgres.url).exit_code == 0
+    assert run(*DELETE, "destroy=block", CONNECTOR_MCP_STATE=postgres.url).exit_code != 0
 
-    shown = json.loads(run("audit", "show", "--json", CONNECTOR_MCP_STATE=redis.url).stdout)
+    shown = json.loads(run("audit", "show", "--sandbox", "--json", CONNECTOR_MCP_STATE=postgres.url).stdout)
     assert [record["outcome"] for record in shown] == ["ok", "blocked"]
-    exported = run("audit", "export", CONNECTOR_MCP_STATE=redis.url).stdout.splitlines()
+    exported = run("audit", "export", "--sandbox", CONNECTOR_MCP_STATE=postgres.url).stdout.splitlines()
     assert [json.loads(line)["class_uid"] for line in exported] == [6003] * 3
-    whole = run("audit", "verify", CONNECTOR_MCP_STATE=redis.url)
+    whole = run("audit", "verify", "--sandbox", CONNECTOR_MCP_STATE=postgres.url)
     assert (whole.exit_code, whole.stdout.splitlines()[0]) == (0, "intact: 3 records, numbers 1 to 3")
 
-    with redis.client() as client:
-        stream = "{connector-mcp}:audit:lines"
-        client.xdel(stream, client.xrange(stream)[1][0])
-    broken = run("audit", "verify", CONNECTOR_MCP_STATE=redis.url)
-    assert broken.exit_code == 1
-    assert "record 2 is missing" in broken.stdout
+
+@pytest.mark.parametrize("address", ["redis://h:6379", "rediss://h", "unix:///s"])
+def test_the_address_of_a_redis_names_its_replacement(run, address: str):
+    result = run("audit", "show", CONNECTOR_MCP_STATE=address)
+    assert result.exit_code == 2
+    assert "postgresql://" in result.stderr
+    assert "kept in PostgreSQL instead of Redis" in result.stderr
 
 
-def test_an_operator_decides_on_any_machine_that_may_reach_redis(run, redis: RedisServer):
-    assert run(*DELETE, "destroy=approve", CONNECTOR_MCP_STATE=redis.url).exit_code != 0
-    (waiting,) = json.loads(run("approvals", "list", "--json", CONNECTOR_MCP_STATE=redis.url).stdout)
-    assert waiting["tool"] == "logto_delete_connector"
-    assert json.loads(run("approvals", "list", "--json").stdout) == []
+@pytest.mark.parametrize("address", ["postgresql://u:hidden-%zz@h/d", "postgresql://u:hidden-word@h/d?nonsense=1"])
+def test_an_invalid_address_is_refused_without_its_password(run, address: str):
+    result = run("audit", "show", CONNECTOR_MCP_STATE=address)
+    assert result.exit_code != 0
+    assert "CONNECTOR_MCP_STATE" in result.output
+    assert "hidden" not in result.output
 
 
-def test_doctor_accepts_a_store_that_keeps_everything(run, redis: RedisServer):
-    report = json.loads(run("doctor", "--json", "--sandbox", CONNECTOR_MCP_STATE=redis.url).stdout)
+def test_doctor_checks_that_the_shared_database_can_be_written_and_keeps_what_it_is_given(
+    run, postgres: PostgresFixture
+):
+    report = json.loads(run("doctor", "--json", "--sandbox", CONNECTOR_MCP_STATE=postgres.url).stdout)
     assert report["ok"] is True
-    store = {"address": redis.url.removeprefix("unix://"), "reachable": True, "detail": "", "warnings": []}
-    assert report["store"] == store
+    assert report["database"]["usable"] is True
+    # The server of the tests does not wait for the disk.
+    assert [warning.split(":")[0] for warning in report["database"]["warnings"]] == [
+        "fsync is off", "full_page_writes is off", "synchronous_commit is off",
+    ]  # fmt: skip
 
 
-def test_doctor_warns_of_a_store_that_may_forget(run):
-    with redis_server("--maxmemory-policy", "allkeys-lru", "--appendonly", "no") as server:
-        result = run("doctor", "--sandbox", CONNECTOR_MCP_STATE=server.url)
-    assert result.exit_code == 0
-    assert "maxmemory-policy is allkeys-lru" in result.stdout
-    assert "appendonly is off" in result.stdout
-
-
-def test_doctor_reports_an_unreachable_store_without_its_password(run):
+def test_doctor_reports_an_unreachable_database_without_its_password(run):
     result = run("doctor", "--sandbox", CONNECTOR_MCP_STATE=AWAY)
     assert result.exit_code == 1
-    assert "The Redis store at /nowhere/socket cannot be reached." in result.stdout
+    assert "Database: none on /nowhere (The database none on /nowhere cannot be used: " in result.stdout
     assert "hidden-word" not in result.output
 
 
-def test_a_server_does_not_start_while_the_store_is_away(spawn):
-    result = spawn("serve", "--http", "--port", "0", "--sandbox", CONNECTOR_MCP_STATE=AWAY)
-    assert result.status != 0
-    assert "The Redis store at /nowhere/socket cannot be reached." in result.err
-    assert "CONNECTOR_MCP_STATE" in result.err
-    assert "hidden-word" not in result.out + result.err
-    assert "Traceback" not in result.err
-
-
-def test_reads_are_answered_while_the_store_is_away_and_changes_are_not(run):
+def test_reads_are_answered_while_the_database_is_away_and_changes_are_not(run):
     read = run("call", "logto_list_connectors", "--sandbox", CONNECTOR_MCP_STATE=AWAY)
     change = run(*DELETE, "destroy=allow", CONNECTOR_MCP_STATE=AWAY)
     assert read.exit_code == 0
@@ -81,8 +71,8 @@ def test_reads_are_answered_while_the_store_is_away_and_changes_are_not(run):
 
 
 @pytest.mark.anyio
-async def test_servers_over_http_count_the_requests_of_a_caller_together(redis: RedisServer) -> None:
-    settings = Settings.load({}, state=redis.url, http_requests_per_minute=2)
+async def test_servers_over_http_count_the_requests_of_a_caller_together(postgres: PostgresFixture) -> None:
+    settings = Settings.load({}, state=postgres.url, http_requests_per_minute=2)
     async with aclosing(make_access(settings)) as one, aclosing(make_access(settings)) as two:
         assert [await server.rate.seconds_to_wait("p") for server in (one, two)] == [0, 0]
         assert await one.rate.seconds_to_wait("p") > 0

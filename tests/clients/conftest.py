@@ -100,4 +100,6 @@ def _attach(connection: Connection, *told: Any, elicitation: bool) -> AbstractAs
 def _environment(folder: Path) -> Mapping[str, str]:
     """What the server needs of this process's environment, and a state directory of its own."""
     inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    return {**inherited, "CONNECTOR_MCP_STATE_DIR": str(folder / "state")}
+    # These clients answer at once.
+    own = {"CONNECTOR_MCP_STATE_DIR": str(folder / "state"), "CONNECTOR_MCP_ASK_READING_TIME": "0"}
+    return {**inherited, **own}

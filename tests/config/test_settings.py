@@ -19,7 +19,7 @@ def test_the_defaults_serve_one_person_on_this_machine():
         "ask_reading_time": 0.5, "ask_timeout": 300.0, "deadline": 60.0,
         "max_answer_bytes": 10_000_000, "max_result_bytes": 60_000,
         "upstream_concurrency": 64, "requests_per_second": None, "state": None, "state_password_file": None,
-        "audit_file_bytes": 16_777_216, "inline_secrets": "warn", "secrets_dir": None, "secrets_keyring": False,
+        "inline_secrets": "warn", "secrets_dir": None, "secrets_keyring": False,
         "secrets_key_file": None, "secrets_limits": None, "host": "127.0.0.1", "port": 8765, "allowed_hosts": (),
         "allowed_origins": (), "http_token": None, "http_token_file": None, "tokens_file": None, "public_url": None,
         "oauth_issuer": None, "oauth_audience": (), "oauth_jwks_url": None,

@@ -110,7 +110,8 @@ async def world(state: Path) -> AsyncIterator[World]:
     sandbox = Sandbox()
     try:
         async with served(sandbox.app()) as origin:
-            environ = {"CONNECTOR_MCP_STATE_DIR": str(state)}
+            # These clients answer at once.
+            environ = {"CONNECTOR_MCP_STATE_DIR": str(state), "CONNECTOR_MCP_ASK_READING_TIME": "0"}
             for platform in PLATFORMS:
                 environ |= sandbox.variables(platform, origin)
             yield World(sandbox, environ, state)

@@ -28,6 +28,7 @@ from connector_mcp.config.settings import Settings
 from connector_mcp.engine.approval.approval_webhook import WebhookKey
 from connector_mcp.transport.http.approval_callback import OPEN_PATH, callback_route
 from tests.end_to_end.faces import SERVE, World, address, served, serving, world
+from tests.records import audited
 
 pytestmark = pytest.mark.anyio
 
@@ -118,7 +119,7 @@ async def test_a_held_call_ends_as_another_system_decides(tmp_path: Path, era: A
         else:
             assert content["data"]["deleted"] is True
             assert [method for method, _ in made.writes()] == ["DELETE"]
-    decided = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()][-1]
+    decided = audited(tmp_path)[-1]
     assert (decided["decided_by"], decided["channel"]) == ("webhook ana", "webhook")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import signal
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ import httpx
 import pytest
 from anyio.abc import Process
 
-from connector_mcp.audit.check import snapshot, verify_log
+from connector_mcp.audit.check import verify_log
+from connector_mcp.audit.reader import AuditReader
+from connector_mcp.state.sqlite import SqliteDatabase
 from tests.end_to_end.faces import INITIALIZE, META, SERVE, address, message, modern
 from tests.end_to_end.recording import RecordingServer, recording_server
+from tests.records import audited
 
 pytestmark = pytest.mark.anyio
 
@@ -45,10 +49,6 @@ async def begin(process: Process, call: dict[str, Any]) -> None:
 
 async def all_of(stream: Any) -> str:
     return b"".join([chunk async for chunk in stream]).decode()
-
-
-def audited(state: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (state / "audit.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize(("ending", "status"), ENDINGS)
@@ -99,8 +99,8 @@ async def test_a_server_killed_during_a_change_leaves_the_record_of_its_beginnin
         await process.aclose()
     (record,) = audited(tmp_path)
     assert (record["tool"], record["phase"], record["outcome"]) == (change["name"], "begun", "begun")
-    with snapshot(tmp_path / "audit.jsonl") as log:
-        verdict = verify_log(log)
+    with closing(SqliteDatabase(tmp_path / "records.db")) as database:
+        verdict = verify_log(AuditReader(database))
     assert verdict.intact
     assert record["call_id"] in verdict.notes[0]
 

@@ -178,7 +178,7 @@ async def test_with_elicitation_only_the_exact_confirmation_runs_the_call(with_e
     tool, arguments, _, _ = DESTRUCTIVE[0]
     with_elicitation.person.answers = [ElicitResult(action="decline"), ElicitResult(action="cancel")]
     with_elicitation.person.answers += [accept(confirm="product documents"), accept(confirm="Product documents")]
-    for expected in ("refused", "refused", "confirmation_invalid"):
+    for expected in ("refused", "approval_required", "confirmation_invalid"):
         _, content = await call(with_elicitation.client, tool, arguments)
         assert content["error"]["code"] == expected
         assert with_elicitation.written() == []
@@ -188,9 +188,9 @@ async def test_with_elicitation_only_the_exact_confirmation_runs_the_call(with_e
     assert ["“Product documents”" in message for message in with_elicitation.person.messages] == [True] * 4
 
 
-async def test_smaller_losses_are_confirmed_by_a_yes(with_elicitation: Attached) -> None:
+async def test_losses_that_fit_no_line_are_confirmed_by_the_name(with_elicitation: Attached) -> None:
     tool, arguments, _, _ = DESTRUCTIVE[4]
-    with_elicitation.person.answers = [accept(confirm=False), accept(confirm=True)]
+    with_elicitation.person.answers = [accept(confirm=True), accept(confirm="Acme CRM")]
     _, content = await call(with_elicitation.client, tool, arguments)
     assert content["error"]["code"] == "confirmation_invalid"
     assert with_elicitation.written() == []

@@ -20,6 +20,7 @@ from tests.end_to_end.faces import stdio
 from tests.end_to_end.recording import RecordingServer, recording_server
 from tests.end_to_end.test_nothing_is_destroyed_undecided import SMTP_CONFIG
 from tests.end_to_end.test_wire_contract import C1_NOW, LOGTO_NOW, SOURCES, VERSORI_NOW, environment
+from tests.records import audited
 
 pytestmark = pytest.mark.anyio
 
@@ -131,7 +132,7 @@ class Place:
 
     @property
     def audit(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.folder / "state" / "audit.jsonl").read_text().splitlines()]
+        return audited(self.folder / "state")
 
 
 @asynccontextmanager

@@ -17,11 +17,11 @@ import anyio.to_thread
 import httpx
 import pytest
 from anyio.abc import Process
-from connector_mcp.audit.reader import AuditReader
 from mcp.client import Client
 from mcp_types import CallToolResult, ElicitResult, InputRequiredResult
 
 from connector_mcp.audit.check import CheckReport, verify_log
+from connector_mcp.audit.reader import AuditReader
 from connector_mcp.composition.storage import open_database
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.approval.queue import Approvals
@@ -109,6 +109,7 @@ async def replicas(url: str, folder: Path, policy: str, **settings: str) -> Asyn
         for platform in PLATFORMS:
             environ |= sandbox.variables(platform, origin)
         environ |= {"CONNECTOR_MCP_STATE_DIR": str(folder / "state"), "PYTHONWARNINGS": "error"}
+        environ["CONNECTOR_MCP_ASK_READING_TIME"] = "0"
         running = Replicas(stack, environ, upstream, Settings.load({"CONNECTOR_MCP_STATE": url}))
         for _ in range(3):
             await running.start()

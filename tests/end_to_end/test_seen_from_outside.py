@@ -24,6 +24,7 @@ from connector_mcp.config.settings import Settings
 from connector_mcp.telemetry.observer import Observer
 from connector_mcp.telemetry.spans import Spans
 from tests.end_to_end.faces import SERVE, serving
+from tests.records import audited
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TOOL = "logto_list_connectors"
@@ -51,17 +52,17 @@ async def test_a_call_is_found_again_by_its_ids(face: str, era: str, given: str,
         )
         async with Client(sse if face == "/sse" else mcp, mode=era) as client:
             assert not (await client.call_tool(TOOL, {})).is_error
-    (audited,) = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    (record,) = audited(tmp_path)
     logged = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     lines = [line for line in logged if line["logger"] == "connector_mcp.upstream"]
     assert lines
-    assert {line["call_id"] for line in lines} == {audited["call_id"]}
+    assert {line["call_id"] for line in lines} == {record["call_id"]}
     (request_id,) = {line["request_id"] for line in lines}
     assert (request_id == given) is (given == "req-1")
     assert "forged" not in request_id
     (call,) = [span for span in exporter.get_finished_spans() if span.name == f"tools/call {TOOL}"]
     assert format_trace_id(call.context.trace_id) == TRACE
-    assert (call.attributes or {})["connector_mcp.call_id"] == audited["call_id"]
+    assert (call.attributes or {})["connector_mcp.call_id"] == record["call_id"]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import signal
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,10 @@ from anyio.abc import Process
 from mcp.client import Client
 from mcp.client.sse import sse_client
 
-from connector_mcp.audit.check import snapshot, verify_log
+from connector_mcp.audit.check import verify_log
+from connector_mcp.audit.reader import AuditReader
 from connector_mcp.sandbox.app import Sandbox
+from connector_mcp.state.sqlite import SqliteDatabase
 from tests.end_to_end.faces import INITIALIZE, META, SERVE, address, message, modern, served
 from tests.end_to_end.test_ending import audited
 from tests.end_to_end.test_replicas import end, post
@@ -146,8 +148,8 @@ async def test_a_server_that_is_told_to_end_answers_the_calls_that_finish_and_lo
     outcomes = Counter((record["phase"], record["outcome"]) for record in records)
     assert outcomes == {("begun", "begun"): 20, ("ended", "ok"): 10, ("ended", "cancelled"): 10}
     assert {record["call_id"] for record in records[:20]} == {record["call_id"] for record in records[20:]}
-    with snapshot(tmp_path / "audit.jsonl") as log:
-        assert verify_log(log).problems == []
+    with closing(SqliteDatabase(tmp_path / "records.db")) as database:
+        assert verify_log(AuditReader(database)).problems == []
 
 
 @contextmanager

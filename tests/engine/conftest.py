@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from connector_mcp.audit.files import FileTrail
+from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.approval.hold import ApprovalHold
@@ -23,9 +23,11 @@ from connector_mcp.engine.secret_refs.secret_requests import SecretRequests
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.secrets.collection import Secrets
+from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.state.sqlite_store import SqliteStore
 from connector_mcp.state.store import Store
 from connector_mcp.upstream.client import DEFAULT_LIMITS, ClientLimits, UpstreamClient
+from tests.records import audit_lines
 
 
 class Clock:
@@ -183,8 +185,7 @@ class Bench:
 
     @property
     def audit_lines(self) -> list[str]:
-        path = self.directory / "audit.jsonl"
-        return path.read_text().splitlines() if path.exists() else []
+        return audit_lines(self.directory)
 
     def requests(self, method: str = "*") -> list[tuple[str, str]]:
         """Method and path of the requests that reached a platform, tokens apart."""
@@ -233,6 +234,8 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
                 )
                 options = {key: value for key, value in values.items() if key not in secret}
                 accounts[name] = Account(platform=platform, client=client, options=options, sandbox=True)
+            database = SqliteDatabase(tmp_path / "records.db")
+            stack.push_async_callback(database.aclose)
             engine = Engine(
                 Settings.load({}, sandbox=True, state_dir=tmp_path, ask_reading_time=ask_reading_time, **settings),
                 catalog(),
@@ -243,7 +246,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
                 announce=announce,
                 secrets=secrets,
                 secret_requests=secret_requests,
-                audit=FileTrail(tmp_path / "audit.jsonl"),
+                audit=AuditTrail(database),
             )
             stack.push_async_callback(engine.aclose)
             return Bench(engine, sandbox, tmp_path)

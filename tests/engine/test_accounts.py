@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
-from connector_mcp.audit.files import FileTrail
+from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.engine import Engine
@@ -23,10 +22,12 @@ from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.sources import EnvironmentSource
+from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.state.sqlite_store import SqliteStore
 from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.upstream.client import UpstreamClient
 from tests.engine.conftest import FakeCaller, yes
+from tests.records import audited
 
 pytestmark = pytest.mark.anyio
 
@@ -53,7 +54,7 @@ class Two:
         return [each.raw_path for each in made if method in ("*", each.method) and "token" not in each.raw_path]
 
     def records(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.audit.read_text().splitlines()]
+        return audited(self.audit)
 
 
 Maker = Callable[..., Two]
@@ -96,13 +97,15 @@ async def two(tmp_path: Path) -> AsyncIterator[Maker]:
                             secrets=(secrets or {}).get(name),
                         )
                     )
+            database = SqliteDatabase(tmp_path / "records.db")
+            stack.push_async_callback(database.aclose)
             engine = Engine(
                 Settings(state_dir=tmp_path, sandbox=True),
                 catalog(),
                 accounts,
                 policy=server,
                 store=SqliteStore(tmp_path / "state.db"),
-                audit=FileTrail(tmp_path / "audit.jsonl"),
+                audit=AuditTrail(database),
                 secrets=Secrets(
                     [EnvironmentSource({f"CONNECTOR_MCP_SECRET_{n}": f"value-of-{n}" for n in ("ONE", "TWO")})]
                 ),
@@ -110,7 +113,7 @@ async def two(tmp_path: Path) -> AsyncIterator[Maker]:
             stack.push_async_callback(engine.aclose)
             for sandbox in sandboxes.values():
                 stack.callback(sandbox.close)
-            return Two(engine, sandboxes, tmp_path / "audit.jsonl")
+            return Two(engine, sandboxes, tmp_path)
 
         yield make
 

@@ -12,8 +12,8 @@ import anyio
 import pytest
 from jsonschema import Draft202012Validator
 
-from connector_mcp.audit.files import AuditLog
 from connector_mcp.audit.record import AuditRecord
+from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.engine import call as call_module
 from connector_mcp.engine.caller import AnswerDue, ElicitationReply, Resumed
 from connector_mcp.engine.engine import UnknownTool
@@ -389,10 +389,10 @@ async def test_without_a_store_nothing_is_written_and_reads_still_work(bench: An
     await run(made, "logto_list_connectors", {})
 
 
-class Unwritable(AuditLog):
+class Unwritable(AuditTrail):
     """An audit log on a full disk."""
 
-    def check(self) -> None:
+    async def check(self) -> None:
         raise StoreUnavailable("the disk is full", fix="make room")
 
 
@@ -400,7 +400,7 @@ async def test_an_unrecordable_call_spends_no_approval(made: Bench, monkeypatch:
     approval = (await run(made, DELETE, CRAWLER))["error"]["approval"]["id"]
     await made.engine.approvals.decide(approval, True, "ops")
     with monkeypatch.context() as full:
-        full.setattr(AuditLog, "check", Unwritable.check)
+        full.setattr(AuditTrail, "check", Unwritable.check)
         assert (await run(made, DELETE, CRAWLER))["error"]["code"] == "store_unavailable"
     assert made.requests("DELETE") == []
     await run(made, DELETE, CRAWLER)
@@ -408,15 +408,15 @@ async def test_an_unrecordable_call_spends_no_approval(made: Bench, monkeypatch:
 
 
 async def test_a_change_without_a_begun_record_is_not_sent(made: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = AuditLog.write
+    write = AuditTrail.write
 
-    def refuse_beginnings(log: AuditLog, record: AuditRecord) -> None:
+    async def refuse_beginnings(trail: AuditTrail, record: AuditRecord) -> None:
         if record.phase == "begun":
             raise StoreUnavailable("the log is gone", fix="")
-        write(log, record)
+        await write(trail, record)
 
     with monkeypatch.context() as patched:
-        patched.setattr(AuditLog, "write", refuse_beginnings)
+        patched.setattr(AuditTrail, "write", refuse_beginnings)
         content = await run(made, DELETE, CRAWLER, confirming())
     assert content["error"]["code"] == "store_unavailable"
     assert made.requests("DELETE") == []
@@ -468,10 +468,10 @@ async def test_a_record_that_cannot_be_written_is_logged_and_the_answer_stands(
     made: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
 
-    def refuse(*_: Any) -> None:
+    async def refuse(*_: Any) -> None:
         raise StoreUnavailable("the log is gone", fix="")
 
-    monkeypatch.setattr(AuditLog, "write", refuse)
+    monkeypatch.setattr(AuditTrail, "write", refuse)
     assert not (await made.engine.call("logto_list_connectors", {}, FakeCaller())).is_error
     assert "the log is gone" in caplog.text
 

@@ -67,6 +67,8 @@ async def test_a_demo_connector_cannot_be_changed_and_another_refused_read_stays
         ("wechat", "wechat-native or wechat-web"),
         ("sendgrid", "sendgrid-email-service"),
         ("no-such-thing-at-all", ""),
+        ("..", ""),
+        ("", ""),
     ],
 )
 async def test_an_unknown_factory_is_refused_with_the_likely_ones_before_anybody_is_asked(
@@ -80,7 +82,7 @@ async def test_an_unknown_factory_is_refused_with_the_likely_ones_before_anybody
         assert issue["path"] == argument
         assert likely in issue["wanted"]
     assert caller.questions == []
-    assert {method for method, _ in made.requests()} == {"GET"}
+    assert {method for method, _ in made.requests()} <= {"GET"}
 
 
 @pytest.mark.parametrize("answer", [{}, [], "x", 1, {"id": "other", "type": "Sms"}, {"data": {"id": "our-sms"}}])
@@ -147,6 +149,7 @@ MISHAPS = {
     "~/key.json": "path",
     "C:\\keys\\key.json": "path",
     "key.json": "path",
+    f"\ufeff{KEY_FILE}": "without the byte order mark",
     "AIzaSyExample": "not its path or another text",
     KEY_FILE.replace("\\n", "\n"): "unescaped on the way",
     KEY_FILE[:-20]: "cut or altered",
@@ -169,7 +172,8 @@ async def test_a_key_file_is_checked_as_what_it_is_also_where_a_secret_holds_it(
         made = bench(secrets=Secrets([Directory(tmp_path)]))
         config = GCS["config"] if referenced else {"bucket-name": "b", "service-account-json": key}
         created = await call(made, "vectorize_create_source_connector", connectors=[{**GCS, "config": config}])
-        if told is None:
+        # A byte order mark never becomes part of a stored secret.
+        if told is None or (referenced and key.startswith("\ufeff")):
             assert created["data"][0]["verificationStatus"] == "verified"
             continue
         (issue,) = created["error"]["issues"]

@@ -10,7 +10,7 @@ import anyio
 import httpx
 import pytest
 
-from connector_mcp.audit.files import AuditLog
+from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.cli.terminal import CliCaller
 from connector_mcp.engine.engine import UnknownTool
 from connector_mcp.errors import ConnectorError, StoreUnavailable
@@ -165,7 +165,7 @@ async def test_a_thousand_tools_that_do_not_exist_make_no_series(watch: Any) -> 
 
 
 async def test_a_failing_store_is_counted_by_operation(watch: Any, tmp_path: Path) -> None:
-    (tmp_path / "state.db").mkdir()
+    (tmp_path / "sandbox.db").mkdir()
     async with watch() as seen:
         with pytest.raises(StoreUnavailable):
             await seen.engine.store.get("any", "key")
@@ -174,11 +174,11 @@ async def test_a_failing_store_is_counted_by_operation(watch: Any, tmp_path: Pat
 
 
 async def test_an_end_that_cannot_be_recorded_is_counted(watch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> None:
+    async def refuse(*_: Any) -> None:
         raise StoreUnavailable("The audit log is away.", fix="Bring it back.")
 
     async with watch() as seen, seen.client("auto") as client:
-        monkeypatch.setattr(AuditLog, "write", refuse)
+        monkeypatch.setattr(AuditTrail, "write", refuse)
         result = await client.call_tool(LIST, {})
         samples = seen.samples()
     assert not result.is_error

@@ -14,6 +14,7 @@ from opentelemetry.trace import SpanKind, StatusCode, format_trace_id
 
 from connector_mcp.sandbox import seed
 from connector_mcp.upstream.client import UpstreamClient
+from tests.records import audit_lines
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +52,7 @@ async def test_the_spans_of_a_write_are_its_steps_within_the_callers_trace(watch
         result = await client.call_tool(UPDATE, {"id": seed.LOGTO_GITHUB, "config": CONFIG}, meta=META)
         assert not result.is_error, result
         spans = tuple(span for span in seen.finished if format_trace_id(span.context.trace_id) == TRACE)
-        audited = (seen.engine.settings.state_dir / "audit.jsonl").read_text()
+        audited = "".join(audit_lines(seen.engine.settings.state_dir))
     assert {format_trace_id(span.context.trace_id) for span in spans} == {TRACE}
     assert tree(spans, int(CALLER, 16)) == {
         f"tools/call {UPDATE}": {

@@ -14,7 +14,8 @@ import pytest
 from mcp import Client
 
 from connector_mcp.engine.caller import CallResult
-from connector_mcp.state.redis import RedisConnection, RedisRateLimit
+from connector_mcp.state.postgres import PostgresDatabase
+from connector_mcp.state.rates import SharedRates
 from connector_mcp.transport.auth.principal import Principal
 from connector_mcp.transport.auth.static_tokens import StaticToken
 from connector_mcp.transport.http.host_guard import HEAD_BYTES
@@ -28,7 +29,7 @@ from connector_mcp.transport.http.limits import (
 )
 from connector_mcp.transport.mcp.tools import CallsInFlight
 from connector_mcp.upstream.rate import SharedRateLimit
-from tests.redis_server import RedisServer
+from tests.postgres_server import PostgresFixture
 from tests.transport.test_http import TOOL, accept, asks, connected
 
 TOKENS = [StaticToken.from_secret("one", name="one"), StaticToken.from_secret("two", name="two")]
@@ -69,21 +70,21 @@ def head(address: str, *lines: str, start: str = "POST /mcp HTTP/1.1") -> bytes:
 
 
 @pytest.fixture
-async def turns_of_replicas(redis: RedisServer) -> AsyncGenerator[Callable[[], SharedRateLimit]]:
-    """Makes what each of several replicas counts with, over one Redis."""
+async def turns_of_replicas(postgres: PostgresFixture) -> AsyncGenerator[Callable[[], SharedRateLimit]]:
+    """Makes what each of several replicas counts with, over one database."""
     async with AsyncExitStack() as stack:
 
         def make() -> SharedRateLimit:
-            connection = RedisConnection(redis.url)
-            stack.push_async_callback(connection.aclose)
-            return SharedRateLimit(RedisRateLimit(connection), "HTTP requests")
+            database = PostgresDatabase(postgres.url)
+            stack.push_async_callback(database.aclose)
+            return SharedRateLimit(SharedRates(database), "HTTP requests")
 
         yield make
 
 
 def away() -> SharedRateLimit:
     """Those of a store that cannot be reached."""
-    return SharedRateLimit(RedisRateLimit(RedisConnection("unix:///nowhere/socket")), "HTTP requests")
+    return SharedRateLimit(SharedRates(PostgresDatabase("postgresql:///none?host=/nowhere")), "HTTP requests")
 
 
 @pytest.mark.anyio
@@ -108,7 +109,7 @@ async def test_a_principal_with_too_many_requests_is_told_when_to_return(
 
 
 @pytest.mark.anyio
-async def test_replicas_that_share_a_redis_count_together(turns_of_replicas: Callable[[], SharedRateLimit]) -> None:
+async def test_replicas_that_share_a_database_count_together(turns_of_replicas: Callable[[], SharedRateLimit]) -> None:
     one, two = RequestRate(2, turns_of_replicas()), RequestRate(2, turns_of_replicas())
     assert [await one.seconds_to_wait("p\ud800"), await two.seconds_to_wait("p\ud800")] == [0, 0]
     assert await one.seconds_to_wait("p\ud800") > 0

@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 
 from connector_mcp import errors
 from connector_mcp.operations.platform import Request
+from connector_mcp.operations.versori.platform import VERSORI
 from connector_mcp.upstream.client import ClientLimits
-from connector_mcp.upstream.responses import RawResponse
+from connector_mcp.upstream.responses import RawResponse, is_open, read_message
 
 pytestmark = pytest.mark.anyio
 
@@ -146,6 +148,11 @@ async def test_a_503_counts_as_turned_away_only_in_the_platforms_words_or_with_r
         (rb'{"a": "\uDE00\ud83d\ude00\ud83d"}', {"a": "�😀�"}),
         (rb'{"\ud800": ["\\ud83d", "\\\ud83d"]}', {"�": [r"\ud83d", "\\�"]}),
         (b'["\xed\xa0\xbd", "\xc3\xa9"]', ["\ufffd", "é"]),
+        (b'["\xed\xa0\xbd\xed\xb8\x80"]', ["\ufffd\ufffd"]),
+        (
+            rb'[12345678901234567890123, 1.5e-7, true, null, "\ud800"]',
+            [12345678901234567890123, 1.5e-7, True, None, "\ufffd"],
+        ),
         (codecs.BOM_UTF8 + b' {"a": 1}\n', {"a": 1}),
         (codecs.BOM_UTF8, None),
         (b" \r\n", None),
@@ -155,6 +162,25 @@ async def test_a_503_counts_as_turned_away_only_in_the_platforms_words_or_with_r
 def test_half_a_surrogate_is_replaced_and_a_byte_order_mark_is_dropped(body: bytes, value: Any) -> None:
     assert RawResponse(200, body).parse() == value
     assert not RawResponse(200, body).is_foreign
+
+
+@pytest.mark.parametrize(
+    "body", [rb'[NaN, "\ud800"]', rb'["\ud800', b"[" * 9999 + rb'"\ud800"', b'["\xff\\ud800"]', rb'{"\ud800":}']
+)
+def test_what_is_no_json_even_with_its_surrogates_replaced_is_refused(body: bytes) -> None:
+    with pytest.raises(ValueError):
+        RawResponse(200, body).parse()
+
+
+@pytest.mark.parametrize("piece", [b"\\\\", rb"\ud800", b"<title ", b"<", b"\xed\xa0\xbd", b"\\u"])
+def test_a_large_hostile_body_is_judged_at_once(piece: bytes) -> None:
+    for frame in (b"%b", b'["%b"]', b'["%b', b'"\\ud800", %b'):
+        answer = RawResponse(502, frame % (piece * (1_000_000 // len(piece))))
+        started = time.process_time()
+        read_message(VERSORI, answer)
+        is_open(VERSORI, answer)
+        answer.page()
+        assert time.process_time() - started < 1
 
 
 async def test_one_odd_name_hides_neither_a_list_nor_the_success_of_a_write_nor_an_error(rig: Rig) -> None:

@@ -38,16 +38,15 @@ _UNFINISHED = frozenset({BEGUN, "asked", "approval_required", "cancelled", "outc
 """Outcomes that are neither success nor failure."""
 
 
-def utc_now() -> str:
-    """Return the time in ISO 8601, UTC, with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def utc_time(seconds: float) -> str:
+    """Return a time in ISO 8601, UTC, with milliseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(kw_only=True)
 class AuditRecord:
     """What is recorded of one call, in the order in which it is written. Arguments are already redacted."""
 
-    time: str = field(default_factory=utc_now)
     phase: Phase = "ended"
     """`begun`: the change is about to be sent; `ended`: the call is over. Both have the same `call_id`."""
     call_id: str
@@ -63,7 +62,7 @@ class AuditRecord:
     decision: str
     """What the gate decided."""
     decided_by: str | None = None
-    """The person or the rule that decided."""
+    """The client, operator or rule that decided. The server never sees the person at a client."""
     channel: str | None = None
     """How the decision arrived: `policy`, `elicitation`, `terminal`, `approvals` or `console`; None before it."""
     arguments: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -80,9 +79,9 @@ class AuditRecord:
     sandbox: bool = False
 
 
-def encode_record(record: AuditRecord, time: str | None = None) -> bytes:
-    """Encode a record for `chain.seal`, without its arguments if they make it too long."""
-    members = vars(record) | ({"time": time} if time else {})
+def encode_record(record: AuditRecord, time: str) -> bytes:
+    """Encode a record for `chain.seal`, without its arguments if they make it too long. `time` is the database's."""
+    members = {"time": time, **vars(record)}
     encoded = encode_event(members)
     if len(encoded) > MAX_LINE - CHAIN_BYTES:
         encoded = encode_event({**members, "arguments": {"omitted_bytes": len(encode_event(record.arguments))}})

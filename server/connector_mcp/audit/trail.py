@@ -6,25 +6,38 @@ end at the same time are written together.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from contextlib import suppress
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import anyio
 
-from connector_mcp.audit.chain import Head, seal, seal_head, unseal, unseal_head
-from connector_mcp.audit.record import AuditRecord, encode_event, encode_record
+from connector_mcp.audit.chain import (
+    HEAD_LOST,
+    RESTORED,
+    UNKNOWN,
+    CameBackOlder,
+    Head,
+    came_back_older,
+    seal,
+    seal_head,
+    unseal,
+    unseal_head,
+)
+from connector_mcp.audit.record import AuditRecord, encode_event, encode_record, utc_time
 from connector_mcp.errors import StoreUnavailable, StoreUncertain
 from connector_mcp.json_values import JsonObject
 from connector_mcp.state.database import Database, Rows, Transaction, Work, one_allowance
 from connector_mcp.state.keys import decode_key, new_key
+from connector_mcp.state.recovery import void_open_records
 
 KEY: Final = "audit"
 """Name of the key that seals the records."""
 
-HEAD_LOST: Final = "head_lost"
-"""Event of a record that was written without knowing where the chain ended."""
+COLUMNS: Final = ("call_id", "phase", "principal", "tool", "outcome")
+"""The columns that repeat members of the line."""
 
 _TOGETHER: Final = 200
 """Maximum number of records written at once."""
@@ -42,10 +55,9 @@ _INSERT: Final = """
 INSERT INTO audit (seq, at, call_id, phase, principal, tool, outcome, line)
 VALUES (:seq, :at, :call_id, :phase, :principal, :tool, :outcome, :line)
 """
-COLUMNS: Final = ("call_id", "phase", "principal", "tool", "outcome")
-"""The columns that repeat members of the line."""
-
 _T = TypeVar("_T")
+
+logger = logging.getLogger(__name__)
 
 
 class AuditTrail:
@@ -55,8 +67,9 @@ class AuditTrail:
         self._database = database
         self._batch = _Batch()
         self._writing = anyio.Lock()
-        self._last = Head()
+        self._last = UNKNOWN
         """Where the chain ended when this process last added to it."""
+        database.on_reconnect = self._check_now
 
     def lock(self, transaction: Transaction) -> LockedChain:
         """Lock the end of the chain and return it. The lock lasts as long as the transaction.
@@ -70,7 +83,7 @@ class AuditTrail:
         """Append records as part of a transaction.
 
         Raises:
-            StoreUnavailable: The records cannot be sealed. Let it end the transaction.
+            StoreUnavailable: The chain cannot be continued. Let it end the transaction.
         """
         self.lock(transaction).append(records)
 
@@ -103,28 +116,37 @@ class AuditTrail:
         Raises:
             StoreUnavailable: It could not.
         """
-        await self._database.write(lambda transaction: self.lock(transaction).check(), durable=False)
+        try:
+            await self._database.write(self._look, durable=False)
+        except CameBackOlder:
+            await self._database.write(self._recover)
 
-    async def recent(self, limit: int) -> list[JsonObject]:
+    async def recent(self, limit: int, *, before: int | None = None, after: int | None = None) -> list[JsonObject]:
         """Return the records of the calls that ended last, newest first.
+
+        With `before` those before that number, with `after` the oldest ones after it.
 
         Raises:
             StoreUnavailable: The log cannot be read.
         """
+        condition, order = ("seq > :after", "ASC") if after is not None else ("seq < :before", "DESC")
+        values = {"after": after} if after is not None else {"before": before or 2**62}
 
         def read(transaction: Transaction) -> list[JsonObject]:
             secret = transaction.execute("SELECT value FROM keys WHERE name = 'audit'")
             lines = transaction.execute(
-                "SELECT line FROM audit WHERE phase = 'ended' ORDER BY seq DESC LIMIT :limit", {"limit": limit}
+                f"SELECT line FROM audit WHERE phase = 'ended' AND {condition} ORDER BY seq {order} LIMIT :limit",
+                {**values, "limit": limit},
             )
             row = secret.first()
             if row is None:
                 return []
             key = decode_key(row["value"], KEY)
-            entries = (unseal(each["line"].encode(), key) for each in lines.all())
+            entries = [unseal(each["line"], key) for each in lines.all()]
             return [entry.members for entry in entries if entry is not None]
 
-        return await self._database.read(read)
+        found = await self._database.read(read)
+        return found if after is None else found[::-1]
 
     async def aclose(self) -> None:
         """Wait for the records that are being written."""
@@ -138,19 +160,45 @@ class AuditTrail:
                 self._batch = _Batch()
             try:
                 with one_allowance():
-                    work = partial(self._append_batch, batch)
-                    batch.results = await self._database.write(work, durable=batch.durable)
-                batch.failure = None
-            except BaseException as failure:
-                if isinstance(failure, Exception):
-                    batch.failure = failure
-                raise
+                    try:
+                        await self._append_batch(batch)
+                    except CameBackOlder:
+                        await self._database.write(self._recover)
+                        await self._append_batch(batch)
+            except Exception as failure:  # noqa: BLE001 - every call of the batch raises it
+                batch.failure = failure
             finally:
                 batch.written.set()
 
-    def _append_batch(self, batch: _Batch, transaction: Transaction) -> list[Any]:
-        self.append(transaction, batch.records)
-        return [None if also is None else also(transaction) for also in batch.also]
+    async def _append_batch(self, batch: _Batch) -> None:
+        def work(transaction: Transaction) -> list[Any]:
+            self.append(transaction, batch.records)
+            return [None if also is None else also(transaction) for also in batch.also]
+
+        batch.results = await self._database.write(work, durable=batch.durable)
+        batch.failure = None
+
+    def _look(self, transaction: Transaction) -> None:
+        self.lock(transaction).open()
+
+    def _check_now(self) -> None:
+        with suppress(StoreUnavailable):
+            try:
+                self._database.write_now(self._look)
+            except CameBackOlder:
+                self._database.write_now(self._recover)
+
+    def _recover(self, transaction: Transaction) -> None:
+        """Void everything that is open in a database that came back older, and record that."""
+        last = self._last
+        LockedChain(transaction, remember=self._remember).append((), [{"event": RESTORED, "known": last.seq}])
+        void_open_records(transaction)
+        self._database.known_keys.clear()
+        logger.error(
+            "The database %s came back older: audit record %d is gone. What was open in it is void.",
+            self._database.address,
+            last.seq,
+        )
 
     def _remember(self, head: Head) -> None:
         self._last = head
@@ -181,77 +229,101 @@ class _Batch:
         return len(self.records) - 1
 
 
+class _End(NamedTuple):
+    """What is known at the end of the chain."""
+
+    head: Head
+    key: bytes
+    now: float
+    top: int
+    """The highest number of a row."""
+    events: Sequence[JsonObject] = ()
+    """What must be recorded before the next record."""
+    new_secret: str | None = None
+    """The key, if it must be stored with the first record."""
+
+
 class LockedChain:
     """The end of the chain, locked by a transaction."""
 
-    def __init__(self, transaction: Transaction, last: Head, remember: Callable[[Head], None]) -> None:
+    def __init__(
+        self, transaction: Transaction, last: Head = UNKNOWN, remember: Callable[[Head], object] = lambda _: None
+    ) -> None:
+        """`last` is where this process saw the chain end. `remember` is told where it ends after the commit."""
         self._transaction = transaction
         self._last = last
         self._remember = remember
         self._locked: Rows = transaction.execute(_LOCK, {"seq": last.seq})
 
-    def check(self) -> None:
-        """Check that the chain can be continued.
+    def append(
+        self, records: Sequence[AuditRecord], events: Sequence[JsonObject] = (), *, first: int | None = None
+    ) -> None:
+        """Append events, then records. `first` is the number with which the log begins from now on.
 
         Raises:
-            StoreUnavailable: Its key is missing or damaged.
+            StoreUnavailable: The chain cannot be continued. Let it end the transaction.
         """
-        self._open()
-
-    def append(self, records: Sequence[AuditRecord]) -> None:
-        """Append records.
-
-        Raises:
-            StoreUnavailable: The key of the chain is missing or damaged.
-        """
-        head, key, now, top, events = self._open()
+        head, key, now, top, own_events, new_secret = self.open()
+        if new_secret is not None:
+            values = {"name": KEY, "value": new_secret}
+            self._transaction.execute("INSERT INTO keys (name, value) VALUES (:name, :value)", values)
         at = round(now, 3)
-        time = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        encoded = [encode_event({"time": time, **event}) for event in events]
+        time = utc_time(at)
+        all_events = [*own_events, *events]
+        encoded = [encode_event({"time": time, **event}) for event in all_events]
         encoded += [encode_record(record, time) for record in records]
-        columns: list[JsonObject] = [*({} for _ in events), *map(vars, records)]
+        columns: list[JsonObject] = [*({} for _ in all_events), *map(vars, records)]
         # A row that the head does not know is made up. It stays for the check to find.
-        seq, last = max(head.seq, top), head.hash
+        seq, last, restored = max(head.seq, top), head.hash, head.restored
         for members, column in zip(encoded, columns, strict=True):
             seq += 1
             line, last = seal(members, seq, last, key)
             values = {name: column.get(name) for name in COLUMNS}
-            self._transaction.execute(_INSERT, {"seq": seq, "at": at, **values, "line": line[:-1].decode("ascii")})
-        new = Head(seq, last, 0, head.first)
-        self._transaction.execute(
-            "UPDATE audit_chain SET head = :head WHERE id = 1", {"head": seal_head(new, key).decode("ascii").strip()}
-        )
+            self._transaction.execute(_INSERT, {"seq": seq, "at": at, **values, "line": line})
+        if any(event["event"] == RESTORED for event in events):
+            restored = seq
+        new = Head(seq, last, first or head.first, restored)
+        self._transaction.execute("UPDATE audit_chain SET head = :head WHERE id = 1", {"head": seal_head(new, key)})
         self._transaction.after_commit(partial(self._remember, new))
 
-    def _open(self) -> tuple[Head, bytes, float, int, list[JsonObject]]:
+    def open(self) -> _End:
+        """Return the end of the chain.
+
+        Raises:
+            CameBackOlder: The database is an older copy of the one that this process has written to.
+            StoreUnavailable: The key of the chain is missing or damaged.
+        """
         row = self._locked.first()
-        if row is None:
+        if row is None or row["secret"] is None:
+            # PostgreSQL may have looked for the key before it waited for the lock, while another process made it.
             self._transaction.execute("INSERT INTO audit_chain (id, head) VALUES (1, '') ON CONFLICT (id) DO NOTHING")
-            row = self._transaction.execute(_LOCK, {"seq": self._last.seq}).first()
-            assert row is not None  # noqa: S101 - it was inserted
-        top = row["top"] or 0
-        if row["secret"] is not None:
-            key = decode_key(row["secret"], KEY)
-        elif row["head"] or top:
-            raise StoreUnavailable(
-                "The audit log's key is missing, so the log cannot be continued.",
-                fix="Put the table `keys` back from a copy, or start with a new database.",
-                retryable=False,
+            row = self._transaction.execute(_LOCK, {"seq": self._last.seq}).all()[0]
+        text, now, secret, top = row["head"], row["now"], row["secret"], row["top"] or 0
+        key = None if secret is None else decode_key(secret, KEY)
+        head = None if key is None else unseal_head(text, key)
+        recovered = head is not None and head.restored > self._last.restored
+        if came_back_older(self._last, head, row["known"]) and not recovered:
+            raise CameBackOlder(
+                f"The database came back older: audit record {self._last.seq} is gone. What was open in it is void.",
+                fix="Look at the present state before you repeat anything, then call again.",
             )
-        else:
+        if key is None:
+            if text or top:
+                raise StoreUnavailable(
+                    "The audit log's key is missing, so the log cannot be continued.",
+                    fix="Put the table `keys` back from a copy, or start with a new database.",
+                    retryable=False,
+                )
             secret = new_key()
-            key = decode_key(secret, KEY)
-            values = {"name": KEY, "value": secret}
-            self._transaction.execute("INSERT INTO keys (name, value) VALUES (:name, :value)", values)
-            return Head(), key, row["now"], 0, []
-        head = unseal_head(row["head"].encode(), key)
+            return _End(Head(), decode_key(secret, KEY), now, 0, new_secret=secret)
         if head is not None:
-            return head, key, row["now"], top, []
+            return _End(head, key, now, top)
         # The key is made with the first record, so there were records.
-        return self._last_known(key), key, row["now"], top, [{"event": HEAD_LOST}]
+        return _End(self._last_known(key), key, now, top, [{"event": HEAD_LOST}])
 
     def _last_known(self, key: bytes) -> Head:
         rows = self._transaction.execute("SELECT line FROM audit ORDER BY seq DESC LIMIT 500").all()
-        entries = (unseal(each["line"].encode(), key) for each in rows)
+        entries = (unseal(each["line"], key) for each in rows)
         last = next((entry for entry in entries if entry is not None), None)
-        return Head(last.seq, last.hash) if last else Head()
+        first = self._transaction.execute("SELECT min(seq) AS first FROM audit").all()[0]["first"]
+        return Head(last.seq, last.hash, first) if last else Head()

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 import anyio
 
 from connector_mcp import __version__
+from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.composition.accounts import make_accounts
 from connector_mcp.composition.storage import (
+    open_database,
     open_secret_store,
     open_secrets,
     open_store,
-    open_trail,
     secret_record,
-    shared_turns,
+    shared_rate_limit,
 )
 from connector_mcp.config.settings import Settings, variable_name
 from connector_mcp.engine.caller import TransportName
@@ -54,9 +55,10 @@ async def open_engine(
     # A rule can name any tool. Without rules, platforms that are not served need not be imported.
     named = (*catalog(PLATFORMS), LIST_SECRETS) if settings.policy else None
     policy = Policy.parse(settings.policy, read_only=settings.read_only, transport=transport, tools=named)
-    store = open_store(settings)
+    store, database = open_store(settings), open_database(settings)
     announcements = _make_announcements(settings, store)
-    accounts = make_accounts(settings, environ, sandbox, secrets, policy, observer, shared_turns(store))
+    rate = shared_rate_limit(settings, database, "requests to platforms")
+    accounts = make_accounts(settings, environ, sandbox, secrets, policy, observer, rate)
     operations = served_operations(settings, [account.platform.name for account in accounts], secrets)
     # With replicas there are no pages for secrets: what a person enters would reach only one of the machines.
     secret_requests = SecretRequests(store, open_secret_store(settings)) if settings.state is None else None
@@ -66,7 +68,7 @@ async def open_engine(
         accounts,
         policy=policy,
         store=store,
-        audit=open_trail(settings, store),
+        audit=AuditTrail(database),
         secrets=secrets,
         announce=announcements.announce if announcements else None,
         observer=observer,
@@ -78,6 +80,7 @@ async def open_engine(
             yield engine
     finally:
         await engine.aclose()
+        await database.aclose()
         if sandbox is not None:
             sandbox.close()
 

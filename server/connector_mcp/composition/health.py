@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
-from pydantic import SecretStr
+import anyio.to_thread
 
 from connector_mcp import __version__
+from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.composition.accounts import Readiness, readiness
 from connector_mcp.composition.engine import open_engine
-from connector_mcp.composition.storage import open_connection
+from connector_mcp.composition.storage import open_database
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.caller import CannotAsk, ElicitationReply, Question, Resumed, TransportName, Visit
 from connector_mcp.engine.engine import Engine
@@ -25,8 +27,6 @@ from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.operation import Effect, ListOperation
 from connector_mcp.operations.tool import PROFILE, Tool
 from connector_mcp.text import strip_hidden
-
-_CLOCK_SECONDS = 5.0
 
 
 class LocalCaller:
@@ -162,29 +162,15 @@ def check_state_directory(directory: Path) -> JsonObject:
     return {"directory": os.fspath(directory), "exists": directory.is_dir(), "writable": writable, "detail": detail}
 
 
-async def check_shared_store(settings: Settings, address: SecretStr) -> JsonObject:
-    """Check that the Redis that replicas share responds, and warn of settings that could lose decisions."""
-    connection = open_connection(settings, address)
-    report: JsonObject = {"address": connection.place, "reachable": True, "detail": "", "warnings": []}
-    try:
-        information = await connection.information()
-    except StoreUnavailable as failure:
-        return report | {"reachable": False, "detail": failure.message}
-    finally:
-        await connection.aclose()
-    warnings: list[str] = report["warnings"]
-    if information.get("maxmemory_policy") != "noeviction":
-        warnings.append(
-            f"maxmemory-policy is {information.get('maxmemory_policy', 'not known')}: approvals and audit records are "
-            "dropped when memory is full. Set it to noeviction."
-        )
-    if not information.get("aof_enabled"):
-        warnings.append("appendonly is off: a restart loses decisions and running calls. Set it to yes.")
-    if abs(information["clock_ahead"]) > _CLOCK_SECONDS:
-        warnings.append(
-            f"its clock and this machine's differ by {abs(information['clock_ahead']):.0f} s, and so does the life of "
-            "approvals and questions. Set both by NTP."
-        )
+async def check_database(settings: Settings) -> JsonObject:
+    """Check that the database of records can be written, and warn of what could lose decisions."""
+    async with aclosing(open_database(settings)) as database:
+        report: JsonObject = {"address": database.address, "usable": True, "detail": "", "warnings": []}
+        try:
+            await database.write(lambda transaction: AuditTrail(database).lock(transaction).open(), durable=False)
+            report["warnings"] = await anyio.to_thread.run_sync(database.warnings)
+        except StoreUnavailable as failure:
+            return report | {"usable": False, "detail": failure.message}
     return report
 
 

@@ -12,23 +12,22 @@ from urllib.parse import urlsplit
 from starlette.routing import BaseRoute
 
 from connector_mcp.composition.health import check_all_platforms
-from connector_mcp.composition.storage import open_connection
+from connector_mcp.composition.storage import open_database, shared_rate_limit
 from connector_mcp.config.settings import Settings, variable_name
 from connector_mcp.console.pages import Console, Operators, console_pages
 from connector_mcp.console.secret_pages import secret_pages
 from connector_mcp.engine.engine import Engine
 from connector_mcp.errors import Misconfigured
+from connector_mcp.state.database import Database
 from connector_mcp.transport.auth.authorization import Callers
 from connector_mcp.transport.auth.resource_metadata import ProtectedResource, check_public_url, public_hosts
 from connector_mcp.transport.auth.static_tokens import StaticToken, TokenFile, find_token
 from connector_mcp.transport.http.host_guard import is_loopback
 from connector_mcp.transport.http.limits import HttpLimits, RequestRate
 from connector_mcp.transport.mcp.elicitation import ANYBODY
-from connector_mcp.upstream.rate import SharedRateLimit
 
 if TYPE_CHECKING:
     from connector_mcp.engine.approval.approval_webhook import WebhookKey
-    from connector_mcp.state.redis import RedisConnection
     from connector_mcp.transport.auth.jwt import JwtVerifier
 
 
@@ -41,13 +40,13 @@ class HttpAccess:
     rate: RequestRate
     hosts: tuple[str, ...]
     origins: tuple[str, ...]
-    connection: RedisConnection | None = None
-    """The connection through which replicas count requests together."""
+    database: Database | None = None
+    """The database in which replicas count requests together."""
 
     async def aclose(self) -> None:
-        """Close the connection, if there is one."""
-        if self.connection is not None:
-            await self.connection.aclose()
+        """Close the database, if there is one."""
+        if self.database is not None:
+            await self.database.aclose()
 
 
 def make_access(settings: Settings) -> HttpAccess:
@@ -61,12 +60,8 @@ def make_access(settings: Settings) -> HttpAccess:
     if settings.public_url is not None:
         hosts = (*hosts, *public_hosts(settings.public_url))
         origins = (*origins, check_public_url(settings.public_url))
-    connection = shared_rate = None
-    if settings.state is not None:
-        from connector_mcp.state.redis import RedisRateLimit
-
-        connection = open_connection(settings, settings.state)
-        shared_rate = SharedRateLimit(RedisRateLimit(connection), "HTTP requests")
+    database = None if settings.state is None else open_database(settings)
+    shared_rate = database and shared_rate_limit(settings, database, "HTTP requests")
     return HttpAccess(
         Callers(
             (StaticToken.from_secret(secret.get_secret_value()),) if secret else (),
@@ -82,7 +77,7 @@ def make_access(settings: Settings) -> HttpAccess:
         rate=RequestRate(settings.http_requests_per_minute, shared_rate),
         hosts=hosts,
         origins=origins,
-        connection=connection,
+        database=database,
     )
 
 

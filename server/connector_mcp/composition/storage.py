@@ -2,120 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING
 
-from pydantic import SecretStr
-
-from connector_mcp.audit.files import AuditTrail, FileTrail
-from connector_mcp.config.settings import Settings
+from connector_mcp.config.settings import Settings, variable_name
+from connector_mcp.errors import Misconfigured
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.secrets.collection import SecretEntry, Secrets
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile, KeyInKeyring
 from connector_mcp.secrets.reference import KINDS, SCHEME, read_limits
 from connector_mcp.secrets.sources import Directory, EnvironmentSource, Keyring, SecretSource
+from connector_mcp.state.database import Database
+from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.state.sqlite_store import SqliteStore
 from connector_mcp.state.store import Store
 
 if TYPE_CHECKING:
-    from connector_mcp.audit.check import LogSnapshot
-    from connector_mcp.state.redis import RedisConnection
-    from connector_mcp.state.store import Journal
     from connector_mcp.upstream.rate import SharedRateLimit
 
 
 SANDBOX_STATE = "sandbox.db"
-"""The state of sandbox servers, apart from that of real ones."""
+SANDBOX_RECORDS = "sandbox-records.db"
+"""The records of sandbox servers, apart from those of real ones."""
+
+
+def open_database(settings: Settings) -> Database:
+    """Return the database of records that the settings name. It connects when first used; close it when done.
+
+    Raises:
+        Misconfigured: The address of the shared database, or the file with its password, is invalid.
+    """
+    if settings.state is None:
+        return SqliteDatabase(settings.state_dir / (SANDBOX_RECORDS if settings.sandbox else "records.db"))
+    # The driver takes a tenth of a second to import, and most starts do not need it.
+    try:
+        from connector_mcp.state.postgres import PostgresDatabase
+    except ImportError as failure:
+        raise Misconfigured(
+            f"{variable_name('state')} names a PostgreSQL server, but its driver is not installed ({failure}).",
+            fix="Run `pip install 'connector-mcp[postgres]'`.",
+        ) from None
+    password = settings.secret("state_password")
+    try:
+        return PostgresDatabase(
+            settings.state.get_secret_value(),
+            password=password.get_secret_value() if password else None,
+            schema="connector_mcp_sandbox" if settings.sandbox else "connector_mcp",
+        )
+    except ValueError as failure:
+        raise Misconfigured(
+            f"{variable_name('state')} is wrong: {failure}.", fix="Set it to postgresql://USER@HOST:5432/DATABASE."
+        ) from None
+
+
+def shared_rate_limit(settings: Settings, database: Database, what: str) -> SharedRateLimit | None:
+    """Return the rate limit that replicas keep together, or None if this machine is the only one.
+
+    `what` names the counted requests in the log.
+    """
+    if settings.state is None:
+        return None
+    from connector_mcp.state.rates import SharedRates
+    from connector_mcp.upstream.rate import SharedRateLimit
+
+    return SharedRateLimit(SharedRates(database), what)
 
 
 def open_store(settings: Settings) -> Store:
-    """Return the store that the settings name. It connects when first used; close it when done.
-
-    Raises:
-        Misconfigured: The address of the shared store, or the file with its password, is invalid.
-    """
-    if settings.state is None:
-        return SqliteStore(settings.state_dir / (SANDBOX_STATE if settings.sandbox else "state.db"))
-    # The client takes a tenth of a second to import, and most starts do not need it.
-    from connector_mcp.state.redis import RedisStore
-
-    return RedisStore(open_connection(settings, settings.state))
+    """Return the store of what is not yet in the database. Close it when done."""
+    return SqliteStore(settings.state_dir / (SANDBOX_STATE if settings.sandbox else "state.db"))
 
 
 def with_sandbox(settings: Settings) -> list[Settings]:
-    """Return the settings, and the same for the sandbox where it has state of its own on this machine."""
-    apart = settings.state is None and not settings.sandbox and (settings.state_dir / SANDBOX_STATE).exists()
+    """Return the settings, and the same for the sandbox where it has records of its own."""
+    if settings.sandbox:
+        return [settings]
+    if settings.state is None:
+        apart = any((settings.state_dir / name).exists() for name in (SANDBOX_STATE, SANDBOX_RECORDS))
+    else:
+        sql = "SELECT to_regnamespace('connector_mcp_sandbox') IS NOT NULL AS found"
+        with closing(open_database(settings)) as database:
+            apart = database.read_now(lambda transaction: transaction.execute(sql).all())[0]["found"]
     return [settings, settings.model_copy(update={"sandbox": True})] if apart else [settings]
-
-
-def shared_turns(store: Store) -> SharedRateLimit | None:
-    """Return the rate limit towards platforms that replicas share, or None if the store is this machine's own."""
-    if isinstance(store, SqliteStore):
-        return None
-    from connector_mcp.state.redis import RedisRateLimit, RedisStore
-    from connector_mcp.upstream.rate import SharedRateLimit
-
-    if not isinstance(store, RedisStore):
-        return None
-    return SharedRateLimit(RedisRateLimit(store.connection), "requests to platforms")
-
-
-def open_trail(settings: Settings, store: Store) -> AuditTrail:
-    """Return where audit records are written: files, or the store that replicas share. Close it when done.
-
-    Raises:
-        Misconfigured: As for `open_store`.
-    """
-    if settings.state is None:
-        return FileTrail(audit_path(settings), max_bytes=settings.audit_file_bytes)
-    from connector_mcp.audit.shared import SharedTrail
-
-    return SharedTrail(_open_journal(settings, settings.state), store)
-
-
-@contextmanager
-def read_audit(settings: Settings) -> Generator[LogSnapshot]:
-    """Open a snapshot of the audit log that the settings name. It blocks, so do not call it on an event loop.
-
-    Raises:
-        StoreUnavailable: There is no log, its key is missing or damaged, or it cannot be read.
-    """
-    if settings.state is None:
-        from connector_mcp.audit.check import snapshot
-
-        with snapshot(audit_path(settings)) as files:
-            yield files
-        return
-    from connector_mcp.audit.shared import shared_snapshot
-
-    with shared_snapshot(_open_journal(settings, settings.state), open_store(settings)) as shared:
-        yield shared
-
-
-def open_connection(settings: Settings, address: SecretStr) -> RedisConnection:
-    """Return a connection to the shared store. It connects when first used; close it when done.
-
-    Raises:
-        Misconfigured: The address, or the file with the password, is invalid.
-    """
-    from connector_mcp.state.redis import RedisConnection
-
-    password = settings.secret("state_password")
-    return RedisConnection(address.get_secret_value(), password=password.get_secret_value() if password else None)
-
-
-def _open_journal(settings: Settings, address: SecretStr) -> Journal:
-    from connector_mcp.state.redis import RedisJournal
-
-    return RedisJournal(open_connection(settings, address), "audit")
-
-
-def audit_path(settings: Settings) -> Path:
-    """Return the file that audit records are written to; its related files are next to it."""
-    return settings.state_dir / "audit.jsonl"
 
 
 def open_secret_store(settings: Settings) -> EncryptedFile:

@@ -66,8 +66,12 @@ def _upper(value: Any) -> Any:
 
 
 def _check_state(address: SecretStr | None) -> SecretStr | None:
-    if address is not None and not re.match(r"(rediss?|unix)://.", address.get_secret_value()):
-        raise ValueError("an address that begins with redis://, rediss:// or unix://")
+    if address is not None and not re.match(r"postgres(ql)?://.", address.get_secret_value()):
+        if re.match(r"(rediss?|unix)://", address.get_secret_value()):
+            raise ValueError(
+                "an address that begins with postgresql://: records are kept in PostgreSQL instead of Redis"
+            )
+        raise ValueError("an address that begins with postgresql://")
     return address
 
 
@@ -166,15 +170,14 @@ class StateSettings(_Group):
     """Where approvals, keys, the audit log and stored secrets are kept."""
 
     state_dir: Path = Field(default_factory=_default_state_dir)
-    """Directory for approvals, keys and the audit log; by default `connector-mcp` in the user's state directory."""
+    """Directory of the database `records.db` (approvals, keys, the audit log) and of stored secrets; by default
+    `connector-mcp` in the user's state directory."""
     state: Annotated[SecretStr | None, AfterValidator(_check_state)] = None
-    """Redis or Valkey in which replicas share state and audit log: `redis://`, `rediss://` (TLS) or `unix://`; without
-    it both are files in the state directory."""
+    """PostgreSQL database in which replicas share approvals, keys and the audit log, as a `postgresql://` address;
+    without it they are in the state directory."""
     state_password_file: Path | None = None
-    """File with the password of that server, as container platforms mount secrets; by default the password in the
+    """File with the password of that database, as container platforms mount secrets; by default the password in the
     address."""
-    audit_file_bytes: Annotated[int, Field(ge=65_536)] = 16_777_216
-    """Size at which the next audit log file is started; no file is ever removed."""
     inline_secrets: Literal["warn", "refuse", "allow"] = "warn"
     """What happens to a call that contains a literal secret where a reference could be used."""
     secrets_dir: Path | None = None

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from connector_mcp.audit.files import AuditTrail
 from connector_mcp.audit.record import BEGUN, AuditRecord, Phase
+from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account, Accounts
 from connector_mcp.engine.approval.gate import Gate, channel_of

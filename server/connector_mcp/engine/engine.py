@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import anyio.to_thread
 
-from connector_mcp.audit.files import AuditTrail
+from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account, Accounts
 from connector_mcp.engine.approval.gate import QUESTION_SECONDS, Gate, permits

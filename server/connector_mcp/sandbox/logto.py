@@ -287,7 +287,7 @@ def _target(connector: JsonObject) -> str:
 
 def _view(connector: JsonObject) -> JsonObject:
     kind = _factory_of(connector)
-    hidden = {"config": {}} if kind.is_demo else {}
+    hidden: JsonObject = {"config": {}} if kind.is_demo else {}
     return {**kind.view, **connector["metadata"], **connector, **hidden, "target": _target(connector), "extraInfo": {}}
 
 

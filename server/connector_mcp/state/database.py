@@ -201,6 +201,10 @@ class Database(ABC):
         """
 
     @abstractmethod
+    def warnings(self) -> list[str]:
+        """Return what could lose records although it was told that they are stored. It blocks."""
+
+    @abstractmethod
     def close(self) -> None:
         """Close files and connections. A later step opens them again."""
 

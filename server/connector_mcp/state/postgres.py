@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -38,6 +39,12 @@ _EPOCH: Final = """
 CREATE OR REPLACE FUNCTION epoch() RETURNS DOUBLE PRECISION LANGUAGE sql VOLATILE
 AS 'SELECT extract(epoch FROM clock_timestamp())::double precision'
 """
+_SETTINGS: Final = """
+SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS pages,
+    current_setting('synchronous_commit') AS synchronous, epoch() AS now,
+    (SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()) AS ssl
+"""
+_CLOCK_SECONDS: Final = 5.0
 _MIGRATION_LOCK: Final = 0x636F6E6E
 
 LISTEN_PAUSE: Final = 1.0
@@ -108,6 +115,9 @@ class PostgresDatabase(Database):
         settings: dict[str, Any] = {**_SESSION, **parameters, "options": options}
         if password is not None:
             settings["password"] = password
+        hosts = str(host).split(",")
+        self._is_local = all(each.startswith("/") or each in ("localhost", "127.0.0.1", "::1") for each in hosts)
+        self._ssl_mode = parameters.get("sslmode")
         self._conninfo = make_conninfo("", **settings)
         self._schema = schema
         self._idle: list[_Link] = []
@@ -125,6 +135,25 @@ class PostgresDatabase(Database):
                 # The other connections are probably just as silent.
                 self._discard_idle()
             raise self._described(failure, step) from failure
+
+    def warnings(self) -> list[str]:
+        settings = self.read_now(lambda tx: tx.execute(_SETTINGS).first()) or {}
+        difference = abs(settings["now"] - time.time())
+        found = {
+            "fsync is off: a crash of the server loses records. Set it to on.": settings["fsync"] == "off",
+            "full_page_writes is off: a power cut damages records. Set it to on.": settings["pages"] == "off",
+            "synchronous_commit is off: a crash of the server loses the last records. Set it to on.": (
+                settings["synchronous"] == "off"
+            ),
+            f"its clock and this machine's differ by {difference:.0f} s. Set both by NTP.": difference > _CLOCK_SECONDS,
+            "the connection is not encrypted. Add sslmode=verify-full to its address.": (
+                not settings["ssl"] and not self._is_local
+            ),
+            "the server's certificate is not verified. Add sslmode=verify-full to its address.": (
+                settings["ssl"] and not self._is_local and self._ssl_mode not in ("verify-ca", "verify-full")
+            ),
+        }
+        return [warning for warning, holds in found.items() if holds]
 
     def close(self) -> None:
         self._discard_idle()
@@ -297,11 +326,16 @@ class _PostgresRows:
 
     def all(self) -> Sequence[Row]:
         self._send()
-        return self._cursor.fetchall()
+        try:
+            return self._cursor.fetchall()
+        except psycopg.ProgrammingError as failure:
+            if failure.sqlstate is None:
+                # A statement without RETURNING returns nothing.
+                return ()
+            raise
 
     def first(self) -> Row | None:
-        self._send()
-        return self._cursor.fetchone()
+        return next(iter(self.all()), None)
 
 
 class _Listener(threading.Thread):

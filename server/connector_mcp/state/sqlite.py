@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -23,6 +24,8 @@ WATCH_SECONDS: Final = 0.25
 """How often a waiting call looks whether another process has committed something."""
 
 _BUSY_PAUSE: Final = 0.005
+_REMOTE: Final = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "fuse.sshfs", "glusterfs", "lustre")
+"""Beginnings of the names of file systems on other machines."""
 
 _T = TypeVar("_T")
 
@@ -64,6 +67,12 @@ class SqliteDatabase(Database):
             raise
         finally:
             self._lock.release()
+
+    def warnings(self) -> list[str]:
+        kind = _file_system(self.path)
+        if kind is None or not kind.startswith(_REMOTE):
+            return []
+        return [f"it is on a network file system ({kind}), where SQLite loses records. Use a local disk."]
 
     def close(self) -> None:
         with self._lock:
@@ -227,6 +236,18 @@ class _SqliteRows:
 
     def first(self) -> Row | None:
         return self._rows[0] if self._rows else None
+
+
+def _file_system(path: Path) -> str | None:
+    """Return the type of the file system of a file, as far as this system says it."""
+    best, kind = "", None
+    with suppress(OSError):
+        for line in Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines():
+            _, point, found, *_ = line.split(" ")
+            point = point.replace("\\040", " ")
+            if len(point) >= len(best) and path.resolve().is_relative_to(point):
+                best, kind = point, found
+    return kind
 
 
 def _data_version(transaction: Transaction) -> int | None:

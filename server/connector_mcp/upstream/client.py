@@ -70,7 +70,7 @@ class ClientLimits:
     in_flight: int = 32
     requests_per_second: float | None = None
     """Sustained rate. None: the platform's own. Infinite: no limit."""
-    burst_seconds: float = 10.0
+    burst_seconds: float = 1.0
     """How many seconds' worth of requests may go out at once after a quiet period."""
     keep_alive: float = 30.0
     """How long an idle connection is kept."""

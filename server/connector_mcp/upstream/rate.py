@@ -74,7 +74,8 @@ class SharedRateLimit:
 class RateLimiter:
     """Spaces the requests of one account: a burst at once, then `per_second` of them each second.
 
-    With a `shared` limit all replicas keep the rate together under `key`.
+    With a `shared` limit all replicas keep the rate together under `key`. While its store is unreachable each of them
+    keeps the rate by itself, without a burst.
     """
 
     def __init__(
@@ -91,18 +92,23 @@ class RateLimiter:
         self._shared = shared
         self._key = key
         self._sleep = sleep
-        # Counts while the store is reachable too, so that it is up to date when the store is lost.
-        self._local = AsyncLimiter(burst, burst / per_second)
+        # When the store is lost, what the replicas have already sent together is not known.
+        own_burst = burst if shared is None else 1.0
+        self._own = AsyncLimiter(own_burst, own_burst / per_second)
 
     async def acquire(self) -> None:
         """Return when the next request may go out."""
-        if self._shared is not None:
-            wait = math.inf
-            while wait > MAX_RESERVATION:
-                taken = self._shared.take(
-                    self._key, interval=self._interval, burst=self._burst, longest=MAX_RESERVATION
-                )
-                wait = await taken or 0.0
-                if wait:
-                    await self._sleep(min(wait, MAX_RESERVATION))
-        await self._local.acquire()
+        if self._shared is None:
+            await self._own.acquire()
+            return
+        wait = math.inf
+        while wait > MAX_RESERVATION:
+            taken = await self._shared.take(
+                self._key, interval=self._interval, burst=self._burst, longest=MAX_RESERVATION
+            )
+            if taken is None:
+                await self._own.acquire()
+                return
+            wait = taken
+            if wait:
+                await self._sleep(min(wait, MAX_RESERVATION))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import codecs
 import html
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,16 +38,11 @@ _NOT_CARRIED_OUT: Final = frozenset({501, 505, 511})
 _SECONDS: Final = re.compile(r"\d{1,9}(\.\d+)?")
 _REQUEST_ID_HEADERS: Final = (b"x-request-id", b"request-id", b"x-correlation-id", b"x-amzn-requestid", b"x-trace-id")
 _PAGE_HEADERS: Final = (b"content-type", b"server", b"cf-ray")
-_TITLE: Final = re.compile(rb"<title[^>]*>([^<]{1,300})", re.IGNORECASE)
+_HALF: Final = re.compile("[\ud800-\udfff]")
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
+_TITLE: Final = re.compile(rb"<title[^>]{0,100}>([^<]{1,300})", re.IGNORECASE)
 _JSON: Final = re.compile(rb'[{\["]|(null|true|false|-?\d[\d.eE+-]*)$')
 _HTML: Final = re.compile(rb"<(!doctype\s+html|html|head|body|title|script|!--)", re.IGNORECASE)
-# Every backslash begins an escape, so that a scan from the left finds the escapes and nothing else.
-_ESCAPE: Final = re.compile(
-    rb"(\\u[dD][89aAbB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
-    rb"|(\xed[\xa0-\xbf][\x80-\xbf])",
-    re.DOTALL,
-)
-_REPLACEMENT: Final = "\ufffd".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +92,7 @@ class RawResponse:
 
     def page(self) -> dict[str, str]:
         """Return what tells where a foreign body comes from: title and headers. Not cleaned."""
-        title = _TITLE.search(self.body[:65_536])
+        title = _TITLE.search(self.body[:16_384])
         titles = {"title": html.unescape(title[1].decode("utf-8", "replace"))} if title else {}
         return {**titles, **self.headers}
 
@@ -182,7 +178,10 @@ def _parse(body: bytes) -> Any:
         # Stricter than the standard parser, which accepts NaN and half surrogates.
         return pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError:
-        repaired = _ESCAPE.sub(lambda found: _REPLACEMENT if found[2] or found[3] else found[0], body)
-        if repaired == body:
+        if not _SURROGATE.search(body):
             raise
-        return pydantic_core.from_json(repaired, allow_inf_nan=False)
+    try:
+        text = json.dumps(json.loads(body.decode("utf-8", "surrogatepass")), ensure_ascii=False)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return pydantic_core.from_json(_HALF.sub("\ufffd", text).encode(), allow_inf_nan=False)

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from connector_mcp.audit.files import FileTrail
+from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.engine import Engine
@@ -21,6 +21,7 @@ from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.reference import SecretLimits, Use
 from connector_mcp.secrets.sources import EnvironmentSource
+from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.state.sqlite_store import SqliteStore
 from connector_mcp.upstream.client import UpstreamClient
 from tests.engine.conftest import FakeCaller
@@ -59,7 +60,7 @@ class House:
             [Account(platform=platform_folder("versori").platform, client=client, options={})],
             policy=Policy.parse("", read_only=False, transport="stdio"),
             store=SqliteStore(folder / "state.db"),
-            audit=FileTrail(folder / "audit.jsonl"),
+            audit=AuditTrail(SqliteDatabase(folder / "records.db")),
             secrets=self.secrets,
         )
 

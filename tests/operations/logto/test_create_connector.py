@@ -148,6 +148,10 @@ SIMPLE = {"connector_id": "github-universal", "config": GITHUB}
             ({"connector_id": "oidc", "config": OIDC, "metadata": metadata}, "metadata.target")
             for metadata in (None, {}, {"name": {"en": "Acme"}}, {"target": ""})
         ),
+        (
+            {"connector_id": "oidc", "config": OIDC, "metadata": {"target": "a", "name": {"de": "A"}}},
+            "metadata.name.en",
+        ),
         ({**SIMPLE, "metadata": {}}, "metadata"),
         ({"connector_id": "http-sms", "config": HTTP_SMS, "metadata": {"name": {"en": "Our SMS"}}}, None),
         ({**SIMPLE, "connector_id": "slack-universal", "enable_token_storage": True}, "enable_token_storage"),

@@ -73,7 +73,7 @@ async def test_a_server_that_can_decide_and_record_is_ready_without_a_token(tmp_
 
 
 async def test_an_unavailable_store_is_named_without_details(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "state.db").mkdir()
+    (tmp_path / "sandbox.db").mkdir()
     async with pages(tmp_path) as (client, _):
         answer = await client.get("/readyz")
         alive = await client.get("/healthz")
@@ -84,7 +84,7 @@ async def test_an_unavailable_store_is_named_without_details(tmp_path: Path, cap
 
 
 async def test_an_audit_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "audit.jsonl").mkdir()
+    (tmp_path / "sandbox-records.db").mkdir()
     async with pages(tmp_path) as (client, _):
         answer = await client.get("/readyz")
     assert answer.status_code == 503

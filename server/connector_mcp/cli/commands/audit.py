@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import click
 
+from connector_mcp.audit.archive import archive_before
+from connector_mcp.audit.chain import CameBackOlder, Head
 from connector_mcp.audit.check import CheckReport, verify_log
+from connector_mcp.audit.reader import AuditReader, Line, Wanted
 from connector_mcp.audit.record import BEGUN, as_ocsf_event
 from connector_mcp.cli.options import load_settings, option_group, parse_duration
 from connector_mcp.cli.output import json_text, print_list
-from connector_mcp.composition.storage import read_audit
+from connector_mcp.composition.storage import open_database
+from connector_mcp.config.settings import Settings
+from connector_mcp.errors import StoreUnavailable
 from connector_mcp.json_values import JsonObject
 from connector_mcp.text import clean
+
+_FOLLOW_SECONDS = 1.0
+"""How often `export --follow` looks for new records."""
 
 _HEADER = ("time", "who", "tool", "effect", "decision", "outcome", "call")
 
 
-class _Since(click.ParamType[datetime]):
+class _Moment(click.ParamType[datetime]):
     """A time, or how long ago it was."""
 
     name = "when"
@@ -40,11 +51,12 @@ class _Since(click.ParamType[datetime]):
 
 
 _CHOICES = (
-    click.option("--since", type=_Since(), metavar="WHEN", help="Since then: 24h, 7d, 2026-01-31T09:30Z."),
+    click.option("--since", type=_Moment(), metavar="WHEN", help="Since then: 24h, 7d, 2026-01-31T09:30Z."),
     click.option("--tool", metavar="PATTERN", help="Calls of matching tools, such as 'logto_*'."),
     click.option("--principal", metavar="NAME", help="Calls of this caller."),
     click.option("--outcome", metavar="CODE", help="ok, an error code, asked, cancelled, or begun: it did not end."),
 )
+_of_sandbox = click.option("--sandbox", is_flag=True, default=None, help="The log of sandbox servers.")
 _with_choices = option_group("wanted", ("since", "tool", "principal", "outcome"), _CHOICES)
 
 
@@ -55,24 +67,39 @@ def audit() -> None:
 
 @audit.command()
 @_with_choices
+@_of_sandbox
+@click.option("--limit", type=click.IntRange(min=1), default=100, metavar="COUNT", help="The last COUNT of them; 100.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of the records.")
-def show(wanted: Mapping[str, Any], as_json: bool) -> None:
-    """Show the calls, oldest first, one line each. A call that began and did not end is shown too."""
-    records = [record for record in _calls(list(_records())) if _matches(record, wanted)]
+def show(wanted: Mapping[str, Any], sandbox: bool | None, limit: int, as_json: bool) -> None:
+    """Show the last calls, oldest first, one line each. A call that began and did not end is shown too."""
+    with _open_reader(load_settings(sandbox=sandbox)) as reader:
+        head, last = reader.end()
+        lines = list(islice(reader.calls(Wanted(**wanted), head.first if head else 1, last), limit + 1))
+    records = list(_authentic(reversed(lines[:limit])))
     print_list(records, map(_row, records), header=_HEADER, as_json=as_json, empty="No record matches.")
+    if len(lines) > limit:
+        click.echo(f"These are the last {limit}; --limit shows more, and `audit export` prints all.", err=True)
 
 
 @audit.command()
 @click.option(
-    "--begins-with", type=click.IntRange(min=1), default=1, metavar="NUMBER", help="The oldest record that must exist."
+    "--archive",
+    "archives",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    multiple=True,
+    metavar="FILE",
+    help="Check this archived file too, as the part of the log before the rest.",
 )
+@_of_sandbox
 @click.option("--seen", metavar="HASH", help="A hash that an earlier check printed; it must still exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 @click.pass_context
-def verify(ctx: click.Context, begins_with: int, seen: str | None, as_json: bool) -> None:
+def verify(
+    ctx: click.Context, archives: tuple[Path, ...], sandbox: bool | None, seen: str | None, as_json: bool
+) -> None:
     """Check that no record was removed, altered, moved or forged. The exit status is 0 if so and 1 if not."""
-    with read_audit(load_settings()) as log:
-        verdict = verify_log(log, begins_with=begins_with, seen=seen)
+    with _open_reader(load_settings(sandbox=sandbox)) as reader:
+        verdict = verify_log(reader, archives=archives, seen=seen)
     if as_json:
         members = {"intact": verdict.intact, "records": verdict.records, "first": verdict.first, "last": verdict.last}
         found = {"hash": verdict.last_hash, "problems": verdict.problems, "notes": verdict.notes}
@@ -84,39 +111,73 @@ def verify(ctx: click.Context, begins_with: int, seen: str | None, as_json: bool
 
 @audit.command()
 @_with_choices
-def export(wanted: Mapping[str, Any]) -> None:
-    """Print the records as OCSF events (API Activity, class 6003), one per line."""
-    for record in _records():
-        if _matches(record, wanted):
-            click.echo(json.dumps(as_ocsf_event(record), separators=(",", ":")))
+@_of_sandbox
+@click.option("--after", type=click.IntRange(min=0), default=0, metavar="NUMBER", help="Only records after this one.")
+@click.option("--follow", is_flag=True, help="Then wait for new records, until the command is ended.")
+def export(wanted: Mapping[str, Any], sandbox: bool | None, after: int, follow: bool) -> None:
+    """Print the records as OCSF events (API Activity, class 6003), one per line, oldest first."""
+    chosen, settings = Wanted(**wanted), load_settings(sandbox=sandbox)
+    end, waiting = Head(), False
+    while True:
+        try:
+            with _open_reader(settings) as reader:
+                while True:
+                    head, last = reader.end(end, after)
+                    for record in _authentic(reader.records(chosen, max(after + 1, head.first if head else 1), last)):
+                        click.echo(json.dumps(as_ocsf_event(record), separators=(",", ":")))
+                        after = record["seq"]
+                    end, after, waiting = head or end, last, False
+                    if not follow:
+                        return
+                    time.sleep(_FOLLOW_SECONDS)
+        except StoreUnavailable as failure:
+            # A server that is restarted, or that has not yet made a call, does not end a command that follows it.
+            if not follow or isinstance(failure, CameBackOlder):
+                raise
+            if not waiting:
+                click.echo(f"Waiting: {failure.message}", err=True)
+            waiting = True
+            time.sleep(_FOLLOW_SECONDS)
 
 
-def _records() -> Iterator[JsonObject]:
-    """Yield the records of calls, oldest first. Lines that are not authentic are skipped and counted on stderr."""
+@audit.command()
+@_of_sandbox
+@click.option("--before", type=_Moment(), required=True, metavar="WHEN", help="Before then: 90d, 2026-01-31.")
+@click.option(
+    "--to",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Directory for the file; by default the state directory.",
+)
+def archive(sandbox: bool | None, before: datetime, directory: Path | None) -> None:
+    """Move old records out of the database to a file. The chain goes on; `audit verify --archive FILE` checks both."""
+    settings = load_settings(sandbox=sandbox)
+    with closing(open_database(settings)) as database:
+        archived = archive_before(database, before, directory or settings.state_dir)
+    if archived is None:
+        click.echo("No record is that old.")
+    else:
+        click.echo(f"Records {archived.first} to {archived.last} are in {archived.path}.")
+
+
+@contextmanager
+def _open_reader(settings: Settings) -> Generator[AuditReader]:
+    with closing(open_database(settings)) as database:
+        yield AuditReader(database)
+
+
+def _authentic(lines: Iterable[Line]) -> Iterator[JsonObject]:
+    """Yield the records. Lines that are not authentic are skipped and counted on stderr."""
     foreign = 0
-    with read_audit(load_settings()) as log:
-        for line in log.lines():
-            if line.entry is None:
-                foreign += 1
-            elif "call_id" in line.entry.members:
-                yield line.entry.members
+    for line in lines:
+        if line.entry is None or line.fault is not None:
+            foreign += 1
+        else:
+            yield line.entry.members
     if foreign:
-        lines = "1 line is" if foreign == 1 else f"{foreign} lines are"
-        click.echo(f"{lines} left out: run `connector-mcp audit verify`.", err=True)
-
-
-def _matches(record: JsonObject, wanted: Mapping[str, Any]) -> bool:
-    if wanted["since"] is not None and datetime.fromisoformat(record["time"]) < wanted["since"]:
-        return False
-    if wanted["tool"] is not None and not fnmatchcase(record["tool"], wanted["tool"]):
-        return False
-    return all(wanted[name] in (None, record[name]) for name in ("principal", "outcome"))
-
-
-def _calls(records: list[JsonObject]) -> list[JsonObject]:
-    """Return one record for each call: its end, or its beginning if it did not end."""
-    ended = {record["call_id"] for record in records if record["phase"] == "ended"}
-    return [record for record in records if record["phase"] == "ended" or record["call_id"] not in ended]
+        places = "1 line is" if foreign == 1 else f"{foreign} lines are"
+        click.echo(f"{places} left out: run `connector-mcp audit verify`.", err=True)
 
 
 def _row(record: JsonObject) -> tuple[str, ...]:

@@ -16,11 +16,12 @@ import anyio
 import anyio.to_thread
 import click
 
+from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.cli.options import load_settings, with_overrides
 from connector_mcp.cli.output import serve_and_announce
 from connector_mcp.cli.terminal import person_present, require_terminal, user_name
 from connector_mcp.composition.health import examine_platforms
-from connector_mcp.composition.storage import open_store, open_trail
+from connector_mcp.composition.storage import open_database, open_store
 from connector_mcp.config.settings import Settings
 from connector_mcp.json_values import JsonObject
 
@@ -57,13 +58,13 @@ async def _serve(settings: Settings, port: int, browse: bool) -> int:
             await anyio.to_thread.run_sync(webbrowser.open, f"{address}/console", abandon_on_cancel=True)
 
     code = OnceCode()
-    async with aclosing(open_store(settings)) as store, aclosing(open_trail(settings, store)) as trail:
+    async with aclosing(open_store(settings)) as store, aclosing(open_database(settings)) as database:
         pages = console_pages(
             Console(
                 approvals=Approvals(store, ttl=settings.approval_ttl),
                 store=store,
                 operators=Operators(code.find, code.holds, "Code", "It is in the terminal where you opened this."),
-                recent_calls=trail.recent,
+                recent_calls=AuditTrail(database).recent,
                 check_platforms=check_platforms,
                 sandbox=settings.sandbox,
             )

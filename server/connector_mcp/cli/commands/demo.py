@@ -6,6 +6,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, cast
@@ -18,17 +19,20 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp_types import ElicitRequestFormParams, ElicitRequestParams, ElicitResult
 
 from connector_mcp import __version__
+from connector_mcp.audit.reader import AuditReader, Wanted
 from connector_mcp.cli.output import Failure, json_text
 from connector_mcp.errors import ConnectorError
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.sandbox import seed
+from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.text import clean, strip_hidden
 
 BUCKET_SECRET = "demo-secret-that-must-not-come-back"  # noqa: S105 - made up, and looked for in every answer
 CONNECTOR_NAME = "Quarterly reports"
 
 _SECONDS = 60.0
+_READING_SECONDS = 0.8
 _WIDTH = 118
 
 
@@ -62,7 +66,7 @@ async def _demo(folder: Path) -> None:
             with anyio.fail_after(_SECONDS):
                 transport = stdio_client(server, errlog=errlog)
                 async with Client(transport, elicitation_callback=person.answer) as client:
-                    await Script(client, person, narrator, state / "audit.jsonl").run()
+                    await Script(client, person, narrator, state).run()
         except (Failure, ConnectorError, TimeoutError) as error:
             written = log.read_text(encoding="utf-8", errors="replace").strip()
             if written:
@@ -103,7 +107,7 @@ class Narrator:
             click.echo(line)
 
     def asked(self, message: str) -> None:
-        self.say("?", "magenta", "the server asks the person:")
+        self.say("?", "magenta", "the server asks, and the client shows:")
         for line in strip_hidden(message).splitlines():
             if line.strip():
                 click.echo(f"     {line}")
@@ -145,21 +149,23 @@ class Person:
             return ElicitResult(action="decline")
         self.questions.append(params.message)
         self._narrator.asked(params.message)
+        # The server parks a call with an answer that comes before a person could read the question.
+        await anyio.sleep(_READING_SECONDS)
         reply = self._replies.pop(0) if self._replies else ElicitResult(action="decline")
         typed = (reply.content or {}).get("confirm")
         said = f"types {json.dumps(typed)}" if reply.action == "accept" else "declines"
-        self._narrator.say("!", "magenta", f"the person {said}")
+        self._narrator.say("!", "magenta", f"the client answers: {said}")
         return reply
 
 
 class Script:
     """The scenes of the demo over one connected client."""
 
-    def __init__(self, client: Client, person: Person, narrator: Narrator, audit_log: Path) -> None:
+    def __init__(self, client: Client, person: Person, narrator: Narrator, state: Path) -> None:
         self._client = client
         self._person = person
         self._narrator = narrator
-        self._audit_log = audit_log
+        self._state = state
 
     async def run(self) -> None:
         """Play all scenes.
@@ -228,7 +234,7 @@ class Script:
 
     async def _deletion(self, connector: str) -> None:
         arguments = {"source_connector_id": connector}
-        self._narrator.step("Vectorize: delete the connector; the person says no")
+        self._narrator.step("Vectorize: delete the connector; the answer is no")
         self._person.will_decline()
         refusal = await self._refusal("vectorize_delete_source_connector", arguments)
         _expect(refusal["code"] == "refused", "a declined deletion is refused")
@@ -237,7 +243,7 @@ class Script:
         _expect(still["id"] == connector, "the connector is still there")
         self._narrator.answered("still there", still["name"])
 
-        self._narrator.step("Vectorize: delete it again; the person types its name")
+        self._narrator.step("Vectorize: delete it again; its name is typed")
         self._person.will_type(CONNECTOR_NAME)
         await self._call("vectorize_delete_source_connector", arguments)
         _expect(len(self._person.questions) == 2, "the person is asked again")
@@ -287,11 +293,12 @@ class Script:
 
     def _audited(self, tool: str) -> JsonObject:
         """Return the arguments of the tool's latest call as the server's audit log has them."""
-        text = self._audit_log.read_text(encoding="utf-8")
-        _expect(BUCKET_SECRET not in text, "no secret is in the audit log")
-        calls = [record for record in map(json.loads, text.splitlines()) if record.get("tool") == tool]
-        _expect(bool(calls), f"the audit log has the call of {tool}")
-        return cast("JsonObject", calls[-1]["arguments"])
+        with closing(SqliteDatabase(self._state / "sandbox-records.db")) as database:
+            reader = AuditReader(database)
+            calls = list(reader.calls(Wanted(tool=tool), 1, reader.end()[1]))
+        _expect(all(BUCKET_SECRET not in call.text for call in calls), "no secret is in the audit log")
+        _expect(bool(calls) and calls[0].entry is not None, f"the audit log has the call of {tool}")
+        return cast("JsonObject", json.loads(calls[0].text)["arguments"])
 
     async def _content(self, tool: str, arguments: Mapping[str, Any]) -> tuple[JsonObject, bool]:
         result = await self._client.call_tool(tool, dict(arguments))

@@ -13,7 +13,7 @@ from connector_mcp.cli.options import load_settings, with_overrides
 from connector_mcp.cli.output import json_text
 from connector_mcp.composition.accounts import require_platforms
 from connector_mcp.composition.health import (
-    check_shared_store,
+    check_database,
     check_state_directory,
     examine_platforms,
     policy_in_force,
@@ -30,7 +30,7 @@ def doctor(overrides: dict[str, Any], as_json: bool) -> None:
     """Check configuration, addresses and credentials.
 
     Makes one read on each configured platform. The exit status is 0 if all of them respond, the state directory is
-    writable and the shared store, if one is set, responds; 1 if not, and 2 if no platform is configured.
+    writable and so is the database; 1 if not, and 2 if no platform is configured.
     """
     settings = load_settings(**overrides)
     report = anyio.run(_examine, settings)
@@ -42,14 +42,15 @@ def doctor(overrides: dict[str, Any], as_json: bool) -> None:
 async def _examine(settings: Settings) -> JsonObject:
     reports = await examine_platforms(settings, os.environ)
     directory = check_state_directory(settings.state_dir)
-    store = None if settings.state is None else await check_shared_store(settings, settings.state)
-    usable = directory["writable"] and (store is None or store["reachable"])
+    # A check does not make the directory.
+    database = await check_database(settings) if settings.state or directory["exists"] else None
+    usable = directory["writable"] and (database is None or database["usable"])
     return {
         "ok": all(each.fine for each in reports if each.readiness.wanted) and usable,
         "sandbox": settings.sandbox,
         "platforms": [each.as_dict() for each in reports],
         "state": directory,
-        **({"store": store} if store else {}),
+        **({"database": database} if database else {}),
         "policy": policy_in_force(settings),
         "transport": transport_facts(settings),
     }
@@ -64,9 +65,9 @@ def _as_text(report: JsonObject) -> str:
         lines += [f"  missing: {', '.join(each['missing'])}"] if each["missing"] else []
         lines += [f"  {each['detail']}"] if each["detail"] else []
         lines += [f"  fix: {each['fix']}"] if each["fix"] else []
-    if store := report.get("store"):
-        lines.append(f"Shared store: {store['address']} ({'responds' if store['reachable'] else store['detail']})")
-        lines += [click.style(f"  warning: {warning}", fg="yellow") for warning in store["warnings"]]
+    if database := report.get("database"):
+        lines.append(f"Database: {database['address']} ({'writable' if database['usable'] else database['detail']})")
+        lines += [click.style(f"  warning: {warning}", fg="yellow") for warning in database["warnings"]]
     state, policy, transport = report["state"], report["policy"], report["transport"]
     lines += [
         f"State directory: {state['directory']} ({'writable' if state['writable'] else state['detail']})",

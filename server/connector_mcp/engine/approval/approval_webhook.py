@@ -238,7 +238,7 @@ def webhook_message(approval: Approval, callback_url: str | None = None) -> Json
         }
         for change in approval.diff[:_MAX_ITEMS]
     ]
-    arguments = [(shown(path_text(path)), shown(value)) for path, value in leaves(approval.arguments)]
+    arguments = [(shown(path_text(path)), shown(value)) for path, value in leaves(approval.arguments) if path]
     data: JsonObject = {
         "id": approval.id,
         "tool": approval.tool,

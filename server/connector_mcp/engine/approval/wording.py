@@ -6,6 +6,7 @@ effect and the target, and the second line what is lost. What does not fit there
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -22,6 +23,8 @@ HEADLINE: Final = 70
 SECOND_LINE: Final = 80
 TITLE: Final = 46
 """Characters that clients show of the first line, of the second line, and of a field's title."""
+
+_AFTER_NAME: Final = re.compile(r"^(\s*\(id [^)]*\))?[\s;,.]*")
 
 MAX_LINES: Final = 40
 """Changes, and arguments, that a question shows one by one."""
@@ -107,7 +110,10 @@ class Candidate:
     def second_line(self) -> str:
         """What is lost, or else what the call does, within a line."""
         lost = f"Lost: {'; '.join(self.preview.losses)}" if self.preview.losses else ""
-        return clean(lost or self.disclosures or self.preview.sentence, SECOND_LINE)
+        # The first line has the target already.
+        rest = _AFTER_NAME.sub("", self.preview.sentence.partition(f"“{self.preview.name}”")[2])
+        rest = f"{rest[:1].upper()}{rest[1:]}"
+        return clean(lost or self.disclosures or rest or self.preview.sentence, SECOND_LINE)
 
     @property
     def details(self) -> list[str]:

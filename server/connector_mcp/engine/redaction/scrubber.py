@@ -48,7 +48,7 @@ _WORDS = re.compile(r"(?:[^\W\d_]+\d{0,4}|\d{1,6})(?:[\W_]{1,2}(?:[^\W\d_]+\d{0,
 _GOES_ON_BEFORE = re.compile(r"[\w/-]$|\w\.$")
 _GOES_ON_AFTER = re.compile(r"[\w/-]|\.\w")
 _LONGEST_NAME = 64
-_PASSWORD_IN_ADDRESS = re.compile(r"://[^/:@]*:([^/@]+)@")
+_PASSWORD_IN_ADDRESS = re.compile(r"://[^/:@]*:([^/@]+)@|[?&](?:ssl)?password=([^&#]+)")
 
 
 CALL_SCRUBBER: ContextVar[Scrubber | None] = ContextVar("call_scrubber", default=None)
@@ -118,8 +118,8 @@ def secrets_of_settings(settings: Settings) -> Iterator[str]:
             held.append(settings.secret(name))
     for text in (secret.get_secret_value() for secret in held if secret is not None):
         yield text
-        if password := _PASSWORD_IN_ADDRESS.search(text):
-            yield unquote(password[1])
+        for found in _PASSWORD_IN_ADDRESS.finditer(text):
+            yield unquote(found[1] or found[2])
 
 
 class _KnownValues:

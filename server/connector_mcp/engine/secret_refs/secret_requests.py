@@ -263,7 +263,7 @@ class SecretPrompt:
 
         Raises:
             AnswerDue: The question is on its way to the person.
-            Refused: The person declined.
+            Refused: The client answered no.
             InvalidArguments: The secret was not entered in time.
             StoreUnavailable: No request can be made.
         """
@@ -302,7 +302,7 @@ class SecretPrompt:
             if reply.action != "accept":
                 await requests.withdraw(request.id)
                 raise Refused(
-                    f"The person at the client declined to enter {SCHEME}{name}. Nothing was sent.",
+                    f"The client answered that {SCHEME}{name} is not entered. Nothing was sent.",
                     fix=resolved.fix or "Do not repeat the call unless the person you work for wants it.",
                 )
             waiting = f"Waiting for {name} to be entered"

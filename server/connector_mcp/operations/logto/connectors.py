@@ -289,7 +289,7 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find nothing to change, and what Logto would refuse of the merged connector."""
-        if all(value is None for value in self.given_members().values()):
+        if all(value is None or value == {} for value in self.given_members().values()):
             wanted = "at least one of config, metadata, sync_profile, enable_token_storage"
             return (Issue("config", "nothing", wanted),)
         if not is_object(situation.current):
@@ -340,6 +340,8 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
             target = at(current, "metadata.target") or at(current, "target")
             if self.metadata.target != target:
                 yield Issue("metadata.target", "another target", "the stored one, or leave it out: it cannot change")
+        if self.metadata.name:
+            yield from rules.nameless_metadata(self.complete_members(current)["metadata"])
 
     def _find_setting_problems(self, current: JsonObject, known: ConnectorType | None) -> Iterator[Issue]:
         if self.sync_profile and current.get("type") in rules.EXCLUSIVE_TYPES:

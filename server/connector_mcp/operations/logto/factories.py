@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import JsonObject, is_array, items, members, text
+from connector_mcp.json_values import JsonObject, is_array, is_object, items, members, text
 from connector_mcp.operations.connector_types import ConnectorType, connector_type, similar_types
 from connector_mcp.operations.fields import LOCAL_ONLY
 from connector_mcp.operations.logto.platform import LOGTO
@@ -161,7 +161,8 @@ def checked_config(factory_id: str, config: JsonObject, record: JsonObject | Non
 
 def unknown_factory(path: str, factory_id: str, record: JsonObject | None) -> Iterator[Issue]:
     """The problem of a factory that neither Logto ships nor the platform has. `record` is empty if it has none."""
-    if record == {} and factory(factory_id) is None:
+    # An id of dots alone, or of nothing, is no part of an address: it cannot be asked about.
+    if factory(factory_id) is None and (record == {} or not factory_id.strip(".")):
         near = [each.type for each in similar_types("logto", factory_id) if each.creatable]
         likely = f", perhaps {' or '.join(near)}" if near else ""
         wanted = f"the id of a factory{likely}; logto_list_connector_factories lists them"
@@ -206,6 +207,14 @@ def wrong_metadata(known: ConnectorType, metadata: JsonObject | None) -> Iterato
             yield Issue("metadata.target", "nothing", wanted, "acme-idp")
     elif type_made(known) == "Social" and metadata is not None:
         yield Issue("metadata", "an object", f"no metadata: {known.type} has its own, even {{}} is refused")
+    yield from nameless_metadata(metadata)
+
+
+def nameless_metadata(metadata: JsonObject | None) -> Iterator[Issue]:
+    """The problem of names without an English one, with which Logto refuses any metadata."""
+    names = (metadata or {}).get("name")
+    if is_object(names) and not names.get("en"):
+        yield Issue("metadata.name.en", "nothing", "the name in English, beside those in other languages", "Acme ID")
 
 
 def unsuitable_token_storage(known: ConnectorType) -> Iterator[Issue]:

@@ -167,6 +167,8 @@ def _parsed(text: str, *, strict: bool) -> Any:
 def _key_file_problem(key: str) -> tuple[str, str] | None:
     """What was given in place of a key file, and what is wanted; None for a key file."""
     held = _parsed(key, strict=True)
+    if key.startswith("\ufeff"):
+        return "text with a byte order mark", "without the byte order mark in front"
     if held is None and not key.lstrip().startswith(("{", '"')):
         is_path = _FILE_PATH.search(key.strip()) is not None
         return ("the path of a file" if is_path else "text that is not JSON"), "not its path or another text"

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Final
 
 from connector_mcp.errors import Misconfigured
-from connector_mcp.input_text import decode
+from connector_mcp.input_text import drop_mark
 from connector_mcp.json_values import JsonObject, is_array, is_object, is_strings
 from connector_mcp.suggest import did_you_mean
 from connector_mcp.transport.auth.principal import SCOPES
@@ -250,7 +250,7 @@ def _read(path: Path) -> str:
             content = file.read(MAX_FILE_BYTES + 1)
         if len(content) > MAX_FILE_BYTES:
             raise Misconfigured(f"{path} is larger than {MAX_FILE_BYTES} bytes.", fix="Check its path.")
-        return decode(content)
+        return drop_mark(content.decode())
     except (OSError, UnicodeDecodeError) as failure:
         raise _unreadable(path, failure) from None
 

@@ -70,7 +70,11 @@ class RequestRate:
             # A name may hold any character and be of any length.
             key = hashlib.sha256(principal.encode("utf-8", "surrogatepass")).hexdigest()
             wait = await self._shared.take(f"http:{key}", interval=self._interval, burst=self._burst)
-        return math.ceil(self._take(principal) if wait is None else wait)
+        if not wait:
+            # Counted while the store works too, so that its loss does not let a minute's worth through again.
+            own = self._take(principal)
+            wait = own if wait is None else 0.0
+        return math.ceil(wait)
 
     def _take(self, principal: str) -> float:
         now = self._clock()
