@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -40,7 +40,7 @@ from ruamel.yaml import YAML
 from connector_mcp import __version__
 from connector_mcp.cli.main import cli
 from connector_mcp.composition.http_access import make_access
-from connector_mcp.composition.storage import open_store
+from connector_mcp.composition.storage import open_database
 from connector_mcp.config.settings import PREFIX, Settings
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.sandbox import seed
@@ -463,9 +463,8 @@ async def test_the_commands_of_the_page_and_the_proxy_template_run_two_replicas_
             assert running.replicas[owner].wait() == 0
             assert [running.is_healthy(port) for port in running.ports] == [owner == 1, owner == 0]
 
-            store = open_store(Settings.load(own(running.environ)))
-            await Approvals(store, ttl=60.0).decide(error["approval"]["id"], True, "operator ana")
-            await store.aclose()
+            async with aclosing(open_database(Settings.load(own(running.environ)))) as database:
+                await Approvals(database, ttl=60.0).decide(error["approval"]["id"], True, "operator ana")
             assert not (await call_modern(client, DELETE, S3))["isError"]
             assert "not_found" in json.dumps(await call_modern(client, DELETE, S3))
             for _ in range(6):

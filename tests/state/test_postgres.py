@@ -245,6 +245,14 @@ async def test_an_invalid_address_is_refused_but_not_shown(url: str):
     assert PASSWORD not in str(caught.value)
 
 
+async def test_a_database_without_an_encoding_returns_text(postgres: PostgresFixture):
+    postgres.server.execute(f"CREATE DATABASE {postgres.name}_ascii TEMPLATE template0 ENCODING 'SQL_ASCII'")
+    database = PostgresDatabase(postgres.server.url(f"{postgres.name}_ascii"))
+    await database.write(insert("déjà"))
+    assert await database.read(names) == ["déjà"]
+    await database.aclose()
+
+
 async def test_more_steps_than_connections_are_all_answered(postgres: PostgresFixture):
     database = PostgresDatabase(postgres.url)
     won: list[bool] = []

@@ -34,6 +34,8 @@ _SESSION: Final = {
     "keepalives_interval": 5,
     "tcp_user_timeout": int(STEP_SECONDS * 1000),
     "application_name": "connector-mcp",
+    # A database with the encoding SQL_ASCII would return bytes.
+    "client_encoding": "utf-8",
 }
 _EPOCH: Final = """
 CREATE OR REPLACE FUNCTION epoch() RETURNS DOUBLE PRECISION LANGUAGE sql VOLATILE
