@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 
 from tests.postgres_server import PostgresFixture, PostgresServer, postgres_server
-from tests.redis_server import RedisServer, redis_server
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -37,17 +36,3 @@ def shared_postgres() -> Iterator[PostgresServer]:
 def postgres(shared_postgres: PostgresServer) -> PostgresFixture:
     """An empty database of a running PostgreSQL server, which the test leaves running."""
     return PostgresFixture(shared_postgres, shared_postgres.new_database())
-
-
-@pytest.fixture(scope="session")
-def shared_redis() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
-
-
-@pytest.fixture
-def redis(shared_redis: RedisServer) -> RedisServer:
-    """A running Redis server without any data, which the test leaves running."""
-    with shared_redis.client() as client:
-        client.flushall()
-    return shared_redis

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -463,9 +463,8 @@ async def test_the_commands_of_the_page_and_the_proxy_template_run_two_replicas_
             assert running.replicas[owner].wait() == 0
             assert [running.is_healthy(port) for port in running.ports] == [owner == 1, owner == 0]
 
-            database = open_database(Settings.load(own(running.environ)))
-            await Approvals(database, ttl=60.0).decide(error["approval"]["id"], True, "operator ana")
-            await database.aclose()
+            async with aclosing(open_database(Settings.load(own(running.environ), sandbox=True))) as database:
+                await Approvals(database, ttl=60.0).decide(error["approval"]["id"], True, "operator ana")
             assert not (await call_modern(client, DELETE, S3))["isError"]
             assert "not_found" in json.dumps(await call_modern(client, DELETE, S3))
             for _ in range(6):

@@ -95,6 +95,28 @@ async def test_only_a_lost_answer_to_the_commit_is_uncertain(
     assert [row["name"] for row in postgres.execute("SELECT name FROM connector_mcp.keys ORDER BY 1")] == found
 
 
+async def test_a_transaction_that_is_left_open_keeps_its_locks_for_some_seconds_only(
+    behind: Database, proxy: PostgresProxy, postgres: PostgresFixture, monkeypatch: pytest.MonkeyPatch
+):
+    """As when the machine of a replica loses its power: the server never hears that the connection has ended."""
+    monkeypatch.setattr(database_module, "STEP_SECONDS", 0.8)
+    proxy.fail(1, answer=silence)
+    with pytest.raises(StoreUnavailable):
+        await behind.write(take_one_of_two)
+    monkeypatch.undo()
+    other = PostgresDatabase(postgres.url)
+    failures = 0
+    with anyio.fail_after(20):
+        while True:
+            try:
+                assert await other.write(take_one_of_two) is True
+                break
+            except StoreUnavailable:
+                failures += 1
+    assert failures
+    await other.aclose()
+
+
 async def test_a_late_answer_within_the_time_is_no_failure(behind: Database, proxy: PostgresProxy):
     async def late(_: object) -> None:
         with anyio.move_on_after(0.1):
@@ -221,6 +243,14 @@ async def test_an_invalid_address_is_refused_but_not_shown(url: str):
     with pytest.raises(ValueError) as caught:
         PostgresDatabase(url)
     assert PASSWORD not in str(caught.value)
+
+
+async def test_a_database_without_an_encoding_returns_text(postgres: PostgresFixture):
+    postgres.server.execute(f"CREATE DATABASE {postgres.name}_ascii TEMPLATE template0 ENCODING 'SQL_ASCII'")
+    database = PostgresDatabase(postgres.server.url(f"{postgres.name}_ascii"))
+    await database.write(insert("déjà"))
+    assert await database.read(names) == ["déjà"]
+    await database.aclose()
 
 
 async def test_more_steps_than_connections_are_all_answered(postgres: PostgresFixture):

@@ -34,6 +34,8 @@ _SESSION: Final = {
     "keepalives_interval": 5,
     "tcp_user_timeout": int(STEP_SECONDS * 1000),
     "application_name": "connector-mcp",
+    # A database with the encoding SQL_ASCII would return bytes.
+    "client_encoding": "utf-8",
 }
 _EPOCH: Final = """
 CREATE OR REPLACE FUNCTION epoch() RETURNS DOUBLE PRECISION LANGUAGE sql STABLE
@@ -178,10 +180,10 @@ class PostgresDatabase(Database):
         try:
             if step.abandoned:
                 raise Abandoned
-            with connection.pipeline():
+            with connection.pipeline() as pipeline:
                 if step.writes:
                     connection.execute("BEGIN")
-                result = step.work(_PostgresTransaction(connection, step))
+                result = step.work(_PostgresTransaction(connection, pipeline, step))
                 if step.writes:
                     if step.notifies:
                         connection.execute(f"NOTIFY {CHANNEL}")
@@ -291,14 +293,26 @@ class PostgresDatabase(Database):
 
 
 class _PostgresTransaction:
-    def __init__(self, connection: _Connection, step: Step[Any]) -> None:
+    def __init__(self, connection: _Connection, pipeline: psycopg.Pipeline, step: Step[Any]) -> None:
         self._connection = connection
+        self._pipeline = pipeline
         self._step = step
+        self._waiting = False
 
     def execute(self, sql: str, values: Mapping[str, Value] = {}) -> _PostgresRows:
-        return _PostgresRows(
-            self._connection.execute(_translated(sql), {name: storable(value) for name, value in values.items()})
-        )
+        self._waiting = True
+        cursor = self._connection.execute(_translated(sql), {name: storable(each) for name, each in values.items()})
+        return _PostgresRows(cursor, self._send)
+
+    def _send(self) -> None:
+        """Send what waits, and receive all results.
+
+        The message that ends it makes the server count the time until the next statement. Without it a process that
+        hangs, or a machine that lost its power, would keep its locks for hours.
+        """
+        if self._waiting:
+            self._waiting = False
+            self._pipeline.sync()
 
     def notify(self) -> None:
         self._step.notifies = True
@@ -308,10 +322,12 @@ class _PostgresTransaction:
 
 
 class _PostgresRows:
-    def __init__(self, cursor: psycopg.Cursor[dict[str, Any]]) -> None:
+    def __init__(self, cursor: psycopg.Cursor[dict[str, Any]], send: Callable[[], None]) -> None:
         self._cursor = cursor
+        self._send = send
 
     def all(self) -> Sequence[Row]:
+        self._send()
         try:
             return self._cursor.fetchall()
         except psycopg.ProgrammingError as failure:
