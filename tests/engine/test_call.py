@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 
 from connector_mcp.audit.trail import AuditTrail, LockedChain
 from connector_mcp.engine import call as call_module
+from connector_mcp.engine import engine_call
 from connector_mcp.engine.caller import AnswerDue, ElicitationReply, Resumed
 from connector_mcp.engine.engine import UnknownTool
 from connector_mcp.errors import StoreUnavailable
@@ -475,7 +476,7 @@ async def test_a_fault_inside_shows_nothing_of_itself_to_the_agent_and_no_secret
         except KeyError as error:
             raise ValueError(f'inner text {SECRET}-2 "quoted"') from error
 
-    monkeypatch.setattr(call_module, "parse_arguments", break_down)
+    monkeypatch.setattr(engine_call, "parse_arguments", break_down)
     with caplog.at_level(logging.DEBUG):
         await run(made, CREATE, {"connectors": json.dumps(S3["connectors"])})
         content = await run(made, CREATE, S3)

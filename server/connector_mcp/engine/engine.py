@@ -15,8 +15,9 @@ from connector_mcp.engine.approval.gate import QUESTION_SECONDS, Gate, permits
 from connector_mcp.engine.approval.hold import ApprovalHold
 from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.approval.queue import Approvals
-from connector_mcp.engine.call import CallServices, EngineCall, PlatformCall
+from connector_mcp.engine.call import PlatformCall
 from connector_mcp.engine.caller import Caller, CallResult
+from connector_mcp.engine.engine_call import CallServices, EngineCall
 from connector_mcp.engine.ledger import Ledger
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.redaction.scrubber import CALL_SCRUBBER, Scrubber, secrets_of_settings
@@ -27,7 +28,7 @@ from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import LocalOperation, Operation, Situation
 from connector_mcp.operations.tool import Tool
 from connector_mcp.secrets.collection import Secrets
-from connector_mcp.state.database import Database, one_allowance
+from connector_mcp.state.database import Database, Transaction, one_allowance
 from connector_mcp.state.keys import secret_key
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 
@@ -140,6 +141,19 @@ class Engine:
             StoreUnavailable: It could not, so no change is let through.
         """
         await self._audit.check()
+
+    async def check_store(self) -> None:
+        """Write a row and remove it again: only then does a full disk or a read-only database show.
+
+        Raises:
+            StoreUnavailable: It could not be done, so no decision can be recorded.
+        """
+
+        def work(transaction: Transaction) -> None:
+            transaction.execute("INSERT INTO questions VALUES ('probe', '', epoch(), 0) ON CONFLICT DO NOTHING")
+            transaction.execute("DELETE FROM questions WHERE ticket = 'probe'")
+
+        await self.database.write(work)
 
     async def request_state_key(self) -> bytes:
         """Return the key that seals request state; all processes that share the database have the same one."""

@@ -18,7 +18,6 @@ from starlette.routing import BaseRoute, Route
 
 from connector_mcp.engine.engine import Engine
 from connector_mcp.errors import ConnectorError
-from connector_mcp.state.database import Transaction
 from connector_mcp.transport.http.shutdown import Drain
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class PartChecks:
         parts = {
             "accounts": bool(self._engine.accounts),
             "audit": await self._works("audit", self._engine.check_audit),
-            "store": await self._works("store", self._probe_store),
+            "store": await self._works("store", self._engine.check_store),
         }
         if all(parts.values()) and not all(self._parts.values()):
             logger.warning("ready again")
@@ -89,15 +88,6 @@ class PartChecks:
             if self._parts.get(part, True):
                 logger.error("not ready: %s", error.message)
         return False
-
-    async def _probe_store(self) -> None:
-        """Write a row and remove it again: only then does a full disk or a read-only database show."""
-
-        def work(tx: Transaction) -> None:
-            tx.execute("INSERT INTO questions VALUES ('probe', '', epoch(), 0) ON CONFLICT DO NOTHING")
-            tx.execute("DELETE FROM questions WHERE ticket = 'probe'")
-
-        await self._engine.database.write(work)
 
 
 async def count_approvals(engine: Engine) -> Mapping[str, int] | None:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import anyio
 import uvicorn
@@ -13,7 +14,6 @@ from anyio.abc import TaskStatus
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from connector_mcp.errors import Misconfigured
 from connector_mcp.transport.http.host_guard import HEAD_BYTES, HostAndOriginGuard, Reach
@@ -63,7 +63,7 @@ async def serve_app(
             make_app(Reach.for_address(host, bound, hosts=hosts, origins=origins), drain),
             log_config=None,
             # uvicorn's other parser, httptools, lets large heads pass and merges trailers into the headers.
-            http=H11Protocol,
+            http="h11",
             h11_max_incomplete_event_size=HEAD_BYTES,
             limit_concurrency=limits.connections + 1,
             # A query may hold a secret by mistake.
@@ -181,7 +181,8 @@ class _Uvicorn(uvicorn.Server):
             connection.shutdown()
 
     def _protocol(self) -> asyncio.Protocol:
-        return H11Protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        protocol: Any = self.config.http_protocol_class
+        return protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
