@@ -30,6 +30,9 @@ BESIDE_GRACE = 1.0
 ARRIVING = 0.1
 """Seconds in which requests come on connections that were made before the server was told to end."""
 
+FIRST_REQUEST = 1.0
+"""Seconds that a connection without any request may take beyond that."""
+
 BACKSTOP = 2.0
 """Seconds after that until uvicorn closes the connections that are left."""
 
@@ -177,6 +180,9 @@ class _Uvicorn(uvicorn.Server):
             await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
         if self.server_state.connections:
             await anyio.sleep(ARRIVING)
+        with anyio.move_on_after(FIRST_REQUEST):
+            while any(not getattr(each, "cycle", True) for each in self.server_state.connections):
+                await anyio.sleep(ARRIVING / 10)
         for connection in list(self.server_state.connections):
             connection.shutdown()
 
