@@ -11,7 +11,7 @@ import itertools
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -88,7 +88,7 @@ async def _round(engine: Engine, kind: str, count: int) -> Figures:
 
 
 @asynccontextmanager
-async def _engines(environ: Mapping[str, str], folder: Path) -> AsyncIterator[dict[str, Engine]]:
+async def _engines(environ: Mapping[str, str], folder: Path) -> AsyncGenerator[dict[str, Engine]]:
     async with AsyncExitStack() as stack:
         engines: dict[str, Engine] = {}
         for name, trail in ((WITH, AuditTrail), (WITHOUT, _NoTrail)):

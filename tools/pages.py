@@ -233,8 +233,8 @@ or that has expired.
 _MEMBERS = """\
 `message` says what happened, to which object and why. `fix` gives the next step. Both are this server's own words. The
 platform's words are in `upstream`, without invisible and control characters: `platform` and `status`, plus `code`,
-`message`, `details` and `request_id` where the platform sent them. If something in front of the platform answered in its
-place, `upstream.page` holds the title and headers of what came ([proxies](proxies.md#when-something-is-wrong)).
+`message`, `details` and `request_id` where the platform sent them. If something in front of the platform answered in
+its place, `upstream.page` holds the title and headers of what came ([proxies](proxies.md#when-something-is-wrong)).
 `retry_after` is in seconds. Some codes add members:
 `invalid_arguments` adds `issues`; `approval_required` adds `effect`, `losses` and `approval`; `target_changed` adds
 `differences`. Results from the sandbox contain `sandbox: true`.

@@ -96,6 +96,8 @@ class Issue:
     got: str
     wanted: str
     example: Any = None
+    unknown: bool = False
+    """Whether it is only not known to this server, and the platform may take it."""
 
     def as_dict(self) -> dict[str, Any]:
         members: dict[str, Any] = {"path": self.path, "got": self.got, "wanted": self.wanted}
@@ -109,11 +111,13 @@ class InvalidArguments(ConnectorError):
     exit_status = 2
 
     def __init__(self, tool: str, issues: Sequence[Issue], *, fix: str | None = None) -> None:
-        first = issues[0]
+        first, fix = issues[0], fix or "Correct the arguments named in issues and call again."
+        if any(issue.unknown for issue in issues):
+            fix += " If the platform does take it, the operator can set CONNECTOR_MCP_UNKNOWN_CONFIG=warn."
         more = f" (and {len(issues) - 1} more, see issues)" if len(issues) > 1 else ""
         super().__init__(
             f"{tool}: at {first.path}: got {first.got}, wanted {first.wanted}{more}. Nothing was sent.",
-            fix=fix or "Correct the arguments named in issues and call again.",
+            fix=fix,
             details={"issues": [issue.as_dict() for issue in issues]},
         )
         self.issues = tuple(issues)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+_LONGEST_NAME = 100
+"""A longer text is no name, and comparing it takes long."""
+
 
 def nearest(name: str, known: Iterable[str], *, count: int = 3, cutoff: float = 0.6) -> list[str]:
     """Return up to `count` known names that reach `cutoff` (0 to 1), the most similar first. Case does not matter."""
+    if len(name) > _LONGEST_NAME:
+        return []
     # difflib is needed only after a mistake.
     from difflib import get_close_matches
 

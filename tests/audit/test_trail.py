@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from connector_mcp.audit.chain import START
+from connector_mcp.audit.chain import START, CameBackOlder
 from connector_mcp.audit.check import verify_log
 from connector_mcp.audit.reader import AuditReader
 from connector_mcp.audit.record import MAX_LINE, AuditRecord
@@ -217,3 +217,60 @@ async def test_the_calls_that_ended_last_come_in_pages_newest_first(database: Da
 async def test_nothing_is_opened_before_the_first_record(tmp_path: Path):
     AuditTrail(SqliteDatabase(tmp_path / "state" / "records.db"))
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_database_that_came_back_older_is_noticed_and_what_was_open_in_it_is_void(
+    database: Database, caplog: pytest.LogCaptureFixture
+):
+    one, other = AuditTrail(database), AuditTrail(database)
+    await one.write(a_record("a"))
+    (before,) = rows(database, "SELECT head FROM audit_chain")
+    await one.write(a_record("b"))
+    await other.write(a_record("c"))
+    rows(database, "DELETE FROM audit WHERE seq > 1")
+    rows(database, "UPDATE audit_chain SET head = :head", head=before["head"])
+    rows(
+        database,
+        "INSERT INTO approvals (id, digest, status, is_open, principal, tool, call, created_at, expires_at) "
+        "VALUES ('ap-1', 'd1', 'approved', 1, 'p', 't', '{}', 0, 1e11)",
+    )
+    rows(
+        database,
+        "INSERT INTO executions (digest, call_id, tool, begun_at, outcome, expires_at) "
+        "VALUES ('d1', 'c1', 't', 0, 'running', 1e11)",
+    )
+    with pytest.raises(CameBackOlder, match="audit record 3 is gone"):
+        await database.write(lambda tx: other.append(tx, [a_record("begun")]))
+    assert rows(database, "SELECT status FROM approvals")[0]["status"] == "approved", "the failed call has no effect"
+    await other.write(a_record("d"))
+    (approval,) = rows(database, "SELECT status, is_open, reason FROM approvals")
+    assert (approval["status"], approval["is_open"]) == ("void", 0)
+    assert rows(database, "SELECT outcome FROM executions")[0]["outcome"] == "unknown"
+    assert "came back older: audit record 3 is gone" in caplog.text
+    # The other server learns that it has been dealt with, and voids nothing again.
+    rows(database, "UPDATE approvals SET status = 'approved', is_open = 1")
+    await one.check()
+    await one.write(a_record("e"))
+    assert rows(database, "SELECT status FROM approvals")[0]["status"] == "approved"
+    assert [line.get("event", line.get("call_id")) for line in lines(database)] == ["a", "restored", "d", "e"]
+    (problem,) = verify_log(AuditReader(database)).problems
+    assert "record 2: the database had come back older when this was written; a server knew records up to 3" in problem
+
+
+async def test_an_empty_database_in_place_of_the_known_one_is_noticed(database: Database):
+    trail = AuditTrail(database)
+    await trail.write(a_record("a"))
+    for table in ("audit", "audit_chain", "keys"):
+        rows(database, f"DELETE FROM {table}")
+    await trail.check()
+    assert [line["event"] for line in lines(database)] == ["restored"]
+
+
+async def test_a_removed_record_is_not_taken_for_an_older_database(database: Database):
+    one, other = AuditTrail(database), AuditTrail(database)
+    await one.write(a_record("a"))
+    await other.write(a_record("b"))
+    rows(database, "DELETE FROM audit")
+    await one.write(a_record("c"))
+    await other.write(a_record("d"))
+    assert verify_log(AuditReader(database)).problems == ["record 3: before it records 1 to 2 are missing."]

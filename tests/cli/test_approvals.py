@@ -2,14 +2,16 @@
 
 import json
 import re
+from contextlib import aclosing
 from functools import partial
 
 import anyio
 import pytest
 
 from connector_mcp.cli.options import load_settings
-from connector_mcp.composition.storage import open_store
-from connector_mcp.engine.approval.queue import ApprovalChange, Approvals, ParkedCall
+from connector_mcp.composition.storage import open_database
+from connector_mcp.engine.approval.parked_call import ApprovalChange, ParkedCall
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.sandbox import seed
 
 DELETE = ("call", "logto_delete_connector", "--arg", f"id={seed.LOGTO_GITHUB}", "--sandbox")
@@ -29,11 +31,8 @@ def parked(**members) -> str:
     }  # fmt: skip
 
     async def park() -> str:
-        store = open_store(load_settings())
-        try:
-            return (await Approvals(store, ttl=3600.0).park(ParkedCall.model_validate(call | members))).id
-        finally:
-            await store.aclose()
+        async with aclosing(open_database(load_settings())) as database:
+            return (await Approvals(database, ttl=3600.0).park(ParkedCall.model_validate(call | members))).id
 
     return anyio.run(park)
 
@@ -61,11 +60,23 @@ def test_the_list_names_what_waits_without_needing_any_platform(run):
     assert re.split(r"\s{2,}", lines[1])[:7] == shown
 
 
+def test_the_list_can_be_limited_to_the_oldest_or_the_newest(run, monkeypatch):
+    monkeypatch.setattr("connector_mcp.cli.commands.approvals._READ", 2)
+    ids = [parked(digest=f"d{number}") for number in range(5)]
+
+    def listed(*options):
+        return [approval["id"] for approval in json.loads(run("approvals", "list", "--json", *options).stdout)]
+
+    assert listed() == listed("--all") == ids
+    assert listed("--limit", "3") == ids[:3]
+    assert listed("--all", "--limit", "3") == ids[2:]
+
+
 def test_the_json_leaves_out_what_only_the_engine_compares(run):
     parked(fingerprint="f1", snapshot={"name": "Acme CRM"})
     (approval,) = json.loads(run("approvals", "list", "--json").stdout)
     assert approval["effect"] == "Changes connector “Acme CRM”. Unsets imageURL."
-    assert not {"digest", "fingerprint", "snapshot"} & approval.keys()
+    assert not {"digest", "fingerprint", "snapshot", "decision_id"} & approval.keys()
 
 
 def test_show_tells_effect_losses_changes_who_and_until_when(run):

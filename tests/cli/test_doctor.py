@@ -80,7 +80,13 @@ def test_with_no_platform_it_reports_what_is_missing_and_fails(run):
 
 def test_the_policy_in_force_is_reported_for_both_transports(run):
     report = json.loads(run("doctor", "--sandbox", "--json", "--policy", "create=ask", "--platforms", "logto").stdout)
-    assert report["policy"]["stdio"] == {"read": "allow", "create": "ask", "update": "allow", "destroy": "ask"}
+    assert report["policy"]["stdio"] == {
+        "read": "allow",
+        "create": "ask",
+        "update": "allow",
+        "disclose": "ask",
+        "destroy": "ask",
+    }
     assert report["policy"]["http"]["destroy"] == "approve"
     assert [each["platform"] for each in report["platforms"]] == ["logto"]
 

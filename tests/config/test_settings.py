@@ -13,7 +13,8 @@ def test_the_defaults_serve_one_person_on_this_machine():
 
     assert settings.model_dump(exclude={"state_dir"}) == {
         "config": None, "sandbox": False, "sandbox_data": None, "platforms": (), "tools": (), "read_only": False,
-        "policy": "", "verify_writes": True, "approvals": True, "approval_ttl": 86_400.0, "approval_wait": 0.0,
+        "unknown_config": "refuse", "policy": "", "verify_writes": True, "approvals": True,
+        "approval_ttl": 86_400.0, "approval_wait": 0.0,
         "webhook_url": None, "webhook_secret": None, "webhook_secret_file": None, "webhook_timeout": 10.0,
         "webhook_callback_secret": None, "webhook_callback_secret_file": None, "webhook_callback_url": None,
         "ask_reading_time": 0.5, "ask_timeout": 300.0, "deadline": 60.0,

@@ -15,9 +15,10 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from connector_mcp.console.pages import Console, Operators, console_pages
-from connector_mcp.engine.approval.queue import Approval, ApprovalChange, Approvals, ParkedCall
+from connector_mcp.engine.approval.parked_call import Approval, ApprovalChange, ParkedCall
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.json_values import JsonObject
-from connector_mcp.state.sqlite_store import SqliteStore
+from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.transport.http.host_guard import HostAndOriginGuard, Reach
 
 TOKEN = "operator-token-of-alice"
@@ -37,7 +38,7 @@ class Clock:
 class House:
     """The console's dependencies, as far as a test turns them."""
 
-    store: SqliteStore
+    database: SqliteDatabase
     clock: Clock
     tokens: dict[str, str] = field(default_factory=lambda: {TOKEN: "alice"})
     calls: list[JsonObject] = field(default_factory=list[JsonObject])
@@ -45,13 +46,18 @@ class House:
     checks: int = 0
 
     def __post_init__(self) -> None:
-        self.approvals = Approvals(self.store, ttl=3_600.0, clock=self.clock)
+        self.approvals = Approvals(self.database, ttl=3_600.0)
 
     def holds(self, digest: bytes) -> bool:
         return digest in {hashlib.sha256(token.encode()).digest() for token in self.tokens}
 
-    async def recent_calls(self, limit: int) -> list[JsonObject]:
-        return self.calls[-limit:]
+    async def recent_calls(
+        self, limit: int, *, before: int | None = None, after: int | None = None
+    ) -> list[JsonObject]:
+        numbered = [call | {"seq": number} for number, call in enumerate(self.calls, 1)]
+        if after is not None:
+            return [call for call in numbered if call["seq"] > after][:limit][::-1]
+        return [call for call in numbered if before is None or call["seq"] < before][::-1][:limit]
 
     async def check(self) -> Sequence[JsonObject]:
         self.checks += 1
@@ -60,7 +66,7 @@ class House:
     def app(self, *, operators: bool = True) -> Starlette:
         """The console behind the guard that the servers put before it."""
         known = Operators(self.tokens.get, self.holds) if operators else None
-        console = Console(self.approvals, self.store, known, self.recent_calls, self.check, clock=self.clock)
+        console = Console(self.approvals, self.database, known, self.recent_calls, self.check, clock=self.clock)
         origins = [PUBLIC, "https://app.example.com"]
         reach = Reach.for_address("127.0.0.1", 8765, hosts=["mcp.example.com"], origins=origins)
         return Starlette(routes=console_pages(console), middleware=[Middleware(HostAndOriginGuard, reach=reach)])
@@ -120,9 +126,9 @@ class Browser(httpx.AsyncClient):
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncGenerator[House]:
     clock = Clock()
-    store = SqliteStore(tmp_path / "state.db", clock=clock)
-    yield House(store, clock)
-    await store.aclose()
+    database = SqliteDatabase(tmp_path / "records.db", wall_clock=clock)
+    yield House(database, clock)
+    await database.aclose()
 
 
 @pytest.fixture

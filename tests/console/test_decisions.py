@@ -8,7 +8,7 @@ import re
 import anyio
 import pytest
 
-from connector_mcp.engine.approval.queue import ApprovalChange
+from connector_mcp.engine.approval.parked_call import ApprovalChange
 from tests.console.conftest import HERE, PUBLIC, Browser, House
 
 pytestmark = pytest.mark.anyio
@@ -167,7 +167,7 @@ async def test_an_expired_call_is_not_decided(operator: Browser, house: House) -
 
     assert answer.status_code == 409
     assert "expired before it was decided" in answer.text
-    assert await house.approvals.history() == ()
+    assert (await house.approvals.history()).approvals == ()
 
 
 async def test_an_unknown_call_is_not_found(operator: Browser) -> None:

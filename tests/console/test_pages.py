@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from functools import partial
+from html import unescape
 from typing import Any
 
 import anyio
 import pytest
 from starlette.types import Message
 
-from connector_mcp.console import events
+from connector_mcp.console import events, pages
 from connector_mcp.console.access import Visitor
-from connector_mcp.console.events import MAX_STREAMS, QueueStreams, read_queue
+from connector_mcp.console.events import MAX_STREAMS, QueueStreams
+from connector_mcp.engine.approval.queue import PAGE
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.transport.http.health import CachedCheck
 from tests.console.conftest import Browser, House
@@ -26,16 +28,50 @@ def tools(text: str) -> list[str]:
     return re.findall(r'<th scope="row"><code>(\w+)</code>', text)
 
 
-async def test_recent_calls_are_shown_newest_first_one_line_a_call(operator: Browser, house: House) -> None:
-    house.calls += [
-        call(call_id="1", tool="first", time="2026-01-31T09:30:00.000Z"),
-        call(call_id="2", tool="second", phase="begun", outcome="begun", time="2026-01-31T09:31:00.000Z"),
-        call(call_id="2", tool="second", outcome="ok", time="2026-01-31T09:31:01.000Z"),
-        call(call_id="3", tool="third", phase="begun", outcome="begun", time="2026-01-31T09:32:00.000Z"),
-    ]
-    text = (await operator.get("/console/calls")).text
-    assert tools(text) == ["third", "second", "first"]
-    assert ">no end<" in text
+async def walk(operator: Browser, path: str, link: str, found: Callable[[str], list[str]]) -> list[list[str]]:
+    """What the pages of a list show, from one to the next."""
+    pages: list[list[str]] = []
+    while True:
+        text = (await operator.get(path)).text
+        pages.append(found(text))
+        onward = re.search(rf'<a rel="{link}" href="([^"]+)"', text)
+        if onward is None:
+            return pages
+        path = unescape(onward[1])
+
+
+@pytest.mark.parametrize("query", ["", "?tool=even"])
+async def test_calls_are_paged_newest_first(
+    operator: Browser, house: House, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    monkeypatch.setattr(pages, "CALLS_READ", 70)
+    house.calls += [call(call_id=str(n), tool=f"{'odd' if n % 2 else 'even'}_{n}") for n in range(190)]
+    wanted = [each["tool"] for each in house.calls[::-1] if not query or str(each["tool"]).startswith("even")]
+    forth = await walk(operator, f"/console/calls{query}", "next", tools)
+    assert [name for page in forth for name in page] == wanted
+    assert max(map(len, forth)) <= PAGE
+    last = f"/console/calls?before=60&{query[1:]}"
+    back = await walk(operator, last, "prev", tools)
+    assert [name for page in back[::-1] for name in page][: len(wanted) // 2] == wanted[: len(wanted) // 2]
+
+
+async def test_the_queue_and_the_history_are_paged(operator: Browser, house: House) -> None:
+    def ids(text: str) -> list[str]:
+        return re.findall(r'class="card-title" id="(ap-\w+)"', text)
+
+    def decided(text: str) -> list[str]:
+        return re.findall(r'<th scope="row"><a href="/console/approvals/(ap-\w+)"', text)
+
+    parked: list[str] = []
+    for number in range(PAGE + 3):
+        parked.append((await house.park(digest=f"d{number}")).id)
+        house.clock.now += 1
+    assert await walk(operator, "/console", "prev", ids) == [parked[:PAGE], parked[PAGE:]]
+    assert f"{PAGE + 3} waiting" in (await operator.get("/console")).text
+    for each in parked:
+        await house.approvals.decide(each, False, "operator alice")
+        house.clock.now += 1
+    assert await walk(operator, "/console/history", "next", decided) == [parked[:2:-1], parked[2::-1]]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +125,7 @@ async def test_an_unavailable_store_decides_nothing(operator: Browser, house: Ho
         raise StoreUnavailable("The store is away.", fix="Start it.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(house.store, "replace", away)
+        patched.setattr(house.database, "write", away)
         answer = await operator.submit(f"/console/approvals/{approval.id}/deny", form_token=token)
     assert answer.status_code == 503
     assert "Start it." in answer.text
@@ -141,12 +177,12 @@ class SignedIn:
 
 
 def streams_of(house: House, sessions: Any = None) -> QueueStreams:
-    return QueueStreams(house.approvals, sessions or SignedIn())
+    return QueueStreams(house.approvals, house.database, sessions or SignedIn())
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(events, "READ_SECONDS", 0.001)
 
 
 @pytest.mark.usefixtures("quick")
@@ -200,15 +236,14 @@ async def test_the_number_of_streams_is_limited(house: House) -> None:
 
 @pytest.mark.usefixtures("quick")
 async def test_many_streams_read_the_queue_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks, look = 0, house.approvals.list
+    looks, look = 0, house.approvals.version
 
-    async def counted(*arguments: Any) -> Any:
+    async def counted() -> Any:
         nonlocal looks
         looks += 1
-        return await look(*arguments)
+        return await look()
 
-    monkeypatch.setattr(house.approvals, "list", counted)
-    queue = CachedCheck(partial(read_queue, house.approvals), 1.5, clock=lambda: 0.0)
+    queue = CachedCheck(counted, 1.5, clock=lambda: 0.0)
     async with anyio.create_task_group() as tasks:
         for _ in range(20):
             tasks.start_soon(queue.result)

@@ -31,7 +31,7 @@ class Pages:
     def __init__(self, house: House, path: Path) -> None:
         self.clock = house.clock
         self.stored = EncryptedFile(path / "secrets.enc", KeyFile(path / "secrets.key"))
-        self.requests = SecretRequests(house.store, self.stored, clock=house.clock)
+        self.requests = SecretRequests(house.database, self.stored)
         routes = secret_pages(self.requests, identify=self._identify, anonymous="anonymous")
         reach = Reach.for_address("127.0.0.1", 8765, hosts=["mcp.example.com"], origins=[PUBLIC])
         self.app = Starlette(routes=routes, middleware=[Middleware(HostAndOriginGuard, reach=reach)])

@@ -91,6 +91,8 @@ async def logto(state: Path) -> AsyncGenerator[tuple[RecordingServer, dict[str, 
             ("POST", "/api/connectors"): (200, {"id": "c1", "connectorId": "github-universal"}),
         }
         environ = environment(platform.origin) | {"CONNECTOR_MCP_STATE_DIR": str(state)}
+        # These clients answer at once.
+        environ["CONNECTOR_MCP_ASK_READING_TIME"] = "0"
         yield platform, environ | {"CONNECTOR_MCP_VERIFY_WRITES": "false"}
 
 

@@ -13,7 +13,7 @@ from mcp_types import ElicitRequestParams, ElicitResult
 
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.sandbox import seed
-from connector_mcp.state.sqlite_store import SqliteStore
+from connector_mcp.state.sqlite import SqliteDatabase
 from tests.end_to_end.faces import FACES, World, client, world
 
 pytestmark = pytest.mark.anyio
@@ -73,11 +73,11 @@ async def call(connected: Client, tool: str, arguments: dict[str, Any]) -> tuple
 
 async def decide(state: Path, approval: str, *, approve: bool) -> None:
     """What the operator's command does once the operator has typed the name."""
-    store = SqliteStore(state / "state.db")
+    database = SqliteDatabase(state / "records.db")
     try:
-        await Approvals(store, ttl=3600).decide(approval, approve, "operator", None if approve else "not today")
+        await Approvals(database, ttl=3600).decide(approval, approve, "operator", None if approve else "not today")
     finally:
-        await store.aclose()
+        await database.aclose()
 
 
 class Person:

@@ -15,7 +15,7 @@ from mcp.client import Client
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.reference import SecretLimits
-from connector_mcp.state.sqlite_store import SqliteStore
+from connector_mcp.state.sqlite import SqliteDatabase
 from tests.end_to_end.faces import stdio
 from tests.end_to_end.recording import RecordingServer, recording_server
 from tests.end_to_end.test_nothing_is_destroyed_undecided import SMTP_CONFIG
@@ -172,7 +172,7 @@ async def place(folder: Path, era: str = "auto", **variables: str) -> AsyncItera
             "CONNECTOR_MCP_SECRETS_DIR": str(folder / "secrets"),
             "CONNECTOR_MCP_STATE_DIR": str(folder / "state"),
             "CONNECTOR_MCP_LOG_LEVEL": "DEBUG",
-            "CONNECTOR_MCP_POLICY": "destroy=allow",
+            "CONNECTOR_MCP_POLICY": "destroy=allow,disclose=allow",
             **variables,
         }
         with (folder / "stderr.log").open("w") as errors:
@@ -237,12 +237,12 @@ async def test_an_approval_of_a_reference_survives_a_change_of_its_value(tmp_pat
         parked = (await here.call(tool, arguments))["error"]
         assert parked["code"] == "approval_required"
         here.store.put("GITHUB", f"{MARK}-rotated", SecretLimits(platforms=("logto",)))
-        store = SqliteStore(tmp_path / "state" / "state.db")
-        queue = Approvals(store, ttl=3600.0)
+        database = SqliteDatabase(tmp_path / "state" / "records.db")
+        queue = Approvals(database, ttl=3600.0)
         waiting = await queue.get(parked["approval"]["id"])
         assert waiting.arguments["config"] == {"clientSecret": "secret://GITHUB"}
         await queue.decide(waiting.id, True, "operator")
-        await store.aclose()
+        await database.aclose()
         done = await here.call(tool, arguments)
         assert "error" not in done
         assert here.sent[-1]["config"]["clientSecret"] == f"{MARK}-rotated"

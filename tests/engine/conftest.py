@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
+from connector_mcp.audit.record import AuditRecord
 from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account
+from connector_mcp.engine.approval.gate import Gate, Passage
 from connector_mcp.engine.approval.hold import ApprovalHold
-from connector_mcp.engine.approval.queue import Approval
+from connector_mcp.engine.approval.parked_call import Approval
+from connector_mcp.engine.approval.wording import Candidate
 from connector_mcp.engine.caller import AnswerDue, ElicitationReply, Question, Resumed, TransportName, Visit
 from connector_mcp.engine.engine import Engine
+from connector_mcp.engine.ledger import Claim, Execution, Ledger, Standing
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.secret_refs.secret_requests import SecretRequests
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.secrets.collection import Secrets
+from connector_mcp.state.database import Database
 from connector_mcp.state.sqlite import SqliteDatabase
-from connector_mcp.state.sqlite_store import SqliteStore
-from connector_mcp.state.store import Store
 from connector_mcp.upstream.client import DEFAULT_LIMITS, ClientLimits, UpstreamClient
 from tests.records import audit_lines
 
@@ -50,6 +55,7 @@ class VirtualTime:
     def __init__(self) -> None:
         self.now = 0.0
         self.pauses: list[float] = []
+        self.changes = 0
         self._sleeping: list[tuple[float, anyio.Event]] = []
         self._changed = anyio.Event()
 
@@ -67,6 +73,10 @@ class VirtualTime:
         finally:
             if entry in self._sleeping:
                 self._sleeping.remove(entry)
+
+    async def changed(self, seconds: float, since: int | None = None) -> None:
+        """Wait as for a database in which nothing changes."""
+        await self.sleep(seconds)
 
     async def asleep(self, count: int = 1) -> None:
         """Wait until so many sleep."""
@@ -87,10 +97,63 @@ def virtual_time() -> VirtualTime:
 
 
 @pytest.fixture
-async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteStore]:
-    made = SqliteStore(tmp_path / "state.db", clock=clock)
+async def database(tmp_path: Path, clock: Clock) -> AsyncIterator[SqliteDatabase]:
+    made = SqliteDatabase(tmp_path / "records.db", wall_clock=clock)
     yield made
     await made.aclose()
+
+
+def a_record(digest: str = "d1", call_id: str = "c1", effect: str = "destroy", tool: str = "tool") -> AuditRecord:
+    """The record of a beginning."""
+    return AuditRecord(
+        phase="begun", call_id=call_id, principal="local", client=None, transport="stdio", platform="logto",
+        profile="default", tool=tool, effect=effect, decision="approve", digest=digest, outcome="begun", duration_ms=1,
+    )  # fmt: skip
+
+
+Use = Callable[..., Awaitable[Approval | None]]
+
+
+@pytest.fixture
+def use(database: SqliteDatabase) -> Use:
+    """Runs an approved call, and returns the approval that it took."""
+
+    async def run(digest: str = "d1") -> Approval | None:
+        ledger = Ledger(database, AuditTrail(database), longest=120.0)
+        found = await ledger.begin(a_record(digest), Claim(fingerprint="f1"))
+        if isinstance(found, Standing):
+            return None
+        await database.write(ledger.end(found, "ok"))
+        return found.approval
+
+    return run
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A call that passed the gate."""
+
+    decided_by: str | None
+    channel: str | None = None
+    took_time: bool = False
+
+
+async def cross(database: Database, gate: Gate, candidate: Candidate, caller: Any) -> Passed:
+    """Pass a call through the gate as the engine does, and end its execution."""
+    ledger = Ledger(database, AuditTrail(database), longest=120.0)
+    passages: list[Passage] = []
+
+    async def begin(passage: Passage) -> Execution | Standing:
+        passages.append(passage)
+        record = a_record(candidate.digest, secrets.token_hex(8), tool=candidate.tool)
+        return await ledger.begin(record, passage.claim)
+
+    look = partial(ledger.look, candidate.digest, candidate.tool)
+    execution = await gate.pass_through(candidate, caller, begin, look)
+    await database.write(ledger.end(execution, "ok"))
+    if (approval := execution.approval) is not None:
+        return Passed(approval.decided_by, approval.channel, passages[-1].took_time)
+    return Passed(passages[-1].decided_by, took_time=passages[-1].took_time)
 
 
 async def _reply(said: Any, asked: Any) -> ElicitationReply:
@@ -212,7 +275,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
             *,
             policy: str = "",
             transport: TransportName = "stdio",
-            store: Store | None = None,
+            database: Database | None = None,
             limits: ClientLimits = DEFAULT_LIMITS,
             read_only: bool = False,
             hold: ApprovalHold | None = None,
@@ -234,14 +297,13 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
                 )
                 options = {key: value for key, value in values.items() if key not in secret}
                 accounts[name] = Account(platform=platform, client=client, options=options, sandbox=True)
-            database = SqliteDatabase(tmp_path / "records.db")
-            stack.push_async_callback(database.aclose)
+            database = database or SqliteDatabase(tmp_path / "records.db")
             engine = Engine(
                 Settings.load({}, sandbox=True, state_dir=tmp_path, ask_reading_time=ask_reading_time, **settings),
                 catalog(),
                 accounts.values(),
                 policy=Policy.parse(policy, read_only=read_only, transport=transport),
-                store=store or SqliteStore(tmp_path / "state.db"),
+                database=database,
                 hold=hold,
                 announce=announce,
                 secrets=secrets,

@@ -23,7 +23,6 @@ from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.sources import EnvironmentSource
 from connector_mcp.state.sqlite import SqliteDatabase
-from connector_mcp.state.sqlite_store import SqliteStore
 from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.upstream.client import UpstreamClient
 from tests.engine.conftest import FakeCaller, yes
@@ -98,13 +97,12 @@ async def two(tmp_path: Path) -> AsyncIterator[Maker]:
                         )
                     )
             database = SqliteDatabase(tmp_path / "records.db")
-            stack.push_async_callback(database.aclose)
             engine = Engine(
                 Settings(state_dir=tmp_path, sandbox=True),
                 catalog(),
                 accounts,
                 policy=server,
-                store=SqliteStore(tmp_path / "state.db"),
+                database=database,
                 audit=AuditTrail(database),
                 secrets=Secrets(
                     [EnvironmentSource({f"CONNECTOR_MCP_SECRET_{n}": f"value-of-{n}" for n in ("ONE", "TWO")})]

@@ -12,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from connector_mcp.engine.arguments import MAX_DEPTH, check_configs, describe, parse_arguments
+from connector_mcp.engine.arguments import MAX_DEPTH, parse_arguments
+from connector_mcp.engine.config_check import check_configs
+from connector_mcp.engine.issues import describe
 from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.operations.catalog import PLATFORMS, catalog
 from connector_mcp.operations.connector_types import ConnectorType, connector_type, connector_types, example
-from connector_mcp.operations.operation import ConfigUse, Operation
+from connector_mcp.operations.operation import ConfigUse, Operation, Situation
 from connector_mcp.operations.tool import Tool, tool_of
 
 OPERATIONS = catalog()
@@ -215,10 +217,13 @@ def test_an_unknown_member_of_an_item_is_named_with_its_index() -> None:
 
 
 def test_an_enum_names_the_nearest_of_its_values_whatever_the_case() -> None:
-    (issue,) = issues_of("vectorize_create_source_connector", {"connectors": [{"name": "a", "type": "aws-s3"}]})
-    assert issue.path == "connectors[0].type"
+    (issue,) = issues_of("versori_update_connector", {"connector_id": "c", "protocol": "BigQ"})
+    assert (issue.path, issue.got) == ("protocol", "a string of 4 characters")
+    assert issue.wanted.startswith("bigquery (closest match); one of http, bigquery")
+    created = parse("vectorize_create_source_connector", {"connectors": [{"name": "a", "type": "aws-s3"}]})
+    (issue,) = created.find_problems(Situation())
+    assert (issue.path, issue.got, issue.unknown) == ("connectors[0].type", "an unknown type", True)
     assert issue.wanted.startswith("AWS_S3 (closest match); one of AWS_S3, ")
-    assert issue.got == "a string of 6 characters"
 
 
 @pytest.mark.parametrize("fixed", [True, False], ids=["fixed", "given"])
@@ -234,13 +239,34 @@ def test_the_tenant_is_an_argument_only_where_nothing_fixes_it(fixed: bool) -> N
         assert (issue.path, issue.got) == ("organization_id", "nothing")
 
 
-def test_null_means_unset_where_an_argument_only_steers_and_stays_null_where_it_is_sent() -> None:
-    listing = parse("vectorize_get_source_connectors", {"limit": None, "fields": None, "detail": None, "cursor": None})
-    assert listing.model_fields_set == {"organization_id"}
-    update = parse("versori_update_connector", {"connector_id": "c", "image_url": None, "replace": None})
-    assert update.model_fields_set == {"organisation_id", "connector_id", "image_url"}
-    (issue,) = issues_of("vectorize_get_source_connector", {"source_connector_id": None})
-    assert issue.got == "null"
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_null_that_the_schema_does_not_allow_counts_as_not_given(name: str) -> None:
+    properties, required = tool(name).input_schema["properties"], tool(name).input_schema.get("required", ())
+    nulls = {argument: None for argument in properties if argument not in required}
+    example_of_it = OPERATIONS[name].example
+    bare = {argument: value for argument, value in example_of_it.items() if argument in required}
+    assert parse(name, nulls | example_of_it) == parse(name, example_of_it)
+    assert parse(name, bare | nulls).model_fields_set == parse(name, bare).model_fields_set
+    for argument in required:
+        (issue,) = issues_of(name, {**example_of_it, argument: None})
+        assert (issue.path, issue.got) == (argument, "null")
+
+
+def test_a_null_inside_an_object_counts_as_not_given_too_and_the_object_with_it() -> None:
+    connector = {"app_id": "a", "id": "c", "display_name": "n"}
+    update = parse("conductorone_update_connector", {**connector, "sync_config": {"sync_resource_type_ids": None}})
+    assert update == parse("conductorone_update_connector", connector)
+    metadata = {"logo": None, "target": "acme"}
+    assert parse("logto_update_connector", {"id": "x", "metadata": metadata}).model_dump(exclude_unset=True) == {
+        "id": "x",
+        "metadata": {"target": "acme"},
+    }
+    created = parse("vectorize_create_source_connector", {"connectors": [{"name": "n", "type": "GCS", "config": None}]})
+    assert created.model_dump(exclude_unset=True)["connectors"] == [{"name": "n", "type": "GCS"}]
+    kept = {"a": None, "b": {"c": None}}
+    assert parse("logto_update_connector", {"id": "x", "config": kept}).model_dump()["config"] == kept
+    (issue,) = issues_of("versori_update_connector", {"connector_id": "c", "tags": {"team": None}})
+    assert (issue.path, issue.got) == ("tags.team", "null")
 
 
 HOSTILE_KEYS = [SECRET, "AKIAIOSFODNN7EXAMPLE", "ghp_16C7e42F292c6912E7710c838347Ae178B4a", "a\nb", "x" * 200, "‮evil"]

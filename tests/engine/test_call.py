@@ -12,8 +12,7 @@ import anyio
 import pytest
 from jsonschema import Draft202012Validator
 
-from connector_mcp.audit.record import AuditRecord
-from connector_mcp.audit.trail import AuditTrail
+from connector_mcp.audit.trail import AuditTrail, LockedChain
 from connector_mcp.engine import call as call_module
 from connector_mcp.engine.caller import AnswerDue, ElicitationReply, Resumed
 from connector_mcp.engine.engine import UnknownTool
@@ -21,7 +20,7 @@ from connector_mcp.errors import StoreUnavailable
 from connector_mcp.operations.operation import Effect
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.faults import Fault
-from connector_mcp.state.sqlite_store import SqliteStore
+from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.upstream.client import DEFAULT_LIMITS
 from tests.engine.conftest import AsksByReturning, Bench, FakeCaller, yes
 
@@ -76,10 +75,12 @@ def before_sending(made: Bench, method: str, hook: Callable[[], Awaitable[Any]])
     """Run the hook before each request of this method to Vectorize."""
     client = made.account("vectorize").client
 
-    async def send(request: Any, *, tool: Any = None) -> Any:
+    async def send(request: Any, *, tool: Any = None, sending: Any = None) -> Any:
         if request.method == method:
+            if sending is not None:
+                sending()
             await hook()
-        return await type(client).send(client, request, tool=tool)
+        return await type(client).send(client, request, tool=tool, sending=sending)
 
     client.send = send
 
@@ -382,45 +383,33 @@ async def test_without_verification_nothing_is_read_back(bench: Any) -> None:
 
 async def test_without_a_store_nothing_is_written_and_reads_still_work(bench: Any, tmp_path: Any) -> None:
     (tmp_path / "broken.db").mkdir()
-    made = bench(store=SqliteStore(tmp_path / "broken.db"), policy="destroy=allow")
+    made = bench(database=SqliteDatabase(tmp_path / "broken.db"), policy="destroy=allow")
     for name, arguments in ((DELETE, CRAWLER), (CREATE, UPLOAD)):
-        assert (await run(made, name, arguments))["error"]["code"] == "store_unavailable"
+        assert (await made.engine.call(name, arguments, FakeCaller())).content["error"]["code"] == "store_unavailable"
     assert {method for method, _ in made.requests()} == {"GET"}
-    await run(made, "logto_list_connectors", {})
+    assert not (await made.engine.call("logto_list_connectors", {}, FakeCaller())).is_error
 
 
-class Unwritable(AuditTrail):
-    """An audit log on a full disk."""
+@pytest.mark.parametrize("decided", ["approved", "asked"])
+async def test_a_change_that_cannot_be_recorded_is_not_sent_and_uses_nothing_up(
+    made: Bench, monkeypatch: pytest.MonkeyPatch, decided: str
+) -> None:
+    append = LockedChain.append
 
-    async def check(self) -> None:
-        raise StoreUnavailable("the disk is full", fix="make room")
-
-
-async def test_an_unrecordable_call_spends_no_approval(made: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    approval = (await run(made, DELETE, CRAWLER))["error"]["approval"]["id"]
-    await made.engine.approvals.decide(approval, True, "ops")
-    with monkeypatch.context() as full:
-        full.setattr(AuditTrail, "check", Unwritable.check)
-        assert (await run(made, DELETE, CRAWLER))["error"]["code"] == "store_unavailable"
-    assert made.requests("DELETE") == []
-    await run(made, DELETE, CRAWLER)
-    assert len(made.requests("DELETE")) == 1
-
-
-async def test_a_change_without_a_begun_record_is_not_sent(made: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = AuditTrail.write
-
-    async def refuse_beginnings(trail: AuditTrail, record: AuditRecord) -> None:
-        if record.phase == "begun":
+    def refuse_beginnings(chain: LockedChain, records: Any) -> None:
+        if any(record.phase == "begun" for record in records):
             raise StoreUnavailable("the log is gone", fix="")
-        await write(trail, record)
+        append(chain, records)
 
+    if decided == "approved":
+        approval = (await run(made, DELETE, CRAWLER))["error"]["approval"]["id"]
+        await made.engine.approvals.decide(approval, True, "ops")
+    caller = confirming() if decided == "asked" else FakeCaller()
     with monkeypatch.context() as patched:
-        patched.setattr(AuditTrail, "write", refuse_beginnings)
-        content = await run(made, DELETE, CRAWLER, confirming())
-    assert content["error"]["code"] == "store_unavailable"
+        patched.setattr(LockedChain, "append", refuse_beginnings)
+        assert (await run(made, DELETE, CRAWLER, caller))["error"]["code"] == "store_unavailable"
     assert made.requests("DELETE") == []
-    await run(made, DELETE, CRAWLER, confirming())
+    await run(made, DELETE, CRAWLER, caller)
     assert len(made.requests("DELETE")) == 1
 
 
@@ -460,7 +449,7 @@ async def test_the_record_names_the_channel_of_a_decision(made: Bench) -> None:
         ("refused", "approvals", "operator ops"),
         ("refused", "elicitation", "client test 1"),
         ("refused", "terminal", "client test 1"),
-        ("invalid_arguments", None, None),
+        ("invalid_arguments", "policy", None),
     ]
 
 
@@ -609,4 +598,7 @@ async def test_a_read_that_must_be_decided_is_decided(bench: Any) -> None:
     content = await run(made, "logto_get_connector", {"id": seed.LOGTO_SMTP})
     assert (content["error"]["code"], made.requests()) == ("approval_required", [])
     await made.engine.approvals.decide(content["error"]["approval"]["id"], True, "ops")
-    assert (await run(made, "logto_get_connector", {"id": seed.LOGTO_SMTP}))["data"]["id"] == seed.LOGTO_SMTP
+    answer = (await made.engine.call("logto_get_connector", {"id": seed.LOGTO_SMTP}, FakeCaller())).content
+    assert answer["data"]["id"] == seed.LOGTO_SMTP
+    begun, ended = written(made)[-2:]
+    assert [(each["phase"], each["decided_by"]) for each in (begun, ended)] == [("begun", "ops"), ("ended", "ops")]

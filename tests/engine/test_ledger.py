@@ -1,18 +1,18 @@
-"""The same write is not on its way twice, and one whose outcome is unknown is remembered."""
+"""The same write is not on its way twice, and one whose answer may be lost is remembered."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
 
-from connector_mcp.engine.ledger import Ledger
-from connector_mcp.errors import ConnectorError, InProgress, OutcomeUnknown, Rejected, StoreUnavailable
-from connector_mcp.state.sqlite_store import SqliteStore
-from tests.engine.conftest import Clock
+from connector_mcp.audit.trail import AuditTrail
+from connector_mcp.engine.ledger import UNKNOWN, Claim, Execution, Ledger
+from connector_mcp.errors import ConfirmationInvalid, InProgress, StoreUnavailable
+from connector_mcp.state.sqlite import SqliteDatabase
+from tests.engine.conftest import Clock, a_record
+from tests.records import rows
 
 pytestmark = pytest.mark.anyio
 
@@ -20,172 +20,158 @@ LONGEST = 120.0
 
 
 @pytest.fixture
-def ledger(store: SqliteStore, clock: Clock) -> Ledger:
-    return Ledger(store, longest=LONGEST, clock=clock)
+def ledger(database: SqliteDatabase) -> Ledger:
+    return Ledger(database, AuditTrail(database), longest=LONGEST)
 
 
-async def refuse(ledger: Ledger, kind: type[ConnectorError] = InProgress) -> None:
-    with pytest.raises(kind, match="tool" if kind is InProgress else None):
-        async with ledger.entry("digest", "tool"):
-            pytest.fail("it was let through")
-
-
-async def warnings(ledger: Ledger, digest: str = "digest") -> list[str]:
-    """Make a write that succeeds, and return its warnings."""
-    async with ledger.entry(digest, "tool") as entry:
-        return entry.warnings
-
-
-async def test_a_write_that_succeeded_leaves_nothing_behind(ledger: Ledger, store: SqliteStore) -> None:
-    for _ in range(2):
-        async with ledger.entry("digest", "tool") as entry:
-            assert len(await store.entries("writes")) == 1
-        assert entry.warnings == []
-        assert await store.entries("writes") == []
-
-
-async def test_the_same_write_is_refused_while_it_is_on_its_way_and_another_is_not(ledger: Ledger) -> None:
-    async with ledger.entry("digest", "tool"):
-        await refuse(ledger)
-        assert await warnings(ledger, "other") == []
-
-
-async def test_a_refused_repeat_does_not_end_the_entry_of_the_first(ledger: Ledger) -> None:
-    async with ledger.entry("digest", "tool"):
-        for _ in range(2):
-            await refuse(ledger)
-
-
-async def test_a_failure_that_changed_nothing_is_forgotten(ledger: Ledger, store: SqliteStore) -> None:
-    with pytest.raises(Rejected):
-        async with ledger.entry("digest", "tool"):
-            raise Rejected("no", fix="")
-    assert await store.entries("writes") == []
-
-
-async def unknown(ledger: Ledger) -> None:
-    with pytest.raises(OutcomeUnknown):
-        async with ledger.entry("digest", "tool"):
-            raise OutcomeUnknown("lost", fix="")
-
-
-async def test_after_an_unknown_outcome_the_same_write_runs_once_with_a_warning(ledger: Ledger, clock: Clock) -> None:
-    await unknown(ledger)
-    clock.now += 30
-    async with ledger.entry("digest", "tool") as entry:
-        assert entry.warnings == [
-            "The outcome of the same call 30 s ago is unknown; check that it did not take effect twice."
-        ]
-        await refuse(ledger)
-    assert await warnings(ledger) == []
-
-
-async def test_an_unknown_outcome_is_forgotten_in_time(ledger: Ledger, clock: Clock) -> None:
-    await unknown(ledger)
-    clock.now += 601
-    assert await warnings(ledger) == []
-
-
-async def test_of_two_repeats_after_an_unknown_outcome_one_runs(ledger: Ledger) -> None:
-    await unknown(ledger)
-    ran: list[str] = []
-    refused: list[str] = []
-    both_tried = anyio.Event()
-
-    async def repeat(name: str) -> None:
-        try:
-            async with ledger.entry("digest", "tool"):
-                ran.append(name)
-                await both_tried.wait()
-        except InProgress:
-            refused.append(name)
-            both_tried.set()
-
-    with anyio.fail_after(10):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(repeat, "a")
-            tasks.start_soon(repeat, "b")
-    assert (len(ran), len(refused)) == (1, 1)
-
-
-async def test_an_unknown_outcome_of_a_part_makes_that_of_the_write_unknown(ledger: Ledger) -> None:
-    async with ledger.entry("digest", "tool") as entry:
-        entry.outcome_unknown = True
-    assert len(await warnings(ledger)) == 1
-
-
-async def test_a_write_that_was_cancelled_is_of_unknown_outcome(ledger: Ledger) -> None:
-    with anyio.CancelScope() as scope:
-        async with ledger.entry("digest", "tool"):
-            scope.cancel()
-            await anyio.sleep_forever()
-    assert "is unknown" in (await warnings(ledger))[0]
-
-
-async def test_an_unforeseen_failure_is_of_unknown_outcome(ledger: Ledger) -> None:
-    with pytest.raises(ZeroDivisionError):
-        async with ledger.entry("digest", "tool"):
-            raise ZeroDivisionError
-    assert "is unknown" in (await warnings(ledger))[0]
-
-
-async def test_the_entry_of_a_dead_process_blocks_the_write_for_a_time(
-    ledger: Ledger, store: SqliteStore, clock: Clock
-) -> None:
-    dead = ledger.entry("digest", "tool")
-    await dead.__aenter__()
-    clock.now += LONGEST - 1
-    await refuse(ledger)
-    clock.now += 2
-    async with ledger.entry("digest", "tool") as entry:
-        assert "121 s ago is unknown" in entry.warnings[0]
-        # The first one lives after all: its end must not take away the entry of the second.
-        await dead.__aexit__(None, None, None)
-        assert len(await store.entries("writes")) == 1
-        await refuse(ledger)
-
-
-class Failing(SqliteStore):
-    """A store that can be broken."""
-
-    broken = False
-
-    def check(self) -> None:
-        if self.broken:
-            raise StoreUnavailable("broken", fix="")
-
-    async def replace(self, *args: Any, **kwargs: Any) -> bool:
-        self.check()
-        return await super().replace(*args, **kwargs)
-
-    async def put_once(self, *args: Any, **kwargs: Any) -> bool:
-        self.check()
-        return await super().put_once(*args, **kwargs)
+async def begin(ledger: Ledger, digest: str = "d1", *, call: str = "c1", effect: str = "update") -> Execution:
+    found = await ledger.begin(a_record(digest, call, effect), Claim(), creates=effect == "create")
+    assert isinstance(found, Execution)
+    return found
 
 
 @pytest.fixture
-async def failing(tmp_path: Path, clock: Clock) -> AsyncIterator[Failing]:
-    made = Failing(tmp_path / "state.db", clock=clock)
-    yield made
-    await made.aclose()
+def end(ledger: Ledger, database: SqliteDatabase):
+    async def run(execution: Execution, outcome: str | None = "ok") -> None:
+        await database.write(ledger.end(execution, outcome))
+
+    return run
 
 
-async def test_without_a_store_nothing_is_sent(failing: Failing, clock: Clock) -> None:
-    failing.broken = True
-    await refuse(Ledger(failing, longest=LONGEST, clock=clock), StoreUnavailable)
+async def refuse(ledger: Ledger, digest: str = "d1") -> None:
+    with pytest.raises(InProgress, match="The same tool call"):
+        await begin(ledger, digest)
+    with pytest.raises(InProgress):
+        await ledger.look(digest, "tool")
 
 
-async def test_a_store_failure_after_the_write_leaves_its_outcome_alone(failing: Failing, clock: Clock) -> None:
-    ledger = Ledger(failing, longest=LONGEST, clock=clock)
-    async with ledger.entry("digest", "tool") as entry:
-        failing.broken = True
-    assert "refused for 120 s" in entry.warnings[0]
-    failing.broken = False
-    with pytest.raises(OutcomeUnknown):
-        await lose(failing, ledger)
+async def test_the_same_write_is_refused_while_it_is_on_its_way_and_another_is_not(ledger: Ledger, end) -> None:
+    await ledger.look("d1", "tool")
+    first = await begin(ledger)
+    await refuse(ledger)
+    await refuse(ledger)
+    assert (await begin(ledger, "d2")).warnings == ()
+    await end(first)
+    await ledger.look("d1", "tool")
+    assert (await begin(ledger)).warnings == ()
 
 
-async def lose(store: Failing, ledger: Ledger) -> None:
-    async with ledger.entry("other", "tool"):
-        store.broken = True
-        raise OutcomeUnknown("lost", fix="")
+@pytest.mark.parametrize(
+    ("effect", "outcome", "warns"),
+    [
+        ("create", "ok", "The same call succeeded 30 s ago"),
+        ("create", "rejected", ""),
+        ("create", UNKNOWN, "The outcome of the same call 30 s ago is unknown"),
+        ("update", "ok", ""),
+        ("update", UNKNOWN, "The outcome of the same call 30 s ago is unknown"),
+        ("destroy", "ok", ""),
+        ("create", None, ""),
+    ],
+)
+async def test_a_repeat_is_warned_of_what_may_have_happened_already(
+    ledger: Ledger, clock: Clock, end, effect: str, outcome: str | None, warns: str
+) -> None:
+    await end(await begin(ledger, effect=effect), outcome)
+    clock.now += 30
+    again = await begin(ledger, effect=effect)
+    assert [warns in warning for warning in again.warnings] == [True] * bool(warns)
+    await refuse(ledger)
+    await end(again, "rejected")
+    assert (await begin(ledger, effect=effect)).warnings == ()
+
+
+async def test_what_ended_is_forgotten_in_time(ledger: Ledger, database: SqliteDatabase, clock: Clock, end) -> None:
+    await end(await begin(ledger), UNKNOWN)
+    clock.now += 601
+    assert (await begin(ledger)).warnings == ()
+    await begin(ledger, "d2")
+    clock.now += 601 + LONGEST
+    await begin(ledger, "d3")
+    assert [row["digest"] for row in rows(database, "SELECT digest FROM executions")] == ["d3"]
+
+
+async def test_of_many_repeats_after_an_unknown_outcome_one_runs(ledger: Ledger, end) -> None:
+    await end(await begin(ledger), UNKNOWN)
+    ran: list[Execution] = []
+    refused: list[InProgress] = []
+
+    async def repeat(number: int) -> None:
+        try:
+            ran.append(await begin(ledger, call=f"c{number}"))
+        except InProgress as error:
+            refused.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(20):
+            tasks.start_soon(repeat, number)
+    assert (len(ran), len(refused)) == (1, 19)
+
+
+async def test_the_execution_of_a_dead_process_blocks_the_write_for_a_time_and_is_then_unknown(
+    ledger: Ledger, clock: Clock, end
+) -> None:
+    dead = await begin(ledger)
+    clock.now += LONGEST - 1
+    await refuse(ledger)
+    clock.now += 2
+    second = await begin(ledger, call="c2")
+    assert "121 s ago is unknown" in second.warnings[0]
+    # The first one lives after all: neither of its ends may change the second.
+    await end(dead, "ok")
+    await end(dead, None)
+    await refuse(ledger)
+
+
+async def test_what_was_not_sent_leaves_the_earlier_execution_as_it_was(ledger: Ledger, clock: Clock, end) -> None:
+    await end(await begin(ledger), UNKNOWN)
+    clock.now += 10
+    again = await begin(ledger, call="c2")
+    for _ in range(2):
+        await end(again, None)
+    clock.now += 10
+    assert "20 s ago is unknown" in (await begin(ledger, call="c3")).warnings[0]
+
+
+async def test_an_end_that_could_not_be_saved_is_saved_when_the_call_comes_again(ledger: Ledger) -> None:
+    ledger.owe(await begin(ledger), UNKNOWN)
+    await ledger.look("d1", "tool")
+    assert "is unknown" in (await begin(ledger, call="c2")).warnings[0]
+    await refuse(ledger)
+
+
+async def test_a_question_is_taken_once_and_given_back_if_nothing_was_sent(
+    ledger: Ledger, database: SqliteDatabase, end
+) -> None:
+    database.write_now(lambda tx: tx.execute("INSERT INTO questions VALUES ('t', '{}', 900, 2000)"))
+    before = rows(database, "SELECT * FROM questions")
+    begun = await ledger.begin(a_record(), Claim(ticket="t"))
+    assert isinstance(begun, Execution)
+    assert rows(database, "SELECT * FROM questions") == []
+    with pytest.raises(ConfirmationInvalid):
+        await ledger.begin(a_record("d2"), Claim(ticket="t"))
+    await end(begun, None)
+    assert rows(database, "SELECT * FROM questions") == before
+    await end(begun, None)
+    assert len(rows(database, "SELECT * FROM questions")) == 1
+
+
+async def test_a_call_in_progress_takes_no_question(ledger: Ledger, database: SqliteDatabase) -> None:
+    database.write_now(lambda tx: tx.execute("INSERT INTO questions VALUES ('t', '{}', 900, 2000)"))
+    await begin(ledger)
+    with pytest.raises(InProgress):
+        await ledger.begin(a_record(call_id="c2"), Claim(ticket="t"))
+    assert len(rows(database, "SELECT * FROM questions")) == 1
+
+
+async def test_the_beginning_and_its_record_are_one(ledger: Ledger, database: SqliteDatabase) -> None:
+    await begin(ledger)
+    with pytest.raises(InProgress):
+        await begin(ledger, call="c2")
+    assert [row["call_id"] for row in rows(database, "SELECT call_id FROM audit")] == ["c1"]
+
+
+async def test_without_a_database_nothing_begins(tmp_path: Path) -> None:
+    (tmp_path / "records.db").mkdir()
+    database = SqliteDatabase(tmp_path / "records.db")
+    with pytest.raises(StoreUnavailable):
+        await begin(Ledger(database, AuditTrail(database), longest=LONGEST))

@@ -29,8 +29,10 @@ class Script:
         self.answers = list(answers)
         self.sent: list[Request] = []
 
-    async def send(self, request: Request, *, tool: str | None = None) -> UpstreamResponse:
-        assert tool == "the_tool"
+    async def send(self, request: Request, *, tool: str | None = None, sending: Any = None) -> UpstreamResponse:
+        if sending is not None:
+            sending()
+        assert tool == ("the_tool" if request.changes else "logto_list_connectors")
         self.sent.append(request)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):

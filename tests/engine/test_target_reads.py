@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from connector_mcp.json_values import JsonObject
+from connector_mcp.operations.platform import Request
 from connector_mcp.sandbox.faults import Fault
 from connector_mcp.sandbox.logto import CONNECTORS
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.sources import Directory
+from connector_mcp.upstream.client import UpstreamClient, UpstreamResponse
 from tests.engine.conftest import Bench, BenchMaker, FakeCaller, yes
 from tests.operations.test_every_config import KEY_FILE
 
@@ -111,10 +114,17 @@ async def test_only_what_a_factory_of_the_servers_own_replaces_is_in_danger(made
 
 
 @pytest.mark.parametrize("status", ["failed", "verified", None])
-async def test_a_creation_on_vectorize_returns_the_verdict_of_the_platform(made: Bench, status: str | None) -> None:
-    record = {"id": "c", "type": "WEB_CRAWLER", "name": "Site", "verificationStatus": status, "errorMessage": "why"}
-    shown = {key: value for key, value in record.items() if value is not None}
-    made.sandbox.inject(Fault(platform="vectorize", method="GET", status=200, body=shown, times=9))
+async def test_a_creation_on_vectorize_returns_the_verdict_of_the_platform(
+    made: Bench, monkeypatch: pytest.MonkeyPatch, status: str | None
+) -> None:
+    send = UpstreamClient.send
+
+    async def verdict(client: UpstreamClient, request: Request, *, tool: str | None = None) -> UpstreamResponse:
+        answer = await send(client, request, tool=tool)
+        verdicts = {"verificationStatus": status, "errorMessage": "why"}
+        return replace(answer, body=answer.body | verdicts) if request.method == "GET" else answer
+
+    monkeypatch.setattr(UpstreamClient, "send", verdict)
     created = await call(made, "vectorize_create_source_connector", connectors=[SITE, SITE])
     for row in created["data"]:
         assert (row.get("verificationStatus"), row["errorMessage"]) == (status, "why")

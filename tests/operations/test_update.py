@@ -13,7 +13,15 @@ from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.conductorone.env_config import ENV_CONFIG
 from connector_mcp.operations.operation import Effect, Loss, Situation, at
 from connector_mcp.operations.schema import portable_schema
-from connector_mcp.operations.update import NamedItems, UpdateOperation, differences, is_vacant, merge, without_vacant
+from connector_mcp.operations.update import (
+    NamedItems,
+    UpdateOperation,
+    differences,
+    is_unset,
+    is_vacant,
+    merge,
+    without_vacant,
+)
 
 UPDATES = {name: kind for name, kind in catalog().items() if issubclass(kind, UpdateOperation)}
 
@@ -94,16 +102,21 @@ def records(kind: type[UpdateOperation]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def leaves(value: Any, named: Mapping[str, NamedItems], path: tuple[str, ...] = (), place: str = "") -> dict[Any, Any]:
-    """The values that a record holds, by path. A list is one value, unless its items are named."""
-    if is_vacant(value):
+    """The values that a record holds, by path. A list is one value, unless its items are named. An object that holds
+    only empty values is one."""
+    if is_unset(value):
         return {}
     if place in named and isinstance(value, list):
         items = named[place].as_map(value).items()
-        held = {key: leaf for name, item in items for key, leaf in leaves(item, named, (*path, name), place).items()}
-        return held or {path: value}
+        return {
+            key: leaf
+            for name, item in items
+            for key, leaf in (leaves(item, named, (*path, name), place) or {(*path, name): item}).items()
+        }
     if isinstance(value, dict):
         inner = [(key, member, f"{place}.{key}" if place else key) for key, member in value.items()]
-        return {k: v for key, member, spot in inner for k, v in leaves(member, named, (*path, key), spot).items()}
+        held = {k: v for key, member, spot in inner for k, v in leaves(member, named, (*path, key), spot).items()}
+        return held or {(*path, "{}"): value}
     return {(*path, "[]"): value} if isinstance(value, list) else {path: value}
 
 
@@ -123,8 +136,13 @@ def test_an_update_loses_exactly_what_is_stored_and_will_be_vacant(name: str, da
     kind = UPDATES[name]
     update = kind.model_validate(data.draw(arguments(kind), "arguments"))
     current = data.draw(records(kind), "current")
-    before, after = (leaves(record, kind.named_items) for record in (current, update.after(current)))
-    gone = {path for path, value in before.items() if path not in after and not gives_way(path, after)}
+    will_be = update.after(current)
+    before, after = (leaves(record, kind.named_items) for record in (current, will_be))
+    gone = {path for path in before if path not in after and not gives_way(path, after)}
+    # A named item may stay and lose its value.
+    gone |= {path for path, value in before.items() if not is_unset(value) and is_unset(after.get(path, value))}
+    # An object of nothing but empty values is still there while any object is in its place.
+    gone -= {path for path in gone if path[-1] == "{}" and isinstance(at(will_be, path[:-1]), dict)}
     losses = update.find_losses(Situation(current=current))
     hidden = tuple(update.find_hidden_losses(Situation(current=current)))
     found = [loss for loss in losses if loss not in hidden]
@@ -206,6 +224,9 @@ def test_a_merge_keeps_what_is_not_given(stored: dict[str, Any], change: dict[st
         ({"a": "x"}, {"a": False}, [(("a",), "x", True)]),
         ({"a.b": "x"}, {"a": {"b": "x"}}, [(("a.b",), "x", False)]),
         ({"a": "", "b": [], "c": {"d": None}}, {}, []),
+        ({"a": {"b": ""}}, {}, [(("a",), {"b": ""}, False)]),
+        ({"a": [""]}, {"a": []}, [(("a",), [""], False)]),
+        ({"a": {"b": [{}]}}, {"a": {}}, [(("a", "b"), [{}], False)]),
     ],
 )
 def test_a_member_is_gone_when_nothing_of_its_kind_is_there_after(before: Any, after: Any, found: Any) -> None:

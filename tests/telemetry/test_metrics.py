@@ -165,12 +165,12 @@ async def test_a_thousand_tools_that_do_not_exist_make_no_series(watch: Any) -> 
 
 
 async def test_a_failing_store_is_counted_by_operation(watch: Any, tmp_path: Path) -> None:
-    (tmp_path / "sandbox.db").mkdir()
+    (tmp_path / "sandbox-records.db").mkdir()
     async with watch() as seen:
         with pytest.raises(StoreUnavailable):
-            await seen.engine.store.get("any", "key")
+            await seen.engine.approvals.find("any")
         samples = seen.samples()
-    assert samples["store_errors_total"] == {("get",): 1}
+    assert samples["store_errors_total"] == {("read",): 1}
 
 
 async def test_an_end_that_cannot_be_recorded_is_counted(watch: Any, monkeypatch: pytest.MonkeyPatch) -> None:

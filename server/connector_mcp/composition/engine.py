@@ -19,7 +19,6 @@ from connector_mcp.composition.storage import (
     open_database,
     open_secret_store,
     open_secrets,
-    open_store,
     secret_record,
     shared_rate_limit,
 )
@@ -33,7 +32,7 @@ from connector_mcp.operations.catalog import PLATFORMS, catalog
 from connector_mcp.operations.local import LIST_SECRETS, list_secrets
 from connector_mcp.operations.operation import Operation
 from connector_mcp.secrets.collection import Secrets
-from connector_mcp.state.store import Store
+from connector_mcp.state.database import Database
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 
 if TYPE_CHECKING:
@@ -55,19 +54,19 @@ async def open_engine(
     # A rule can name any tool. Without rules, platforms that are not served need not be imported.
     named = (*catalog(PLATFORMS), LIST_SECRETS) if settings.policy else None
     policy = Policy.parse(settings.policy, read_only=settings.read_only, transport=transport, tools=named)
-    store, database = open_store(settings), open_database(settings)
-    announcements = _make_announcements(settings, store)
+    database = open_database(settings)
+    announcements = _make_announcements(settings, database)
     rate = shared_rate_limit(settings, database, "requests to platforms")
     accounts = make_accounts(settings, environ, sandbox, secrets, policy, observer, rate)
     operations = served_operations(settings, [account.platform.name for account in accounts], secrets)
     # With replicas there are no pages for secrets: what a person enters would reach only one of the machines.
-    secret_requests = SecretRequests(store, open_secret_store(settings)) if settings.state is None else None
+    secret_requests = SecretRequests(database, open_secret_store(settings)) if settings.state is None else None
     engine = Engine(
         settings,
         operations,
         accounts,
         policy=policy,
-        store=store,
+        database=database,
         audit=AuditTrail(database),
         secrets=secrets,
         announce=announcements.announce if announcements else None,
@@ -80,7 +79,6 @@ async def open_engine(
             yield engine
     finally:
         await engine.aclose()
-        await database.aclose()
         if sandbox is not None:
             sandbox.close()
 
@@ -160,7 +158,7 @@ def _open_sandbox(settings: Settings, environ: Mapping[str, str]) -> Sandbox:
     return Sandbox(settings.sandbox_data, create_body=environ.get("VECTORIZE_CREATE_BODY") or "object")
 
 
-def _make_announcements(settings: Settings, store: Store) -> ApprovalWebhook | None:
+def _make_announcements(settings: Settings, database: Database) -> ApprovalWebhook | None:
     secret = settings.secret("webhook_secret")
     if settings.webhook_url is None or secret is None:
         return None
@@ -170,7 +168,7 @@ def _make_announcements(settings: Settings, store: Store) -> ApprovalWebhook | N
     return ApprovalWebhook(
         settings.webhook_url.get_secret_value(),
         WebhookKey.parse(secret.get_secret_value(), variable_name("webhook_secret")),
-        store,
+        database,
         timeout=settings.webhook_timeout,
         callback_url=settings.webhook_callback_url,
     )

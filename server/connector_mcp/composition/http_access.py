@@ -141,7 +141,7 @@ def make_console_pages(engine: Engine, environ: Mapping[str, str]) -> list[BaseR
     return console_pages(
         Console(
             approvals=engine.approvals,
-            store=engine.store,
+            database=engine.database,
             operators=read_operators(settings),
             recent_calls=engine.recent_calls,
             check_platforms=partial(check_all_platforms, engine, environ),

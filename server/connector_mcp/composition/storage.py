@@ -16,14 +16,11 @@ from connector_mcp.secrets.reference import KINDS, SCHEME, read_limits
 from connector_mcp.secrets.sources import Directory, EnvironmentSource, Keyring, SecretSource
 from connector_mcp.state.database import Database
 from connector_mcp.state.sqlite import SqliteDatabase
-from connector_mcp.state.sqlite_store import SqliteStore
-from connector_mcp.state.store import Store
 
 if TYPE_CHECKING:
     from connector_mcp.upstream.rate import SharedRateLimit
 
 
-SANDBOX_STATE = "sandbox.db"
 SANDBOX_RECORDS = "sandbox-records.db"
 """The records of sandbox servers, apart from those of real ones."""
 
@@ -70,17 +67,12 @@ def shared_rate_limit(settings: Settings, database: Database, what: str) -> Shar
     return SharedRateLimit(SharedRates(database), what)
 
 
-def open_store(settings: Settings) -> Store:
-    """Return the store of what is not yet in the database. Close it when done."""
-    return SqliteStore(settings.state_dir / (SANDBOX_STATE if settings.sandbox else "state.db"))
-
-
 def with_sandbox(settings: Settings) -> list[Settings]:
     """Return the settings, and the same for the sandbox where it has records of its own."""
     if settings.sandbox:
         return [settings]
     if settings.state is None:
-        apart = any((settings.state_dir / name).exists() for name in (SANDBOX_STATE, SANDBOX_RECORDS))
+        apart = (settings.state_dir / SANDBOX_RECORDS).exists()
     else:
         sql = "SELECT to_regnamespace('connector_mcp_sandbox') IS NOT NULL AS found"
         with closing(open_database(settings)) as database:

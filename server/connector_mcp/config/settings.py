@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr
 from pydantic import StringConstraints as Text
 
-from connector_mcp.config.validation import either, is_token, read_secret_file, unknown_name, validate
+from connector_mcp.config.validation import drop_unexpanded, either, is_token, read_secret_file, unknown_name, validate
 from connector_mcp.errors import Misconfigured
-from connector_mcp.input_text import check_expanded, trim
+from connector_mcp.input_text import trim
 from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.suggest import closest
 
@@ -94,8 +94,7 @@ class ServingSettings(_Group):
     """What is served."""
 
     config: Path | None = None
-    """TOML file with settings and profiles; by default `connector-mcp.toml` in the user's configuration directory, if
-    it exists."""
+    """TOML file with settings and profiles; by default `connector-mcp.toml` in the user's configuration directory."""
     sandbox: bool = False
     """Serve every platform from the built-in emulation."""
     sandbox_data: Path | None = None
@@ -110,6 +109,8 @@ class ServingSettings(_Group):
     """Rules that say what is allowed, asked, approved or blocked, such as `destroy=approve,logto_*=block`."""
     verify_writes: bool = True
     """Read a target back after a write."""
+    unknown_config: Literal["refuse", "warn"] = "refuse"
+    """Whether config keys and connector types that this server does not know are refused, or sent with a warning."""
 
 
 class ApprovalSettings(_Group):
@@ -120,16 +121,13 @@ class ApprovalSettings(_Group):
     approval_ttl: _Seconds = DAY
     """How long a parked call waits, and how long it can be used once approved."""
     approval_wait: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False)] = 0.0
-    """How long a parked call is held for the operator's decision before the server answers; 0 holds none. Some clients
-    give up on a call after 60 seconds, so stay well below that, for example at 40."""
+    """How long a parked call is held for a decision; 0 holds none. Some clients give up after 60 seconds: try 40."""
     ask_timeout: _Seconds = 300.0
     """How long a person at the client has to answer."""
     ask_reading_time: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 0.5
-    """How long a person needs at least to read a question. A sooner answer is the client's own: the call is parked, or
-    refused where no operator can be reached. 0 takes every answer."""
+    """A sooner answer to a question is the client's own, not a person's, and parks the call; 0 takes every answer."""
     operators_file: Path | None = None
-    """TOML file with the tokens of operators who may sign in to the console; without it there is no console over
-    HTTP."""
+    """TOML file with the tokens of the operators of the console over HTTP; without it there is none."""
 
 
 class WebhookSettings(_Group):
@@ -170,14 +168,11 @@ class StateSettings(_Group):
     """Where approvals, keys, the audit log and stored secrets are kept."""
 
     state_dir: Path = Field(default_factory=_default_state_dir)
-    """Directory of the database `records.db` (approvals, keys, the audit log) and of stored secrets; by default
-    `connector-mcp` in the user's state directory."""
+    """Directory of `records.db` and stored secrets; by default `connector-mcp` in the user's state directory."""
     state: Annotated[SecretStr | None, AfterValidator(_check_state)] = None
-    """PostgreSQL database in which replicas share approvals, keys and the audit log, as a `postgresql://` address;
-    without it they are in the state directory."""
+    """PostgreSQL database, `postgresql://`, in which replicas share their records; without it the state directory."""
     state_password_file: Path | None = None
-    """File with the password of that database, as container platforms mount secrets; by default the password in the
-    address."""
+    """File with the password of that database, as container platforms mount secrets."""
     inline_secrets: Literal["warn", "refuse", "allow"] = "warn"
     """What happens to a call that contains a literal secret where a reference could be used."""
     secrets_dir: Path | None = None
@@ -281,12 +276,7 @@ class Settings(
             sources |= dict.fromkeys(source.values, source)
             values |= source.values
         problems = [*file.problems, *_misplaced(file)] if file else []
-        for key in list(values):
-            try:
-                check_expanded(sources[key].place(key), str(values[key]))
-            except Misconfigured as problem:
-                problems.append(problem)
-                del values[key]
+        problems += drop_unexpanded(values, lambda key: sources[key].place(key))
         if file is not None:
             values["config"] = file.path
         settings, invalid = validate(

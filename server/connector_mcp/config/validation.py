@@ -45,6 +45,18 @@ def validate(
     return model.model_validate(valid), problems
 
 
+def drop_unexpanded(values: dict[str, Any], place: Callable[[str], str]) -> list[Misconfigured]:
+    """Remove the values that a launcher did not expand or unquote, and return a problem for each."""
+    problems: list[Misconfigured] = []
+    for key in list(values):
+        try:
+            check_expanded(place(key), str(values[key]))
+        except Misconfigured as problem:
+            problems.append(problem)
+            del values[key]
+    return problems
+
+
 def unknown_name(place: str, name: str, known: Collection[str], noun: str) -> Misconfigured:
     """Return the error for a name that does not exist. `place` says where it is written."""
     nearest = closest(name, known, cutoff=0)

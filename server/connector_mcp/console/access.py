@@ -13,11 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
 
-from connector_mcp.state.store import Store
+from connector_mcp.state.database import Database, Row, Transaction, Value
 from connector_mcp.transport.http.host_guard import is_loopback
 
 FAILURES_PER_NETWORK = 10
@@ -190,8 +190,6 @@ def _is_https(request: Request) -> bool:
     return request.url.scheme == "https" or request.headers.get("origin", "").startswith("https://")
 
 
-COLLECTION = "console_sessions"
-
 IDLE_SECONDS = 1_800.0
 """How long an unused session lasts."""
 
@@ -199,7 +197,7 @@ MAX_SECONDS = 43_200.0
 """How long any session lasts."""
 
 _UPDATE_SECONDS = 60.0
-"""How often the use of a session is written to the store."""
+"""How often the use of a session is written to the database."""
 
 _MAX_KEY_LENGTH = 128
 
@@ -224,60 +222,70 @@ class _StoredSession(BaseModel):
     operator: str
     credential: str
     """SHA-256 of the token used to sign in, in hex. The session ends when that token does."""
-    began_at: float
-    seen_at: float
 
 
 class OperatorSessions:
     """The sessions. `is_operator` checks whether the token with this SHA-256 is still valid.
 
-    Every method raises `StoreUnavailable` if the store cannot be reached.
+    Every method raises `StoreUnavailable` if the database cannot be reached.
     """
 
-    def __init__(
-        self, store: Store, is_operator: Callable[[bytes], bool], *, clock: Callable[[], float] = time.time
-    ) -> None:
-        self._store = store
+    def __init__(self, database: Database, is_operator: Callable[[bytes], bool]) -> None:
+        self._database = database
         self._is_operator = is_operator
-        self._clock = clock
 
     async def begin(self, operator: str, token: str) -> Visitor:
         """Begin a session with a new key."""
-        key, now = secrets.token_urlsafe(32), self._clock()
+        key = secrets.token_urlsafe(32)
         credential = hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
-        session = _StoredSession(operator=operator, credential=credential, began_at=now, seen_at=now)
-        await self._store.put_once(COLLECTION, _name(key), session.model_dump(), expires_at=_end(session))
+        session = _StoredSession(operator=operator, credential=credential)
+        values: dict[str, Value] = {"id": _name(key), "session": session.model_dump_json()}
+
+        def work(tx: Transaction) -> None:
+            tx.execute("DELETE FROM console_sessions WHERE expires_at <= epoch()")
+            tx.execute(
+                "INSERT INTO console_sessions (id, session, began_at, expires_at) "
+                f"VALUES (:id, :session, epoch(), epoch() + {IDLE_SECONDS})",
+                values,
+            )
+
+        await self._database.write(work)
         return Visitor(operator, key)
 
     async def find(self, key: str | None, *, in_use: bool = True) -> Visitor | None:
         """Return who is signed in with this key. `in_use` is False for a page that only waits for events."""
         if not key or len(key) > _MAX_KEY_LENGTH:
             return None
-        stored = await self._store.get(COLLECTION, _name(key))
-        if stored is None:
+        values: dict[str, Value] = {"id": _name(key)}
+
+        def work(tx: Transaction) -> Row | None:
+            sql = (
+                "SELECT session, expires_at - epoch() AS rest, epoch() - began_at AS age FROM console_sessions "
+                "WHERE id = :id AND expires_at > epoch()"
+            )
+            return tx.execute(sql, values).first()
+
+        row = await self._database.read(work)
+        if row is None:
             return None
         try:
-            session = _StoredSession.model_validate(stored)
+            session = _StoredSession.model_validate_json(row["session"])
             credential = bytes.fromhex(session.credential)
-        except (ValidationError, ValueError):
+        except ValueError:
             return None
         if not self._is_operator(credential):
             return None
-        now = self._clock()
-        if in_use and now - session.seen_at >= _UPDATE_SECONDS:
-            seen = session.model_copy(update={"seen_at": now})
-            # Fails if another request has changed or ended the session, which is then not prolonged here.
-            await self._store.replace(COLLECTION, _name(key), seen.model_dump(), expected=stored, expires_at=_end(seen))
+        longest = min(IDLE_SECONDS, MAX_SECONDS - row["age"])
+        if in_use and longest - row["rest"] >= _UPDATE_SECONDS:
+            prolong = f"UPDATE console_sessions SET expires_at = epoch() + {longest} WHERE id = :id"
+            await self._database.write(lambda tx: tx.execute(prolong, values))
         return Visitor(session.operator, key)
 
     async def end(self, key: str | None) -> None:
         """End the session with this key, if there is one."""
         if key and len(key) <= _MAX_KEY_LENGTH:
-            await self._store.remove(COLLECTION, _name(key))
-
-
-def _end(session: _StoredSession) -> float:
-    return min(session.seen_at + IDLE_SECONDS, session.began_at + MAX_SECONDS)
+            values: dict[str, Value] = {"id": _name(key)}
+            await self._database.write(lambda tx: tx.execute("DELETE FROM console_sessions WHERE id = :id", values))
 
 
 def _name(key: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from functools import partial
 from http import HTTPStatus
 
 import anyio
@@ -16,10 +15,11 @@ from starlette.types import Receive, Scope, Send
 from connector_mcp.console.access import OperatorSessions, session_key
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.errors import StoreUnavailable
+from connector_mcp.state.database import Database
 from connector_mcp.transport.http.health import CachedCheck
 
-POLL_SECONDS = 1.5
-"""How often the queue is read while any page is open."""
+READ_SECONDS = 0.5
+"""How often the queue is read at most, however often it changes and however many pages are open."""
 
 HEARTBEAT_SECONDS = 15.0
 """After how long a quiet stream sends something, so that nothing between server and browser closes it."""
@@ -28,23 +28,12 @@ MAX_STREAMS = 64
 """Streams that are open at the same time."""
 
 
-async def read_queue(approvals: Approvals) -> tuple[str, int]:
-    """Return a text that changes with the queue, and the number of pending calls.
-
-    Raises:
-        StoreUnavailable: The queue cannot be read.
-    """
-    found = await approvals.list()
-    text = "\n".join(f"{approval.id} {approval.status}" for approval in found)
-    pending = sum(approval.status == "pending" for approval in found)
-    return hashlib.sha256(text.encode()).hexdigest()[:16], pending
-
-
 class QueueStreams:
     """ASGI endpoint: a stream of the queue's changes for each page of a signed-in operator. All share one reading."""
 
-    def __init__(self, approvals: Approvals, sessions: OperatorSessions) -> None:
-        self._queue = CachedCheck(partial(read_queue, approvals), POLL_SECONDS)
+    def __init__(self, approvals: Approvals, database: Database, sessions: OperatorSessions) -> None:
+        self._queue = CachedCheck(approvals.version, READ_SECONDS)
+        self._database = database
         self._sessions = sessions
         self._open = 0
 
@@ -73,19 +62,19 @@ class QueueStreams:
 
     async def _changes(self, key: str | None) -> AsyncGenerator[str]:
         """Yield changes until the session ends, or the store cannot be read; the browser then connects again."""
-        sent, quiet_seconds = None, 0.0
+        sent = None
         text = "retry: 5000\n\n"
         with suppress(StoreUnavailable):
             while await self._is_signed_in(key):
+                changes = self._database.changes
                 state = await self._queue.result()
                 if state != sent:
                     version, pending = sent = state
-                    text += f"event: queue\nid: {version}\ndata: {pending}\n\n"
-                elif quiet_seconds >= HEARTBEAT_SECONDS:
-                    text = ":\n\n"
-                if text:
-                    yield text
-                    text, quiet_seconds = "", 0.0
-                await anyio.sleep(POLL_SECONDS)
-                quiet_seconds += POLL_SECONDS
+                    name = hashlib.sha256(version.encode()).hexdigest()[:16]
+                    text += f"event: queue\nid: {name}\ndata: {pending}\n\n"
+                yield text or ":\n\n"
+                text = ""
+                await self._database.changed(HEARTBEAT_SECONDS, changes)
+                # What changes in quick succession is read once.
+                await anyio.sleep(READ_SECONDS)
             yield "event: ended\ndata:\n\n"

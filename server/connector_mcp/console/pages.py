@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import wraps
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import anyio
@@ -33,11 +33,12 @@ from connector_mcp.console.access import (
     set_session_key,
 )
 from connector_mcp.console.events import QueueStreams
-from connector_mcp.console.rendering import Renderer, SecurityHeaders, diff, newest_first, show
-from connector_mcp.engine.approval.queue import Approval, Approvals, is_confirmed, name_to_type
-from connector_mcp.errors import ConfirmationInvalid, ConnectorError, InvalidArguments, StoreUnavailable
+from connector_mcp.console.rendering import Renderer, SecurityHeaders, diff, show
+from connector_mcp.engine.approval.parked_call import Approval, is_confirmed, name_to_type
+from connector_mcp.engine.approval.queue import PAGE, Approvals
+from connector_mcp.errors import ConfirmationInvalid, ConnectorError, InvalidArguments, StoreUnavailable, StoreUncertain
 from connector_mcp.json_values import JsonObject
-from connector_mcp.state.store import Store
+from connector_mcp.state.database import Database
 from connector_mcp.text import strip_hidden
 
 logger = logging.getLogger("connector_mcp.console")
@@ -47,9 +48,8 @@ HOME = "/console"
 VISIBLE_FIELDS = 16
 """Fields of a deleted target that are shown at first. What an update changes is shown in full."""
 
-MAX_HISTORY = 200
-MAX_CALLS_READ = 2_000
-MAX_CALLS_SHOWN = 200
+CALLS_READ = 1_000
+"""Calls among which a page of the list is looked for."""
 MAX_REASON = 500
 
 CHECK_SECONDS = 10.0
@@ -74,16 +74,26 @@ class Operators:
     """Where to find it."""
 
 
+class RecentCalls(Protocol):
+    """Returns the audit records of up to `limit` calls that ended, the newest first.
+
+    With `before` those before the record with that number, with `after` the ones next after it.
+    """
+
+    def __call__(
+        self, limit: int, *, before: int | None = None, after: int | None = None
+    ) -> Awaitable[Sequence[JsonObject]]: ...
+
+
 @dataclass(frozen=True)
 class Console:
     """Everything that the console shows and does. Without `operators` it is closed, and says which setting opens it."""
 
     approvals: Approvals
-    store: Store
+    database: Database
     """Where sessions are kept."""
     operators: Operators | None
-    recent_calls: Callable[[int], Awaitable[Sequence[JsonObject]]]
-    """Returns the audit records of up to that many calls, the most recent ones."""
+    recent_calls: RecentCalls
     check_platforms: Callable[[], Awaitable[Sequence[JsonObject]]]
     """Reads once from each platform: title, state, detail, fix, and the names of variables `set` and `missing`."""
     sandbox: bool = False
@@ -120,7 +130,7 @@ class _ConsolePages:
     def __init__(self, console: Console, operators: Operators) -> None:
         self._console = console
         self._operators = operators
-        self._sessions = OperatorSessions(console.store, operators.holds, clock=console.clock)
+        self._sessions = OperatorSessions(console.database, operators.holds)
         self._throttle = LoginThrottle()
         self._renderer = Renderer(console.clock)
         self._last_check: PlatformCheck | None = None
@@ -130,7 +140,7 @@ class _ConsolePages:
         def route(method: str, path: str, handler: _Handler) -> Route:
             return Route(HOME + path, self._with_problems(handler), methods=[method])
 
-        streams = QueueStreams(self._console.approvals, self._sessions)
+        streams = QueueStreams(self._console.approvals, self._console.database, self._sessions)
         return [
             route("GET", "", self._queue),
             route("GET", "/approvals/{id}", self._approval),
@@ -204,9 +214,10 @@ class _ConsolePages:
 
     async def _queue(self, request: Request) -> Response:
         visitor = await self._visitor(request)
-        waiting = await self._console.approvals.list("pending")
-        approved = await self._console.approvals.list("approved")
-        return self._page("queue", visitor, here="queue", waiting=waiting, approved=approved)
+        waiting = await self._console.approvals.waiting(before=_key(request, "before"), after=_key(request, "after"))
+        approved = await self._console.approvals.waiting("approved")
+        counts = await self._console.approvals.counts()
+        return self._page("queue", visitor, here="queue", page=waiting, approved=approved.approvals, counts=counts)
 
     async def _approval(self, request: Request) -> Response:
         visitor = await self._visitor(request)
@@ -263,24 +274,29 @@ class _ConsolePages:
 
     async def _history(self, request: Request) -> Response:
         visitor = await self._visitor(request)
-        decided = await self._console.approvals.history()
-        shown = decided[::-1][:MAX_HISTORY]
-        return self._page("history", visitor, here="history", decided=shown, more=len(decided) - len(shown))
+        page = await self._console.approvals.history(before=_key(request, "before"), after=_key(request, "after"))
+        return self._page("history", visitor, here="history", page=page)
 
     async def _calls(self, request: Request) -> Response:
         visitor = await self._visitor(request)
         tool, outcome = (request.query_params.get(name, "").strip() for name in ("tool", "outcome"))
-        calls = newest_first(await self._console.recent_calls(MAX_CALLS_READ))
+        before, after = _number(request, "before"), _number(request, "after")
+        calls = await self._console.recent_calls(CALLS_READ, before=before, after=after)
         pattern = tool if any(character in tool for character in "*?[") else f"*{tool}*"
         found = [
             call for call in calls if fnmatchcase(str(call["tool"]), pattern) and outcome in ("", str(call["outcome"]))
         ]
+        page = found[:PAGE] if after is None else found[-PAGE:]
+        is_cut = len(found) > PAGE or len(calls) == CALLS_READ
+        # A filter may leave nothing of what was read; the search then goes on from there.
+        first, last = (page or calls)[:1], (page if len(found) > PAGE else calls)[-1:]
         return self._page(
             "calls",
             visitor,
             here="calls",
-            calls=found[:MAX_CALLS_SHOWN],
-            more=max(0, len(found) - MAX_CALLS_SHOWN),
+            calls=page,
+            newer=first[0]["seq"] if first and (before is not None or (after is not None and is_cut)) else None,
+            older=last[0]["seq"] if last and (after is not None or is_cut) else None,
             tool=tool,
             outcome=outcome,
             outcomes=sorted({str(call["outcome"]) for call in calls}),
@@ -339,6 +355,16 @@ class _SignInFirst(Exception):
         self.location = f"{HOME}/login" if back == HOME else f"{HOME}/login?next={quote(back)}"
 
 
+def _key(request: Request, name: str) -> str:
+    """Return a key of the page of a list that is asked for."""
+    return request.query_params.get(name, "")
+
+
+def _number(request: Request, name: str) -> int | None:
+    text = request.query_params.get(name, "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
+
+
 def _own_path(path: str | None) -> str:
     """Return the path if it is one of the console's to go to after the login, and `HOME` otherwise."""
     return path if path and _OWN_PATH.fullmatch(path) and not path.startswith(f"{HOME}/log") else HOME
@@ -350,6 +376,8 @@ def _as_problem(error: ConnectorError) -> Problem:
             return Problem(404, "Call not found", "No parked call has this id.", "Look for it in the history.")
         case ConfirmationInvalid():
             return Problem(409, "No longer waiting", error.message, error.fix)
+        case StoreUncertain():
+            return Problem(503, "Not known", error.message, error.fix)
         case StoreUnavailable():
             return Problem(503, "The store is unavailable", error.message, error.fix, retry_after=5)
         case _:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -19,8 +19,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from connector_mcp.engine.approval.queue import Approval
-from connector_mcp.json_values import JsonObject, members
+from connector_mcp.engine.approval.parked_call import Approval
+from connector_mcp.json_values import members
 from connector_mcp.text import strip_hidden
 
 _ASSETS = {"console.css": "text/css", "console.js": "text/javascript"}
@@ -190,16 +190,6 @@ def ago(when: float, now: float) -> str:
 def left(when: float, now: float) -> str:
     """Return how long it is until a time."""
     return f"in {duration(when - now)}" if when > now else "expired"
-
-
-def newest_first(records: Iterable[JsonObject]) -> list[JsonObject]:
-    """Return one audit record per call, that of its end if there is one, the newest call first."""
-    calls: dict[str, JsonObject] = {}
-    for record in records:
-        known = calls.get(str(record["call_id"]))
-        if known is None or known["phase"] != "ended":
-            calls[str(record["call_id"])] = record
-    return sorted(calls.values(), key=lambda record: str(record["time"]), reverse=True)
 
 
 def _as_utc(when: float | str) -> datetime:

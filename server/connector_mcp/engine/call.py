@@ -18,11 +18,12 @@ from connector_mcp.audit.record import BEGUN, AuditRecord, Phase
 from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account, Accounts
-from connector_mcp.engine.approval.gate import Gate, channel_of
+from connector_mcp.engine.approval.gate import Gate, Passage, channel_of
 from connector_mcp.engine.approval.wording import Candidate, target_changed
-from connector_mcp.engine.arguments import check_configs, parse_arguments
+from connector_mcp.engine.arguments import parse_arguments
 from connector_mcp.engine.caller import AnswerDue, Caller, CallResult
-from connector_mcp.engine.ledger import Ledger
+from connector_mcp.engine.config_check import check_configs, tolerate
+from connector_mcp.engine.ledger import UNKNOWN, Execution, Ledger, Standing, decision_of
 from connector_mcp.engine.policy import Decision
 from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
 from connector_mcp.engine.redaction.scrubber import CALL_SCRUBBER, Scrubber
@@ -40,13 +41,23 @@ from connector_mcp.errors import ConnectorError, InvalidArguments
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect, Operation, Situation
 from connector_mcp.operations.tool import Tool
-from connector_mcp.state.store import Store, secret_key
+from connector_mcp.state.database import Database, Work
+from connector_mcp.state.keys import secret_key
 from connector_mcp.telemetry.observer import Observer
 
 logger = logging.getLogger("connector_mcp.engine")
 
 # Outcomes that show the gate's decision although the call did not pass.
 _DECISIONS = {"asked": Decision.ASK, "approval_required": Decision.APPROVE, "blocked": Decision.BLOCK}
+
+# Outcomes of a call that leave it open whether what was sent took effect.
+_UNKNOWN = frozenset({"outcome_unknown", "cancelled", "internal"})
+
+
+_NOT_RECORDED = (
+    "The change was made, but its end could not be recorded: the audit log shows only its beginning, and the same call "
+    "may be refused for some minutes."
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,7 @@ class CallServices:
     accounts: Accounts
     gates: Mapping[Account | None, Gate]
     """The gate of each account, and of calls without one."""
-    store: Store
+    database: Database
     audit: AuditTrail
     ledger: Ledger
     observer: Observer
@@ -97,10 +108,13 @@ class EngineCall(ABC):
         self.decided_by: str | None = None
         self.channel: str | None = None
         self.profile_named = True
-        # Whether a request that changes something may have been sent.
-        self.may_have_changed = False
         self.status: int | None = None
         self.outcome = "cancelled"
+
+    @property
+    def may_have_changed(self) -> bool:
+        """Whether a request that changes something may have been sent."""
+        return False
 
     async def run(self, arguments: Mapping[str, Any]) -> CallResult:
         """Run the call. A failure is a result, too.
@@ -110,36 +124,43 @@ class EngineCall(ABC):
         """
         with self._observer.call(self.id):
             try:
-                result = await self.run_steps(arguments)
-                self.outcome = "ok"
-                return result
-            except AnswerDue:
-                self.outcome = "asked"
-                raise
-            except ConnectorError as error:
-                return self._failure(error)
-            except Exception as error:  # noqa: BLE001 - the boundary of a call; the error is logged, scrubbed
-                internal = internal_error(error, self.tool.name, arguments, self.scrubber, self.may_have_changed)
-                return self._failure(internal)
+                result = await self._run_to_end(arguments)
             finally:
-                await self._record_end()
+                is_recorded = await self._record_end()
+            return result if is_recorded else self.unrecorded(result)
+
+    async def _run_to_end(self, arguments: Mapping[str, Any]) -> CallResult:
+        try:
+            result = await self.run_steps(arguments)
+            self.outcome = "ok"
+            return result
+        except AnswerDue:
+            self.outcome = "asked"
+            raise
+        except ConnectorError as error:
+            return self._failure(error)
+        except Exception as error:  # noqa: BLE001 - the boundary of a call; the error is logged, scrubbed
+            internal = internal_error(error, self.tool.name, arguments, self.scrubber, self.may_have_changed)
+            return self._failure(internal)
 
     @abstractmethod
     async def run_steps(self, arguments: Mapping[str, Any]) -> CallResult:
         """Run the steps of the call in order."""
 
     def validate(self, arguments: Mapping[str, Any]) -> None:
-        """Choose the account and parse the arguments."""
+        """Choose the account, refuse what policy blocks, and parse the arguments."""
         self.account, own, self.profile_named = self._services.accounts.choose(self.tool, arguments)
+        # What policy or scopes refuse is not worth the work of parsing.
+        self._check_policy()
         with self._observer.step("validate"):
             self.operation = parse_arguments(self.tool, own, self.account.fixed if self.account else {})
+        check_cursor(self.operation)
 
-    def check_policy(self) -> None:
+    def _check_policy(self) -> None:
         """Refuse what policy blocks whatever the target is."""
         with self._observer.step("policy"):
             self.decision = self._services.gates[self.account].decide(self.tool.name, self.effect, self.caller.scopes)
         self.channel = "policy"
-        check_cursor(self.operation)
         self.meta.sandbox = self.sandbox
 
     def scan_arguments(self, situation: Situation, *, target_known: bool = True) -> None:
@@ -199,15 +220,25 @@ class EngineCall(ABC):
             sandbox=self.sandbox,
         )
 
-    async def _record_end(self) -> None:
+    def end_work(self) -> Work[None] | None:
+        """Return what is done in the transaction of the record of the end."""
+        return None
+
+    def unrecorded(self, result: CallResult) -> CallResult:
+        """Return the result of a call whose end could not be recorded."""
+        return result
+
+    async def _record_end(self) -> bool:
         record = self.audit_record("ended")
         self._observer.call_ended(record)
         try:
             with self._observer.step("audit"):
-                await self._services.audit.write(record)
+                await self._services.audit.write(record, self.end_work())
         except ConnectorError as error:
             self._observer.store_failed("audit")
             logger.error("the audit record of call %s could not be written: %s", self.id, error.message)
+            return False
+        return True
 
     def _failure(self, error: ConnectorError) -> CallResult:
         """Record what the error shows about the call, and make the result."""
@@ -221,7 +252,8 @@ class EngineCall(ABC):
         if self.account and self._services.accounts.label(self.account):
             further["profile"] = self.account.profile
         operation = self.tool.operation if self.may_have_changed else None
-        return failure(error, self.scrubber, further, may_have_changed=operation)
+        largest = self._services.settings.max_result_bytes
+        return failure(error, self.scrubber, further, largest, may_have_changed=operation)
 
     def _record_response(self, status: int | None, request_id: str | None) -> None:
         self.status = status
@@ -244,10 +276,15 @@ class PlatformCall(EngineCall):
     """The secrets that the call sends to hosts which the arguments choose, as `Candidate` has them."""
     _person_took_time = False
     """Whether a person was asked for a secret, so the target may have changed meanwhile."""
+    _execution: Execution | None = None
+    """The execution, if the call has begun to change something."""
+
+    @property
+    def may_have_changed(self) -> bool:
+        return self._execution is not None and self.effect is not Effect.READ and self._sender.may_have_changed
 
     async def run_steps(self, arguments: Mapping[str, Any]) -> CallResult:
         self.validate(arguments)
-        self.check_policy()
         assert self.account is not None  # noqa: S101 - operations of a platform always have an account
         self._account = account = self.account
         self.meta.platform, self.meta.profile, self.meta.tenant = account.platform.name, account.profile, account.tenant
@@ -261,7 +298,9 @@ class PlatformCall(EngineCall):
         self.register_secrets()
         if self.decision is not Decision.ALLOW:
             self._preview = make_preview(self.operation, self._situation, (), self.scrubber)
-            await self._authorize()
+            # The approval is taken with a record, as for a change.
+            self._ready = self.operation
+            self._execution = await self._authorize()
         await self._send(self.operation)
         return self._result(self.operation.shape_result(self._answers, self._situation))
 
@@ -277,25 +316,13 @@ class PlatformCall(EngineCall):
                 await self._check_arguments()
         self.register_secrets()
         self._detect_effect()
-        # A call that cannot be sent or recorded, or with credentials that cannot be stored, must not spend an approval.
+        # A call that cannot be sent, or with credentials that cannot be stored, must not use an approval.
         self._account.client.open()
-        await services.audit.check()
         await services.minted.check(self.operation)
-        await self._authorize()
-        digest = await self._identify()
-        with self._observer.step("ledger"):
-            async with services.ledger.entry(digest, self.tool.name) as entry:
-                if self._ready is not self.operation:
-                    # A person may have taken time to decide: send the present values of secrets.
-                    await self._resolve_references()
-                with self._observer.step("audit"):
-                    # A change that cannot be recorded is not sent.
-                    await services.audit.write(self.audit_record("begun"))
-                self.may_have_changed = True
-                await self._send(self._ready)
-                await services.minted.keep(self.operation, self._answers, self._account, self.meta)
-                entry.outcome_unknown = self._sender.left_unknown
-        self.meta.warnings.extend(entry.warnings)
+        execution = self._execution = await self._authorize()
+        self.meta.warnings.extend(execution.warnings)
+        await self._send(self._ready)
+        await services.minted.keep(self.operation, self._answers, self._account, self.meta)
         data = self._sender.outcomes(self.operation, self._answers, self._situation, self.meta)
         if services.settings.verify_writes:
             plan = readable_plan(self.operation, self._situation)
@@ -313,13 +340,14 @@ class PlatformCall(EngineCall):
         """Refuse arguments that are wrong, as far as that shows without the target or, later, with it."""
         before = self.found
         self.scan_arguments(self._situation, target_known=target_known)
-        if issues := self.operation.find_problems(self._situation):
+        tolerates = partial(tolerate, self._services.settings.unknown_config, self.meta)
+        if issues := [issue for issue in self.operation.find_problems(self._situation) if not tolerates(issue)]:
             raise InvalidArguments(self.tool.name, issues)
         if self.found is not None and self.found is not before:
-            check_configs(self.tool, self.found.uses)
+            check_configs(self.tool, self.found.uses, tolerates)
         await self._resolve_references(target_known=target_known)
 
-    async def _resolve_references(self, *, target_known: bool = True) -> None:
+    async def _resolve_references(self, *, target_known: bool = True, ask: bool = True) -> None:
         """Look up the secrets that the arguments refer to. A person may be asked for missing ones before the gate."""
         self._ready, found, services = self.operation, self.found, self._services
         if found is None or not found.references:
@@ -327,7 +355,7 @@ class PlatformCall(EngineCall):
         destinations = self.operation.find_destinations(self._situation) if target_known else None
         resolve = partial(services.resolver.resolve, found, self._account, destinations)
         resolved = await resolve()
-        if resolved.lacks_only_secrets and self.decided_by is None and services.prompt.is_possible(self.caller):
+        if resolved.lacks_only_secrets and ask and services.prompt.is_possible(self.caller):
             if not target_known:
                 # The person is asked once everything else is known to be right.
                 return
@@ -352,8 +380,8 @@ class PlatformCall(EngineCall):
         if self.effect is Effect.DESTROY and not self.profile_named:
             raise self._services.accounts.profile_required(self.tool)
 
-    async def _authorize(self) -> None:
-        """Pass the gate, the only place that lets a change through. If a person took time, compare the target again."""
+    async def _authorize(self) -> Execution:
+        """Pass the gate, the only place that lets a change through."""
         digest = await self._identify()
         if self.operation.acts_on:
             self.fingerprint = fingerprint(self.operation, self._situation.current, self._key)
@@ -379,21 +407,59 @@ class PlatformCall(EngineCall):
         gate, caller = self._services.gates[self._account], self.caller
         with self._observer.step("gate"):
             self.decision, _ = gate.strictest(candidate, caller.scopes)
-            passage = await gate.pass_through(candidate, caller)
-            self.decision, self.decided_by = passage.decision, passage.decided_by
-            self.channel = passage.channel or channel_of(passage.decision, caller.transport)
-        if not passage.asked_inline or self.operation.acts_on is None:
-            return
+            look = partial(self._services.ledger.look, digest, self.tool.name)
+            return await gate.pass_through(candidate, caller, self._begin, look)
+
+    async def _begin(self, passage: Passage) -> Execution | Standing:
+        """Begin the execution. If a person took time, compare the target and look up the secrets again first."""
+        if passage.took_time:
+            if self.operation.acts_on is not None:
+                await self._compare_target()
+            if self._ready is not self.operation:
+                await self._resolve_references(ask=False)
+        record = self.audit_record("begun")
+        record.decision, record.decided_by = str(passage.decision), passage.decided_by
+        record.channel = channel_of(passage.decision, self.caller.transport)
+        creates = self.tool.operation.effect is Effect.CREATE
+        with self._observer.step("ledger"):
+            begun = await self._services.ledger.begin(record, passage.claim, creates=creates)
+        if isinstance(begun, Execution):
+            decided = decision_of(begun.approval) if begun.approval else vars(record)
+            self.decision = Decision(decided["decision"])
+            self.decided_by, self.channel = decided["decided_by"], decided["channel"]
+        return begun
+
+    async def _compare_target(self) -> None:
         with self._observer.step("read_target"):
             now = await self._sender.situation(self.operation)
         if fingerprint(self.operation, now.current, self._key) != self.fingerprint:
             present = make_preview(self.operation, now, (), self.scrubber)
             raise target_changed(self.tool.name, self._preview.snapshot, present.snapshot)
 
+    def end_work(self) -> Work[None] | None:
+        return self._services.ledger.end(self._execution, self._execution_outcome()) if self._execution else None
+
+    def unrecorded(self, result: CallResult) -> CallResult:
+        if self._execution is None:
+            return result
+        self._services.ledger.owe(self._execution, self._execution_outcome())
+        if result.is_error:
+            return result
+        meta = result.content["meta"]
+        meta = {**meta, "warnings": [*meta.get("warnings", []), _NOT_RECORDED]}
+        return CallResult({**result.content, "meta": meta}, is_error=False)
+
+    def _execution_outcome(self) -> str | None:
+        """Return the outcome for the ledger: None if nothing was sent."""
+        if not self._sender.may_have_changed:
+            return None
+        is_unknown = self._sender.left_unknown or self.outcome in _UNKNOWN
+        return UNKNOWN if is_unknown else self.outcome
+
     async def _identify(self) -> str:
         """Return the digest of the call: of tool, account, world, principal and all arguments."""
         if self.digest is None:
-            self._key = await secret_key(self._services.store, "digest")
+            self._key = await secret_key(self._services.database, "digest")
             account, given = self._account, self.operation.model_dump(exclude_unset=True)
             identity = [self.tool.name, account.platform.name, account.profile, self.caller.principal, given]
             identity += [self.sandbox, account.client.base_url, account.tenant_of(self.operation)]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio.to_thread
 
@@ -13,7 +13,8 @@ from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account, Accounts
 from connector_mcp.engine.approval.gate import QUESTION_SECONDS, Gate, permits
 from connector_mcp.engine.approval.hold import ApprovalHold
-from connector_mcp.engine.approval.queue import Approval, Approvals
+from connector_mcp.engine.approval.parked_call import Approval
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.engine.call import CallServices, EngineCall, PlatformCall
 from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.ledger import Ledger
@@ -22,15 +23,13 @@ from connector_mcp.engine.redaction.scrubber import CALL_SCRUBBER, Scrubber, sec
 from connector_mcp.engine.results import fit, shape_data
 from connector_mcp.engine.secret_refs.resolver import MintedCredentials, ReferenceResolver
 from connector_mcp.engine.secret_refs.secret_requests import SecretPrompt, SecretRequests
-from connector_mcp.errors import StoreUnavailable
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import LocalOperation, Operation, Situation
 from connector_mcp.operations.tool import Tool
 from connector_mcp.secrets.collection import Secrets
-from connector_mcp.state.store import Store, secret_key
+from connector_mcp.state.database import Database, one_allowance
+from connector_mcp.state.keys import secret_key
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
-
-_Result = TypeVar("_Result")
 
 
 class UnknownTool(KeyError):
@@ -47,7 +46,7 @@ class Engine:
         accounts: Iterable[Account],
         *,
         policy: Policy,
-        store: Store,
+        database: Database,
         audit: AuditTrail,
         secrets: Secrets | None = None,
         hold: ApprovalHold | None = None,
@@ -64,9 +63,10 @@ class Engine:
         """
         secrets = secrets or Secrets()
         self.settings = settings
-        self.store: Store = InstrumentedStore(store, observer) if observer.listens else store
+        self.database = database
+        database.on_failure = observer.store_failed
         self.secret_requests = secret_requests
-        self.approvals = approvals = Approvals(self.store, ttl=settings.approval_ttl, observer=observer)
+        self.approvals = approvals = Approvals(database, ttl=settings.approval_ttl, observer=observer)
         self._accounts = Accounts(accounts)
         self._policy = policy
         self._audit = audit
@@ -75,13 +75,13 @@ class Engine:
         self._settings_secrets = tuple(secrets_of_settings(settings))
         public = (*operations, *(account.platform.name for account in self._accounts.all))
         self._scrubber = Scrubber(self._own_secrets, public)
-        self._hold = hold = hold or ApprovalHold(settings.approval_wait)
+        self._hold = hold = hold or ApprovalHold(settings.approval_wait, records=database)
 
         def make_gate(policy: Policy) -> Gate:
             return Gate(
                 policy,
                 approvals,
-                self.store,
+                database,
                 operator_channel=settings.approvals,
                 decide_at=decide_at,
                 reading_seconds=settings.ask_reading_time,
@@ -94,9 +94,9 @@ class Engine:
             settings=settings,
             accounts=self._accounts,
             gates={None: make_gate(policy), **{each: make_gate(each.policy or policy) for each in self.accounts}},
-            store=self.store,
+            database=database,
             audit=audit,
-            ledger=Ledger(self.store, longest=2 * settings.longest_deadline),
+            ledger=Ledger(database, audit, longest=3 * settings.longest_deadline, observer=observer),
             observer=observer,
             scrubber=self._scrubber,
             resolver=ReferenceResolver(secrets, settings.credential_secrets),
@@ -142,20 +142,24 @@ class Engine:
         await self._audit.check()
 
     async def request_state_key(self) -> bytes:
-        """Return the key that seals request state; all processes that share the store have the same one."""
-        return await secret_key(self.store, "request-state")
+        """Return the key that seals request state; all processes that share the database have the same one."""
+        return await secret_key(self.database, "request-state")
 
     def end_waiting(self) -> None:
         """Answer all calls held for an operator, and hold none from now on. For a server that shuts down."""
         self._hold.end()
 
-    async def recent_calls(self, limit: int) -> list[JsonObject]:
+    async def recent_calls(
+        self, limit: int, *, before: int | None = None, after: int | None = None
+    ) -> list[JsonObject]:
         """Return the audit records of the calls that ended last, newest first, of all replicas.
+
+        With `before` those before the record with that number, with `after` the ones next after it.
 
         Raises:
             StoreUnavailable: The audit log cannot be read.
         """
-        return await self._audit.recent(limit)
+        return await self._audit.recent(limit, before=before, after=after)
 
     async def call(self, name: str, arguments: Mapping[str, Any], caller: Caller) -> CallResult:
         """Run a call. A failure is a result, too: `is_error` with `{"error": {...}}`.
@@ -173,16 +177,17 @@ class Engine:
             await anyio.to_thread.run_sync(self._secrets.read_all)
         outer = CALL_SCRUBBER.set(None)
         try:
-            return await kind(tool, caller, self._services).run(arguments)
+            with one_allowance():
+                return await kind(tool, caller, self._services).run(arguments)
         finally:
             CALL_SCRUBBER.reset(outer)
 
     async def aclose(self) -> None:
-        """Close the clients, the store and the audit log."""
+        """Close the clients, the audit log and the database."""
         for account in self.accounts:
             await account.client.aclose()
-        await self.store.aclose()
         await self._audit.aclose()
+        await self.database.aclose()
 
     def _own_secrets(self) -> Iterator[str]:
         of_accounts = chain.from_iterable([account.client.secrets() for account in self._accounts.all])
@@ -194,49 +199,9 @@ class LocalCall(EngineCall):
 
     async def run_steps(self, arguments: Mapping[str, Any]) -> CallResult:
         self.validate(arguments)
-        self.check_policy()
         self.scan_arguments(Situation())
         self.register_secrets()
         assert isinstance(self.operation, LocalOperation)  # noqa: S101 - Engine.call makes it of these only
         data = shape_data(self.operation, self.operation.answer_locally(), None, self.meta)
         content: JsonObject = {"data": data, "meta": self.meta.as_dict()}
         return CallResult(fit(content, self._services.settings.max_result_bytes), is_error=False)
-
-
-class InstrumentedStore:
-    """A store that reports its failures to an observer."""
-
-    def __init__(self, store: Store, observer: Observer) -> None:
-        self._store = store
-        self._observer = observer
-
-    async def put_once(self, collection: str, key: str, value: JsonObject, *, expires_at: float | None = None) -> bool:
-        return await self._reported("put_once", self._store.put_once(collection, key, value, expires_at=expires_at))
-
-    async def get(self, collection: str, key: str) -> JsonObject | None:
-        return await self._reported("get", self._store.get(collection, key))
-
-    async def replace(
-        self, collection: str, key: str, value: JsonObject, *, expected: JsonObject, expires_at: float | None = None
-    ) -> bool:
-        replaced = self._store.replace(collection, key, value, expected=expected, expires_at=expires_at)
-        return await self._reported("replace", replaced)
-
-    async def take_once(self, collection: str, key: str) -> JsonObject | None:
-        return await self._reported("take_once", self._store.take_once(collection, key))
-
-    async def entries(self, collection: str) -> list[tuple[str, JsonObject]]:
-        return await self._reported("entries", self._store.entries(collection))
-
-    async def remove(self, collection: str, key: str) -> None:
-        await self._reported("remove", self._store.remove(collection, key))
-
-    async def aclose(self) -> None:
-        await self._store.aclose()
-
-    async def _reported(self, operation: str, result: Awaitable[_Result]) -> _Result:
-        try:
-            return await result
-        except StoreUnavailable:
-            self._observer.store_failed(operation)
-            raise

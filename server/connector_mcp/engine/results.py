@@ -23,7 +23,7 @@ from connector_mcp.engine.redaction.redactor import MOST_GIVEN, Place, all_strin
 from connector_mcp.errors import ConnectorError, Internal, InvalidArguments, Issue, OutcomeUnknown
 from connector_mcp.json_values import JsonObject, is_array, is_object, items
 from connector_mcp.operations.catalog import platform_folder
-from connector_mcp.operations.operation import Effect, ListOperation, Loss, Operation, Path, Record, at
+from connector_mcp.operations.operation import ListOperation, Loss, Operation, Path, Record, at
 from connector_mcp.telemetry.log_lines import Trace
 from connector_mcp.text import clean, has_hidden, strip_hidden
 
@@ -41,6 +41,8 @@ TAKEN_OUT = (
     "Invisible or control characters were taken out of {}. Texts written back from here are stored without them."
 )
 _SCRUBBED_META = {"unexpected": Place.FREE, "warnings": Place.LABEL}
+_NAMED = 20
+"""Unknown members of rows that a warning names."""
 _OMITTED = ("verified", "offset")
 _RESERVE = 400
 """Bytes kept free for the note about a cut."""
@@ -105,8 +107,6 @@ def shape_data(operation: Operation, data: Any, answer: Any, meta: Meta) -> Any:
     wanted = vars(operation).get("fields") or None
     if wanted:
         _name_missing(wanted, [data], meta)
-    if data is None and operation.effect is Effect.READ:
-        meta.warn("The platform's response contained no record where one is documented.")
     return {} if data is None else _record(operation, data, meta, wanted)
 
 
@@ -122,8 +122,6 @@ def check_cursor(operation: Operation) -> None:
 
 def _rows(operation: ListOperation, data: Any, answer: Any, meta: Meta) -> list[JsonObject]:
     rows = items(data)
-    if not is_array(data) and data is not None:
-        meta.warn("The platform's response contained no list where one is documented.")
     paging = operation.paging
     if paging is not None and _pages_upstream(operation):
         following = at(answer, paging.next or "")
@@ -162,13 +160,12 @@ def _name_missing(wanted: Sequence[str], rows: list[Any], meta: Meta) -> None:
     known = {key for row in rows if is_object(row) for key in row}
     unknown = [name for name in wanted if known and name not in known]
     if unknown:
-        names = ", ".join(clean(name) for name in unknown)
+        names = ", ".join(clean(name, 64) for name in unknown[:_NAMED])
         meta.warn(f"There is no {names}; the members are {', '.join(sorted(known))}.")
 
 
 def _record(operation: Operation, record: Any, meta: Meta, wanted: Collection[str] | None) -> JsonObject:
     if not is_object(record):
-        meta.warn("The platform's response contained something else where a record is documented; it is left out.")
         return {}
     # Choose before redacting: most members of a row are never shown.
     kept: JsonObject = {}
@@ -316,9 +313,15 @@ def _with_cursor(meta: JsonObject, cursor: str | None) -> JsonObject:
 
 
 def failure(
-    error: ConnectorError, scrubber: Scrubber, further: JsonObject, *, may_have_changed: type[Operation] | None
+    error: ConnectorError,
+    scrubber: Scrubber,
+    further: JsonObject,
+    largest: int,
+    *,
+    may_have_changed: type[Operation] | None,
 ) -> CallResult:
-    """Make the result of a failure. `may_have_changed` is the operation if its change may have been made."""
+    """Make the result of a failure, within the size limit. `may_have_changed` is the operation if its change may have
+    been made."""
     members = error.as_dict()
     if isinstance(error, OutcomeUnknown | Internal) and may_have_changed is not None:
         members["fix"] = f"{members['fix']} {_reader_hint(may_have_changed)}".strip()
@@ -326,7 +329,20 @@ def failure(
     said = {
         key: scrubber.value(value, Place.FREE if key == "upstream" else Place.LABEL) for key, value in members.items()
     }
-    return CallResult({"error": clean_strings(said | further)}, is_error=True)
+    return CallResult({"error": _fit_failure(clean_strings(said | further), largest)}, is_error=True)
+
+
+def _fit_failure(error: JsonObject, largest: int) -> JsonObject:
+    """Shorten the lists of a failure that is too long, then leave out what the platform said, then cut the texts."""
+    for key, value in error.items():
+        while _size(error) > largest and is_array(value) and value:
+            value = value[: len(value) // 2]
+            error = {**error, key: value, "cut": f"Only the first {len(value)} of {key} are shown."}
+    if _size(error) > largest:
+        error = {key: value for key, value in error.items() if key != "upstream"}
+    if _size(error) > largest:
+        error = {key: clean(value, 500) if isinstance(value, str) else value for key, value in error.items()}
+    return error
 
 
 def internal_error(

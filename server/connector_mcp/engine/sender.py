@@ -13,15 +13,31 @@ from typing import Any
 
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.caller import Caller
+from connector_mcp.engine.conformance import find_flaw, find_target_flaw
 from connector_mcp.engine.preview import fingerprint
 from connector_mcp.engine.results import Meta
-from connector_mcp.errors import Conflict, ConnectorError, Malformed, NotFound, OutcomeUnknown, Rejected
+from connector_mcp.errors import (
+    Conflict,
+    ConnectorError,
+    Malformed,
+    NotFound,
+    OutcomeUnknown,
+    RateLimited,
+    Rejected,
+    TimedOut,
+    Unreachable,
+    UpstreamError,
+)
 from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
 from connector_mcp.operations.operation import Effect, Operation, Path, Situation, at
 from connector_mcp.operations.update import without_vacant
+from connector_mcp.upstream.client import UpstreamResponse
 
 _CONCERNS_ONE = (Rejected, Conflict, NotFound)
 """Failures of one request only: the requests after it may still be sent."""
+
+_NOT_DONE = (Unreachable, RateLimited, TimedOut)
+"""Failures of a change that say that the platform did nothing. A change that may be done is `OutcomeUnknown`."""
 
 _PLACEHOLDER = re.compile(r"{\w+}")
 
@@ -39,18 +55,30 @@ class Sender:
         self.found: Situation | None = None
         """The operation's target, as `read_back` found it."""
         self.found_gone = False
+        self.may_have_changed = False
+        """Whether a request of the operation may have left this machine and taken effect."""
 
     async def situation(self, operation: Operation) -> Situation:
-        """Read the target as it is now, and the platform's own description of the connector type if it is needed."""
-        described, reader = await self._describe(operation.type_read()), operation.target_read()
-        if reader is None or operation.acts_on is None:
-            return Situation(options=self._account.options, described=described)
+        """Read the target as it is now, and the platform's own description of the connector type if it is needed.
+
+        Raises:
+            UpstreamError: A read failed, or did not show the target. The error says that the call was not sent.
+        """
         try:
-            record = await self.read(reader)
-        except Rejected:
-            record = await self._find_listed(operation.acts_on.listed, reader)
-            if record is None:
-                raise
+            described, reader = await self._describe(operation.type_read()), operation.target_read()
+            if reader is None or operation.acts_on is None:
+                return Situation(options=self._account.options, described=described)
+            try:
+                record = await self.read(reader)
+            except Rejected:
+                record = await self._find_listed(operation.acts_on.listed, reader)
+                if record is None:
+                    raise
+            if flaw := find_target_flaw(operation, reader, record):
+                raise self._malformed(reader, flaw)
+        except UpstreamError as error:
+            error.message = f"{error.message} It was read for {self._tool}, which was not sent."
+            raise
         return self._situated(operation, record, described)
 
     async def _describe(self, reader: Operation | None) -> JsonObject | None:
@@ -58,16 +86,9 @@ class Sender:
         if reader is None:
             return None
         try:
-            record = await self.read(reader)
+            return members(await self.read(reader))
         except NotFound:
             return {}
-        if at(record, "id") != _id_read(reader):
-            read = reader.tool_name()
-            raise Malformed(
-                f"{self._tool} was not sent: {read} was answered with something that is not the connector type.",
-                fix=f"Call {read} to see the answer, and check the address of the platform.",
-            )
-        return members(record)
 
     async def _find_listed(self, listed: type[Operation] | None, reader: Operation) -> Any:
         """Find the target in the list that shows it, by the id of its read."""
@@ -77,8 +98,23 @@ class Sender:
     async def read(self, reader: Operation) -> Any:
         """Run a read operation and return its record or rows."""
         situation = Situation(options=self._account.options)
-        answer = await self._account.client.send(reader.make_request(situation), tool=self._tool)
-        return reader.shape_result([answer.body], situation)
+        answer = await self._account.client.send(reader.make_request(situation), tool=reader.tool_name())
+        record = reader.shape_result([answer.body], situation)
+        if flaw := find_flaw(reader, record):
+            raise self._malformed(reader, flaw, answer)
+        return record
+
+    def _malformed(self, operation: Operation, flaw: str, answer: UpstreamResponse | None = None) -> UpstreamError:
+        """Make the error for a success of an undocumented shape. Whether it made a change is not known."""
+        platform, tool = self._account.platform, operation.tool_name()
+        said = f"{platform.title} answered {tool} with {flaw}, which is not its documented answer."
+        fix = f"The operator should check that {platform.base_url.name} is the API's address."
+        upstream: JsonObject = {"platform": platform.name}
+        if answer is not None:
+            upstream |= {"status": answer.status, "request_id": answer.request_id}
+        if operation.effect is Effect.READ:
+            return Malformed(said, fix=fix, upstream=upstream)
+        return OutcomeUnknown(f"{said} The change may or may not have been made.", fix=fix, upstream=upstream)
 
     async def read_back(self, operation: Operation, reader: Operation) -> Any:
         """Read after a write, and keep what the read shows of the operation's own target."""
@@ -107,9 +143,14 @@ class Sender:
         for index, request in enumerate(requests):
             if len(requests) > 1:
                 await self._caller.progress(f"{index} of {len(requests)} sent")
+            before = self.may_have_changed
             try:
-                answer = await self._account.client.send(request, tool=self._tool)
+                answer = await self._account.client.send(request, tool=self._tool, sending=self._note_sending)
+                if flaw := find_flaw(operation, operation.shape_result([answer.body], situation)):
+                    raise self._malformed(operation, flaw, answer)
             except ConnectorError as error:
+                if isinstance(error, _NOT_DONE):
+                    self.may_have_changed = before
                 if len(requests) == 1:
                     raise
                 self._failures[index] = error
@@ -126,6 +167,9 @@ class Sender:
             chosen.details["outcomes"] = [row for _, row in self._rows()]
             raise chosen
         return answers
+
+    def _note_sending(self) -> None:
+        self.may_have_changed = True
 
     def fingerprint_after(self, operation: Operation, key: bytes) -> str | None:
         """Return the target's fingerprint after the write; None if reading back did not show it."""
@@ -178,6 +222,8 @@ async def verify(operation: Operation, planned: Mapping[Path, Any], data: Any, r
             if planned:
                 await _verify_changed(operation, planned, data, read, meta)
     meta.unproven = operation.find_unproven(data)
+    if meta.verified is None and not meta.warnings:
+        meta.unproven = f"Not read back: no read shows what this call sent. {meta.unproven}".strip()
 
 
 async def _verify_created(operation: Operation, data: Any, read: Read, meta: Meta) -> None:

@@ -34,7 +34,20 @@ if TYPE_CHECKING:
 SECRET_PLACEHOLDER = "<secret-key>"  # noqa: S105 - what an example shows where a secret goes
 _LONGEST_NAME = 64
 _SUGGESTED = 3
+_DOTS = r"*\u2022\u25cf\u25cb\u2219\u00b7\u22c5\u2027\u25e6\uff0a"
+_STAND_IN = re.compile(
+    r"(?:[a-z]+ )?(?:<[^<>]*>|\$\{[^{}]*\}|\{\{[^{}]*\}\})"
+    rf"|[{_DOTS}\u2026.]+"
+    r"|\W*(?:redacted|masked|hidden|withheld|filtered|secret-?key|change-?me|placeholder)\W*",
+    re.IGNORECASE,
+)
+_MASKED = re.compile(rf"[{_DOTS}]{{4,}}")
 _FORMATTED = {"uri": "https://example.com", "email": "name@example.com", "date": "2026-01-31"}
+
+
+def stands_for_a_secret(text: str) -> bool:
+    """Whether a text only stands for a secret: a placeholder such as `<secret-key>`, or a mask such as `****1234`."""
+    return bool(_STAND_IN.fullmatch(text.strip()) or _MASKED.search(text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,8 @@ class Paging:
     next: str | None = None
     smallest: int = 1
     largest: int = 100
+    empty: tuple[str, ...] = ()
+    """Members of which one marks an empty page, where the platform may leave out the rows or give null for them."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ class Target:
     """Members that change by themselves. The fingerprint leaves them out."""
     select: Callable[[Any, Situation], Any] | None = None
     """The part of the read's record that this operation concerns: a function of (operation, situation)."""
+    type_at: str = ""
+    """Member with its type, without which it is not recognized; by default that of the read's stored config."""
     listed: type[Operation] | None = None
     """The list to take the target from where its read by id is refused. It must come in one page, with the same ids."""
 
@@ -247,8 +251,9 @@ class Operation(BaseModel):
         return tuple(argument for argument, placement in cls.placements().items() if placement.place == place)
 
     def given(self, place: Literal["query", "body"]) -> Iterator[tuple[str, Any]]:
-        """Wire name and value of each argument for this place that the caller set; null stays null."""
-        sent = [argument for argument in self.sent_in(place) if argument in self.model_fields_set]
+        """Wire name and value of each argument for this place that the caller gave. Null means not given."""
+        is_set = self.model_fields_set
+        sent = [name for name in self.sent_in(place) if name in is_set and getattr(self, name) is not None]
         values = self.model_dump(by_alias=True, exclude_unset=True) if sent else {}
         for argument in sent:
             yield self.placements()[argument].name or argument, values[argument]
@@ -272,8 +277,8 @@ class Operation(BaseModel):
         )
 
     def make_query(self) -> dict[str, str | list[str]]:
-        """Make the query: the arguments that go there and are not null."""
-        return {name: _as_text(value) for name, value in self.given("query") if value is not None}
+        """Make the query of the arguments that go there."""
+        return {name: _as_text(value) for name, value in self.given("query")}
 
     def make_body(self, situation: Situation) -> Any:
         """Make the JSON body: the arguments that go there, or `NO_BODY` where no argument of the operation does."""
@@ -367,7 +372,10 @@ class ListOperation(Operation):
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Take the rows of the page out of the answer."""
-        return at(answers[0], self.paging.items if self.paging else self.record)
+        rows = at(answers[0], self.paging.items if self.paging else self.record)
+        if rows is None and self.paging and members(answers[0]).keys() & set(self.paging.empty):
+            return []
+        return rows
 
 
 class LocalOperation(Operation, ABC):

@@ -35,13 +35,13 @@ class Strategy(Protocol):
 
 @dataclass(frozen=True)
 class Merge:
-    """The platform keeps members that are not sent. A null argument counts as not given."""
+    """The platform keeps members that are not sent."""
 
     completed: tuple[str, ...] = ()
     """Objects that the platform replaces as a whole: the server sends them merged with the stored ones."""
 
     def changes(self, update: UpdateOperation, values: JsonObject) -> dict[Path, Any]:
-        return {(member,): value for member, value in values.items() if value is not None}
+        return {(member,): value for member, value in values.items()}
 
     def complete(self, update: UpdateOperation, values: JsonObject, current: JsonObject) -> JsonObject:
         return {
@@ -49,11 +49,10 @@ class Merge:
             if member in self.completed
             else value
             for member, value in values.items()
-            if value is not None
         }
 
     def was_read(self, update: UpdateOperation, values: JsonObject, current: JsonObject) -> bool:
-        return all(values.get(member) is None or is_object(current.get(member)) for member in self.completed)
+        return all(member not in values or is_object(current.get(member)) for member in self.completed)
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ class UpdateOperation(Operation):
         """The target as it will be. Members that the call empties are missing from it."""
         after = dict(current)
         for path, value in self.strategy.changes(self, self.complete_members(current)).items():
-            after = _with_member(after, path, _as_stored(value))
+            after = _with_member(after, path, _as_stored(value, at(current, path)))
         return after
 
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
@@ -204,7 +203,7 @@ class UpdateOperation(Operation):
         stored, placements = self.members_to_send(situation), self.placements().values()
         names = {placement.stored_as: placement.name for placement in placements if placement.stored_as}
         others = {placement.name for placement in placements if placement.stored_as is None}
-        beside = {name: value for name, value in self.given("body") if name in others and value is not None}
+        beside = {name: value for name, value in self.given("body") if name in others}
         return {str(names.get(member, member)): value for member, value in stored.items()} | beside
 
     def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
@@ -233,6 +232,13 @@ class UpdateOperation(Operation):
                 planned[path] = will_be
         gone = [path for path, _, overwritten in differences(before, after, {}) if not overwritten]
         return planned | {path: None for path in gone if not any(_overlap(path, known) for known in planned)}
+
+
+def is_unset(value: Any) -> bool:
+    """Whether nothing is stored: null, an empty value, or an object of nothing but nulls."""
+    if is_object(value):
+        return all(member is None for member in value.values())
+    return value in (None, "", [])
 
 
 def is_vacant(value: Any) -> bool:
@@ -309,13 +315,15 @@ def differences(
 def _difference(
     value: Any, now: Any, named: Mapping[str, NamedItems], path: Path, place: str
 ) -> Iterator[tuple[Path, Any, bool]]:
-    if is_vacant(value) or value == now:
+    if is_unset(value) or value == now:
         return
-    items = named[place].as_map(value) if place in named and is_array(value) else {}
-    if items and is_array(now) and not (is_vacant(items) and is_vacant(now)):
+    if place in named and is_array(value) and is_array(now):
         after = named[place].as_map(now)
-        for name, item in items.items():
-            yield from _difference(item, after.get(name), named, (*path, name), place)
+        for name, item in named[place].as_map(value).items():
+            if name in after:
+                yield from _difference(item, after[name], named, (*path, name), place)
+            else:
+                yield (*path, name), item, False
     elif is_object(value) and is_object(now):
         yield from differences(value, now, named, path, place)
     else:
@@ -336,11 +344,13 @@ def _with_member(record: JsonObject, path: Path, value: Any) -> JsonObject:
     return record if is_unset else {member: kept for member, kept in record.items() if member != key}
 
 
-def _as_stored(value: Any) -> Any:
-    """A given value without what it empties. An object of which only the members are emptied stays, so that the loss
-    of each of them is found."""
+def _as_stored(value: Any, held: Any) -> Any:
+    """A given value without what it empties of the value held. An object of which only the members are emptied stays,
+    so that the loss of each of them is found."""
+    if value == held:
+        return held
     if is_object(value) and value:
-        stored = {key: _as_stored(member) for key, member in value.items()}
+        stored = {key: _as_stored(member, members(held).get(key)) for key, member in value.items()}
         return {key: member for key, member in stored.items() if member is not None}
     return without_vacant(value)
 

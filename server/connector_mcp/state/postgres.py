@@ -38,8 +38,8 @@ _SESSION: Final = {
     "client_encoding": "utf-8",
 }
 _EPOCH: Final = """
-CREATE OR REPLACE FUNCTION epoch() RETURNS DOUBLE PRECISION LANGUAGE sql VOLATILE
-AS 'SELECT extract(epoch FROM clock_timestamp())::double precision'
+CREATE OR REPLACE FUNCTION epoch() RETURNS DOUBLE PRECISION LANGUAGE sql STABLE
+AS 'SELECT extract(epoch FROM statement_timestamp())::double precision'
 """
 _SETTINGS: Final = """
 SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS pages,

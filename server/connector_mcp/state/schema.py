@@ -31,13 +31,19 @@ CREATE TABLE approvals (
     decided_by TEXT,
     channel TEXT,
     reason TEXT,
+    -- Distinguishes this decision from another with the same content.
+    decision_id TEXT,
     used_at DOUBLE PRECISION,
+    -- What became of the call: running, unknown, or the outcome as the audit log has it.
+    outcome TEXT,
     -- When a process began to send the message about it.
     announced_at DOUBLE PRECISION
 );
 CREATE UNIQUE INDEX approvals_by_digest ON approvals (digest) WHERE is_open = 1;
-CREATE INDEX approvals_open ON approvals (created_at, id) WHERE is_open = 1;
+CREATE INDEX approvals_open ON approvals (status, created_at, id, expires_at) WHERE is_open = 1;
 CREATE INDEX approvals_of_principal ON approvals (principal) WHERE is_open = 1;
+CREATE INDEX approvals_by_expiry ON approvals (expires_at) WHERE is_open = 1;
+CREATE INDEX approvals_by_age ON approvals (created_at, id);
 CREATE INDEX approvals_decided ON approvals (decided_at, id) WHERE decided_at IS NOT NULL
 """
 
@@ -109,14 +115,10 @@ CONSOLE: Final = """
 CREATE TABLE console_sessions (
     id TEXT PRIMARY KEY,
     session TEXT NOT NULL,
+    began_at DOUBLE PRECISION NOT NULL,
     expires_at DOUBLE PRECISION NOT NULL
 );
-CREATE INDEX console_sessions_by_expiry ON console_sessions (expires_at);
-CREATE TABLE webhook_answers (
-    message_id TEXT PRIMARY KEY,
-    expires_at DOUBLE PRECISION NOT NULL
-);
-CREATE INDEX webhook_answers_by_expiry ON webhook_answers (expires_at)
+CREATE INDEX console_sessions_by_expiry ON console_sessions (expires_at)
 """
 
 MIGRATIONS: Final[tuple[str, ...]] = (";\n".join((KEYS, APPROVALS, QUESTIONS, EXECUTIONS, AUDIT, RATES, CONSOLE)),)

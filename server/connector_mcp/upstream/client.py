@@ -105,6 +105,7 @@ class _PendingCall:
     uncertain: bool = False
     renewed: bool = False
     auth: AuthHeader | None = field(default=None, repr=False)
+    sending: Callable[[], None] | None = None
 
 
 class UpstreamClient:
@@ -196,8 +197,12 @@ class UpstreamClient:
         """Return every value of this account that must not be shown: key or secret, and the current access token."""
         return self._authorizer.secrets()
 
-    async def send(self, request: Request, *, tool: str | None = None) -> UpstreamResponse:
+    async def send(
+        self, request: Request, *, tool: str | None = None, sending: Callable[[], None] | None = None
+    ) -> UpstreamResponse:
         """Send `request` and return the response. `tool` names the call in errors.
+
+        `sending` is called before each attempt; until then nothing has left this machine.
 
         Cancelling the caller cancels the request upstream.
 
@@ -207,6 +212,7 @@ class UpstreamClient:
             UpstreamError: The subclass says what happened; `OutcomeUnknown` if a change may have been made.
         """
         call = self._prepare(request, tool or f"{request.method} {request.path}")
+        call.sending = sending
         started = self._clock()
         status: int | str = "no answer"
         # asyncio's own scope costs half of anyio's and cancels the same task.
@@ -262,6 +268,8 @@ class UpstreamClient:
                 await self._rate_limiter.acquire()
             call.attempts += 1
             call.in_flight = True
+            if call.sending is not None:
+                call.sending()
             kind = "read" if call.reads else "write"
             attempt = self._observed(kind, call.request.method, call.request.path, call.attempts)
             result = await self._exchange(attempt, call.url, headers, call.content)

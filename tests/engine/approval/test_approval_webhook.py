@@ -21,11 +21,13 @@ from starlette.routing import Route
 
 from connector_mcp.engine.approval import approval_webhook
 from connector_mcp.engine.approval.approval_webhook import MAX_IN_FLIGHT, PAUSES, ApprovalWebhook, WebhookKey
-from connector_mcp.engine.approval.queue import Approval, ApprovalChange, Approvals, ParkedCall
+from connector_mcp.engine.approval.parked_call import Approval, ApprovalChange, ParkedCall
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.errors import Misconfigured, StoreUnavailable
-from connector_mcp.state.sqlite_store import SqliteStore
+from connector_mcp.state.sqlite import SqliteDatabase
 from tests.end_to_end.faces import served
 from tests.engine.conftest import BenchMaker, FakeCaller, VirtualTime
+from tests.records import rows
 
 pytestmark = pytest.mark.anyio
 
@@ -67,23 +69,23 @@ async def no_pause(_: float) -> None:
 
 
 @pytest.fixture
-async def shared(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    """A store by the real clock, as the announcements' own."""
-    made = SqliteStore(tmp_path / "state.db")
+async def shared(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
+    """A database by the real clock, as the announcements' own."""
+    made = SqliteDatabase(tmp_path / "records.db")
     yield made
     await made.aclose()
 
 
-async def park(store: SqliteStore, digest: str = "d1", **more: Any) -> Approval:
+async def park(database: SqliteDatabase, digest: str = "d1", **more: Any) -> Approval:
     values: dict[str, Any] = {
         "digest": digest, "tool": "logto_delete_connector", "platform": "logto", "profile": "default",
         "principal": "local", "effect": "Deletes “Docs”.", "target": "Docs", "arguments": {"id": "x"}, **more,
     }  # fmt: skip
-    return await Approvals(store, ttl=10_000).park(ParkedCall(**values))
+    return await Approvals(database, ttl=10_000).park(ParkedCall(**values))
 
 
-def to(receiver: httpx.AsyncBaseTransport, store: Any, **more: Any) -> ApprovalWebhook:
-    return ApprovalWebhook(URL, KEY, store, **{"timeout": 5.0, "transport": receiver, "sleep": no_pause, **more})
+def to(receiver: httpx.AsyncBaseTransport, database: Any, **more: Any) -> ApprovalWebhook:
+    return ApprovalWebhook(URL, KEY, database, **{"timeout": 5.0, "transport": receiver, "sleep": no_pause, **more})
 
 
 async def announced(announcements: ApprovalWebhook, *approvals: Approval) -> None:
@@ -93,7 +95,7 @@ async def announced(announcements: ApprovalWebhook, *approvals: Approval) -> Non
             announcements.announce(approval)
 
 
-async def test_a_parked_call_is_sent_with_a_standard_signature(shared: SqliteStore) -> None:
+async def test_a_parked_call_is_sent_with_a_standard_signature(shared: SqliteDatabase) -> None:
     receiver, approval = Receiver(204), await park(shared, client="agent 1")
     await announced(to(receiver, shared, callback_url="https://mcp.example.com/approvals/"), approval)
     (request,) = receiver.got
@@ -122,7 +124,7 @@ async def test_a_parked_call_is_sent_with_a_standard_signature(shared: SqliteSto
     assert receiver.closed
 
 
-async def test_times_have_a_zone_and_internal_fields_are_left_out(shared: SqliteStore) -> None:
+async def test_times_have_a_zone_and_internal_fields_are_left_out(shared: SqliteDatabase) -> None:
     approval = (await park(shared, fingerprint="f1", snapshot={"name": "Docs"})).model_copy(
         update={"created_at": 0.0, "expires_at": 86_400.5}
     )
@@ -132,7 +134,7 @@ async def test_times_have_a_zone_and_internal_fields_are_left_out(shared: Sqlite
     assert not told["data"].keys() & {"digest", "fingerprint", "snapshot", "callback_url"}
 
 
-async def test_hostile_text_is_sent_as_single_lines_of_visible_characters(shared: SqliteStore) -> None:
+async def test_hostile_text_is_sent_as_single_lines_of_visible_characters(shared: SqliteDatabase) -> None:
     hostile = "Docs\u202e\u200b\n\x1b[31m{@everyone}\U000e0041" + "x" * 5000
     change = ApprovalChange(field=hostile, before=hostile, after={hostile: [hostile]})
     approval = await park(
@@ -143,7 +145,7 @@ async def test_hostile_text_is_sent_as_single_lines_of_visible_characters(shared
     assert len(told) < 6_000
 
 
-async def test_a_long_list_is_cut_and_says_so(shared: SqliteStore) -> None:
+async def test_a_long_list_is_cut_and_says_so(shared: SqliteDatabase) -> None:
     many = tuple(ApprovalChange(field=f"f{number}", before=None, after="y" * 500) for number in range(500))
     data = approval_webhook.webhook_message(await park(shared, diff=many))["data"]
     assert (len(data["diff"]), data["complete"]) == (40, False)
@@ -152,10 +154,10 @@ async def test_a_long_list_is_cut_and_says_so(shared: SqliteStore) -> None:
     assert approval_webhook.webhook_message(await park(shared, "d2", diff=many[:40]))["data"]["complete"] is True
 
 
-async def test_a_call_parked_by_the_engine_is_sent_once_and_redacted(bench: BenchMaker, shared: SqliteStore) -> None:
+async def test_a_call_parked_by_the_engine_is_sent_once_and_redacted(bench: BenchMaker, shared: SqliteDatabase) -> None:
     receiver = Receiver(200)
     announcements = to(receiver, shared)
-    made = bench(policy="*=approve", store=shared, announce=announcements.announce)
+    made = bench(policy="*=approve", database=shared, announce=announcements.announce)
     change = {"id": "github-signin", "config": {"clientId": "abc", "clientSecret": "wh1sper-the-new-secret"}}
     async with announcements.running():
         for _ in range(3):
@@ -170,42 +172,42 @@ async def test_a_call_parked_by_the_engine_is_sent_once_and_redacted(bench: Benc
 
 
 async def test_a_wrong_ca_file_is_named_before_anything_is_announced(
-    shared: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    shared: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/no/such/ca.pem")
     with pytest.raises(Misconfigured, match="SSL_CERT_FILE"):
         ApprovalWebhook(URL, KEY, shared, timeout=5.0)
 
 
-async def test_one_of_two_processes_sends(tmp_path: Path, shared: SqliteStore) -> None:
+async def test_one_of_two_processes_sends(tmp_path: Path, shared: SqliteDatabase) -> None:
     approval = await park(shared)
     receivers = [Receiver(200), Receiver(200)]
     async with AsyncExitStack() as stack:
         for receiver in receivers:
-            store = SqliteStore(tmp_path / "state.db")
-            stack.push_async_callback(store.aclose)
-            announcements = to(receiver, store)
+            database = SqliteDatabase(tmp_path / "records.db")
+            stack.push_async_callback(database.aclose)
+            announcements = to(receiver, database)
             await stack.enter_async_context(announcements.running())
             announcements.announce(approval)
             announcements.announce(approval)
     assert sum(len(receiver.got) for receiver in receivers) == 1
 
 
-async def test_a_decided_approval_is_not_sent(shared: SqliteStore) -> None:
+async def test_a_decided_approval_is_not_sent(shared: SqliteDatabase) -> None:
     receiver, approval = Receiver(200), await park(shared)
     await announced(to(receiver, shared), await Approvals(shared, ttl=10_000).decide(approval.id, True, "ops"))
     assert receiver.got == []
 
 
 @pytest.mark.parametrize("failure", [429, 500, 503, httpx.ConnectError("no"), httpx.ReadTimeout("late")])
-async def test_a_temporary_failure_is_retried_under_the_same_id(shared: SqliteStore, failure: Any) -> None:
+async def test_a_temporary_failure_is_retried_under_the_same_id(shared: SqliteDatabase, failure: Any) -> None:
     receiver, approval = Receiver(failure, failure, 200), await park(shared)
     await announced(to(receiver, shared), approval)
     assert [request.headers["webhook-id"] for request in receiver.got] == [f"parked-{approval.id}"] * 3
 
 
 async def test_pauses_are_random_and_growing_and_each_attempt_has_its_own_signature(
-    shared: SqliteStore, virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+    shared: SqliteDatabase, virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(random, "uniform", lambda low, high: high)
     receiver, approval = Receiver(500), await park(shared)
@@ -222,7 +224,9 @@ async def test_pauses_are_random_and_growing_and_each_attempt_has_its_own_signat
     assert len({request.headers["webhook-signature"] for request in receiver.got}) == len(PAUSES)
 
 
-async def test_a_lasting_failure_is_logged_and_retried(shared: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_lasting_failure_is_logged_and_retried(
+    shared: SqliteDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
     receiver, approval = Receiver(500), await park(shared)
     await announced(to(receiver, shared), approval)
     assert len(receiver.got) == len(PAUSES)
@@ -236,7 +240,7 @@ async def test_a_lasting_failure_is_logged_and_retried(shared: SqliteStore, capl
 
 @pytest.mark.parametrize("status", [301, 307, 400, 401, 404, 410])
 async def test_refusal_and_redirect_are_final(
-    shared: SqliteStore, status: int, caplog: pytest.LogCaptureFixture
+    shared: SqliteDatabase, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver = Receiver(status)
     await announced(to(receiver, shared), await park(shared))
@@ -244,7 +248,7 @@ async def test_refusal_and_redirect_are_final(
     assert caplog.messages[0].endswith(f"it answered {status}")
 
 
-async def test_neither_address_nor_secret_is_logged(shared: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
+async def test_neither_address_nor_secret_is_logged(shared: SqliteDatabase, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     await announced(to(Receiver(httpx.ConnectError(f"no {URL}")), shared), await park(shared))
     assert "ConnectError" in caplog.text
@@ -253,7 +257,9 @@ async def test_neither_address_nor_secret_is_logged(shared: SqliteStore, caplog:
 
 
 @pytest.mark.usefixtures("brief_shutdown")
-async def test_a_silent_receiver_is_cut_off_at_shutdown(shared: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_silent_receiver_is_cut_off_at_shutdown(
+    shared: SqliteDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
     receiver, approval = Silent(200), await park(shared)
     announcements = to(receiver, shared, timeout=3600.0)
     async with announcements.running():
@@ -261,12 +267,12 @@ async def test_a_silent_receiver_is_cut_off_at_shutdown(shared: SqliteStore, cap
         while not receiver.got:
             await anyio.lowlevel.checkpoint()
     assert caplog.messages == [f"{approval.id} could not be sent to the webhook: the server shut down first"]
-    assert await shared.entries("announced") == []
+    assert rows(shared, "SELECT announced_at FROM approvals") == [{"announced_at": None}]
     announcements.announce(approval)
     assert caplog.messages[1].endswith("the server is shutting down")
 
 
-async def test_an_attempt_has_a_time_limit(shared: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_attempt_has_a_time_limit(shared: SqliteDatabase, caplog: pytest.LogCaptureFixture) -> None:
     receiver = Silent(200)
     await announced(to(receiver, shared, timeout=0.001), await park(shared))
     assert len(receiver.got) == len(PAUSES)
@@ -279,7 +285,7 @@ def brief_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("brief_shutdown")
-async def test_messages_in_flight_are_limited(shared: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
+async def test_messages_in_flight_are_limited(shared: SqliteDatabase, caplog: pytest.LogCaptureFixture) -> None:
     approval = await park(shared)
     announcements = to(Silent(200), shared)
     async with announcements.running():
@@ -288,12 +294,12 @@ async def test_messages_in_flight_are_limited(shared: SqliteStore, caplog: pytes
     assert caplog.messages[0].startswith(f"ap-{MAX_IN_FLIGHT} is not sent")
 
 
-@pytest.mark.parametrize("failure", [StoreUnavailable("the store is away", fix=""), RuntimeError("a bug")])
+@pytest.mark.parametrize("failure", [StoreUnavailable("the database is away", fix=""), RuntimeError("a bug")])
 async def test_an_internal_failure_ends_neither_the_server_nor_the_call(
     bench: BenchMaker, caplog: pytest.LogCaptureFixture, failure: Exception
 ) -> None:
     class Broken:
-        async def put_once(self, *_: Any, **__: Any) -> bool:
+        async def write(self, _: object) -> bool:
             raise failure
 
     announcements = to(Receiver(200), Broken())
@@ -307,13 +313,15 @@ async def test_an_internal_failure_ends_neither_the_server_nor_the_call(
 @pytest.mark.parametrize(
     "url", ["http://hooks.example.com/x", "ftp://example.com", "hooks.example.com", "https://", "https://u:p@e.com", ""]
 )
-async def test_an_insecure_url_is_refused_and_not_shown(url: str, store: SqliteStore) -> None:
+async def test_an_insecure_url_is_refused_and_not_shown(url: str, database: SqliteDatabase) -> None:
     with pytest.raises(Misconfigured, match="CONNECTOR_MCP_WEBHOOK_URL") as caught:
-        ApprovalWebhook(url, KEY, store, timeout=1.0)
+        ApprovalWebhook(url, KEY, database, timeout=1.0)
     assert not url or url not in caught.value.message
 
 
-async def test_over_a_socket_redirects_are_not_followed(shared: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
+async def test_over_a_socket_redirects_are_not_followed(
+    shared: SqliteDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
     got: list[tuple[str, bytes, dict[str, str]]] = []
 
     async def hook(request: Request) -> Response:

@@ -6,24 +6,19 @@ from typing import Any
 import anyio
 import pytest
 
-from connector_mcp.engine.approval.queue import (
-    HISTORY_SECONDS,
-    WAITING,
-    Approval,
-    ApprovalChange,
-    Approvals,
-    ParkedCall,
-)
-from connector_mcp.errors import ConfirmationInvalid, InvalidArguments, StoreUnavailable
-from connector_mcp.state.sqlite_store import SqliteStore
-from tests.engine.conftest import Clock
+from connector_mcp.engine.approval.parked_call import Approval, ApprovalChange, ParkedCall
+from connector_mcp.engine.approval.queue import HISTORY_SECONDS, PAGE, Approvals
+from connector_mcp.errors import ConfirmationInvalid, InProgress, InvalidArguments, StoreUnavailable
+from connector_mcp.state.sqlite import SqliteDatabase
+from tests.engine.conftest import Clock, Use
+from tests.records import rows
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def approvals(store: SqliteStore, clock: Clock) -> Approvals:
-    return Approvals(store, ttl=100.0, clock=clock)
+def approvals(database: SqliteDatabase) -> Approvals:
+    return Approvals(database, ttl=100.0)
 
 
 def a_call(digest: str = "d1") -> ParkedCall:
@@ -34,6 +29,10 @@ def a_call(digest: str = "d1") -> ParkedCall:
         diff=(ApprovalChange(field="config.scope", before="openid", after=None),),
         snapshot={"id": "abc", "config": {"clientSecret": "***"}},
     )  # fmt: skip
+
+
+async def waiting(approvals: Approvals) -> tuple[Approval, ...]:
+    return (await approvals.waiting()).approvals
 
 
 async def at_once(count: int, call: Callable[[int], Awaitable[Any]]) -> list[Any]:
@@ -49,14 +48,14 @@ async def at_once(count: int, call: Callable[[int], Awaitable[Any]]) -> list[Any
     return results
 
 
-async def test_a_parked_call_waits_with_all_that_an_operator_needs(approvals: Approvals):
+async def test_a_parked_call_waits_with_all_that_an_operator_needs(approvals: Approvals, use: Use):
     parked = await approvals.park(a_call())
     assert re.fullmatch(r"ap-[a-z2-9]{6}", parked.id)
     assert parked == Approval(**dict(a_call()), id=parked.id, status="pending", created_at=1_000.0, expires_at=1_100.0)
     assert await approvals.get(parked.id) == parked
     assert await approvals.find("d1") == parked
-    assert await approvals.list() == (parked,)
-    assert await approvals.use("d1") is None
+    assert await waiting(approvals) == (parked,)
+    assert await use() is None
     assert await approvals.take_denied("d1") is None
 
 
@@ -71,38 +70,46 @@ async def test_of_concurrent_parkings_of_a_call_there_is_one_approval(approvals:
     parked = await at_once(20, lambda _: approvals.park(a_call()))
     assert len(parked) == 20
     assert len({approval.id for approval in parked}) == 1
-    assert len(await approvals.list()) == 1
+    assert len(await waiting(approvals)) == 1
 
 
-async def test_an_approved_call_is_used_once_and_then_parks_again(approvals: Approvals):
+async def test_an_approved_call_is_used_once_and_then_parks_again(approvals: Approvals, use: Use):
     parked = await approvals.park(a_call())
     decided = await approvals.decide(parked.id, True, "root on tty1", "ticket 7")
     how = {"status": "approved", "decided_by": "root on tty1", "decided_at": 1_000.0, "reason": "ticket 7"}
     assert {name: getattr(decided, name) for name in how} == how
     assert await approvals.find("d1") == decided
-    used = await approvals.use("d1")
+    used = await use()
     assert used is not None
-    assert (used.id, used.status, used.used_at) == (parked.id, "used", 1_000.0)
-    assert await approvals.use("d1") is None
+    assert used.id == parked.id
+    kept = await approvals.get(parked.id)
+    assert (kept.status, kept.used_at, kept.outcome) == ("used", 1_000.0, "ok")
+    assert await use() is None
     assert await approvals.find("d1") is None
     again = await approvals.park(a_call())
     assert (again.status, again.id == parked.id) == ("pending", False)
     assert (await approvals.get(parked.id)).status == "used"
 
 
-async def test_of_fifty_users_of_an_approval_one_gets_it(approvals: Approvals, store: SqliteStore, clock: Clock):
+async def test_of_fifty_users_of_an_approval_one_gets_it(approvals: Approvals, use: Use, database: SqliteDatabase):
     parked = await approvals.park(a_call())
     await approvals.decide(parked.id, True, "operator")
-    both = (approvals, Approvals(store, ttl=100.0, clock=clock))
-    used = await at_once(50, lambda number: both[number % 2].use("d1"))
-    assert [approval.id for approval in used if approval is not None] == [parked.id]
+
+    async def try_it(_: int) -> str | None:
+        try:
+            found = await use()
+        except InProgress:
+            return None
+        return found.id if found else None
+
+    assert [found for found in await at_once(50, try_it) if found is not None] == [parked.id]
 
 
-async def test_a_denial_is_told_once_and_the_call_then_parks_again(approvals: Approvals):
+async def test_a_denial_is_told_once_and_the_call_then_parks_again(approvals: Approvals, use: Use):
     parked = await approvals.park(a_call())
     await approvals.decide(parked.id, False, "operator", "not today")
     assert (await approvals.park(a_call())).status == "denied"
-    assert await approvals.use("d1") is None
+    assert await use() is None
     told = await approvals.take_denied("d1")
     assert told is not None
     assert (told.id, told.reason) == (parked.id, "not today")
@@ -133,10 +140,10 @@ async def test_of_operators_who_decide_at_once_one_is_heard(approvals: Approvals
     assert (await approvals.get(parked.id)).status == heard
 
 
-async def test_a_used_approval_cannot_be_decided_again(approvals: Approvals):
+async def test_a_used_approval_cannot_be_decided_again(approvals: Approvals, use: Use):
     parked = await approvals.park(a_call())
     await approvals.decide(parked.id, True, "operator")
-    await approvals.use("d1")
+    await use()
     with pytest.raises(ConfirmationInvalid, match="it is used"):
         await approvals.decide(parked.id, True, "operator")
 
@@ -145,28 +152,28 @@ async def test_a_parked_call_expires_and_then_says_so(approvals: Approvals, cloc
     parked = await approvals.park(a_call())
     clock.now = 1_100.0
     assert await approvals.find("d1") is None
-    assert await approvals.list() == ()
+    assert await waiting(approvals) == ()
     with pytest.raises(ConfirmationInvalid, match="expired"):
         await approvals.decide(parked.id, True, "operator")
     assert (await approvals.park(a_call())).id != parked.id
 
 
-async def test_an_approval_that_was_not_used_in_time_is_worth_nothing(approvals: Approvals, clock: Clock):
+async def test_an_approval_that_was_not_used_in_time_is_worth_nothing(approvals: Approvals, use: Use, clock: Clock):
     parked = await approvals.park(a_call())
     clock.now = 1_099.0
     await approvals.decide(parked.id, True, "operator")
     clock.now = 1_100.0
-    assert await approvals.use("d1") is None
+    assert await use() is None
     assert (await approvals.get(parked.id)).status == "approved"
 
 
 @pytest.mark.parametrize("decided", [True, False])
-async def test_a_voided_approval_cannot_be_used_and_keeps_the_reason(approvals: Approvals, decided: bool):
+async def test_a_voided_approval_cannot_be_used_and_keeps_the_reason(approvals: Approvals, use: Use, decided: bool):
     parked = await approvals.park(a_call())
     if decided:
         await approvals.decide(parked.id, True, "operator")
     await approvals.void(parked.id, "the target changed")
-    assert await approvals.use("d1") is None
+    assert await use() is None
     ended = await approvals.get(parked.id)
     assert (ended.status, ended.reason) == ("void", "the target changed")
     with pytest.raises(ConfirmationInvalid, match="it is void"):
@@ -184,37 +191,111 @@ async def test_an_unknown_id_is_answered_with_the_nearest(approvals: Approvals):
     assert parked.id in caught.value.issues[0].wanted
 
 
-async def test_the_list_is_by_age_and_can_be_narrowed_to_a_status(approvals: Approvals):
+async def test_lists_are_by_age_and_of_one_status(approvals: Approvals):
     ids = [(await approvals.park(a_call(digest))).id for digest in ("c", "a", "b")]
     await approvals.decide(ids[1], True, "operator")
-    assert [approval.id for approval in await approvals.list()] == ids
-    assert [approval.id for approval in await approvals.list("pending")] == [ids[0], ids[2]]
-    assert [approval.id for approval in await approvals.list("approved")] == [ids[1]]
+    assert {approval.id for approval in await waiting(approvals)} == {ids[0], ids[2]}
+    assert [approval.id for approval in (await approvals.waiting("approved")).approvals] == [ids[1]]
+    assert {approval.id for approval in (await approvals.everything()).approvals} == set(ids)
+    assert await approvals.counts() == {"pending": 2, "approved": 1}
 
 
-async def test_history_keeps_what_became_of_every_decided_call(approvals: Approvals, clock: Clock):
+async def test_history_keeps_what_became_of_every_decided_call(approvals: Approvals, use: Use, clock: Clock):
     parked = {digest: await approvals.park(a_call(digest)) for digest in ("used", "denied", "void", "pending")}
-    await approvals.decide(parked["used"].id, True, "operator")
-    await approvals.decide(parked["denied"].id, False, "operator")
-    await approvals.use("used")
+    for digest in ("used", "denied"):
+        clock.now += 1
+        await approvals.decide(parked[digest].id, digest == "used", "operator")
+    await use("used")
     await approvals.take_denied("denied")
+    clock.now += 1
     await approvals.void(parked["void"].id, "why")
-    ended = [(name, name) for name in ("used", "denied", "void")]
-    assert [(kept.digest, kept.status) for kept in await approvals.history()] == ended
+    ended = [(name, name) for name in ("void", "denied", "used")]
+    assert [(kept.digest, kept.status) for kept in (await approvals.history()).approvals] == ended
     clock.now += HISTORY_SECONDS
-    assert await approvals.history() == ()
+    assert (await approvals.history()).approvals == ()
 
 
-async def test_an_approval_that_cannot_be_read_decides_nothing(approvals: Approvals, store: SqliteStore):
-    await store.put_once(WAITING, "d1", {"status": "approved"})
+async def test_what_is_older_than_the_history_is_removed(approvals: Approvals, database: SqliteDatabase, clock: Clock):
+    await approvals.park(a_call())
+    clock.now += HISTORY_SECONDS + 101
+    await approvals.park(a_call("d2"))
+    assert [row["digest"] for row in rows(database, "SELECT digest FROM approvals")] == ["d2"]
+
+
+async def test_pages_add_up_to_the_whole_list_in_both_directions(database: SqliteDatabase, clock: Clock):
+    approvals = Approvals(database, ttl=10_000.0)
+    parked: list[Approval] = []
+    for number in range(2 * PAGE + 7):
+        parked.append(await approvals.park(a_call(f"d{number}")))
+        # Some are parked at the very same time.
+        clock.now += number % 3
+    ids = [each.id for each in sorted(parked, key=lambda each: (each.created_at, each.id))]
+    pages = [await approvals.waiting()]
+    while (key := pages[-1].newer) is not None:
+        pages.append(await approvals.waiting(after=key))
+    assert [approval.id for page in pages for approval in page.approvals] == ids
+    back = [pages[-1]]
+    while (key := back[-1].older) is not None:
+        back.append(await approvals.waiting(before=key))
+    assert [approval.id for page in back[::-1] for approval in page.approvals] == ids
+    for approval_id in ids:
+        await approvals.decide(approval_id, False, "operator")
+        clock.now += 1
+    pages = [await approvals.history()]
+    while (key := pages[-1].older) is not None:
+        pages.append(await approvals.history(before=key))
+    assert [approval.id for page in pages for approval in page.approvals] == ids[::-1]
+    assert (await approvals.history(after=pages[1].newer or "")).approvals == pages[0].approvals
+
+
+@pytest.mark.parametrize("key", ["x", "~", "nan~ap-x", "1e999~", "1~'; DROP TABLE approvals"])
+async def test_a_key_that_was_made_up_does_no_harm(approvals: Approvals, key: str):
+    parked = await approvals.park(a_call())
+    for page in (
+        await approvals.waiting(before=key),
+        await approvals.waiting(after=key),
+        await approvals.history(before=key),
+    ):
+        assert {approval.id for approval in page.approvals} <= {parked.id}
+    assert await waiting(approvals) == (parked,)
+
+
+async def test_the_version_changes_with_every_change_of_the_queue(approvals: Approvals, use: Use, clock: Clock):
+    versions = [await approvals.version()]
+
+    async def note() -> None:
+        clock.now += 1
+        versions.append(await approvals.version())
+
+    first, second = await approvals.park(a_call()), await approvals.park(a_call("d2"))
+    await note()
+    await approvals.decide(first.id, True, "operator")
+    await note()
+    await use()
+    await note()
+    await approvals.void(second.id, "why")
+    await note()
+    await approvals.park(a_call("d3"))
+    await note()
+    assert len({version for version, _ in versions}) == len(versions)
+    assert [pending for _, pending in versions] == [0, 2, 1, 1, 0, 1]
+
+
+async def test_an_approval_that_cannot_be_read_decides_nothing(
+    approvals: Approvals, use: Use, database: SqliteDatabase
+):
+    parked = await approvals.park(a_call())
+    await approvals.decide(parked.id, True, "operator")
+    database.write_now(lambda tx: tx.execute("UPDATE approvals SET call = '{}'"))
     with pytest.raises(StoreUnavailable):
-        await approvals.use("d1")
+        await use()
+    assert [row["status"] for row in rows(database, "SELECT status FROM approvals")] == ["approved"]
 
 
-async def test_a_store_that_fails_parks_and_releases_nothing(tmp_path: Path):
-    (tmp_path / "state.db").write_bytes(b"no database at all" * 100)
-    approvals = Approvals(SqliteStore(tmp_path / "state.db"), ttl=100.0)
+async def test_a_database_that_fails_parks_and_releases_nothing(tmp_path: Path):
+    (tmp_path / "records.db").write_bytes(b"no database at all" * 100)
+    database = SqliteDatabase(tmp_path / "records.db")
     with pytest.raises(StoreUnavailable):
-        await approvals.park(a_call())
+        await Approvals(database, ttl=100.0).park(a_call())
     with pytest.raises(StoreUnavailable):
-        await approvals.use("d1")
+        await Approvals(database, ttl=100.0).find("d1")

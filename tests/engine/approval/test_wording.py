@@ -9,7 +9,7 @@ import pytest
 
 from connector_mcp.cli.commands.approvals import _describe
 from connector_mcp.engine.approval.approval_webhook import webhook_message
-from connector_mcp.engine.approval.queue import Approval
+from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.approval.wording import HEADLINE, SECOND_LINE, TITLE, Candidate, judge, question
 from connector_mcp.engine.caller import ElicitationReply
 from connector_mcp.engine.preview import make_preview

@@ -22,7 +22,6 @@ from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.reference import SecretLimits, Use
 from connector_mcp.secrets.sources import EnvironmentSource
 from connector_mcp.state.sqlite import SqliteDatabase
-from connector_mcp.state.sqlite_store import SqliteStore
 from connector_mcp.upstream.client import UpstreamClient
 from tests.engine.conftest import FakeCaller
 
@@ -54,13 +53,14 @@ class House:
         self.secrets = Secrets(sources, store=self.secret_store if with_store else None)
         values = {"VERSORI_API_KEY": "versori-key", "VERSORI_ORGANISATION_ID": "org"}
         client = UpstreamClient(platform_folder("versori").platform, values, transport=httpx.MockTransport(self._take))
+        database = SqliteDatabase(folder / "records.db")
         self.engine = Engine(
             Settings.load({}, state_dir=folder),
             {CreateKey.tool_name(): CreateKey},
             [Account(platform=platform_folder("versori").platform, client=client, options={})],
             policy=Policy.parse("", read_only=False, transport="stdio"),
-            store=SqliteStore(folder / "state.db"),
-            audit=AuditTrail(SqliteDatabase(folder / "records.db")),
+            database=database,
+            audit=AuditTrail(database),
             secrets=self.secrets,
         )
 

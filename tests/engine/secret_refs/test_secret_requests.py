@@ -16,7 +16,7 @@ from connector_mcp.engine.secret_refs.secret_requests import MOST_OPEN, MOST_TRI
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.reference import SecretLimits
-from connector_mcp.state.sqlite_store import SqliteStore
+from connector_mcp.state.sqlite import SqliteDatabase
 from tests.engine.conftest import AsksByReturning, BenchMaker, Clock, FakeCaller
 
 pytestmark = pytest.mark.anyio
@@ -33,22 +33,29 @@ YES = ElicitationReply("accept", {})
 class House:
     """An engine that can ask for secrets, and where they go."""
 
-    def __init__(self, bench: BenchMaker, store: SqliteStore, clock: Clock, path: Path, **options: Any) -> None:
+    def __init__(self, bench: BenchMaker, database: SqliteDatabase, path: Path, **options: Any) -> None:
         self.stored = EncryptedFile(path / "secrets.enc", KeyFile(path / "secrets.key"))
-        self.requests = SecretRequests(store, self.stored, clock=clock)
+        self.requests = SecretRequests(database, self.stored)
         self.requests.have_pages_at(self._address)
         self.slept = 0
         limits: dict[str, SecretLimits] = options.pop("limits", {})
-        wait = ApprovalHold(0, clock=lambda: float(self.slept), sleep=self._sleep)
+        wait = ApprovalHold(0, clock=lambda: float(self.slept), records=self)
         self.bench = bench(
-            store=store, secrets=Secrets([self.stored], limits), secret_requests=self.requests, hold=wait, **options
+            database=database,
+            secrets=Secrets([self.stored], limits),
+            secret_requests=self.requests,
+            hold=wait,
+            **options,
         )
         self.engine: Engine = self.bench.engine
 
     async def _address(self) -> str:
         return "http://127.0.0.1:1"
 
-    async def _sleep(self, _: float) -> None:
+    changes = 0
+
+    async def changed(self, seconds: float, since: int | None = None) -> None:
+        """Wait as for a database in which nothing changes."""
         self.slept += 30
 
     async def submit(self, visit: Visit, *, value: str = VALUE, code: str | None = None, by: str = "local") -> str:
@@ -82,8 +89,8 @@ class House:
 
 
 @pytest.fixture
-def make_house(bench: BenchMaker, store: SqliteStore, clock: Clock, tmp_path: Path) -> Callable[..., House]:
-    return partial(House, bench, store, clock, tmp_path)
+def make_house(bench: BenchMaker, database: SqliteDatabase, tmp_path: Path) -> Callable[..., House]:
+    return partial(House, bench, database, tmp_path)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def test_a_list_is_asked_for_in_pages_of_ten_or_more() -> None:
 def test_a_list_gives_connectors_out_of_their_views_and_no_deleted_ones() -> None:
     kept = {"id": "1", "displayName": "Okta", "deletedAt": None}
     deleted = {"id": "2", "displayName": "Old", "deletedAt": "2026-08-01T09:00:00Z"}
-    views = [{"connector": kept, "appPath": ""}, {"connector": deleted, "appPath": ""}, {"connector": None}]
+    views = [{"connector": kept, "appPath": ""}, {"connector": deleted, "appPath": ""}]
     operation = ListConnectors(app_id=APP)
     assert operation.shape_result([{"list": views, "nextPageToken": ""}], Situation()) == [kept]
     assert operation.shape_result([{"list": None, "expanded": None}], Situation()) == []

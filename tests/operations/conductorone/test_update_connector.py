@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from connector_mcp.engine.arguments import check_configs
+from connector_mcp.engine.config_check import check_configs
 from connector_mcp.errors import Internal, InvalidArguments
 from connector_mcp.operations.conductorone.connectors import GetConnector, UpdateConnector
 from connector_mcp.operations.conductorone.env_config import ENV_CONFIG
@@ -56,7 +56,7 @@ NEW_TOKEN = {"okta_v2_api_token": {"stringValue": "00new"}}
 def test_an_update_posts_what_is_given_under_a_mask_of_it() -> None:
     [request] = update(
         display_name="Okta",
-        description=None,
+        description="",
         user_ids=["u1"],
         profile_allow_list=["email"],
         profile_ignore_list=[],
@@ -74,7 +74,7 @@ def test_an_update_posts_what_is_given_under_a_mask_of_it() -> None:
             "connector": {
                 **IDENTITY,
                 "displayName": "Okta",
-                "description": None,
+                "description": "",
                 "userIds": ["u1"],
                 "profileAllowList": ["email"],
                 "profileIgnoreList": [],
@@ -93,7 +93,6 @@ def test_an_update_posts_what_is_given_under_a_mask_of_it() -> None:
 @pytest.mark.parametrize(
     ("config", "stored", "sent"),
     [
-        (None, {}, None),
         ({"okta_v2_domain": "a.okta.com"}, {"config": None}, env(okta_v2_domain={"stringValue": "a.okta.com"})),
         ({"okta_v2_api_token": "00new"}, {}, env(**DOMAIN, **NEW_TOKEN)),
         ({"okta_sync_secrets": True}, {}, env(**DOMAIN, okta_sync_secrets={"stringValue": "true"})),
@@ -152,22 +151,68 @@ def test_a_readable_key_that_is_emptied_or_left_out_in_the_wires_form_is_a_loss(
     assert losses(update(config=env(**NEW_TOKEN)), now()) == [DOMAIN_LOST]
 
 
-def test_a_null_config_and_one_of_another_type_lose_the_stored_one() -> None:
-    for given, lost in (
-        (None, "Unsets config and every secret in it"),
-        (OTHER, "Replaces config by one of another type"),
-    ):
-        assert losses(update(config=given), now()) == [(lost, "config", STORED["config"])]
+@pytest.mark.parametrize("stored", [STORED["config"], {**OTHER, "a": 1}, {"@type": ENV_CONFIG}, [STORED["config"]]])
+@pytest.mark.parametrize("given", [{"@type": "type.googleapis.com/third"}, env(), {"@type": ENV_CONFIG}])
+def test_a_config_that_gives_way_as_a_whole_is_a_loss(given: Any, stored: Any) -> None:
+    [(sentence, field, before)] = losses(update(config=given), now(config=stored))
+    same = isinstance(stored, dict) and given["@type"] == stored["@type"]
+    lost = "Unsets config and every secret in it" if same else "Replaces config by one of another type"
+    assert (sentence, field, before) == (lost, "config", stored)
+
+
+@pytest.mark.parametrize(
+    ("given", "stored", "refused"),
+    [
+        ({}, STORED["config"], ["config"]),
+        ({"okta_v2_domain": "a"}, {**OTHER, "a": 1}, ["config"]),
+        ({"okta_v2_domain": "a"}, [STORED["config"]], ["config"]),
+        ({"okta_v2_domain": "a"}, env() | {"configuration": [{"key": "okta_v2_domain"}]}, ["config"]),
+        ({"@type": ENV_CONFIG, "configuration": [{"key": "okta_v2_domain"}]}, None, ["config.configuration"]),
+        ({"okta_v2_domain": "a"}, env(), []),
+        ({"okta_v2_domain": "a"}, None, []),
+    ],
+)
+def test_a_config_that_cannot_be_put_over_the_stored_one_is_refused(given: Any, stored: Any, refused: Any) -> None:
+    assert problems(update(config=given), now(config=stored)) == refused
+
+
+@pytest.mark.parametrize("shown", ["", "********", "[redacted]"])
+def test_a_secret_is_never_written_back_as_a_read_shows_it(shown: str) -> None:
+    for key, catalog_id in (("okta_v2_api_token", OKTA), ("key_of_ours", "2zzzUnknown")):
+        stored = env(**DOMAIN, **{key: {"stringValue": shown}})
+        body = update(config={"okta_sync_secrets": True}).make_body(now(config=stored, catalogId=catalog_id))
+        assert body["connector"]["config"] == env(**DOMAIN, okta_sync_secrets={"stringValue": "true"})
+
+
+PAT, APP_GROUP = "github_personal_access_token_group", "github_app_group"
+ORGS = {"github_org_list": {"stringValue": "acme"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "stored", "refused"),
+    [
+        ({"github_app_id": "1"}, ORGS, ["config.github_app_id"]),
+        ({"github_app_id": "1", "github_org_list": None}, ORGS, []),
+        ({"github_org_list": ["b"]}, ORGS, []),
+        ({"github_app_id": "1", "github_access_token": "ghp"}, {},
+         ["config.github_access_token", "config.github_app_id"]),
+        ({"github_app_id": "1"}, {"C1_selected_field_group_name": {"stringValue": PAT}},
+         ["config.C1_selected_field_group_name"]),
+        ({"github_app_id": "1", "C1_selected_field_group_name": APP_GROUP},
+         {"C1_selected_field_group_name": {"stringValue": PAT}}, []),
+    ],
+)  # fmt: skip
+def test_keys_of_two_field_groups_are_never_mixed(given: Any, stored: Any, refused: list[str]) -> None:
+    assert problems(update(config=given), now(catalogId=GITHUB, config=env(**stored))) == refused
 
 
 @pytest.mark.parametrize(
     ("argument", "empty", "member"),
     [
         ("display_name", "", "displayName"),
-        ("description", None, "description"),
+        ("description", "", "description"),
         ("user_ids", [], "userIds"),
         ("sync_config", {"sync_resource_type_ids": []}, "syncConfig.syncResourceTypeIds"),
-        ("sync_config", None, "syncConfig"),
     ],
 )
 def test_an_empty_value_over_a_stored_member_is_a_loss(argument: str, empty: Any, member: str) -> None:

@@ -60,9 +60,9 @@ def test_a_merge_sends_what_is_there_now_under_what_is_given() -> None:
     )
 
 
-def test_a_merge_sends_given_nulls_and_never_variables_or_scheme_order_by_itself() -> None:
-    body = update(image_url=None, tags=None).make_body(now())
-    assert body == {**IDENTITY, **KEPT, "imageURL": None, "tags": None}
+def test_a_merge_leaves_out_what_is_emptied_and_never_sends_variables_or_scheme_order_by_itself() -> None:
+    body = update(image_url="", tags={}).make_body(now())
+    assert body == {**IDENTITY, **{key: value for key, value in KEPT.items() if key != "imageURL"}, "tags": {}}
 
 
 def test_a_merge_of_a_bigquery_connector_sends_its_dataset() -> None:
@@ -142,12 +142,9 @@ def test_replacing_names_every_value_that_is_not_given() -> None:
 @pytest.mark.parametrize(
     ("argument", "empty", "member"),
     [
-        ("documentation_url", None, "documentationURL"),
         ("documentation_url", "", "documentationURL"),
-        ("image_url", None, "imageURL"),
+        ("image_url", "", "imageURL"),
         ("tags", {}, "tags"),
-        ("tags", None, "tags"),
-        ("public", None, "public"),
     ],
 )
 def test_an_empty_value_over_a_stored_one_is_a_loss(replace: bool, argument: str, empty: Any, member: str) -> None:
@@ -160,6 +157,40 @@ def test_new_tags_that_leave_one_out_lose_it() -> None:
     assert losses(update(tags={"team": ["ops"]}), now()) == [("Unsets tags.tier", "tags.tier", ["gold"])]
 
 
+def test_a_tag_without_a_value_is_lost_too() -> None:
+    stored = {**STORED, "tags": {"team": ["sales"], "archived": [], "odd": [""]}}
+    assert losses(update(tags={"team": ["sales"]}), now(stored)) == [
+        ("Unsets tags.odd", "tags.odd", [""]),
+        ("Unsets tags.archived", "tags.archived", None),
+    ]
+    assert losses(update(tags={"team": ["ops"], "archived": [], "odd": [""]}), now(stored)) == []
+
+
+@pytest.mark.parametrize(
+    "connections",
+    [None, "text", ["01J2C0NN000000000000000001"], {"items": STORED["connections"]}, [{"id": "1"}], [None],
+     [*STORED["connections"], {"id": "2", "variables": {"region": "eu"}}]],
+)  # fmt: skip
+def test_variables_of_connections_in_an_undocumented_shape_may_be_lost(connections: Any) -> None:
+    operation, target = update(connection_variables=STORED["connectionVariables"]), UpdateConnector.acts_on
+    assert target is not None
+    assert target.select is not None
+    current = target.select(operation, now({**STORED, "connections": connections}))
+    assert "connections" in {field.partition(".")[0] for _, field, _ in losses(operation, now(current))}
+    assert losses(update(name="Acme"), now(current)) == []
+
+
+def test_a_stored_variable_that_repeats_a_name_or_is_empty_is_lost_too() -> None:
+    twice = [{"name": "region", "value": "eu"}, {"name": "region", "value": "us"}, {"name": "zone", "value": ""}]
+    operation = update(connection_variables=[{"name": "region", "value": "eu"}])
+    assert [
+        sentence for sentence, _, _ in losses(operation, now({**STORED, "connections": [{"variables": twice}]}))
+    ] == [
+        "Drops variable region (2) of connection [0]",
+        "Drops variable zone of connection [0]",
+    ]
+
+
 def test_variables_that_differ_from_a_connections_own_are_a_loss() -> None:
     operation = update(connection_variables=[{"name": "region", "value": "eu"}])
     assert losses(operation, now()) == [
@@ -168,9 +199,8 @@ def test_variables_that_differ_from_a_connections_own_are_a_loss() -> None:
     ]
 
 
-@pytest.mark.parametrize("empty", [None, []])
-def test_no_variables_unset_those_of_the_connector_and_its_connections(empty: Any) -> None:
-    assert [sentence for sentence, _, _ in losses(update(connection_variables=empty), now())] == [
+def test_no_variables_unset_those_of_the_connector_and_its_connections() -> None:
+    assert [sentence for sentence, _, _ in losses(update(connection_variables=[]), now())] == [
         "Unsets connectionVariables",
         "Drops variable region of connection production",
         "Drops variable zone of connection production",
@@ -243,10 +273,10 @@ SETTINGS = {"name": "Acme", "protocol": "http", "base_url": "https://b.example"}
         (BIGQUERY, {"base_url": "https://b.example"}, ["base_url"]),
         (BIGQUERY, {"connection_variables": [{"name": "a", "value": "b"}]}, ["connection_variables"]),
         *((STORED, {name: ""}, [name]) for name in ("name", "base_url")),
-        *((STORED, {name: None}, [name]) for name in ("name", "protocol")),
+        (STORED, {"connection_variables": [{"name": "a", "value": "b"}] * 2}, ["connection_variables"]),
         *(
             (STORED, {"auth_scheme_config_ids": ids}, ["auth_scheme_config_ids"])
-            for ids in (["key"], ["key", "oauth", "new"], ["key", "key"], [], None)
+            for ids in (["key"], ["key", "oauth", "new"], ["key", "key"], [])
         ),
     ],
 )

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import anyio
 import httpx
@@ -15,14 +15,15 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from connector_mcp.engine.approval.approval_webhook import TOLERANCE, WebhookKey, webhook_message
-from connector_mcp.engine.approval.queue import Approval, Approvals, ParkedCall
-from connector_mcp.errors import StoreUnavailable
-from connector_mcp.state.sqlite_store import SqliteStore
+from connector_mcp.engine.approval.parked_call import Approval, ParkedCall
+from connector_mcp.engine.approval.queue import Approvals
+from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.transport.auth.authorization import Callers
 from connector_mcp.transport.auth.static_tokens import StaticToken
 from connector_mcp.transport.http.app import http_app
 from connector_mcp.transport.http.approval_callback import MAX_BODY, OPEN_PATH, callback_route
 from connector_mcp.transport.http.host_guard import Reach
+from tests.engine.faulty_database import FaultyDatabase, StepFault
 
 pytestmark = pytest.mark.anyio
 
@@ -35,9 +36,8 @@ ORIGIN = "http://127.0.0.1:8765"
 class Desk:
     """A server with a token for its callers, a parked call, and who decides elsewhere."""
 
-    def __init__(self, engine: Any, store: SqliteStore, approval: Approval) -> None:
+    def __init__(self, engine: Any, approval: Approval) -> None:
         self.engine = engine
-        self.store = store
         self.approval = approval
         self.now = time.time()
         app = http_app(
@@ -80,12 +80,12 @@ def parked(digest: str = "d1") -> ParkedCall:
 
 @pytest.fixture
 async def desk(make_engine: Any, tmp_path: Path) -> AsyncIterator[Desk]:
-    engine, store = make_engine(), SqliteStore(tmp_path / "state.db")
-    engine.store, engine.approvals = store, Approvals(store, ttl=10_000)
-    made = Desk(engine, store, await engine.approvals.park(parked()))
+    engine, database = make_engine(), SqliteDatabase(tmp_path / "records.db")
+    engine.approvals = Approvals(database, ttl=10_000)
+    made = Desk(engine, await engine.approvals.park(parked()))
     async with made.client:
         yield made
-    await store.aclose()
+    await database.aclose()
 
 
 @pytest.mark.parametrize(("decision", "status"), [("approve", "approved"), ("deny", "denied")])
@@ -138,18 +138,23 @@ async def test_a_message_with_an_old_or_future_timestamp_decides_nothing(desk: D
     assert "Message timestamp too" in answer.json()["error"]
 
 
-async def test_a_message_is_accepted_once_across_replicas(desk: Desk, make_engine: Any, tmp_path: Path) -> None:
+async def test_a_message_that_is_delivered_again_is_answered_with_its_decision(
+    desk: Desk, make_engine: Any, tmp_path: Path
+) -> None:
     body = desk.body()
-    other = make_engine()
-    other.store = SqliteStore(tmp_path / "state.db")
-    other.approvals = Approvals(other.store, ttl=10_000)
-    assert (await desk.post(body)).status_code == 200
-    replica = Desk(other, other.store, desk.approval)
+    assert (await desk.post(body)).json()["status"] == "approved"
+    other, database = make_engine(), SqliteDatabase(tmp_path / "records.db")
+    other.approvals = Approvals(database, ttl=10_000)
+    replica = Desk(other, desk.approval)
     async with replica.client:
         again = await replica.post(body)
-    assert again.status_code == 409
-    assert again.json()["error"] == "Not decided: a message with this webhook-id was received before."
-    await other.store.aclose()
+        assert (again.status_code, again.json()["status"]) == (200, "approved")
+        # Neither another message nor another decision under the same id.
+        assert (await replica.post(body, message="msg_2")).status_code == 409
+        assert (await replica.post(desk.body(decision="deny"))).status_code == 409
+    decided = await desk.engine.approvals.get(desk.approval.id)
+    assert (decided.status, decided.decided_by) == ("approved", "webhook ana@example.com")
+    await database.aclose()
 
 
 async def test_one_of_many_concurrent_messages_decides(desk: Desk) -> None:
@@ -157,7 +162,7 @@ async def test_one_of_many_concurrent_messages_decides(desk: Desk) -> None:
 
     async def post(number: int) -> None:
         body = desk.body(decision="approve" if number % 2 else "deny")
-        statuses.append((await desk.post(body, message=f"msg_{number % 10}")).status_code)
+        statuses.append((await desk.post(body, message=f"msg_{number}")).status_code)
 
     async with anyio.create_task_group() as tasks:
         for number in range(20):
@@ -169,7 +174,7 @@ async def test_a_message_about_an_approval_decides_no_other(desk: Desk) -> None:
     other = await desk.engine.approvals.park(parked("d2"))
     answer = await desk.post(path=f"/approvals/{other.id}")
     assert answer.status_code == 400
-    assert [approval.status for approval in await desk.engine.approvals.list()] == ["pending", "pending"]
+    assert await desk.engine.approvals.counts() == {"pending": 2}
 
 
 async def test_a_message_about_an_approval_that_ended_does_not_reach_the_next_one_of_the_same_call(desk: Desk) -> None:
@@ -257,20 +262,24 @@ async def test_host_and_origin_are_checked(desk: Desk) -> None:
     assert await desk.status() == "pending"
 
 
-async def away(*_: Any, **__: Any) -> Any:
-    raise StoreUnavailable("The store is away.", fix="")
-
-
-async def test_a_message_that_the_store_lost_can_be_repeated(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(desk.engine.approvals, "decide", away)
+@pytest.mark.parametrize("fault", get_args(StepFault)[:3])
+async def test_a_message_with_a_lost_answer_is_told_what_is_known_and_can_be_repeated(
+    desk: Desk, tmp_path: Path, fault: StepFault
+) -> None:
+    database = FaultyDatabase(tmp_path / "records.db")
+    desk.engine.approvals = Approvals(database, ttl=10_000)
+    for step in (0, 1):
+        database.arm(step, fault)
         answer = await desk.post()
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        database.arm(None)
+        status = await desk.status()
+        if answer.status_code == 200:
+            assert (answer.json()["status"], status) == ("approved", "approved")
+        elif answer.status_code == 202:
+            assert answer.json()["status"] == "unknown"
+            assert "approvals show" not in answer.json()["message"]
+        else:
+            assert (answer.status_code, answer.headers["retry-after"], status) == (503, "5", "pending")
     assert (await desk.post()).status_code == 200
-
-
-async def test_a_message_that_cannot_be_marked_decides_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(desk.store, "put_once", away)
-        assert (await desk.post()).status_code == 503
-    assert await desk.status() == "pending"
+    assert await desk.status() == "approved"
+    await database.aclose()

@@ -17,9 +17,10 @@ import click
 from connector_mcp.cli.options import load_settings
 from connector_mcp.cli.output import json_text, print_list
 from connector_mcp.cli.terminal import is_terminal, require_terminal, user_name
-from connector_mcp.composition.storage import open_store, with_sandbox
+from connector_mcp.composition.storage import open_database, with_sandbox
 from connector_mcp.config.settings import Settings
-from connector_mcp.engine.approval.queue import Approval, Approvals, is_confirmed, name_to_type
+from connector_mcp.engine.approval.parked_call import Approval, is_confirmed, name_to_type
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.engine.preview import leaves, path_text
 from connector_mcp.errors import ConfirmationInvalid, InvalidArguments, Refused
 from connector_mcp.text import CUT, clean
@@ -29,8 +30,10 @@ _WithQueue = Callable[[Callable[[Approvals], Awaitable[Any]]], Any]
 
 _LINE_WIDTH = 100
 _VALUE_WIDTH = 2_000
+_READ = 500
+"""Approvals read at once."""
 _HEADER = ("id", "status", "world", "tool", "profile", "target", "who", "expires")
-_INTERNAL = {"digest", "fingerprint", "snapshot"}
+_INTERNAL = {"digest", "fingerprint", "snapshot", "decision_id"}
 """Members that only the engine compares."""
 
 
@@ -41,10 +44,12 @@ def approvals() -> None:
 
 @approvals.command("list")
 @click.option("--all", "everything", is_flag=True, help="Also those decided in the last 90 days.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only so many: the oldest, with --all the newest.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
-def list_approvals(everything: bool, as_json: bool) -> None:
+def list_approvals(everything: bool, limit: int | None, as_json: bool) -> None:
     """List the calls that wait, oldest first."""
-    found = [approval for queue in _each_queue() for approval in queue(partial(_list, everything=everything))]
+    list_some = partial(_list, everything=everything, limit=limit)
+    found = [approval for queue in _each_queue() for approval in queue(list_some)]
     records = [approval.model_dump(mode="json", exclude=_INTERNAL) for approval in found]
     empty = "No call was parked." if everything else "No call waits for an operator."
     print_list(records, map(_row, found), header=_HEADER, as_json=as_json, empty=empty)
@@ -114,12 +119,17 @@ def _operator() -> str:
     return f"operator {user_name()}".rstrip()
 
 
-async def _list(queue: Approvals, *, everything: bool) -> list[Approval]:
-    live = await queue.list()
-    if not everything:
-        return [approval for approval in live if approval.status == "pending"]
-    known = {approval.id: approval for approval in (*await queue.history(), *live)}
-    return sorted(known.values(), key=lambda approval: approval.created_at)
+async def _list(queue: Approvals, *, everything: bool, limit: int | None) -> list[Approval]:
+    found: list[Approval] = []
+    key: str | None = ""
+    while key is not None and (limit is None or len(found) < limit):
+        if everything:
+            page = await queue.everything(before=key, count=_READ)
+            found, key = [*page.approvals, *found], page.older
+        else:
+            page = await queue.waiting(after=key, count=_READ)
+            found, key = [*found, *page.approvals], page.newer
+    return found if limit is None else found[-limit:] if everything else found[:limit]
 
 
 def _each_queue() -> list[_WithQueue]:
@@ -140,8 +150,8 @@ def _find(approval_id: str) -> tuple[Approval, _WithQueue]:
 
 def _with_queue(settings: Settings, use: Callable[[Approvals], Awaitable[Any]]) -> Any:
     async def run() -> Any:
-        async with aclosing(open_store(settings)) as store:
-            return await use(Approvals(store, ttl=settings.approval_ttl))
+        async with aclosing(open_database(settings)) as database:
+            return await use(Approvals(database, ttl=settings.approval_ttl))
 
     return anyio.run(run)
 
@@ -188,6 +198,7 @@ def _facts(approval: Approval) -> dict[str, str | None]:
         "decided": f"by {clean(approval.decided_by or '')} at {_moment(approval.decided_at or 0)}" if decided else None,
         "reason": clean(approval.reason) if approval.reason else None,
         "used": _moment(approval.used_at) if approval.used_at else None,
+        "outcome": approval.outcome,
     }
 
 

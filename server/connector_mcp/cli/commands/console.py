@@ -21,7 +21,7 @@ from connector_mcp.cli.options import load_settings, with_overrides
 from connector_mcp.cli.output import serve_and_announce
 from connector_mcp.cli.terminal import person_present, require_terminal, user_name
 from connector_mcp.composition.health import examine_platforms
-from connector_mcp.composition.storage import open_database, open_store
+from connector_mcp.composition.storage import open_database
 from connector_mcp.config.settings import Settings
 from connector_mcp.json_values import JsonObject
 
@@ -58,11 +58,11 @@ async def _serve(settings: Settings, port: int, browse: bool) -> int:
             await anyio.to_thread.run_sync(webbrowser.open, f"{address}/console", abandon_on_cancel=True)
 
     code = OnceCode()
-    async with aclosing(open_store(settings)) as store, aclosing(open_database(settings)) as database:
+    async with aclosing(open_database(settings)) as database:
         pages = console_pages(
             Console(
-                approvals=Approvals(store, ttl=settings.approval_ttl),
-                store=store,
+                approvals=Approvals(database, ttl=settings.approval_ttl),
+                database=database,
                 operators=Operators(code.find, code.holds, "Code", "It is in the terminal where you opened this."),
                 recent_calls=AuditTrail(database).recent,
                 check_platforms=check_platforms,

@@ -37,7 +37,7 @@ async function update() {
   const list = document.querySelector("[data-live]");
   const stale = document.getElementById("stale");
   if (!list && !stale) return;
-  const answer = await fetch(location.pathname, { redirect: "error" }).catch(() => null);
+  const answer = await fetch(location.pathname + location.search, { redirect: "error" }).catch(() => null);
   if (!answer) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   if (list) replaceList(list, page);

@@ -26,11 +26,11 @@ from anyio.abc import TaskGroup
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from connector_mcp import __version__
-from connector_mcp.engine.approval.queue import Approval
+from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.preview import leaves, path_text, shown
-from connector_mcp.errors import Misconfigured, StoreUnavailable
+from connector_mcp.errors import Misconfigured, StoreUnavailable, StoreUncertain
 from connector_mcp.json_values import JsonObject
-from connector_mcp.state.store import Store
+from connector_mcp.state.database import Database, Row, Transaction
 from connector_mcp.text import clean
 from connector_mcp.upstream.proxy import make_ssl_context
 from connector_mcp.upstream.urls import is_local
@@ -47,7 +47,6 @@ MAX_IN_FLIGHT: Final = 100
 TOLERANCE: Final = 300.0
 """Seconds by which the timestamp of a callback may differ from our clock; fixed by the library."""
 
-_SENT: Final = "announced"
 _MAX_SENTENCE: Final = 1000
 _MAX_NAME: Final = 120
 _MAX_ITEMS: Final = 40
@@ -122,15 +121,15 @@ class WebhookKey:
 class ApprovalWebhook:
     """Sends a message for each parked call, while `running` is entered.
 
-    If several processes share the store, one of them sends it. A failure is logged, and the message is sent again when
-    the call is made again.
+    If several processes share the database, one of them sends it. A failure is logged, and the message is sent again
+    when the call is made again.
     """
 
     def __init__(
         self,
         url: str,
         key: WebhookKey,
-        store: Store,
+        database: Database,
         *,
         timeout: float,
         callback_url: str | None = None,
@@ -145,7 +144,7 @@ class ApprovalWebhook:
         """
         self._url = _check_url(url)
         self._key = key
-        self._store = store
+        self._database = database
         self._timeout = timeout
         self._callback_url = callback_url.rstrip("/") if callback_url else None
         # A bare transport follows no redirect, keeps no cookie, reads no environment and logs no URL.
@@ -179,9 +178,8 @@ class ApprovalWebhook:
         self._tasks.start_soon(self._run, approval)
 
     async def _run(self, approval: Approval) -> None:
-        mark: JsonObject = {"at": self._clock()}
         try:
-            if await self._store.put_once(_SENT, approval.id, mark, expires_at=approval.expires_at):
+            if await self._mark(approval, announced=True):
                 await self._send(approval)
         except StoreUnavailable as error:
             logger.error("%s may not have been sent to the webhook: %s", approval.id, error.message)
@@ -198,7 +196,21 @@ class ApprovalWebhook:
             if failure is not None:
                 logger.error("%s could not be sent to the webhook: %s", approval.id, failure)
                 with anyio.CancelScope(shield=True):
-                    await self._store.remove(_SENT, approval.id)
+                    await self._mark(approval, announced=False)
+
+    async def _mark(self, approval: Approval, *, announced: bool) -> bool:
+        """Note that a message is sent, or that it was not. Return whether this process is the one to send it."""
+        change = "epoch() WHERE announced_at IS NULL" if announced else "NULL WHERE announced_at IS NOT NULL"
+
+        def work(tx: Transaction) -> Row | None:
+            sql = f"UPDATE approvals SET announced_at = {change} AND id = :id RETURNING id"
+            return tx.execute(sql, {"id": approval.id}).first()
+
+        try:
+            return await self._database.write(work) is not None
+        except StoreUncertain:
+            # A message that is sent twice has the same id; one that is not sent at all is missed.
+            return True
 
     async def _deliver(self, approval: Approval) -> str | None:
         """Return why the message could not be delivered, or None if it was."""

@@ -6,13 +6,16 @@ operator releases it, and `block` refuses it. Every failure on the way refuses. 
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from connector_mcp.engine.approval.hold import ApprovalHold
-from connector_mcp.engine.approval.queue import Approval, Approvals
+from connector_mcp.engine.approval.parked_call import Approval
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.engine.approval.wording import (
     Candidate,
     approval_required,
@@ -26,17 +29,26 @@ from connector_mcp.engine.approval.wording import (
     target_changed,
 )
 from connector_mcp.engine.caller import Caller, CannotAsk, TransportName
+from connector_mcp.engine.ledger import NO_CLAIM, Claim, Execution, Standing, confirmation_spent
 from connector_mcp.engine.policy import Decision, Policy, resolve
 from connector_mcp.engine.preview import Preview
 from connector_mcp.engine.secret_refs.secret_requests import brings_visit
-from connector_mcp.errors import Blocked, ConfirmationInvalid, InProgress
+from connector_mcp.errors import (
+    Blocked,
+    ConfirmationInvalid,
+    ConnectorError,
+    InProgress,
+    StoreUnavailable,
+    TargetChanged,
+)
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect
-from connector_mcp.state.store import Store
+from connector_mcp.state.database import Database, Row, Transaction, Value
 
-_QUESTIONS = "questions"
-_SAME = ("kind", "tool", "digest", "principal")
+_SAME = ("tool", "digest", "principal")
 """Members that must be equal in a question and in the call that brings its answer."""
+
+_CHANGED = "the target changed after the approval"
 
 QUESTION_SECONDS = 600.0
 """The least time for which an answer to a question is accepted."""
@@ -52,13 +64,18 @@ _SCOPES = {
 
 @dataclass(frozen=True)
 class Passage:
-    """A call's permission to go on. `asked_inline` means that time has passed since the target was read."""
+    """What lets a call begin, as soon as the claim is taken."""
 
     decision: Decision
-    decided_by: str
-    asked_inline: bool = False
-    channel: str | None = None
-    """The channel by which an operator decided, if one did."""
+    claim: Claim = NO_CLAIM
+    decided_by: str | None = None
+    """Who decided; None if the approval in the claim says it."""
+    took_time: bool = False
+    """Whether time has passed since the target was read, so that it must be compared again."""
+
+
+Begin = Callable[[Passage], Awaitable[Execution | Standing]]
+"""Begins the call: takes the claim in one transaction with the record of the beginning, or returns where it stands."""
 
 
 def channel_of(decision: Decision, transport: TransportName) -> str:
@@ -84,7 +101,7 @@ class Gate:
         self,
         policy: Policy,
         approvals: Approvals,
-        store: Store,
+        database: Database,
         *,
         operator_channel: bool,
         decide_at: str | None = None,
@@ -92,7 +109,7 @@ class Gate:
         reading_seconds: float = 0.5,
         hold: ApprovalHold | None = None,
         announce: Callable[[Approval], None] | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`announce` is called with a parked call each time that call is made.
 
@@ -100,14 +117,14 @@ class Gate:
         """
         self._policy = policy
         self._approvals = approvals
-        self._store = store
+        self._database = database
         self._operator_channel = operator_channel
         self._decide_at = decide_at
         self._question_seconds = question_seconds
         self._reading_seconds = reading_seconds
-        self._hold = hold or ApprovalHold(0)
-        self._announce = announce
         self._clock = clock
+        self._hold = hold or ApprovalHold(0, records=database)
+        self._announce = announce
 
     def decide(self, tool: str, effect: Effect, scopes: frozenset[str] | None) -> Decision:
         """Decide by policy alone, before anything about the target is known.
@@ -125,26 +142,32 @@ class Gate:
             raise self._blocked(tool, effect)
         return decision
 
-    async def pass_through(self, candidate: Candidate, caller: Caller) -> Passage:
-        """Let the call go on, or raise.
+    async def pass_through(
+        self, candidate: Candidate, caller: Caller, begin: Begin, look: Callable[[], Awaitable[None]]
+    ) -> Execution:
+        """Begin the call, or raise. `look` raises if the same call is under way.
 
         Raises:
-            Blocked, ApprovalRequired, Refused, ConfirmationInvalid, TargetChanged: The call may not go on.
+            Blocked, ApprovalRequired, Refused, ConfirmationInvalid, TargetChanged, InProgress: The call may not go on.
             StoreUnavailable: The decision cannot be recorded, so there is none.
             AnswerDue: The question is on its way to the person.
         """
         decision, effect = self.strictest(candidate, caller.scopes)
         if decision is Decision.ALLOW:
-            return Passage(decision, "policy")
+            return await _begun(begin, Passage(decision, decided_by="policy"))
+        # A call that is under way must not use up an approval, be parked or be asked about.
         if self._operator_channel:
-            released = await self._released(candidate)
-            if released is not None:
-                return _released_by(released)
+            found = await begin(_approved(candidate))
+            if isinstance(found, Execution):
+                return found
+            await self._refuse_ended(candidate, found.approval)
+        else:
+            await look()
         because = ""
         resolved = resolve(decision, can_ask=caller.can_ask, operator_channel=self._operator_channel)
         if resolved is Decision.ASK:
             try:
-                return await self._ask(candidate, caller)
+                return await _begun(begin, await self._ask(candidate, caller))
             except CannotAsk:
                 resolved = resolve(decision, can_ask=False, operator_channel=self._operator_channel)
             except NotRead as answer:
@@ -154,7 +177,7 @@ class Gate:
         if resolved is Decision.APPROVE:
             approval = await self._park(candidate, caller)
             if await self._hold.until_decided(approval, self._approvals, caller):
-                return await self._decided(candidate, approval)
+                return await self._begin_decided(candidate, approval, begin)
             raise approval_required(approval, self._decide_at, because)
         raise self._blocked(candidate.tool, effect, candidate.preview)
 
@@ -170,24 +193,20 @@ class Gate:
         decided = [(self.decide(candidate.tool, effect, scopes), effect) for effect in effects]
         return max(decided, key=lambda each: each[0].strictness)
 
-    async def _released(self, candidate: Candidate) -> Approval | None:
-        """Take the operator's release of this call, so that it serves once."""
-        approval = await self._approvals.find(candidate.digest)
-        if approval is None:
-            return None
+    async def _refuse_ended(self, candidate: Candidate, approval: Approval | None) -> None:
+        """Report a denial, once, and void an approval of another state of the target."""
+        if approval is None or approval.status == "pending":
+            return
         if approval.status == "denied":
-            await self._approvals.take_denied(candidate.digest)
+            # If it cannot be taken, it is reported once more.
+            with suppress(StoreUnavailable):
+                await self._approvals.take_denied(candidate.digest)
             raise denied(approval)
-        if approval.status != "approved":
-            return None
-        if approval.fingerprint != candidate.fingerprint:
-            await self._approvals.void(approval.id, "the target changed after the approval")
-            raise target_changed(candidate.tool, approval.snapshot, candidate.preview.snapshot)
-        return await self._approvals.use(candidate.digest)
+        await self._approvals.void(approval.id, _CHANGED)
+        raise target_changed(candidate.tool, approval.snapshot, candidate.preview.snapshot)
 
     async def _ask(self, candidate: Candidate, caller: Caller) -> Passage:
         note: JsonObject = {
-            "kind": "confirmation",
             "tool": candidate.tool,
             "digest": candidate.digest,
             "principal": caller.principal,
@@ -197,31 +216,60 @@ class Gate:
         }
         if caller.resumed is not None and not brings_visit(caller):
             ticket, reply = caller.resumed.ticket, caller.resumed.reply
-            asked_inline = False
+            asked_inline, (asked, seconds) = False, await self._asked(ticket)
         else:
             ticket = secrets.token_urlsafe(24)
-            await self._store.put_once(_QUESTIONS, ticket, note, expires_at=self._clock() + self._question_seconds)
+            await self._keep_question(ticket, note)
+            asked_at = self._clock()
             try:
                 reply = await caller.ask(question(candidate), ticket)
             except CannotAsk:
-                await self._store.take_once(_QUESTIONS, ticket)
+                await self._drop_question(ticket)
                 raise
-            asked_inline = True
-        asked = await self._store.take_once(_QUESTIONS, ticket)
+            asked_inline, asked, seconds = True, note, self._clock() - asked_at
         if asked is None or any(asked.get(key) != note[key] for key in _SAME):
-            raise ConfirmationInvalid(
-                "This confirmation was used before, has expired, or belongs to another call. Nothing was changed.",
-                fix="Make the call again without a confirmation; the person will be asked again.",
-            )
-        if asked["fingerprint"] != candidate.fingerprint:
-            raise target_changed(candidate.tool, asked["snapshot"], candidate.preview.snapshot)
-        seconds = self._clock() - asked["asked_at"]
-        if reply.action == "cancel":
-            raise NotRead("The client cancelled the question.")
-        if seconds < self._reading_seconds:
-            raise NotRead(f"The client answered after {seconds:.2f} s, before a person could read the question.")
-        judge(candidate, reply, caller)
-        return Passage(Decision.ASK, client_of(caller), asked_inline)
+            raise confirmation_spent()
+        try:
+            if asked["fingerprint"] != candidate.fingerprint:
+                raise target_changed(candidate.tool, asked["snapshot"], candidate.preview.snapshot)
+            if reply.action == "cancel":
+                raise NotRead("The client cancelled the question.")
+            if seconds < self._reading_seconds:
+                raise NotRead(f"The client answered after {seconds:.2f} s, before a person could read the question.")
+            judge(candidate, reply, caller)
+        except (ConnectorError, NotRead):
+            # A question is answered once, whatever the answer is.
+            with suppress(StoreUnavailable):
+                await self._drop_question(ticket)
+            raise
+        return Passage(Decision.ASK, Claim(ticket=ticket), client_of(caller), took_time=asked_inline)
+
+    async def _keep_question(self, ticket: str, note: JsonObject) -> None:
+        values: dict[str, Value] = {"ticket": ticket, "note": json.dumps(note), "seconds": self._question_seconds}
+
+        def work(tx: Transaction) -> None:
+            tx.execute("DELETE FROM questions WHERE expires_at <= epoch()")
+            tx.execute("INSERT INTO questions VALUES (:ticket, :note, epoch(), epoch() + :seconds)", values)
+
+        await self._database.write(work)
+
+    async def _asked(self, ticket: str) -> tuple[JsonObject | None, float]:
+        """Return the question and how many seconds ago it was asked."""
+
+        def work(tx: Transaction) -> Row | None:
+            return tx.execute(
+                "SELECT question, epoch() - asked_at AS seconds FROM questions "
+                "WHERE ticket = :ticket AND expires_at > epoch()",
+                {"ticket": ticket},
+            ).first()
+
+        row = await self._database.read(work)
+        return (None, 0.0) if row is None else (json.loads(row["question"]), row["seconds"])
+
+    async def _drop_question(self, ticket: str) -> None:
+        await self._database.write(
+            lambda tx: tx.execute("DELETE FROM questions WHERE ticket = :ticket", {"ticket": ticket})
+        )
 
     async def _park(self, candidate: Candidate, caller: Caller) -> Approval:
         parked = candidate.parked(caller)
@@ -233,11 +281,17 @@ class Gate:
             self._announce(approval)
         return approval
 
-    async def _decided(self, candidate: Candidate, approval: Approval) -> Passage:
-        """Act on the decision that the call was held for. If several calls were held, one gets the release."""
-        released = await self._released(candidate)
-        if released is not None:
-            return _released_by(released, asked_inline=True)
+    async def _begin_decided(self, candidate: Candidate, approval: Approval, begin: Begin) -> Execution:
+        """Act on the decision that the call was held for. If several calls were held, one gets the approval."""
+        try:
+            found = await begin(_approved(candidate, took_time=True))
+        except TargetChanged:
+            with suppress(StoreUnavailable, ConfirmationInvalid):
+                await self._approvals.void(approval.id, _CHANGED)
+            raise
+        if isinstance(found, Execution):
+            return found
+        await self._refuse_ended(candidate, found.approval)
         ended = await self._approvals.get(approval.id)
         if ended.status == "denied":
             raise denied(ended)
@@ -267,5 +321,11 @@ class Gate:
         )
 
 
-def _released_by(approval: Approval, *, asked_inline: bool = False) -> Passage:
-    return Passage(Decision.APPROVE, approval.decided_by or "operator", asked_inline, approval.channel)
+def _approved(candidate: Candidate, *, took_time: bool = False) -> Passage:
+    return Passage(Decision.APPROVE, Claim(fingerprint=candidate.fingerprint), took_time=took_time)
+
+
+async def _begun(begin: Begin, passage: Passage) -> Execution:
+    execution = await begin(passage)
+    assert isinstance(execution, Execution)  # noqa: S101 - only a claim for an approval can find none
+    return execution

@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 
-from connector_mcp.engine.approval.queue import Approval, Approvals
+from connector_mcp.engine.approval.parked_call import Approval
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.engine.caller import Caller
 
 PROGRESS_SECONDS: Final = 5.0
 """Seconds between two progress messages to the client."""
 
-FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 2.0
-"""Seconds between two checks of the store. The pause doubles each time, up to the longest."""
+"""Seconds between two looks into the database while nothing is reported to have changed."""
+
+
+class Changes(Protocol):
+    """The part of a database that tells when something has changed; see `Database`."""
+
+    changes: int
+
+    async def changed(self, seconds: float, since: int | None = None) -> None: ...
 
 
 class ApprovalHold:
@@ -30,12 +38,13 @@ class ApprovalHold:
         self,
         seconds: float,
         *,
+        records: Changes,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
+        """`records` is the database."""
         self._seconds = seconds
+        self._records = records
         self._clock = clock
-        self._sleep = sleep
         self._pauses: set[anyio.CancelScope] = set()
         self._ended = False
 
@@ -69,7 +78,7 @@ class ApprovalHold:
         """
         begun = self._clock()
         reported = begun - PROGRESS_SECONDS
-        pause = FIRST_PAUSE
+        changes = self._records.changes
         while await is_pending():
             now = self._clock()
             left = begun + seconds - now
@@ -83,12 +92,12 @@ class ApprovalHold:
                         # A client that does not read must not prolong the hold.
                         with anyio.move_on_after(PROGRESS_SECONDS):
                             await caller.progress(message)
-                    await self._sleep(min(pause, left))
+                    await self._records.changed(min(LONGEST_PAUSE, left), changes)
                 finally:
                     self._pauses.discard(scope)
-            pause = min(2 * pause, LONGEST_PAUSE)
             if caller.gone:
                 return False
+            changes = self._records.changes
         return True
 
     def end(self) -> None:

@@ -4,137 +4,112 @@ A call is parked under its digest, which covers everything that the operator app
 arguments. The agent has nothing that could release it; it makes the same call again. That call runs once if an operator
 approved it, reports a denial once, and otherwise still waits.
 
-Each change of state is one compare-and-set in the store, so only one of several processes makes it.
+Each change of state is one statement in the database, so only one of several processes makes it. Times are the
+database's.
 """
 
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from connector_mcp.errors import ConfirmationInvalid, InvalidArguments, Issue, StoreUnavailable
-from connector_mcp.json_values import JsonObject
-from connector_mcp.state.store import Store
+from connector_mcp.engine.approval.parked_call import (
+    COLUMNS,
+    Approval,
+    ApprovalStatus,
+    Channel,
+    ParkedCall,
+    read_approval,
+)
+from connector_mcp.errors import ConfirmationInvalid, InvalidArguments, Issue, StoreUnavailable, StoreUncertain
+from connector_mcp.state.database import Database, Row, Transaction, Value
 from connector_mcp.suggest import closest
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
-from connector_mcp.text import clean, same_text
 
-WAITING = "approvals"
-HISTORY = "approvals_history"
-IDS = "approval_ids"
-
-HISTORY_SECONDS = 90 * 86_400.0
+HISTORY_SECONDS: Final = 90 * 86_400.0
 """How long a decision can be looked up after its call."""
 
-ApprovalStatus = Literal["pending", "approved", "denied", "used", "void"]
-
-Channel = Literal["approvals", "console", "webhook"]
-"""How an operator decided: on the command line, in the console, or with a signed callback."""
+PAGE: Final = 50
+"""Approvals on one page."""
 
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 _ATTEMPTS = 20
+_NEAR = 200
+"""How many of the newest ids an unknown id is compared with."""
+
+LIVE: Final = "digest = :digest AND is_open = 1 AND expires_at > epoch()"
+"""The approval that answers a call now, if there is one."""
+
+_BY_ID = f"SELECT {COLUMNS} FROM approvals WHERE id = :id"
+
+_SUMMARY = """
+SELECT status, count(*) AS count, max(created_at) AS newest FROM approvals
+WHERE is_open = 1 AND expires_at > epoch() GROUP BY status
+UNION ALL SELECT 'decided', 0, max(decided_at) FROM approvals WHERE decided_at IS NOT NULL
+"""
 
 
-class ApprovalChange(BaseModel):
-    """One field that a call would change, redacted for the operator."""
+@dataclass(frozen=True)
+class Page:
+    """Some approvals of a list in its order, and the keys with which `Approvals` returns those beside them."""
 
-    model_config = ConfigDict(frozen=True, defer_build=True)
-
-    field: str
-    before: Any = None
-    after: Any = None
-
-
-class ParkedCall(BaseModel):
-    """What the operator needs to know about a call. Everything in it is redacted already."""
-
-    model_config = ConfigDict(frozen=True, defer_build=True)
-
-    digest: str
-    tool: str
-    platform: str
-    profile: str
-    tenant: str | None = None
-    address: str = ""
-    """The platform's address."""
-    sandbox: bool = False
-    """Whether the platform is the emulated one."""
-    principal: str
-    client: str | None = None
-    effect: str
-    """A sentence that says what the call would do."""
-    effects: tuple[str, ...] = ()
-    """The effects that the policy decided about."""
-    target: str = ""
-    """The target's name. The operator types it to approve."""
-    deletes: bool = False
-    """Whether the call deletes the target."""
-    losses: tuple[str, ...] = ()
-    """What would be lost, one sentence each."""
-    diff: tuple[ApprovalChange, ...] = ()
-    arguments: JsonObject
-    hosts: tuple[str, ...] = ()
-    """The hosts that the platform would send credentials to, as far as the call or the stored config names them."""
-    secrets: tuple[str, ...] = ()
-    """The names of the secrets that the call uses."""
-    fingerprint: str | None = None
-    """The fingerprint of the target in the preview; None if there is no target to read."""
-    snapshot: Any = None
-    """The target in the preview."""
-
-
-class Approval(ParkedCall):
-    """A parked call and its decision. Times are epoch seconds."""
-
-    id: str
-    status: ApprovalStatus = "pending"
-    created_at: float
-    expires_at: float
-    decided_by: str | None = None
-    decided_at: float | None = None
-    channel: Channel | None = None
-    """The channel of the decision, as the audit log names it."""
-    reason: str | None = None
-    """The reason for the decision, or for voiding the approval."""
-    used_at: float | None = None
+    approvals: tuple[Approval, ...] = ()
+    older: str | None = None
+    """Pass it as `before`. None if there are no older ones."""
+    newer: str | None = None
+    """Pass it as `after`. None if there are no newer ones."""
 
 
 class Approvals:
-    """The queue of parked calls. Every method may raise `StoreUnavailable`."""
+    """The queue of parked calls. Every method may raise `StoreUnavailable`.
 
-    def __init__(
-        self, store: Store, *, ttl: float, clock: Callable[[], float] = time.time, observer: Observer = NULL_OBSERVER
-    ) -> None:
-        self._store = store
+    If `StoreUncertain` is raised, the change may have been made.
+    """
+
+    def __init__(self, database: Database, *, ttl: float, observer: Observer = NULL_OBSERVER) -> None:
+        self._database = database
         self._ttl = ttl
-        self._clock = clock
         self._observer = observer
 
     async def park(self, parked: ParkedCall) -> Approval:
         """Park a call. If the digest has a live approval already, return that one unchanged."""
-        for _ in range(_ATTEMPTS):
-            live = await self.find(parked.digest)
-            if live is not None:
-                return live
-            now = self._clock()
-            expires_at = now + self._ttl
-            approval = Approval(
-                **dict(parked), id=await self._new_id(parked.digest), created_at=now, expires_at=expires_at
+        call = parked.model_dump_json(exclude={"digest", "tool", "principal"})
+        values: dict[str, Value] = {
+            "digest": parked.digest, "tool": parked.tool, "principal": parked.principal, "call": call,
+            "ttl": self._ttl, "kept": self._ttl + HISTORY_SECONDS,
+        }  # fmt: skip
+
+        def work(tx: Transaction) -> tuple[bool, Row | None]:
+            tx.execute("UPDATE approvals SET is_open = 0 WHERE is_open = 1 AND expires_at <= epoch()")
+            tx.execute("DELETE FROM approvals WHERE created_at <= epoch() - :kept", values)
+            # An id that is taken, or another process that parks the same call, makes this do nothing.
+            made = tx.execute(
+                "INSERT INTO approvals (id, digest, status, is_open, principal, tool, call, created_at, expires_at) "
+                "VALUES (:id, :digest, 'pending', 1, :principal, :tool, :call, epoch(), epoch() + :ttl) "
+                "ON CONFLICT DO NOTHING RETURNING id",
+                values,
             )
-            if await self._store.put_once(WAITING, parked.digest, _as_json(approval), expires_at=expires_at):
-                self._observer.approval_changed(approval.status)
-                return approval
-            await self._store.remove(IDS, approval.id)
-        raise _contended(parked.tool)
+            live = tx.execute(f"SELECT {COLUMNS} FROM approvals WHERE {LIVE}", values)
+            tx.notify()
+            return made.first() is not None, live.first()
+
+        for _ in range(_ATTEMPTS):
+            values["id"] = "ap-" + "".join(secrets.choice(_LETTERS) for _ in range(6))
+            is_new, row = await self._database.write(work)
+            if row is not None:
+                if is_new:
+                    self._observer.approval_changed("pending")
+                return read_approval(row)
+        raise StoreUnavailable(
+            f"Too many processes changed the approval of {parked.tool} at once, so nothing was done.", fix="Call again."
+        )
 
     async def find(self, digest: str) -> Approval | None:
         """Return a call's live approval: pending, approved but not used, or denied but not reported."""
-        kept = await self._store.get(WAITING, digest)
-        return None if kept is None else _as_approval(kept)
+        return await self._read_one(LIVE, {"digest": digest})
 
     async def get(self, approval_id: str) -> Approval:
         """Return the approval with this id, live or decided.
@@ -143,69 +118,103 @@ class Approvals:
             InvalidArguments: No approval has this id.
             ConfirmationInvalid: It expired before it was decided.
         """
-        kept = await self._store.get(IDS, approval_id)
-        if kept is None:
-            raise await self._unknown(approval_id)
-        live = await self.find(str(kept["digest"]))
-        if live is not None and live.id == approval_id:
-            return live
-        decided = await self._store.get(HISTORY, approval_id)
-        if decided is None:
-            raise ConfirmationInvalid(
-                f"Approval {approval_id} expired before it was decided; nothing was done.",
-                fix="Have the agent make the call again: it is then parked again.",
-                retryable=False,
-            )
-        return _as_approval(decided)
+        return _present(await self._stored(approval_id), approval_id)
 
-    async def list(self, status: ApprovalStatus | None = None) -> tuple[Approval, ...]:
-        """Return the live approvals, oldest first."""
-        kept = [_as_approval(value) for _, value in await self._store.entries(WAITING)]
-        return tuple(approval for approval in kept if status is None or approval.status == status)
+    async def waiting(
+        self, status: ApprovalStatus = "pending", *, before: str = "", after: str = "", count: int = PAGE
+    ) -> Page:
+        """Return a page of the live approvals with this status, oldest first; the oldest page without a key."""
+        where = "status = :status AND is_open = 1 AND expires_at > epoch()"
+        return await self._page(
+            where, "created_at", {"status": status}, before, after or ("" if before else "0"), count
+        )
 
     async def count(self, principal: str) -> int:
         """Return how many live approvals the calls of a principal have."""
-        return sum(approval.principal == principal for approval in await self.list())
+        sql = (
+            "SELECT count(*) AS count FROM approvals "
+            "WHERE principal = :principal AND is_open = 1 AND expires_at > epoch()"
+        )
+        row = await self._database.read(lambda tx: tx.execute(sql, {"principal": principal}).first())
+        return row["count"] if row else 0
 
-    async def history(self) -> tuple[Approval, ...]:
-        """Return every approval decided in the last 90 days, used or not, in the order of the decisions."""
-        return tuple(_as_approval(value) for _, value in await self._store.entries(HISTORY))
+    async def history(self, *, before: str = "", after: str = "") -> Page:
+        """Return a page of what was decided in the last 90 days, used or not, newest first."""
+        page = await self._page(
+            f"decided_at IS NOT NULL AND decided_at > epoch() - {HISTORY_SECONDS}", "decided_at", {}, before, after
+        )
+        return Page(page.approvals[::-1], page.older, page.newer)
+
+    async def everything(self, *, before: str = "", count: int = PAGE) -> Page:
+        """Return a page of all approvals that are kept, open or not, oldest first; the newest page without a key."""
+        where = "(decided_at IS NOT NULL OR expires_at > epoch())"
+        return await self._page(where, "created_at", {}, before, "", count)
+
+    async def counts(self) -> dict[str, int]:
+        """Return how many live approvals have each status."""
+        return {row["status"]: row["count"] for row in await self._summary() if row["count"]}
+
+    async def version(self) -> tuple[str, int]:
+        """Return a text that changes with the queue, and the number of pending calls."""
+        rows = await self._summary()
+        pending = sum(row["count"] for row in rows if row["status"] == "pending")
+        return repr(sorted(tuple(row.values()) for row in rows)), pending
 
     async def decide(
-        self, approval_id: str, approve: bool, by: str, reason: str | None = None, *, channel: Channel = "approvals"
+        self,
+        approval_id: str,
+        approve: bool,
+        by: str,
+        reason: str | None = None,
+        *,
+        channel: Channel = "approvals",
+        decision_id: str | None = None,
     ) -> Approval:
         """Approve or deny a pending call. Its expiry stays what it was.
+
+        The same decision with the same `decision_id` may be made again: it then changes nothing and returns what is.
 
         Raises:
             InvalidArguments: No approval has this id.
             ConfirmationInvalid: It is no longer pending.
+            StoreUncertain: It is not known whether the decision was saved.
         """
-        approval = await self.get(approval_id)
-        if approval.status != "pending":
-            raise _already(approval)
-        decided = approval.model_copy(
-            update={
-                "status": "approved" if approve else "denied",
-                "decided_by": by,
-                "decided_at": self._clock(),
-                "channel": channel,
-                "reason": reason,
-            }
-        )
-        if not await self._swap(approval, decided, expires_at=approval.expires_at):
-            raise _already(await self.get(approval_id))
-        return decided
+        values: dict[str, Value] = {
+            "id": approval_id, "status": "approved" if approve else "denied", "by": by, "reason": reason,
+            "channel": channel, "decision": decision_id or secrets.token_hex(16),
+        }  # fmt: skip
 
-    async def use(self, digest: str) -> Approval | None:
-        """Spend the approval of a call, for exactly one caller. None if the call is not approved.
+        def work(tx: Transaction) -> tuple[Row | None, Row | None]:
+            changed = tx.execute(
+                "UPDATE approvals SET status = :status, decided_at = epoch(), decided_by = :by, channel = :channel, "
+                "reason = :reason, decision_id = :decision "
+                f"WHERE id = :id AND status = 'pending' AND is_open = 1 AND expires_at > epoch() RETURNING {COLUMNS}",
+                values,
+            )
+            present = tx.execute(_BY_ID, values)
+            tx.notify()
+            return changed.first(), present.first()
 
-        Afterwards the same call is parked again.
-        """
-        return await self._end(digest, "approved", {"status": "used", "used_at": self._clock()})
+        try:
+            changed, present = await self._database.write(work)
+        except StoreUncertain:
+            changed, present = None, await self._read_back(approval_id)
+        if changed is not None:
+            present = changed
+            self._observer.approval_changed(str(values["status"]))
+        if present is None:
+            raise await self._unknown(approval_id)
+        approval = _present(present, approval_id)
+        if approval.decision_id == values["decision"] and approve is (approval.status != "denied"):
+            return approval
+        raise _already(approval)
 
     async def take_denied(self, digest: str) -> Approval | None:
         """Take the denial of a call, once; None if it was not denied. Afterwards the same call is parked again."""
-        return await self._end(digest, "denied", {})
+        return await self._change(
+            f"UPDATE approvals SET is_open = 0 WHERE status = 'denied' AND {LIVE} RETURNING {COLUMNS}",
+            {"digest": digest},
+        )
 
     async def void(self, approval_id: str, why: str) -> Approval:
         """Void an approval, for example when its target changed. Afterwards the same call is parked again.
@@ -214,58 +223,79 @@ class Approvals:
             InvalidArguments: No approval has this id.
             ConfirmationInvalid: It is neither pending nor approved.
         """
-        for _ in range(_ATTEMPTS):
-            approval = await self.get(approval_id)
-            if approval.status not in ("pending", "approved"):
-                raise _already(approval)
-            ended = approval.model_copy(update={"status": "void", "reason": why})
-            if await self._swap(approval, ended, expires_at=0.0):
-                return ended
-        raise _contended(approval_id)
-
-    async def _end(self, digest: str, status: ApprovalStatus, update: JsonObject) -> Approval | None:
-        approval = await self.find(digest)
-        if approval is None or approval.status != status:
-            return None
-        ended = approval.model_copy(update=update)
-        return ended if await self._swap(approval, ended, expires_at=0.0) else None
-
-    async def _swap(self, before: Approval, after: Approval, *, expires_at: float) -> bool:
-        """Change the state unless it changed meanwhile. Expiry 0 removes it from the queue in the same atomic step."""
-        swapped = await self._store.replace(
-            WAITING, before.digest, _as_json(after), expected=_as_json(before), expires_at=expires_at
+        ended = await self._change(
+            "UPDATE approvals SET status = 'void', is_open = 0, reason = :why, "
+            "decided_at = coalesce(decided_at, epoch()) "
+            "WHERE id = :id AND status IN ('pending', 'approved') AND is_open = 1 AND expires_at > epoch() "
+            f"RETURNING {COLUMNS}",
+            {"id": approval_id, "why": why},
         )
-        if swapped:
-            if after.status != before.status:
-                self._observer.approval_changed(after.status)
-            await self._record(after)
-        return swapped
+        if ended is None:
+            raise _already(await self.get(approval_id))
+        self._observer.approval_changed("void")
+        return ended
 
-    async def _record(self, approval: Approval) -> None:
-        expires_at = self._clock() + HISTORY_SECONDS
-        value = _as_json(approval)
-        for _ in range(_ATTEMPTS):
-            if await self._store.put_once(HISTORY, approval.id, value, expires_at=expires_at):
-                return
-            kept = await self._store.get(HISTORY, approval.id)
-            if kept is not None and await self._store.replace(
-                HISTORY, approval.id, value, expected=kept, expires_at=expires_at
-            ):
-                return
-        raise _contended(approval.id)
+    async def _change(self, sql: str, values: dict[str, Value]) -> Approval | None:
+        def work(tx: Transaction) -> Row | None:
+            tx.notify()
+            return tx.execute(sql, values).first()
 
-    async def _new_id(self, digest: str) -> str:
-        # Reserved before use: an approval of an id must never reach another call than the one the operator saw.
-        expires_at = self._clock() + self._ttl + HISTORY_SECONDS
-        for _ in range(_ATTEMPTS):
-            fresh = "ap-" + "".join(secrets.choice(_LETTERS) for _ in range(6))
-            if await self._store.put_once(IDS, fresh, {"digest": digest}, expires_at=expires_at):
-                return fresh
-        raise _contended("a new approval")
+        row = await self._database.write(work)
+        return None if row is None else read_approval(row)
+
+    async def _read_one(self, where: str, values: dict[str, Value]) -> Approval | None:
+        sql = f"SELECT {COLUMNS} FROM approvals WHERE {where}"
+        row = await self._database.read(lambda tx: tx.execute(sql, values).first())
+        return None if row is None else read_approval(row)
+
+    async def _stored(self, approval_id: str) -> Row:
+        row = await self._database.read(lambda tx: tx.execute(_BY_ID, {"id": approval_id}).first())
+        if row is None:
+            raise await self._unknown(approval_id)
+        return row
+
+    async def _read_back(self, approval_id: str) -> Row:
+        """Return an approval after the answer to its decision was lost, unless that decision may still be made."""
+        row: Row | None = None
+        with suppress(StoreUnavailable):
+            row = await self._stored(approval_id)
+        if row is None or (row["status"] == "pending" and not row["is_expired"]):
+            raise StoreUncertain(
+                f"It is not known whether the decision on {approval_id} was saved: the database did not confirm it.",
+                fix=f"Look with `connector-mcp approvals show {approval_id}`.",
+                retryable=False,
+            )
+        return row
+
+    async def _summary(self) -> Sequence[Row]:
+        return await self._database.read(lambda tx: tx.execute(_SUMMARY).all())
+
+    async def _page(
+        self, where: str, time: str, values: dict[str, Value], before: str, after: str, count: int = PAGE
+    ) -> Page:
+        """Return up to `count` rows, oldest first: those next to a key on one side, or the newest."""
+        at, _, approval_id = (after or before).partition("~")
+        key = f" AND ({time}, id) {'>' if after else '<'} (:at, :id)" if at else ""
+        order = "" if after else " DESC"
+        sql = f"SELECT {COLUMNS} FROM approvals WHERE {where}{key} ORDER BY {time}{order}, id{order} LIMIT :most"
+        values = {**values, "most": count + 1, "at": _as_time(at), "id": approval_id}
+        rows = await self._database.read(lambda tx: tx.execute(sql, values).all())
+        there_is_more, rows = len(rows) > count, rows[:count]
+        if not after:
+            rows = rows[::-1]
+        # On the side that the key is on, there was at least the page that it comes from.
+        older, newer = (bool(approval_id), there_is_more) if after else (there_is_more, bool(before))
+        keys = [f"{row[time]!r}~{row['id']}" for row in rows]
+        return Page(
+            tuple(map(read_approval, rows)),
+            keys[0] if keys and older else None,
+            keys[-1] if keys and newer else None,
+        )
 
     async def _unknown(self, approval_id: str) -> InvalidArguments:
-        ids = [approval.id for approval in await self.list()] or [approval.id for approval in await self.history()]
-        near = closest(approval_id, ids, cutoff=0.0)
+        sql = f"SELECT id FROM approvals ORDER BY created_at DESC, id DESC LIMIT {_NEAR}"
+        newest = await self._database.read(lambda tx: tx.execute(sql).all())
+        near = closest(approval_id, [row["id"] for row in newest], cutoff=0.0)
         hint = f" (closest match: {near})" if near else "; there are none"
         return InvalidArguments(
             "approvals",
@@ -274,29 +304,22 @@ class Approvals:
         )
 
 
-def name_to_type(approval: Approval) -> str:
-    """Return what an operator types to approve a call: the target's name as shown, or the id if it has none."""
-    return clean(approval.target) or approval.id
-
-
-def is_confirmed(approval: Approval, typed: str) -> bool:
-    """Check whether what was typed approves this call. The id is accepted, too: the name may be hard to type."""
-    return same_text(typed, name_to_type(approval)) or same_text(typed, approval.id)
-
-
-def _as_json(approval: Approval) -> JsonObject:
-    return approval.model_dump(mode="json")
-
-
-def _as_approval(kept: JsonObject) -> Approval:
-    try:
-        return Approval.model_validate(kept)
-    except ValidationError as invalid:
-        raise StoreUnavailable(
-            "The store contains an approval that this version cannot read, so nothing is decided.",
-            fix="Run the same version of connector-mcp in all processes that share the state.",
+def _present(row: Row, approval_id: str) -> Approval:
+    if row["status"] == "pending" and row["is_expired"]:
+        raise ConfirmationInvalid(
+            f"Approval {approval_id} expired before it was decided; nothing was done.",
+            fix="Have the agent make the call again: it is then parked again.",
             retryable=False,
-        ) from invalid
+        )
+    return read_approval(row)
+
+
+def _as_time(text: str) -> float:
+    """Return the time in a key. A key that was made up leads to an empty page."""
+    try:
+        return float(text or 0)
+    except ValueError:
+        return 0.0
 
 
 def _already(approval: Approval) -> ConfirmationInvalid:
@@ -306,10 +329,4 @@ def _already(approval: Approval) -> ConfirmationInvalid:
         fix="Have the agent make the call again if it is still wanted: it is then parked again.",
         retryable=False,
         details={"status": approval.status},
-    )
-
-
-def _contended(what: str) -> StoreUnavailable:
-    return StoreUnavailable(
-        f"Too many processes changed the approval of {what} at once, so nothing was done.", fix="Call again."
     )

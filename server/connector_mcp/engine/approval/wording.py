@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from connector_mcp.engine.approval.queue import Approval, ApprovalChange, ParkedCall
+from connector_mcp.engine.approval.parked_call import Approval, ApprovalChange, ParkedCall
 from connector_mcp.engine.caller import Caller, ElicitationReply, Question
 from connector_mcp.engine.preview import Preview, differences, leaves, path_text, shown
 from connector_mcp.errors import ApprovalRequired, Blocked, ConfirmationInvalid, Refused, TargetChanged

@@ -16,7 +16,8 @@ import anyio.to_thread
 from pydantic import ValidationError
 
 from connector_mcp.engine.accounts import Account
-from connector_mcp.engine.arguments import check_configs, path_of
+from connector_mcp.engine.config_check import check_configs
+from connector_mcp.engine.issues import path_of
 from connector_mcp.engine.redaction.redactor import (
     MARKER,
     MOST_GIVEN,
@@ -31,6 +32,7 @@ from connector_mcp.engine.redaction.redactor import (
 from connector_mcp.engine.results import Meta
 from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object, members
+from connector_mcp.operations.connector_types import stands_for_a_secret
 from connector_mcp.operations.operation import ConfigUse, Destination, Effect, Operation, Situation, at
 from connector_mcp.operations.tool import Tool
 from connector_mcp.secrets.collection import Secrets
@@ -166,6 +168,9 @@ def _judge(found: FoundSecrets, steps: Steps, text: str, *, secret: bool, is_ope
         else:
             got = f"{SCHEME}{name} in a field that is not secret"
             found.issues.append(Issue(path_of(steps), got, "the value itself: references are for secret fields"))
+    elif (secret and stands_for_a_secret(text)) or (not is_open and text == f"<{steps[-1]}>"):
+        wanted = f"the value itself, {SCHEME}NAME for a stored secret, or leave it out to keep what is stored"
+        found.issues.append(Issue(path_of(steps), "a placeholder or mask", wanted))
     elif secret:
         if text:
             found.literals.append(steps)
@@ -281,9 +286,10 @@ def insert_values(tool: Tool, operation: Operation, situation: Situation, values
     except ValidationError:
         issues: Sequence[Issue] = [Issue(path_of(steps), "", "a value that the field takes") for steps in values]
     else:
-        issues = ready.find_problems(situation)
+        # What is only unknown was judged before, when the arguments had references in the place of values.
+        issues = [issue for issue in ready.find_problems(situation) if not issue.unknown]
         try:
-            check_configs(tool, ready.find_configs(situation))
+            check_configs(tool, ready.find_configs(situation), lambda issue: issue.unknown)
         except InvalidArguments as invalid:
             issues = [*issues, *invalid.issues]
         if not issues:

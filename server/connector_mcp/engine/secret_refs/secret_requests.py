@@ -10,8 +10,8 @@ from __future__ import annotations
 import hmac
 import logging
 import secrets
-import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from typing import Final, Literal
@@ -23,12 +23,12 @@ from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.approval.hold import ApprovalHold
 from connector_mcp.engine.caller import Caller, CannotAsk, Visit
 from connector_mcp.engine.secret_refs.resolver import ResolvedReferences
-from connector_mcp.errors import ConnectorError, InvalidArguments, Refused
-from connector_mcp.json_values import JsonObject
+from connector_mcp.errors import ConnectorError, InvalidArguments, Refused, StoreUnavailable, StoreUncertain
 from connector_mcp.secrets.encrypted import EncryptedFile
 from connector_mcp.secrets.reference import SCHEME, SecretLimits
 from connector_mcp.secrets.sources import LARGEST
-from connector_mcp.state.store import Store, secret_key
+from connector_mcp.state.database import Database, Row, Transaction, Value
+from connector_mcp.state.keys import secret_key
 
 TTL: Final = 600.0
 """Seconds for which a request can be answered."""
@@ -39,7 +39,7 @@ MOST_TRIES: Final = 5
 MOST_OPEN: Final = 16
 """Requests that one principal may have open at the same time."""
 
-_COLLECTION = "secret_requests"
+_LIVE = "SELECT request FROM secret_requests WHERE {} AND expires_at > epoch()"
 _ID_BYTES = 24
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 _CODE_LETTERS = 8
@@ -67,18 +67,18 @@ class SecretRequest(BaseModel):
     """The fields that need the secret. Once stored, it may be used in these only."""
     digest: str
     """The digest of the call that needs it."""
-    expires_at: float
     tries: int = 0
     status: RequestStatus = "open"
+    claim: str | None = None
+    """Distinguishes the answer that is being stored from any other."""
 
 
 class SecretRequests:
-    """The requests of all processes that share the store. Every method may raise `StoreUnavailable`."""
+    """The requests of all processes that share the database. Every method may raise `StoreUnavailable`."""
 
-    def __init__(self, store: Store, secrets_store: EncryptedFile, *, clock: Callable[[], float] = time.time) -> None:
-        self._store = store
+    def __init__(self, database: Database, secrets_store: EncryptedFile) -> None:
+        self._database = database
         self._secrets = secrets_store
-        self._clock = clock
         self._find_pages: Callable[[], Awaitable[str | None]] | None = None
 
     def have_pages_at(self, find: Callable[[], Awaitable[str | None]]) -> None:
@@ -97,7 +97,7 @@ class SecretRequests:
 
     async def code(self, request: SecretRequest) -> str:
         """Return the code that is shown at the client and typed into the page. It is never stored or in the address."""
-        digest = hmac.new(await secret_key(self._store, "secret-codes"), request.id.encode(), sha256).digest()
+        digest = hmac.new(await secret_key(self._database, "secret-codes"), request.id.encode(), sha256).digest()
         number = int.from_bytes(digest, "big")
         letters = "".join(_LETTERS[number // len(_LETTERS) ** place % len(_LETTERS)] for place in range(_CODE_LETTERS))
         return f"{letters[:4]}-{letters[4:]}"
@@ -106,16 +106,6 @@ class SecretRequests:
         self, *, name: str, principal: str, tool: str, platform: str, profile: str, fields: tuple[str, ...], digest: str
     ) -> SecretRequest | None:
         """Return the call's open request for this secret, or make one. None if the principal has too many open."""
-        theirs = [
-            request
-            for _, kept in await self._store.entries(_COLLECTION)
-            if (request := _read(kept)) and request.principal == principal and request.status == "open"
-        ]
-        for request in theirs:
-            if (request.digest, request.name) == (digest, name):
-                return request
-        if len(theirs) >= MOST_OPEN:
-            return None
         request = SecretRequest(
             id=secrets.token_urlsafe(_ID_BYTES),
             name=name,
@@ -125,15 +115,35 @@ class SecretRequests:
             profile=profile,
             fields=fields,
             digest=digest,
-            expires_at=self._clock() + TTL,
         )
-        await self._store.put_once(_COLLECTION, request.id, _written(request), expires_at=request.expires_at)
-        return request
+        values: dict[str, Value] = {
+            "id": request.id, "principal": principal, "request": request.model_dump_json(), "ttl": TTL,
+        }  # fmt: skip
+
+        def work(tx: Transaction) -> SecretRequest | None:
+            tx.execute("DELETE FROM secret_requests WHERE expires_at <= epoch()")
+            rows = tx.execute(_LIVE.format("principal = :principal AND status = 'open'"), values).all()
+            theirs = [each for row in rows if (each := _read(row)) is not None]
+            for each in theirs:
+                if (each.digest, each.name) == (digest, name):
+                    return each
+            if len(theirs) >= MOST_OPEN:
+                return None
+            tx.execute(
+                "INSERT INTO secret_requests (id, principal, status, request, expires_at) "
+                "VALUES (:id, :principal, 'open', :request, epoch() + :ttl)",
+                values,
+            )
+            return request
+
+        return await self._database.write(work)
 
     async def get(self, request_id: str) -> SecretRequest | None:
         """Return the request with this id unless it has expired."""
-        kept = await self._store.get(_COLLECTION, request_id) if len(request_id) <= 4 * _ID_BYTES else None
-        return None if kept is None else _read(kept)
+        if len(request_id) > 4 * _ID_BYTES:
+            return None
+        row = await self._database.read(lambda tx: tx.execute(_LIVE.format("id = :id"), {"id": request_id}).first())
+        return None if row is None else _read(row)
 
     async def is_pending(self, request_id: str) -> bool:
         """Check that the secret may still be entered."""
@@ -168,9 +178,10 @@ class SecretRequests:
         if not value.strip() or len(value.encode("utf-8", "replace")) > LARGEST:
             return "unusable"
         # Claim it: from here on no other answer is accepted.
-        if not await self._replace(request, status="storing"):
+        claim = secrets.token_hex(8)
+        if not await self._replace(request, status="storing", claim=claim):
             return "gone"
-        return await self._put(request.model_copy(update={"status": "storing"}), value)
+        return await self._put(request.model_copy(update={"status": "storing", "claim": claim}), value)
 
     async def _put(self, request: SecretRequest, value: str) -> SubmitOutcome:
         limits = SecretLimits((request.platform,), (request.profile,), request.fields)
@@ -180,7 +191,9 @@ class SecretRequests:
         except ConnectorError:
             await self._replace(request, status="open")
             raise
-        await self._replace(request, status="entered" if added else "void")
+        # The secret is stored even if that cannot be noted here: the waiting call looks for the secret itself.
+        with suppress(StoreUnavailable):
+            await self._replace(request, status="entered" if added else "void")
         if not added:
             return "stored already"
         logger.warning(
@@ -205,23 +218,34 @@ class SecretRequests:
         return "gone"
 
     async def _replace(self, request: SecretRequest, **changed: object) -> bool:
-        return await self._store.replace(
-            _COLLECTION,
-            request.id,
-            _written(request.model_copy(update=changed)),
-            expected=_written(request),
-            expires_at=request.expires_at,
-        )
+        """Change the request unless it changed meanwhile."""
+        after = request.model_copy(update=changed)
+        values: dict[str, Value] = {
+            "id": request.id, "status": after.status, "before": request.model_dump_json(),
+            "after": after.model_dump_json(),
+        }  # fmt: skip
+
+        def work(tx: Transaction) -> bool:
+            sql = (
+                "UPDATE secret_requests SET status = :status, request = :after "
+                "WHERE id = :id AND request = :before AND expires_at > epoch() RETURNING id"
+            )
+            # A call that is held looks at its request again.
+            tx.notify()
+            return tx.execute(sql, values).first() is not None
+
+        try:
+            return await self._database.write(work)
+        except StoreUncertain:
+            if await self.get(request.id) != after:
+                raise
+            return True
 
 
-def _written(request: SecretRequest) -> JsonObject:
-    return request.model_dump(mode="json")
-
-
-def _read(kept: JsonObject) -> SecretRequest | None:
+def _read(row: Row) -> SecretRequest | None:
     """Decode a stored request; None if it is damaged, so it cannot be answered."""
     try:
-        return SecretRequest.model_validate(kept)
+        return SecretRequest.model_validate_json(row["request"])
     except ValidationError:
         return None
 

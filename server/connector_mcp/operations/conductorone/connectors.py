@@ -9,13 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import JsonObject, items, members
+from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
 from connector_mcp.operations.conductorone.env_config import (
     ENV_CONFIG,
     TYPE,
     configuration_of,
+    find_mixed_groups,
     is_empty,
     is_env_config,
+    is_withheld,
     plain_for,
     unwrap,
     wrap_all,
@@ -39,7 +41,7 @@ from connector_mcp.operations.operation import (
     Target,
     at,
 )
-from connector_mcp.operations.update import Mask, UpdateOperation
+from connector_mcp.operations.update import Mask, UpdateOperation, is_unset
 from connector_mcp.suggest import closest
 
 _CHANGED_BY_SYNCS = frozenset(
@@ -100,15 +102,24 @@ class ListConnectors(ConductorOneOperation, ListOperation):
 
     http = GET(CONNECTORS)
     output = Connector
-    paging = Paging(items="list", limit="page_size", cursor="page_token", next="nextPageToken", smallest=10)
+    paging = Paging(
+        items="list",
+        limit="page_size",
+        cursor="page_token",
+        next="nextPageToken",
+        smallest=10,
+        empty=("list", "nextPageToken"),
+    )
     summary = ("id", "displayName", "catalogId", "status", "syncDisabledAt", "updatedAt")
     example = {"app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ", "limit": 20}
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Take the connectors out of their views, without deleted ones, which only have `deletedAt` set (trap 9)."""
-        views: list[Any] = super().shape_result(answers, situation) or []
-        connectors = [members(at(view, "connector")) for view in views]
-        return [connector for connector in connectors if connector and not connector.get("deletedAt")]
+        views = super().shape_result(answers, situation)
+        if not is_array(views):
+            return views
+        connectors = [at(view, "connector") for view in views]
+        return [connector for connector in connectors if not at(connector, "deletedAt")]
 
 
 class GetConnector(ConductorOneOperation):
@@ -142,13 +153,14 @@ class SyncConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     sync_resource_type_ids: Annotated[
-        list[str] | None, Field(description="Resource types.", serialization_alias="syncResourceTypeIds")
+        list[str] | None,
+        Field(description="Resource types to sync; replaces all.", serialization_alias="syncResourceTypeIds"),
     ] = None
 
 
 class UpdateConnector(ConductorOneOperation, UpdateOperation):
     """Change a connector; what is not given stays. describe_connector_type gives the config keys of its catalogId. An
-    empty value erases, also a secret."""
+    empty value erases, in config null too, also a secret."""
 
     http = POST(CONNECTOR)
     output = UpdatedConnector
@@ -164,18 +176,25 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
     }
 
     id: ConnectorId
-    display_name: Annotated[str | None, Field(description="Display name.")] = None
-    description: Annotated[str | None, Field(description="Description.")] = None
+    display_name: Annotated[str | None, Field(description="New display name.")] = None
+    description: Annotated[str | None, Field(description="New description.")] = None
     user_ids: Annotated[list[str] | None, Field(description="Owners; replaces all.")] = None
     config: Annotated[JsonObject | None, Field(description="Keys to set: {key: value}.")] = None
-    profile_allow_list: Annotated[list[str] | None, Field(description="Attributes to sync.")] = None
-    profile_ignore_list: Annotated[list[str] | None, Field(description="Attributes to leave out.")] = None
-    sync_config: Annotated[SyncConfig | None, Field(description="Scope of syncs.")] = None
-    disable_check_bad_sync: Annotated[bool | None, Field(description="true: no data-drop guard.")] = None
-    parallel_sync_worker_count: Annotated[int | None, Field(ge=0, le=4, description="0 is off.")] = None
+    profile_allow_list: Annotated[list[str] | None, Field(description="Attributes to sync; replaces all.")] = None
+    profile_ignore_list: Annotated[list[str] | None, Field(description="Attributes to leave out; replaces all.")] = None
+    sync_config: Annotated[SyncConfig | None, Field(description="What syncs read.")] = None
+    disable_check_bad_sync: Annotated[
+        bool | None, Field(description="true: a sync that finds far less data than before is applied, not held.")
+    ] = None
+    parallel_sync_worker_count: Annotated[
+        int | None, Field(ge=0, le=4, description="Parallel workers of a sync. 0: none; syncs still run, one by one.")
+    ] = None
     update_mask: Annotated[
         str | None,
-        Field(description="Such as displayName,config; default: what is given. Unsets what it names and is not given."),
+        Field(
+            max_length=300,
+            description="Such as displayName,config; default: what is given. Erases what it names and is not given.",
+        ),
         in_body(stored_as=None),
     ] = None
     expand_mask: Annotated[
@@ -192,11 +211,16 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
         return given
 
     def complete_members(self, current: JsonObject) -> JsonObject:
-        """The given members; a plain config is completed with the keys that are stored."""
+        """The given members; a plain config is completed with the keys that are stored.
+
+        Secrets are left out, which keeps them. Written back as a read shows them, empty or masked, they would be lost.
+        """
         given = self.given_members()
         if self.config is None or self._has_foreign_config():
             return given
-        stored = {} if TYPE in self.config else configuration_of(current.get("config"))
+        known, stored = _type_of(current)[1], configuration_of(current.get("config")) if TYPE not in self.config else {}
+        secret = known.secret_paths if known else ()
+        stored = {key: value for key, value in stored.items() if key not in secret and not is_withheld(value)}
         return given | {"config": {TYPE: ENV_CONFIG, "configuration": stored | given["config"]["configuration"]}}
 
     def after(self, current: JsonObject) -> JsonObject:
@@ -236,13 +260,17 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
         return tuple(self._find_problems(situation.current))
 
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
-        """Erased secrets, which no read returns, and a config that gives way to one of another type (section 5)."""
+        """Erased secrets, which no read returns, and a config that gives way as a whole (section 5)."""
         stored = at(situation.current, "config")
         if self.config is None or "config" not in MASK.paths(self):
             return
-        if TYPE in self.config and stored and self.config[TYPE] != at(stored, TYPE):
-            yield Loss("Replaces config by one of another type", ("config",), stored)
-            return
+        if TYPE in self.config and not is_unset(stored):
+            if self.config[TYPE] != at(stored, TYPE):
+                yield Loss("Replaces config by one of another type", ("config",), stored)
+                return
+            if is_env_config(self.config) and not self.config.get("configuration"):
+                yield Loss("Unsets config and every secret in it", ("config",), stored)
+                return
         if self._has_foreign_config():
             return
         known, before = _type_of(situation.current)[1], configuration_of(stored)
@@ -285,13 +313,29 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
             yield from _check_mask_path(path, writable)
         if at(current, "deletedAt"):
             yield Issue("id", "a connector that is deleted", "one that conductorone_list_connectors shows")
-        stored = at(current, "config")
-        if self.config and TYPE not in self.config and stored and not is_env_config(stored):
-            wanted = "the whole object with @type, as conductorone_get_connector shows it: this config is no EnvConfig"
-            yield Issue("config", "a plain map", wanted)
+        if self.config is not None:
+            yield from self._find_config_problems(self.config, at(current, "config"))
         for key, value in self._given_keys().items():
             if any("," in str(item) for item in items(value)):
                 yield Issue(f"config.{key}", "an item with a comma", "items without: the list is sent joined by commas")
+        if self.config is not None and not self._has_foreign_config():
+            kept = members(at(self.complete_members(members(current)), "config.configuration"))
+            groups = members(known.traits.get("fieldGroups")) if (known := _type_of(current)[1]) else {}
+            yield from find_mixed_groups(groups, wrap_all(self._given_keys()), kept)
+
+    def _find_config_problems(self, given: JsonObject, stored: Any) -> Iterator[Issue]:
+        """Find a config that cannot be put over the stored one, or says nothing."""
+        if is_env_config(given) and not is_object(given.get("configuration")):
+            yield Issue("config.configuration", "no object", "an object such as {key: {stringValue: value}}")
+        if TYPE in given:
+            return
+        if not given:
+            wanted = "at least one key; update_mask config without config erases the whole config"
+            yield Issue("config", "an empty object", wanted)
+        known_form = is_env_config(stored) and is_object(at(stored, "configuration") or {})
+        if not is_unset(stored) and not known_form:
+            wanted = "the whole object with @type, as conductorone_get_connector shows it: this config is no EnvConfig"
+            yield Issue("config", "a plain map", wanted)
 
 
 def _check_mask_path(path: str, writable: Sequence[str]) -> Iterator[Issue]:

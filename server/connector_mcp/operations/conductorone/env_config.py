@@ -7,14 +7,18 @@ On the wire a config is an `Any` of type EnvConfig with objects of strings as va
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
+from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, members
+from connector_mcp.operations.connector_types import stands_for_a_secret
 from connector_mcp.operations.operation import at
 
 ENV_CONFIG = "type.googleapis.com/c1.api.app.v1.EnvConfig"
 TYPE = "@type"
+SELECTED_GROUP = "C1_selected_field_group_name"
+"""Key that names the group in use, where a connector type has alternative groups of keys."""
 _WRAPPERS = frozenset({"stringValue", "keyValues"})
 
 
@@ -56,6 +60,27 @@ def unwrap(wrapped: Any) -> Any:
 def is_empty(wrapped: Any) -> bool:
     """Whether a value in the wire form is empty, so that writing it erases the stored one."""
     return unwrap(wrapped) in (None, "", {})
+
+
+def is_withheld(wrapped: Any) -> bool:
+    """Whether a read shows nothing of a value: it is empty or a mask."""
+    return is_empty(wrapped) or stands_for_a_secret(str(unwrap(wrapped)))
+
+
+def find_mixed_groups(groups: Mapping[str, Any], given: JsonObject, kept: JsonObject) -> Iterator[Issue]:
+    """Find given keys of one alternative field group beside kept keys of another, or beside its name (section 5)."""
+    shared = [key for keys in groups.values() for key in keys]
+    own = {name: [key for key in keys if shared.count(key) == 1] for name, keys in groups.items()}
+    held = {key for key, value in kept.items() if not is_empty(value)}
+    chosen = unwrap(kept.get(SELECTED_GROUP))
+    for name, keys in own.items():
+        set_here = sorted(held & given.keys() & set(keys))
+        others = sorted(held & {key for other, its in own.items() if other != name for key in its})
+        if set_here and others:
+            wanted = f"keys of one group: null for {', '.join(others)}, or no {', '.join(set_here)}"
+            yield Issue(f"config.{set_here[0]}", f"a key of {name} beside those of another group", wanted)
+        elif set_here and chosen and chosen != name:
+            yield Issue(f"config.{SELECTED_GROUP}", f"another group than that of {set_here[0]}", name, name)
 
 
 def plain_for(schema: Mapping[str, Any], value: Any) -> Any:

@@ -153,7 +153,9 @@ class CreateConnector(ConnectorOperation):
 
     http = POST(CONNECTORS)
     effect = Effect.CREATE
-    acts_on = Target("connector", ListConnectors, name=name_connectors_in_danger, select=connectors_in_danger)
+    acts_on = Target(
+        "connector", ListConnectors, name=name_connectors_in_danger, select=connectors_in_danger, type_at="type"
+    )
     can_destroy = True
     repeatable = False
     consequence = "Creates a connector from factory {connector_id}."
@@ -167,10 +169,6 @@ class CreateConnector(ConnectorOperation):
     ] = None
     sync_profile: SyncProfile = None
     enable_token_storage: Annotated[bool | None, Field(description="Keep users' provider tokens.")] = None
-
-    def make_body(self, situation: Situation) -> Any:
-        """Make the body of what the caller set. A null counts as not given: Logto accepts null for none of these."""
-        return {name: value for name, value in self.given("body") if value is not None}
 
     def kind(self, situation: Situation) -> ConnectorType | None:
         """The connector type, as far as it is known by now."""
@@ -289,7 +287,7 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find nothing to change, and what Logto would refuse of the merged connector."""
-        if all(value is None or value == {} for value in self.given_members().values()):
+        if all(value == {} for value in self.given_members().values()):
             wanted = "at least one of config, metadata, sync_profile, enable_token_storage"
             return (Issue("config", "nothing", wanted),)
         if not is_object(situation.current):

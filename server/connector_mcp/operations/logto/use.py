@@ -48,10 +48,6 @@ class CreateConnectorTest(LogtoOperation):
     email: Annotated[str | None, Field(pattern=r"^\S+@\S+\.\S+$", description="Email.")] = None
     locale: Annotated[str | None, Field(description="Such as en.")] = None
 
-    def make_body(self, situation: Situation) -> Any:
-        """Make the body of what the caller set. A null counts as not given: Logto accepts null for none of these."""
-        return {name: value for name, value in self.given("body") if value is not None}
-
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         return (rules.checked_config(self.factory_id, self.config, situation.described),)
 

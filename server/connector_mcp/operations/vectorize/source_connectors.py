@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -35,6 +35,7 @@ from connector_mcp.operations.operation import (
 from connector_mcp.operations.platform import Request
 from connector_mcp.operations.update import Merge, UpdateOperation, is_vacant
 from connector_mcp.operations.vectorize.platform import VECTORIZE
+from connector_mcp.suggest import closest
 
 OrganizationId = Annotated[str, Field(description="Vectorize organization id.")]
 SourceConnectorId = Annotated[str, Field(description="Source connector id.")]
@@ -114,7 +115,7 @@ class NewSourceConnector(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: Annotated[str, Field(min_length=1, description="Display name.")]
-    type: Annotated[SourceType, Field(description="Connector type.")]
+    type: Annotated[str, Field(description="Connector type.", json_schema_extra={"enum": [*get_args(SourceType)]})]
     config: Annotated[JsonObject | None, Field(description="Config of that type.")] = None
 
 
@@ -250,6 +251,10 @@ class CreateSourceConnector(VectorizeOperation):
         for index, connector in enumerate(self.connectors):
             known = connector_type("vectorize", connector.type)
             path = f"connectors[{index}].config"
+            if connector.type not in get_args(SourceType):
+                near = closest(connector.type, get_args(SourceType), cutoff=0.5)
+                wanted = f"{f'{near} (closest match); ' if near else ''}one of {', '.join(get_args(SourceType))}"
+                issues.append(Issue(f"connectors[{index}].type", "an unknown type", wanted, near, unknown=True))
             if known and known.config.get("required") and connector.config is None:
                 needed = ", ".join(known.config["required"])
                 issues.append(Issue(path, "nothing", f"the config of {connector.type}: {needed}"))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import JsonObject, is_object, items, members
+from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
 from connector_mcp.operations.fields import LOCAL_ONLY, in_body
 from connector_mcp.operations.operation import (
     GET,
@@ -24,7 +24,7 @@ from connector_mcp.operations.operation import (
     Target,
     at,
 )
-from connector_mcp.operations.update import NamedItems, Replace, UpdateOperation
+from connector_mcp.operations.update import NamedItems, Replace, UpdateOperation, is_unset
 from connector_mcp.operations.versori.platform import VERSORI
 
 OrganisationId = Annotated[str, Field(description="Versori organisation id.")]
@@ -76,7 +76,7 @@ class ListConnectors(VersoriOperation, ListOperation):
 
     http = GET(CONNECTORS)
     output = Connector
-    paging = Paging(items="connectors", limit="first", cursor="after", next="next")
+    paging = Paging(items="connectors", limit="first", cursor="after", next="next", empty=("connectors", "totalCount"))
     summary = ("id", "name", "protocol", "baseUrl", "datasetId", "public", "updatedAt")
     heavy = frozenset({"connections", "versions"})
     example = {"limit": 20, "name": "acme"}
@@ -104,12 +104,17 @@ def _what_an_update_touches(operation: Any, situation: Situation) -> Any:
     if not is_object(record):
         return record
     touched = {member: value for member, value in record.items() if member != "versions"}
-    if "connections" in touched:
+    connections = touched.get("connections")
+    if is_array(connections) and all(map(is_object, connections)):
         touched["connections"] = [
-            {member: connection.get(member) for member in ("id", "name", "variables")}
-            for connection in map(members, items(touched["connections"]))
+            {member: connection.get(member) for member in ("id", "name", "variables")} for connection in connections
         ]
     return touched
+
+
+def _shows_variables(connections: Any) -> bool:
+    """Whether a record shows the variables of every connection."""
+    return is_array(connections) and all(is_array(at(connection, "variables")) for connection in connections)
 
 
 class UpdateConnector(VersoriOperation, UpdateOperation):
@@ -119,7 +124,11 @@ class UpdateConnector(VersoriOperation, UpdateOperation):
     http = PUT(CONNECTOR)
     output = Connector
     acts_on = Target(
-        "connector", GetConnector, volatile=frozenset({"updatedAt", "versions"}), select=_what_an_update_touches
+        "connector",
+        GetConnector,
+        volatile=frozenset({"updatedAt", "versions"}),
+        select=_what_an_update_touches,
+        type_at="protocol",
     )
     # Not sent again: authSchemeConfigIds, which Versori keeps, and connectionVariables, which would rewrite the
     # variables of every connection (traps 2 to 4).
@@ -137,26 +146,26 @@ class UpdateConnector(VersoriOperation, UpdateOperation):
     example = {"connector_id": "01J2ABCDEF0123456789ABCDEF", "name": "Acme CRM", "tags": {"team": ["sales"]}}
 
     connector_id: ConnectorId
-    name: Annotated[str | None, Field(description="Display name.")] = None
-    protocol: Annotated[Protocol | None, Field(description="Cannot change.")] = None
-    base_url: Annotated[str | None, Field(description="http: may hold {{variable}}.")] = None
+    name: Annotated[str | None, Field(description="New display name.")] = None
+    protocol: Annotated[Protocol | None, Field(description="The present one: it cannot change.")] = None
+    base_url: Annotated[str | None, Field(description="http: where calls go; may hold {{variable}}.")] = None
     dataset_id: Annotated[str | None, Field(description="bigquery: project.dataset.")] = None
     auth_scheme_config_ids: Annotated[
         list[str] | None, Field(description="All ids, in the new order."), in_body(stored_as="authSchemeConfigs")
     ] = None
     connection_variables: Annotated[
-        list[ConnectionVariable] | None, Field(description="Overwrites every connection's.")
+        list[ConnectionVariable] | None, Field(description="Replaces those of every connection; [] drops all.")
     ] = None
-    documentation_url: Annotated[str | None, Field(description="null unsets."), in_body("documentationURL")] = None
-    image_url: Annotated[str | None, Field(description="null unsets."), in_body("imageURL")] = None
-    tags: Annotated[dict[str, list[str]] | None, Field(description="Replaces all.")] = None
-    public: Annotated[bool | None, Field(description="In the public library.")] = None
-    replace: Annotated[bool, Field(description="Unset what is not given."), LOCAL_ONLY] = False
+    documentation_url: Annotated[str | None, Field(description='"" unsets it.'), in_body("documentationURL")] = None
+    image_url: Annotated[str | None, Field(description='"" unsets it.'), in_body("imageURL")] = None
+    tags: Annotated[dict[str, list[str]] | None, Field(description="Replaces all; {} unsets them.")] = None
+    public: Annotated[bool | None, Field(description="true lists it in the public library, false hides it.")] = None
+    replace: Annotated[bool, Field(description="true unsets what is not given."), LOCAL_ONLY] = False
 
     def make_body(self, situation: Situation) -> Any:
-        """Make the body, which repeats the ids of the path (trap 5)."""
+        """Make the body, which repeats the ids of the path (trap 5). What is left out of it is unset (trap 2)."""
         identity = {"id": self.connector_id, "organisationId": self.organisation_id}
-        return identity | super().make_body(situation)
+        return identity | {name: value for name, value in super().make_body(situation).items() if value != ""}
 
     def after(self, current: JsonObject) -> JsonObject:
         """The connector with its auth schemes reordered, and its variables written to every connection (trap 4).
@@ -166,12 +175,12 @@ class UpdateConnector(VersoriOperation, UpdateOperation):
         given, after = self.given_members(), super().after(current)
         configs = {str(config.get("id")): config for config in map(members, items(current.get("authSchemeConfigs")))}
         if "authSchemeConfigs" in given:
-            order: list[str] = given["authSchemeConfigs"] or []
+            order: list[str] = given["authSchemeConfigs"]
             after["authSchemeConfigs"] = [configs[key] for key in order if key in configs]
         if "connectionVariables" in given:
-            variables: JsonObject = {"variables": given["connectionVariables"] or []}
-            connections = items(current.get("connections"))
-            after["connections"] = [each | variables if is_object(each) else each for each in connections]
+            variables: JsonObject = {"variables": given["connectionVariables"]}
+            if is_array(connections := current.get("connections")):
+                after["connections"] = [each | variables if is_object(each) else each for each in connections]
         elif self.replace:
             after.pop("connectionVariables", None)
         return after
@@ -191,7 +200,18 @@ class UpdateConnector(VersoriOperation, UpdateOperation):
             *self._find_missing(),
             *self._find_protocol_problems(at(situation.current, "protocol")),
             *self._find_order_problems(situation.current),
+            *self._find_repeated_variables(),
         )
+
+    def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
+        """Variables of connections that the read does not show, and tags without a value."""
+        current = members(situation.current)
+        if current and self.connection_variables is not None and not _shows_variables(current.get("connections")):
+            yield Loss("May overwrite variables of connections, which Versori's answer does not show", ("connections",))
+        kept = members(self.after(current).get("tags"))
+        for tag, values in members(current.get("tags")).items():
+            if is_unset(values) and tag not in kept:
+                yield Loss(f"Unsets tags.{tag}", ("tags", tag))
 
     def describe_loss(self, path: Path, before: Any, *, overwritten: bool) -> Loss:
         match path:
@@ -207,14 +227,14 @@ class UpdateConnector(VersoriOperation, UpdateOperation):
 
     def _find_missing(self) -> Iterator[Issue]:
         settings = self.sent_in("body")
-        if not self.model_fields_set.intersection(settings):
+        if not any(getattr(self, name) is not None for name in settings):
             yield Issue("arguments", "nothing to change", f"at least one of {', '.join(settings)}")
         required = ("name", "protocol", *([_ADDRESS[self.protocol]] if self.protocol else []))
         for name in required if self.replace else ():
-            if name not in self.model_fields_set:
+            if getattr(self, name) is None:
                 yield Issue(name, "nothing", "a value: `replace` sends only what is given, and Versori requires it")
         for name in ("name", "protocol", "base_url", "dataset_id"):
-            if name in self.model_fields_set and not getattr(self, name):
+            if getattr(self, name) == "":
                 yield Issue(name, "an empty value", "a value, or leave it out to keep the present one")
 
     def _find_protocol_problems(self, current: Any) -> Iterator[Issue]:
@@ -231,15 +251,20 @@ class UpdateConnector(VersoriOperation, UpdateOperation):
             yield Issue("connection_variables", "a value", f"nothing: {protocol} connectors have no variables")
 
     def _find_order_problems(self, current: Any) -> Iterator[Issue]:
-        if "auth_scheme_config_ids" not in self.model_fields_set or not is_object(current):
+        if self.auth_scheme_config_ids is None or not is_object(current):
             return
         ids = [str(members(config).get("id")) for config in items(current.get("authSchemeConfigs"))]
-        if sorted(self.auth_scheme_config_ids or []) != sorted(ids):
+        if sorted(self.auth_scheme_config_ids) != sorted(ids):
             yield Issue(
                 "auth_scheme_config_ids",
-                f"{len(self.auth_scheme_config_ids or [])} ids that are not the connector's own",
+                f"{len(self.auth_scheme_config_ids)} ids that are not the connector's own",
                 f"a reordering of the {len(ids)} ids that versori_get_connector shows under authSchemeConfigs",
             )
+
+    def _find_repeated_variables(self) -> Iterator[Issue]:
+        names = [variable.name for variable in self.connection_variables or ()]
+        if len(set(names)) < len(names):
+            yield Issue("connection_variables", "a name more than once", "each name once: Versori would keep one value")
 
 
 OPERATIONS = (UpdateConnector, ListConnectors, GetConnector)

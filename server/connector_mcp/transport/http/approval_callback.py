@@ -1,16 +1,15 @@
 """`POST /approvals/{id}`: another system decides a parked call by a signed callback.
 
 The signature is the authorization: callers' tokens are not accepted, and an agent has no signing secret. A message is
-accepted once, within minutes of its timestamp, and for the one approval that it names. Effect, target and differences
-of an approval never change, so its id identifies what was shown. The secret differs from that of the webhook, so a
+accepted within minutes of its timestamp and for the one approval that it names. It decides once; delivered again, it is
+answered with the decision that it took. Effect, target and differences of an approval never change, so its id
+identifies what was shown. The secret differs from that of the webhook, so a
 webhook message cannot be sent back as a decision, and a system that may verify webhooks cannot decide.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Annotated, Final, Literal
 
 import anyio
@@ -19,9 +18,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from connector_mcp.engine.approval.approval_webhook import TOLERANCE, InvalidSignature, WebhookKey
+from connector_mcp.engine.approval.approval_webhook import InvalidSignature, WebhookKey
 from connector_mcp.engine.engine import Engine
-from connector_mcp.errors import ConfirmationInvalid, ConnectorError, InvalidArguments, StoreUnavailable
+from connector_mcp.errors import ConfirmationInvalid, ConnectorError, InvalidArguments, StoreUncertain
+from connector_mcp.json_values import JsonObject
 from connector_mcp.text import clean
 
 OPEN_PATH: Final = "/approvals"
@@ -30,9 +30,6 @@ OPEN_PATH: Final = "/approvals"
 MAX_BODY: Final = 16_384
 BODY_SECONDS: Final = 10.0
 """How long a body may take to arrive."""
-
-_USED: Final = "callbacks"
-
 
 _Line = Annotated[str, StringConstraints(max_length=500), AfterValidator(clean)]
 
@@ -61,9 +58,9 @@ class _Refusal(Exception):
 def callback_route(engine: Engine, key: WebhookKey) -> Route:
     """Return the route, to be served below `OPEN_PATH` without bearer authorization, behind the check of Host.
 
-    200 with the decision; 400 for an invalid body, 401 without a valid and recent signature, 404 for an unknown id, 409
-    for a repeated message or an approval that is not pending, 413 and 408 for a body that is too large or too slow, and
-    503 if the store cannot keep a decision.
+    200 with the decision, also for a message that is delivered again; 202 if it is not known whether the decision was
+    saved; 400 for an invalid body, 401 without a valid and recent signature, 404 for an unknown id, 409 for an approval
+    that is not pending, 413 and 408 for a body that is too large or too slow, and 503 if the decision was not saved.
     """
 
     async def handle(request: Request) -> Response:
@@ -91,31 +88,28 @@ async def _decide(engine: Engine, key: WebhookKey, request: Request) -> Response
     if body.id != request.path_params["approval_id"]:
         raise _Refusal(400, "the URL and the body name different approvals.")
     try:
-        status = await _apply(engine, body, message_id)
+        approval = await engine.approvals.decide(
+            body.id,
+            body.decision == "approve",
+            f"webhook {body.by}",
+            body.reason or None,
+            channel="webhook",
+            decision_id=f"webhook {message_id}",
+        )
     except InvalidArguments:
         raise _Refusal(404, "no parked call has this id.") from None
     except ConfirmationInvalid as error:
         raise _Refusal(409, error.message) from None
+    except StoreUncertain as error:
+        # Sent again, the same message is answered with what is known then.
+        return _answer({"id": body.id, "status": "unknown", "message": error.message}, 202)
     except ConnectorError as error:
         raise _Refusal(503, error.message, {"Retry-After": "5"}) from None
-    return JSONResponse({"id": body.id, "status": status}, headers={"Cache-Control": "no-store"})
+    return _answer({"id": body.id, "status": approval.status})
 
 
-async def _apply(engine: Engine, body: CallbackBody, message_id: str) -> str:
-    now = time.time()
-    # A message is recent for the tolerance to both sides of its timestamp; after that it is refused for its age.
-    if not await engine.store.put_once(_USED, message_id, {"at": now}, expires_at=now + 2 * TOLERANCE):
-        raise _Refusal(409, "a message with this webhook-id was received before.")
-    try:
-        approval = await engine.approvals.decide(
-            body.id, body.decision == "approve", f"webhook {body.by}", body.reason or None, channel="webhook"
-        )
-    except StoreUnavailable:
-        # The sender may repeat the same message.
-        with suppress(StoreUnavailable):
-            await engine.store.remove(_USED, message_id)
-        raise
-    return approval.status
+def _answer(content: JsonObject, status: int = 200) -> Response:
+    return JSONResponse(content, status, headers={"Cache-Control": "no-store"})
 
 
 async def _read_body(request: Request) -> bytes:

@@ -6,9 +6,7 @@ A response names the server's parts and whether they work. Why one fails goes to
 from __future__ import annotations
 
 import logging
-import secrets
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -19,7 +17,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from connector_mcp.engine.engine import Engine
-from connector_mcp.errors import ConnectorError, StoreUnavailable
+from connector_mcp.errors import ConnectorError
+from connector_mcp.state.database import Transaction
 from connector_mcp.transport.http.shutdown import Drain
 
 if TYPE_CHECKING:
@@ -29,12 +28,11 @@ READY_SECONDS: Final = 1.0
 """How long a response of `/readyz` is reused."""
 
 COUNTED_SECONDS: Final = 5.0
-"""How long the number of approvals in `/metrics` is reused: each count reads all of them."""
+"""How long the number of approvals in `/metrics` is reused."""
 
 TIMEOUT: Final = 3.0
 """Seconds in which a part must answer."""
 
-_PROBES: Final = "probes"
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 _Value = TypeVar("_Value")
@@ -93,18 +91,20 @@ class PartChecks:
         return False
 
     async def _probe_store(self) -> None:
-        """Write a value and take it out again, as every decision does."""
-        store, key = self._engine.store, secrets.token_hex(8)
-        await store.put_once(_PROBES, key, {}, expires_at=time.time() + 60)
-        if await store.take_once(_PROBES, key) is None:
-            raise StoreUnavailable("The store lost a value that was just written.", fix="Check the store.")
+        """Write a row and remove it again: only then does a full disk or a read-only database show."""
+
+        def work(tx: Transaction) -> None:
+            tx.execute("INSERT INTO questions VALUES ('probe', '', epoch(), 0) ON CONFLICT DO NOTHING")
+            tx.execute("DELETE FROM questions WHERE ticket = 'probe'")
+
+        await self._engine.database.write(work)
 
 
 async def count_approvals(engine: Engine) -> Mapping[str, int] | None:
     """Return how many approvals have each status, or None if the store does not answer."""
     try:
         with anyio.move_on_after(TIMEOUT):
-            return Counter(approval.status for approval in await engine.approvals.list())
+            return await engine.approvals.counts()
     except ConnectorError:
         logger.debug("the approvals cannot be counted")
     return None

@@ -1,0 +1,72 @@
+"""Calls as large as a client can send them: refused soon, with a small answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from connector_mcp.engine import issues
+from connector_mcp.engine.arguments import MAX_VALUES
+from tests.engine.conftest import BenchMaker, FakeCaller
+
+pytestmark = pytest.mark.anyio
+
+COUNT = 150_000
+SITE = {"name": "a", "type": "WEB_CRAWLER", "config": {"seed-urls": ["https://a.example"]}}
+CREATE, UPDATE = "vectorize_create_source_connector", "logto_update_connector"
+LARGEST: dict[str, tuple[str, dict[str, Any]]] = {
+    "arguments": ("vectorize_get_source_connectors", {f"limits{n}": 1 for n in range(COUNT)}),
+    "keys of a config": (UPDATE, {"id": "github-signin", "config": {f"clientId{n}": "x" for n in range(COUNT)}}),
+    "a config as text": (UPDATE, {"id": "x", "config": json.dumps({f"clientId{n}": 1 for n in range(COUNT)})}),
+    "items": (CREATE, {"connectors": [{"nme": 1}] * COUNT}),
+    "strings": ("vectorize_get_source_connectors", {"fields": ["x"] * COUNT}),
+    "keys within the limit": (
+        UPDATE,
+        {"id": "github-signin", "config": {f"clientId{n}": 1 for n in range(MAX_VALUES - 9)}},
+    ),
+    "items within the limit": (CREATE, {"connectors": [{"nme": 1}] * (MAX_VALUES // 3)}),
+    "one long name": ("vectorize_get_source_connectors", {"limit" * 800_000: 1}),
+    "one long text": (CREATE, {"connectors": [SITE | {"type": "WEB" * 1_000_000}]}),
+    "a long mask": (
+        "conductorone_update_connector",
+        {"app_id": "a", "id": "c", "update_mask": "displayNme," * 300_000},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("tool", "arguments"), LARGEST.values(), ids=LARGEST)
+async def test_the_largest_calls_are_refused_with_a_small_answer_and_few_comparisons(
+    bench: BenchMaker, monkeypatch: pytest.MonkeyPatch, tool: str, arguments: dict[str, Any]
+) -> None:
+    compared: list[str] = []
+    closest = issues.closest
+
+    def counting(name: str, *known: Any, **options: Any) -> str | None:
+        compared.append(name)
+        return closest(name, *known, **options)
+
+    monkeypatch.setattr(issues, "closest", counting)
+    made = bench()
+    result = await made.engine.call(tool, arguments, FakeCaller())
+    error = result.content["error"]
+    assert error["code"] == "invalid_arguments"
+    assert len(error["issues"]) <= issues.MAX_ISSUES + 1
+    assert len(json.dumps(result.content)) < 30_000
+    assert len(compared) <= 3 * issues.MAX_ISSUES
+    assert [method for method, _ in made.requests() if method != "GET"] == []
+
+
+async def test_what_policy_blocks_is_refused_before_its_arguments_are_looked_at(bench: BenchMaker) -> None:
+    made = bench(policy="update=block")
+    result = await made.engine.call(UPDATE, {"nonsense": 1}, FakeCaller())
+    assert result.content["error"]["code"] == "blocked"
+
+
+async def test_a_failure_keeps_within_the_size_of_results(bench: BenchMaker) -> None:
+    made = bench(max_result_bytes=2_000)
+    arguments = {"connectors": [{"nme": 1}] * 20}
+    error = (await made.engine.call(CREATE, arguments, FakeCaller())).content["error"]
+    assert (error["code"], "Only the first" in error["cut"]) == ("invalid_arguments", True)
+    assert len(json.dumps(error)) < 2_600
