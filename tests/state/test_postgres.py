@@ -255,7 +255,8 @@ async def test_a_request_that_was_not_counted_never_looks_as_if_it_was(postgres:
         "CREATE FUNCTION connector_mcp.refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$"
     )
     postgres.execute(
-        "CREATE TRIGGER refuse BEFORE UPDATE ON connector_mcp.rates FOR EACH ROW EXECUTE FUNCTION connector_mcp.refuse()"
+        "CREATE TRIGGER refuse BEFORE UPDATE ON connector_mcp.rates "
+        "FOR EACH ROW EXECUTE FUNCTION connector_mcp.refuse()"
     )
     assert await rates.take("k", interval=60.0, burst=1, longest=90.0) > 90.0
     await database.aclose()
