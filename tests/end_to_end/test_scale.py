@@ -104,7 +104,7 @@ async def measure(environ: dict[str, str], numbers: Iterator[int]) -> tuple[dict
         }
         for path in ("/console", "/console/history", "/console/calls", "/metrics"):
             measured[path] = partial(page, path)
-        for words in (("approvals", "list"), ("approvals", "list", "--all"), ("audit", "show")):
+        for words in (("approvals", "list"), ("audit", "show")):
             measured[" ".join(words)] = partial(command, *words)
         for _ in range(60):
             await engine.call(READ, {}, FakeCaller())

@@ -30,8 +30,8 @@ BESIDE_GRACE = 1.0
 ARRIVING = 0.1
 """Seconds in which requests come on connections that were made before the server was told to end."""
 
-FIRST_REQUEST = 1.0
-"""Seconds that a connection without any request may take beyond that."""
+LOOKS = 10
+"""How often that time is given to connections without any request yet."""
 
 BACKSTOP = 2.0
 """Seconds after that until uvicorn closes the connections that are left."""
@@ -178,11 +178,11 @@ class _Uvicorn(uvicorn.Server):
         for connection in waiting:
             connection.setblocking(False)
             await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
-        if self.server_state.connections:
+        for _ in range(LOOKS if self.server_state.connections else 0):
             await anyio.sleep(ARRIVING)
-        with anyio.move_on_after(FIRST_REQUEST):
-            while any(not getattr(each, "cycle", True) for each in self.server_state.connections):
-                await anyio.sleep(ARRIVING / 10)
+            # A connection without any request yet was made a moment ago; its request is on the way.
+            if all(getattr(each, "cycle", True) for each in self.server_state.connections):
+                break
         for connection in list(self.server_state.connections):
             connection.shutdown()
 
