@@ -106,7 +106,8 @@ async def measure(environ: dict[str, str], numbers: Iterator[int]) -> tuple[dict
             measured[path] = partial(page, path)
         for words in (("approvals", "list"), ("audit", "show")):
             measured[" ".join(words)] = partial(command, *words)
-        for _ in range(60):
+        # More than a page of everything.
+        for _ in range(600):
             await engine.call(READ, {}, FakeCaller())
         return await fastest(measured), await secret_key(engine.database, "audit")
 
