@@ -15,6 +15,7 @@ from connector_mcp.state import database as database_module
 from connector_mcp.state import postgres as postgres_module
 from connector_mcp.state.database import Database, Transaction
 from connector_mcp.state.postgres import PostgresDatabase
+from connector_mcp.state.rates import SharedRates
 from tests.postgres_proxy import PostgresProxy, cut, postgres_proxy, silence
 from tests.postgres_server import PASSWORD, UNSAFE, PostgresFixture, postgres_server
 from tests.state.racer import INSERT_ONCE
@@ -243,6 +244,22 @@ async def test_an_invalid_address_is_refused_but_not_shown(url: str):
     with pytest.raises(ValueError) as caught:
         PostgresDatabase(url)
     assert PASSWORD not in str(caught.value)
+
+
+async def test_a_request_that_was_not_counted_never_looks_as_if_it_was(postgres: PostgresFixture):
+    database = PostgresDatabase(postgres.url)
+    rates = SharedRates(database)
+    assert await rates.take("k", interval=60.0, burst=1) == 0
+    # By the time of the second look the request would be due within `longest`, but it is not reserved.
+    postgres.execute(
+        "CREATE FUNCTION connector_mcp.refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$"
+    )
+    postgres.execute(
+        "CREATE TRIGGER refuse BEFORE UPDATE ON connector_mcp.rates "
+        "FOR EACH ROW EXECUTE FUNCTION connector_mcp.refuse()"
+    )
+    assert await rates.take("k", interval=60.0, burst=1, longest=90.0) > 90.0
+    await database.aclose()
 
 
 async def test_a_database_without_an_encoding_returns_text(postgres: PostgresFixture):

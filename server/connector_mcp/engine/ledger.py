@@ -218,8 +218,14 @@ class Ledger:
 
     async def _end_now(self, execution: Execution) -> None:
         """End an execution that may have begun, although its call was told that it did not."""
+
+        def work(tx: Transaction) -> None:
+            # A commit that is still under way holds this lock. Until it is over, there may be nothing to end yet.
+            self._trail.lock(tx)
+            self.end(execution, None)(tx)
+
         try:
-            await self._database.write(self.end(execution, None))
+            await self._database.write(work)
         except StoreUnavailable:
             self.owe(execution, None)
 

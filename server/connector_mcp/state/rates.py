@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import count
 from typing import Final
 
@@ -39,8 +40,11 @@ class SharedRates:
         def work(transaction: Transaction) -> float:
             if next(self._taken) % _CLEAN_UP_EVERY == 0:
                 transaction.execute("DELETE FROM rates WHERE due < epoch()")
-            row = transaction.execute(_TAKE, values).first() or transaction.execute(_LOOK, values).first()
-            return 0.0 if row is None else max(0.0, row["ahead"] - interval * burst)
+            if (row := transaction.execute(_TAKE, values).first()) is not None:
+                return max(0.0, row["ahead"] - interval * burst)
+            row = transaction.execute(_LOOK, values).first()
+            # Time has passed since the request was not counted. It must not look like one that was.
+            return max(row["ahead"] - interval * burst if row else 0.0, math.nextafter(longest, math.inf))
 
         # A request may wait for its turn several times, so it has a time limit of its own.
         with one_allowance():

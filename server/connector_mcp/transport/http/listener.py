@@ -30,6 +30,9 @@ BESIDE_GRACE = 1.0
 ARRIVING = 0.1
 """Seconds in which requests come on connections that were made before the server was told to end."""
 
+LOOKS = 10
+"""How often that time is given to connections without any request yet."""
+
 BACKSTOP = 2.0
 """Seconds after that until uvicorn closes the connections that are left."""
 
@@ -175,8 +178,11 @@ class _Uvicorn(uvicorn.Server):
         for connection in waiting:
             connection.setblocking(False)
             await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
-        if self.server_state.connections:
+        for _ in range(LOOKS if self.server_state.connections else 0):
             await anyio.sleep(ARRIVING)
+            # A connection without any request yet was made a moment ago; its request is on the way.
+            if all(getattr(each, "cycle", True) for each in self.server_state.connections):
+                break
         for connection in list(self.server_state.connections):
             connection.shutdown()
 
