@@ -30,8 +30,8 @@ from mcp_types import ElicitRequestParams, ElicitResult
 
 from connector_mcp.sandbox.seed import VECTORIZE_S3
 
-MAX_FILES = 40
-MAX_FUNCTIONS = 300
+MAX_FILES = 50
+MAX_FUNCTIONS = 400
 _NAME = "Product documents"
 _TARGET = {"source_connector_id": VECTORIZE_S3}
 _TIMEOUT = 60
@@ -87,6 +87,8 @@ async def trace_deletion() -> Trace:
     ):
         listener.settimeout(_TIMEOUT)
         environ = variables | {"CONNECTOR_MCP_STATE_DIR": state, "HOME": state, "PATH": os.environ.get("PATH", "")}
+        # The client here answers at once, which no person does.
+        environ["CONNECTOR_MCP_ASK_READING_TIME"] = "0"
         script = str(Path(__file__).with_name("traced_server.py"))
         command = StdioServerParameters(
             command=sys.executable, args=[script, str(listener.getsockname()[1])], env=environ
