@@ -72,6 +72,9 @@ VERSORI = f"/api/connect/v1/o/org%202/connectors/{ENCODED}"
 VERSORI_SENT = ("id", "organisationId", "protocol", "baseUrl", "documentationURL", "imageURL", "public")
 C1 = f"/api/v1/apps/app%201/connectors/{ENCODED}"
 FILES = {"f": {"name": "n", "mimeType": "m"}}
+CRAWLER = {"id": ODD, "type": "WEB_CRAWLER", "name": "n", "configDoc": {}}
+DRIVE = {"id": ODD, "type": "GOOGLE_DRIVE_OAUTH_MULTI", "name": "n"}
+DONE = (200, {"message": "ok"})
 NOTION = {"id": ODD, "type": "NOTION_OAUTH_MULTI", "name": "n"}
 SMS = {"endpoint": "https://sms.example/send", "authorization": "Bearer sms-token"}
 ACME = {"target": "acme", "name": {"en": "Acme"}}
@@ -88,7 +91,7 @@ CALLS: list[tuple[str, dict[str, Any], dict[tuple[str, str], tuple[int, Any]], t
     (
         "vectorize_get_source_connectors",
         {"workspace_id": "w s&1", "limit": 5, "cursor": "a=b"},
-        {},
+        {("GET", SOURCES): (200, {"sourceConnectors": []})},
         ("GET", SOURCES, "workspaceId=w%20s%261&limit=5&nextToken=a%3Db", None),
     ),
     (
@@ -97,18 +100,31 @@ CALLS: list[tuple[str, dict[str, Any], dict[tuple[str, str], tuple[int, Any]], t
         {("POST", SOURCES): (200, {"message": "ok", "connector": {"name": "n", "id": "1"}})},
         ("POST", SOURCES, "workspaceId=w1", {"name": "Nüm", "type": "WEB_CRAWLER", "config": CONFIG}),
     ),
-    ("vectorize_get_source_connector", {"source_connector_id": ODD}, {}, ("GET", SOURCE, "", None)),
+    (
+        "vectorize_get_source_connector",
+        {"source_connector_id": ODD},
+        {("GET", SOURCE): (200, CRAWLER)},
+        ("GET", SOURCE, "", None),
+    ),
     (
         "vectorize_update_source_connector",
         {"source_connector_id": ODD, "config": CONFIG},
-        {("GET", SOURCE): (200, {"id": ODD, "type": "WEB_CRAWLER", "name": "n", "configDoc": {}})},
+        {
+            ("GET", SOURCE): (200, CRAWLER),
+            ("PATCH", SOURCE): (200, {"message": "ok", "data": {"updatedConnector": CRAWLER}}),
+        },
         ("PATCH", SOURCE, "", {"config": CONFIG}),
     ),
-    ("vectorize_delete_source_connector", {"source_connector_id": ODD}, {}, ("DELETE", SOURCE, "", None)),
+    (
+        "vectorize_delete_source_connector",
+        {"source_connector_id": ODD},
+        {("GET", SOURCE): (200, CRAWLER), ("DELETE", SOURCE): DONE},
+        ("DELETE", SOURCE, "", None),
+    ),
     (
         "vectorize_add_user_to_source_connector",
         {"source_connector_id": ODD, "user_id": "u/1", "selected_files": FILES, "refresh_token": "user-refresh-token"},
-        {("GET", SOURCE): (200, {"id": ODD, "type": "GOOGLE_DRIVE_OAUTH_MULTI", "name": "n"})},
+        {("GET", SOURCE): (200, DRIVE), ("POST", f"{SOURCE}/users"): DONE},
         (
             "POST",
             f"{SOURCE}/users",
@@ -119,13 +135,13 @@ CALLS: list[tuple[str, dict[str, Any], dict[tuple[str, str], tuple[int, Any]], t
     (
         "vectorize_update_user_in_source_connector",
         {"source_connector_id": ODD, "user_id": "u1", "selected_files": {"pageIds": ["p"]}},
-        {("GET", SOURCE): (200, NOTION)},
+        {("GET", SOURCE): (200, NOTION), ("PATCH", f"{SOURCE}/users"): DONE},
         ("PATCH", f"{SOURCE}/users", "", {"userId": "u1", "selectedFiles": {"pageIds": ["p"]}}),
     ),
     (
         "vectorize_delete_user_from_source_connector",
         {"source_connector_id": ODD, "user_id": "u1"},
-        {("GET", SOURCE): (200, NOTION)},
+        {("GET", SOURCE): (200, NOTION), ("DELETE", f"{SOURCE}/users"): DONE},
         ("DELETE", f"{SOURCE}/users", "", {"userId": "u1"}),
     ),
     (
@@ -141,11 +157,11 @@ CALLS: list[tuple[str, dict[str, Any], dict[tuple[str, str], tuple[int, Any]], t
         {("POST", "/api/connectors"): (200, {"id": "mine", "connectorId": "oidc"})},
         ("POST", "/api/connectors", "", ACME_SENT),
     ),
-    ("logto_get_connector", {"id": ODD}, {}, ("GET", LOGTO, "", None)),
+    ("logto_get_connector", {"id": ODD}, {("GET", LOGTO): (200, LOGTO_NOW)}, ("GET", LOGTO, "", None)),
     (
         "logto_update_connector",
         {"id": ODD, "config": {"clientId": "new"}, "sync_profile": False},
-        {("GET", LOGTO): (200, LOGTO_NOW)},
+        {("GET", LOGTO): (200, LOGTO_NOW), ("PATCH", LOGTO): (200, LOGTO_NOW)},
         ("PATCH", LOGTO, "", {"config": {"clientId": "new", "clientSecret": "stored-secret"}, "syncProfile": False}),
     ),
     (
@@ -168,9 +184,9 @@ CALLS: list[tuple[str, dict[str, Any], dict[tuple[str, str], tuple[int, Any]], t
     ),
     (
         "versori_update_connector",
-        {"connector_id": ODD, "name": "Acme 2", "tags": None},
-        {("GET", VERSORI): (200, VERSORI_NOW)},
-        ("PUT", VERSORI, "", {name: VERSORI_NOW[name] for name in VERSORI_SENT} | {"name": "Acme 2", "tags": None}),
+        {"connector_id": ODD, "name": "Acme 2", "tags": {}, "image_url": None},
+        {("GET", VERSORI): (200, VERSORI_NOW), ("PUT", VERSORI): (200, VERSORI_NOW)},
+        ("PUT", VERSORI, "", {name: VERSORI_NOW[name] for name in VERSORI_SENT} | {"name": "Acme 2", "tags": {}}),
     ),
     (
         "conductorone_update_connector",
@@ -181,7 +197,7 @@ CALLS: list[tuple[str, dict[str, Any], dict[tuple[str, str], tuple[int, Any]], t
             "config": {"okta_v2_api_token": "okta-token", "okta_sync_custom_roles": True},
             "expand_mask": ["app_id"],
         },
-        {("GET", C1): (200, C1_NOW)},
+        {("GET", C1): (200, C1_NOW), ("POST", C1): (200, C1_NOW)},
         (
             "POST",
             C1,

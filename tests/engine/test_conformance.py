@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -53,7 +54,11 @@ class Answers:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, body: Any) -> None:
         self.sent: list[Request] = []
 
-        async def send(client: UpstreamClient, request: Request, *, tool: str | None = None) -> UpstreamResponse:
+        async def send(
+            client: UpstreamClient, request: Request, *, tool: str = "", sending: Callable[[], None] | None = None
+        ) -> UpstreamResponse:
+            if sending is not None:
+                sending()
             self.sent.append(request)
             return UpstreamResponse(200, body, "r-1", 0.0, 1)
 

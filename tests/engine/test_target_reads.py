@@ -119,8 +119,8 @@ async def test_a_creation_on_vectorize_returns_the_verdict_of_the_platform(
 ) -> None:
     send = UpstreamClient.send
 
-    async def verdict(client: UpstreamClient, request: Request, *, tool: str | None = None) -> UpstreamResponse:
-        answer = await send(client, request, tool=tool)
+    async def verdict(client: UpstreamClient, request: Request, **options: Any) -> UpstreamResponse:
+        answer = await send(client, request, **options)
         verdicts = {"verificationStatus": status, "errorMessage": "why"}
         return replace(answer, body=answer.body | verdicts) if request.method == "GET" else answer
 

@@ -181,7 +181,8 @@ def similar_types(platform: str, name: str) -> list[ConnectorType]:
     begun = [key for key, known in labels.items() if any(re.split(r"[-_ ]", label)[0] == first_word for label in known)]
     by_label = {label: key for key, known in labels.items() for label in known if label}
     close = [by_label[label] for label in nearest(wanted, by_label, cutoff=0.5)]
-    return [connector_types(platform)[key] for key in dict.fromkeys(same or (*begun, *close))][:_SUGGESTED]
+    likely = (*(key for key in close if key in begun), *begun, *close)
+    return [connector_types(platform)[key] for key in dict.fromkeys(same or likely)][:_SUGGESTED]
 
 
 def closest_errors(error: ValidationError) -> Iterator[ValidationError]:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -297,21 +297,20 @@ class _PostgresTransaction:
         self._connection = connection
         self._pipeline = pipeline
         self._step = step
-        self._waiting = False
+        self._batches = 0
 
     def execute(self, sql: str, values: Mapping[str, Value] = {}) -> _PostgresRows:
-        self._waiting = True
         cursor = self._connection.execute(_translated(sql), {name: storable(each) for name, each in values.items()})
-        return _PostgresRows(cursor, self._send)
+        return _PostgresRows(cursor, partial(self._send, self._batches))
 
-    def _send(self) -> None:
-        """Send what waits, and receive all results.
+    def _send(self, batch: int) -> None:
+        """Send what waits, and receive all results, unless those of this batch have been received.
 
         The message that ends it makes the server count the time until the next statement. Without it a process that
         hangs, or a machine that lost its power, would keep its locks for hours.
         """
-        if self._waiting:
-            self._waiting = False
+        if batch == self._batches:
+            self._batches += 1
             self._pipeline.sync()
 
     def notify(self) -> None:

@@ -15,6 +15,7 @@ from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import Misconfigured
+from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.operation import POST, Effect, Operation, Record
 from connector_mcp.secrets.collection import Secrets
@@ -30,13 +31,19 @@ MINTED = 'minted-"credential'
 NAME = "versori_create_key-crm-1"
 
 
+class CreatedKey(Record):
+    """The credential, and whatever else the platform answers."""
+
+    credential: JsonObject | None = None
+
+
 class CreateKey(Operation):
     """Make a key for a connector. The platform shows it once."""
 
     on = platform_folder("versori").platform
     http = POST("/connectors/{connector_id}/keys")
     effect = Effect.CREATE
-    output = Record
+    output = CreatedKey
     mints = ("credential.key",)
     connector_id: str
 
