@@ -7,8 +7,8 @@ def test_the_session_completes_without_a_terminal_and_ignores_the_credentials_of
     ended = spawn("demo", VECTORIZE_API_KEY="real-key", CONNECTOR_MCP_READ_ONLY="true")
     assert ended.status == 0, ended.err
     assert "vectorize_create_source_connector" in ended.out
-    assert "the person declines" in ended.out
-    assert 'the person types "Quarterly reports"' in ended.out
+    assert "the client answers: declines" in ended.out
+    assert 'the client answers: types "Quarterly reports"' in ended.out
     assert '"clientSecret": "[redacted]"' in ended.out
     assert ended.out.index("refused") < ended.out.index("not_found") < ended.out.index("Done.")
     assert "\x1b" not in ended.out

@@ -92,10 +92,10 @@ async def test_the_person_is_asked_before_a_deletion_and_accepts_by_typing_the_n
     ("reply", "code"),
     [
         (Reply("decline"), "refused"),
-        (Reply("cancel"), "refused"),
+        (Reply("cancel"), "approval_required"),
         (Reply("accept", {"confirm": "another name"}), "confirmation_invalid"),
     ],
-    ids=["declined", "cancelled", "wrong name"],
+    ids=["declined", "cancelled and parked", "wrong name"],
 )
 async def test_without_the_persons_consent_nothing_is_deleted(client: Attached, reply: Reply, code: str):
     connector_id, _ = await make_connector(client)

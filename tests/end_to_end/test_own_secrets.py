@@ -78,9 +78,9 @@ def platform(request: Recorded) -> tuple[int, Any, dict[str, str]]:
         record = (
             VERSORI_NOW | record | {"tags": {words: [words]}, "connectionVariables": [{"name": "a", "value": words}]}
         )
-        return 200, record if request.path.endswith("/c") else [record], headers
+        return 200, record if request.path.endswith("/c") else {"connectors": [record], "totalCount": 1}, headers
     if request.path.startswith("/api/v1/apps"):
-        record |= {"appId": "a", "config": {"@type": "t", "configuration": config}}
+        record |= {"appId": "a", "catalogId": "unlisted", "config": {"@type": "t", "configuration": config}}
         view = {"connector": record}
         return 200, {"connectorView": view} if request.path.endswith("/c") else {"list": [view]}, headers
     record |= {"connectorId": "github-universal", "name": {"en": words}, "config": config, "metadata": {"name": words}}

@@ -37,7 +37,7 @@ SMTP = SMTP_CONFIG | {"auth": {"type": "login", "user": "u", "pass": SMTP_PASS}}
 S3 = {"access-key": "secret://S3_ACCESS", "secret-key": "secret://S3_SECRET", "bucket-name": "docs", "archiver": False}
 REGION = {"name": "region", "value": "eu"}
 CRM = "/api/connect/v1/o/org%202/connectors/v1"
-OKTA_READ = "/api/v1/apps/app%201/connectors/c1"
+OKTA = "/api/v1/apps/app%201/connectors/c1"
 
 SESSION: list[tuple[str, dict[str, Any]]] = [
     (
@@ -164,7 +164,9 @@ async def place(folder: Path, era: str = "auto", **variables: str) -> AsyncItera
             ("GET", "/api/connectors/gh"): (200, LOGTO_NOW | {"id": "gh", "config": stored}),
             ("PATCH", "/api/connectors/gh"): (200, LOGTO_NOW | {"id": "gh", "name": {"en": f"{MARK}-github"}}),
             ("GET", CRM): (200, VERSORI_NOW | {"id": "v1"}),
-            ("GET", OKTA_READ): (200, {"connectorView": {"connector": okta}}),
+            ("PUT", CRM): (200, VERSORI_NOW | {"id": "v1"}),
+            ("GET", OKTA): (200, {"connectorView": {"connector": okta}}),
+            ("POST", OKTA): (200, {"connectorView": {"connector": okta}}),
         }
         environ = {
             **environment(recorder.origin),

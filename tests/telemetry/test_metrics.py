@@ -47,7 +47,8 @@ async def test_known_calls_are_counted_exactly(watch: Any, mode: str) -> None:
         ("destroy", "approval_required", DELETE): 1,
         ("destroy", "ok", DELETE): 1,
     }
-    assert samples["gate_decisions_total"] == {("policy", "allow"): 4, ("approvals", "approve"): 2}
+    # Policy decides before arguments are parsed: the call with wrong ones passed it, too.
+    assert samples["gate_decisions_total"] == {("policy", "allow"): 5, ("approvals", "approve"): 2}
     assert samples["approval_changes_total"] == {("pending",): 1, ("approved",): 1, ("used",): 1}
     assert samples["call_duration_seconds_count"] == {(LIST,): 3, (READ,): 2, (DELETE,): 2}
     # Three lists, a read, and for the deletion: a look at each call, and one at what is left.

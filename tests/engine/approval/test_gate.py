@@ -461,4 +461,4 @@ async def test_a_principal_has_so_many_parked_calls_and_each_is_so_large(house: 
 )
 async def test_a_disclosed_secret_is_an_effect_of_its_own(house: House, policy: str, expected: str) -> None:
     made = candidate(Effect.CREATE, disclosed=(("MAIL", "smtp.evil.example"),))
-    assert await outcome(house.gate(policy), made, FakeCaller()) == expected
+    assert await outcome(house, made, FakeCaller(), policy=policy) == expected
