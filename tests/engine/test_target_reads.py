@@ -113,6 +113,34 @@ async def test_only_what_a_factory_of_the_servers_own_replaces_is_in_danger(made
     assert [issue["path"] for issue in mail["error"]["issues"]] == ["phone"]
 
 
+@pytest.mark.parametrize(
+    "mask", ["********", "\u2022\u2022\u2022\u2022\u2022\u2022", "****1234", "[redacted]", "<secret-key>"]
+)
+@pytest.mark.parametrize(
+    ("factory", "path", "change"),
+    [
+        ("github-universal", "clientSecret", {"clientId": "new"}),
+        ("simple-mail-transfer-protocol", "auth.pass", {"host": "h.example.com"}),
+        ("our-own", "apiSecret", {"host": "h.example.com"}),
+    ],
+)
+async def test_a_mask_that_logto_shows_is_never_written_back(
+    made: Bench, mask: str, factory: str, path: str, change: JsonObject
+) -> None:
+    secret: Any = mask
+    for key in reversed(path.split(".")):
+        secret = {key: secret}
+    kind = "Social" if factory == "github-universal" else "Email"
+    record = {"id": "c1", "connectorId": factory, "type": kind, "config": {"clientId": "old"} | secret, "metadata": {}}
+    made.sandbox.inject(
+        Fault(platform="logto", method="GET", path_glob="*/connectors/c1", status=200, body=record, times=9)
+    )
+    error = (await call(made, "logto_update_connector", id="c1", config=change))["error"]
+    assert f"config.{path}" in [issue["path"] for issue in error["issues"]]
+    assert "mask" in next(issue["wanted"] for issue in error["issues"] if issue["path"] == f"config.{path}")
+    assert made.requests("PATCH") == []
+
+
 @pytest.mark.parametrize("status", ["failed", "verified", None])
 async def test_a_creation_on_vectorize_returns_the_verdict_of_the_platform(
     made: Bench, monkeypatch: pytest.MonkeyPatch, status: str | None

@@ -36,7 +36,7 @@ _LONGEST_NAME = 64
 _SUGGESTED = 3
 _DOTS = r"*\u2022\u25cf\u25cb\u2219\u00b7\u22c5\u2027\u25e6\uff0a"
 _STAND_IN = re.compile(
-    r"(?:[a-z]+ )?(?:<[^<>]*>|\$\{[^{}]*\}|\{\{[^{}]*\}\})"
+    r"(?:[a-z]+ )?(?:<[^<>]*>|\u2039[^\u2039\u203a]*\u203a|\$\{[^{}]*\}|\{\{[^{}]*\}\})"
     rf"|[{_DOTS}\u2026.]+"
     r"|\W*(?:redacted|masked|hidden|withheld|filtered|secret-?key|change-?me|placeholder)\W*",
     re.IGNORECASE,

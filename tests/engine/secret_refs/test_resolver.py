@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from connector_mcp.engine.issues import path_of
+from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.engine.secret_refs.resolver import FoundSecrets, scan_arguments
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
-from connector_mcp.operations.connector_types import ConnectorType, connector_types
+from connector_mcp.operations.connector_types import SECRET_PLACEHOLDER, ConnectorType, connector_types
 from connector_mcp.operations.operation import POST, ConfigUse, Effect, Operation, Record, Situation
 from tests.engine.conftest import Bench, FakeCaller
 from tests.operations.test_every_operation import OPERATIONS
@@ -63,6 +66,32 @@ def config_of(kind: ConnectorType | None, config: JsonObject) -> Operation:
             return (ConfigUse("config", kind.type if kind else None, kind, self.config),)
 
     return Configure(config=config)
+
+
+STAND_INS = [
+    SECRET_PLACEHOLDER, MARKER, "<secret-key>", "\u2039your key\u203a", "Bearer <token>", "${KEY}", "*", "********",
+    "\u2022\u2022\u2022\u2022\u2022", "****1234", "sk_****", " ******** ",
+]  # fmt: skip
+
+
+def test_no_placeholder_and_no_mask_is_taken_as_the_secret_of_any_connector_type() -> None:
+    texts = cycle([*STAND_INS, "<{}>"])
+    for kind in TYPES:
+        for steps in sorted(set(marked(kind.config)), key=str):
+            text = next(texts).replace("{}", str(steps[-1]))
+            found = scan(config_of(kind, nested(steps, text)))
+            assert [issue.path for issue in found.issues] == [path_of(("config", *steps))], (kind.type, steps, text)
+            assert found.issues[0].got == "a placeholder or mask"
+            assert found.literals == []
+
+
+@pytest.mark.parametrize("text", STAND_INS)
+def test_no_placeholder_and_no_mask_is_taken_as_the_token_of_a_user(text: str) -> None:
+    for tool in ("vectorize_add_user_to_source_connector", "vectorize_update_user_in_source_connector"):
+        for argument in ("refresh_token", "access_token"):
+            given = {"organization_id": "o", "source_connector_id": "c", "user_id": "u", argument: text}
+            given |= {"selected_files": {"pageIds": ["p"]}}
+            assert [issue.path for issue in scan(OPERATIONS[tool].model_validate(given)).issues] == [argument]
 
 
 def test_a_reference_is_taken_in_every_secret_member_of_every_connector_type() -> None:

@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_object, items, members
-from connector_mcp.operations.connector_types import ConnectorType
+from connector_mcp.operations.connector_types import ConnectorType, stands_for_a_secret
 from connector_mcp.operations.logto import factories as rules
 from connector_mcp.operations.logto.factories import FactoryId, Fields, LogtoOperation
 from connector_mcp.operations.operation import (
@@ -321,7 +321,20 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
 
     def _find_config_problems(self, current: JsonObject, known: ConnectorType | None) -> Iterator[Issue]:
         """Find what the factory would refuse of the merged config because of this call."""
-        if self.config is None or known is None:
+        if self.config is None:
+            return
+        stored, kept = members(current.get("config")), members(self.complete_members(current)["config"])
+        secret = [tuple(path.split(".")) for path in known.secret_paths] if known else []
+        described = members(known.config.get("properties")) if known else {}
+        for path in (*secret, *((key,) for key in stored if key not in described)):
+            held = at(stored, path)
+            if not isinstance(held, str) or held != at(kept, path):
+                continue
+            # In a member that no schema describes, a short text such as * can be a setting.
+            if (path in secret or len(held) > 3) and stands_for_a_secret(held):
+                wanted = "the value itself: Logto shows only a mask of it, which must not be written back"
+                yield Issue(f"config.{'.'.join(path)}", "nothing", wanted)
+        if known is None:
             return
         for key in known.config.get("required", ()):
             if key in self.config and self.config[key] is None:
