@@ -74,11 +74,13 @@ async def all_pages(browser: httpx.AsyncClient) -> dict[str, str]:
         return answer.text
 
     async def show_all(path: str) -> str:
-        """Show a list, which is paged, to its end."""
-        shown = [await show(path)]
-        while older := re.search(r'rel="next" href="([^"]+)"', shown[-1]):
-            shown.append(await show(html.unescape(older[1])))
-        return "".join(shown)
+        """Show a list, which is paged, from where it begins to both ends."""
+        shown, links = dict[str, str](), [path]
+        while links:
+            if (link := links.pop()) not in shown:
+                shown[link] = await show(link)
+                links += map(html.unescape, re.findall(r'rel="(?:next|prev)" href="([^"]+)"', shown[link]))
+        return "".join(shown.values())
 
     queue = await show_all("/console")
     waiting = sorted(set(re.findall(r'"(/console/approvals/[\w-]+)"', queue)))
