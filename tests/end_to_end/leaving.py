@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -72,7 +73,16 @@ async def all_pages(browser: httpx.AsyncClient) -> dict[str, str]:
         pages[path] = answer.text
         return answer.text
 
-    queue = await show("/console")
+    async def show_all(path: str) -> str:
+        """Show a list, which is paged, from where it begins to both ends."""
+        shown, links = dict[str, str](), [path]
+        while links:
+            if (link := links.pop()) not in shown:
+                shown[link] = await show(link)
+                links += map(html.unescape, re.findall(r'rel="(?:next|prev)" href="([^"]+)"', shown[link]))
+        return "".join(shown.values())
+
+    queue = await show_all("/console")
     waiting = sorted(set(re.findall(r'"(/console/approvals/[\w-]+)"', queue)))
     for path in waiting:
         await show(path)
@@ -84,7 +94,9 @@ async def all_pages(browser: httpx.AsyncClient) -> dict[str, str]:
         assert answer.status_code == 303, answer.text
         await show(path)
     await browser.post("/console/platforms/check", data={"form_token": token})
-    for path in ("/console", "/console/history", "/console/calls", "/console/platforms", "/metrics", "/readyz"):
+    for path in ("/console", "/console/history", "/console/calls"):
+        await show_all(path)
+    for path in ("/console/platforms", "/metrics", "/readyz"):
         await show(path)
     return pages
 

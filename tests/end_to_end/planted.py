@@ -16,6 +16,8 @@ from tests.end_to_end.recording import Recorded
 MARK = "planted-"
 TYPED = ("vectorize", "logto", "conductorone")
 
+# The member of ConductorOne's configs that names the group of members that is used.
+SELECTED = "C1_selected_field_group_name"
 # The one config with secrets that exclude each other.
 SMTP = "simple-mail-transfer-protocol"
 SMTP_AUTH: list[dict[str, Any]] = [
@@ -43,12 +45,14 @@ class Garden:
         """Configs of a type that hold a value in every secret member between them; none where it has no secrets."""
         if not kind.secret_paths:
             return
-        config: dict[str, Any] = deepcopy(example(kind.config))
-        groups: list[list[str]] = list(kind.traits.get("fieldGroups", {}).values()) or [list(kind.config["properties"])]
-        grouped = {key for group in groups for key in group}
-        for group in groups:
+        config: dict[str, Any] = _filled(example(kind.config))
+        groups: dict[str, list[str]] = kind.traits.get("fieldGroups") or {"": list(kind.config["properties"])}
+        grouped = {key for group in groups.values() for key in group}
+        for name, group in groups.items():
             for variant in SMTP_AUTH if kind.type == SMTP else [None]:
                 made = {key: value for key, value in config.items() if key in group or key not in grouped}
+                if SELECTED in made:
+                    made[SELECTED] = name
                 if variant is not None:
                     made |= {"auth": deepcopy(variant), "tls": {"key": "", "passphrase": "", "pfx": ""}}
                 for path in kind.secret_paths:
@@ -67,6 +71,15 @@ class Garden:
         if of_map or not isinstance(holder.get(last), dict):
             value = self.plant(kind.platform, kind.type, path)
             holder[last] = {"x-api-key": value} if of_map else value
+
+
+def _filled(value: Any) -> Any:
+    """An example with values in place of its placeholders, which the server refuses."""
+    if isinstance(value, dict):
+        return {key: _filled(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_filled(member) for member in value]
+    return value.strip("<>") if isinstance(value, str) else value
 
 
 def typed() -> list[ConnectorType]:

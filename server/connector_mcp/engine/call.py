@@ -178,7 +178,7 @@ class PlatformCall(EngineCall):
             tenant=account.tenant_of(self.operation),
             address=account.client.base_url,
             sandbox=self.sandbox,
-            hosts=found.hosts(self.operation, self._situation),
+            hosts=tuple(map(self.scrubber.text, found.hosts(self.operation, self._situation))),
             secrets=found.names,
             disclosed=self._disclosed,
         )
