@@ -226,7 +226,7 @@ def open_of(process: Process) -> int:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read in Linux's way")
 async def test_beside_two_thousand_idle_streams_others_are_served_and_memory_is_bounded(tmp_path: Path) -> None:
-    environ = {"CONNECTOR_MCP_STATE_DIR": str(tmp_path)}
+    environ = {"CONNECTOR_MCP_STATE_DIR": str(tmp_path), "CONNECTOR_MCP_HTTP_MAX_SESSIONS": str(2 * STREAMS)}
     with open_files(STREAMS + 500) as allowed:
         many = min(STREAMS, (allowed - 300) // 100 * 100)
         assert many >= FEWEST_STREAMS

@@ -73,6 +73,7 @@ def make_access(settings: Settings) -> HttpAccess:
             connections=settings.http_max_connections,
             patience=settings.http_client_timeout,
             calls=settings.http_max_calls,
+            sessions=settings.http_max_sessions,
         ),
         rate=RequestRate(settings.http_requests_per_minute, shared_rate),
         hosts=hosts,

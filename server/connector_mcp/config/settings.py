@@ -220,6 +220,8 @@ class HttpSettings(_Group):
     """Concurrent HTTP connections, idle streams included."""
     http_max_calls: Annotated[int, Field(ge=1)] = 256
     """Concurrent tool calls over HTTP."""
+    http_max_sessions: Annotated[int, Field(ge=1)] = 256
+    """Open HTTP sessions, and streams on `/sse`, of each caller."""
     http_requests_per_minute: Annotated[int, Field(ge=1)] = 6_000
     """HTTP requests per minute for each token."""
     http_client_timeout: _Seconds = 30.0
