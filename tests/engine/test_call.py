@@ -379,6 +379,7 @@ async def test_without_verification_nothing_is_read_back(bench: Any) -> None:
     made = bench(verify_writes=False)
     content = await run(made, CREATE, UPLOAD)
     assert "verified" not in content["meta"]
+    assert content["meta"]["unproven"] == "Not read back: CONNECTOR_MCP_VERIFY_WRITES is off."
     assert made.requests("GET") == []
 
 

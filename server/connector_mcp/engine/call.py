@@ -107,6 +107,8 @@ class PlatformCall(EngineCall):
             with self._observer.step("verify"):
                 await verify(self.operation, plan, data, partial(self._sender.read_back, self.operation), self.meta)
             self.fingerprint_after = self._sender.fingerprint_after(self.operation, self._key)
+        else:
+            self.meta.unproven = "Not read back: CONNECTOR_MCP_VERIFY_WRITES is off."
         self.meta.changes = [change.as_dict() for change in self._preview.changes]
         return self._result(data)
 

@@ -102,6 +102,9 @@ def _add_profile(schema: JsonObject, operation: type[Operation], profiles: Profi
         schema["required"] = [PROFILE, *schema.get("required", ())]
 
 
+_VERIFIED = "Read back equal to what was sent. It does not say that the connector works."
+
+
 def output_schema(operation: type[Operation]) -> JsonObject:
     """The schema of a result: `data` with the documented members and `meta` about the call, or else `error`.
 
@@ -111,7 +114,10 @@ def output_schema(operation: type[Operation]) -> JsonObject:
     data = shape(operation.output)
     if is_list(operation):
         data = {"type": "array", "items": data}
-    return {"type": "object", "properties": {"data": data, "meta": {"type": "object"}, "error": {"type": "object"}}}
+    meta: JsonObject = {"type": "object"}
+    if operation.effect is not Effect.READ:
+        meta["properties"] = {"verified": {"type": "boolean", "description": _VERIFIED}}
+    return {"type": "object", "properties": {"data": data, "meta": meta, "error": {"type": "object"}}}
 
 
 def is_list(operation: type[Operation]) -> bool:

@@ -249,7 +249,7 @@ class PostgresDatabase(Database):
             raise
 
     def _migrate(self, connection: _Connection) -> None:
-        # Without the lock first: whoever only reads may not be allowed to make anything.
+        # Without the lock first: a role that only reads may not create anything.
         if self._schema_version(connection) == VERSION:
             return
         with connection.transaction():
