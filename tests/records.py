@@ -1,4 +1,4 @@
-"""The records in a database, as tests look at them."""
+"""The records in a database, as tests look at them, and the time that a database has in tests."""
 
 from __future__ import annotations
 
@@ -10,6 +10,16 @@ from typing import Any
 
 from connector_mcp.state.database import Database, Row, Value
 from connector_mcp.state.sqlite import SqliteDatabase
+
+
+class Clock:
+    """The time of a database in seconds since the epoch, moved by hand where that is possible."""
+
+    def __init__(self, now: float = 1_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def rows(database: Database, sql: str, **values: Value) -> Sequence[Row]:

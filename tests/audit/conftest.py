@@ -11,20 +11,12 @@ import pytest
 from connector_mcp.state.database import Database
 from connector_mcp.state.postgres import PostgresDatabase
 from connector_mcp.state.sqlite import SqliteDatabase
-
-
-class Clock:
-    """The time of the database in seconds since the epoch, moved by hand where that is possible."""
-
-    now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.records import Clock
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_800_000_000.0)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

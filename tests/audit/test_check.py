@@ -23,10 +23,9 @@ from connector_mcp.errors import StoreUnavailable
 from connector_mcp.state.database import Database
 from connector_mcp.state.postgres import PostgresDatabase
 from connector_mcp.state.sqlite import SqliteDatabase
-from tests.audit.conftest import Clock
 from tests.audit.test_trail import a_record
 from tests.documents import ROOT
-from tests.records import rows
+from tests.records import Clock, rows
 
 
 def write(database: Database, *records: str | AuditRecord) -> None:

@@ -32,16 +32,7 @@ from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.database import Database
 from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.upstream.client import DEFAULT_LIMITS, ClientLimits, UpstreamClient
-from tests.records import audit_lines
-
-
-class Clock:
-    """Seconds since the epoch, moved by hand."""
-
-    now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.records import Clock, audit_lines
 
 
 @pytest.fixture

@@ -9,17 +9,10 @@ import pytest
 
 from connector_mcp.state.database import Database
 from tests.postgres_server import PostgresFixture
+from tests.records import Clock
 from tests.state.racer import opened
 
 Open = Callable[[], Database]
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

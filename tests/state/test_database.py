@@ -19,7 +19,8 @@ from connector_mcp.state import database as database_module
 from connector_mcp.state.database import PAUSE_SECONDS, Database, Transaction, one_allowance
 from connector_mcp.state.schema import VERSION
 from tests.documents import ROOT
-from tests.state.conftest import Clock, Open
+from tests.records import Clock
+from tests.state.conftest import Open
 from tests.state.racer import INSERT_ONCE, RECORDS
 
 pytestmark = pytest.mark.anyio

@@ -16,7 +16,7 @@ import pytest
 from connector_mcp.errors import StoreUnavailable, StoreUncertain
 from connector_mcp.state import database as database_module
 from connector_mcp.state.sqlite import SqliteDatabase
-from tests.state.conftest import Clock
+from tests.records import Clock
 from tests.state.test_database import insert, names
 
 pytestmark = pytest.mark.anyio
