@@ -18,7 +18,7 @@ from connector_mcp.input_text import trim
 if TYPE_CHECKING:
     from connector_mcp.config.file import ConfigFile
 
-OVERRIDES = ("config", "sandbox", "sandbox_data", "read_only", "platforms", "tools", "policy")
+OVERRIDES = ("config", "sandbox", "sandbox_data", "read_only", "platforms", "toolsets", "tools", "policy")
 """The settings of these options; a command passes its own, such as `port`, to `load_settings`."""
 
 CONFIG_NAME = "connector-mcp.toml"
@@ -61,6 +61,7 @@ _OPTIONS = (
     ),
     click.option("--read-only", is_flag=True, default=None, help="Serve reads only, whatever the policy says."),
     click.option("--platforms", multiple=True, metavar="A,B", help="Serve only these platforms."),
+    click.option("--toolsets", multiple=True, metavar="A,B", help="Serve these toolsets: default, all, or names."),
     click.option("--tools", multiple=True, metavar="PATTERN", help="Serve only matching tools, such as 'vectorize_*'."),
     click.option("--policy", metavar="TEXT", help="Rules such as 'destroy=approve,logto_*=block'."),
 )

@@ -28,7 +28,7 @@ from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.secret_refs.secret_requests import SecretRequests
 from connector_mcp.errors import Misconfigured
-from connector_mcp.operations.catalog import PLATFORMS, catalog
+from connector_mcp.operations.catalog import PLATFORMS, catalog, in_toolsets
 from connector_mcp.operations.local import LIST_SECRETS, list_secrets
 from connector_mcp.operations.operation import Operation
 from connector_mcp.secrets.collection import Secrets
@@ -129,7 +129,7 @@ def served_operations(settings: Settings, platforms: Iterable[str], secrets: Sec
     Raises:
         Misconfigured: None is left.
     """
-    served = dict(catalog(dict.fromkeys(platforms)))
+    served = in_toolsets(catalog(dict.fromkeys(platforms)), settings.toolsets)
     # The store is always a source, so it counts only if it exists.
     if served and (len(secrets.sources) > 1 or open_secret_store(settings).path.exists()):
         own = settings.credential_secrets

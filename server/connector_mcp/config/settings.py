@@ -101,6 +101,8 @@ class ServingSettings(_Group):
     """File that the sandbox keeps its records in; by default they are kept in memory."""
     platforms: Annotated[_Names, AfterValidator(_check_platforms)] = ()
     """Platforms to serve; by default all that have credentials."""
+    toolsets: _Names = ("default",)
+    """Toolsets to serve, such as `vectorize.pipelines`, all those of a platform as `vectorize`, or `all`."""
     tools: _Names = ()
     """Glob patterns of the tools to serve; by default all."""
     read_only: bool = False

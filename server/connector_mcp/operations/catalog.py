@@ -6,14 +6,19 @@ names its `OPERATIONS`. To add a platform, write such a package and add its name
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import import_module
 
+from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.local import DescribeConnectorType
 from connector_mcp.operations.operation import Operation
 from connector_mcp.operations.platform import Platform
+from connector_mcp.suggest import did_you_mean
+
+DEFAULT_TOOLSET = "default"
+ALL_TOOLSETS = "all"
 
 PLATFORMS = ("vectorize", "logto", "versori", "conductorone")
 
@@ -47,3 +52,36 @@ def catalog(platforms: Iterable[str] = PLATFORMS) -> Mapping[str, type[Operation
     if operations:
         operations.append(DescribeConnectorType)
     return {operation.tool_name(): operation for operation in operations}
+
+
+def in_toolsets(operations: Mapping[str, type[Operation]], chosen: Collection[str]) -> dict[str, type[Operation]]:
+    """The operations of the chosen toolsets. Each is `default`, `all`, a platform, or one toolset of a platform.
+
+    Raises:
+        Misconfigured: A name is not one of these. A toolset of a platform that is not served is no mistake.
+    """
+    for name in {*chosen} - {DEFAULT_TOOLSET, ALL_TOOLSETS, *PLATFORMS}:
+        known = toolsets()
+        if name not in known:
+            raise Misconfigured(
+                f"There is no toolset {name}.{did_you_mean(name, known)}",
+                fix=f"Use {DEFAULT_TOOLSET}, {ALL_TOOLSETS}, a platform, or one of: {', '.join(known)}.",
+            )
+    return {
+        name: operation
+        for name, operation in operations.items()
+        if not operation.toolset
+        or ALL_TOOLSETS in chosen
+        or (operation.by_default and DEFAULT_TOOLSET in chosen)
+        or {operation.toolset, operation.toolset.partition(".")[0]} & {*chosen}
+    }
+
+
+@cache
+def toolsets() -> Mapping[str, tuple[type[Operation], ...]]:
+    """The operations of every toolset of every platform, by the name of the toolset."""
+    found: dict[str, tuple[type[Operation], ...]] = {}
+    for operation in catalog().values():
+        if operation.toolset:
+            found[operation.toolset] = (*found.get(operation.toolset, ()), operation)
+    return found

@@ -181,6 +181,10 @@ class Operation(BaseModel):
 
     on: ClassVar[Platform | None] = None
     """The platform; None where this server answers by itself."""
+    toolset: ClassVar[str] = ""
+    """The toolset it belongs to, such as `vectorize.sources`; empty for local operations, which are always served."""
+    by_default: ClassVar[bool] = False
+    """Whether it is served unless the settings name toolsets."""
     http: ClassVar[Http]
     effect: ClassVar[Effect]
     output: ClassVar[type[Record]]

@@ -90,6 +90,8 @@ class ConductorOneOperation(Operation):
     """Base of ConductorOne's operations."""
 
     on = CONDUCTORONE
+    toolset = "conductorone.connectors"
+    by_default = True
     stored_config = StoredConfig(at="config.configuration", type_at="catalogId")
     # The address of a file-based connector's data needs no further credentials.
     heavy = frozenset({"downloadUrl"})

@@ -45,6 +45,8 @@ class LogtoOperation(Operation):
     """Base of Logto's operations."""
 
     on = LOGTO
+    toolset = "logto.connectors"
+    by_default = True
     heavy = frozenset({"readme", "logo", "logoDark", "configTemplate", "description", "formItems"})
 
 

@@ -123,6 +123,8 @@ class VectorizeOperation(Operation):
     """Base of Vectorize's operations."""
 
     on = VECTORIZE
+    toolset = "vectorize.sources"
+    by_default = True
     stored_config = StoredConfig(at="configDoc", type_at="type")
 
     organization_id: OrganizationId

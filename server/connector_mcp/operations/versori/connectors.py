@@ -67,6 +67,8 @@ class VersoriOperation(Operation):
     """Base of Versori's operations."""
 
     on = VERSORI
+    toolset = "versori.connectors"
+    by_default = True
 
     organisation_id: OrganisationId
 

@@ -1,0 +1,73 @@
+"""What the tools across platforms know of a platform: which connectors it has, and how to tell whether one works.
+
+A platform's module `overview` declares `find_connectors` and `CHECKS`. Both are generators: they yield the reads that
+they need next, receive what each returned, and return the answer. So they stay pure, and the engine sends every read as
+it sends any other call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar
+
+from connector_mcp.errors import ConnectorError
+from connector_mcp.operations.operation import Operation
+
+Answer = TypeVar("Answer")
+
+Reads = Generator[Sequence[Operation], Sequence[Any], Answer]
+"""Yields reads that may be sent side by side; receives in the same order the data of each, or the `ConnectorError` that
+it ended with. A list's data has the rows of all its pages. The reads name no tenant: the engine fills it in."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A connector, or another thing that a connector needs, in the form that is the same for all platforms."""
+
+    kind: str
+    """Such as `source connector`; a key of the platform's `CHECKS` if the thing can be checked."""
+    id: str
+    name: str
+    type: str
+    status: Literal["ok", "failing", "paused", "pending", "unknown"] = "unknown"
+    """What the list itself shows; `check_connector` looks deeper."""
+    error: str = ""
+    """The platform's own words about a failure."""
+    within: str = ""
+    """Id of what it belongs to where its own id does not suffice to read it, such as an app."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a connector works."""
+
+    works: bool | None
+    """None where that cannot be known from what the platform shows."""
+    reason: str
+    """One sentence: what shows it."""
+    next: str = ""
+    """What to do now, naming the tool, if anything is left to do."""
+    seen: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The few facts that the reason rests on, such as a status."""
+
+
+class Check(Protocol):
+    """Tells whether a thing of one kind works."""
+
+    def __call__(self, identifier: str, within: str) -> Reads[Verdict]: ...
+
+
+FindConnectors = Callable[[], Reads[Sequence[Row]]]
+"""Lists the connectors of a platform. A read that failed is raised if nothing can be said without it."""
+
+
+def required(outcome: Any) -> Any:
+    """The data of a read that the answer cannot do without.
+
+    Raises:
+        ConnectorError: The read ended with it.
+    """
+    if isinstance(outcome, ConnectorError):
+        raise outcome
+    return outcome
