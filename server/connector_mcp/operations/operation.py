@@ -331,6 +331,10 @@ class Operation(BaseModel):
         """What the success of this call does not prove, in one sentence with the check that would; empty if nothing."""
         return ""
 
+    def find_next_step(self, data: Any, situation: Situation) -> str:
+        """What is left to do before the outcome of this call is of use, naming the tool; empty if nothing is."""
+        return ""
+
     def read_back(self, data: Any) -> Operation | None:
         """The read that shows the outcome of the write; by default that of the target."""
         return self.target_read()
