@@ -51,7 +51,7 @@ class PlatformCall(EngineCall):
     """Keys the digest and the fingerprints."""
     _answers: list[Any]
     _disclosed: tuple[tuple[str, str], ...] = ()
-    """The secrets that the call sends to hosts which the arguments choose, as `Candidate` has them."""
+    """The secrets that the call sends to hosts which the arguments choose, as `Candidate.of` takes them."""
     _person_took_time = False
     """Whether a person was asked for a secret, so the target may have changed meanwhile."""
     _execution: Execution | None = None
@@ -165,15 +165,17 @@ class PlatformCall(EngineCall):
         digest = await self._identify()
         if self.operation.acts_on:
             self.fingerprint = fingerprint(self.operation, self._situation.current, self._key)
-        declared, account, found = self.tool.operation.effect, self._account, self.found
+        account, found = self._account, self.found
         assert found is not None  # noqa: S101 - the arguments were scanned
-        candidate = Candidate(
+        candidate = Candidate.of(
+            self._preview,
+            self._disclosed,
             tool=self.tool.name,
             platform=account.platform.name,
             profile=account.profile,
-            declared=declared,
-            deletes=declared is Effect.DESTROY,
-            preview=self._preview,
+            principal=self.caller.principal,
+            client=self.caller.client,
+            declared=self.tool.operation.effect,
             fingerprint=self.fingerprint or "",
             digest=digest,
             arguments=self.arguments or {},
@@ -182,7 +184,6 @@ class PlatformCall(EngineCall):
             sandbox=self.sandbox,
             hosts=tuple(map(self.scrubber.text, found.hosts(self.operation, self._situation))),
             secrets=found.names,
-            disclosed=self._disclosed,
         )
         gate, caller = self._services.gates[self._account], self.caller
         with self._observer.step("gate"):

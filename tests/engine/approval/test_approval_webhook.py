@@ -21,8 +21,9 @@ from starlette.routing import Route
 
 from connector_mcp.engine.approval import approval_webhook
 from connector_mcp.engine.approval.approval_webhook import MAX_IN_FLIGHT, PAUSES, ApprovalWebhook, WebhookKey
-from connector_mcp.engine.approval.parked_call import Approval, ApprovalChange, ParkedCall
+from connector_mcp.engine.approval.parked_call import Approval, ParkedCall
 from connector_mcp.engine.approval.queue import Approvals
+from connector_mcp.engine.preview import Change
 from connector_mcp.errors import Misconfigured, StoreUnavailable
 from connector_mcp.state.sqlite import SqliteDatabase
 from tests.end_to_end.faces import served
@@ -136,7 +137,7 @@ async def test_times_have_a_zone_and_internal_fields_are_left_out(shared: Sqlite
 
 async def test_hostile_text_is_sent_as_single_lines_of_visible_characters(shared: SqliteDatabase) -> None:
     hostile = "Docs\u202e\u200b\n\x1b[31m{@everyone}\U000e0041" + "x" * 5000
-    change = ApprovalChange(field=hostile, before=hostile, after={hostile: [hostile]})
+    change = Change(field=hostile, before=hostile, after={hostile: [hostile]})
     approval = await park(
         shared, effect=hostile, target=hostile, principal=hostile, client=hostile, losses=(hostile,), diff=(change,)
     )
@@ -146,7 +147,7 @@ async def test_hostile_text_is_sent_as_single_lines_of_visible_characters(shared
 
 
 async def test_a_long_list_is_cut_and_says_so(shared: SqliteDatabase) -> None:
-    many = tuple(ApprovalChange(field=f"f{number}", before=None, after="y" * 500) for number in range(500))
+    many = tuple(Change(field=f"f{number}", before=None, after="y" * 500) for number in range(500))
     data = approval_webhook.webhook_message(await park(shared, diff=many))["data"]
     assert (len(data["diff"]), data["complete"]) == (40, False)
     assert data["diff"][0]["before"] is None

@@ -36,10 +36,10 @@ def candidate(effect: Effect = Effect.DESTROY, *, declared: Effect | None = None
     declared = declared or effect
     values: dict[str, Any] = {
         "tool": TOOL, "platform": "logto", "profile": "default", "declared": declared, "fingerprint": "f1",
-        "deletes": declared is Effect.DESTROY, "preview": preview(effect), "digest": "d1", "arguments": {"id": "x"},
+        "preview": preview(effect), "digest": "d1", "arguments": {"id": "x"}, "principal": "local", "client": "test 1",
         "address": "https://logto.example",
     }  # fmt: skip
-    return Candidate(**{**values, **more})
+    return Candidate.of(**{**values, **more})
 
 
 class House:
@@ -58,7 +58,9 @@ class House:
 
     async def cross(self, caller: Any, made: Candidate | None = None, **gate: Any) -> Passed:
         """Pass a call through the gate."""
-        return await cross(self.database, self.gate(**gate), made or candidate(), caller)
+        whose = {"principal": caller.principal, "client": caller.client}
+        made = (made or candidate()).model_copy(update=whose)
+        return await cross(self.database, self.gate(**gate), made, caller)
 
     async def refuse(self, kind: type[Failure], caller: Any, made: Candidate | None = None, **gate: Any) -> Failure:
         """Pass a call through the gate, which has to refuse it, and return the error."""
@@ -253,6 +255,21 @@ async def test_a_refused_ticket_cannot_be_answered_again(house: House, action: A
     await house.refuse(errors.ConfirmationInvalid, answering(ticket))
 
 
+@pytest.mark.parametrize("reply", [ElicitationReply("decline", {}), ElicitationReply("cancel", {}), yes("docs")])
+async def test_a_question_that_cannot_be_closed_after_a_no_takes_no_yes(
+    house: House, reply: ElicitationReply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, ticket = house.gate(), await house.ask()
+
+    async def away(*_: Any) -> None:
+        raise errors.StoreUnavailable("The database is away.", fix="Call again.")
+
+    monkeypatch.setattr(Gate, "_drop_question", away)
+    for brought, kind in ((reply, errors.StoreUnavailable), (yes("Docs"), errors.ConfirmationInvalid)):
+        with pytest.raises(kind):
+            await cross(house.database, gate, candidate(), answering(ticket, brought))
+
+
 @pytest.mark.parametrize("other", [{"digest": "d2"}, {"tool": "other_tool"}, {"digest": "d2", "fingerprint": "f2"}])
 async def test_a_ticket_of_another_call_opens_nothing(house: House, other: dict[str, Any]) -> None:
     await house.refuse(errors.ConfirmationInvalid, answering(await house.ask()), candidate(**other))
@@ -299,7 +316,7 @@ async def test_a_parked_call_says_how_to_approve_it_and_keeps_its_details(house:
     assert (error.details["effect"], error.details["losses"]) == ("Deletes “Docs”.", ["Unsets a"])
     kept = await house.approvals.get(told["id"])
     assert (kept.target, kept.losses, kept.arguments, kept.principal) == ("Docs", ("Unsets a",), {"id": "x"}, "local")
-    assert [change.model_dump() for change in kept.diff] == [{"field": "a", "before": 1, "after": None}]
+    assert [change.as_dict() for change in kept.diff] == [{"field": "a", "before": 1, "after": None}]
     assert await house.park() == told["id"]
 
 

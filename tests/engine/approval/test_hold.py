@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -32,9 +31,9 @@ pytestmark = pytest.mark.anyio
 HOLD = 40.0
 TOOL = "logto_delete_connector"
 ARGUMENTS = {"id": "github-signin"}
-CANDIDATE = Candidate(
-    tool=TOOL, platform="logto", profile="default", declared=Effect.DESTROY, deletes=True,
-    preview=Preview(Effect.DESTROY, "Deletes “Docs”.", (), (), "Docs", {"name": "Docs"}),
+CANDIDATE = Candidate.of(
+    Preview(Effect.DESTROY, "Deletes “Docs”.", (), (), "Docs", {"name": "Docs"}),
+    tool=TOOL, platform="logto", profile="default", principal="local", declared=Effect.DESTROY,
     fingerprint="f1", digest="d1", arguments={"id": "x"},
 )  # fmt: skip
 
@@ -143,7 +142,7 @@ async def test_every_held_call_is_told_of_the_denial(house: House) -> None:
 async def test_a_target_that_is_another_than_was_approved_is_not_touched(house: House) -> None:
     async with house.holding() as scope:
         scope.cancel()
-    async with house.holding(None, replace(CANDIDATE, fingerprint="f2")):
+    async with house.holding(None, CANDIDATE.model_copy(update={"fingerprint": "f2"})):
         await house.decide(True)
     assert house.codes == ["target_changed"]
     assert [approval.status for approval in (await house.approvals.history()).approvals] == ["void"]

@@ -6,8 +6,9 @@ from typing import Any
 import anyio
 import pytest
 
-from connector_mcp.engine.approval.parked_call import Approval, ApprovalChange, ParkedCall
+from connector_mcp.engine.approval.parked_call import Approval, ParkedCall
 from connector_mcp.engine.approval.queue import HISTORY_SECONDS, PAGE, Approvals
+from connector_mcp.engine.preview import Change
 from connector_mcp.errors import ConfirmationInvalid, InProgress, InvalidArguments, StoreUnavailable
 from connector_mcp.state.sqlite import SqliteDatabase
 from tests.engine.conftest import Clock, Use
@@ -26,7 +27,7 @@ def a_call(digest: str = "d1") -> ParkedCall:
         digest=digest, tool="logto_delete_connector", platform="logto", profile="default", principal="local",
         client="a client 1.0", effect="Deletes the connector Google.", arguments={"id": "abc"}, fingerprint="f1",
         losses=("Users can no longer sign in with Google.",),
-        diff=(ApprovalChange(field="config.scope", before="openid", after=None),),
+        diff=(Change(field="config.scope", before="openid", after=None),),
         snapshot={"id": "abc", "config": {"clientSecret": "***"}},
     )  # fmt: skip
 

@@ -35,13 +35,13 @@ def candidate(
     situation = Situation(current=current if kind.acts_on and "create" not in kind.tool_name() else None)
     found = scan_arguments(made, made.find_configs(situation), target_known=True)
     assert kind.on is not None
-    return Candidate(
+    return Candidate.of(
         **{
             "tool": kind.tool_name(),
             "platform": kind.on.name,
             "profile": "production",
+            "principal": "local",
             "declared": kind.effect,
-            "deletes": kind.effect is Effect.DESTROY,
             "preview": make_preview(made, situation, losses, Scrubber(tuple)),
             "fingerprint": "f1",
             "digest": "d1",
@@ -57,8 +57,7 @@ def candidate(
 
 
 def parked(made: Candidate) -> Approval:
-    call = made.parked(FakeCaller())
-    return Approval(**dict(call), id="ap-1", created_at=0.0, expires_at=9e9)
+    return Approval(**dict(made), id="ap-1", created_at=0.0, expires_at=9e9)
 
 
 @pytest.mark.parametrize("kind", OPERATIONS.values(), ids=OPERATIONS)
@@ -72,7 +71,7 @@ def test_the_one_who_decides_about_any_call_is_shown_all_of_it(kind: type[Operat
         "list --json": approval.model_dump_json(),
     }
     first = question(made).message.split("\n")[0]
-    assert made.preview.name in first or "…" in first
+    assert made.target in first or "…" in first
     for face, text in faces.items():
         assert approval.effect.split(";")[0] in " ".join(text.split()), face
         for part in ("production", "tenant-7", "https://platform.example/api", "sandbox", "smtp.example.com"):
