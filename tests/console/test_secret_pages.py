@@ -44,7 +44,9 @@ class Pages:
 
     async def opened(self) -> SecretRequest:
         call = {"tool": "logto_create_connector", "platform": "logto", "profile": "<b>default</b>", "digest": "d"}
-        request = await self.requests.open(name="GITHUB", principal="agent-a", fields=("config.clientSecret",), **call)
+        request = await self.requests.open(
+            SecretRequest(name="GITHUB", principal="agent-a", fields=("config.clientSecret",), **call)
+        )
         assert request is not None
         return request
 

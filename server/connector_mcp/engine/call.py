@@ -135,7 +135,7 @@ class PlatformCall(EngineCall):
         destinations = self.operation.find_destinations(self._situation) if target_known else None
         resolve = partial(services.resolver.resolve, found, self._account, destinations)
         resolved = await resolve()
-        if resolved.lacks_only_secrets and ask and services.prompt.is_possible(self.caller):
+        if resolved.lacks_only_secrets and ask and services.prompt.is_possible:
             if not target_known:
                 # The person is asked once everything else is known to be right.
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -74,7 +75,7 @@ class House:
             "name": "GITHUB", "principal": "local", "tool": TOOL, "platform": "logto", "profile": "default",
             "fields": ("config.clientSecret",), "digest": "d",
         }  # fmt: skip
-        request = await self.requests.open(**(wanted | changed))
+        request = await self.requests.open(SecretRequest(**(wanted | changed)))
         assert request is not None
         return request
 
@@ -176,8 +177,15 @@ async def test_declining_withdraws_the_request(house: House, action: Any) -> Non
 
 
 @pytest.mark.parametrize("sends", [None, CannotAsk()])
-async def test_a_caller_that_cannot_open_a_page_gets_the_command(house: House, sends: Any) -> None:
-    assert "connector-mcp secrets set GITHUB" in (await house.error(FakeCaller(sends=sends)))["fix"]
+async def test_a_caller_that_cannot_open_a_page_gets_the_link_and_the_command(house: House, sends: Any) -> None:
+    fixes = {(await house.error(FakeCaller(sends=sends)))["fix"] for _ in range(2)}
+    (page, code), *more = {
+        each for fix in fixes for each in re.findall(r"http://127.0.0.1:1/secrets/(\S+) .code: (\S+)\)", fix)
+    }
+    assert more == []
+    assert all("connector-mcp secrets set GITHUB" in fix for fix in fixes)
+    assert await house.requests.submit(page, code=code, value=VALUE, principal="local") == "entered"
+    assert not (await house.engine.call(TOOL, ARGUMENTS, FakeCaller(sends=sends))).is_error
 
 
 @pytest.mark.parametrize(
