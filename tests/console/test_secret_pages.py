@@ -137,7 +137,9 @@ async def test_a_form_of_another_browser_or_request_is_refused(pages: Pages) -> 
     assert await pages.requests.get(request.id) == request
 
 
-@pytest.mark.parametrize("wrong", [{"code": "aaaa-aaaa"}, {"token": "token-b"}, {"token": "unknown"}, {"token": ""}])
+@pytest.mark.parametrize(
+    "wrong", [{"code": "aaaa-aaaa"}, {"code": "é"}, {"token": "token-b"}, {"token": "unknown"}, {"token": ""}]
+)
 async def test_a_wrong_code_or_principal_is_refused_and_the_page_closed(pages: Pages, wrong: dict[str, str]) -> None:
     request = await pages.opened()
     for _ in range(MOST_TRIES - 1):

@@ -1,6 +1,5 @@
 import re
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -85,6 +84,8 @@ async def test_an_approved_call_is_used_once_and_then_parks_again(approvals: App
     assert used.id == parked.id
     kept = await approvals.get(parked.id)
     assert (kept.status, kept.used_at, kept.outcome) == ("used", 1_000.0, "ok")
+    with pytest.raises(ConfirmationInvalid, match="it is used"):
+        await approvals.decide(parked.id, True, "operator")
     assert await use() is None
     assert await approvals.find("d1") is None
     again = await approvals.park(a_call())
@@ -139,14 +140,6 @@ async def test_of_operators_who_decide_at_once_one_is_heard(approvals: Approvals
 
     (heard,) = filter(None, await at_once(10, decide))
     assert (await approvals.get(parked.id)).status == heard
-
-
-async def test_a_used_approval_cannot_be_decided_again(approvals: Approvals, use: Use):
-    parked = await approvals.park(a_call())
-    await approvals.decide(parked.id, True, "operator")
-    await use()
-    with pytest.raises(ConfirmationInvalid, match="it is used"):
-        await approvals.decide(parked.id, True, "operator")
 
 
 async def test_a_parked_call_expires_and_then_says_so(approvals: Approvals, clock: Clock):
@@ -291,12 +284,3 @@ async def test_an_approval_that_cannot_be_read_decides_nothing(
     with pytest.raises(StoreUnavailable):
         await use()
     assert [row["status"] for row in rows(database, "SELECT status FROM approvals")] == ["approved"]
-
-
-async def test_a_database_that_fails_parks_and_releases_nothing(tmp_path: Path):
-    (tmp_path / "records.db").write_bytes(b"no database at all" * 100)
-    database = SqliteDatabase(tmp_path / "records.db")
-    with pytest.raises(StoreUnavailable):
-        await Approvals(database, ttl=100.0).park(a_call())
-    with pytest.raises(StoreUnavailable):
-        await Approvals(database, ttl=100.0).find("d1")

@@ -10,15 +10,12 @@ import pytest
 from connector_mcp.cli.commands.approvals import _describe
 from connector_mcp.engine.approval.approval_webhook import webhook_message
 from connector_mcp.engine.approval.parked_call import Approval
-from connector_mcp.engine.approval.wording import HEADLINE, SECOND_LINE, TITLE, Candidate, judge, question
-from connector_mcp.engine.caller import ElicitationReply
+from connector_mcp.engine.approval.wording import HEADLINE, SECOND_LINE, TITLE, Candidate, question
 from connector_mcp.engine.preview import make_preview
 from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.engine.secret_refs.resolver import scan_arguments
-from connector_mcp.errors import ConfirmationInvalid
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.operation import Effect, LocalOperation, Loss, Operation, Situation
-from tests.engine.conftest import FakeCaller
 
 OPERATIONS = {name: kind for name, kind in catalog().items() if not issubclass(kind, LocalOperation)}
 TENANT = {"organization_id": "tenant-7", "organisation_id": "tenant-7"}
@@ -114,20 +111,3 @@ def test_a_call_that_sends_a_secret_to_a_chosen_host_says_so_first() -> None:
     assert second == "Sends the secret MAIL to smtp.evil.example."
     assert parked(made).effects == ("create", "disclose")
     assert "Sends the secret MAIL to smtp.evil.example." in parked(made).effect
-
-
-@pytest.mark.parametrize("typed", ["Docs", " Docs ", "Docs\n", "D\u200bocs", "Docs\ufe0f"])
-def test_a_name_is_typed_as_a_person_reads_it(typed: str) -> None:
-    judge(candidate(OPERATIONS["vectorize_delete_source_connector"]), reply(typed), FakeCaller())
-
-
-@pytest.mark.parametrize("typed", ["docs", "Do cs", "", "Doc", True, None])
-def test_another_answer_is_no_reason_to_repeat_the_call(typed: Any) -> None:
-    with pytest.raises(ConfirmationInvalid) as invalid:
-        judge(candidate(OPERATIONS["vectorize_delete_source_connector"]), reply(typed), FakeCaller())
-    assert invalid.value.as_dict()["retryable"] is False
-    assert "person" not in str(invalid.value.details)
-
-
-def reply(typed: Any) -> ElicitationReply:
-    return ElicitationReply("accept", {"confirm": typed})
