@@ -13,8 +13,7 @@ import pytest
 
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.operations.platform import Request
-from connector_mcp.state.postgres import PostgresDatabase
-from connector_mcp.state.rates import SharedRates
+from connector_mcp.state.postgres import PostgresDatabase, SharedRates
 from connector_mcp.upstream.client import ClientLimits
 from connector_mcp.upstream.rate import RETRY_STORE_AFTER, RateLimiter, SharedRateLimit
 from tests.postgres_server import PostgresFixture
