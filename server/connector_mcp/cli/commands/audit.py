@@ -74,7 +74,8 @@ def show(wanted: Mapping[str, Any], sandbox: bool | None, limit: int, as_json: b
     """Show the last calls, oldest first, one line each. A call that began and did not end is shown too."""
     with _open_reader(load_settings(sandbox=sandbox)) as reader:
         head, last = reader.end()
-        lines = list(islice(reader.calls(Wanted(**wanted), head.first if head else 1, last), limit + 1))
+        chosen = reader.lines(head.first if head else 1, last, Wanted(**wanted, once=True), newest_first=True)
+        lines = list(islice(chosen, limit + 1))
     records = list(_authentic(reversed(lines[:limit])))
     print_list(records, map(_row, records), header=_HEADER, as_json=as_json, empty="No record matches.")
     if len(lines) > limit:
@@ -123,7 +124,7 @@ def export(wanted: Mapping[str, Any], sandbox: bool | None, after: int, follow: 
             with _open_reader(settings) as reader:
                 while True:
                     head, last = reader.end(end, after)
-                    for record in _authentic(reader.records(chosen, max(after + 1, head.first if head else 1), last)):
+                    for record in _authentic(reader.lines(max(after + 1, head.first if head else 1), last, chosen)):
                         click.echo(json.dumps(as_ocsf_event(record), separators=(",", ":")))
                         after = record["seq"]
                     end, after, waiting = head or end, last, False
@@ -171,10 +172,10 @@ def _authentic(lines: Iterable[Line]) -> Iterator[JsonObject]:
     """Yield the records. Lines that are not authentic are skipped and counted on stderr."""
     foreign = 0
     for line in lines:
-        if line.entry is None or line.fault is not None:
+        if line.record is None or line.fault is not None:
             foreign += 1
         else:
-            yield line.entry.members
+            yield line.record
     if foreign:
         places = "1 line is" if foreign == 1 else f"{foreign} lines are"
         click.echo(f"{places} left out: run `connector-mcp audit verify`.", err=True)
