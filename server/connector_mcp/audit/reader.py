@@ -132,6 +132,18 @@ class AuditReader:
             else:
                 first = (page[-1].seq if len(page) == PAGE else high) + 1
 
+    def exported(self, cursor: str) -> int:
+        """Return the number of the last record that was exported under a name, or 0."""
+        sql = "SELECT seq FROM export_cursors WHERE name = :name"
+        row = self._database.read_now(lambda tx: tx.execute(sql, {"name": cursor}).first())
+        return row["seq"] if row else 0
+
+    def remember(self, cursor: str, seq: int) -> None:
+        """Keep the number of the last record that was exported under a name."""
+        sql = """INSERT INTO export_cursors (name, seq) VALUES (:name, :seq)
+            ON CONFLICT (name) DO UPDATE SET seq = excluded.seq"""
+        self._database.write_now(lambda tx: tx.execute(sql, {"name": cursor, "seq": seq}).all())
+
     def _look(self, last: Head) -> Row:
         return self._database.read_now(lambda tx: tx.execute(_END, {"seq": last.seq}).all())[0]
 

@@ -19,6 +19,9 @@ Phase = Literal["begun", "ended"]
 BEGUN = "begun"
 """Outcome of a record that was written before the change was sent."""
 
+PROBE = "probe"
+"""Transport of a check that `doctor` or the console makes. No agent made that call."""
+
 MAX_LINE = 65_536
 """Maximum size of a line in bytes. A longer record is written without its arguments; their digest stays."""
 
