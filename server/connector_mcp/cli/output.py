@@ -11,6 +11,7 @@ import click
 
 from connector_mcp.errors import ConnectorError, Internal
 from connector_mcp.json_values import JsonObject
+from connector_mcp.program import runnable
 from connector_mcp.text import is_visible, strip_hidden
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class Failure(Exception):
     def __init__(self, message: str, *, fix: str, exit_status: int = 1) -> None:
         super().__init__(message)
         self.message = message
-        self.fix = fix
+        self.fix = runnable(fix)
         self.exit_status = exit_status
 
 
