@@ -256,7 +256,7 @@ def test_call_takes_the_profile_as_an_option(run: Run, file: Callable[..., str])
     waiting = run("approvals", "show", json.loads(parked.stdout)["error"]["approval"]["id"])
 
     assert (unnamed.exit_code, blocked.exit_code, parked.exit_code) == (2, 3, 3)
-    assert "one of production, staging" in unnamed.stderr
+    assert "one of production, staging" in unnamed.stdout
     assert json.loads(parked.stdout)["error"]["code"] == "approval_required"
     assert json.loads(blocked.stdout)["error"]["code"] == "blocked"
     assert "vectorize, profile staging" in waiting.stdout
