@@ -87,7 +87,7 @@ def _oauth(settings: Settings) -> JwtVerifier | None:
         for name in ("oauth_audience", "oauth_jwks_url"):
             if getattr(settings, name):
                 raise Misconfigured(
-                    f"{variable_name(name)} is set without an issuer.",
+                    f"{settings.place(name)} is set without an issuer.",
                     fix=f"Set {variable_name('oauth_issuer')} too, or unset it.",
                 )
         return None
@@ -108,7 +108,7 @@ def _public_url(settings: Settings) -> str:
         return settings.public_url
     if not is_loopback(settings.host) or settings.port == 0:
         raise Misconfigured(
-            f"{variable_name('oauth_issuer')} is set, but not the address at which callers reach this server.",
+            f"{settings.place('oauth_issuer')} is set, but not the address at which callers reach this server.",
             fix=f"Set {variable_name('public_url')}, such as https://mcp.example.com.",
         )
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -188,7 +188,7 @@ def read_callback_key(settings: Settings) -> WebhookKey | None:
     Raises:
         Misconfigured: The secret is invalid, or is the one that signs announcements.
     """
-    own, announcing = variable_name("webhook_callback_secret"), variable_name("webhook_secret")
+    own, announcing = settings.place("webhook_callback_secret"), settings.place("webhook_secret")
     secret, other = settings.secret("webhook_callback_secret"), settings.secret("webhook_secret")
     if secret is None:
         return None
