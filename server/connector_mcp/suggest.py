@@ -22,14 +22,34 @@ _SYNONYMS = {
     "organization": "org organisation",
     "id": "identifier uuid",
     "url": "address endpoint uri",
-    "limit": "count max size",
-    "cursor": "next offset page",
+    "limit": "count max maxresults pagesize perpage size",
+    "cursor": "next nexttoken offset page pagetoken",
     "name": "label title",
     "description": "desc",
 }
 _MEANING = {word: meaning for meaning, others in _SYNONYMS.items() for word in others.split()}
 _VERBS = frozenset({"list", "get", "create", "update", "delete", "describe"})
-_NO_WORDS = frozenset("a an api by display for from in mcp my new of on server the to tool with".split())
+_NO_WORDS = frozenset(
+    {
+        "a",
+        "an",
+        "api",
+        "by",
+        "display",
+        "for",
+        "from",
+        "in",
+        "mcp",
+        "my",
+        "new",
+        "of",
+        "on",
+        "the",
+        "to",
+        "tool",
+        "with",
+    }
+)
 _PLATFORM_WEIGHT = 3
 
 
@@ -55,12 +75,12 @@ def did_you_mean(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str
     return f" Did you mean {near!r}?" if near else ""
 
 
-def meant(name: str, known: Iterable[str], *, of: str | None = None, count: int = 5) -> list[str]:
+def meant(name: str, known: Iterable[str], *, of: str | None = None, share: float = 0.5, count: int = 5) -> list[str]:
     """Return the known names that a name may mean: one if it is clear, several if it is ambiguous, none if unknown.
 
     Words count, not their order, number or spelling in camelCase. A word that few known names have counts most, and so
-    does one that groups of them begin with. The names are those of tools, where a read in the plural is a list; or with
-    `of` those of the arguments of this tool, and words of its name add nothing.
+    does one that groups of them begin with. At least the `share` of the words must be known. The names are those of
+    tools, where a read in the plural is a list; or with `of` those of the arguments of this tool.
     """
     are_tools = of is None
     if len(name) > _LONGEST_NAME:
@@ -71,10 +91,11 @@ def meant(name: str, known: Iterable[str], *, of: str | None = None, count: int 
     weights = {word: number**-0.5 for word, number in shared.items()}
     weights |= {word: _PLATFORM_WEIGHT for word, number in first.items() if number > 1 and word in weights}
     given = {closest(word, shared, cutoff=0.8) or word for word in _words(name, are_tools)}
+    # What the tool is about goes without saying: connectorId may be its id.
     given -= _words(of or "", False) - shared.keys()
     scores = {each: sum(weights[word] for word in words & given) for each, words in names.items()}
     best, whole = max(scores.values(), default=0), sum(weights.get(word, 0.5) for word in given)
-    if not best or best < whole * (0.5 if are_tools else 0.7):
+    if not best or best < whole * share:
         return nearest(name, names, cutoff=0.75)
     tied = [each for each, score in scores.items() if isclose(score, best)]
     # A name that only adds words to another one is not what was meant.
@@ -85,6 +106,8 @@ def meant(name: str, known: Iterable[str], *, of: str | None = None, count: int 
 def _words(name: str, is_tool: bool) -> frozenset[str]:
     """Return the words of a name by their meanings."""
     parts = [part.lower() for part in _HUMP.split(name) if part]
+    if (whole := "".join(parts)) in _MEANING:
+        return frozenset({_MEANING[whole]})
     words = frozenset(_MEANING.get(_singular(part), _singular(part)) for part in parts) - _NO_WORDS
     if is_tool and words & _VERBS <= {"get"} and any(_singular(part) != part for part in parts):
         words = words - {"get"} | {"list"}

@@ -87,7 +87,9 @@ def _name_issues(tool: Tool, raw: Mapping[str, Any], own: Mapping[str, str]) -> 
                 if members(_decode(given, _ANY_OBJECT)).keys() & properties.keys():
                     yield Issue(safe_key(name), "an object of arguments", "its members at the top level, without it")
                     continue
-                near = likely_names(name, due, of=tool.name) or likely_names(name, free, of=tool.name)
+                near = likely_names(name, due, of=tool.name, share=0.5) or likely_names(name, free, of=tool.name)
+                if not near and len(due) == 1 and "config" not in properties:
+                    near = due
                 wanted = known_names(near, properties, holder=tool.name, inside="config" in properties)
                 yield Issue(safe_key(name), "an unknown argument", wanted, candidates=near)
     if unknown > MAX_ISSUES:

@@ -90,10 +90,11 @@ def likely_values(options: Iterable[str], given: Any) -> list[str]:
     return nearest(given, options, count=1, cutoff=0.5) if isinstance(given, str) else []
 
 
-def likely_names(name: str, names: Iterable[str], *, of: str = "") -> list[str]:
-    """Return the names that an unknown one may mean: one with a typo, or by words. `of` is the tool that has them."""
+def likely_names(name: str, names: Iterable[str], *, of: str = "", share: float = 0.7) -> list[str]:
+    """Return the names that an unknown one may mean: one with a typo, or by words as `meant` finds them."""
     known = list(names)
-    return nearest(name, known, count=1, cutoff=0.9) or meant(name, known, of=of) or nearest(name, known, count=1)
+    typo = nearest(name, known, count=1, cutoff=0.9)
+    return typo or meant(name, known, of=of, share=share) or nearest(name, known, count=1)
 
 
 def _suggestion(near: Sequence[str]) -> str:

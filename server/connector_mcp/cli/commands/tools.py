@@ -22,9 +22,7 @@ from connector_mcp.engine.caller import CallResult
 from connector_mcp.engine.engine import Engine
 from connector_mcp.input_text import decode, drop_mark
 from connector_mcp.json_values import JsonObject, is_object
-from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.tool import PROFILE, Tool
-from connector_mcp.suggest import did_you_mean
 from connector_mcp.transport.process import logging_to_stderr
 
 
@@ -112,7 +110,8 @@ async def _call(
     async with open_engine(settings, os.environ, "cli") as engine:
         tool = engine.tool(name)
         if tool is None:
-            raise _unknown_tool(name, engine)
+            unknown = engine.unknown_tool(name, CliCaller())
+            raise Failure(unknown.message, fix="Run `connector-mcp tools` to list the tools.", exit_status=2)
         arguments = parse_arguments(text, pairs, tool.input_schema)
         if profile is not None:
             arguments |= _profile_argument(profile, tool, engine)
@@ -130,19 +129,6 @@ def _profile_argument(profile: str, tool: Tool, engine: Engine) -> JsonObject:
         reason = f"its only profile is {own[0]}" if own else "it uses no account"
         raise Failure(f"{tool.name} has no profile {profile!r}: {reason}.", fix="Omit --profile.", exit_status=2)
     return {}
-
-
-def _unknown_tool(name: str, engine: Engine) -> Failure:
-    if name in catalog():
-        return Failure(
-            f"{name} is not served by this configuration.",
-            fix="Run `connector-mcp doctor` to see which platforms are configured and which policy is in force.",
-            exit_status=2,
-        )
-    suggestion = did_you_mean(name, [tool.name for tool in engine.tools()], cutoff=0.4)
-    return Failure(
-        f"There is no tool {name!r}.{suggestion}", fix="Run `connector-mcp tools` to list them.", exit_status=2
-    )
 
 
 def parse_arguments(text: str | None, pairs: Sequence[str], schema: JsonObject) -> JsonObject:
