@@ -105,6 +105,7 @@ class Engine:
         self._services = CallServices(
             settings=settings,
             accounts=self._accounts,
+            operations=operations,
             gates={None: make_gate(policy), **{each: make_gate(each.policy or policy) for each in self.accounts}},
             database=database,
             audit=audit,

@@ -206,10 +206,10 @@ def _read_status(call: CallContext, response: RawResponse) -> UpstreamError:
 
 def _not_found(call: CallContext, upstream: dict[str, Any]) -> UpstreamError:
     message = f"{call.title} has no such object for {call.what} (status 404)."
-    fix = "Check the ids in the arguments; the list tools show which exist."
+    fix = "Check the ids in the arguments."
     if call.uncertain:
         message += " An earlier attempt of this call broke off and may have removed it."
-        fix = "List the objects to see; if it is gone, nothing more is to be done."
+        fix = "If the list does not show it any more, nothing more is to be done."
     return NotFound(message, fix=fix, upstream=upstream)
 
 

@@ -111,6 +111,7 @@ class ListConnectors(ConductorOneOperation, ListOperation):
         empty=("list", "nextPageToken"),
     )
     summary = ("id", "displayName", "catalogId", "status", "syncDisabledAt", "updatedAt")
+    known_by = ("displayName",)
     example = {"app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ", "limit": 20}
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
