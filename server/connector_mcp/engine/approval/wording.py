@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from connector_mcp.engine.approval.parked_call import Approval, ApprovalChange, ParkedCall
@@ -187,7 +188,7 @@ def approval_required(approval: Approval, decide_at: str | None = None, because:
                 "id": approval.id,
                 "command": command,
                 **({"page": page} if page else {}),
-                "expires_at": approval.expires_at,
+                "expires_at": datetime.fromtimestamp(approval.expires_at, UTC).isoformat(timespec="seconds"),
             },
         },
     )
