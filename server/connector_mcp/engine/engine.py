@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -24,17 +25,27 @@ from connector_mcp.engine.redaction.scrubber import CALL_SCRUBBER, Scrubber, sec
 from connector_mcp.engine.results import fit, shape_data
 from connector_mcp.engine.secret_refs.resolver import MintedCredentials, ReferenceResolver
 from connector_mcp.engine.secret_refs.secret_requests import SecretPrompt, SecretRequests
+from connector_mcp.errors import Blocked
 from connector_mcp.json_values import JsonObject
+from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.operation import LocalOperation, Operation, Situation
 from connector_mcp.operations.tool import Tool
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.database import Database, Transaction, one_allowance
 from connector_mcp.state.keys import secret_key
+from connector_mcp.suggest import meant
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
+from connector_mcp.text import clean
 
 
 class UnknownTool(KeyError):
-    """No tool has this name, or the caller may not see it."""
+    """No tool that is served has this name. `candidates` are tools that may be meant and that the caller may call."""
+
+    def __init__(self, name: str, candidates: Sequence[str] = (), why: str = "") -> None:
+        super().__init__(name)
+        self.candidates = list(candidates)
+        hint = f"Did you mean {' or '.join(candidates)}?" if candidates else why or "Call tools/list to see the tools."
+        self.message = f"Unknown tool: {clean(name, 64)}. {hint}"
 
 
 class Engine:
@@ -94,6 +105,7 @@ class Engine:
         self._services = CallServices(
             settings=settings,
             accounts=self._accounts,
+            operations=operations,
             gates={None: make_gate(policy), **{each: make_gate(each.policy or policy) for each in self.accounts}},
             database=database,
             audit=audit,
@@ -185,7 +197,7 @@ class Engine:
         tool = self._tools.get(name)
         if tool is None:
             self._observer.tool_unknown()
-            raise UnknownTool(name)
+            raise self.unknown_tool(name, caller)
         kind = LocalCall if issubclass(tool.operation, LocalOperation) else PlatformCall
         if self._secrets.is_outdated():
             await anyio.to_thread.run_sync(self._secrets.read_all)
@@ -195,6 +207,26 @@ class Engine:
                 return await kind(tool, caller, self._services).run(arguments)
         finally:
             CALL_SCRUBBER.reset(outer)
+
+    def unknown_tool(self, name: str, caller: Caller) -> UnknownTool:
+        """Make the error for a name that no tool has: the tools that may be meant, or why they are not served."""
+        platforms = [account.platform.name for account in self.accounts]
+        plain = re.sub(r"[\W_]", "", name.lower())
+        for absent in (each for each in PLATFORMS if each in plain and each not in platforms):
+            title = platform_folder(absent).platform.title
+            return UnknownTool(name, why=f"{title} is not configured; `connector-mcp doctor` shows what is missing.")
+        likely = meant(name, [*self._tools, *catalog(dict.fromkeys(platforms))])
+        callable_by = {tool.name for tool in self.tools(caller)}
+        candidates, why = [each for each in likely if each in callable_by], ""
+        if likely and not candidates:
+            why = f"The operator left {likely[0]} out with CONNECTOR_MCP_TOOLS."
+            if tool := self._tools.get(likely[0]):
+                account = next(iter(self._accounts.get(tool.operation)), None)
+                try:
+                    self._services.gates[account].decide(tool.name, tool.operation.effect, caller.scopes)
+                except Blocked as blocked:
+                    why = f"{blocked.message} {blocked.fix}"
+        return UnknownTool(name, candidates, why)
 
     async def aclose(self) -> None:
         """Close the clients, the audit log and the database."""

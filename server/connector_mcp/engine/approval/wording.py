@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from pydantic import Field
@@ -148,7 +149,7 @@ def approval_required(approval: Approval, decide_at: str | None = None, because:
                 "id": approval.id,
                 "command": command,
                 **({"page": page} if page else {}),
-                "expires_at": approval.expires_at,
+                "expires_at": datetime.fromtimestamp(approval.expires_at, UTC).isoformat(timespec="seconds"),
             },
         },
     )

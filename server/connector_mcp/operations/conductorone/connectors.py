@@ -111,6 +111,7 @@ class ListConnectors(ConductorOneOperation, ListOperation):
         empty=("list", "nextPageToken"),
     )
     summary = ("id", "displayName", "catalogId", "status", "syncDisabledAt", "updatedAt")
+    known_by = ("displayName",)
     example = {"app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ", "limit": 20}
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
@@ -307,8 +308,11 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
         writable = [placement.stored_as for placement in self.placements().values() if placement.stored_as]
         mask = MASK.paths(self)
         if not mask:
-            where = "arguments" if self.update_mask is None else "update_mask"
-            yield Issue(where, "nothing to change", f"at least one of {', '.join(writable)}", "displayName")
+            if self.update_mask is None:
+                settable = [name for name, placement in self.placements().items() if placement.stored_as]
+                yield Issue("arguments", "nothing to change", f"at least one of {', '.join(settable)}")
+            else:
+                yield Issue("update_mask", "nothing to change", f"at least one of {', '.join(writable)}", "displayName")
         for path in mask:
             yield from _check_mask_path(path, writable)
         if at(current, "deletedAt"):

@@ -18,7 +18,6 @@ from connector_mcp.engine.results import clean_strings, encode_bytes
 from connector_mcp.errors import ConnectorError, Internal, OutcomeUnknown, RateLimited
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.tool import Tool
-from connector_mcp.suggest import closest
 from connector_mcp.telemetry.log_lines import Trace
 from connector_mcp.text import clean
 from connector_mcp.transport.mcp.elicitation import McpCaller, elicitation_result
@@ -120,8 +119,9 @@ class ToolHandlers:
             return _tool_result(await engine.call(params.name, params.arguments or {}, caller))
         except AnswerDue as due:
             return elicitation_result(due)
-        except UnknownTool:
-            raise _unknown_tool(params.name, [tool.name for tool in engine.tools(caller)]) from None
+        except UnknownTool as unknown:
+            data = {"candidates": unknown.candidates} if unknown.candidates else None
+            raise MCPError(INVALID_PARAMS, unknown.message, data) from None
         except Exception as error:  # noqa: BLE001 - the outermost boundary: logged here, not shown to the client
             trace = Trace.of(traceback.format_exception(error), engine.scrub)
             logger.error("a call of %s failed%s", clean(params.name, 64), trace)
@@ -169,9 +169,3 @@ def _tool_result(result: CallResult) -> JsonObject:
 
 def _failed(error: ConnectorError) -> JsonObject:
     return _tool_result(CallResult({"error": error.as_dict()}, is_error=True))
-
-
-def _unknown_tool(name: str, known: list[str]) -> MCPError:
-    near = closest(name, known)
-    hint = f"Did you mean {near}?" if near else "Call tools/list to see the tools."
-    return MCPError(INVALID_PARAMS, f"Unknown tool: {clean(name, 64)}. {hint}", {"nearest": near} if near else None)
