@@ -67,7 +67,7 @@ async def test_a_demo_connector_cannot_be_changed_and_another_refused_read_stays
         ("gogle-universal", "google-universal"),
         ("twilio", "twilio-short-message-service"),
         ("SMTP", "simple-mail-transfer-protocol"),
-        ("wechat", "wechat-native or wechat-web"),
+        ("wechat", "one of wechat-native (WeChat), wechat-web (WeChat)"),
         ("sendgrid", "sendgrid-email-service"),
         ("no-such-thing-at-all", ""),
         ("..", ""),

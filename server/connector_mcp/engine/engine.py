@@ -19,13 +19,15 @@ from connector_mcp.engine.call import PlatformCall
 from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.engine_call import CallServices, EngineCall
 from connector_mcp.engine.ledger import Ledger
-from connector_mcp.engine.policy import Policy
+from connector_mcp.engine.policy import Decision, Policy
 from connector_mcp.engine.redaction.scrubber import CALL_SCRUBBER, Scrubber, secrets_of_settings
 from connector_mcp.engine.results import fit, shape_data
 from connector_mcp.engine.secret_refs.resolver import MintedCredentials, ReferenceResolver
 from connector_mcp.engine.secret_refs.secret_requests import SecretPrompt, SecretRequests
+from connector_mcp.engine.sender import Sender
+from connector_mcp.errors import UpstreamError
 from connector_mcp.json_values import JsonObject
-from connector_mcp.operations.operation import LocalOperation, Operation, Situation
+from connector_mcp.operations.operation import Effect, LocalOperation, Operation, Situation
 from connector_mcp.operations.tool import Tool
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.database import Database, Transaction, one_allowance
@@ -216,6 +218,24 @@ class LocalCall(EngineCall):
         self.scan_arguments(Situation())
         self.register_secrets()
         assert isinstance(self.operation, LocalOperation)  # noqa: S101 - Engine.call makes it of these only
-        data = shape_data(self.operation, self.operation.answer_locally(), None, self.meta)
+        situation = Situation(described=await self._describe(self.operation.type_read()))
+        data = shape_data(self.operation, self.operation.answer_locally(situation), None, self.meta)
         content: JsonObject = {"data": data, "meta": self.meta.as_dict()}
         return CallResult(fit(content, self._services.settings.max_result_bytes), is_error=False)
+
+    async def _describe(self, reader: Operation | None) -> JsonObject | None:
+        """Read what the platform itself says of a connector type, if policy lets such a read pass."""
+        accounts = self._services.accounts.get(type(reader)) if reader else ()
+        if reader is None or not accounts:
+            return None
+        account = next((each for each in accounts if each.default), accounts[0])
+        decision = self._services.gates[account].decide(reader.tool_name(), Effect.READ, self.caller.scopes)
+        if decision is not Decision.ALLOW:
+            return None
+        try:
+            return await Sender(account, self.tool.name, self.caller).describe(reader)
+        except UpstreamError as error:
+            self.meta.warn(
+                f"The platform did not describe the type ({error.code}): this is what the server knows of it."
+            )
+            return None

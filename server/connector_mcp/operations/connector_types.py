@@ -26,14 +26,11 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, cast
 
 from connector_mcp.json_values import JsonObject, is_object, members
-from connector_mcp.suggest import nearest
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
 
 SECRET_PLACEHOLDER = "<secret-key>"  # noqa: S105 - what an example shows where a secret goes
-_LONGEST_NAME = 64
-_SUGGESTED = 3
 _DOTS = r"*\u2022\u25cf\u25cb\u2219\u00b7\u22c5\u2027\u25e6\uff0a"
 _STAND_IN = re.compile(
     r"(?:[a-z]+ )?(?:<[^<>]*>|\u2039[^\u2039\u203a]*\u203a|\$\{[^{}]*\}|\{\{[^{}]*\}\})"
@@ -167,22 +164,6 @@ def connector_types(platform: str) -> dict[str, ConnectorType]:
 def connector_type(platform: str, type_id: Any) -> ConnectorType | None:
     """The connector type with this id; None for an unknown id, and for anything that is no text."""
     return connector_types(platform).get(type_id) if isinstance(type_id, str) else None
-
-
-def similar_types(platform: str, name: str) -> list[ConnectorType]:
-    """The connector types that a wrong id may mean, the likeliest first: by id, provider, name or beginning."""
-    wanted = name.strip().casefold()[:_LONGEST_NAME]
-    first_word = re.split(r"[-_ ]", wanted)[0]
-    labels = {
-        entry.type: {label.casefold() for label in (entry.type, entry.name, str(entry.traits.get("target", "")))}
-        for entry in connector_types(platform).values()
-    }
-    same = [key for key, known in labels.items() if wanted in known]
-    begun = [key for key, known in labels.items() if any(re.split(r"[-_ ]", label)[0] == first_word for label in known)]
-    by_label = {label: key for key, known in labels.items() for label in known if label}
-    close = [by_label[label] for label in nearest(wanted, by_label, cutoff=0.5)]
-    likely = (*(key for key in close if key in begun), *begun, *close)
-    return [connector_types(platform)[key] for key in dict.fromkeys(same or likely)][:_SUGGESTED]
 
 
 def closest_errors(error: ValidationError) -> Iterator[ValidationError]:

@@ -210,6 +210,8 @@ class Operation(BaseModel):
     """Arguments beside configs that choose the host that credentials go to."""
     mints: ClassVar[tuple[str, ...]] = ()
     """Dotted paths in the platform's answer of credentials that it shows once. They go to the secret store."""
+    impossible: ClassVar[Mapping[str, str]] = {}
+    """Arguments that callers expect and that cannot be, with what can be done; several names have blanks between."""
     example: ClassVar[JsonObject] = {}
     """Arguments that are valid as they stand, without the tenant; shown in errors and docs and called in tests."""
 
@@ -331,8 +333,11 @@ class Operation(BaseModel):
         """The read that shows the outcome of the write; by default that of the target."""
         return self.target_read()
 
-    def type_read(self) -> Operation | None:
-        """The read of the platform's own description of the connector type, where the shipped one does not suffice."""
+    def type_read(self, current: Any = None) -> Operation | None:
+        """The read of the platform's own description of the connector type, where the shipped one does not suffice.
+
+        `current` is the target.
+        """
         return None
 
     def target_read(self) -> Operation | None:
@@ -384,8 +389,8 @@ class LocalOperation(Operation, ABC):
     effect = Effect.READ
 
     @abstractmethod
-    def answer_locally(self) -> Any:
-        """The data of the result.
+    def answer_locally(self, situation: Situation) -> Any:
+        """The data of the result. `situation` holds what `type_read` returned.
 
         Raises:
             InvalidArguments: An argument names something that does not exist.

@@ -98,6 +98,8 @@ def plain_for(schema: Mapping[str, Any], value: Any) -> Any:
             return False
         case "object", None | "":
             return {}
+        case "integer", str() if plain.lstrip("-").isdecimal():
+            return int(plain)
         case "string", None:
             return ""
         case _:

@@ -209,7 +209,7 @@ class CreateConnector(ConnectorOperation):
         made = rules.type_made(self.kind(situation))
         return _ON_CREATION.get(made or "", self.consequence)
 
-    def type_read(self) -> Operation | None:
+    def type_read(self, current: Any = None) -> Operation | None:
         """The factory, if it or a key of the config is not one that Logto ships."""
         needed = rules.needs_record(self.connector_id, self.config)
         return rules.GetConnectorFactory(id=self.connector_id) if needed else None

@@ -14,10 +14,12 @@ from pydantic import Field
 
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object, items, members, text
-from connector_mcp.operations.connector_types import ConnectorType, connector_type, similar_types
+from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.fields import LOCAL_ONLY
+from connector_mcp.operations.local import TypeSource
 from connector_mcp.operations.logto.platform import LOGTO
 from connector_mcp.operations.operation import GET, ConfigUse, Effect, ListOperation, Operation, Paging, Record, at
+from connector_mcp.operations.type_names import unknown_type
 
 FACTORIES = "/api/connector-factories"
 DEMO_FACTORIES = frozenset({"logto-sms", "logto-social-demo"})
@@ -161,12 +163,19 @@ def checked_config(factory_id: str, config: JsonObject, record: JsonObject | Non
 
 def unknown_factory(path: str, factory_id: str, record: JsonObject | None) -> Iterator[Issue]:
     """The problem of a factory that neither Logto ships nor the platform has. `record` is empty if it has none."""
-    # An id of dots alone, or of nothing, is no part of an address: it cannot be asked about.
-    if factory(factory_id) is None and (record == {} or not factory_id.strip(".")):
-        near = [each.type for each in similar_types("logto", factory_id) if each.creatable]
-        likely = f", perhaps {' or '.join(near)}" if near else ""
-        wanted = f"the id of a factory{likely}; logto_list_connector_factories lists them"
-        yield Issue(path, "a factory that this tenant does not have", wanted, near[0] if near else None)
+    if factory(factory_id) is None and (record == {} or not _can_be_read(factory_id)):
+        yield unknown_type(
+            path,
+            "logto",
+            factory_id,
+            "the id of a factory; logto_list_connector_factories lists them",
+            fits=lambda known: known.creatable,
+        )
+
+
+def _can_be_read(factory_id: str) -> bool:
+    """Whether the id can be part of an address: it has more than dots."""
+    return bool(factory_id.strip("."))
 
 
 def types_replaced(kind: ConnectorType | None) -> frozenset[str]:
@@ -232,3 +241,7 @@ def unproven_config(made: Any) -> str:
 
 
 OPERATIONS = (ListConnectorFactories, GetConnectorFactory)
+TYPE_SOURCE = TypeSource(
+    read=lambda factory_id: GetConnectorFactory(id=factory_id) if _can_be_read(factory_id) else None,
+    describe=factory_type,
+)

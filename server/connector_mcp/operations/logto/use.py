@@ -67,7 +67,7 @@ class CreateConnectorTest(LogtoOperation):
         sent = "an SMS to {phone}" if self.phone is not None else "an e-mail to {email}"
         return f"Sends {sent} through factory {{factory_id}}: a real message, which the provider may charge for."
 
-    def type_read(self) -> Operation | None:
+    def type_read(self, current: Any = None) -> Operation | None:
         """The factory, if it or a key of the config is not one that Logto ships."""
         return GetConnectorFactory(id=self.factory_id) if rules.needs_record(self.factory_id, self.config) else None
 

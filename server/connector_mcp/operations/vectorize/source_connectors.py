@@ -33,9 +33,9 @@ from connector_mcp.operations.operation import (
     at,
 )
 from connector_mcp.operations.platform import Request
+from connector_mcp.operations.type_names import unknown_type
 from connector_mcp.operations.update import Merge, UpdateOperation, is_vacant
 from connector_mcp.operations.vectorize.platform import VECTORIZE
-from connector_mcp.suggest import closest
 
 OrganizationId = Annotated[str, Field(description="Vectorize organization id.")]
 SourceConnectorId = Annotated[str, Field(description="Source connector id.")]
@@ -252,9 +252,12 @@ class CreateSourceConnector(VectorizeOperation):
             known = connector_type("vectorize", connector.type)
             path = f"connectors[{index}].config"
             if connector.type not in get_args(SourceType):
-                near = closest(connector.type, get_args(SourceType), cutoff=0.5)
-                wanted = f"{f'{near} (closest match); ' if near else ''}one of {', '.join(get_args(SourceType))}"
-                issues.append(Issue(f"connectors[{index}].type", "an unknown type", wanted, near, unknown=True))
+                otherwise = f"one of {', '.join(get_args(SourceType))}"
+                place = f"connectors[{index}].type"
+                issue = unknown_type(
+                    place, "vectorize", connector.type, otherwise, fits=lambda kind: kind.type in get_args(SourceType)
+                )
+                issues.append(replace(issue, unknown=True))
             if known and known.config.get("required") and connector.config is None:
                 needed = ", ".join(known.config["required"])
                 issues.append(Issue(path, "nothing", f"the config of {connector.type}: {needed}"))
