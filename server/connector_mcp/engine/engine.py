@@ -25,7 +25,7 @@ from connector_mcp.engine.results import fit, shape_data
 from connector_mcp.engine.secret_refs.resolver import MintedCredentials, ReferenceResolver
 from connector_mcp.engine.secret_refs.secret_requests import SecretPrompt, SecretRequests
 from connector_mcp.engine.sender import Sender
-from connector_mcp.errors import UpstreamError
+from connector_mcp.errors import Blocked, UpstreamError
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect, LocalOperation, Operation, Situation
 from connector_mcp.operations.tool import Tool
@@ -229,11 +229,13 @@ class LocalCall(EngineCall):
         if reader is None or not accounts:
             return None
         account = next((each for each in accounts if each.default), accounts[0])
-        decision = self._services.gates[account].decide(reader.tool_name(), Effect.READ, self.caller.scopes)
-        if decision is not Decision.ALLOW:
-            return None
+        gate = self._services.gates[account]
         try:
+            if gate.decide(reader.tool_name(), Effect.READ, self.caller.scopes) is not Decision.ALLOW:
+                return None
             return await Sender(account, self.tool.name, self.caller).describe(reader)
+        except Blocked:
+            return None
         except UpstreamError as error:
             self.meta.warn(
                 f"The platform did not describe the type ({error.code}): this is what the server knows of it."

@@ -97,18 +97,14 @@ def described_type(catalog_id: str, shown: JsonObject) -> ConnectorType | None:
     properties = {key: _merged(members(known.get(key)), field) for key, field in fields.items()}
     if groups:
         chosen = {"type": "string", "description": "Which group of fields is filled in.", "enum": list(groups)}
-        properties = {SELECTED_GROUP: chosen} | properties
+        properties = {SELECTED_GROUP: members(known.get(SELECTED_GROUP)) | chosen} | properties
     config: JsonObject = {"type": "object", "properties": properties, "additionalProperties": False}
     if required := [key for key in items(shown.get("required")) if key in fields]:
         config["required"] = required
     traits = {"fieldGroups": groups} if groups else {}
     if shipped:
-        examples = {
-            key: shipped.config[key]
-            for key in ("examples",)
-            if properties.keys() == known.keys() and key in shipped.config
-        }
-        return replace(shipped, config=examples | config, traits=traits)
+        same = properties.keys() == known.keys()
+        return replace(shipped, config=(shipped.config if same else {}) | config, traits=traits)
     name = text(shown.get("name")) or catalog_id
     return ConnectorType("conductorone", catalog_id, name, "catalog", creatable=True, config=config, traits=traits)
 
