@@ -78,7 +78,8 @@ def _name_issues(tool: Tool, raw: Mapping[str, Any], own: Mapping[str, str]) -> 
         elif name not in properties:
             unknown += 1
             if unknown <= MAX_ISSUES:
-                wanted = known_names(name, list(properties), holder=tool.name, inside="config" in properties)
+                instead = tool.instead_of(name)
+                wanted = instead or known_names(name, list(properties), holder=tool.name, inside="config" in properties)
                 yield Issue(safe_key(name), "an unknown argument", wanted)
     if unknown > MAX_ISSUES:
         yield Issue("arguments", f"{unknown - MAX_ISSUES} more unknown arguments", "none of them")

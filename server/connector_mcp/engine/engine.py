@@ -107,25 +107,31 @@ class Engine:
             prompt=SecretPrompt(secret_requests, hold, settings.ask_timeout),
         )
         self._tools = {name: self._accounts.tool(operation) for name, operation in operations.items()}
-        self._visible: dict[frozenset[str] | None, tuple[Tool, ...]] = {}
+        self._visible: dict[frozenset[str] | None, dict[str, Tool]] = {}
 
     def tools(self, caller: Caller | None = None) -> tuple[Tool, ...]:
         """Return the tools that policy and the caller's scopes do not rule out altogether."""
-        scopes = caller.scopes if caller else None
+        return tuple(self._seen(caller.scopes if caller else None).values())
+
+    def _seen(self, scopes: frozenset[str] | None) -> dict[str, Tool]:
+        """The tools that callers with these scopes see. Their texts are about nothing else."""
         # Policies never change while the server runs, and there are only three scopes.
         if scopes not in self._visible:
-            visible: list[Tool] = []
-            for tool in self._tools.values():
-                policies = [account.policy or self._policy for account in self._accounts.get(tool.operation)]
+            permitted: dict[str, list[str]] = {}
+            for name, tool in self._tools.items():
+                policies = {each.profile: each.policy or self._policy for each in self._accounts.get(tool.operation)}
                 effect = tool.operation.effect
-                if any(permits(each, tool.name, effect, scopes) for each in policies or [self._policy]):
-                    visible.append(tool)
-            self._visible[scopes] = tuple(visible)
+                names = [key for key, each in policies.items() if permits(each, name, effect, scopes)]
+                if names or (not policies and permits(self._policy, name, effect, scopes)):
+                    permitted[name] = names
+            served = frozenset(permitted)
+            seen = {name: self._tools[name].seen_with(served, names) for name, names in permitted.items()}
+            self._visible[scopes] = seen
         return self._visible[scopes]
 
     def tool(self, name: str) -> Tool | None:
         """Return the tool with this name, even if a caller may not see it."""
-        return self._tools.get(name)
+        return self._seen(None).get(name) or self._tools.get(name)
 
     @property
     def accounts(self) -> tuple[Account, ...]:
@@ -184,7 +190,7 @@ class Engine:
             UnknownTool: There is no such tool.
             AnswerDue: A person must be asked first, by returning the question.
         """
-        tool = self._tools.get(name)
+        tool = self._seen(caller.scopes).get(name) or self._tools.get(name)
         if tool is None:
             self._observer.tool_unknown()
             raise UnknownTool(name)
@@ -231,7 +237,10 @@ class LocalCall(EngineCall):
         account = next((each for each in accounts if each.default), accounts[0])
         gate = self._services.gates[account]
         try:
-            if gate.decide(reader.tool_name(), Effect.READ, self.caller.scopes) is not Decision.ALLOW:
+            if (
+                gate.decide(f"{account.platform.name}_{self.tool.name}", Effect.READ, self.caller.scopes)
+                is not Decision.ALLOW
+            ):
                 return None
             return await Sender(account, self.tool.name, self.caller).describe(reader)
         except Blocked:

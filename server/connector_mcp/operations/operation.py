@@ -210,8 +210,6 @@ class Operation(BaseModel):
     """Arguments beside configs that choose the host that credentials go to."""
     mints: ClassVar[tuple[str, ...]] = ()
     """Dotted paths in the platform's answer of credentials that it shows once. They go to the secret store."""
-    impossible: ClassVar[Mapping[str, str]] = {}
-    """Arguments that callers expect and that cannot be, with what can be done; several names have blanks between."""
     example: ClassVar[JsonObject] = {}
     """Arguments that are valid as they stand, without the tenant; shown in errors and docs and called in tests."""
 

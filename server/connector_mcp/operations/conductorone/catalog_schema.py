@@ -51,6 +51,10 @@ class GetConfigurationSchema(Operation):
     app_id: str | None = None
     connector_id: str | None = None
 
+    @classmethod
+    def tool_name(cls) -> str:
+        return "describe_connector_type"
+
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Put together both forms of the description, of which either may be null."""
         answer = members(answers[0])

@@ -62,8 +62,12 @@ _FIXED = frozenset(
     {"appId", "catalogId", "connectorApiVersion", "connectorSyncCronSchedule", "createdAt", "deletedAt", "id"}
 )
 
-AppId = Annotated[str, Field(description="App id.")]
-ConnectorId = Annotated[str, Field(description="Connector id.")]
+AppId = Annotated[
+    str, Field(description="Id of the app that the connector belongs to. conductorone_list_apps lists them.")
+]
+ConnectorId = Annotated[
+    str, Field(description="Id of the connector. conductorone_list_connectors lists those of an app.")
+]
 
 CONNECTORS = "/api/v1/apps/{app_id}/connectors"
 CONNECTOR = f"{CONNECTORS}/{{id}}"
@@ -130,7 +134,7 @@ class ListApps(ListOperation):
 
 
 class ListConnectors(ConductorOneOperation, ListOperation):
-    """List the connectors of an app with their sync status, a page at a time; deleted ones are left out."""
+    """List the connectors of an app with the status of their last sync, a page at a time. Deleted ones are left out."""
 
     http = GET(CONNECTORS)
     output = Connector
@@ -148,7 +152,7 @@ class ListConnectors(ConductorOneOperation, ListOperation):
 
 
 class GetConnector(ConductorOneOperation):
-    """Get one connector with its config, without secrets, and the status of its last sync."""
+    """Get a connector with its config, without secrets, and the status of its last sync."""
 
     http = GET(CONNECTOR)
     effect = Effect.READ
@@ -179,13 +183,15 @@ class SyncConfig(BaseModel):
 
     sync_resource_type_ids: Annotated[
         list[str] | None,
-        Field(description="Resource types to sync; replaces all.", serialization_alias="syncResourceTypeIds"),
+        Field(
+            description="Ids of the resource types to sync; replaces all.", serialization_alias="syncResourceTypeIds"
+        ),
     ] = None
 
 
 class UpdateConnector(ConductorOneOperation, UpdateOperation):
-    """Change a connector; what is not given stays. describe_connector_type gives the config keys of its catalogId. An
-    empty value erases, in config null too, also a secret."""
+    """Change a connector: what is left out keeps its value, in config too. An empty value, and null in config, erases,
+    also a secret. describe_connector_type gives the config keys of its catalogId."""
 
     http = POST(CONNECTOR)
     output = UpdatedConnector
@@ -202,12 +208,16 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
 
     id: ConnectorId
     display_name: Annotated[str | None, Field(description="New display name.")] = None
-    description: Annotated[str | None, Field(description="New description.")] = None
-    user_ids: Annotated[list[str] | None, Field(description="Owners; replaces all.")] = None
-    config: Annotated[JsonObject | None, Field(description="Keys to set: {key: value}.")] = None
-    profile_allow_list: Annotated[list[str] | None, Field(description="Attributes to sync; replaces all.")] = None
-    profile_ignore_list: Annotated[list[str] | None, Field(description="Attributes to leave out; replaces all.")] = None
-    sync_config: Annotated[SyncConfig | None, Field(description="What syncs read.")] = None
+    description: Annotated[str | None, Field(description="New description in the console.")] = None
+    user_ids: Annotated[list[str] | None, Field(description="Ids of all owners; replaces the present ones.")] = None
+    config: Annotated[JsonObject | None, Field(description="Only the keys to set, as {key: value}.")] = None
+    profile_allow_list: Annotated[
+        list[str] | None, Field(description="All user attributes to sync; replaces the list.")
+    ] = None
+    profile_ignore_list: Annotated[
+        list[str] | None, Field(description="All user attributes to leave out; replaces the list.")
+    ] = None
+    sync_config: Annotated[SyncConfig | None, Field(description="Limits what syncs read.")] = None
     disable_check_bad_sync: Annotated[
         bool | None, Field(description="true: a sync that finds far less data than before is applied, not held.")
     ] = None
@@ -218,13 +228,13 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
         str | None,
         Field(
             max_length=300,
-            description="Such as displayName,config; default: what is given. Erases what it names and is not given.",
+            description="Members to set, such as displayName,config; by default those given. Erases what is not given.",
         ),
         in_body(stored_as=None),
     ] = None
     expand_mask: Annotated[
         list[Literal["app_id", "user_ids", "capabilities", "*"]] | None,
-        Field(description="Objects to return too."),
+        Field(description="Related objects to return too."),
         in_body(stored_as=None),
     ] = None
 

@@ -26,8 +26,12 @@ DEMO_FACTORIES = frozenset({"logto-sms", "logto-social-demo"})
 EXCLUSIVE_TYPES = frozenset({"Email", "Sms"})
 """Connector types of which a tenant has one connector at most: creating one deletes the others."""
 
-FactoryId = Annotated[str, Field(description="Factory id.")]
-Fields = Annotated[list[str] | None, Field(description="Members to return; also readme, logo, formItems."), LOCAL_ONLY]
+FactoryId = Annotated[str, Field(description="Id of the factory. logto_list_connector_factories lists them.")]
+Fields = Annotated[
+    list[str] | None,
+    Field(description="Members to return; also those that are otherwise left out: readme, logo, formItems."),
+    LOCAL_ONLY,
+]
 
 _FORM_TYPES: dict[str, JsonObject] = {
     "Text": {"type": "string"},
@@ -70,7 +74,7 @@ class FactoryOperation(LogtoOperation):
 
 
 class ListConnectorFactories(FactoryOperation, ListOperation):
-    """List the factories that connectors can be made from; a factory's id is the connector_id of
+    """List the factories, which are the kinds of connectors that can be made. A factory's id is the connector_id of
     logto_create_connector."""
 
     http = GET(FACTORIES)
@@ -80,8 +84,8 @@ class ListConnectorFactories(FactoryOperation, ListOperation):
 
 
 class GetConnectorFactory(FactoryOperation):
-    """Get one connector factory. For its config keys call describe_connector_type, or ask for formItems where the
-    factory is the server's own."""
+    """Get a factory: its type, provider, and with fields its readme or form. describe_connector_type gives the config
+    keys in detail."""
 
     http = GET(f"{FACTORIES}/{{id}}")
     effect = Effect.READ
