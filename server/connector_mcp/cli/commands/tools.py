@@ -108,8 +108,9 @@ def contract(tool: Tool) -> JsonObject:
     """Return the tool with the protocol's member names, as in tools/list."""
     return {
         "name": tool.name,
+        "title": tool.title,
         "description": tool.description,
-        "inputSchema": tool.input_schema,
+        "inputSchema": tool.listed_schema,
         "outputSchema": tool.output_schema,
         "annotations": {
             "readOnlyHint": tool.annotations.read_only,

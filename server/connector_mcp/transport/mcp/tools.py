@@ -97,12 +97,10 @@ class ToolHandlers:
         self._engine = engine
         self._transport: TransportName = transport
         self._calls = calls
-        self._listed = {tool.name: _listed(tool) for tool in engine.tools()}
 
     async def list_tools(self, ctx: Context, params: PaginatedRequestParams) -> JsonObject:
         """List the tools that the caller's scopes and the policy allow."""
-        allowed = self._engine.tools(self._caller(ctx))
-        return {"tools": [self._listed[tool.name] for tool in allowed], **_COMPLETE}
+        return {"tools": [_listed(tool) for tool in self._engine.tools(self._caller(ctx))], **_COMPLETE}
 
     async def call_tool(self, ctx: Context, params: CallToolRequestParams) -> Any:
         """Call a tool, within the bound on calls in flight."""
@@ -138,8 +136,9 @@ def _listed(tool: Tool) -> JsonObject:
     hints = tool.annotations
     return {
         "name": tool.name,
+        "title": tool.title,
         "description": tool.description,
-        "inputSchema": tool.input_schema,
+        "inputSchema": tool.listed_schema,
         "outputSchema": tool.output_schema,
         "annotations": {
             "readOnlyHint": hints.read_only,
