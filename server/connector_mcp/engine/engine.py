@@ -12,7 +12,7 @@ import anyio.to_thread
 from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account, Accounts
-from connector_mcp.engine.approval.gate import QUESTION_SECONDS, Gate, permits
+from connector_mcp.engine.approval.gate import QUESTION_SECONDS, SCOPE_OF, Gate, permits
 from connector_mcp.engine.approval.hold import ApprovalHold
 from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.approval.queue import Approvals
@@ -139,6 +139,14 @@ class Engine:
             seen = {name: self._tools[name].seen_with(served, names) for name, names in permitted.items()}
             self._visible[scopes] = seen
         return self._visible[scopes]
+
+    def missing_scope(self, name: str, scopes: frozenset[str]) -> str | None:
+        """Return the scope that a caller with these scopes lacks to call a tool; None for what the policy blocks."""
+        tool = self._tools.get(name)
+        if tool is None or name not in self._seen(None):
+            return None
+        needed = SCOPE_OF[tool.operation.effect]
+        return None if needed in scopes else needed
 
     def tool(self, name: str) -> Tool | None:
         """Return the tool with this name, even if a caller may not see it."""
