@@ -18,7 +18,7 @@ from connector_mcp.operations.schema import listed, portable_schema, shape
 
 PLATFORM = "platform"
 PROFILE = "profile"
-"""The argument that names the account where a platform has several. It is reserved: no operation of a platform has it."""
+"""The argument that names the account where a platform has several. No operation of a platform has one of its own."""
 
 _OTHER_NAMES = "|".join(("describe_connector_type", LIST_SECRETS, *(each.tool_name() for each in ACROSS)))
 _NAMES = re.compile(rf"\b(?:(?:{'|'.join(PLATFORMS)})_[a-z_0-9]+|{_OTHER_NAMES})\b")
