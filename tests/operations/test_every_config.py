@@ -15,6 +15,7 @@ from connector_mcp.errors import Issue
 from connector_mcp.json_values import is_array, is_object
 from connector_mcp.operations.connector_types import ConnectorType, connector_type, connector_types, example
 from connector_mcp.operations.logto.connectors import CreateConnector, UpdateConnector
+from connector_mcp.operations.logto.sso_connectors import CreateSsoConnector, UpdateSsoConnector
 from connector_mcp.operations.logto.use import CreateConnectorTest
 from connector_mcp.operations.operation import Operation, Situation
 from connector_mcp.operations.update import without_vacant
@@ -31,14 +32,15 @@ KEY_FILE = json.dumps(
     }
 )
 WORDS = re.compile(r"[A-Za-z]{4,30}(-[A-Za-z]+)*")
-LOGTO = [kind for kind in connector_types("logto").values() if kind.creatable]
+LOGTO = [kind for kind in connector_types("logto").values() if kind.creatable and kind.kind != "SSO"]
+SSO = [kind for kind in connector_types("logto").values() if kind.kind == "SSO"]
 VECTORIZE = [
     kind
     for kind in connector_types("vectorize").values()
     if kind.creatable and kind.traits["takes_config_on_create"] and kind.config["properties"]
 ]
 named = {"ids": lambda kind: kind.type}
-every_type = pytest.mark.parametrize("kind", [*LOGTO, *VECTORIZE], **named)
+every_type = pytest.mark.parametrize("kind", [*LOGTO, *SSO, *VECTORIZE], **named)
 every_factory = pytest.mark.parametrize("kind", LOGTO, **named)
 
 
@@ -72,6 +74,12 @@ def calls(kind: ConnectorType, config: Any) -> Iterator[tuple[Operation, Situati
         yield create, Situation(), "connectors[0].config"
         update = UpdateSourceConnector.model_validate({**ids, "config": config})
         yield update, Situation({"id": "src", "type": kind.type, "configDoc": {}}), "config"
+        return
+    if kind.kind == "SSO":
+        given = {"provider_name": kind.type, "connector_name": "Acme", "config": config}
+        yield CreateSsoConnector.model_validate(given), Situation(), "config"
+        stored = {"id": "c", "providerName": kind.type, "config": {}, "branding": {}}
+        yield UpdateSsoConnector(id="c", config=config), Situation(stored), "config"
         return
     metadata = {"metadata": {"target": "acme"}} if kind.traits["isStandard"] else {}
     given = {"connector_id": kind.type, "config": config, **metadata}
