@@ -31,7 +31,7 @@ from tests.postgres_server import PostgresFixture
 pytestmark = pytest.mark.anyio
 
 # How many there are, counted in the documents of the platforms: (connector type, member of its config).
-IN_CONFIGS = {"vectorize": 27, "logto": 62, "conductorone": 171}
+IN_CONFIGS = {"vectorize": 27, "logto": 66, "conductorone": 171}
 # The credential of a user that Vectorize is given, to add and to update one.
 OF_USERS = [(tool, name) for tool in ("add_user_to", "update_user_in") for name in ("refresh_token", "access_token")]
 # What the data of Versori's credentials hold, by type; they come back embedded in a connector.
@@ -93,7 +93,8 @@ class Platforms:
                 record = {"id": "c", "type": kind, "name": "c", "configDoc": self.stored, **note}
                 return record if path.count("/") > 5 else {"message": "ok", "connector": record}
             case "logto":
-                return {"id": "c", "connectorId": kind, "config": self.stored, "metadata": {}, **note}
+                record = {"id": "c", "connectorId": kind, "config": self.stored, "metadata": {}, **note}
+                return record | {"providerName": kind, "branding": {}, "providerConfig": self.stored}
             case "conductorone":
                 wire = {"@type": "type.googleapis.com/c1.api.app.v1.EnvConfig", "configuration": {}}
                 connector = {"id": "c", "appId": "a", "catalogId": kind, "displayName": "c", "config": wire, **note}
@@ -123,6 +124,9 @@ def calls(garden: Garden) -> Iterator[tuple[tuple[str, str], Call]]:
                 case "vectorize":
                     call: Call = "vectorize_update_source_connector", {"source_connector_id": "c", "config": config}
                     read: Call = "vectorize_get_source_connector", {"source_connector_id": "c"}
+                case "logto" if kind.kind == "SSO":
+                    call = "logto_update_sso_connector", {"id": "c", "config": config}
+                    read = "logto_get_sso_connector", {"id": "c"}
                 case "logto":
                     named = {"metadata": {"target": "t", "name": {"en": "n"}}} if kind.traits["isStandard"] else {}
                     call = "logto_create_connector", {"connector_id": kind.type, "config": config, **named}
