@@ -82,6 +82,10 @@ class FakeEngine:
     def tool(self, name: str) -> Tool | None:
         return self._tools.get(name)
 
+    def missing_scope(self, name: str, scopes: frozenset[str]) -> str | None:
+        tool = self._tools.get(name)
+        return "connectors:read" if tool and not scopes else None
+
     async def call(self, name: str, arguments: Mapping[str, Any], caller: Caller) -> CallResult:
         if name not in self._tools:
             raise UnknownTool(name, meant(name, self._tools))

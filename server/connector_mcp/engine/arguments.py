@@ -84,6 +84,9 @@ def _name_issues(tool: Tool, raw: Mapping[str, Any], own: Mapping[str, str]) -> 
         elif name not in properties:
             unknown += 1
             if unknown <= MAX_ISSUES:
+                if instead := tool.instead_of(name):
+                    yield Issue(safe_key(name), "an unknown argument", instead)
+                    continue
                 if members(_decode(given, _ANY_OBJECT)).keys() & properties.keys():
                     yield Issue(safe_key(name), "an object of arguments", "its members at the top level, without it")
                     continue

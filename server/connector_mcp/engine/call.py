@@ -55,7 +55,7 @@ class PlatformCall(EngineCall):
     """Keys the digest and the fingerprints."""
     _answers: list[Any]
     _disclosed: tuple[tuple[str, str], ...] = ()
-    """The secrets that the call sends to hosts which the arguments choose, as `Candidate` has them."""
+    """The secrets that the call sends to hosts which the arguments choose, as `Candidate.of` takes them."""
     _person_took_time = False
     """Whether a person was asked for a secret, so the target may have changed meanwhile."""
     _execution: Execution | None = None
@@ -173,7 +173,7 @@ class PlatformCall(EngineCall):
         destinations = self.operation.find_destinations(self._situation) if target_known else None
         resolve = partial(services.resolver.resolve, found, self._account, destinations)
         resolved = await resolve()
-        if resolved.lacks_only_secrets and ask and services.prompt.is_possible(self.caller):
+        if resolved.lacks_only_secrets and ask and services.prompt.is_possible:
             if not target_known:
                 # The person is asked once everything else is known to be right.
                 return
@@ -203,15 +203,17 @@ class PlatformCall(EngineCall):
         digest = await self._identify()
         if self.operation.acts_on:
             self.fingerprint = fingerprint(self.operation, self._situation.current, self._key)
-        declared, account, found = self.tool.operation.effect, self._account, self.found
+        account, found = self._account, self.found
         assert found is not None  # noqa: S101 - the arguments were scanned
-        candidate = Candidate(
+        candidate = Candidate.of(
+            self._preview,
+            self._disclosed,
             tool=self.tool.name,
             platform=account.platform.name,
             profile=account.profile,
-            declared=declared,
-            deletes=declared is Effect.DESTROY,
-            preview=self._preview,
+            principal=self.caller.principal,
+            client=self.caller.client,
+            declared=self.tool.operation.effect,
             fingerprint=self.fingerprint or "",
             digest=digest,
             arguments=self.arguments or {},
@@ -220,7 +222,6 @@ class PlatformCall(EngineCall):
             sandbox=self.sandbox,
             hosts=tuple(map(self.scrubber.text, found.hosts(self.operation, self._situation))),
             secrets=found.names,
-            disclosed=self._disclosed,
         )
         gate, caller = self._services.gates[self._account], self.caller
         with self._observer.step("gate"):

@@ -12,7 +12,7 @@ import anyio.to_thread
 from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account, Accounts
-from connector_mcp.engine.approval.gate import QUESTION_SECONDS, Gate, permits
+from connector_mcp.engine.approval.gate import QUESTION_SECONDS, SCOPE_OF, Gate, permits
 from connector_mcp.engine.approval.hold import ApprovalHold
 from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.approval.queue import Approvals
@@ -20,15 +20,16 @@ from connector_mcp.engine.call import PlatformCall
 from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.engine_call import CallServices, EngineCall
 from connector_mcp.engine.ledger import Ledger
-from connector_mcp.engine.policy import Policy
+from connector_mcp.engine.policy import Decision, Policy
 from connector_mcp.engine.redaction.scrubber import CALL_SCRUBBER, Scrubber, secrets_of_settings
 from connector_mcp.engine.results import fit, shape_data
 from connector_mcp.engine.secret_refs.resolver import MintedCredentials, ReferenceResolver
 from connector_mcp.engine.secret_refs.secret_requests import SecretPrompt, SecretRequests
-from connector_mcp.errors import Blocked
+from connector_mcp.engine.sender import Sender
+from connector_mcp.errors import Blocked, UpstreamError
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
-from connector_mcp.operations.operation import LocalOperation, Operation, Situation
+from connector_mcp.operations.operation import Effect, LocalOperation, Operation, Situation
 from connector_mcp.operations.tool import Tool
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.database import Database, Transaction, one_allowance
@@ -117,25 +118,39 @@ class Engine:
             prompt=SecretPrompt(secret_requests, hold, settings.ask_timeout),
         )
         self._tools = {name: self._accounts.tool(operation) for name, operation in operations.items()}
-        self._visible: dict[frozenset[str] | None, tuple[Tool, ...]] = {}
+        self._visible: dict[frozenset[str] | None, dict[str, Tool]] = {}
 
     def tools(self, caller: Caller | None = None) -> tuple[Tool, ...]:
         """Return the tools that policy and the caller's scopes do not rule out altogether."""
-        scopes = caller.scopes if caller else None
+        return tuple(self._seen(caller.scopes if caller else None).values())
+
+    def _seen(self, scopes: frozenset[str] | None) -> dict[str, Tool]:
+        """The tools that callers with these scopes see. Their texts are about nothing else."""
         # Policies never change while the server runs, and there are only three scopes.
         if scopes not in self._visible:
-            visible: list[Tool] = []
-            for tool in self._tools.values():
-                policies = [account.policy or self._policy for account in self._accounts.get(tool.operation)]
+            permitted: dict[str, list[str]] = {}
+            for name, tool in self._tools.items():
+                policies = {each.profile: each.policy or self._policy for each in self._accounts.get(tool.operation)}
                 effect = tool.operation.effect
-                if any(permits(each, tool.name, effect, scopes) for each in policies or [self._policy]):
-                    visible.append(tool)
-            self._visible[scopes] = tuple(visible)
+                names = [key for key, each in policies.items() if permits(each, name, effect, scopes)]
+                if names or (not policies and permits(self._policy, name, effect, scopes)):
+                    permitted[name] = names
+            served = frozenset(permitted)
+            seen = {name: self._tools[name].seen_with(served, names) for name, names in permitted.items()}
+            self._visible[scopes] = seen
         return self._visible[scopes]
+
+    def missing_scope(self, name: str, scopes: frozenset[str]) -> str | None:
+        """Return the scope that a caller with these scopes lacks to call a tool; None for what the policy blocks."""
+        tool = self._tools.get(name)
+        if tool is None or name not in self._seen(None):
+            return None
+        needed = SCOPE_OF[tool.operation.effect]
+        return None if needed in scopes else needed
 
     def tool(self, name: str) -> Tool | None:
         """Return the tool with this name, even if a caller may not see it."""
-        return self._tools.get(name)
+        return self._seen(None).get(name) or self._tools.get(name)
 
     @property
     def accounts(self) -> tuple[Account, ...]:
@@ -194,7 +209,7 @@ class Engine:
             UnknownTool: There is no such tool.
             AnswerDue: A person must be asked first, by returning the question.
         """
-        tool = self._tools.get(name)
+        tool = self._seen(caller.scopes).get(name) or self._tools.get(name)
         if tool is None:
             self._observer.tool_unknown()
             raise self.unknown_tool(name, caller)
@@ -248,6 +263,29 @@ class LocalCall(EngineCall):
         self.scan_arguments(Situation())
         self.register_secrets()
         assert isinstance(self.operation, LocalOperation)  # noqa: S101 - Engine.call makes it of these only
-        data = shape_data(self.operation, self.operation.answer_locally(), None, self.meta)
+        situation = Situation(described=await self._describe(self.operation.type_read()))
+        data = shape_data(self.operation, self.operation.answer_locally(situation), None, self.meta)
         content: JsonObject = {"data": data, "meta": self.meta.as_dict()}
         return CallResult(fit(content, self._services.settings.max_result_bytes), is_error=False)
+
+    async def _describe(self, reader: Operation | None) -> JsonObject | None:
+        """Read what the platform itself says of a connector type, if policy lets such a read pass."""
+        accounts = self._services.accounts.get(type(reader)) if reader else ()
+        if reader is None or not accounts:
+            return None
+        account = next((each for each in accounts if each.default), accounts[0])
+        gate = self._services.gates[account]
+        try:
+            if (
+                gate.decide(f"{account.platform.name}_{self.tool.name}", Effect.READ, self.caller.scopes)
+                is not Decision.ALLOW
+            ):
+                return None
+            return await Sender(account, self.tool.name, self.caller).describe(reader)
+        except Blocked:
+            return None
+        except UpstreamError as error:
+            self.meta.warn(
+                f"The platform did not describe the type ({error.code}): this is what the server knows of it."
+            )
+            return None

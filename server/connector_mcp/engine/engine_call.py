@@ -17,7 +17,7 @@ from connector_mcp.audit.record import BEGUN, AuditRecord, Phase
 from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account, Accounts
-from connector_mcp.engine.approval.gate import Gate, channel_of
+from connector_mcp.engine.approval.gate import Gate, channel_of, require_scope
 from connector_mcp.engine.arguments import parse_arguments
 from connector_mcp.engine.caller import AnswerDue, Caller, CallResult
 from connector_mcp.engine.ledger import Ledger
@@ -139,7 +139,8 @@ class EngineCall(ABC):
         """Run the steps of the call in order."""
 
     def validate(self, arguments: Mapping[str, Any]) -> None:
-        """Choose the account, refuse what policy blocks, and parse the arguments."""
+        """Refuse what scopes or policy block, choose the account, and parse the arguments."""
+        require_scope(self.tool.name, self.effect, self.caller.scopes)
         self.account, own, self.profile_named = self._services.accounts.choose(self.tool, arguments)
         # What policy or scopes refuse is not worth the work of parsing.
         self._check_policy()

@@ -65,8 +65,9 @@ class Sender:
             UpstreamError: A read failed, or did not show the target. The error says that the call was not sent.
         """
         try:
-            described, reader = await self._describe(operation.type_read()), operation.target_read()
+            reader = operation.target_read()
             if reader is None or operation.acts_on is None:
+                described = await self.describe(operation.type_read())
                 return Situation(options=self._account.options, described=described)
             try:
                 record = await self.read(reader)
@@ -76,12 +77,13 @@ class Sender:
                     raise
             if flaw := find_target_flaw(operation, reader, record):
                 raise self._malformed(reader, flaw)
+            described = await self.describe(operation.type_read(record))
         except UpstreamError as error:
             error.message = f"{error.message} It was read for {self._tool}, which was not sent."
             raise
         return self._situated(operation, record, described)
 
-    async def _describe(self, reader: Operation | None) -> JsonObject | None:
+    async def describe(self, reader: Operation | None) -> JsonObject | None:
         """Read a connector type. The description is empty if the platform does not have the type."""
         if reader is None:
             return None

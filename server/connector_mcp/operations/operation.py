@@ -333,8 +333,11 @@ class Operation(BaseModel):
         """The read that shows the outcome of the write; by default that of the target."""
         return self.target_read()
 
-    def type_read(self) -> Operation | None:
-        """The read of the platform's own description of the connector type, where the shipped one does not suffice."""
+    def type_read(self, current: Any = None) -> Operation | None:
+        """The read of the platform's own description of the connector type, where the shipped one does not suffice.
+
+        `current` is the target.
+        """
         return None
 
     def is_rival(self, row: JsonObject) -> bool:
@@ -394,8 +397,8 @@ class LocalOperation(Operation, ABC):
     effect = Effect.READ
 
     @abstractmethod
-    def answer_locally(self) -> Any:
-        """The data of the result.
+    def answer_locally(self, situation: Situation) -> Any:
+        """The data of the result. `situation` holds what `type_read` returned.
 
         Raises:
             InvalidArguments: An argument names something that does not exist.

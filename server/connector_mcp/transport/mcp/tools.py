@@ -16,7 +16,7 @@ from connector_mcp.engine.caller import AnswerDue, CallResult, TransportName
 from connector_mcp.engine.engine import Engine, UnknownTool
 from connector_mcp.engine.results import clean_strings, encode_bytes
 from connector_mcp.errors import ConnectorError, Internal, OutcomeUnknown, RateLimited
-from connector_mcp.json_values import JsonObject
+from connector_mcp.json_values import JsonObject, members
 from connector_mcp.operations.tool import Tool
 from connector_mcp.telemetry.log_lines import Trace
 from connector_mcp.text import clean
@@ -97,12 +97,10 @@ class ToolHandlers:
         self._engine = engine
         self._transport: TransportName = transport
         self._calls = calls
-        self._listed = {tool.name: _listed(tool) for tool in engine.tools()}
 
     async def list_tools(self, ctx: Context, params: PaginatedRequestParams) -> JsonObject:
-        """List the tools that the caller's scopes and the policy allow."""
-        allowed = self._engine.tools(self._caller(ctx))
-        return {"tools": [self._listed[tool.name] for tool in allowed], **_COMPLETE}
+        """List the tools that the policy allows, and the scopes that the caller has or can get."""
+        return {"tools": [_listed(tool) for tool in self._visible(self._caller(ctx))], **_COMPLETE}
 
     async def call_tool(self, ctx: Context, params: CallToolRequestParams) -> Any:
         """Call a tool, within the bound on calls in flight."""
@@ -116,7 +114,11 @@ class ToolHandlers:
     async def _call(self, ctx: Context, params: CallToolRequestParams) -> JsonObject | InputRequiredResult:
         engine, caller = self._engine, self._caller(ctx, params)
         try:
-            return _tool_result(await engine.call(params.name, params.arguments or {}, caller))
+            result = await engine.call(params.name, params.arguments or {}, caller)
+            missing = members(result.content.get("error")).get("scope")
+            if missing and any(tool.name == params.name for tool in engine.tools()):
+                caller.note_missing_scope(missing)
+            return _tool_result(result)
         except AnswerDue as due:
             return elicitation_result(due)
         except UnknownTool as unknown:
@@ -129,6 +131,9 @@ class ToolHandlers:
             fix = "Read the target before you repeat the call. The operator finds the cause in the server's log."
             return _failed(Internal(message, fix=fix))
 
+    def _visible(self, caller: McpCaller) -> tuple[Tool, ...]:
+        return self._engine.tools(None if caller.can_step_up else caller)
+
     def _caller(self, ctx: Context, params: CallToolRequestParams | None = None) -> McpCaller:
         ask_timeout = self._engine.settings.ask_timeout
         return McpCaller(ctx, params, transport=self._transport, ask_timeout=ask_timeout)
@@ -138,8 +143,9 @@ def _listed(tool: Tool) -> JsonObject:
     hints = tool.annotations
     return {
         "name": tool.name,
+        "title": tool.title,
         "description": tool.description,
-        "inputSchema": tool.input_schema,
+        "inputSchema": tool.listed_schema,
         "outputSchema": tool.output_schema,
         "annotations": {
             "readOnlyHint": hints.read_only,
