@@ -62,7 +62,8 @@ async def test_a_name_is_resolved_by_reads_and_told_with_its_id_by_everything_el
     told = await run(made, operation.tool_name(), caller, **{**arguments, argument: name.upper()})
     methods = {method for method, _ in made.requests()[sent:]}
     if operation.effect is Effect.READ:
-        assert told.get("meta", {}).get("resolved") == {argument: row["id"]} or told["error"]["code"] != "not_found"
+        # The other ids of some examples do not exist.
+        assert told["error"].get("argument") != argument if "error" in told else told["meta"]["resolved"][argument]
         return
     assert methods <= {"GET"}
     assert caller.questions == []

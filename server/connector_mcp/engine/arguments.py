@@ -84,16 +84,14 @@ def _name_issues(tool: Tool, raw: Mapping[str, Any], own: Mapping[str, str]) -> 
         elif name not in properties:
             unknown += 1
             if unknown <= MAX_ISSUES:
-                if instead := tool.instead_of(name):
-                    yield Issue(safe_key(name), "an unknown argument", instead)
-                    continue
                 if members(_decode(given, _ANY_OBJECT)).keys() & properties.keys():
                     yield Issue(safe_key(name), "an object of arguments", "its members at the top level, without it")
                     continue
                 near = likely_names(name, due, of=tool.name, share=0.5) or likely_names(name, free, of=tool.name)
-                if not near and len(due) == 1 and "config" not in properties:
+                instead = tool.instead_of(name)
+                if not near and not instead and len(due) == 1 and "config" not in properties:
                     near = due
-                wanted = known_names(near, properties, holder=tool.name, inside="config" in properties)
+                wanted = instead or known_names(near, properties, holder=tool.name, inside="config" in properties)
                 yield Issue(safe_key(name), "an unknown argument", wanted, candidates=near)
     if unknown > MAX_ISSUES:
         yield Issue("arguments", f"{unknown - MAX_ISSUES} more unknown arguments", "none of them")
