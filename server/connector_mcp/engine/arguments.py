@@ -42,6 +42,8 @@ MAX_VALUES = 10_000
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _LARGEST_INTEGER = 2**63
+_CONFIRMATIONS = frozenset({"approve", "approved", "confirm", "confirmation", "confirmed", "force", "yes"})
+_CONFIRMED = "no such argument: leave it out. Where policy wants a decision, a person or an operator is asked"
 _ANY_OBJECT: JsonObject = {"type": "object"}
 
 
@@ -88,7 +90,7 @@ def _name_issues(tool: Tool, raw: Mapping[str, Any], own: Mapping[str, str]) -> 
                     yield Issue(safe_key(name), "an object of arguments", "its members at the top level, without it")
                     continue
                 near = likely_names(name, due, of=tool.name, share=0.5) or likely_names(name, free, of=tool.name)
-                instead = tool.instead_of(name)
+                instead = _CONFIRMED if name.lower() in _CONFIRMATIONS else tool.instead_of(name)
                 if not near and not instead and len(due) == 1 and "config" not in properties:
                     near = due
                 wanted = instead or known_names(near, properties, holder=tool.name, inside="config" in properties)

@@ -76,14 +76,14 @@ class PlatformCall(EngineCall):
             return await (self.read() if self.effect is Effect.READ else self.write())
         except (NotFound, Rejected, Conflict) as error:
             failed = error
-            # The lookup is a part of the call, within its time.
-            with anyio.move_on_after(account.client.deadline - self.elapsed):
-                while await self._look_up(failed):
-                    try:
-                        return await self._read_again()
-                    except (NotFound, Rejected, Conflict) as again:
-                        failed = again
-            raise failed
+        # The lookup is a part of the call, within its time.
+        with anyio.move_on_after(account.client.deadline - self.elapsed):
+            while await self._look_up(failed):
+                try:
+                    return await self._read_again()
+                except (NotFound, Rejected, Conflict) as again:
+                    failed = again
+        raise failed
 
     async def _look_up(self, error: NotFound | Rejected | Conflict) -> bool:
         """Say in the error what was likely meant. Return whether that is certain, and may be read instead."""

@@ -94,7 +94,7 @@ def likely_names(name: str, names: Iterable[str], *, of: str = "", share: float 
     """Return the names that an unknown one may mean: one with a typo, or by words as `meant` finds them."""
     known = list(names)
     typo = nearest(name, known, count=1, cutoff=0.9)
-    return typo or meant(name, known, of=of, share=share) or nearest(name, known, count=1)
+    return typo or meant(name, known, of=of, share=share) or nearest(name, known, count=1, cutoff=0.8)
 
 
 def _suggestion(near: Sequence[str]) -> str:

@@ -93,7 +93,8 @@ def unknown_type(
     named = ", ".join(f"{each.type} ({each.name})" for each in near[:_MOST_NAMED])
     more = f" and {len(near) - _MOST_NAMED} more; {otherwise}" if len(near) > _MOST_NAMED else ""
     wanted = f"{'perhaps' if len(near) == 1 else 'one of'} {named}{more}" if near else otherwise
-    return Issue(path, "an unknown type", wanted, near[0].type if len(near) == 1 else None)
+    likely = [each.type for each in near[:_MOST_NAMED]]
+    return Issue(path, "an unknown type", wanted, likely[0] if len(likely) == 1 else None, candidates=likely)
 
 
 @cache
