@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import select
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -87,8 +88,11 @@ class StdioWire(Wire):
         await server.run(*streams, server.create_initialization_options())
 
     async def send_body(self, body: bytes, message: Any = None) -> None:
-        await anyio.wait_writable(self.to_us)
-        os.write(self.to_us, body + b"\n")
+        line = body + b"\n"
+        # More could block the loop in which the server reads.
+        for start in range(0, len(line), select.PIPE_BUF):
+            await anyio.wait_writable(self.to_us)
+            os.write(self.to_us, line[start : start + select.PIPE_BUF])
 
     async def listen(self) -> None:
         text = b""
