@@ -261,9 +261,14 @@ _MEMBERS = """\
 platform's words are in `upstream`, without invisible and control characters: `platform` and `status`, plus `code`,
 `message`, `details` and `request_id` where the platform sent them. If something in front of the platform answered in
 its place, `upstream.page` holds the title and headers of what came ([proxies](proxies.md#when-something-is-wrong)).
-`retry_after` is in seconds. Some codes add members:
-`invalid_arguments` adds `issues`; `approval_required` adds `effect`, `losses` and `approval`; `target_changed` adds
-`differences`. Results from the sandbox contain `sandbox: true`.
+`retry_after` is in seconds. Some codes add members: `invalid_arguments` adds `issues`, where `candidates` are names or
+values to give instead; `approval_required` adds `effect`, `losses` and `approval`; `target_changed` adds `differences`.
+`not_found` adds the `argument` with the id, the `list_tool` that shows such ids, and as `candidates` what was likely
+meant, with ids. An unknown tool has the tools that it may mean in `data.candidates`. Results from the sandbox contain
+`sandbox: true`.
+
+A read whose id is not known is answered if it can mean only one thing, by its name or by the other kind of id:
+`meta.resolved` has the id that was read. A call that changes something never acts on such a guess.
 """
 
 _CODES = """\

@@ -65,6 +65,8 @@ def meant(name: str, known: Iterable[str], *, of: str | None = None, share: floa
     tools, where a read in the plural is a list; or with `of` those of the arguments of this tool.
     """
     are_tools = of is None
+    # Clients put the server's name in front: mcp__connectors__logto_list_connectors.
+    name = name.rpartition("__")[2] if are_tools else name
     if len(name) > _LONGEST_NAME:
         return []
     names = {each: _words(each, are_tools) for each in known}

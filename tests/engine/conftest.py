@@ -276,12 +276,13 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
             secrets: Secrets | None = None,
             secret_requests: SecretRequests | None = None,
             ask_reading_time: float = 0.0,
+            platforms: tuple[str, ...] = PLATFORMS,
             **settings: Any,
         ) -> Bench:
             sandbox = Sandbox()
             stack.callback(sandbox.close)
             accounts: dict[str, Account] = {}
-            for name in PLATFORMS:
+            for name in platforms:
                 platform = platform_folder(name).platform
                 values = sandbox.variables(name)
                 secret = {variable.name for variable in platform.variables if variable.secret}
@@ -293,7 +294,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
             database = database or SqliteDatabase(tmp_path / "records.db")
             engine = Engine(
                 Settings.load({}, sandbox=True, state_dir=tmp_path, ask_reading_time=ask_reading_time, **settings),
-                catalog(),
+                catalog(platforms),
                 accounts.values(),
                 policy=Policy.parse(policy, read_only=read_only, transport=transport),
                 database=database,
