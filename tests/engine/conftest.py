@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -244,11 +245,11 @@ class Bench:
         return audit_lines(self.directory)
 
     def requests(self, method: str = "*") -> list[tuple[str, str]]:
-        """Method and path of the requests that reached a platform, tokens apart."""
+        """Method and path of the requests that reached a platform; those for tokens and connector types apart."""
         return [
             (made.method, made.raw_path)
             for made in self.sandbox.requests
-            if method in ("*", made.method) and "token" not in made.raw_path
+            if method in ("*", made.method) and not re.search("token|connectorcatalog", made.raw_path)
         ]
 
 
