@@ -19,15 +19,14 @@ from pydantic import ValidationError
 from connector_mcp.engine.issues import (
     MAX_ISSUES,
     bounded,
-    describe_member,
     describe_wanted,
     known_names,
     likely_names,
-    likely_values,
     path_of,
     safe_key,
     valid_example,
     value_at,
+    wrong_value,
 )
 from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.errors import InvalidArguments, Issue
@@ -194,9 +193,7 @@ def _issues(tool: Tool, error: ValidationError, values: JsonObject) -> Iterator[
             wanted = known_names(near, names, holder=path_of(location[:-1]), inside=inside)
             yield Issue(path_of(location), "an unknown member", wanted, candidates=near)
         else:
-            got, wanted = describe_member(value, schema), describe_wanted(schema, value)
-            near = likely_values(map(str, schema.get("enum", ())), value)
-            yield Issue(path_of(location), got, wanted, sample, candidates=near)
+            yield wrong_value(path_of(location), value, schema, sample)
 
 
 def _at(schema: JsonObject, location: Sequence[str | int]) -> JsonObject:

@@ -160,6 +160,12 @@ def describe_wanted(schema: Mapping[str, Any], value: Any = None) -> str:
     return f"{wanted} ({described})" if described else wanted
 
 
+def wrong_value(path: str, value: Any, schema: Mapping[str, Any], sample: Any, *, unknown: bool = False) -> Issue:
+    """Make the issue of a value that its schema does not allow."""
+    near = likely_values(map(str, schema.get("enum", ())), value)
+    return Issue(path, describe_member(value, schema), describe_wanted(schema, value), sample, unknown, near)
+
+
 class Validator(Protocol):
     """The part of jsonschema's validators used here. They do not declare their types in full."""
 
