@@ -17,8 +17,7 @@ from connector_mcp.state.database import Database, Transaction
 from connector_mcp.state.postgres import PostgresDatabase, SharedRates
 from tests.postgres_proxy import PostgresProxy, cut, postgres_proxy, silence
 from tests.postgres_server import PASSWORD, UNSAFE, PostgresFixture, postgres_server
-from tests.state.racer import INSERT_ONCE
-from tests.state.test_database import insert, names
+from tests.state.test_database import INSERT_ONCE, insert, names
 
 pytestmark = pytest.mark.anyio
 

@@ -16,7 +16,6 @@ import pytest
 from connector_mcp.errors import StoreUnavailable, StoreUncertain
 from connector_mcp.state import database as database_module
 from connector_mcp.state.sqlite import SqliteDatabase
-from tests.records import Clock
 from tests.state.test_database import insert, names
 
 pytestmark = pytest.mark.anyio
@@ -157,12 +156,4 @@ async def test_a_full_disk_refuses_for_certain_and_keeps_what_it_has(small_disk:
     assert await database.read(names) == kept
     await database.aclose()
     assert await database.read(names) == kept
-    await database.aclose()
-
-
-async def test_the_time_may_be_set_back_and_forward(path: Path, clock: Clock):
-    database = SqliteDatabase(path, wall_clock=clock)
-    for now in (5_000.0, 10.0, 9e9):
-        clock.now = now
-        assert await database.read(lambda tx: tx.execute("SELECT epoch() AS now").first()) == {"now": now}
     await database.aclose()

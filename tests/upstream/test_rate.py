@@ -122,7 +122,7 @@ async def test_an_outage_is_logged_once_and_the_store_retried_later(
 ) -> None:
     now = 0.0
     store = Store(None, None, 0, 0)
-    take = partial(SharedRateLimit(store, "HTTP requests", clock=lambda: 0.0).take, "k", interval=1, burst=1)
+    take = partial(SharedRateLimit(store, "HTTP requests", clock=lambda: now).take, "k", interval=1, burst=1)
     with caplog.at_level(logging.WARNING):
         assert [await take() for _ in range(3)] == [None] * 3
         assert store.asked == 1, "the others do not wait for it"
