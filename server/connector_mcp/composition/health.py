@@ -18,7 +18,7 @@ from connector_mcp.composition.accounts import Readiness, readiness
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.composition.storage import open_database
 from connector_mcp.config.settings import Settings
-from connector_mcp.engine.caller import CannotAsk, ElicitationReply, Question, Resumed, TransportName, Visit
+from connector_mcp.engine.caller import UnattendedCaller
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import StoreUnavailable
@@ -29,29 +29,11 @@ from connector_mcp.operations.tool import PROFILE, Tool
 from connector_mcp.text import strip_hidden
 
 
-class LocalCaller:
+class LocalCaller(UnattendedCaller):
     """A caller on this machine that cannot be asked."""
 
-    principal: str = "local"
-    client: str | None = f"connector-mcp {__version__}"
-    transport: TransportName = "cli"
-    scopes: frozenset[str] | None = None
-    resumed: Resumed | None = None
-    gone: bool = False
-    can_ask: bool = False
-    can_send: bool = False
-
-    async def ask(self, question: Question, ticket: str) -> ElicitationReply:
-        raise CannotAsk
-
-    async def send_to(self, visit: Visit, ticket: str) -> ElicitationReply:
-        raise CannotAsk
-
-    async def visited(self, visit: Visit) -> None:
-        """Do nothing: no page was opened."""
-
-    async def progress(self, message: str) -> None:
-        """Do nothing: a check is short."""
+    def __init__(self) -> None:
+        super().__init__("local", "cli", client=f"connector-mcp {__version__}")
 
 
 class ProbeCaller(LocalCaller):

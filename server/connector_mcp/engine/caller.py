@@ -120,6 +120,32 @@ class Caller(Protocol):
         ...
 
 
+@dataclass
+class UnattendedCaller:
+    """A caller that cannot be asked."""
+
+    principal: str
+    transport: TransportName
+    scopes: frozenset[str] | None = None
+    client: str | None = None
+    resumed: Resumed | None = None
+    gone: bool = False
+    can_ask: bool = False
+    can_send: bool = False
+
+    async def ask(self, question: Question, ticket: str) -> ElicitationReply:
+        raise CannotAsk
+
+    async def send_to(self, visit: Visit, ticket: str) -> ElicitationReply:
+        raise CannotAsk
+
+    async def visited(self, visit: Visit) -> None:
+        """Do nothing: no page was opened."""
+
+    async def progress(self, message: str) -> None:
+        """Do nothing: there is no one to tell."""
+
+
 @dataclass(frozen=True)
 class CallResult:
     """The result of a call: the structured content, and whether it is a failure."""

@@ -24,6 +24,7 @@ from connector_mcp.composition.storage import open_database
 from connector_mcp.config.settings import Settings
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.json_values import JsonObject
+from connector_mcp.program import runnable
 from connector_mcp.text import clean
 
 _FOLLOW_SECONDS = 1.0
@@ -224,7 +225,7 @@ def _authentic(lines: Iterable[Line]) -> Iterator[JsonObject]:
             yield line.record
     if foreign:
         places = "1 line is" if foreign == 1 else f"{foreign} lines are"
-        click.echo(f"{places} left out: run `connector-mcp audit verify`.", err=True)
+        click.echo(runnable(f"{places} left out: run `connector-mcp audit verify`."), err=True)
 
 
 def _row(record: JsonObject) -> tuple[str, ...]:

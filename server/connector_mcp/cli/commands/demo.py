@@ -24,6 +24,7 @@ from connector_mcp.cli.output import Failure, json_text
 from connector_mcp.errors import ConnectorError
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS
+from connector_mcp.program import runnable
 from connector_mcp.sandbox import seed
 from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.text import clean, strip_hidden
@@ -75,7 +76,8 @@ async def _demo(folder: Path) -> None:
                 raise Failure(f"The server did not answer within {_SECONDS:.0f} s.", fix="Run it again.") from None
             raise
     click.echo()
-    narrator.title("Done. Attach it to a client with claude_config_example.json, or run `connector-mcp tools`.")
+    narrator.title("Done. Attach it to a client with claude_config_example.json.")
+    narrator.title(runnable("Without a client: `connector-mcp tools --sandbox`."))
 
 
 class Narrator:
