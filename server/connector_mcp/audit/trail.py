@@ -122,7 +122,7 @@ class AuditTrail:
         Raises:
             StoreUnavailable: It could not.
         """
-        await self._database.write(self._continue, durable=False)
+        await self._write((), lambda _: None, durable=False)
 
     async def recent(self, limit: int, *, before: int | None = None, after: int | None = None) -> list[JsonObject]:
         """Return the records of the calls that ended last, newest first.
@@ -155,7 +155,6 @@ class AuditTrail:
 
     async def _write_batch(self, batch: _Batch) -> None:
         def work(transaction: Transaction) -> list[Any]:
-            self._continue(transaction, [record for record, _ in batch.parts])
             return [also and also(transaction) for _, also in batch.parts]
 
         async with self._writing:
@@ -166,12 +165,27 @@ class AuditTrail:
                 with one_allowance():
                     # The end of a call that changed nothing need not survive a power cut.
                     durable = any(also for _, also in batch.parts)
-                    batch.results = await self._database.write(work, durable=durable)
+                    batch.results = await self._write([record for record, _ in batch.parts], work, durable=durable)
                 batch.failure = None
             except Exception as failure:  # noqa: BLE001 - every call of the batch raises it
                 batch.failure = failure
             finally:
                 batch.written.set()
+
+    async def _write(self, records: Sequence[AuditRecord], also: Work[_T], *, durable: bool) -> _T:
+        def work(transaction: Transaction) -> _T:
+            self.append(transaction, records)
+            return also(transaction)
+
+        def recover(transaction: Transaction) -> _T:
+            self._continue(transaction, records)
+            return also(transaction)
+
+        try:
+            return await self._database.write(work, durable=durable)
+        except CameBackOlder:
+            # What is void now must not be open again after a power cut.
+            return await self._database.write(recover)
 
     def _check_now(self) -> None:
         with suppress(StoreUnavailable):
