@@ -28,19 +28,16 @@ pytestmark = pytest.mark.anyio
 _T = TypeVar("_T")
 
 
-class Recording:
+class Recording(Transaction):
     """A transaction that notes its statements."""
 
     def __init__(self, transaction: Transaction, seen: dict[str, Mapping[str, Value]]) -> None:
-        self._transaction = transaction
+        vars(self).update(vars(transaction))
         self._seen = seen
 
     def execute(self, sql: str, values: Mapping[str, Value] = {}) -> Rows:
         self._seen[sql] = dict(values)
-        return self._transaction.execute(sql, values)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transaction, name)
+        return super().execute(sql, values)
 
 
 class RecordingDatabase(SqliteDatabase):

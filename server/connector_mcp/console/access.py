@@ -170,7 +170,7 @@ def set_session_key(
         _cookie_name(request, name),
         key,
         max_age=max_age,
-        path=path if is_local else "/",
+        path=request.scope.get("root_path", "") + path if is_local else "/",
         secure=not is_local or _is_https(request),
         httponly=True,
         samesite="strict",

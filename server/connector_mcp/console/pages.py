@@ -87,13 +87,15 @@ class Console:
     check_platforms: Callable[[], Awaitable[Sequence[JsonObject]]]
     """Reads once from each platform: title, state, detail, fix, and the names of variables `set` and `missing`."""
     sandbox: bool = False
+    prefix: str = ""
+    """The path of the server's public address, with which links begin."""
     clock: Callable[[], float] = time.time
 
 
 def console_pages(console: Console) -> list[BaseRoute]:
     """Return the routes of `/console` and everything below it."""
     if console.operators is None:
-        router = Router([Route("/{rest:path}", _closed_page(Renderer(console.clock)))])
+        router = Router([Route("/{rest:path}", _closed_page(Renderer(console.clock, prefix=console.prefix)))])
     else:
         router = Router(_ConsolePages(console, console.operators).routes(), redirect_slashes=False)
     app = SecurityHeaders(router)
@@ -114,7 +116,8 @@ class _ConsolePages:
         self._operators = operators
         self._sessions = OperatorSessions(console.database, operators.holds)
         self._throttle = LoginThrottle()
-        self._renderer = Renderer(console.clock)
+        self._renderer = Renderer(console.clock, prefix=console.prefix)
+        self._home = console.prefix + HOME
         self._last_check: JsonObject | None = None
         """When the platforms were checked (`at`), and the result; None if it did not finish in time."""
         self._checking = anyio.Lock()
@@ -159,14 +162,14 @@ class _ConsolePages:
         # The key of the new session is never one that the browser already had.
         await self._sessions.end(session_key(request))
         visitor = await self._sessions.begin(operator, token)
-        response = RedirectResponse(going_to, HTTPStatus.SEE_OTHER)
+        response = RedirectResponse(self._console.prefix + going_to, HTTPStatus.SEE_OTHER)
         set_session_key(request, response, visitor.key)
         return response
 
     async def _log_out(self, request: Request) -> Response:
         visitor, _ = await self._submitted(request)
         await self._sessions.end(visitor.key)
-        response = RedirectResponse(f"{HOME}/login", HTTPStatus.SEE_OTHER)
+        response = RedirectResponse(f"{self._home}/login", HTTPStatus.SEE_OTHER)
         set_session_key(request, response, "", max_age=0)
         return response
 
@@ -221,7 +224,7 @@ class _ConsolePages:
         reason = strip_hidden(form.get("reason", "")).strip()[:MAX_REASON] or None
         by = f"operator {visitor.operator}"
         await self._console.approvals.decide(approval_id, approve, by, reason, channel="console")
-        return RedirectResponse(f"{HOME}/approvals/{approval_id}", HTTPStatus.SEE_OTHER)
+        return RedirectResponse(f"{self._home}/approvals/{approval_id}", HTTPStatus.SEE_OTHER)
 
     def _approval_page(
         self, visitor: Visitor, approval: Approval, *, mistyped: bool = False, reason: str = ""
@@ -286,7 +289,7 @@ class _ConsolePages:
                 with anyio.move_on_after(CHECK_SECONDS):
                     platforms = await self._console.check_platforms()
                 self._last_check = {"at": self._console.clock(), "platforms": platforms}
-        return RedirectResponse(f"{HOME}/platforms", HTTPStatus.SEE_OTHER)
+        return RedirectResponse(f"{self._home}/platforms", HTTPStatus.SEE_OTHER)
 
     # Shared by all pages --------------------------------------------------------------------------------------------
 
@@ -307,7 +310,7 @@ class _ConsolePages:
             try:
                 return await handler(request)
             except _SignInFirst as redirect:
-                return RedirectResponse(redirect.location, HTTPStatus.SEE_OTHER)
+                return RedirectResponse(self._console.prefix + redirect.location, HTTPStatus.SEE_OTHER)
             except Problem as error:
                 problem = error
             except ConnectorError as error:

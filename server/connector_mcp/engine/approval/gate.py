@@ -51,7 +51,7 @@ _CHANGED = "the target changed after the approval"
 QUESTION_SECONDS = 600.0
 """The least time for which an answer to a question is accepted."""
 
-_SCOPES = {
+SCOPE_OF = {
     Effect.READ: "connectors:read",
     Effect.CREATE: "connectors:write",
     Effect.UPDATE: "connectors:write",
@@ -85,7 +85,21 @@ def channel_of(decision: Decision, transport: TransportName) -> str:
 
 def permits(policy: Policy, tool: str, effect: Effect, scopes: frozenset[str] | None) -> bool:
     """Check whether a call with this effect could ever pass. Tools that never can are not listed."""
-    return policy.decide(tool, effect) is not Decision.BLOCK and (scopes is None or _SCOPES[effect] in scopes)
+    return policy.decide(tool, effect) is not Decision.BLOCK and (scopes is None or SCOPE_OF[effect] in scopes)
+
+
+def require_scope(tool: str, effect: Effect, scopes: frozenset[str] | None) -> None:
+    """Refuse a call with this effect that the caller's scopes do not allow.
+
+    Raises:
+        Blocked: A scope is missing.
+    """
+    if scopes is not None and SCOPE_OF[effect] not in scopes:
+        raise Blocked(
+            f"{tool} needs the scope {SCOPE_OF[effect]}, which the caller's token does not have. Nothing was sent.",
+            fix=f"Use a token with the scope {SCOPE_OF[effect]}.",
+            details={"scope": SCOPE_OF[effect]},
+        )
 
 
 class NotRead(Exception):
@@ -132,14 +146,10 @@ class Gate:
         Raises:
             Blocked: Policy, read-only mode or the caller's scopes refuse the call.
         """
-        if scopes is not None and _SCOPES[effect] not in scopes:
-            raise Blocked(
-                f"{tool} needs the scope {_SCOPES[effect]}, which the caller's token does not have. Nothing was sent.",
-                fix=f"Use a token with the scope {_SCOPES[effect]}.",
-            )
         decision = self._policy.decide(tool, effect)
         if decision is Decision.BLOCK:
             raise self._blocked(tool, effect)
+        require_scope(tool, effect, scopes)
         return decision
 
     async def pass_through(

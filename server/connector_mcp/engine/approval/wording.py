@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from pydantic import Field
@@ -18,6 +19,7 @@ from connector_mcp.engine.preview import Preview, differences, leaves, path_text
 from connector_mcp.errors import ApprovalRequired, Blocked, ConfirmationInvalid, Refused, TargetChanged
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect
+from connector_mcp.program import program
 from connector_mcp.text import CUT, clean, same_text
 
 HEADLINE: Final = 70
@@ -131,7 +133,7 @@ def approval_required(approval: Approval, decide_at: str | None = None, because:
 
     `because` is a sentence that says why no answer of the client counted.
     """
-    command = f"connector-mcp approvals approve {approval.id}"
+    command = f"{program()} approvals approve {approval.id}"
     page = f"{decide_at}/approvals/{approval.id}" if decide_at else None
     how = f"decides at {page}, or runs `{command}` in a terminal" if page else f"runs `{command}` in a terminal"
     return ApprovalRequired(
@@ -147,7 +149,7 @@ def approval_required(approval: Approval, decide_at: str | None = None, because:
                 "id": approval.id,
                 "command": command,
                 **({"page": page} if page else {}),
-                "expires_at": approval.expires_at,
+                "expires_at": datetime.fromtimestamp(approval.expires_at, UTC).isoformat(timespec="seconds"),
             },
         },
     )
