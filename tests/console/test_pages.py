@@ -17,6 +17,7 @@ from connector_mcp.console.access import Visitor
 from connector_mcp.console.events import MAX_STREAMS, QueueStreams
 from connector_mcp.engine.approval.queue import PAGE
 from connector_mcp.errors import StoreUnavailable
+from connector_mcp.transport.http.health import CachedCheck
 from tests.console.conftest import Browser, House
 from tests.console.test_decisions import call
 
@@ -231,6 +232,23 @@ async def test_the_number_of_streams_is_limited(house: House) -> None:
         assert (await one_more.sent.receive())["status"] == 503
         for stream in opened:
             stream.gone.set()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_many_streams_read_the_queue_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, look = 0, house.approvals.version
+
+    async def counted() -> Any:
+        nonlocal looks
+        looks += 1
+        return await look()
+
+    queue = CachedCheck(counted, 1.5, clock=lambda: 0.0)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(queue.result)
+
+    assert looks == 1
 
 
 async def test_streams_require_signing_in(browser: Browser, house: House) -> None:
