@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from connector_mcp.engine.approval.approval_webhook import ApprovalWebhook
     from connector_mcp.sandbox.app import Sandbox
 
+CONSOLE = "/console"
+"""Path of the operators' console of `serve --http`."""
+
 
 @asynccontextmanager
 async def open_engine(
@@ -131,11 +134,11 @@ def console_address(settings: Settings) -> str | None:
     if settings.operators_file is None:
         return None
     if settings.public_url is not None:
-        return f"{settings.public_url.rstrip('/')}/console"
+        return f"{settings.public_url.rstrip('/')}{CONSOLE}"
     if settings.allowed_origins:
-        return f"{settings.allowed_origins[0]}/console"
+        return f"{settings.allowed_origins[0]}{CONSOLE}"
     known = settings.port and settings.host in ("127.0.0.1", "localhost")
-    return f"http://{settings.host}:{settings.port}/console" if known else "/console"
+    return f"http://{settings.host}:{settings.port}{CONSOLE}" if known else CONSOLE
 
 
 def served_operations(settings: Settings, platforms: Iterable[str], secrets: Secrets) -> dict[str, type[Operation]]:
