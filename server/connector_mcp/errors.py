@@ -101,9 +101,13 @@ class Issue:
     example: Any = None
     unknown: bool = False
     """Whether it is only not known to this server, and the platform may take it."""
+    candidates: Sequence[str] = ()
+    """What can stand there instead: for an unknown name the names, for a wrong value the values that may be meant."""
 
     def as_dict(self) -> dict[str, Any]:
         members: dict[str, Any] = {"path": self.path, "got": self.got, "wanted": self.wanted}
+        if self.candidates:
+            members["candidates"] = list(self.candidates)
         if self.example is not None:
             members["example"] = self.example
         return members

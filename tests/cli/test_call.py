@@ -105,7 +105,7 @@ def test_a_failure_of_the_platform_ends_with_the_status_of_its_code(run):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("logto_get_conector", "--sandbox"), "Did you mean 'logto_get_connector'?"),
+        (("logto_get_conector", "--sandbox"), "Did you mean logto_get_connector?"),
         (("logto_list_connectors",), "No platform is configured"),
     ],
     ids=["mistyped", "without any platform"],

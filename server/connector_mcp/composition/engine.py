@@ -133,12 +133,9 @@ def console_address(settings: Settings) -> str | None:
     """Return the address of the console of `serve --http`, only its path if the host is not known, or None."""
     if settings.operators_file is None:
         return None
-    if settings.public_url is not None:
-        return f"{settings.public_url.rstrip('/')}{CONSOLE}"
-    if settings.allowed_origins:
-        return f"{settings.allowed_origins[0]}{CONSOLE}"
-    known = settings.port and settings.host in ("127.0.0.1", "localhost")
-    return f"http://{settings.host}:{settings.port}{CONSOLE}" if known else CONSOLE
+    from connector_mcp.composition.addresses import pages_address
+
+    return f"{pages_address(settings) or ''}{CONSOLE}"
 
 
 def served_operations(settings: Settings, platforms: Iterable[str], secrets: Secrets) -> dict[str, type[Operation]]:

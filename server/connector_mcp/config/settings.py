@@ -197,7 +197,7 @@ class HttpSettings(_Group):
     allowed_origins: _Names = ()
     """Origins to accept over HTTP in addition to the address itself: `https://mcp.example.com`."""
     public_url: str | None = None
-    """Address at which HTTP callers know this server, such as `https://mcp.example.com`; its host is accepted."""
+    """Address at which HTTP callers know this server: `https://mcp.example.com`, or with a proxy's path prefix."""
     http_token: Annotated[SecretStr | None, AfterValidator(_check_token)] = None
     """Bearer token that HTTP callers must send."""
     http_token_file: Path | None = None

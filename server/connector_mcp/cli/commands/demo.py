@@ -297,9 +297,9 @@ class Script:
         """Return the arguments of the tool's latest call as the server's audit log has them."""
         with closing(SqliteDatabase(self._state / "sandbox-records.db")) as database:
             reader = AuditReader(database)
-            calls = list(reader.calls(Wanted(tool=tool), 1, reader.end()[1]))
+            calls = list(reader.lines(1, reader.end()[1], Wanted(tool=tool), newest_first=True))
         _expect(all(BUCKET_SECRET not in call.text for call in calls), "no secret is in the audit log")
-        _expect(bool(calls) and calls[0].entry is not None, f"the audit log has the call of {tool}")
+        _expect(bool(calls) and calls[0].record is not None, f"the audit log has the call of {tool}")
         return cast("JsonObject", json.loads(calls[0].text)["arguments"])
 
     async def _content(self, tool: str, arguments: Mapping[str, Any]) -> tuple[JsonObject, bool]:

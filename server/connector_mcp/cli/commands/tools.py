@@ -25,11 +25,9 @@ from connector_mcp.engine.caller import CallResult
 from connector_mcp.engine.engine import Engine
 from connector_mcp.input_text import decode, drop_mark
 from connector_mcp.json_values import JsonObject, is_object
-from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.operation import Effect
 from connector_mcp.operations.tool import PROFILE, Tool
 from connector_mcp.program import program, runnable
-from connector_mcp.suggest import did_you_mean
 from connector_mcp.transport.process import logging_to_stderr
 
 _REMEMBERED = (Effect.READ, "invalid_arguments", "blocked", "refused")
@@ -110,8 +108,9 @@ def contract(tool: Tool) -> JsonObject:
     """Return the tool with the protocol's member names, as in tools/list."""
     return {
         "name": tool.name,
+        "title": tool.title,
         "description": tool.description,
-        "inputSchema": tool.input_schema,
+        "inputSchema": tool.listed_schema,
         "outputSchema": tool.output_schema,
         "annotations": {
             "readOnlyHint": tool.annotations.read_only,
@@ -193,18 +192,10 @@ def _profile_argument(profile: str, tool: Tool, engine: Engine) -> JsonObject:
 
 def _find(name: str, engine: Engine) -> Tool:
     tool = engine.tool(name)
-    if tool is not None:
-        return tool
-    if name in catalog():
-        raise Failure(
-            f"{name} is not served by this configuration.",
-            fix="Run `connector-mcp doctor` to see which platforms are configured and which policy is in force.",
-            exit_status=2,
-        )
-    suggestion = did_you_mean(name, [tool.name for tool in engine.tools()], cutoff=0.4)
-    raise Failure(
-        f"There is no tool {name!r}.{suggestion}", fix="Run `connector-mcp tools` to list them.", exit_status=2
-    )
+    if tool is None:
+        unknown = engine.unknown_tool(name, CliCaller())
+        raise Failure(unknown.message, fix="Run `connector-mcp tools` to list the tools.", exit_status=2)
+    return tool
 
 
 def parse_arguments(text: str | None, pairs: Sequence[str], schema: JsonObject) -> JsonObject:

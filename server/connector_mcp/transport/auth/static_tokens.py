@@ -70,13 +70,19 @@ def digest_of(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
-def find_token(tokens: Iterable[StaticToken], digest: bytes) -> StaticToken | None:
-    """Return the token with this digest, unless it has expired."""
+def match_token(tokens: Iterable[StaticToken], digest: bytes) -> StaticToken | None:
+    """Return the token with this digest, even if it has expired."""
     found = None
     # Every token is compared, so that the time taken does not tell which one came close.
     for token in tokens:
         if hmac.compare_digest(token.digest, digest):
             found = token
+    return found
+
+
+def find_token(tokens: Iterable[StaticToken], digest: bytes) -> StaticToken | None:
+    """Return the token with this digest, unless it has expired."""
+    found = match_token(tokens, digest)
     return None if found is None or found.has_expired() else found
 
 
