@@ -39,9 +39,6 @@ if TYPE_CHECKING:
     from connector_mcp.engine.approval.approval_webhook import ApprovalWebhook
     from connector_mcp.sandbox.app import Sandbox
 
-CONSOLE = "/console"
-"""Path of the operators' console of `serve --http`."""
-
 
 @asynccontextmanager
 async def open_engine(
@@ -135,7 +132,7 @@ def console_address(settings: Settings) -> str | None:
         return None
     from connector_mcp.composition.addresses import pages_address
 
-    return f"{pages_address(settings) or ''}{CONSOLE}"
+    return f"{pages_address(settings) or ''}/console"
 
 
 def served_operations(settings: Settings, platforms: Iterable[str], secrets: Secrets) -> dict[str, type[Operation]]:

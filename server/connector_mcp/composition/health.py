@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
@@ -18,7 +18,7 @@ from connector_mcp.composition.accounts import Readiness, readiness
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.composition.storage import open_database
 from connector_mcp.config.settings import Settings
-from connector_mcp.engine.caller import UnattendedCaller
+from connector_mcp.engine.caller import TransportName, UnattendedCaller
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import StoreUnavailable
@@ -30,16 +30,13 @@ from connector_mcp.text import strip_hidden
 
 
 class LocalCaller(UnattendedCaller):
-    """A caller on this machine that cannot be asked."""
+    """A caller on this machine that cannot be asked. `probe` marks the calls of checks in the audit log."""
 
-    def __init__(self) -> None:
-        super().__init__("local", "cli", client=f"connector-mcp {__version__}")
+    def __init__(self, transport: TransportName = "cli") -> None:
+        super().__init__("local", transport, client=f"connector-mcp {__version__}")
 
 
-class ProbeCaller(LocalCaller):
-    """The caller of a check. The audit log tells its calls from those of agents."""
-
-    transport: TransportName = "probe"
+_NOT_REACHED = {"misconfigured", "unreachable", "timed_out"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,9 @@ class PlatformReport:
 
     readiness: Readiness
     fine: bool = False
+    address: str = ""
+    reached: bool | None = None
+    """Whether the platform answered; None if it was not asked."""
     detail: str = ""
     fix: str = ""
 
@@ -61,6 +61,8 @@ class PlatformReport:
             "configured": self.readiness.configured,
             "set": list(self.readiness.given),
             "missing": list(self.readiness.lacking),
+            "address": self.address,
+            "reached": self.reached,
             "detail": strip_hidden(self.detail),
             "fix": strip_hidden(self.fix),
         }
@@ -97,7 +99,10 @@ async def check_platform(engine: Engine, state: Readiness) -> PlatformReport:
     """Make one small read under a configured account and report the result."""
     if not state.configured:
         return PlatformReport(state)
-    if not any(account.platform.name == state.platform.name for account in engine.accounts):
+    name = state.profile or "default"
+    own = (each for each in engine.accounts if (each.platform.name, each.profile) == (state.platform.name, name))
+    account = next(own, None)
+    if account is None:
         return PlatformReport(
             state, detail="Not checked: another profile of the platform is incomplete.", fix="Complete or remove it."
         )
@@ -115,14 +120,20 @@ async def check_platform(engine: Engine, state: Readiness) -> PlatformReport:
     if unknown:
         named = tenant.name if tenant and state.platform.tenant_argument in unknown else ", ".join(unknown)
         return PlatformReport(state, detail=f"Not checked: {named} is not set.", fix=f"Set {named}, then check again.")
-    result = await engine.call(tool.name, arguments, ProbeCaller())
+    result = await engine.call(tool.name, arguments, LocalCaller("probe"))
+    report = PlatformReport(state, address=account.client.base_url, reached=True)
     if not result.is_error:
-        return PlatformReport(state, fine=True, detail=f"{tool.name} succeeded; the credentials are accepted.")
+        return replace(report, fine=True, detail=f"{tool.name} succeeded; the credentials are accepted.")
     error = result.content["error"]
-    # It still proves address and credentials: the ids of an example do not exist.
     if error["code"] == "not_found":
-        return PlatformReport(state, fine=True, detail="The platform responded; the credentials are accepted.")
-    return PlatformReport(state, detail=f"{error['code']}: {error['message']}", fix=str(error["fix"]))
+        # It still proves address and credentials if the ids are those of an example, which do not exist.
+        if arguments.keys() - {"limit", PROFILE}:
+            return replace(report, fine=True, detail="The platform responded; the credentials are accepted.")
+        names = " and ".join(each.name for each in (tenant, state.platform.base_url) if each)
+        return replace(report, detail="The platform has nothing for this account (status 404).", fix=f"Check {names}.")
+    reached = error["code"] not in _NOT_REACHED
+    detail = f"{error['code']}: {error['message']}"
+    return replace(report, reached=reached, detail=detail, fix=str(error["fix"]))
 
 
 def _small_read(engine: Engine, state: Readiness) -> tuple[Tool | None, JsonObject]:

@@ -18,15 +18,9 @@ from connector_mcp.cli.options import load_settings, with_overrides
 from connector_mcp.cli.output import serve_and_announce
 from connector_mcp.cli.terminal import is_terminal
 from connector_mcp.composition.accounts import left_out, readiness, require_platforms
-from connector_mcp.composition.engine import (
-    CONSOLE,
-    console_address,
-    open_engine,
-    open_observer,
-    serve_secret_pages_on_demand,
-)
+from connector_mcp.composition.engine import open_engine, open_observer, serve_secret_pages_on_demand
 from connector_mcp.composition.health import transport_facts
-from connector_mcp.config.settings import Settings
+from connector_mcp.config.settings import Settings, variable_name
 from connector_mcp.program import NAME, program
 
 
@@ -73,13 +67,18 @@ def _how_to_attach(settings: Settings) -> str:
 
 def _announcement(address: str, settings: Settings, environ: Mapping[str, str]) -> str:
     """Return where the server is reached, by whom, and what it serves."""
-    console = console_address(settings)
+    # It imports the web server's addresses, which a start over stdio does not need.
+    from connector_mcp.composition.addresses import pages_address
+
     served = [state.title for state in readiness(settings, environ) if state.wanted]
+    console = f"{pages_address(settings, address) or ''}/console"
+    if settings.operators_file is None:
+        console = f"closed until {variable_name('operators_file')} names a file"
     lines = [
         f"Serving {address}/mcp and {address}/sse; end it with Ctrl-C.",
         *([f"  public address: {settings.public_url}"] if settings.public_url else []),
         f"  health: {address}/healthz",
-        f"  console: {f'{address}{console}' if console == CONSOLE else console or 'none, as no operators_file is set'}",
+        f"  console: {console}",
         f"  callers: {transport_facts(settings)['authentication']}",
         f"  platforms: {', '.join(served)}{', all emulated' if settings.sandbox else ''}",
         *(f"  {sentence}" for sentence in left_out(settings, environ)),
