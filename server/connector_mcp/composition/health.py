@@ -132,8 +132,10 @@ async def check_platform(engine: Engine, state: Readiness) -> PlatformReport:
         names = " and ".join(each.name for each in (tenant, state.platform.base_url) if each)
         return replace(report, detail="The platform has nothing for this account (status 404).", fix=f"Check {names}.")
     reached = error["code"] not in _NOT_REACHED
+    # Some platforms refuse a tenant that is not the account's as they refuse a missing permission.
+    also = f" Check {tenant.name} too." if error["code"] == "forbidden" and tenant else ""
     detail = f"{error['code']}: {error['message']}"
-    return replace(report, reached=reached, detail=detail, fix=str(error["fix"]))
+    return replace(report, reached=reached, detail=detail, fix=f"{error['fix']}{also}")
 
 
 def _small_read(engine: Engine, state: Readiness) -> tuple[Tool | None, JsonObject]:
