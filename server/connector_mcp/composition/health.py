@@ -78,16 +78,19 @@ async def examine_platforms(settings: Settings, environ: Mapping[str, str]) -> l
         return [PlatformReport(state) for state in states]
     narrowed = settings.model_copy(update={"platforms": configured})
     async with open_engine(narrowed, environ, "cli") as engine:
-        return [await check_platform(engine, state) for state in states]
+        return await _check_each(engine, states)
 
 
 async def check_all_platforms(engine: Engine, environ: Mapping[str, str]) -> list[JsonObject]:
-    """Check every account of a running engine, concurrently."""
-    states = readiness(engine.settings, environ)
-    found: dict[int, JsonObject] = {}
+    """Check every account of a running engine."""
+    return [report.as_dict() for report in await _check_each(engine, readiness(engine.settings, environ))]
+
+
+async def _check_each(engine: Engine, states: list[Readiness]) -> list[PlatformReport]:
+    found: dict[int, PlatformReport] = {}
 
     async def check(index: int) -> None:
-        found[index] = (await check_platform(engine, states[index])).as_dict()
+        found[index] = await check_platform(engine, states[index])
 
     async with anyio.create_task_group() as tasks:
         for index in range(len(states)):
