@@ -16,7 +16,8 @@ from connector_mcp.engine.results import Meta, shape_record
 from connector_mcp.engine.sender import Sender
 from connector_mcp.errors import ConnectorError, NotFound, Rejected, UpstreamError
 from connector_mcp.json_values import JsonObject, is_object, members
-from connector_mcp.operations.operation import Effect, ListOperation, Operation, at, path_shape
+from connector_mcp.operations.operation import Effect, ListOperation, Operation, at
+from connector_mcp.operations.platform import path_shape
 from connector_mcp.suggest import nearest
 from connector_mcp.text import same_text
 

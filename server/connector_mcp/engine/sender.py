@@ -28,7 +28,8 @@ from connector_mcp.errors import (
     UpstreamError,
 )
 from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
-from connector_mcp.operations.operation import Effect, ListOperation, Operation, Path, Situation, at, path_shape
+from connector_mcp.operations.operation import Effect, ListOperation, Operation, Path, Situation, at
+from connector_mcp.operations.platform import path_shape
 from connector_mcp.operations.update import without_vacant
 from connector_mcp.upstream.client import UpstreamResponse
 

@@ -413,11 +413,6 @@ def at(value: Any, path: str | Path) -> Any:
     return value
 
 
-def path_shape(path: str) -> str:
-    """The path without the names of its placeholders, by which paths are compared."""
-    return re.sub(r"{\w+}", "{}", path)
-
-
 def _as_text(value: Any) -> str | list[str]:
     if isinstance(value, bool):
         return "true" if value else "false"

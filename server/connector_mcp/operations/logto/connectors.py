@@ -138,12 +138,6 @@ class GetConnector(ConnectorOperation):
     fields: Fields = None
 
 
-def connector_name(connector: Any) -> str:
-    """The name that the console shows, or the id where there is none."""
-    name = at(connector, "name.en")
-    return name if isinstance(name, str) and name else str(at(connector, "id") or "")
-
-
 def connectors_in_danger(operation: CreateConnector, situation: Situation) -> list[JsonObject]:
     """The tenant's connectors that this creation deletes or, if its type is not known, may delete."""
     types = rules.types_replaced(operation.kind(situation))
@@ -157,7 +151,7 @@ def connectors_in_danger(operation: CreateConnector, situation: Situation) -> li
 
 def name_connectors_in_danger(operation: CreateConnector, connectors: Any) -> str:
     """The names of the connectors in danger, or the factory where there are none."""
-    return ", ".join(map(connector_name, items(connectors))) or operation.connector_id
+    return ", ".join(map(rules.connector_name, items(connectors))) or operation.connector_id
 
 
 class CreateConnector(ConnectorOperation):
@@ -171,9 +165,7 @@ class CreateConnector(ConnectorOperation):
     )
     can_destroy = True
     repeatable = False
-    conflict_codes = frozenset(
-        {"connector.multiple_instances_not_supported", "connector.multiple_target_with_same_platform"}
-    )
+    conflict_codes = rules.CONFLICT_CODES
     consequence = "Creates a connector from factory {connector_id}."
     example = {"connector_id": "github-universal", "config": {"clientId": "Iv1.abc", "clientSecret": "<client-secret>"}}
 
@@ -227,9 +219,7 @@ class CreateConnector(ConnectorOperation):
         )
 
     def is_rival(self, row: JsonObject) -> bool:
-        made, own = rules.factory(self.connector_id), self.metadata.target if self.metadata else None
-        target = own or (made.traits.get("target") if made else None)
-        return row.get("connectorId") == self.connector_id or (target is not None and row.get("target") == target)
+        return rules.is_rival(row, self.connector_id, self.metadata.target if self.metadata else None)
 
     def describe_effect(self, situation: Situation) -> str:
         """Say what the new connector is for, as its type decides."""
@@ -256,7 +246,7 @@ class CreateConnector(ConnectorOperation):
 
 def name_of_target(operation: Any, connector: Any) -> str:
     """The name of a target that is one connector."""
-    return connector_name(connector) or str(operation.id)
+    return rules.connector_name(connector) or str(operation.id)
 
 
 # A demo connector is listed, and may be deleted, but cannot be read by its id (trap 16).
