@@ -361,7 +361,6 @@ class ListOperation(Operation):
     """Base of the lists: they return summary rows, a page at a time."""
 
     effect = Effect.READ
-    paging: ClassVar[Paging | None]
     known_by: ClassVar[tuple[str, ...]] = ("name",)
     """Members of a row by which people know it, beside its id: text, or an object with a text for each language."""
     refers: ClassVar[Mapping[str, type[Operation]]] = {}
