@@ -45,6 +45,7 @@ READS: dict[str, dict[str, Any]] = {
     "logto_get_connector_factory": {"id": "http-sms"},
     "versori_list_connectors": {},
     "versori_get_connector": {"connector_id": seed.VERSORI_CRM},
+    "conductorone_list_apps": {},
     "conductorone_list_connectors": {"app_id": seed.CONDUCTORONE_APP_ID},
     "conductorone_get_connector": OKTA,
     "describe_connector_type": {"platform": "logto", "type": "oidc"},
