@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -11,7 +12,7 @@ import anyio.to_thread
 from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account, Accounts
-from connector_mcp.engine.approval.gate import QUESTION_SECONDS, Gate, permits
+from connector_mcp.engine.approval.gate import QUESTION_SECONDS, SCOPE_OF, Gate, permits
 from connector_mcp.engine.approval.hold import ApprovalHold
 from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.approval.queue import Approvals
@@ -27,16 +28,25 @@ from connector_mcp.engine.secret_refs.secret_requests import SecretPrompt, Secre
 from connector_mcp.engine.sender import Sender
 from connector_mcp.errors import Blocked, UpstreamError
 from connector_mcp.json_values import JsonObject
+from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.operation import Effect, LocalOperation, Operation, Situation
 from connector_mcp.operations.tool import Tool
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.database import Database, Transaction, one_allowance
 from connector_mcp.state.keys import secret_key
+from connector_mcp.suggest import meant
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
+from connector_mcp.text import clean
 
 
 class UnknownTool(KeyError):
-    """No tool has this name, or the caller may not see it."""
+    """No tool that is served has this name. `candidates` are tools that may be meant and that the caller may call."""
+
+    def __init__(self, name: str, candidates: Sequence[str] = (), why: str = "") -> None:
+        super().__init__(name)
+        self.candidates = list(candidates)
+        hint = f"Did you mean {' or '.join(candidates)}?" if candidates else why or "Call tools/list to see the tools."
+        self.message = f"Unknown tool: {clean(name, 64)}. {hint}"
 
 
 class Engine:
@@ -96,6 +106,7 @@ class Engine:
         self._services = CallServices(
             settings=settings,
             accounts=self._accounts,
+            operations=operations,
             gates={None: make_gate(policy), **{each: make_gate(each.policy or policy) for each in self.accounts}},
             database=database,
             audit=audit,
@@ -128,6 +139,14 @@ class Engine:
             seen = {name: self._tools[name].seen_with(served, names) for name, names in permitted.items()}
             self._visible[scopes] = seen
         return self._visible[scopes]
+
+    def missing_scope(self, name: str, scopes: frozenset[str]) -> str | None:
+        """Return the scope that a caller with these scopes lacks to call a tool; None for what the policy blocks."""
+        tool = self._tools.get(name)
+        if tool is None or name not in self._seen(None):
+            return None
+        needed = SCOPE_OF[tool.operation.effect]
+        return None if needed in scopes else needed
 
     def tool(self, name: str) -> Tool | None:
         """Return the tool with this name, even if a caller may not see it."""
@@ -193,7 +212,7 @@ class Engine:
         tool = self._seen(caller.scopes).get(name) or self._tools.get(name)
         if tool is None:
             self._observer.tool_unknown()
-            raise UnknownTool(name)
+            raise self.unknown_tool(name, caller)
         kind = LocalCall if issubclass(tool.operation, LocalOperation) else PlatformCall
         if self._secrets.is_outdated():
             await anyio.to_thread.run_sync(self._secrets.read_all)
@@ -203,6 +222,26 @@ class Engine:
                 return await kind(tool, caller, self._services).run(arguments)
         finally:
             CALL_SCRUBBER.reset(outer)
+
+    def unknown_tool(self, name: str, caller: Caller) -> UnknownTool:
+        """Make the error for a name that no tool has: the tools that may be meant, or why they are not served."""
+        platforms = [account.platform.name for account in self.accounts]
+        plain = re.sub(r"[\W_]", "", name.lower())
+        for absent in (each for each in PLATFORMS if each in plain and each not in platforms):
+            title = platform_folder(absent).platform.title
+            return UnknownTool(name, why=f"{title} is not configured; `connector-mcp doctor` shows what is missing.")
+        likely = meant(name, [*self._tools, *catalog(dict.fromkeys(platforms))])
+        callable_by = {tool.name for tool in self.tools(caller)}
+        candidates, why = [each for each in likely if each in callable_by], ""
+        if likely and not candidates:
+            why = f"The operator left {likely[0]} out with CONNECTOR_MCP_TOOLS."
+            if tool := self._tools.get(likely[0]):
+                account = next(iter(self._accounts.get(tool.operation)), None)
+                try:
+                    self._services.gates[account].decide(tool.name, tool.operation.effect, caller.scopes)
+                except Blocked as blocked:
+                    why = f"{blocked.message} {blocked.fix}"
+        return UnknownTool(name, candidates, why)
 
     async def aclose(self) -> None:
         """Close the clients, the audit log and the database."""

@@ -79,7 +79,7 @@ class Tool:
         platform, wanted = self.operation.on, _WORD_START.sub("_", name).lower()
         cannot = impossible_arguments(platform.name).get(self.name, {}) if platform else {}
         instead = next((instead for names, instead in cannot.items() if wanted in names.split()), None)
-        return instead and f"no {wanted}: {instead}"
+        return instead and f"none: {instead}"
 
     def seen_with(self, served: frozenset[str], profiles: Collection[str]) -> Tool:
         """The tool for callers who see these tools, and may call this one under these profiles."""

@@ -35,6 +35,7 @@ from connector_mcp.json_values import JsonObject, is_array, is_object, members
 from connector_mcp.operations.connector_types import is_mask, stands_for_a_secret
 from connector_mcp.operations.operation import ConfigUse, Destination, Effect, Operation, Situation, at
 from connector_mcp.operations.tool import Tool
+from connector_mcp.program import runnable
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.reference import (
     LONGEST_NAME,
@@ -115,7 +116,7 @@ class FoundSecrets:
     def warnings(self, *, literals: bool) -> Iterator[str]:
         """Warn about credentials in clear text, without their values."""
         if literals and self.literals:
-            yield f"Holds a secret in clear text: {', '.join(map(path_of, self.literals))}. {_STORE}"
+            yield f"Holds a secret in clear text: {', '.join(map(path_of, self.literals))}. {runnable(_STORE)}"
         for path, kind in self.misplaced:
             yield f"{path} looks as if it holds {kind}, but is not a secret field: its value may be shown and stored."
 

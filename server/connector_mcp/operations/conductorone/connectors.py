@@ -140,6 +140,7 @@ class ListConnectors(ConductorOneOperation, ListOperation):
     output = Connector
     paging = PAGING
     summary = ("id", "displayName", "catalogId", "status", "syncDisabledAt", "updatedAt")
+    known_by = ("displayName",)
     example = {"app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ", "limit": 20}
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:

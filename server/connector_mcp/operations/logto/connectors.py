@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -118,6 +118,8 @@ class ListConnectors(ConnectorOperation, ListOperation):
     http = GET(CONNECTORS)
     paging = Paging(items="")
     summary = ("id", "connectorId", "type", "target", "platform", "name", "isDemo")
+    known_by = ("name", "target")
+    refers: ClassVar[Mapping[str, type[Operation]]] = {"connectorId": rules.ListConnectorFactories}
     example = {"target": "google"}
 
     target: Annotated[str | None, Field(description="Only connectors of this identity provider, such as google.")] = (
@@ -169,6 +171,9 @@ class CreateConnector(ConnectorOperation):
     )
     can_destroy = True
     repeatable = False
+    conflict_codes = frozenset(
+        {"connector.multiple_instances_not_supported", "connector.multiple_target_with_same_platform"}
+    )
     consequence = "Creates a connector from factory {connector_id}."
     example = {"connector_id": "github-universal", "config": {"clientId": "Iv1.abc", "clientSecret": "<client-secret>"}}
 
@@ -220,6 +225,11 @@ class CreateConnector(ConnectorOperation):
             Loss(f"{verb} {old['type']} connector {old.get('connectorId')} (id {old.get('id')}) with its credentials")
             for old in connectors_in_danger(self, situation)
         )
+
+    def is_rival(self, row: JsonObject) -> bool:
+        made, own = rules.factory(self.connector_id), self.metadata.target if self.metadata else None
+        target = own or (made.traits.get("target") if made else None)
+        return row.get("connectorId") == self.connector_id or (target is not None and row.get("target") == target)
 
     def describe_effect(self, situation: Situation) -> str:
         """Say what the new connector is for, as its type decides."""

@@ -80,6 +80,7 @@ class ListConnectorFactories(FactoryOperation, ListOperation):
     http = GET(FACTORIES)
     paging = Paging(items="")
     summary = ("id", "type", "target", "platform", "name", "isStandard", "isDemo")
+    known_by = ("name", "target")
     example = {"limit": 20}
 
 

@@ -35,7 +35,7 @@ class CreateConnectorTest(LogtoOperation):
     effect = Effect.CREATE
     output = Accepted
     repeatable = False
-    acts_on = Target("connector factory", GetConnectorFactory)
+    acts_on = Target("connector factory", GetConnectorFactory, arguments={"id": "factory_id"})
     consequence = "Sends a real message through {factory_id}; the provider may charge for it."
     example = {
         "factory_id": "http-sms",
