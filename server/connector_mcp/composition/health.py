@@ -18,7 +18,7 @@ from connector_mcp.composition.accounts import Readiness, readiness
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.composition.storage import open_database
 from connector_mcp.config.settings import Settings
-from connector_mcp.engine.caller import UnattendedCaller
+from connector_mcp.engine.caller import TransportName, UnattendedCaller
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import StoreUnavailable
