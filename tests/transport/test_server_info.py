@@ -20,7 +20,7 @@ from connector_mcp.operations.catalog import PLATFORMS, catalog
 from connector_mcp.operations.tool import Tool
 from connector_mcp.transport.mcp import resources, server_info
 from connector_mcp.transport.mcp.server import build_server
-from connector_mcp.transport.mcp.tools import _listed, _unknown_tool
+from connector_mcp.transport.mcp.tools import _listed
 from tests.engine.conftest import FakeCaller
 
 pytestmark = pytest.mark.anyio
@@ -44,7 +44,7 @@ def said(tools: Sequence[Tool]) -> str:
     platforms = server_info.served_platforms(tools)
     prompts = server_info.list_prompts(tools)
     parts: list[Any] = [server_info.instructions(tools), *map(_listed, tools), prompts, resources.TEMPLATE]
-    parts += [*resources.indexes(platforms), _unknown_tool("no_such_tool", [tool.name for tool in tools])]
+    parts += resources.indexes(platforms)
     for prompt in prompts.prompts:
         for platform in server_info.complete("platform", "", None, tools).values:
             try:
