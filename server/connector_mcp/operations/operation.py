@@ -334,7 +334,7 @@ class Operation(BaseModel):
         return self.target_read()
 
     def type_read(self, current: Any = None) -> Operation | None:
-        """The read of the platform's own description of the target's connector type, if the shipped one is not enough."""
+        """The read of the platform's own description of the target's type, where the shipped one does not suffice."""
         return None
 
     def is_rival(self, row: JsonObject) -> bool:
