@@ -63,13 +63,15 @@ def size(listed: Mapping[str, Any], *, with_output: bool) -> int:
 
 
 _SIZES = """\
-The bytes of each tool in `tools/list`, with all arguments, and about how many tokens a model reads for it. A token is
-taken for four bytes; the output schema does not count, because clients keep it to themselves.
+The bytes of each tool in `tools/list`, where the tenant is configured, and about how many tokens a model reads for it.
+A token is taken for four bytes; the output schema does not count, because clients keep it to themselves.
 """
 
 
 def _sizes_table(tools: Sequence[Tool]) -> str:
-    sizes = [(size(contract(tool), with_output=False), size(contract(tool), with_output=True)) for tool in tools]
+    tenants = [name for platform in PLATFORMS if (name := platform_folder(platform).platform.tenant_argument)]
+    listed = [contract(tool_of(tool.operation, hidden=tenants)) for tool in tools]
+    sizes = [(size(each, with_output=False), size(each, with_output=True)) for each in listed]
     rows = [(code(tool.name), *each) for tool, each in zip(tools, sizes, strict=True)]
     average = [round(sum(column) / len(sizes)) for column in zip(*sizes, strict=True)]
     return table(

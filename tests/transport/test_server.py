@@ -38,7 +38,7 @@ async def test_every_tool_is_listed_as_declared(make_engine: Any, mode: Any) -> 
     assert [tool.name for tool in listed] == [tool.name for tool in engine.tools()]
     for tool, declared in zip(listed, engine.tools(), strict=True):
         assert tool.description == declared.description
-        assert tool.input_schema == declared.input_schema
+        assert (tool.title, tool.input_schema) == (declared.title, declared.listed_schema)
         assert tool.output_schema == declared.output_schema
         assert tool.annotations is not None
         assert (

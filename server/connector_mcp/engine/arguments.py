@@ -206,4 +206,7 @@ def _at(schema: JsonObject, location: Sequence[str | int]) -> JsonObject:
 
 def _sample(tool: Tool, location: Sequence[str | int]) -> Any:
     schema = _at(tool.input_schema, location)
+    if schema.get("type") == "object" and "properties" not in schema:
+        # The declaration's example has one connector type; the caller may mean another.
+        return None
     return valid_example(value_at(tool.operation.example, location), schema)
