@@ -56,7 +56,9 @@ def test_an_operator_has_a_file_of_its_own_and_no_scopes(run: Run, tmp_path: Pat
     assert TokenFile(path, scoped=False).find(done.stdout.strip()) is not None
     listed = run("tokens", "list", "--operators", "--file", str(path))
     assert listed.output.splitlines()[1].split() == ["alice", "operator", "never"]
-    assert run("tokens", "list", "--file", str(path)).exit_code == 2
+    refused = run("tokens", "list", "--file", str(path))
+    assert refused.exit_code == 2
+    assert "tokens list --operators" in refused.stderr
 
 
 @pytest.mark.parametrize("name", ["two words", "local"])

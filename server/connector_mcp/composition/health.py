@@ -36,6 +36,12 @@ class LocalCaller(UnattendedCaller):
         super().__init__("local", "cli", client=f"connector-mcp {__version__}")
 
 
+class ProbeCaller(LocalCaller):
+    """The caller of a check. The audit log tells its calls from those of agents."""
+
+    transport: TransportName = "probe"
+
+
 @dataclass(frozen=True)
 class PlatformReport:
     """The result of checking one account."""
@@ -109,7 +115,7 @@ async def check_platform(engine: Engine, state: Readiness) -> PlatformReport:
     if unknown:
         named = tenant.name if tenant and state.platform.tenant_argument in unknown else ", ".join(unknown)
         return PlatformReport(state, detail=f"Not checked: {named} is not set.", fix=f"Set {named}, then check again.")
-    result = await engine.call(tool.name, arguments, LocalCaller())
+    result = await engine.call(tool.name, arguments, ProbeCaller())
     if not result.is_error:
         return PlatformReport(state, fine=True, detail=f"{tool.name} succeeded; the credentials are accepted.")
     error = result.content["error"]

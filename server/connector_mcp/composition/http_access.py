@@ -85,7 +85,7 @@ def _oauth(settings: Settings) -> JwtVerifier | None:
         for name in ("oauth_audience", "oauth_jwks_url"):
             if getattr(settings, name):
                 raise Misconfigured(
-                    f"{variable_name(name)} is set without an issuer.",
+                    f"{settings.place(name)} is set without an issuer.",
                     fix=f"Set {variable_name('oauth_issuer')} too, or unset it.",
                 )
         return None
@@ -182,7 +182,7 @@ def read_callback_key(settings: Settings) -> WebhookKey | None:
     Raises:
         Misconfigured: The secret is invalid, or is the one that signs announcements.
     """
-    own, announcing = variable_name("webhook_callback_secret"), variable_name("webhook_secret")
+    own, announcing = settings.place("webhook_callback_secret"), settings.place("webhook_secret")
     secret, other = settings.secret("webhook_callback_secret"), settings.secret("webhook_secret")
     if secret is None:
         return None

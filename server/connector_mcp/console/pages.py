@@ -228,32 +228,20 @@ class _ConsolePages:
 
     async def _approve(self, request: Request) -> Response:
         visitor, form = await self._submitted(request)
-        approval = await self._pending(request)
-        if not is_confirmed(approval, form.get("name", "")):
+        approval = await self._console.approvals.get(request.path_params["id"])
+        if approval.status == "pending" and not is_confirmed(approval, form.get("name", "")):
             return self._approval_page(visitor, approval, mistyped=True, reason=form.get("reason", ""))
-        return await self._decide(visitor, approval, True, form)
+        return await self._decide(visitor, approval.id, True, form)
 
     async def _deny(self, request: Request) -> Response:
         visitor, form = await self._submitted(request)
-        return await self._decide(visitor, await self._pending(request), False, form)
+        return await self._decide(visitor, request.path_params["id"], False, form)
 
-    async def _pending(self, request: Request) -> Approval:
-        approval = await self._console.approvals.get(request.path_params["id"])
-        if approval.status != "pending":
-            by = f" by {approval.decided_by}" if approval.decided_by else ""
-            raise Problem(
-                409,
-                "Already decided",
-                f"{approval.id} is {approval.status}{by}. Your decision was not recorded.",
-                "If the call is still wanted, have the agent make it again. It then waits for a new decision.",
-            )
-        return approval
-
-    async def _decide(self, visitor: Visitor, approval: Approval, approve: bool, form: dict[str, str]) -> Response:
+    async def _decide(self, visitor: Visitor, approval_id: str, approve: bool, form: dict[str, str]) -> Response:
         reason = strip_hidden(form.get("reason", "")).strip()[:MAX_REASON] or None
         by = f"operator {visitor.operator}"
-        await self._console.approvals.decide(approval.id, approve, by, reason, channel="console")
-        return RedirectResponse(f"{self._home}/approvals/{approval.id}", HTTPStatus.SEE_OTHER)
+        await self._console.approvals.decide(approval_id, approve, by, reason, channel="console")
+        return RedirectResponse(f"{self._home}/approvals/{approval_id}", HTTPStatus.SEE_OTHER)
 
     def _approval_page(
         self, visitor: Visitor, approval: Approval, *, mistyped: bool = False, reason: str = ""

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from connector_mcp.json_values import JsonObject
 
-TransportName = Literal["stdio", "http", "cli"]
+TransportName = Literal["stdio", "http", "cli", "probe"]
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,8 @@ class CallServices:
 
     settings: Settings
     accounts: Accounts
+    operations: Mapping[str, type[Operation]]
+    """Those that are served, by tool name."""
     gates: Mapping[Account | None, Gate]
     """The gate of each account, and of calls without one."""
     database: Database
@@ -94,6 +96,11 @@ class EngineCall(ABC):
         self.profile_named = True
         self.status: int | None = None
         self.outcome = "cancelled"
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the call came."""
+        return time.monotonic() - self._started
 
     @property
     def may_have_changed(self) -> bool:
@@ -201,7 +208,7 @@ class EngineCall(ABC):
             upstream_status=self.status,
             upstream_request_id=self.meta.request_id,
             outcome=outcome,
-            duration_ms=round((time.monotonic() - self._started) * 1000, 3),
+            duration_ms=round(self.elapsed * 1000, 3),
             sandbox=self.sandbox,
         )
 
