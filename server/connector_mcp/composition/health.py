@@ -18,7 +18,7 @@ from connector_mcp.composition.accounts import Readiness, readiness
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.composition.storage import open_database
 from connector_mcp.config.settings import Settings
-from connector_mcp.engine.caller import UnattendedCaller
+from connector_mcp.engine.caller import TransportName, UnattendedCaller
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import StoreUnavailable
@@ -32,14 +32,8 @@ from connector_mcp.text import strip_hidden
 class LocalCaller(UnattendedCaller):
     """A caller on this machine that cannot be asked."""
 
-    def __init__(self) -> None:
-        super().__init__("local", "cli", client=f"connector-mcp {__version__}")
-
-
-class ProbeCaller(LocalCaller):
-    """The caller of a check. The audit log tells its calls from those of agents."""
-
-    transport: TransportName = "probe"
+    def __init__(self, transport: TransportName = "cli") -> None:
+        super().__init__("local", transport, client=f"connector-mcp {__version__}")
 
 
 @dataclass(frozen=True)
@@ -115,7 +109,7 @@ async def check_platform(engine: Engine, state: Readiness) -> PlatformReport:
     if unknown:
         named = tenant.name if tenant and state.platform.tenant_argument in unknown else ", ".join(unknown)
         return PlatformReport(state, detail=f"Not checked: {named} is not set.", fix=f"Set {named}, then check again.")
-    result = await engine.call(tool.name, arguments, ProbeCaller())
+    result = await engine.call(tool.name, arguments, LocalCaller("probe"))
     if not result.is_error:
         return PlatformReport(state, fine=True, detail=f"{tool.name} succeeded; the credentials are accepted.")
     error = result.content["error"]
