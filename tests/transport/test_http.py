@@ -73,32 +73,6 @@ async def test_tools_are_listed_and_called(make_engine: Any, serve: Any, mode: A
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("face", FACES)
-async def test_a_person_is_asked(make_engine: Any, serve: Any, mode: Any, face: str) -> None:
-    async with serve(make_engine(asks)) as address, connected(address, face, mode, callback=accept) as client:
-        result = await client.call_tool(TOOL, {})
-    assert result.structured_content == {"action": "accept", "content": {"confirm": "orders"}}
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("face", FACES)
-async def test_progress_reaches_the_client(make_engine: Any, serve: Any, mode: Any, face: str) -> None:
-    async def works(engine: Any, name: str, arguments: Any, caller: Any) -> CallResult:
-        await caller.progress("one")
-        return CallResult({"done": True}, is_error=False)
-
-    heard: list[str | None] = []
-
-    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
-        heard.append(message)
-
-    async with serve(make_engine(works)) as address, connected(address, face, mode) as client:
-        result = await client.call_tool(TOOL, {}, progress_callback=on_progress)
-    assert result.structured_content == {"done": True}
-    assert heard == ["one"]
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("face", FACES)
 async def test_the_holder_of_the_token_calls_under_its_name(make_engine: Any, serve: Any, mode: Any, face: str) -> None:
     tokens = [StaticToken.from_secret("another"), StaticToken.from_secret(TOKEN, name="ci", scopes=["connectors:read"])]
     async with (
