@@ -213,7 +213,6 @@ def test_every_setting_is_documented_in_words() -> None:
 
 def test_every_tool_is_documented() -> None:
     assert set(catalog()) <= set(BY_NAME["docs/tools.md"].inline_code())
-    assert f"all {len(catalog())}, with effect" in BY_NAME["README.md"].text
 
 
 def test_every_error_code_is_documented_where_the_errors_are_drawn_and_where_they_are_read() -> None:

@@ -49,16 +49,26 @@ def test_a_real_configuration_is_fine_when_every_platform_answers(run, served):
     )
 
 
-def test_wrong_credentials_are_reported_by_platform_without_values(run, served):
-    result = run("doctor", **(served | {"LOGTO_APP_SECRET": "marked-wrong-secret"}))
+@pytest.mark.parametrize(
+    ("variable", "value", "told", "reached"),
+    [
+        ("LOGTO_APP_SECRET", "marked-wrong", "unauthenticated: ", True),
+        ("VERSORI_API_KEY", "marked-wrong", "unauthenticated: ", True),
+        ("VECTORIZE_ORGANIZATION_ID", "marked-wrong", "", True),
+        ("VERSORI_ORGANISATION_ID", "marked-wrong", "", True),
+        ("CONDUCTORONE_BASE_URL", "http://127.0.0.1:9", "unreachable: ", False),
+    ],
+)
+def test_a_wrong_variable_is_named_with_its_platform_and_no_value(run, served, variable, value, told, reached):
+    result = run("doctor", "--json", **(served | {variable: value}))
+    reports = {each["platform"]: each for each in json.loads(result.stdout)["platforms"]}
+    wrong = reports.pop(variable.partition("_")[0].lower())
     assert result.exit_code == 1
-    assert "Logto: failed" in result.stdout
-    assert "unauthenticated: " in result.stdout
-    assert "Versori: fine" in result.stdout
-    for name in ("VECTORIZE_API_KEY", "LOGTO_APP_SECRET", "VERSORI_API_KEY", "CONDUCTORONE_CLIENT_SECRET"):
-        assert name in result.stdout
-        assert served[name] not in result.stdout
-    assert "marked-wrong-secret" not in result.output
+    assert (wrong["state"], wrong["reached"], wrong["detail"][: len(told)]) == ("failed", reached, told)
+    assert variable in wrong["fix"]
+    assert all((each["state"], each["reached"]) == ("fine", True) for each in reports.values())
+    assert not [name for name, text in served.items() if ("KEY" in name or "SECRET" in name) and text in result.output]
+    assert "marked-wrong" not in result.output
 
 
 def test_a_tenant_that_is_not_set_leaves_the_platform_unchecked(run, served):

@@ -11,7 +11,6 @@ import click
 
 from connector_mcp.cli.options import load_settings, with_overrides
 from connector_mcp.cli.output import json_text
-from connector_mcp.composition.accounts import require_platforms
 from connector_mcp.composition.health import (
     check_database,
     check_state_directory,
@@ -20,6 +19,7 @@ from connector_mcp.composition.health import (
     transport_facts,
 )
 from connector_mcp.config.settings import Settings
+from connector_mcp.errors import Misconfigured
 from connector_mcp.json_values import JsonObject
 
 
@@ -36,7 +36,11 @@ def doctor(overrides: dict[str, Any], as_json: bool) -> None:
     settings = load_settings(**overrides)
     report = anyio.run(_examine, settings)
     click.echo(json_text(report) if as_json else _as_text(report))
-    require_platforms(settings, os.environ)
+    if not any(each["configured"] or each["profile"] != "default" for each in report["platforms"]):
+        raise Misconfigured(
+            "No platform is configured.",
+            fix="Set what is missing for at least one, or try it without credentials: --sandbox.",
+        )
     sys.exit(0 if report["ok"] else 1)
 
 
@@ -69,6 +73,8 @@ def _as_text(report: JsonObject) -> str:
         lines.append(click.style(f"{each['title']}: {each['state']}", fg=color, bold=True))
         lines += [f"  set: {', '.join(each['set'])}"] if each["set"] else []
         lines += [f"  missing: {', '.join(each['missing'])}"] if each["missing"] else []
+        if each["reached"] is not None and not report["sandbox"]:
+            lines.append(f"  address: {each['address']} ({'reached' if each['reached'] else 'not reached'})")
         lines += [f"  {each['detail']}"] if each["detail"] else []
         lines += [f"  fix: {each['fix']}"] if each["fix"] else []
     if database := report.get("database"):
