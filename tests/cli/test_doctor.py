@@ -8,9 +8,15 @@ import socket
 import subprocess
 from collections.abc import Iterator
 
+import anyio
+import anyio.to_thread
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from connector_mcp.composition.health import check_state_directory
+from tests.end_to_end.faces import served as serving
 
 from .conftest import COMMAND, OURS
 
@@ -77,6 +83,23 @@ def test_in_the_sandbox_everything_is_fine(run):
     result = run("doctor", "--sandbox")
     assert result.exit_code == 0
     assert result.stdout.startswith("Sandbox: every platform is emulated.\n")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_keys_of_the_identity_provider_are_fetched(run, there: bool):
+    async def check() -> None:
+        keys = Route("/keys", lambda _: JSONResponse({"keys": [{"kty": "RSA"}] if there else []}))
+        async with serving(Starlette(routes=[keys])) as origin:
+            settings = {"CONNECTOR_MCP_OAUTH_ISSUER": origin, "CONNECTOR_MCP_OAUTH_JWKS_URL": f"{origin}/keys"}
+            result = await anyio.to_thread.run_sync(lambda: run("doctor", "--sandbox", "--json", **settings))
+            report = json.loads(result.stdout)
+            assert (result.exit_code, report["ok"]) == (0 if there else 1, there)
+            assert report["identity_provider"]["usable"] is there
+            assert ("1 key" if there else "holds no keys") in report["identity_provider"]["detail"]
+            shown = await anyio.to_thread.run_sync(lambda: run("doctor", "--sandbox", **settings))
+            assert f"Identity provider: {origin}: {'usable' if there else 'failed'}" in shown.stdout
+
+    anyio.run(check)
 
 
 def test_with_no_platform_it_reports_what_is_missing_and_fails(run):

@@ -29,8 +29,9 @@ from connector_mcp.json_values import JsonObject
 def doctor(overrides: dict[str, Any], as_json: bool) -> None:
     """Check configuration, addresses and credentials.
 
-    Makes one read on each configured platform. The exit status is 0 if all of them respond, the state directory is
-    writable and so is the database; 1 if not, and 2 if no platform is configured.
+    Makes one read on each configured platform, and fetches the keys of the identity provider. The exit status is 0 if
+    all of them respond, the state directory is writable and so is the database; 1 if not, and 2 if no platform is
+    configured.
     """
     settings = load_settings(**overrides)
     report = anyio.run(_examine, settings)
@@ -48,13 +49,18 @@ async def _examine(settings: Settings) -> JsonObject:
     directory = check_state_directory(settings.state_dir)
     # A check does not make the directory.
     database = await check_database(settings) if settings.state or directory["exists"] else None
-    usable = directory["writable"] and (database is None or database["usable"])
+    # Imported here because most configurations have no issuer.
+    from connector_mcp.composition.http_access import check_identity_provider
+
+    provider = await check_identity_provider(settings) if settings.oauth_issuer else None
+    usable = directory["writable"] and all(part is None or part["usable"] for part in (database, provider))
     return {
         "ok": all(each.fine for each in reports if each.readiness.wanted) and usable,
         "sandbox": settings.sandbox,
         "platforms": [each.as_dict() for each in reports],
         "state": directory,
         **({"database": database} if database else {}),
+        **({"identity_provider": provider} if provider else {}),
         "policy": policy_in_force(settings),
         "transport": transport_facts(settings),
     }
@@ -74,6 +80,9 @@ def _as_text(report: JsonObject) -> str:
     if database := report.get("database"):
         lines.append(f"Database: {database['address']} ({'writable' if database['usable'] else database['detail']})")
         lines += [click.style(f"  warning: {warning}", fg="yellow") for warning in database["warnings"]]
+    if provider := report.get("identity_provider"):
+        state = click.style("usable" if provider["usable"] else "failed", fg="green" if provider["usable"] else "red")
+        lines.append(f"Identity provider: {provider['issuer']}: {state} ({provider['detail']})")
     state, policy, transport = report["state"], report["policy"], report["transport"]
     lines += [
         f"State directory: {state['directory']} ({'writable' if state['writable'] else state['detail']})",
