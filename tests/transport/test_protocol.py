@@ -66,7 +66,7 @@ async def test_the_server_introduces_itself_and_says_how_to_begin(wire: Any) -> 
     info = result["_meta"]["io.modelcontextprotocol/serverInfo"] if client.modern else result["serverInfo"]
     assert info == {"name": "connector-mcp", "title": "Connectors", "version": __version__}
     assert all(word in result["instructions"] for word in ("describe_connector_type", "[redacted]", "approved"))
-    assert result["capabilities"].keys() == {"prompts", "resources", "tools"}
+    assert result["capabilities"].keys() == {"completions", "prompts", "resources", "tools"}
 
 
 @each_wire
