@@ -45,6 +45,7 @@ READS: dict[str, dict[str, Any]] = {
     "logto_get_connector_factory": {"id": "http-sms"},
     "versori_list_connectors": {},
     "versori_get_connector": {"connector_id": seed.VERSORI_CRM},
+    "conductorone_list_apps": {},
     "conductorone_list_connectors": {"app_id": seed.CONDUCTORONE_APP_ID},
     "conductorone_get_connector": OKTA,
     "describe_connector_type": {"platform": "logto", "type": "oidc"},
@@ -159,6 +160,25 @@ async def test_a_wrong_cursor_sends_nothing(made: Bench) -> None:
 async def test_an_unknown_tool_is_the_protocols_error(bench: Any) -> None:
     with pytest.raises(UnknownTool):
         await bench().engine.call("vectorize_drop_everything", {}, FakeCaller())
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "why"),
+    [
+        ({"read_only": True}, "deleteLogtoConnector", "Blocked by --read-only"),
+        ({"policy": "logto_delete_*=block"}, "deleteLogtoConnector", "the policy rule logto_delete_"),
+        ({}, "deleteLogtoConnector", "needs the scope connectors:destroy"),
+        ({"platforms": ("versori",)}, "logtoListConnectors", "Logto is not configured"),
+        ({"platforms": ("versori",)}, "list_connectors", "Did you mean versori_list_connectors?"),
+    ],
+)
+async def test_a_name_that_means_a_tool_which_is_not_served_is_told_why(
+    bench: Any, options: Any, name: str, why: str
+) -> None:
+    caller = FakeCaller(scopes=None if options else frozenset({"connectors:read"}))
+    with pytest.raises(UnknownTool) as unknown:
+        await bench(**options).engine.call(name, {}, caller)
+    assert why in unknown.value.message
 
 
 async def test_tools_that_policy_or_scopes_rule_out_are_not_listed(bench: Any) -> None:

@@ -10,7 +10,10 @@ from itertools import islice
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from connector_mcp.engine.secret_refs.resolver import scan_arguments
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import is_array, is_object
 from connector_mcp.operations.connector_types import ConnectorType, connector_type, connector_types, example
@@ -242,3 +245,50 @@ def test_what_the_form_of_the_platform_has_is_taken(kind: ConnectorType) -> None
     change = UpdateConnector(id="c", config={"newKey": "value-2"})
     assert issues(change, Situation({**current, "formItems": form})) == []
     assert [issue.path for issue in issues(change, Situation(current))] == ["config.newKey"]
+
+
+def with_text(value: Any, steps: Steps, text: str) -> Any:
+    """The value with a text at the end of the steps, through objects and lists that it may not have yet."""
+    if not steps:
+        return text
+    step, rest = steps[0], steps[1:]
+    if isinstance(step, int):
+        return [*([{}] * step), with_text(None, rest, text)]
+    held = value if is_object(value) else {}
+    return {**held, step: with_text(held.get(step), rest, text)}
+
+
+MASKS = st.one_of(
+    st.builds(
+        lambda dot, count, end: dot * count + end, st.sampled_from("*\u2022\u25cf"), st.integers(4, 20), st.just("")
+    ),
+    st.sampled_from(["[redacted]", "<redacted>", "(hidden)", "****1234", "<client-secret>", "<authorization>"]),
+)
+PLACES = st.lists(st.one_of(st.sampled_from(["own", "extra", "nested"]), st.integers(0, 2)), min_size=1, max_size=5)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(kind=st.sampled_from([*LOGTO, *VECTORIZE]), inner=PLACES, mask=MASKS)
+def test_a_mask_is_found_at_every_depth_of_every_config(kind: ConnectorType, inner: list[Any], mask: str) -> None:
+    """In what is given, on every platform, and in what Logto shows and an update would write back."""
+    place: Steps = ("undescribed", *inner)
+    whole = with_text(config_of(kind), place, mask)
+    for call, situation, path in calls(kind, whole):
+        found = scan_arguments(call, call.find_configs(situation), target_known=True)
+        assert f"{path}.{path_of(place)}" in [issue.path for issue in found.issues]
+    if kind in LOGTO:
+        other = next(iter(config_of(kind)), "clientId")
+        refused = update_issues(kind, whole, {other: config_of(kind).get(other, "x")})
+        assert f"config.{path_of(place)}" in refused
+        assert f"config.{path_of(place)}" not in update_issues(kind, whole, {"undescribed": "the value"})
+
+
+@every_type
+def test_what_only_looks_like_a_mask_is_taken_where_no_secret_belongs(kind: ConnectorType) -> None:
+    for text in ("*", "**", "...", "{{code}}", "${name}", "hidden", "*.pdf", "a **** b", "<p>Hi</p>"):
+        whole = {**config_of(kind), "undescribed": {"list": [text]}}
+        for call, situation, _ in calls(kind, whole):
+            found = scan_arguments(call, call.find_configs(situation), target_known=True)
+            assert [issue.path for issue in found.issues] == []
+        if kind in LOGTO:
+            assert "config.undescribed.list[0]" not in update_issues(kind, whole, {})

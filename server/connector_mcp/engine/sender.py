@@ -6,7 +6,6 @@ into `meta.verified` and a warning.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,6 +29,7 @@ from connector_mcp.errors import (
 )
 from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
 from connector_mcp.operations.operation import Effect, ListOperation, Operation, Path, Situation, at
+from connector_mcp.operations.platform import path_shape
 from connector_mcp.operations.update import without_vacant
 from connector_mcp.upstream.client import UpstreamResponse
 
@@ -41,8 +41,6 @@ _NOT_DONE = (Unreachable, RateLimited, TimedOut)
 
 _MOST_PAGES = 5
 """Pages of a list that are searched for what a call means."""
-
-_PLACEHOLDER = re.compile(r"{\w+}")
 
 
 class Sender:
@@ -297,7 +295,7 @@ async def _read_back(back: Operation, read: Read, meta: Meta) -> tuple[Any] | No
 async def _verify_gone(operation: Operation, read: Read, meta: Meta) -> None:
     reader = operation.target_read()
     # A read of what the deleted resource was in proves nothing.
-    if reader is None or _PLACEHOLDER.sub("{}", operation.http.path) != _PLACEHOLDER.sub("{}", reader.http.path):
+    if reader is None or path_shape(operation.http.path) != path_shape(reader.http.path):
         return
     try:
         record = await read(reader)

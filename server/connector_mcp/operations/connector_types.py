@@ -40,7 +40,9 @@ _STAND_IN = re.compile(
 )
 _MASKED = re.compile(rf"[{_DOTS}]{{4,}}")
 _MASK = re.compile(
-    rf"\w{{0,4}}[{_DOTS}]{{4,}}\w{{0,4}}|[\[(<*]+ ?(?:redacted|masked|hidden|withheld|filtered) ?[\])>*]+",
+    rf"\w{{0,4}}[{_DOTS}]{{4,}}\w{{0,4}}"
+    r"|[\[(<*]+ ?(?:redacted|masked|hidden|withheld|filtered) ?[\])>*]+"
+    r"|<[\w -]*(?:secret|token|key|password|authorization|credential)[\w -]*>",
     re.IGNORECASE,
 )
 _FORMATTED = {"uri": "https://example.com", "email": "name@example.com", "date": "2026-01-31"}
@@ -52,7 +54,7 @@ def stands_for_a_secret(text: str) -> bool:
 
 
 def is_mask(text: str) -> bool:
-    """Whether a text is nothing but a mask, such as `********` or `[redacted]`, which no member of a config can be."""
+    """Whether a text is nothing but a mask or placeholder of a secret, which no member of any config can be."""
     return bool(_MASK.fullmatch(text.strip()))
 
 

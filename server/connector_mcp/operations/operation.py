@@ -193,7 +193,7 @@ class Operation(BaseModel):
     """Dotted path of the record in the platform's answer; empty where the answer is the record."""
     paging: ClassVar[Paging | None] = None
     returns_list: ClassVar[bool] = False
-    """Whether the data of a success is an array though the operation is no list."""
+    """Whether the data of a success is an array."""
     acts_on: ClassVar[Target | None] = None
     consequence: ClassVar[str] = ""
     """What a person reads before deciding; `{name}` is the target's name, `{argument}` any argument."""
@@ -342,10 +342,7 @@ class Operation(BaseModel):
         return self.target_read()
 
     def type_read(self, current: Any = None) -> Operation | None:
-        """The read of the platform's own description of the connector type, where the shipped one does not suffice.
-
-        `current` is the target.
-        """
+        """The read of the platform's own description of the target's type, where the shipped one does not suffice."""
         return None
 
     def is_rival(self, row: JsonObject) -> bool:
@@ -369,7 +366,7 @@ class ListOperation(Operation):
     """Base of the lists: they return summary rows, a page at a time."""
 
     effect = Effect.READ
-    paging: ClassVar[Paging | None]
+    returns_list = True
     known_by: ClassVar[tuple[str, ...]] = ("name",)
     """Members of a row by which people know it, beside its id: text, or an object with a text for each language."""
     refers: ClassVar[Mapping[str, type[Operation]]] = {}

@@ -5,6 +5,7 @@ This is data only. `upstream.auth` turns credentials into requests, and `config`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -138,3 +139,8 @@ class Request:
     repeatable: bool = False
     changes: bool = True
     """Whether the request may change something. If not, a lost answer leaves no unknown outcome."""
+
+
+def path_shape(path: str) -> str:
+    """The path without the names of its placeholders, by which paths are compared."""
+    return re.sub(r"{\w+}", "{}", path)

@@ -103,6 +103,11 @@ def _find_problems(settings: Settings, environ: Mapping[str, str]) -> list[Misco
     problems: list[Misconfigured] = []
     for name in get_args(SecretName):
         _attempt(problems, partial(settings.secret, name))
+    if settings.public_url is not None:
+        # Imported here because it brings what only a server over HTTP needs.
+        from connector_mcp.composition.addresses import public_address
+
+        _attempt(problems, lambda: public_address(settings))
     server = Policy((), read_only=settings.read_only, transport="stdio")
     _attempt(problems, lambda: server_policy(settings, "stdio"))
     secrets = _attempt(problems, lambda: open_secrets(settings, environ))
