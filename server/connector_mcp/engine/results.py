@@ -122,11 +122,8 @@ def check_cursor(operation: Operation) -> None:
 
 def _rows(operation: ListOperation, data: Any, answer: Any, meta: Meta) -> list[JsonObject]:
     rows = items(data)
-    paging = operation.paging
-    if paging is not None and _pages_upstream(operation):
-        following = at(answer, paging.next or "")
-        if isinstance(following, str) and following and following != operation.cursor:
-            meta.cursor = following
+    if _pages_upstream(operation):
+        meta.cursor = find_cursor(operation, answer)
     else:
         # The platform sends the list whole. The cursor is the offset of the next row.
         start = meta.offset = _start(operation)
@@ -141,6 +138,14 @@ def _rows(operation: ListOperation, data: Any, answer: Any, meta: Meta) -> list[
     if meta.cursor:
         meta.warn(PARTIAL)
     return shaped
+
+
+def find_cursor(operation: Operation, answer: Any) -> str | None:
+    """Return the platform's cursor to the page after this one; None after the last, and where there are no pages."""
+    if not isinstance(operation, ListOperation) or operation.paging is None or operation.paging.next is None:
+        return None
+    following = at(answer, operation.paging.next)
+    return following if isinstance(following, str) and following not in ("", operation.cursor) else None
 
 
 def _pages_upstream(operation: ListOperation) -> bool:
@@ -368,4 +373,5 @@ def _reader_hint(operation: type[Operation]) -> str:
     if operation.on is None:
         return ""
     lists = [each for each in platform_folder(operation.on.name).operations if issubclass(each, ListOperation)]
+    lists.sort(key=lambda each: each.toolset != operation.toolset)
     return f"Check with {lists[0].tool_name()}." if lists else ""

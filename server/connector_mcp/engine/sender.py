@@ -15,7 +15,7 @@ from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.caller import Caller
 from connector_mcp.engine.conformance import find_flaw, find_target_flaw
 from connector_mcp.engine.preview import fingerprint
-from connector_mcp.engine.results import Meta
+from connector_mcp.engine.results import Meta, find_cursor
 from connector_mcp.errors import (
     Conflict,
     ConnectorError,
@@ -25,6 +25,7 @@ from connector_mcp.errors import (
     RateLimited,
     Rejected,
     TimedOut,
+    TooLarge,
     Unreachable,
     UpstreamError,
 )
@@ -38,6 +39,9 @@ _CONCERNS_ONE = (Rejected, Conflict, NotFound)
 
 _NOT_DONE = (Unreachable, RateLimited, TimedOut)
 """Failures of a change that say that the platform did nothing. A change that may be done is `OutcomeUnknown`."""
+
+_MOST_PAGES = 20
+"""Pages of a list that are read where all rows are needed."""
 
 _PLACEHOLDER = re.compile(r"{\w+}")
 
@@ -79,7 +83,20 @@ class Sender:
         except UpstreamError as error:
             error.message = f"{error.message} It was read for {self._tool}, which was not sent."
             raise
-        return self._situated(operation, record, described)
+        dependents = await self._read_dependents(operation)
+        return replace(self._situated(operation, record, described), dependents=dependents)
+
+    async def _read_dependents(self, operation: Operation) -> tuple[Any, ...] | None:
+        """Read the whole list of what may depend on the target. A call without it says what it says of any target."""
+        listed = operation.acts_on.dependents if operation.acts_on else None
+        if listed is None or listed.paging is None:
+            return None
+        tenant = self._account.platform.tenant_argument or ""
+        given = {tenant: getattr(operation, tenant)} if tenant in listed.model_fields else {}
+        try:
+            return tuple(await self.read(listed.model_validate({**given, "limit": listed.paging.largest})))
+        except ConnectorError:
+            return None
 
     async def _describe(self, reader: Operation | None) -> JsonObject | None:
         """Read a connector type. The description is empty if the platform does not have the type."""
@@ -96,13 +113,24 @@ class Sender:
         return next((row for row in rows if at(row, "id") == _id_read(reader)), None)
 
     async def read(self, reader: Operation) -> Any:
-        """Run a read operation and return its record or rows."""
-        situation = Situation(options=self._account.options)
-        answer = await self._account.client.send(reader.make_request(situation), tool=reader.tool_name())
-        record = reader.shape_result([answer.body], situation)
-        if flaw := find_flaw(reader, record):
-            raise self._malformed(reader, flaw, answer)
-        return record
+        """Run a read operation and return its record, or the rows of all pages of a list."""
+        situation, rows = Situation(options=self._account.options), list[Any]()
+        for _ in range(_MOST_PAGES):
+            answer = await self._account.client.send(reader.make_request(situation), tool=reader.tool_name())
+            record = reader.shape_result([answer.body], situation)
+            if flaw := find_flaw(reader, record):
+                raise self._malformed(reader, flaw, answer)
+            cursor = find_cursor(reader, answer.body)
+            if cursor is None:
+                return [*rows, *record] if rows else record
+            rows += record
+            reader = reader.model_copy(update={"cursor": cursor})
+        title, tool = self._account.platform.title, reader.tool_name()
+        raise TooLarge(
+            f"{title} has more rows for {tool} than {_MOST_PAGES} pages hold, and all are needed.",
+            fix=f"Look with {tool} page by page, and do this in {title} itself.",
+            upstream={"platform": self._account.platform.name},
+        )
 
     def _malformed(self, operation: Operation, flaw: str, answer: UpstreamResponse | None = None) -> UpstreamError:
         """Make the error for a success of an undocumented shape. Whether it made a change is not known."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from connector_mcp.json_values import joined, members
+from connector_mcp.operations.fields import in_query
+from connector_mcp.operations.operation import Operation, Record
 from connector_mcp.operations.platform import ApiKey, Platform, UpstreamMessage, Variable
 
 
@@ -32,3 +36,20 @@ VECTORIZE = Platform(
         ),
     ),
 )
+
+OrganizationId = Annotated[str, Field(description="Vectorize organization id.")]
+WorkspaceId = Annotated[str | None, Field(description="Workspace id."), in_query()]
+
+
+class Acknowledged(Record):
+    """An answer that consists of one sentence."""
+
+    message: str | None = None
+
+
+class VectorizeOperation(Operation):
+    """Base of Vectorize's operations."""
+
+    on = VECTORIZE
+
+    organization_id: OrganizationId
