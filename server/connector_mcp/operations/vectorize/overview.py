@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
-from connector_mcp.errors import ConnectorError
 from connector_mcp.json_values import JsonObject, items, members, text
 from connector_mcp.operations.operation import Operation, at
 from connector_mcp.operations.overview import Check, Reads, Row, Verdict, read, required
@@ -88,7 +87,9 @@ def _check_of(reader: type[ConnectorOperation]) -> Check:
         if record.get("errorMessage"):
             reason = f"Vectorize reports an error of this {reader.noun}: see errorMessage in seen."
             return Verdict(False, reason, _how_to_mend(reader), seen)
-        using = [each["id"] for each in items(required(pipelines)) if identifier in items(each.get(reader.used_in))]
+        using = [
+            str(at(each, "id")) for each in items(required(pipelines)) if identifier in items(at(each, reader.used_in))
+        ]
         if not using:
             reason = f"No pipeline uses this {reader.noun}, so nothing is done with it."
             return Verdict(False, reason, "vectorize_create_pipeline joins it with the others.", seen)
@@ -114,8 +115,8 @@ def check_pipeline(identifier: str, within: str) -> Reads[Verdict]:
     ]
     pipeline = members(required(pipeline))
     status, count = _status_of(pipeline), at(pipeline, "documentCount")
-    added = 0 if isinstance(metrics, ConnectorError) else sum(at(row, "newObjects") or 0 for row in items(metrics))
-    has_documents = bool(count) or added > 0
+    added = (at(row, "newObjects") for row in items(metrics))
+    has_documents = any(isinstance(number, int | float) and number > 0 for number in (count, *added))
     seen: JsonObject = {"pipeline": identifier, "status": pipeline.get("status"), "documentCount": count}
     if faults := dict(_faults(pipeline)):
         seen["errors"] = faults
@@ -146,7 +147,9 @@ def check_pipeline(identifier: str, within: str) -> Reads[Verdict]:
 
 def _check_sources(identifier: str, pipeline: JsonObject, seen: JsonObject) -> Reads[Verdict]:
     """Say why a pipeline that runs has no documents, as far as its sources show that."""
-    uploads = [each["id"] for each in items(pipeline.get("sourceConnectors")) if at(each, "type") == "FILE_UPLOAD"]
+    uploads = [
+        str(at(each, "id")) for each in items(pipeline.get("sourceConnectors")) if at(each, "type") == "FILE_UPLOAD"
+    ]
     listed = yield [read(GetUploadFilesFromConnector, connector_id=each, limit=1) for each in uploads]
     again = f"vectorize_start_pipeline with pipeline_id {identifier!r}"
     for connector, files in zip(uploads, listed, strict=True):

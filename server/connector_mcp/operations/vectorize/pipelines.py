@@ -275,7 +275,7 @@ class DeletePipeline(OnePipeline):
     def describe_effect(self, situation: Situation) -> str:
         """Say how much was ingested, and that its fate is not documented."""
         count = at(situation.current, "documentCount")
-        held = f", which holds {count:g} documents," if isinstance(count, int | float) and count else ""
+        held = f", which holds {count:.0f} documents," if isinstance(count, int | float) and count else ""
         return (
             f"Deletes pipeline {{name}}{held} with its schedule and retrieval endpoint: searches through it fail. "
             "Whether its vectors are deleted is not documented. Its connectors stay. It cannot be undone."
