@@ -128,6 +128,8 @@ async def test_lists_of_every_kind_page_and_hold_what_is_built_in(client):
     assert (await client.delete(built_in)).status_code == 400
     workspaces = (await client.get(f"{ORGANIZATION}/workspaces")).json()["workspaces"]
     assert [each["id"] for each in workspaces] == list(seed.VECTORIZE_WORKSPACES)
+    assert (await client.get(f"{ORGANIZATION}/workspaces/{workspaces[0]['id']}")).json() == workspaces[0]
+    assert (await client.get(f"{ORGANIZATION}/workspaces/gone")).status_code == 404
 
 
 async def test_a_file_is_put_once_to_an_address_that_needs_no_token_and_expires(

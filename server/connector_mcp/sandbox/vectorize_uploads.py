@@ -46,6 +46,7 @@ class VectorizeUploads:
             Route(_BASE, self._start, methods=["PUT"]),
             Route(f"{_BASE}/{{file}}", self._delete, methods=["DELETE"]),
             Route(f"{ORGANIZATION}/workspaces", self._workspaces, methods=["GET"]),
+            Route(f"{ORGANIZATION}/workspaces/{{workspace}}", self._workspace, methods=["GET"]),
             Route(f"{ORGANIZATION}/generateOneTimeConnectorToken", self._token, methods=["POST"]),
         )
 
@@ -116,8 +117,13 @@ class VectorizeUploads:
         return found["id"]
 
     async def _workspaces(self, request: Request) -> Response:
-        rows: list[JsonObject] = [{"id": each, "name": each.removeprefix("ws_")} for each in seed.VECTORIZE_WORKSPACES]
-        return page_of(request, rows, "workspaces")
+        return page_of(request, [*map(_workspace, seed.VECTORIZE_WORKSPACES)], "workspaces")
+
+    async def _workspace(self, request: Request) -> Response:
+        wanted = request.path_params["workspace"]
+        if wanted not in seed.VECTORIZE_WORKSPACES:
+            raise error(404, "Workspace not found", wanted)
+        return json_response(_workspace(wanted))
 
     async def _token(self, request: Request) -> Response:
         body = await object_body(request)
@@ -130,3 +136,7 @@ class VectorizeUploads:
         expires = int(self._world.now().timestamp()) + 600
         token = f"sandbox-secret-{secrets.token_urlsafe(18)}"
         return json_response({"token": token, "expires_at": expires, "ttl": 600})
+
+
+def _workspace(identifier: str) -> JsonObject:
+    return {"id": identifier, "name": identifier.removeprefix("ws_")}
