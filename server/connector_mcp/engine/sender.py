@@ -15,7 +15,7 @@ from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.caller import Caller
 from connector_mcp.engine.conformance import find_flaw, find_target_flaw
 from connector_mcp.engine.preview import fingerprint
-from connector_mcp.engine.results import Meta, find_cursor
+from connector_mcp.engine.results import Meta, following_cursor
 from connector_mcp.errors import (
     Conflict,
     ConnectorError,
@@ -30,7 +30,7 @@ from connector_mcp.errors import (
     UpstreamError,
 )
 from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
-from connector_mcp.operations.operation import Effect, Operation, Path, Situation, at
+from connector_mcp.operations.operation import Effect, ListOperation, Operation, Path, Situation, at
 from connector_mcp.operations.update import without_vacant
 from connector_mcp.upstream.client import UpstreamResponse
 
@@ -40,8 +40,8 @@ _CONCERNS_ONE = (Rejected, Conflict, NotFound)
 _NOT_DONE = (Unreachable, RateLimited, TimedOut)
 """Failures of a change that say that the platform did nothing. A change that may be done is `OutcomeUnknown`."""
 
-_MOST_PAGES = 20
-"""Pages of a list that are read where all rows are needed."""
+_MOST_PAGES = 5
+"""Pages of a list that are searched for what a call means, or for what it affects."""
 
 _PLACEHOLDER = re.compile(r"{\w+}")
 
@@ -69,8 +69,9 @@ class Sender:
             UpstreamError: A read failed, or did not show the target. The error says that the call was not sent.
         """
         try:
-            described, reader = await self._describe(operation.type_read()), operation.target_read()
+            reader = operation.target_read()
             if reader is None or operation.acts_on is None:
+                described = await self.describe(operation.type_read())
                 return Situation(options=self._account.options, described=described)
             try:
                 record = await self.read(reader)
@@ -80,25 +81,23 @@ class Sender:
                     raise
             if flaw := find_target_flaw(operation, reader, record):
                 raise self._malformed(reader, flaw)
+            described = await self.describe(operation.type_read(record))
         except UpstreamError as error:
             error.message = f"{error.message} It was read for {self._tool}, which was not sent."
             raise
         dependents = await self._read_dependents(operation)
         return replace(self._situated(operation, record, described), dependents=dependents)
 
-    async def _read_dependents(self, operation: Operation) -> tuple[Any, ...] | None:
+    async def _read_dependents(self, operation: Operation) -> tuple[JsonObject, ...] | None:
         """Read the whole list of what may depend on the target. A call without it says what it says of any target."""
         listed = operation.acts_on.dependents if operation.acts_on else None
-        if listed is None or listed.paging is None:
-            return None
-        tenant = self._account.platform.tenant_argument or ""
-        given = {tenant: getattr(operation, tenant)} if tenant in listed.model_fields else {}
         try:
-            return tuple(await self.read(listed.model_validate({**given, "limit": listed.paging.largest})))
+            rows, are_all = await self.read_list(listed, operation) if listed else ([], False)
         except ConnectorError:
             return None
+        return tuple(rows) if are_all else None
 
-    async def _describe(self, reader: Operation | None) -> JsonObject | None:
+    async def describe(self, reader: Operation | None) -> JsonObject | None:
         """Read a connector type. The description is empty if the platform does not have the type."""
         if reader is None:
             return None
@@ -113,24 +112,47 @@ class Sender:
         return next((row for row in rows if at(row, "id") == _id_read(reader)), None)
 
     async def read(self, reader: Operation) -> Any:
-        """Run a read operation and return its record, or the rows of all pages of a list."""
-        situation, rows = Situation(options=self._account.options), list[Any]()
-        for _ in range(_MOST_PAGES):
-            answer = await self._account.client.send(reader.make_request(situation), tool=reader.tool_name())
-            record = reader.shape_result([answer.body], situation)
-            if flaw := find_flaw(reader, record):
-                raise self._malformed(reader, flaw, answer)
-            cursor = find_cursor(reader, answer.body)
-            if cursor is None:
-                return [*rows, *record] if rows else record
-            rows += record
-            reader = reader.model_copy(update={"cursor": cursor})
+        """Run a read operation and return its record, or all rows of a list."""
+        if not isinstance(reader, ListOperation):
+            return (await self._read(reader))[0]
+        rows, are_all = await self._read_pages(reader)
+        if are_all:
+            return rows
         title, tool = self._account.platform.title, reader.tool_name()
         raise TooLarge(
             f"{title} has more rows for {tool} than {_MOST_PAGES} pages hold, and all are needed.",
             fix=f"Look with {tool} page by page, and do this in {title} itself.",
             upstream={"platform": self._account.platform.name},
         )
+
+    async def read_list(self, listed: type[ListOperation], operation: Operation) -> tuple[list[JsonObject], bool]:
+        """Return the rows of a list in the place that the operation is about, and whether they are all."""
+        return await self._read_pages(self.list_like(listed, operation))
+
+    async def _read_pages(self, reader: ListOperation) -> tuple[list[JsonObject], bool]:
+        rows: list[JsonObject] = []
+        if reader.limit is None and reader.paging and reader.paging.limit:
+            reader = reader.model_copy(update={"limit": reader.paging.largest})
+        for _ in range(_MOST_PAGES):
+            page, answer = await self._read(reader)
+            rows += page
+            cursor = following_cursor(reader, answer.body)
+            if cursor is None:
+                return rows, True
+            reader = reader.model_copy(update={"cursor": cursor})
+        return rows, False
+
+    def list_like(self, listed: type[ListOperation], operation: Operation) -> ListOperation:
+        """Make the read of a list in the place that the operation is about."""
+        return listed(limit=100, **{name: getattr(operation, name) for name in listed.http.placeholders})
+
+    async def _read(self, reader: Operation) -> tuple[Any, UpstreamResponse]:
+        situation = Situation(options=self._account.options)
+        answer = await self._account.client.send(reader.make_request(situation), tool=reader.tool_name())
+        record = reader.shape_result([answer.body], situation)
+        if flaw := find_flaw(reader, record):
+            raise self._malformed(reader, flaw, answer)
+        return record, answer
 
     def _malformed(self, operation: Operation, flaw: str, answer: UpstreamResponse | None = None) -> UpstreamError:
         """Make the error for a success of an undocumented shape. Whether it made a change is not known."""

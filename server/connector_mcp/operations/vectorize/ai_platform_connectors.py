@@ -23,14 +23,22 @@ from connector_mcp.operations.vectorize.connectors import (
 CONNECTORS = "/org/{organization_id}/connectors/aiplatforms"
 CONNECTOR = f"{CONNECTORS}/{{ai_platform_connector_id}}"
 
-AiPlatformConnectorId = Annotated[str, Field(description="AI platform connector id.")]
+AiPlatformConnectorId = Annotated[
+    str, Field(description="Id of the AI platform connector. vectorize_get_ai_platform_connectors lists them.")
+]
 _EXAMPLE_ID = "7d444840-9dc0-11d1-b245-5ffdce74fad2"
 
 
 class NewAiPlatformConnector(NewConnector):
     """An AI platform connector to create."""
 
-    type: Annotated[str, Field(description="Connector type.", json_schema_extra=offer_types("AI platform"))]
+    type: Annotated[
+        str,
+        Field(
+            description="Whose models it uses. It cannot be changed later.",
+            json_schema_extra=offer_types("AI platform"),
+        ),
+    ]
 
 
 class AiPlatformOperation(ConnectorOperation):
@@ -55,7 +63,7 @@ class GetAiPlatformConnectors(AiPlatformOperation, ConnectorList):
 
 
 class GetAiPlatformConnector(AiPlatformOperation):
-    """Get an AI platform connector with config and verification status."""
+    """Get an AI platform connector with its config, whether its credentials work, and its last error."""
 
     http = GET(CONNECTOR)
     effect = Effect.READ
@@ -80,8 +88,8 @@ AI_PLATFORM_CONNECTOR = target_of(GetAiPlatformConnector)
 
 
 class UpdateAiPlatformConnector(AiPlatformOperation, ConnectorUpdate):
-    """Replace the config of an AI platform connector. Send it whole, secrets included: they cannot be read back.
-    Affects its pipelines."""
+    """Replace the config of an AI platform connector, as to rotate credentials. Send it whole, secrets included: they
+    cannot be read back. It reaches the pipelines that use it. Name and type cannot change."""
 
     http = PATCH(CONNECTOR)
     acts_on = AI_PLATFORM_CONNECTOR

@@ -34,9 +34,8 @@ from connector_mcp.operations.operation import (
 )
 from connector_mcp.operations.platform import Request
 from connector_mcp.operations.update import Merge, UpdateOperation, is_vacant
-from connector_mcp.operations.vectorize.pipelines import GetPipelines, quoted
+from connector_mcp.operations.vectorize.pipelines import GetPipelines, find_other_type, quoted
 from connector_mcp.operations.vectorize.platform import Acknowledged, VectorizeOperation, WorkspaceId
-from connector_mcp.suggest import closest
 
 _KEY_FILE = "service-account-json"
 _FILE_PATH = re.compile(r"^(~|\.{0,2}[/\\]|[A-Za-z]:[/\\]|file:)|\.json$")
@@ -76,9 +75,11 @@ class NewConnector(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    name: Annotated[str, Field(min_length=1, description="Display name.")]
-    type: Annotated[str, Field(description="Connector type.")]
-    config: Annotated[JsonObject | None, Field(description="Config of that type.")] = None
+    name: Annotated[str, Field(min_length=1, description="Display name. It cannot be changed later.")]
+    type: Annotated[str, Field(description="Type of connector. It cannot be changed later.")]
+    config: Annotated[
+        JsonObject | None, Field(description="All keys that the type needs. describe_connector_type gives them.")
+    ] = None
 
 
 New = TypeVar("New", bound=NewConnector)
@@ -223,7 +224,9 @@ class ConnectorCreation(ConnectorOperation, Generic[New]):
     reader: ClassVar[type[ConnectorOperation]]
     """The read of one connector."""
 
-    connectors: Annotated[list[New], Field(min_length=1, description="What to create.")]
+    connectors: Annotated[
+        list[New], Field(min_length=1, description="What to create. Each succeeds or fails by itself.")
+    ]
     workspace_id: WorkspaceId = None
 
     def make_requests(self, situation: Situation) -> tuple[Request, ...]:
@@ -247,11 +250,7 @@ class ConnectorCreation(ConnectorOperation, Generic[New]):
             known = connector_type("vectorize", connector.type)
             path = f"connectors[{index}].config"
             if connector.type not in (creatable := types_of(self.kind)):
-                near = closest(connector.type, creatable, cutoff=0.5)
-                wanted = f"{f'{near} (closest match); ' if near else ''}one of {', '.join(creatable)}"
-                is_other = known is not None and known.kind != self.kind
-                got = f"the type of a {known.kind}" if known and is_other else "an unknown type"
-                issues.append(Issue(f"connectors[{index}].type", got, wanted, near, unknown=not is_other))
+                issues.append(find_other_type(f"connectors[{index}].type", connector.type, creatable))
             if known and known.config.get("required") and connector.config is None:
                 needed = ", ".join(known.config["required"])
                 issues.append(Issue(path, "nothing", f"the config of {connector.type}: {needed}"))
@@ -303,7 +302,11 @@ class ConnectorUpdate(ConnectorOperation, UpdateOperation):
     # Whether the platform merges inside the config is not documented, so keys that are not sent count as lost (trap 4).
     strategy = Merge()
 
-    config: Annotated[JsonObject, Field(description="Whole; keys left out are unset."), in_body(stored_as="configDoc")]
+    config: Annotated[
+        JsonObject,
+        Field(description="The whole config. Keys left out are unset, secrets too."),
+        in_body(stored_as="configDoc"),
+    ]
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         return (use_of("config", at(situation.current, "type"), self.config),)

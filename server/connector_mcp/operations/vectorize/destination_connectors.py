@@ -23,14 +23,21 @@ from connector_mcp.operations.vectorize.connectors import (
 CONNECTORS = "/org/{organization_id}/connectors/destinations"
 CONNECTOR = f"{CONNECTORS}/{{destination_connector_id}}"
 
-DestinationConnectorId = Annotated[str, Field(description="Destination connector id.")]
+DestinationConnectorId = Annotated[
+    str, Field(description="Id of the destination connector. vectorize_get_destination_connectors lists them.")
+]
 _EXAMPLE_ID = "d290f1ee-6c54-4b01-90e6-d701748f0851"
 
 
 class NewDestinationConnector(NewConnector):
     """A destination connector to create."""
 
-    type: Annotated[str, Field(description="Connector type.", json_schema_extra=offer_types("destination"))]
+    type: Annotated[
+        str,
+        Field(
+            description="What it writes to. It cannot be changed later.", json_schema_extra=offer_types("destination")
+        ),
+    ]
 
 
 class DestinationOperation(ConnectorOperation):
@@ -55,7 +62,7 @@ class GetDestinationConnectors(DestinationOperation, ConnectorList):
 
 
 class GetDestinationConnector(DestinationOperation):
-    """Get a destination connector with config and verification status."""
+    """Get a destination connector with its config, whether its credentials work, and its last error."""
 
     http = GET(CONNECTOR)
     by_default = True
@@ -81,8 +88,8 @@ DESTINATION_CONNECTOR = target_of(GetDestinationConnector)
 
 
 class UpdateDestinationConnector(DestinationOperation, ConnectorUpdate):
-    """Replace the config of a destination connector. Send it whole, secrets included: they cannot be read back. Affects
-    its pipelines."""
+    """Replace the config of a destination connector, as to rotate credentials. Send it whole, secrets included: they
+    cannot be read back. It reaches the pipelines that use it. Name and type cannot change."""
 
     http = PATCH(CONNECTOR)
     acts_on = DESTINATION_CONNECTOR

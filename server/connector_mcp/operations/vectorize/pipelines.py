@@ -5,7 +5,7 @@ There is no update of a pipeline: a change means to create a new one, check it a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -29,8 +29,8 @@ from connector_mcp.operations.operation import (
     Target,
     at,
 )
+from connector_mcp.operations.type_names import unknown_type
 from connector_mcp.operations.vectorize.platform import Acknowledged, VectorizeOperation, WorkspaceId
-from connector_mcp.suggest import closest
 
 PIPELINES = "/org/{organization_id}/pipelines"
 PIPELINE = f"{PIPELINES}/{{pipeline_id}}"
@@ -42,12 +42,24 @@ _PARTS = ("sourceConnectors", "destinationConnectors", "aiPlatforms")
 _SHOWN_OF_PARTS = ("id", "type", "name", "verificationStatus", "errorMessage")
 _EXAMPLE_ID = "aip0a1b2-3c4d-4e5f-8a9b-0c1d2e3f4a5b"
 
-PipelineId = Annotated[str, Field(description="Pipeline id.")]
+PipelineId = Annotated[str, Field(description="Id of the pipeline. vectorize_get_pipelines lists them.")]
 
 
 def quoted(name: Any) -> str:
     """A name for a sentence with placeholders: in quotation marks, cut, without placeholders of its own."""
     return f"“{str(name)[:_LONGEST_NAME]}”".replace("{", "{{").replace("}", "}}")
+
+
+def find_other_type(path: str, type_id: str, fitting: Collection[str]) -> Issue:
+    """The issue of a type that is none of the fitting ones: unknown to this server, or known to be of another kind."""
+    known = connector_type("vectorize", type_id)
+    if known is not None and known.type not in fitting:
+        why = " ".join(known.notes) if known.kind in ("source", "built-in") else ""
+        wanted = f"one of {', '.join(fitting)}. {why}".strip()
+        return Issue(path, f"{known.type}, a type of {known.kind} that cannot be chosen here", wanted)
+    otherwise = f"one of {', '.join(fitting)}"
+    issue = unknown_type(path, "vectorize", type_id, otherwise, fits=lambda kind: kind.type in fitting)
+    return replace(issue, unknown=True)
 
 
 class Pipeline(Record):
@@ -97,20 +109,20 @@ class PipelineConnector(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    id: Annotated[str, Field(description="Connector id.")]
-    type: Annotated[str, Field(description="Its type.")]
+    id: Annotated[str, Field(description="Id of the connector, of the same workspace.")]
+    type: Annotated[str, Field(description="Type that this connector has.")]
 
 
 class PipelinePart(PipelineConnector):
     """A source or AI platform of a pipeline."""
 
-    config: Annotated[JsonObject, Field(description="pipeline_config of that type; {} for none.")]
+    config: Annotated[JsonObject, Field(description="Keys of the type's pipeline_config, or {}.")]
 
 
 class PipelineDestination(PipelineConnector):
     """The destination of a pipeline."""
 
-    config: Annotated[JsonObject | None, Field(description="pipeline_config of that type.")] = None
+    config: Annotated[JsonObject | None, Field(description="Keys of the type's pipeline_config.")] = None
 
 
 class PipelineOperation(VectorizeOperation):
@@ -183,11 +195,13 @@ class CreatePipeline(PipelineOperation):
         "schedule": "manual",
     }
 
-    pipeline_name: Annotated[str, Field(min_length=1, description="Display name.")]
-    source_connectors: Annotated[list[PipelinePart], Field(min_length=1, description="What to read.")]
-    destination_connector: Annotated[PipelineDestination, Field(description="Where to write.")]
-    ai_platform_connector: Annotated[PipelinePart, Field(description="What makes the vectors.")]
-    schedule: Annotated[Literal["manual", "realtime"], Field(description="realtime runs until stopped.")]
+    pipeline_name: Annotated[str, Field(min_length=1, description="Display name. It cannot be changed later.")]
+    source_connectors: Annotated[list[PipelinePart], Field(min_length=1, description="Source connectors to read from.")]
+    destination_connector: Annotated[PipelineDestination, Field(description="Destination connector to write to.")]
+    ai_platform_connector: Annotated[PipelinePart, Field(description="AI platform connector that makes the vectors.")]
+    schedule: Annotated[
+        Literal["manual", "realtime"], Field(description="realtime runs until it is stopped, manual until all is read.")
+    ]
     workspace_id: WorkspaceId = None
 
     def parts(self) -> Iterator[tuple[str, tuple[str, ...], str, str, JsonObject | None]]:
@@ -215,11 +229,8 @@ class CreatePipeline(PipelineOperation):
         for path, kinds, _, type_id, config in self.parts():
             known, used = connector_type("vectorize", type_id), _in_pipeline(path, type_id)
             if known is None or used is None or known.kind not in kinds:
-                names = [each.type for each in connector_types("vectorize").values() if each.kind in kinds]
-                near = closest(type_id, names, cutoff=0.5)
-                got = f"the type of a {known.kind} connector" if known else "an unknown type"
-                wanted = f"{f'{near} (closest match); ' if near else ''}one of {', '.join(names)}"
-                issues.append(Issue(f"{path}.type", got, wanted, near, unknown=known is None))
+                fitting = [each.type for each in connector_types("vectorize").values() if each.kind in kinds]
+                issues.append(find_other_type(f"{path}.type", type_id, fitting))
                 continue
             if config is None and used.config.get("required"):
                 needed = ", ".join(used.config["required"])

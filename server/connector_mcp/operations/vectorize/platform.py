@@ -37,8 +37,14 @@ VECTORIZE = Platform(
     ),
 )
 
-OrganizationId = Annotated[str, Field(description="Vectorize organization id.")]
-WorkspaceId = Annotated[str | None, Field(description="Workspace id."), in_query()]
+OrganizationId = Annotated[
+    str, Field(description="Organization that owns the connectors: its id, as the console's address shows it.")
+]
+WorkspaceId = Annotated[
+    str | None,
+    Field(description="Id of a workspace, to keep to that one. vectorize_get_workspaces lists them."),
+    in_query(),
+]
 
 
 class Acknowledged(Record):

@@ -23,14 +23,19 @@ from connector_mcp.operations.vectorize.connectors import (
 CONNECTORS = "/org/{organization_id}/connectors/sources"
 CONNECTOR = f"{CONNECTORS}/{{source_connector_id}}"
 
-SourceConnectorId = Annotated[str, Field(description="Source connector id.")]
+SourceConnectorId = Annotated[
+    str, Field(description="Id of the source connector. vectorize_get_source_connectors lists them.")
+]
 _EXAMPLE_ID = "550e8400-e29b-41d4-a716-446655440000"
 
 
 class NewSourceConnector(NewConnector):
     """A source connector to create."""
 
-    type: Annotated[str, Field(description="Connector type.", json_schema_extra=offer_types("source"))]
+    type: Annotated[
+        str,
+        Field(description="What it reads from. It cannot be changed later.", json_schema_extra=offer_types("source")),
+    ]
 
 
 class SourceOperation(ConnectorOperation):
@@ -48,14 +53,14 @@ class SourceOperation(ConnectorOperation):
 
 
 class GetSourceConnectors(SourceOperation, ConnectorList):
-    """List the organization's source connectors, a page at a time."""
+    """List the organization's source connectors with the state of their credentials, a page at a time."""
 
     http = GET(CONNECTORS)
     paging = pages_of("sourceConnectors")
 
 
 class GetSourceConnector(SourceOperation):
-    """Get a source connector with config and verification status."""
+    """Get a source connector with its config, whether its credentials work (verificationStatus), and its last error."""
 
     http = GET(CONNECTOR)
     effect = Effect.READ
@@ -66,8 +71,8 @@ class GetSourceConnector(SourceOperation):
 
 
 class CreateSourceConnector(SourceOperation, ConnectorCreation[NewSourceConnector]):
-    """Create source connectors. Call describe_connector_type first for the config keys; verificationStatus says whether
-    the credentials work."""
+    """Create source connectors, which a pipeline then reads from. Call describe_connector_type first for the config
+    keys. verificationStatus says whether the credentials work."""
 
     http = POST(CONNECTORS)
     reader = GetSourceConnector
@@ -81,8 +86,8 @@ SOURCE_CONNECTOR = target_of(GetSourceConnector)
 
 
 class UpdateSourceConnector(SourceOperation, ConnectorUpdate):
-    """Replace the config of a source connector. Send it whole, secrets included: they cannot be read back. Affects its
-    pipelines."""
+    """Replace the config of a source connector, as to rotate credentials. Send it whole, secrets included: they cannot
+    be read back. It reaches the pipelines that use it. Name and type cannot change."""
 
     http = PATCH(CONNECTOR)
     acts_on = SOURCE_CONNECTOR

@@ -71,7 +71,9 @@ class UploadOperation(VectorizeOperation):
 
     toolset = "vectorize.uploads"
 
-    connector_id: Annotated[str, Field(description="Id of a File Upload source connector.")]
+    connector_id: Annotated[
+        str, Field(description="Id of a File Upload connector. vectorize_get_source_connectors lists them.")
+    ]
 
 
 class GetUploadFilesFromConnector(UploadOperation, ListOperation):
@@ -113,10 +115,10 @@ class StartFileUploadToConnector(UploadOperation):
     consequence = "Lets file {name} be uploaded to connector {connector_id}."
     example = {"connector_id": _EXAMPLE_CONNECTOR, "name": "research.pdf", "content_type": "application/pdf"}
 
-    name: Annotated[str, Field(min_length=1, description="File name.")]
-    content_type: Annotated[str, Field(min_length=1, description="Media type of the bytes.")]
+    name: Annotated[str, Field(min_length=1, description="Name of the file.")]
+    content_type: Annotated[str, Field(min_length=1, description="Media type of the bytes, such as application/pdf.")]
     metadata: Annotated[
-        JsonObject | None, Field(description="Stored with every piece of the file."), in_body(stored_as=None)
+        JsonObject | None, Field(description="What to store with every piece of the file."), in_body(stored_as=None)
     ] = None
 
     def make_body(self, situation: Situation) -> Any:
@@ -151,7 +153,7 @@ class DeleteFileFromConnector(UploadOperation):
     )
     example = {"connector_id": _EXAMPLE_CONNECTOR, "file_name": "research.pdf"}
 
-    file_name: Annotated[str, Field(min_length=1, description="File name.")]
+    file_name: Annotated[str, Field(min_length=1, description="Name of the file.")]
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find a file that is not there."""
