@@ -76,7 +76,7 @@ PDF = {"file-extensions": ["pdf"], "idle-time": 9}
         (source("AWS_S3", PDF | {"secret-key": "k"}), "source.config.secret-key", "belongs to the connector"),
         (source("FILE_UPLOAD", {"path-prefix": "x"}), "source.config.path-prefix", "belongs to the connector"),
         (source("PINECONE", {}), "source.type", "one of"),
-        (source("S3", {}), "source.type", "AWS_S3 (closest match)"),
+        (source("S3", {}), "source.type", "perhaps AWS_S3"),
         (source("VECTORIZE", {}), "source.type", "one of"),
         (source("ZOOM", {"start-date": "1 May"}), "source.config.start-date", "documented form"),
         (source("GITHUB", {"repositories": []}), "source.config.repositories", "at least 1 items"),
@@ -180,11 +180,13 @@ def test_a_type_of_another_kind_is_refused_with_its_kind() -> None:
     new = {"name": "n", "type": "AWS_S3", "config": {}}
     call = CreateDestinationConnector.model_validate({**ORGANIZATION, "connectors": [new]})
     found = {issue.path: issue for issue in call.find_problems(Situation())}
-    assert found["connectors[0].type"].got == "the type of a source"
+    assert found["connectors[0].type"].got == "AWS_S3, a type of source that cannot be chosen here"
     assert not found["connectors[0].type"].unknown
     new = {"name": "n", "type": "PINECONE", "config": {"api-key": "k"}}
     other = CreateSourceConnector.model_validate({**ORGANIZATION, "connectors": [new]})
-    assert [issue.got for issue in other.find_problems(Situation())] == ["the type of a destination"]
+    assert [issue.got for issue in other.find_problems(Situation())] == [
+        "PINECONE, a type of destination that cannot be chosen here"
+    ]
 
 
 def test_a_destination_config_is_replaced_whole() -> None:

@@ -73,9 +73,6 @@ class Pipeline(Record):
     destination_connector_auth_ids: list[str] | None = None
     ai_platform_auth_ids: list[str] | None = None
     config_doc: JsonObject | None = None
-    source_connectors: list[JsonObject] | None = None
-    destination_connectors: list[JsonObject] | None = None
-    ai_platforms: list[JsonObject] | None = None
 
 
 class CreatedPipeline(Record):
@@ -200,7 +197,7 @@ class CreatePipeline(PipelineOperation):
     destination_connector: Annotated[PipelineDestination, Field(description="Destination connector to write to.")]
     ai_platform_connector: Annotated[PipelinePart, Field(description="AI platform connector that makes the vectors.")]
     schedule: Annotated[
-        Literal["manual", "realtime"], Field(description="realtime runs until it is stopped, manual until all is read.")
+        Literal["manual", "realtime"], Field(description="realtime reads until stopped, manual at each start.")
     ]
     workspace_id: WorkspaceId = None
 

@@ -80,7 +80,6 @@ class GetUploadFilesFromConnector(UploadOperation, ListOperation):
     """List the files that were uploaded to a File Upload source connector."""
 
     http = GET(FILES)
-    by_default = True
     output = UploadedFile
     paging = pages_of("files")
     summary = ("name", "size", "lastModified")
@@ -106,7 +105,6 @@ class StartFileUploadToConnector(UploadOperation):
     are PUT there within minutes, with the same Content-Type. A file of the same name is overwritten."""
 
     http = PUT(FILES)
-    by_default = True
     effect = Effect.CREATE
     can_destroy = True
     output = StartedUpload
@@ -115,7 +113,7 @@ class StartFileUploadToConnector(UploadOperation):
     consequence = "Lets file {name} be uploaded to connector {connector_id}."
     example = {"connector_id": _EXAMPLE_CONNECTOR, "name": "research.pdf", "content_type": "application/pdf"}
 
-    name: Annotated[str, Field(min_length=1, description="Name of the file.")]
+    name: Annotated[str, Field(min_length=1, description="Name that the file gets, with its extension.")]
     content_type: Annotated[str, Field(min_length=1, description="Media type of the bytes, such as application/pdf.")]
     metadata: Annotated[
         JsonObject | None, Field(description="What to store with every piece of the file."), in_body(stored_as=None)
@@ -153,7 +151,7 @@ class DeleteFileFromConnector(UploadOperation):
     )
     example = {"connector_id": _EXAMPLE_CONNECTOR, "file_name": "research.pdf"}
 
-    file_name: Annotated[str, Field(min_length=1, description="Name of the file.")]
+    file_name: Annotated[str, Field(min_length=1, description="Name of the file, as the list of files shows it.")]
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find a file that is not there."""
