@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from connector_mcp.operations.catalog import platform_folder
 from tests.end_to_end.recording import recording_server
 from tests.end_to_end.test_wire_contract import CALLS as WITH_SOURCES
 from tests.end_to_end.test_wire_contract import DONE, ENCODED, ODD, connected
+from tools.operations_page import documented, request
 
 pytestmark = pytest.mark.anyio
 
@@ -203,16 +202,7 @@ async def test_an_id_that_changes_the_path_sends_nothing(tool: str, argument: st
 
 
 def test_each_documented_operation_is_a_tool_that_is_called_here_or_says_why_not() -> None:
-    file = resources.files("connector_mcp.operations") / "vectorize" / "documented.json"
-    documented = {
-        (each["method"], each["path"].count("{"), each["path"].rpartition("}")[2], each["path"].split("/")[3:5][0])
-        for each in json.loads(file.read_text("utf-8"))
-        if "left_out" not in each
-    }
-    declared = {
-        (each.http.method, each.http.path.count("{"), each.http.path.rpartition("}")[2], each.http.path.split("/")[3])
-        for each in platform_folder("vectorize").operations
-    }
-    assert declared == documented
+    declared = {request(each.http.method, each.http.path) for each in platform_folder("vectorize").operations}
+    assert declared == {each.request for each in documented("vectorize") if not each.reason}
     called = {call[0] for call in (*CALLS, *WITH_SOURCES) if call[0].startswith("vectorize_")}
     assert called == {each.tool_name() for each in platform_folder("vectorize").operations}
