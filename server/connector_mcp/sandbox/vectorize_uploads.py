@@ -73,7 +73,8 @@ class VectorizeUploads:
 
     async def _list(self, request: Request) -> Response:
         connector = self._connector(request)
-        files = [each for each in self._world.all(FILES) if each.pop("connector") == connector]
+        stored = [each for each in self._world.all(FILES) if each["connector"] == connector]
+        files = [{key: member for key, member in each.items() if key not in ("id", "connector")} for each in stored]
         return page_of(request, files, "files", message=DONE)
 
     async def _start(self, request: Request) -> Response:
