@@ -39,7 +39,8 @@ def environment(origin: str) -> dict[str, str]:
 async def connected(recorder: RecordingServer, state: Path, era: str, **variables: str) -> AsyncIterator[Client]:
     token = {"access_token": "logto-token", "expires_in": 3600, "token_type": "Bearer", "scope": "all"}
     recorder.answers["POST", "/oidc/token"] = (200, token)
-    settings = Settings.load({}, state_dir=state, policy="destroy=allow,disclose=allow", verify_writes=False)
+    allowed = "destroy=allow,disclose=allow"
+    settings = Settings.load({}, state_dir=state, policy=allowed, verify_writes=False, toolsets=("all",))
     async with open_engine(settings, environment(recorder.origin) | variables, "stdio") as engine:
         server = build_server(engine, request_state_key=await engine.request_state_key())
         async with Client(server, mode=era) as client:

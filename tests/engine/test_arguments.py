@@ -435,10 +435,9 @@ def test_a_number_in_the_place_of_a_secret_is_not_repeated() -> None:
 
 
 def test_a_key_of_the_pipeline_is_sent_there() -> None:
-    kinds = [k for k in connector_types("vectorize").values() if k.traits.get("pipeline_keys")]
-    assert kinds
-    for kind in kinds:
-        key = kind.traits["pipeline_keys"][0]
+    keys = {k.type: [*k.traits["pipeline_config"]["properties"]] for k in connector_types("vectorize").values()}
+    for kind in [connector_types("vectorize")[type_id] for type_id, names in keys.items() if names]:
+        key = keys[kind.type][0]
         issues = config_issues("vectorize", kind.type, {**example(kind.config), key: "x"})
         assert "belongs to the pipeline" in next(issue for issue in issues if issue.path == f"config.{key}").wanted
 

@@ -37,6 +37,16 @@ OKTA = {"app_id": seed.CONDUCTORONE_APP_ID, "id": seed.CONDUCTORONE_OKTA}
 READS: dict[str, dict[str, Any]] = {
     "vectorize_get_source_connectors": {},
     "vectorize_get_source_connector": {"source_connector_id": seed.VECTORIZE_S3},
+    "vectorize_get_destination_connectors": {},
+    "vectorize_get_destination_connector": {"destination_connector_id": seed.VECTORIZE_PINECONE},
+    "vectorize_get_ai_platform_connectors": {},
+    "vectorize_get_ai_platform_connector": {"ai_platform_connector_id": seed.VECTORIZE_OPENAI},
+    "vectorize_get_pipelines": {},
+    "vectorize_get_pipeline": {"pipeline_id": seed.VECTORIZE_PIPELINE},
+    "vectorize_get_pipeline_events": {"pipeline_id": seed.VECTORIZE_PIPELINE},
+    "vectorize_get_pipeline_metrics": {"pipeline_id": seed.VECTORIZE_PIPELINE},
+    "vectorize_get_upload_files_from_connector": {"connector_id": seed.VECTORIZE_FILE_UPLOAD},
+    "vectorize_get_workspaces": {},
     "logto_list_connectors": {},
     "logto_get_connector": {"id": seed.LOGTO_SMTP},
     "logto_create_connector_authorization_uri": {
@@ -111,8 +121,10 @@ async def test_every_read_conforms_to_its_output_schema_and_shows_no_secret(made
     assert set(READS) == {tool.name for tool in made.engine.tools() if tool.operation.effect is Effect.READ}
     for name, arguments in READS.items():
         variants: list[dict[str, Any]] = [{}]
-        if "detail" in made.engine.tool(name).input_schema["properties"]:
-            variants += [{"detail": "full"}, {"limit": 1}, {"fields": ["id", "config", "configDoc", "connections"]}]
+        properties = made.engine.tool(name).input_schema["properties"]
+        if "detail" in properties:
+            variants += [{"limit": 1}] if "limit" in properties else []
+            variants += [{"detail": "full"}, {"fields": ["id", "config", "configDoc", "connections"]}]
         for variant in variants:
             content = await run(made, name, {**arguments, **variant})
             assert content["data"], name
@@ -236,7 +248,8 @@ async def test_a_deletion_is_confirmed_by_name_and_verified(made: Bench) -> None
     assert (await run(made, DELETE, CRAWLER, caller))["meta"]["verified"] is True
     assert caller.questions[0].message.endswith("type the name: Docs site")
     assert records(made)[-1]["decided_by"] == "client test 1"
-    assert [method for method, _ in made.requests()] == ["GET", "GET", "DELETE", "GET"]
+    # Before and after the person decides, the connector and the pipelines that use it are read.
+    assert [method for method, _ in made.requests()] == ["GET"] * 4 + ["DELETE", "GET"]
 
 
 @pytest.mark.parametrize(

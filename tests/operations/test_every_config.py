@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -21,6 +22,16 @@ from connector_mcp.operations.logto.connectors import CreateConnector, UpdateCon
 from connector_mcp.operations.logto.use import CreateConnectorTest
 from connector_mcp.operations.operation import Operation, Situation
 from connector_mcp.operations.update import without_vacant
+from connector_mcp.operations.vectorize.ai_platform_connectors import (
+    CreateAiPlatformConnector,
+    UpdateAiPlatformConnector,
+)
+from connector_mcp.operations.vectorize.connectors import ConnectorUpdate
+from connector_mcp.operations.vectorize.destination_connectors import (
+    CreateDestinationConnector,
+    UpdateDestinationConnector,
+)
+from connector_mcp.operations.vectorize.pipelines import CreatePipeline
 from connector_mcp.operations.vectorize.source_connectors import CreateSourceConnector, UpdateSourceConnector
 from tests.operations.hooks import issues
 
@@ -38,10 +49,27 @@ LOGTO = [kind for kind in connector_types("logto").values() if kind.creatable]
 VECTORIZE = [
     kind
     for kind in connector_types("vectorize").values()
-    if kind.creatable and kind.traits["takes_config_on_create"] and kind.config["properties"]
+    if kind.creatable and kind.traits.get("takes_config_on_create", True) and kind.config["properties"]
+]
+VECTORIZE_CALLS: dict[str, tuple[type[Operation], type[ConnectorUpdate]]] = {
+    "source": (CreateSourceConnector, UpdateSourceConnector),
+    "destination": (CreateDestinationConnector, UpdateDestinationConnector),
+    "AI platform": (CreateAiPlatformConnector, UpdateAiPlatformConnector),
+}
+IN_PIPELINE = " in a pipeline"
+PIPELINE_PART = {
+    f"{kind}{IN_PIPELINE}": path
+    for kind, path in [
+        ("source", "source_connectors[0]"), ("destination", "destination_connector"),
+        ("AI platform", "ai_platform_connector"), ("built-in", "ai_platform_connector"),
+    ]
+}  # fmt: skip
+PIPELINES = [
+    replace(kind, type=kind.type + IN_PIPELINE, kind=kind.kind + IN_PIPELINE, config=kind.traits["pipeline_config"])
+    for kind in connector_types("vectorize").values()
 ]
 named = {"ids": lambda kind: kind.type}
-every_type = pytest.mark.parametrize("kind", [*LOGTO, *VECTORIZE], **named)
+every_type = pytest.mark.parametrize("kind", [*LOGTO, *VECTORIZE, *PIPELINES], **named)
 every_factory = pytest.mark.parametrize("kind", LOGTO, **named)
 
 
@@ -59,6 +87,8 @@ def filled(value: Any, key: str = "") -> Any:
 def config_of(kind: ConnectorType) -> Any:
     """A valid config with all members that its schema describes in detail."""
     config = filled(example(kind.config))
+    if kind.type == "VERTEX":
+        config["key"] = KEY_FILE
     for key, member in kind.config["properties"].items():
         if key not in config and (member.get("properties") or member.get("anyOf")):
             whole = {name: filled(example(part), name) for name, part in member.get("properties", {}).items()}
@@ -69,11 +99,14 @@ def config_of(kind: ConnectorType) -> Any:
 def calls(kind: ConnectorType, config: Any) -> Iterator[tuple[Operation, Situation, str]]:
     """The calls that take a whole config of this type, and the path of the config in each."""
     if kind.platform == "vectorize":
-        ids = {"organization_id": "org", "source_connector_id": "src"}
+        if (path := PIPELINE_PART.get(kind.kind)) is not None:
+            yield pipeline(path, kind.type.removesuffix(IN_PIPELINE), config), Situation(), f"{path}.config"
+            return
+        creation, change = VECTORIZE_CALLS[kind.kind]
         connector = {"name": "Docs", "type": kind.type, "config": config}
-        create = CreateSourceConnector.model_validate({"organization_id": "org", "connectors": [connector]})
+        create = creation.model_validate({"organization_id": "org", "connectors": [connector]})
         yield create, Situation(), "connectors[0].config"
-        update = UpdateSourceConnector.model_validate({**ids, "config": config})
+        update = change.model_validate({"organization_id": "org", change.id_argument: "src", "config": config})
         yield update, Situation({"id": "src", "type": kind.type, "configDoc": {}}), "config"
         return
     metadata = {"metadata": {"target": "acme"}} if kind.traits["isStandard"] else {}
@@ -84,6 +117,15 @@ def calls(kind: ConnectorType, config: Any) -> Iterator[tuple[Operation, Situati
         recipient = {"phone": "49170"} if kind.kind == "Sms" else {"email": "a@example.com"}
         test = CreateConnectorTest.model_validate({"factory_id": kind.type, "config": config, **recipient})
         yield test, Situation(described=described), "config"
+
+
+def pipeline(path: str, type_id: str, config: Any) -> CreatePipeline:
+    """A pipeline in which this config is the one at a path, and all else is right."""
+    given: dict[str, Any] = {"organization_id": "org", **deepcopy(CreatePipeline.example)}
+    part = {"id": "c", "type": type_id, "config": config}
+    member = path.removesuffix("[0]")
+    given[member] = [part] if member != path else part
+    return CreatePipeline.model_validate(given)
 
 
 def refusals(kind: ConnectorType, config: Any) -> Iterator[dict[str, Issue]]:
@@ -137,7 +179,8 @@ def test_a_valid_config_is_taken(kind: ConnectorType) -> None:
 @every_type
 def test_a_required_member_that_is_left_out_or_empty_is_named_at_any_depth(kind: ConnectorType) -> None:
     whole = config_of(kind)
-    empties: list[Any] = ["", {"a": [""]}]
+    # A pipeline may take no page of Notion, or no database; what Firecrawl is asked is its own matter.
+    empties: list[Any] = [] if kind.type in ("NOTION in a pipeline", "FIRECRAWL in a pipeline") else ["", {"a": [""]}]
     for steps, schema in objects(kind.config, whole):
         for key in schema.get("required", ()):
             for empty in (None, *empties):

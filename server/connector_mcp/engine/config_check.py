@@ -127,7 +127,7 @@ def _config_issue(
                 continue
             near = likely_names(key, names)
             wanted = known_names(near, names, holder=path if location else f"the config of {kind.type}")
-            is_misplaced = key in kind.traits.get("pipeline_keys", ())
+            is_misplaced = key in kind.traits.get("pipeline_config", {}).get("properties", ())
             if is_misplaced:
                 near, wanted = [], f"no {safe_key(key)} here: it belongs to the pipeline that uses the connector"
             found, sample_of_it = f"{path}.{safe_key(key)}", valid_example(value_at(sample, location), schema)

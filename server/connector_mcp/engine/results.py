@@ -374,4 +374,5 @@ def _reader_hint(operation: type[Operation]) -> str:
     if operation.on is None:
         return ""
     lists = [each for each in platform_folder(operation.on.name).operations if issubclass(each, ListOperation)]
+    lists.sort(key=lambda each: each.toolset != operation.toolset)
     return f"Check with {lists[0].tool_name()}." if lists else ""

@@ -4,8 +4,8 @@ Each platform's folder holds `connector_types.json`: `{type: {name, kind, creata
 `config` is a JSON Schema (2020-12) with secret members that carry `writeOnly: true`. The traits are the platform's own:
 
 - Vectorize: `users` (has user operations), `user_credential` (the credential that its users bring: `refreshToken` or
-  `accessToken`), `selected_files` (schema of a user's selection), `takes_config_on_create`, `pipeline_keys` (keys of a
-  pipeline's config, not of this one).
+  `accessToken`), `selected_files` (schema of a user's selection), `takes_config_on_create`, `pipeline_config` (schema
+  of the config that a pipeline gives to a connector of the type; the two share no keys).
 - Logto: `platform`, `target`, `isStandard`, `isDemo`, `isTokenStorageSupported`, `supportsAuthorizationUri`,
   `requiredTemplateUsageTypes`, `mayContainSecrets` (free-form members in which a credential may hide), `hosts` (the
   keys that name the hosts that credentials go to, where their names do not tell).

@@ -105,6 +105,8 @@ class Target:
     """Member with its type, without which it is not recognized; by default that of the read's stored config."""
     listed: type[Operation] | None = None
     """The list to take the target from where its read by id is refused. It must come in one page, with the same ids."""
+    dependents: type[ListOperation] | None = None
+    """The list of what may depend on the target. Who decides is told what is affected; see `Situation.dependents`."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,8 @@ class Situation:
     """What `type_read` returned: empty if the platform does not have that type, None where it was not asked."""
     options: Mapping[str, str] = field(default_factory=dict[str, str])
     """The platform's variables that are not secret."""
+    dependents: tuple[Any, ...] | None = None
+    """All rows of the target's `dependents`; None where there is no such list or it could not be read."""
 
 
 class Record(BaseModel):

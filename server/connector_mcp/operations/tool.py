@@ -65,6 +65,10 @@ class Tool:
     def input_schema(self) -> JsonObject:
         """The schema that arguments are checked against; do not modify it."""
         hidden = [name for name in self.hidden if name in self.operation.model_fields]
+        paging = self.operation.paging
+        if paging and paging.cursor and paging.limit is None:
+            # The platform decides how long its pages are.
+            hidden.append("limit")
         schema = portable_schema(self.operation, without=hidden)
         _relax(schema, self.optional)
         if self.profiles is not None:
