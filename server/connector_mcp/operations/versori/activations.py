@@ -88,9 +88,8 @@ class ListEndUsers(PlatformOperation, ListOperation):
         """
         if (self.activated is None) != (self.environment_id is None):
             lacking = "activated" if self.activated is None else "environment_id"
-            raise InvalidArguments(
-                self.tool_name(), [Issue(lacking, "nothing", "activated and environment_id together")]
-            )
+            issue = Issue(lacking, "nothing", "activated and environment_id together, or neither")
+            raise InvalidArguments(self.tool_name(), [issue])
         return super().make_query()
 
 
@@ -179,7 +178,7 @@ def _present_activations(operation: Any, situation: Situation) -> list[JsonObjec
 
 class ActivateUser(ActivationOperation):
     """Run an environment for an end user: one connection for every template of the environment (see
-    versori_list_project_connection_templates), and the variables that the project requires."""
+    versori_list_project_connection_templates), and every required variable."""
 
     http = POST("/o/{organisation_id}/activations")
     by_default = True
@@ -199,9 +198,7 @@ class ActivateUser(ActivationOperation):
 
     user_id: Annotated[str, Field(min_length=1, description="externalId (or id) of the end user.")]
     connections: Annotated[list[ActivationConnection], Field(description="One for every template.")]
-    dynamic_variables: Annotated[
-        JsonObject | None, Field(description="Values of variables; see versori_get_project_variables_schema.")
-    ] = None
+    dynamic_variables: Annotated[JsonObject | None, Field(description="Value by name, as declared.")] = None
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         return tuple(use for path, made in self._new_connections() for use in credential_uses(made.credentials, path))
@@ -221,9 +218,7 @@ class ActivateUser(ActivationOperation):
         for path, made in self._new_connections():
             issues += credential_problems(made.credentials, path)
         if items(situation.current):
-            wanted = (
-                "an end user who is not active there; change the present activation with versori_set_dynamic_variables"
-            )
+            wanted = "another end user, or versori_set_dynamic_variables to change the present activation"
             issues.append(Issue("user_id", "an end user who is active in the environment already", wanted))
         return tuple(issues)
 

@@ -158,7 +158,9 @@ def unproven(connection: Any) -> str:
     """What is known of a connection's credentials after a call that set them."""
     errors = credential_errors(connection)
     if errors:
-        return "Versori found the credentials invalid: see credentials in data; correct them with versori_update_connection."
+        return (
+            "Versori found the credentials invalid; see data.credentials and correct them: versori_update_connection."
+        )
     if errors is None:
         return "Versori has not validated the credentials; versori_get_connection shows when it has."
     return ""

@@ -19,7 +19,7 @@ def read_error(body: Any) -> UpstreamMessage:
 PLATFORM_V2 = OtherApi(
     address=Variable(
         "VERSORI_PLATFORM_URL",
-        "Address of the Platform API v2, where it does not follow from a VERSORI_BASE_URL that ends in /api/connect/v1.",
+        "Address of the Platform API v2; needed only if VERSORI_BASE_URL does not end in /api/connect/v1.",
     ),
     base_ending="/api/connect/v1",
     path="/api/v2",

@@ -1,4 +1,4 @@
-"""Versori projects and their environments: what runs, in which version, with what logs (facts: works, traps 2, 12, 17)."""
+"""Versori projects and their environments: what runs, in which version (facts: works, traps 2, 12, 17)."""
 
 from __future__ import annotations
 

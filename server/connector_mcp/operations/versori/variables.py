@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import JsonObject, is_object, members
+from connector_mcp.json_values import JsonObject, is_object, items, members
 from connector_mcp.operations.connector_types import connector_type
 from connector_mcp.operations.fields import in_body
 from connector_mcp.operations.operation import (
@@ -59,9 +59,9 @@ class SchemaOperation(PlatformOperation):
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Give the schema its place beside its kind. Versori answers null where nothing is declared."""
         schema = answers[0]
-        if schema is None or schema == {}:
-            schema = {"type": "object", "properties": {}}
-        return {"kind": SCHEMA_TYPE, "variables": schema} if is_object(schema) else schema
+        if schema is not None and not is_object(schema):
+            return schema
+        return {"kind": SCHEMA_TYPE, "variables": schema or {"type": "object", "properties": {}}}
 
 
 class GetProjectVariablesSchema(SchemaOperation):
@@ -98,8 +98,7 @@ class SetProjectVariablesSchema(SchemaOperation, UpdateOperation):
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find a required variable that is not declared: no activation could ever have it."""
         declared = members(self.variables.get("properties"))
-        required = self.variables.get("required")
-        missing = [name for name in required if name not in declared] if isinstance(required, list) else []
+        missing = [name for name in items(self.variables.get("required")) if name not in declared]
         wanted = f"declared names: {', '.join(declared) or 'there is none'}"
         return (Issue("variables.required", "a name without a declaration", wanted),) if missing else ()
 
