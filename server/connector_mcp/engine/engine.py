@@ -11,6 +11,7 @@ import anyio.to_thread
 from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account, Accounts
+from connector_mcp.engine.across import AcrossCall
 from connector_mcp.engine.approval.gate import QUESTION_SECONDS, Gate, permits
 from connector_mcp.engine.approval.hold import ApprovalHold
 from connector_mcp.engine.approval.parked_call import Approval
@@ -186,7 +187,9 @@ class Engine:
         if tool is None:
             self._observer.tool_unknown()
             raise UnknownTool(name)
-        kind = LocalCall if issubclass(tool.operation, LocalOperation) else PlatformCall
+        kind = PlatformCall
+        if tool.operation.on is None:
+            kind = LocalCall if issubclass(tool.operation, LocalOperation) else AcrossCall
         if self._secrets.is_outdated():
             await anyio.to_thread.run_sync(self._secrets.read_all)
         outer = CALL_SCRUBBER.set(None)

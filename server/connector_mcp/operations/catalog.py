@@ -12,8 +12,10 @@ from functools import cache, cached_property
 from importlib import import_module
 
 from connector_mcp.errors import Misconfigured
+from connector_mcp.operations.across import ACROSS
 from connector_mcp.operations.local import DescribeConnectorType
 from connector_mcp.operations.operation import Operation
+from connector_mcp.operations.overview import Overview
 from connector_mcp.operations.platform import Platform
 from connector_mcp.suggest import did_you_mean
 
@@ -38,6 +40,11 @@ class PlatformFolder:
         modules = [import_module(f"{self.package}.{name}") for name in self.modules]
         return tuple(operation for module in modules for operation in module.OPERATIONS)
 
+    @cached_property
+    def overview(self) -> Overview:
+        """How the platform's connectors are found and checked; imported like the operations."""
+        return Overview.of(import_module(f"{self.package}.overview"))
+
 
 @cache
 def platform_folder(name: str) -> PlatformFolder:
@@ -50,7 +57,7 @@ def catalog(platforms: Iterable[str] = PLATFORMS) -> Mapping[str, type[Operation
     """The operations of the named platforms and those that belong to none, by tool name in a stable order."""
     operations = [operation for name in platforms for operation in platform_folder(name).operations]
     if operations:
-        operations.append(DescribeConnectorType)
+        operations += DescribeConnectorType, *ACROSS
     return {operation.tool_name(): operation for operation in operations}
 
 

@@ -9,16 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from types import ModuleType
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from connector_mcp.errors import ConnectorError
 from connector_mcp.operations.operation import Operation
 
 Answer = TypeVar("Answer")
 
-Reads = Generator[Sequence[Operation], Sequence[Any], Answer]
+
+class Read(NamedTuple):
+    """A call of an operation that only reads, with its arguments but for the tenant, which the engine fills in."""
+
+    operation: type[Operation]
+    arguments: Mapping[str, Any]
+
+
+def read(operation: type[Operation], **arguments: Any) -> Read:
+    """Make a read."""
+    return Read(operation, arguments)
+
+
+Reads = Generator[Sequence[Read], Sequence[Any], Answer]
 """Yields reads that may be sent side by side; receives in the same order the data of each, or the `ConnectorError` that
-it ended with. A list's data has the rows of all its pages. The reads name no tenant: the engine fills it in."""
+it ended with. A list's data has the rows of all its pages."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +72,19 @@ class Check(Protocol):
     def __call__(self, identifier: str, within: str) -> Reads[Verdict]: ...
 
 
-FindConnectors = Callable[[], Reads[Sequence[Row]]]
-"""Lists the connectors of a platform. A read that failed is raised if nothing can be said without it."""
+@dataclass(frozen=True)
+class Overview:
+    """What a platform's module `overview` declares."""
+
+    find_connectors: Callable[[], Reads[Sequence[Row]]]
+    """Lists the connectors. A read that failed is raised if nothing can be said without it."""
+    checks: Mapping[str, Check]
+    """The check of each kind of thing; the first is the one that is meant where none is named."""
+
+    @staticmethod
+    def of(module: ModuleType) -> Overview:
+        """Take it out of the module, which names it `find_connectors` and `CHECKS`."""
+        return Overview(module.find_connectors, module.CHECKS)
 
 
 def required(outcome: Any) -> Any:

@@ -1,0 +1,233 @@
+"""Calls that look at several platforms, or at the audit log.
+
+Every read that they make of a platform is a call of its own, with the same policy, redaction and audit record as if a
+client had made it. They ask nobody: a read that needs a decision counts as one that failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import anyio
+
+from connector_mcp.engine.accounts import Account
+from connector_mcp.engine.call import PlatformCall
+from connector_mcp.engine.caller import CallResult
+from connector_mcp.engine.engine_call import EngineCall
+from connector_mcp.engine.policy import Decision
+from connector_mcp.engine.results import finish, shape_data
+from connector_mcp.errors import Blocked, ConnectorError, InvalidArguments, Issue, NotFound, TimedOut
+from connector_mcp.json_values import JsonObject, members
+from connector_mcp.operations.across import CheckConnector, FindConnectors, RecentChanges
+from connector_mcp.operations.catalog import platform_folder
+from connector_mcp.operations.operation import Effect, ListOperation, Situation
+from connector_mcp.operations.overview import Answer, Read, Reads, Row, Verdict
+from connector_mcp.operations.tool import PROFILE
+
+SECONDS = 45.0
+"""How long a platform may take. Some clients give up on a call after 60 seconds."""
+PAGES = 20
+"""Pages that are read of one list."""
+_MADE = frozenset({"ok", "outcome_unknown", "cancelled", "internal"})
+"""Outcomes of calls that changed something, or may have."""
+_WORKS = {True: "yes", False: "no", None: "unknown"}
+_SCANNED = 2_000
+"""Records of the audit log that one call looks through."""
+_AT_ONCE = 200
+
+
+class AcrossCall(EngineCall):
+    """A call that this server answers from reads of its own."""
+
+    async def run_steps(self, arguments: Mapping[str, Any]) -> CallResult:
+        self.validate(arguments)
+        self.scan_arguments(Situation())
+        self.register_secrets()
+        match self.operation:
+            case FindConnectors() as operation:
+                data: Any = await self._find(operation)
+            case CheckConnector() as operation:
+                data = await self._check(operation)
+            case RecentChanges() as operation:
+                data = await self._changes(operation)
+            case other:
+                raise TypeError(type(other))
+        shaped = shape_data(self.operation, data, None, self.meta)
+        content: JsonObject = {"data": shaped, "meta": self.meta.as_dict()}
+        largest = self._services.settings.max_result_bytes
+        return finish(content, self.scrubber, largest, self.operation.output, offset=self.meta.offset)
+
+    async def _find(self, operation: FindConnectors) -> list[JsonObject]:
+        """List the connectors of all accounts side by side. An account that failed is named in the warnings."""
+        accounts = self._accounts(operation.platform, operation.profile)
+        found: dict[Account, Sequence[Row]] = {}
+
+        async def look(account: Account) -> None:
+            overview = platform_folder(account.platform.name).overview
+            try:
+                found[account] = await self._drive(account, overview.find_connectors())
+            except ConnectorError as error:
+                label = self._services.accounts.label(account) or account.platform.title
+                self.meta.warn(f"Not listed: {label} ({error.code}). {error.message}")
+
+        async with anyio.create_task_group() as tasks:
+            for account in accounts:
+                tasks.start_soon(look, account)
+        rows = [
+            self._row(account, row) for account in accounts for row in found.get(account, ()) if _fits(operation, row)
+        ]
+        return sorted(rows, key=lambda row: row["status"] != "failing")
+
+    def _row(self, account: Account, row: Row) -> JsonObject:
+        profile = {PROFILE: account.profile} if self._services.accounts.label(account) else {}
+        return {"platform": account.platform.name} | profile | {key: value for key, value in vars(row).items() if value}
+
+    async def _check(self, operation: CheckConnector) -> JsonObject:
+        accounts = self._accounts(operation.platform, operation.profile)
+        if len(accounts) != 1:
+            names = ", ".join(account.profile for account in accounts)
+            raise InvalidArguments(self.tool.name, [Issue(PROFILE, "nothing", f"one of {names}")])
+        checks = platform_folder(operation.platform).overview.checks
+        kind = operation.kind or next(iter(checks))
+        if kind not in checks:
+            raise InvalidArguments(self.tool.name, [Issue("kind", "an unknown kind", f"one of {', '.join(checks)}")])
+        try:
+            verdict = await self._drive(accounts[0], checks[kind](operation.id, operation.within))
+        except NotFound:
+            raise
+        except ConnectorError as error:
+            verdict = Verdict(None, f"It cannot be known: {error.message}", error.fix)
+        answer: JsonObject = {"works": _WORKS[verdict.works], "reason": verdict.reason}
+        return answer | {key: value for key in ("next", "seen") if (value := vars(verdict)[key])}
+
+    def _accounts(self, platform: str | None, profile: str | None) -> list[Account]:
+        """Return the accounts that the arguments name.
+
+        Raises:
+            InvalidArguments: There is none.
+        """
+        own = self._services.accounts.all
+        chosen = [
+            account
+            for account in own
+            if platform in (None, account.platform.name) and profile in (None, account.profile)
+        ]
+        if not chosen:
+            names = dict.fromkeys(account.platform.name for account in own)
+            if platform is not None and platform not in names:
+                raise InvalidArguments(
+                    self.tool.name, [Issue("platform", "a platform that is not served", f"one of {', '.join(names)}")]
+                )
+            profiles = dict.fromkeys(account.profile for account in own if platform in (None, account.platform.name))
+            raise InvalidArguments(
+                self.tool.name, [Issue(PROFILE, "an unknown profile", f"one of {', '.join(profiles)}")]
+            )
+        return chosen
+
+    async def _drive(self, account: Account, reads: Reads[Answer]) -> Answer:
+        """Send the reads that a generator yields, those of one batch side by side, until it returns its answer."""
+        with anyio.move_on_after(SECONDS):
+            outcomes: list[Any] | None = None
+            while True:
+                try:
+                    batch = reads.send(outcomes) if outcomes is not None else next(reads)
+                except StopIteration as end:
+                    return end.value
+                outcomes = await self._send_all(account, batch)
+        title = account.platform.title
+        raise TimedOut(f"{title} did not answer all reads in {SECONDS:.0f} s.", fix="Ask about this platform alone.")
+
+    async def _send_all(self, account: Account, batch: Sequence[Read]) -> list[Any]:
+        outcomes: list[Any] = [None] * len(batch)
+
+        async def send(index: int, read: Read) -> None:
+            outcomes[index] = await self._read(account, read)
+
+        async with anyio.create_task_group() as tasks:
+            for index, read in enumerate(batch):
+                tasks.start_soon(send, index, read)
+        return outcomes
+
+    async def _read(self, account: Account, read: Read) -> Any:
+        """Return the data of a read, of a list that of all its pages, or the error that it ended with."""
+        tool = self._services.accounts.tool(read.operation)
+        arguments = {**read.arguments, **self._account_arguments(account)}
+        rows: list[Any] = []
+        for _ in range(PAGES):
+            call = NestedRead(tool, self.caller, self._services)
+            result = await call.run(arguments)
+            if call.error is not None:
+                return call.error
+            data = result.content["data"]
+            if not issubclass(read.operation, ListOperation):
+                return data
+            rows += data
+            following = members(result.content["meta"]).get("cursor")
+            if following is None:
+                return rows
+            arguments |= {"cursor": following}
+        self.meta.warn(f"{account.platform.title} has more than {len(rows)} rows; the others were not read.")
+        return rows
+
+    def _account_arguments(self, account: Account) -> JsonObject:
+        return {PROFILE: account.profile} if self._services.accounts.label(account) else {}
+
+    async def _changes(self, operation: RecentChanges) -> list[JsonObject]:
+        changes: list[JsonObject] = []
+        before: int | None = None
+        for _ in range(_SCANNED // _AT_ONCE):
+            page = await self._services.audit.recent(_AT_ONCE, before=before)
+            made = [record for record in page if record["effect"] != Effect.READ and record["outcome"] in _MADE]
+            changes += [
+                change
+                for change in map(_change, made)
+                if operation.platform in (None, change["platform"])
+                and (operation.target is None or operation.target in change["target"].values())
+            ]
+            if len(page) < _AT_ONCE:
+                return changes
+            before = page[-1]["seq"]
+        self.meta.warn(f"Only the last {_SCANNED} records of the audit log were looked through.")
+        return changes
+
+
+class NestedRead(PlatformCall):
+    """A read on behalf of another call."""
+
+    error: ConnectorError | None = None
+
+    def _check_policy(self) -> None:
+        super()._check_policy()
+        if self.decision is not Decision.ALLOW:
+            raise Blocked(
+                f"{self.tool.name} needs a decision, and this call does not ask for one.",
+                fix=f"Call {self.tool.name} by itself.",
+            )
+
+    def _failure(self, error: ConnectorError) -> CallResult:
+        self.error = error
+        return super()._failure(error)
+
+
+def _fits(operation: FindConnectors, row: Row) -> bool:
+    name, kind = (operation.name or "").lower(), (operation.type or "").lower()
+    return (
+        name in row.name.lower() and kind in f"{row.type} {row.kind}".lower() and operation.status in (None, row.status)
+    )
+
+
+def _change(record: JsonObject) -> JsonObject:
+    return {
+        **{key: record[key] for key in ("time", "tool", "platform", "profile", "effect", "outcome", "call_id")},
+        "target": dict(_ids(record["arguments"])),
+        "caller": record["principal"],
+        "decided_by": record["decided_by"],
+    }
+
+
+def _ids(arguments: JsonObject) -> Iterator[tuple[str, str]]:
+    """The arguments that say what was changed."""
+    for name, value in arguments.items():
+        if isinstance(value, str) and (name == "id" or name.endswith("_id") or name in ("name", "display_name")):
+            yield name, value
