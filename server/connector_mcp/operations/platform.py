@@ -99,6 +99,8 @@ class Platform:
     """Variables with the platform's prefix that other tools read; setting them is no mistake."""
     secret_keys: frozenset[str] = frozenset()
     """Further key names that hold secrets on this platform, in lower case."""
+    holder_keys: frozenset[str] = frozenset()
+    """Key names, in lower case, that would name a secret and hold an object here: its members are judged one by one."""
     secret_paths: tuple[str, ...] = ()
     """Endings of dotted paths in answers; every value below them is secret. Such as `credential.data`."""
     base_url_from: Callable[[Mapping[str, str]], str | None] | None = None

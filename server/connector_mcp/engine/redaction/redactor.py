@@ -89,9 +89,9 @@ class KeyClass(Enum):
 
 def classify_key(key: str, platform: Platform | None = None) -> KeyClass:
     """Classify a key by its name and the platform's own list of secret keys."""
-    secret_keys = platform.secret_keys if platform is not None else _NO_KEYS
+    own = (platform.secret_keys, platform.holder_keys) if platform is not None else (_NO_KEYS, _NO_KEYS)
     # Platforms choose the keys: long ones must not fill the memory.
-    return _classify_cached(key, secret_keys) if len(key) <= _LONGEST_CACHED else _classify(key, secret_keys)
+    return _classify_cached(key, *own) if len(key) <= _LONGEST_CACHED else _classify(key, *own)
 
 
 def names_a_secret(key: str, platform: Platform | None = None) -> bool:
@@ -99,7 +99,7 @@ def names_a_secret(key: str, platform: Platform | None = None) -> bool:
     return classify_key(key, platform) is not KeyClass.PLAIN
 
 
-def _classify(key: str, secret_keys: frozenset[str]) -> KeyClass:
+def _classify(key: str, secret_keys: frozenset[str], holder_keys: frozenset[str]) -> KeyClass:
     lower = key.lower()
     plain = re.sub(r"[^a-z0-9]", "", lower)
     is_secret = bool(_SECRET_NAME.search(plain)) and not _PAGE_CURSOR.search(plain)
@@ -107,7 +107,7 @@ def _classify(key: str, secret_keys: frozenset[str]) -> KeyClass:
         is_secret = not _HARMLESS_LAST.fullmatch(last_word(key))
     if not is_secret and lower not in secret_keys:
         return KeyClass.PLAIN
-    return KeyClass.HOLDER if _HOLDER.search(lower) else KeyClass.HIDDEN
+    return KeyClass.HOLDER if _HOLDER.search(lower) or lower in holder_keys else KeyClass.HIDDEN
 
 
 def last_word(key: str) -> str:

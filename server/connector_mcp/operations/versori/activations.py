@@ -29,7 +29,7 @@ from connector_mcp.operations.operation import (
 from connector_mcp.operations.versori.common import (
     ULID,
     ConnectionInput,
-    Deleted,
+    EmptyAnswer,
     EnvironmentId,
     PlatformOperation,
     TemplateId,
@@ -258,12 +258,11 @@ class ActivateUser(ActivationOperation):
             seen.add(each.connection_template_id)
 
 
-class DeleteActivation(ActivationOperation):
+class DeleteActivation(EmptyAnswer, ActivationOperation):
     """Stop an environment for an end user. The end user and the connections stay; the variables are lost."""
 
     http = DELETE(ACTIVATION)
     effect = Effect.DESTROY
-    output = Deleted
     acts_on = Target(
         "activation", GetActivation, name=lambda _, record: str(at(record, "user.externalId") or at(record, "id"))
     )

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_array, items, members
 from connector_mcp.operations.connector_types import connector_type, connector_types
-from connector_mcp.operations.operation import ConfigUse, Record, at
+from connector_mcp.operations.operation import ConfigUse, Operation, Record, Situation, at
 from connector_mcp.operations.versori.connectors import VersoriOperation
 from connector_mcp.operations.versori.platform import PLATFORM_V2, VERSORI
 
@@ -66,10 +66,20 @@ class PlatformOperation(VersoriOperation):
     by_default = False
 
 
-class Deleted(Record):
-    """The answer where Versori confirms a change without a body."""
+class Confirmed(Record):
+    """Confirmation of a change that Versori answers without a body."""
 
     id: str | None = None
+    done: bool | None = None
+
+
+class EmptyAnswer(Operation):
+    """Base of the operations that Versori answers without a body."""
+
+    output = Confirmed
+
+    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
+        return {"id": getattr(self, self.http.placeholders[-1]), "done": True}
 
 
 class FoundRecord(Record):

@@ -32,7 +32,7 @@ from connector_mcp.operations.versori.common import (
     ConnectionId,
     ConnectionInput,
     Credentials,
-    Deleted,
+    EmptyAnswer,
     PlatformOperation,
     ProjectId,
     TemplateId,
@@ -210,13 +210,12 @@ class UpdateConnection(ConnectionOperation, UpdateOperation):
         return unproven(data)
 
 
-class DeleteConnection(ConnectionOperation):
+class DeleteConnection(EmptyAnswer, ConnectionOperation):
     """Delete a connection and its credentials for good. A static one goes even while an environment uses it."""
 
     http = DELETE(CONNECTION)
     by_default = False
     effect = Effect.DESTROY
-    output = Deleted
     acts_on = Target("connection", GetConnection, volatile=frozenset({"updatedAt"}))
     consequence = (
         "Deletes connection {name} with its credentials for good; calls of the environments that use it fail at once."
@@ -226,13 +225,12 @@ class DeleteConnection(ConnectionOperation):
     connection_id: ConnectionId
 
 
-class LinkConnectionToEnvironment(ConnectionOperation):
+class LinkConnectionToEnvironment(EmptyAnswer, ConnectionOperation):
     """Use an existing connection for another connection template too. A new connection needs no link."""
 
     http = POST(f"{CONNECTION}/link")
     by_default = False
     effect = Effect.UPDATE
-    output = Deleted
     overwrites = True
     repeatable = False
     acts_on = Target("connection", GetConnection, volatile=frozenset({"updatedAt"}))

@@ -22,7 +22,7 @@ from connector_mcp.operations.operation import (
     Target,
 )
 from connector_mcp.operations.versori.auth_schemes import ReadScheme, SetScheme
-from connector_mcp.operations.versori.common import ULID, Deleted, half_credential, scheme_use, unknown_scheme
+from connector_mcp.operations.versori.common import ULID, EmptyAnswer, half_credential, scheme_use, unknown_scheme
 from connector_mcp.operations.versori.connectors import (
     CONNECTOR,
     ConnectionVariable,
@@ -108,12 +108,11 @@ class V1CreateHttpConnector(V1Operation):
         return "It is a draft without connections: connect an account and publish a version in Versori's console."
 
 
-class V1DeleteConnector(V1Operation):
+class V1DeleteConnector(EmptyAnswer, V1Operation):
     """Delete a connector of Connect v1 for good, with its connections and versions."""
 
     http = DELETE(CONNECTOR)
     effect = Effect.DESTROY
-    output = Deleted
     acts_on = Target("connector", GetConnector, type_at="protocol", volatile=frozenset({"updatedAt"}))
     consequence = (
         "Deletes connector {name} for good, with its connections, their credentials and its versions. "

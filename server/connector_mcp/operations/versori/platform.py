@@ -39,6 +39,8 @@ VERSORI = Platform(
     read_error=read_error,
     tenant=Variable("VERSORI_ORGANISATION_ID", "Organisation that owns the connectors."),
     tenant_argument="organisation_id",
+    # The settings of an auth scheme of type api-key: where a key goes, not the key.
+    holder_keys=frozenset({"apikey"}),
     secret_paths=("credential.data",),
     other_apis=(PLATFORM_V2,),
 )

@@ -161,6 +161,29 @@ class GetProjectLogs(ProjectOperation, ListOperation):
     order: Annotated[Literal["asc", "desc"] | None, Field(description="desc: newest first.")] = None
 
 
+class LatestLines(Record):
+    """The latest lines of a log."""
+
+    logs: list[JsonObject] | None = None
+
+
+class ReadLatestLogs(ProjectOperation):
+    """Read the latest lines of a log, and no further page."""
+
+    http = GET(f"{PROJECT}/logs")
+    effect = Effect.READ
+    output = LatestLines
+
+    project_id: ProjectId
+    project_env: Annotated[EnvironmentName, in_query("project_env")]
+    first: int
+    order: Literal["desc"] = "desc"
+
+    @classmethod
+    def tool_name(cls) -> str:
+        return GetProjectLogs.tool_name()
+
+
 class ReadEnvironment(ProjectOperation):
     """Read one environment out of the list of projects; the read of one project has all its source code."""
 

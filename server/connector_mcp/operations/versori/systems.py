@@ -29,7 +29,7 @@ from connector_mcp.operations.versori.auth_schemes import ReadScheme, SetScheme
 from connector_mcp.operations.versori.common import (
     EXAMPLE_SCHEME,
     ULID,
-    Deleted,
+    EmptyAnswer,
     PlatformOperation,
     SystemId,
     half_credential,
@@ -171,12 +171,11 @@ class UpdateSystem(SystemOperation, UpdateOperation):
         return self.consequence if self.template_base_url is not None else "Changes what system {name} is called."
 
 
-class DeleteSystem(SystemOperation):
+class DeleteSystem(EmptyAnswer, SystemOperation):
     """Delete a system and its auth schemes for good. Versori refuses while a project uses it."""
 
     http = DELETE(SYSTEM)
     effect = Effect.DESTROY
-    output = Deleted
     acts_on = Target("system", GetSystem)
     consequence = (
         "Deletes system {name} for good, with its auth schemes and their client secrets. "

@@ -27,7 +27,7 @@ from connector_mcp.operations.operation import (
 from connector_mcp.operations.update import Merge, UpdateOperation
 from connector_mcp.operations.versori.common import (
     ULID,
-    Deleted,
+    EmptyAnswer,
     EnvironmentId,
     FoundRecord,
     PlatformOperation,
@@ -162,12 +162,11 @@ class UpdateConnectionTemplate(TemplateOperation, UpdateOperation):
                 yield Loss(f"Drops auth scheme {scheme_id(config)} from the template")
 
 
-class DeleteConnectionTemplate(TemplateOperation):
+class DeleteConnectionTemplate(EmptyAnswer, TemplateOperation):
     """Remove a system from a project's environment. The system itself stays."""
 
     http = DELETE(TEMPLATE)
     effect = Effect.DESTROY
-    output = Deleted
     acts_on = Target("connection template", ReadTemplate)
     consequence = (
         "Removes connection template {name} from the project: code that calls it fails, and its connections are no "
