@@ -107,6 +107,8 @@ class SetProjectVariablesSchema(SchemaOperation, UpdateOperation):
 
     def describe_loss(self, path: Path, before: Any, *, overwritten: bool) -> Loss:
         match path:
+            case ("variables", "properties"):
+                return Loss("Removes the declarations of all variables", path, before)
             case ("variables", "properties", name):
                 return Loss(f"Removes the declaration of variable {name}", path, before)
             case _:
