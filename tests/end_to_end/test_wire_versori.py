@@ -71,17 +71,18 @@ P = f"{V2}/projects/{ENCODED}"
 T = f"{P}/connection-templates/{ENCODED}"
 E = f"{V2}/environments/{ENCODED}"
 A = f"{E}/activations/{ENCODED}"
-EMPTY_PAGE = (200, {"totalCount": 0, "items": []})
-DONE = (204, None)
+EMPTY_PAGE: tuple[int, Any] = (200, {"totalCount": 0, "items": []})
+DONE: tuple[int, Any] = (204, None)
 IN_PROJECT: dict[str, Any] = {"project_id": ODD}
 IN_TEMPLATE: dict[str, Any] = {"project_id": ODD, "template_id": ODD}
 IN_ACTIVATION: dict[str, Any] = {"environment_id": ODD, "activation_id": ODD}
-TEMPLATES = {("GET", f"{P}/connection-templates"): (200, {"totalCount": 1, "items": [TEMPLATE]})}
-ACTIVE = {("GET", A): (200, ACTIVATION)}
+Answers = dict[tuple[str, str], tuple[int, Any]]
+TEMPLATES: Answers = {("GET", f"{P}/connection-templates"): (200, {"totalCount": 1, "items": [TEMPLATE]})}
+ACTIVE: Answers = {("GET", A): (200, ACTIVATION)}
 NEW_SYSTEM = {"name": "Ü", "domain": "https://a.example", "template_base_url": "https://a.example/api"}
 
 # tool, arguments, answers needed on the way, then what the last request must be: method, path, query, body.
-CALLS: list[tuple[str, dict[str, Any], dict[tuple[str, str], tuple[int, Any]], tuple[str, str, str, Any]]] = [
+CALLS: list[tuple[str, dict[str, Any], Answers, tuple[str, str, str, Any]]] = [
     (
         "versori_v1_list_public_connectors",
         {"name": "ü", "categories": ["ERP", "CRM"], "limit": 5},

@@ -41,7 +41,13 @@ APP = {"credentialId": "cred", "organisationId": "org", "clientId": "app"}
 
 
 def oauth(grant: str = "authorizationCode", **app: Any) -> JsonObject:
-    settings = {"id": "oauth", "description": "d", "tokenUrl": "https://a.example/t", "scopes": [], "defaultScopes": []}
+    settings: JsonObject = {
+        "id": "oauth",
+        "description": "d",
+        "tokenUrl": "https://a.example/t",
+        "scopes": [],
+        "defaultScopes": [],
+    }
     return {"type": "oauth2", "oauth2": {**settings, "grant": {"type": grant, grant: app}}}
 
 
@@ -232,7 +238,11 @@ def test_a_declaration_of_a_secret_variable_is_shown_whole() -> None:
 
 
 def test_source_code_is_left_out() -> None:
-    project = {"id": "p", "currentFiles": {"files": []}, "environments": [{"id": "e", "name": "n", "files": []}]}
+    project: JsonObject = {
+        "id": "p",
+        "currentFiles": {"files": []},
+        "environments": [{"id": "e", "name": "n", "files": []}],
+    }
     shown = {"id": "p", "environments": [{"id": "e", "name": "n"}]}
     assert make(ListProjects).shape_result([{"projects": [project]}], Situation()) == [shown]
     assert make(DeployProjectVersion).shape_result([project], Situation()) == shown
