@@ -2,11 +2,18 @@
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.postgres_server import PostgresFixture, PostgresServer, postgres_server
+
+# Messages name a command as it can be run: by its name alone where it is on the PATH.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+# Tables are as wide as their values, wherever the tests run.
+os.environ.pop("COLUMNS", None)
 
 
 def pytest_xdist_auto_num_workers() -> int:

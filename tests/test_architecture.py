@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "server" / "connector_mcp"
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "input_text": set(),
+    "program": set(),
     "text": set(),
     "json_values": set(),
     "suggest": set(),
@@ -33,7 +34,7 @@ MAY_IMPORT["composition"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 MAY_IMPORT |= {"__main__": {"cli"}, "__init__": set()}
 
-ANYWHERE = {"errors", "input_text", "json_values", "suggest", "text"}
+ANYWHERE = {"errors", "input_text", "json_values", "program", "suggest", "text"}
 """Modules that import only each other; every part may use them."""
 
 # The engine knows operations by their form, and transports know none: neither names a platform.

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
-from connector_mcp.errors import InvalidArguments
-from connector_mcp.operations.local import DescribeConnectorType
 from connector_mcp.suggest import closest, did_you_mean, nearest
 
 KNOWN = ("AWS_S3", "AZURE_BLOB", "DISCORD", "DROPBOX", "DROPBOX_OAUTH", "DROPBOX_OAUTH_MULTI")
@@ -27,11 +23,3 @@ def test_nothing_similar_is_no_suggestion_unless_any_will_do() -> None:
 
 def test_a_sentence_ends_with_the_question() -> None:
     assert did_you_mean("DISCORT", KNOWN) == " Did you mean 'DISCORD'?"
-
-
-def test_an_unknown_connector_type_is_answered_with_up_to_three_similar_ones() -> None:
-    with pytest.raises(InvalidArguments) as refused:
-        DescribeConnectorType(platform="vectorize", type="DROPBOX_OAUTHS").answer_locally()
-    (issue,) = refused.value.issues
-    assert issue.wanted.count("DROPBOX") > 1
-    assert issue.example == "DROPBOX_OAUTH"

@@ -37,13 +37,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from connector_mcp.program import runnable
+
 
 class ConnectorError(Exception):
     """A failure the caller can act on.
 
-    `message` and `fix` are the server's own sentences. `retryable` says that repeating the same call does no harm and
-    may succeed; the default is that of the class. `retry_after` is in seconds. `upstream` is the platform's response:
-    status, code, message, request id. `details` are further members of the answer, JSON values only.
+    `message` and `fix` are the server's own sentences; commands in `fix` are made `runnable`. `retryable` says that
+    repeating the same call does no harm and may succeed; the default is that of the class. `retry_after` is in seconds.
+    `upstream` is the platform's response: status, code, message, request id. `details` are further members of the
+    answer, JSON values only.
     """
 
     code: ClassVar[str] = "internal"
@@ -64,7 +67,7 @@ class ConnectorError(Exception):
         if retryable is not None:
             self.retryable = retryable
         self.message = message
-        self.fix = fix
+        self.fix = runnable(fix)
         self.retry_after = retry_after
         self.upstream = dict(upstream) if upstream else None
         self.details = dict(details) if details else {}
@@ -98,9 +101,13 @@ class Issue:
     example: Any = None
     unknown: bool = False
     """Whether it is only not known to this server, and the platform may take it."""
+    candidates: Sequence[str] = ()
+    """What can stand there instead: for an unknown name the names, for a wrong value the values that may be meant."""
 
     def as_dict(self) -> dict[str, Any]:
         members: dict[str, Any] = {"path": self.path, "got": self.got, "wanted": self.wanted}
+        if self.candidates:
+            members["candidates"] = list(self.candidates)
         if self.example is not None:
             members["example"] = self.example
         return members

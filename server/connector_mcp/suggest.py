@@ -1,11 +1,56 @@
-"""Suggest the known name that is closest to one that is not known."""
+"""Suggest the known names that one which is not known may mean: by the meaning of its words, or by its letters."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable
+from math import isclose
 
 _LONGEST_NAME = 100
 """A longer text is no name, and comparing it takes long."""
+
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[\W_]+")
+_SYNONYMS = {
+    "list": "all browse enumerate query search",
+    "get": "fetch find load lookup read retrieve show view",
+    "create": "add insert make new post register",
+    "update": "change configure edit modify patch put rename save set",
+    "delete": "del destroy drop erase remove",
+    "describe": "explain schema",
+    "config": "configuration credential option param setting",
+    "organization": "org organisation",
+    "id": "identifier uuid",
+    "url": "address endpoint uri",
+    "limit": "count max maxresults pagesize perpage size",
+    "cursor": "next nexttoken offset page pagetoken",
+    "name": "label title",
+    "description": "desc",
+}
+_MEANING = {word: meaning for meaning, others in _SYNONYMS.items() for word in others.split()}
+_VERBS = frozenset({"list", "get", "create", "update", "delete", "describe"})
+_NO_WORDS = frozenset(
+    {
+        "a",
+        "an",
+        "api",
+        "by",
+        "display",
+        "for",
+        "from",
+        "in",
+        "mcp",
+        "my",
+        "new",
+        "of",
+        "on",
+        "the",
+        "to",
+        "tool",
+        "with",
+    }
+)
+_PLATFORM_WEIGHT = 3
 
 
 def nearest(name: str, known: Iterable[str], *, count: int = 3, cutoff: float = 0.6) -> list[str]:
@@ -28,3 +73,48 @@ def did_you_mean(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str
     """Return ` Did you mean 'x'?` for the closest known name, or an empty string; it is appended to a sentence."""
     near = closest(name, known, cutoff=cutoff)
     return f" Did you mean {near!r}?" if near else ""
+
+
+def meant(name: str, known: Iterable[str], *, of: str | None = None, share: float = 0.5, count: int = 5) -> list[str]:
+    """Return the known names that a name may mean: one if it is clear, several if it is ambiguous, none if unknown.
+
+    Words count, not their order, number or spelling in camelCase. A word that few known names have counts most, and so
+    does one that groups of them begin with. At least the `share` of the words must be known. The names are those of
+    tools, where a read in the plural is a list; or with `of` those of the arguments of this tool.
+    """
+    are_tools = of is None
+    if len(name) > _LONGEST_NAME:
+        return []
+    names = {each: _words(each, are_tools) for each in known}
+    shared = Counter(word for words in names.values() for word in words)
+    first = Counter(_HUMP.split(each)[0] for each in names)
+    weights = {word: number**-0.5 for word, number in shared.items()}
+    weights |= {word: _PLATFORM_WEIGHT for word, number in first.items() if number > 1 and word in weights}
+    given = {closest(word, shared, cutoff=0.8) or word for word in _words(name, are_tools)}
+    # What the tool is about goes without saying: connectorId may be its id.
+    given -= _words(of or "", False) - shared.keys()
+    scores = {each: sum(weights[word] for word in words & given) for each, words in names.items()}
+    best, whole = max(scores.values(), default=0), sum(weights.get(word, 0.5) for word in given)
+    if not best or best < whole * share:
+        return nearest(name, names, cutoff=0.75)
+    tied = [each for each, score in scores.items() if isclose(score, best)]
+    # A name that only adds words to another one is not what was meant.
+    fitting = [each for each in tied if not any(names[other] < names[each] for other in tied)]
+    return sorted(fitting, key=lambda each: len(names[each]))[:count]
+
+
+def _words(name: str, is_tool: bool) -> frozenset[str]:
+    """Return the words of a name by their meanings."""
+    parts = [part.lower() for part in _HUMP.split(name) if part]
+    if (whole := "".join(parts)) in _MEANING:
+        return frozenset({_MEANING[whole]})
+    words = frozenset(_MEANING.get(_singular(part), _singular(part)) for part in parts) - _NO_WORDS
+    if is_tool and words & _VERBS <= {"get"} and any(_singular(part) != part for part in parts):
+        words = words - {"get"} | {"list"}
+    return words
+
+
+def _singular(word: str) -> str:
+    if word.endswith("ies"):
+        return f"{word[:-3]}y"
+    return word[:-1] if len(word) > 3 and word.endswith("s") and word[-2] not in "sui" else word

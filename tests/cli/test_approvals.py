@@ -10,8 +10,9 @@ import pytest
 
 from connector_mcp.cli.options import load_settings
 from connector_mcp.composition.storage import open_database
-from connector_mcp.engine.approval.parked_call import ApprovalChange, ParkedCall
+from connector_mcp.engine.approval.parked_call import ParkedCall
 from connector_mcp.engine.approval.queue import Approvals
+from connector_mcp.engine.preview import Change
 from connector_mcp.sandbox import seed
 
 DELETE = ("call", "logto_delete_connector", "--arg", f"id={seed.LOGTO_GITHUB}", "--sandbox")
@@ -24,8 +25,8 @@ def parked(**members) -> str:
         "principal": "agent-7", "client": "assistant 1.2", "effect": "Changes connector “Acme CRM”. Unsets imageURL.",
         "target": "Acme CRM", "losses": ("Unsets imageURL (now https://acme.example/crm.png)",),
         "diff": (
-            ApprovalChange(field="name", before="Acme CRM", after="Acme"),
-            ApprovalChange(field="imageURL", before="x", after=None),
+            Change(field="name", before="Acme CRM", after="Acme"),
+            Change(field="imageURL", before="x", after=None),
         ),
         "arguments": {"connector_id": "01J", "replace": True, "api_key": "[redacted]"},
     }  # fmt: skip
@@ -97,7 +98,7 @@ def test_show_tells_effect_losses_changes_who_and_until_when(run):
 def test_text_from_callers_cannot_control_the_operators_terminal(run):
     hostile = "Acme\x1b[2J\x1b]0;x\x07\u202e\u200b\r\nid  ap-fake"
     members = dict.fromkeys(("target", "effect", "principal", "client"), hostile)
-    diff = (ApprovalChange(field=hostile, before=hostile, after=[hostile]),)
+    diff = (Change(field=hostile, before=hostile, after=[hostile]),)
     approval = parked(losses=(hostile,), diff=diff, arguments={hostile: hostile}, **members)
 
     for arguments in (("list",), ("list", "--json"), ("show", approval)):

@@ -123,8 +123,60 @@ def test_the_last_calls_are_shown_and_all_are_exported(run, monkeypatch):
     assert "--limit shows more" in run("audit", "show", "--limit", "3").stderr
     exported = [json.loads(line)["metadata"]["sequence"] for line in run("audit", "export").stdout.splitlines()]
     assert exported == list(range(1, 21))
+    assert shown(run, "-n", "1") == ["9"]
     after = run("audit", "export", "--after", "18", "--tool", "logto_*").stdout.splitlines()
     assert [json.loads(line)["metadata"]["sequence"] for line in after] == [19, 20]
+
+
+def test_a_record_by_its_number_or_a_call_by_its_id_is_shown_whole(run):
+    keep({"phase": "begun", "outcome": "begun", "arguments": {"id": HOSTILE}}, {"call_id": "c2"}, {"tenant": "org-1"})
+    assert [record["seq"] for record in json.loads(run("audit", "show", "c1", "--json").stdout)] == [1, 3]
+    (whole,) = json.loads(run("audit", "show", "3", "--json").stdout)
+    assert (whole["tenant"], len(whole["hash"])) == ("org-1", 64)
+    for asked, numbers in (("c1", ["1", "3"]), ("2", ["2"])):
+        text = run("audit", "show", asked).stdout
+        assert re.findall(r"^seq +(\d+)$", text, re.MULTILINE) == numbers
+        assert len(re.findall(rf"^(?:{'|'.join(whole)}) ", text, re.MULTILINE)) == len(whole) * len(numbers)
+    for unknown in ("4", "c9"):
+        refused = run("audit", "show", unknown)
+        assert refused.exit_code == 1
+        assert f"no record of the {'number 4' if unknown == '4' else 'call c9'}." in refused.stderr
+
+
+def test_the_probes_of_doctor_are_told_from_calls_of_agents(run):
+    run("doctor", "--sandbox")
+    run("call", "logto_list_connectors", "--sandbox")
+    _, *rows, last = run("audit", "show", "--sandbox").stdout.splitlines()
+    assert [re.split(r"\s{2,}", row)[1] for row in (*rows, last)] == ["local (probe)"] * len(rows) + ["local"]
+    assert rows
+
+
+@pytest.mark.parametrize("together", [1, 5_000])
+def test_an_export_with_a_cursor_goes_on_after_a_restart(run, monkeypatch, together):
+    def exported(*arguments):
+        printed = run("audit", "export", "--cursor", *arguments).stdout.splitlines()
+        return "".join(json.loads(line)["metadata"]["correlation_uid"] for line in printed)
+
+    monkeypatch.setattr("connector_mcp.cli.commands.audit._TOGETHER", together)
+    monkeypatch.setattr("connector_mcp.cli.commands.audit.time.sleep", interrupt)
+    keep(*({"call_id": call} for call in "abc"))
+    assert exported("shipper", "--follow") == "abc"
+    assert exported("shipper", "--follow") == ""
+    keep({"call_id": "d"}, {"call_id": "e"})
+    assert [exported("shipper"), exported("other"), exported("shipper")] == ["de", "abcde", ""]
+    assert run("audit", "export", "--cursor", "shipper", "--after", "1").exit_code == 2
+
+
+def interrupt(_):
+    raise KeyboardInterrupt
+
+
+def test_what_was_not_printed_is_exported_again(run, monkeypatch):
+    keep({"call_id": "a"}, {"call_id": "b"})
+    with monkeypatch.context() as patched:
+        patched.setattr("connector_mcp.cli.commands.audit.as_ocsf_event", interrupt)
+        run("audit", "export", "--cursor", "shipper")
+    assert len(run("audit", "export", "--cursor", "shipper").stdout.splitlines()) == 2
 
 
 def test_following_prints_new_records_and_survives_a_database_that_is_away(run, monkeypatch):

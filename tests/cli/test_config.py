@@ -186,7 +186,7 @@ def test_check_reports_all_problems(run: Run, file: Callable[..., str]) -> None:
         "secret://VECTORIZE_PRODUCTION, which is not stored",
         "secrets names S3_KEY, which is not stored",
         "VECTORIZE_API_KEY_STAGING, which is not set",
-        "profiles.logto.a lacks app_id, app_secret, endpoint.",
+        "profiles.logto.a lacks app_id, app_secret.",
         "profiles.versori.b lacks api_key.",
     ):
         assert any(expected in message for message in told), expected
@@ -203,7 +203,7 @@ def test_show_says_where_each_setting_is_from_and_shows_no_credential(run: Run, 
     shown = json.loads(result.stdout)
     settings: dict[str, Any] = shown["settings"]
     assert settings["read_only"] == {"value": True, "from": "--read-only"}
-    assert settings["policy"] == {"value": "create=ask", "from": f"{file()}: policy"}
+    assert settings["policy"] == {"value": "create=ask", "from": f"{file()}, line 1: policy"}
     assert settings["http_token"] == {"value": "set", "from": "CONNECTOR_MCP_HTTP_TOKEN"}
     assert settings["port"] == {"value": 8765, "from": "default"}
     assert shown["file"] == file()
@@ -220,15 +220,28 @@ def test_show_says_where_each_setting_is_from_and_shows_no_credential(run: Run, 
     assert "key-of-" not in result.output
 
 
+def test_show_claims_no_value_that_is_not_there_and_shows_the_rest_beside_a_problem(
+    run: Run, file: Callable[..., str]
+) -> None:
+    result = run("config", "show", "--json", "--config", file(f"portt = 1\n{PROFILES}"), LOGTO_APP_IDD="x")
+    production, staging = json.loads(result.stdout)["profiles"]
+    assert production["variables"]["api_key"] == "not set: secret://VECTORIZE_PRODUCTION is not stored"
+    assert staging["variables"]["api_key"] == "not set: VECTORIZE_API_KEY_STAGING is not set"
+    assert result.exit_code == 2
+    assert result.stderr.count("error: ") == 2
+    assert "line 1: portt is not a known setting" in result.stderr
+    assert "LOGTO_APP_IDD is not a known variable" in result.stderr
+
+
 def test_show_as_text_has_a_line_for_each_setting_and_profile(run: Run, file: Callable[..., str]) -> None:
     text = PROFILES.replace('{ env = "VECTORIZE_API_KEY_STAGING" }', '"key-in-the-file"')
     path = file(text)
     Path(path).chmod(0o600)
     lines = run("config", "show", "--config", path).stdout.splitlines()
     assert lines[0] == f"File: {path}"
-    assert any(line.split() == ["policy", "create=ask", f"{path}:", "policy"] for line in lines)
+    assert any(line.split() == ["policy", "create=ask", f"{path},", "line", "1:", "policy"] for line in lines)
     assert "vectorize, profile production (default)" in lines
-    assert "  api_key: set from secret://VECTORIZE_PRODUCTION" in lines
+    assert "  api_key: not set: secret://VECTORIZE_PRODUCTION is not stored" in lines
     assert "  api_key: set" in lines
     assert "key-in-the-file" not in "\n".join(lines)
 
@@ -243,7 +256,7 @@ def test_call_takes_the_profile_as_an_option(run: Run, file: Callable[..., str])
     waiting = run("approvals", "show", json.loads(parked.stdout)["error"]["approval"]["id"])
 
     assert (unnamed.exit_code, blocked.exit_code, parked.exit_code) == (2, 3, 3)
-    assert "one of production, staging" in unnamed.stderr
+    assert "one of production, staging" in unnamed.stdout
     assert json.loads(parked.stdout)["error"]["code"] == "approval_required"
     assert json.loads(blocked.stdout)["error"]["code"] == "blocked"
     assert "vectorize, profile staging" in waiting.stdout

@@ -34,6 +34,17 @@ def test_the_columns_of_a_table_line_up():
     assert table([("a", "b"), ("long", "c")], header=("x", "y")) == "x     y\na     b\nlong  c"
 
 
+@pytest.mark.parametrize("columns", [30, 60, 90, 200])
+def test_a_table_fits_the_terminal_and_cuts_the_first_column_last(columns, monkeypatch):
+    rows = [("an-id-to-copy", "word", "a sentence of many words " * 4), ("id", "w" * 40, "short")]
+    whole = table(rows, header=("id", "word", "sentence")).split("\n")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = table(rows, header=("id", "word", "sentence")).split("\n")
+    assert max(map(len, lines)) <= columns
+    assert lines[1].startswith("an-id-to-copy  ") == (columns > 30)
+    assert ("…" in "".join(lines)) == (max(map(len, whole)) > columns)
+
+
 @pytest.mark.parametrize("odd", ["\n", "\r", "\r\n", "\v", "\x1c", "\x85", "\u2028", "\u2029", "\x1b[2K\x1b[1A\r"])
 def test_no_text_begins_a_line_of_the_output_or_steers_the_terminal(odd, capsys):
     show_failure(f"said{odd}fix: run me", f"do{odd}error: no")

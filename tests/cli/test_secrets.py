@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,15 @@ def test_a_piped_value_is_stored_with_its_limits_and_listed_without_it(run: Run)
     assert row.pop("changed").endswith("Z")
     assert row == {"reference": "secret://SMTP", "source": "store", "platforms": ["logto"], "fields": ["auth.pass"]}
     assert "the-value" not in listed.output + run("secrets", "list").output + run("secrets", "check").output
+
+
+def test_without_file_locks_as_on_windows_it_is_said_where_secrets_can_be_kept(run: Run, monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    refused = run("secrets", "set", "A", stdin="value")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    for named in ("Windows", "CONNECTOR_MCP_SECRET_NAME", "CONNECTOR_MCP_SECRETS_DIR", "CONNECTOR_MCP_SECRETS_KEYRING"):
+        assert named in refused.stderr
+    assert run("call", "logto_list_connectors", "--sandbox", CONNECTOR_MCP_SECRET_B="v").exit_code == 0
 
 
 def test_a_typed_value_is_not_echoed(environment: dict[str, str], run: Run) -> None:

@@ -56,7 +56,9 @@ def test_an_operator_has_a_file_of_its_own_and_no_scopes(run: Run, tmp_path: Pat
     assert TokenFile(path, scoped=False).find(done.stdout.strip()) is not None
     listed = run("tokens", "list", "--operators", "--file", str(path))
     assert listed.output.splitlines()[1].split() == ["alice", "operator", "never"]
-    assert run("tokens", "list", "--file", str(path)).exit_code == 2
+    refused = run("tokens", "list", "--file", str(path))
+    assert refused.exit_code == 2
+    assert "tokens list --operators" in refused.stderr
 
 
 @pytest.mark.parametrize("name", ["two words", "local"])
@@ -94,7 +96,7 @@ def test_the_public_address_is_allowed_and_is_the_audience_of_tokens() -> None:
 
 def test_on_this_machine_the_address_follows_from_host_and_port() -> None:
     made = access(oauth_issuer="https://login.example.com", host="::1", port="9000")
-    assert made.callers.oauth.resource.public_url == "http://[::1]:9000"
+    assert str(made.callers.oauth.resource.address) == "http://[::1]:9000"
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,7 @@ def test_on_this_machine_the_address_follows_from_host_and_port() -> None:
         ({"oauth_audience": "api"}, "CONNECTOR_MCP_OAUTH_ISSUER"),
         ({"oauth_jwks_url": "https://login.example.com/keys"}, "CONNECTOR_MCP_OAUTH_ISSUER"),
         ({"public_url": "mcp.example.com"}, "CONNECTOR_MCP_PUBLIC_URL"),
-        ({"public_url": "https://mcp.example.com/path"}, "CONNECTOR_MCP_PUBLIC_URL"),
+        ({"public_url": "https://mcp.example.com/mcp"}, "CONNECTOR_MCP_PUBLIC_URL"),
         ({"tokens_file": "/nowhere/tokens.toml"}, "/nowhere/tokens.toml"),
     ],
 )

@@ -1,8 +1,13 @@
 """`connector-mcp tools`."""
 
 import json
+import re
+import shlex
 
-from connector_mcp.cli.commands.tools import contract
+import click
+
+from connector_mcp.cli.commands.tools import contract, describe, parse_arguments
+from connector_mcp.config.settings import Settings
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.tool import tool_of
 
@@ -25,6 +30,38 @@ def test_the_table_says_effect_and_danger_of_each_tool(run):
     assert lines[0].split() == ["tool", "effect", "destructive", "what", "it", "does"]
     assert any(line.split()[:3] == ["logto_delete_connector", "destroy", "yes"] for line in lines)
     assert any(line.split()[:3] == ["logto_get_connector", "read", "Get"] for line in lines)
+
+
+def test_one_tool_is_shown_with_arguments_policy_and_a_call_that_the_server_takes():
+    settings = Settings.load({}, sandbox=True, policy="destroy=approve")
+    for tool in map(tool_of, catalog().values()):
+        shown, operation = describe(tool, settings), tool.operation
+        assert click.unstyle(shown).startswith(f"{tool.name} ({operation.effect}")
+        assert tool.description in " ".join(shown.split())
+        for argument, schema in tool.input_schema["properties"].items():
+            required = ", required" if argument in tool.input_schema.get("required", ()) else ""
+            assert re.search(rf"^  {argument}: {schema['type']}.*{required}$", shown, re.MULTILINE)
+            assert schema["description"] in " ".join(shown.split())
+        if operation.can_destroy:
+            assert "destroy over stdio: approve (the policy rule destroy=approve)" in shown
+        program, *words = shlex.split(shown.splitlines()[-1])
+        assert (program, words[:2], words[-1]) == ("connector-mcp", ["call", tool.name], "--sandbox")
+        given = parse_arguments(None, words[2:-1], tool.input_schema)
+        assert given == {name: operation.example[name] for name in given}
+
+
+def test_a_tool_is_shown_by_its_name(run):
+    assert "\narguments\n  id: string, required\n" in run("tools", "logto_get_connector", "--sandbox").stdout
+    assert (
+        json.loads(run("tools", "logto_get_connector", "--sandbox", "--json").stdout)["name"] == "logto_get_connector"
+    )
+
+
+def test_a_tool_that_is_not_served_is_not_shown(run):
+    for name, told in (("logto_get_conector", "'logto_get_connector'"), ("versori_get_connector", "not served")):
+        refused = run("tools", name, "--sandbox", "--platforms", "logto")
+        assert refused.exit_code == 2
+        assert told in refused.stderr
 
 
 def test_platforms_patterns_and_read_only_narrow_what_is_served(run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def read(tmp_path: Path) -> Read:
 
 def said(file: ConfigFile) -> list[str]:
     """The problems, each from the key on."""
-    return [problem.message.removeprefix(f"{file.path}: ") for problem in file.problems]
+    return [re.sub(rf"^{file.path}(, line \d+)?: ", "", problem.message) for problem in file.problems]
 
 
 def test_a_profile_holds_its_platforms_variables_and_its_own_rules(read: Read):

@@ -175,7 +175,7 @@ def test_a_token_file_without_a_token_is_refused(tmp_path: Path, content: bytes 
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(Misconfigured, match="CONNECTOR_MCP_HTTP_TOKEN_FILE"):
-        Settings.load({}, http_token_file=file).secret("http_token")
+        Settings.load({"CONNECTOR_MCP_HTTP_TOKEN_FILE": str(file)}).secret("http_token")
 
 
 def test_a_token_and_a_token_file_exclude_each_other(tmp_path: Path):
@@ -194,8 +194,8 @@ def test_flags_override_variables_that_override_the_file_that_overrides_defaults
     assert settings.origins == {
         "port": "--port",
         "host": "CONNECTOR_MCP_HOST",
-        "deadline": f"{file.path}: deadline",
-        "platforms": f"{file.path}: platforms",
+        "deadline": f"{file.path}, line 3: deadline",
+        "platforms": f"{file.path}, line 4: platforms",
     }
     assert settings.config == file.path
 
@@ -203,11 +203,12 @@ def test_flags_override_variables_that_override_the_file_that_overrides_defaults
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("readonly = true", "{path}: readonly is not a known setting. Did you mean 'read_only'?"),
-        ("port = 'eighty'", "{path}: port is 'eighty'; expected: "),
-        ("platforms = 3", "{path}: platforms is '3'; expected: "),
-        ("config = 'other.toml'", "{path}: config names another file."),
-        ("http_token = 'hunter2'", "{path}: http_token is a secret in plain text, and other users can read"),
+        ("# sandbox\nreadonly = true", "{path}, line 2: readonly is not a known setting. Did you mean 'read_only'?"),
+        ("port = 'eighty'", "{path}, line 1: port is 'eighty'; expected: a valid integer."),
+        ("platforms = 3", "{path}, line 1: platforms is '3'; expected: "),
+        ("policy = '''\nport = 1\n'''\nport = -1", "{path}: port is '-1'; expected: "),
+        ("config = 'other.toml'", "{path}, line 1: config names another file."),
+        ("http_token = 'hunter2'", "{path}, line 1: http_token is a secret in plain text, and other users can read"),
     ],
 )
 def test_a_problem_in_the_file_is_named_by_file_and_key(tmp_path: Path, text: str, expected: str):
@@ -216,6 +217,30 @@ def test_a_problem_in_the_file_is_named_by_file_and_key(tmp_path: Path, text: st
         Settings.load({}, file)
     assert caught.value.message.startswith(expected.format(path=file.path))
     assert "hunter2" not in str(caught.value.as_dict())
+
+
+def test_every_misspelled_setting_is_answered_with_the_nearest_names_and_where_all_are(tmp_path: Path):
+    for name in Settings.model_fields:
+        middle = len(name) // 2
+        wrong = name[:middle] + name[middle + 1 :]
+        for spell, file in (
+            (f"CONNECTOR_MCP_{wrong.upper()}", None),
+            (wrong, file_of(tmp_path, f"\n{wrong} = 1\n[profiles.logto.a]\n")),
+        ):
+            _, problems = Settings.examine({} if file else {spell: "1"}, file)
+            (told,) = [problem for problem in problems if "not a known setting" in problem.message]
+            right = name if file else f"CONNECTOR_MCP_{name.upper()}"
+            where = f"{file.path}, line 2: {wrong}" if file else spell
+            assert told.message == f"{where} is not a known setting. Did you mean {right!r}?"
+            assert told.fix.startswith(f"Use {right}")
+            assert "config show" in told.fix
+            assert told.fix.count(",") <= 2
+
+
+def test_a_name_that_resembles_no_setting_is_given_none():
+    _, (told,) = Settings.examine({"CONNECTOR_MCP_ZZZZ": "1"})
+    assert told.message == "CONNECTOR_MCP_ZZZZ is not a known setting."
+    assert told.fix == "Remove it. `connector-mcp config show` lists all settings."
 
 
 def test_all_problems_are_found_at_once(tmp_path: Path):

@@ -15,8 +15,9 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from connector_mcp.console.pages import Console, Operators, console_pages
-from connector_mcp.engine.approval.parked_call import Approval, ApprovalChange, ParkedCall
+from connector_mcp.engine.approval.parked_call import Approval, ParkedCall
 from connector_mcp.engine.approval.queue import Approvals
+from connector_mcp.engine.preview import Change
 from connector_mcp.json_values import JsonObject
 from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.transport.http.host_guard import HostAndOriginGuard, Reach
@@ -88,8 +89,8 @@ class House:
 
     async def park_update(self) -> Approval:
         """An update that waits."""
-        name = ApprovalChange(field="name", before="Acme CRM", after="Acme")
-        image = ApprovalChange(field="imageURL", before="x.png")
+        name = Change(field="name", before="Acme CRM", after="Acme")
+        image = Change(field="imageURL", before="x.png", after=None)
         effect, losses = "Changes connector “Acme CRM”. Unsets imageURL.", ("Unsets imageURL (now x.png)",)
         call = {"tool": "versori_update_connector", "target": "Acme CRM", "deletes": False}
         return await self.park(**call, effect=effect, losses=losses, diff=(name, image))

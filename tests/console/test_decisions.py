@@ -8,7 +8,7 @@ import re
 import anyio
 import pytest
 
-from connector_mcp.engine.approval.parked_call import ApprovalChange
+from connector_mcp.engine.preview import Change
 from tests.console.conftest import HERE, PUBLIC, Browser, House
 
 pytestmark = pytest.mark.anyio
@@ -178,7 +178,7 @@ async def test_an_unknown_call_is_not_found(operator: Browser) -> None:
 
 async def test_text_from_platforms_is_shown_as_text(operator: Browser, house: House) -> None:
     members = dict.fromkeys(("target", "effect", "principal", "client", "profile"), HOSTILE)
-    diff = (ApprovalChange(field=HOSTILE, before=HOSTILE, after=[HOSTILE]),)
+    diff = (Change(field=HOSTILE, before=HOSTILE, after=[HOSTILE]),)
     approval = await house.park(losses=(HOSTILE,), diff=diff, arguments={HOSTILE: {"deep": HOSTILE}}, **members)
     house.calls.append(call(tool=HOSTILE, outcome=HOSTILE, principal=HOSTILE, client=HOSTILE, decided_by=HOSTILE))
     path = f"/console/approvals/{approval.id}"
@@ -204,7 +204,7 @@ async def test_text_from_platforms_is_shown_as_text(operator: Browser, house: Ho
     ids=["invisible characters", "too long"],
 )
 async def test_a_value_that_cannot_be_shown_as_it_is_is_marked(operator, house: House, before, after, told) -> None:
-    approval = await house.park(deletes=False, diff=(ApprovalChange(field="name", before=before, after=after),))
+    approval = await house.park(deletes=False, diff=(Change(field="name", before=before, after=after),))
     text = (await operator.get(f"/console/approvals/{approval.id}")).text
     assert text.count(told) == 1
 

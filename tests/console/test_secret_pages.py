@@ -44,7 +44,9 @@ class Pages:
 
     async def opened(self) -> SecretRequest:
         call = {"tool": "logto_create_connector", "platform": "logto", "profile": "<b>default</b>", "digest": "d"}
-        request = await self.requests.open(name="GITHUB", principal="agent-a", fields=("config.clientSecret",), **call)
+        request = await self.requests.open(
+            SecretRequest(name="GITHUB", principal="agent-a", fields=("config.clientSecret",), **call)
+        )
         assert request is not None
         return request
 
@@ -135,7 +137,9 @@ async def test_a_form_of_another_browser_or_request_is_refused(pages: Pages) -> 
     assert await pages.requests.get(request.id) == request
 
 
-@pytest.mark.parametrize("wrong", [{"code": "aaaa-aaaa"}, {"token": "token-b"}, {"token": "unknown"}, {"token": ""}])
+@pytest.mark.parametrize(
+    "wrong", [{"code": "aaaa-aaaa"}, {"code": "é"}, {"token": "token-b"}, {"token": "unknown"}, {"token": ""}]
+)
 async def test_a_wrong_code_or_principal_is_refused_and_the_page_closed(pages: Pages, wrong: dict[str, str]) -> None:
     request = await pages.opened()
     for _ in range(MOST_TRIES - 1):

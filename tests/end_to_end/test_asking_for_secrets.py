@@ -150,27 +150,16 @@ async def test_a_call_that_needs_a_secret_and_a_confirmation_gets_both(tmp_path:
 
 
 @eras
-async def test_declining_refuses_the_call_and_closes_the_page(tmp_path: Path, era: Any) -> None:
+async def test_a_client_that_opens_no_pages_gets_the_link_in_the_answer(tmp_path: Path, era: Any) -> None:
     async with httpx.AsyncClient() as browser, logto_and_server(tmp_path) as (platform, address):
-
-        async def look_away(sent: ElicitRequestURLParams) -> None:
-            assert (await browser.get(sent.url)).status_code == 200
-
-        person = Person(look_away, action="decline")
-        async with Client(f"{address}/mcp", mode=era, elicitation_callback=person) as client:
-            result = await client.call_tool(TOOL, CALL)
-        assert result.structured_content["error"]["code"] == "refused"
-        assert (await browser.get(person.sent_to[0].url)).status_code == 410
-        assert recorded(platform) == []
-
-
-@eras
-async def test_a_client_that_opens_no_pages_gets_the_command(tmp_path: Path, era: Any) -> None:
-    async with logto_and_server(tmp_path) as (platform, address):
         async with Client(f"{address}/mcp", mode=era) as client:
-            result = await client.call_tool(TOOL, CALL)
-        assert "connector-mcp secrets set GITHUB" in result.structured_content["error"]["fix"]
-        assert recorded(platform) == []
+            answer = (await client.call_tool(TOOL, CALL)).content[0].text
+            assert "connector-mcp secrets set GITHUB" in answer
+            assert recorded(platform) == []
+            ((url, code),) = re.findall(r"(http://\S+/secrets/\S+) \(code: (\S+)\)", answer)
+            assert (await submit(browser, url, code=code, value=VALUE)).status_code == 200
+            assert not (await client.call_tool(TOOL, CALL)).is_error
+        assert recorded(platform)[0]["config"]["clientSecret"] == VALUE
 
 
 async def test_only_the_caller_can_answer(tmp_path: Path) -> None:

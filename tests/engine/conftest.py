@@ -21,7 +21,7 @@ from connector_mcp.engine.approval.gate import Gate, Passage
 from connector_mcp.engine.approval.hold import ApprovalHold
 from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.approval.wording import Candidate
-from connector_mcp.engine.caller import AnswerDue, ElicitationReply, Question, Resumed, TransportName, Visit
+from connector_mcp.engine.caller import AnswerDue, CannotAsk, ElicitationReply, Question, Resumed, TransportName, Visit
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.ledger import Claim, Execution, Ledger, Standing
 from connector_mcp.engine.policy import Policy
@@ -191,6 +191,8 @@ class FakeCaller:
         return self.sends is not None
 
     async def send_to(self, visit: Visit, ticket: str) -> ElicitationReply:
+        if self.sends is None:
+            raise CannotAsk
         self.visits.append(visit)
         self.tickets.append(ticket)
         return await _reply(self.sends, visit)

@@ -41,20 +41,19 @@ async def test_the_largest_calls_are_refused_with_a_small_answer_and_few_compari
     bench: BenchMaker, monkeypatch: pytest.MonkeyPatch, tool: str, arguments: dict[str, Any]
 ) -> None:
     compared: list[str] = []
-    closest = issues.closest
 
-    def counting(name: str, *known: Any, **options: Any) -> str | None:
-        compared.append(name)
-        return closest(name, *known, **options)
+    def counted(compare: Any) -> Any:
+        return lambda name, *known, **options: (compared.append(name), compare(name, *known, **options))[1]
 
-    monkeypatch.setattr(issues, "closest", counting)
+    for compare in ("meant", "nearest"):
+        monkeypatch.setattr(issues, compare, counted(getattr(issues, compare)))
     made = bench()
     result = await made.engine.call(tool, arguments, FakeCaller())
     error = result.content["error"]
     assert error["code"] == "invalid_arguments"
     assert len(error["issues"]) <= issues.MAX_ISSUES + 1
     assert len(json.dumps(result.content)) < 30_000
-    assert len(compared) <= 3 * issues.MAX_ISSUES
+    assert len(compared) <= 4 * issues.MAX_ISSUES
     assert [method for method, _ in made.requests() if method != "GET"] == []
 
 

@@ -159,10 +159,17 @@ async def asked_by_returning(world: World) -> None:
         assert world.asked == 1
 
 
-async def declined(world: World) -> None:
-    await world.until("asked", caller=AsksByReturning)
-    no = AsksByReturning(resumed=Resumed(world.ticket, ElicitationReply("decline", {})))
-    await world.until("refused", "confirmation_invalid", caller=lambda: no)
+def answered(reply: ElicitationReply) -> Callable[[World], Awaitable[None]]:
+    """Bring another answer than yes; no later yes to the same question counts."""
+
+    async def bring(world: World) -> None:
+        await world.until("asked", caller=AsksByReturning)
+        spent = "confirmation_invalid"
+        for given, *told in ((reply, "refused", "approval_required", spent), (yes(), spent)):
+            resumed = Resumed(world.ticket, given)
+            await world.until(*told, caller=lambda resumed=resumed: AsksByReturning(resumed=resumed))
+
+    return bring
 
 
 RUNS: dict[str, tuple[Callable[[World], Awaitable[None]], str, int]] = {
@@ -171,7 +178,9 @@ RUNS: dict[str, tuple[Callable[[World], Awaitable[None]], str, int]] = {
     "denied": (denied, "create=approve", 0),
     "asked inline": (asked_inline, "create=ask", 1),
     "asked by returning": (asked_by_returning, "create=ask", 1),
-    "declined": (declined, "create=ask", 0),
+    "declined": (answered(ElicitationReply("decline", {})), "create=ask", 0),
+    "cancelled": (answered(ElicitationReply("cancel", {})), "create=ask", 0),
+    "mistyped": (answered(yes("no")), "create=ask", 0),
     "allowed": (asked_inline, "create=allow", 1),
 }
 

@@ -12,7 +12,7 @@ from connector_mcp.console.access import OperatorSessions
 from connector_mcp.engine.approval.approval_webhook import ApprovalWebhook, WebhookKey
 from connector_mcp.engine.approval.parked_call import ParkedCall
 from connector_mcp.engine.caller import AnswerDue, Resumed
-from connector_mcp.engine.secret_refs.secret_requests import SecretRequests
+from connector_mcp.engine.secret_refs.secret_requests import SecretRequest, SecretRequests
 from connector_mcp.errors import InvalidArguments
 from connector_mcp.sandbox import seed
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
@@ -28,19 +28,16 @@ pytestmark = pytest.mark.anyio
 _T = TypeVar("_T")
 
 
-class Recording:
+class Recording(Transaction):
     """A transaction that notes its statements."""
 
     def __init__(self, transaction: Transaction, seen: dict[str, Mapping[str, Value]]) -> None:
-        self._transaction = transaction
+        vars(self).update(vars(transaction))
         self._seen = seen
 
     def execute(self, sql: str, values: Mapping[str, Value] = {}) -> Rows:
         self._seen[sql] = dict(values)
-        return self._transaction.execute(sql, values)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transaction, name)
+        return super().execute(sql, values)
 
 
 class RecordingDatabase(SqliteDatabase):
@@ -109,9 +106,8 @@ async def walk_through(bench: BenchMaker, database: Database, clock: Clock, fold
     await sessions.find(visitor.key)
     await sessions.end(visitor.key)
     requests = SecretRequests(database, EncryptedFile(folder / "secrets.enc", KeyFile(folder / "secrets.key")))
-    request = await requests.open(
-        name="N", principal="local", tool="t", platform="logto", profile="default", fields=("f",), digest="d"
-    )
+    facts = {"name": "N", "principal": "local", "tool": "t", "platform": "logto", "profile": "p", "digest": "d"}
+    request = await requests.open(SecretRequest(**facts, fields=("f",)))
     assert request is not None
     await requests.submit(request.id, code="wrong", value="v", principal="local")
     await requests.withdraw(request.id)

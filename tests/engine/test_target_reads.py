@@ -11,6 +11,9 @@ import pytest
 
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.platform import Request
+from connector_mcp.sandbox import seed
+from connector_mcp.sandbox.conductorone import CATALOG
+from connector_mcp.sandbox.conductorone import CONNECTORS as C1_CONNECTORS
 from connector_mcp.sandbox.faults import Fault
 from connector_mcp.sandbox.logto import CONNECTORS
 from connector_mcp.secrets.collection import Secrets
@@ -32,8 +35,7 @@ GCS = {"name": "G", "type": "GCS", "config": {"bucket-name": "b", "service-accou
 
 
 async def call(made: Bench, tool: str, caller: FakeCaller | None = None, **arguments: Any) -> JsonObject:
-    platform = made.account(tool.partition("_")[0])
-    tenant = {"organization_id": platform.tenant} if platform.tenant else {}
+    tenant = {} if tool.startswith("describe") else made.account(tool.partition("_")[0]).fixed
     return (await made.engine.call(tool, {**tenant, **arguments}, caller or FakeCaller())).content
 
 
@@ -67,7 +69,7 @@ async def test_a_demo_connector_cannot_be_changed_and_another_refused_read_stays
         ("gogle-universal", "google-universal"),
         ("twilio", "twilio-short-message-service"),
         ("SMTP", "simple-mail-transfer-protocol"),
-        ("wechat", "wechat-native or wechat-web"),
+        ("wechat", "one of wechat-native (WeChat), wechat-web (WeChat)"),
         ("sendgrid", "sendgrid-email-service"),
         ("no-such-thing-at-all", ""),
         ("..", ""),
@@ -219,3 +221,43 @@ async def test_a_key_file_is_checked_as_what_it_is_also_where_a_secret_holds_it(
         assert told in issue["wanted"], (key, issue)
         assert key not in json.dumps(created) or len(key) < 4
         assert made.requests() == []
+
+
+OWN = "2ownConnectorType0000000001"
+OKTA = {"app_id": seed.CONDUCTORONE_APP_ID, "id": seed.CONDUCTORONE_OKTA}
+FIELDS = [{"name": name, "displayName": name, "str": {"secret": name == "own_key"}} for name in ("own_url", "own_key")]
+
+
+async def test_a_type_that_only_the_platform_knows_is_described_and_checked_by_it(made: Bench) -> None:
+    world = made.sandbox.world
+    world.put(CATALOG, OWN, {"displayName": "Own", "fields": FIELDS, "fieldGroups": []})
+    stored = world.get(C1_CONNECTORS, OKTA["id"])
+    world.put(C1_CONNECTORS, OKTA["id"], {**stored, "catalogId": OWN, "config": None})
+    described = (await call(made, "describe_connector_type", platform="conductorone", type=OWN))["data"]
+    assert (described["secret_keys"], described["described_by"]) == (["own_key"], "the platform")
+    wrong = await call(made, "conductorone_update_connector", **OKTA, config={"own_urll": "x"})
+    assert wrong["error"]["issues"][0]["wanted"].startswith("own_url (closest match)")
+    right = await call(made, "conductorone_update_connector", **OKTA, config={"own_url": "x", "own_key": "y"})
+    assert "error" not in right
+    assert [path for _, path in made.requests("POST") if "catalog" not in path] == [
+        f"/api/v1/apps/{OKTA['app_id']}/connectors/{OKTA['id']}"
+    ]
+
+
+@pytest.mark.parametrize("status", [404, 500, 403])
+async def test_a_platform_that_does_not_describe_a_type_leaves_it_to_what_is_shipped(made: Bench, status: int) -> None:
+    made.sandbox.inject(Fault(platform="conductorone", path_glob="*/connectorcatalog", status=status, times=99))
+    kind = "2kG3aTftCcAvWtHZt2Ywry0dPn7"
+    described = await call(made, "describe_connector_type", platform="conductorone", type=kind)
+    assert described["data"]["described_by"] == "this server"
+    assert bool(described["meta"].get("warnings")) == (status != 404)
+    changed = await call(made, "conductorone_update_connector", **OKTA, config={"okta_v2_domain": "b.okta.com"})
+    assert ("error" in changed) == (status != 404)
+
+
+async def test_policy_that_holds_reads_back_keeps_the_platform_from_being_asked(bench: BenchMaker) -> None:
+    made = bench(policy="conductorone_*=block")
+    kind = "2kG3aTftCcAvWtHZt2Ywry0dPn7"
+    described = await call(made, "describe_connector_type", platform="conductorone", type=kind)
+    assert described["data"]["described_by"] == "this server"
+    assert made.requests() == []

@@ -16,7 +16,6 @@ from connector_mcp.operations.connector_types import (
     connector_type,
     connector_types,
     example,
-    similar_types,
 )
 
 PLATFORMS = {"vectorize": 28, "logto": 51, "conductorone": 148, "versori": 27}
@@ -93,31 +92,6 @@ def test_an_unknown_type_is_none_and_an_unknown_platform_has_no_types() -> None:
     assert connector_type("vectorize", "AWS_S4") is None
     assert connector_type("logto", "AWS_S3") is None
     assert connector_types("airtable") == {}
-
-
-@pytest.mark.parametrize(
-    ("platform", "given", "first"),
-    [
-        ("logto", "google", "google-universal"),
-        ("logto", "GOOGLE-UNIVERSAL", "google-universal"),
-        ("logto", "twilio", "twilio-short-message-service"),
-        ("logto", "twilio-sms", "twilio-short-message-service"),
-        ("logto", " smtp ", "simple-mail-transfer-protocol"),
-        ("logto", "azure", "azuread-universal"),
-        ("logto", "microsoft", "azuread-universal"),
-        ("vectorize", "s3", "AWS_S3"),
-        ("vectorize", "AWS_S4", "AWS_S3"),
-        ("vectorize", "google drive", "GOOGLE_DRIVE"),
-    ],
-)
-def test_a_wrong_id_is_met_with_the_type_that_it_likely_means(platform: str, given: str, first: str) -> None:
-    found = similar_types(platform, given)
-    assert found[0].type == first
-    assert len(found) <= 3
-
-
-def test_for_what_is_like_no_type_none_is_named() -> None:
-    assert similar_types("logto", "") == similar_types("logto", "zzzz" * 50_000) == []
 
 
 @every_type

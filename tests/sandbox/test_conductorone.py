@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from connector_mcp.operations.conductorone.catalog_schema import GetConfigurationSchema, described_type
+from connector_mcp.operations.connector_types import connector_types
+from connector_mcp.operations.operation import Situation
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.sandbox.conductorone import CONNECTORS, ENV_CONFIG
@@ -216,3 +219,13 @@ async def test_an_odd_id_is_redirected_to_the_collection(client, odd):
 async def test_a_path_outside_the_api_is_a_page_with_200(client):
     answer = await client.get("/somewhere")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html")
+
+
+async def test_every_type_is_described_as_it_is_shipped_and_apps_are_listed(client):
+    for kind in connector_types(PLATFORM).values():
+        answer = await client.post("/api/v1/connectorcatalog", json={"catalogId": kind.type})
+        shown = GetConfigurationSchema(catalog_id=kind.type).shape_result([answer.json()], Situation())
+        assert described_type(kind.type, shown) == kind
+    assert (await client.post("/api/v1/connectorcatalog", json={"catalogId": "x"})).status_code == 404
+    apps = (await client.get("/api/v1/apps")).json()
+    assert [app["id"] for app in apps["list"]] == [seed.CONDUCTORONE_APP_ID]

@@ -14,8 +14,7 @@ from connector_mcp.errors import StoreUnavailable, StoreUncertain
 from connector_mcp.state import database as database_module
 from connector_mcp.state import postgres as postgres_module
 from connector_mcp.state.database import Database, Transaction
-from connector_mcp.state.postgres import PostgresDatabase
-from connector_mcp.state.rates import SharedRates
+from connector_mcp.state.postgres import PostgresDatabase, SharedRates
 from tests.postgres_proxy import PostgresProxy, cut, postgres_proxy, silence
 from tests.postgres_server import PASSWORD, UNSAFE, PostgresFixture, postgres_server
 from tests.state.racer import INSERT_ONCE

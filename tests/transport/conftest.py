@@ -14,6 +14,7 @@ from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.engine import UnknownTool
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.tool import Tool, tool_of
+from connector_mcp.suggest import meant
 from connector_mcp.transport.auth.authorization import Callers
 from connector_mcp.transport.auth.static_tokens import StaticToken, TokenFile
 from connector_mcp.transport.http.app import serve_http
@@ -81,9 +82,13 @@ class FakeEngine:
     def tool(self, name: str) -> Tool | None:
         return self._tools.get(name)
 
+    def missing_scope(self, name: str, scopes: frozenset[str]) -> str | None:
+        tool = self._tools.get(name)
+        return "connectors:read" if tool and not scopes else None
+
     async def call(self, name: str, arguments: Mapping[str, Any], caller: Caller) -> CallResult:
         if name not in self._tools:
-            raise UnknownTool(name)
+            raise UnknownTool(name, meant(name, self._tools))
         self.calls.append(name)
         return await self.behaviour(self, name, arguments, caller)
 

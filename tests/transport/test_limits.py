@@ -14,8 +14,7 @@ import pytest
 from mcp import Client
 
 from connector_mcp.engine.caller import CallResult
-from connector_mcp.state.postgres import PostgresDatabase
-from connector_mcp.state.rates import SharedRates
+from connector_mcp.state.postgres import PostgresDatabase, SharedRates
 from connector_mcp.transport.auth.principal import Principal
 from connector_mcp.transport.auth.static_tokens import StaticToken
 from connector_mcp.transport.http.host_guard import HEAD_BYTES

@@ -92,7 +92,7 @@ async def test_an_unknown_tool_or_method_is_an_error_of_the_protocol(wire: Any) 
         await client.open()
         tool = await client.ask(client.call(1, "vectorize_get_source_conectors"))
         method = await client.ask({"id": 2, "method": "no/such", "params": client.params()})
-    assert (tool["error"]["code"], tool["error"]["data"]) == (-32602, {"nearest": TOOL})
+    assert (tool["error"]["code"], tool["error"]["data"]) == (-32602, {"candidates": [TOOL]})
     assert method["error"]["code"] == -32601
 
 

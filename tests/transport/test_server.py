@@ -104,7 +104,7 @@ async def test_an_unknown_tool_is_the_protocols_error_with_the_nearest_name(make
         with pytest.raises(MCPError) as lost:
             await client.call_tool("zzz\u202e\n", {})
     assert caught.value.code == INVALID_PARAMS
-    assert caught.value.data == {"nearest": "vectorize_get_source_connectors"}
+    assert caught.value.data == {"candidates": ["vectorize_get_source_connectors"]}
     assert lost.value.code == INVALID_PARAMS
     assert "\u202e" not in lost.value.message
     assert "\n" not in lost.value.message

@@ -1,4 +1,5 @@
 import gzip
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -56,17 +57,33 @@ async def test_each_status_has_its_code(rig: Rig, code: int, kind: type[errors.U
     assert "said" not in failure.message + failure.fix
 
 
-@pytest.mark.parametrize(
-    ("code", "request_", "retryable"),
-    [(500, READ, True), (500, CREATE, False), (501, READ, False), (405, READ, False), (302, READ, False)],
-)
-async def test_a_failure_is_retryable_only_if_that_may_help(
-    rig: Rig, code: int, request_: Request, retryable: bool
-) -> None:
-    r = rig("vectorize", httpx.Response(code))
-    failure = await r.fails(errors.UpstreamFailed, request_)
-    assert failure.retryable is retryable
-    assert failure.as_dict()["retryable"] is retryable
+REPLACE = Request("PUT", "/things/{id}", {"id": "1"}, body={}, repeatable=True)
+STATUSES = [302, 400, 401, 403, 404, 405, 408, 409, 412, 422, 425, 429, *range(500, 512), *range(520, 528), 530]
+ENDS: list[Any] = [
+    *STATUSES,
+    *(f"page {code}" for code in (200, *STATUSES)),
+    *(kind("x") for kind in (httpx.ConnectError, httpx.ReadError, httpx.ReadTimeout, httpx.ProxyError)),
+    "too large",
+]
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: str(end) or type(end).__name__)
+async def test_a_repeat_is_advised_exactly_where_it_is_harmless_and_may_help(rig: Rig, end: Any) -> None:
+    for request in (READ, CREATE, REPLACE):
+        if isinstance(end, Exception):
+            step: Any = end
+        elif end == "too large":
+            step = httpx.Response(200, content=b"x" * 5000)
+        else:
+            code = end if isinstance(end, int) else int(end.split()[1])
+            step = httpx.Response(code) if isinstance(end, int) else httpx.Response(code, html="<html>no</html>")
+        r = rig("vectorize", step, limits=ClientLimits(attempts=1, answer_bytes=4096))
+        error = (await r.fails(errors.ConnectorError, request)).as_dict()
+        repeats = error["fix"].startswith(("Call again in", "Call again; if", "Wait for retry_after"))
+        assert repeats is error["retryable"], error
+        if error["retryable"] and request is CREATE:
+            assert re.search("not carried out|was not sent", error["message"])
+        assert error["fix"].endswith(".")
 
 
 @pytest.mark.parametrize("code", [300, 301, 302, 303, 304, 307, 308])
@@ -144,7 +161,7 @@ async def test_a_body_over_the_cap_is_given_up_at_the_cap(rig: Rig) -> None:
     failure = await r.fails(errors.TooLarge, READ, match="larger than 4096 bytes")
     assert endless.given == 5
     assert endless.closed
-    assert "limit" in failure.fix
+    assert "takes limit" in failure.fix
 
 
 async def test_a_body_that_declares_to_be_over_the_cap_is_not_read_at_all(rig: Rig) -> None:

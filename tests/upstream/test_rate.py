@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -13,10 +14,9 @@ import pytest
 
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.operations.platform import Request
-from connector_mcp.state.postgres import PostgresDatabase
-from connector_mcp.state.rates import SharedRates
+from connector_mcp.state.postgres import PostgresDatabase, SharedRates
 from connector_mcp.upstream.client import ClientLimits
-from connector_mcp.upstream.rate import RETRY_STORE_AFTER, RateLimiter, SharedRateLimit
+from connector_mcp.upstream.rate import BLOCK_SECONDS, RETRY_STORE_AFTER, RateLimiter, SharedRateLimit
 from tests.postgres_server import PostgresFixture
 
 pytestmark = pytest.mark.anyio
@@ -70,17 +70,38 @@ async def test_two_clients_of_an_account_share_its_rate(rig: Callable[..., Any],
     assert [len(replica.sent) for replica in (one, two, other)] == [3, 3, 1]
 
 
-async def test_a_reserved_turn_is_waited_for_and_a_distant_one_asked_for_again() -> None:
-    naps: list[float] = []
+@pytest.mark.parametrize(("rate", "naps", "asked"), [(4, [0.25, 1.0, 0.5], 4), (8, [0.125, 0.25], 2), (40, [], 1)])
+async def test_turns_are_counted_together_and_each_is_waited_for(rate: int, naps: list[float], asked: int) -> None:
+    """A turn that is far away is asked for again."""
+    slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
-        naps.append(seconds)
+        slept.append(seconds)
 
     turns = Store(0, 0.25, 90.0, 0.5)
-    limiter = RateLimiter(10, 10, shared=SharedRateLimit(turns, "requests"), key="k", sleep=sleep)
-    for _ in range(3):
-        await limiter.acquire()
-    assert (naps, turns.asked) == ([0.25, 1.0, 0.5], 4)
+    shared = SharedRateLimit(turns, "requests")
+    limiter = RateLimiter(rate, rate, shared=shared, key="k", sleep=sleep, clock=lambda: 0.0)
+    async with anyio.create_task_group() as group:
+        for _ in range(4 if rate == 8 else 3):
+            group.start_soon(limiter.acquire)
+    assert (slept, turns.asked) == (naps, asked)
+
+
+async def test_three_replicas_send_no_more_than_a_block_each_beyond_the_rate(database: PostgresDatabase) -> None:
+    rate, sent = 20.0, 0
+    shared = SharedRateLimit(SharedRates(database), "requests")
+    replicas = [RateLimiter(rate, rate, shared=shared, key="k", sleep=waits, clock=lambda: 0.0) for _ in range(3)]
+    await replicas[2].acquire()
+    with suppress(Waits):
+        while sent < 2 * rate:
+            await replicas[sent % 2].acquire()
+            sent += 1
+    # The third keeps what it has counted, and may send it although the others have used all that is left.
+    assert rate - 3 * rate * BLOCK_SECONDS <= sent < 2 * rate
+    for _ in range(int(rate * BLOCK_SECONDS) - 1):
+        await replicas[2].acquire()
+    with pytest.raises(Waits):
+        await replicas[2].acquire()
 
 
 async def test_a_client_keeps_the_rate_by_itself_and_without_a_burst_while_the_store_is_unreachable(
@@ -101,7 +122,7 @@ async def test_an_outage_is_logged_once_and_the_store_retried_later(
 ) -> None:
     now = 0.0
     store = Store(None, None, 0, 0)
-    take = partial(SharedRateLimit(store, "HTTP requests", clock=lambda: now).take, "k", interval=1, burst=1)
+    take = partial(SharedRateLimit(store, "HTTP requests", clock=lambda: 0.0).take, "k", interval=1, burst=1)
     with caplog.at_level(logging.WARNING):
         assert [await take() for _ in range(3)] == [None] * 3
         assert store.asked == 1, "the others do not wait for it"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import filecmp
 import os
 import tempfile
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from connector_mcp.audit.chain import ARCHIVED, Head
 from connector_mcp.audit.reader import AuditReader, Line
@@ -17,16 +16,18 @@ from connector_mcp.audit.trail import LockedChain
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.state.database import Database, Transaction
 
-_TOGETHER: Final = 1_000
-"""Number of rows removed in one step, so that no call has to wait for long."""
+_REMOVE: Final = """
+DELETE FROM audit WHERE seq IN (SELECT seq FROM audit WHERE seq < :first ORDER BY seq LIMIT 1000) RETURNING seq
+"""
+"""Removes some rows in one step, so that no call has to wait for long."""
 
 
-@dataclass(frozen=True)
-class Archived:
+class Archived(NamedTuple):
     """The records that were moved, and where to."""
 
     first: int
     last: int
+    last_hash: str
     path: Path
 
 
@@ -41,36 +42,35 @@ def archive_before(database: Database, moment: datetime, directory: Path) -> Arc
     if head is None:
         raise _refused("its head is missing or altered")
     try:
-        found = _write_file(reader, head, moment, directory)
+        archived = _write_file(reader, head, moment, directory)
     except OSError as failure:
         raise StoreUnavailable(
             f"The records cannot be archived in {directory}: {failure.strerror or failure}.",
             fix="Name a directory with --to that this user can write to, with room on the disk.",
             retryable=False,
         ) from failure
-    if found is None:
-        # An attempt that was interrupted may have left rows.
-        _remove_archived(database, head.first)
-        return None
-    archived, last_hash = found
-    database.write_now(lambda transaction: _record(transaction, head, archived, last_hash))
-    _remove_archived(database, archived.last + 1)
+    if archived is not None:
+        database.write_now(lambda transaction: _record(transaction, head, archived))
+    # An attempt that was interrupted may have left rows.
+    first = archived.last + 1 if archived else head.first
+    while database.write_now(lambda transaction: transaction.execute(_REMOVE, {"first": first}).all()):
+        pass
     return archived
 
 
-def _write_file(reader: AuditReader, head: Head, moment: datetime, directory: Path) -> tuple[Archived, str] | None:
+def _write_file(reader: AuditReader, head: Head, moment: datetime, directory: Path) -> Archived | None:
     last: Line | None = None
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=directory, prefix="audit-", delete=False) as file:
         draft = Path(file.name)
         try:
             until = moment.timestamp()
-            for line in takewhile(lambda line: _time(line) < until, reader.lines(head.first - 1)):
+            for line in takewhile(lambda line: _time(line) < until, reader.lines(head.first)):
                 file.write(f"{line.text}\n")
                 last = line
             if last is None:
                 return None
-            if last.entry is None or last.fault is not None:
+            if last.record is None or last.fault is not None:
                 raise _refused(f"{last.place}: {last.fault}")
             file.flush()
             os.fsync(file.fileno())
@@ -80,29 +80,22 @@ def _write_file(reader: AuditReader, head: Head, moment: datetime, directory: Pa
                 raise FileExistsError(17, f"{path.name} exists and differs")
             draft.rename(path)
             _sync_directory(directory)
-            return Archived(head.first, last.seq, path), last.entry.hash
+            return Archived(head.first, last.seq, last.record["hash"], path)
         finally:
             draft.unlink(missing_ok=True)
 
 
 def _time(line: Line) -> float:
     """Return when a line was written. An altered line is archived with those before it."""
-    return 0.0 if line.entry is None else datetime.fromisoformat(line.entry.members["time"]).timestamp()
+    return 0.0 if line.record is None else datetime.fromisoformat(line.record["time"]).timestamp()
 
 
-def _record(transaction: Transaction, head: Head, archived: Archived, last_hash: str) -> None:
+def _record(transaction: Transaction, head: Head, archived: Archived) -> None:
     chain = LockedChain(transaction)
     if chain.open().head.first != head.first:
         raise _refused("another process archived records at the same time")
-    event = {"event": ARCHIVED, "first": archived.first, "last": archived.last, "last_hash": last_hash}
+    event = {"event": ARCHIVED, "first": archived.first, "last": archived.last, "last_hash": archived.last_hash}
     chain.append((), [event], first=archived.last + 1)
-
-
-def _remove_archived(database: Database, first: int) -> None:
-    sql = f"""DELETE FROM audit WHERE seq IN (SELECT seq FROM audit WHERE seq < :first ORDER BY seq LIMIT {_TOGETHER})
-        RETURNING seq"""
-    while database.write_now(lambda transaction: transaction.execute(sql, {"first": first}).all()):
-        pass
 
 
 def _sync_directory(directory: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hmac
 import json
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from connector_mcp.errors import StoreUnavailable
@@ -48,27 +47,14 @@ UNKNOWN: Final = Head()
 """The end of a chain of which nothing is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A line with a valid seal: the key's holder wrote it, and it is unchanged."""
-
-    seq: int
-    prev: str
-    hash: str
-    members: JsonObject
-
-
 def seal(members: bytes, seq: int, prev: str, key: bytes) -> tuple[str, str]:
     """Return the line of a record and its hash. `members` is a JSON object in ASCII."""
     return _seal(b'{"seq":%d,%b,"prev":"%b"' % (seq, members[1:-1], prev.encode()), key)
 
 
-def unseal(line: str, key: bytes) -> Entry | None:
-    """Return the record in a line, or None if the seal is not valid."""
-    members = _unseal(line, key)
-    if members is None or "seq" not in members:
-        return None
-    return Entry(members["seq"], members["prev"], members["hash"], members)
+def unseal(line: str, key: bytes) -> JsonObject | None:
+    """Return the record in a line, or None if the seal is not valid: only the key's holder can have written it."""
+    return _unseal(line, key, "seq")
 
 
 def seal_head(head: Head, key: bytes) -> str:
@@ -79,10 +65,8 @@ def seal_head(head: Head, key: bytes) -> str:
 
 def unseal_head(text: str, key: bytes) -> Head | None:
     """Return the head in a text, or None if the seal is not valid."""
-    members = _unseal(text, key)
-    if members is None or "head" not in members:
-        return None
-    return Head(members["head"], members["last"], members["first"], members["restored"])
+    members = _unseal(text, key, "head")
+    return None if members is None else Head(members["head"], members["last"], members["first"], members["restored"])
 
 
 def came_back_older(last: Head, head: Head | None, known: str | None) -> bool:
@@ -104,11 +88,9 @@ def _seal(members: bytes, key: bytes) -> tuple[str, str]:
     return f'{members.decode("ascii")},"hash":"{digest}"}}', digest
 
 
-def _unseal(line: str, key: bytes) -> JsonObject | None:
+def _unseal(line: str, key: bytes, required: str) -> JsonObject | None:
     if len(line) <= _SEAL_BYTES or not line.isascii():
         return None
     expected, _ = _seal(line[:-_SEAL_BYTES].encode("ascii"), key)
-    if not hmac.compare_digest(expected, line):
-        return None
-    members: JsonObject = json.loads(line)
-    return members
+    members: JsonObject = json.loads(line) if hmac.compare_digest(expected, line) else {}
+    return members if required in members else None

@@ -19,6 +19,9 @@ Phase = Literal["begun", "ended"]
 BEGUN = "begun"
 """Outcome of a record that was written before the change was sent."""
 
+PROBE = "probe"
+"""Transport of a check that `doctor` or the console makes. No agent made that call."""
+
 MAX_LINE = 65_536
 """Maximum size of a line in bytes. A longer record is written without its arguments; their digest stays."""
 
@@ -90,7 +93,15 @@ def encode_record(record: AuditRecord, time: str) -> bytes:
 
 def encode_event(members: JsonObject) -> bytes:
     """Encode the members of a line as a JSON object in ASCII."""
-    return json.dumps(members, separators=(",", ":"), default=_name_type).encode("ascii")
+    return _ENCODER.encode(members).encode("ascii")
+
+
+def _name_type(value: object) -> str:
+    # The text of a value that JSON cannot hold may be a secret; the name of its type is not.
+    return f"<{type(value).__name__}>"
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), default=_name_type)
 
 
 def as_ocsf_event(record: JsonObject) -> JsonObject:
@@ -139,11 +150,6 @@ def as_ocsf_event(record: JsonObject) -> JsonObject:
             "unmapped": {member: record[member] for member in _UNMAPPED},
         }
     )
-
-
-def _name_type(value: object) -> str:
-    # The text of a value that JSON cannot hold may be a secret; the name of its type is not.
-    return f"<{type(value).__name__}>"
 
 
 def _status(outcome: str) -> tuple[int, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 import anyio
@@ -29,9 +29,8 @@ from connector_mcp.audit.chain import (
 from connector_mcp.audit.record import AuditRecord, encode_event, encode_record, utc_time
 from connector_mcp.errors import StoreUnavailable, StoreUncertain
 from connector_mcp.json_values import JsonObject
-from connector_mcp.state.database import Database, Rows, Transaction, Work, one_allowance
+from connector_mcp.state.database import Database, Rows, Transaction, Value, Work, one_allowance
 from connector_mcp.state.keys import decode_key, new_key
-from connector_mcp.state.recovery import void_open_records
 
 KEY: Final = "audit"
 """Name of the key that seals the records."""
@@ -51,10 +50,16 @@ UPDATE audit_chain SET head = head WHERE id = 1 RETURNING
     (SELECT max(seq) FROM audit) AS top,
     (SELECT substr(line, length(line) - 65, 64) FROM audit WHERE seq = :seq) AS known
 """
-_INSERT: Final = """
-INSERT INTO audit (seq, at, call_id, phase, principal, tool, outcome, line)
-VALUES (:seq, :at, :call_id, :phase, :principal, :tool, :outcome, :line)
-"""
+_REASON: Final = "The database came back older, so it is not known what was decided or used since."
+# Nothing that was open in a database that came back older counts any more, and no running call is sure of its outcome.
+_VOID: Final = (
+    "UPDATE approvals SET status = 'void', is_open = 0, reason = :reason, decided_at = coalesce(decided_at, epoch()) "
+    "WHERE status IN ('pending', 'approved')",
+    "DELETE FROM questions",
+    "DELETE FROM secret_requests",
+    "DELETE FROM console_sessions",
+    "UPDATE executions SET outcome = 'unknown' WHERE outcome = 'running'",
+)
 _T = TypeVar("_T")
 
 logger = logging.getLogger(__name__)
@@ -97,8 +102,9 @@ class AuditTrail:
             StoreUncertain: Both may have been done.
         """
         batch = self._batch
-        place = batch.add(record, also)
-        if len(batch.records) == _TOGETHER:
+        place = len(batch.parts)
+        batch.parts.append((record, also))
+        if place + 1 == _TOGETHER:
             self._batch = _Batch()
         # This call may write the records of others, so it is not interrupted. The database bounds the time.
         with anyio.CancelScope(shield=True):
@@ -139,11 +145,8 @@ class AuditTrail:
                 {**values, "limit": limit},
             )
             row = secret.first()
-            if row is None:
-                return []
-            key = decode_key(row["value"], KEY)
-            entries = [unseal(each["line"], key) for each in lines.all()]
-            return [entry.members for entry in entries if entry is not None]
+            key = decode_key(row["value"], KEY) if row else b""
+            return [record for each in lines.all() if (record := unseal(each["line"], key)) is not None]
 
         found = await self._database.read(read)
         return found if after is None else found[::-1]
@@ -172,10 +175,11 @@ class AuditTrail:
 
     async def _append_batch(self, batch: _Batch) -> None:
         def work(transaction: Transaction) -> list[Any]:
-            self.append(transaction, batch.records)
-            return [None if also is None else also(transaction) for also in batch.also]
+            self.append(transaction, [record for record, _ in batch.parts])
+            return [also and also(transaction) for _, also in batch.parts]
 
-        batch.results = await self._database.write(work, durable=batch.durable)
+        # The end of a call that changed nothing need not survive a power cut.
+        batch.results = await self._database.write(work, durable=any(also for _, also in batch.parts))
         batch.failure = None
 
     def _look(self, transaction: Transaction) -> None:
@@ -192,7 +196,9 @@ class AuditTrail:
         """Void everything that is open in a database that came back older, and record that."""
         last = self._last
         LockedChain(transaction, remember=self._remember).append((), [{"event": RESTORED, "known": last.seq}])
-        void_open_records(transaction)
+        for statement in _VOID:
+            transaction.execute(statement, {"reason": _REASON} if ":reason" in statement else {})
+        transaction.notify()
         self._database.known_keys.clear()
         logger.error(
             "The database %s came back older: audit record %d is gone. What was open in it is void.",
@@ -208,25 +214,13 @@ class _Batch:
     """Records that are written in one transaction, each with what belongs to it."""
 
     def __init__(self) -> None:
-        self.records: list[AuditRecord] = []
-        self.also: list[Work[Any] | None] = []
+        self.parts: list[tuple[AuditRecord, Work[Any] | None]] = []
         self.results: list[Any] = []
         self.written = anyio.Event()
         self.failure: Exception | None = StoreUncertain(
             "The server was stopped while it wrote an audit record.", fix="Look at the audit log.", retryable=False
         )
         """Why the records were not written. Valid once `written` is set."""
-
-    @property
-    def durable(self) -> bool:
-        """Whether it must survive a power cut: not the end of a call that changed nothing."""
-        return any(also is not None for also in self.also)
-
-    def add(self, record: AuditRecord, also: Work[Any] | None) -> int:
-        """Add a record and return its place."""
-        self.records.append(record)
-        self.also.append(also)
-        return len(self.records) - 1
 
 
 class _End(NamedTuple):
@@ -269,19 +263,19 @@ class LockedChain:
             self._transaction.execute("INSERT INTO keys (name, value) VALUES (:name, :value)", values)
         at = round(now, 3)
         time = utc_time(at)
-        all_events = [*own_events, *events]
-        encoded = [encode_event({"time": time, **event}) for event in all_events]
-        encoded += [encode_record(record, time) for record in records]
-        columns: list[JsonObject] = [*({} for _ in all_events), *map(vars, records)]
+        encoded: list[tuple[bytes, JsonObject]] = [
+            *((encode_event({"time": time, **event}), {}) for event in (*own_events, *events)),
+            *((encode_record(record, time), vars(record)) for record in records),
+        ]
         # A row that the head does not know is made up. It stays for the check to find.
-        seq, last, restored = max(head.seq, top), head.hash, head.restored
-        for members, column in zip(encoded, columns, strict=True):
+        seq, last, row = max(head.seq, top), head.hash, dict[str, Value]()
+        for number, (members, column) in enumerate(encoded):
             seq += 1
             line, last = seal(members, seq, last, key)
-            values = {name: column.get(name) for name in COLUMNS}
-            self._transaction.execute(_INSERT, {"seq": seq, "at": at, **values, "line": line})
-        if any(event["event"] == RESTORED for event in events):
-            restored = seq
+            row |= {f"seq{number}": seq, f"at{number}": at, f"line{number}": line}
+            row |= {f"{name}{number}": column.get(name) for name in COLUMNS}
+        self._transaction.execute(_insert(len(encoded)), row)
+        restored = seq if any(event["event"] == RESTORED for event in events) else head.restored
         new = Head(seq, last, first or head.first, restored)
         self._transaction.execute("UPDATE audit_chain SET head = :head WHERE id = 1", {"head": seal_head(new, key)})
         self._transaction.after_commit(partial(self._remember, new))
@@ -323,7 +317,14 @@ class LockedChain:
 
     def _last_known(self, key: bytes) -> Head:
         rows = self._transaction.execute("SELECT line FROM audit ORDER BY seq DESC LIMIT 500").all()
-        entries = (unseal(each["line"], key) for each in rows)
-        last = next((entry for entry in entries if entry is not None), None)
+        last = next((record for row in rows if (record := unseal(row["line"], key)) is not None), None)
         first = self._transaction.execute("SELECT min(seq) AS first FROM audit").all()[0]["first"]
-        return Head(last.seq, last.hash, first) if last else Head()
+        return Head(last["seq"], last["hash"], first) if last else Head()
+
+
+@lru_cache(maxsize=_TOGETHER + 1)
+def _insert(count: int) -> str:
+    """Return the statement that inserts some rows at once, which costs a fraction of one for each."""
+    columns = ("seq", "at", *COLUMNS, "line")
+    rows = (f"({', '.join(f':{name}{number}' for name in columns)})" for number in range(count))
+    return f"INSERT INTO audit ({', '.join(columns)}) VALUES {', '.join(rows)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,10 +12,15 @@ import click
 
 from connector_mcp.errors import ConnectorError, Internal
 from connector_mcp.json_values import JsonObject
-from connector_mcp.text import is_visible, strip_hidden
+from connector_mcp.program import runnable
+from connector_mcp.text import CUT, is_visible, strip_hidden
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
+
+
+_NARROWEST = 8
+"""Columns of a value that is still worth reading."""
 
 
 class Failure(Exception):
@@ -23,7 +29,7 @@ class Failure(Exception):
     def __init__(self, message: str, *, fix: str, exit_status: int = 1) -> None:
         super().__init__(message)
         self.message = message
-        self.fix = fix
+        self.fix = runnable(fix)
         self.exit_status = exit_status
 
 
@@ -73,11 +79,19 @@ def _escape_hidden(match: re.Match[str]) -> str:
 
 
 def table(rows: list[tuple[str, ...]], *, header: tuple[str, ...]) -> str:
-    """Return aligned columns; the last one is not padded."""
+    """Return aligned columns. On a terminal they fit its width: the widest values are cut, those of the first last."""
     cells = [header, *(tuple(map(one_line, row)) for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header) - 1)]
-    padded = [[cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)] for row in cells]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    room = shutil.get_terminal_size((0, 0)).columns - 2 * (len(header) - 1)
+    while 0 < room < sum(widths) and max(widths) > _NARROWEST:
+        others = max(widths[1:], default=0)
+        widths[widths.index(others, 1) if others > _NARROWEST else 0] -= 1
+    padded = [[_cut(cell, width).ljust(width) for cell, width in zip(row, widths, strict=True)] for row in cells]
     return "\n".join("  ".join(row).rstrip() for row in padded)
+
+
+def _cut(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else f"{cell[: width - 1]}{CUT}"
 
 
 def print_list(

@@ -56,6 +56,7 @@ class CliCaller(LocalCaller):
     """The caller of `connector-mcp call`: the person who types, if there is a terminal."""
 
     def __init__(self, *, can_ask: bool | None = None) -> None:
+        super().__init__()
         self.can_ask = person_present() if can_ask is None else can_ask
 
     async def ask(self, question: Question, ticket: str) -> ElicitationReply:

@@ -133,7 +133,7 @@ def read_profile(
     values, problems = known_values(profile, environ), list[Misconfigured]()
     for variable in profile.platform.variables:
         given, key = profile.given.get(variable.name), key_of(profile.platform, variable)
-        place = f"{profile.where}.{key}"
+        place = str(profile.where.at(key))
         if given is None:
             continue
         if given.env and variable.name not in values:
@@ -187,7 +187,7 @@ def profile_policy(profile: Profile, server: Policy) -> Policy:
     """
     options = profile.options
     tools: Collection[str] | None = catalog([profile.platform.name]) if options.policy else None
-    setting = f"{profile.where}.policy"
+    setting = str(profile.where.at("policy"))
     own = Policy.parse(
         options.policy, read_only=options.read_only, transport=server.transport, tools=tools, setting=setting
     )

@@ -22,7 +22,7 @@ from connector_mcp.composition.storage import (
     secret_record,
     shared_rate_limit,
 )
-from connector_mcp.config.settings import Settings, variable_name
+from connector_mcp.config.settings import Settings
 from connector_mcp.engine.caller import TransportName
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
@@ -51,9 +51,7 @@ async def open_engine(
     """
     sandbox = _open_sandbox(settings, environ) if settings.sandbox else None
     secrets = open_secrets(settings, environ)
-    # A rule can name any tool. Without rules, platforms that are not served need not be imported.
-    named = (*catalog(PLATFORMS), LIST_SECRETS) if settings.policy else None
-    policy = Policy.parse(settings.policy, read_only=settings.read_only, transport=transport, tools=named)
+    policy = server_policy(settings, transport)
     database = open_database(settings)
     announcements = _make_announcements(settings, database)
     rate = shared_rate_limit(settings, database, "requests to platforms")
@@ -81,6 +79,23 @@ async def open_engine(
         await engine.aclose()
         if sandbox is not None:
             sandbox.close()
+
+
+def server_policy(settings: Settings, transport: TransportName) -> Policy:
+    """Return the policy of the settings.
+
+    Raises:
+        Misconfigured: A rule is malformed or matches no tool.
+    """
+    # A rule can name any tool. Without rules, platforms that are not served need not be imported.
+    named = (*catalog(PLATFORMS), LIST_SECRETS) if settings.policy else None
+    return Policy.parse(
+        settings.policy,
+        read_only=settings.read_only,
+        transport=transport,
+        tools=named,
+        setting=settings.place("policy"),
+    )
 
 
 @asynccontextmanager
@@ -115,12 +130,9 @@ def console_address(settings: Settings) -> str | None:
     """Return the address of the console of `serve --http`, only its path if the host is not known, or None."""
     if settings.operators_file is None:
         return None
-    if settings.public_url is not None:
-        return f"{settings.public_url.rstrip('/')}/console"
-    if settings.allowed_origins:
-        return f"{settings.allowed_origins[0]}/console"
-    known = settings.port and settings.host in ("127.0.0.1", "localhost")
-    return f"http://{settings.host}:{settings.port}/console" if known else "/console"
+    from connector_mcp.composition.addresses import pages_address
+
+    return f"{pages_address(settings) or ''}/console"
 
 
 def served_operations(settings: Settings, platforms: Iterable[str], secrets: Secrets) -> dict[str, type[Operation]]:
@@ -145,7 +157,7 @@ def served_operations(settings: Settings, platforms: Iterable[str], secrets: Sec
     }
     if served and not chosen:
         raise Misconfigured(
-            f"No tool matches {', '.join(settings.tools)}.",
+            f"{settings.place('tools')} is {', '.join(settings.tools)}, which matches no tool.",
             fix="Use a pattern such as 'vectorize_*' or '*_list_*'; `connector-mcp tools` shows the names.",
         )
     return chosen
@@ -167,7 +179,7 @@ def _make_announcements(settings: Settings, database: Database) -> ApprovalWebho
 
     return ApprovalWebhook(
         settings.webhook_url.get_secret_value(),
-        WebhookKey.parse(secret.get_secret_value(), variable_name("webhook_secret")),
+        WebhookKey.parse(secret.get_secret_value(), settings.place("webhook_secret")),
         database,
         timeout=settings.webhook_timeout,
         callback_url=settings.webhook_callback_url,

@@ -18,7 +18,7 @@ from connector_mcp.composition.accounts import Readiness, readiness
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.composition.storage import open_database
 from connector_mcp.config.settings import Settings
-from connector_mcp.engine.caller import CannotAsk, ElicitationReply, Question, Resumed, TransportName, Visit
+from connector_mcp.engine.caller import TransportName, UnattendedCaller
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import StoreUnavailable
@@ -29,29 +29,17 @@ from connector_mcp.operations.tool import PROFILE, Tool
 from connector_mcp.text import strip_hidden
 
 
-class LocalCaller:
+class LocalCaller(UnattendedCaller):
     """A caller on this machine that cannot be asked."""
 
-    principal: str = "local"
-    client: str | None = f"connector-mcp {__version__}"
-    transport: TransportName = "cli"
-    scopes: frozenset[str] | None = None
-    resumed: Resumed | None = None
-    gone: bool = False
-    can_ask: bool = False
-    can_send: bool = False
+    def __init__(self) -> None:
+        super().__init__("local", "cli", client=f"connector-mcp {__version__}")
 
-    async def ask(self, question: Question, ticket: str) -> ElicitationReply:
-        raise CannotAsk
 
-    async def send_to(self, visit: Visit, ticket: str) -> ElicitationReply:
-        raise CannotAsk
+class ProbeCaller(LocalCaller):
+    """The caller of a check. The audit log tells its calls from those of agents."""
 
-    async def visited(self, visit: Visit) -> None:
-        """Do nothing: no page was opened."""
-
-    async def progress(self, message: str) -> None:
-        """Do nothing: a check is short."""
+    transport: TransportName = "probe"
 
 
 @dataclass(frozen=True)
@@ -127,7 +115,7 @@ async def check_platform(engine: Engine, state: Readiness) -> PlatformReport:
     if unknown:
         named = tenant.name if tenant and state.platform.tenant_argument in unknown else ", ".join(unknown)
         return PlatformReport(state, detail=f"Not checked: {named} is not set.", fix=f"Set {named}, then check again.")
-    result = await engine.call(tool.name, arguments, LocalCaller())
+    result = await engine.call(tool.name, arguments, ProbeCaller())
     if not result.is_error:
         return PlatformReport(state, fine=True, detail=f"{tool.name} succeeded; the credentials are accepted.")
     error = result.content["error"]

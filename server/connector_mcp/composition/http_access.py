@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from starlette.routing import BaseRoute
 
+from connector_mcp.composition.addresses import pages_address, public_address
 from connector_mcp.composition.health import check_all_platforms
 from connector_mcp.composition.storage import open_database, shared_rate_limit
 from connector_mcp.config.settings import Settings, variable_name
@@ -20,9 +19,9 @@ from connector_mcp.engine.engine import Engine
 from connector_mcp.errors import Misconfigured
 from connector_mcp.state.database import Database
 from connector_mcp.transport.auth.authorization import Callers
-from connector_mcp.transport.auth.resource_metadata import ProtectedResource, check_public_url, public_hosts
+from connector_mcp.transport.auth.resource_metadata import ProtectedResource
 from connector_mcp.transport.auth.static_tokens import StaticToken, TokenFile, find_token
-from connector_mcp.transport.http.host_guard import is_loopback
+from connector_mcp.transport.http.addresses import PublicAddress
 from connector_mcp.transport.http.limits import HttpLimits, RequestRate
 from connector_mcp.transport.mcp.elicitation import ANYBODY
 
@@ -40,6 +39,7 @@ class HttpAccess:
     rate: RequestRate
     hosts: tuple[str, ...]
     origins: tuple[str, ...]
+    prefix: str
     database: Database | None = None
     """The database in which replicas count requests together."""
 
@@ -56,10 +56,7 @@ def make_access(settings: Settings) -> HttpAccess:
         Misconfigured: A file or an address is invalid, or a setting lacks another one that it needs.
     """
     secret = settings.secret("http_token")
-    hosts, origins = settings.allowed_hosts, settings.allowed_origins
-    if settings.public_url is not None:
-        hosts = (*hosts, *public_hosts(settings.public_url))
-        origins = (*origins, check_public_url(settings.public_url))
+    public = PublicAddress.read(settings.public_url) if settings.public_url is not None else None
     database = None if settings.state is None else open_database(settings)
     shared_rate = database and shared_rate_limit(settings, database, "HTTP requests")
     return HttpAccess(
@@ -76,8 +73,9 @@ def make_access(settings: Settings) -> HttpAccess:
             sessions=settings.http_max_sessions,
         ),
         rate=RequestRate(settings.http_requests_per_minute, shared_rate),
-        hosts=hosts,
-        origins=origins,
+        hosts=(*settings.allowed_hosts, *(public.hosts if public else ())),
+        origins=(*settings.allowed_origins, *((public.origin,) if public else ())),
+        prefix=public.prefix if public else "",
         database=database,
     )
 
@@ -87,32 +85,26 @@ def _oauth(settings: Settings) -> JwtVerifier | None:
         for name in ("oauth_audience", "oauth_jwks_url"):
             if getattr(settings, name):
                 raise Misconfigured(
-                    f"{variable_name(name)} is set without an issuer.",
+                    f"{settings.place(name)} is set without an issuer.",
                     fix=f"Set {variable_name('oauth_issuer')} too, or unset it.",
                 )
         return None
     # The library for tokens takes some hundredths of a second to import, and most servers do not need it.
     from connector_mcp.transport.auth.jwt import JwtVerifier, KeySet
 
+    address = public_address(settings)
+    if address is None:
+        raise Misconfigured(
+            f"{variable_name('oauth_issuer')} is set, but not the address at which callers reach this server.",
+            fix=f"Set {variable_name('public_url')}, such as https://mcp.example.com.",
+        )
     return JwtVerifier(
-        ProtectedResource.from_urls(_public_url(settings), settings.oauth_issuer),
+        ProtectedResource(address, settings.oauth_issuer),
         KeySet(settings.oauth_issuer, settings.oauth_jwks_url),
         audiences=settings.oauth_audience,
         algorithms=settings.oauth_algorithms,
         leeway=settings.oauth_leeway,
     )
-
-
-def _public_url(settings: Settings) -> str:
-    if settings.public_url is not None:
-        return settings.public_url
-    if not is_loopback(settings.host) or settings.port == 0:
-        raise Misconfigured(
-            f"{variable_name('oauth_issuer')} is set, but not the address at which callers reach this server.",
-            fix=f"Set {variable_name('public_url')}, such as https://mcp.example.com.",
-        )
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{settings.port}"
 
 
 def read_operators(settings: Settings) -> Operators | None:
@@ -132,7 +124,7 @@ def read_operators(settings: Settings) -> Operators | None:
     return Operators(find, lambda digest: find_token(file.tokens(), digest) is not None)
 
 
-def make_console_pages(engine: Engine, environ: Mapping[str, str]) -> list[BaseRoute]:
+def make_console_pages(engine: Engine, environ: Mapping[str, str], access: HttpAccess) -> list[BaseRoute]:
     """Return the pages of the operators' console.
 
     Raises:
@@ -147,6 +139,7 @@ def make_console_pages(engine: Engine, environ: Mapping[str, str]) -> list[BaseR
             recent_calls=engine.recent_calls,
             check_platforms=partial(check_all_platforms, engine, environ),
             sandbox=settings.sandbox,
+            prefix=access.prefix,
         )
     )
 
@@ -162,23 +155,24 @@ def make_secret_pages(engine: Engine, access: HttpAccess) -> list[BaseRoute]:
         return holder.name if holder else None
 
     return secret_pages(
-        engine.secret_requests, identify=None if callers.allow_anonymous else identify, anonymous=ANYBODY
+        engine.secret_requests,
+        identify=None if callers.allow_anonymous else identify,
+        anonymous=ANYBODY,
+        prefix=access.prefix,
     )
 
 
-def announce_secret_pages(engine: Engine, address: str) -> None:
-    """Tell calls over HTTP the address of the pages.
+def announce_secret_pages(engine: Engine, listening: str) -> None:
+    """Tell calls over HTTP where the pages are, unless the address is not known.
 
-    `address` is what the server listens on. If that is not loopback, a public address must be configured.
+    `listening` is what the server listens on.
     """
-    settings = engine.settings
-    public = settings.public_url or next(iter(settings.allowed_origins), None)
+    address = pages_address(engine.settings, listening)
 
     async def find() -> str | None:
-        return public.rstrip("/") if public else address
+        return str(address)
 
-    host = urlsplit(address).hostname or ""
-    if engine.secret_requests is not None and (public or host == "localhost" or ip_address(host).is_loopback):
+    if engine.secret_requests is not None and address is not None:
         engine.secret_requests.have_pages_at(find)
 
 
@@ -188,7 +182,7 @@ def read_callback_key(settings: Settings) -> WebhookKey | None:
     Raises:
         Misconfigured: The secret is invalid, or is the one that signs announcements.
     """
-    own, announcing = variable_name("webhook_callback_secret"), variable_name("webhook_secret")
+    own, announcing = settings.place("webhook_callback_secret"), settings.place("webhook_secret")
     secret, other = settings.secret("webhook_callback_secret"), settings.secret("webhook_secret")
     if secret is None:
         return None

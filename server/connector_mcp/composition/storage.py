@@ -61,7 +61,7 @@ def shared_rate_limit(settings: Settings, database: Database, what: str) -> Shar
     """
     if settings.state is None:
         return None
-    from connector_mcp.state.rates import SharedRates
+    from connector_mcp.state.postgres import SharedRates
     from connector_mcp.upstream.rate import SharedRateLimit
 
     return SharedRateLimit(SharedRates(database), what)

@@ -10,7 +10,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -23,11 +23,31 @@ from connector_mcp.operations.catalog import PLATFORMS, platform_folder
 from connector_mcp.operations.platform import Platform, Variable, key_of
 from connector_mcp.secrets.reference import SCHEME, is_name, mentions_reference, referenced_name
 from connector_mcp.secrets.sources import VARIABLE as SECRET_VARIABLE
+from connector_mcp.suggest import closest
 
 PROFILES = "profiles"
 
+_TABLE = re.compile(r"\s*\[([^\[\]=]+)\]\s*(#.*)?")
+_KEY = re.compile(r"([^=#]+)=")
 _PROFILE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file, or a table or key in it, as errors name it: `connector-mcp.toml, line 3: profiles.logto.a`."""
+
+    path: Path
+    lines: Mapping[str, int] = field(default_factory=dict[str, int], repr=False)
+    name: str = ""
+
+    def at(self, key: str) -> Place:
+        """Return the place of a key in this table."""
+        return replace(self, name=f"{self.name}.{key}".lstrip("."))
+
+    def __str__(self) -> str:
+        line = self.lines.get(self.name)
+        return f"{self.path}{f', line {line}' if line else ''}: {self.name}"
 
 
 @dataclass(frozen=True)
@@ -37,11 +57,6 @@ class Given:
     text: str = field(default="", repr=False)
     secret: str = ""
     env: str = ""
-
-    @property
-    def origin(self) -> str:
-        """Where the value comes from, without the value."""
-        return f"set from {SCHEME}{self.secret}" if self.secret else f"set from {self.env}" if self.env else "set"
 
 
 class ProfileOptions(BaseModel):
@@ -78,7 +93,7 @@ class Profile:
 
     platform: Platform
     name: str
-    where: str
+    where: Place
     given: Mapping[str, Given]
     """The platform's variables by name."""
     options: ProfileOptions
@@ -88,12 +103,16 @@ class Profile:
 class ConfigFile:
     """The valid part of a file, and in `problems` everything that is wrong with its profiles."""
 
-    path: Path
+    where: Place
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
     profiles: tuple[Profile, ...] = ()
     problems: tuple[Misconfigured, ...] = ()
     private: bool = False
     """Whether only its owner can read it, so that it may contain credentials."""
+
+    @property
+    def path(self) -> Path:
+        return self.where.path
 
 
 def read_config(path: Path) -> ConfigFile:
@@ -101,13 +120,14 @@ def read_config(path: Path) -> ConfigFile:
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            held = tomllib.loads(decode(file.read()))
+            text = decode(file.read())
+        held = tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as failure:
         problem = Misconfigured(
             f"{path} cannot be read: {_reason(failure)}.",
             fix="Correct the file, or name another one with --config or CONNECTOR_MCP_CONFIG.",
         )
-        return ConfigFile(path, problems=(problem,))
+        return ConfigFile(Place(path), problems=(problem,))
     problems: list[Misconfigured] = []
     checked = stat.S_ISREG(mode) and os.name == "posix"
     if checked and mode & stat.S_IWOTH:
@@ -115,9 +135,25 @@ def read_config(path: Path) -> ConfigFile:
             Misconfigured(f"{path} can be written by every user of this machine.", fix=f"Run `chmod o-w {path}`.")
         )
     private = checked and not mode & 0o077
-    tables = held.pop(PROFILES, {})
-    profiles = tuple(_read_profiles(path, tables, private, problems))
-    return ConfigFile(path, held, profiles, tuple(problems), private)
+    where = Place(path, _find_lines(text))
+    profiles = tuple(_read_profiles(where.at(PROFILES), held.pop(PROFILES, {}), private, problems))
+    return ConfigFile(where, held, profiles, tuple(problems), private)
+
+
+def _find_lines(text: str) -> dict[str, int]:
+    """Return the line of each table and key, by its dotted name. The parser does not tell lines."""
+    lines: dict[str, int] = {}
+    table = Place(Path())
+    # A text over several lines can hold what looks like a key.
+    for number, line in enumerate(() if '"""' in text or "'''" in text else text.split("\n"), 1):
+        header, key = _TABLE.fullmatch(line.rstrip()), _KEY.match(line)
+        name = header[1] if header else key[1] if key else ""
+        place = (Place(Path()) if header else table).at(re.sub(r"[\s\"']", "", name))
+        if header:
+            table = place
+        if name:
+            lines.setdefault(place.name, number)
+    return lines
 
 
 def _reason(failure: Exception) -> str:
@@ -128,15 +164,15 @@ def _reason(failure: Exception) -> str:
     return f"it is not valid TOML {position.group()}" if position else "it is not valid TOML"
 
 
-def _read_profiles(path: Path, tables: Any, private: bool, problems: list[Misconfigured]) -> Iterator[Profile]:
-    for platform_name, named in _members(f"{path}: {PROFILES}", tables, problems):
-        where = f"{path}: {PROFILES}.{platform_name}"
+def _read_profiles(root: Place, tables: Any, private: bool, problems: list[Misconfigured]) -> Iterator[Profile]:
+    for platform_name, named in _members(root, tables, problems):
+        where = root.at(platform_name)
         if platform_name not in PLATFORMS:
             problems.append(unknown_name(where, platform_name, PLATFORMS, "platform"))
             continue
         platform = platform_folder(platform_name).platform
         found = [
-            _read_profile(platform, name, f"{where}.{name}", table, private, problems)
+            _read_profile(platform, name, where.at(name), table, private, problems)
             for name, table in _members(where, named, problems)
         ]
         defaults = [profile.name for profile in found if profile.options.default]
@@ -150,7 +186,7 @@ def _read_profiles(path: Path, tables: Any, private: bool, problems: list[Miscon
         yield from found
 
 
-def _members(where: str, table: Any, problems: list[Misconfigured]) -> Iterator[tuple[str, Any]]:
+def _members(where: Place, table: Any, problems: list[Misconfigured]) -> Iterator[tuple[str, Any]]:
     if isinstance(table, dict):
         yield from cast("dict[str, Any]", table).items()
         return
@@ -160,7 +196,7 @@ def _members(where: str, table: Any, problems: list[Misconfigured]) -> Iterator[
 
 
 def _read_profile(
-    platform: Platform, name: str, where: str, table: Any, private: bool, problems: list[Misconfigured]
+    platform: Platform, name: str, where: Place, table: Any, private: bool, problems: list[Misconfigured]
 ) -> Profile:
     if not _PROFILE_NAME.fullmatch(name):
         problems.append(
@@ -177,21 +213,27 @@ def _read_profile(
             rest[key] = value
             continue
         try:
-            given[variables[key].name] = _read_variable(f"{where}.{key}", variables[key], value, private)
+            given[variables[key].name] = _read_variable(where.at(key), variables[key], value, private)
         except Misconfigured as problem:
             problems.append(problem)
+            # It is not missing as well.
+            given[variables[key].name] = Given()
     options, invalid = validate(
         ProfileOptions,
         rest,
-        unknown=lambda key: unknown_name(f"{where}.{key}", key, [*variables, *ProfileOptions.model_fields], "key"),
-        place=lambda key: f"{where}.{key}",
+        unknown=lambda key: unknown_name(where.at(key), key, [*variables, *ProfileOptions.model_fields], "key"),
+        place=where.at,
         shown=lambda key: False,
     )
     problems += invalid
+    for key in rest.keys() - ProfileOptions.model_fields.keys():
+        meant = closest(key, variables)
+        if meant:
+            given.setdefault(variables[meant].name, Given())
     return Profile(platform, name, where, given, options)
 
 
-def _read_variable(where: str, variable: Variable, value: Any, private: bool) -> Given:
+def _read_variable(where: Place, variable: Variable, value: Any, private: bool) -> Given:
     """Return how the value is given.
 
     Raises:
@@ -219,7 +261,7 @@ def _read_variable(where: str, variable: Variable, value: Any, private: bool) ->
     return Given(text=text)
 
 
-def _from_environment(where: str, table: dict[str, Any]) -> Given:
+def _from_environment(where: Place, table: dict[str, Any]) -> Given:
     name = table.get("env")
     if set(table) != {"env"} or not isinstance(name, str) or not _VARIABLE_NAME.fullmatch(name):
         raise Misconfigured(f"{where} is a table of another form.", fix='Write { env = "VARIABLE" }.')

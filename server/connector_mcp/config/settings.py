@@ -22,7 +22,7 @@ from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.suggest import closest
 
 if TYPE_CHECKING:
-    from connector_mcp.config.file import ConfigFile, Profile
+    from connector_mcp.config.file import ConfigFile, Place, Profile
 
 PREFIX = "CONNECTOR_MCP_"
 SECRET_PREFIX = "CONNECTOR_MCP_SECRET_"  # noqa: S105 - a prefix of names that hold secrets for `secret://NAME`
@@ -199,7 +199,7 @@ class HttpSettings(_Group):
     allowed_origins: _Names = ()
     """Origins to accept over HTTP in addition to the address itself: `https://mcp.example.com`."""
     public_url: str | None = None
-    """Address at which HTTP callers know this server, such as `https://mcp.example.com`; its host is accepted."""
+    """Address at which HTTP callers know this server: `https://mcp.example.com`, or with a proxy's path prefix."""
     http_token: Annotated[SecretStr | None, AfterValidator(_check_token)] = None
     """Bearer token that HTTP callers must send."""
     http_token_file: Path | None = None
@@ -306,6 +306,10 @@ class Settings(
         """The flag, variable, or file and key of each setting that was given."""
         return self._origins
 
+    def place(self, name: str) -> str:
+        """Return where the setting was given, for errors; or its variable if it was not given."""
+        return self._origins.get(name, variable_name(name))
+
     @property
     def credential_secrets(self) -> frozenset[str]:
         """The secrets that profiles keep their own credentials in. Calls must not refer to them."""
@@ -326,7 +330,7 @@ class Settings(
         if file is None:
             return getattr(self, name, None)
         command = _NEW_SIGNING_SECRET if name.startswith("webhook") else _NEW_TOKEN
-        return read_secret_file(file, variable_name(f"{name}_file"), command)
+        return read_secret_file(file, self.place(f"{name}_file"), command)
 
 
 def is_secret(field: str) -> bool:
@@ -342,18 +346,20 @@ def variable_name(field: str) -> str:
 
 @dataclass(frozen=True)
 class _Source:
-    """Values from one place. `spell` gives a setting's name as it is written there, `where` names the place."""
+    """Values from one place, which is a file if `where` names it. `spell` gives a setting's name as written there."""
 
     values: dict[str, Any]
     spell: Callable[[str], str]
-    where: str = ""
+    where: Place | None = None
 
     def place(self, key: str) -> str:
-        return f"{self.where}{self.spell(key)}"
+        return str(self.where.at(key)) if self.where else self.spell(key)
 
     def unknown(self, key: str) -> Misconfigured:
-        known = [self.spell(field) for field in Settings.model_fields]
-        return unknown_name(self.place(key), self.spell(key), known, "setting")
+        # Without the prefix, which makes all variables look alike.
+        word = key.upper().removeprefix(PREFIX).lower()
+        listed = "`connector-mcp config show` lists all settings."
+        return unknown_name(self.place(key), word, Settings.model_fields, "setting", listed=listed, spell=self.spell)
 
 
 def _sources(environ: Mapping[str, str], file: ConfigFile | None, flags: Mapping[str, Any]) -> list[_Source]:
@@ -372,7 +378,7 @@ def _sources(environ: Mapping[str, str], file: ConfigFile | None, flags: Mapping
     ]
     if file is not None:
         written = {name: _expand(name, value, file.path.parent) for name, value in file.settings.items()}
-        sources.insert(0, _Source(written, lambda key: key, f"{file.path}: "))
+        sources.insert(0, _Source(written, str, file.where))
     return sources
 
 
@@ -387,10 +393,12 @@ def _misplaced(file: ConfigFile) -> list[Misconfigured]:
     """Find settings that this file must not contain."""
     problems: list[Misconfigured] = []
     if "config" in file.settings:
-        problems.append(Misconfigured(f"{file.path}: config names another file.", fix="Remove it; only one is read."))
+        problems.append(
+            Misconfigured(f"{file.where.at('config')} names another file.", fix="Remove it; only one is read.")
+        )
     problems += [
         Misconfigured(
-            f"{file.path}: {name} is a secret in plain text, and other users can read the file.",
+            f"{file.where.at(name)} is a secret in plain text, and other users can read the file.",
             fix=f"Set {variable_name(name)} instead, or make the file private (`chmod 600`).",
         )
         for name in file.settings

@@ -11,7 +11,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from connector_mcp.errors import Misconfigured
 from connector_mcp.input_text import check_expanded, decode, trim
-from connector_mcp.suggest import closest
+from connector_mcp.suggest import nearest
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -24,7 +24,7 @@ def validate(
     values: Mapping[str, Any],
     *,
     unknown: Callable[[str], Misconfigured],
-    place: Callable[[str], str],
+    place: Callable[[str], object],
     shown: Callable[[str], bool],
 ) -> tuple[_Model, list[Misconfigured]]:
     """Return the model and a problem for each invalid key; an invalid key is left at its default.
@@ -57,20 +57,27 @@ def drop_unexpanded(values: dict[str, Any], place: Callable[[str], str]) -> list
     return problems
 
 
-def unknown_name(place: str, name: str, known: Collection[str], noun: str) -> Misconfigured:
-    """Return the error for a name that does not exist. `place` says where it is written."""
-    nearest = closest(name, known, cutoff=0)
-    return Misconfigured(
-        f"{place} is not a known {noun}. Did you mean {nearest!r}?", fix=f"Use {nearest}, or remove {place}."
-    )
+def unknown_name(
+    place: object, name: str, known: Collection[str], noun: str, *, listed: str = "", spell: Callable[[str], str] = str
+) -> Misconfigured:
+    """Return the error for a name that does not exist, with the nearest ones.
+
+    `place` says where it is written. `spell` writes a known name as it is written there. `listed` says where all names
+    are listed; without it, they are named if none is near.
+    """
+    near = [spell(each) for each in nearest(name, known)]
+    guess = f" Did you mean {near[0]!r}?" if near else ""
+    valid = near or ([] if listed else [*map(spell, known)])
+    fix = f"Use {either(valid)}, or remove it." if valid else "Remove it."
+    return Misconfigured(f"{place} is not a known {noun}.{guess}", fix=f"{fix} {listed}".rstrip())
 
 
-def _invalid_value(place: str, fault: ErrorDetails, shown: bool) -> Misconfigured:
+def _invalid_value(place: object, fault: ErrorDetails, shown: bool) -> Misconfigured:
     value: object = fault["input"]
     printable = shown and isinstance(value, str | int | float | list | tuple | Path)
     got = repr(str(cast("object", value))) if printable else "invalid (its value is not shown)"
-    expected = re.sub(r"^(Value error, |Input should be )", "", fault["msg"])
-    return Misconfigured(f"{place} is {got}; expected: {expected}.", fix=f"Correct or remove {place}.")
+    expected = re.sub(r"^(Value error, |Input should be )|, unable to .*$", "", fault["msg"])
+    return Misconfigured(f"{place} is {got}; expected: {expected}.", fix="Correct or remove it.")
 
 
 def either(names: Collection[str]) -> str:

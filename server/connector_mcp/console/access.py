@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import json
 import math
 import secrets
 import time
@@ -13,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -170,7 +170,7 @@ def set_session_key(
         _cookie_name(request, name),
         key,
         max_age=max_age,
-        path=path if is_local else "/",
+        path=request.scope.get("root_path", "") + path if is_local else "/",
         secure=not is_local or _is_https(request),
         httponly=True,
         samesite="strict",
@@ -216,14 +216,6 @@ class Visitor:
         return hmac.new(self.key.encode(), b"console form", hashlib.sha256).hexdigest()
 
 
-class _StoredSession(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-    operator: str
-    credential: str
-    """SHA-256 of the token used to sign in, in hex. The session ends when that token does."""
-
-
 class OperatorSessions:
     """The sessions. `is_operator` checks whether the token with this SHA-256 is still valid.
 
@@ -237,9 +229,8 @@ class OperatorSessions:
     async def begin(self, operator: str, token: str) -> Visitor:
         """Begin a session with a new key."""
         key = secrets.token_urlsafe(32)
-        credential = hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
-        session = _StoredSession(operator=operator, credential=credential)
-        values: dict[str, Value] = {"id": _name(key), "session": session.model_dump_json()}
+        # The session ends when the token does that began it.
+        values: dict[str, Value] = {"id": _digest(key).hex(), "session": json.dumps([operator, _digest(token).hex()])}
 
         def work(tx: Transaction) -> None:
             tx.execute("DELETE FROM console_sessions WHERE expires_at <= epoch()")
@@ -256,7 +247,7 @@ class OperatorSessions:
         """Return who is signed in with this key. `in_use` is False for a page that only waits for events."""
         if not key or len(key) > _MAX_KEY_LENGTH:
             return None
-        values: dict[str, Value] = {"id": _name(key)}
+        values: dict[str, Value] = {"id": _digest(key).hex()}
 
         def work(tx: Transaction) -> Row | None:
             sql = (
@@ -269,24 +260,23 @@ class OperatorSessions:
         if row is None:
             return None
         try:
-            session = _StoredSession.model_validate_json(row["session"])
-            credential = bytes.fromhex(session.credential)
+            operator, credential = json.loads(row["session"])
+            if not self._is_operator(bytes.fromhex(credential)):
+                return None
         except ValueError:
-            return None
-        if not self._is_operator(credential):
             return None
         longest = min(IDLE_SECONDS, MAX_SECONDS - row["age"])
         if in_use and longest - row["rest"] >= _UPDATE_SECONDS:
             prolong = f"UPDATE console_sessions SET expires_at = epoch() + {longest} WHERE id = :id"
             await self._database.write(lambda tx: tx.execute(prolong, values))
-        return Visitor(session.operator, key)
+        return Visitor(operator, key)
 
     async def end(self, key: str | None) -> None:
         """End the session with this key, if there is one."""
         if key and len(key) <= _MAX_KEY_LENGTH:
-            values: dict[str, Value] = {"id": _name(key)}
+            values: dict[str, Value] = {"id": _digest(key).hex()}
             await self._database.write(lambda tx: tx.execute("DELETE FROM console_sessions WHERE id = :id", values))
 
 
-def _name(key: str) -> str:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()

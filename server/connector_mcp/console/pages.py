@@ -97,13 +97,15 @@ class Console:
     check_platforms: Callable[[], Awaitable[Sequence[JsonObject]]]
     """Reads once from each platform: title, state, detail, fix, and the names of variables `set` and `missing`."""
     sandbox: bool = False
+    prefix: str = ""
+    """The path of the server's public address, with which links begin."""
     clock: Callable[[], float] = time.time
 
 
 def console_pages(console: Console) -> list[BaseRoute]:
     """Return the routes of `/console` and everything below it."""
     if console.operators is None:
-        router = Router([Route("/{rest:path}", _closed_page(Renderer(console.clock)))])
+        router = Router([Route("/{rest:path}", _closed_page(Renderer(console.clock, prefix=console.prefix)))])
     else:
         router = Router(_ConsolePages(console, console.operators).routes(), redirect_slashes=False)
     app = SecurityHeaders(router)
@@ -132,7 +134,8 @@ class _ConsolePages:
         self._operators = operators
         self._sessions = OperatorSessions(console.database, operators.holds)
         self._throttle = LoginThrottle()
-        self._renderer = Renderer(console.clock)
+        self._renderer = Renderer(console.clock, prefix=console.prefix)
+        self._home = console.prefix + HOME
         self._last_check: PlatformCheck | None = None
         self._checking = anyio.Lock()
 
@@ -176,14 +179,14 @@ class _ConsolePages:
         # The key of the new session is never one that the browser already had.
         await self._sessions.end(session_key(request))
         visitor = await self._sessions.begin(operator, token)
-        response = RedirectResponse(going_to, HTTPStatus.SEE_OTHER)
+        response = RedirectResponse(self._console.prefix + going_to, HTTPStatus.SEE_OTHER)
         set_session_key(request, response, visitor.key)
         return response
 
     async def _log_out(self, request: Request) -> Response:
         visitor, _ = await self._submitted(request)
         await self._sessions.end(visitor.key)
-        response = RedirectResponse(f"{HOME}/login", HTTPStatus.SEE_OTHER)
+        response = RedirectResponse(f"{self._home}/login", HTTPStatus.SEE_OTHER)
         set_session_key(request, response, "", max_age=0)
         return response
 
@@ -225,32 +228,20 @@ class _ConsolePages:
 
     async def _approve(self, request: Request) -> Response:
         visitor, form = await self._submitted(request)
-        approval = await self._pending(request)
-        if not is_confirmed(approval, form.get("name", "")):
+        approval = await self._console.approvals.get(request.path_params["id"])
+        if approval.status == "pending" and not is_confirmed(approval, form.get("name", "")):
             return self._approval_page(visitor, approval, mistyped=True, reason=form.get("reason", ""))
-        return await self._decide(visitor, approval, True, form)
+        return await self._decide(visitor, approval.id, True, form)
 
     async def _deny(self, request: Request) -> Response:
         visitor, form = await self._submitted(request)
-        return await self._decide(visitor, await self._pending(request), False, form)
+        return await self._decide(visitor, request.path_params["id"], False, form)
 
-    async def _pending(self, request: Request) -> Approval:
-        approval = await self._console.approvals.get(request.path_params["id"])
-        if approval.status != "pending":
-            by = f" by {approval.decided_by}" if approval.decided_by else ""
-            raise Problem(
-                409,
-                "Already decided",
-                f"{approval.id} is {approval.status}{by}. Your decision was not recorded.",
-                "If the call is still wanted, have the agent make it again. It then waits for a new decision.",
-            )
-        return approval
-
-    async def _decide(self, visitor: Visitor, approval: Approval, approve: bool, form: dict[str, str]) -> Response:
+    async def _decide(self, visitor: Visitor, approval_id: str, approve: bool, form: dict[str, str]) -> Response:
         reason = strip_hidden(form.get("reason", "")).strip()[:MAX_REASON] or None
         by = f"operator {visitor.operator}"
-        await self._console.approvals.decide(approval.id, approve, by, reason, channel="console")
-        return RedirectResponse(f"{HOME}/approvals/{approval.id}", HTTPStatus.SEE_OTHER)
+        await self._console.approvals.decide(approval_id, approve, by, reason, channel="console")
+        return RedirectResponse(f"{self._home}/approvals/{approval_id}", HTTPStatus.SEE_OTHER)
 
     def _approval_page(
         self, visitor: Visitor, approval: Approval, *, mistyped: bool = False, reason: str = ""
@@ -315,7 +306,7 @@ class _ConsolePages:
                 with anyio.move_on_after(CHECK_SECONDS):
                     platforms = await self._console.check_platforms()
                 self._last_check = PlatformCheck(self._console.clock(), platforms)
-        return RedirectResponse(f"{HOME}/platforms", HTTPStatus.SEE_OTHER)
+        return RedirectResponse(f"{self._home}/platforms", HTTPStatus.SEE_OTHER)
 
     # Shared by all pages --------------------------------------------------------------------------------------------
 
@@ -336,7 +327,7 @@ class _ConsolePages:
             try:
                 return await handler(request)
             except _SignInFirst as redirect:
-                return RedirectResponse(redirect.location, HTTPStatus.SEE_OTHER)
+                return RedirectResponse(self._console.prefix + redirect.location, HTTPStatus.SEE_OTHER)
             except Problem as error:
                 problem = error
             except ConnectorError as error:

@@ -61,10 +61,13 @@ class SecurityHeaders:
 
 
 class Renderer:
-    """The templates, and the two files that pages load. `home` is the path below which the pages are served."""
+    """The templates, and the two files that pages load. `home` is the path below which the pages are served.
 
-    def __init__(self, clock: Callable[[], float] = time.time, *, home: str = "/console") -> None:
-        self._home = home
+    `prefix` is the path of the server's public address, with which links begin.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time, *, home: str = "/console", prefix: str = "") -> None:
+        self._home = prefix + home
         folder = files("connector_mcp.console") / "static"
         self._assets = {name: (folder / name).read_bytes() for name in _ASSETS}
         self._templates = Environment(
@@ -78,6 +81,7 @@ class Renderer:
         )
         self._functions: dict[str, Any] = {
             "asset": self._address,
+            "prefix": prefix,
             "moment": moment,
             "machine_time": machine_time,
             "ago": ago,

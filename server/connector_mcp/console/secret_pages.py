@@ -41,13 +41,16 @@ _COOKIE = "connector-mcp-secret"
 Identify = Callable[[str], Awaitable[str | None]]
 
 
-def secret_pages(requests: SecretRequests, *, identify: Identify | None, anonymous: str) -> list[BaseRoute]:
+def secret_pages(
+    requests: SecretRequests, *, identify: Identify | None, anonymous: str, prefix: str = ""
+) -> list[BaseRoute]:
     """Return the routes below `/secrets`.
 
     `identify` returns the principal that holds a token, and raises `VerificationUnavailable` if it cannot check it.
-    Without it no token is asked for, and a person who enters the code counts as the principal `anonymous`.
+    Without it no token is asked for, and a person who enters the code counts as the principal `anonymous`. `prefix` is
+    the path of the server's public address.
     """
-    pages = _SecretPages(requests, identify, anonymous)
+    pages = _SecretPages(requests, identify, anonymous, prefix)
     router = Router(
         [
             Route(f"{HOME}/static/{{name}}", pages.asset, methods=["GET"]),
@@ -61,11 +64,11 @@ def secret_pages(requests: SecretRequests, *, identify: Identify | None, anonymo
 
 
 class _SecretPages:
-    def __init__(self, requests: SecretRequests, identify: Identify | None, anonymous: str) -> None:
+    def __init__(self, requests: SecretRequests, identify: Identify | None, anonymous: str, prefix: str) -> None:
         self._requests = requests
         self._identify = identify
         self._anonymous = anonymous
-        self._renderer = Renderer(home=HOME)
+        self._renderer = Renderer(home=HOME, prefix=prefix)
         self._throttle = LoginThrottle()
 
     async def asset(self, request: Request) -> Response:

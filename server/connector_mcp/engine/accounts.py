@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from connector_mcp.engine.issues import describe, one_of
+from connector_mcp.engine.issues import describe, likely_values, one_of
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.operations.operation import Effect, Operation
@@ -107,7 +107,9 @@ class Accounts:
             others = {name: value for name, value in arguments.items() if name != PROFILE}
             given = arguments[PROFILE]
             if not isinstance(given, str) or given not in by_profile:
-                raise InvalidArguments(tool.name, [Issue(PROFILE, describe(given), one_of(by_profile, given))])
+                near = likely_values(by_profile, given)
+                issue = Issue(PROFILE, describe(given), one_of(by_profile, given), candidates=near)
+                raise InvalidArguments(tool.name, [issue])
             return AccountChoice(by_profile[given], others)
         default = _default_profile(accounts)
         if default is None or tool.operation.effect is Effect.DESTROY:

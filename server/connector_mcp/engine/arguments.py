@@ -1,7 +1,8 @@
 """Parse the arguments of a call into an operation, or into an error that says what to correct.
 
-Models often send a value in another form than the schema's. Three such forms are accepted: JSON text for an object or
-array, digits for an integer, and the words `true` and `false` for a boolean. Everything else must have its type.
+Models often send a value in another form than the schema's. Four such forms are accepted: JSON text for an object or
+array, one object for an array of objects, digits for an integer, and the words `true` and `false` for a boolean.
+Everything else must have its type.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from connector_mcp.engine.issues import (
     describe_member,
     describe_wanted,
     known_names,
+    likely_names,
+    likely_values,
     path_of,
     safe_key,
     valid_example,
@@ -39,6 +42,7 @@ MAX_VALUES = 10_000
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _LARGEST_INTEGER = 2**63
+_ANY_OBJECT: JsonObject = {"type": "object"}
 
 
 def parse_arguments(tool: Tool, raw: Mapping[str, Any], fixed: Mapping[str, str]) -> Operation:
@@ -70,6 +74,8 @@ def parse_arguments(tool: Tool, raw: Mapping[str, Any], fixed: Mapping[str, str]
 
 def _name_issues(tool: Tool, raw: Mapping[str, Any], own: Mapping[str, str]) -> Iterator[Issue]:
     properties, unknown = tool.input_schema["properties"], 0
+    free = [name for name in properties if raw.get(name) is None]
+    due = [name for name in free if name in tool.input_schema.get("required", ())]
     for name, given in raw.items():
         if name in own:
             if given != own[name]:
@@ -78,8 +84,17 @@ def _name_issues(tool: Tool, raw: Mapping[str, Any], own: Mapping[str, str]) -> 
         elif name not in properties:
             unknown += 1
             if unknown <= MAX_ISSUES:
-                wanted = known_names(name, list(properties), holder=tool.name, inside="config" in properties)
-                yield Issue(safe_key(name), "an unknown argument", wanted)
+                if instead := tool.instead_of(name):
+                    yield Issue(safe_key(name), "an unknown argument", instead)
+                    continue
+                if members(_decode(given, _ANY_OBJECT)).keys() & properties.keys():
+                    yield Issue(safe_key(name), "an object of arguments", "its members at the top level, without it")
+                    continue
+                near = likely_names(name, due, of=tool.name, share=0.5) or likely_names(name, free, of=tool.name)
+                if not near and len(due) == 1 and "config" not in properties:
+                    near = due
+                wanted = known_names(near, properties, holder=tool.name, inside="config" in properties)
+                yield Issue(safe_key(name), "an unknown argument", wanted, candidates=near)
     if unknown > MAX_ISSUES:
         yield Issue("arguments", f"{unknown - MAX_ISSUES} more unknown arguments", "none of them")
 
@@ -101,6 +116,8 @@ def _decode(value: Any, schema: JsonObject) -> Any:
         return _decode_text(value, kind, schema)
     if kind == "integer" and isinstance(value, float) and value.is_integer():
         return int(value)
+    if kind == "array" and is_object(value) and schema.get("items", {}).get("type") == "object":
+        value = [value]
     if kind == "array" and is_array(value) and "items" in schema:
         return [_decode(item, schema["items"]) for item in value]
     if kind == "object" and is_object(value):
@@ -120,7 +137,7 @@ def _decode_text(value: str, kind: Any, schema: JsonObject) -> Any:
             parsed = json.loads(text)
         except (ValueError, RecursionError):
             return value
-        return _decode(parsed, schema) if isinstance(parsed, dict if kind == "object" else list) else value
+        return value if kind == "object" and is_array(parsed) else _decode(parsed, schema)
     if kind == "integer" and _INTEGER.fullmatch(text):
         return int(text)
     if kind == "boolean" and text.lower() in ("true", "false"):
@@ -173,11 +190,13 @@ def _issues(tool: Tool, error: ValidationError, values: JsonObject) -> Iterator[
         elif problem["type"] == "extra_forbidden":
             holder = _at(tool.input_schema, location[:-1])
             names = list(holder.get("properties", ()))
-            inside = "config" in names
-            wanted = known_names(str(location[-1]), names, holder=path_of(location[:-1]), inside=inside)
-            yield Issue(path_of(location), "an unknown member", wanted)
+            near, inside = likely_names(str(location[-1]), names), "config" in names
+            wanted = known_names(near, names, holder=path_of(location[:-1]), inside=inside)
+            yield Issue(path_of(location), "an unknown member", wanted, candidates=near)
         else:
-            yield Issue(path_of(location), describe_member(value, schema), describe_wanted(schema, value), sample)
+            got, wanted = describe_member(value, schema), describe_wanted(schema, value)
+            near = likely_values(map(str, schema.get("enum", ())), value)
+            yield Issue(path_of(location), got, wanted, sample, candidates=near)
 
 
 def _at(schema: JsonObject, location: Sequence[str | int]) -> JsonObject:

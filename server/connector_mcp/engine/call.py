@@ -6,8 +6,11 @@ A change is recorded before it is sent.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
+
+import anyio
 
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.approval.gate import Passage, channel_of
@@ -16,6 +19,7 @@ from connector_mcp.engine.caller import CallResult
 from connector_mcp.engine.config_check import check_configs, tolerate
 from connector_mcp.engine.engine_call import EngineCall
 from connector_mcp.engine.ledger import UNKNOWN, Execution, Standing, decision_of
+from connector_mcp.engine.lookup import Lookup
 from connector_mcp.engine.policy import Decision
 from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
 from connector_mcp.engine.results import find_cleaned, finish, shape_data
@@ -23,7 +27,7 @@ from connector_mcp.engine.secret_refs.resolver import (
     insert_values,
 )
 from connector_mcp.engine.sender import Sender, verify
-from connector_mcp.errors import InvalidArguments
+from connector_mcp.errors import Blocked, Conflict, InvalidArguments, NotFound, Rejected
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect, Operation, Situation
 from connector_mcp.state.database import Work
@@ -51,7 +55,7 @@ class PlatformCall(EngineCall):
     """Keys the digest and the fingerprints."""
     _answers: list[Any]
     _disclosed: tuple[tuple[str, str], ...] = ()
-    """The secrets that the call sends to hosts which the arguments choose, as `Candidate` has them."""
+    """The secrets that the call sends to hosts which the arguments choose, as `Candidate.of` takes them."""
     _person_took_time = False
     """Whether a person was asked for a secret, so the target may have changed meanwhile."""
     _execution: Execution | None = None
@@ -68,7 +72,28 @@ class PlatformCall(EngineCall):
         self.meta.platform, self.meta.profile, self.meta.tenant = account.platform.name, account.profile, account.tenant
         self._sender = Sender(account, self.tool.name, self.caller)
         self._situation = Situation(options=account.options)
-        return await (self.read() if self.effect is Effect.READ else self.write())
+        try:
+            return await (self.read() if self.effect is Effect.READ else self.write())
+        except (NotFound, Rejected, Conflict) as error:
+            # The lookup is a part of the call, within its time.
+            with anyio.move_on_after(account.client.deadline - self.elapsed):
+                if await self._look_up(error):
+                    return await self._read_again()
+            raise
+
+    async def _look_up(self, error: NotFound | Rejected | Conflict) -> bool:
+        """Say in the error what was likely meant. Return whether that is certain, and may be read instead."""
+        lookup = Lookup(self.operation, self._sender, self._allowed_tools(), self.scrubber)
+        await lookup.explain_conflict(error)
+        match = None if isinstance(error, Conflict) else await lookup.explain_missing(error)
+        # An approval is for what was asked, and a change is never made to something else.
+        if match is None or self.effect is not Effect.READ or self.decision is not Decision.ALLOW:
+            return False
+        self.operation = self.operation.model_copy(update={match.argument: match.id})
+        self.meta.resolved = {match.argument: match.id}
+        kind = "the id of something else" if match.member == "id" else f"a {match.member}"
+        self.meta.warn(f"{match.argument} gave {kind}. The only one that fits was read: meta.resolved has its id.")
+        return True
 
     async def read(self) -> CallResult:
         """Run the steps of a read."""
@@ -79,6 +104,9 @@ class PlatformCall(EngineCall):
             # The approval is taken with a record, as for a change.
             self._ready = self.operation
             self._execution = await self._authorize()
+        return await self._read_again()
+
+    async def _read_again(self) -> CallResult:
         await self._send(self.operation)
         return self._result(self.operation.shape_result(self._answers, self._situation))
 
@@ -112,6 +140,16 @@ class PlatformCall(EngineCall):
         self.meta.changes = [change.as_dict() for change in self._preview.changes]
         return self._result(data)
 
+    def _allowed_tools(self) -> dict[str, type[Operation]]:
+        """Return the reads that run without a decision, and the other tools that policy does not block."""
+        gate, allowed = self._services.gates[self._account], dict[str, type[Operation]]()
+        for name, operation in self._services.operations.items():
+            with suppress(Blocked):
+                decision = gate.decide(name, operation.effect, self.caller.scopes)
+                if decision is Decision.ALLOW or operation.effect is not Effect.READ:
+                    allowed[name] = operation
+        return allowed
+
     async def _read_target(self) -> None:
         with self._observer.step("read_target"):
             self._situation = await self._sender.situation(self.operation)
@@ -135,7 +173,7 @@ class PlatformCall(EngineCall):
         destinations = self.operation.find_destinations(self._situation) if target_known else None
         resolve = partial(services.resolver.resolve, found, self._account, destinations)
         resolved = await resolve()
-        if resolved.lacks_only_secrets and ask and services.prompt.is_possible(self.caller):
+        if resolved.lacks_only_secrets and ask and services.prompt.is_possible:
             if not target_known:
                 # The person is asked once everything else is known to be right.
                 return
@@ -165,15 +203,17 @@ class PlatformCall(EngineCall):
         digest = await self._identify()
         if self.operation.acts_on:
             self.fingerprint = fingerprint(self.operation, self._situation.current, self._key)
-        declared, account, found = self.tool.operation.effect, self._account, self.found
+        account, found = self._account, self.found
         assert found is not None  # noqa: S101 - the arguments were scanned
-        candidate = Candidate(
+        candidate = Candidate.of(
+            self._preview,
+            self._disclosed,
             tool=self.tool.name,
             platform=account.platform.name,
             profile=account.profile,
-            declared=declared,
-            deletes=declared is Effect.DESTROY,
-            preview=self._preview,
+            principal=self.caller.principal,
+            client=self.caller.client,
+            declared=self.tool.operation.effect,
             fingerprint=self.fingerprint or "",
             digest=digest,
             arguments=self.arguments or {},
@@ -182,7 +222,6 @@ class PlatformCall(EngineCall):
             sandbox=self.sandbox,
             hosts=tuple(map(self.scrubber.text, found.hosts(self.operation, self._situation))),
             secrets=found.names,
-            disclosed=self._disclosed,
         )
         gate, caller = self._services.gates[self._account], self.caller
         with self._observer.step("gate"):

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from connector_mcp.json_values import JsonObject
 
-TransportName = Literal["stdio", "http", "cli"]
+TransportName = Literal["stdio", "http", "cli", "probe"]
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,32 @@ class Caller(Protocol):
     async def progress(self, message: str) -> None:
         """Report progress, if the client asked for it."""
         ...
+
+
+@dataclass
+class UnattendedCaller:
+    """A caller that cannot be asked."""
+
+    principal: str
+    transport: TransportName
+    scopes: frozenset[str] | None = None
+    client: str | None = None
+    resumed: Resumed | None = None
+    gone: bool = False
+    can_ask: bool = False
+    can_send: bool = False
+
+    async def ask(self, question: Question, ticket: str) -> ElicitationReply:
+        raise CannotAsk
+
+    async def send_to(self, visit: Visit, ticket: str) -> ElicitationReply:
+        raise CannotAsk
+
+    async def visited(self, visit: Visit) -> None:
+        """Do nothing: no page was opened."""
+
+    async def progress(self, message: str) -> None:
+        """Do nothing: there is no one to tell."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from connector_mcp.engine.issues import (
     describe_member,
     describe_wanted,
     known_names,
+    likely_names,
+    likely_values,
     path_of,
     safe_key,
     valid_example,
@@ -124,12 +126,16 @@ def _config_issue(
         for key in instance:
             if key in names:
                 continue
-            wanted = known_names(key, names, holder=path if location else f"the config of {kind.type}")
+            near = likely_names(key, names)
+            wanted = known_names(near, names, holder=path if location else f"the config of {kind.type}")
             is_misplaced = key in kind.traits.get("pipeline_keys", ())
             if is_misplaced:
-                wanted = f"no {safe_key(key)} here: it belongs to the pipeline that uses the connector"
+                near, wanted = [], f"no {safe_key(key)} here: it belongs to the pipeline that uses the connector"
             found, sample_of_it = f"{path}.{safe_key(key)}", valid_example(value_at(sample, location), schema)
-            yield (*location, key), Issue(found, "an unknown key", wanted, sample_of_it, unknown=not is_misplaced)
+            yield (
+                (*location, key),
+                Issue(found, "an unknown key", wanted, sample_of_it, unknown=not is_misplaced, candidates=near),
+            )
     elif error.validator == "required" and is_object(instance):
         for name in schema["required"]:
             if name not in instance:
@@ -141,5 +147,6 @@ def _config_issue(
                 yield location or (name,), Issue(f"{path}.{name}", got, describe_wanted(member), example_of_it)
     else:
         got, sample_of_it = describe_member(instance, schema), valid_example(value_at(sample, location), schema)
-        is_unknown = error.validator == "enum"
-        yield location, Issue(path, got, describe_wanted(schema, instance), sample_of_it, unknown=is_unknown)
+        is_unknown, near = error.validator == "enum", likely_values(map(str, schema.get("enum", ())), instance)
+        wanted = describe_wanted(schema, instance)
+        yield location, Issue(path, got, wanted, sample_of_it, unknown=is_unknown, candidates=near)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -12,7 +13,7 @@ from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account, Accounts
 from connector_mcp.engine.across import AcrossCall
-from connector_mcp.engine.approval.gate import QUESTION_SECONDS, Gate, permits
+from connector_mcp.engine.approval.gate import QUESTION_SECONDS, SCOPE_OF, Gate, permits
 from connector_mcp.engine.approval.hold import ApprovalHold
 from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.approval.queue import Approvals
@@ -20,22 +21,33 @@ from connector_mcp.engine.call import PlatformCall
 from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.engine_call import CallServices, EngineCall
 from connector_mcp.engine.ledger import Ledger
-from connector_mcp.engine.policy import Policy
+from connector_mcp.engine.policy import Decision, Policy
 from connector_mcp.engine.redaction.scrubber import CALL_SCRUBBER, Scrubber, secrets_of_settings
 from connector_mcp.engine.results import fit, shape_data
 from connector_mcp.engine.secret_refs.resolver import MintedCredentials, ReferenceResolver
 from connector_mcp.engine.secret_refs.secret_requests import SecretPrompt, SecretRequests
+from connector_mcp.engine.sender import Sender
+from connector_mcp.errors import Blocked, UpstreamError
 from connector_mcp.json_values import JsonObject
-from connector_mcp.operations.operation import LocalOperation, Operation, Situation
+from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
+from connector_mcp.operations.operation import Effect, LocalOperation, Operation, Situation
 from connector_mcp.operations.tool import Tool
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.database import Database, Transaction, one_allowance
 from connector_mcp.state.keys import secret_key
+from connector_mcp.suggest import meant
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
+from connector_mcp.text import clean
 
 
 class UnknownTool(KeyError):
-    """No tool has this name, or the caller may not see it."""
+    """No tool that is served has this name. `candidates` are tools that may be meant and that the caller may call."""
+
+    def __init__(self, name: str, candidates: Sequence[str] = (), why: str = "") -> None:
+        super().__init__(name)
+        self.candidates = list(candidates)
+        hint = f"Did you mean {' or '.join(candidates)}?" if candidates else why or "Call tools/list to see the tools."
+        self.message = f"Unknown tool: {clean(name, 64)}. {hint}"
 
 
 class Engine:
@@ -95,6 +107,7 @@ class Engine:
         self._services = CallServices(
             settings=settings,
             accounts=self._accounts,
+            operations=operations,
             gates={None: make_gate(policy), **{each: make_gate(each.policy or policy) for each in self.accounts}},
             database=database,
             audit=audit,
@@ -106,25 +119,39 @@ class Engine:
             prompt=SecretPrompt(secret_requests, hold, settings.ask_timeout),
         )
         self._tools = {name: self._accounts.tool(operation) for name, operation in operations.items()}
-        self._visible: dict[frozenset[str] | None, tuple[Tool, ...]] = {}
+        self._visible: dict[frozenset[str] | None, dict[str, Tool]] = {}
 
     def tools(self, caller: Caller | None = None) -> tuple[Tool, ...]:
         """Return the tools that policy and the caller's scopes do not rule out altogether."""
-        scopes = caller.scopes if caller else None
+        return tuple(self._seen(caller.scopes if caller else None).values())
+
+    def _seen(self, scopes: frozenset[str] | None) -> dict[str, Tool]:
+        """The tools that callers with these scopes see. Their texts are about nothing else."""
         # Policies never change while the server runs, and there are only three scopes.
         if scopes not in self._visible:
-            visible: list[Tool] = []
-            for tool in self._tools.values():
-                policies = [account.policy or self._policy for account in self._accounts.get(tool.operation)]
+            permitted: dict[str, list[str]] = {}
+            for name, tool in self._tools.items():
+                policies = {each.profile: each.policy or self._policy for each in self._accounts.get(tool.operation)}
                 effect = tool.operation.effect
-                if any(permits(each, tool.name, effect, scopes) for each in policies or [self._policy]):
-                    visible.append(tool)
-            self._visible[scopes] = tuple(visible)
+                names = [key for key, each in policies.items() if permits(each, name, effect, scopes)]
+                if names or (not policies and permits(self._policy, name, effect, scopes)):
+                    permitted[name] = names
+            served = frozenset(permitted)
+            seen = {name: self._tools[name].seen_with(served, names) for name, names in permitted.items()}
+            self._visible[scopes] = seen
         return self._visible[scopes]
+
+    def missing_scope(self, name: str, scopes: frozenset[str]) -> str | None:
+        """Return the scope that a caller with these scopes lacks to call a tool; None for what the policy blocks."""
+        tool = self._tools.get(name)
+        if tool is None or name not in self._seen(None):
+            return None
+        needed = SCOPE_OF[tool.operation.effect]
+        return None if needed in scopes else needed
 
     def tool(self, name: str) -> Tool | None:
         """Return the tool with this name, even if a caller may not see it."""
-        return self._tools.get(name)
+        return self._seen(None).get(name) or self._tools.get(name)
 
     @property
     def accounts(self) -> tuple[Account, ...]:
@@ -183,10 +210,10 @@ class Engine:
             UnknownTool: There is no such tool.
             AnswerDue: A person must be asked first, by returning the question.
         """
-        tool = self._tools.get(name)
+        tool = self._seen(caller.scopes).get(name) or self._tools.get(name)
         if tool is None:
             self._observer.tool_unknown()
-            raise UnknownTool(name)
+            raise self.unknown_tool(name, caller)
         kind = PlatformCall
         if tool.operation.on is None:
             kind = LocalCall if issubclass(tool.operation, LocalOperation) else AcrossCall
@@ -198,6 +225,26 @@ class Engine:
                 return await kind(tool, caller, self._services).run(arguments)
         finally:
             CALL_SCRUBBER.reset(outer)
+
+    def unknown_tool(self, name: str, caller: Caller) -> UnknownTool:
+        """Make the error for a name that no tool has: the tools that may be meant, or why they are not served."""
+        platforms = [account.platform.name for account in self.accounts]
+        plain = re.sub(r"[\W_]", "", name.lower())
+        for absent in (each for each in PLATFORMS if each in plain and each not in platforms):
+            title = platform_folder(absent).platform.title
+            return UnknownTool(name, why=f"{title} is not configured; `connector-mcp doctor` shows what is missing.")
+        likely = meant(name, [*self._tools, *catalog(dict.fromkeys(platforms))])
+        callable_by = {tool.name for tool in self.tools(caller)}
+        candidates, why = [each for each in likely if each in callable_by], ""
+        if likely and not candidates:
+            why = f"The operator left {likely[0]} out with CONNECTOR_MCP_TOOLS."
+            if tool := self._tools.get(likely[0]):
+                account = next(iter(self._accounts.get(tool.operation)), None)
+                try:
+                    self._services.gates[account].decide(tool.name, tool.operation.effect, caller.scopes)
+                except Blocked as blocked:
+                    why = f"{blocked.message} {blocked.fix}"
+        return UnknownTool(name, candidates, why)
 
     async def aclose(self) -> None:
         """Close the clients, the audit log and the database."""
@@ -219,6 +266,29 @@ class LocalCall(EngineCall):
         self.scan_arguments(Situation())
         self.register_secrets()
         assert isinstance(self.operation, LocalOperation)  # noqa: S101 - Engine.call makes it of these only
-        data = shape_data(self.operation, self.operation.answer_locally(), None, self.meta)
+        situation = Situation(described=await self._describe(self.operation.type_read()))
+        data = shape_data(self.operation, self.operation.answer_locally(situation), None, self.meta)
         content: JsonObject = {"data": data, "meta": self.meta.as_dict()}
         return CallResult(fit(content, self._services.settings.max_result_bytes), is_error=False)
+
+    async def _describe(self, reader: Operation | None) -> JsonObject | None:
+        """Read what the platform itself says of a connector type, if policy lets such a read pass."""
+        accounts = self._services.accounts.get(type(reader)) if reader else ()
+        if reader is None or not accounts:
+            return None
+        account = next((each for each in accounts if each.default), accounts[0])
+        gate = self._services.gates[account]
+        try:
+            if (
+                gate.decide(f"{account.platform.name}_{self.tool.name}", Effect.READ, self.caller.scopes)
+                is not Decision.ALLOW
+            ):
+                return None
+            return await Sender(account, self.tool.name, self.caller).describe(reader)
+        except Blocked:
+            return None
+        except UpstreamError as error:
+            self.meta.warn(
+                f"The platform did not describe the type ({error.code}): this is what the server knows of it."
+            )
+            return None

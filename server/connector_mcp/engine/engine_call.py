@@ -17,7 +17,7 @@ from connector_mcp.audit.record import BEGUN, AuditRecord, Phase
 from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account, Accounts
-from connector_mcp.engine.approval.gate import Gate, channel_of
+from connector_mcp.engine.approval.gate import Gate, channel_of, require_scope
 from connector_mcp.engine.arguments import parse_arguments
 from connector_mcp.engine.caller import AnswerDue, Caller, CallResult
 from connector_mcp.engine.ledger import Ledger
@@ -50,6 +50,8 @@ class CallServices:
 
     settings: Settings
     accounts: Accounts
+    operations: Mapping[str, type[Operation]]
+    """Those that are served, by tool name."""
     gates: Mapping[Account | None, Gate]
     """The gate of each account, and of calls without one."""
     database: Database
@@ -96,6 +98,11 @@ class EngineCall(ABC):
         self.outcome = "cancelled"
 
     @property
+    def elapsed(self) -> float:
+        """Seconds since the call came."""
+        return time.monotonic() - self._started
+
+    @property
     def may_have_changed(self) -> bool:
         """Whether a request that changes something may have been sent."""
         return False
@@ -132,7 +139,8 @@ class EngineCall(ABC):
         """Run the steps of the call in order."""
 
     def validate(self, arguments: Mapping[str, Any]) -> None:
-        """Choose the account, refuse what policy blocks, and parse the arguments."""
+        """Refuse what scopes or policy block, choose the account, and parse the arguments."""
+        require_scope(self.tool.name, self.effect, self.caller.scopes)
         self.account, own, self.profile_named = self._services.accounts.choose(self.tool, arguments)
         # What policy or scopes refuse is not worth the work of parsing.
         self._check_policy()
@@ -200,7 +208,7 @@ class EngineCall(ABC):
             upstream_status=self.status,
             upstream_request_id=self.meta.request_id,
             outcome=outcome,
-            duration_ms=round((time.monotonic() - self._started) * 1000, 3),
+            duration_ms=round(self.elapsed * 1000, 3),
             sandbox=self.sandbox,
         )
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 from connector_mcp.errors import Issue
 from connector_mcp.operations.connector_types import example
-from connector_mcp.suggest import closest
+from connector_mcp.suggest import meant, nearest
 
 MAX_ISSUES = 20
 """Problems that one error names."""
@@ -82,20 +82,31 @@ def describe(value: Any) -> str:
 def one_of(options: Iterable[str], given: Any) -> str:
     """List the valid options; the one closest to what was given comes first."""
     names = list(options)
-    near = closest(given, names, cutoff=0.5) if isinstance(given, str) else None
-    return f"{_suggestion(near)}one of {', '.join(names)}"
+    return f"{_suggestion(likely_values(names, given))}one of {', '.join(names)}"
 
 
-def _suggestion(near: str | None) -> str:
-    return f"{near} (closest match); " if near else ""
+def likely_values(options: Iterable[str], given: Any) -> list[str]:
+    """Return the option closest to what was given, if there is one."""
+    return nearest(given, options, count=1, cutoff=0.5) if isinstance(given, str) else []
 
 
-def known_names(name: str, names: list[str], *, holder: str, inside: bool = False) -> str:
-    near = closest(name, names)
+def likely_names(name: str, names: Iterable[str], *, of: str = "", share: float = 0.7) -> list[str]:
+    """Return the names that an unknown one may mean: one with a typo, or by words as `meant` finds them."""
+    known = list(names)
+    typo = nearest(name, known, count=1, cutoff=0.9)
+    return typo or meant(name, known, of=of, share=share) or nearest(name, known, count=1)
+
+
+def _suggestion(near: Sequence[str]) -> str:
+    return f"{' or '.join(near)} (closest match); " if near else ""
+
+
+def known_names(near: Sequence[str], names: Iterable[str], *, holder: str, inside: bool = False) -> str:
+    """Say which names there are; `near` are those that may be meant."""
     if near:
         return f"{_suggestion(near)}{holder} takes {', '.join(names)}"
     hint = "; keys of the connector's config go inside config" if inside else ""
-    return f"one of {', '.join(names) or 'no arguments'}{hint}"
+    return f"one of {', '.join(names) or 'no arguments'}, or leave it out{hint}"
 
 
 def safe_key(name: str, known: Collection[str] = ()) -> str:

@@ -41,6 +41,9 @@ class Change:
     def as_dict(self) -> JsonObject:
         return {"field": self.field, "before": self.before, "after": self.after}
 
+    def __str__(self) -> str:
+        return f"{shown(self.field)}: {shown(self.before)} → {shown(self.after)}"
+
 
 @dataclass(frozen=True)
 class Preview:
@@ -54,13 +57,6 @@ class Preview:
     """The name of the target, or of what the call creates. The person types it to confirm."""
     snapshot: JsonObject
     """The target's members by path, redacted; a later difference is named from it."""
-
-    @property
-    def lines(self) -> list[str]:
-        """The losses that the sentence does not have, and the changes, one by one."""
-        losses = [loss for loss in self.losses if loss not in self.sentence]
-        changes = [f"{shown(each.field)}: {shown(each.before)} → {shown(each.after)}" for each in self.changes]
-        return [*losses, *changes]
 
 
 def path_text(path: Sequence[str | int]) -> str:

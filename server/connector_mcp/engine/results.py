@@ -69,6 +69,8 @@ class Meta:
     """The members that a write changed, each with its values before and after, redacted."""
     offset: int | None = None
     """For a list that the server pages itself: the index of the first row. Not shown."""
+    resolved: JsonObject = field(default_factory=dict[str, Any])
+    """The id that was read in place of what an argument gave."""
 
     def warn(self, warning: str) -> None:
         """Add a warning, once."""
@@ -103,11 +105,11 @@ def shape_data(operation: Operation, data: Any, answer: Any, meta: Meta) -> Any:
     if isinstance(operation, ListOperation):
         return _rows(operation, data, answer, meta)
     if is_array(data):
-        return [_record(operation, row, meta, None) for row in data]
+        return [shape_record(operation, row, meta, None) for row in data]
     wanted = vars(operation).get("fields") or None
     if wanted:
         _name_missing(wanted, [data], meta)
-    return {} if data is None else _record(operation, data, meta, wanted)
+    return {} if data is None else shape_record(operation, data, meta, wanted)
 
 
 def check_cursor(operation: Operation) -> None:
@@ -122,11 +124,8 @@ def check_cursor(operation: Operation) -> None:
 
 def _rows(operation: ListOperation, data: Any, answer: Any, meta: Meta) -> list[JsonObject]:
     rows = items(data)
-    paging = operation.paging
-    if paging is not None and _pages_upstream(operation):
-        following = at(answer, paging.next or "")
-        if isinstance(following, str) and following and following != operation.cursor:
-            meta.cursor = following
+    if _pages_upstream(operation):
+        meta.cursor = following_cursor(operation, answer)
     else:
         # The platform sends the list whole. The cursor is the offset of the next row.
         start = meta.offset = _start(operation)
@@ -135,12 +134,18 @@ def _rows(operation: ListOperation, data: Any, answer: Any, meta: Meta) -> list[
             meta.cursor = str(end)
         rows = rows[start:end]
     wanted = operation.fields or (None if operation.detail == "full" else operation.summary or None)
-    shaped = [_record(operation, row, meta, wanted) for row in rows]
+    shaped = [shape_record(operation, row, meta, wanted) for row in rows]
     if operation.fields:
         _name_missing(operation.fields, rows, meta)
     if meta.cursor:
         meta.warn(PARTIAL)
     return shaped
+
+
+def following_cursor(operation: ListOperation, answer: Any) -> str | None:
+    """Return the platform's cursor of the next page, if it pages the list and there is one."""
+    following = at(answer, operation.paging.next or "") if operation.paging and _pages_upstream(operation) else None
+    return following if isinstance(following, str) and following and following != operation.cursor else None
 
 
 def _pages_upstream(operation: ListOperation) -> bool:
@@ -164,7 +169,8 @@ def _name_missing(wanted: Sequence[str], rows: list[Any], meta: Meta) -> None:
         meta.warn(f"There is no {names}; the members are {', '.join(sorted(known))}.")
 
 
-def _record(operation: Operation, record: Any, meta: Meta, wanted: Collection[str] | None) -> JsonObject:
+def shape_record(operation: Operation, record: Any, meta: Meta, wanted: Collection[str] | None) -> JsonObject:
+    """Redact a record or row, with the members that are wanted, or all but the heavy ones. Notes go to `meta`."""
     if not is_object(record):
         return {}
     # Choose before redacting: most members of a row are never shown.

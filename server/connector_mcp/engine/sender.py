@@ -15,7 +15,7 @@ from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.caller import Caller
 from connector_mcp.engine.conformance import find_flaw, find_target_flaw
 from connector_mcp.engine.preview import fingerprint
-from connector_mcp.engine.results import Meta
+from connector_mcp.engine.results import Meta, following_cursor
 from connector_mcp.errors import (
     Conflict,
     ConnectorError,
@@ -29,7 +29,7 @@ from connector_mcp.errors import (
     UpstreamError,
 )
 from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
-from connector_mcp.operations.operation import Effect, Operation, Path, Situation, at
+from connector_mcp.operations.operation import Effect, ListOperation, Operation, Path, Situation, at
 from connector_mcp.operations.update import without_vacant
 from connector_mcp.upstream.client import UpstreamResponse
 
@@ -38,6 +38,9 @@ _CONCERNS_ONE = (Rejected, Conflict, NotFound)
 
 _NOT_DONE = (Unreachable, RateLimited, TimedOut)
 """Failures of a change that say that the platform did nothing. A change that may be done is `OutcomeUnknown`."""
+
+_MOST_PAGES = 5
+"""Pages of a list that are searched for what a call means."""
 
 _PLACEHOLDER = re.compile(r"{\w+}")
 
@@ -65,8 +68,9 @@ class Sender:
             UpstreamError: A read failed, or did not show the target. The error says that the call was not sent.
         """
         try:
-            described, reader = await self._describe(operation.type_read()), operation.target_read()
+            reader = operation.target_read()
             if reader is None or operation.acts_on is None:
+                described = await self.describe(operation.type_read())
                 return Situation(options=self._account.options, described=described)
             try:
                 record = await self.read(reader)
@@ -76,12 +80,13 @@ class Sender:
                     raise
             if flaw := find_target_flaw(operation, reader, record):
                 raise self._malformed(reader, flaw)
+            described = await self.describe(operation.type_read(record))
         except UpstreamError as error:
             error.message = f"{error.message} It was read for {self._tool}, which was not sent."
             raise
         return self._situated(operation, record, described)
 
-    async def _describe(self, reader: Operation | None) -> JsonObject | None:
+    async def describe(self, reader: Operation | None) -> JsonObject | None:
         """Read a connector type. The description is empty if the platform does not have the type."""
         if reader is None:
             return None
@@ -97,12 +102,32 @@ class Sender:
 
     async def read(self, reader: Operation) -> Any:
         """Run a read operation and return its record or rows."""
+        return (await self._read(reader))[0]
+
+    async def read_list(self, listed: type[ListOperation], operation: Operation) -> tuple[list[JsonObject], bool]:
+        """Return the rows of a list in the place that the operation is about, and whether they are all."""
+        rows: list[JsonObject] = []
+        reader = self.list_like(listed, operation)
+        for _ in range(_MOST_PAGES):
+            page, answer = await self._read(reader)
+            rows += page
+            cursor = following_cursor(reader, answer.body)
+            if cursor is None:
+                return rows, True
+            reader = reader.model_copy(update={"cursor": cursor})
+        return rows, False
+
+    def list_like(self, listed: type[ListOperation], operation: Operation) -> ListOperation:
+        """Make the read of a list in the place that the operation is about."""
+        return listed(limit=100, **{name: getattr(operation, name) for name in listed.http.placeholders})
+
+    async def _read(self, reader: Operation) -> tuple[Any, UpstreamResponse]:
         situation = Situation(options=self._account.options)
         answer = await self._account.client.send(reader.make_request(situation), tool=reader.tool_name())
         record = reader.shape_result([answer.body], situation)
         if flaw := find_flaw(reader, record):
             raise self._malformed(reader, flaw, answer)
-        return record
+        return record, answer
 
     def _malformed(self, operation: Operation, flaw: str, answer: UpstreamResponse | None = None) -> UpstreamError:
         """Make the error for a success of an undocumented shape. Whether it made a change is not known."""

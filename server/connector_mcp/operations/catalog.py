@@ -1,7 +1,8 @@
 """All operations, by tool name.
 
 The package of a platform names its `PLATFORM` and its `MODULES`: the modules that declare operations, each of which
-names its `OPERATIONS`. To add a platform, write such a package and add its name to `PLATFORMS` here.
+names its `OPERATIONS`. One of them may name a `TYPE_SOURCE`. To add a platform, write such a package and add its name
+to `PLATFORMS` here.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import import_module
+from types import ModuleType
 
 from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.across import ACROSS
-from connector_mcp.operations.local import DescribeConnectorType
+from connector_mcp.operations.local import TypeSource, describe_connector_type
 from connector_mcp.operations.operation import Operation
 from connector_mcp.operations.overview import Overview
 from connector_mcp.operations.platform import Platform
@@ -37,8 +39,15 @@ class PlatformFolder:
     def operations(self) -> tuple[type[Operation], ...]:
         """The platform's operations in the order of tools/list, imported when they are first asked for."""
         # Building the models takes most of the start-up time, and a platform that is not served needs none.
-        modules = [import_module(f"{self.package}.{name}") for name in self.modules]
-        return tuple(operation for module in modules for operation in module.OPERATIONS)
+        return tuple(operation for module in self._imported() for operation in module.OPERATIONS)
+
+    @property
+    def type_source(self) -> TypeSource | None:
+        """How the platform describes its connector types; None if it does not."""
+        return next((module.TYPE_SOURCE for module in self._imported() if hasattr(module, "TYPE_SOURCE")), None)
+
+    def _imported(self) -> list[ModuleType]:
+        return [import_module(f"{self.package}.{name}") for name in self.modules]
 
     @cached_property
     def overview(self) -> Overview:
@@ -55,9 +64,11 @@ def platform_folder(name: str) -> PlatformFolder:
 
 def catalog(platforms: Iterable[str] = PLATFORMS) -> Mapping[str, type[Operation]]:
     """The operations of the named platforms and those that belong to none, by tool name in a stable order."""
-    operations = [operation for name in platforms for operation in platform_folder(name).operations]
+    folders = {name: platform_folder(name) for name in platforms}
+    operations = [operation for folder in folders.values() for operation in folder.operations]
     if operations:
-        operations += DescribeConnectorType, *ACROSS
+        operations.append(describe_connector_type({name: each.type_source for name, each in folders.items()}))
+        operations += ACROSS
     return {operation.tool_name(): operation for operation in operations}
 
 

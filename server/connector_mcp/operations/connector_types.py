@@ -18,22 +18,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import resources
 from typing import TYPE_CHECKING, Any, cast
 
-from connector_mcp.json_values import JsonObject, is_object, members
-from connector_mcp.suggest import nearest
+from connector_mcp.json_values import JsonObject, is_array, is_object, members
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
 
 SECRET_PLACEHOLDER = "<secret-key>"  # noqa: S105 - what an example shows where a secret goes
-_LONGEST_NAME = 64
-_SUGGESTED = 3
 _DOTS = r"*\u2022\u25cf\u25cb\u2219\u00b7\u22c5\u2027\u25e6\uff0a"
 _STAND_IN = re.compile(
     r"(?:[a-z]+ )?(?:<[^<>]*>|\u2039[^\u2039\u203a]*\u203a|\$\{[^{}]*\}|\{\{[^{}]*\}\})"
@@ -42,12 +39,38 @@ _STAND_IN = re.compile(
     re.IGNORECASE,
 )
 _MASKED = re.compile(rf"[{_DOTS}]{{4,}}")
+_MASK = re.compile(
+    rf"\w{{0,4}}[{_DOTS}]{{4,}}\w{{0,4}}|[\[(<*]+ ?(?:redacted|masked|hidden|withheld|filtered) ?[\])>*]+",
+    re.IGNORECASE,
+)
 _FORMATTED = {"uri": "https://example.com", "email": "name@example.com", "date": "2026-01-31"}
 
 
 def stands_for_a_secret(text: str) -> bool:
     """Whether a text only stands for a secret: a placeholder such as `<secret-key>`, or a mask such as `****1234`."""
     return bool(_STAND_IN.fullmatch(text.strip()) or _MASKED.search(text))
+
+
+def is_mask(text: str) -> bool:
+    """Whether a text is nothing but a mask, such as `********` or `[redacted]`, which no member of a config can be."""
+    return bool(_MASK.fullmatch(text.strip()))
+
+
+def kept_masks(stored: Any, kept: Any, secret: Collection[str], steps: tuple[str | int, ...] = ()) -> Iterator[str]:
+    """Yield the places, at any depth, where a stored mask of a secret stays and so would be written back as its value.
+
+    `secret` holds the dotted paths of the secret members.
+    """
+    if is_object(stored) and is_object(kept):
+        for key in stored.keys() & kept.keys():
+            yield from kept_masks(stored[key], kept[key], secret, (*steps, key))
+    elif is_array(stored) and is_array(kept):
+        for index, (before, after) in enumerate(zip(stored, kept, strict=False)):
+            yield from kept_masks(before, after, secret, (*steps, index))
+    elif isinstance(stored, str) and stored == kept:
+        is_secret = ".".join(step for step in steps if isinstance(step, str)) in secret
+        if is_mask(stored) or (is_secret and stands_for_a_secret(stored)):
+            yield "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).lstrip(".")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,22 +190,6 @@ def connector_types(platform: str) -> dict[str, ConnectorType]:
 def connector_type(platform: str, type_id: Any) -> ConnectorType | None:
     """The connector type with this id; None for an unknown id, and for anything that is no text."""
     return connector_types(platform).get(type_id) if isinstance(type_id, str) else None
-
-
-def similar_types(platform: str, name: str) -> list[ConnectorType]:
-    """The connector types that a wrong id may mean, the likeliest first: by id, provider, name or beginning."""
-    wanted = name.strip().casefold()[:_LONGEST_NAME]
-    first_word = re.split(r"[-_ ]", wanted)[0]
-    labels = {
-        entry.type: {label.casefold() for label in (entry.type, entry.name, str(entry.traits.get("target", "")))}
-        for entry in connector_types(platform).values()
-    }
-    same = [key for key, known in labels.items() if wanted in known]
-    begun = [key for key, known in labels.items() if any(re.split(r"[-_ ]", label)[0] == first_word for label in known)]
-    by_label = {label: key for key, known in labels.items() for label in known if label}
-    close = [by_label[label] for label in nearest(wanted, by_label, cutoff=0.5)]
-    likely = (*(key for key in close if key in begun), *begun, *close)
-    return [connector_types(platform)[key] for key in dict.fromkeys(same or likely)][:_SUGGESTED]
 
 
 def closest_errors(error: ValidationError) -> Iterator[ValidationError]:

@@ -52,7 +52,11 @@ class SecretMark:
 SECRET = SecretMark()
 
 # The arguments of every list.
-PageSize = Annotated[int | None, Field(ge=1, le=100, description="Rows a page."), LOCAL_ONLY]
-Cursor = Annotated[str | None, Field(description="meta.cursor of the last page."), LOCAL_ONLY]
-RowMembers = Annotated[list[str] | None, Field(description="Row members to return."), LOCAL_ONLY]
-Detail = Annotated[Literal["summary", "full"], Field(description="full: whole rows."), LOCAL_ONLY]
+PageSize = Annotated[int | None, Field(ge=1, le=100, description="Most rows to return in one page."), LOCAL_ONLY]
+Cursor = Annotated[str | None, Field(description="For the next page: meta.cursor of the last one."), LOCAL_ONLY]
+RowMembers = Annotated[
+    list[str] | None, Field(description="Members to return of each row, in place of the summary."), LOCAL_ONLY
+]
+Detail = Annotated[
+    Literal["summary", "full"], Field(description="summary: the main members of each row. full: all."), LOCAL_ONLY
+]

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject
-from connector_mcp.operations.connector_types import connector_types, example, similar_types
-from connector_mcp.operations.operation import LocalOperation, Record
+from connector_mcp.operations.connector_types import ConnectorType, connector_types, example
+from connector_mcp.operations.operation import LocalOperation, Operation, Record, Situation
+from connector_mcp.operations.type_names import find_type, unknown_type
 
 LIST_SECRETS = "list_secrets"
 """The tool that is served only where a place for secrets is configured."""
+
+
+@dataclass(frozen=True)
+class TypeSource:
+    """How a platform itself describes its connector types. What it says wins over what this server ships."""
+
+    read: Callable[[str], Operation | None]
+    """The read of a type's description; None where the shipped one suffices or there cannot be such a type."""
+    describe: Callable[[str, JsonObject], ConnectorType | None]
+    """The type with an id as the answer of that read describes it; None if the platform does not have it."""
 
 
 class ConnectorTypeRecord(Record):
@@ -25,46 +37,66 @@ class ConnectorTypeRecord(Record):
     types: list[str] | None = None
 
 
-class DescribeConnectorType(LocalOperation):
-    """Give the exact config schema of a connector type, with its secret keys and an example. Call it before creating a
-    connector or changing a config; without `type` it lists the types."""
+def describe_connector_type(sources: Mapping[str, TypeSource | None]) -> type[LocalOperation]:
+    """Make the operation for these platforms, with the source of each one that describes its types itself."""
 
-    output = ConnectorTypeRecord
-    example = {"platform": "vectorize", "type": "AWS_S3"}
+    class DescribeConnectorType(LocalOperation):
+        """Get the exact config schema of a connector type, with its secret keys and an example. Call it before you
+        create a connector or change a config. Without `type` it lists the types."""
 
-    platform: Annotated[
-        Literal["vectorize", "logto", "versori", "conductorone"], Field(description="Platform of the connector type.")
-    ]
-    type: Annotated[
-        str | None, Field(description="Vectorize type, Logto factory id, Versori protocol or ConductorOne catalog id.")
-    ] = None
+        output = ConnectorTypeRecord
+        example = {"platform": next(iter(sources), "")}
 
-    def answer_locally(self) -> Any:
-        known = connector_types(self.platform)
-        if self.type is None:
-            return {"types": [f"{entry.type}: {entry.name}" for entry in known.values()]}
-        found = known.get(self.type) or next((e for e in known.values() if e.name.lower() == self.type.lower()), None)
-        if found is None:
-            near = [entry.type for entry in similar_types(self.platform, self.type)]
-            names = ", ".join(f"{each} ({known[each].name})" for each in near)
-            wanted = f"a {self.platform} connector type" + (f", such as {names}" if near else "")
-            raise InvalidArguments(
-                self.tool_name(),
-                [Issue("type", "an unknown type", wanted, near[0] if near else next(iter(known), None))],
-                fix=f"Call {self.tool_name()} with only platform={self.platform!r} to list the types.",
-            )
-        described = {
-            "type": found.type,
-            "name": found.name,
-            "kind": found.kind,
-            "creatable": found.creatable,
-            "secret_keys": list(found.secret_paths),
-            "config_schema": found.config,
-            "config_example": example(found.config),
-        }
-        if found.notes:
-            described["notes"] = list(found.notes)
-        return described | found.traits
+        platform: Annotated[
+            str, Field(description="Where the connector is or will be.", json_schema_extra={"enum": [*sources]})
+        ]
+        type: Annotated[
+            str | None,
+            Field(description="Id of the type as connectors show it, or words of its name such as s3, google or http."),
+        ] = None
+
+        def type_read(self, current: Any = None) -> Operation | None:
+            """The platform's own description of the type."""
+            source, found = sources.get(self.platform), find_type(self.platform, self.type or "")
+            return source.read(found.type if found else self.type or "") if source else None
+
+        def answer_locally(self, situation: Situation) -> Any:
+            if self.platform not in sources:
+                raise InvalidArguments(
+                    self.tool_name(),
+                    [Issue("platform", "a platform that is not served", f"one of {', '.join(sources)}")],
+                )
+            if self.type is None:
+                return {"types": [f"{each.type}: {each.name}" for each in connector_types(self.platform).values()]}
+            found, source, described = find_type(self.platform, self.type), sources[self.platform], situation.described
+            if source and described:
+                found = source.describe(found.type if found else self.type, described)
+            if found is None:
+                raise InvalidArguments(
+                    self.tool_name(),
+                    [unknown_type("type", self.platform, self.type, f"a {self.platform} connector type")],
+                    fix=f"Call again with the id of a type, or with only platform={self.platform!r} to list the types.",
+                )
+            return _description(found, self.type, by_platform=bool(described))
+
+    return DescribeConnectorType
+
+
+def _description(found: ConnectorType, name: str, *, by_platform: bool) -> JsonObject:
+    notes = list(found.notes)
+    if name != found.type:
+        notes.insert(0, f"{found.type} is the only type that this name fits.")
+    described = {
+        "type": found.type,
+        "name": found.name,
+        "kind": found.kind,
+        "creatable": found.creatable,
+        "described_by": "the platform" if by_platform else "this server",
+        "secret_keys": list(found.secret_paths),
+        "config_schema": found.config,
+        "config_example": example(found.config),
+    }
+    return described | ({"notes": notes} if notes else {}) | found.traits
 
 
 class SecretRecord(Record):
@@ -88,7 +120,7 @@ def list_secrets(listing: Callable[[], Sequence[JsonObject]]) -> type[LocalOpera
         output = SecretRecord
         returns_list = True
 
-        def answer_locally(self) -> Any:
+        def answer_locally(self, situation: Situation) -> Any:
             return list(listing())
 
     return ListSecrets

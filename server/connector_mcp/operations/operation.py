@@ -214,6 +214,8 @@ class Operation(BaseModel):
     stored_config: ClassVar[StoredConfig | None] = None
     host_arguments: ClassVar[tuple[str, ...]] = ()
     """Arguments beside configs that choose the host that credentials go to."""
+    conflict_codes: ClassVar[frozenset[str]] = frozenset()
+    """The platform's codes that say that only one such thing can exist; `is_rival` finds the one that does."""
     mints: ClassVar[tuple[str, ...]] = ()
     """Dotted paths in the platform's answer of credentials that it shows once. They go to the secret store."""
     example: ClassVar[JsonObject] = {}
@@ -342,9 +344,16 @@ class Operation(BaseModel):
         """The read that shows the outcome of the write; by default that of the target."""
         return self.target_read()
 
-    def type_read(self) -> Operation | None:
-        """The read of the platform's own description of the connector type, where the shipped one does not suffice."""
+    def type_read(self, current: Any = None) -> Operation | None:
+        """The read of the platform's own description of the connector type, where the shipped one does not suffice.
+
+        `current` is the target.
+        """
         return None
+
+    def is_rival(self, row: JsonObject) -> bool:
+        """Whether this row of the list at the same path is what keeps the call from creating another one."""
+        return False
 
     def target_read(self) -> Operation | None:
         """The read of this call's target."""
@@ -364,6 +373,10 @@ class ListOperation(Operation):
 
     effect = Effect.READ
     paging: ClassVar[Paging | None]
+    known_by: ClassVar[tuple[str, ...]] = ("name",)
+    """Members of a row by which people know it, beside its id: text, or an object with a text for each language."""
+    refers: ClassVar[Mapping[str, type[Operation]]] = {}
+    """Members of a row with the id of a row of another list."""
 
     limit: PageSize = None
     cursor: Cursor = None
@@ -395,8 +408,8 @@ class LocalOperation(Operation, ABC):
     effect = Effect.READ
 
     @abstractmethod
-    def answer_locally(self) -> Any:
-        """The data of the result.
+    def answer_locally(self, situation: Situation) -> Any:
+        """The data of the result. `situation` holds what `type_read` returned.
 
         Raises:
             InvalidArguments: An argument names something that does not exist.

@@ -17,15 +17,17 @@ from pydantic_core import core_schema
 from connector_mcp.json_values import JsonObject, items, members
 
 _NULL = {"type": "null"}
+_DETAILS = ("description", "required", "additionalProperties", "examples", "writeOnly", "default")
 # Annotations from pydantic that tell a caller nothing.
-_NOISE = frozenset({"title", "default", "discriminator"})
+_NOISE = frozenset({"title", "discriminator"})
 
 
 class _Lean(GenerateJsonSchema):
     """Generates the schema without the parts that would be removed again."""
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonObject:
-        return self.generate_inner(schema["schema"])
+        inner, default = self.generate_inner(schema["schema"]), schema.get("default")
+        return inner if default is None else {**inner, "default": default}
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonObject:
         return self.generate_inner(schema["schema"])
@@ -59,7 +61,12 @@ def shape(model: type[BaseModel]) -> JsonObject:
 
     Callers share the returned object and must not modify it.
     """
-    return _bare(_portable(model))
+    return _without(_portable(model), _DETAILS)
+
+
+def listed(schema: JsonObject) -> JsonObject:
+    """The schema as clients get it: without `writeOnly`, which some of them refuse."""
+    return _without(schema, ("writeOnly",))
 
 
 def _portable(model: type[BaseModel]) -> JsonObject:
@@ -103,10 +110,9 @@ def _convert_member(key: str, value: Any, convert: Callable[[Mapping[str, Any]],
             return value
 
 
-def _bare(schema: JsonObject) -> JsonObject:
-    bare: JsonObject = {}
-    for key, value in schema.items():
-        if key in ("description", "required", "additionalProperties", "examples", "writeOnly"):
-            continue
-        bare[key] = _convert_member(key, value, lambda part: _bare(dict(part)))
-    return bare
+def _without(schema: JsonObject, words: Collection[str]) -> JsonObject:
+    return {
+        key: _convert_member(key, value, lambda part: _without(dict(part), words))
+        for key, value in schema.items()
+        if key not in words
+    }

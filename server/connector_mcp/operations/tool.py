@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Collection
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from importlib import resources
 
 from connector_mcp.json_values import JsonObject
+from connector_mcp.operations.catalog import PLATFORMS
+from connector_mcp.operations.local import LIST_SECRETS
 from connector_mcp.operations.operation import Effect, ListOperation, Operation
-from connector_mcp.operations.schema import portable_schema, shape
+from connector_mcp.operations.schema import listed, portable_schema, shape
 
+PLATFORM = "platform"
 PROFILE = "profile"
 """The argument that names the account where a platform has several. It is reserved: no operation has such a field."""
+
+_NAMES = re.compile(rf"\b(?:(?:{'|'.join(PLATFORMS)})_[a-z_]+|describe_connector_type|{LIST_SECRETS})\b")
+_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|-")
+_SENTENCES = re.compile(r"(?<=\.) +")
 
 
 @dataclass(frozen=True)
@@ -39,22 +49,46 @@ class Tool:
     operation: type[Operation]
     name: str
     description: str
+    title: str
     annotations: Annotations
     hidden: frozenset[str] = frozenset()
     """Arguments that the configuration sets; the schema leaves them out."""
     optional: frozenset[str] = frozenset()
     """Arguments that the configuration sets for some of the profiles, so that the schema cannot require them."""
     profiles: ProfileChoice | None = None
+    served: frozenset[str] | None = None
+    """The names of all tools that the caller sees. Texts name no others; None stands for every tool."""
 
     @cached_property
     def input_schema(self) -> JsonObject:
-        """The schema of the arguments; do not modify it."""
+        """The schema that arguments are checked against; do not modify it."""
         hidden = [name for name in self.hidden if name in self.operation.model_fields]
         schema = portable_schema(self.operation, without=hidden)
         _relax(schema, self.optional)
         if self.profiles is not None:
             _add_profile(schema, self.operation, self.profiles)
-        return schema
+        return schema if self.served is None else _narrowed(schema, self.served)
+
+    @cached_property
+    def listed_schema(self) -> JsonObject:
+        """The schema of the arguments as clients get it; do not modify it."""
+        return listed(self.input_schema)
+
+    def instead_of(self, name: str) -> str | None:
+        """What can be done instead of giving an argument that cannot be; None where nothing is known of that name."""
+        platform, wanted = self.operation.on, _WORD_START.sub("_", name).lower()
+        cannot = impossible_arguments(platform.name).get(self.name, {}) if platform else {}
+        instead = next((instead for names, instead in cannot.items() if wanted in names.split()), None)
+        return instead and f"no {wanted}: {instead}"
+
+    def seen_with(self, served: frozenset[str], profiles: Collection[str]) -> Tool:
+        """The tool for callers who see these tools, and may call this one under these profiles."""
+        choice = self.profiles
+        if choice is not None:
+            names = tuple(name for name in choice.names if name in profiles)
+            choice = ProfileChoice(names, choice.default if choice.default in names else None)
+        description = only_served(self.description, served)
+        return replace(self, description=description, profiles=choice, served=served)
 
     @cached_property
     def output_schema(self) -> JsonObject:
@@ -74,6 +108,7 @@ def tool_of(
         operation=operation,
         name=operation.tool_name(),
         description=operation.tool_description(),
+        title=_title(operation),
         annotations=Annotations(
             read_only=operation.effect is Effect.READ,
             destructive=operation.effect is Effect.DESTROY or operation.can_destroy or operation.overwrites,
@@ -84,6 +119,40 @@ def tool_of(
         optional=frozenset(optional),
         profiles=profiles,
     )
+
+
+@cache
+def impossible_arguments(platform: str) -> dict[str, dict[str, str]]:
+    """By tool, arguments that callers expect and that the platform cannot take, with what can be done instead."""
+    file = resources.files("connector_mcp.operations") / platform / "impossible_arguments.json"
+    return json.loads(file.read_text("utf-8")) if file.is_file() else {}
+
+
+def only_served(text: str, served: Collection[str]) -> str:
+    """The sentences of a text that name no tool but the served ones."""
+    return " ".join(part for part in _SENTENCES.split(text) if all(name in served for name in _NAMES.findall(part)))
+
+
+def _narrowed(schema: JsonObject, served: frozenset[str]) -> JsonObject:
+    """The schema without sentences about tools, and without platforms, that are not served."""
+    narrowed = dict(schema)
+    if "description" in schema:
+        narrowed["description"] = only_served(schema["description"], served)
+    if "items" in schema:
+        narrowed["items"] = _narrowed(schema["items"], served)
+    if "properties" in schema:
+        narrowed["properties"] = {name: _narrowed(member, served) for name, member in schema["properties"].items()}
+        if "enum" in (platform := narrowed["properties"].get(PLATFORM, {})):
+            platform["enum"] = [
+                name for name in platform["enum"] if any(tool.startswith(f"{name}_") for tool in served)
+            ]
+    return narrowed
+
+
+def _title(operation: type[Operation]) -> str:
+    words = operation.tool_name().removeprefix(f"{operation.on.name}_" if operation.on else "").replace("_", " ")
+    words = words.replace(" uri", " URI")
+    return f"{operation.on.title}: {words}" if operation.on else words.capitalize()
 
 
 def _relax(schema: JsonObject, optional: Collection[str]) -> None:

@@ -1,4 +1,4 @@
-"""ConductorOne, emulated: list, read and update the connectors of an app (facts: sections 2 to 6).
+"""ConductorOne, emulated: apps, their connectors and the catalog of connector types (facts: sections 2 to 6).
 
 It reproduces the platform's traps: update is a POST with a mask, a masked field that the message lacks is cleared,
 config values are wrapped and secret ones never shown, an empty secret erases the stored one, deleted connectors still
@@ -25,7 +25,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from connector_mcp.json_values import JsonObject, is_object, is_strings
-from connector_mcp.operations.connector_types import connector_types
+from connector_mcp.operations.connector_types import ConnectorType, connector_types
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.emulator import (
     Emulator,
@@ -41,6 +41,8 @@ from connector_mcp.sandbox.emulator import (
 from connector_mcp.sandbox.world import World
 
 CONNECTORS = "conductorone.connectors"
+CATALOG = "conductorone.catalog"
+"""Configuration schemas of catalog entries that differ from those that are shipped, or are not."""
 ENV_CONFIG = "type.googleapis.com/c1.api.app.v1.EnvConfig"
 
 _BASE = "/api/v1/apps/{app}/connectors"
@@ -66,6 +68,15 @@ _WRITABLE: dict[str, tuple[Any, Callable[[Any], bool]]] = {
 }
 """The writable fields: what each reads as when it is empty, and which values it takes."""
 
+_APP: JsonObject = {
+    "description": "",
+    "isDirectory": False,
+    "isManuallyManaged": False,
+    "parentAppId": "",
+    "userCount": "2",
+    "deletedAt": None,
+}
+
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _ASSERTION_SECONDS = 300
 _LEEWAY = 60
@@ -75,10 +86,12 @@ _UNCHECKED: Options = {"verify_exp": False, "verify_nbf": False, "verify_iat": F
 
 
 class ConductorOneEmulator(Emulator):
-    """List, Get and Update of the connector service, and the token endpoint, of one tenant."""
+    """The emulated operations and the token endpoint of one tenant."""
 
     def __init__(self, world: World) -> None:
         routes = (
+            Route("/api/v1/apps", self._apps, methods=["GET"]),
+            Route("/api/v1/connectorcatalog", self._schema, methods=["POST"]),
             Route(_BASE, self._list, methods=["GET"]),
             Route(f"{_BASE}/{{id}}", self._get, methods=["GET"]),
             Route(f"{_BASE}/create", self._not_emulated, methods=["POST"]),
@@ -125,6 +138,21 @@ class ConductorOneEmulator(Emulator):
         rows = [_view(_shown(each)) for each in connectors[start:following]]
         return json_response({"list": rows, "expanded": [], "nextPageToken": more})
 
+    async def _apps(self, request: Request) -> Response:
+        apps = [{**_APP, **seed.CONDUCTORONE_APP}]
+        start = decode_cursor("from", query_value(request, "page_token"), _error(400, "invalid page_token"))
+        rows = apps[start : start + _page_size(query_value(request, "page_size"))]
+        return json_response({"list": rows, "nextPageToken": ""})
+
+    async def _schema(self, request: Request) -> Response:
+        catalog_id = str((await _body(request)).get("catalogId") or "")
+        described = self._world.get(CATALOG, catalog_id)
+        if described is None and (known := connector_types("conductorone").get(catalog_id)) is not None:
+            described = _described(known)
+        if described is None:
+            raise _error(404, "not found")
+        return json_response({"schema": described, "formSchema": None})
+
     async def _get(self, request: Request) -> Response:
         return json_response({"connectorView": _view(_shown(self._connector(request))), "expanded": []})
 
@@ -161,6 +189,28 @@ class ConductorOneEmulator(Emulator):
         if found is None:
             raise _error(404, "not found")
         return found
+
+
+def _described(known: ConnectorType) -> JsonObject:
+    """The configuration schema of a catalog entry."""
+    groups: JsonObject = known.traits.get("fieldGroups", {})
+    fields = [_field(key, member) for key, member in known.config["properties"].items() if key != _GROUP]
+    return {
+        "displayName": known.name,
+        "fields": fields,
+        "fieldGroups": [{"name": name, "displayName": name, "fieldNames": keys} for name, keys in groups.items()],
+    }
+
+
+def _field(key: str, member: JsonObject) -> JsonObject:
+    secret = {"secret": member.get("writeOnly", False)}
+    kinds: JsonObject = {
+        "boolean": {"checkbox": {"checked": False}},
+        "array": {"strList": {"valueValidator": None}},
+        "object": {"keyValue": {**secret, "supportsFileUpload": False}},
+        "string": {"str": {**secret, "valueValidator": None}},
+    }
+    return {"name": key, "displayName": member["description"].rstrip("."), "placeholder": "", **kinds[member["type"]]}
 
 
 def _secret_keys(catalog_id: str) -> set[str] | None:

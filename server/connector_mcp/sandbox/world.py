@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from connector_mcp.errors import Misconfigured
 from connector_mcp.json_values import JsonObject
 
 Clock = Callable[[], datetime]
@@ -50,10 +51,19 @@ class World:
 
     def __init__(self, path: Path | None = None, clock: Clock = system_time) -> None:
         self.now = clock
-        self._database = sqlite3.connect(
-            ":memory:" if path is None else path, check_same_thread=False, isolation_level=None, timeout=5
-        )
-        self._database.execute(_SCHEMA)
+        try:
+            if path is not None:
+                # Only its owner may read it: people try the sandbox with secrets of their own.
+                path.touch(mode=0o600)
+            self._database = sqlite3.connect(
+                path or ":memory:", check_same_thread=False, isolation_level=None, timeout=5
+            )
+            self._database.execute(_SCHEMA)
+        except (OSError, sqlite3.Error) as failure:
+            raise Misconfigured(
+                f"The sandbox's data cannot be kept in {path}: {failure}.",
+                fix="Name a file in a folder that exists with --data; a file that is not there is made.",
+            ) from None
         self._lock = threading.RLock()
         self._previous: OrderedDict[tuple[str, str], JsonObject | None] = OrderedDict()
         self._past: Past | None = None

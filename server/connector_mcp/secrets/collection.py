@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from connector_mcp.errors import Misconfigured
+from connector_mcp.program import runnable
 from connector_mcp.secrets.encrypted import EncryptedFile
 from connector_mcp.secrets.reference import SCHEME, NotStored, SecretLimits, Unresolved, Use
 from connector_mcp.secrets.sources import SecretSource
@@ -172,7 +173,7 @@ def _check_limits(limits: SecretLimits, name: str, use: Use) -> None:
 
 
 def _how_to_store(name: str) -> str:
-    return f"Ask the operator to run `connector-mcp secrets set {name}` in a terminal, then call again."
+    return runnable(f"Ask the operator to run `connector-mcp secrets set {name}` in a terminal, then call again.")
 
 
 def _is_text(value: str) -> bool:

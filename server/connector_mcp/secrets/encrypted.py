@@ -202,7 +202,11 @@ class EncryptedFile:
         try:
             import fcntl
         except ImportError:
-            raise self._unusable("this system has no POSIX file locks") from None
+            raise Misconfigured(
+                "Secrets cannot be stored on this system: Windows has no POSIX file locks.",
+                fix="Set CONNECTOR_MCP_SECRET_NAME, name a directory of secrets with CONNECTOR_MCP_SECRETS_DIR, or use "
+                "the system's keyring with CONNECTOR_MCP_SECRETS_KEYRING.",
+            ) from None
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)

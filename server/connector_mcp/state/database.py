@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -41,35 +41,39 @@ Row = Mapping[str, Any]
 _T = TypeVar("_T")
 
 
-class Rows(Protocol):
+class Rows:
     """The result of a statement. Use RETURNING to learn what a statement changed.
 
     PostgreSQL sends statements only when a result is asked for, so execute those that belong together before that.
     """
 
-    def all(self) -> Sequence[Row]:
-        """Return all rows."""
-        ...
+    def __init__(self, fetch: Callable[[], Sequence[Row]]) -> None:
+        self.all = fetch
+        """Returns all rows."""
 
     def first(self) -> Row | None:
         """Return the first row, or None."""
-        ...
+        return next(iter(self.all()), None)
 
 
-class Transaction(Protocol):
+class Transaction:
     """One transaction. Valid only while its work runs."""
 
-    def execute(self, sql: str, values: Mapping[str, Value] = ...) -> Rows:
+    def __init__(self, step: Step[Any], execute: Callable[[str, Mapping[str, Value]], Rows]) -> None:
+        self._step = step
+        self._execute = execute
+
+    def execute(self, sql: str, values: Mapping[str, Value] = {}) -> Rows:
         """Run one statement. Characters that no database can store are stored as U+FFFD."""
-        ...
+        return self._execute(sql, {name: storable(value) for name, value in values.items()})
 
     def notify(self) -> None:
         """Wake every `Database.changed` of all processes once this transaction is committed."""
-        ...
+        self._step.notifies = True
 
     def after_commit(self, function: Callable[[], object]) -> None:
         """Call a function in the worker thread once this transaction is committed."""
-        ...
+        self._step.after_commit.append(function)
 
 
 Work = Callable[[Transaction], _T]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import lru_cache, partial
+from itertools import count
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -21,7 +23,18 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 
 from connector_mcp.errors import StoreUnavailable
-from connector_mcp.state.database import STEP_SECONDS, WORKERS, Abandoned, Database, Row, Step, Value, storable
+from connector_mcp.state.database import (
+    STEP_SECONDS,
+    WORKERS,
+    Abandoned,
+    Database,
+    Row,
+    Rows,
+    Step,
+    Transaction,
+    Value,
+    one_allowance,
+)
 from connector_mcp.state.schema import VERSION, statements
 
 CHANNEL: Final = "connector_mcp"
@@ -53,6 +66,16 @@ LISTEN_PAUSE: Final = 1.0
 """Seconds before a lost connection for notifications is made again."""
 _CERTAIN: Final = frozenset({"22", "23", "25", "40", "42", "53", "55"})
 """Classes of errors by which the server says that a transaction did not take effect."""
+
+# `due` is when the requests so far would have gone out at an even rate. A row in the past counts like none.
+_TAKE: Final = """
+INSERT INTO rates (name, due) VALUES (:key, epoch() + :interval)
+ON CONFLICT (name) DO UPDATE SET due = greatest(rates.due, epoch()) + :interval
+    WHERE greatest(rates.due, epoch()) + :interval - epoch() <= :ahead
+RETURNING due - epoch() AS ahead
+"""
+_LOOK: Final = "SELECT due + :interval - epoch() AS ahead FROM rates WHERE name = :key"
+_CLEAN_UP_EVERY: Final = 10_000
 
 _NAME: Final = re.compile(r"(?<!:):([a-z][a-z0-9_]*)")
 
@@ -127,7 +150,9 @@ class PostgresDatabase(Database):
         """Connections of an earlier one are not used again."""
         self._lock = threading.Lock()
         self._migrated = False
-        self._listener: _Listener | None = None
+        self._closing = threading.Event()
+        self._listener: threading.Thread | None = None
+        self._listening: _Link | None = None
 
     def run(self, step: Step[_T]) -> _T:
         try:
@@ -159,18 +184,40 @@ class PostgresDatabase(Database):
 
     def close(self) -> None:
         self._discard_idle()
+        self._closing.set()
         listener, self._listener = self._listener, None
         if listener is not None:
-            listener.close()
+            if self._listening is not None:
+                self._listening.interrupt()
+            listener.join(STEP_SECONDS)
 
     async def watch(self, event: anyio.Event) -> None:
         if self._listener is None:
-            loop = asyncio.get_running_loop()
-            self._listener = _Listener(
-                self._connect, lambda: loop.call_soon_threadsafe(self.wake), lambda: self.on_reconnect()
+            self._closing.clear()
+            wake = partial(asyncio.get_running_loop().call_soon_threadsafe, self.wake)
+            self._listener = threading.Thread(
+                target=self._listen, args=(wake,), name="connector-mcp listener", daemon=True
             )
             self._listener.start()
         await event.wait()
+
+    def _listen(self, wake: Callable[[], object]) -> None:
+        """Call `wake` for each notification, and when the connection was lost: something may have been missed then."""
+        was_connected = False
+        while not self._closing.is_set():
+            # The event loop may be closed already.
+            with suppress(psycopg.Error, StoreUnavailable, RuntimeError), closing(self._connect()) as link:
+                self._listening = link
+                link.connection.execute(f"LISTEN {CHANNEL}")
+                if was_connected:
+                    self.on_reconnect()
+                was_connected = True
+                wake()
+                for _ in link.connection.notifies():
+                    wake()
+            with suppress(RuntimeError):
+                wake()
+            self._closing.wait(LISTEN_PAUSE)
 
     def _run(self, link: _Link, step: Step[_T]) -> _T:
         connection = link.connection
@@ -183,7 +230,7 @@ class PostgresDatabase(Database):
             with connection.pipeline() as pipeline:
                 if step.writes:
                     connection.execute("BEGIN")
-                result = step.work(_PostgresTransaction(connection, pipeline, step))
+                result = step.work(Transaction(step, partial(_execute, connection, pipeline)))
                 if step.writes:
                     if step.notifies:
                         connection.execute(f"NOTIFY {CHANNEL}")
@@ -191,27 +238,18 @@ class PostgresDatabase(Database):
                     ended = connection.execute("COMMIT")
             if ended is not None and ended.statusmessage != "COMMIT":
                 raise psycopg.errors.InFailedSqlTransaction("a statement of the transaction failed")
-        except psycopg.Error:
+        except BaseException as failure:
             # What the server may still be doing must not be in the way of the next step.
             step.interrupt = None
-            link.close()
-            raise
-        except BaseException:
-            self._roll_back(link)
+            if isinstance(failure, psycopg.Error) or connection.info.transaction_status != TransactionStatus.IDLE:
+                link.close()
+            else:
+                self._keep(link)
             raise
         for function in step.after_commit:
             function()
         self._keep(link)
         return result
-
-    def _roll_back(self, link: _Link) -> None:
-        try:
-            if link.connection.info.transaction_status != TransactionStatus.IDLE:
-                link.connection.execute("ROLLBACK")
-        except psycopg.Error:
-            link.close()
-        else:
-            self._keep(link)
 
     def _take_idle(self) -> _Link | None:
         with self._lock:
@@ -292,94 +330,50 @@ class PostgresDatabase(Database):
         return self.failure(reason, uncertain=step.committing and not certain)
 
 
-class _PostgresTransaction:
-    def __init__(self, connection: _Connection, pipeline: psycopg.Pipeline, step: Step[Any]) -> None:
-        self._connection = connection
-        self._pipeline = pipeline
-        self._step = step
-        self._batches = 0
+def _execute(connection: _Connection, pipeline: psycopg.Pipeline, sql: str, values: Mapping[str, Value]) -> Rows:
+    cursor = connection.execute(_translated(sql), values)
 
-    def execute(self, sql: str, values: Mapping[str, Value] = {}) -> _PostgresRows:
-        cursor = self._connection.execute(_translated(sql), {name: storable(each) for name, each in values.items()})
-        return _PostgresRows(cursor, partial(self._send, self._batches))
+    def fetch() -> Sequence[Row]:
+        if cursor.pgresult is None:
+            # Sends what waits, and receives all results. The message that ends it makes the server count the time until
+            # the next statement. Without it a process that hangs, or a machine that lost its power, would keep its
+            # locks for hours.
+            pipeline.sync()
+        return cursor.fetchall() if cursor.description else ()
 
-    def _send(self, batch: int) -> None:
-        """Send what waits, and receive all results, unless those of this batch have been received.
+    return Rows(fetch)
 
-        The message that ends it makes the server count the time until the next statement. Without it a process that
-        hangs, or a machine that lost its power, would keep its locks for hours.
+
+class SharedRates:
+    """Counts requests for all replicas in the table `rates`, by the database's clock."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._taken = count(1)
+
+    async def take(self, key: str, *, interval: float, burst: float, longest: float = 0.0) -> float:
+        """Count one request and return the seconds until it may go out, 0 for now.
+
+        `burst` requests may go out at once, and one more every `interval` seconds. A request that would have to wait
+        for more than `longest` seconds is not counted.
+
+        Raises:
+            StoreUnavailable: The database cannot be used.
         """
-        if batch == self._batches:
-            self._batches += 1
-            self._pipeline.sync()
+        values = {"key": key, "interval": interval, "ahead": interval * burst + longest}
 
-    def notify(self) -> None:
-        self._step.notifies = True
+        def work(transaction: Transaction) -> float:
+            if next(self._taken) % _CLEAN_UP_EVERY == 0:
+                transaction.execute("DELETE FROM rates WHERE due < epoch()")
+            if (row := transaction.execute(_TAKE, values).first()) is not None:
+                return max(0.0, row["ahead"] - interval * burst)
+            row = transaction.execute(_LOOK, values).first()
+            # Time has passed since the request was not counted. It must not look like one that was.
+            return max(row["ahead"] - interval * burst if row else 0.0, math.nextafter(longest, math.inf))
 
-    def after_commit(self, function: Callable[[], object]) -> None:
-        self._step.after_commit.append(function)
-
-
-class _PostgresRows:
-    def __init__(self, cursor: psycopg.Cursor[dict[str, Any]], send: Callable[[], None]) -> None:
-        self._cursor = cursor
-        self._send = send
-
-    def all(self) -> Sequence[Row]:
-        self._send()
-        try:
-            return self._cursor.fetchall()
-        except psycopg.ProgrammingError as failure:
-            if failure.sqlstate is None:
-                # A statement without RETURNING returns nothing.
-                return ()
-            raise
-
-    def first(self) -> Row | None:
-        return next(iter(self.all()), None)
-
-
-class _Listener(threading.Thread):
-    """Calls `wake` for each notification, and when the connection was lost: something may have been missed then."""
-
-    def __init__(
-        self, connect: Callable[[], _Link], wake: Callable[[], object], on_reconnect: Callable[[], object]
-    ) -> None:
-        super().__init__(name="connector-mcp listener", daemon=True)
-        self._connect = connect
-        self._wake = wake
-        self._on_reconnect = on_reconnect
-        self._closed = threading.Event()
-        self._link: _Link | None = None
-
-    def run(self) -> None:
-        connected_before = False
-        while not self._closed.is_set():
-            with suppress(psycopg.Error, StoreUnavailable):
-                self._link = link = self._connect()
-                try:
-                    link.connection.execute(f"LISTEN {CHANNEL}")
-                    if connected_before:
-                        self._on_reconnect()
-                    connected_before = True
-                    self._tell()
-                    for _ in link.connection.notifies():
-                        self._tell()
-                finally:
-                    link.close()
-            self._tell()
-            self._closed.wait(LISTEN_PAUSE)
-
-    def close(self) -> None:
-        self._closed.set()
-        if self._link is not None:
-            self._link.interrupt()
-        self.join(STEP_SECONDS)
-
-    def _tell(self) -> None:
-        # The event loop may be closed already.
-        with suppress(RuntimeError):
-            self._wake()
+        # A request may wait for its turn several times, so it has a time limit of its own.
+        with one_allowance():
+            return await self._database.write(work)
 
 
 @lru_cache(maxsize=256)

@@ -121,7 +121,15 @@ CREATE TABLE console_sessions (
 CREATE INDEX console_sessions_by_expiry ON console_sessions (expires_at)
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (";\n".join((KEYS, APPROVALS, QUESTIONS, EXECUTIONS, AUDIT, RATES, CONSOLE)),)
+CURSORS: Final = """
+CREATE TABLE export_cursors (
+    name TEXT PRIMARY KEY,
+    -- Number of the last exported record.
+    seq BIGINT NOT NULL
+)
+"""
+
+MIGRATIONS: Final = (";\n".join((KEYS, APPROVALS, QUESTIONS, EXECUTIONS, AUDIT, RATES, CONSOLE)), CURSORS)
 """The statements that lead from each version to the next. Only add to it: a released migration never changes."""
 
 VERSION: Final = len(MIGRATIONS)

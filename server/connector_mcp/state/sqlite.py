@@ -9,15 +9,16 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import anyio
 
 from connector_mcp.errors import StoreUnavailable
-from connector_mcp.state.database import Database, Row, Step, Transaction, Value, one_allowance, storable
+from connector_mcp.state.database import Database, Row, Rows, Step, Transaction, Value, one_allowance
 from connector_mcp.state.schema import VERSION, statements
 
 WATCH_SECONDS: Final = 0.25
@@ -103,7 +104,7 @@ class SqliteDatabase(Database):
     def _run(self, step: Step[_T]) -> _T:
         connection = self._open(step)
         step.interrupt = connection.interrupt
-        transaction = _SqliteTransaction(connection, step)
+        transaction = Transaction(step, partial(_execute, connection))
         # Waiting for another process ends before the step does, so that its failure is certain and says why.
         self._set("busy_timeout", str(max(1, int((step.until - time.monotonic()) * 7.5) * 100)))
         if not step.writes:
@@ -211,31 +212,10 @@ class SqliteDatabase(Database):
         )
 
 
-class _SqliteTransaction:
-    def __init__(self, connection: sqlite3.Connection, step: Step[Any]) -> None:
-        self._connection = connection
-        self._step = step
-
-    def execute(self, sql: str, values: Mapping[str, Value] = {}) -> _SqliteRows:
-        return _SqliteRows(self._connection.execute(sql, {name: storable(value) for name, value in values.items()}))
-
-    def notify(self) -> None:
-        self._step.notifies = True
-
-    def after_commit(self, function: Callable[[], object]) -> None:
-        self._step.after_commit.append(function)
-
-
-class _SqliteRows:
-    def __init__(self, cursor: sqlite3.Cursor) -> None:
-        # A statement with RETURNING takes effect only as its rows are read.
-        self._rows: list[Row] = [dict(row) for row in cursor.fetchall()]
-
-    def all(self) -> Sequence[Row]:
-        return self._rows
-
-    def first(self) -> Row | None:
-        return self._rows[0] if self._rows else None
+def _execute(connection: sqlite3.Connection, sql: str, values: Mapping[str, Value]) -> Rows:
+    # A statement with RETURNING takes effect only as its rows are read.
+    rows: list[Row] = [dict(row) for row in connection.execute(sql, values).fetchall()]
+    return Rows(lambda: rows)
 
 
 def _file_system(path: Path) -> str | None:

@@ -166,6 +166,11 @@ class UpstreamClient:
         """The platform's address."""
         return self._base_url
 
+    @property
+    def deadline(self) -> float:
+        """Seconds that a call may take."""
+        return self._limits.deadline
+
     def __repr__(self) -> str:
         return f"UpstreamClient({self.platform.name!r}, {self._base_url!r})"
 

@@ -30,6 +30,7 @@ from connector_mcp.json_values import is_array, is_object
 from connector_mcp.operations.platform import Platform, UpstreamMessage
 from connector_mcp.text import clean, clean_value
 from connector_mcp.upstream.responses import (
+    NOT_CARRIED_OUT,
     PASSED_ON,
     TURNED_AWAY,
     AttemptResult,
@@ -47,6 +48,9 @@ _IDENTIFIER_LIMIT: Final = 128
 _REDACTED: Final = "[redacted]"
 _READ_FIRST: Final = (
     "Read the target first to see whether the change is there. Only if it is not, decide whether to call again."
+)
+_ASK_FOR_LESS: Final = (
+    "Ask for fewer rows where the tool takes limit; otherwise the operator can set CONNECTOR_MCP_MAX_ANSWER_BYTES."
 )
 _VERDICTS: Final = frozenset({400, 401, 403, 404, 409, 412, 422})
 """Statuses with an error class of their own."""
@@ -148,7 +152,7 @@ def make_too_large(call: CallContext, response: RawResponse, answer_bytes: int) 
     done = "" if call.reads else " It accepted the call, so the change has most likely been made."
     return TooLarge(
         f"{call.title}'s answer to {call.what} is larger than {answer_bytes} bytes and was not read.{done}",
-        fix="Ask for fewer records at once, for example with limit." if call.reads else _READ_FIRST,
+        fix=_ASK_FOR_LESS if call.reads else _READ_FIRST,
         upstream=describe(call, response),
     )
 
@@ -206,10 +210,10 @@ def _read_status(call: CallContext, response: RawResponse) -> UpstreamError:
 
 def _not_found(call: CallContext, upstream: dict[str, Any]) -> UpstreamError:
     message = f"{call.title} has no such object for {call.what} (status 404)."
-    fix = "Check the ids in the arguments; the list tools show which exist."
+    fix = "Check the ids in the arguments."
     if call.uncertain:
         message += " An earlier attempt of this call broke off and may have removed it."
-        fix = "List the objects to see; if it is gone, nothing more is to be done."
+        fix = "If the list does not show it any more, nothing more is to be done."
     return NotFound(message, fix=fix, upstream=upstream)
 
 
@@ -239,10 +243,13 @@ def _not_answered(call: CallContext, response: RawResponse, upstream: dict[str, 
 def _make_foreign(call: CallContext, response: RawResponse) -> UpstreamError:
     """Make the error for an answer that is not the platform's, so that its status is no verdict of the platform."""
     kind = UpstreamFailed if response.status >= 500 else Malformed
+    temporary = response.status >= 500 and response.status not in NOT_CARRIED_OUT and call.reads
+    first = "Call again in a moment; if it keeps happening, " if temporary else "" if call.reads else f"{_READ_FIRST} "
+    fix = f"{first}{_way(call)}"
     return kind(
         f"{call.what} got status {response.status} with {_what_came(call, response)}.",
-        fix=f"{'' if call.reads else f'{_READ_FIRST} '}{_way(call)[0].upper()}{_way(call)[1:]}",
-        retryable=response.status >= 500 and call.reads,
+        fix=fix if temporary else fix.replace("the operator", "The operator", 1),
+        retryable=temporary,
         upstream=describe(call, response),
     )
 
@@ -266,7 +273,7 @@ def _way(call: CallContext) -> str:
 def _failed(call: CallContext, response: RawResponse, upstream: dict[str, Any]) -> UpstreamError:
     status = response.status
     temporary = status >= 500 and status != 501
-    if temporary and not call.reads:
+    if temporary and not (call.reads or call.repeats):
         fix = "Part of the change may have been made. " + _READ_FIRST
     else:
         fix = "Call again in a moment." if temporary else "See what upstream says; the same call will not succeed."

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
@@ -15,6 +15,12 @@ from connector_mcp.errors import StoreUnavailable
 
 RETRY_STORE_AFTER: Final = 5.0
 """Seconds before an unreachable store is asked again, so that not every request waits for it."""
+
+BLOCK_SECONDS: Final = 0.25
+"""How many seconds' worth of requests a process counts at once, so that most requests do not wait for the store.
+
+What it has counted it may send at any later time, so after a quiet period each process may send so many more.
+"""
 
 MAX_RESERVATION: Final = 1.0
 """Seconds ahead that a request may be reserved. A reservation that is not used is lost to all replicas."""
@@ -86,12 +92,17 @@ class RateLimiter:
         shared: SharedRateLimit | None = None,
         key: str = "",
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._interval = 1 / per_second
         self._burst = burst
         self._shared = shared
         self._key = key
         self._sleep = sleep
+        self._clock = clock
+        self._counted: deque[float] = deque()
+        """When each request that is counted, and was not made yet, may go out."""
+        self._counting = anyio.Lock()
         # When the store is lost, what the replicas have already sent together is not known.
         own_burst = burst if shared is None else 1.0
         self._own = AsyncLimiter(own_burst, own_burst / per_second)
@@ -101,14 +112,25 @@ class RateLimiter:
         if self._shared is None:
             await self._own.acquire()
             return
-        wait = math.inf
-        while wait > MAX_RESERVATION:
-            taken = await self._shared.take(
-                self._key, interval=self._interval, burst=self._burst, longest=MAX_RESERVATION
-            )
-            if taken is None:
-                await self._own.acquire()
+        async with self._counting:
+            if not self._counted:
+                await self._count(self._shared)
+            due = self._counted.popleft() if self._counted else None
+        if due is None:
+            await self._own.acquire()
+        elif (pause := due - self._clock()) > 0:
+            await self._sleep(pause)
+
+    async def _count(self, shared: SharedRateLimit) -> None:
+        """Count the next requests. Do nothing while the store is unreachable."""
+        count = max(1, int(min(BLOCK_SECONDS / self._interval, self._burst)))
+        # For the store they are one request at a lower rate.
+        interval, burst = self._interval * count, self._burst / count
+        while (
+            wait := await shared.take(self._key, interval=interval, burst=burst, longest=MAX_RESERVATION)
+        ) is not None:
+            if wait <= MAX_RESERVATION:
+                last = self._clock() + wait
+                self._counted.extend(last - self._interval * later for later in reversed(range(count)))
                 return
-            wait = taken
-            if wait:
-                await self._sleep(min(wait, MAX_RESERVATION))
+            await self._sleep(MAX_RESERVATION)

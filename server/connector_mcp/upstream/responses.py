@@ -34,7 +34,9 @@ TURNED_AWAY: Final = frozenset({408, 425, 429, 503, 521, 523, 525, 526, 530})
 PASSED_ON: Final = frozenset({499, 502, 504, 520, 522, 524, 527})
 """Statuses of gateways that passed the request on and got no answer that they could use."""
 
-_NOT_CARRIED_OUT: Final = frozenset({501, 505, 511})
+NOT_CARRIED_OUT: Final = frozenset({501, 505, 511})
+"""Statuses that say that the request will never be carried out."""
+
 _SECONDS: Final = re.compile(r"\d{1,9}(\.\d+)?")
 _REQUEST_ID_HEADERS: Final = (b"x-request-id", b"request-id", b"x-correlation-id", b"x-amzn-requestid", b"x-trace-id")
 _PAGE_HEADERS: Final = (b"content-type", b"server", b"cf-ray")
@@ -166,7 +168,7 @@ def is_open(platform: Platform, response: RawResponse) -> bool:
         return True
     if 200 <= status < 300:
         return response.is_foreign
-    if status < 500 or status in _NOT_CARRIED_OUT or (status in TURNED_AWAY and status != 503):
+    if status < 500 or status in NOT_CARRIED_OUT or (status in TURNED_AWAY and status != 503):
         return False
     if status == 503 and response.retry_after is not None:
         return False

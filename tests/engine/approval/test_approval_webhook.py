@@ -14,18 +14,14 @@ import anyio
 import httpx
 import pytest
 from standardwebhooks.webhooks import Webhook
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route
 
 from connector_mcp.engine.approval import approval_webhook
 from connector_mcp.engine.approval.approval_webhook import MAX_IN_FLIGHT, PAUSES, ApprovalWebhook, WebhookKey
-from connector_mcp.engine.approval.parked_call import Approval, ApprovalChange, ParkedCall
+from connector_mcp.engine.approval.parked_call import Approval, ParkedCall
 from connector_mcp.engine.approval.queue import Approvals
+from connector_mcp.engine.preview import Change
 from connector_mcp.errors import Misconfigured, StoreUnavailable
 from connector_mcp.state.sqlite import SqliteDatabase
-from tests.end_to_end.faces import served
 from tests.engine.conftest import BenchMaker, FakeCaller, VirtualTime
 from tests.records import rows
 
@@ -136,7 +132,7 @@ async def test_times_have_a_zone_and_internal_fields_are_left_out(shared: Sqlite
 
 async def test_hostile_text_is_sent_as_single_lines_of_visible_characters(shared: SqliteDatabase) -> None:
     hostile = "Docs\u202e\u200b\n\x1b[31m{@everyone}\U000e0041" + "x" * 5000
-    change = ApprovalChange(field=hostile, before=hostile, after={hostile: [hostile]})
+    change = Change(field=hostile, before=hostile, after={hostile: [hostile]})
     approval = await park(
         shared, effect=hostile, target=hostile, principal=hostile, client=hostile, losses=(hostile,), diff=(change,)
     )
@@ -146,7 +142,7 @@ async def test_hostile_text_is_sent_as_single_lines_of_visible_characters(shared
 
 
 async def test_a_long_list_is_cut_and_says_so(shared: SqliteDatabase) -> None:
-    many = tuple(ApprovalChange(field=f"f{number}", before=None, after="y" * 500) for number in range(500))
+    many = tuple(Change(field=f"f{number}", before=None, after="y" * 500) for number in range(500))
     data = approval_webhook.webhook_message(await park(shared, diff=many))["data"]
     assert (len(data["diff"]), data["complete"]) == (40, False)
     assert data["diff"][0]["before"] is None
@@ -317,25 +313,3 @@ async def test_an_insecure_url_is_refused_and_not_shown(url: str, database: Sqli
     with pytest.raises(Misconfigured, match="CONNECTOR_MCP_WEBHOOK_URL") as caught:
         ApprovalWebhook(url, KEY, database, timeout=1.0)
     assert not url or url not in caught.value.message
-
-
-async def test_over_a_socket_redirects_are_not_followed(
-    shared: SqliteDatabase, caplog: pytest.LogCaptureFixture
-) -> None:
-    got: list[tuple[str, bytes, dict[str, str]]] = []
-
-    async def hook(request: Request) -> Response:
-        got.append((request.url.path, await request.body(), dict(request.headers)))
-        return Response(status_code=200, content=b"x" * 100)
-
-    async def moved(request: Request) -> Response:
-        await hook(request)
-        return RedirectResponse("/hook", 307)
-
-    routes = [Route("/hook", hook, methods=["POST"]), Route("/moved", moved, methods=["POST"])]
-    async with served(Starlette(routes=routes)) as origin:
-        for path in ("/moved", "/hook"):
-            await announced(ApprovalWebhook(origin + path, KEY, shared, timeout=5.0), await park(shared, path))
-    assert [path for path, _, _ in got] == ["/moved", "/hook"]
-    assert Webhook(SECRET).verify(got[1][1], got[1][2])["data"]["target"] == "Docs"
-    assert caplog.messages[0].endswith("it answered 307")

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import anyio
 import pytest
 
 from connector_mcp import errors
@@ -36,10 +35,10 @@ def candidate(effect: Effect = Effect.DESTROY, *, declared: Effect | None = None
     declared = declared or effect
     values: dict[str, Any] = {
         "tool": TOOL, "platform": "logto", "profile": "default", "declared": declared, "fingerprint": "f1",
-        "deletes": declared is Effect.DESTROY, "preview": preview(effect), "digest": "d1", "arguments": {"id": "x"},
+        "preview": preview(effect), "digest": "d1", "arguments": {"id": "x"}, "principal": "local", "client": "test 1",
         "address": "https://logto.example",
     }  # fmt: skip
-    return Candidate(**{**values, **more})
+    return Candidate.of(**{**values, **more})
 
 
 class House:
@@ -58,7 +57,9 @@ class House:
 
     async def cross(self, caller: Any, made: Candidate | None = None, **gate: Any) -> Passed:
         """Pass a call through the gate."""
-        return await cross(self.database, self.gate(**gate), made or candidate(), caller)
+        whose = {"principal": caller.principal, "client": caller.client}
+        made = (made or candidate()).model_copy(update=whose)
+        return await cross(self.database, self.gate(**gate), made, caller)
 
     async def refuse(self, kind: type[Failure], caller: Any, made: Candidate | None = None, **gate: Any) -> Failure:
         """Pass a call through the gate, which has to refuse it, and return the error."""
@@ -139,28 +140,34 @@ async def test_the_truth_table(house: House, effect: Effect, decision: str, tran
                     assert await outcome(house, made, caller, **gate) == expected, (read_only, channel, scopes, asks)
 
 
+DESTROYING = candidate(Effect.DESTROY, declared=Effect.UPDATE)
+DISCLOSING = candidate(Effect.CREATE, disclosed=(("MAIL", "smtp.evil.example"),))
+
+
 @pytest.mark.parametrize(
-    ("policy", "expected"),
+    ("made", "policy", "scopes", "expected"),
     [
-        ("update=block,destroy=allow", "blocked"),
-        ("update=approve,destroy=allow", "approval_required"),
-        ("update=allow,destroy=block", "blocked"),
-        ("update=allow,destroy=approve", "approval_required"),
-        ("update=allow,destroy=allow", "passes by policy"),
+        (DESTROYING, "update=block,destroy=allow", None, "blocked"),
+        (DESTROYING, "update=approve,destroy=allow", None, "approval_required"),
+        (DESTROYING, "update=allow,destroy=block", None, "blocked"),
+        (DESTROYING, "update=allow,destroy=approve", None, "approval_required"),
+        (DESTROYING, "update=allow,destroy=allow", None, "passes by policy"),
+        (DESTROYING, "destroy=allow", {"connectors:write"}, "blocked"),
+        (DESTROYING, "destroy=allow", {"connectors:destroy"}, "blocked"),
+        (DESTROYING, "destroy=allow", {"connectors:write", "connectors:destroy"}, "passes by policy"),
+        (DISCLOSING, "", None, "approval_required"),
+        (DISCLOSING, "create=allow", None, "approval_required"),
+        (DISCLOSING, "disclose=allow", None, "passes by policy"),
+        (DISCLOSING, "logto_*=allow", None, "passes by policy"),
+        (DISCLOSING, "disclose=allow,create=approve", None, "approval_required"),
+        (DISCLOSING, "disclose=block", None, "blocked"),
     ],
 )
-async def test_an_update_that_destroys_obeys_both_rules(house: House, policy: str, expected: str) -> None:
-    made = candidate(Effect.DESTROY, declared=Effect.UPDATE)
-    assert await outcome(house, made, FakeCaller(), policy=policy) == expected
-
-
-async def test_a_raised_effect_needs_the_scope_to_destroy(house: House) -> None:
-    made = candidate(Effect.DESTROY, declared=Effect.UPDATE)
-    for scopes in ({"connectors:write"}, {"connectors:destroy"}):
-        caller = FakeCaller(scopes=frozenset(scopes))
-        assert await outcome(house, made, caller, policy="destroy=allow") == "blocked"
-    both = FakeCaller(scopes=frozenset({"connectors:write", "connectors:destroy"}))
-    assert await outcome(house, made, both, policy="destroy=allow") == "passes by policy"
+async def test_a_call_obeys_the_rules_and_scopes_of_all_its_effects(
+    house: House, made: Candidate, policy: str, scopes: set[str] | None, expected: str
+) -> None:
+    caller = FakeCaller(scopes=None if scopes is None else frozenset(scopes))
+    assert await outcome(house, made, caller, policy=policy) == expected
 
 
 def test_what_can_never_pass_is_not_permitted() -> None:
@@ -198,24 +205,21 @@ def test_a_deletion_is_confirmed_by_typing_the_name_and_anything_less_by_yes() -
         assert "default" not in asked.schema["properties"]["confirm"]
 
 
-NOT_THE_NAME = [
+DELETION, UPDATE = candidate(), candidate(declared=Effect.UPDATE)
+CONFIRMING = [(DELETION, each) for each in ("Docs", " Docs ", "Docs\n", "D\u200bocs", "Docs\ufe0f")]
+NOT_THE_NAME = (
     "docs", "DOCS", "D ocs", "Doc", "Docs.", "", " ", "“Docs”", True, None, 1, ["Docs"], {"confirm": "Docs"},
-]  # fmt: skip
+)  # fmt: skip
+NOT_TRUE = (False, "true", "True", "yes", 1, 1.0, None, "Docs", [True])
 
 
-@pytest.mark.parametrize("given", NOT_THE_NAME, ids=repr)
-def test_only_the_very_name_confirms_a_deletion(given: Any) -> None:
-    judge(candidate(), ElicitationReply("accept", {"confirm": "Docs"}), FakeCaller())
-    with pytest.raises(errors.ConfirmationInvalid):
-        judge(candidate(), ElicitationReply("accept", {"confirm": given}), FakeCaller())
-
-
-@pytest.mark.parametrize("given", [False, "true", "True", "yes", 1, 1.0, None, "Docs", [True]], ids=repr)
-def test_only_true_itself_confirms_a_change(given: Any) -> None:
-    update = candidate(declared=Effect.UPDATE)
-    judge(update, ElicitationReply("accept", {"confirm": True}), FakeCaller())
-    with pytest.raises(errors.ConfirmationInvalid):
-        judge(update, ElicitationReply("accept", {"confirm": given}), FakeCaller())
+def test_only_the_name_as_it_is_read_confirms_a_deletion_and_only_true_a_change() -> None:
+    for made, given in (*CONFIRMING, (UPDATE, True)):
+        judge(made, yes(given), FakeCaller())
+    for made, given in (*((DELETION, each) for each in NOT_THE_NAME), *((UPDATE, each) for each in NOT_TRUE)):
+        with pytest.raises(errors.ConfirmationInvalid) as invalid:
+            judge(made, yes(given), FakeCaller())
+        assert invalid.value.as_dict()["retryable"] is False
 
 
 @pytest.mark.parametrize("name", ["", "True", "None"])
@@ -245,12 +249,19 @@ async def test_a_ticket_is_answered_once(house: House) -> None:
     await house.refuse(errors.ConfirmationInvalid, answering(ticket))
 
 
-@pytest.mark.parametrize(("action", "content"), [("decline", {}), ("cancel", {}), ("accept", {"confirm": "docs"})])
-async def test_a_refused_ticket_cannot_be_answered_again(house: House, action: Any, content: Any) -> None:
-    ticket = await house.ask()
-    kinds = {"accept": errors.ConfirmationInvalid, "decline": errors.Refused, "cancel": errors.ApprovalRequired}
-    await house.refuse(kinds[action], answering(ticket, ElicitationReply(action, content)))
-    await house.refuse(errors.ConfirmationInvalid, answering(ticket))
+@pytest.mark.parametrize("reply", [ElicitationReply("decline", {}), ElicitationReply("cancel", {}), yes("docs")])
+async def test_a_question_that_cannot_be_closed_after_a_no_takes_no_yes(
+    house: House, reply: ElicitationReply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, ticket = house.gate(), await house.ask()
+
+    async def away(*_: Any) -> None:
+        raise errors.StoreUnavailable("The database is away.", fix="Call again.")
+
+    monkeypatch.setattr(Gate, "_drop_question", away)
+    for brought, kind in ((reply, errors.StoreUnavailable), (yes("Docs"), errors.ConfirmationInvalid)):
+        with pytest.raises(kind):
+            await cross(house.database, gate, candidate(), answering(ticket, brought))
 
 
 @pytest.mark.parametrize("other", [{"digest": "d2"}, {"tool": "other_tool"}, {"digest": "d2", "fingerprint": "f2"}])
@@ -291,37 +302,17 @@ async def test_a_question_that_could_not_be_put_is_forgotten(house: House) -> No
 
 async def test_a_parked_call_says_how_to_approve_it_and_keeps_its_details(house: House) -> None:
     change = Change("a", 1, None)
-    error = await house.refuse(
-        errors.ApprovalRequired, FakeCaller(), candidate(preview=preview(losses=("Unsets a",), changes=(change,)))
-    )
+    made = candidate(preview=preview(losses=("Unsets a",), changes=(change,)))
+    error = await house.refuse(errors.ApprovalRequired, FakeCaller(), made, decide_at="https://c/console")
     told = error.details["approval"]
     assert told["command"] == f"connector-mcp approvals approve {told['id']}"
+    assert told["page"] == f"https://c/console/approvals/{told['id']}"
+    assert all(told[way] in error.fix for way in ("command", "page"))
     assert (error.details["effect"], error.details["losses"]) == ("Deletes “Docs”.", ["Unsets a"])
     kept = await house.approvals.get(told["id"])
     assert (kept.target, kept.losses, kept.arguments, kept.principal) == ("Docs", ("Unsets a",), {"id": "x"}, "local")
-    assert [change.model_dump() for change in kept.diff] == [{"field": "a", "before": 1, "after": None}]
+    assert [change.as_dict() for change in kept.diff] == [{"field": "a", "before": 1, "after": None}]
     assert await house.park() == told["id"]
-
-
-async def test_an_approved_call_runs_once_and_is_then_parked_again(house: House) -> None:
-    first = await house.park()
-    await house.approvals.decide(first, True, "ops")
-    assert (await house.cross(FakeCaller())).decided_by == "ops"
-    assert await house.park() != first
-
-
-async def test_of_many_identical_calls_one_uses_the_approval(house: House) -> None:
-    await house.approve()
-    results: list[str] = []
-
-    async def run() -> None:
-        results.append(await outcome(house, candidate(), FakeCaller()))
-
-    async with anyio.create_task_group() as tasks:
-        for _ in range(8):
-            tasks.start_soon(run)
-    assert results.count("passes by ops") == 1
-    assert set(results) <= {"passes by ops", "in_progress", "approval_required"}
 
 
 async def test_an_approval_is_for_its_digest_and_its_target_only(house: House) -> None:
@@ -331,15 +322,6 @@ async def test_an_approval_is_for_its_digest_and_its_target_only(house: House) -
     assert await outcome(house, candidate(fingerprint="f2"), FakeCaller()) == "target_changed"
     assert (await house.approvals.get(approval)).status == "void"
     assert await outcome(house, candidate(), FakeCaller()) == "approval_required"
-
-
-async def test_a_denial_is_told_once_with_its_reason(house: House) -> None:
-    approval = await house.park()
-    await house.approvals.decide(approval, False, "ops", "not on a Friday")
-    refused = await house.refuse(errors.Refused, FakeCaller())
-    assert "not on a Friday" in str(refused)
-    assert refused.details == {"refused_by": "ops", "channel": "approvals"}
-    assert await house.park() != approval
 
 
 async def test_an_approval_opens_nothing_that_policy_or_a_missing_channel_blocks(house: House) -> None:
@@ -363,21 +345,6 @@ async def test_without_the_database_nothing_is_decided(tmp_path: Path, asks: str
     with pytest.raises(errors.StoreUnavailable):
         await House(broken).cross(caller)
     assert caller.questions == []
-
-
-async def test_a_parked_call_names_the_console_s_page_where_there_is_one(house: House) -> None:
-    parked = await house.refuse(errors.ApprovalRequired, FakeCaller(), transport="http", decide_at="https://c/console")
-    approval = parked.details["approval"]
-    assert approval["page"] == f"https://c/console/approvals/{approval['id']}"
-    assert approval["page"] in parked.fix
-    assert approval["command"] in parked.fix
-
-
-async def test_a_passage_says_where_the_operator_decided(house: House) -> None:
-    parked = await house.refuse(errors.ApprovalRequired, FakeCaller(), transport="http")
-    await house.approvals.decide(parked.details["approval"]["id"], True, "operator alice", channel="console")
-    passage = await house.cross(FakeCaller(), transport="http")
-    assert (passage.decided_by, passage.channel) == ("operator alice", "console")
 
 
 def answers_after(clock: Clock, seconds: float, reply: ElicitationReply) -> FakeCaller:
@@ -446,19 +413,3 @@ async def test_a_principal_has_so_many_parked_calls_and_each_is_so_large(house: 
     large = candidate(digest="large", arguments={"config": "x" * MAX_PARKED_BYTES})
     assert str(MAX_PARKED_BYTES) in (await house.refuse(errors.Blocked, FakeCaller(principal="third"), large)).message
     assert await house.approvals.count("third") == 0
-
-
-@pytest.mark.parametrize(
-    ("policy", "expected"),
-    [
-        ("", "approval_required"),
-        ("create=allow", "approval_required"),
-        ("disclose=allow", "passes by policy"),
-        ("logto_*=allow", "passes by policy"),
-        ("disclose=allow,create=approve", "approval_required"),
-        ("disclose=block", "blocked"),
-    ],
-)
-async def test_a_disclosed_secret_is_an_effect_of_its_own(house: House, policy: str, expected: str) -> None:
-    made = candidate(Effect.CREATE, disclosed=(("MAIL", "smtp.evil.example"),))
-    assert await outcome(house, made, FakeCaller(), policy=policy) == expected

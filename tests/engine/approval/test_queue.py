@@ -1,13 +1,13 @@
 import re
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from connector_mcp.engine.approval.parked_call import Approval, ApprovalChange, ParkedCall
+from connector_mcp.engine.approval.parked_call import Approval, ParkedCall
 from connector_mcp.engine.approval.queue import HISTORY_SECONDS, PAGE, Approvals
+from connector_mcp.engine.preview import Change
 from connector_mcp.errors import ConfirmationInvalid, InProgress, InvalidArguments, StoreUnavailable
 from connector_mcp.state.sqlite import SqliteDatabase
 from tests.engine.conftest import Clock, Use
@@ -26,7 +26,7 @@ def a_call(digest: str = "d1") -> ParkedCall:
         digest=digest, tool="logto_delete_connector", platform="logto", profile="default", principal="local",
         client="a client 1.0", effect="Deletes the connector Google.", arguments={"id": "abc"}, fingerprint="f1",
         losses=("Users can no longer sign in with Google.",),
-        diff=(ApprovalChange(field="config.scope", before="openid", after=None),),
+        diff=(Change(field="config.scope", before="openid", after=None),),
         snapshot={"id": "abc", "config": {"clientSecret": "***"}},
     )  # fmt: skip
 
@@ -84,6 +84,8 @@ async def test_an_approved_call_is_used_once_and_then_parks_again(approvals: App
     assert used.id == parked.id
     kept = await approvals.get(parked.id)
     assert (kept.status, kept.used_at, kept.outcome) == ("used", 1_000.0, "ok")
+    with pytest.raises(ConfirmationInvalid, match="it is used"):
+        await approvals.decide(parked.id, True, "operator")
     assert await use() is None
     assert await approvals.find("d1") is None
     again = await approvals.park(a_call())
@@ -138,14 +140,6 @@ async def test_of_operators_who_decide_at_once_one_is_heard(approvals: Approvals
 
     (heard,) = filter(None, await at_once(10, decide))
     assert (await approvals.get(parked.id)).status == heard
-
-
-async def test_a_used_approval_cannot_be_decided_again(approvals: Approvals, use: Use):
-    parked = await approvals.park(a_call())
-    await approvals.decide(parked.id, True, "operator")
-    await use()
-    with pytest.raises(ConfirmationInvalid, match="it is used"):
-        await approvals.decide(parked.id, True, "operator")
 
 
 async def test_a_parked_call_expires_and_then_says_so(approvals: Approvals, clock: Clock):
@@ -290,12 +284,3 @@ async def test_an_approval_that_cannot_be_read_decides_nothing(
     with pytest.raises(StoreUnavailable):
         await use()
     assert [row["status"] for row in rows(database, "SELECT status FROM approvals")] == ["approved"]
-
-
-async def test_a_database_that_fails_parks_and_releases_nothing(tmp_path: Path):
-    (tmp_path / "records.db").write_bytes(b"no database at all" * 100)
-    database = SqliteDatabase(tmp_path / "records.db")
-    with pytest.raises(StoreUnavailable):
-        await Approvals(database, ttl=100.0).park(a_call())
-    with pytest.raises(StoreUnavailable):
-        await Approvals(database, ttl=100.0).find("d1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
@@ -39,13 +38,6 @@ def test_a_receiver_with_the_same_secret_accepts_our_signature_and_another_does_
         Webhook(OTHER).verify(BODY, signed())
 
 
-def test_the_signature_of_another_sender_with_the_same_secret_is_accepted() -> None:
-    now = int(time.time())
-    signature = Webhook(SECRET).sign("msg_1", datetime.fromtimestamp(now, UTC), BODY)
-    headers = {"Webhook-Id": "msg_1", "webhook-timestamp": str(now), "webhook-signature": signature}
-    assert verify(headers) == "msg_1"
-
-
 def test_one_valid_signature_among_others_is_enough() -> None:
     headers = signed()
     others = f"v1,AAAA v2,{'x' * 20} v1a,zzzz nonsense v1,!! v1,{'A' * 43}= {headers['webhook-signature']}"
@@ -77,15 +69,12 @@ def test_each_header_is_required_once(name: str) -> None:
             KEY.verify(wrong, BODY.encode())
 
 
-@pytest.mark.parametrize("body", [BODY.encode() + b" ", b"", b"\xff"])
-def test_an_altered_body_is_refused(body: bytes) -> None:
+@pytest.mark.parametrize(
+    ("body", "secret"), [(BODY.encode() + b" ", SECRET), (b"", SECRET), (b"\xff", SECRET), (BODY.encode(), OTHER)]
+)
+def test_an_altered_body_or_another_secret_is_refused(body: bytes, secret: str) -> None:
     with pytest.raises(InvalidSignature):
-        verify(signed(), body)
-
-
-def test_the_signature_of_another_secret_is_refused() -> None:
-    with pytest.raises(InvalidSignature):
-        verify(signed(), key=WebhookKey.parse(OTHER, "SETTING"))
+        verify(signed(), body, WebhookKey.parse(secret, "SETTING"))
 
 
 def test_parts_that_are_moved_over_the_separator_are_refused() -> None:

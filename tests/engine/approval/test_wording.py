@@ -10,15 +10,12 @@ import pytest
 from connector_mcp.cli.commands.approvals import _describe
 from connector_mcp.engine.approval.approval_webhook import webhook_message
 from connector_mcp.engine.approval.parked_call import Approval
-from connector_mcp.engine.approval.wording import HEADLINE, SECOND_LINE, TITLE, Candidate, judge, question
-from connector_mcp.engine.caller import ElicitationReply
+from connector_mcp.engine.approval.wording import HEADLINE, SECOND_LINE, TITLE, Candidate, question
 from connector_mcp.engine.preview import make_preview
 from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.engine.secret_refs.resolver import scan_arguments
-from connector_mcp.errors import ConfirmationInvalid
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.operation import Effect, LocalOperation, Loss, Operation, Situation
-from tests.engine.conftest import FakeCaller
 
 OPERATIONS = {name: kind for name, kind in catalog().items() if not issubclass(kind, LocalOperation)}
 TENANT = {"organization_id": "tenant-7", "organisation_id": "tenant-7"}
@@ -35,13 +32,13 @@ def candidate(
     situation = Situation(current=current if kind.acts_on and "create" not in kind.tool_name() else None)
     found = scan_arguments(made, made.find_configs(situation), target_known=True)
     assert kind.on is not None
-    return Candidate(
+    return Candidate.of(
         **{
             "tool": kind.tool_name(),
             "platform": kind.on.name,
             "profile": "production",
+            "principal": "local",
             "declared": kind.effect,
-            "deletes": kind.effect is Effect.DESTROY,
             "preview": make_preview(made, situation, losses, Scrubber(tuple)),
             "fingerprint": "f1",
             "digest": "d1",
@@ -57,8 +54,7 @@ def candidate(
 
 
 def parked(made: Candidate) -> Approval:
-    call = made.parked(FakeCaller())
-    return Approval(**dict(call), id="ap-1", created_at=0.0, expires_at=9e9)
+    return Approval(**dict(made), id="ap-1", created_at=0.0, expires_at=9e9)
 
 
 @pytest.mark.parametrize("kind", OPERATIONS.values(), ids=OPERATIONS)
@@ -72,7 +68,7 @@ def test_the_one_who_decides_about_any_call_is_shown_all_of_it(kind: type[Operat
         "list --json": approval.model_dump_json(),
     }
     first = question(made).message.split("\n")[0]
-    assert made.preview.name in first or "…" in first
+    assert made.target in first or "…" in first
     for face, text in faces.items():
         assert approval.effect.split(";")[0] in " ".join(text.split()), face
         for part in ("production", "tenant-7", "https://platform.example/api", "sandbox", "smtp.example.com"):
@@ -115,20 +111,3 @@ def test_a_call_that_sends_a_secret_to_a_chosen_host_says_so_first() -> None:
     assert second == "Sends the secret MAIL to smtp.evil.example."
     assert parked(made).effects == ("create", "disclose")
     assert "Sends the secret MAIL to smtp.evil.example." in parked(made).effect
-
-
-@pytest.mark.parametrize("typed", ["Docs", " Docs ", "Docs\n", "D\u200bocs", "Docs\ufe0f"])
-def test_a_name_is_typed_as_a_person_reads_it(typed: str) -> None:
-    judge(candidate(OPERATIONS["vectorize_delete_source_connector"]), reply(typed), FakeCaller())
-
-
-@pytest.mark.parametrize("typed", ["docs", "Do cs", "", "Doc", True, None])
-def test_another_answer_is_no_reason_to_repeat_the_call(typed: Any) -> None:
-    with pytest.raises(ConfirmationInvalid) as invalid:
-        judge(candidate(OPERATIONS["vectorize_delete_source_connector"]), reply(typed), FakeCaller())
-    assert invalid.value.as_dict()["retryable"] is False
-    assert "person" not in str(invalid.value.details)
-
-
-def reply(typed: Any) -> ElicitationReply:
-    return ElicitationReply("accept", {"confirm": typed})

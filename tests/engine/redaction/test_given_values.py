@@ -14,10 +14,7 @@ from connector_mcp.engine.redaction.redactor import MARKER, MOST_GIVEN
 from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.sandbox import seed
-from connector_mcp.sandbox.faults import Fault
-from connector_mcp.secrets.collection import Secrets
-from connector_mcp.secrets.sources import EnvironmentSource
-from tests.engine.conftest import Bench, BenchMaker, FakeCaller
+from tests.engine.conftest import Bench, FakeCaller
 from tests.engine.test_call import OKTA, READS, run
 
 pytestmark = pytest.mark.anyio
@@ -105,21 +102,6 @@ async def test_what_one_call_gives_changes_nothing_for_another_caller(made: Benc
         assert "error" not in await run(made, "logto_update_connector", arguments, first)
         for caller in (first, second):
             assert (await run(made, *listing, caller))["data"] == before["data"]
-
-
-async def test_no_number_of_given_values_makes_the_server_forget_its_own(bench: BenchMaker) -> None:
-    own = "own-Zq9xT7"
-    source = EnvironmentSource({"CONNECTOR_MCP_SECRET_OWN": own})
-    made = bench(secrets=Secrets([source]), policy="create=allow,destroy=allow")
-    config = {f"key{number}": f"given-value-{number:04}-x9" for number in range(700)}
-    made.sandbox.inject(Fault(platform="logto", method="GET", path_glob="*-factories/*", status=200, times=9, body={
-        "id": "own-factory", "type": "Social"}))  # fmt: skip
-    said = f"{config['key0']} {config['key699']} {own}"
-    made.sandbox.inject(Fault(platform="logto", method="POST", path_glob="*/api/connectors", status=422, body={
-        "code": "x", "message": said}))  # fmt: skip
-    content = await run(made, "logto_create_connector", {"connector_id": "own-factory", "config": config})
-    assert content["error"]["upstream"]["message"] == f"{MARKER} {MARKER} {MARKER}"
-    assert made.engine.scrub(said) == f"{config['key0']} {config['key699']} {MARKER}"
 
 
 async def test_more_secrets_than_can_be_searched_for_are_refused_before_anything_is_sent(made: Bench) -> None:

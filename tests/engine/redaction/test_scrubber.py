@@ -72,12 +72,6 @@ def test_short_values_and_the_marker_itself_are_not_searched_for() -> None:
     assert not known.finds(text.encode())
 
 
-def test_keys_and_nested_values_are_scrubbed_and_other_values_kept() -> None:
-    known = scrubber("the-secret")
-    value = {"the-secret": ["x the-secret", {"n": 1, "b": True, "z": None}], "ok": 0.5}
-    assert known.value(value) == {MARKER: [f"x {MARKER}", {"n": 1, "b": True, "z": None}], "ok": 0.5}
-
-
 def test_values_that_one_call_gives_act_in_no_other_and_push_nothing_out() -> None:
     own = ["value-of-server-1x2y"]
     known = Scrubber(lambda: own)
@@ -181,10 +175,3 @@ def test_a_value_is_scrubbed_as_its_texts_are_and_comes_back_itself_where_it_is_
         assert known.finds(json.dumps(value).encode()) or "…" in json.dumps(value, ensure_ascii=False)
     elif json.dumps(value, ensure_ascii=False).isascii():
         assert shown is value
-
-
-def test_of_very_many_values_each_is_found() -> None:
-    values = [f"value-number-{number:03}" for number in range(200)]
-    known = scrubber(*values)
-    assert all(known.finds(f"x{value}y".encode()) for value in values)
-    assert not known.finds(b"value-number-200")

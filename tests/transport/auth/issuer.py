@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from connector_mcp.transport.auth.jwt import JwtVerifier, KeySet
 from connector_mcp.transport.auth.resource_metadata import ProtectedResource
+from connector_mcp.transport.http.addresses import PublicAddress
 
 ISSUER = "https://login.example/tenant"
 PUBLIC_URL = "https://mcp.example"
@@ -85,7 +86,7 @@ class Issuer:
         return KeySet(ISSUER, url, transport=httpx.MockTransport(self.answer), **options)
 
     def oauth(self, *, keys: KeySet | None = None, **options: Any) -> JwtVerifier:
-        return JwtVerifier(ProtectedResource.from_urls(PUBLIC_URL, ISSUER), keys or self.key_set(), **options)
+        return JwtVerifier(ProtectedResource(PublicAddress.read(PUBLIC_URL), ISSUER), keys or self.key_set(), **options)
 
 
 def claims(**changed: Any) -> dict[str, Any]:

@@ -66,14 +66,16 @@ def test_a_token_is_accepted_until_it_expires(path: Path, hours: int, found: boo
     assert [token.name for token in file.tokens()] == ["ci"]
 
 
-def test_tokens_of_operators_have_no_scopes(path: Path) -> None:
+def test_tokens_of_operators_have_no_scopes_and_neither_kind_is_advised_to_become_the_other(path: Path) -> None:
     write(path, f'[[token]]\nname = "alice"\ndigest = "{DIGEST}"\n')
     assert [token.scopes for token in TokenFile(path, scoped=False).tokens()] == [None]
-    with pytest.raises(Misconfigured, match="scopes"):
+    with pytest.raises(Misconfigured, match="no scopes, as an operator's") as operators:
         TokenFile(path)
     write(path, entry("secret"))
-    with pytest.raises(Misconfigured, match="unknown 'scopes'"):
+    with pytest.raises(Misconfigured, match="has scopes, as a caller's") as callers:
         TokenFile(path, scoped=False)
+    assert callers.value.fix == operators.value.fix
+    assert "scopes" not in callers.value.fix
 
 
 @pytest.mark.parametrize(

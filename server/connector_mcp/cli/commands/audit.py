@@ -17,17 +17,21 @@ from connector_mcp.audit.archive import archive_before
 from connector_mcp.audit.chain import CameBackOlder, Head
 from connector_mcp.audit.check import CheckReport, verify_log
 from connector_mcp.audit.reader import AuditReader, Line, Wanted
-from connector_mcp.audit.record import BEGUN, as_ocsf_event
+from connector_mcp.audit.record import BEGUN, MAX_LINE, PROBE, as_ocsf_event
 from connector_mcp.cli.options import load_settings, option_group, parse_duration
-from connector_mcp.cli.output import json_text, print_list
+from connector_mcp.cli.output import Failure, json_text, print_list, table
 from connector_mcp.composition.storage import open_database
 from connector_mcp.config.settings import Settings
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.json_values import JsonObject
+from connector_mcp.program import runnable
 from connector_mcp.text import clean
 
 _FOLLOW_SECONDS = 1.0
 """How often `export --follow` looks for new records."""
+
+_TOGETHER = 5_000
+"""Maximum number of records after which `export` keeps its cursor."""
 
 _HEADER = ("time", "who", "tool", "effect", "decision", "outcome", "call")
 
@@ -66,19 +70,47 @@ def audit() -> None:
 
 
 @audit.command()
+@click.argument("record", required=False, metavar="[NUMBER|CALL]")
 @_with_choices
 @_of_sandbox
-@click.option("--limit", type=click.IntRange(min=1), default=100, metavar="COUNT", help="The last COUNT of them; 100.")
+@click.option("-n", "--limit", type=click.IntRange(min=1), default=100, metavar="COUNT", help="The last COUNT; 100.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of the records.")
-def show(wanted: Mapping[str, Any], sandbox: bool | None, limit: int, as_json: bool) -> None:
-    """Show the last calls, oldest first, one line each. A call that began and did not end is shown too."""
+def show(record: str | None, wanted: Mapping[str, Any], sandbox: bool | None, limit: int, as_json: bool) -> None:
+    """Show the last calls, oldest first, one line each. A call that began and did not end is shown too.
+
+    With the NUMBER of a record, or the id of a CALL, show all members of its records.
+    """
     with _open_reader(load_settings(sandbox=sandbox)) as reader:
         head, last = reader.end()
-        lines = list(islice(reader.calls(Wanted(**wanted), head.first if head else 1, last), limit + 1))
+        first = head.first if head else 1
+        if record is not None:
+            _show_one(reader, first, last, record, as_json)
+            return
+        chosen = reader.lines(first, last, Wanted(**wanted, once=True), newest_first=True)
+        lines = list(islice(chosen, limit + 1))
     records = list(_authentic(reversed(lines[:limit])))
     print_list(records, map(_row, records), header=_HEADER, as_json=as_json, empty="No record matches.")
     if len(lines) > limit:
         click.echo(f"These are the last {limit}; --limit shows more, and `audit export` prints all.", err=True)
+
+
+def _show_one(reader: AuditReader, first: int, last: int, wanted: str, as_json: bool) -> None:
+    number = int(wanted) if wanted.isdecimal() else None
+    lines = reader.lines(first, last, Wanted(call_id=wanted)) if number is None else reader.lines(number, number)
+    records = list(_authentic(lines))
+    if not records:
+        raise Failure(
+            f"The audit log has no record of the {'call' if number is None else 'number'} {clean(wanted)}.",
+            fix="Look for it with `connector-mcp audit show`, which ends each line with the id of the call."
+            + (f" Records before {first} are in the files of `audit archive`." if first > 1 else ""),
+        )
+    if as_json:
+        click.echo(json_text(records))
+    for record in [] if as_json else records:
+        members = {name: value if isinstance(value, str) else json_text(value) for name, value in record.items()}
+        click.echo(
+            table([(name, clean(value, MAX_LINE)) for name, value in members.items()], header=("member", "value"))
+        )
 
 
 @audit.command()
@@ -112,21 +144,37 @@ def verify(
 @audit.command()
 @_with_choices
 @_of_sandbox
-@click.option("--after", type=click.IntRange(min=0), default=0, metavar="NUMBER", help="Only records after this one.")
+@click.option("--after", type=click.IntRange(min=0), metavar="NUMBER", help="Only records after this one.")
+@click.option("--cursor", metavar="NAME", help="Only records that no export with this NAME has printed.")
 @click.option("--follow", is_flag=True, help="Then wait for new records, until the command is ended.")
-def export(wanted: Mapping[str, Any], sandbox: bool | None, after: int, follow: bool) -> None:
-    """Print the records as OCSF events (API Activity, class 6003), one per line, oldest first."""
+def export(
+    wanted: Mapping[str, Any], sandbox: bool | None, after: int | None, cursor: str | None, follow: bool
+) -> None:
+    """Print the records as OCSF events (API Activity, class 6003), one per line, oldest first.
+
+    A cursor is kept in the database once its records are printed, so an export that is restarted goes on by itself.
+    """
+    if cursor is not None and after is not None:
+        raise click.UsageError("--after and --cursor exclude one another: a cursor says where to begin.")
     chosen, settings = Wanted(**wanted), load_settings(sandbox=sandbox)
-    end, waiting = Head(), False
+    end, waiting, done = Head(), False, after
     while True:
         try:
             with _open_reader(settings) as reader:
+                if done is None:
+                    done = 0 if cursor is None else reader.exported(cursor)
                 while True:
-                    head, last = reader.end(end, after)
-                    for record in _authentic(reader.records(chosen, max(after + 1, head.first if head else 1), last)):
+                    head, top = reader.end(end, done)
+                    first = max(done + 1, head.first if head else 1)
+                    last = min(top, first + _TOGETHER - 1)
+                    for record in _authentic(reader.lines(first, last, chosen)):
                         click.echo(json.dumps(as_ocsf_event(record), separators=(",", ":")))
-                        after = record["seq"]
-                    end, after, waiting = head or end, last, False
+                        done = record["seq"]
+                    if cursor is not None and last >= first:
+                        reader.remember(cursor, last)
+                    end, done, waiting = head or end, max(done, last), False
+                    if done < top:
+                        continue
                     if not follow:
                         return
                     time.sleep(_FOLLOW_SECONDS)
@@ -171,13 +219,13 @@ def _authentic(lines: Iterable[Line]) -> Iterator[JsonObject]:
     """Yield the records. Lines that are not authentic are skipped and counted on stderr."""
     foreign = 0
     for line in lines:
-        if line.entry is None or line.fault is not None:
+        if line.record is None or line.fault is not None:
             foreign += 1
         else:
-            yield line.entry.members
+            yield line.record
     if foreign:
         places = "1 line is" if foreign == 1 else f"{foreign} lines are"
-        click.echo(f"{places} left out: run `connector-mcp audit verify`.", err=True)
+        click.echo(runnable(f"{places} left out: run `connector-mcp audit verify`."), err=True)
 
 
 def _row(record: JsonObject) -> tuple[str, ...]:
@@ -185,7 +233,7 @@ def _row(record: JsonObject) -> tuple[str, ...]:
     outcome = "no end" if record["outcome"] == BEGUN else str(record["outcome"])
     return (
         datetime.fromisoformat(record["time"]).astimezone().isoformat(sep=" ", timespec="minutes"),
-        clean(str(record["principal"]), 24),
+        clean(f"{record['principal']}{' (probe)' if record['transport'] == PROBE else ''}", 24),
         clean(f"{record['tool']}{' (sandbox)' if record['sandbox'] else ''}", 58),
         clean(str(record["effect"])),
         clean(f"{record['decision']}{decided_by}", 40),

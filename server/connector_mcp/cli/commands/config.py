@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
 import click
 
-from connector_mcp.cli.options import find_config, load_settings, options_given, with_overrides
-from connector_mcp.cli.output import json_text, table
+from connector_mcp.cli.options import find_config, options_given, with_overrides
+from connector_mcp.cli.output import json_text, show_failure, table
 from connector_mcp.composition.accounts import (
     configured_platforms,
     profile_policy,
@@ -19,18 +20,19 @@ from connector_mcp.composition.accounts import (
     read_profile,
     refuse_stray_variables,
 )
-from connector_mcp.composition.engine import served_operations
+from connector_mcp.composition.engine import served_operations, server_policy
 from connector_mcp.composition.storage import open_secrets
-from connector_mcp.config.file import Given, Profile, ProfileOptions
+from connector_mcp.config.file import Given, Place, Profile, ProfileOptions
 from connector_mcp.config.platform_variables import missing, platform_values
 from connector_mcp.config.settings import SecretName, Settings, is_secret
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import Misconfigured
+from connector_mcp.input_text import trim
 from connector_mcp.json_values import JsonObject
-from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
-from connector_mcp.operations.local import LIST_SECRETS
+from connector_mcp.operations.catalog import PLATFORMS, platform_folder
 from connector_mcp.operations.platform import Platform, key_of
 from connector_mcp.secrets.collection import Secrets
+from connector_mcp.secrets.reference import SCHEME
 from connector_mcp.text import clean
 from connector_mcp.upstream.urls import read_roots
 
@@ -63,7 +65,8 @@ def check(overrides: dict[str, Any], as_json: bool) -> None:
             click.echo(f"{click.style('wrong:', fg='red', bold=True)} {clean(problem.message)}")
             click.echo(f"  fix: {clean(problem.fix)}")
         where = f" in {file.path}" if file else "; there is no file"
-        click.echo(f"Wrong: {len(problems)}." if problems else f"Nothing is wrong{where}.")
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        click.echo(f"{count}. Nothing is served until all are mended." if problems else f"Nothing is wrong{where}.")
     sys.exit(Misconfigured.exit_status if problems else 0)
 
 
@@ -71,12 +74,20 @@ def check(overrides: dict[str, Any], as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print settings and profiles as JSON.")
 @with_overrides
 def show(overrides: dict[str, Any], as_json: bool) -> None:
-    """Show every setting and its origin, and the profiles of each platform. Credentials are not shown."""
-    settings = load_settings(**overrides)
-    shown = _report(settings, os.environ)
-    if as_json:
-        click.echo(json_text(shown))
-        return
+    """Show every setting and its origin, and the profiles of each platform. Credentials are not shown.
+
+    Problems are printed to stderr; the exit status is 2 then.
+    """
+    given = options_given(overrides)
+    settings, problems = Settings.examine(os.environ, find_config(os.environ, given.get("config")), **given)
+    shown = _report(settings, os.environ, problems)
+    _print_settings(shown) if not as_json else click.echo(json_text(shown))
+    for problem in problems:
+        show_failure(problem.message, problem.fix)
+    sys.exit(Misconfigured.exit_status if problems else 0)
+
+
+def _print_settings(shown: JsonObject) -> None:
     click.echo(f"File: {shown['file'] or 'none'}\n")
     rows = [(name, _text(each["value"]), each["from"]) for name, each in shown["settings"].items()]
     click.echo(table(rows, header=("setting", "value", "from")))
@@ -93,9 +104,7 @@ def _find_problems(settings: Settings, environ: Mapping[str, str]) -> list[Misco
     for name in get_args(SecretName):
         _attempt(problems, partial(settings.secret, name))
     server = Policy((), read_only=settings.read_only, transport="stdio")
-    if settings.policy:
-        tools = (*catalog(PLATFORMS), LIST_SECRETS)
-        _attempt(problems, lambda: Policy.parse(settings.policy, read_only=False, transport="stdio", tools=tools))
+    _attempt(problems, lambda: server_policy(settings, "stdio"))
     secrets = _attempt(problems, lambda: open_secrets(settings, environ))
     for name in PLATFORMS if not settings.sandbox else ():
         platform = platform_folder(name).platform
@@ -154,12 +163,12 @@ def _check_secret_names(profile: Profile, secrets: Secrets, problems: list[Misco
     known = _attempt(problems, secrets.names)
     for name in profile.options.secrets or ():
         if known is not None and name not in known:
-            wrong = f"{profile.where}.secrets names {name}, which is not stored."
+            wrong = f"{profile.where.at('secrets')} names {name}, which is not stored."
             fix = f"Run `connector-mcp secrets set {name}` in a terminal, or remove it from the list."
             problems.append(Misconfigured(wrong, fix=fix))
 
 
-def _report(settings: Settings, environ: Mapping[str, str]) -> JsonObject:
+def _report(settings: Settings, environ: Mapping[str, str], problems: list[Misconfigured]) -> JsonObject:
     values = settings.model_dump(mode="json", exclude={"config"})
     shown = {
         name: {
@@ -171,23 +180,37 @@ def _report(settings: Settings, environ: Mapping[str, str]) -> JsonObject:
     profiles = list(settings.profiles)
     for name in PLATFORMS:
         platform = platform_folder(name).platform
-        texts = {} if settings.sandbox or profiles_of(settings, platform) else platform_values(platform, environ)
+        apart = settings.sandbox or profiles_of(settings, platform)
+        texts = {} if apart else _attempt(problems, partial(platform_values, platform, environ)) or {}
         if texts and not missing(platform, texts):
             given = {name: Given(text, env=name) for name, text in texts.items()}
-            profiles.append(Profile(platform, "default", "", given, ProfileOptions()))
+            profiles.append(Profile(platform, "default", Place(Path()), given, ProfileOptions()))
+    secrets = _attempt(problems, lambda: open_secrets(settings, environ))
+    stored = secrets and _attempt(problems, secrets.names)
     file = str(settings.config) if settings.config else None
-    return {"file": file, "settings": shown, "profiles": [_profile(profile) for profile in profiles]}
+    return {"file": file, "settings": shown, "profiles": [_profile(each, environ, stored) for each in profiles]}
 
 
-def _profile(profile: Profile) -> JsonObject:
+def _profile(profile: Profile, environ: Mapping[str, str], stored: Collection[str] | None) -> JsonObject:
     """Return a profile with the text of each variable that has one and is not secret, or else its origin."""
+
+    def origin(value: Given) -> str:
+        if value.secret:
+            reference = f"{SCHEME}{value.secret}"
+            if stored is None:
+                return f"{reference} (not checked)"
+            return f"set from {reference}" if value.secret in stored else f"not set: {reference} is not stored"
+        if value.env:
+            return f"set from {value.env}" if trim(environ.get(value.env, "")) else f"not set: {value.env} is not set"
+        return "set" if value.text else "not set"
+
     given = [(each, profile.given[each.name]) for each in profile.platform.variables if each.name in profile.given]
     return {
         "platform": profile.platform.name,
         "profile": profile.name,
         "default": profile.options.default,
         "variables": {
-            key_of(profile.platform, variable): value.text if value.text and not variable.secret else value.origin
+            key_of(profile.platform, variable): value.text if value.text and not variable.secret else origin(value)
             for variable, value in given
         },
         "options": profile.options.model_dump(mode="json", exclude_unset=True, exclude={"default"}),

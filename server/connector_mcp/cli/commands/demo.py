@@ -24,6 +24,7 @@ from connector_mcp.cli.output import Failure, json_text
 from connector_mcp.errors import ConnectorError
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS
+from connector_mcp.program import runnable
 from connector_mcp.sandbox import seed
 from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.text import clean, strip_hidden
@@ -75,7 +76,8 @@ async def _demo(folder: Path) -> None:
                 raise Failure(f"The server did not answer within {_SECONDS:.0f} s.", fix="Run it again.") from None
             raise
     click.echo()
-    narrator.title("Done. Attach it to a client with claude_config_example.json, or run `connector-mcp tools`.")
+    narrator.title("Done. Attach it to a client with claude_config_example.json.")
+    narrator.title(runnable("Without a client: `connector-mcp tools --sandbox`."))
 
 
 class Narrator:
@@ -295,9 +297,9 @@ class Script:
         """Return the arguments of the tool's latest call as the server's audit log has them."""
         with closing(SqliteDatabase(self._state / "sandbox-records.db")) as database:
             reader = AuditReader(database)
-            calls = list(reader.calls(Wanted(tool=tool), 1, reader.end()[1]))
+            calls = list(reader.lines(1, reader.end()[1], Wanted(tool=tool), newest_first=True))
         _expect(all(BUCKET_SECRET not in call.text for call in calls), "no secret is in the audit log")
-        _expect(bool(calls) and calls[0].entry is not None, f"the audit log has the call of {tool}")
+        _expect(bool(calls) and calls[0].record is not None, f"the audit log has the call of {tool}")
         return cast("JsonObject", json.loads(calls[0].text)["arguments"])
 
     async def _content(self, tool: str, arguments: Mapping[str, Any]) -> tuple[JsonObject, bool]:

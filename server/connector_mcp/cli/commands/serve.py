@@ -87,7 +87,7 @@ async def _serve_http(settings: Settings, environ: Mapping[str, str]) -> int:
         callback = (callback_route(engine, callback_key),) if callback_key else ()
         pages = (
             *observability_pages(engine, drain, observer.metrics),
-            *make_console_pages(engine, environ),
+            *make_console_pages(engine, environ, access),
             *make_secret_pages(engine, access),
             *callback,
         )
@@ -106,6 +106,7 @@ async def _serve_http(settings: Settings, environ: Mapping[str, str]) -> int:
             spans=observer.spans,
             hosts=access.hosts,
             origins=access.origins,
+            prefix=access.prefix,
         )
 
         if not settings.sandbox:

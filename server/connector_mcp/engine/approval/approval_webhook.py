@@ -47,8 +47,9 @@ MAX_IN_FLIGHT: Final = 100
 TOLERANCE: Final = 300.0
 """Seconds by which the timestamp of a callback may differ from our clock; fixed by the library."""
 
-_MAX_SENTENCE: Final = 1000
-_MAX_NAME: Final = 120
+_WHO: Final = ("id", "tool", "platform", "profile", "tenant", "address", "sandbox", "principal", "client")
+_TOLD: Final = dict.fromkeys((*_WHO, "effects", "target", "hosts", "secrets"), 120) | {"effect": 1000, "losses": 1000}
+"""The members of a message that are those of the approval, with the most characters of each text."""
 _MAX_ITEMS: Final = 40
 
 _SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - how a secret begins
@@ -241,42 +242,28 @@ class ApprovalWebhook:
 
 def webhook_message(approval: Approval, callback_url: str | None = None) -> JsonObject:
     """Return the message for a parked call: what an operator is shown, redacted, as single lines of visible text."""
-    losses = [clean(loss, _MAX_SENTENCE) for loss in approval.losses[:_MAX_ITEMS]]
-    diff = [
-        {
-            "field": clean(change.field, _MAX_NAME),
-            "before": None if change.before is None else shown(change.before),
-            "after": None if change.after is None else shown(change.after),
-        }
-        for change in approval.diff[:_MAX_ITEMS]
-    ]
     arguments = [(shown(path_text(path)), shown(value)) for path, value in leaves(approval.arguments) if path]
-    data: JsonObject = {
-        "id": approval.id,
-        "tool": approval.tool,
-        "platform": approval.platform,
-        "profile": clean(approval.profile, _MAX_NAME),
-        "tenant": clean(approval.tenant, _MAX_NAME) if approval.tenant else None,
-        "address": clean(approval.address, _MAX_NAME),
-        "sandbox": approval.sandbox,
-        "principal": clean(approval.principal, _MAX_NAME),
-        "client": clean(approval.client, _MAX_NAME) if approval.client else None,
-        "effect": clean(approval.effect, _MAX_SENTENCE),
-        "effects": list(approval.effects),
-        "target": clean(approval.target, _MAX_NAME),
-        "losses": losses,
-        "diff": diff,
+    lists = (approval.losses, approval.diff, arguments, approval.hosts, approval.secrets)
+    data: JsonObject = {name: _told(getattr(approval, name), limit) for name, limit in _TOLD.items()}
+    data |= {
+        "diff": [
+            {key: None if value is None else shown(value) for key, value in change.as_dict().items()}
+            for change in approval.diff[:_MAX_ITEMS]
+        ],
         "arguments": dict(arguments[:_MAX_ITEMS]),
-        "hosts": [clean(host, _MAX_NAME) for host in approval.hosts[:_MAX_ITEMS]],
-        "secrets": list(approval.secrets[:_MAX_ITEMS]),
-        "complete": max(map(len, (approval.losses, approval.diff, arguments, approval.hosts, approval.secrets)))
-        <= _MAX_ITEMS,
+        "complete": max(map(len, lists)) <= _MAX_ITEMS,
         "created_at": _iso_time(approval.created_at),
         "expires_at": _iso_time(approval.expires_at),
     }
     if callback_url:
         data["callback_url"] = f"{callback_url}/{approval.id}"
     return {"type": "approval.parked", "timestamp": _iso_time(approval.created_at), "data": data}
+
+
+def _told(value: str | bool | tuple[str, ...] | None, limit: int) -> str | bool | list[str] | None:
+    if isinstance(value, str):
+        return clean(value, limit)
+    return [clean(each, limit) for each in value[:_MAX_ITEMS]] if isinstance(value, tuple) else value
 
 
 def _iso_time(epoch: float) -> str:

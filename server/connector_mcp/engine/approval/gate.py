@@ -23,15 +23,13 @@ from connector_mcp.engine.approval.wording import (
     denied,
     judge,
     question,
-    refuse_too_large,
-    refuse_too_many,
+    refuse_excess,
     refused_by_client,
     target_changed,
 )
-from connector_mcp.engine.caller import Caller, CannotAsk, TransportName
+from connector_mcp.engine.caller import AnswerDue, Caller, CannotAsk, ElicitationReply, TransportName
 from connector_mcp.engine.ledger import NO_CLAIM, Claim, Execution, Standing, confirmation_spent
 from connector_mcp.engine.policy import Decision, Policy, resolve
-from connector_mcp.engine.preview import Preview
 from connector_mcp.engine.secret_refs.secret_requests import brings_visit
 from connector_mcp.errors import (
     Blocked,
@@ -53,7 +51,7 @@ _CHANGED = "the target changed after the approval"
 QUESTION_SECONDS = 600.0
 """The least time for which an answer to a question is accepted."""
 
-_SCOPES = {
+SCOPE_OF = {
     Effect.READ: "connectors:read",
     Effect.CREATE: "connectors:write",
     Effect.UPDATE: "connectors:write",
@@ -87,7 +85,21 @@ def channel_of(decision: Decision, transport: TransportName) -> str:
 
 def permits(policy: Policy, tool: str, effect: Effect, scopes: frozenset[str] | None) -> bool:
     """Check whether a call with this effect could ever pass. Tools that never can are not listed."""
-    return policy.decide(tool, effect) is not Decision.BLOCK and (scopes is None or _SCOPES[effect] in scopes)
+    return policy.decide(tool, effect) is not Decision.BLOCK and (scopes is None or SCOPE_OF[effect] in scopes)
+
+
+def require_scope(tool: str, effect: Effect, scopes: frozenset[str] | None) -> None:
+    """Refuse a call with this effect that the caller's scopes do not allow.
+
+    Raises:
+        Blocked: A scope is missing.
+    """
+    if scopes is not None and SCOPE_OF[effect] not in scopes:
+        raise Blocked(
+            f"{tool} needs the scope {SCOPE_OF[effect]}, which the caller's token does not have. Nothing was sent.",
+            fix=f"Use a token with the scope {SCOPE_OF[effect]}.",
+            details={"scope": SCOPE_OF[effect]},
+        )
 
 
 class NotRead(Exception):
@@ -125,6 +137,8 @@ class Gate:
         self._clock = clock
         self._hold = hold or ApprovalHold(0, records=database)
         self._announce = announce
+        self._answered: set[str] = set()
+        """Tickets of questions that were not answered with a yes, while the database does not say so."""
 
     def decide(self, tool: str, effect: Effect, scopes: frozenset[str] | None) -> Decision:
         """Decide by policy alone, before anything about the target is known.
@@ -132,14 +146,10 @@ class Gate:
         Raises:
             Blocked: Policy, read-only mode or the caller's scopes refuse the call.
         """
-        if scopes is not None and _SCOPES[effect] not in scopes:
-            raise Blocked(
-                f"{tool} needs the scope {_SCOPES[effect]}, which the caller's token does not have. Nothing was sent.",
-                fix=f"Use a token with the scope {_SCOPES[effect]}.",
-            )
         decision = self._policy.decide(tool, effect)
         if decision is Decision.BLOCK:
             raise self._blocked(tool, effect)
+        require_scope(tool, effect, scopes)
         return decision
 
     async def pass_through(
@@ -175,11 +185,11 @@ class Gate:
                     raise refused_by_client(caller, str(answer)) from None
                 resolved, because = Decision.APPROVE, str(answer)
         if resolved is Decision.APPROVE:
-            approval = await self._park(candidate, caller)
+            approval = await self._park(candidate)
             if await self._hold.until_decided(approval, self._approvals, caller):
                 return await self._begin_decided(candidate, approval, begin)
             raise approval_required(approval, self._decide_at, because)
-        raise self._blocked(candidate.tool, effect, candidate.preview)
+        raise self._blocked(candidate.tool, effect, candidate.effect)
 
     def strictest(self, candidate: Candidate, scopes: frozenset[str] | None) -> tuple[Decision, Effect]:
         """Return the strictest decision, and its effect, about the effects of the call and that of its operation.
@@ -203,49 +213,47 @@ class Gate:
                 await self._approvals.take_denied(candidate.digest)
             raise denied(approval)
         await self._approvals.void(approval.id, _CHANGED)
-        raise target_changed(candidate.tool, approval.snapshot, candidate.preview.snapshot)
+        raise target_changed(candidate.tool, approval.snapshot, candidate.snapshot)
 
     async def _ask(self, candidate: Candidate, caller: Caller) -> Passage:
-        note: JsonObject = {
-            "tool": candidate.tool,
-            "digest": candidate.digest,
-            "principal": caller.principal,
-            "fingerprint": candidate.fingerprint,
-            "snapshot": candidate.preview.snapshot,
-            "asked_at": self._clock(),
-        }
+        """Ask the person, or take the answer that the call brings to an earlier question."""
         if caller.resumed is not None and not brings_visit(caller):
-            ticket, reply = caller.resumed.ticket, caller.resumed.reply
-            asked_inline, (asked, seconds) = False, await self._asked(ticket)
-        else:
-            ticket = secrets.token_urlsafe(24)
-            await self._keep_question(ticket, note)
-            asked_at = self._clock()
-            try:
-                reply = await caller.ask(question(candidate), ticket)
-            except CannotAsk:
-                await self._drop_question(ticket)
-                raise
-            asked_inline, asked, seconds = True, note, self._clock() - asked_at
-        if asked is None or any(asked.get(key) != note[key] for key in _SAME):
+            return await self._take_answer(candidate, caller, caller.resumed.ticket, caller.resumed.reply)
+        ticket, asked_at = secrets.token_urlsafe(24), self._clock()
+        try:
+            reply = await caller.ask(question(candidate), ticket)
+        except AnswerDue:
+            await self._keep_question(ticket, candidate)
+            raise
+        self._judge(candidate, caller, reply, self._clock() - asked_at)
+        return Passage(Decision.ASK, decided_by=client_of(caller), took_time=True)
+
+    async def _take_answer(self, candidate: Candidate, caller: Caller, ticket: str, reply: ElicitationReply) -> Passage:
+        asked, seconds = await self._asked(ticket)
+        if asked is None or ticket in self._answered or any(asked[key] != getattr(candidate, key) for key in _SAME):
             raise confirmation_spent()
         try:
             if asked["fingerprint"] != candidate.fingerprint:
-                raise target_changed(candidate.tool, asked["snapshot"], candidate.preview.snapshot)
-            if reply.action == "cancel":
-                raise NotRead("The client cancelled the question.")
-            if seconds < self._reading_seconds:
-                raise NotRead(f"The client answered after {seconds:.2f} s, before a person could read the question.")
-            judge(candidate, reply, caller)
+                raise target_changed(candidate.tool, asked["snapshot"], candidate.snapshot)
+            self._judge(candidate, caller, reply, seconds)
         except (ConnectorError, NotRead):
-            # A question is answered once, whatever the answer is.
-            with suppress(StoreUnavailable):
-                await self._drop_question(ticket)
+            # A question is answered once. Only when the database has no such question any more is a no reported as one.
+            self._answered.add(ticket)
+            await self._drop_question(ticket)
+            self._answered.discard(ticket)
             raise
-        return Passage(Decision.ASK, Claim(ticket=ticket), client_of(caller), took_time=asked_inline)
+        return Passage(Decision.ASK, Claim(ticket=ticket), client_of(caller))
 
-    async def _keep_question(self, ticket: str, note: JsonObject) -> None:
-        values: dict[str, Value] = {"ticket": ticket, "note": json.dumps(note), "seconds": self._question_seconds}
+    def _judge(self, candidate: Candidate, caller: Caller, reply: ElicitationReply, seconds: float) -> None:
+        if reply.action == "cancel":
+            raise NotRead("The client cancelled the question.")
+        if seconds < self._reading_seconds:
+            raise NotRead(f"The client answered after {seconds:.2f} s, before a person could read the question.")
+        judge(candidate, reply, caller)
+
+    async def _keep_question(self, ticket: str, candidate: Candidate) -> None:
+        note = candidate.model_dump_json(include={*_SAME, "fingerprint", "snapshot"})
+        values: dict[str, Value] = {"ticket": ticket, "note": note, "seconds": self._question_seconds}
 
         def work(tx: Transaction) -> None:
             tx.execute("DELETE FROM questions WHERE expires_at <= epoch()")
@@ -271,12 +279,10 @@ class Gate:
             lambda tx: tx.execute("DELETE FROM questions WHERE ticket = :ticket", {"ticket": ticket})
         )
 
-    async def _park(self, candidate: Candidate, caller: Caller) -> Approval:
-        parked = candidate.parked(caller)
-        refuse_too_large(parked)
-        if await self._approvals.find(parked.digest) is None:
-            refuse_too_many(parked, await self._approvals.count(parked.principal))
-        approval = await self._approvals.park(parked)
+    async def _park(self, candidate: Candidate) -> Approval:
+        is_parked = await self._approvals.find(candidate.digest) is not None
+        refuse_excess(candidate, 0 if is_parked else await self._approvals.count(candidate.principal))
+        approval = await self._approvals.park(candidate)
         if self._announce is not None:
             self._announce(approval)
         return approval
@@ -296,14 +302,14 @@ class Gate:
         if ended.status == "denied":
             raise denied(ended)
         if ended.status == "void":
-            raise target_changed(candidate.tool, ended.snapshot, candidate.preview.snapshot)
+            raise target_changed(candidate.tool, ended.snapshot, candidate.snapshot)
         raise InProgress(
             f"An operator approved this call ({ended.id}), and the same call, made twice, has taken the approval. "
             "Nothing was sent by this one.",
             fix="Use the other call's answer, or read the target; do not repeat the call.",
         )
 
-    def _blocked(self, tool: str, effect: Effect, preview: Preview | None = None) -> Blocked:
+    def _blocked(self, tool: str, effect: Effect, sentence: str = "") -> Blocked:
         ruling = self._policy.ruling(tool, effect)
         if ruling.decision is Decision.BLOCK:
             fix = f"Blocked by {ruling.because}. The operator of the server can change that; an agent cannot."
@@ -313,11 +319,10 @@ class Gate:
                 "be asked here. The operator of the server can turn on CONNECTOR_MCP_APPROVALS, use a client with "
                 f"elicitation, or set a policy such as --policy '{tool}:{effect}=allow'."
             )
-        said = f"{preview.sentence} " if preview else ""
         return Blocked(
-            f"{said}{tool} with effect {effect} is blocked here. Nothing was changed.",
+            f"{sentence} {tool} with effect {effect} is blocked here. Nothing was changed.".lstrip(),
             fix=fix,
-            details={"effect": preview.sentence} if preview else None,
+            details={"effect": sentence} if sentence else None,
         )
 
 

@@ -15,6 +15,7 @@ import anyio
 from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.engine.caller import Caller
+from connector_mcp.program import runnable
 
 PROGRESS_SECONDS: Final = 5.0
 """Seconds between two progress messages to the client."""
@@ -64,7 +65,7 @@ class ApprovalHold:
         return await self.hold(
             is_pending,
             f"Waiting for an operator to decide {approval.id}: {approval.effect} "
-            f"In a terminal: `connector-mcp approvals show {approval.id}`.",
+            + runnable(f"In a terminal: `connector-mcp approvals show {approval.id}`."),
             caller,
             self._seconds,
         )

@@ -7,8 +7,10 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from connector_mcp.engine.preview import Change
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.json_values import JsonObject
+from connector_mcp.operations.operation import Effect
 from connector_mcp.state.database import Row
 from connector_mcp.text import clean, same_text
 
@@ -24,22 +26,13 @@ COLUMNS: Final = (
 """The columns that `read_approval` needs."""
 
 
-class ApprovalChange(BaseModel):
-    """One field that a call would change, redacted for the operator."""
-
-    model_config = ConfigDict(frozen=True, defer_build=True)
-
-    field: str
-    before: Any = None
-    after: Any = None
-
-
 class ParkedCall(BaseModel):
-    """What the operator needs to know about a call. Everything in it is redacted already."""
+    """All that a decision about a call is bound to, and what is shown of it. Everything is redacted already."""
 
     model_config = ConfigDict(frozen=True, defer_build=True)
 
     digest: str
+    """Keyed digest of tool, account, world, principal and all arguments. Calls with equal digests are the same call."""
     tool: str
     platform: str
     profile: str
@@ -52,24 +45,24 @@ class ParkedCall(BaseModel):
     client: str | None = None
     effect: str
     """A sentence that says what the call would do."""
-    effects: tuple[str, ...] = ()
+    effects: tuple[Effect, ...] = ()
     """The effects that the policy decided about."""
     target: str = ""
-    """The target's name. The operator types it to approve."""
+    """The name of the target, or of what the call creates. It is typed to confirm the call."""
     deletes: bool = False
     """Whether the call deletes the target."""
     losses: tuple[str, ...] = ()
     """What would be lost, one sentence each."""
-    diff: tuple[ApprovalChange, ...] = ()
+    diff: tuple[Change, ...] = ()
     arguments: JsonObject
     hosts: tuple[str, ...] = ()
     """The hosts that the platform would send credentials to, as far as the call or the stored config names them."""
     secrets: tuple[str, ...] = ()
     """The names of the secrets that the call uses."""
-    fingerprint: str | None = None
-    """The fingerprint of the target in the preview; None if there is no target to read."""
+    fingerprint: str = ""
+    """The fingerprint of the target in the preview; empty if there is no target to read."""
     snapshot: Any = None
-    """The target in the preview."""
+    """The target in the preview: its members by path."""
 
 
 class Approval(ParkedCall):

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
-from connector_mcp.engine.approval.parked_call import Approval, ApprovalChange, ParkedCall
+from pydantic import Field
+
+from connector_mcp.engine.approval.parked_call import Approval, ParkedCall
 from connector_mcp.engine.caller import Caller, ElicitationReply, Question
 from connector_mcp.engine.preview import Preview, differences, leaves, path_text, shown
 from connector_mcp.errors import ApprovalRequired, Blocked, ConfirmationInvalid, Refused, TargetChanged
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect
+from connector_mcp.program import program
 from connector_mcp.text import CUT, clean, same_text
 
 HEADLINE: Final = 70
@@ -34,49 +37,33 @@ MAX_PARKED_BYTES: Final = 1_048_576
 """Calls that one principal may have parked at the same time, and the size of one."""
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A call at the gate, with all that a decision about it is bound to."""
+class Candidate(ParkedCall):
+    """A call at the gate."""
 
-    tool: str
-    platform: str
-    profile: str
-    declared: Effect
-    """The effect of the operation's class. The preview's effect may be higher."""
-    deletes: bool
-    """Whether the operation is a deletion: then the person types the target's name to confirm."""
-    preview: Preview
-    fingerprint: str
-    digest: str
-    """Keyed digest of tool, account, world, principal and all arguments. Calls with equal digests are the same call."""
-    arguments: JsonObject
-    """Redacted."""
-    tenant: str | None = None
-    address: str = ""
-    """The platform's address."""
-    sandbox: bool = False
-    hosts: tuple[str, ...] = ()
-    """The hosts that credentials go to, as far as the call or the stored config names them."""
-    secrets: tuple[str, ...] = ()
-    """The names of the secrets that the call uses."""
-    disclosed: tuple[tuple[str, str], ...] = ()
-    """Names of secrets, each with a host that the arguments choose and that its limits do not name."""
+    declared: Effect = Field(exclude=True)
+    """The effect of the operation's class. The effects of this call may be higher."""
+    disclosures: str = Field("", exclude=True)
+    """A sentence about the secrets that go to a host which the arguments choose; empty if there are none."""
 
-    @property
-    def effects(self) -> tuple[Effect, ...]:
-        """The effects that the policy decides about."""
-        return (self.preview.effect, *((Effect.DISCLOSE,) if self.disclosed else ()))
+    @staticmethod
+    def of(preview: Preview, disclosed: tuple[tuple[str, str], ...] = (), **facts: Any) -> Candidate:
+        """Put a call together from its preview and the other members.
 
-    @property
-    def disclosures(self) -> str:
-        """A sentence about the secrets that go to a host which the arguments choose; empty if there are none."""
-        told = "; ".join(f"sends the secret {name} to {host}" for name, host in self.disclosed)
-        return f"{told[:1].upper()}{told[1:]}." if told else ""
-
-    @property
-    def sentence(self) -> str:
-        """What the call would do."""
-        return " ".join(filter(None, (self.preview.sentence, self.disclosures)))
+        `disclosed` has names of secrets, each with a host that the arguments choose and its limits do not name.
+        """
+        told = "; ".join(f"sends the secret {name} to {host}" for name, host in disclosed)
+        disclosures = f"{told[:1].upper()}{told[1:]}." if told else ""
+        return Candidate(
+            effect=" ".join(filter(None, (preview.sentence, disclosures))),
+            effects=(preview.effect, *((Effect.DISCLOSE,) if disclosed else ())),
+            losses=preview.losses,
+            target=preview.name,
+            deletes=facts["declared"] is Effect.DESTROY,
+            diff=preview.changes,
+            snapshot=preview.snapshot,
+            disclosures=disclosures,
+            **facts,
+        )
 
     @property
     def place(self) -> str:
@@ -88,13 +75,13 @@ class Candidate:
     @property
     def name(self) -> str:
         """What is typed to confirm the call."""
-        return self.preview.name or self.tool
+        return self.target or self.tool
 
     @property
     def is_typed(self) -> bool:
         """Whether a yes is not enough: for deletions, and for losses and details that clients would cut."""
         cut = any(line.endswith(CUT) for line in self.details)
-        return self.deletes or cut or (bool(self.preview.losses or self.disclosed) and self.second_line.endswith(CUT))
+        return self.deletes or cut or (bool(self.losses or self.disclosures) and self.second_line.endswith(CUT))
 
     def headline(self, limit: int = HEADLINE) -> str:
         """Effect and target within a number of characters."""
@@ -103,23 +90,24 @@ class Candidate:
         start = f"{raised}: {words}".capitalize() if raised else words
         end = " (sandbox)" if self.sandbox else ""
         room = limit - len(start) - len(end) - 3
-        name = f" “{clean(self.preview.name, room)}”" if self.preview.name and room > 0 else ""
+        name = f" “{clean(self.target, room)}”" if self.target and room > 0 else ""
         return clean(f"{start}{name}{end}", limit)
 
     @property
     def second_line(self) -> str:
         """What is lost, or else what the call does, within a line."""
-        lost = f"Lost: {'; '.join(self.preview.losses)}" if self.preview.losses else ""
+        lost = f"Lost: {'; '.join(self.losses)}" if self.losses else ""
         # The first line has the target already.
-        rest = _AFTER_NAME.sub("", self.preview.sentence.partition(f"“{self.preview.name}”")[2])
+        rest = _AFTER_NAME.sub("", self.effect.partition(f"“{self.target}”")[2])
         rest = f"{rest[:1].upper()}{rest[1:]}"
-        return clean(lost or self.disclosures or rest or self.preview.sentence, SECOND_LINE)
+        return clean(lost or self.disclosures or rest or self.effect, SECOND_LINE)
 
     @property
     def details(self) -> list[str]:
         """Everything else that decides, line by line. A line that was cut ends with an ellipsis."""
         arguments = [f"{shown(path_text(path))}: {shown(value)}" for path, value in leaves(self.arguments) if path]
-        lines = [self.sentence, *_some(self.preview.lines), self.place]
+        losses = [loss for loss in self.losses if loss not in self.effect]
+        lines = [self.effect, *_some([*losses, *map(str, self.diff)]), self.place]
         if arguments:
             lines += ["Arguments (secrets redacted):", *_some(arguments)]
         if self.hosts:
@@ -127,32 +115,6 @@ class Candidate:
         if self.secrets:
             lines.append(f"Secrets: {', '.join(self.secrets)}")
         return lines
-
-    def parked(self, caller: Caller) -> ParkedCall:
-        """Make what is kept of the call for an operator."""
-        preview = self.preview
-        return ParkedCall(
-            digest=self.digest,
-            tool=self.tool,
-            platform=self.platform,
-            profile=self.profile,
-            tenant=self.tenant,
-            address=self.address,
-            sandbox=self.sandbox,
-            principal=caller.principal,
-            client=caller.client,
-            effect=self.sentence,
-            effects=self.effects,
-            losses=preview.losses,
-            target=preview.name,
-            deletes=self.deletes,
-            diff=tuple(ApprovalChange(**change.as_dict()) for change in preview.changes),
-            arguments=self.arguments,
-            hosts=self.hosts,
-            secrets=self.secrets,
-            fingerprint=self.fingerprint,
-            snapshot=preview.snapshot,
-        )
 
 
 def _some(lines: list[str]) -> Iterator[str]:
@@ -171,7 +133,7 @@ def approval_required(approval: Approval, decide_at: str | None = None, because:
 
     `because` is a sentence that says why no answer of the client counted.
     """
-    command = f"connector-mcp approvals approve {approval.id}"
+    command = f"{program()} approvals approve {approval.id}"
     page = f"{decide_at}/approvals/{approval.id}" if decide_at else None
     how = f"decides at {page}, or runs `{command}` in a terminal" if page else f"runs `{command}` in a terminal"
     return ApprovalRequired(
@@ -187,7 +149,7 @@ def approval_required(approval: Approval, decide_at: str | None = None, because:
                 "id": approval.id,
                 "command": command,
                 **({"page": page} if page else {}),
-                "expires_at": approval.expires_at,
+                "expires_at": datetime.fromtimestamp(approval.expires_at, UTC).isoformat(timespec="seconds"),
             },
         },
     )
@@ -216,35 +178,27 @@ def refused_by_client(caller: Caller, how: str) -> Refused:
     """Make the error for a call that the client said no to. `how` is a sentence."""
     return Refused(
         f"{how} Nothing was changed.",
-        fix="Do not repeat the call unless the person you work for wants it.",
+        fix="Repeat the call only if the person you work for wants it; they are asked again.",
         details={"refused_by": client_of(caller)},
     )
 
 
-def refuse_too_large(parked: ParkedCall) -> None:
-    """Refuse a call that is too large to be parked.
+def refuse_excess(candidate: Candidate, waiting: int) -> None:
+    """Refuse a call that is too large to be parked, or of a principal with `waiting` parked calls, if that is the most.
 
     Raises:
         Blocked: It is.
     """
-    size = len(parked.model_dump_json().encode("utf-8", "replace"))
+    size = len(candidate.model_dump_json().encode())
     if size > MAX_PARKED_BYTES:
         raise Blocked(
-            f"{parked.tool} needs an operator's approval, and with {size} bytes it is larger than a parked call may be "
-            f"({MAX_PARKED_BYTES}). Nothing was changed.",
+            f"{candidate.tool} needs an operator's approval, and with {size} bytes it is larger than a parked call may "
+            f"be ({MAX_PARKED_BYTES}). Nothing was changed.",
             fix="Make it smaller, for example by changing fewer members in one call.",
         )
-
-
-def refuse_too_many(parked: ParkedCall, waiting: int) -> None:
-    """Refuse a call if its principal has as many parked calls as one may have.
-
-    Raises:
-        Blocked: It has.
-    """
     if waiting >= MAX_PARKED:
         raise Blocked(
-            f"{parked.tool} needs an approval, and {waiting} calls of {parked.principal} are parked already, "
+            f"{candidate.tool} needs an approval, and {waiting} calls of {candidate.principal} are parked already, "
             "the most for one caller. Nothing was changed.",
             fix="Have an operator decide some of them (`connector-mcp approvals list`), repeat the decided ones, "
             "or wait until they expire. Then make the call again.",
@@ -269,7 +223,7 @@ def question(candidate: Candidate) -> Question:
         member = {"type": "boolean", "title": candidate.headline(TITLE), "description": f"{told} Yes runs it as shown."}
         closing = "Run this call?"
     schema: JsonObject = {"type": "object", "properties": {"confirm": member}, "required": ["confirm"]}
-    details = candidate.details[second == candidate.sentence :]
+    details = candidate.details[second == candidate.effect :]
     return Question("\n".join([first, second, *details, "", closing]), schema)
 
 

@@ -32,9 +32,10 @@ from connector_mcp.engine.redaction.redactor import (
 from connector_mcp.engine.results import Meta
 from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object, members
-from connector_mcp.operations.connector_types import stands_for_a_secret
+from connector_mcp.operations.connector_types import is_mask, stands_for_a_secret
 from connector_mcp.operations.operation import ConfigUse, Destination, Effect, Operation, Situation, at
 from connector_mcp.operations.tool import Tool
+from connector_mcp.program import runnable
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.reference import (
     LONGEST_NAME,
@@ -115,7 +116,7 @@ class FoundSecrets:
     def warnings(self, *, literals: bool) -> Iterator[str]:
         """Warn about credentials in clear text, without their values."""
         if literals and self.literals:
-            yield f"Holds a secret in clear text: {', '.join(map(path_of, self.literals))}. {_STORE}"
+            yield f"Holds a secret in clear text: {', '.join(map(path_of, self.literals))}. {runnable(_STORE)}"
         for path, kind in self.misplaced:
             yield f"{path} looks as if it holds {kind}, but is not a secret field: its value may be shown and stored."
 
@@ -146,19 +147,21 @@ def scan_arguments(operation: Operation, uses: tuple[ConfigUse, ...], *, target_
     that only the names of its keys tell what is secret.
     """
     open_places = [parse_steps(use.path) for use in uses if use.type is None and not target_known]
+    configs = [parse_steps(use.path) for use in uses]
     given = operation.model_dump(exclude_unset=True)
     shown, marked = redact_arguments(operation, uses, given), mark_secret_places(operation, uses, given)
     found = FoundSecrets(uses, shown, hides=shown != given, is_final=not open_places)
     for steps, place in places(given):
         if isinstance(place, str):
             is_open = bool(open_places) and any(steps[: len(start)] == start for start in open_places)
-            _judge(found, steps, place, secret=_is_marked(marked, steps), is_open=is_open)
+            is_masked = is_mask(place) and any(steps[: len(start)] == start for start in configs)
+            _judge(found, steps, place, secret=_is_marked(marked, steps), is_open=is_open, is_masked=is_masked)
         elif any(map(mentions_reference, members(place))):
             found.issues.append(Issue(path_of(steps), "a reference as a key", "the key itself"))
     return found
 
 
-def _judge(found: FoundSecrets, steps: Steps, text: str, *, secret: bool, is_open: bool) -> None:
+def _judge(found: FoundSecrets, steps: Steps, text: str, *, secret: bool, is_open: bool, is_masked: bool) -> None:
     if mentions_reference(text):
         name = referenced_name(text)
         if name is None:
@@ -168,7 +171,7 @@ def _judge(found: FoundSecrets, steps: Steps, text: str, *, secret: bool, is_ope
         else:
             got = f"{SCHEME}{name} in a field that is not secret"
             found.issues.append(Issue(path_of(steps), got, "the value itself: references are for secret fields"))
-    elif (secret and stands_for_a_secret(text)) or (not is_open and text == f"<{steps[-1]}>"):
+    elif is_masked or (secret and stands_for_a_secret(text)) or (not is_open and text == f"<{steps[-1]}>"):
         wanted = f"the value itself, {SCHEME}NAME for a stored secret, or leave it out to keep what is stored"
         found.issues.append(Issue(path_of(steps), "a placeholder or mask", wanted))
     elif secret:

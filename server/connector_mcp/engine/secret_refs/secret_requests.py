@@ -1,8 +1,8 @@
-"""Ask a person to enter a missing secret on a page of this server (URL-mode elicitation).
+"""Ask a person to enter a missing secret on a page of this server (URL-mode elicitation, or a link in the answer).
 
 No secret passes through the client or the model. A request has an id, which is in the page's address and grants nothing
-by itself: the person who answers must be the caller, and must type the code shown at the client. A request is answered
-once. It never contains the value.
+by itself: the person who answers must be the caller, and must type the code shown beside the link. A request is
+answered once. It never contains the value.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hashlib import sha256
 from typing import Final, Literal
 
 import anyio.to_thread
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.approval.hold import ApprovalHold
@@ -57,7 +57,7 @@ class SecretRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, defer_build=True)
 
-    id: str
+    id: str = Field(default_factory=lambda: secrets.token_urlsafe(_ID_BYTES))
     name: str
     principal: str
     tool: str
@@ -102,22 +102,13 @@ class SecretRequests:
         letters = "".join(_LETTERS[number // len(_LETTERS) ** place % len(_LETTERS)] for place in range(_CODE_LETTERS))
         return f"{letters[:4]}-{letters[4:]}"
 
-    async def open(
-        self, *, name: str, principal: str, tool: str, platform: str, profile: str, fields: tuple[str, ...], digest: str
-    ) -> SecretRequest | None:
-        """Return the call's open request for this secret, or make one. None if the principal has too many open."""
-        request = SecretRequest(
-            id=secrets.token_urlsafe(_ID_BYTES),
-            name=name,
-            principal=principal,
-            tool=tool,
-            platform=platform,
-            profile=profile,
-            fields=fields,
-            digest=digest,
-        )
+    async def open(self, request: SecretRequest) -> SecretRequest | None:
+        """Return the call's open request for the same secret, or else open this one.
+
+        None if the principal has too many open.
+        """
         values: dict[str, Value] = {
-            "id": request.id, "principal": principal, "request": request.model_dump_json(), "ttl": TTL,
+            "id": request.id, "principal": request.principal, "request": request.model_dump_json(), "ttl": TTL,
         }  # fmt: skip
 
         def work(tx: Transaction) -> SecretRequest | None:
@@ -125,7 +116,7 @@ class SecretRequests:
             rows = tx.execute(_LIVE.format("principal = :principal AND status = 'open'"), values).all()
             theirs = [each for row in rows if (each := _read(row)) is not None]
             for each in theirs:
-                if (each.digest, each.name) == (digest, name):
+                if (each.digest, each.name) == (request.digest, request.name):
                     return each
             if len(theirs) >= MOST_OPEN:
                 return None
@@ -268,9 +259,10 @@ class SecretPrompt:
         self._hold = hold
         self._seconds = seconds
 
-    def is_possible(self, caller: Caller) -> bool:
-        """Check that there are pages and a client that can open them."""
-        return self._requests is not None and self._requests.have_pages and caller.can_send
+    @property
+    def is_possible(self) -> bool:
+        """Whether there are pages on which a person can enter a secret."""
+        return self._requests is not None and self._requests.have_pages
 
     async def obtain(
         self,
@@ -288,7 +280,8 @@ class SecretPrompt:
         Raises:
             AnswerDue: The question is on its way to the person.
             Refused: The client answered no.
-            InvalidArguments: The secret was not entered in time.
+            InvalidArguments: The secret was not entered in time, or the client cannot open pages: then the error has
+                the link.
             StoreUnavailable: No request can be made.
         """
         requests, asked = self._requests, set[str]()
@@ -306,23 +299,32 @@ class SecretPrompt:
                 brought = None
                 fields = tuple(dict.fromkeys(each.field_of_one for each in resolved.missing if each.name == name))
                 request = await requests.open(
-                    name=name,
-                    principal=caller.principal,
-                    tool=tool,
-                    platform=account.platform.name,
-                    profile=account.profile,
-                    fields=fields,
-                    digest=digest,
+                    SecretRequest(
+                        name=name,
+                        principal=caller.principal,
+                        tool=tool,
+                        platform=account.platform.name,
+                        profile=account.profile,
+                        fields=fields,
+                        digest=digest,
+                    )
                 )
-            visit = await _visit(requests, request) if request else None
-            if request is None or visit is None:
+            url = await requests.address(request) if request else None
+            if request is None or url is None:
                 return resolved
+            code = await requests.code(request)
+            visit = _visit(request, url, code)
             try:
                 answered = caller.resumed.reply if brought and caller.resumed else None
                 reply = answered or await caller.send_to(visit, TICKET + request.id)
             except CannotAsk:
-                await requests.withdraw(request.id)
-                return resolved
+                raise InvalidArguments(
+                    tool,
+                    resolved.issues,
+                    fix=f"Give the person you work for this link, to enter the secret there: {url} (code: {code}). "
+                    "Then make the same call again. "
+                    f"Or the operator runs `connector-mcp secrets set {name}` in a terminal.",
+                ) from None
             if reply.action != "accept":
                 await requests.withdraw(request.id)
                 raise Refused(
@@ -346,11 +348,7 @@ class SecretPrompt:
         return request if same else None
 
 
-async def _visit(requests: SecretRequests, request: SecretRequest) -> Visit | None:
-    url = await requests.address(request)
-    if url is None:
-        return None
-    code = await requests.code(request)
+def _visit(request: SecretRequest, url: str, code: str) -> Visit:
     return Visit(
         request.id,
         f"{request.tool} needs the secret {request.name}, which is not stored yet, for {', '.join(request.fields)} "

@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
+from connector_mcp.operations.conductorone.catalog_schema import GetConfigurationSchema, described_type
 from connector_mcp.operations.conductorone.env_config import (
     ENV_CONFIG,
     TYPE,
@@ -61,13 +62,25 @@ _FIXED = frozenset(
     {"appId", "catalogId", "connectorApiVersion", "connectorSyncCronSchedule", "createdAt", "deletedAt", "id"}
 )
 
-AppId = Annotated[str, Field(description="App id.")]
-ConnectorId = Annotated[str, Field(description="Connector id.")]
+AppId = Annotated[
+    str, Field(description="Id of the app that the connector belongs to. conductorone_list_apps lists them.")
+]
+ConnectorId = Annotated[
+    str, Field(description="Id of the connector. conductorone_list_connectors lists those of an app.")
+]
 
 CONNECTORS = "/api/v1/apps/{app_id}/connectors"
 CONNECTOR = f"{CONNECTORS}/{{id}}"
 RECORD = "connectorView.connector"
 MASK = Mask("update_mask")
+PAGING = Paging(
+    items="list",
+    limit="page_size",
+    cursor="page_token",
+    next="nextPageToken",
+    smallest=10,
+    empty=("list", "nextPageToken"),
+)
 
 
 class Connector(Record):
@@ -99,20 +112,37 @@ class ConductorOneOperation(Operation):
     app_id: AppId
 
 
+class App(Record):
+    """An app, which connectors belong to."""
+
+    id: str | None = None
+    display_name: str | None = None
+    description: str | None = None
+    is_directory: bool | None = None
+    parent_app_id: str | None = None
+    user_count: str | None = None
+
+
+class ListApps(ListOperation):
+    """List the apps. Every connector belongs to one: its id is the app_id of the other tools. A page at a time."""
+
+    on = CONDUCTORONE
+    http = GET("/api/v1/apps")
+    output = App
+    paging = PAGING
+    summary = ("id", "displayName", "description", "isDirectory", "parentAppId", "userCount")
+    heavy = frozenset({"appOwners", "logoUri", "iconUrl"})
+    example = {"limit": 20}
+
+
 class ListConnectors(ConductorOneOperation, ListOperation):
-    """List the connectors of an app with their sync status, a page at a time; deleted ones are left out."""
+    """List the connectors of an app with the status of their last sync, a page at a time. Deleted ones are left out."""
 
     http = GET(CONNECTORS)
     output = Connector
-    paging = Paging(
-        items="list",
-        limit="page_size",
-        cursor="page_token",
-        next="nextPageToken",
-        smallest=10,
-        empty=("list", "nextPageToken"),
-    )
+    paging = PAGING
     summary = ("id", "displayName", "catalogId", "status", "syncDisabledAt", "updatedAt")
+    known_by = ("displayName",)
     example = {"app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ", "limit": 20}
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
@@ -125,7 +155,7 @@ class ListConnectors(ConductorOneOperation, ListOperation):
 
 
 class GetConnector(ConductorOneOperation):
-    """Get one connector with its config, without secrets, and the status of its last sync."""
+    """Get a connector with its config, without secrets, and the status of its last sync."""
 
     http = GET(CONNECTOR)
     effect = Effect.READ
@@ -156,13 +186,15 @@ class SyncConfig(BaseModel):
 
     sync_resource_type_ids: Annotated[
         list[str] | None,
-        Field(description="Resource types to sync; replaces all.", serialization_alias="syncResourceTypeIds"),
+        Field(
+            description="Ids of the resource types to sync; replaces all.", serialization_alias="syncResourceTypeIds"
+        ),
     ] = None
 
 
 class UpdateConnector(ConductorOneOperation, UpdateOperation):
-    """Change a connector; what is not given stays. describe_connector_type gives the config keys of its catalogId. An
-    empty value erases, in config null too, also a secret."""
+    """Change a connector: what is left out keeps its value, in config too. An empty value, and null in config, erases,
+    also a secret. describe_connector_type gives the config keys of its catalogId."""
 
     http = POST(CONNECTOR)
     output = UpdatedConnector
@@ -179,12 +211,16 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
 
     id: ConnectorId
     display_name: Annotated[str | None, Field(description="New display name.")] = None
-    description: Annotated[str | None, Field(description="New description.")] = None
-    user_ids: Annotated[list[str] | None, Field(description="Owners; replaces all.")] = None
-    config: Annotated[JsonObject | None, Field(description="Keys to set: {key: value}.")] = None
-    profile_allow_list: Annotated[list[str] | None, Field(description="Attributes to sync; replaces all.")] = None
-    profile_ignore_list: Annotated[list[str] | None, Field(description="Attributes to leave out; replaces all.")] = None
-    sync_config: Annotated[SyncConfig | None, Field(description="What syncs read.")] = None
+    description: Annotated[str | None, Field(description="New description in the console.")] = None
+    user_ids: Annotated[list[str] | None, Field(description="Ids of all owners; replaces the present ones.")] = None
+    config: Annotated[JsonObject | None, Field(description="Only the keys to set, as {key: value}.")] = None
+    profile_allow_list: Annotated[
+        list[str] | None, Field(description="All user attributes to sync; replaces the list.")
+    ] = None
+    profile_ignore_list: Annotated[
+        list[str] | None, Field(description="All user attributes to leave out; replaces the list.")
+    ] = None
+    sync_config: Annotated[SyncConfig | None, Field(description="Limits what syncs read.")] = None
     disable_check_bad_sync: Annotated[
         bool | None, Field(description="true: a sync that finds far less data than before is applied, not held.")
     ] = None
@@ -195,13 +231,13 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
         str | None,
         Field(
             max_length=300,
-            description="Such as displayName,config; default: what is given. Erases what it names and is not given.",
+            description="Members to set, such as displayName,config; by default those given. Erases what is not given.",
         ),
         in_body(stored_as=None),
     ] = None
     expand_mask: Annotated[
         list[Literal["app_id", "user_ids", "capabilities", "*"]] | None,
-        Field(description="Objects to return too."),
+        Field(description="Related objects to return too."),
         in_body(stored_as=None),
     ] = None
 
@@ -220,7 +256,8 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
         given = self.given_members()
         if self.config is None or self._has_foreign_config():
             return given
-        known, stored = _type_of(current)[1], configuration_of(current.get("config")) if TYPE not in self.config else {}
+        known = connector_type("conductorone", current.get("catalogId"))
+        stored = {} if TYPE in self.config else configuration_of(current.get("config"))
         secret = known.secret_paths if known else ()
         stored = {key: value for key, value in stored.items() if key not in secret and not is_withheld(value)}
         return given | {"config": {TYPE: ENV_CONFIG, "configuration": stored | given["config"]["configuration"]}}
@@ -246,10 +283,17 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
             body["expandMask"] = {"paths": list(self.expand_mask)}
         return body
 
+    def type_read(self, current: Any = None) -> Operation | None:
+        """The platform's description of the config: its catalog changes, and it may not be what is shipped."""
+        type_id = at(current, "catalogId")
+        if self.config is None or self._has_foreign_config() or not isinstance(type_id, str):
+            return None
+        return GetConfigurationSchema(catalog_id=type_id, app_id=self.app_id, connector_id=self.id)
+
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         if self.config is None:
             return ()
-        type_id, known = _type_of(situation.current)
+        type_id, known = at(situation.current, "catalogId"), _type_of(situation)
         if self._has_foreign_config():
             return (ConfigUse("config", type_id, None, self.config, complete=False),)
         schemas = members(known.config.get("properties")) if known else {}
@@ -259,7 +303,7 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find what ConductorOne would refuse, ignore or misread."""
-        return tuple(self._find_problems(situation.current))
+        return tuple(self._find_problems(situation))
 
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
         """Erased secrets, which no read returns, and a config that gives way as a whole (section 5)."""
@@ -275,7 +319,7 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
                 return
         if self._has_foreign_config():
             return
-        known, before = _type_of(situation.current)[1], configuration_of(stored)
+        known, before = _type_of(situation), configuration_of(stored)
         for key in (key for key, value in wrap_all(self._given_keys()).items() if is_empty(value)):
             is_secret = known is not None and key in known.secret_paths
             is_documented = known is not None and key in members(known.config.get("properties"))
@@ -305,12 +349,15 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
         """Whether the config is of another type than EnvConfig, which is sent as it is."""
         return self.config is not None and TYPE in self.config and not is_env_config(self.config)
 
-    def _find_problems(self, current: Any) -> Iterator[Issue]:
-        writable = [placement.stored_as for placement in self.placements().values() if placement.stored_as]
+    def _find_problems(self, situation: Situation) -> Iterator[Issue]:
+        current, placements = situation.current, self.placements()
+        writable = [placement.stored_as for placement in placements.values() if placement.stored_as]
         mask = MASK.paths(self)
-        if not mask:
-            where = "arguments" if self.update_mask is None else "update_mask"
-            yield Issue(where, "nothing to change", f"at least one of {', '.join(writable)}", "displayName")
+        if not mask and self.update_mask is None:
+            names = [name for name, placement in placements.items() if placement.stored_as]
+            yield Issue("arguments", "nothing to change", f"at least one of {', '.join(names)}")
+        elif not mask:
+            yield Issue("update_mask", "nothing to change", f"at least one of {', '.join(writable)}", "displayName")
         for path in mask:
             yield from _check_mask_path(path, writable)
         if at(current, "deletedAt"):
@@ -322,7 +369,7 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
                 yield Issue(f"config.{key}", "an item with a comma", "items without: the list is sent joined by commas")
         if self.config is not None and not self._has_foreign_config():
             kept = members(at(self.complete_members(members(current)), "config.configuration"))
-            groups = members(known.traits.get("fieldGroups")) if (known := _type_of(current)[1]) else {}
+            groups = members(known.traits.get("fieldGroups")) if (known := _type_of(situation)) else {}
             yield from find_mixed_groups(groups, wrap_all(self._given_keys()), kept)
 
     def _find_config_problems(self, given: JsonObject, stored: Any) -> Iterator[Issue]:
@@ -352,9 +399,10 @@ def _check_mask_path(path: str, writable: Sequence[str]) -> Iterator[Issue]:
     yield Issue("update_mask", "an unknown path", wanted, near or "displayName")
 
 
-def _type_of(connector: Any) -> tuple[str | None, ConnectorType | None]:
-    type_id = at(connector, "catalogId")
-    return (type_id, connector_type("conductorone", type_id)) if isinstance(type_id, str) else (None, None)
+def _type_of(situation: Situation) -> ConnectorType | None:
+    """The type of the target, as the platform describes it if it was asked."""
+    type_id = at(situation.current, "catalogId")
+    return described_type(type_id, situation.described or {}) if isinstance(type_id, str) else None
 
 
-OPERATIONS = (UpdateConnector, ListConnectors, GetConnector)
+OPERATIONS = (UpdateConnector, ListApps, ListConnectors, GetConnector)

@@ -63,8 +63,9 @@ def is_empty(wrapped: Any) -> bool:
 
 
 def is_withheld(wrapped: Any) -> bool:
-    """Whether a read shows nothing of a value: it is empty or a mask."""
-    return is_empty(wrapped) or stands_for_a_secret(str(unwrap(wrapped)))
+    """Whether a read shows nothing of a value: it is empty, a mask, or a map with a mask in it."""
+    plain = unwrap(wrapped)
+    return is_empty(wrapped) or any(stands_for_a_secret(str(each)) for each in (plain, *members(plain).values()))
 
 
 def find_mixed_groups(groups: Mapping[str, Any], given: JsonObject, kept: JsonObject) -> Iterator[Issue]:
@@ -98,6 +99,8 @@ def plain_for(schema: Mapping[str, Any], value: Any) -> Any:
             return False
         case "object", None | "":
             return {}
+        case "integer", str() if plain.lstrip("-").isdecimal():
+            return int(plain)
         case "string", None:
             return ""
         case _:

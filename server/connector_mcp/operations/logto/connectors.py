@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_object, items, members
-from connector_mcp.operations.connector_types import ConnectorType, stands_for_a_secret
+from connector_mcp.operations.connector_types import ConnectorType, kept_masks
 from connector_mcp.operations.logto import factories as rules
 from connector_mcp.operations.logto.factories import FactoryId, Fields, LogtoOperation
 from connector_mcp.operations.operation import (
@@ -57,8 +57,13 @@ _ON_DELETION = {
 }
 _DEVICES = {"Native": " in native apps", "Web": " on the web"}
 
-ConnectorId = Annotated[str, Field(description="Connector id, not the factory's.")]
-SyncProfile = Annotated[bool | None, Field(description="Each sign-in updates the profile.")]
+ConnectorId = Annotated[
+    str, Field(description="Id of the connector, not of its factory. logto_list_connectors lists both.")
+]
+SyncProfile = Annotated[
+    bool | None,
+    Field(description="Social: true updates a user's profile at each sign-in, false only at the first."),
+]
 
 
 class ConnectorMetadata(BaseModel):
@@ -66,10 +71,14 @@ class ConnectorMetadata(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True)
 
-    target: Annotated[str | None, Field(description="Provider name; cannot change.")] = None
-    name: Annotated[dict[str, str | None] | None, Field(description="By language, en included.")] = None
-    logo: Annotated[str | None, Field(description="URL.")] = None
-    logo_dark: Annotated[str | None, Field(description="URL.")] = None
+    target: Annotated[
+        str | None, Field(description="Name of the identity provider in Logto. Fixed once it is created.")
+    ] = None
+    name: Annotated[dict[str, str | None] | None, Field(description="Display name by language tag; en is needed.")] = (
+        None
+    )
+    logo: Annotated[str | None, Field(description="URL of the logo on light pages.")] = None
+    logo_dark: Annotated[str | None, Field(description="URL of the logo on dark pages.")] = None
 
 
 class ConnectorRecord(Record):
@@ -104,18 +113,22 @@ class ConnectorOperation(LogtoOperation):
 
 
 class ListConnectors(ConnectorOperation, ListOperation):
-    """List the tenant's Email, Sms and Social connectors. A new Email or Sms one deletes the present one."""
+    """List the tenant's connectors: at most one Email and one Sms, and the Social ones that people sign in with."""
 
     http = GET(CONNECTORS)
     paging = Paging(items="")
     summary = ("id", "connectorId", "type", "target", "platform", "name", "isDemo")
+    known_by = ("name", "target")
+    refers: ClassVar[Mapping[str, type[Operation]]] = {"connectorId": rules.ListConnectorFactories}
     example = {"target": "google"}
 
-    target: Annotated[str | None, Field(description="Provider, such as google.")] = None
+    target: Annotated[str | None, Field(description="Only connectors of this identity provider, such as google.")] = (
+        None
+    )
 
 
 class GetConnector(ConnectorOperation):
-    """Get a connector with config, metadata and settings. Demo ones cannot be read."""
+    """Get a connector with its config, metadata and settings. Demo connectors are only in the list."""
 
     http = GET(CONNECTOR)
     effect = Effect.READ
@@ -148,8 +161,8 @@ def name_connectors_in_danger(operation: CreateConnector, connectors: Any) -> st
 
 
 class CreateConnector(ConnectorOperation):
-    """Create a connector from a factory. Call describe_connector_type first for the config keys. An Email or Sms one
-    deletes the present one of that type."""
+    """Create a connector from a factory. Call describe_connector_type first for the config keys. A new Email or Sms
+    connector deletes the present one of that type, whatever its factory."""
 
     http = POST(CONNECTORS)
     effect = Effect.CREATE
@@ -158,17 +171,26 @@ class CreateConnector(ConnectorOperation):
     )
     can_destroy = True
     repeatable = False
+    conflict_codes = frozenset(
+        {"connector.multiple_instances_not_supported", "connector.multiple_target_with_same_platform"}
+    )
     consequence = "Creates a connector from factory {connector_id}."
     example = {"connector_id": "github-universal", "config": {"clientId": "Iv1.abc", "clientSecret": "<client-secret>"}}
 
     connector_id: FactoryId
-    id: Annotated[str | None, Field(description="Own id.")] = None
-    config: Annotated[JsonObject | None, Field(description="Whole config.")] = None
+    id: Annotated[str | None, Field(description="Id of your choice for the connector; left out, Logto makes one.")] = (
+        None
+    )
+    config: Annotated[
+        JsonObject | None, Field(description="All keys that the factory needs. describe_connector_type gives them.")
+    ] = None
     metadata: Annotated[
-        ConnectorMetadata | None, Field(description="oidc, oauth2, saml need target; other social: none.")
+        ConnectorMetadata | None, Field(description="Only for oidc, oauth2 and saml, which need target.")
     ] = None
     sync_profile: SyncProfile = None
-    enable_token_storage: Annotated[bool | None, Field(description="Keep users' provider tokens.")] = None
+    enable_token_storage: Annotated[
+        bool | None, Field(description="true stores the provider's tokens of users who sign in.")
+    ] = None
 
     def kind(self, situation: Situation) -> ConnectorType | None:
         """The connector type, as far as it is known by now."""
@@ -204,12 +226,17 @@ class CreateConnector(ConnectorOperation):
             for old in connectors_in_danger(self, situation)
         )
 
+    def is_rival(self, row: JsonObject) -> bool:
+        made, own = rules.factory(self.connector_id), self.metadata.target if self.metadata else None
+        target = own or (made.traits.get("target") if made else None)
+        return row.get("connectorId") == self.connector_id or (target is not None and row.get("target") == target)
+
     def describe_effect(self, situation: Situation) -> str:
         """Say what the new connector is for, as its type decides."""
         made = rules.type_made(self.kind(situation))
         return _ON_CREATION.get(made or "", self.consequence)
 
-    def type_read(self) -> Operation | None:
+    def type_read(self, current: Any = None) -> Operation | None:
         """The factory, if it or a key of the config is not one that Logto ships."""
         needed = rules.needs_record(self.connector_id, self.config)
         return rules.GetConnectorFactory(id=self.connector_id) if needed else None
@@ -239,8 +266,8 @@ CONNECTOR_TARGET = Target(
 
 
 class UpdateConnector(ConnectorOperation, UpdateOperation):
-    """Change a connector. Config and metadata are merged with what is stored, so secrets need not be sent again; null
-    erases a member, lists are replaced."""
+    """Change a connector, as to rotate a secret. Config and metadata are merged with what is stored: what is left out
+    is kept, secrets too; null erases a member; lists are replaced."""
 
     http = PATCH(CONNECTOR)
     acts_on = CONNECTOR_TARGET
@@ -251,10 +278,16 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
     example = {"id": EXAMPLE_ID, "sync_profile": True}
 
     id: ConnectorId
-    config: Annotated[JsonObject | None, Field(description="Members to change.")] = None
-    metadata: Annotated[ConnectorMetadata | None, Field(description="Only for oidc, oauth2, saml.")] = None
+    config: Annotated[
+        JsonObject | None, Field(description="Only the keys to change. describe_connector_type gives them.")
+    ] = None
+    metadata: Annotated[
+        ConnectorMetadata | None, Field(description="Only for oidc, oauth2 and saml: the members to change.")
+    ] = None
     sync_profile: SyncProfile = None
-    enable_token_storage: Annotated[bool | None, Field(description="false deletes stored tokens.")] = None
+    enable_token_storage: Annotated[
+        bool | None, Field(description="true stores the provider's tokens of users; false also deletes those stored.")
+    ] = None
 
     def complete_members(self, current: JsonObject) -> JsonObject:
         """The merged members; metadata with the target, which Logto requires each time (trap 9)."""
@@ -324,16 +357,9 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
         if self.config is None:
             return
         stored, kept = members(current.get("config")), members(self.complete_members(current)["config"])
-        secret = [tuple(path.split(".")) for path in known.secret_paths] if known else []
-        described = members(known.config.get("properties")) if known else {}
-        for path in (*secret, *((key,) for key in stored if key not in described)):
-            held = at(stored, path)
-            if not isinstance(held, str) or held != at(kept, path):
-                continue
-            # In a member that no schema describes, a short text such as * can be a setting.
-            if (path in secret or len(held) > 3) and stands_for_a_secret(held):
-                wanted = "the value itself: Logto shows only a mask of it, which must not be written back"
-                yield Issue(f"config.{'.'.join(path)}", "nothing", wanted)
+        for path in kept_masks(stored, kept, known.secret_paths if known else ()):
+            wanted = "the value itself: Logto shows only a mask of it, which must not be written back"
+            yield Issue(f"config.{path}", "nothing", wanted)
         if known is None:
             return
         for key in known.config.get("required", ()):
@@ -367,7 +393,8 @@ def _trait(current: JsonObject, known: ConnectorType | None, name: str) -> Any:
 
 
 class DeleteConnector(LogtoOperation):
-    """Delete a connector for good. Sign-in with it, or its codes, stop; stored third-party tokens go."""
+    """Delete a connector for good. People can no longer sign in with it, or get no more codes; the provider's tokens
+    stored for users are deleted."""
 
     http = DELETE(CONNECTOR)
     effect = Effect.DESTROY

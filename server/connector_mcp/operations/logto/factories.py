@@ -14,18 +14,24 @@ from pydantic import Field
 
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object, items, members, text
-from connector_mcp.operations.connector_types import ConnectorType, connector_type, similar_types
+from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.fields import LOCAL_ONLY
+from connector_mcp.operations.local import TypeSource
 from connector_mcp.operations.logto.platform import LOGTO
 from connector_mcp.operations.operation import GET, ConfigUse, Effect, ListOperation, Operation, Paging, Record, at
+from connector_mcp.operations.type_names import unknown_type
 
 FACTORIES = "/api/connector-factories"
 DEMO_FACTORIES = frozenset({"logto-sms", "logto-social-demo"})
 EXCLUSIVE_TYPES = frozenset({"Email", "Sms"})
 """Connector types of which a tenant has one connector at most: creating one deletes the others."""
 
-FactoryId = Annotated[str, Field(description="Factory id.")]
-Fields = Annotated[list[str] | None, Field(description="Members to return; also readme, logo, formItems."), LOCAL_ONLY]
+FactoryId = Annotated[str, Field(description="Id of the factory. logto_list_connector_factories lists them.")]
+Fields = Annotated[
+    list[str] | None,
+    Field(description="Members to return; also those that are otherwise left out: readme, logo, formItems."),
+    LOCAL_ONLY,
+]
 
 _FORM_TYPES: dict[str, JsonObject] = {
     "Text": {"type": "string"},
@@ -70,18 +76,19 @@ class FactoryOperation(LogtoOperation):
 
 
 class ListConnectorFactories(FactoryOperation, ListOperation):
-    """List the factories that connectors can be made from; a factory's id is the connector_id of
+    """List the factories, which are the kinds of connectors that can be made. A factory's id is the connector_id of
     logto_create_connector."""
 
     http = GET(FACTORIES)
     paging = Paging(items="")
     summary = ("id", "type", "target", "platform", "name", "isStandard", "isDemo")
+    known_by = ("name", "target")
     example = {"limit": 20}
 
 
 class GetConnectorFactory(FactoryOperation):
-    """Get one connector factory. For its config keys call describe_connector_type, or ask for formItems where the
-    factory is the server's own."""
+    """Get a factory: its type, provider, and with fields its readme or form. describe_connector_type gives the config
+    keys in detail."""
 
     http = GET(f"{FACTORIES}/{{id}}")
     effect = Effect.READ
@@ -163,12 +170,19 @@ def checked_config(factory_id: str, config: JsonObject, record: JsonObject | Non
 
 def unknown_factory(path: str, factory_id: str, record: JsonObject | None) -> Iterator[Issue]:
     """The problem of a factory that neither Logto ships nor the platform has. `record` is empty if it has none."""
-    # An id of dots alone, or of nothing, is no part of an address: it cannot be asked about.
-    if factory(factory_id) is None and (record == {} or not factory_id.strip(".")):
-        near = [each.type for each in similar_types("logto", factory_id) if each.creatable]
-        likely = f", perhaps {' or '.join(near)}" if near else ""
-        wanted = f"the id of a factory{likely}; logto_list_connector_factories lists them"
-        yield Issue(path, "a factory that this tenant does not have", wanted, near[0] if near else None)
+    if factory(factory_id) is None and (record == {} or not _can_be_read(factory_id)):
+        yield unknown_type(
+            path,
+            "logto",
+            factory_id,
+            "the id of a factory; logto_list_connector_factories lists them",
+            fits=lambda known: known.creatable,
+        )
+
+
+def _can_be_read(factory_id: str) -> bool:
+    """Whether the id can be part of an address: it has more than dots."""
+    return bool(factory_id.strip("."))
 
 
 def types_replaced(kind: ConnectorType | None) -> frozenset[str]:
@@ -234,3 +248,7 @@ def unproven_config(made: Any) -> str:
 
 
 OPERATIONS = (ListConnectorFactories, GetConnectorFactory)
+TYPE_SOURCE = TypeSource(
+    read=lambda factory_id: GetConnectorFactory(id=factory_id) if _can_be_read(factory_id) else None,
+    describe=factory_type,
+)

@@ -10,7 +10,7 @@ from pydantic import Field
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.logto import factories as rules
-from connector_mcp.operations.logto.connectors import CONNECTORS, EXAMPLE_ID, ConnectorId
+from connector_mcp.operations.logto.connectors import CONNECTORS, EXAMPLE_ID
 from connector_mcp.operations.logto.factories import FactoryId, GetConnectorFactory, LogtoOperation
 from connector_mcp.operations.operation import POST, ConfigUse, Effect, Operation, Record, Situation, Target
 
@@ -28,13 +28,14 @@ class AuthorizationUri(Record):
 
 
 class CreateConnectorTest(LogtoOperation):
-    """Send a real test message through an Email or Sms factory with the config given. It may cost money."""
+    """Send a real test message with the config of an Email or Sms factory. It may cost money. Success says that the
+    provider took the message, not that it arrived."""
 
     http = POST(f"{CONNECTORS}/{{factory_id}}/test")
     effect = Effect.CREATE
     output = Accepted
     repeatable = False
-    acts_on = Target("connector factory", GetConnectorFactory)
+    acts_on = Target("connector factory", GetConnectorFactory, arguments={"id": "factory_id"})
     consequence = "Sends a real message through {factory_id}; the provider may charge for it."
     example = {
         "factory_id": "http-sms",
@@ -43,10 +44,14 @@ class CreateConnectorTest(LogtoOperation):
     }
 
     factory_id: FactoryId
-    config: Annotated[JsonObject, Field(description="Whole config; the stored one is not used.")]
-    phone: Annotated[str | None, Field(pattern="^[0-9]+$", description="Sms: digits with country code, no +.")] = None
-    email: Annotated[str | None, Field(pattern=r"^\S+@\S+\.\S+$", description="Email.")] = None
-    locale: Annotated[str | None, Field(description="Such as en.")] = None
+    config: Annotated[
+        JsonObject, Field(description="The whole config, secrets and templates included: the stored one is not used.")
+    ]
+    phone: Annotated[
+        str | None, Field(pattern="^[0-9]+$", description="Recipient of an SMS: digits with country code, no +.")
+    ] = None
+    email: Annotated[str | None, Field(pattern=r"^\S+@\S+\.\S+$", description="Recipient of an e-mail.")] = None
+    locale: Annotated[str | None, Field(description="Language of the message, such as en.")] = None
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         return (rules.checked_config(self.factory_id, self.config, situation.described),)
@@ -67,7 +72,7 @@ class CreateConnectorTest(LogtoOperation):
         sent = "an SMS to {phone}" if self.phone is not None else "an e-mail to {email}"
         return f"Sends {sent} through factory {{factory_id}}: a real message, which the provider may charge for."
 
-    def type_read(self) -> Operation | None:
+    def type_read(self, current: Any = None) -> Operation | None:
         """The factory, if it or a key of the config is not one that Logto ships."""
         return GetConnectorFactory(id=self.factory_id) if rules.needs_record(self.factory_id, self.config) else None
 
@@ -92,16 +97,17 @@ class CreateConnectorTest(LogtoOperation):
 
 
 class CreateConnectorAuthorizationUri(LogtoOperation):
-    """Make the address where a user links an account of a social connector's provider. Not for oidc, oauth2, saml."""
+    """Make the address where a user links an account of a social connector's provider. Not for oidc, oauth2, saml and
+    others that need a session."""
 
     http = POST(f"{CONNECTORS}/{{connector_id}}/authorization-uri")
     effect = Effect.READ
     output = AuthorizationUri
     example = {"connector_id": EXAMPLE_ID, "state": "f3b1c0d2", "redirect_uri": "https://app.example.com/callback"}
 
-    connector_id: ConnectorId
-    state: Annotated[str, Field(min_length=1, description="Value to check at the callback.")]
-    redirect_uri: Annotated[str, Field(min_length=1, description="Callback address.")]
+    connector_id: Annotated[str, Field(description="Id of the connector. logto_list_connectors lists them.")]
+    state: Annotated[str, Field(min_length=1, description="Random value that your callback compares.")]
+    redirect_uri: Annotated[str, Field(min_length=1, description="Address of your callback. Logto does not check it.")]
 
 
 OPERATIONS = (CreateConnectorTest, CreateConnectorAuthorizationUri)

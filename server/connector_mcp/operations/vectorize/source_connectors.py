@@ -33,13 +33,19 @@ from connector_mcp.operations.operation import (
     at,
 )
 from connector_mcp.operations.platform import Request
+from connector_mcp.operations.type_names import unknown_type
 from connector_mcp.operations.update import Merge, UpdateOperation, is_vacant
 from connector_mcp.operations.vectorize.platform import VECTORIZE
-from connector_mcp.suggest import closest
 
-OrganizationId = Annotated[str, Field(description="Vectorize organization id.")]
-SourceConnectorId = Annotated[str, Field(description="Source connector id.")]
-WorkspaceId = Annotated[str | None, Field(description="Workspace id."), in_query()]
+OrganizationId = Annotated[
+    str, Field(description="Organization that owns the connectors: its id, as the console's address shows it.")
+]
+SourceConnectorId = Annotated[
+    str, Field(description="Id of the source connector. vectorize_get_source_connectors lists them.")
+]
+WorkspaceId = Annotated[
+    str | None, Field(description="Id of a workspace, as the console shows it, to keep to that one."), in_query()
+]
 
 # The types that a create request may name: those of the vendor's schema, and the multi-user types of its SDK.
 SourceType = Literal[
@@ -114,9 +120,17 @@ class NewSourceConnector(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    name: Annotated[str, Field(min_length=1, description="Display name.")]
-    type: Annotated[str, Field(description="Connector type.", json_schema_extra={"enum": [*get_args(SourceType)]})]
-    config: Annotated[JsonObject | None, Field(description="Config of that type.")] = None
+    name: Annotated[str, Field(min_length=1, description="Display name. It cannot be changed later.")]
+    type: Annotated[
+        str,
+        Field(
+            description="What it reads from. It cannot be changed later.",
+            json_schema_extra={"enum": [*get_args(SourceType)]},
+        ),
+    ]
+    config: Annotated[
+        JsonObject | None, Field(description="All keys that the type needs. describe_connector_type gives them.")
+    ] = None
 
 
 class VectorizeOperation(Operation):
@@ -193,7 +207,7 @@ def _key_file_problem(key: str) -> tuple[str, str] | None:
 
 
 class GetSourceConnectors(VectorizeOperation, ListOperation):
-    """List the organization's source connectors, a page at a time."""
+    """List the organization's source connectors with the state of their credentials, a page at a time."""
 
     http = GET(CONNECTORS)
     output = SourceConnector
@@ -205,7 +219,7 @@ class GetSourceConnectors(VectorizeOperation, ListOperation):
 
 
 class GetSourceConnector(VectorizeOperation):
-    """Get a source connector with config and verification status."""
+    """Get a source connector with its config, whether its credentials work (verificationStatus), and its last error."""
 
     http = GET(CONNECTOR)
     effect = Effect.READ
@@ -216,8 +230,8 @@ class GetSourceConnector(VectorizeOperation):
 
 
 class CreateSourceConnector(VectorizeOperation):
-    """Create source connectors. Call describe_connector_type first for the config keys; verificationStatus says whether
-    the credentials work."""
+    """Create source connectors, which a pipeline then reads from. Call describe_connector_type first for the config
+    keys. verificationStatus says whether the credentials work."""
 
     http = POST(CONNECTORS)
     effect = Effect.CREATE
@@ -230,7 +244,9 @@ class CreateSourceConnector(VectorizeOperation):
         "connectors": [{"name": "Docs site", "type": "WEB_CRAWLER", "config": {"seed-urls": ["https://a.example"]}}]
     }
 
-    connectors: Annotated[list[NewSourceConnector], Field(min_length=1, description="What to create.")]
+    connectors: Annotated[
+        list[NewSourceConnector], Field(min_length=1, description="What to create. Each succeeds or fails by itself.")
+    ]
     workspace_id: WorkspaceId = None
 
     def make_requests(self, situation: Situation) -> tuple[Request, ...]:
@@ -254,9 +270,12 @@ class CreateSourceConnector(VectorizeOperation):
             known = connector_type("vectorize", connector.type)
             path = f"connectors[{index}].config"
             if connector.type not in get_args(SourceType):
-                near = closest(connector.type, get_args(SourceType), cutoff=0.5)
-                wanted = f"{f'{near} (closest match); ' if near else ''}one of {', '.join(get_args(SourceType))}"
-                issues.append(Issue(f"connectors[{index}].type", "an unknown type", wanted, near, unknown=True))
+                otherwise = f"one of {', '.join(get_args(SourceType))}"
+                place = f"connectors[{index}].type"
+                issue = unknown_type(
+                    place, "vectorize", connector.type, otherwise, fits=lambda kind: kind.type in get_args(SourceType)
+                )
+                issues.append(replace(issue, unknown=True))
             if known and known.config.get("required") and connector.config is None:
                 needed = ", ".join(known.config["required"])
                 issues.append(Issue(path, "nothing", f"the config of {connector.type}: {needed}"))
@@ -303,22 +322,26 @@ SOURCE_CONNECTOR = Target(
 
 
 class UpdateSourceConnector(VectorizeOperation, UpdateOperation):
-    """Replace the config of a source connector. Send it whole, secrets included: they cannot be read back. Affects its
-    pipelines."""
+    """Replace the config of a source connector, as to rotate credentials. Send it whole, secrets included: they cannot
+    be read back. It reaches the pipelines that use it. Name and type cannot change."""
 
     http = PATCH(CONNECTOR)
     output = UpdatedSourceConnector
     acts_on = SOURCE_CONNECTOR
     # Whether the platform merges inside the config is not documented, so keys that are not sent count as lost (trap 4).
     strategy = Merge()
-    consequence = "Changes the config of source connector {name}; its pipelines use the new one at once."
+    consequence = "Changes the config of source connector {name}; it reaches the pipelines that use it."
     example = {
         "source_connector_id": "550e8400-e29b-41d4-a716-446655440000",
         "config": {"seed-urls": ["https://docs.example.com"]},
     }
 
     source_connector_id: SourceConnectorId
-    config: Annotated[JsonObject, Field(description="Whole; keys left out are unset."), in_body(stored_as="configDoc")]
+    config: Annotated[
+        JsonObject,
+        Field(description="The whole config. Keys left out are unset, secrets too."),
+        in_body(stored_as="configDoc"),
+    ]
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         type_id = at(situation.current, "type")

@@ -25,14 +25,21 @@ from connector_mcp.operations.vectorize.source_connectors import (
 USERS = f"{CONNECTOR}/users"
 
 # A connector's record shows nothing of these.
-UserId = Annotated[str, Field(min_length=1, description="Your own id of the user."), in_body(stored_as=None)]
+UserId = Annotated[
+    str, Field(min_length=1, description="Id of the user in your own application."), in_body(stored_as=None)
+]
 SelectedFiles = Annotated[
     JsonObject,
-    Field(description="Drive, Dropbox: {id: {name, mimeType}}. Notion: {pageIds, databaseIds}."),
+    Field(
+        description="All that is ingested of the user. Drive, Dropbox: {id: {name, mimeType}}. Notion: {pageIds, "
+        "databaseIds}."
+    ),
     in_body(stored_as=None),
 ]
-RefreshToken = Annotated[str | None, Field(description="Drive, Dropbox."), in_body(stored_as=None), SECRET]
-AccessToken = Annotated[str | None, Field(description="Notion."), in_body(stored_as=None), SECRET]
+RefreshToken = Annotated[
+    str | None, Field(description="OAuth token of a Drive or Dropbox user."), in_body(stored_as=None), SECRET
+]
+AccessToken = Annotated[str | None, Field(description="OAuth token of a Notion user."), in_body(stored_as=None), SECRET]
 
 TOKENS = {"refreshToken": "refresh_token", "accessToken": "access_token"}
 """The argument for each credential that a provider may demand."""
@@ -95,7 +102,8 @@ def count_selected(selection: JsonObject) -> str:
 
 
 class AddUserToSourceConnector(SourceUserOperation):
-    """Add a user, with files to ingest, to a multi-user source connector. Needs the token of the provider."""
+    """Add a user, with files to ingest, to a multi-user source connector (its type ends in _OAUTH_MULTI or
+    _OAUTH_MULTI_CUSTOM). The user's OAuth token of the provider is needed."""
 
     http = POST(USERS)
     effect = Effect.CREATE

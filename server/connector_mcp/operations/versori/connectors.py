@@ -27,8 +27,10 @@ from connector_mcp.operations.operation import (
 from connector_mcp.operations.update import NamedItems, Replace, UpdateOperation, is_unset
 from connector_mcp.operations.versori.platform import VERSORI
 
-OrganisationId = Annotated[str, Field(description="Versori organisation id.")]
-ConnectorId = Annotated[str, Field(description="Connector id.")]
+OrganisationId = Annotated[
+    str, Field(description="Organisation that owns the connectors: its id, as the console's address shows it.")
+]
+ConnectorId = Annotated[str, Field(description="Id of the connector. versori_list_connectors lists them.")]
 Protocol = Literal["http", "bigquery"]
 
 CONNECTORS = "/o/{organisation_id}/connectors"
@@ -59,8 +61,8 @@ class ConnectionVariable(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    name: Annotated[str, Field(description="In base_url.")]
-    value: Annotated[str, Field(description="Its value.")]
+    name: Annotated[str, Field(description="Name of the placeholder in base_url, without braces.")]
+    value: Annotated[str, Field(description="What is put in the placeholder's place.")]
 
 
 class VersoriOperation(Operation):
@@ -83,14 +85,18 @@ class ListConnectors(VersoriOperation, ListOperation):
     heavy = frozenset({"connections", "versions"})
     example = {"limit": 20, "name": "acme"}
 
-    name: Annotated[str | None, Field(description="Part of the name.")] = None
-    protocol: Annotated[str | None, Field(description="Part of the protocol.")] = None
-    tags: Annotated[str | None, Field(description="Tags as `key:value,key`.")] = None
-    categories: Annotated[list[str] | None, Field(description="Categories such as ERP, CRM.")] = None
+    name: Annotated[str | None, Field(description="Only connectors with this in their name.")] = None
+    protocol: Annotated[
+        str | None, Field(description="Only connectors with this in their protocol: http or bigquery.")
+    ] = None
+    tags: Annotated[str | None, Field(description="Only connectors with these tags, as key:value,key.")] = None
+    categories: Annotated[
+        list[str] | None, Field(description="Only connectors in these categories, such as ERP or CRM.")
+    ] = None
 
 
 class GetConnector(VersoriOperation):
-    """Get one connector with its auth schemes, connections and versions; credentials are withheld."""
+    """Get a connector with its auth schemes, connections and versions; credentials are withheld."""
 
     http = GET(CONNECTOR)
     effect = Effect.READ
@@ -120,8 +126,8 @@ def _shows_variables(connections: Any) -> bool:
 
 
 class UpdateConnector(VersoriOperation, UpdateOperation):
-    """Change a connector. What is not given keeps its value: the server merges, as Versori itself unsets what is left
-    out."""
+    """Change a connector, as its name, address, variables or tags. What is left out keeps its value unless replace is
+    true."""
 
     http = PUT(CONNECTOR)
     output = Connector
@@ -149,20 +155,27 @@ class UpdateConnector(VersoriOperation, UpdateOperation):
 
     connector_id: ConnectorId
     name: Annotated[str | None, Field(description="New display name.")] = None
-    protocol: Annotated[Protocol | None, Field(description="The present one: it cannot change.")] = None
-    base_url: Annotated[str | None, Field(description="http: where calls go; may hold {{variable}}.")] = None
-    dataset_id: Annotated[str | None, Field(description="bigquery: project.dataset.")] = None
+    protocol: Annotated[Protocol | None, Field(description="May be left out: a connector keeps its protocol.")] = None
+    base_url: Annotated[str | None, Field(description="http: address that calls go to; may hold {{variable}}.")] = None
+    dataset_id: Annotated[str | None, Field(description="bigquery: the data set, as project.dataset.")] = None
     auth_scheme_config_ids: Annotated[
-        list[str] | None, Field(description="All ids, in the new order."), in_body(stored_as="authSchemeConfigs")
+        list[str] | None,
+        Field(description="Ids of all present authSchemeConfigs in the new order; none can be added or removed."),
+        in_body(stored_as="authSchemeConfigs"),
     ] = None
     connection_variables: Annotated[
-        list[ConnectionVariable] | None, Field(description="Replaces those of every connection; [] drops all.")
+        list[ConnectionVariable] | None,
+        Field(description="The whole list. It also replaces the variables of every connection; [] drops all."),
     ] = None
-    documentation_url: Annotated[str | None, Field(description='"" unsets it.'), in_body("documentationURL")] = None
-    image_url: Annotated[str | None, Field(description='"" unsets it.'), in_body("imageURL")] = None
-    tags: Annotated[dict[str, list[str]] | None, Field(description="Replaces all; {} unsets them.")] = None
-    public: Annotated[bool | None, Field(description="true lists it in the public library, false hides it.")] = None
-    replace: Annotated[bool, Field(description="true unsets what is not given."), LOCAL_ONLY] = False
+    documentation_url: Annotated[
+        str | None, Field(description='URL of its documentation; "" unsets it.'), in_body("documentationURL")
+    ] = None
+    image_url: Annotated[str | None, Field(description='URL of its image; "" unsets it.'), in_body("imageURL")] = None
+    tags: Annotated[dict[str, list[str]] | None, Field(description="All tags: {key: [value]}. {} unsets them.")] = None
+    public: Annotated[
+        bool | None, Field(description="true shows it to everyone in the public library, false hides it.")
+    ] = None
+    replace: Annotated[bool, Field(description="true unsets what is left out, false keeps it."), LOCAL_ONLY] = False
 
     def make_body(self, situation: Situation) -> Any:
         """Make the body, which repeats the ids of the path (trap 5). What is left out of it is unset (trap 2)."""

@@ -6,18 +6,20 @@ its query is refused, whatever else it presents.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+import logging
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
-from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connector_mcp.errors import Misconfigured
-from connector_mcp.transport.auth.principal import SCOPES, Principal, VerificationUnavailable
-from connector_mcp.transport.auth.static_tokens import TOKEN_PREFIX, StaticToken, TokenFile, digest_of, find_token
+from connector_mcp.text import clean
+from connector_mcp.transport.auth.principal import SCOPES, Principal, TokenRefused, VerificationUnavailable
+from connector_mcp.transport.auth.static_tokens import TOKEN_PREFIX, StaticToken, TokenFile, digest_of, match_token
 from connector_mcp.transport.http.host_guard import json_error, values_of
 
 if TYPE_CHECKING:
@@ -29,8 +31,33 @@ _QUERY_NAMES: Final = frozenset({"access_token", "api_key", "authorization", "be
 _QUERY_VALUES: Final = (TOKEN_PREFIX, "eyJ", "Bearer ")
 """How a static token, a JWT and the value of an Authorization header begin."""
 
+logger = logging.getLogger(__name__)
+
+REFUSALS_LOGGED: Final = 60
+"""Refused tokens that are logged in a minute."""
+
 _FILE_RETRY_AFTER: Final = 5
 """Seconds that a client is told to wait while the token file is invalid."""
+
+
+class RefusalLog:
+    """Logs why tokens are refused, at most `REFUSALS_LOGGED` a minute: anyone can send them."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._minute_ends = float("-inf")
+        self._left = 0
+
+    def log(self, reason: str) -> None:
+        """Log that a token was refused, and why."""
+        now = self._clock()
+        if now >= self._minute_ends:
+            self._minute_ends, self._left = now + 60, REFUSALS_LOGGED
+        self._left -= 1
+        if self._left >= 0:
+            logger.warning("A token was refused: %s.", reason)
+        if self._left == 0:
+            logger.warning("Further refused tokens are not logged for up to a minute.")
 
 
 @dataclass(frozen=True)
@@ -40,6 +67,7 @@ class Callers:
     tokens: Sequence[StaticToken] = ()
     token_file: TokenFile | None = None
     oauth: JwtVerifier | None = None
+    refusals: RefusalLog = field(default_factory=RefusalLog)
 
     @property
     def allow_anonymous(self) -> bool:
@@ -52,24 +80,30 @@ class Callers:
         return None if self.oauth is None else self.oauth.resource
 
     async def identify(self, token: str) -> Principal | None:
-        """Return the holder of the token, or None if no source accepts it.
+        """Return the holder of the token, or None if no source accepts it. The reason is logged.
 
         Raises:
             VerificationUnavailable: A source that might accept it cannot be read at the moment.
         """
-        found = find_token(self.tokens, digest_of(token))
-        unavailable: VerificationUnavailable | None = None
-        if found is None and self.token_file is not None:
+        known, unavailable = [*self.tokens], None
+        if self.token_file is not None:
             try:
-                found = self.token_file.find(token)
+                known += self.token_file.tokens()
             except Misconfigured as error:
                 unavailable = VerificationUnavailable(error.message, retry_after=_FILE_RETRY_AFTER)
-        if found is not None:
+        found = match_token(known, digest_of(token))
+        if found is not None and not found.has_expired():
             return Principal(found.name, found.scopes)
-        verified = None if self.oauth is None else await self.oauth.verify(token)
-        if verified is None and unavailable is not None:
+        reason = "no token has this value" if found is None else f"the token {found.name} has expired"
+        if found is None and self.oauth is not None:
+            try:
+                return await self.oauth.verify(token)
+            except TokenRefused as refused:
+                reason = str(refused)
+        if unavailable is not None:
             raise unavailable
-        return verified
+        self.refusals.log(reason)
+        return None
 
 
 class BearerAuthorization:
@@ -81,7 +115,7 @@ class BearerAuthorization:
     """
 
     def __init__(self, app: ASGIApp, callers: Callers, open_paths: Collection[str] = ()) -> None:
-        self._app = AuthContextMiddleware(app)
+        self._app = app
         self._callers = callers
         self._open_paths = frozenset(open_paths)
         self._below_open_paths = tuple(f"{path}/" for path in open_paths)
@@ -100,9 +134,11 @@ class BearerAuthorization:
 
     async def _authorize(self, scope: Scope) -> Principal | Response | None:
         """Return the caller, None if callers are anonymous, or the response that refuses the request."""
+        refusals = self._callers.refusals
         if _has_token_in_query(scope["query_string"]):
+            refusals.log("it was in the URL")
             message = "Tokens are not accepted in the URL. This one may be in logs now: revoke it."
-            return self._refuse(400, "invalid_request", message, scope["path"])
+            return self._refuse(scope, 400, "invalid_request", message, "")
         if self._callers.allow_anonymous:
             return None
         headers = values_of(scope, b"authorization")
@@ -113,23 +149,35 @@ class BearerAuthorization:
             message = "The token cannot be checked at the moment."
             return json_error(503, "temporarily_unavailable", message, {"Retry-After": str(error.retry_after)})
         if principal is None:
+            if headers and token is None:
+                refusals.log("the Authorization header is not one bearer token")
             message = "A valid bearer token is required in the Authorization header."
-            return self._refuse(401, "invalid_token" if headers else None, message, scope["path"])
+            return self._refuse(scope, 401, "invalid_token" if headers else None, message)
         if principal.granted is not None and not principal.granted:
-            return self._refuse(403, "insufficient_scope", "The token grants no scope of this server.", scope["path"])
+            refusals.log(f"it grants {clean(principal.name, 300)} no scope of this server")
+            message = "The token grants no scope of this server."
+            return self._refuse(scope, 403, "insufficient_scope", message)
         return principal
 
-    def _refuse(self, status: int, error: str | None, message: str, path: str) -> Response:
-        resource = self._callers.resource
-        parameters = {
-            "realm": "connector-mcp",
-            "error": error,
-            "error_description": message if error else None,
-            "resource_metadata": resource.metadata_url(path) if resource else None,
-            "scope": " ".join(SCOPES) if status != 400 else None,
-        }
-        challenge = ", ".join(f'{name}="{value}"' for name, value in parameters.items() if value)
-        return json_error(status, error or "token_required", message, {"WWW-Authenticate": f"Bearer {challenge}"})
+    def _refuse(self, scope: Scope, status: int, error: str | None, message: str, wanted: str = SCOPES[0]) -> Response:
+        """Refuse a request. A client that has no scope yet is told the first one only: it can ask for more later."""
+        headers = challenge(self._callers.resource, scope["path"], error, message, wanted)
+        return json_error(status, error or "token_required", message, headers)
+
+
+def challenge(
+    resource: ProtectedResource | None, path: str, error: str | None, message: str, wanted: str = ""
+) -> dict[str, str]:
+    """Return the header of a refusal that says why, which scopes to ask for, and where to find the issuer."""
+    parameters = {
+        "realm": "connector-mcp",
+        "error": error,
+        "error_description": message if error else None,
+        "resource_metadata": resource.metadata_url(path) if resource else None,
+        "scope": wanted,
+    }
+    given = ", ".join(f'{name}="{value}"' for name, value in parameters.items() if value)
+    return {"WWW-Authenticate": f"Bearer {given}"}
 
 
 def _bearer_token(headers: Sequence[str]) -> str | None:

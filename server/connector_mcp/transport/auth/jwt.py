@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -16,8 +19,10 @@ import jwt
 from connector_mcp.errors import Misconfigured
 from connector_mcp.json_values import JsonObject, is_object, items
 from connector_mcp.suggest import did_you_mean
-from connector_mcp.transport.auth.principal import SCOPES, Principal, VerificationUnavailable
-from connector_mcp.transport.auth.resource_metadata import ProtectedResource, check_url
+from connector_mcp.text import clean
+from connector_mcp.transport.auth.principal import SCOPES, Principal, TokenRefused, VerificationUnavailable
+from connector_mcp.transport.auth.resource_metadata import ProtectedResource
+from connector_mcp.transport.http.addresses import check_url
 from connector_mcp.upstream.client import DEFAULT_LIMITS
 from connector_mcp.upstream.proxy import find_proxy
 from connector_mcp.upstream.transport import open_transport
@@ -40,7 +45,7 @@ FRESH_SECONDS: Final = 600.0
 """Age at which keys are fetched again before use, so that a withdrawn key is no longer accepted."""
 STALE_SECONDS: Final = 3600.0
 """Age up to which keys stay in use while the issuer cannot be reached."""
-UNKNOWN_KEY_SECONDS: Final = 30.0
+UNKNOWN_KEY_SECONDS: Final = 10.0
 """Least time between two fetches because of an unknown key id: any caller can make one up."""
 RETRY_SECONDS: Final = 5.0
 """Least time between two fetches after a failed one."""
@@ -49,6 +54,7 @@ FETCH_TIMEOUT: Final = 10.0
 MAX_DOCUMENT_BYTES: Final = 262_144
 
 _HEADER_TYPES: Final = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
+_ROOT: Final = re.compile(r"https?://[^/?#]+/?")
 _OTHER_TOKEN_TYPES: Final = frozenset({"id", "refresh", "offline"})
 """Values of the claim in which some issuers say that a token is not an access token."""
 
@@ -57,7 +63,8 @@ class JwtVerifier:
     """Verifies access tokens for one resource. `leeway` is in seconds.
 
     A token is valid if it is signed with a key of the issuer by an allowed algorithm, names issuer and audience
-    exactly, has not expired, and has a subject. The principal is named `issuer#subject`, which no static token can be.
+    exactly, has not expired, and has a subject. `https://host` and `https://host/` are the same audience. The principal
+    is named `issuer#subject`, which no static token can be.
 
     Raises:
         Misconfigured: An algorithm is not one of `ALGORITHMS`.
@@ -81,48 +88,81 @@ class JwtVerifier:
                 )
         self.resource = resource
         self._keys = keys
-        self._audiences = tuple(audiences) or resource.identifiers
+        self._audiences = tuple(chain.from_iterable(map(_same_addresses, audiences or resource.identifiers)))
         self._algorithms = frozenset(algorithms)
         self._leeway = leeway
-        self._jwt = jwt.PyJWT(options={"enforce_minimum_key_length": True})
+        self._jws = jwt.PyJWS(options={"enforce_minimum_key_length": True})
 
-    async def verify(self, token: str) -> Principal | None:
-        """Return the holder of the token, or None if it is not valid.
+    async def verify(self, token: str) -> Principal:
+        """Return the holder of the token.
 
         Raises:
-            VerificationUnavailable: The issuer's keys cannot be fetched.
+            TokenRefused: The token is not valid.
+            VerificationUnavailable: The key that the token names cannot be looked up at the moment.
         """
         try:
-            claims = await self._claims(token)
+            header = jwt.get_unverified_header(token)
+            algorithm, kind = header.get("alg"), header.get("typ", "JWT")
+            if algorithm not in self._algorithms:
+                raise TokenRefused(f"its algorithm {_shown(algorithm)} is not allowed")
+            if not isinstance(kind, str) or kind.lower() not in _HEADER_TYPES:
+                raise TokenRefused(f"its type {_shown(kind)} is not that of an access token")
+            # Before the key, so that a token that cannot be valid does not make the server look up a key.
+            principal = self._principal(self._read_claims(token))
+            self._jws.decode(token, await self._keys.find(header.get("kid"), algorithm), [algorithm])
+            return principal
         # Besides its own errors, the library lets those of extreme numbers and nesting through.
-        except (jwt.PyJWTError, ValueError, OverflowError, RecursionError):
-            return None
-        return None if claims is None else self._principal(claims)
+        except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
+            raise TokenRefused(self._reason(error, token)) from None
 
-    async def _claims(self, token: str) -> Mapping[str, Any] | None:
-        header = jwt.get_unverified_header(token)
-        algorithm, kind = header.get("alg"), header.get("typ", "JWT")
-        if algorithm not in self._algorithms or not isinstance(kind, str) or kind.lower() not in _HEADER_TYPES:
-            return None
-        key = await self._keys.find(header.get("kid"), algorithm)
-        if key is None:
-            return None
-        return self._jwt.decode(
+    def _read_claims(self, token: str) -> Mapping[str, Any]:
+        """Check all claims of a token, but not its signature."""
+        return jwt.decode(
             token,
-            key,
-            algorithms=[algorithm],
             audience=self._audiences,
             issuer=self.resource.issuer,
             leeway=self._leeway,
-            options={"require": ["exp", "iss", "aud", "sub"]},
+            options={
+                "require": ["exp", "iss", "aud", "sub"],
+                "verify_signature": False,
+                "verify_exp": True,
+                "verify_nbf": True,
+                "verify_iat": True,
+                "verify_iss": True,
+                "verify_aud": True,
+                "verify_sub": True,
+                "verify_jti": True,
+            },
         )
 
-    def _principal(self, claims: Mapping[str, Any]) -> Principal | None:
+    def _reason(self, error: Exception, token: str) -> str:
+        match error:
+            case jwt.ExpiredSignatureError():
+                return "it has expired"
+            case jwt.ImmatureSignatureError():
+                return "it is not valid yet"
+            case jwt.MissingRequiredClaimError(claim=claim):
+                return f"it has no {claim}"
+            case jwt.InvalidAudienceError():
+                return f"its audience {self._claim(token, 'aud')} is not one of {', '.join(self._audiences)}"
+            case jwt.InvalidIssuerError():
+                return f"its issuer {self._claim(token, 'iss')} is not {self.resource.issuer}"
+            case jwt.InvalidSignatureError():
+                return "its signature is not by the key that it names"
+            case jwt.InvalidKeyError():
+                return "the key that it names is too short or invalid"
+            case _:
+                return "it is not a well-formed JWT"
+
+    def _claim(self, token: str, name: str) -> str:
+        return _shown(jwt.decode(token, options={"verify_signature": False}).get(name))
+
+    def _principal(self, claims: Mapping[str, Any]) -> Principal:
         subject, kind = claims["sub"], claims.get("typ", claims.get("token_use"))
         if not subject or len(subject) > MAX_SUBJECT or not subject.isprintable():
-            return None
+            raise TokenRefused(f"its subject is empty, not printable or longer than {MAX_SUBJECT} characters")
         if isinstance(kind, str) and kind.lower() in _OTHER_TOKEN_TYPES:
-            return None
+            raise TokenRefused(f"it is a token of the type {_shown(kind)}, not an access token")
         client, issuer = claims.get("client_id", claims.get("azp")), self.resource.issuer
         return Principal(
             f"{issuer}#{subject}",
@@ -133,6 +173,18 @@ class JwtVerifier:
         )
 
 
+def _shown(value: object) -> str:
+    """A value of a token that may be made up, for the log."""
+    return repr(clean(str(value), 100))
+
+
+def _same_addresses(audience: str) -> tuple[str, ...]:
+    """The audience in both ways to write it, if it is an address without a path: with and without the slash."""
+    if not _ROOT.fullmatch(audience):
+        return (audience,)
+    return (audience.rstrip("/"), f"{audience.rstrip('/')}/")
+
+
 def _granted_scopes(claims: Mapping[str, Any]) -> frozenset[str]:
     """Our scopes among the claims `scope`, `scp` and `permissions`, each a list or a space-separated text."""
     values = [claims.get(claim) for claim in ("scope", "scp", "permissions")]
@@ -140,8 +192,8 @@ def _granted_scopes(claims: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(scope for scope in SCOPES if any(scope in names for names in named))
 
 
-class _InvalidDocument(Exception):
-    """A document of the issuer that is not what it should be."""
+class KeysUnavailable(Exception):
+    """The issuer's keys, or the metadata that lead to them, cannot be fetched or are not valid. The text says why."""
 
 
 class KeySet:
@@ -167,61 +219,84 @@ class KeySet:
         self._keys: Sequence[JsonObject] = ()
         self._fetched_at = float("-inf")
         self._next_fetch = float("-inf")
-        self._failed = False
+        self._withdrawn: frozenset[str] = frozenset()
         self._lock = anyio.Lock()
 
-    async def find(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
+    async def find(self, kid: str | None, algorithm: str) -> jwt.PyJWK:
         """Return the key with this id for this algorithm; without an id, the only key that fits.
 
+        Anyone can make up key ids, so only some of the unknown ones are looked up: one each `UNKNOWN_KEY_SECONDS`. The
+        others are neither valid nor invalid until then. Known keys are never affected.
+
         Raises:
-            VerificationUnavailable: The keys cannot be fetched, and the one in question is not among those known.
+            TokenRefused: The issuer has no such key.
+            VerificationUnavailable: The key is not known, and cannot be looked up at the moment.
         """
+        is_current = False
         # While one caller fetches, the others go on with keys that are not stale.
         if self._age() > STALE_SECONDS or (self._age() > FRESH_SECONDS and not self._lock.locked()):
-            await self._refresh()
-        found = self._find(kid, algorithm)
-        if found is None:
-            await self._refresh()
-            found = self._find(kid, algorithm)
-        if self._age() > STALE_SECONDS or (found is None and self._failed):
-            raise VerificationUnavailable("The issuer's keys cannot be fetched.", retry_after=int(RETRY_SECONDS))
-        return found
+            is_current = await self._refresh()
+        if not is_current and not self._is_decided(kid, algorithm):
+            is_current = await self._refresh()
+        if self._age() > STALE_SECONDS or not (is_current or self._is_decided(kid, algorithm)):
+            wait = max(1, math.ceil(self._next_fetch - self._clock()))
+            raise VerificationUnavailable("The issuer's keys cannot be fetched at the moment.", retry_after=wait)
+        fitting = [key for key in self._keys if _fits(key, algorithm) and kid in (None, key.get("kid"))]
+        if len(fitting) != 1:
+            named = "no key" if kid is None else f"the key {_shown(kid)}"
+            raise TokenRefused(f"it names {named}, and the issuer has {len(fitting)} such keys for {algorithm}")
+        return jwt.PyJWK(fitting[0], algorithm)
+
+    async def check(self) -> int:
+        """Fetch the keys now and return how many there are.
+
+        Raises:
+            KeysUnavailable: They cannot be fetched.
+        """
+        return len(await self._fetch())
 
     def _age(self) -> float:
         return self._clock() - self._fetched_at
 
-    def _find(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
-        fitting = [key for key in self._keys if _fits(key, algorithm) and kid in (None, key.get("kid"))]
-        try:
-            return jwt.PyJWK(fitting[0], algorithm) if len(fitting) == 1 else None
-        except jwt.PyJWTError:
-            return None
+    def _is_decided(self, kid: str | None, algorithm: str) -> bool:
+        """Whether the keys in memory say which key a token means, or that the issuer no longer has it."""
+        if kid is None:
+            return any(_fits(key, algorithm) for key in self._keys)
+        return kid in self._withdrawn or any(key.get("kid") == kid for key in self._keys)
 
-    async def _refresh(self) -> None:
-        """Fetch the keys, unless the last attempt is too recent or another caller's fetch has just ended."""
+    async def _refresh(self) -> bool:
+        """Fetch the keys, unless the last attempt is too recent or another caller's fetch has just ended.
+
+        Return whether this call fetched them.
+        """
         is_under_way = self._lock.locked()
         async with self._lock:
             if is_under_way or self._clock() < self._next_fetch:
-                return
+                return False
             # Stands if the caller is cancelled during the fetch.
-            self._failed, self._next_fetch = True, self._clock() + RETRY_SECONDS
+            self._next_fetch = self._clock() + RETRY_SECONDS
             try:
-                with anyio.fail_after(FETCH_TIMEOUT):
-                    self._keys = await self._fetch()
-            except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, Misconfigured, _InvalidDocument) as failure:
-                # Text of the other side is not logged.
-                is_own = isinstance(failure, _InvalidDocument | Misconfigured)
-                reason = str(failure) if is_own else type(failure).__name__
-                logger.error("The keys of %s could not be fetched: %s", self._issuer, reason)
-            else:
-                self._failed, self._fetched_at = False, self._clock()
-                self._next_fetch = self._clock() + UNKNOWN_KEY_SECONDS
+                keys = await self._fetch()
+            except KeysUnavailable as failure:
+                logger.error("The keys of %s could not be fetched: %s", self._issuer, failure)
+                return False
+            before, now = ({str(key.get("kid")) for key in each} for each in (self._keys, keys))
+            self._keys, self._withdrawn = keys, (self._withdrawn | before) - now
+            self._fetched_at, self._next_fetch = self._clock(), self._clock() + UNKNOWN_KEY_SECONDS
+            return True
 
     async def _fetch(self) -> Sequence[JsonObject]:
-        url = self._url or await self._discover()
-        keys = [key for key in items((await self._get(url)).get("keys")) if is_object(key)]
+        try:
+            with anyio.fail_after(FETCH_TIMEOUT):
+                url = self._url or await self._discover()
+                keys = [key for key in items((await self._get(url)).get("keys")) if is_object(key)]
+        except Misconfigured as failure:
+            raise KeysUnavailable(failure.message) from None
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as failure:
+            # Text of the other side is not shown.
+            raise KeysUnavailable(type(failure).__name__) from None
         if not keys:
-            raise _InvalidDocument(f"{url} holds no keys")
+            raise KeysUnavailable(f"{url} holds no keys")
         return keys
 
     async def _discover(self) -> str:
@@ -230,13 +305,13 @@ class KeySet:
         origin, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
         try:
             metadata = await self._get(f"{origin}/.well-known/oauth-authorization-server{path}")
-        except _InvalidDocument:
+        except KeysUnavailable:
             metadata = await self._get(f"{origin}{path}/.well-known/openid-configuration")
         if metadata.get("issuer") != self._issuer:
-            raise _InvalidDocument("its metadata names another issuer")
+            raise KeysUnavailable("its metadata names another issuer")
         url = metadata.get("jwks_uri")
         if not isinstance(url, str):
-            raise _InvalidDocument("its metadata has no jwks_uri")
+            raise KeysUnavailable("its metadata has no jwks_uri")
         check_url(url, "jwks_uri")
         return url
 
@@ -250,20 +325,20 @@ class KeySet:
             client.stream("GET", url, headers=headers, follow_redirects=False) as response,
         ):
             if response.status_code != 200:
-                raise _InvalidDocument(f"{url} answered {response.status_code}")
+                raise KeysUnavailable(f"{url} answered {response.status_code}")
             if response.headers.get("content-encoding", "identity") != "identity":
-                raise _InvalidDocument(f"{url} is compressed, although it was asked not to be")
+                raise KeysUnavailable(f"{url} is compressed, although it was asked not to be")
             content = b""
             async for chunk in response.aiter_bytes():
                 content += chunk
                 if len(content) > MAX_DOCUMENT_BYTES:
-                    raise _InvalidDocument(f"{url} holds more than {MAX_DOCUMENT_BYTES} bytes")
+                    raise KeysUnavailable(f"{url} holds more than {MAX_DOCUMENT_BYTES} bytes")
         try:
             document: Any = json.loads(content)
         except (ValueError, RecursionError):
             document = None
         if not is_object(document):
-            raise _InvalidDocument(f"{url} holds no JSON object")
+            raise KeysUnavailable(f"{url} holds no JSON object")
         return document
 
 

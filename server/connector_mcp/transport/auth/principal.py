@@ -14,6 +14,20 @@ SCOPES: Final = ("connectors:read", "connectors:write", "connectors:destroy")
 """What a caller's token can grant. No scope includes another."""
 
 
+MISSING_SCOPE: Final = "connector_mcp.missing_scope"
+"""The key of an ASGI scope under which the request's `MissingScope` is."""
+
+
+class MissingScope:
+    """The scope without which the engine refused a call; None if it did not."""
+
+    name: str | None = None
+
+
+class TokenRefused(Exception):
+    """A token is not valid. The text is the reason, for the log; it never holds the token."""
+
+
 class VerificationUnavailable(Exception):
     """A token cannot be checked at the moment, so it is not accepted; `retry_after` is in seconds."""
 
@@ -49,3 +63,5 @@ class Principal(AuthenticatedUser):
         self.name = name
         self.granted = granted
         """The granted scopes; None for a token without scopes, which may do everything."""
+        self.can_step_up = issuer is not None
+        """Whether the caller can ask the issuer for a token with more scopes."""

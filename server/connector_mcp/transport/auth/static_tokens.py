@@ -70,13 +70,19 @@ def digest_of(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
-def find_token(tokens: Iterable[StaticToken], digest: bytes) -> StaticToken | None:
-    """Return the token with this digest, unless it has expired."""
+def match_token(tokens: Iterable[StaticToken], digest: bytes) -> StaticToken | None:
+    """Return the token with this digest, even if it has expired."""
     found = None
     # Every token is compared, so that the time taken does not tell which one came close.
     for token in tokens:
         if hmac.compare_digest(token.digest, digest):
             found = token
+    return found
+
+
+def find_token(tokens: Iterable[StaticToken], digest: bytes) -> StaticToken | None:
+    """Return the token with this digest, unless it has expired."""
+    found = match_token(tokens, digest)
     return None if found is None or found.has_expired() else found
 
 
@@ -194,7 +200,7 @@ def append_token(path: Path, token: StaticToken) -> None:
 
 
 def _parse_entry(entry: JsonObject, where: str, *, scoped: bool) -> StaticToken:
-    _check_keys(entry, ("name", "digest", *(("scopes",) if scoped else ()), "expires"), where)
+    _check_keys(entry, ("name", "digest", "scopes", "expires"), where)
     name, digest, expires = entry.get("name"), entry.get("digest"), entry.get("expires")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise Misconfigured(
@@ -212,6 +218,13 @@ def _parse_entry(entry: JsonObject, where: str, *, scoped: bool) -> StaticToken:
     if expires is not None and (not isinstance(expires, datetime) or expires.tzinfo is None):
         raise Misconfigured(
             f"{where}: expires is not a time with a UTC offset.", fix="Write it as in expires = 2027-01-01T00:00:00Z."
+        )
+    if ("scopes" in entry) != scoped:
+        kind = "scopes, as a caller's" if "scopes" in entry else "no scopes, as an operator's"
+        raise Misconfigured(
+            f"{where} has {kind}; this file is read as one of {'callers' if scoped else 'operators'}.",
+            fix="Keep tokens of callers in the file of CONNECTOR_MCP_TOKENS_FILE, and tokens of operators in that of "
+            "CONNECTOR_MCP_OPERATORS_FILE. To list these, run `connector-mcp tokens list --operators --file FILE`.",
         )
     token = StaticToken(name, bytes.fromhex(digest.removeprefix("sha256:")), expires=expires)
     if not scoped:

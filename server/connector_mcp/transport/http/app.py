@@ -27,7 +27,8 @@ from connector_mcp.errors import Misconfigured
 from connector_mcp.transport.auth.authorization import BearerAuthorization, Callers
 from connector_mcp.transport.auth.resource_metadata import WELL_KNOWN
 from connector_mcp.transport.auth.static_tokens import SETTING
-from connector_mcp.transport.http.host_guard import HostAndOriginGuard, Reach, RequestIds, TrailingSlash, is_loopback
+from connector_mcp.transport.auth.step_up import ScopeCheck
+from connector_mcp.transport.http.host_guard import HostAndOriginGuard, Reach, RequestIds, RequestPath, is_loopback
 from connector_mcp.transport.http.limits import (
     HttpLimits,
     MessageGuard,
@@ -62,6 +63,10 @@ class AppOptions(TypedDict, total=False):
     """Paths below which no token of `callers` is required. The authorization of those pages is their own."""
     drain: Drain
     """Ends the application's requests and calls."""
+    scopes: ScopeCheck
+    """Refuses calls without the scope that they need. Set by `http_app`."""
+    prefix: str
+    """The path of the public address, without a slash at the end. A proxy in front may take it off or leave it on."""
 
 
 def http_app(
@@ -72,6 +77,7 @@ def http_app(
     With `spans`, every request has one.
     """
     drain = options.setdefault("drain", Drain())
+    options["scopes"] = ScopeCheck(engine, options.get("callers", Callers()).resource)
     drain.calls = CallsInFlight(options.setdefault("limits", HttpLimits()).calls)
     server = build_server(engine, request_state_key=request_state_key, transport="http", calls=drain.calls, spans=spans)
     return protocol_app(server, reach=reach, **options)
@@ -83,13 +89,16 @@ def protocol_app(server: Server[dict[str, Any]], *, reach: Reach, **options: Unp
     drain = options.get("drain", Drain())
     metadata_paths = (WELL_KNOWN,) if callers.resource else ()
     open_paths = ("/healthz", *metadata_paths, *options.get("open_paths", ()))
-    security = reach.as_sdk_settings()
+    # Host and Origin are checked on every route below, so the SDK's transports need not check them again.
     # Sessions are kept for clients before 2026-07-28: without a session they could not be asked anything.
-    sessions = StreamableHTTPSessionManager(server, security_settings=security, max_request_body_size=limits.body_bytes)
-    sse = SseServerTransport(MESSAGES, security_settings=security, max_request_body_size=limits.body_bytes)
+    sessions = StreamableHTTPSessionManager(server, max_request_body_size=limits.body_bytes)
+    sse = SseServerTransport(MESSAGES, max_request_body_size=limits.body_bytes)
 
     quota = SessionQuota(limits.sessions)
-    messages = MessageGuard(StreamableHTTPASGIApp(sessions), drain.calls, limits.body_bytes)
+    # On `/sse` the answer to a call has no HTTP status, so the refusal is the result of the call.
+    messages = MessageGuard(
+        StreamableHTTPASGIApp(sessions), drain.calls, limits.body_bytes, scopes=options.get("scopes")
+    )
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
@@ -107,7 +116,7 @@ def protocol_app(server: Server[dict[str, Any]], *, reach: Reach, **options: Unp
         ],
         middleware=[
             Middleware(RequestIds),
-            Middleware(TrailingSlash, kept=(MESSAGES,)),
+            Middleware(RequestPath, prefix=options.get("prefix", ""), kept=(MESSAGES,)),
             Middleware(drain.requests),
             Middleware(HostAndOriginGuard, reach=reach),
             Middleware(BearerAuthorization, callers=callers, open_paths=open_paths),

@@ -1,4 +1,4 @@
-"""Checks of a request's headers on every route: Host, Origin, and the id that log lines carry.
+"""Checks of a request's headers on every route: Host, Origin, path, and the id that log lines carry.
 
 A page in a person's browser can reach a server on their machine: by name through DNS rebinding, else across origins.
 The names that a server answers to are few and known, so all others are refused, for health checks too.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Final, Self
 
-from mcp.server.transport_security import TransportSecuritySettings
+from mcp_types import INVALID_REQUEST, ErrorData, JSONRPCError
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -40,6 +40,15 @@ def json_error(status: int, error: str, message: str, headers: dict[str, str], *
     """Return the response that refuses a request, with an error code for programs and a message for people."""
     content = json.dumps({"error": error, "error_description": message, **members})
     return Response(content, status, {"Cache-Control": "no-store", **headers}, "application/json")
+
+
+def rpc_error(
+    status: int, message: str, request_id: int | str | None = None, headers: dict[str, str] | None = None
+) -> Response:
+    """Return the response that refuses a message, as an error of JSON-RPC, which clients show to the model."""
+    error = JSONRPCError(jsonrpc="2.0", id=request_id, error=ErrorData(code=INVALID_REQUEST, message=message))
+    text = error.model_dump_json(by_alias=True, exclude_unset=True)
+    return Response(text, status, {"Cache-Control": "no-store", **(headers or {})}, "application/json")
 
 
 def is_loopback(host: str) -> bool:
@@ -77,12 +86,6 @@ class Reach:
         own = [f"{name}:{port}" for name in names] + (list(names) if port == 80 else [])
         return cls(frozenset((*own, *hosts)), frozenset((*(f"http://{name}" for name in own), *origins)))
 
-    def as_sdk_settings(self) -> TransportSecuritySettings:
-        """The same lists for the SDK's transports, which check them too."""
-        return TransportSecuritySettings(
-            enable_dns_rebinding_protection=True, allowed_hosts=sorted(self.hosts), allowed_origins=sorted(self.origins)
-        )
-
 
 class HostAndOriginGuard:
     """ASGI middleware: answer 421 to an unknown Host, 403 to an unknown Origin and 431 to a head that is too large."""
@@ -108,20 +111,27 @@ class HostAndOriginGuard:
             await self._app(scope, receive, send)
 
 
-class TrailingSlash:
-    """ASGI middleware: take `/mcp/` for `/mcp`, and so with every path but those in `kept`.
+class RequestPath:
+    """ASGI middleware: take `/mcp/` for `/mcp`, and so with every path but those in `kept`, and take off `prefix`.
 
     Starlette would redirect to an address made of the Host header and the scheme of the last hop, which is http behind
-    a proxy that speaks TLS.
+    a proxy that speaks TLS. A proxy that serves this server below a prefix takes that off or leaves it on; either way
+    the addresses that applications make begin with it (`root_path`).
     """
 
-    def __init__(self, app: ASGIApp, kept: Collection[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, prefix: str = "", kept: Collection[str] = ()) -> None:
         self._app = app
+        self._prefix = prefix
         self._kept = frozenset({"/", *kept})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].endswith("/") and scope["path"] not in self._kept:
-            scope = {**scope, "path": scope["path"][:-1]}
+        if scope["type"] == "http":
+            path: str = scope["path"]
+            if self._prefix and f"{path}/".startswith(f"{self._prefix}/"):
+                path = path[len(self._prefix) :] or "/"
+            if path.endswith("/") and path not in self._kept:
+                path = path[:-1]
+            scope = {**scope, "root_path": self._prefix, "path": path}
         await self._app(scope, receive, send)
 
 

@@ -8,10 +8,9 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
-from mcp_types import INVALID_REQUEST, ErrorData, JSONRPCError
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic_core import from_json
 from starlette.responses import PlainTextResponse, Response
@@ -19,10 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from connector_mcp.json_values import JsonObject, members
 from connector_mcp.transport.auth.principal import Principal
-from connector_mcp.transport.http.host_guard import json_error, values_of
+from connector_mcp.transport.http.host_guard import json_error, rpc_error, values_of
 from connector_mcp.transport.mcp.tools import MAX_CALLS, RETRY_AFTER, CallsInFlight
 from connector_mcp.transport.streams import has_invalid_id
 from connector_mcp.upstream.rate import SharedRateLimit
+
+if TYPE_CHECKING:
+    from connector_mcp.transport.auth.step_up import ScopeCheck
 
 _PRINCIPALS: Final = 1024
 """How many principals are remembered before the idle ones are removed."""
@@ -125,14 +127,16 @@ class MessageGuard:
     """An ASGI application around an endpoint of the SDK. It reads the body of each POST once.
 
     It answers 413 to a body that is too large, 400 to an id that is not valid or that a request in flight of the same
-    session has, and 429 to a call beyond the bound on calls in flight. The SDK takes a request whose id is not valid
-    for a notification, and mixes up the answers to two requests with one id.
+    session has, 429 to a call beyond the bound on calls in flight, and what `scopes` says to a call without the scope
+    that it needs. The SDK takes a request whose id is not valid for a notification, and mixes up the answers to two
+    requests with one id.
     """
 
-    def __init__(self, app: ASGIApp, calls: CallsInFlight, body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, calls: CallsInFlight, body_bytes: int, scopes: ScopeCheck | None = None) -> None:
         self._app = app
         self._calls = calls
         self._body_bytes = body_bytes
+        self._scopes = scopes
         self._ids: set[tuple[object, str]] = set()
         self._unread = Counter[object]()
 
@@ -140,7 +144,11 @@ class MessageGuard:
         if scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        body = await self._read_body(scope, receive)
+        body: bytes | Response | None = None
+        # In the 2026-07-28 protocol the headers tell which tool is called before the body does.
+        if self._scopes and values_of(scope, b"mcp-method") == ["tools/call"]:
+            body = await self._scopes.refusal(scope, next(iter(values_of(scope, b"mcp-name")), None))
+        body = body or await self._read_body(scope, receive)
         if isinstance(body, Response):
             await body(scope, receive, send)
         elif body is not None:
@@ -164,20 +172,27 @@ class MessageGuard:
 
     async def _check(self, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         message, session = _decode(body), _session_of(scope)
+        is_call = message.get("method") == "tools/call"
         request_id = str(message["id"]) if "method" in message and "id" in message else None
         key = None if session is None or request_id is None else (session, request_id)
         if has_invalid_id(message):
-            refusal = _invalid("An id must be an integer or a string.")
+            refusal = rpc_error(400, "An id must be an integer or a string.")
         elif key in self._ids:
-            refusal = _invalid("A request with this id is already in flight in this session.")
-        elif message.get("method") == "tools/call" and self._calls.is_full:
+            refusal = rpc_error(400, "A request with this id is already in flight in this session.")
+        elif is_call and self._calls.is_full:
             refusal = _too_many("busy", "The server is already running as many calls as it takes.", RETRY_AFTER)
         elif session is not None and self._unread[session] >= MAX_UNREAD:
             refusal = _too_many("busy", "The server has yet to read earlier messages of this session.", RETRY_AFTER)
         else:
+            refusal = None
+            if is_call and self._scopes:
+                name, number = members(message.get("params")).get("name"), message.get("id")
+                refusal = await self._scopes.refusal(scope, name, number)
+                scope, send = self._scopes.watch(scope, receive, send, number)
+        if refusal is None:
             await self._pass_on(session, key, scope, receive, send)
-            return
-        await refusal(scope, receive, send)
+        else:
+            await refusal(scope, receive, send)
 
     async def _pass_on(
         self, session: object, key: tuple[object, str] | None, scope: Scope, receive: Receive, send: Send
@@ -322,9 +337,3 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return unread.pop() if unread else await receive()
 
     return replay
-
-
-def _invalid(reason: str) -> Response:
-    error = JSONRPCError(jsonrpc="2.0", id=None, error=ErrorData(code=INVALID_REQUEST, message=reason))
-    text = error.model_dump_json(by_alias=True, exclude_unset=True)
-    return Response(text, status_code=400, media_type="application/json")

@@ -29,7 +29,7 @@ from pydantic import ValidationError
 
 from connector_mcp.engine.caller import AnswerDue, CannotAsk, ElicitationReply, Question, Resumed, TransportName, Visit
 from connector_mcp.text import clean
-from connector_mcp.transport.auth.principal import Principal
+from connector_mcp.transport.auth.principal import MISSING_SCOPE, MissingScope, Principal
 
 ANSWER_KEY = "confirm"
 """The name of the question among the requests and responses of a multi-round-trip call."""
@@ -103,6 +103,18 @@ class McpCaller:
     def scopes(self) -> frozenset[str] | None:
         user = (_http_scope(self._ctx) or {}).get("user")
         return user.granted if isinstance(user, Principal) else None
+
+    @property
+    def can_step_up(self) -> bool:
+        """Whether the caller can get a token with more scopes, so that it is shown tools beyond those it has."""
+        user = (_http_scope(self._ctx) or {}).get("user")
+        return isinstance(user, Principal) and user.can_step_up
+
+    def note_missing_scope(self, name: str) -> None:
+        """Tell the HTTP transport that the call was refused for lack of a scope that the policy would let through."""
+        found = (_http_scope(self._ctx) or {}).get(MISSING_SCOPE)
+        if isinstance(found, MissingScope):
+            found.name = name
 
     @property
     def can_ask(self) -> bool:

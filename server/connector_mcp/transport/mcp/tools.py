@@ -16,9 +16,8 @@ from connector_mcp.engine.caller import AnswerDue, CallResult, TransportName
 from connector_mcp.engine.engine import Engine, UnknownTool
 from connector_mcp.engine.results import clean_strings, encode_bytes
 from connector_mcp.errors import ConnectorError, Internal, OutcomeUnknown, RateLimited
-from connector_mcp.json_values import JsonObject
+from connector_mcp.json_values import JsonObject, members
 from connector_mcp.operations.tool import Tool
-from connector_mcp.suggest import closest
 from connector_mcp.telemetry.log_lines import Trace
 from connector_mcp.text import clean
 from connector_mcp.transport.mcp.elicitation import McpCaller, elicitation_result
@@ -98,12 +97,10 @@ class ToolHandlers:
         self._engine = engine
         self._transport: TransportName = transport
         self._calls = calls
-        self._listed = {tool.name: _listed(tool) for tool in engine.tools()}
 
     async def list_tools(self, ctx: Context, params: PaginatedRequestParams) -> JsonObject:
-        """List the tools that the caller's scopes and the policy allow."""
-        allowed = self._engine.tools(self._caller(ctx))
-        return {"tools": [self._listed[tool.name] for tool in allowed], **_COMPLETE}
+        """List the tools that the policy allows, and the scopes that the caller has or can get."""
+        return {"tools": [_listed(tool) for tool in self._visible(self._caller(ctx))], **_COMPLETE}
 
     async def call_tool(self, ctx: Context, params: CallToolRequestParams) -> Any:
         """Call a tool, within the bound on calls in flight."""
@@ -117,17 +114,25 @@ class ToolHandlers:
     async def _call(self, ctx: Context, params: CallToolRequestParams) -> JsonObject | InputRequiredResult:
         engine, caller = self._engine, self._caller(ctx, params)
         try:
-            return _tool_result(await engine.call(params.name, params.arguments or {}, caller))
+            result = await engine.call(params.name, params.arguments or {}, caller)
+            missing = members(result.content.get("error")).get("scope")
+            if missing and any(tool.name == params.name for tool in engine.tools()):
+                caller.note_missing_scope(missing)
+            return _tool_result(result)
         except AnswerDue as due:
             return elicitation_result(due)
-        except UnknownTool:
-            raise _unknown_tool(params.name, [tool.name for tool in engine.tools(caller)]) from None
+        except UnknownTool as unknown:
+            data = {"candidates": unknown.candidates} if unknown.candidates else None
+            raise MCPError(INVALID_PARAMS, unknown.message, data) from None
         except Exception as error:  # noqa: BLE001 - the outermost boundary: logged here, not shown to the client
             trace = Trace.of(traceback.format_exception(error), engine.scrub)
             logger.error("a call of %s failed%s", clean(params.name, 64), trace)
             message = "The server failed unexpectedly. Whether anything was changed is not known."
             fix = "Read the target before you repeat the call. The operator finds the cause in the server's log."
             return _failed(Internal(message, fix=fix))
+
+    def _visible(self, caller: McpCaller) -> tuple[Tool, ...]:
+        return self._engine.tools(None if caller.can_step_up else caller)
 
     def _caller(self, ctx: Context, params: CallToolRequestParams | None = None) -> McpCaller:
         ask_timeout = self._engine.settings.ask_timeout
@@ -138,8 +143,9 @@ def _listed(tool: Tool) -> JsonObject:
     hints = tool.annotations
     return {
         "name": tool.name,
+        "title": tool.title,
         "description": tool.description,
-        "inputSchema": tool.input_schema,
+        "inputSchema": tool.listed_schema,
         "outputSchema": tool.output_schema,
         "annotations": {
             "readOnlyHint": hints.read_only,
@@ -169,9 +175,3 @@ def _tool_result(result: CallResult) -> JsonObject:
 
 def _failed(error: ConnectorError) -> JsonObject:
     return _tool_result(CallResult({"error": error.as_dict()}, is_error=True))
-
-
-def _unknown_tool(name: str, known: list[str]) -> MCPError:
-    near = closest(name, known)
-    hint = f"Did you mean {near}?" if near else "Call tools/list to see the tools."
-    return MCPError(INVALID_PARAMS, f"Unknown tool: {clean(name, 64)}. {hint}", {"nearest": near} if near else None)

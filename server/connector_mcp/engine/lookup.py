@@ -1,0 +1,194 @@
+"""Find what a call means when the platform does not have the id that it gives, or already has what it would create.
+
+The list of such things shows it. A list and the reads of its rows share a path: that of the list is the path of the
+read up to the id. A list is read only if the caller may call it, and its rows are compared here: what was given as the
+id is sent nowhere else, and never repeated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from connector_mcp.engine.redaction.scrubber import Scrubber
+from connector_mcp.engine.results import Meta, shape_record
+from connector_mcp.engine.sender import Sender
+from connector_mcp.errors import ConnectorError, NotFound, Rejected, UpstreamError
+from connector_mcp.json_values import JsonObject, is_object, members
+from connector_mcp.operations.operation import Effect, ListOperation, Operation, at
+from connector_mcp.suggest import nearest
+from connector_mcp.text import same_text
+
+MAX_CANDIDATES = 10
+
+_PLACEHOLDER = re.compile(r"{\w+}")
+_LONGEST_ID = 128
+_LIKE_A_CREDENTIAL = re.compile(r"secret://|(sk|pk|gh[opsu]|glpat|xox\w|AKIA|ASIA|eyJ|AIza)[-_]?\w{12}|\S{65}")
+
+
+@dataclass(frozen=True)
+class Match:
+    """The only thing that what was given as an id can mean."""
+
+    argument: str
+    id: str
+    member: str
+    """The member of its record that was given instead."""
+
+
+class Lookup:
+    """Looks for what one call means. `tools` are the operations that the caller may call without a decision."""
+
+    def __init__(self, operation: Operation, sender: Sender, tools: Mapping[str, type[Operation]], scrubber: Scrubber):
+        self._operation = operation
+        self._sender = sender
+        self._scrubber = scrubber
+        self._is_read = operation.effect is Effect.READ
+        on = [each for each in tools.values() if each.on is operation.on]
+        self._lists = [each for each in on if issubclass(each, ListOperation)]
+        self._others = [each for each in on if not issubclass(each, ListOperation)]
+
+    async def explain_missing(self, error: NotFound | Rejected) -> Match | None:
+        """Say in the error where ids come from and which there are. Return what was meant if that is certain.
+
+        Some platforms refuse what has not the form of an id. Such an error is changed only if something is found.
+        """
+        is_missing, said, earlier = isinstance(error, NotFound), error.fix, list(self._operation.http.placeholders)
+        if is_missing:
+            error.fix = (
+                "Check the ids in the arguments. You may list none of them here; the platform's console has them."
+            )
+        for argument, path in _id_paths(self._operation):
+            earlier.remove(argument)
+            listed, given = self._list_at(path), getattr(self._operation, argument)
+            if listed is None or not isinstance(given, str):
+                continue
+            tool = listed.tool_name()
+            if is_missing:
+                error.details |= {"argument": argument, "list_tool": tool}
+                error.fix = f"Take {argument} from {tool}, and call again."
+            if self._sender.may_have_changed and not self._is_read:
+                error.fix = f"{said} {tool} shows what there is." if is_missing else said
+                return None
+            if len(given) > _LONGEST_ID or _LIKE_A_CREDENTIAL.match(given) or self._scrubber.text(given) != given:
+                return None
+            try:
+                rows, is_whole = await self._sender.read_list(listed, self._operation)
+                found = [(row, member) for row in rows if (member := _names(listed, row, given))]
+                found = found or [(row, "id") for row in await self._referred(listed, rows, given)]
+            except NotFound:
+                error.fix = f"{tool} does not find where it should be: check {' and '.join(earlier) or argument}."
+                error.details.clear()
+                continue
+            except ConnectorError:
+                return None
+            if not is_missing and (not found or any(at(row, "id") == given for row in rows)):
+                return None
+            return self._tell(error, Match(argument, given, "id"), listed, rows, found, is_whole=is_whole)
+        return None
+
+    async def explain_conflict(self, error: UpstreamError) -> None:
+        """Name in the error what there is already, where the platform allows only one."""
+        operation, code = self._operation, members(error.upstream).get("code")
+        listed = self._list_at(operation.http.path) if code in operation.conflict_codes else None
+        if listed is None:
+            return
+        try:
+            rows, _ = await self._sender.read_list(listed, operation)
+        except ConnectorError:
+            return
+        updates = (each for each in self._others if each.effect is Effect.UPDATE)
+        update = next((each for each in updates if _shape(each.http.path) == f"{_shape(listed.http.path)}/{{}}"), None)
+        how = f"change that one with {update.tool_name()}" if update else "use that one, or have it changed"
+        error.fix = f"Only one of these can exist, and candidates has the one that does: {how}."
+        self._add_candidates(error, listed, [row for row in rows if operation.is_rival(row)])
+
+    def _tell(
+        self,
+        error: UpstreamError,
+        given: Match,
+        listed: type[ListOperation],
+        rows: list[JsonObject],
+        found: list[tuple[JsonObject, str]],
+        *,
+        is_whole: bool,
+    ) -> Match | None:
+        argument, tool = given.argument, listed.tool_name()
+        if any(str(at(row, "id")) == given.id for row in rows):
+            others = [name for name in self._operation.model_fields_set if name.endswith("_id") and name != argument]
+            error.fix = (
+                f"{argument} is in {tool}. Check the other arguments{': ' if others else ''}{', '.join(others)}."
+            )
+            return None
+        likely = [row for row, _ in found] or _similar(listed, rows, given.id)
+        self._add_candidates(error, listed, likely)
+        if not likely:
+            return None
+        done = "" if self._is_read else "Nothing was changed. "
+        error.fix = f"{done}Call again with the right id as {argument}: candidates has "
+        if not found:
+            error.fix += f"some that exist, and {tool} lists all."
+            return None
+        error.fix += "the one that was likely meant." if len(found) == 1 else "those that were likely meant."
+        identifier = at(found[0][0], "id")
+        is_clear = len(found) == 1 and is_whole and isinstance(identifier, str)
+        return Match(argument, identifier, found[0][1]) if is_clear else None
+
+    def _add_candidates(self, error: UpstreamError, listed: type[ListOperation], rows: list[JsonObject]) -> None:
+        shown = ("id", *listed.known_by, *listed.refers)
+        if rows:
+            operation = self._sender.list_like(listed, self._operation)
+            error.details["candidates"] = [
+                self._scrubber.value(shape_record(operation, row, Meta(), shown), model=listed.output)
+                for row in rows[:MAX_CANDIDATES]
+            ]
+
+    async def _referred(self, listed: type[ListOperation], rows: list[JsonObject], given: str) -> list[JsonObject]:
+        """Find the rows that a row of another list refers to, which has the given id or name."""
+        for other in self._lists:
+            for member, kind in other.refers.items():
+                if kind is listed:
+                    others, _ = await self._sender.read_list(other, self._operation)
+                    ids = {at(row, member) for row in others if at(row, "id") == given or _names(other, row, given)}
+                    return [row for row in rows if at(row, "id") in ids]
+        return []
+
+    def _list_at(self, path: str) -> type[ListOperation] | None:
+        return next((each for each in self._lists if _shape(each.http.path) == _shape(path)), None)
+
+
+def _id_paths(operation: Operation) -> Iterator[tuple[str, str]]:
+    """The arguments in the path of the call with the paths of the lists that show their values, the last one first."""
+    paths = {name: operation.http.path.partition(f"/{{{name}}}")[0] for name in operation.http.placeholders}
+    if (target := operation.acts_on) and (last := target.read.http.placeholders[-1:]):
+        own = target.arguments.get(last[0], last[0])
+        if own in paths:
+            paths[own] = target.read.http.path.partition(f"/{{{last[0]}}}")[0]
+    yield from reversed(paths.items())
+
+
+def _shape(path: str) -> str:
+    return _PLACEHOLDER.sub("{}", path)
+
+
+def _labels(listed: type[ListOperation], row: JsonObject) -> Iterator[tuple[str, str]]:
+    """The members by which people know a row, with their texts; a name by language has several."""
+    for member in (*listed.known_by, *listed.refers):
+        value = at(row, member)
+        for text in value.values() if is_object(value) else [value]:
+            if isinstance(text, str) and text:
+                yield member, text
+
+
+def _names(listed: type[ListOperation], row: JsonObject, given: str) -> str | None:
+    """The member of a row that is what was given."""
+    wanted = given.casefold()
+    return next((member for member, text in _labels(listed, row) if same_text(wanted, text.casefold())), None)
+
+
+def _similar(listed: type[ListOperation], rows: list[JsonObject], given: str) -> list[JsonObject]:
+    """The rows with a name like the one given, or all rows if they are few."""
+    by_label = {text: row for row in rows for _, text in _labels(listed, row)}
+    near = [by_label[label] for label in nearest(given, by_label, cutoff=0.5)]
+    return [row for row in rows if row in near] or (rows if len(rows) <= MAX_CANDIDATES else [])

@@ -1,0 +1,126 @@
+"""Find connector types by what people call them: an id, a name, or words such as `google drive` and `gmail`.
+
+The words of a request are compared with those of the types. Letters decide only where no word fits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from itertools import pairwise
+
+from connector_mcp.errors import Issue
+from connector_mcp.operations.connector_types import ConnectorType, connector_type, connector_types
+from connector_mcp.suggest import nearest
+
+_MOST_NAMED = 6
+_LONGEST_NAME = 64
+_SEPARATORS = re.compile(r"[^a-z0-9.]+")
+_HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_FILLERS = frozenset(
+    ("a", "an", "connector", "connectors", "for", "from", "in", "login", "my", "our", "service", "sign", "the", "type")
+)
+_MEANINGS = {
+    "amazon": "aws",
+    "aws": "amazon",
+    "azure": "azuread entra microsoft",
+    "blob": "gcs s3",
+    "bq": "bigquery",
+    "bucket": "azure gcs s3",
+    "crawl": "crawler firecrawl",
+    "email": "mail smtp",
+    "entra": "azuread",
+    "gcp": "gcs google",
+    "gdrive": "drive google",
+    "gmail": "google smtp",
+    "googlemail": "gmail google smtp",
+    "gsuite": "google workspace",
+    "mail": "email smtp",
+    "meta": "facebook",
+    "microsoft": "azuread onedrive sharepoint",
+    "o365": "365 azuread microsoft onedrive sharepoint",
+    "office": "365 azuread microsoft onedrive sharepoint",
+    "office365": "365 azuread microsoft onedrive sharepoint",
+    "outlook": "azuread microsoft smtp",
+    "pdf": "file upload",
+    "rest": "http",
+    "scrape": "crawler firecrawl",
+    "site": "crawler firecrawl",
+    "sso": "oidc saml",
+    "teams": "azuread microsoft",
+    "text": "sms",
+    "twitter": "x",
+    "webhook": "http",
+    "website": "crawler firecrawl",
+}
+"""Words that people use, with the words that types may have in their place."""
+_WHOLE, _BEGINNING = 8, 6
+"""How much a word counts that a type has, or that one of its words begins with. A word of like meaning counts 1."""
+
+
+def find_type(platform: str, name: str) -> ConnectorType | None:
+    """The type with this id, or the only one that has all words of the name; None if there may be several."""
+    found, words = similar_types(platform, name), _asked_words(name)
+    is_plain = len(found) == 1 and all(_likeness(word, _labels(platform)[found[0].type]) > 2 for word in words)
+    return connector_type(platform, name) or (found[0] if is_plain else None)
+
+
+def similar_types(platform: str, name: str) -> list[ConnectorType]:
+    """The types that a name may mean, the likeliest first; none where nothing is like it."""
+    known, labels, words = connector_types(platform), _labels(platform), _asked_words(name)
+    scores = {key: sum(_likeness(word, own) for word in words) for key, own in labels.items()}
+    best = max(scores.values(), default=0)
+    if best:
+        found = [key for key, score in scores.items() if score == best]
+        return [known[key] for key in sorted(found, key=lambda key: (not known[key].creatable, len(labels[key])))]
+    for text in (name.strip(), *words):
+        if near := nearest(text, {word for own in labels.values() for word in own if len(word) > 2}, cutoff=0.7):
+            return [known[key] for key, own in labels.items() if near[0] in own]
+    return []
+
+
+def unknown_type(
+    path: str, platform: str, name: str, otherwise: str, *, fits: Callable[[ConnectorType], bool] = lambda _: True
+) -> Issue:
+    """The issue of a name that is no type: it lists the types that it may mean, or says `otherwise` what to do."""
+    similar = similar_types(platform, name)
+    near = [each for each in similar if fits(each)]
+    if similar and not near:
+        only = similar[0]
+        why = " ".join(only.notes) or otherwise
+        return Issue(path, "a type that cannot be chosen here", f"another than {only.type} ({only.name}). {why}")
+    named = ", ".join(f"{each.type} ({each.name})" for each in near[:_MOST_NAMED])
+    more = f" and {len(near) - _MOST_NAMED} more; {otherwise}" if len(near) > _MOST_NAMED else ""
+    wanted = f"{'perhaps' if len(near) == 1 else 'one of'} {named}{more}" if near else otherwise
+    return Issue(path, "an unknown type", wanted, near[0].type if len(near) == 1 else None)
+
+
+@cache
+def _labels(platform: str) -> dict[str, frozenset[str]]:
+    """The words of each type: of its id, its name, its kind and its provider."""
+    return {
+        key: frozenset(_words(" ".join((key.lower(), each.name, each.kind, each.traits.get("target", "")))))
+        for key, each in connector_types(platform).items()
+    }
+
+
+def _words(label: str) -> set[str]:
+    """The words of a label in all forms in which people may write them: `one`, `drive` and `onedrive`."""
+    whole = [word for word in _SEPARATORS.split(label.lower()) if word]
+    parts = [word for word in _SEPARATORS.split(_HUMPS.sub(" ", label).lower()) if word]
+    return {*whole, *parts, *(one + other for one, other in pairwise(parts))} - _FILLERS
+
+
+def _asked_words(name: str) -> list[str]:
+    if len(name) > _LONGEST_NAME:
+        return []
+    return [word for word in _SEPARATORS.split(name.lower()) if word and word not in _FILLERS]
+
+
+def _likeness(word: str, own: frozenset[str]) -> int:
+    if word in own:
+        return _WHOLE
+    if len(word) > 2 and any(each.startswith(word) or (len(each) > 3 and word.startswith(each)) for each in own):
+        return _BEGINNING
+    return min(2, sum(each in own for each in _MEANINGS.get(word, "").split()))

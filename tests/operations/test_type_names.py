@@ -1,0 +1,102 @@
+"""Connector types are found by what people call them, and what may mean several is never taken for one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from connector_mcp.errors import InvalidArguments
+from connector_mcp.operations.catalog import PLATFORMS, catalog
+from connector_mcp.operations.connector_types import connector_types
+from connector_mcp.operations.logto.connectors import CreateConnector
+from connector_mcp.operations.operation import LocalOperation, Situation
+from connector_mcp.operations.type_names import find_type, similar_types, unknown_type
+from connector_mcp.operations.vectorize.source_connectors import CreateSourceConnector
+
+DRIVES = {"GOOGLE_DRIVE", "GOOGLE_DRIVE_OAUTH", "GOOGLE_DRIVE_OAUTH_MULTI", "GOOGLE_DRIVE_OAUTH_MULTI_CUSTOM"}
+MEANT: dict[tuple[str, str], set[str]] = {
+    ("logto", "google"): {"google-universal"},
+    ("logto", "GOOGLE-UNIVERSAL"): {"google-universal"},
+    ("logto", "googleUniversal"): {"google-universal"},
+    ("logto", "Google sign-in connector"): {"google-universal"},
+    ("logto", "gmail"): {"google-universal", "simple-mail-transfer-protocol"},
+    ("logto", "twilio"): {"twilio-short-message-service"},
+    ("logto", "twilio-sms"): {"twilio-short-message-service"},
+    ("logto", "twillio"): {"twilio-short-message-service"},
+    ("logto", " smtp "): {"simple-mail-transfer-protocol"},
+    ("logto", "azure"): {"azuread-universal"},
+    ("logto", "office365"): {"azuread-universal"},
+    ("logto", "slack messages"): {"slack-universal"},
+    ("logto", "wechat"): {"wechat-web", "wechat-native"},
+    ("logto", "http"): {"http-email", "http-sms"},
+    ("logto", "s3"): set(),
+    ("vectorize", "s3"): {"AWS_S3"},
+    ("vectorize", "S3 bucket"): {"AWS_S3"},
+    ("vectorize", "AWS_S4"): {"AWS_S3"},
+    ("vectorize", "google drive"): DRIVES,
+    ("vectorize", "google-drive"): DRIVES,
+    ("vectorize", "gmail"): {"GMAIL"},
+    ("vectorize", "office365"): {"ONE_DRIVE", "SHAREPOINT"},
+    ("vectorize", "OneDrive"): {"ONE_DRIVE"},
+    ("vectorize", "website"): {"WEB_CRAWLER", "FIRECRAWL"},
+    ("vectorize", "slack messages"): set(),
+    ("versori", "rest api"): {"http"},
+    ("conductorone", "slack messages"): {"Slack", "Slack Enterprise Grid"},
+    ("conductorone", "Okta v2"): {"Okta v2"},
+    ("conductorone", "github"): {"GitHub", "GitHub v2", "GitHub v2 Test", "GitHub Enterprise"},
+    ("conductorone", "office365"): {"Microsoft 365", "Microsoft Dynamics 365"},
+    ("logto", ""): set(),
+    ("logto", "zzzz" * 50_000): set(),
+}
+TAKEN = ["google", "twilio", "twilio-sms", "s3", "OneDrive", "Okta v2", " smtp ", "azure", "gmail"]
+
+
+def describe(**arguments: Any) -> Any:
+    made = catalog()["describe_connector_type"].model_validate(arguments)
+    assert isinstance(made, LocalOperation)
+    return made.answer_locally(Situation())
+
+
+@pytest.mark.parametrize(("platform", "name"), MEANT, ids=lambda value: value[:20])
+def test_a_name_means_the_types_that_have_its_words(platform: str, name: str) -> None:
+    meant, found = MEANT[platform, name], find_type(platform, name)
+    assert {each.name if platform == "conductorone" else each.type for each in similar_types(platform, name)} == meant
+    if found is not None:
+        assert len(meant) == 1
+        assert describe(platform=platform, type=name)["notes"][0].startswith(f"{found.type} is the only type")
+        return
+    with pytest.raises(InvalidArguments) as refused:
+        describe(platform=platform, type=name)
+    (issue,) = refused.value.issues
+    assert all(each in issue.wanted for each in meant)
+    assert (issue.example is not None) == (len(meant) == 1), "one of several is no example"
+    assert "with only platform" in refused.value.fix
+
+
+def test_a_plain_name_of_one_type_saves_a_call_and_every_id_is_its_own() -> None:
+    assert {name for (platform, name) in MEANT if find_type(platform, name)} >= set(TAKEN)
+    for platform in PLATFORMS:
+        for key, known in connector_types(platform).items():
+            assert find_type(platform, key) == known
+            assert known.name in [each.name for each in similar_types(platform, known.name)]
+            assert describe(platform=platform, type=key)["type"] == key
+
+
+def test_what_cannot_be_chosen_is_told_with_what_to_do_and_no_list_has_no_end() -> None:
+    refused = unknown_type("type", "vectorize", "gmail", "", fits=lambda kind: kind.creatable)
+    assert refused.got == "a type that cannot be chosen here"
+    assert "in the Vectorize console" in refused.wanted
+    many = unknown_type("type", "logto", "sms", "ask for the list")
+    assert many.wanted.count("(") == 6
+    assert many.wanted.endswith("more; ask for the list")
+
+
+@pytest.mark.parametrize("name", ["google", "Google", "GOOGLE", "google sign-in", "goggle", "googleUniversal"])
+def test_a_creation_is_refused_with_the_types_that_its_unknown_type_may_mean(name: str) -> None:
+    (issue,) = CreateConnector(connector_id=name, config={"clientId": "a"}).find_problems(Situation(described={}))
+    assert (issue.path, issue.example) == ("connector_id", "google-universal")
+    connector = {"name": "a", "type": name.lower().replace("goo", "one drive ")}
+    made = CreateSourceConnector.model_validate({"organization_id": "o", "connectors": [connector]})
+    (issue,) = made.find_problems(Situation())
+    assert (issue.path, issue.example) == ("connectors[0].type", "ONE_DRIVE" if "goo" in name.lower() else None)
