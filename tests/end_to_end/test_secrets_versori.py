@@ -66,7 +66,7 @@ def calls(garden: Garden) -> Iterator[tuple[str, dict[str, Any]]]:
             yield "versori_activate_user", {**user, "connections": [made]}
     activation = {"environment_id": "e", "activation_id": "a"}
     value = garden.plant("versori", "variable", "api_token")
-    yield "versori_set_dynamic_variable", {**activation, "variable_name": "api_token", "value": value}
+    yield "versori_set_dynamic_variable", {**activation, "variable_name": "api_token", "value": {"value": value}}
     yield "versori_set_dynamic_variables", {**activation, "variables": {"api_token": value}}
 
 

@@ -329,7 +329,7 @@ CALLS: list[tuple[str, dict[str, Any], Answers, tuple[str, str, str, Any]]] = [
     ),
     (
         "versori_set_dynamic_variable",
-        IN_ACTIVATION | {"variable_name": "ü/x", "value": False},
+        IN_ACTIVATION | {"variable_name": "ü/x", "value": {"value": False}},
         ACTIVE | {("PUT", f"{A}/variables/%C3%BC%2Fx"): (200, {"ü/x": False})},
         ("PUT", f"{A}/variables/%C3%BC%2Fx", "", {"value": False}),
     ),

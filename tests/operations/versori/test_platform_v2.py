@@ -93,7 +93,7 @@ RUNNING = {"found": True, "name": "production", "deployedVersion": {"id": "v1", 
             "Removes the declaration of variable a",
         ),
         (make(SetDynamicVariables, variables={"map": {"x": 1}}), ACTIVATION, "Unsets dynamicVariables.map.y"),
-        (make(SetDynamicVariable, variable_name="map", value=7), ACTIVATION, "Unsets dynamicVariables.map"),
+        (make(SetDynamicVariable, variable_name="map", value={"value": 7}), ACTIVATION, "Unsets dynamicVariables.map"),
         (make(DeployProjectVersion, version_id="v2"), RUNNING, "Replaces the version that runs now"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Operation) else None,
@@ -186,6 +186,7 @@ ONE = {"connection_template_id": "t", "existing_connection_id": "c"}
         (make(ActivateUser), [{"id": "a"}], ["user_id"]),
         (make(SetDynamicVariables, variables={"a": None}), ACTIVATION, ["variables.a"]),
         (make(SetDynamicVariables, variables={}), ACTIVATION, ["variables"]),
+        (make(SetDynamicVariable, value={"channel_id": "x"}), ACTIVATION, ["value"]),
         (
             make(SetProjectVariablesSchema, variables={"type": "object", "properties": {}, "required": ["a"]}),
             SCHEMA,
@@ -224,9 +225,9 @@ def test_the_settings_of_an_api_key_scheme_are_shown_and_its_key_is_not() -> Non
 
 def test_the_value_of_a_variable_is_hidden_where_its_name_says_that_it_is_secret() -> None:
     for name, hidden in (("api_token", True), ("channel_id", False)):
-        operation = make(SetDynamicVariable, variable_name=name, value={"any": "v-1"})
+        operation = make(SetDynamicVariable, variable_name=name, value={"value": "v-1"})
         shown = redact_arguments(operation, (), operation.model_dump(exclude_unset=True))
-        assert (shown["value"] == {"any": MARKER}) is hidden
+        assert (shown["value"] == {"value": MARKER}) is hidden
 
 
 def test_a_declaration_of_a_secret_variable_is_shown_whole() -> None:

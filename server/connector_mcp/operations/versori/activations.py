@@ -42,7 +42,7 @@ USERS = "/o/{organisation_id}/users"
 ACTIVATIONS = "/o/{organisation_id}/environments/{environment_id}/activations"
 ACTIVATION = f"{ACTIVATIONS}/{{activation_id}}"
 
-ActivationId = Annotated[str, Field(description="Activation id.")]
+ActivationId = Annotated[str, Field(description="Id from versori_list_activations.")]
 
 
 class EndUser(Record):
@@ -68,7 +68,6 @@ class ListEndUsers(PlatformOperation, ListOperation):
 
     http = GET(USERS)
     toolset = "versori.users"
-    by_default = True
     output = EndUser
     paging = Paging(items="users", empty=("users", "totalCount"))
     summary = ("id", "externalId", "displayName", "updatedAt")
@@ -126,7 +125,6 @@ class ListActivations(ActivationOperation, ListOperation):
     """List the activations of an environment: which end users it runs for, with their connections and variables."""
 
     http = GET(ACTIVATIONS)
-    by_default = True
     paging = Paging(items="")
     summary = ("id", "user", "dynamicVariables")
     heavy = frozenset({"environment"})

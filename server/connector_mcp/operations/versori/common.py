@@ -18,12 +18,12 @@ from connector_mcp.operations.operation import ConfigUse, Operation, Record, Sit
 from connector_mcp.operations.versori.connectors import VersoriOperation
 from connector_mcp.operations.versori.platform import PLATFORM_V2, VERSORI
 
-SystemId = Annotated[str, Field(description="System id.")]
-ProjectId = Annotated[str, Field(description="Project id.")]
+SystemId = Annotated[str, Field(description="System, from versori_list_systems.")]
+ProjectId = Annotated[str, Field(description="Project, from versori_list_projects.")]
 EnvironmentId = Annotated[str, Field(description="Environment id, not its name; see versori_list_projects.")]
 EnvironmentName = Annotated[str, Field(min_length=1, description="Environment name, not its id.")]
 TemplateId = Annotated[str, Field(description="connectionTemplateId, not id (the system's).")]
-ConnectionId = Annotated[str, Field(description="Connection id.")]
+ConnectionId = Annotated[str, Field(description="Id from versori_list_connections.")]
 BaseUrl = Annotated[str | None, Field(description="Where its calls go, if not to the system's URL.")]
 
 ULID = "01J2ABCDEF0123456789ABCDEF"
@@ -145,7 +145,7 @@ class CredentialInput(BaseModel):
     data: Annotated[JsonObject, Field(description="Keys of connector type credential-TYPE.")]
 
 
-Credentials = Annotated[list[CredentialInput], Field(min_length=1, description="Usually one.")]
+Credentials = Annotated[list[CredentialInput], Field(min_length=1, description="What it signs in with, usually one.")]
 
 
 class ConnectionInput(BaseModel):
@@ -153,7 +153,7 @@ class ConnectionInput(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    name: Annotated[str, Field(min_length=1, description="Unique name.")]
+    name: Annotated[str, Field(min_length=1, description="Name that no other connection has.")]
     credentials: Credentials
     base_url: BaseUrl = None
 

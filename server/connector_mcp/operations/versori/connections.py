@@ -87,6 +87,7 @@ class ListEnvironmentConnections(ConnectionOperation, ListOperation):
     """List the static connections of a project's environments. Those of end users: versori_list_connections."""
 
     http = GET("/o/{organisation_id}/projects/{project_id}/connections")
+    by_default = False
     paging = PAGING
     summary = ListConnections.summary
     example = {"project_id": ULID, "environment_id": ULID}
@@ -121,7 +122,7 @@ class CreateConnection(ConnectionOperation):
     example = {"connection_template_id": ULID, "name": "acme-production", "credentials": [EXAMPLE_CREDENTIAL]}
 
     connection_template_id: TemplateId
-    name: Annotated[str, Field(min_length=1, description="Unique name.")]
+    name: Annotated[str, Field(min_length=1, description="Name that no other connection has.")]
     credentials: Credentials
     base_url: BaseUrl = None
     external_id: Annotated[
@@ -183,7 +184,7 @@ class UpdateConnection(ConnectionOperation, UpdateOperation):
 
     connection_id: ConnectionId
     credentials: Annotated[Credentials, in_body(stored_as=None)]
-    name: Annotated[str | None, Field(min_length=1, description="New unique name.")] = None
+    name: Annotated[str | None, Field(min_length=1, description="New name, unique.")] = None
     base_url: Annotated[str | None, Field(description='Where its calls go; "" takes the system\'s URL.')] = None
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:

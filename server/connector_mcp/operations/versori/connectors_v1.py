@@ -76,7 +76,7 @@ class V1CreateHttpConnector(V1Operation):
     host_arguments = ("base_url",)
     example = {"name": "Acme CRM", "base_url": "https://api.acme.example/v2", "auth_scheme_configs": [_SCHEME]}
 
-    name: Annotated[str, Field(min_length=1, description="Display name.")]
+    name: Annotated[str, Field(min_length=1, description="Name that people see.")]
     base_url: Annotated[str, Field(min_length=1, description="Where calls go; may hold {{variable}}.")]
     auth_scheme_configs: Annotated[
         list[JsonObject], Field(description="Whole configs; keys of connector type v1-auth-scheme-TYPE.")
@@ -84,7 +84,7 @@ class V1CreateHttpConnector(V1Operation):
     connection_variables: Annotated[list[ConnectionVariable] | None, Field(description="Placeholders of base_url.")] = (
         None
     )
-    tags: Annotated[dict[str, list[str]] | None, Field(description="Tags.")] = None
+    tags: Annotated[dict[str, list[str]] | None, Field(description="Lists of values by tag.")] = None
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         named = enumerate(self.auth_scheme_configs)

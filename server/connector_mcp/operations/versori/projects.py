@@ -119,7 +119,7 @@ class CreateProject(ProjectOperation):
     repeatable = False
     example = {"name": "Orders"}
 
-    name: Annotated[str, Field(min_length=1, description="Display name.")]
+    name: Annotated[str, Field(min_length=1, description="Name that people see.")]
     execution_pool: Annotated[str | None, Field(description="Where it runs; it can never change.")] = None
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:

@@ -111,7 +111,7 @@ class CreateSystem(SystemOperation):
         "auth_scheme_configs": [EXAMPLE_SCHEME],
     }
 
-    name: Annotated[str, Field(min_length=1, description="Display name.")]
+    name: Annotated[str, Field(min_length=1, description="Name that people see.")]
     domain: Domain
     template_base_url: TemplateBaseUrl
     auth_scheme_configs: Annotated[
@@ -158,8 +158,8 @@ class UpdateSystem(SystemOperation, UpdateOperation):
     example = {"system_id": ULID, "name": "Acme CRM (EU)"}
 
     system_id: SystemId
-    name: Annotated[str | None, Field(min_length=1, description="New display name.")] = None
-    domain: Annotated[str | None, Field(min_length=1, description="New website.")] = None
+    name: Annotated[str | None, Field(min_length=1, description="New name that people see.")] = None
+    domain: Annotated[str | None, Field(min_length=1, description="New website of the system.")] = None
     template_base_url: Annotated[str | None, Field(min_length=1, description="Where calls go from now on.")] = None
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
@@ -238,7 +238,7 @@ class InitialiseOauth2Connection(SystemOperation):
     redirect_url: Annotated[str | None, Field(description="Where the browser brings code and state.")] = None
     prompt: Annotated[str | None, Field(description="login if left out.")] = None
     disable_offline_access: Annotated[bool | None, Field(description="true adds no offline_access.")] = None
-    additional_params: Annotated[str | None, Field(description="URL-encoded.")] = None
+    additional_params: Annotated[str | None, Field(description="Further ones of the address, URL-encoded.")] = None
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find an auth scheme that no person can consent to, or that has no client credential stored."""

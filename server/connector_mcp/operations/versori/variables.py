@@ -162,7 +162,6 @@ class SetDynamicVariables(VariablesOperation, ValuesUpdate):
     taken: versori_get_project_variables_schema."""
 
     http = PATCH(f"{ACTIVATION}/variables")
-    by_default = True
     example = {"environment_id": ULID, "activation_id": ULID, "variables": {"channel_id": "other"}}
 
     activation_id: ActivationId
@@ -179,17 +178,31 @@ class SetDynamicVariable(VariablesOperation, ValuesUpdate):
     """Set one variable of an end user's activation. It must be declared: versori_get_project_variables_schema."""
 
     http = PUT(f"{ACTIVATION}/variables/{{variable_name}}")
-    example = {"environment_id": ULID, "activation_id": ULID, "variable_name": "channel_id", "value": "other"}
+    example = {
+        "environment_id": ULID,
+        "activation_id": ULID,
+        "variable_name": "channel_id",
+        "value": {"value": "other"},
+    }
 
     activation_id: ActivationId
     variable_name: Annotated[str, Field(description="Name of the variable.")]
-    value: Annotated[Any, Field(description="Any JSON value but null."), in_body("value", stored_as="dynamicVariables")]
+    value: Annotated[
+        JsonObject,
+        Field(description='{"value": X}; X is any JSON value but null.'),
+        in_body(stored_as="dynamicVariables"),
+    ]
 
     def new_values(self) -> JsonObject:
-        return {self.variable_name: self.value}
+        return {self.variable_name: self.value.get("value")}
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        if self.value.keys() != {"value"}:
+            return (Issue("value", "an object with other keys", 'an object with the key "value" alone'),)
+        return super().find_problems(situation)
 
     def make_body(self, situation: Situation) -> Any:
-        return {"value": self.value}
+        return self.value
 
 
 class SetStaticUserVariables(VariablesOperation):
