@@ -115,7 +115,7 @@ def test_the_secrets_of_each_type_are_marked() -> None:
     secrets = {
         kind.type: {path.rpartition(".")[2] for path in kind.secret_paths} for kind in KINDS if kind.secret_paths
     }
-    app = {"clientSecret"}
+    app = {"clientSecret", "additionalTokenParams"}
     assert secrets == {
         "auth-scheme-oauth1": {"consumerSecret"}, "auth-scheme-oauth2": app, "v1-auth-scheme-oauth2": app,
         "credential-string": {"value"}, "credential-binary": {"valueBase64"}, "credential-basic-auth": {"password"},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import resources
 from typing import Any, TypeVar
 
 import pytest
@@ -32,6 +31,7 @@ from connector_mcp.operations.versori.variables import (
     SetDynamicVariables,
     SetProjectVariablesSchema,
 )
+from tests.documents import ROOT
 from tests.operations.hooks import losses, problems
 
 Made = TypeVar("Made", bound=Operation)
@@ -269,8 +269,7 @@ def test_each_next_step_names_a_tool_that_exists() -> None:
 
 
 def test_every_operation_is_documented_and_what_is_left_out_has_a_reason() -> None:
-    file = resources.files("connector_mcp.operations") / "versori" / "documented.json"
-    documented = json.loads(file.read_text("utf-8"))
+    documented = json.loads((ROOT / "tools" / "documented" / "versori.json").read_text("utf-8"))
     tools = {(operation.http.method, operation.http.path) for operation in OPERATIONS}
     assert {(each["method"], each["path"]) for each in documented if "reason" not in each} == tools
     assert len(documented) == 82
