@@ -72,6 +72,7 @@ class UpstreamMessage:
 class OtherApi:
     """A further API of a platform, at the same origin as the base URL and under another path."""
 
+    name: str
     address: Variable
     """Variable with its address, for where that does not follow from the base URL."""
     base_ending: str

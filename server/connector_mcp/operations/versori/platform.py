@@ -17,6 +17,7 @@ def read_error(body: Any) -> UpstreamMessage:
 
 
 PLATFORM_V2 = OtherApi(
+    name="Platform API v2",
     address=Variable(
         "VERSORI_PLATFORM_URL",
         "Address of the Platform API v2; needed only if VERSORI_BASE_URL does not end in /api/connect/v1.",
