@@ -152,6 +152,7 @@ def test_nothing_is_concluded_from_an_answer_that_is_not_the_list_or_the_record(
 
 CODE = oauth(**APP)
 ONE = {"connection_template_id": "t", "existing_connection_id": "c"}
+NEW = {"name": "n", "credentials": [credential()], "base_url": "https://own.example"}
 
 
 @pytest.mark.parametrize(
@@ -210,6 +211,32 @@ def test_end_users_are_filtered_by_both_of_two_arguments_or_neither(given: Any) 
     with pytest.raises(InvalidArguments) as refused:
         make(ListEndUsers, **given).make_query()
     assert refused.value.issues[0].path in {"activated", "environment_id"} - given.keys()
+
+
+# Where credentials go ------------------------------------------------------------------------------------------------
+
+
+def goes(operation: Operation, current: Any = None) -> list[tuple[str, str, bool]]:
+    return [(each.host, each.path, each.is_chosen) for each in operation.find_destinations(Situation(current))]
+
+
+def test_credentials_go_to_the_hosts_of_their_auth_scheme_and_to_that_of_the_base_url() -> None:
+    given = [credential(), credential(oauth("password"), "oauth2-password")]
+    made = make(CreateConnection, connection_template_id="t", credentials=given, base_url="https://own.example/x")
+    assert ("a.example", "credentials[1]", True) in goes(made)
+    assert ("own.example", "credentials", True) in goes(made)
+    user = make(ActivateUser, connections=[ONE, ONE | {"existing_connection_id": None, "connection": NEW}])
+    assert ("own.example", "connections[1].connection.credentials", True) in goes(user)
+
+
+def test_a_host_that_no_argument_shows_counts_as_chosen_where_the_caller_chose_the_template() -> None:
+    made = make(CreateConnection, connection_template_id="t", credentials=[credential()])
+    assert goes(made) == [("the host of connection template t", "credentials", True)]
+    change = make(UpdateConnection, connection_id="c", credentials=[credential()])
+    assert goes(change, CONNECTION) == [("the host of connection c", "credentials", False)]
+    assert goes(change, CONNECTION | {"baseUrl": "https://own.example"}) == [("own.example", "credentials", False)]
+    moved = make(UpdateConnection, credentials=[credential()], base_url="https://new.example")
+    assert goes(moved, CONNECTION) == [("new.example", "credentials", True)]
 
 
 # What is shown -------------------------------------------------------------------------------------------------------

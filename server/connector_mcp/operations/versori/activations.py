@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.fields import in_query
-from connector_mcp.operations.hosts import hosts_in
 from connector_mcp.operations.operation import (
     DELETE,
     GET,
@@ -34,6 +33,7 @@ from connector_mcp.operations.versori.common import (
     PlatformOperation,
     TemplateId,
     connection_body,
+    credential_destinations,
     credential_problems,
     credential_uses,
 )
@@ -202,13 +202,14 @@ class ActivateUser(ActivationOperation):
         return tuple(use for path, made in self._new_connections() for use in credential_uses(made.credentials, path))
 
     def find_destinations(self, situation: Situation) -> tuple[Destination, ...]:
-        """The hosts of configs, and the base URL of each new connection."""
-        named = [
-            Destination(host, path)
-            for path, made in self._new_connections()
-            for host in hosts_in(made.base_url, "host")
-        ]
-        return (*super().find_destinations(situation), *named)
+        """The hosts that the credentials of each new connection go to."""
+        found = list[Destination]()
+        for index, each in enumerate(self.connections):
+            if made := each.connection:
+                path, target = f"connections[{index}].connection.credentials", each.connection_template_id
+                target = f"connection template {target}"
+                found += credential_destinations(made.credentials, path, made.base_url, target)
+        return (*super().find_destinations(situation), *found)
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find an end user who is active already, and templates without exactly one connection."""

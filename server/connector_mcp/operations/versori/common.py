@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_array, items, members
 from connector_mcp.operations.connector_types import connector_type, connector_types
-from connector_mcp.operations.operation import ConfigUse, Operation, Record, Situation, at
+from connector_mcp.operations.hosts import hosts_in
+from connector_mcp.operations.operation import ConfigUse, Destination, Operation, Record, Situation, at
 from connector_mcp.operations.versori.connectors import VersoriOperation
 from connector_mcp.operations.versori.platform import PLATFORM_V2, VERSORI
 
@@ -164,6 +165,22 @@ def credential_uses(credentials: Sequence[CredentialInput], path: str) -> Iterat
         yield scheme_use(each.auth_scheme_config, f"{path}[{index}].auth_scheme_config")
         kind = f"{CREDENTIAL}{each.type}"
         yield ConfigUse(f"{path}[{index}].data", kind, connector_type(VERSORI.name, kind), each.data)
+
+
+def credential_destinations(
+    credentials: Sequence[CredentialInput], path: str, base_url: str | None, target: str, *, is_stored: bool = False
+) -> Iterator[Destination]:
+    """Where the credentials go: to the hosts of their auth schemes, and to that of the connection's base URL.
+
+    Without a base URL that is the host of its system, which `target` leads to and no argument shows. It counts as
+    chosen by the caller, as does a base URL, unless it `is_stored`.
+    """
+    for index, each in enumerate(credentials):
+        for host in hosts_in(each.auth_scheme_config):
+            yield Destination(host, f"{path}[{index}]")
+    named = [*hosts_in(base_url, "host")]
+    for host in named or [f"the host of {target}"]:
+        yield Destination(host, path, is_chosen=not is_stored)
 
 
 def credential_problems(credentials: Sequence[CredentialInput], path: str) -> Iterator[Issue]:

@@ -16,6 +16,7 @@ from connector_mcp.operations.operation import (
     POST,
     PUT,
     ConfigUse,
+    Destination,
     Effect,
     ListOperation,
     Loss,
@@ -38,6 +39,7 @@ from connector_mcp.operations.versori.common import (
     TemplateId,
     connection_body,
     credential_bodies,
+    credential_destinations,
     credential_errors,
     credential_problems,
     credential_uses,
@@ -117,7 +119,6 @@ class CreateConnection(ConnectionOperation):
     http = POST(CONNECTIONS)
     effect = Effect.CREATE
     repeatable = False
-    host_arguments = ("base_url",)
     reports = ("credentials",)
     example = {"connection_template_id": ULID, "name": "acme-production", "credentials": [EXAMPLE_CREDENTIAL]}
 
@@ -131,6 +132,11 @@ class CreateConnection(ConnectionOperation):
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         return tuple(credential_uses(self.credentials, "credentials"))
+
+    def find_destinations(self, situation: Situation) -> tuple[Destination, ...]:
+        target = f"connection template {self.connection_template_id}"
+        found = credential_destinations(self.credentials, "credentials", self.base_url, target)
+        return (*super().find_destinations(situation), *found)
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         return tuple(credential_problems(self.credentials, "credentials"))
@@ -176,7 +182,6 @@ class UpdateConnection(ConnectionOperation, UpdateOperation):
     strategy = Replace(required=("name", "baseUrl"))
     # What is required and not given is sent again.
     replace: ClassVar[bool] = False
-    host_arguments = ("base_url",)
     consequence = (
         "Replaces the credentials of connection {name}; the integrations that use it sign in with the new ones."
     )
@@ -192,6 +197,12 @@ class UpdateConnection(ConnectionOperation, UpdateOperation):
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         return tuple(credential_problems(self.credentials, "credentials"))
+
+    def find_destinations(self, situation: Situation) -> tuple[Destination, ...]:
+        url = members(situation.current).get("baseUrl") if self.base_url is None else self.base_url
+        target, is_stored = f"connection {self.connection_id}", not self.base_url
+        found = credential_destinations(self.credentials, "credentials", url, target, is_stored=is_stored)
+        return (*super().find_destinations(situation), *found)
 
     def make_body(self, situation: Situation) -> Any:
         """Make the body, with the ids of the credentials that are replaced. Without a base URL it has an empty one."""
