@@ -236,7 +236,7 @@ def test_a_host_that_no_argument_shows_counts_as_chosen_where_the_caller_chose_t
     assert goes(change, CONNECTION) == [("the host of connection c", "credentials", False)]
     assert goes(change, CONNECTION | {"baseUrl": "https://own.example"}) == [("own.example", "credentials", False)]
     moved = make(UpdateConnection, credentials=[credential()], base_url="https://new.example")
-    assert goes(moved, CONNECTION) == [("new.example", "credentials", True)]
+    assert goes(moved, CONNECTION) == [("new.example", "", True), ("new.example", "credentials", True)]
 
 
 # What is shown -------------------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ EXAMPLE_SCHEME: JsonObject = {
 EXAMPLE_CREDENTIAL: JsonObject = {
     "auth_scheme_config": EXAMPLE_SCHEME,
     "type": "string",
-    "data": {"value": "secret://acme-api-key"},
+    "data": {"value": "<value>"},
 }
 
 

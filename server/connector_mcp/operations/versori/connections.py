@@ -120,6 +120,7 @@ class CreateConnection(ConnectionOperation):
     effect = Effect.CREATE
     repeatable = False
     reports = ("credentials",)
+    host_arguments = ("base_url",)
     example = {"connection_template_id": ULID, "name": "acme-production", "credentials": [EXAMPLE_CREDENTIAL]}
 
     connection_template_id: TemplateId
@@ -182,6 +183,7 @@ class UpdateConnection(ConnectionOperation, UpdateOperation):
     strategy = Replace(required=("name", "baseUrl"))
     # What is required and not given is sent again.
     replace: ClassVar[bool] = False
+    host_arguments = ("base_url",)
     consequence = (
         "Replaces the credentials of connection {name}; the integrations that use it sign in with the new ones."
     )

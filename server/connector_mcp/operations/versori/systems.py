@@ -102,6 +102,7 @@ class CreateSystem(SystemOperation):
 
     http = POST(SYSTEMS)
     by_default = True
+    host_arguments = ("template_base_url",)
     effect = Effect.CREATE
     repeatable = False
     example = {
@@ -225,6 +226,8 @@ class InitialiseOauth2Connection(SystemOperation):
     a credential of type oauth2-code. Client credentials need none of this."""
 
     http = POST(f"{SYSTEM}/oauth2/initialise")
+    # The browser brings the code there.
+    host_arguments = ("redirect_url",)
     effect = Effect.CREATE
     output = ConsentUrl
     repeatable = False
