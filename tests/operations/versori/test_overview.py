@@ -74,10 +74,11 @@ def judge(kind: str, within: str = "", identifier: str = "c", **changed: Any) ->
 @pytest.mark.parametrize(
     ("kind", "within", "changed", "works", "word"),
     [
-        ("connection", "", {}, True, "no failure"),
-        ("connection", "p", {"ReadLatestLogs": {"logs": [LINE, BAD_LINE]}}, True, "no failure"),
+        ("connection", "", {}, True, "not an error"),
+        ("connection", "p", {"ReadLatestLogs": {"logs": [LINE, BAD_LINE]}}, True, "not an error"),
         ("connection", "", {"ReadLatestLogs": {"logs": []}}, True, "nothing is logged"),
         ("connection", "", {"ReadLatestLogs": {"logs": []}, "GetConnection": connection(None)}, None, "not validated"),
+        ("connection", "", {"GetConnection": connection(None)}, None, "not validated"),
         ("connection", "", {"ReadLatestLogs": {"logs": [BAD_LINE, LINE]}}, False, "is an error"),
         ("connection", "", {"ReadLatestLogs": AWAY}, None, "could not be read"),
         ("connection", "", {"GetConnection": connection(["refused"])}, False, "invalid"),
@@ -96,7 +97,7 @@ def judge(kind: str, within: str = "", identifier: str = "c", **changed: Any) ->
         ("connection", "another", {}, None, "another project may"),
         ("connection", "", {"ListEnvironmentConnections": []}, False, "another static connection"),
         ("connection", "", EMBEDDED, False, "not active"),
-        ("connection", "", EMBEDDED | {"ListActivations": [{"connections": [{"id": "c"}]}]}, True, "no failure"),
+        ("connection", "", EMBEDDED | {"ListActivations": [{"connections": [{"id": "c"}]}]}, True, "not an error"),
         ("connection", "", EMBEDDED | {"ListActivations": AWAY}, None, "could not be read"),
         (
             "connection",
@@ -105,7 +106,7 @@ def judge(kind: str, within: str = "", identifier: str = "c", **changed: Any) ->
             None,
             "could not all be read",
         ),
-        ("activation", "e", DYNAMIC, True, "no failure"),
+        ("activation", "e", DYNAMIC, True, "not an error"),
         ("activation", "", DYNAMIC, None, "in its environment"),
         ("activation", "e", {"GetActivation": {"id": "a", "connections": []}}, False, "lacks a connection"),
         ("activation", "other", {}, None, "project of its environment"),

@@ -267,12 +267,12 @@ def _judge_log(lines: Sequence[JsonObject], checked: bool, seen: JsonObject) -> 
         seen["last_error"] = failed[0].get("message")
         reason = "Its environment runs, and the latest line of the log is an error."
         return Verdict(False, reason, "Read versori_get_project_logs, order desc.", seen)
-    if not lines:
-        if not checked:
-            next_step = "Look again once the integration has run."
-            return Verdict(None, "Versori has not validated the credentials, and nothing has run yet.", next_step, seen)
-        return Verdict(True, "Its environment runs, and the credentials are valid; nothing is logged yet.", seen=seen)
-    return Verdict(True, "Its environment runs, and the latest lines of the log show no failure.", seen=seen)
+    if not checked:
+        # The log is that of all systems: that it shows no error proves nothing of this one.
+        next_step = "Look for calls to its system in versori_get_project_logs, or check again later."
+        return Verdict(None, "Its environment runs, but Versori has not validated the credentials.", next_step, seen)
+    shown = "the latest line of the log is not an error" if lines else "nothing is logged yet"
+    return Verdict(True, f"Its environment runs, no credential is known to be invalid, and {shown}.", seen=seen)
 
 
 def _unknown(reason: str, next_step: str | None) -> Verdict:
