@@ -19,7 +19,7 @@ from connector_mcp.operations.connector_types import (
     example,
 )
 
-PLATFORMS = {"vectorize": 48, "logto": 51, "conductorone": 148, "versori": 2}
+PLATFORMS = {"vectorize": 48, "logto": 51, "conductorone": 148, "versori": 27}
 
 VECTORIZE_SECRETS: dict[str, set[str]] = {
     "AWS_S3": {"access-key", "secret-key"}, "AZURE_BLOB": {"storage-account-key"}, "CONFLUENCE": {"api-token"},

@@ -23,7 +23,7 @@ from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.connector_types import ConnectorType
 from connector_mcp.operations.fields import SECRET, Cursor, Detail, PageSize, Placement, RowMembers
 from connector_mcp.operations.hosts import hosts_in
-from connector_mcp.operations.platform import NO_BODY, Platform, Request
+from connector_mcp.operations.platform import NO_BODY, OtherApi, Platform, Request
 
 Path = tuple[str, ...]
 """The keys that lead to a member of a record. A key may hold dots, so that a dotted string would be ambiguous."""
@@ -185,6 +185,8 @@ class Operation(BaseModel):
 
     on: ClassVar[Platform | None] = None
     """The platform; None where this server answers by itself."""
+    api: ClassVar[OtherApi | None] = None
+    """The API of the platform that it belongs to, where that is not the one of the base URL."""
     toolset: ClassVar[str] = ""
     """The toolset it belongs to, such as `vectorize.sources`; empty for local operations, which are always served."""
     by_default: ClassVar[bool] = False
@@ -284,6 +286,7 @@ class Operation(BaseModel):
             body=self.make_body(situation),
             repeatable=self.repeatable,
             changes=self.effect is not Effect.READ,
+            api=self.api,
         )
 
     def make_query(self) -> dict[str, str | list[str]]:
