@@ -22,7 +22,6 @@ from connector_mcp.config.platform_variables import missing
 from connector_mcp.config.settings import PREFIX, SECRET_PREFIX, Settings
 from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
-from connector_mcp.operations.operation import LocalOperation
 from connector_mcp.operations.platform import Platform, Variable
 from connector_mcp.operations.tool import Tool, tool_of
 
@@ -93,7 +92,7 @@ def _tools_table(tools: Iterable[Tool]) -> str:
 
 
 def _request(tool: Tool) -> str:
-    if issubclass(tool.operation, LocalOperation):
+    if tool.operation.on is None:
         return "answered by the server"
     return code(f"{tool.operation.http.method} {tool.operation.http.path}")
 

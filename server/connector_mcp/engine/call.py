@@ -30,6 +30,7 @@ from connector_mcp.engine.sender import Sender, verify
 from connector_mcp.errors import Blocked, Conflict, InvalidArguments, NotFound, Rejected
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect, Operation, Situation
+from connector_mcp.operations.tool import only_served
 from connector_mcp.state.database import Work
 from connector_mcp.state.keys import secret_key
 
@@ -143,6 +144,8 @@ class PlatformCall(EngineCall):
             self.fingerprint_after = self._sender.fingerprint_after(self.operation, self._key)
         else:
             self.meta.unproven = "Not read back: CONNECTOR_MCP_VERIFY_WRITES is off."
+        following = self.operation.find_next_step(data, self._situation)
+        self.meta.next = only_served(following, self.tool.served) if self.tool.served is not None else following
         self.meta.changes = [change.as_dict() for change in self._preview.changes]
         return self._result(data)
 

@@ -59,6 +59,8 @@ class Meta:
     sandbox: bool = False
     verified: bool | None = None
     """Whether reading back showed what was written; None if nothing was read back."""
+    next: str = ""
+    """What is left to do before the outcome is of use; it names only tools that the caller sees."""
     unproven: str = ""
     """What `verified` does not prove, and the check that would."""
     cursor: str | None = None
