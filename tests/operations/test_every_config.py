@@ -19,6 +19,7 @@ from connector_mcp.errors import Issue
 from connector_mcp.json_values import is_array, is_object
 from connector_mcp.operations.connector_types import ConnectorType, connector_type, connector_types, example
 from connector_mcp.operations.logto.connectors import CreateConnector, UpdateConnector
+from connector_mcp.operations.logto.sso_connectors import CreateSsoConnector, UpdateSsoConnector
 from connector_mcp.operations.logto.use import CreateConnectorTest
 from connector_mcp.operations.operation import Operation, Situation
 from connector_mcp.operations.update import without_vacant
@@ -45,7 +46,8 @@ KEY_FILE = json.dumps(
     }
 )
 WORDS = re.compile(r"[A-Za-z]{4,30}(-[A-Za-z]+)*")
-LOGTO = [kind for kind in connector_types("logto").values() if kind.creatable]
+LOGTO = [kind for kind in connector_types("logto").values() if kind.creatable and kind.kind != "SSO"]
+SSO = [kind for kind in connector_types("logto").values() if kind.kind == "SSO"]
 VECTORIZE = [
     kind
     for kind in connector_types("vectorize").values()
@@ -69,7 +71,7 @@ PIPELINES = [
     for kind in connector_types("vectorize").values()
 ]
 named = {"ids": lambda kind: kind.type}
-every_type = pytest.mark.parametrize("kind", [*LOGTO, *VECTORIZE, *PIPELINES], **named)
+every_type = pytest.mark.parametrize("kind", [*LOGTO, *SSO, *VECTORIZE, *PIPELINES], **named)
 every_factory = pytest.mark.parametrize("kind", LOGTO, **named)
 
 
@@ -108,6 +110,12 @@ def calls(kind: ConnectorType, config: Any) -> Iterator[tuple[Operation, Situati
         yield create, Situation(), "connectors[0].config"
         update = change.model_validate({"organization_id": "org", change.id_argument: "src", "config": config})
         yield update, Situation({"id": "src", "type": kind.type, "configDoc": {}}), "config"
+        return
+    if kind.kind == "SSO":
+        given = {"provider_name": kind.type, "connector_name": "Acme", "config": config}
+        yield CreateSsoConnector.model_validate(given), Situation(), "config"
+        stored = {"id": "c", "providerName": kind.type, "config": {}, "branding": {}}
+        yield UpdateSsoConnector(id="c", config=config), Situation(stored), "config"
         return
     metadata = {"metadata": {"target": "acme"}} if kind.traits["isStandard"] else {}
     given = {"connector_id": kind.type, "config": config, **metadata}

@@ -67,7 +67,9 @@ def values(schema: Mapping[str, Any]) -> st.SearchStrategy[Any]:
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
     if "properties" in schema:
-        return st.fixed_dictionaries({}, optional={key: values(part) for key, part in schema["properties"].items()})
+        parts = {key: values(part) for key, part in schema["properties"].items()}
+        required = {key: parts.pop(key) for key in schema.get("required", ())}
+        return st.fixed_dictionaries(required, optional=parts)
     match schema.get("type"):
         case "array":
             return st.lists(values(schema.get("items", {})), max_size=3)
@@ -80,7 +82,8 @@ def values(schema: Mapping[str, Any]) -> st.SearchStrategy[Any]:
         case "integer":
             return st.integers(0, 2)
         case _:
-            return st.sampled_from(["", "eu", "us", "displayName,config", "userIds"])
+            texts = ["", "eu", "us", "displayName,config", "userIds"]
+            return st.sampled_from([text for text in texts if len(text) >= schema.get("minLength", 0)])
 
 
 def arguments(kind: type[UpdateOperation]) -> st.SearchStrategy[dict[str, Any]]:
@@ -89,7 +92,14 @@ def arguments(kind: type[UpdateOperation]) -> st.SearchStrategy[dict[str, Any]]:
     members = {name: values(part) for name, part in schema["properties"].items()}
     if "connection_variables" in members:
         members["connection_variables"] = VARIABLES
-    required = {name: st.just("id") if name != "config" else CONFIGS for name in schema.get("required", ())}
+    required = {
+        name: CONFIGS
+        if name == "config"
+        else st.just("id")
+        if schema["properties"][name]["type"] == "string"
+        else values(schema["properties"][name])
+        for name in schema.get("required", ())
+    }
     optional = {name: member | st.none() if name != "replace" else member for name, member in members.items()}
     return st.fixed_dictionaries(required, optional={k: v for k, v in optional.items() if k not in required})
 

@@ -8,7 +8,8 @@ Each platform's folder holds `connector_types.json`: `{type: {name, kind, creata
   of the config that a pipeline gives to a connector of the type; the two share no keys).
 - Logto: `platform`, `target`, `isStandard`, `isDemo`, `isTokenStorageSupported`, `supportsAuthorizationUri`,
   `requiredTemplateUsageTypes`, `mayContainSecrets` (free-form members in which a credential may hide), `hosts` (the
-  keys that name the hosts that credentials go to, where their names do not tell).
+  keys that name the hosts that credentials go to, where their names do not tell). SSO providers: `isEnterprise`,
+  `providerType`, `forms` (keys that go together; exactly one form is filled in).
 - ConductorOne: `fieldGroups` (`{group: [keys]}`, of which exactly one is filled in).
 
 The file is read when it is first needed, because it is larger than all the declarations together.

@@ -44,12 +44,17 @@ def similar_types(platform: str, name: str) -> list[ConnectorType]:
     scores = {key: sum(_likeness(word, own) for word in words) for key, own in labels.items()}
     best = max(scores.values(), default=0)
     if best:
-        found = [key for key, score in scores.items() if score == best]
-        return [known[key] for key in sorted(found, key=lambda key: (not known[key].creatable, len(labels[key])))]
+        found = _before_enterprise([known[key] for key, score in scores.items() if score == best])
+        return sorted(found, key=lambda each: (not each.creatable, len(labels[each.type])))
     for text in (name.strip(), *words):
         if near := nearest(text, {word for own in labels.values() for word in own if len(word) > 2}, cutoff=0.7):
-            return [known[key] for key, own in labels.items() if near[0] in own]
+            return _before_enterprise([known[key] for key, own in labels.items() if near[0] in own])
     return []
+
+
+def _before_enterprise(found: list[ConnectorType]) -> list[ConnectorType]:
+    """Without the SSO providers, unless only they have the name: people mean the sign-in button."""
+    return [each for each in found if not each.traits.get("isEnterprise")] or found
 
 
 def unknown_type(

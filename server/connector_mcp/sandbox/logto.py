@@ -2,7 +2,7 @@
 
 It reproduces the platform's traps: secrets come back in clear text, PATCH replaces config and metadata whole, empty
 values vanish before anything is stored, creating an Email or Sms connector deletes every other one of that type, and
-lists carry guides and logos of many kilobytes.
+lists carry guides and logos of many kilobytes. A test message with a credential that begins with `invalid-` fails.
 """
 
 from __future__ import annotations
@@ -10,19 +10,24 @@ from __future__ import annotations
 import base64
 import re
 import secrets
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 from urllib.parse import unquote_plus, urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from connector_mcp.json_values import JsonObject, is_array, is_object
-from connector_mcp.sandbox.emulator import Emulator, PlatformError, TokenIssuer, form_fields, json_body, json_response
+from connector_mcp.json_values import JsonObject
+from connector_mcp.sandbox.emulator import Emulator, PlatformError, TokenIssuer, form_fields, json_response
+from connector_mcp.sandbox.logto_emails import EmailTemplates
 from connector_mcp.sandbox.logto_factories import Factory, factories
+from connector_mcp.sandbox.logto_sign_in import PUBLIC, SignInExperience
+from connector_mcp.sandbox.logto_sso import SsoConnectors
+from connector_mcp.sandbox.logto_wire import FLAG, TEXT, body_schema, error, guarded, not_found, without_empty_values
 from connector_mcp.sandbox.seed import LOGTO_APP_ID, LOGTO_APP_SECRET, LOGTO_RESOURCE
 from connector_mcp.sandbox.world import World
-from connector_mcp.sandbox.zod import zod_details, zod_report
+from connector_mcp.sandbox.zod import zod_report
 
 CONNECTORS = "logto.connectors"
 STORED_TOKENS = "logto.stored_tokens"
@@ -33,28 +38,22 @@ SENT_MESSAGES = "logto.sent_messages"
 _TOKEN_SECONDS = 3600
 
 
-def _schema(properties: JsonObject, *required: str) -> JsonObject:
-    return {"type": "object", "properties": properties, "required": list(required)}
-
-
-_TEXT: JsonObject = {"type": "string"}
-_FLAG: JsonObject = {"type": "boolean"}
 _ID: JsonObject = {"type": "string", "minLength": 1, "maxLength": 128}
-_LOGOS: JsonObject = {"logo": _TEXT, "logoDark": {"anyOf": [_TEXT, {"type": "null"}]}}
+_LOGOS: JsonObject = {"logo": TEXT, "logoDark": {"anyOf": [TEXT, {"type": "null"}]}}
 _CHANGES: JsonObject = {
     "config": {"type": "object"},
-    "metadata": _schema({"target": _TEXT, "name": _schema({"en": _TEXT}, "en"), **_LOGOS}),
-    "syncProfile": _FLAG,
-    "enableTokenStorage": _FLAG,
+    "metadata": body_schema({"target": TEXT, "name": body_schema({"en": TEXT}, "en"), **_LOGOS}),
+    "syncProfile": FLAG,
+    "enableTokenStorage": FLAG,
 }
-_CREATE = _schema({"connectorId": _ID, "id": _ID, **_CHANGES}, "connectorId")
-_UPDATE = _schema(_CHANGES)
+_CREATE = body_schema({"connectorId": _ID, "id": _ID, **_CHANGES}, "connectorId")
+_UPDATE = body_schema(_CHANGES)
 _RECIPIENTS: JsonObject = {
     "phone": {"type": "string", "pattern": r"^[0-9]+$"},
     "email": {"type": "string", "pattern": r"^\S+@\S+\.\S+$"},
 }
-_TEST = _schema({"config": {"type": "object"}, "locale": _TEXT, **_RECIPIENTS}, "config")
-_AUTHORIZATION = _schema({"state": _TEXT, "redirectUri": _TEXT}, "state", "redirectUri")
+_TEST = body_schema({"config": {"type": "object"}, "locale": TEXT, **_RECIPIENTS}, "config")
+_AUTHORIZATION = body_schema({"state": TEXT, "redirectUri": TEXT}, "state", "redirectUri")
 
 
 class LogtoEmulator(Emulator):
@@ -72,32 +71,39 @@ class LogtoEmulator(Emulator):
             Route("/api/connector-factories", self._list_factories, methods=["GET"]),
             Route("/api/connector-factories/{id}", self._get_factory, methods=["GET"]),
         )
-        super().__init__(world, routes)
+        self._sign_in = SignInExperience(world, self._shown_connectors)
+        parts = (self._sign_in, SsoConnectors(world), EmailTemplates(world))
+        super().__init__(world, [*routes, *(route for part in parts for route in part.routes)])
         self.tokens = TokenIssuer(world)
 
     async def respond_outside_api(self, request: Request) -> Response | None:
-        is_token_request = (request.method, request.scope["path"]) == ("POST", "/oidc/token")
-        return await self._token(request) if is_token_request else None
+        match (request.method, request.scope["path"]):
+            case ("POST", "/oidc/token"):
+                return await self._token(request)
+            case ("GET", path) if path == PUBLIC:
+                return self._sign_in.show_page()
+            case _:
+                return None
 
     def authorize(self, request: Request) -> None:
         header = request.headers.get("authorization", "")
         if not header:
-            raise _error(401, "auth.authorization_header_missing", "Authorization header is missing.")
+            raise error(401, "auth.authorization_header_missing", "Authorization header is missing.")
         scheme, _, token = header.partition(" ")
         if scheme != "Bearer":
-            raise _error(401, "auth.authorization_token_type_not_supported", "Authorization type is not supported.")
+            raise error(401, "auth.authorization_token_type_not_supported", "Authorization type is not supported.")
         grant = self.tokens.grant(token)
         if grant is None or grant.audience != LOGTO_RESOURCE:
-            raise _error(401, "auth.unauthorized", "Unauthorized. Please check credentials and its scope.")
+            raise error(401, "auth.unauthorized", "Unauthorized. Please check credentials and its scope.")
         if grant.scope != "all":
-            raise _error(403, "auth.forbidden", "Forbidden. Please check your user roles and permissions.")
+            raise error(403, "auth.forbidden", "Forbidden. Please check your user roles and permissions.")
 
     def error_response(self, status: int) -> Response:
         if status == 404:
             return json_response({"message": "Not Found"}, status)
         if status >= 500:
             return json_response({"message": "Internal server error."}, status)
-        return _error(status, "sandbox.injected", "Injected by the sandbox.").response
+        return error(status, "sandbox.injected", "Injected by the sandbox.").response
 
     async def _token(self, request: Request) -> Response:
         form = await form_fields(request)
@@ -123,19 +129,19 @@ class LogtoEmulator(Emulator):
         targets = request.query_params.getlist("target")
         if len(targets) > 1:
             report = zod_report({"type": "string"}, targets)
-            raise _error(400, "guard.invalid_input", "The request query is invalid.", report)
+            raise error(400, "guard.invalid_input", "The request query is invalid.", report)
         wanted = targets[0] if targets else ""
         shown = [_view(each) for each in self._world.all(CONNECTORS) if wanted in ("", _target(each))]
         return json_response(shown)
 
     async def _create(self, request: Request) -> Response:
-        body = await _guarded(request, _CREATE)
+        body = await guarded(request, _CREATE)
         kind = factories().get(body["connectorId"])
         if kind is None or kind.is_demo:
-            raise _error(422, "connector.not_found_with_connector_id", "No factory has this id.")
+            raise error(422, "connector.not_found_with_connector_id", "No factory has this id.")
         existing = self._world.all(CONNECTORS)
         if kind.is_standard and not body.get("metadata", {}).get("target"):
-            raise _error(400, "connector.should_specify_target", "You should specify the target.")
+            raise error(400, "connector.should_specify_target", "You should specify the target.")
         if kind.type == "Social" and not kind.is_standard and "metadata" in body:
             raise _metadata_error()
         _check_token_storage(kind, body)
@@ -165,23 +171,23 @@ class LogtoEmulator(Emulator):
         return json_response(_view(self._connector(request)))
 
     async def _update(self, request: Request) -> Response:
-        body = await _guarded(request, _UPDATE)
+        body = await guarded(request, _UPDATE)
         connector = self._connector(request)
         kind = _factory_of(connector)
         if "metadata" in body:
             if not kind.is_standard:
                 raise _metadata_error()
             if body["metadata"].get("target") != connector["metadata"].get("target"):
-                raise _error(400, "connector.can_not_modify_target", "The connector 'target' cannot be modified.")
+                raise error(400, "connector.can_not_modify_target", "The connector 'target' cannot be modified.")
         if body.get("syncProfile") and kind.type != "Social":
             code = "connector.invalid_type_for_syncing_profile"
-            raise _error(422, code, "Only social connectors can sync the user profile.")
+            raise error(422, code, "Only social connectors can sync the user profile.")
         _check_token_storage(kind, body)
         if "config" in body:
             _check_config(kind, body["config"])
         changes = {key: body[key] for key in _CHANGES if key in body}
         if not changes:
-            raise _error(422, "entity.invalid_input", "Invalid input. Value list must not be empty.")
+            raise error(422, "entity.invalid_input", "Invalid input. Value list must not be empty.")
         for key in ("config", "metadata"):
             if key in changes:
                 changes[key] = without_empty_values(changes[key])
@@ -194,10 +200,14 @@ class LogtoEmulator(Emulator):
     async def _delete(self, request: Request) -> Response:
         connector = self._world.get(CONNECTORS, request.path_params["id"])
         if connector is None:
-            raise _not_found()
+            raise not_found()
         self._world.delete(CONNECTORS, connector["id"])
         self._drop_stored_tokens(connector["id"])
+        self._sign_in.drop_unknown_targets()
         return Response(status_code=204)
+
+    def _shown_connectors(self) -> list[JsonObject]:
+        return list(map(_view, self._world.all(CONNECTORS)))
 
     def _drop_stored_tokens(self, instance: str) -> None:
         for each in self._world.all(STORED_TOKENS):
@@ -205,31 +215,33 @@ class LogtoEmulator(Emulator):
                 self._world.delete(STORED_TOKENS, each["id"])
 
     async def _test(self, request: Request) -> Response:
-        body = await _guarded(request, _TEST)
+        body = await guarded(request, _TEST)
         recipient = body.get("phone") or body.get("email")
         if not recipient:
-            raise _error(400, "guard.invalid_input", "The request is invalid.")
+            raise error(400, "guard.invalid_input", "The request is invalid.")
         kind = factories().get(request.path_params["id"])
         if kind is None or kind.is_demo or kind.type == "Social":
-            raise _error(400, "connector.not_found", "Cannot find any available connector for this type.")
+            raise error(400, "connector.not_found", "Cannot find any available connector for this type.")
         if kind.type != ("Sms" if "phone" in body else "Email"):
-            raise _error(400, "connector.unexpected_type", "The connector's type is unexpected.")
+            raise error(400, "connector.unexpected_type", "The connector's type is unexpected.")
         _check_config(kind, body["config"])
+        if any(text.startswith("invalid-") for text in _texts(body["config"])):
+            raise error(401, "connector.authorization_failed", "The provider refused the credentials.")
         sent = secrets.token_hex(6)
         message: JsonObject = {"id": sent, "factoryId": kind.id, "to": recipient, "locale": body.get("locale")}
         self._world.put(SENT_MESSAGES, sent, message)
         return Response(status_code=204)
 
     async def _authorization_uri(self, request: Request) -> Response:
-        body = await _guarded(request, _AUTHORIZATION)
+        body = await guarded(request, _AUTHORIZATION)
         if not body["state"] or not body["redirectUri"]:
-            raise _error(400, "session.insufficient_info", "Insufficient sign-in info.")
+            raise error(400, "session.insufficient_info", "Insufficient sign-in info.")
         connector = self._connector(request)
         kind = _factory_of(connector)
         if kind.type != "Social":
-            raise _error(400, "connector.unexpected_type", "The connector's type is unexpected.")
+            raise error(400, "connector.unexpected_type", "The connector's type is unexpected.")
         if not kind.gives_authorization_uri:
-            raise _error(501, "connector.not_implemented", "The method is not implemented yet.")
+            raise error(501, "connector.not_implemented", "The method is not implemented yet.")
         _check_config(kind, connector["config"])
         query = {
             "client_id": connector["config"].get("clientId", kind.id),
@@ -246,36 +258,31 @@ class LogtoEmulator(Emulator):
     async def _get_factory(self, request: Request) -> Response:
         kind = factories().get(request.path_params["id"])
         if kind is None:
-            raise _not_found()
+            raise not_found()
         return json_response(kind.view)
 
     def _connector(self, request: Request) -> JsonObject:
         connector = self._world.get(CONNECTORS, request.path_params["id"])
         if connector is None:
-            raise _not_found()
+            raise not_found()
         if _factory_of(connector).is_demo:
-            raise _error(400, "connector.not_found", "Cannot find any available connector for this type.")
+            raise error(400, "connector.not_found", "Cannot find any available connector for this type.")
         return connector
 
 
-def without_empty_values(value: Any) -> Any:
-    """The value without members that are `""`, null, `[]` or `{}`, at any depth, as the server stores it."""
-    if is_object(value):
-        cleaned = {key: without_empty_values(member) for key, member in value.items()}
-        return {key: member for key, member in cleaned.items() if not _is_empty(member)}
-    if is_array(value):
-        return [member for member in (without_empty_values(each) for each in value) if not _is_empty(member)]
-    return value
-
-
-def _is_empty(value: Any) -> bool:
-    return value is None or value in ("", [], {})
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        parts = cast("dict[str, Any]", value).values() if isinstance(value, dict) else cast("list[Any]", value)
+        for part in parts:
+            yield from _texts(part)
 
 
 def _factory_of(connector: JsonObject) -> Factory:
     found = factories().get(connector["connectorId"])
     if found is None:
-        raise _error(500, "entity.not_found", "The factory of a stored connector is gone.")
+        raise error(500, "entity.not_found", "The factory of a stored connector is gone.")
     return found
 
 
@@ -294,36 +301,25 @@ def _view(connector: JsonObject) -> JsonObject:
 def _check_config(kind: Factory, config: JsonObject) -> None:
     report = zod_report(kind.guard, config)
     if report is not None:
-        raise _error(400, "connector.invalid_config", "The connector's config is invalid.", report)
+        raise error(400, "connector.invalid_config", "The connector's config is invalid.", report)
 
 
 def _check_token_storage(kind: Factory, body: JsonObject) -> None:
     if body.get("enableTokenStorage") and not kind.stores_tokens:
         code = "connector.token_storage_not_supported"
-        raise _error(422, code, "Token storage is not supported by the given connector.")
+        raise error(422, code, "Token storage is not supported by the given connector.")
 
 
 def _check_other_social_connectors(kind: Factory, body: JsonObject, existing: list[JsonObject]) -> None:
     if not kind.is_standard and any(each["connectorId"] == kind.id for each in existing):
         code = "connector.multiple_instances_not_supported"
-        raise _error(422, code, "Only one connector of this factory can exist.")
+        raise error(422, code, "Only one connector of this factory can exist.")
     target = body.get("metadata", {}).get("target") or kind.target
     for each in existing:
         other = _factory_of(each)
         if other.type == "Social" and (_target(each), other.platform) == (target, kind.platform):
             code = "connector.multiple_target_with_same_platform"
-            raise _error(422, code, "Another social connector has this target on this platform.")
-
-
-async def _guarded(request: Request, schema: JsonObject) -> JsonObject:
-    """The body, validated against the schema. Malformed JSON and invalid bodies get the server's own errors."""
-    malformed = PlatformError(json_response({"message": "The request body is not valid JSON."}, 400))
-    body: Any = await json_body(request, malformed)
-    body = JsonObject() if body is None else body
-    report = zod_report(schema, body)
-    if report is not None or not is_object(body):
-        raise _error(400, "guard.invalid_input", "The request body is invalid.", report)
-    return body
+            raise error(422, code, "Another social connector has this target on this platform.")
 
 
 def _basic_credentials(header: str) -> tuple[str, str]:
@@ -335,21 +331,10 @@ def _basic_credentials(header: str) -> tuple[str, str]:
     return unquote_plus(name), unquote_plus(secret)
 
 
-def _not_found() -> PlatformError:
-    return _error(404, "entity.not_found", "The resource does not exist.")
-
-
 def _metadata_error() -> PlatformError:
     code = "connector.cannot_overwrite_metadata_for_non_standard_connector"
-    return _error(400, code, "This connector's metadata cannot be overwritten.")
+    return error(400, code, "This connector's metadata cannot be overwritten.")
 
 
 def _oauth_error(status: int, error: str, description: str) -> Response:
     return json_response({"error": error, "error_description": description}, status)
-
-
-def _error(status: int, code: str, message: str, report: JsonObject | None = None) -> PlatformError:
-    body: JsonObject = {"code": code, "message": message}
-    if report is not None:
-        body |= {"data": report, "details": zod_details(report)}
-    return PlatformError(json_response(body, status))

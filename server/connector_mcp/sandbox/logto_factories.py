@@ -66,7 +66,8 @@ class Factory:
 @cache
 def factories() -> dict[str, Factory]:
     """Every factory by its id, demo ones included."""
-    return {key: Factory(known) for key, known in connector_types("logto").items()}
+    known = connector_types("logto").values()
+    return {each.type: Factory(each) for each in known if not each.traits.get("isEnterprise")}
 
 
 def _loosened(schema: Any) -> Any:

@@ -16,7 +16,11 @@ EACH = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: op
 
 NAMES = """
 list_connectors create_connector get_connector update_connector delete_connector create_connector_test
-create_connector_authorization_uri list_connector_factories get_connector_factory
+create_connector_authorization_uri list_connector_factories get_connector_factory get_sign_in_exp update_sign_in_exp
+get_sign_in_experience_config list_sso_connectors create_sso_connector get_sso_connector update_sso_connector
+delete_sso_connector list_sso_connector_providers list_sso_connector_signing_keys create_sso_connector_signing_key
+update_sso_connector_signing_key list_email_templates get_email_template replace_email_templates
+update_email_template_details
 """
 
 
@@ -36,7 +40,7 @@ def test_each_example_fits_its_schema_and_makes_a_request_without_problems(opera
         assert use.type is not None
         Draft202012Validator(use.type.config).validate(use.value)
     (request,) = call.make_requests(Situation())
-    assert request.path.startswith("/api/connector")
+    assert request.path.startswith("/api/")
 
 
 @EACH

@@ -41,7 +41,7 @@ _SECRET_NAME = re.compile(
 )
 # Last words of names that contain such a word but hold no secret: addresses, kinds, counts and switches.
 _HARMLESS_LAST = re.compile(
-    r"age|algorithm|at|count|enabled|endpoint|expires|expiry|format|ids?|in|label|method|names?|placeholder|policy|scheme"
+    r"age|algorithm|at|count|enabled|endpoint|expiration|expires|expiry|format|ids?|in|label|methods?|names?|placeholder|policy|scheme"
     r"|storage|supported|ttl|type|ur[il]"
 )
 _PAGE_CURSOR = re.compile(r"(next|page|continuation)token$")

@@ -106,7 +106,8 @@ class GetConnectorFactory(FactoryOperation):
 
 def factory(factory_id: Any) -> ConnectorType | None:
     """The connector type of a factory; None for one that Logto does not ship."""
-    return connector_type("logto", factory_id)
+    known = connector_type("logto", factory_id)
+    return None if known is None or known.traits.get("isEnterprise") else known
 
 
 def connector_name(connector: Any) -> str:
@@ -192,7 +193,7 @@ def unknown_factory(path: str, factory_id: str, record: JsonObject | None) -> It
             "logto",
             factory_id,
             "the id of a factory; logto_list_connector_factories lists them",
-            fits=lambda known: known.creatable,
+            fits=lambda known: known.creatable and not known.traits.get("isEnterprise"),
         )
 
 
@@ -263,8 +264,14 @@ def unproven_config(made: Any) -> str:
     return f"Logto has no check of its own for a stored config: {check}."
 
 
+def _description_read(type_id: str) -> Operation | None:
+    """The factory. SSO providers have no such read."""
+    is_shipped_only = connector_type("logto", type_id) is not None and factory(type_id) is None
+    return GetConnectorFactory(id=type_id) if _can_be_read(type_id) and not is_shipped_only else None
+
+
 OPERATIONS = (ListConnectorFactories, GetConnectorFactory)
 TYPE_SOURCE = TypeSource(
-    read=lambda factory_id: GetConnectorFactory(id=factory_id) if _can_be_read(factory_id) else None,
+    read=_description_read,
     describe=factory_type,
 )

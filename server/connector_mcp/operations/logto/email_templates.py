@@ -1,0 +1,226 @@
+"""Logto's e-mail templates by language (facts, continued: section 2, traps 6, 19 and 20).
+
+They win over the templates in the config of the Email connector. Connectors that keep their templates at the provider
+(postmark-mail, http-email, logto-email) do not use them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from connector_mcp.errors import Issue
+from connector_mcp.json_values import JsonObject, items, members
+from connector_mcp.operations.logto.factories import LogtoOperation
+from connector_mcp.operations.operation import (
+    GET,
+    PATCH,
+    PUT,
+    Effect,
+    ListOperation,
+    Loss,
+    Operation,
+    Paging,
+    Path,
+    Record,
+    Situation,
+    Target,
+    at,
+)
+from connector_mcp.operations.update import Merge, UpdateOperation
+
+EMAIL_TEMPLATES = "/api/email-templates"
+_CODE = re.compile(r"{{\s*code\s*}}")
+_WITHOUT_CODE = frozenset({"OrganizationInvitation", "Generic"})
+"""Types whose e-mails need no code."""
+
+TemplateType = Literal[
+    "SignIn", "Register", "ForgotPassword", "OrganizationInvitation", "Generic", "UserPermissionValidation",
+    "BindNewIdentifier", "MfaVerification", "BindMfa",
+]  # fmt: skip
+LanguageTag = Annotated[
+    str, Field(min_length=1, max_length=16, description="Language of the e-mail, such as en or de.")
+]
+ContentType = Literal["text/html", "text/plain"]
+
+
+class TemplateDetails(BaseModel):
+    """The e-mail itself."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True)
+
+    subject: Annotated[str, Field(description="Subject line of the e-mail.")]
+    content: Annotated[str, Field(description="Text with placeholders: {{code}}, or {{link}} for an invitation.")]
+    content_type: Annotated[ContentType | None, Field(description="Kind of content of the text.")] = None
+    reply_to: Annotated[str | None, Field(description="Address that replies go to.")] = None
+    send_from: Annotated[str | None, Field(description="Name and address of the sender.")] = None
+
+
+class EmailTemplate(BaseModel):
+    """A template for a language and a type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True)
+
+    language_tag: LanguageTag
+    template_type: Annotated[TemplateType, Field(description="Which e-mail it is for; Generic for all others.")]
+    details: Annotated[TemplateDetails, Field(description="Subject and text of the e-mail.")]
+
+
+class EmailTemplateRecord(Record):
+    """An e-mail template."""
+
+    id: str | None = None
+    language_tag: str | None = None
+    template_type: str | None = None
+    details: JsonObject | None = None
+
+
+class EmailTemplateOperation(LogtoOperation):
+    """Base of the operations on e-mail templates."""
+
+    toolset = "logto.email_templates"
+    by_default = False
+    output = EmailTemplateRecord
+    heavy = frozenset({"tenantId"})
+
+
+class ListEmailTemplates(EmailTemplateOperation, ListOperation):
+    """List the e-mail templates by language and type. Where none fits, Logto uses those in the Email connector's
+    config."""
+
+    http = GET(EMAIL_TEMPLATES)
+    paging = Paging(items="")
+    summary = ("id", "languageTag", "templateType", "details")
+    known_by = ()
+    example = {"language_tag": "de"}
+
+    language_tag: Annotated[str | None, Field(description="Only templates in this language, such as de.")] = None
+    template_type: Annotated[str | None, Field(description="Only templates for this type, such as SignIn.")] = None
+
+
+class GetEmailTemplate(EmailTemplateOperation):
+    """Get an e-mail template with its subject and text."""
+
+    http = GET(f"{EMAIL_TEMPLATES}/{{id}}")
+    effect = Effect.READ
+    example = {"id": "t1a2b3c4d5e6"}
+
+    id: Annotated[str, Field(description="Id of the template. logto_list_email_templates lists them.")]
+
+
+class ReplaceEmailTemplates(EmailTemplateOperation):
+    """Create e-mail templates, or replace those of the same language and type. Other templates stay. Users get them
+    at once."""
+
+    http = PUT(EMAIL_TEMPLATES)
+    effect = Effect.CREATE
+    overwrites = True
+    returns_list = True
+    acts_on = Target("e-mail templates", ListEmailTemplates, name=lambda _operation, _record: "e-mail templates")
+    can_destroy = True
+    consequence = "Stores e-mail templates; Logto sends e-mail with them at once."
+    example = {
+        "templates": [
+            {
+                "languageTag": "de",
+                "templateType": "SignIn",
+                "details": {"subject": "Ihr Code", "content": "Code: {{code}}", "contentType": "text/plain"},
+            }
+        ]
+    }
+
+    templates: Annotated[list[EmailTemplate], Field(min_length=1, description="Templates, each whole as it will be.")]
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        """Find templates without the code that they are for, which Logto does not check, and those named twice."""
+        return tuple(self._problems())
+
+    def _problems(self) -> Iterator[Issue]:
+        seen: set[tuple[str, str]] = set()
+        for index, template in enumerate(self.templates):
+            path, key = f"templates[{index}]", (template.language_tag, template.template_type)
+            if key in seen:
+                yield Issue(path, "a second template of this language and type", "one template for both")
+            seen.add(key)
+            yield from _without_code(f"{path}.details.content", template.template_type, template.details.content)
+
+    def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
+        """The templates of the same language and type, which are replaced with all their details."""
+        given = {(each.language_tag, each.template_type) for each in self.templates}
+        stored = list(map(members, items(situation.current)))
+        return tuple(
+            Loss(
+                f"Replaces the {each.get('templateType')} template in {each.get('languageTag')}",
+                ("templates", str(each.get("id"))),
+                each.get("details"),
+            )
+            for each in stored
+            if (each.get("languageTag"), each.get("templateType")) in given and not self._is_same(each)
+        )
+
+    def _is_same(self, stored: JsonObject) -> bool:
+        given = dict(self.given("body"))["templates"]
+        return any(all(at(stored, key) == value for key, value in members(each).items()) for each in given)
+
+    def read_back(self, data: Any) -> Operation | None:
+        """The read of a template that was stored."""
+        identifier = at(data, "id")
+        return GetEmailTemplate(id=identifier) if isinstance(identifier, str) and identifier else None
+
+    def find_unproven(self, data: Any) -> str:
+        return "Only a message shows how it looks: logto_create_connector_test sends the Generic template."
+
+
+class UpdateEmailTemplateDetails(EmailTemplateOperation, UpdateOperation):
+    """Change subject, text or sender of an e-mail template; what is left out stays. Users get it at once."""
+
+    http = PATCH(f"{EMAIL_TEMPLATES}/{{id}}/details")
+    acts_on = Target(
+        "e-mail template",
+        GetEmailTemplate,
+        name=lambda _operation, record: f"{at(record, 'templateType')} in {at(record, 'languageTag')}",
+    )
+    strategy = Merge()
+    consequence = "Changes e-mail template {name} (id {id}); Logto sends e-mail with it at once."
+    example = {"id": "t1a2b3c4d5e6", "subject": "Ihr Code"}
+
+    id: Annotated[str, Field(description="Id of the template. logto_list_email_templates lists them.")]
+    subject: Annotated[str | None, Field(description="New subject line of the e-mail.")] = None
+    content: Annotated[str | None, Field(description="New text, with {{code}} where its type needs one.")] = None
+    content_type: Annotated[ContentType | None, Field(description="Kind of content of the text.")] = None
+    reply_to: Annotated[str | None, Field(description="Address that replies go to.")] = None
+    send_from: Annotated[str | None, Field(description="Name and address of the sender.")] = None
+
+    def given_members(self) -> JsonObject:
+        """The details, which the record keeps in one object."""
+        given = super().given_members()
+        return {"details": given} if given else {}
+
+    def complete_members(self, current: JsonObject) -> JsonObject:
+        """The details as Logto merges them."""
+        given = self.given_members()
+        return {"details": members(current.get("details")) | given["details"]} if given else {}
+
+    def make_body(self, situation: Situation) -> Any:
+        return dict(self.given("body"))
+
+    def plan_changes(self, situation: Situation) -> dict[Path, Any]:
+        return {("details", key): value for key, value in self.given("body")}
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        """Find nothing to change, and a text without the code that the template is for."""
+        if not self.given_members():
+            return (Issue("subject", "nothing", "at least one of subject, content, content_type, reply_to, send_from"),)
+        return tuple(_without_code("content", at(situation.current, "templateType"), self.content))
+
+
+def _without_code(path: str, kind: Any, content: str | None) -> Iterator[Issue]:
+    if content is not None and isinstance(kind, str) and kind not in _WITHOUT_CODE and not _CODE.search(content):
+        yield Issue(path, "a text without {{code}}", f"{{{{code}}}} in it, where {kind} e-mails have their code")
+
+
+OPERATIONS = (ListEmailTemplates, GetEmailTemplate, ReplaceEmailTemplates, UpdateEmailTemplateDetails)
