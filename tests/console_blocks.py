@@ -125,9 +125,10 @@ class Session:
                     assert client.get("/mcp", headers={"Authorization": f"Bearer {token}"}).status_code != 401
                 process.send_signal(signal.SIGINT)
                 assert process.wait(timeout=PATIENCE) == 130
+                written = line + process.stderr.read()
             finally:
                 process.kill()
-        return line.replace(origin, "http://127.0.0.1:8765")
+        return written.replace(origin, "http://127.0.0.1:8765")
 
     def _in_a_terminal(self, arguments: list[str], prompt: str, answer: str) -> str:
         written = ""

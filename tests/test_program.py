@@ -53,7 +53,7 @@ def texts(node: ast.AST, named: bool = False) -> Iterator[tuple[str, bool]]:
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         named = named or node.func.id == "runnable"
     elif isinstance(node, ast.Assign):
-        named = named or ast.unparse(node.targets[0]) in ("fix", "_STORE")
+        named = named or ast.unparse(node.targets[0]) in ("fix", "_STORE", "_ALL_SETTINGS")
     elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return
     if isinstance(node, ast.Constant) and isinstance(node.value, str):

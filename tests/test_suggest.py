@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from connector_mcp.suggest import closest, did_you_mean, nearest
+import re
+
+import pytest
+
+from connector_mcp.operations.catalog import catalog
+from connector_mcp.suggest import closest, did_you_mean, meant, nearest
 
 KNOWN = ("AWS_S3", "AZURE_BLOB", "DISCORD", "DROPBOX", "DROPBOX_OAUTH", "DROPBOX_OAUTH_MULTI")
 
@@ -23,3 +28,36 @@ def test_nothing_similar_is_no_suggestion_unless_any_will_do() -> None:
 
 def test_a_sentence_ends_with_the_question() -> None:
     assert did_you_mean("DISCORT", KNOWN) == " Did you mean 'DISCORD'?"
+
+
+TOOLS = list(catalog())
+MEANT = {
+    "vectorize_list_connectors": "vectorize_get_source_connectors",
+    "list_vectorize_sources": "vectorize_get_source_connectors",
+    "logto.connectors.list": "logto_list_connectors",
+    "mcp__connectors__logto_list_connectors": "logto_list_connectors",
+    "logto_get_connectors": "logto_list_connectors",
+    "conductorOneListConnectors": "conductorone_list_connectors",
+    "logto_remove_connector": "logto_delete_connector",
+    "addUser": "vectorize_add_user_to_source_connector",
+    "getConnectorTypeSchema": "describe_connector_type",
+    "vectorize_get_source_conectors": "vectorize_get_source_connectors",
+}
+
+
+@pytest.mark.parametrize("name", MEANT)
+def test_a_tool_is_meant_by_the_meaning_of_the_words(name: str) -> None:
+    assert meant(name, TOOLS) == [MEANT[name]]
+
+
+def test_every_tool_is_found_however_its_name_is_spelled() -> None:
+    for tool in TOOLS:
+        camel = re.sub(r"_(\w)", lambda found: found[1].upper(), tool)
+        for spelling in (camel, tool.replace("_", "-"), tool.upper(), f"mcp__connectors__{tool}"):
+            assert meant(spelling, TOOLS) == [tool], spelling
+
+
+def test_an_ambiguous_name_means_several_and_a_strange_one_none() -> None:
+    assert set(meant("deleteConnector", TOOLS)) == {"logto_delete_connector", "vectorize_delete_source_connector"}
+    assert len(meant("listConnectors", TOOLS)) == 4
+    assert meant("frobnicate_widget", TOOLS) == meant("x" * 101, TOOLS) == []

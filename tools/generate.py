@@ -1,7 +1,7 @@
 """Write the files that are generated from the declarations, or check that they are up to date.
 
 python -m tools.generate schemas          write tool_schemas/<platform>/<tool>.json
-python -m tools.generate docs --check     compare docs/tools.md, configuration.md and errors.md
+python -m tools.generate docs --check     compare the generated pages in docs/
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from connector_mcp.cli.commands.tools import contract
+from tools.operations_page import operations_page
 from tools.pages import all_tools, errors_page, settings_page, tools_page
 
 _FOLDERS = {"schemas": "tool_schemas", "docs": "docs"}
@@ -61,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.what == "schemas":
         wanted, pattern = published_files(), "*/*.json"
     else:
-        wanted = {"tools.md": tools_page(), "configuration.md": settings_page(), "errors.md": errors_page()}
+        wanted = {"tools.md": tools_page(), "operations.md": operations_page()}
+        wanted |= {"configuration.md": settings_page(), "errors.md": errors_page()}
         pattern = None
     if not options.check:
         print(f"{len(wanted)} files in {root}, {len(write(root, wanted, pattern))} changed")

@@ -76,7 +76,10 @@ def _sizes(operations: Iterator[type[Operation]] | list[type[Operation]] | tuple
 
 
 def _operations_table(platform: str) -> str:
-    tools = {(each.api, request(each.http.method, each.http.path)): each for each in platform_folder(platform).operations}
+    tools = {
+        (each.api.name if each.api else "", request(each.http.method, each.http.path)): each
+        for each in platform_folder(platform).operations
+    }
     return table(
         ("operation", "request", "rank", "tool", "toolset", "effect", "gate"),
         (_row(each, tools.get((each.api, each.request))) for each in documented(platform)),

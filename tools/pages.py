@@ -22,7 +22,6 @@ from connector_mcp.config.platform_variables import missing
 from connector_mcp.config.settings import PREFIX, SECRET_PREFIX, Settings
 from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
-from connector_mcp.operations.operation import LocalOperation
 from connector_mcp.operations.platform import Platform, Variable
 from connector_mcp.operations.tool import Tool, tool_of
 
@@ -63,13 +62,15 @@ def size(listed: Mapping[str, Any], *, with_output: bool) -> int:
 
 
 _SIZES = """\
-The bytes of each tool in `tools/list`, with all arguments, and about how many tokens a model reads for it. A token is
-taken for four bytes; the output schema does not count, because clients keep it to themselves.
+The bytes of each tool in `tools/list`, where the tenant is configured, and about how many tokens a model reads for it.
+A token is taken for four bytes; the output schema does not count, because clients keep it to themselves.
 """
 
 
 def _sizes_table(tools: Sequence[Tool]) -> str:
-    sizes = [(size(contract(tool), with_output=False), size(contract(tool), with_output=True)) for tool in tools]
+    tenants = [name for platform in PLATFORMS if (name := platform_folder(platform).platform.tenant_argument)]
+    listed = [contract(tool_of(tool.operation, hidden=tenants)) for tool in tools]
+    sizes = [(size(each, with_output=False), size(each, with_output=True)) for each in listed]
     rows = [(code(tool.name), *each) for tool, each in zip(tools, sizes, strict=True)]
     average = [round(sum(column) / len(sizes)) for column in zip(*sizes, strict=True)]
     return table(
@@ -91,7 +92,7 @@ def _tools_table(tools: Iterable[Tool]) -> str:
 
 
 def _request(tool: Tool) -> str:
-    if issubclass(tool.operation, LocalOperation):
+    if tool.operation.on is None:
         return "answered by the server"
     return code(f"{tool.operation.http.method} {tool.operation.http.path}")
 
@@ -261,9 +262,14 @@ _MEMBERS = """\
 platform's words are in `upstream`, without invisible and control characters: `platform` and `status`, plus `code`,
 `message`, `details` and `request_id` where the platform sent them. If something in front of the platform answered in
 its place, `upstream.page` holds the title and headers of what came ([proxies](proxies.md#when-something-is-wrong)).
-`retry_after` is in seconds. Some codes add members:
-`invalid_arguments` adds `issues`; `approval_required` adds `effect`, `losses` and `approval`; `target_changed` adds
-`differences`. Results from the sandbox contain `sandbox: true`.
+`retry_after` is in seconds. Some codes add members: `invalid_arguments` adds `issues`, where `candidates` are names or
+values to give instead; `approval_required` adds `effect`, `losses` and `approval`; `target_changed` adds `differences`.
+`not_found` adds the `argument` with the id, the `list_tool` that shows such ids, and as `candidates` what was likely
+meant, with ids. An unknown tool has the tools that it may mean in `data.candidates`. Results from the sandbox contain
+`sandbox: true`.
+
+A read whose id is not known is answered if it can mean only one thing, by its name or by the other kind of id:
+`meta.resolved` has the id that was read. A call that changes something never acts on such a guess.
 """
 
 _CODES = """\

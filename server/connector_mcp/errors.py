@@ -43,10 +43,9 @@ from connector_mcp.program import runnable
 class ConnectorError(Exception):
     """A failure the caller can act on.
 
-    `message` and `fix` are the server's own sentences; commands in `fix` are made `runnable`. `retryable` says that
-    repeating the same call does no harm and may succeed; the default is that of the class. `retry_after` is in seconds.
-    `upstream` is the platform's response: status, code, message, request id. `details` are further members of the
-    answer, JSON values only.
+    `message` and `fix` are the server's own sentences. `retryable` says that repeating the same call does no harm and
+    may succeed; the default is that of the class. `retry_after` is in seconds. `upstream` is the platform's response:
+    status, code, message, request id. `details` are further members of the answer, JSON values only.
     """
 
     code: ClassVar[str] = "internal"
@@ -67,10 +66,19 @@ class ConnectorError(Exception):
         if retryable is not None:
             self.retryable = retryable
         self.message = message
-        self.fix = runnable(fix)
+        self._fix = fix
         self.retry_after = retry_after
         self.upstream = dict(upstream) if upstream else None
         self.details = dict(details) if details else {}
+
+    @property
+    def fix(self) -> str:
+        """The next step, with each command as it can be run here."""
+        return runnable(self._fix)
+
+    @fix.setter
+    def fix(self, text: str) -> None:
+        self._fix = text
 
     def as_dict(self) -> dict[str, Any]:
         """Return the members of the answer: code, message, fix, retryable, and the others that are set."""

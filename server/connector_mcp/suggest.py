@@ -30,25 +30,7 @@ _SYNONYMS = {
 _MEANING = {word: meaning for meaning, others in _SYNONYMS.items() for word in others.split()}
 _VERBS = frozenset({"list", "get", "create", "update", "delete", "describe"})
 _NO_WORDS = frozenset(
-    {
-        "a",
-        "an",
-        "api",
-        "by",
-        "display",
-        "for",
-        "from",
-        "in",
-        "mcp",
-        "my",
-        "new",
-        "of",
-        "on",
-        "the",
-        "to",
-        "tool",
-        "with",
-    }
+    ("a", "an", "by", "detail", "details", "display", "for", "from", "in", "mcp", "my", "new", "of", "on", "the", "to")
 )
 _PLATFORM_WEIGHT = 3
 
@@ -83,6 +65,8 @@ def meant(name: str, known: Iterable[str], *, of: str | None = None, share: floa
     tools, where a read in the plural is a list; or with `of` those of the arguments of this tool.
     """
     are_tools = of is None
+    # Clients put the server's name in front: mcp__connectors__logto_list_connectors.
+    name = name.rpartition("__")[2] if are_tools else name
     if len(name) > _LONGEST_NAME:
         return []
     names = {each: _words(each, are_tools) for each in known}
@@ -96,7 +80,7 @@ def meant(name: str, known: Iterable[str], *, of: str | None = None, share: floa
     scores = {each: sum(weights[word] for word in words & given) for each, words in names.items()}
     best, whole = max(scores.values(), default=0), sum(weights.get(word, 0.5) for word in given)
     if not best or best < whole * share:
-        return nearest(name, names, cutoff=0.75)
+        return nearest(name, names, cutoff=0.8)
     tied = [each for each, score in scores.items() if isclose(score, best)]
     # A name that only adds words to another one is not what was meant.
     fitting = [each for each in tied if not any(names[other] < names[each] for other in tied)]
@@ -109,7 +93,11 @@ def _words(name: str, is_tool: bool) -> frozenset[str]:
     if (whole := "".join(parts)) in _MEANING:
         return frozenset({_MEANING[whole]})
     words = frozenset(_MEANING.get(_singular(part), _singular(part)) for part in parts) - _NO_WORDS
-    if is_tool and words & _VERBS <= {"get"} and any(_singular(part) != part for part in parts):
+    if (
+        is_tool
+        and words & _VERBS <= {"get"}
+        and any(_singular(part) != part for part in parts if part not in _NO_WORDS)
+    ):
         words = words - {"get"} | {"list"}
     return words
 

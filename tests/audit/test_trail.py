@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -103,24 +102,27 @@ async def test_records_that_come_during_a_write_go_together_in_the_next_one(
 
 async def test_what_belongs_to_a_record_is_done_with_it_or_not_at_all(database: Database):
     trail = AuditTrail(database)
-    await trail.write(a_record("first"))
 
     def note(tx: Transaction) -> int:
         tx.execute("INSERT INTO keys (name, value) VALUES ('noted', '1')")
         return 7
 
     def fail(tx: Transaction) -> None:
+        trail.append(tx, [a_record("lost")])
         note(tx)
         raise KeyError("unexpected")
 
     with pytest.raises(KeyError):
+        await database.write(fail)
+    with pytest.raises(KeyError):
         await trail.write(a_record("lost"), fail)
+    assert lines(database) == []
     assert await trail.write(a_record("kept"), note) == 7
     with pytest.raises(StoreUnavailable) as failed:
         # The name is taken, so neither is done.
         await trail.write(a_record("lost too"), note)
     assert not isinstance(failed.value, StoreUncertain)
-    assert calls_in(database) == ["first", "kept"]
+    assert calls_in(database) == ["kept"]
 
 
 async def test_a_failed_write_reaches_every_call_of_its_batch_and_the_chain_goes_on(
@@ -150,21 +152,6 @@ async def test_the_record_of_a_cancelled_call_is_still_written(database: Databas
         await write_together(trail, *"abc")
     await trail.aclose()
     assert calls_in(database) == list("abc")
-
-
-async def test_records_within_another_transaction_exist_only_if_it_does(database: Database):
-    trail = AuditTrail(database)
-
-    def work(tx: Transaction, fail: bool) -> None:
-        trail.append(tx, [a_record("a"), a_record("b")])
-        if fail:
-            raise KeyError("unexpected")
-
-    with pytest.raises(KeyError):
-        await database.write(lambda tx: work(tx, True))
-    assert lines(database) == []
-    await database.write(lambda tx: work(tx, False))
-    assert calls_in(database) == ["a", "b"]
 
 
 async def test_writers_that_alternate_make_one_chain(database: Database):
@@ -212,11 +199,6 @@ async def test_the_calls_that_ended_last_come_in_pages_newest_first(database: Da
     assert [[record["call_id"] for record in page] for page in (first, second, back)] == [
         list("8765"), list("4321"), list("8765"),
     ]  # fmt: skip
-
-
-async def test_nothing_is_opened_before_the_first_record(tmp_path: Path):
-    AuditTrail(SqliteDatabase(tmp_path / "state" / "records.db"))
-    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_database_that_came_back_older_is_noticed_and_what_was_open_in_it_is_void(

@@ -8,13 +8,15 @@ import pytest
 
 from connector_mcp.config.platform_variables import missing, platform_values
 from connector_mcp.errors import Misconfigured
-from connector_mcp.operations.catalog import PLATFORMS, platform_folder
+from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
+from connector_mcp.operations.local import LIST_SECRETS
+from tests.documents import DOCUMENTS
 
 EXAMPLE = json.loads((Path(__file__).parents[2] / "claude_config_example.json").read_text())["mcpServers"]
 
 
 def test_the_first_entry_needs_no_credentials():
-    entry = EXAMPLE["connectors-sandbox"]
+    entry = EXAMPLE["sandbox"]
     assert entry["command"] == "connector-mcp"
     assert entry["args"] == ["serve", "--sandbox"]
     assert "env" not in entry
@@ -27,6 +29,17 @@ def test_the_second_entry_configures_every_platform():
         assert not missing(platform, platform_values(platform, variables))
         with pytest.raises(Misconfigured, match="placeholder"):
             platform_values(platform, EXAMPLE["connectors"]["env"])
+
+
+def test_every_tool_has_a_name_that_clients_take_under_the_names_of_servers_that_are_shown():
+    # Clients call a tool mcp__SERVER__TOOL, and model APIs take 64 characters.
+    shown = "\n".join(document.text for document in DOCUMENTS)
+    servers = {*EXAMPLE, *re.findall(r"claude mcp add (?:--?\w[\w-]* \w+ )*([\w-]+)", shown)}
+    blocks = (json.loads(block.text) for document in DOCUMENTS for block in document.blocks("json"))
+    servers |= {name for block in blocks for entries in ("mcpServers", "servers") for name in block.get(entries, ())}
+    assert {"connectors", "connectors-sse"} <= servers
+    names = [f"mcp__{server}__{tool}" for server in servers for tool in (*catalog(), LIST_SECRETS)]
+    assert [name for name in names if len(name) > 64] == []
 
 
 def test_there_is_a_remote_entry_for_each_http_transport():

@@ -8,9 +8,15 @@ import socket
 import subprocess
 from collections.abc import Iterator
 
+import anyio
+import anyio.to_thread
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from connector_mcp.composition.health import check_state_directory
+from tests.end_to_end.faces import served as serving
 
 from .conftest import COMMAND, OURS
 
@@ -43,16 +49,26 @@ def test_a_real_configuration_is_fine_when_every_platform_answers(run, served):
     )
 
 
-def test_wrong_credentials_are_reported_by_platform_without_values(run, served):
-    result = run("doctor", **(served | {"LOGTO_APP_SECRET": "marked-wrong-secret"}))
+@pytest.mark.parametrize(
+    ("variable", "value", "told", "reached"),
+    [
+        ("LOGTO_APP_SECRET", "marked-wrong", "unauthenticated: ", True),
+        ("VERSORI_API_KEY", "marked-wrong", "unauthenticated: ", True),
+        ("VECTORIZE_ORGANIZATION_ID", "marked-wrong", "", True),
+        ("VERSORI_ORGANISATION_ID", "marked-wrong", "", True),
+        ("CONDUCTORONE_BASE_URL", "http://127.0.0.1:9", "unreachable: ", False),
+    ],
+)
+def test_a_wrong_variable_is_named_with_its_platform_and_no_value(run, served, variable, value, told, reached):
+    result = run("doctor", "--json", **(served | {variable: value}))
+    reports = {each["platform"]: each for each in json.loads(result.stdout)["platforms"]}
+    wrong = reports.pop(variable.partition("_")[0].lower())
     assert result.exit_code == 1
-    assert "Logto: failed" in result.stdout
-    assert "unauthenticated: " in result.stdout
-    assert "Versori: fine" in result.stdout
-    for name in ("VECTORIZE_API_KEY", "LOGTO_APP_SECRET", "VERSORI_API_KEY", "CONDUCTORONE_CLIENT_SECRET"):
-        assert name in result.stdout
-        assert served[name] not in result.stdout
-    assert "marked-wrong-secret" not in result.output
+    assert (wrong["state"], wrong["reached"], wrong["detail"][: len(told)]) == ("failed", reached, told)
+    assert variable in wrong["fix"]
+    assert all((each["state"], each["reached"]) == ("fine", True) for each in reports.values())
+    assert not [name for name, text in served.items() if ("KEY" in name or "SECRET" in name) and text in result.output]
+    assert "marked-wrong" not in result.output
 
 
 def test_a_tenant_that_is_not_set_leaves_the_platform_unchecked(run, served):
@@ -67,6 +83,23 @@ def test_in_the_sandbox_everything_is_fine(run):
     result = run("doctor", "--sandbox")
     assert result.exit_code == 0
     assert result.stdout.startswith("Sandbox: every platform is emulated.\n")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_keys_of_the_identity_provider_are_fetched(run, there: bool):
+    async def check() -> None:
+        keys = Route("/keys", lambda _: JSONResponse({"keys": [{"kty": "RSA"}] if there else []}))
+        async with serving(Starlette(routes=[keys])) as origin:
+            settings = {"CONNECTOR_MCP_OAUTH_ISSUER": origin, "CONNECTOR_MCP_OAUTH_JWKS_URL": f"{origin}/keys"}
+            result = await anyio.to_thread.run_sync(lambda: run("doctor", "--sandbox", "--json", **settings))
+            report = json.loads(result.stdout)
+            assert (result.exit_code, report["ok"]) == (0 if there else 1, there)
+            assert report["identity_provider"]["usable"] is there
+            assert ("1 key" if there else "holds no keys") in report["identity_provider"]["detail"]
+            shown = await anyio.to_thread.run_sync(lambda: run("doctor", "--sandbox", **settings))
+            assert f"Identity provider: {origin}: {'usable' if there else 'failed'}" in shown.stdout
+
+    anyio.run(check)
 
 
 def test_with_no_platform_it_reports_what_is_missing_and_fails(run):

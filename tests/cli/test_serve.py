@@ -1,13 +1,15 @@
 """`connector-mcp serve`: how it starts, and how it does not."""
 
 import json
+import re
 
 import anyio
 import pytest
 
-from connector_mcp.cli.commands.serve import _serve_http
+from connector_mcp.cli.commands.serve import _announcement, _serve_http
 from connector_mcp.config.settings import Settings
 from connector_mcp.errors import Misconfigured
+from tests.cli.conftest import read_until, terminal
 from tests.end_to_end.faces import INITIALIZE, message
 
 
@@ -42,6 +44,52 @@ def test_a_partly_configured_platform_is_mentioned_and_the_end_of_stdin_is_a_cle
     assert ended.status == 0
     assert ended.err == "Logto is not served: LOGTO_APP_SECRET, LOGTO_ENDPOINT not set.\n"
     assert ended.out == ""
+
+
+def test_in_a_terminal_it_says_that_it_waits_for_a_client_and_how_to_attach_one(environment):
+    with terminal(environment, "serve", "--sandbox") as (_, master):
+        written = read_until(master, "With --http")
+    assert "Waiting for an MCP client" in written
+    assert re.search(r"claude mcp add connectors -- /\S+/connector-mcp serve --sandbox\r\n", written)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"sandbox": True}, ["platforms: Vectorize, Logto, Versori, ConductorOne, all emulated"]),
+        (
+            {"platforms": "versori"},
+            [
+                "health: http://127.0.0.1:9/healthz",
+                "console: closed until CONNECTOR_MCP_OPERATORS_FILE names a file",
+                "callers: none, so loopback only",
+                "platforms: Versori",
+                "Logto is not served: --platforms leaves it out.",
+            ],
+        ),
+        (
+            {"http_token": "a-long-token", "operators_file": "o.toml"},
+            [
+                "console: http://127.0.0.1:9/console",
+                "callers: bearer token",
+                "Logto is not served: LOGTO_APP_ID, LOGTO_APP_SECRET, LOGTO_ENDPOINT not set.",
+            ],
+        ),
+        (
+            {"public_url": "https://a.example", "operators_file": "o.toml", "tokens_file": "t.toml"},
+            [
+                "public address: https://a.example",
+                "console: https://a.example/console",
+                "callers: token in the file of tokens",
+            ],
+        ),
+    ],
+)
+def test_over_http_it_says_where_it_is_reached_by_whom_and_what_it_leaves_out(given, told):
+    settings = Settings.load({}, **given)
+    first, *lines = _announcement("http://127.0.0.1:9", settings, {"VERSORI_API_KEY": "k"}).split("\n")
+    assert first == "Serving http://127.0.0.1:9/mcp and http://127.0.0.1:9/sse; end it with Ctrl-C."
+    assert {f"  {line}" for line in told} <= set(lines)
 
 
 def test_stdout_carries_nothing_but_the_protocol(spawn):

@@ -29,8 +29,8 @@ def node() -> str:
 
 
 def _missing() -> str | None:
-    if not (MODULES / "@modelcontextprotocol").is_dir():
-        return "tests/clients/node_modules is not there"
+    if not all((MODULES / name).is_dir() for name in ("@modelcontextprotocol", "oidc-provider")):
+        return "tests/clients/node_modules is not there, or not of this version"
     if PACKAGED.exists():
         return None
     found = shutil.which("node")

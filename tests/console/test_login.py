@@ -46,20 +46,18 @@ async def test_a_wrong_token_is_refused_and_not_repeated(browser: Browser, house
     assert not token or token not in answer.text
 
 
-async def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(browser: Browser) -> None:
-    cookie = (await browser.log_in()).headers["set-cookie"]
-    name, *flags = cookie.split("; ")
-    assert name.startswith("connector-mcp-console=")
-    assert {flag.lower() for flag in flags} == {"httponly", "samesite=strict", "path=/console"}
-
-
-async def test_beyond_this_machine_the_cookie_is_bound_to_https_and_the_host(house: House) -> None:
-    async with house.browser(PUBLIC) as browser:
+@pytest.mark.parametrize(
+    ("base", "prefix", "expected"), [(HERE, "", {"path=/console"}), (PUBLIC, "__Host-", {"path=/", "secure"})]
+)
+async def test_the_cookie_is_out_of_reach_of_scripts_other_sites_and_hosts(
+    house: House, base: str, prefix: str, expected: set[str]
+) -> None:
+    async with house.browser(base) as browser:
         cookie = (await browser.log_in()).headers["set-cookie"]
         assert (await browser.get("/console")).status_code == 200
     name, *flags = cookie.split("; ")
-    assert name.startswith("__Host-connector-mcp-console=")
-    assert {flag.lower() for flag in flags} == {"httponly", "samesite=strict", "path=/", "secure"}
+    assert name.startswith(f"{prefix}connector-mcp-console=")
+    assert {flag.lower() for flag in flags} == {"httponly", "samesite=strict", *expected}
 
 
 async def test_signing_in_over_http_from_another_machine_is_refused(house: House) -> None:
@@ -70,21 +68,20 @@ async def test_signing_in_over_http_from_another_machine_is_refused(house: House
     assert "https is required" in answer.text
 
 
-async def test_a_key_from_before_the_login_never_becomes_the_session_key(browser: Browser, house: House) -> None:
+async def has_session(house: House, key: str) -> bool:
+    """Whether a browser with this key is signed in, at any replica."""
+    async with house.browser() as other:
+        other.cookies.set("connector-mcp-console", key, domain="127.0.0.1", path="/console")
+        return "alice" in (await other.get("/console")).text
+
+
+async def test_a_session_lasts_from_its_login_to_the_next_or_to_the_logout(browser: Browser, house: House) -> None:
     browser.cookies.set("connector-mcp-console", "fixed-by-somebody", domain="127.0.0.1", path="/console")
-    key = (await browser.log_in()).cookies["connector-mcp-console"]
-    assert key != "fixed-by-somebody"
-    async with house.browser() as other:
-        other.cookies.set("connector-mcp-console", "fixed-by-somebody", domain="127.0.0.1", path="/console")
-        assert (await other.get("/console")).status_code == 303
-
-
-async def test_signing_in_again_ends_the_previous_session(operator: Browser, house: House) -> None:
-    before = operator.cookies["connector-mcp-console"]
-    await operator.log_in()
-    async with house.browser() as other:
-        other.cookies.set("connector-mcp-console", before, domain="127.0.0.1", path="/console")
-        assert (await other.get("/console")).status_code == 303
+    keys = [(await browser.log_in()).cookies["connector-mcp-console"] for _ in range(2)]
+    assert [await has_session(house, key) for key in ("fixed-by-somebody", *keys)] == [False, False, True]
+    answer = await browser.submit("/console/logout", form_token=await browser.form_token())
+    assert (answer.headers["location"], "Max-Age=0" in answer.headers["set-cookie"]) == ("/console/login", True)
+    assert not await has_session(house, keys[1])
 
 
 async def test_the_store_holds_neither_key_nor_token(operator: Browser, house: House) -> None:
@@ -92,21 +89,6 @@ async def test_the_store_holds_neither_key_nor_token(operator: Browser, house: H
     key = operator.cookies["connector-mcp-console"]
     assert session["id"] == hashlib.sha256(key.encode()).hexdigest()
     assert not any(secret in str(value) for secret in (key, TOKEN) for value in session.values())
-
-
-async def test_any_replica_knows_the_session(operator: Browser, house: House) -> None:
-    async with house.browser() as replica:
-        replica.cookies.update(operator.cookies)
-        assert "alice" in (await replica.get("/console")).text
-
-
-async def test_signing_out_ends_the_session(operator: Browser, house: House) -> None:
-    key = operator.cookies["connector-mcp-console"]
-    answer = await operator.submit("/console/logout", form_token=await operator.form_token())
-    assert answer.headers["location"] == "/console/login"
-    assert "connector-mcp-console" not in operator.cookies
-    operator.cookies.set("connector-mcp-console", key, domain="127.0.0.1", path="/console")
-    assert (await operator.get("/console")).status_code == 303
 
 
 async def test_an_unused_session_ends(operator: Browser, house: House) -> None:

@@ -81,12 +81,13 @@ class World:
 
 
 @asynccontextmanager
-async def served(app: Any) -> AsyncIterator[str]:
-    """An ASGI application on a free loopback port; its origin."""
+async def served(app: Any, **options: Any) -> AsyncIterator[str]:
+    """An ASGI application on a free loopback port; its origin. `options` are uvicorn's."""
     listener = socket.create_server(("127.0.0.1", 0))
     # Otherwise the body of each answer waits 40 ms for the acknowledgement of its head.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+    options = {"log_config": None, "access_log": False, "lifespan": "off", "timeout_graceful_shutdown": 1, **options}
+    config = uvicorn.Config(app, **options)
     server = uvicorn.Server(config)
     with listener:
         async with anyio.create_task_group() as group:

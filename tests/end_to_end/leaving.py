@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.applications import Starlette
 
-from connector_mcp.composition.http_access import make_console_pages
+from connector_mcp.composition.http_access import make_access, make_console_pages
 from connector_mcp.engine.engine import Engine
 from connector_mcp.telemetry.metrics import Metrics
 from connector_mcp.telemetry.observer import Observer
@@ -55,7 +55,7 @@ def operators_file(folder: Path) -> Path:
 async def operator(engine: Engine, watching: Watching, environ: Mapping[str, str]) -> AsyncIterator[httpx.AsyncClient]:
     """A browser in which alice is signed in, at all pages of a server over HTTP that are for people."""
     pages = observability_pages(engine, Drain(engine.end_waiting), watching.metrics)
-    app = Starlette(routes=[*make_console_pages(engine, environ), *pages])
+    app = Starlette(routes=[*make_console_pages(engine, environ, make_access(engine.settings)), *pages])
     base = "http://127.0.0.1:8765"
     own = {"Origin": base, "Sec-Fetch-Site": "same-origin"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=base, headers=own) as browser:

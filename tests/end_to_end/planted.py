@@ -37,7 +37,7 @@ class Garden:
     def plant(self, *where: str) -> str:
         """A value for this field, with what JSON, addresses and base64 spell in their own ways."""
         value = f'{MARK}{len(self.values):04d}-"ü/+&\\'
-        if where[-1] == "service-account-json":
+        if where[-1] == "service-account-json" or where[1:] == ("VERTEX", "key"):
             value = json.dumps({"type": "service_account", "client_email": "a@b.c", "private_key": value})
         return self.values.setdefault(where, value)
 

@@ -33,13 +33,18 @@ class Recorded:
         return parse_qs(self.content.decode())
 
 
+CATALOG = ("POST", "/api/v1/connectorcatalog")
+"""How ConductorOne is asked about a connector type. It changes nothing."""
+UNDESCRIBED = (200, {"schema": None, "formSchema": None})
+
+
 @dataclass
 class RecordingServer:
     """Answers `answers[(method, raw path)]`: a status and a JSON value, None for no body. Otherwise 200 and `{}`."""
 
     origin: str = ""
     requests: list[Recorded] = field(default_factory=list)
-    answers: dict[tuple[str, str], tuple[int, Any]] = field(default_factory=dict)
+    answers: dict[tuple[str, str], tuple[int, Any]] = field(default_factory=lambda: {CATALOG: UNDESCRIBED})
     respond: Callable[[Recorded], tuple[int, Any, Mapping[str, str]]] | None = None
     """Answers in place of `answers`: status, JSON value and headers."""
     silent: bool = False

@@ -128,7 +128,8 @@ class Place:
     @property
     def sent(self) -> list[Any]:
         """The bodies of the requests that change something."""
-        return [r.body for r in self.recorder.requests if r.method != "GET" and not r.path.endswith("/token")]
+        reads = ("/token", "/connectorcatalog")
+        return [r.body for r in self.recorder.requests if r.method != "GET" and not r.path.endswith(reads)]
 
     @property
     def audit(self) -> list[dict[str, Any]]:
@@ -152,7 +153,7 @@ async def place(folder: Path, era: str = "auto", **variables: str) -> AsyncItera
         # What the platform stores looks like references, and is none of the caller's.
         stored = {"clientId": "secret://S3_SECRET", "clientSecret": "old-secret"}
         okta = C1_NOW["connectorView"]["connector"] | {"id": "c1"}
-        recorder.answers = {
+        recorder.answers |= {
             ("POST", "/oidc/token"): (200, token),
             ("POST", SOURCES): (200, {"message": "ok", "connector": {"name": "n", "id": "1"}}),
             ("GET", f"{SOURCES}/drive"): (200, {"id": "drive", "type": "GOOGLE_DRIVE_OAUTH_MULTI", "name": "d"}),
@@ -257,7 +258,7 @@ async def test_the_secrets_are_listed_by_name_and_limit(tmp_path: Path) -> None:
     async with place(tmp_path) as here:
         listed = await here.call("list_secrets", {})
         names = {tool.name for tool in (await here.client.list_tools()).tools}
-    assert len(names) == 25
+    assert len(names) == 26
     rows = {row["reference"]: row for row in listed["data"]}
     assert rows["secret://GITHUB"]["platforms"] == ["logto"]
     assert rows["secret://GITHUB"]["source"] == "store"

@@ -39,7 +39,8 @@ def environment(origin: str) -> dict[str, str]:
 async def connected(recorder: RecordingServer, state: Path, era: str, **variables: str) -> AsyncIterator[Client]:
     token = {"access_token": "logto-token", "expires_in": 3600, "token_type": "Bearer", "scope": "all"}
     recorder.answers["POST", "/oidc/token"] = (200, token)
-    settings = Settings.load({}, state_dir=state, policy="destroy=allow,disclose=allow", verify_writes=False)
+    allowed = "destroy=allow,disclose=allow"
+    settings = Settings.load({}, state_dir=state, policy=allowed, verify_writes=False, toolsets=("all",))
     async with open_engine(settings, environment(recorder.origin) | variables, "stdio") as engine:
         server = build_server(engine, request_state_key=await engine.request_state_key())
         async with Client(server, mode=era) as client:
@@ -197,13 +198,23 @@ CALLS: list[tuple[str, dict[str, Any], dict[tuple[str, str], tuple[int, Any]], t
             "config": {"okta_v2_api_token": "okta-token", "okta_sync_custom_roles": True},
             "expand_mask": ["app_id"],
         },
-        {("GET", C1): (200, C1_NOW), ("POST", C1): (200, C1_NOW)},
+        {
+            ("GET", C1): (200, C1_NOW),
+            ("POST", "/api/v1/connectorcatalog"): (200, {"schema": None, "formSchema": None}),
+            ("POST", C1): (200, C1_NOW),
+        },
         (
             "POST",
             C1,
             "",
             {"connector": OKTA_SENT, "updateMask": "displayName,config", "expandMask": {"paths": ["app_id"]}},
         ),
+    ),
+    (
+        "conductorone_list_apps",
+        {"limit": 50, "cursor": "a=b"},
+        {("GET", "/api/v1/apps"): (200, {"list": None, "nextPageToken": ""})},
+        ("GET", "/api/v1/apps", "page_size=50&page_token=a%3Db", None),
     ),
 ]
 
@@ -225,8 +236,8 @@ async def test_an_operation_sends_what_its_platform_documents(call: Any, era: st
         assert (sent.headers.get("content-type") == "application/json") == (expected[3] is not None)
 
 
-def test_all_seventeen_documented_operations_are_called_here() -> None:
-    assert len({call[0] for call in CALLS}) == 17
+def test_all_seventeen_documented_operations_and_the_list_of_apps_are_called_here() -> None:
+    assert len({call[0] for call in CALLS}) == 18
 
 
 IDS_IN_PATHS = [
@@ -240,7 +251,7 @@ IDS_IN_PATHS = [
 
 def test_every_documented_operation_on_one_object_has_an_id_in_its_path() -> None:
     without = {"vectorize_get_source_connectors", "vectorize_create_source_connector"}
-    without |= {"logto_list_connectors", "logto_create_connector"}
+    without |= {"logto_list_connectors", "logto_create_connector", "conductorone_list_apps"}
     assert {tool for tool, _ in IDS_IN_PATHS} == {call[0] for call in CALLS} - without
 
 

@@ -244,11 +244,11 @@ class Bench:
         return audit_lines(self.directory)
 
     def requests(self, method: str = "*") -> list[tuple[str, str]]:
-        """Method and path of the requests that reached a platform, tokens apart."""
+        """Method and path of what reached a platform, tokens and descriptions of types apart."""
         return [
             (made.method, made.raw_path)
             for made in self.sandbox.requests
-            if method in ("*", made.method) and "token" not in made.raw_path
+            if method in ("*", made.method) and not made.raw_path.endswith(("token", "connectorcatalog"))
         ]
 
 
@@ -276,12 +276,13 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
             secrets: Secrets | None = None,
             secret_requests: SecretRequests | None = None,
             ask_reading_time: float = 0.0,
+            platforms: tuple[str, ...] = PLATFORMS,
             **settings: Any,
         ) -> Bench:
             sandbox = Sandbox()
             stack.callback(sandbox.close)
             accounts: dict[str, Account] = {}
-            for name in PLATFORMS:
+            for name in platforms:
                 platform = platform_folder(name).platform
                 values = sandbox.variables(name)
                 secret = {variable.name for variable in platform.variables if variable.secret}
@@ -293,7 +294,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
             database = database or SqliteDatabase(tmp_path / "records.db")
             engine = Engine(
                 Settings.load({}, sandbox=True, state_dir=tmp_path, ask_reading_time=ask_reading_time, **settings),
-                catalog(),
+                catalog(platforms),
                 accounts.values(),
                 policy=Policy.parse(policy, read_only=read_only, transport=transport),
                 database=database,

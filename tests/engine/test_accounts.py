@@ -246,12 +246,14 @@ async def test_the_policy_of_one_profile_does_not_count_under_another(two: Maker
     assert [r["decision"] for r in made.records() if r["phase"] == "ended"] == ["block", "allow", "block", "allow"]
 
 
-async def test_a_tool_is_listed_as_long_as_one_profile_permits_it(two: Maker) -> None:
-    def listed(**rules: str) -> bool:
-        return DELETE in {tool.name for tool in two(**rules).engine.tools()}
+async def test_a_tool_is_listed_as_long_as_one_profile_permits_it_and_with_no_other_profile(two: Maker) -> None:
+    def listed(**rules: str) -> list[str]:
+        tools = [tool for tool in two(**rules).engine.tools() if tool.name == DELETE]
+        return [name for tool in tools for name in tool.listed_schema["properties"][PROFILE]["enum"]]
 
-    assert listed(production="destroy=block")
-    assert listed(staging="destroy=block")
+    assert listed() == ["production", "staging"]
+    assert listed(production="destroy=block") == ["staging"]
+    assert listed(staging="destroy=block") == ["production"]
     assert not listed(production="destroy=block", staging="vectorize_*=block")
     assert not listed(policy="destroy=block", staging="destroy=allow")
     assert listed(read_only="staging")

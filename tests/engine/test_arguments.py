@@ -189,7 +189,10 @@ def test_huge_numbers_are_refused_in_every_integer_argument() -> None:
         assert issue.path == "limit"
         assert len(issue.got) < 60
     (issue,) = issues_of("vectorize_get_source_connectors", {"limit": 500})
-    assert (issue.got, issue.wanted) == ("the number 500", "an integer at least 1 and at most 100 (Rows a page)")
+    assert (issue.got, issue.wanted) == (
+        "the number 500",
+        "an integer at least 1 and at most 100 (Most rows to return in one page)",
+    )
     assert parse("vectorize_get_source_connectors", {"limit": 20.0}) == parse(
         "vectorize_get_source_connectors", {"limit": "20"}
     )
@@ -223,7 +226,7 @@ def test_an_enum_names_the_nearest_of_its_values_whatever_the_case() -> None:
     created = parse("vectorize_create_source_connector", {"connectors": [{"name": "a", "type": "aws-s3"}]})
     (issue,) = created.find_problems(Situation())
     assert (issue.path, issue.got, issue.unknown) == ("connectors[0].type", "an unknown type", True)
-    assert issue.wanted.startswith("AWS_S3 (closest match); one of AWS_S3, ")
+    assert (issue.wanted, issue.candidates) == ("perhaps AWS_S3 (Amazon S3)", ["AWS_S3"])
 
 
 @pytest.mark.parametrize("fixed", [True, False], ids=["fixed", "given"])
@@ -432,10 +435,9 @@ def test_a_number_in_the_place_of_a_secret_is_not_repeated() -> None:
 
 
 def test_a_key_of_the_pipeline_is_sent_there() -> None:
-    kinds = [k for k in connector_types("vectorize").values() if k.traits.get("pipeline_keys")]
-    assert kinds
-    for kind in kinds:
-        key = kind.traits["pipeline_keys"][0]
+    keys = {k.type: [*k.traits["pipeline_config"]["properties"]] for k in connector_types("vectorize").values()}
+    for kind in [connector_types("vectorize")[type_id] for type_id, names in keys.items() if names]:
+        key = keys[kind.type][0]
         issues = config_issues("vectorize", kind.type, {**example(kind.config), key: "x"})
         assert "belongs to the pipeline" in next(issue for issue in issues if issue.path == f"config.{key}").wanted
 

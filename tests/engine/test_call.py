@@ -37,6 +37,16 @@ OKTA = {"app_id": seed.CONDUCTORONE_APP_ID, "id": seed.CONDUCTORONE_OKTA}
 READS: dict[str, dict[str, Any]] = {
     "vectorize_get_source_connectors": {},
     "vectorize_get_source_connector": {"source_connector_id": seed.VECTORIZE_S3},
+    "vectorize_get_destination_connectors": {},
+    "vectorize_get_destination_connector": {"destination_connector_id": seed.VECTORIZE_PINECONE},
+    "vectorize_get_ai_platform_connectors": {},
+    "vectorize_get_ai_platform_connector": {"ai_platform_connector_id": seed.VECTORIZE_OPENAI},
+    "vectorize_get_pipelines": {},
+    "vectorize_get_pipeline": {"pipeline_id": seed.VECTORIZE_PIPELINE},
+    "vectorize_get_pipeline_events": {"pipeline_id": seed.VECTORIZE_PIPELINE},
+    "vectorize_get_pipeline_metrics": {"pipeline_id": seed.VECTORIZE_PIPELINE},
+    "vectorize_get_upload_files_from_connector": {"connector_id": seed.VECTORIZE_FILE_UPLOAD},
+    "vectorize_get_workspaces": {},
     "logto_list_connectors": {},
     "logto_get_connector": {"id": seed.LOGTO_SMTP},
     "logto_create_connector_authorization_uri": {
@@ -45,6 +55,7 @@ READS: dict[str, dict[str, Any]] = {
     "logto_get_connector_factory": {"id": "http-sms"},
     "versori_list_connectors": {},
     "versori_get_connector": {"connector_id": seed.VERSORI_CRM},
+    "conductorone_list_apps": {},
     "conductorone_list_connectors": {"app_id": seed.CONDUCTORONE_APP_ID},
     "conductorone_get_connector": OKTA,
     "describe_connector_type": {"platform": "logto", "type": "oidc"},
@@ -110,8 +121,10 @@ async def test_every_read_conforms_to_its_output_schema_and_shows_no_secret(made
     assert set(READS) == {tool.name for tool in made.engine.tools() if tool.operation.effect is Effect.READ}
     for name, arguments in READS.items():
         variants: list[dict[str, Any]] = [{}]
-        if "detail" in made.engine.tool(name).input_schema["properties"]:
-            variants += [{"detail": "full"}, {"limit": 1}, {"fields": ["id", "config", "configDoc", "connections"]}]
+        properties = made.engine.tool(name).input_schema["properties"]
+        if "detail" in properties:
+            variants += [{"limit": 1}] if "limit" in properties else []
+            variants += [{"detail": "full"}, {"fields": ["id", "config", "configDoc", "connections"]}]
         for variant in variants:
             content = await run(made, name, {**arguments, **variant})
             assert content["data"], name
@@ -159,6 +172,25 @@ async def test_a_wrong_cursor_sends_nothing(made: Bench) -> None:
 async def test_an_unknown_tool_is_the_protocols_error(bench: Any) -> None:
     with pytest.raises(UnknownTool):
         await bench().engine.call("vectorize_drop_everything", {}, FakeCaller())
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "why"),
+    [
+        ({"read_only": True}, "deleteLogtoConnector", "Blocked by --read-only"),
+        ({"policy": "logto_delete_*=block"}, "deleteLogtoConnector", "the policy rule logto_delete_"),
+        ({}, "deleteLogtoConnector", "needs the scope connectors:destroy"),
+        ({"platforms": ("versori",)}, "logtoListConnectors", "Logto is not configured"),
+        ({"platforms": ("versori",)}, "list_connectors", "Did you mean versori_list_connectors?"),
+    ],
+)
+async def test_a_name_that_means_a_tool_which_is_not_served_is_told_why(
+    bench: Any, options: Any, name: str, why: str
+) -> None:
+    caller = FakeCaller(scopes=None if options else frozenset({"connectors:read"}))
+    with pytest.raises(UnknownTool) as unknown:
+        await bench(**options).engine.call(name, {}, caller)
+    assert why in unknown.value.message
 
 
 async def test_tools_that_policy_or_scopes_rule_out_are_not_listed(bench: Any) -> None:
@@ -216,7 +248,8 @@ async def test_a_deletion_is_confirmed_by_name_and_verified(made: Bench) -> None
     assert (await run(made, DELETE, CRAWLER, caller))["meta"]["verified"] is True
     assert caller.questions[0].message.endswith("type the name: Docs site")
     assert records(made)[-1]["decided_by"] == "client test 1"
-    assert [method for method, _ in made.requests()] == ["GET", "GET", "DELETE", "GET"]
+    # Before and after the person decides, the connector and the pipelines that use it are read.
+    assert [method for method, _ in made.requests()] == ["GET"] * 4 + ["DELETE", "GET"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.connector_types import connector_types, example
 from connector_mcp.operations.operation import Effect, ListOperation, LocalOperation, Operation, Situation
 from connector_mcp.operations.platform import Request
-from connector_mcp.operations.tool import is_list
 from connector_mcp.upstream.client import UpstreamClient, UpstreamResponse
 from tests.engine.conftest import BenchMaker, FakeCaller
 
@@ -144,7 +143,7 @@ def test_an_empty_page_of_a_platform_that_leaves_out_its_rows_is_an_empty_list()
     }.items():
         kind = OPERATIONS[name]
         operation = kind.model_validate({"app_id": "a"} if "app_id" in kind.model_fields else {"organisation_id": "o"})
-        assert is_list(kind)
+        assert kind.returns_list
         for page in pages:
             data = operation.shape_result([page], Situation())
             assert (data, find_flaw(operation, data)) == ([], None)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import anyio
 import pytest
 
 from connector_mcp.engine import issues
 from connector_mcp.engine.arguments import MAX_VALUES
 from tests.engine.conftest import BenchMaker, FakeCaller
+from tests.transport.wires import WIRES, connected
 
 pytestmark = pytest.mark.anyio
 
@@ -69,3 +71,18 @@ async def test_a_failure_keeps_within_the_size_of_results(bench: BenchMaker) -> 
     error = (await made.engine.call(CREATE, arguments, FakeCaller())).content["error"]
     assert (error["code"], "Only the first" in error["cut"]) == ("invalid_arguments", True)
     assert len(json.dumps(error)) < 2_600
+
+
+@pytest.mark.parametrize("wire", [WIRES[1], WIRES[2], WIRES[4]], ids=" ".join)
+async def test_the_largest_messages_get_a_small_answer_on_every_wire_and_the_next_call_is_served(
+    bench: BenchMaker, wire: tuple[str, str]
+) -> None:
+    calls = [LARGEST[what] for what in ("arguments", "a config as text")]
+    with anyio.fail_after(60):
+        async with connected(bench().engine, wire) as client:
+            await client.open()
+            for number, (tool, arguments) in enumerate([*calls, ("logto_list_connectors", {})]):
+                answer = await client.ask(client.call(number, tool, arguments=arguments))
+                assert answer["result"]["isError"] is (number < len(calls))
+                # The content is there twice: as text, and as structured content.
+                assert len(json.dumps(answer)) < 60_000

@@ -123,7 +123,7 @@ async def test_every_statement_runs_on_postgresql(
     await walk_through(bench, PostgresDatabase(postgres.url), clock, tmp_path)
 
 
-async def test_an_approved_write_takes_four_round_trips_and_a_read_two(
+async def test_an_approved_write_takes_four_round_trips_and_a_read_the_two_of_its_record(
     bench: BenchMaker, postgres: PostgresFixture
 ) -> None:
     async with postgres_proxy(postgres.server.folder, postgres.server.port) as proxy:
@@ -135,8 +135,9 @@ async def test_an_approved_write_takes_four_round_trips_and_a_read_two(
         assert not (await made.engine.call(*call, FakeCaller())).is_error
         assert len(proxy.requests) <= 4, [request.sql for request in proxy.requests]
         proxy.reset()
-        assert not (await made.engine.call("logto_list_connectors", {}, FakeCaller())).is_error
-        assert len(proxy.requests) <= 2
+        for _ in range(10):
+            assert not (await made.engine.call("logto_list_connectors", {}, FakeCaller())).is_error
+        assert len(proxy.requests) == 2 * 10
         await made.engine.database.aclose()
 
 

@@ -11,7 +11,8 @@ from connector_mcp.engine.results import Meta
 from connector_mcp.engine.sender import verify
 from connector_mcp.errors import ConnectorError, NotFound, UpstreamFailed
 from connector_mcp.operations.catalog import catalog
-from connector_mcp.operations.operation import Operation, Path
+from connector_mcp.operations.operation import Operation, Path, Situation
+from connector_mcp.operations.update import UpdateOperation
 
 pytestmark = pytest.mark.anyio
 
@@ -134,3 +135,55 @@ async def test_a_failed_read_back_leaves_a_change_a_success(answer: ConnectorErr
 async def test_an_odd_record_refutes_and_does_not_break(record: Any) -> None:
     assert (await checked(operation("logto_update_connector"), Reads(record), {("a", "b"): 1})).verified is False
     assert (await checked(operation("logto_delete_connector"), Reads(record))).verified is False
+
+
+EMPTIED: list[tuple[str, dict[str, Any]]] = [
+    ("conductorone_update_connector", {member: empty})
+    for member, empty in {
+        "sync_config": {"sync_resource_type_ids": []}, "user_ids": [], "profile_allow_list": [],
+        "profile_ignore_list": [], "description": "", "config": {"okta_v2_domain": None},
+    }.items()
+] + [
+    ("versori_update_connector", {member: empty})
+    for member, empty in {"tags": {}, "connection_variables": [], "documentation_url": "", "image_url": ""}.items()
+] + [
+    ("logto_update_connector", {member: empty})
+    for member, empty in {"config": {"scope": None}, "metadata": {"logo": None}, "sync_profile": False}.items()
+] + [
+    ("vectorize_update_source_connector", {"config": {"seed-urls": ["https://a.example"], "endpoint": ""}})
+]  # fmt: skip
+STORED: dict[str, Any] = {
+    "conductorone": {"catalogId": "2kG3aTftCcAvWtHZt2Ywry0dPn7", "syncConfig": {"syncResourceTypeIds": ["user"]},
+        "userIds": ["u"], "profileAllowList": ["a"], "profileIgnoreList": ["b"], "description": "d", "config": {
+            "@type": "type.googleapis.com/c1.api.app.v1.EnvConfig",
+            "configuration": {"okta_v2_domain": {"stringValue": "acme.okta.com"}}}},
+    "versori": {"name": "n", "protocol": "http", "baseUrl": "https://a.example", "tags": {"a": ["b"]},
+        "connectionVariables": [{"name": "v", "value": "1"}], "documentationURL": "u", "imageURL": "u"},
+    "logto": {"connectorId": "oidc", "target": "acme", "config": {"scope": "s", "clientId": "i"},
+        "metadata": {"target": "acme", "logo": "l"}, "syncProfile": True, "isStandard": True},
+    "vectorize": {"type": "WEB_CRAWLER", "configDoc": {"seed-urls": ["https://b.example"], "endpoint": "e"}},
+}  # fmt: skip
+
+
+def _as_shown(value: Any, form: str) -> Any:
+    """The value as a platform may show it after what is empty in it was stored."""
+    if not isinstance(value, dict):
+        return {"null": None, "empty": value}[form] if value in ([], "", {}, None) else value
+    shown = {key: _as_shown(member, form) for key, member in value.items()}
+    return {key: member for key, member in shown.items() if form != "absent" or member not in ([], "", {}, None)}
+
+
+@pytest.mark.parametrize("form", ["absent", "null", "empty"])
+@pytest.mark.parametrize(("name", "arguments"), EMPTIED, ids=[f"{name}-{next(iter(given))}" for name, given in EMPTIED])
+async def test_what_an_update_empties_reads_back_equal_in_every_form(name: str, arguments: Any, form: str) -> None:
+    kind, stored = OPERATIONS[name], {"id": "c", **STORED[name.partition("_")[0]]}
+    required = {key: value for key, value in kind.example.items() if kind.model_fields[key].is_required()}
+    tenant = {key: value for key, value in TENANT.items() if key in kind.model_fields}
+    made = kind.model_validate({**tenant, **required, **arguments})
+    assert isinstance(made, UpdateOperation)
+    shown = made.after(stored)
+    if form != "absent":
+        for path, value in made.strategy.changes(made, made.given_members()).items():
+            shown = {**shown, path[0]: _as_shown(shown.get(path[0], value), form)}
+    meta = await checked(made, Reads(shown), made.plan_changes(Situation(stored)))
+    assert (meta.verified, meta.warnings) == (True, [])

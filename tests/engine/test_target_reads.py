@@ -239,9 +239,7 @@ async def test_a_type_that_only_the_platform_knows_is_described_and_checked_by_i
     assert wrong["error"]["issues"][0]["wanted"].startswith("own_url (closest match)")
     right = await call(made, "conductorone_update_connector", **OKTA, config={"own_url": "x", "own_key": "y"})
     assert "error" not in right
-    assert [path for _, path in made.requests("POST") if "catalog" not in path] == [
-        f"/api/v1/apps/{OKTA['app_id']}/connectors/{OKTA['id']}"
-    ]
+    assert len(made.requests("POST")) == 1
 
 
 @pytest.mark.parametrize("status", [404, 500, 403])
@@ -260,4 +258,4 @@ async def test_policy_that_holds_reads_back_keeps_the_platform_from_being_asked(
     kind = "2kG3aTftCcAvWtHZt2Ywry0dPn7"
     described = await call(made, "describe_connector_type", platform="conductorone", type=kind)
     assert described["data"]["described_by"] == "this server"
-    assert made.requests() == []
+    assert list(made.sandbox.requests) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
@@ -18,7 +19,7 @@ from connector_mcp.operations.connector_types import (
     example,
 )
 
-PLATFORMS = {"vectorize": 28, "logto": 57, "conductorone": 148, "versori": 2}
+PLATFORMS = {"vectorize": 48, "logto": 57, "conductorone": 148, "versori": 27}
 
 VECTORIZE_SECRETS: dict[str, set[str]] = {
     "AWS_S3": {"access-key", "secret-key"}, "AZURE_BLOB": {"storage-account-key"}, "CONFLUENCE": {"api-token"},
@@ -31,13 +32,24 @@ VECTORIZE_SECRETS: dict[str, set[str]] = {
     "NOTION": {"access-token", "editedToken"}, "NOTION_OAUTH_MULTI": set(),
     "NOTION_OAUTH_MULTI_CUSTOM": {"client-id", "client-secret"}, "ONE_DRIVE": {"ms-client-secret"},
     "SHAREPOINT": {"ms-client-secret"}, "WEB_CRAWLER": set(), "ZOOM": {"refresh-token"},
-    "ZOOM_ADMIN": {"refresh-token"},
+    "ZOOM_ADMIN": {"refresh-token"}, "VECTORIZE": set(),
+    "CAPELLA": {"password", "connection-string"}, "DATASTAX": {"token"}, "ELASTIC": {"api-key"},
+    "PINECONE": {"api-key"}, "TURBOPUFFER": {"api-key"}, "AZUREAISEARCH": {"api-key"},
+    "MILVUS": {"token", "password"}, "NEO4J": {"host", "password"}, "POSTGRESQL": {"password"},
+    "SUPABASE": {"password"}, "SINGLESTORE": {"password"}, "QDRANT": {"api-key"}, "WEAVIATE": {"api-key"},
+    "BEDROCK": {"access-key", "key"}, "VERTEX": {"key"}, "OPENAI": {"key"}, "VOYAGE": {"key"}, "ANTHROPIC": {"key"},
+    "GROQ": {"key"},
 }  # fmt: skip
 
 VECTORIZE_IN_CREATE_SCHEMA = {
     "AWS_S3", "AZURE_BLOB", "CONFLUENCE", "DISCORD", "FILE_UPLOAD", "FIRECRAWL", "FIREFLIES", "GCS", "GITHUB",
     "GOOGLE_DRIVE", "ONE_DRIVE", "SHAREPOINT", "WEB_CRAWLER", "ZOOM", "ZOOM_ADMIN",
 }  # fmt: skip
+VECTORIZE_DESTINATIONS = {
+    "CAPELLA", "DATASTAX", "ELASTIC", "PINECONE", "AZUREAISEARCH", "MILVUS", "NEO4J", "POSTGRESQL", "QDRANT",
+    "SINGLESTORE", "SUPABASE", "TURBOPUFFER", "WEAVIATE",
+}  # fmt: skip
+VECTORIZE_AI_PLATFORMS = {"ANTHROPIC", "BEDROCK", "GROQ", "OPENAI", "VERTEX", "VOYAGE"}
 VECTORIZE_MULTI_USER = {
     f"{provider}_OAUTH_MULTI{owner}" for provider in ("DROPBOX", "GOOGLE_DRIVE", "NOTION") for owner in ("", "_CUSTOM")
 }
@@ -59,6 +71,11 @@ LOGTO_SECRETS: dict[str, set[str]] = {
 }  # fmt: skip
 
 EVERY_TYPE = [entry for platform in PLATFORMS for entry in connector_types(platform).values()]
+# What a pipeline gives to a connector is described like a config, and held to the same rules.
+EVERY_TYPE += [
+    replace(entry, type=f"{entry.type} in a pipeline", config=entry.traits["pipeline_config"])
+    for entry in connector_types("vectorize").values()
+]
 every_type = pytest.mark.parametrize("entry", EVERY_TYPE, ids=lambda entry: f"{entry.platform}:{entry.type}")
 
 
@@ -173,8 +190,12 @@ def test_the_secrets_of_a_type_are_marked(platform: str, type_id: str, secrets: 
 
 
 def test_vectorize_types_are_creatable_when_the_api_takes_them_without_a_browser() -> None:
-    creatable = {key for key, entry in connector_types("vectorize").items() if entry.creatable}
-    assert creatable == VECTORIZE_IN_CREATE_SCHEMA | VECTORIZE_MULTI_USER
+    wanted = {"destination": VECTORIZE_DESTINATIONS, "AI platform": VECTORIZE_AI_PLATFORMS, "built-in": set[str]()}
+    wanted["source"] = VECTORIZE_IN_CREATE_SCHEMA | VECTORIZE_MULTI_USER
+    assert {entry.kind for entry in connector_types("vectorize").values()} == set(wanted)
+    for kind, types in wanted.items():
+        known = connector_types("vectorize").values()
+        assert {entry.type for entry in known if entry.kind == kind and entry.creatable} == types
     assert set(VECTORIZE_SECRETS) == set(connector_types("vectorize"))
 
 
@@ -184,14 +205,15 @@ def test_a_vectorize_type_that_cannot_be_created_says_where_it_can() -> None:
 
 
 def test_vectorize_multi_user_types_say_which_credential_their_users_bring() -> None:
-    traits = {key: entry.traits for key, entry in connector_types("vectorize").items() if entry.traits["users"]}
+    traits = {key: entry.traits for key, entry in connector_types("vectorize").items() if entry.traits.get("users")}
     assert set(traits) == VECTORIZE_MULTI_USER
     for key, entry in traits.items():
         assert entry["user_credential"] == ("accessToken" if key.startswith("NOTION") else "refreshToken")
 
 
 def test_vectorize_types_that_take_no_config_on_create_are_known() -> None:
-    without = {e.type for e in connector_types("vectorize").values() if not e.traits["takes_config_on_create"]}
+    known = connector_types("vectorize").values()
+    without = {e.type for e in known if e.kind == "source" and not e.traits["takes_config_on_create"]}
     assert without == {"FILE_UPLOAD", "DROPBOX_OAUTH_MULTI", "GOOGLE_DRIVE_OAUTH_MULTI", "NOTION_OAUTH_MULTI"}
 
 
@@ -203,9 +225,11 @@ def test_vectorize_console_bookkeeping_can_never_be_sent() -> None:
 
 def test_vectorize_pipeline_keys_are_refused_in_a_connector_config_but_known() -> None:
     entry = known("vectorize", "AWS_S3")
-    assert {"file-extensions", "idle-time", "recursive", "path-prefix"} <= set(entry.traits["pipeline_keys"])
+    assert {"file-extensions", "idle-time", "recursive", "path-prefix"} <= set(
+        entry.traits["pipeline_config"]["properties"]
+    )
     for other in connector_types("vectorize").values():
-        assert not set(other.traits["pipeline_keys"]) & set(other.config["properties"]), other.type
+        assert not set(other.traits["pipeline_config"]["properties"]) & set(other.config["properties"]), other.type
 
 
 @pytest.mark.parametrize("key", [" key", "key ", "key\n", "\tkey", "", " "])
@@ -247,10 +271,11 @@ def test_smtp_takes_each_of_its_forms_of_sign_in(auth: dict[str, Any]) -> None:
     assert not accepts(entry, example(entry.config) | {"auth": {**auth, "type": "kerberos"}})
 
 
-def test_logto_members_in_which_a_credential_may_hide_are_named() -> None:
-    smtp = {"simple-mail-transfer-protocol": ["tls", "customHeaders"]}
+def test_members_in_which_a_credential_may_hide_are_named() -> None:
+    known = {"simple-mail-transfer-protocol": ["tls", "customHeaders"], "FIRECRAWL": ["request"]}
+    known["FIRECRAWL in a pipeline"] = ["request"]
     hiding = {e.type: e.traits["mayContainSecrets"] for e in EVERY_TYPE if "mayContainSecrets" in e.traits}
-    assert hiding == {"oauth2": ["customConfig"], "oidc": ["customConfig"], **smtp}
+    assert hiding == {"oauth2": ["customConfig"], "oidc": ["customConfig"], **known}
 
 
 def test_an_empty_value_for_a_required_logto_key_is_refused_because_it_would_vanish() -> None:

@@ -6,11 +6,15 @@ import json
 import re
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from connector_mcp.engine.secret_refs.resolver import scan_arguments
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import is_array, is_object
 from connector_mcp.operations.connector_types import ConnectorType, connector_type, connector_types, example
@@ -19,6 +23,16 @@ from connector_mcp.operations.logto.sso_connectors import CreateSsoConnector, Up
 from connector_mcp.operations.logto.use import CreateConnectorTest
 from connector_mcp.operations.operation import Operation, Situation
 from connector_mcp.operations.update import without_vacant
+from connector_mcp.operations.vectorize.ai_platform_connectors import (
+    CreateAiPlatformConnector,
+    UpdateAiPlatformConnector,
+)
+from connector_mcp.operations.vectorize.connectors import ConnectorUpdate
+from connector_mcp.operations.vectorize.destination_connectors import (
+    CreateDestinationConnector,
+    UpdateDestinationConnector,
+)
+from connector_mcp.operations.vectorize.pipelines import CreatePipeline
 from connector_mcp.operations.vectorize.source_connectors import CreateSourceConnector, UpdateSourceConnector
 from tests.operations.hooks import issues
 
@@ -37,10 +51,27 @@ SSO = [kind for kind in connector_types("logto").values() if kind.kind == "SSO"]
 VECTORIZE = [
     kind
     for kind in connector_types("vectorize").values()
-    if kind.creatable and kind.traits["takes_config_on_create"] and kind.config["properties"]
+    if kind.creatable and kind.traits.get("takes_config_on_create", True) and kind.config["properties"]
+]
+VECTORIZE_CALLS: dict[str, tuple[type[Operation], type[ConnectorUpdate]]] = {
+    "source": (CreateSourceConnector, UpdateSourceConnector),
+    "destination": (CreateDestinationConnector, UpdateDestinationConnector),
+    "AI platform": (CreateAiPlatformConnector, UpdateAiPlatformConnector),
+}
+IN_PIPELINE = " in a pipeline"
+PIPELINE_PART = {
+    f"{kind}{IN_PIPELINE}": path
+    for kind, path in [
+        ("source", "source_connectors[0]"), ("destination", "destination_connector"),
+        ("AI platform", "ai_platform_connector"), ("built-in", "ai_platform_connector"),
+    ]
+}  # fmt: skip
+PIPELINES = [
+    replace(kind, type=kind.type + IN_PIPELINE, kind=kind.kind + IN_PIPELINE, config=kind.traits["pipeline_config"])
+    for kind in connector_types("vectorize").values()
 ]
 named = {"ids": lambda kind: kind.type}
-every_type = pytest.mark.parametrize("kind", [*LOGTO, *SSO, *VECTORIZE], **named)
+every_type = pytest.mark.parametrize("kind", [*LOGTO, *SSO, *VECTORIZE, *PIPELINES], **named)
 every_factory = pytest.mark.parametrize("kind", LOGTO, **named)
 
 
@@ -58,6 +89,8 @@ def filled(value: Any, key: str = "") -> Any:
 def config_of(kind: ConnectorType) -> Any:
     """A valid config with all members that its schema describes in detail."""
     config = filled(example(kind.config))
+    if kind.type == "VERTEX":
+        config["key"] = KEY_FILE
     for key, member in kind.config["properties"].items():
         if key not in config and (member.get("properties") or member.get("anyOf")):
             whole = {name: filled(example(part), name) for name, part in member.get("properties", {}).items()}
@@ -68,11 +101,14 @@ def config_of(kind: ConnectorType) -> Any:
 def calls(kind: ConnectorType, config: Any) -> Iterator[tuple[Operation, Situation, str]]:
     """The calls that take a whole config of this type, and the path of the config in each."""
     if kind.platform == "vectorize":
-        ids = {"organization_id": "org", "source_connector_id": "src"}
+        if (path := PIPELINE_PART.get(kind.kind)) is not None:
+            yield pipeline(path, kind.type.removesuffix(IN_PIPELINE), config), Situation(), f"{path}.config"
+            return
+        creation, change = VECTORIZE_CALLS[kind.kind]
         connector = {"name": "Docs", "type": kind.type, "config": config}
-        create = CreateSourceConnector.model_validate({"organization_id": "org", "connectors": [connector]})
+        create = creation.model_validate({"organization_id": "org", "connectors": [connector]})
         yield create, Situation(), "connectors[0].config"
-        update = UpdateSourceConnector.model_validate({**ids, "config": config})
+        update = change.model_validate({"organization_id": "org", change.id_argument: "src", "config": config})
         yield update, Situation({"id": "src", "type": kind.type, "configDoc": {}}), "config"
         return
     if kind.kind == "SSO":
@@ -89,6 +125,15 @@ def calls(kind: ConnectorType, config: Any) -> Iterator[tuple[Operation, Situati
         recipient = {"phone": "49170"} if kind.kind == "Sms" else {"email": "a@example.com"}
         test = CreateConnectorTest.model_validate({"factory_id": kind.type, "config": config, **recipient})
         yield test, Situation(described=described), "config"
+
+
+def pipeline(path: str, type_id: str, config: Any) -> CreatePipeline:
+    """A pipeline in which this config is the one at a path, and all else is right."""
+    given: dict[str, Any] = {"organization_id": "org", **deepcopy(CreatePipeline.example)}
+    part = {"id": "c", "type": type_id, "config": config}
+    member = path.removesuffix("[0]")
+    given[member] = [part] if member != path else part
+    return CreatePipeline.model_validate(given)
 
 
 def refusals(kind: ConnectorType, config: Any) -> Iterator[dict[str, Issue]]:
@@ -142,7 +187,8 @@ def test_a_valid_config_is_taken(kind: ConnectorType) -> None:
 @every_type
 def test_a_required_member_that_is_left_out_or_empty_is_named_at_any_depth(kind: ConnectorType) -> None:
     whole = config_of(kind)
-    empties: list[Any] = ["", {"a": [""]}]
+    # A pipeline may take no page of Notion, or no database; what Firecrawl is asked is its own matter.
+    empties: list[Any] = [] if kind.type in ("NOTION in a pipeline", "FIRECRAWL in a pipeline") else ["", {"a": [""]}]
     for steps, schema in objects(kind.config, whole):
         for key in schema.get("required", ()):
             for empty in (None, *empties):
@@ -250,3 +296,50 @@ def test_what_the_form_of_the_platform_has_is_taken(kind: ConnectorType) -> None
     change = UpdateConnector(id="c", config={"newKey": "value-2"})
     assert issues(change, Situation({**current, "formItems": form})) == []
     assert [issue.path for issue in issues(change, Situation(current))] == ["config.newKey"]
+
+
+def with_text(value: Any, steps: Steps, text: str) -> Any:
+    """The value with a text at the end of the steps, through objects and lists that it may not have yet."""
+    if not steps:
+        return text
+    step, rest = steps[0], steps[1:]
+    if isinstance(step, int):
+        return [*([{}] * step), with_text(None, rest, text)]
+    held = value if is_object(value) else {}
+    return {**held, step: with_text(held.get(step), rest, text)}
+
+
+MASKS = st.one_of(
+    st.builds(
+        lambda dot, count, end: dot * count + end, st.sampled_from("*\u2022\u25cf"), st.integers(4, 20), st.just("")
+    ),
+    st.sampled_from(["[redacted]", "<redacted>", "(hidden)", "****1234", "<client-secret>", "<authorization>"]),
+)
+PLACES = st.lists(st.one_of(st.sampled_from(["own", "extra", "nested"]), st.integers(0, 2)), min_size=1, max_size=5)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(kind=st.sampled_from([*LOGTO, *VECTORIZE]), inner=PLACES, mask=MASKS)
+def test_a_mask_is_found_at_every_depth_of_every_config(kind: ConnectorType, inner: list[Any], mask: str) -> None:
+    """In what is given, on every platform, and in what Logto shows and an update would write back."""
+    place: Steps = ("undescribed", *inner)
+    whole = with_text(config_of(kind), place, mask)
+    for call, situation, path in calls(kind, whole):
+        found = scan_arguments(call, call.find_configs(situation), target_known=True)
+        assert f"{path}.{path_of(place)}" in [issue.path for issue in found.issues]
+    if kind in LOGTO:
+        other = next(iter(config_of(kind)), "clientId")
+        refused = update_issues(kind, whole, {other: config_of(kind).get(other, "x")})
+        assert f"config.{path_of(place)}" in refused
+        assert f"config.{path_of(place)}" not in update_issues(kind, whole, {"undescribed": "the value"})
+
+
+@every_type
+def test_what_only_looks_like_a_mask_is_taken_where_no_secret_belongs(kind: ConnectorType) -> None:
+    for text in ("*", "**", "...", "{{code}}", "${name}", "hidden", "*.pdf", "a **** b", "<p>Hi</p>"):
+        whole = {**config_of(kind), "undescribed": {"list": [text]}}
+        for call, situation, _ in calls(kind, whole):
+            found = scan_arguments(call, call.find_configs(situation), target_known=True)
+            assert [issue.path for issue in found.issues] == []
+        if kind in LOGTO:
+            assert "config.undescribed.list[0]" not in update_issues(kind, whole, {})

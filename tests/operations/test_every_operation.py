@@ -94,8 +94,8 @@ def test_the_input_schema_is_one_that_every_client_takes(name: str) -> None:
 
 @every_operation
 def test_a_default_that_the_server_uses_is_in_the_schema(name: str) -> None:
-    for argument, info in OPERATIONS[name].model_fields.items():
-        shown = tool_of(OPERATIONS[name]).listed_schema["properties"][argument].get("default")
+    for argument, schema in tool_of(OPERATIONS[name]).listed_schema["properties"].items():
+        info, shown = OPERATIONS[name].model_fields[argument], schema.get("default")
         assert shown == (None if info.is_required() else info.default)
 
 

@@ -1,4 +1,4 @@
-"""A manual clock, and the two databases of records."""
+"""The two databases of records."""
 
 from __future__ import annotations
 
@@ -8,34 +8,27 @@ from pathlib import Path
 import pytest
 
 from connector_mcp.state.database import Database
-from tests.postgres_server import PostgresFixture
+from connector_mcp.state.postgres import PostgresDatabase
+from connector_mcp.state.sqlite import SqliteDatabase
 from tests.records import Clock
-from tests.state.racer import opened
 
 Open = Callable[[], Database]
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_800_000_000.0)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of an empty database: a path or a URL."""
-    if request.param == "sqlite":
-        return str(tmp_path / "state" / "records.db")
-    postgres: PostgresFixture = request.getfixturevalue("postgres")
-    return postgres.url
-
-
-@pytest.fixture
-def open_database(address: str) -> Iterator[Open]:
-    """Each call opens the same records once more, as another process does."""
+def open_database(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Open]:
+    """Each call opens the same records once more, as another process does. Only SQLite has the clock's time."""
     databases: list[Database] = []
+    postgres = request.getfixturevalue("postgres") if request.param == "postgres" else None
 
     def open_one() -> Database:
-        databases.append(opened(address))
+        path = tmp_path / "state" / "records.db"
+        databases.append(PostgresDatabase(postgres.url) if postgres else SqliteDatabase(path, wall_clock=clock))
         return databases[-1]
 
     yield open_one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import anyio
@@ -17,21 +18,24 @@ from connector_mcp.state.database import Database, Transaction
 from connector_mcp.state.postgres import PostgresDatabase, SharedRates
 from tests.postgres_proxy import PostgresProxy, cut, postgres_proxy, silence
 from tests.postgres_server import PASSWORD, UNSAFE, PostgresFixture, postgres_server
-from tests.state.racer import INSERT_ONCE
-from tests.state.test_database import insert, names
+from tests.state.test_database import INSERT_ONCE, insert, names
 
 pytestmark = pytest.mark.anyio
 
 
-def take_one(tx: Transaction) -> bool:
-    return tx.execute(INSERT_ONCE, {"name": "one", "value": ""}).first() is not None
-
-
 def take_one_of_two(tx: Transaction) -> bool:
     """Ask once; what comes after it travels with the commit."""
-    won = take_one(tx)
+    won = tx.execute(INSERT_ONCE, {"name": "one", "value": ""}).first() is not None
     insert("two")(tx)
     return won
+
+
+@pytest.fixture
+async def database(postgres: PostgresFixture) -> AsyncIterator[Database]:
+    made = PostgresDatabase(postgres.url)
+    await made.read(names)
+    yield made
+    await made.aclose()
 
 
 @pytest.fixture
@@ -96,7 +100,7 @@ async def test_only_a_lost_answer_to_the_commit_is_uncertain(
 
 
 async def test_a_transaction_that_is_left_open_keeps_its_locks_for_some_seconds_only(
-    behind: Database, proxy: PostgresProxy, postgres: PostgresFixture, monkeypatch: pytest.MonkeyPatch
+    behind: Database, database: Database, proxy: PostgresProxy, monkeypatch: pytest.MonkeyPatch
 ):
     """As when the machine of a replica loses its power: the server never hears that the connection has ended."""
     monkeypatch.setattr(database_module, "STEP_SECONDS", 0.8)
@@ -104,17 +108,14 @@ async def test_a_transaction_that_is_left_open_keeps_its_locks_for_some_seconds_
     with pytest.raises(StoreUnavailable):
         await behind.write(take_one_of_two)
     monkeypatch.undo()
-    other = PostgresDatabase(postgres.url)
-    failures = 0
+    won, failures = False, 0
     with anyio.fail_after(20):
-        while True:
+        while not won:
             try:
-                assert await other.write(take_one_of_two) is True
-                break
+                won = await database.write(take_one_of_two)
             except StoreUnavailable:
                 failures += 1
     assert failures
-    await other.aclose()
 
 
 async def test_a_late_answer_within_the_time_is_no_failure(behind: Database, proxy: PostgresProxy):
@@ -127,114 +128,92 @@ async def test_a_late_answer_within_the_time_is_no_failure(behind: Database, pro
     assert await behind.read(names) == ["one", "two"]
 
 
-async def test_connections_that_ended_while_idle_are_replaced_unnoticed(postgres: PostgresFixture):
-    database = PostgresDatabase(postgres.url)
+async def test_connections_that_ended_while_idle_are_replaced_unnoticed(database: Database, postgres: PostgresFixture):
     for number in range(3):
         # A commit that is sent on a connection that had ended would be uncertain.
         await database.write(insert(f"{number}"))
         postgres.server.end_sessions(postgres.name)
     assert await database.read(names) == ["0", "1", "2"]
-    await database.aclose()
 
 
 @pytest.mark.slow
 async def test_a_server_that_crashes_loses_no_commit_and_is_found_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(database_module, "PAUSE_SECONDS", 0.0)
     with postgres_server("synchronous_commit=on", "fsync=on") as server:
-        database = PostgresDatabase(server.url())
-        monkeypatch.setattr(database_module, "PAUSE_SECONDS", 0.0)
-        for round_ in range(5):
-            await database.write(insert(f"{round_}"))
-            waiting = anyio.Event()
-            async with anyio.create_task_group() as group:
-
-                async def wait(waiting: anyio.Event = waiting) -> None:
+        async with aclosing(PostgresDatabase(server.url())) as database:
+            for round_ in range(5):
+                await database.write(insert(f"{round_}"))
+                async with anyio.create_task_group() as group:
                     # A waiter is woken by the loss, because it may have missed something.
-                    with anyio.fail_after(20):
-                        await database.changed(15)
-                    waiting.set()
-
-                group.start_soon(wait)
-                await anyio.wait_all_tasks_blocked()
-                server.stop()
-                with pytest.raises(StoreUnavailable) as caught:
-                    await database.write(insert(f"lost {round_}"))
-                assert not isinstance(caught.value, StoreUncertain)
-                await waiting.wait()
-            server.start()
-            assert await database.read(names) == [f"{number}" for number in range(round_ + 1)]
-        await database.aclose()
+                    group.start_soon(database.changed, 600)
+                    await anyio.wait_all_tasks_blocked()
+                    server.stop()
+                    with pytest.raises(StoreUnavailable) as caught:
+                        await database.write(insert(f"lost {round_}"))
+                    assert not isinstance(caught.value, StoreUncertain)
+                server.start()
+                assert await database.read(names) == [f"{number}" for number in range(round_ + 1)]
 
 
 async def test_a_server_that_hangs_ends_steps_and_commands_in_time(monkeypatch: pytest.MonkeyPatch):
     with postgres_server() as server:
-        database = PostgresDatabase(server.url())
-        await database.read(names)
-        monkeypatch.setattr(database_module, "STEP_SECONDS", 0.3)
-        monkeypatch.setattr(database_module, "COMMAND_SECONDS", 0.3)
-        server.freeze()
-        started = time.monotonic()
-        with pytest.raises(StoreUnavailable):
-            await anyio.to_thread.run_sync(database.read_now, names)
-        with pytest.raises(StoreUnavailable):
-            await database.write(insert("one"))
-        for _ in range(3):
-            with pytest.raises(StoreUnavailable, match="a moment ago"):
-                await database.read(names)
-        assert time.monotonic() - started < 5
-        server.thaw()
-        monkeypatch.undo()
-        vars(database)["_silent_until"] = None
-        await database.write(insert("two"))
-        assert "two" in await database.read(names)
-        await database.aclose()
+        async with aclosing(PostgresDatabase(server.url())) as database:
+            await database.read(names)
+            monkeypatch.setattr(database_module, "STEP_SECONDS", 0.3)
+            monkeypatch.setattr(database_module, "COMMAND_SECONDS", 0.3)
+            server.freeze()
+            started = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                await anyio.to_thread.run_sync(database.read_now, names)
+            with pytest.raises(StoreUnavailable):
+                await database.write(insert("one"))
+            for _ in range(3):
+                with pytest.raises(StoreUnavailable, match="a moment ago"):
+                    await database.read(names)
+            assert time.monotonic() - started < 5
+            server.thaw()
+            monkeypatch.undo()
+            vars(database)["_silent_until"] = None
+            await database.write(insert("two"))
+            assert "two" in await database.read(names)
 
 
-async def test_a_full_or_read_only_server_refuses_for_certain(postgres: PostgresFixture):
-    database = PostgresDatabase(postgres.url)
-    await database.write(insert("kept"))
-    postgres.execute(
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$BEGIN RAISE 'could not extend file: No space left on device' USING ERRCODE = '53100'; END$$;"
-        "CREATE CONSTRAINT TRIGGER full_disk AFTER INSERT ON connector_mcp.keys DEFERRABLE INITIALLY DEFERRED "
-        "FOR EACH ROW EXECUTE FUNCTION refuse()"
-    )
-    # The trigger fires within the commit.
-    with pytest.raises(StoreUnavailable, match="No space left") as caught:
-        await database.write(insert("full"))
-    assert not isinstance(caught.value, StoreUncertain)
-    postgres.execute(f"ALTER DATABASE {postgres.name} SET default_transaction_read_only = on")
-    await database.aclose()
-    with pytest.raises(StoreUnavailable, match="read-only") as caught:
-        await database.write(insert("read-only"))
-    assert not isinstance(caught.value, StoreUncertain)
-    assert await database.read(names) == ["kept"]
-    await database.aclose()
-
-
-async def test_a_record_that_another_session_has_locked_is_refused_in_time(
+async def test_a_full_or_read_only_server_or_a_lock_refuses_for_certain(
     postgres: PostgresFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(postgres_module, "STEP_SECONDS", 0.2)
-    database = PostgresDatabase(postgres.url)
-    await database.read(names)
-    with postgres.server.connect(postgres.name) as holder:
-        holder.execute("LOCK connector_mcp.keys")
-        with pytest.raises(StoreUnavailable, match="lock timeout") as caught:
-            await database.write(insert("one"))
+    async def refuse(name: str, match: str) -> None:
+        with pytest.raises(StoreUnavailable, match=match) as caught:
+            await database.write(insert(name))
+        assert not isinstance(caught.value, StoreUncertain)
         assert caught.value.retryable
-    assert await database.read(names) == []
-    await database.aclose()
+
+    monkeypatch.setattr(postgres_module, "STEP_SECONDS", 0.2)
+    async with aclosing(PostgresDatabase(postgres.url)) as database:
+        await database.write(insert("kept"))
+        with postgres.server.connect(postgres.name) as holder:
+            holder.execute("LOCK connector_mcp.keys")
+            await refuse("locked", "lock timeout")
+        postgres.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$BEGIN RAISE 'could not extend file: No space left on device' USING ERRCODE = '53100'; END$$;"
+            "CREATE CONSTRAINT TRIGGER full_disk AFTER INSERT ON connector_mcp.keys DEFERRABLE INITIALLY DEFERRED "
+            "FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+        # The trigger fires within the commit.
+        await refuse("full", "No space left")
+        postgres.execute(f"ALTER DATABASE {postgres.name} SET default_transaction_read_only = on")
+        await database.aclose()
+        await refuse("read-only", "read-only")
+        assert await database.read(names) == ["kept"]
 
 
 async def test_a_password_is_used_and_never_shown(free_port: int):
     with postgres_server("listen_addresses=127.0.0.1", *UNSAFE, port=free_port) as server:
-        database = PostgresDatabase(server.tcp_url(password=":wrong"), password=PASSWORD)
-        await database.write(insert("one"))
-        await database.aclose()
+        async with aclosing(PostgresDatabase(server.tcp_url(password=":wrong"), password=PASSWORD)) as database:
+            await database.write(insert("one"))
         refused = PostgresDatabase(server.tcp_url(password=f":not{PASSWORD}"))
-        with pytest.raises(StoreUnavailable) as caught:
+        with pytest.raises(StoreUnavailable, match="authentication failed") as caught:
             await refused.read(names)
-        assert "authentication failed" in caught.value.message
         assert PASSWORD not in repr([refused, vars(caught.value), caught.value.as_dict()])
 
 
@@ -245,43 +224,30 @@ async def test_an_invalid_address_is_refused_but_not_shown(url: str):
     assert PASSWORD not in str(caught.value)
 
 
-async def test_a_request_that_was_not_counted_never_looks_as_if_it_was(postgres: PostgresFixture):
-    database = PostgresDatabase(postgres.url)
+async def test_a_request_that_was_not_counted_never_looks_as_if_it_was(database: Database, postgres: PostgresFixture):
     rates = SharedRates(database)
     assert await rates.take("k", interval=60.0, burst=1) == 0
     # By the time of the second look the request would be due within `longest`, but it is not reserved.
     postgres.execute(
-        "CREATE FUNCTION connector_mcp.refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$"
-    )
-    postgres.execute(
+        "CREATE FUNCTION connector_mcp.refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$;"
         "CREATE TRIGGER refuse BEFORE UPDATE ON connector_mcp.rates "
         "FOR EACH ROW EXECUTE FUNCTION connector_mcp.refuse()"
     )
     assert await rates.take("k", interval=60.0, burst=1, longest=90.0) > 90.0
-    await database.aclose()
 
 
 async def test_a_database_without_an_encoding_returns_text(postgres: PostgresFixture):
     postgres.server.execute(f"CREATE DATABASE {postgres.name}_ascii TEMPLATE template0 ENCODING 'SQL_ASCII'")
-    database = PostgresDatabase(postgres.server.url(f"{postgres.name}_ascii"))
-    await database.write(insert("déjà"))
-    assert await database.read(names) == ["déjà"]
-    await database.aclose()
+    async with aclosing(PostgresDatabase(postgres.server.url(f"{postgres.name}_ascii"))) as database:
+        await database.write(insert("déjà"))
+        assert await database.read(names) == ["déjà"]
 
 
-async def test_more_steps_than_connections_are_all_answered(postgres: PostgresFixture):
-    database = PostgresDatabase(postgres.url)
-    won: list[bool] = []
-
-    async def put(number: int) -> None:
-        won.append(
-            await database.write(lambda tx: tx.execute(INSERT_ONCE, {"name": "one", "value": ""}).first() is not None)
-        )
-
+async def test_more_steps_than_connections_are_all_answered(database: Database, postgres: PostgresFixture):
     async with anyio.create_task_group() as group:
         for number in range(40):
-            group.start_soon(put, number)
-    assert (won.count(True), len(won)) == (1, 40)
+            group.start_soon(database.write, insert(f"{number:02}"))
+    assert await database.read(names) == [f"{number:02}" for number in range(40)]
     await database.aclose()
     assert postgres.execute("SELECT count(*) AS open FROM pg_stat_activity WHERE datname = current_database()") == [
         {"open": 1}

@@ -51,16 +51,17 @@ async def test_known_calls_are_counted_exactly(watch: Any, mode: str) -> None:
     assert samples["gate_decisions_total"] == {("policy", "allow"): 5, ("approvals", "approve"): 2}
     assert samples["approval_changes_total"] == {("pending",): 1, ("approved",): 1, ("used",): 1}
     assert samples["call_duration_seconds_count"] == {(LIST,): 3, (READ,): 2, (DELETE,): 2}
-    # Three lists, a read, and for the deletion: a look at each call, and one at what is left.
+    # Three lists, and one more for the id that no connector has; for the deletion: a look at each call, and one at what
+    # is left.
     assert samples["upstream_requests_total"] == {
-        ("read", "logto", "2xx"): 5,
+        ("read", "logto", "2xx"): 6,
         ("read", "logto", "4xx"): 2,
         ("write", "logto", "2xx"): 1,
         ("token", "logto", "2xx"): 1,
     }
     assert samples["upstream_tokens_total"] == {("ok", "logto"): 1}
     assert samples["upstream_request_duration_seconds_count"] == {
-        ("read", "logto"): 7,
+        ("read", "logto"): 8,
         ("write", "logto"): 1,
         ("token", "logto"): 1,
     }

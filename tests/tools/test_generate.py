@@ -24,7 +24,7 @@ def test_there_is_one_file_a_tool_under_its_platform_with_tenant_arguments(tmp_p
     assert {contract["name"] for contract in files.values()} == set(catalog())
     assert files["connectors/describe_connector_type.json"]["annotations"]["openWorldHint"] is False
     described = files["versori/versori_get_connector.json"]
-    assert list(described) == ["annotations", "description", "inputSchema", "name", "outputSchema"]
+    assert list(described) == ["annotations", "description", "inputSchema", "name", "outputSchema", "title"]
     assert "organisation_id" in described["inputSchema"]["properties"]
 
 

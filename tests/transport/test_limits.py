@@ -28,19 +28,15 @@ from connector_mcp.transport.http.limits import (
 )
 from connector_mcp.transport.mcp.tools import CallsInFlight
 from connector_mcp.upstream.rate import SharedRateLimit
+from tests.end_to_end.faces import INITIALIZE, META, message, modern
 from tests.postgres_server import PostgresFixture
 from tests.transport.test_http import TOOL, accept, asks, connected
 
 TOKENS = [StaticToken.from_secret("one", name="one"), StaticToken.from_secret("two", name="two")]
-PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
-MODERN = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": TOOL}
+PING = message("ping")
+MODERN = modern(TOOL)
 ACCEPT = {"Accept": "application/json, text/event-stream"}
-META = {
-    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-    "io.modelcontextprotocol/clientInfo": {"name": "c", "version": "1"},
-    "io.modelcontextprotocol/clientCapabilities": {},
-}
-CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": TOOL, "arguments": {}, "_meta": META}}
+CALL = message("tools/call", name=TOOL, arguments={}, _meta=META)
 
 
 @asynccontextmanager
@@ -193,14 +189,6 @@ async def test_a_call_beyond_the_bound_is_told_to_return_and_nothing_else_is_ref
 async def chunks(message: Any) -> AsyncGenerator[bytes]:
     for byte in json.dumps(message).encode():
         yield bytes([byte])
-
-
-INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}},
-}
 
 
 @pytest.mark.anyio
@@ -359,7 +347,7 @@ async def test_proxies_are_told_not_to_hold_streams_back(make_engine: Any, serve
         else:
             async with (
                 http.stream("GET", "/sse") as listening,
-                http.stream("POST", "/mcp", json=INITIALIZE) as answer,
+                http.stream("POST", "/mcp", json=message("initialize", **INITIALIZE)) as answer,
             ):
                 found = [listening.headers, answer.headers]
     for headers in found:

@@ -18,22 +18,12 @@ from anyio.streams.text import TextReceiveStream
 from mcp import Client
 from mcp.client.sse import sse_client
 
+from tests.end_to_end.faces import INITIALIZE, META
+
 SERVER = Path(__file__).with_name("serve_fake.py")
 TOOL = "vectorize_get_source_connectors"
 CONNECTIONS = [("/mcp", "auto"), ("/mcp", "legacy"), ("/sse", "auto"), ("/sse", "legacy")]
-ENVELOPE = {
-    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-    "io.modelcontextprotocol/clientInfo": {"name": "c", "version": "1"},
-    "io.modelcontextprotocol/clientCapabilities": {},
-}
-HANDSHAKE = [
-    {
-        "id": 0,
-        "method": "initialize",
-        "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}},
-    },
-    {"method": "notifications/initialized"},
-]
+HANDSHAKE = [{"id": 0, "method": "initialize", "params": INITIALIZE}, {"method": "notifications/initialized"}]
 
 
 class Descriptor(ByteReceiveStream):
@@ -94,7 +84,7 @@ async def send(process: anyio.abc.Process, *messages: dict[str, Any]) -> None:
 
 async def begin_a_call(process: anyio.abc.Process, lines: Lines, mode: str, *, opened: bool = True) -> None:
     """Call, and wait until the call says that it has begun; where not `opened`, with what opens the connection."""
-    meta = {"progressToken": "p", **(ENVELOPE if mode == "auto" else {})}
+    meta = {"progressToken": "p", **(META if mode == "auto" else {})}
     call = {"id": 1, "method": "tools/call", "params": {"name": TOOL, "arguments": {}, "_meta": meta}}
     opening = HANDSHAKE if mode == "legacy" else []
     if opened:
@@ -155,7 +145,7 @@ async def test_a_client_that_no_longer_reads_ends_stdio(tmp_path: Path, mode: st
         with os.fdopen(ours, "rb", buffering=0) as stdout, anyio.fail_after(60):
             await begin_a_call(process, Lines(Descriptor(stdout)), mode, opened=False)
         with anyio.fail_after(60):
-            ping = {"_meta": ENVELOPE} if mode == "auto" else {}
+            ping = {"_meta": META} if mode == "auto" else {}
             await send(process, {"id": 2, "method": "tools/list", "params": ping})
             assert await process.wait() == 0
         assert "Traceback" not in await stderr_of(process)

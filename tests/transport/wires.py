@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import select
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,10 +17,10 @@ from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.transport.mcp.tools import CallsInFlight
 from connector_mcp.transport.stdio import LineReader, LineWriter
 from connector_mcp.transport.streams import throttled
+from tests.end_to_end.faces import INITIALIZE, META
 from tests.transport.conftest import KEY, serving
 
 WIRES = [(transport, era) for transport in ("stdio", "/mcp", "/sse") for era in ("legacy", "modern")]
-INFO = {"name": "c", "version": "1"}
 TOOL = "vectorize_get_source_connectors"
 ACCEPT = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
 
@@ -55,7 +56,7 @@ class Wire:
         self.capabilities = capabilities or {}
         if self.modern:
             return await self.ask({"id": "open", "method": "server/discover", "params": self.params()})
-        params = {"protocolVersion": "2025-11-25", "capabilities": self.capabilities, "clientInfo": INFO}
+        params = {**INITIALIZE, "capabilities": self.capabilities}
         opened = await self.ask({"id": "open", "method": "initialize", "params": params})
         await self.say({"method": "notifications/initialized"})
         return opened
@@ -63,11 +64,7 @@ class Wire:
     def params(self, **more: Any) -> dict[str, Any]:
         meta = more.pop("_meta", {})
         if self.modern:
-            meta |= {
-                "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-                "io.modelcontextprotocol/clientInfo": INFO,
-                "io.modelcontextprotocol/clientCapabilities": self.capabilities,
-            }
+            meta |= {**META, "io.modelcontextprotocol/clientCapabilities": self.capabilities}
         return {**more, **({"_meta": meta} if meta else {})}
 
     def call(self, identifier: Any = 1, tool: str = TOOL, **more: Any) -> dict[str, Any]:
@@ -87,8 +84,11 @@ class StdioWire(Wire):
         await server.run(*streams, server.create_initialization_options())
 
     async def send_body(self, body: bytes, message: Any = None) -> None:
-        await anyio.wait_writable(self.to_us)
-        os.write(self.to_us, body + b"\n")
+        line = body + b"\n"
+        # More could block the loop in which the server reads.
+        for start in range(0, len(line), select.PIPE_BUF):
+            await anyio.wait_writable(self.to_us)
+            os.write(self.to_us, line[start : start + select.PIPE_BUF])
 
     async def listen(self) -> None:
         text = b""

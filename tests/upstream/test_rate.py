@@ -15,8 +15,9 @@ import pytest
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.operations.platform import Request
 from connector_mcp.state.postgres import PostgresDatabase, SharedRates
+from connector_mcp.upstream import rate as rate_module
 from connector_mcp.upstream.client import ClientLimits
-from connector_mcp.upstream.rate import BLOCK_SECONDS, RETRY_STORE_AFTER, RateLimiter, SharedRateLimit
+from connector_mcp.upstream.rate import RETRY_STORE_AFTER, RateLimiter, SharedRateLimit
 from tests.postgres_server import PostgresFixture
 
 pytestmark = pytest.mark.anyio
@@ -87,21 +88,24 @@ async def test_turns_are_counted_together_and_each_is_waited_for(rate: int, naps
     assert (slept, turns.asked) == (naps, asked)
 
 
-async def test_three_replicas_send_no_more_than_a_block_each_beyond_the_rate(database: PostgresDatabase) -> None:
-    rate, sent = 20.0, 0
+async def test_what_a_replica_has_counted_is_its_own_and_lost_to_the_others(
+    database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Twenty at once in blocks of five, and the next one only after minutes.
+    monkeypatch.setattr(rate_module, "BLOCK_SECONDS", 5_000.0)
     shared = SharedRateLimit(SharedRates(database), "requests")
-    replicas = [RateLimiter(rate, rate, shared=shared, key="k", sleep=waits, clock=lambda: 0.0) for _ in range(3)]
+    replicas = [RateLimiter(0.001, 20, shared=shared, key="k", sleep=waits, clock=lambda: 0.0) for _ in range(3)]
+
+    async def send(number: int) -> int:
+        sent = 0
+        with suppress(Waits):
+            while True:
+                await replicas[number].acquire()
+                sent += 1
+        return sent
+
     await replicas[2].acquire()
-    with suppress(Waits):
-        while sent < 2 * rate:
-            await replicas[sent % 2].acquire()
-            sent += 1
-    # The third keeps what it has counted, and may send it although the others have used all that is left.
-    assert rate - 3 * rate * BLOCK_SECONDS <= sent < 2 * rate
-    for _ in range(int(rate * BLOCK_SECONDS) - 1):
-        await replicas[2].acquire()
-    with pytest.raises(Waits):
-        await replicas[2].acquire()
+    assert [await send(number) for number in (0, 1, 2)] == [15, 0, 4]
 
 
 async def test_a_client_keeps_the_rate_by_itself_and_without_a_burst_while_the_store_is_unreachable(
@@ -122,7 +126,7 @@ async def test_an_outage_is_logged_once_and_the_store_retried_later(
 ) -> None:
     now = 0.0
     store = Store(None, None, 0, 0)
-    take = partial(SharedRateLimit(store, "HTTP requests", clock=lambda: 0.0).take, "k", interval=1, burst=1)
+    take = partial(SharedRateLimit(store, "HTTP requests", clock=lambda: now).take, "k", interval=1, burst=1)
     with caplog.at_level(logging.WARNING):
         assert [await take() for _ in range(3)] == [None] * 3
         assert store.asked == 1, "the others do not wait for it"

@@ -9,8 +9,9 @@ from connector_mcp.operations.conductorone.platform import CONDUCTORONE
 from connector_mcp.operations.logto.platform import LOGTO
 from connector_mcp.operations.platform import Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
+from connector_mcp.operations.versori.platform import PLATFORM_V2, VERSORI
 from connector_mcp.upstream.client import ClientLimits, UpstreamClient
-from connector_mcp.upstream.urls import build_target, is_local, read_address, read_base_url
+from connector_mcp.upstream.urls import build_target, is_local, read_address, read_base_url, read_roots
 
 PATH = "/org/{organization_id}/connectors/{id}"
 
@@ -190,3 +191,50 @@ async def test_the_encoded_path_reaches_a_real_socket_unchanged() -> None:
     expected = b"GET /v1/org/o%252E%252F%2F%C3%B6/connectors/a%20b%2F..x%2525?q=a%2Fb%20c%25 HTTP/1.1\r\n"
     assert lines == [expected, expected]
     assert connections == 1
+
+
+DERIVED = ("https://versori.example/gate/api/connect/v1", "https://versori.example/gate/api/v2")
+
+
+@pytest.mark.parametrize(
+    ("base", "given", "root"),
+    [
+        (None, None, "https://platform.versori.com/api/v2"),
+        (DERIVED[0], None, DERIVED[1]),
+        (f"{DERIVED[0]}/", None, DERIVED[1]),
+        ("http://127.0.0.1:8800/versori/api/connect/v1", None, "http://127.0.0.1:8800/versori/api/v2"),
+        (DERIVED[0], "https://VERSORI.example:443/other/", "https://versori.example/other"),
+        ("https://versori.example/v1", "https://versori.example/v2", "https://versori.example/v2"),
+    ],
+)
+def test_the_root_of_a_further_api_follows_from_the_base_url_or_is_set(base: str, given: str, root: str) -> None:
+    named = {"VERSORI_BASE_URL": base, "VERSORI_PLATFORM_URL": given}
+    roots = read_roots(VERSORI, {name: value for name, value in named.items() if value is not None})
+    assert str(roots[PLATFORM_V2]) == root
+    assert str(roots[None]) == (base or "https://platform.versori.com/api/connect/v1").rstrip("/")
+
+
+@pytest.mark.parametrize(
+    ("base", "given"),
+    [
+        ("https://versori.example/v1", None),
+        ("https://versori.example/xapi/connect/v1x", None),
+        (DERIVED[0], "https://elsewhere.example/api/v2"),
+        (DERIVED[0], "https://versori.example:8443/api/v2"),
+        (DERIVED[0], "http://versori.example/api/v2"),
+        (DERIVED[0], "https://versori.example/api/../v2"),
+        (DERIVED[0], "https://me:pa55word@versori.example/api/v2"),
+        (DERIVED[0], "nonsense"),
+    ],
+)
+def test_a_root_that_is_missing_unsafe_or_at_another_origin_is_refused(base: str, given: str | None) -> None:
+    values = {"VERSORI_BASE_URL": base} | ({"VERSORI_PLATFORM_URL": given} if given else {})
+    with pytest.raises(Misconfigured) as failure:
+        read_roots(VERSORI, values)
+    assert "VERSORI_PLATFORM_URL" in failure.value.message
+    assert "VERSORI_PLATFORM_URL" in failure.value.fix
+    assert "pa55word" not in f"{failure.value.message} {failure.value.fix}"
+
+
+def test_a_platform_with_one_api_has_one_root() -> None:
+    assert list(read_roots(VECTORIZE, {})) == [None]

@@ -122,10 +122,7 @@ class AuditTrail:
         Raises:
             StoreUnavailable: It could not.
         """
-        try:
-            await self._database.write(self._look, durable=False)
-        except CameBackOlder:
-            await self._database.write(self._recover)
+        await self._write((), lambda _: None, durable=False)
 
     async def recent(self, limit: int, *, before: int | None = None, after: int | None = None) -> list[JsonObject]:
         """Return the records of the calls that ended last, newest first.
@@ -157,54 +154,56 @@ class AuditTrail:
             pass
 
     async def _write_batch(self, batch: _Batch) -> None:
+        def work(transaction: Transaction) -> list[Any]:
+            return [also and also(transaction) for _, also in batch.parts]
+
         async with self._writing:
             # Records that come from now on go into the next batch.
             if self._batch is batch:
                 self._batch = _Batch()
             try:
                 with one_allowance():
-                    try:
-                        await self._append_batch(batch)
-                    except CameBackOlder:
-                        await self._database.write(self._recover)
-                        await self._append_batch(batch)
+                    # The end of a call that changed nothing need not survive a power cut.
+                    durable = any(also for _, also in batch.parts)
+                    batch.results = await self._write([record for record, _ in batch.parts], work, durable=durable)
+                batch.failure = None
             except Exception as failure:  # noqa: BLE001 - every call of the batch raises it
                 batch.failure = failure
             finally:
                 batch.written.set()
 
-    async def _append_batch(self, batch: _Batch) -> None:
-        def work(transaction: Transaction) -> list[Any]:
-            self.append(transaction, [record for record, _ in batch.parts])
-            return [also and also(transaction) for _, also in batch.parts]
+    async def _write(self, records: Sequence[AuditRecord], also: Work[_T], *, durable: bool) -> _T:
+        def work(transaction: Transaction) -> _T:
+            self.append(transaction, records)
+            return also(transaction)
 
-        # The end of a call that changed nothing need not survive a power cut.
-        batch.results = await self._database.write(work, durable=any(also for _, also in batch.parts))
-        batch.failure = None
+        def recover(transaction: Transaction) -> _T:
+            self._continue(transaction, records)
+            return also(transaction)
 
-    def _look(self, transaction: Transaction) -> None:
-        self.lock(transaction).open()
+        try:
+            return await self._database.write(work, durable=durable)
+        except CameBackOlder:
+            # What is void now must not be open again after a power cut.
+            return await self._database.write(recover)
 
     def _check_now(self) -> None:
         with suppress(StoreUnavailable):
-            try:
-                self._database.write_now(self._look)
-            except CameBackOlder:
-                self._database.write_now(self._recover)
+            self._database.write_now(self._continue)
 
-    def _recover(self, transaction: Transaction) -> None:
-        """Void everything that is open in a database that came back older, and record that."""
-        last = self._last
-        LockedChain(transaction, remember=self._remember).append((), [{"event": RESTORED, "known": last.seq}])
-        for statement in _VOID:
-            transaction.execute(statement, {"reason": _REASON} if ":reason" in statement else {})
-        transaction.notify()
-        self._database.known_keys.clear()
-        logger.error(
-            "The database %s came back older: audit record %d is gone. What was open in it is void.",
-            self._database.address,
-            last.seq,
-        )
+    def _continue(self, transaction: Transaction, records: Sequence[AuditRecord] = ()) -> None:
+        """Append records. If the database came back older, void everything that is open in it first."""
+        try:
+            self.append(transaction, records)
+        except CameBackOlder as failure:
+            event = {"event": RESTORED, "known": self._last.seq}
+            LockedChain(transaction, remember=self._remember).append((), [event])
+            for statement in _VOID:
+                transaction.execute(statement, {"reason": _REASON} if ":reason" in statement else {})
+            transaction.notify()
+            transaction.after_commit(self._database.known_keys.clear)
+            transaction.after_commit(partial(logger.error, "%s: %s", self._database.address, failure.message))
+            self.append(transaction, records)
 
     def _remember(self, head: Head) -> None:
         self._last = head
@@ -258,6 +257,8 @@ class LockedChain:
             StoreUnavailable: The chain cannot be continued. Let it end the transaction.
         """
         head, key, now, top, own_events, new_secret = self.open()
+        if not (records or events):
+            return
         if new_secret is not None:
             values = {"name": KEY, "value": new_secret}
             self._transaction.execute("INSERT INTO keys (name, value) VALUES (:name, :value)", values)

@@ -260,8 +260,11 @@ def require_platforms(settings: Settings, environ: Mapping[str, str]) -> None:
     )
 
 
-def left_out(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield a sentence for each platform that has some of its variables and is not served."""
+def left_out(settings: Settings, environ: Mapping[str, str], *, begun: bool = False) -> Iterator[str]:
+    """Yield why each platform is not served; with `begun` only for those that have some of their variables."""
     for state in readiness(settings, environ):
-        if state.lacking and state.given:
+        if state.lacking and (state.given or not begun):
             yield f"{state.title} is not served: {', '.join(state.lacking)} not set."
+    if settings.platforms and not begun:
+        for platform in (platform_folder(name).platform for name in PLATFORMS if name not in settings.platforms):
+            yield f"{platform.title} is not served: {settings.place('platforms')} leaves it out."

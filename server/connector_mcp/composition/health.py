@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
@@ -30,16 +30,13 @@ from connector_mcp.text import strip_hidden
 
 
 class LocalCaller(UnattendedCaller):
-    """A caller on this machine that cannot be asked."""
+    """A caller on this machine that cannot be asked. `probe` marks the calls of checks in the audit log."""
 
-    def __init__(self) -> None:
-        super().__init__("local", "cli", client=f"connector-mcp {__version__}")
+    def __init__(self, transport: TransportName = "cli") -> None:
+        super().__init__("local", transport, client=f"connector-mcp {__version__}")
 
 
-class ProbeCaller(LocalCaller):
-    """The caller of a check. The audit log tells its calls from those of agents."""
-
-    transport: TransportName = "probe"
+_NOT_REACHED = {"misconfigured", "unreachable", "timed_out"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,9 @@ class PlatformReport:
 
     readiness: Readiness
     fine: bool = False
+    address: str = ""
+    reached: bool | None = None
+    """Whether the platform answered; None if it was not asked."""
     detail: str = ""
     fix: str = ""
 
@@ -61,6 +61,8 @@ class PlatformReport:
             "configured": self.readiness.configured,
             "set": list(self.readiness.given),
             "missing": list(self.readiness.lacking),
+            "address": self.address,
+            "reached": self.reached,
             "detail": strip_hidden(self.detail),
             "fix": strip_hidden(self.fix),
         }
@@ -76,16 +78,19 @@ async def examine_platforms(settings: Settings, environ: Mapping[str, str]) -> l
         return [PlatformReport(state) for state in states]
     narrowed = settings.model_copy(update={"platforms": configured})
     async with open_engine(narrowed, environ, "cli") as engine:
-        return [await check_platform(engine, state) for state in states]
+        return await _check_each(engine, states)
 
 
 async def check_all_platforms(engine: Engine, environ: Mapping[str, str]) -> list[JsonObject]:
-    """Check every account of a running engine, concurrently."""
-    states = readiness(engine.settings, environ)
-    found: dict[int, JsonObject] = {}
+    """Check every account of a running engine."""
+    return [report.as_dict() for report in await _check_each(engine, readiness(engine.settings, environ))]
+
+
+async def _check_each(engine: Engine, states: list[Readiness]) -> list[PlatformReport]:
+    found: dict[int, PlatformReport] = {}
 
     async def check(index: int) -> None:
-        found[index] = (await check_platform(engine, states[index])).as_dict()
+        found[index] = await check_platform(engine, states[index])
 
     async with anyio.create_task_group() as tasks:
         for index in range(len(states)):
@@ -97,7 +102,10 @@ async def check_platform(engine: Engine, state: Readiness) -> PlatformReport:
     """Make one small read under a configured account and report the result."""
     if not state.configured:
         return PlatformReport(state)
-    if not any(account.platform.name == state.platform.name for account in engine.accounts):
+    name = state.profile or "default"
+    own = (each for each in engine.accounts if (each.platform.name, each.profile) == (state.platform.name, name))
+    account = next(own, None)
+    if account is None:
         return PlatformReport(
             state, detail="Not checked: another profile of the platform is incomplete.", fix="Complete or remove it."
         )
@@ -115,14 +123,22 @@ async def check_platform(engine: Engine, state: Readiness) -> PlatformReport:
     if unknown:
         named = tenant.name if tenant and state.platform.tenant_argument in unknown else ", ".join(unknown)
         return PlatformReport(state, detail=f"Not checked: {named} is not set.", fix=f"Set {named}, then check again.")
-    result = await engine.call(tool.name, arguments, ProbeCaller())
+    result = await engine.call(tool.name, arguments, LocalCaller("probe"))
+    report = PlatformReport(state, address=account.client.base_url, reached=True)
     if not result.is_error:
-        return PlatformReport(state, fine=True, detail=f"{tool.name} succeeded; the credentials are accepted.")
+        return replace(report, fine=True, detail=f"{tool.name} succeeded; the credentials are accepted.")
     error = result.content["error"]
-    # It still proves address and credentials: the ids of an example do not exist.
     if error["code"] == "not_found":
-        return PlatformReport(state, fine=True, detail="The platform responded; the credentials are accepted.")
-    return PlatformReport(state, detail=f"{error['code']}: {error['message']}", fix=str(error["fix"]))
+        # It still proves address and credentials if the ids are those of an example, which do not exist.
+        if arguments.keys() - {"limit", PROFILE}:
+            return replace(report, fine=True, detail="The platform responded; the credentials are accepted.")
+        names = " and ".join(each.name for each in (tenant, state.platform.base_url) if each)
+        return replace(report, detail="The platform has nothing for this account (status 404).", fix=f"Check {names}.")
+    reached = error["code"] not in _NOT_REACHED
+    # Some platforms refuse a tenant that is not the account's as they refuse a missing permission.
+    also = f" Check {tenant.name} too." if error["code"] == "forbidden" and tenant else ""
+    detail = f"{error['code']}: {error['message']}"
+    return replace(report, reached=reached, detail=detail, fix=f"{error['fix']}{also}")
 
 
 def _small_read(engine: Engine, state: Readiness) -> tuple[Tool | None, JsonObject]:

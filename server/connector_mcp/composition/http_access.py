@@ -17,6 +17,7 @@ from connector_mcp.console.pages import Console, Operators, console_pages
 from connector_mcp.console.secret_pages import secret_pages
 from connector_mcp.engine.engine import Engine
 from connector_mcp.errors import Misconfigured
+from connector_mcp.json_values import JsonObject
 from connector_mcp.state.database import Database
 from connector_mcp.transport.auth.authorization import Callers
 from connector_mcp.transport.auth.resource_metadata import ProtectedResource
@@ -105,6 +106,19 @@ def _oauth(settings: Settings) -> JwtVerifier | None:
         algorithms=settings.oauth_algorithms,
         leeway=settings.oauth_leeway,
     )
+
+
+async def check_identity_provider(settings: Settings) -> JsonObject | None:
+    """Fetch the metadata and the keys of the issuer of callers' tokens, if there is one."""
+    if settings.oauth_issuer is None:
+        return None
+    from connector_mcp.transport.auth.jwt import KeySet, KeysUnavailable
+
+    try:
+        count = await KeySet(settings.oauth_issuer, settings.oauth_jwks_url).check()
+    except (KeysUnavailable, Misconfigured) as failure:
+        return {"issuer": settings.oauth_issuer, "usable": False, "detail": f"no keys: {failure}"}
+    return {"issuer": settings.oauth_issuer, "usable": True, "detail": f"{count} key{'s' if count > 1 else ''}"}
 
 
 def read_operators(settings: Settings) -> Operators | None:

@@ -7,7 +7,7 @@ counts as unset. Configuration fails closed: an unknown name or an invalid value
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast, get_args
@@ -31,6 +31,7 @@ DAY = 86_400.0
 SecretName = Literal["http_token", "state_password", "webhook_secret", "webhook_callback_secret"]
 """Secrets that can be given as a file: the setting `<name>_file`."""
 
+_ALL_SETTINGS = "`connector-mcp config show` lists all settings."
 _NEW_TOKEN = "openssl rand -hex 32"  # noqa: S105 - a command
 _NEW_SIGNING_SECRET = 'echo "whsec_$(openssl rand -base64 32)"'  # noqa: S105 - a command
 
@@ -67,11 +68,9 @@ def _upper(value: Any) -> Any:
 
 def _check_state(address: SecretStr | None) -> SecretStr | None:
     if address is not None and not re.match(r"postgres(ql)?://.", address.get_secret_value()):
-        if re.match(r"(rediss?|unix)://", address.get_secret_value()):
-            raise ValueError(
-                "an address that begins with postgresql://: records are kept in PostgreSQL instead of Redis"
-            )
-        raise ValueError("an address that begins with postgresql://")
+        is_redis = re.match(r"(rediss?|unix)://", address.get_secret_value())
+        instead = ": records are kept in PostgreSQL instead of Redis" if is_redis else ""
+        raise ValueError(f"an address that begins with postgresql://{instead}")
     return address
 
 
@@ -290,10 +289,9 @@ class Settings(
             place=lambda key: sources[key].place(key),
             shown=lambda key: not is_secret(key),
         )
-        origins = {key: source.place(key) for key, source in sources.items()}
-        problems += [*invalid, *_contradictions(settings, origins)]
         settings._profiles = file.profiles if file else ()
-        settings._origins = origins
+        settings._origins = {key: source.place(key) for key, source in sources.items()}
+        problems += [*invalid, *_contradictions(settings)]
         return settings, problems
 
     @property
@@ -358,8 +356,9 @@ class _Source:
     def unknown(self, key: str) -> Misconfigured:
         # Without the prefix, which makes all variables look alike.
         word = key.upper().removeprefix(PREFIX).lower()
-        listed = "`connector-mcp config show` lists all settings."
-        return unknown_name(self.place(key), word, Settings.model_fields, "setting", listed=listed, spell=self.spell)
+        return unknown_name(
+            self.place(key), word, Settings.model_fields, "setting", spell=self.spell, fix=_ALL_SETTINGS
+        )
 
 
 def _sources(environ: Mapping[str, str], file: ConfigFile | None, flags: Mapping[str, Any]) -> list[_Source]:
@@ -389,28 +388,24 @@ def _expand(field: str, value: Any, base: Path) -> Any:
     return base / Path(value).expanduser() if is_path and isinstance(value, str | Path) else value
 
 
-def _misplaced(file: ConfigFile) -> list[Misconfigured]:
+def _misplaced(file: ConfigFile) -> Iterator[Misconfigured]:
     """Find settings that this file must not contain."""
-    problems: list[Misconfigured] = []
     if "config" in file.settings:
-        problems.append(
-            Misconfigured(f"{file.where.at('config')} names another file.", fix="Remove it; only one is read.")
-        )
-    problems += [
-        Misconfigured(
-            f"{file.where.at(name)} is a secret in plain text, and other users can read the file.",
-            fix=f"Set {variable_name(name)} instead, or make the file private (`chmod 600`).",
-        )
-        for name in file.settings
-        if not file.private and is_secret(name)
-    ]
-    return problems
+        yield Misconfigured(f"{file.where.at('config')} names another file.", fix="Remove it; only one is read.")
+    for name in file.settings:
+        if not file.private and is_secret(name):
+            yield Misconfigured(
+                f"{file.where.at(name)} is a secret in plain text, and other users can read the file.",
+                fix=f"Set {variable_name(name)} instead, or make the file private (`chmod 600`).",
+            )
 
 
-def _contradictions(settings: Settings, origins: Mapping[str, str]) -> list[Misconfigured]:
+def _contradictions(settings: Settings) -> list[Misconfigured]:
     """Find secrets that are given twice and a webhook without a secret. No secret file is read yet."""
     problems = [
-        Misconfigured(f"{origins[name]} and {origins[f'{name}_file']} are both set.", fix="Unset one of them.")
+        Misconfigured(
+            f"{settings.place(name)} and {settings.place(f'{name}_file')} are both set.", fix="Unset one of them."
+        )
         for name in ("http_token", "webhook_secret", "webhook_callback_secret")
         if getattr(settings, name) is not None and getattr(settings, f"{name}_file") is not None
     ]

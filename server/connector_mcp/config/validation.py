@@ -58,18 +58,18 @@ def drop_unexpanded(values: dict[str, Any], place: Callable[[str], str]) -> list
 
 
 def unknown_name(
-    place: object, name: str, known: Collection[str], noun: str, *, listed: str = "", spell: Callable[[str], str] = str
+    place: object, name: str, known: Collection[str], noun: str, *, fix: str = "", spell: Callable[[str], str] = str
 ) -> Misconfigured:
     """Return the error for a name that does not exist, with the nearest ones.
 
-    `place` says where it is written. `spell` writes a known name as it is written there. `listed` says where all names
+    `place` says where it is written. `spell` writes a known name as it is written there. `fix` says where all names
     are listed; without it, they are named if none is near.
     """
     near = [spell(each) for each in nearest(name, known)]
     guess = f" Did you mean {near[0]!r}?" if near else ""
-    valid = near or ([] if listed else [*map(spell, known)])
-    fix = f"Use {either(valid)}, or remove it." if valid else "Remove it."
-    return Misconfigured(f"{place} is not a known {noun}.{guess}", fix=f"{fix} {listed}".rstrip())
+    valid = near or ([] if fix else [*map(spell, known)])
+    use = f"Use {either(valid)}, or remove it." if valid else "Remove it."
+    return Misconfigured(f"{place} is not a known {noun}.{guess}", fix=f"{use} {fix}".rstrip())
 
 
 def _invalid_value(place: object, fault: ErrorDetails, shown: bool) -> Misconfigured:

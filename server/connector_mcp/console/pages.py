@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import wraps
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote
 
 import anyio
@@ -74,17 +74,6 @@ class Operators:
     """Where to find it."""
 
 
-class RecentCalls(Protocol):
-    """Returns the audit records of up to `limit` calls that ended, the newest first.
-
-    With `before` those before the record with that number, with `after` the ones next after it.
-    """
-
-    def __call__(
-        self, limit: int, *, before: int | None = None, after: int | None = None
-    ) -> Awaitable[Sequence[JsonObject]]: ...
-
-
 @dataclass(frozen=True)
 class Console:
     """Everything that the console shows and does. Without `operators` it is closed, and says which setting opens it."""
@@ -93,7 +82,8 @@ class Console:
     database: Database
     """Where sessions are kept."""
     operators: Operators | None
-    recent_calls: RecentCalls
+    recent_calls: Callable[..., Awaitable[Sequence[JsonObject]]]
+    """Returns the audit records of up to `limit` calls that ended, as `Engine.recent_calls` does."""
     check_platforms: Callable[[], Awaitable[Sequence[JsonObject]]]
     """Reads once from each platform: title, state, detail, fix, and the names of variables `set` and `missing`."""
     sandbox: bool = False
@@ -120,14 +110,6 @@ def _closed_page(renderer: Renderer) -> _Handler:
     return answer
 
 
-@dataclass(frozen=True)
-class PlatformCheck:
-    """The result of a check. `platforms` is None if it did not finish in time."""
-
-    at: float
-    platforms: Sequence[JsonObject] | None
-
-
 class _ConsolePages:
     def __init__(self, console: Console, operators: Operators) -> None:
         self._console = console
@@ -136,7 +118,8 @@ class _ConsolePages:
         self._throttle = LoginThrottle()
         self._renderer = Renderer(console.clock, prefix=console.prefix)
         self._home = console.prefix + HOME
-        self._last_check: PlatformCheck | None = None
+        self._last_check: JsonObject | None = None
+        """When the platforms were checked (`at`), and the result; None if it did not finish in time."""
         self._checking = anyio.Lock()
 
     def routes(self) -> list[BaseRoute]:
@@ -301,11 +284,11 @@ class _ConsolePages:
         await self._submitted(request)
         async with self._checking:
             last = self._last_check
-            if last is None or self._console.clock() - last.at >= CHECK_SECONDS:
+            if last is None or self._console.clock() - last["at"] >= CHECK_SECONDS:
                 platforms = None
                 with anyio.move_on_after(CHECK_SECONDS):
                     platforms = await self._console.check_platforms()
-                self._last_check = PlatformCheck(self._console.clock(), platforms)
+                self._last_check = {"at": self._console.clock(), "platforms": platforms}
         return RedirectResponse(f"{self._home}/platforms", HTTPStatus.SEE_OTHER)
 
     # Shared by all pages --------------------------------------------------------------------------------------------

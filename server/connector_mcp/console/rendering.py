@@ -20,6 +20,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from connector_mcp.engine.approval.parked_call import Approval
+from connector_mcp.engine.preview import Change
 from connector_mcp.json_values import members
 from connector_mcp.text import strip_hidden
 
@@ -126,15 +127,6 @@ class ShownValue:
     unset: bool = False
 
 
-@dataclass(frozen=True)
-class DiffRow:
-    """One field of the target, before and after the call."""
-
-    field: str
-    before: ShownValue
-    after: ShownValue
-
-
 def show(value: Any) -> ShownValue:
     """Return a value in full, up to what a page can hold."""
     if value is None:
@@ -148,14 +140,14 @@ def show(value: Any) -> ShownValue:
     return ShownValue(text or "empty", "; ".join(notes), unset=not text)
 
 
-def diff(approval: Approval) -> list[DiffRow]:
-    """Return what the call changes, field by field; for a deletion, every field of the target as it was read."""
+def diff(approval: Approval) -> list[Change]:
+    """Return what the call changes, with `ShownValue`s; for a deletion, every field of the target as it was read."""
     if approval.deletes and not approval.diff:
         fields = members(approval.snapshot)
         # Lists mostly hold what the platform says of every such connector, so the target's own fields come first.
         names = sorted(fields, key=lambda field: "[" in field)
-        return [DiffRow(name, show(fields[name]), ShownValue("deleted", unset=True)) for name in names]
-    return [DiffRow(change.field, show(change.before), show(change.after)) for change in approval.diff]
+        return [Change(name, show(fields[name]), ShownValue("deleted", unset=True)) for name in names]
+    return [Change(change.field, show(change.before), show(change.after)) for change in approval.diff]
 
 
 def status(approval: Approval, now: float) -> str:

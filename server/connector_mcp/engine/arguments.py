@@ -19,15 +19,14 @@ from pydantic import ValidationError
 from connector_mcp.engine.issues import (
     MAX_ISSUES,
     bounded,
-    describe_member,
     describe_wanted,
     known_names,
     likely_names,
-    likely_values,
     path_of,
     safe_key,
     valid_example,
     value_at,
+    wrong_value,
 )
 from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.errors import InvalidArguments, Issue
@@ -42,6 +41,8 @@ MAX_VALUES = 10_000
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _LARGEST_INTEGER = 2**63
+_CONFIRMATIONS = frozenset({"approve", "approved", "confirm", "confirmation", "confirmed", "force", "yes"})
+_CONFIRMED = "no such argument: leave it out. Where policy wants a decision, a person or an operator is asked"
 _ANY_OBJECT: JsonObject = {"type": "object"}
 
 
@@ -84,16 +85,14 @@ def _name_issues(tool: Tool, raw: Mapping[str, Any], own: Mapping[str, str]) -> 
         elif name not in properties:
             unknown += 1
             if unknown <= MAX_ISSUES:
-                if instead := tool.instead_of(name):
-                    yield Issue(safe_key(name), "an unknown argument", instead)
-                    continue
                 if members(_decode(given, _ANY_OBJECT)).keys() & properties.keys():
                     yield Issue(safe_key(name), "an object of arguments", "its members at the top level, without it")
                     continue
                 near = likely_names(name, due, of=tool.name, share=0.5) or likely_names(name, free, of=tool.name)
-                if not near and len(due) == 1 and "config" not in properties:
+                instead = _CONFIRMED if name.lower() in _CONFIRMATIONS else tool.instead_of(name)
+                if not near and not instead and len(due) == 1 and "config" not in properties:
                     near = due
-                wanted = known_names(near, properties, holder=tool.name, inside="config" in properties)
+                wanted = instead or known_names(near, properties, holder=tool.name, inside="config" in properties)
                 yield Issue(safe_key(name), "an unknown argument", wanted, candidates=near)
     if unknown > MAX_ISSUES:
         yield Issue("arguments", f"{unknown - MAX_ISSUES} more unknown arguments", "none of them")
@@ -194,9 +193,7 @@ def _issues(tool: Tool, error: ValidationError, values: JsonObject) -> Iterator[
             wanted = known_names(near, names, holder=path_of(location[:-1]), inside=inside)
             yield Issue(path_of(location), "an unknown member", wanted, candidates=near)
         else:
-            got, wanted = describe_member(value, schema), describe_wanted(schema, value)
-            near = likely_values(map(str, schema.get("enum", ())), value)
-            yield Issue(path_of(location), got, wanted, sample, candidates=near)
+            yield wrong_value(path_of(location), value, schema, sample)
 
 
 def _at(schema: JsonObject, location: Sequence[str | int]) -> JsonObject:
@@ -209,4 +206,7 @@ def _at(schema: JsonObject, location: Sequence[str | int]) -> JsonObject:
 
 def _sample(tool: Tool, location: Sequence[str | int]) -> Any:
     schema = _at(tool.input_schema, location)
+    if schema.get("type") == "object" and "properties" not in schema:
+        # The declaration's example has one connector type; the caller may mean another.
+        return None
     return valid_example(value_at(tool.operation.example, location), schema)

@@ -30,6 +30,7 @@ from connector_mcp.engine.sender import Sender, verify
 from connector_mcp.errors import Blocked, Conflict, InvalidArguments, NotFound, Rejected
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect, Operation, Situation
+from connector_mcp.operations.tool import only_served
 from connector_mcp.state.database import Work
 from connector_mcp.state.keys import secret_key
 
@@ -75,11 +76,15 @@ class PlatformCall(EngineCall):
         try:
             return await (self.read() if self.effect is Effect.READ else self.write())
         except (NotFound, Rejected, Conflict) as error:
-            # The lookup is a part of the call, within its time.
-            with anyio.move_on_after(account.client.deadline - self.elapsed):
-                if await self._look_up(error):
+            failed = error
+        # The lookup is a part of the call, within its time.
+        with anyio.move_on_after(account.client.deadline - self.elapsed):
+            while await self._look_up(failed):
+                try:
                     return await self._read_again()
-            raise
+                except (NotFound, Rejected, Conflict) as again:
+                    failed = again
+        raise failed
 
     async def _look_up(self, error: NotFound | Rejected | Conflict) -> bool:
         """Say in the error what was likely meant. Return whether that is certain, and may be read instead."""
@@ -89,8 +94,10 @@ class PlatformCall(EngineCall):
         # An approval is for what was asked, and a change is never made to something else.
         if match is None or self.effect is not Effect.READ or self.decision is not Decision.ALLOW:
             return False
+        if match.argument in self.meta.resolved:
+            return False
         self.operation = self.operation.model_copy(update={match.argument: match.id})
-        self.meta.resolved = {match.argument: match.id}
+        self.meta.resolved |= {match.argument: match.id}
         kind = "the id of something else" if match.member == "id" else f"a {match.member}"
         self.meta.warn(f"{match.argument} gave {kind}. The only one that fits was read: meta.resolved has its id.")
         return True
@@ -137,6 +144,8 @@ class PlatformCall(EngineCall):
             self.fingerprint_after = self._sender.fingerprint_after(self.operation, self._key)
         else:
             self.meta.unproven = "Not read back: CONNECTOR_MCP_VERIFY_WRITES is off."
+        following = self.operation.find_next_step(data, self._situation)
+        self.meta.next = only_served(following, self.tool.served) if self.tool.served is not None else following
         self.meta.changes = [change.as_dict() for change in self._preview.changes]
         return self._result(data)
 

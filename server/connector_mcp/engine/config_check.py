@@ -11,16 +11,15 @@ if TYPE_CHECKING:
 from connector_mcp.engine.issues import (
     bounded,
     describe,
-    describe_member,
     describe_wanted,
     known_names,
     likely_names,
-    likely_values,
     path_of,
     safe_key,
     valid_example,
     validator,
     value_at,
+    wrong_value,
 )
 from connector_mcp.engine.results import Meta
 from connector_mcp.errors import InvalidArguments, Issue
@@ -128,7 +127,7 @@ def _config_issue(
                 continue
             near = likely_names(key, names)
             wanted = known_names(near, names, holder=path if location else f"the config of {kind.type}")
-            is_misplaced = key in kind.traits.get("pipeline_keys", ())
+            is_misplaced = key in kind.traits.get("pipeline_config", {}).get("properties", ())
             if is_misplaced:
                 near, wanted = [], f"no {safe_key(key)} here: it belongs to the pipeline that uses the connector"
             found, sample_of_it = f"{path}.{safe_key(key)}", valid_example(value_at(sample, location), schema)
@@ -146,7 +145,5 @@ def _config_issue(
                 # An inner object that the call touches must be whole.
                 yield location or (name,), Issue(f"{path}.{name}", got, describe_wanted(member), example_of_it)
     else:
-        got, sample_of_it = describe_member(instance, schema), valid_example(value_at(sample, location), schema)
-        is_unknown, near = error.validator == "enum", likely_values(map(str, schema.get("enum", ())), instance)
-        wanted = describe_wanted(schema, instance)
-        yield location, Issue(path, got, wanted, sample_of_it, unknown=is_unknown, candidates=near)
+        sample_of_it = valid_example(value_at(sample, location), schema)
+        yield location, wrong_value(path, instance, schema, sample_of_it, unknown=error.validator == "enum")

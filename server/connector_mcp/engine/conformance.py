@@ -10,7 +10,6 @@ from typing import Any
 
 from connector_mcp.json_values import is_array, is_object
 from connector_mcp.operations.operation import Effect, ListOperation, Operation, at
-from connector_mcp.operations.tool import is_list
 
 
 def find_flaw(operation: Operation, data: Any) -> str | None:
@@ -18,7 +17,7 @@ def find_flaw(operation: Operation, data: Any) -> str | None:
 
     `data` is what the operation takes out of the answer.
     """
-    if is_list(type(operation)):
+    if operation.returns_list:
         if not is_array(data):
             return "no list"
         return next((f"a list in which {flaw}" for row in data if (flaw := _find_row_flaw(operation, row))), None)

@@ -32,6 +32,7 @@ from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.operation import Effect, LocalOperation, Operation, Situation
 from connector_mcp.operations.tool import Tool
+from connector_mcp.program import runnable
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.database import Database, Transaction, one_allowance
 from connector_mcp.state.keys import secret_key
@@ -232,7 +233,9 @@ class Engine:
         plain = re.sub(r"[\W_]", "", name.lower())
         for absent in (each for each in PLATFORMS if each in plain and each not in platforms):
             title = platform_folder(absent).platform.title
-            return UnknownTool(name, why=f"{title} is not configured; `connector-mcp doctor` shows what is missing.")
+            return UnknownTool(
+                name, why=runnable(f"{title} is not configured; `connector-mcp doctor` shows what is missing.")
+            )
         likely = meant(name, [*self._tools, *catalog(dict.fromkeys(platforms))])
         callable_by = {tool.name for tool in self.tools(caller)}
         candidates, why = [each for each in likely if each in callable_by], ""

@@ -94,7 +94,7 @@ def likely_names(name: str, names: Iterable[str], *, of: str = "", share: float 
     """Return the names that an unknown one may mean: one with a typo, or by words as `meant` finds them."""
     known = list(names)
     typo = nearest(name, known, count=1, cutoff=0.9)
-    return typo or meant(name, known, of=of, share=share) or nearest(name, known, count=1)
+    return typo or meant(name, known, of=of, share=share) or nearest(name, known, count=1, cutoff=0.8)
 
 
 def _suggestion(near: Sequence[str]) -> str:
@@ -158,6 +158,12 @@ def describe_wanted(schema: Mapping[str, Any], value: Any = None) -> str:
         return " ".join(part for part in (_TYPES.get(schema.get("type", "")), described) if part) or "another value"
     wanted = " ".join(part for part in (_TYPES.get(str(schema.get("type")), "a value"), limits, form) if part)
     return f"{wanted} ({described})" if described else wanted
+
+
+def wrong_value(path: str, value: Any, schema: Mapping[str, Any], sample: Any, *, unknown: bool = False) -> Issue:
+    """Make the issue of a value that its schema does not allow."""
+    near = likely_values(map(str, schema.get("enum", ())), value)
+    return Issue(path, describe_member(value, schema), describe_wanted(schema, value), sample, unknown, near)
 
 
 class Validator(Protocol):

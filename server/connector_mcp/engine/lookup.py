@@ -17,12 +17,12 @@ from connector_mcp.engine.sender import Sender
 from connector_mcp.errors import ConnectorError, NotFound, Rejected, UpstreamError
 from connector_mcp.json_values import JsonObject, is_object, members
 from connector_mcp.operations.operation import Effect, ListOperation, Operation, at
+from connector_mcp.operations.platform import path_shape
 from connector_mcp.suggest import nearest
 from connector_mcp.text import same_text
 
 MAX_CANDIDATES = 10
 
-_PLACEHOLDER = re.compile(r"{\w+}")
 _LONGEST_ID = 128
 _LIKE_A_CREDENTIAL = re.compile(r"secret://|(sk|pk|gh[opsu]|glpat|xox\w|AKIA|ASIA|eyJ|AIza)[-_]?\w{12}|\S{65}")
 
@@ -59,7 +59,7 @@ class Lookup:
             error.fix = (
                 "Check the ids in the arguments. You may list none of them here; the platform's console has them."
             )
-        for argument, path in _id_paths(self._operation):
+        for argument, path in id_paths(self._operation):
             earlier.remove(argument)
             listed, given = self._list_at(path), getattr(self._operation, argument)
             if listed is None or not isinstance(given, str):
@@ -98,8 +98,9 @@ class Lookup:
             rows, _ = await self._sender.read_list(listed, operation)
         except ConnectorError:
             return
+        changed_at = f"{path_shape(listed.http.path)}/{{}}"
         updates = (each for each in self._others if each.effect is Effect.UPDATE)
-        update = next((each for each in updates if _shape(each.http.path) == f"{_shape(listed.http.path)}/{{}}"), None)
+        update = next((each for each in updates if path_shape(each.http.path) == changed_at), None)
         how = f"change that one with {update.tool_name()}" if update else "use that one, or have it changed"
         error.fix = f"Only one of these can exist, and candidates has the one that does: {how}."
         self._add_candidates(error, listed, [row for row in rows if operation.is_rival(row)])
@@ -155,10 +156,10 @@ class Lookup:
         return []
 
     def _list_at(self, path: str) -> type[ListOperation] | None:
-        return next((each for each in self._lists if _shape(each.http.path) == _shape(path)), None)
+        return next((each for each in self._lists if path_shape(each.http.path) == path_shape(path)), None)
 
 
-def _id_paths(operation: Operation) -> Iterator[tuple[str, str]]:
+def id_paths(operation: Operation) -> Iterator[tuple[str, str]]:
     """The arguments in the path of the call with the paths of the lists that show their values, the last one first."""
     paths = {name: operation.http.path.partition(f"/{{{name}}}")[0] for name in operation.http.placeholders}
     if (target := operation.acts_on) and (last := target.read.http.placeholders[-1:]):
@@ -166,10 +167,6 @@ def _id_paths(operation: Operation) -> Iterator[tuple[str, str]]:
         if own in paths:
             paths[own] = target.read.http.path.partition(f"/{{{last[0]}}}")[0]
     yield from reversed(paths.items())
-
-
-def _shape(path: str) -> str:
-    return _PLACEHOLDER.sub("{}", path)
 
 
 def _labels(listed: type[ListOperation], row: JsonObject) -> Iterator[tuple[str, str]]:

@@ -59,6 +59,8 @@ class Meta:
     sandbox: bool = False
     verified: bool | None = None
     """Whether reading back showed what was written; None if nothing was read back."""
+    next: str = ""
+    """What is left to do before the outcome is of use; it names only tools that the caller sees."""
     unproven: str = ""
     """What `verified` does not prove, and the check that would."""
     cursor: str | None = None
@@ -374,4 +376,5 @@ def _reader_hint(operation: type[Operation]) -> str:
     if operation.on is None:
         return ""
     lists = [each for each in platform_folder(operation.on.name).operations if issubclass(each, ListOperation)]
+    lists.sort(key=lambda each: each.toolset != operation.toolset)
     return f"Check with {lists[0].tool_name()}." if lists else ""

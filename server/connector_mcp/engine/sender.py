@@ -6,7 +6,6 @@ into `meta.verified` and a warning.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,11 +24,13 @@ from connector_mcp.errors import (
     RateLimited,
     Rejected,
     TimedOut,
+    TooLarge,
     Unreachable,
     UpstreamError,
 )
 from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
 from connector_mcp.operations.operation import Effect, ListOperation, Operation, Path, Situation, at
+from connector_mcp.operations.platform import path_shape
 from connector_mcp.operations.update import without_vacant
 from connector_mcp.upstream.client import UpstreamResponse
 
@@ -40,9 +41,7 @@ _NOT_DONE = (Unreachable, RateLimited, TimedOut)
 """Failures of a change that say that the platform did nothing. A change that may be done is `OutcomeUnknown`."""
 
 _MOST_PAGES = 5
-"""Pages of a list that are searched for what a call means."""
-
-_PLACEHOLDER = re.compile(r"{\w+}")
+"""Pages of a list that are searched for what a call means, or for what it affects."""
 
 
 class Sender:
@@ -84,7 +83,17 @@ class Sender:
         except UpstreamError as error:
             error.message = f"{error.message} It was read for {self._tool}, which was not sent."
             raise
-        return self._situated(operation, record, described)
+        dependents = await self._read_dependents(operation)
+        return replace(self._situated(operation, record, described), dependents=dependents)
+
+    async def _read_dependents(self, operation: Operation) -> tuple[JsonObject, ...] | None:
+        """Read the whole list of what may depend on the target. A call without it says what it says of any target."""
+        listed = operation.acts_on.dependents if operation.acts_on else None
+        try:
+            rows, are_all = await self.read_list(listed, operation) if listed else ([], False)
+        except ConnectorError:
+            return None
+        return tuple(rows) if are_all else None
 
     async def describe(self, reader: Operation | None) -> JsonObject | None:
         """Read a connector type. The description is empty if the platform does not have the type."""
@@ -101,13 +110,27 @@ class Sender:
         return next((row for row in rows if at(row, "id") == _id_read(reader)), None)
 
     async def read(self, reader: Operation) -> Any:
-        """Run a read operation and return its record or rows."""
-        return (await self._read(reader))[0]
+        """Run a read operation and return its record, or all rows of a list."""
+        if not isinstance(reader, ListOperation):
+            return (await self._read(reader))[0]
+        rows, are_all = await self._read_pages(reader)
+        if are_all:
+            return rows
+        title, tool = self._account.platform.title, reader.tool_name()
+        raise TooLarge(
+            f"{title} has more rows for {tool} than {_MOST_PAGES} pages hold, and all are needed.",
+            fix=f"Look with {tool} page by page, and do this in {title} itself.",
+            upstream={"platform": self._account.platform.name},
+        )
 
     async def read_list(self, listed: type[ListOperation], operation: Operation) -> tuple[list[JsonObject], bool]:
         """Return the rows of a list in the place that the operation is about, and whether they are all."""
+        return await self._read_pages(self.list_like(listed, operation))
+
+    async def _read_pages(self, reader: ListOperation) -> tuple[list[JsonObject], bool]:
         rows: list[JsonObject] = []
-        reader = self.list_like(listed, operation)
+        if reader.limit is None and reader.paging and reader.paging.limit:
+            reader = reader.model_copy(update={"limit": reader.paging.largest})
         for _ in range(_MOST_PAGES):
             page, answer = await self._read(reader)
             rows += page
@@ -297,7 +320,7 @@ async def _read_back(back: Operation, read: Read, meta: Meta) -> tuple[Any] | No
 async def _verify_gone(operation: Operation, read: Read, meta: Meta) -> None:
     reader = operation.target_read()
     # A read of what the deleted resource was in proves nothing.
-    if reader is None or _PLACEHOLDER.sub("{}", operation.http.path) != _PLACEHOLDER.sub("{}", reader.http.path):
+    if reader is None or path_shape(operation.http.path) != path_shape(reader.http.path):
         return
     try:
         record = await read(reader)

@@ -4,8 +4,8 @@ Each platform's folder holds `connector_types.json`: `{type: {name, kind, creata
 `config` is a JSON Schema (2020-12) with secret members that carry `writeOnly: true`. The traits are the platform's own:
 
 - Vectorize: `users` (has user operations), `user_credential` (the credential that its users bring: `refreshToken` or
-  `accessToken`), `selected_files` (schema of a user's selection), `takes_config_on_create`, `pipeline_keys` (keys of a
-  pipeline's config, not of this one).
+  `accessToken`), `selected_files` (schema of a user's selection), `takes_config_on_create`, `pipeline_config` (schema
+  of the config that a pipeline gives to a connector of the type; the two share no keys).
 - Logto: `platform`, `target`, `isStandard`, `isDemo`, `isTokenStorageSupported`, `supportsAuthorizationUri`,
   `requiredTemplateUsageTypes`, `mayContainSecrets` (free-form members in which a credential may hide), `hosts` (the
   keys that name the hosts that credentials go to, where their names do not tell). SSO providers: `isEnterprise`,
@@ -41,7 +41,9 @@ _STAND_IN = re.compile(
 )
 _MASKED = re.compile(rf"[{_DOTS}]{{4,}}")
 _MASK = re.compile(
-    rf"\w{{0,4}}[{_DOTS}]{{4,}}\w{{0,4}}|[\[(<*]+ ?(?:redacted|masked|hidden|withheld|filtered) ?[\])>*]+",
+    rf"\w{{0,4}}[{_DOTS}]{{4,}}\w{{0,4}}"
+    r"|[\[(<*]+ ?(?:redacted|masked|hidden|withheld|filtered) ?[\])>*]+"
+    r"|<[\w -]*(?:secret|token|key|password|authorization|credential)[\w -]*>",
     re.IGNORECASE,
 )
 _FORMATTED = {"uri": "https://example.com", "email": "name@example.com", "date": "2026-01-31"}
@@ -53,7 +55,7 @@ def stands_for_a_secret(text: str) -> bool:
 
 
 def is_mask(text: str) -> bool:
-    """Whether a text is nothing but a mask, such as `********` or `[redacted]`, which no member of a config can be."""
+    """Whether a text is nothing but a mask or placeholder of a secret, which no member of any config can be."""
     return bool(_MASK.fullmatch(text.strip()))
 
 

@@ -13,6 +13,7 @@ from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.connector_types import ConnectorType, connector_types, example
 from connector_mcp.operations.operation import LocalOperation, Operation, Record, Situation
 from connector_mcp.operations.type_names import find_type, unknown_type
+from connector_mcp.suggest import nearest
 
 LIST_SECRETS = "list_secrets"
 """The tool that is served only where a place for secrets is configured."""
@@ -62,9 +63,14 @@ def describe_connector_type(sources: Mapping[str, TypeSource | None]) -> type[Lo
 
         def answer_locally(self, situation: Situation) -> Any:
             if self.platform not in sources:
+                near = nearest(self.platform, sources, count=1)
                 raise InvalidArguments(
                     self.tool_name(),
-                    [Issue("platform", "a platform that is not served", f"one of {', '.join(sources)}")],
+                    [
+                        Issue(
+                            "platform", "a platform that is not served", f"one of {', '.join(sources)}", candidates=near
+                        )
+                    ],
                 )
             if self.type is None:
                 return {"types": [f"{each.type}: {each.name}" for each in connector_types(self.platform).values()]}

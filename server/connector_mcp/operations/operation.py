@@ -23,7 +23,7 @@ from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.connector_types import ConnectorType
 from connector_mcp.operations.fields import SECRET, Cursor, Detail, PageSize, Placement, RowMembers
 from connector_mcp.operations.hosts import hosts_in
-from connector_mcp.operations.platform import NO_BODY, Platform, Request
+from connector_mcp.operations.platform import NO_BODY, OtherApi, Platform, Request
 
 Path = tuple[str, ...]
 """The keys that lead to a member of a record. A key may hold dots, so that a dotted string would be ambiguous."""
@@ -105,6 +105,8 @@ class Target:
     """Member with its type, without which it is not recognized; by default that of the read's stored config."""
     listed: type[Operation] | None = None
     """The list to take the target from where its read by id is refused. It must come in one page, with the same ids."""
+    dependents: type[ListOperation] | None = None
+    """The list of what may depend on the target. Who decides is told what is affected; see `Situation.dependents`."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,8 @@ class Situation:
     """What `type_read` returned: empty if the platform does not have that type, None where it was not asked."""
     options: Mapping[str, str] = field(default_factory=dict[str, str])
     """The platform's variables that are not secret."""
+    dependents: tuple[Any, ...] | None = None
+    """All rows of the target's `dependents`; None where there is no such list or it could not be read."""
 
 
 class Record(BaseModel):
@@ -181,6 +185,8 @@ class Operation(BaseModel):
 
     on: ClassVar[Platform | None] = None
     """The platform; None where this server answers by itself."""
+    api: ClassVar[OtherApi | None] = None
+    """The API of the platform that it belongs to, where that is not the one of the base URL."""
     toolset: ClassVar[str] = ""
     """The toolset it belongs to, such as `vectorize.sources`; empty for local operations, which are always served."""
     by_default: ClassVar[bool] = False
@@ -193,7 +199,7 @@ class Operation(BaseModel):
     """Dotted path of the record in the platform's answer; empty where the answer is the record."""
     paging: ClassVar[Paging | None] = None
     returns_list: ClassVar[bool] = False
-    """Whether the data of a success is an array though the operation is no list."""
+    """Whether the data of a success is an array."""
     acts_on: ClassVar[Target | None] = None
     consequence: ClassVar[str] = ""
     """What a person reads before deciding; `{name}` is the target's name, `{argument}` any argument."""
@@ -280,6 +286,7 @@ class Operation(BaseModel):
             body=self.make_body(situation),
             repeatable=self.repeatable,
             changes=self.effect is not Effect.READ,
+            api=self.api,
         )
 
     def make_query(self) -> dict[str, str | list[str]]:
@@ -342,10 +349,7 @@ class Operation(BaseModel):
         return self.target_read()
 
     def type_read(self, current: Any = None) -> Operation | None:
-        """The read of the platform's own description of the connector type, where the shipped one does not suffice.
-
-        `current` is the target.
-        """
+        """The read of the platform's own description of the target's type, where the shipped one does not suffice."""
         return None
 
     def is_rival(self, row: JsonObject) -> bool:
@@ -369,7 +373,7 @@ class ListOperation(Operation):
     """Base of the lists: they return summary rows, a page at a time."""
 
     effect = Effect.READ
-    paging: ClassVar[Paging | None]
+    returns_list = True
     known_by: ClassVar[tuple[str, ...]] = ("name",)
     """Members of a row by which people know it, beside its id: text, or an object with a text for each language."""
     refers: ClassVar[Mapping[str, type[Operation]]] = {}

@@ -5,6 +5,7 @@ This is data only. `upstream.auth` turns credentials into requests, and `config`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -69,6 +70,19 @@ class UpstreamMessage:
 
 
 @dataclass(frozen=True)
+class OtherApi:
+    """A further API of a platform, at the same origin as the base URL and under another path."""
+
+    name: str
+    address: Variable
+    """Variable with its address, for where that does not follow from the base URL."""
+    base_ending: str
+    """The ending of the base URL's path from which its own path follows."""
+    path: str
+    """What stands in place of that ending."""
+
+
+@dataclass(frozen=True)
 class Platform:
     """One platform. Each of its operations refers to it."""
 
@@ -87,10 +101,14 @@ class Platform:
     """Variables with the platform's prefix that other tools read; setting them is no mistake."""
     secret_keys: frozenset[str] = frozenset()
     """Further key names that hold secrets on this platform, in lower case."""
+    holder_keys: frozenset[str] = frozenset()
+    """Key names, in lower case, that would name a secret and hold an object here: its members are judged one by one."""
     secret_paths: tuple[str, ...] = ()
     """Endings of dotted paths in answers; every value below them is secret. Such as `credential.data`."""
     base_url_from: Callable[[Mapping[str, str]], str | None] | None = None
     """Derive the address from the other variables when it is not set."""
+    other_apis: tuple[OtherApi, ...] = ()
+    """Further APIs that the same credentials are for."""
     blames_credentials: Callable[[UpstreamMessage], bool] = lambda _: True
     """Whether a 401 with this message concerns the account's credentials and not those inside a connector."""
 
@@ -105,7 +123,7 @@ class Platform:
             case SignedAssertion(client_id=client_id, client_secret=client_secret, access_token=access_token):
                 own = (client_id, client_secret, access_token)
         tenant = () if self.tenant is None else (self.tenant,)
-        return (*own, *tenant, self.base_url, *self.options)
+        return (*own, *tenant, self.base_url, *(api.address for api in self.other_apis), *self.options)
 
 
 def key_of(platform: Platform, variable: Variable) -> str:
@@ -138,3 +156,10 @@ class Request:
     repeatable: bool = False
     changes: bool = True
     """Whether the request may change something. If not, a lost answer leaves no unknown outcome."""
+    api: OtherApi | None = None
+    """The API that it goes to, where that is not the one of the base URL."""
+
+
+def path_shape(path: str) -> str:
+    """The path without the names of its placeholders, by which paths are compared."""
+    return re.sub(r"{\w+}", "{}", path)

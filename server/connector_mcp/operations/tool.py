@@ -13,7 +13,7 @@ from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.across import ACROSS
 from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.operations.local import LIST_SECRETS
-from connector_mcp.operations.operation import Effect, ListOperation, Operation
+from connector_mcp.operations.operation import Effect, Operation
 from connector_mcp.operations.schema import listed, portable_schema, shape
 
 PLATFORM = "platform"
@@ -65,6 +65,10 @@ class Tool:
     def input_schema(self) -> JsonObject:
         """The schema that arguments are checked against; do not modify it."""
         hidden = [name for name in self.hidden if name in self.operation.model_fields]
+        paging = self.operation.paging
+        if paging and paging.cursor and paging.limit is None:
+            # The platform decides how long its pages are.
+            hidden.append("limit")
         schema = portable_schema(self.operation, without=hidden)
         _relax(schema, self.optional)
         if self.profiles is not None:
@@ -81,7 +85,7 @@ class Tool:
         platform, wanted = self.operation.on, _WORD_START.sub("_", name).lower()
         cannot = impossible_arguments(platform.name).get(self.name, {}) if platform else {}
         instead = next((instead for names, instead in cannot.items() if wanted in names.split()), None)
-        return instead and f"no {wanted}: {instead}"
+        return instead and f"none: {instead}"
 
     def seen_with(self, served: frozenset[str], profiles: Collection[str]) -> Tool:
         """The tool for callers who see these tools, and may call this one under these profiles."""
@@ -183,14 +187,9 @@ def output_schema(operation: type[Operation]) -> JsonObject:
     the model.
     """
     data = shape(operation.output)
-    if is_list(operation):
+    if operation.returns_list:
         data = {"type": "array", "items": data}
     meta: JsonObject = {"type": "object"}
     if operation.effect is not Effect.READ:
         meta["properties"] = {"verified": {"type": "boolean", "description": _VERIFIED}}
     return {"type": "object", "properties": {"data": data, "meta": meta, "error": {"type": "object"}}}
-
-
-def is_list(operation: type[Operation]) -> bool:
-    """Whether the data of a success is an array."""
-    return issubclass(operation, ListOperation) or operation.returns_list

@@ -5,9 +5,11 @@ The words of a request are compared with those of the types. Letters decide only
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from functools import cache
+from importlib import resources
 from itertools import pairwise
 
 from connector_mcp.errors import Issue
@@ -21,39 +23,9 @@ _HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _FILLERS = frozenset(
     ("a", "an", "connector", "connectors", "for", "from", "in", "login", "my", "our", "service", "sign", "the", "type")
 )
-_MEANINGS = {
-    "amazon": "aws",
-    "aws": "amazon",
-    "azure": "azuread entra microsoft",
-    "blob": "gcs s3",
-    "bq": "bigquery",
-    "bucket": "azure gcs s3",
-    "crawl": "crawler firecrawl",
-    "email": "mail smtp",
-    "entra": "azuread",
-    "gcp": "gcs google",
-    "gdrive": "drive google",
-    "gmail": "google smtp",
-    "googlemail": "gmail google smtp",
-    "gsuite": "google workspace",
-    "mail": "email smtp",
-    "meta": "facebook",
-    "microsoft": "azuread onedrive sharepoint",
-    "o365": "365 azuread microsoft onedrive sharepoint",
-    "office": "365 azuread microsoft onedrive sharepoint",
-    "office365": "365 azuread microsoft onedrive sharepoint",
-    "outlook": "azuread microsoft smtp",
-    "pdf": "file upload",
-    "rest": "http",
-    "scrape": "crawler firecrawl",
-    "site": "crawler firecrawl",
-    "sso": "oidc saml",
-    "teams": "azuread microsoft",
-    "text": "sms",
-    "twitter": "x",
-    "webhook": "http",
-    "website": "crawler firecrawl",
-}
+_MEANINGS: dict[str, str] = json.loads(
+    (resources.files("connector_mcp.operations") / "type_words.json").read_text("utf-8")
+)
 """Words that people use, with the words that types may have in their place."""
 _WHOLE, _BEGINNING = 8, 6
 """How much a word counts that a type has, or that one of its words begins with. A word of like meaning counts 1."""
@@ -98,7 +70,8 @@ def unknown_type(
     named = ", ".join(f"{each.type} ({each.name})" for each in near[:_MOST_NAMED])
     more = f" and {len(near) - _MOST_NAMED} more; {otherwise}" if len(near) > _MOST_NAMED else ""
     wanted = f"{'perhaps' if len(near) == 1 else 'one of'} {named}{more}" if near else otherwise
-    return Issue(path, "an unknown type", wanted, near[0].type if len(near) == 1 else None)
+    likely = [each.type for each in near[:_MOST_NAMED]]
+    return Issue(path, "an unknown type", wanted, likely[0] if len(likely) == 1 else None, candidates=likely)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Versori's Connect API v1, emulated: list, read and replace connectors (facts: sections 2 to 4 and 6).
+"""Versori, emulated: the Connect API v1 here (facts: sections 2 to 4 and 6), the Platform API v2 in its parts.
 
 It reproduces the platform's traps: a PUT unsets every optional field that it leaves out, `connectionVariables`
 rewrites the variables of every connection, and responses embed connections with credentials that are only partly
@@ -16,79 +16,83 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from connector_mcp.json_values import JsonObject, is_array, is_object, is_strings
-from connector_mcp.sandbox.emulator import (
-    Emulator,
-    PlatformError,
-    decode_cursor,
-    encode_cursor,
-    json_body,
-    json_response,
-    page_size,
-    query_value,
-)
+from connector_mcp.sandbox.emulator import Emulator, json_response, query_value
 from connector_mcp.sandbox.seed import VERSORI_API_KEY, VERSORI_JWT, VERSORI_ORGANISATION_ID
+from connector_mcp.sandbox.versori_api import (
+    BLANKED,
+    blanked,
+    error,
+    invalid,
+    new_id,
+    page,
+    problem,
+    read_body,
+    require,
+    store_app,
+)
+from connector_mcp.sandbox.versori_projects import ProjectsPart, UsersPart
+from connector_mcp.sandbox.versori_systems import ConnectionsPart, SystemsPart
 from connector_mcp.sandbox.world import World
 
 CONNECTORS = "versori.connectors"
 
-_BASE = "/api/connect/v1/o/{organisation}/connectors"
-_PAGE = 20
+_API = "/api/connect/v1"
+_BASE = f"{_API}/o/{{organisation}}/connectors"
 _SORT = re.compile(r"^([^:,]+:[^:,]+)(,[^:,]+:[^:,]+)*$")
 _DATASET = re.compile(r"^[^.\s]+\.[^.\s]+$")
 _VARIABLE = re.compile(r"{{\s*\w+\s*}}")
 
-# `certificate.key` is left out on purpose: no document promises that it is blanked (trap 16).
-_BLANKED = ("value", "valueBase64", "password", "clientSecret", "accessToken", "refreshToken")
-
 
 class VersoriEmulator(Emulator):
-    """ListConnectors, GetConnector and UpdateConnector of one organisation."""
+    """The connectors of one organisation, and its systems, connections, projects and end users."""
 
     def __init__(self, world: World) -> None:
+        connections = ConnectionsPart(world)
+        parts = (SystemsPart(world), connections, ProjectsPart(world), UsersPart(world, connections))
         routes = (
+            Route(f"{_API}/connectors", self._list_public, methods=["GET"]),
             Route(_BASE, self._list, methods=["GET"]),
             Route(f"{_BASE}/{{connector}}", self._get, methods=["GET"]),
             Route(f"{_BASE}/{{connector}}", self._update, methods=["PUT"]),
+            Route(f"{_BASE}/{{connector}}", self._delete, methods=["DELETE"]),
+            Route(f"{_BASE}/{{connector}}/auth-scheme-configs/{{config}}", self._set_scheme, methods=["PUT"]),
+            Route(f"{_API}/o/{{organisation}}/protocols/http/connectors", self._create, methods=["POST"]),
+            *(route for part in parts for route in part.routes),
         )
         super().__init__(world, routes)
 
     def authorize(self, request: Request) -> None:
         if request.headers.get("authorization") not in (f"Bearer {VERSORI_API_KEY}", f"JWT {VERSORI_JWT}"):
-            raise _error(401, "unauthorized")
+            raise error(401, "unauthorized")
         if request.path_params.get("organisation", VERSORI_ORGANISATION_ID) != VERSORI_ORGANISATION_ID:
-            raise _error(403, "forbidden", details="the key belongs to another organisation")
+            raise error(403, "forbidden", details="the key belongs to another organisation")
 
     def error_response(self, status: int) -> Response:
-        return _error(status, f"the sandbox answers {status}").response
+        return error(status, f"the sandbox answers {status}").response
 
     async def _list(self, request: Request) -> Response:
+        return self._page(request, self._world.all(CONNECTORS))
+
+    async def _list_public(self, request: Request) -> Response:
+        return self._page(request, [each for each in self._world.all(CONNECTORS) if each["public"]])
+
+    def _page(self, request: Request, connectors: list[JsonObject]) -> Response:
         sort = query_value(request, "sort")
         if sort is not None and not _SORT.match(sort):
-            raise _invalid("sort", "must be field:direction")
-        found = [each for each in self._world.all(CONNECTORS) if _fits(request, each)]
+            raise invalid("sort", "must be field:direction")
+        found = [each for each in connectors if _fits(request, each)]
         found.sort(key=lambda each: each["updatedAt"], reverse=True)
-        size = page_size(query_value(request, "first"), _PAGE, 10**9, _invalid("first", "must be a positive integer"))
-        after, before = (query_value(request, name) for name in ("after", "before"))
-        bad_cursor = _invalid("after", "is not a cursor")
-        end = len(found) if before is None else decode_cursor("at", before, bad_cursor)
-        start = max(0, end - size) if before and not after else decode_cursor("at", after, bad_cursor)
-        page = found[start : min(end, start + size)]
-        listed: JsonObject = {"totalCount": len(found), "connectors": [_view(each) for each in page]}
-        if start + len(page) < len(found):
-            listed["next"] = encode_cursor("at", start + len(page))
-        if start > 0:
-            listed["prev"] = encode_cursor("at", start)
-        return json_response(listed)
+        return json_response(page(request, [_view(each) for each in found], "connectors"))
 
     async def _get(self, request: Request) -> Response:
         return json_response(_view(self._connector(request)))
 
     async def _update(self, request: Request) -> Response:
         connector = self._connector(request)
-        body = await _body(request)
+        body = await read_body(request)
         problems = [*_identity_problems(body, connector), *_field_problems(body, connector)]
         if problems:
-            raise _error(400, "validation failed", fields=problems)
+            raise error(400, "validation failed", fields=problems)
         address = "baseUrl" if connector["protocol"] == "http" else "datasetId"
         connector |= {"name": body["name"], address: body[address], "public": bool(body.get("public"))}
         for key in ("documentationURL", "imageURL", "tags"):
@@ -107,16 +111,57 @@ class VersoriEmulator(Emulator):
         self._world.put(CONNECTORS, connector["id"], connector)
         return json_response(_view(connector))
 
+    async def _create(self, request: Request) -> Response:
+        given = await read_body(request)
+        require(given, "name", "baseUrl", "authSchemeConfigs")
+        if not is_array(given.get("connections")):
+            raise invalid("connections", "is required")
+        now = self._world.timestamp()
+        connector: JsonObject = {
+            "id": new_id(),
+            "organisationId": VERSORI_ORGANISATION_ID,
+            "protocol": "http",
+            "categories": [],
+        }
+        connector |= {"name": given["name"], "baseUrl": given["baseUrl"], "public": bool(given.get("public"))}
+        connector |= {key: given[key] for key in ("tags", "connectionVariables") if given.get(key) is not None}
+        connector |= {"connections": [], "versions": [], "createdAt": now, "updatedAt": now}
+        connector["authSchemeConfigs"] = given["authSchemeConfigs"]
+        self._world.put(CONNECTORS, connector["id"], connector)
+        return json_response(_view(connector), 201)
+
+    async def _delete(self, request: Request) -> Response:
+        connector = self._connector(request)
+        if connector.get("inUse") and query_value(request, "force") != "true":
+            raise error(409, "the connector is used by an integration")
+        self._world.delete(CONNECTORS, connector["id"])
+        return Response(status_code=204)
+
+    async def _set_scheme(self, request: Request) -> Response:
+        connector, given = self._connector(request), await read_body(request)
+        identifier = request.path_params["config"]
+        require(given, "id", "description", "schemeType")
+        if given["id"] != identifier:
+            raise invalid("id", "must be the id in the path")
+        stored = {each["id"]: each for each in connector["authSchemeConfigs"]}
+        if is_object(given.get("grant")) and given["grant"].get("grantType") != "client_credentials":
+            store_app(given["grant"], stored.get(identifier, {}).get("grant", {}))
+        connector["authSchemeConfigs"] = [*(stored | {identifier: given}).values()]
+        connector["updatedAt"] = self._world.timestamp()
+        self._world.put(CONNECTORS, connector["id"], connector)
+        return json_response(_view(connector))
+
     def _connector(self, request: Request) -> JsonObject:
         found = self._world.get(CONNECTORS, request.path_params["connector"])
         if found is None:
-            raise _error(404, "connector not found")
+            raise error(404, "connector not found")
         return found
 
 
 def _view(connector: JsonObject) -> JsonObject:
     """A connector in a response: without categories, with the credentials of its connections partly blanked."""
-    shown = {key: value for key, value in connector.items() if key != "categories"}
+    shown = {key: value for key, value in connector.items() if key not in ("categories", "inUse")}
+    shown["authSchemeConfigs"] = blanked(connector["authSchemeConfigs"])
     shown["connections"] = [
         {**connection, "credentials": _blanked(connection["credentials"])} for connection in connector["connections"]
     ]
@@ -125,7 +170,7 @@ def _view(connector: JsonObject) -> JsonObject:
 
 def _blanked(credentials: JsonObject) -> JsonObject:
     def blank(each: JsonObject) -> JsonObject:
-        data = {key: "" if key in _BLANKED else value for key, value in each["credential"]["data"].items()}
+        data = {key: "" if key in BLANKED else value for key, value in each["credential"]["data"].items()}
         return {**each, "credential": {**each["credential"], "data": data}}
 
     return {side: [blank(each) for each in entries] for side, entries in credentials.items()}
@@ -152,11 +197,11 @@ def _identity_problems(body: JsonObject, connector: JsonObject) -> list[JsonObje
     problems: list[JsonObject] = []
     for key in ("id", "organisationId", "protocol"):
         if body.get(key) is None:
-            problems.append(_problem(key, "is required"))
+            problems.append(problem(key, "is required"))
         elif body[key] != connector[key]:
-            problems.append(_problem(key, "is read-only and must not change"))
+            problems.append(problem(key, "is read-only and must not change"))
     if not isinstance(body.get("name"), str) or not body["name"]:
-        problems.append(_problem("name", "is required"))
+        problems.append(problem("name", "is required"))
     return problems
 
 
@@ -164,28 +209,28 @@ def _field_problems(body: JsonObject, connector: JsonObject) -> list[JsonObject]
     given = {key: value for key, value in body.items() if value is not None}
     problems: list[JsonObject] = []
     if connector["protocol"] == "http" and not _is_url(_VARIABLE.sub("x", str(given.get("baseUrl", "")))):
-        problems.append(_problem("baseUrl", "must be a valid URL"))
+        problems.append(problem("baseUrl", "must be a valid URL"))
     if connector["protocol"] == "bigquery":
         if not _DATASET.match(str(given.get("datasetId", ""))):
-            problems.append(_problem("datasetId", "must be <project_id>.<dataset_name>"))
+            problems.append(problem("datasetId", "must be <project_id>.<dataset_name>"))
         if "connectionVariables" in given:
-            problems.append(_problem("connectionVariables", "is not a field of this protocol"))
+            problems.append(problem("connectionVariables", "is not a field of this protocol"))
     problems += [
-        _problem(key, "must be a valid URL")
+        problem(key, "must be a valid URL")
         for key in ("documentationURL", "imageURL")
         if key in given and not (isinstance(given[key], str) and _is_url(given[key]))
     ]
     if not isinstance(given.get("public", False), bool):
-        problems.append(_problem("public", "must be a boolean"))
+        problems.append(problem("public", "must be a boolean"))
     tags: Any = given.get("tags", {})
     if not is_object(tags) or not all(is_strings(each) for each in tags.values()):
-        problems.append(_problem("tags", "must map names to lists of strings"))
+        problems.append(problem("tags", "must map names to lists of strings"))
     if not _is_variables(given.get("connectionVariables", [])):
-        problems.append(_problem("connectionVariables", "must be a list of name and value"))
+        problems.append(problem("connectionVariables", "must be a list of name and value"))
     present = sorted(each["id"] for each in connector["authSchemeConfigs"])
     ids: Any = given.get("authSchemeConfigIds", present)
     if not is_strings(ids) or sorted(ids) != present:
-        problems.append(_problem("authSchemeConfigIds", "must name each auth scheme config once"))
+        problems.append(problem("authSchemeConfigIds", "must name each auth scheme config once"))
     return problems
 
 
@@ -201,29 +246,3 @@ def _is_url(text: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in ("http", "https") and bool(parts.netloc)
-
-
-async def _body(request: Request) -> JsonObject:
-    body = await json_body(request, _error(400, "malformed JSON body"))
-    if not is_object(body):
-        raise _error(400, "the body must be an object")
-    return body
-
-
-def _problem(field: str, message: str) -> JsonObject:
-    return {"field": field, "message": message}
-
-
-def _invalid(field: str, message: str) -> PlatformError:
-    return _error(400, "validation failed", fields=[_problem(field, message)])
-
-
-def _error(
-    status: int, message: str, *, fields: list[JsonObject] | None = None, details: str | None = None
-) -> PlatformError:
-    body: JsonObject = {"code": f"{status}001", "message": message}
-    if fields:
-        body["fields"] = fields
-    if details is not None:
-        body["details"] = details
-    return PlatformError(json_response(body, status))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Final, NoReturn
+from typing import Final
 
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.state.database import Database, Row, Transaction
@@ -17,10 +17,18 @@ async def secret_key(database: Database, name: str) -> bytes:
     Raises:
         StoreUnavailable: The key cannot be read or stored, or is damaged.
     """
-    key = database.known_keys.get(name)
-    if key is None:
-        row = await database.read(lambda transaction: _find(transaction, name))
-        row = row or await database.write(lambda transaction: _make(transaction, name))
+
+    def find(transaction: Transaction) -> Row | None:
+        return transaction.execute("SELECT value FROM keys WHERE name = :name", {"name": name}).first()
+
+    def make(transaction: Transaction) -> Row | None:
+        # If another process makes the key at the same time, both use the one that was stored first.
+        sql = "INSERT INTO keys (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING"
+        transaction.execute(sql, {"name": name, "value": new_key()})
+        return find(transaction)
+
+    if (key := database.known_keys.get(name)) is None:
+        row = await database.read(find) or await database.write(make)
         key = database.known_keys[name] = decode_key(row["value"] if row else "", name)
     return key
 
@@ -35,30 +43,15 @@ def decode_key(text: str, name: str) -> bytes:
         key = bytes.fromhex(text)
     except ValueError:
         key = b""
-    return key if len(key) == KEY_BYTES else _raise_damaged(name)
+    if len(key) != KEY_BYTES:
+        raise StoreUnavailable(
+            f"The key `{name}` in the database is damaged, so nothing can be sealed or checked with it.",
+            fix="Put the table `keys` back from a copy, or start with a new database.",
+            retryable=False,
+        )
+    return key
 
 
 def new_key() -> str:
     """Return the text of a new key."""
     return secrets.token_bytes(KEY_BYTES).hex()
-
-
-def _find(transaction: Transaction, name: str) -> Row | None:
-    return transaction.execute("SELECT value FROM keys WHERE name = :name", {"name": name}).first()
-
-
-def _make(transaction: Transaction, name: str) -> Row | None:
-    # If another process makes the key at the same time, both use the one that was stored first.
-    transaction.execute(
-        "INSERT INTO keys (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING",
-        {"name": name, "value": new_key()},
-    )
-    return _find(transaction, name)
-
-
-def _raise_damaged(name: str) -> NoReturn:
-    raise StoreUnavailable(
-        f"The key `{name}` in the database is damaged, so nothing can be sealed or checked with it.",
-        fix="Put the table `keys` back from a copy, or start with a new database.",
-        retryable=False,
-    )

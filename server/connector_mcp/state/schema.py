@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
-KEYS: Final = """
+_FIRST: Final = """
 CREATE TABLE keys (
     name TEXT PRIMARY KEY,
     value TEXT NOT NULL
-)
-"""
-
-APPROVALS: Final = """
+);
 CREATE TABLE approvals (
     id TEXT PRIMARY KEY,
     digest TEXT NOT NULL,
@@ -44,10 +41,7 @@ CREATE INDEX approvals_open ON approvals (status, created_at, id, expires_at) WH
 CREATE INDEX approvals_of_principal ON approvals (principal) WHERE is_open = 1;
 CREATE INDEX approvals_by_expiry ON approvals (expires_at) WHERE is_open = 1;
 CREATE INDEX approvals_by_age ON approvals (created_at, id);
-CREATE INDEX approvals_decided ON approvals (decided_at, id) WHERE decided_at IS NOT NULL
-"""
-
-QUESTIONS: Final = """
+CREATE INDEX approvals_decided ON approvals (decided_at, id) WHERE decided_at IS NOT NULL;
 CREATE TABLE questions (
     ticket TEXT PRIMARY KEY,
     question TEXT NOT NULL,
@@ -63,10 +57,7 @@ CREATE TABLE secret_requests (
     expires_at DOUBLE PRECISION NOT NULL
 );
 CREATE INDEX secret_requests_of_principal ON secret_requests (principal, expires_at);
-CREATE INDEX secret_requests_by_expiry ON secret_requests (expires_at)
-"""
-
-EXECUTIONS: Final = """
+CREATE INDEX secret_requests_by_expiry ON secret_requests (expires_at);
 CREATE TABLE executions (
     -- One row for each call; a later execution of the same call replaces it.
     digest TEXT PRIMARY KEY,
@@ -79,10 +70,7 @@ CREATE TABLE executions (
     outcome TEXT NOT NULL,
     expires_at DOUBLE PRECISION NOT NULL
 );
-CREATE INDEX executions_by_expiry ON executions (expires_at)
-"""
-
-AUDIT: Final = """
+CREATE INDEX executions_by_expiry ON executions (expires_at);
 CREATE TABLE audit (
     seq BIGINT PRIMARY KEY,
     at DOUBLE PRECISION NOT NULL,
@@ -100,18 +88,12 @@ CREATE TABLE audit_chain (
     -- The sealed end of the chain.
     head TEXT NOT NULL
 );
-INSERT INTO audit_chain (id, head) VALUES (1, '')
-"""
-
-RATES: Final = """
+INSERT INTO audit_chain (id, head) VALUES (1, '');
 CREATE TABLE rates (
     name TEXT PRIMARY KEY,
     -- When the last counted request is due.
     due DOUBLE PRECISION NOT NULL
-)
-"""
-
-CONSOLE: Final = """
+);
 CREATE TABLE console_sessions (
     id TEXT PRIMARY KEY,
     session TEXT NOT NULL,
@@ -121,7 +103,7 @@ CREATE TABLE console_sessions (
 CREATE INDEX console_sessions_by_expiry ON console_sessions (expires_at)
 """
 
-CURSORS: Final = """
+_CURSORS: Final = """
 CREATE TABLE export_cursors (
     name TEXT PRIMARY KEY,
     -- Number of the last exported record.
@@ -129,7 +111,7 @@ CREATE TABLE export_cursors (
 )
 """
 
-MIGRATIONS: Final = (";\n".join((KEYS, APPROVALS, QUESTIONS, EXECUTIONS, AUDIT, RATES, CONSOLE)), CURSORS)
+MIGRATIONS: Final = (_FIRST, _CURSORS)
 """The statements that lead from each version to the next. Only add to it: a released migration never changes."""
 
 VERSION: Final = len(MIGRATIONS)

@@ -188,28 +188,22 @@ class SqliteDatabase(Database):
     def _described(self, failure: Exception, step: Step[Any]) -> StoreUnavailable:
         # After another failure of a commit, its frames in the log are not complete and never count.
         is_hardware = getattr(failure, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
-        uncertain = step.committing and is_hardware
-        if isinstance(failure, sqlite3.OperationalError) and "locked" in str(failure):
-            return self.failure(
-                "another process has locked it",
-                uncertain=uncertain,
-                fix="Call again. If the error persists, look for a connector-mcp process that hangs.",
-            )
-        if isinstance(failure, (OSError, sqlite3.OperationalError)):
-            reason = failure.strerror if isinstance(failure, OSError) and failure.strerror else str(failure)
-            return self.failure(
-                "it did not answer in time" if step.abandoned else reason,
-                uncertain=uncertain,
-                fix="Make its directory writable for this user, with room on the disk, or name another with "
-                "CONNECTOR_MCP_STATE_DIR.",
-            )
-        return self.failure(
-            str(failure),
-            uncertain=uncertain,
-            retryable=False,
-            fix="Move the file away (waiting approvals and the audit log in it are lost), put it back from a copy, or "
-            "name another directory with CONNECTOR_MCP_STATE_DIR.",
+        may_pass = isinstance(failure, (OSError, sqlite3.OperationalError))
+        reason = failure.strerror if isinstance(failure, OSError) and failure.strerror else str(failure)
+        fix = (
+            "Move the file away (waiting approvals and the audit log in it are lost), put it back from a copy, or name "
+            "another directory with CONNECTOR_MCP_STATE_DIR."
         )
+        if may_pass and "locked" in reason:
+            reason = "another process has locked it"
+            fix = "Call again. If the error persists, look for a connector-mcp process that hangs."
+        elif may_pass:
+            reason = "it did not answer in time" if step.abandoned else reason
+            fix = (
+                "Make its directory writable for this user, with room on the disk, or name another with "
+                "CONNECTOR_MCP_STATE_DIR."
+            )
+        return self.failure(reason, uncertain=step.committing and is_hardware, retryable=may_pass, fix=fix)
 
 
 def _execute(connection: sqlite3.Connection, sql: str, values: Mapping[str, Value]) -> Rows:

@@ -38,7 +38,7 @@ from connector_mcp.upstream.errors import (
 from connector_mcp.upstream.rate import RateLimiter, SharedRateLimit
 from connector_mcp.upstream.responses import AttemptResult, RawResponse, read_message, read_response
 from connector_mcp.upstream.retries import is_read, is_uncertain, may_repeat, send_with_retries
-from connector_mcp.upstream.urls import build_target, read_base_url
+from connector_mcp.upstream.urls import build_target, read_roots
 
 if TYPE_CHECKING:
     import httpx
@@ -135,7 +135,8 @@ class UpstreamClient:
     ) -> None:
         values = {name: value for name, given in values.items() if (value := trim(given))}
         self.platform = platform
-        self._address = read_base_url(platform, values)
+        self._roots = read_roots(platform, values)
+        self._address = self._roots[None]
         self._base_url = str(self._address)
         self._limits = limits
         self._clock = clock
@@ -242,7 +243,7 @@ class UpstreamClient:
             )
 
     def _prepare(self, request: Request, what: str) -> _PendingCall:
-        url = self._base_url + build_target(request, what)
+        url = f"{self._roots[request.api]}{build_target(request, what)}"
         if len(url) > MAX_URL_LENGTH:
             raise InvalidArguments(what, [Issue("", "values too long for an address", "shorter values")])
         content = None if request.body is NO_BODY else _encode_body(request.body, what)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from connector_mcp.errors import Internal, InvalidArguments, Issue, Misconfigured
-from connector_mcp.operations.platform import Platform, Request
+from connector_mcp.operations.platform import OtherApi, Platform, Request
 
 SANDBOX_SUFFIX: Final = ".sandbox.invalid"
 
@@ -107,6 +107,39 @@ def read_base_url(platform: Platform, values: Mapping[str, str]) -> Address:
             f"{platform.title}: {variable.name} {wrong}.",
             fix=f"Set {variable.name} to an https address, such as https://host.example. {variable.help}",
         ) from None
+
+
+def read_roots(platform: Platform, values: Mapping[str, str]) -> Mapping[OtherApi | None, Address]:
+    """Return the address of each API of the platform; that of None is the base URL.
+
+    All have the origin of the base URL, so that credentials go to one host, and on the same way.
+
+    Raises:
+        Misconfigured: An address is missing, not safe to use, or at another origin.
+    """
+    base = read_base_url(platform, values)
+    return {None: base} | {api: _read_root(platform, api, base, values) for api in platform.other_apis}
+
+
+def _read_root(platform: Platform, api: OtherApi, base: Address, values: Mapping[str, str]) -> Address:
+    given = values.get(api.address.name)
+    if not given and base.path.endswith(api.base_ending):
+        return replace(base, path=base.path.removesuffix(api.base_ending) + api.path)
+    wrong = f"is not set and does not follow from {platform.base_url.name}"
+    if given:
+        try:
+            root = read_address(given)
+        except ValueError as invalid:
+            wrong = str(invalid)
+        else:
+            if (root.scheme, root.authority) == (base.scheme, base.authority):
+                return root
+            wrong = f"is at another host or port than {platform.base_url.name}"
+    name = api.address.name
+    raise Misconfigured(
+        f"{platform.title}: {name} {wrong}.",
+        fix=f"Set {name} to an address at the host of {platform.base_url.name}. {api.address.help}",
+    )
 
 
 def is_local(host: str) -> bool:

@@ -24,6 +24,7 @@ from connector_mcp.errors import ConnectorError, StoreUnavailable
 from connector_mcp.operations.operation import Effect
 from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.transport.mcp.server import build_server
+from connector_mcp.upstream.client import ClientLimits
 from tests.engine.conftest import BenchMaker, Clock, FakeCaller, Passed, VirtualTime, cross
 
 pytestmark = pytest.mark.anyio
@@ -281,15 +282,15 @@ async def test_a_target_that_changes_during_the_hold_is_left_alone(
 
 async def test_a_held_call_takes_no_place_at_the_platform(bench: BenchMaker, virtual_time: VirtualTime) -> None:
     wait = ApprovalHold(HOLD, clock=virtual_time.clock, records=virtual_time)
-    made = bench(policy="destroy=approve", hold=wait)
+    made = bench(policy="destroy=approve", hold=wait, limits=ClientLimits(in_flight=4))
 
     async def call() -> None:
         await made.engine.call(TOOL, ARGUMENTS, FakeCaller())
 
     async with anyio.create_task_group() as tasks:
-        for _ in range(80):
+        for _ in range(9):
             tasks.start_soon(call)
-        await virtual_time.asleep(80)
+        await virtual_time.asleep(9)
         listed = await made.engine.call("logto_list_connectors", {}, FakeCaller())
         made.engine.end_waiting()
     assert not listed.is_error

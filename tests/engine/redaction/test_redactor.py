@@ -117,7 +117,9 @@ def test_every_secret_of_every_type_is_hidden_in_the_platforms_record(kind: Conn
     records = [record_of(kind, config) for config in configs]
     shown = json.dumps(redact_record(records, STORED[kind.platform], platform))
     assert [secret for secret in secrets if secret in shown] == []
-    assert (kind.type in shown, "shown-as-it-is" in shown) == (True, "shown-as-it-is" in json.dumps(records))
+    # The endpoint of DataStax is called `endpoint_secret`, and names decide in doubt.
+    is_shown = "shown-as-it-is" in json.dumps(records) and kind.type != "DATASTAX"
+    assert (kind.type in shown, "shown-as-it-is" in shown) == (True, is_shown)
 
 
 @every_type

@@ -79,10 +79,6 @@ class House:
         assert request is not None
         return request
 
-    async def answer(self, request: SecretRequest, **changed: Any) -> str:
-        right = {"code": await self.requests.code(request), "value": VALUE, "principal": "local"}
-        return await self.requests.submit(request.id, **(right | changed))
-
     async def error(self, caller: FakeCaller, arguments: dict[str, Any] | None = None) -> dict[str, Any]:
         result = await self.engine.call(TOOL, arguments or ARGUMENTS, caller)
         assert result.is_error
@@ -211,7 +207,8 @@ async def test_a_field_in_a_list_is_named_as_in_one_record(house: House) -> None
 async def test_a_secret_that_was_stored_meanwhile_is_not_replaced(house: House) -> None:
     request = await house.opened()
     house.stored.put("GITHUB", "the operator's", SecretLimits())
-    assert await house.answer(request) == "stored already"
+    code = await house.requests.code(request)
+    assert await house.requests.submit(request.id, code=code, value=VALUE, principal="local") == "stored already"
     assert house.stored.read("GITHUB") == "the operator's"
 
 

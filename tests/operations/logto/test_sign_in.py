@@ -78,39 +78,39 @@ def test_without_the_present_state_a_change_of_access_is_still_one() -> None:
     assert losses(None, sign_in_mode="SignIn") != []
 
 
-@pytest.mark.parametrize(
-    ("arguments", "paths"),
-    [
-        ({}, ["social_sign_in_connector_targets"]),
-        ({"social_sign_in": {"autoLink": True}}, ["social_sign_in"]),
-        ({"sign_up": {"identifiers": ["email"], "password": True, "verify": False}}, ["sign_up.verify"]),
-        ({"sign_up": {"identifiers": ["email", "email"], "password": True, "verify": True}}, ["sign_up.identifiers"]),
-        (
-            {"sign_up": {"identifiers": [], "password": True, "verify": False, "secondaryIdentifiers": [{}]}},
-            ["sign_up.secondaryIdentifiers[0].identifier", "sign_up.identifiers"],
-        ),
-        (
-            {
-                "sign_up": {
-                    "identifiers": ["username"], "password": True, "verify": False,
-                    "secondaryIdentifiers": [{"identifier": "emailOrPhone"}],
-                }
-            },
-            ["sign_up.secondaryIdentifiers[0].verify"],
-        ),
-        (
-            {"sign_in": {"methods": [PASSWORD, CODE | {"password": False, "verificationCode": False}]}},
-            ["sign_in.methods[1]"],
-        ),
-        (
-            {
-                "sign_up": {"identifiers": ["email"], "password": False, "verify": True},
-                "sign_in": {"methods": [PASSWORD, CODE | {"verificationCode": False}]},
-            },
-            ["sign_in.methods[1].verificationCode"],
-        ),
-    ],
-)  # fmt: skip
+REFUSED: list[tuple[dict[str, Any], list[str]]] = [
+    ({}, ["social_sign_in_connector_targets"]),
+    ({"social_sign_in": {"autoLink": True}}, ["social_sign_in"]),
+    ({"sign_up": {"identifiers": ["email"], "password": True, "verify": False}}, ["sign_up.verify"]),
+    ({"sign_up": {"identifiers": ["email", "email"], "password": True, "verify": True}}, ["sign_up.identifiers"]),
+    (
+        {"sign_up": {"identifiers": [], "password": True, "verify": False, "secondaryIdentifiers": [{}]}},
+        ["sign_up.secondaryIdentifiers[0].identifier", "sign_up.identifiers"],
+    ),
+    (
+        {
+            "sign_up": {
+                "identifiers": ["username"], "password": True, "verify": False,
+                "secondaryIdentifiers": [{"identifier": "emailOrPhone"}],
+            }
+        },
+        ["sign_up.secondaryIdentifiers[0].verify"],
+    ),
+    (
+        {"sign_in": {"methods": [PASSWORD, CODE | {"password": False, "verificationCode": False}]}},
+        ["sign_in.methods[1]"],
+    ),
+    (
+        {
+            "sign_up": {"identifiers": ["email"], "password": False, "verify": True},
+            "sign_in": {"methods": [PASSWORD, CODE | {"verificationCode": False}]},
+        },
+        ["sign_in.methods[1].verificationCode"],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "paths"), REFUSED)
 def test_what_logto_would_refuse_is_refused_before(arguments: dict[str, Any], paths: list[str]) -> None:
     assert hooks.problems(update(**arguments), Situation(NOW)) == paths
 

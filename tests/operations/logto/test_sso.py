@@ -78,7 +78,7 @@ def test_forms_are_not_mixed_by_an_update_either() -> None:
 
 
 def test_an_oidc_config_is_whole_once_it_is_sent() -> None:
-    bare = OKTA | {"config": {}}
+    bare: dict[str, Any] = OKTA | {"config": {}}
     assert hooks.problems(update(config={"clientId": "i"}), Situation(bare)) == ["config.clientSecret", "config.issuer"]
     assert hooks.problems(update(config={"issuer": None}), Situation(OKTA)) == ["config.issuer"]
     masked = OKTA | {"config": OKTA["config"] | {"clientSecret": "********"}}
@@ -135,7 +135,7 @@ def test_a_secret_that_comes_back_twice_is_redacted_twice() -> None:
 
 
 def test_the_next_step_follows_from_what_is_missing() -> None:
-    data = {"id": "c", "domains": []}
+    data: dict[str, Any] = {"id": "c", "domains": []}
     new: dict[str, Any] = {"provider_name": "GoogleWorkspace", "connector_name": "Acme"}
     config = {"clientId": "i", "clientSecret": "s"}
     bare, complete = CreateSsoConnector(**new), CreateSsoConnector(**new, config=config)

@@ -8,12 +8,17 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import anyio
+import certifi
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from connector_mcp.errors import Misconfigured
 from connector_mcp.transport.auth import jwt
@@ -24,7 +29,8 @@ from connector_mcp.transport.auth.static_tokens import StaticToken
 from connector_mcp.transport.http.addresses import PublicAddress
 from connector_mcp.transport.http.app import http_app
 from connector_mcp.transport.http.host_guard import Reach
-from tests.end_to_end.faces import INITIALIZE, META, message, modern
+from tests.end_to_end.faces import INITIALIZE, META, message, modern, served
+from tests.test_deploy import certify
 from tests.transport.auth.issuer import (
     ISSUER,
     JWKS_URL,
@@ -519,6 +525,26 @@ async def test_a_wrong_setting_of_the_machine_refuses_every_token_and_is_named_i
     with pytest.raises(VerificationUnavailable):
         await jwt.KeySet(ISSUER, JWKS_URL).find("one", "RS256")
     assert name in caplog.text
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_an_issuer_on_loopback_may_have_a_certificate_of_a_private_authority(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    folder = tmp_path / "certificates"
+    certify(folder)
+    monkeypatch.setenv("SSL_CERT_FILE", str(folder / "tls.crt") if trusted else certifi.where())
+    documents = [Route("/keys", lambda _: JSONResponse({"keys": [public_jwk(RSA, "one")]}))]
+    options = {"ssl_certfile": folder / "tls.crt", "ssl_keyfile": folder / "tls.key"}
+    async with served(Starlette(routes=documents), **options) as origin:
+        for host in ("127.0.0.1", "localhost"):
+            address = origin.replace("http://127.0.0.1", f"https://{host}")
+            keys = jwt.KeySet(address, f"{address}/keys")
+            if trusted:
+                assert await keys.check() == 1
+            else:
+                with pytest.raises(jwt.KeysUnavailable):
+                    await keys.check()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from click.testing import CliRunner
 from mcp import Client
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
@@ -13,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from connector_mcp.cli.main import cli
 from connector_mcp.errors import Misconfigured
 from connector_mcp.transport.auth.authorization import Callers
 from connector_mcp.transport.auth.resource_metadata import ProtectedResource
@@ -50,6 +52,13 @@ def test_an_address_that_cannot_be_the_public_one_names_the_setting(address: str
         PublicAddress.read(address)
     assert "CONNECTOR_MCP_PUBLIC_URL" in caught.value.message
     assert caught.value.fix
+
+
+def test_a_wrong_public_address_ends_the_start_and_is_found_by_config_check() -> None:
+    environ = {"CONNECTOR_MCP_PUBLIC_URL": "https://example.com/mcp"}
+    for command in ("serve --http --sandbox --port 0", "config check --sandbox"):
+        ended = CliRunner().invoke(cli, command.split(), env=environ)
+        assert (ended.exit_code, "CONNECTOR_MCP_PUBLIC_URL is 'https://example.com/mcp'" in ended.output) == (2, True)
 
 
 @pytest.mark.parametrize("prefix", ["/tools", PREFIX, "/mcp-server", "/m"])

@@ -150,6 +150,7 @@ def test_a_missing_variable_is_named(rig: Rig, platform: str, missing: str, blan
     values = dict.fromkeys((v.name for v in complete.platform.variables), "x@acme.conductor.one/p")
     values |= {"LOGTO_ENDPOINT": "https://acme.logto.app", "VERSORI_AUTH_PREFIX": "Bearer"}
     values |= {complete.platform.base_url.name: "https://acme.example", "CONDUCTORONE_ACCESS_TOKEN": ""}
+    values |= {api.address.name: "https://acme.example/v2" for api in complete.platform.other_apis}
     if blank is None:
         del values[missing]
     else:

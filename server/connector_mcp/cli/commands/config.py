@@ -34,7 +34,7 @@ from connector_mcp.operations.platform import Platform, key_of
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.reference import SCHEME
 from connector_mcp.text import clean
-from connector_mcp.upstream.urls import read_base_url
+from connector_mcp.upstream.urls import read_roots
 
 _Made = TypeVar("_Made")
 
@@ -103,6 +103,11 @@ def _find_problems(settings: Settings, environ: Mapping[str, str]) -> list[Misco
     problems: list[Misconfigured] = []
     for name in get_args(SecretName):
         _attempt(problems, partial(settings.secret, name))
+    if settings.public_url is not None:
+        # Imported here because it brings what only a server over HTTP needs.
+        from connector_mcp.composition.addresses import public_address
+
+        _attempt(problems, lambda: public_address(settings))
     server = Policy((), read_only=settings.read_only, transport="stdio")
     _attempt(problems, lambda: server_policy(settings, "stdio"))
     secrets = _attempt(problems, lambda: open_secrets(settings, environ))
@@ -153,8 +158,8 @@ def _check_way(platform: Platform, values: Mapping[str, str], problems: Sequence
     from connector_mcp.upstream.proxy import check_way
 
     found: list[Misconfigured] = []
-    address = _attempt(found, lambda: read_base_url(platform, values))
-    found += check_way(address) if address else []
+    roots = _attempt(found, lambda: read_roots(platform, values))
+    found += check_way(roots[None]) if roots else []
     known = {problem.message for problem in problems}
     return [problem for problem in found if problem.message not in known]
 

@@ -11,7 +11,6 @@ import click
 
 from connector_mcp.cli.options import load_settings, with_overrides
 from connector_mcp.cli.output import json_text
-from connector_mcp.composition.accounts import require_platforms
 from connector_mcp.composition.health import (
     check_database,
     check_state_directory,
@@ -20,6 +19,7 @@ from connector_mcp.composition.health import (
     transport_facts,
 )
 from connector_mcp.config.settings import Settings
+from connector_mcp.errors import Misconfigured
 from connector_mcp.json_values import JsonObject
 
 
@@ -29,13 +29,18 @@ from connector_mcp.json_values import JsonObject
 def doctor(overrides: dict[str, Any], as_json: bool) -> None:
     """Check configuration, addresses and credentials.
 
-    Makes one read on each configured platform. The exit status is 0 if all of them respond, the state directory is
-    writable and so is the database; 1 if not, and 2 if no platform is configured.
+    Makes one read on each configured platform, and fetches the keys of the identity provider. The exit status is 0 if
+    all of them respond, the state directory is writable and so is the database; 1 if not, and 2 if no platform is
+    configured.
     """
     settings = load_settings(**overrides)
     report = anyio.run(_examine, settings)
     click.echo(json_text(report) if as_json else _as_text(report))
-    require_platforms(settings, os.environ)
+    if not any(each["configured"] or each["profile"] != "default" for each in report["platforms"]):
+        raise Misconfigured(
+            "No platform is configured.",
+            fix="Set what is missing for at least one, or try it without credentials: --sandbox.",
+        )
     sys.exit(0 if report["ok"] else 1)
 
 
@@ -44,13 +49,18 @@ async def _examine(settings: Settings) -> JsonObject:
     directory = check_state_directory(settings.state_dir)
     # A check does not make the directory.
     database = await check_database(settings) if settings.state or directory["exists"] else None
-    usable = directory["writable"] and (database is None or database["usable"])
+    # Imported here because most configurations have no issuer.
+    from connector_mcp.composition.http_access import check_identity_provider
+
+    provider = await check_identity_provider(settings) if settings.oauth_issuer else None
+    usable = directory["writable"] and all(part is None or part["usable"] for part in (database, provider))
     return {
         "ok": all(each.fine for each in reports if each.readiness.wanted) and usable,
         "sandbox": settings.sandbox,
         "platforms": [each.as_dict() for each in reports],
         "state": directory,
         **({"database": database} if database else {}),
+        **({"identity_provider": provider} if provider else {}),
         "policy": policy_in_force(settings),
         "transport": transport_facts(settings),
     }
@@ -63,11 +73,16 @@ def _as_text(report: JsonObject) -> str:
         lines.append(click.style(f"{each['title']}: {each['state']}", fg=color, bold=True))
         lines += [f"  set: {', '.join(each['set'])}"] if each["set"] else []
         lines += [f"  missing: {', '.join(each['missing'])}"] if each["missing"] else []
+        if each["reached"] is not None and not report["sandbox"]:
+            lines.append(f"  address: {each['address']} ({'reached' if each['reached'] else 'not reached'})")
         lines += [f"  {each['detail']}"] if each["detail"] else []
         lines += [f"  fix: {each['fix']}"] if each["fix"] else []
     if database := report.get("database"):
         lines.append(f"Database: {database['address']} ({'writable' if database['usable'] else database['detail']})")
         lines += [click.style(f"  warning: {warning}", fg="yellow") for warning in database["warnings"]]
+    if provider := report.get("identity_provider"):
+        state = click.style("usable" if provider["usable"] else "failed", fg="green" if provider["usable"] else "red")
+        lines.append(f"Identity provider: {provider['issuer']}: {state} ({provider['detail']})")
     state, policy, transport = report["state"], report["policy"], report["transport"]
     lines += [
         f"State directory: {state['directory']} ({'writable' if state['writable'] else state['detail']})",

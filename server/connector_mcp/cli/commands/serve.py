@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import aclosing
@@ -15,9 +16,12 @@ import click
 
 from connector_mcp.cli.options import load_settings, with_overrides
 from connector_mcp.cli.output import serve_and_announce
-from connector_mcp.composition.accounts import left_out, require_platforms
+from connector_mcp.cli.terminal import is_terminal
+from connector_mcp.composition.accounts import left_out, readiness, require_platforms
 from connector_mcp.composition.engine import open_engine, open_observer, serve_secret_pages_on_demand
-from connector_mcp.config.settings import Settings
+from connector_mcp.composition.health import transport_facts
+from connector_mcp.config.settings import Settings, variable_name
+from connector_mcp.program import NAME, program
 
 
 @click.command()
@@ -41,12 +45,45 @@ def serve(overrides: dict[str, Any], http: bool, host: str | None, port: int | N
     # Read many times; os.environ decodes every name and value each time.
     environ = dict(os.environ)
     require_platforms(settings, environ)
-    for sentence in left_out(settings, environ):
-        click.echo(sentence, err=True)
     if not http:
+        for sentence in left_out(settings, environ, begun=True):
+            click.echo(sentence, err=True)
+        if is_terminal(sys.stdin):
+            click.echo(_how_to_attach(settings), err=True)
         sys.exit(anyio.run(_serve_stdio, settings, environ))
     # uvloop helps with many connections. Over stdio there is one, and importing uvloop would delay the start.
     sys.exit(anyio.run(_serve_http, settings, environ, backend_options={"use_uvloop": find_spec("uvloop") is not None}))
+
+
+def _how_to_attach(settings: Settings) -> str:
+    # Most clients ignore the PATH of a shell.
+    command = f"{shutil.which(NAME) or program()} serve{' --sandbox' if settings.sandbox else ''}"
+    return (
+        "Waiting for an MCP client on standard input; end it with Ctrl-C. Clients start this command by themselves:\n"
+        f"  claude mcp add connectors -- {command}\n"
+        "With --http it listens on a port instead."
+    )
+
+
+def _announcement(address: str, settings: Settings, environ: Mapping[str, str]) -> str:
+    """Return where the server is reached, by whom, and what it serves."""
+    # It imports the web server's addresses, which a start over stdio does not need.
+    from connector_mcp.composition.addresses import pages_address
+
+    served = [state.title for state in readiness(settings, environ) if state.wanted]
+    console = f"{pages_address(settings, address) or ''}/console"
+    if settings.operators_file is None:
+        console = f"closed until {variable_name('operators_file')} names a file"
+    lines = [
+        f"Serving {address}/mcp and {address}/sse; end it with Ctrl-C.",
+        *([f"  public address: {settings.public_url}"] if settings.public_url else []),
+        f"  health: {address}/healthz",
+        f"  console: {console}",
+        f"  callers: {transport_facts(settings)['authentication']}",
+        f"  platforms: {', '.join(served)}{', all emulated' if settings.sandbox else ''}",
+        *(f"  {sentence}" for sentence in left_out(settings, environ)),
+    ]
+    return "\n".join(lines)
 
 
 async def _serve_stdio(settings: Settings, environ: Mapping[str, str]) -> int:
@@ -115,6 +152,6 @@ async def _serve_http(settings: Settings, environ: Mapping[str, str]) -> int:
 
         def announce(address: str) -> None:
             announce_secret_pages(engine, address)
-            click.echo(f"Serving {address}/mcp and {address}/sse; end it with Ctrl-C.", err=True)
+            click.echo(_announcement(address, settings, environ), err=True)
 
         return await serve_and_announce(serve, announce)

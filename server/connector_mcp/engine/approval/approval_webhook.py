@@ -216,28 +216,25 @@ class ApprovalWebhook:
     async def _deliver(self, approval: Approval) -> str | None:
         """Return why the message could not be delivered, or None if it was."""
         body = json.dumps(webhook_message(approval, self._callback_url), separators=(",", ":"))
+        headers = {"content-type": "application/json", "user-agent": f"connector-mcp/{__version__}"}
         failure: str | None = None
         for pause in PAUSES:
             if pause:
                 await self._sleep(random.uniform(0, pause))  # noqa: S311 - hides nothing
-            failure, is_final = await self._post(approval.id, body)
-            if is_final:
+            headers |= self._key.headers(f"parked-{approval.id}", self._clock(), body)
+            try:
+                with anyio.fail_after(self._timeout):
+                    request = httpx.Request("POST", self._url, headers=headers, content=body)
+                    response = await self._transport.handle_async_request(request)
+                    await response.aclose()
+            except (httpx.TransportError, TimeoutError) as error:
+                failure = type(error).__name__
+                continue
+            status = response.status_code
+            failure = None if 200 <= status < 300 else f"it answered {status}"
+            if status != 429 and status < 500:
                 break
         return failure
-
-    async def _post(self, approval_id: str, body: str) -> tuple[str | None, bool]:
-        """Make one attempt. Return why it failed, if it did, and whether that is final."""
-        headers = {"content-type": "application/json", "user-agent": f"connector-mcp/{__version__}"}
-        headers |= self._key.headers(f"parked-{approval_id}", self._clock(), body)
-        request = httpx.Request("POST", self._url, headers=headers, content=body)
-        try:
-            with anyio.fail_after(self._timeout):
-                response = await self._transport.handle_async_request(request)
-                await response.aclose()
-        except (httpx.TransportError, TimeoutError) as failure:
-            return type(failure).__name__, False
-        status = response.status_code
-        return (None if 200 <= status < 300 else f"it answered {status}"), not (status == 429 or status >= 500)
 
 
 def webhook_message(approval: Approval, callback_url: str | None = None) -> JsonObject:

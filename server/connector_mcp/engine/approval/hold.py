@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Final
 
 import anyio
 
@@ -16,6 +16,7 @@ from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.engine.caller import Caller
 from connector_mcp.program import runnable
+from connector_mcp.state.database import Database
 
 PROGRESS_SECONDS: Final = 5.0
 """Seconds between two progress messages to the client."""
@@ -24,25 +25,10 @@ LONGEST_PAUSE: Final = 2.0
 """Seconds between two looks into the database while nothing is reported to have changed."""
 
 
-class Changes(Protocol):
-    """The part of a database that tells when something has changed; see `Database`."""
-
-    changes: int
-
-    async def changed(self, seconds: float, since: int | None = None) -> None: ...
-
-
 class ApprovalHold:
     """Holds calls for up to `seconds`; 0 holds none. An engine has one."""
 
-    def __init__(
-        self,
-        seconds: float,
-        *,
-        records: Changes,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """`records` is the database."""
+    def __init__(self, seconds: float, *, records: Database, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
         self._records = records
         self._clock = clock

@@ -109,7 +109,9 @@ class Approvals:
 
     async def find(self, digest: str) -> Approval | None:
         """Return a call's live approval: pending, approved but not used, or denied but not reported."""
-        return await self._read_one(LIVE, {"digest": digest})
+        sql = f"SELECT {COLUMNS} FROM approvals WHERE {LIVE}"
+        row = await self._database.read(lambda tx: tx.execute(sql, {"digest": digest}).first())
+        return None if row is None else read_approval(row)
 
     async def get(self, approval_id: str) -> Approval:
         """Return the approval with this id, live or decided.
@@ -241,11 +243,6 @@ class Approvals:
             return tx.execute(sql, values).first()
 
         row = await self._database.write(work)
-        return None if row is None else read_approval(row)
-
-    async def _read_one(self, where: str, values: dict[str, Value]) -> Approval | None:
-        sql = f"SELECT {COLUMNS} FROM approvals WHERE {where}"
-        row = await self._database.read(lambda tx: tx.execute(sql, values).first())
         return None if row is None else read_approval(row)
 
     async def _stored(self, approval_id: str) -> Row:

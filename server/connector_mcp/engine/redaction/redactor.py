@@ -47,6 +47,8 @@ _HARMLESS_LAST = re.compile(
 _PAGE_CURSOR = re.compile(r"(next|page|continuation)token$")
 _NEVER_HARMLESS = re.compile(r"(up|down)loadurl$")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_LABELS: Final = ("name", "key", "variable_name")
+"""Keys with the name of a pair, beside the key `value`."""
 # Objects with these names describe credentials as often as they contain them.
 _HOLDER = re.compile(r"(credentials?|auth)$")
 
@@ -87,9 +89,9 @@ class KeyClass(Enum):
 
 def classify_key(key: str, platform: Platform | None = None) -> KeyClass:
     """Classify a key by its name and the platform's own list of secret keys."""
-    secret_keys = platform.secret_keys if platform is not None else _NO_KEYS
+    own = (platform.secret_keys, platform.holder_keys) if platform is not None else (_NO_KEYS, _NO_KEYS)
     # Platforms choose the keys: long ones must not fill the memory.
-    return _classify_cached(key, secret_keys) if len(key) <= _LONGEST_CACHED else _classify(key, secret_keys)
+    return _classify_cached(key, *own) if len(key) <= _LONGEST_CACHED else _classify(key, *own)
 
 
 def names_a_secret(key: str, platform: Platform | None = None) -> bool:
@@ -97,7 +99,7 @@ def names_a_secret(key: str, platform: Platform | None = None) -> bool:
     return classify_key(key, platform) is not KeyClass.PLAIN
 
 
-def _classify(key: str, secret_keys: frozenset[str]) -> KeyClass:
+def _classify(key: str, secret_keys: frozenset[str], holder_keys: frozenset[str]) -> KeyClass:
     lower = key.lower()
     plain = re.sub(r"[^a-z0-9]", "", lower)
     is_secret = bool(_SECRET_NAME.search(plain)) and not _PAGE_CURSOR.search(plain)
@@ -105,7 +107,7 @@ def _classify(key: str, secret_keys: frozenset[str]) -> KeyClass:
         is_secret = not _HARMLESS_LAST.fullmatch(last_word(key))
     if not is_secret and lower not in secret_keys:
         return KeyClass.PLAIN
-    return KeyClass.HOLDER if _HOLDER.search(lower) else KeyClass.HIDDEN
+    return KeyClass.HOLDER if _HOLDER.search(lower) or lower in holder_keys else KeyClass.HIDDEN
 
 
 def last_word(key: str) -> str:
@@ -191,13 +193,15 @@ def by_name(value: Any, platform: Platform | None = None, path: str = "") -> Any
         return _scalar(value, by_name, platform, path)
     if is_object(value):
         shown = {key: _member_by_name(key, member, platform, path) for key, member in value.items()}
-        # A pair has its name beside its value: {"name": "apiKey", "value": "..."}.
-        if "value" in value:
-            labels = (value.get("name"), value.get("key"))
-            if any(isinstance(label, str) and names_a_secret(label, platform) for label in labels):
-                shown["value"] = hide(value["value"])
-        return shown
+        return shown | _paired(value, platform)
     return [by_name(member, platform, path) for member in items(value)]
+
+
+def _paired(value: JsonObject, platform: Platform | None) -> JsonObject:
+    """The hidden value of a pair that has its name beside it: {"name": "apiKey", "value": "..."}."""
+    labels = [value.get(label) for label in _LABELS] if "value" in value else []
+    is_secret = any(isinstance(label, str) and names_a_secret(label, platform) for label in labels)
+    return {"value": hide(value["value"])} if is_secret else {}
 
 
 def _member_by_name(key: str, member: Any, platform: Platform | None, path: str) -> Any:
@@ -345,15 +349,16 @@ def mark_secret_places(operation: Operation, uses: Iterable[ConfigUse], given: J
 
 def _arguments_by_place(operation: Operation, given: JsonObject) -> JsonObject:
     secret, platform = operation.secret_arguments(), operation.on
-    return {
+    shown = {
         key: hide(value) if key in secret else _member_by_name(key, value, platform, "") for key, value in given.items()
     }
+    return shown | _paired(given, platform)
 
 
 def _neutral(value: Any, *, label: bool = False) -> Any:
     """Replace each text by a dummy, so that only places are judged. The labels of pairs belong to the place."""
     if is_object(value):
-        labels = ("name", "key") if "value" in value else ()
+        labels = _LABELS if "value" in value else ()
         return {key: _neutral(member, label=key in labels) for key, member in value.items()}
     if is_array(value):
         return [_neutral(member) for member in value]

@@ -154,7 +154,7 @@ def scan_arguments(operation: Operation, uses: tuple[ConfigUse, ...], *, target_
     for steps, place in places(given):
         if isinstance(place, str):
             is_open = bool(open_places) and any(steps[: len(start)] == start for start in open_places)
-            is_masked = is_mask(place) and any(steps[: len(start)] == start for start in configs)
+            is_masked = any(steps[: len(start)] == start for start in configs) and is_mask(place)
             _judge(found, steps, place, secret=_is_marked(marked, steps), is_open=is_open, is_masked=is_masked)
         elif any(map(mentions_reference, members(place))):
             found.issues.append(Issue(path_of(steps), "a reference as a key", "the key itself"))

@@ -23,7 +23,7 @@ from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.approval.hold import ApprovalHold
 from connector_mcp.engine.caller import Caller, CannotAsk, Visit
 from connector_mcp.engine.secret_refs.resolver import ResolvedReferences
-from connector_mcp.errors import ConnectorError, InvalidArguments, Refused, StoreUnavailable, StoreUncertain
+from connector_mcp.errors import InvalidArguments, Refused, StoreUnavailable, StoreUncertain
 from connector_mcp.secrets.encrypted import EncryptedFile
 from connector_mcp.secrets.reference import SCHEME, SecretLimits
 from connector_mcp.secrets.sources import LARGEST
@@ -46,8 +46,7 @@ _CODE_LETTERS = 8
 
 logger = logging.getLogger("connector_mcp.secrets")
 
-RequestStatus = Literal["open", "storing", "entered", "void"]
-PENDING: Final[frozenset[RequestStatus]] = frozenset({"open", "storing"})
+RequestStatus = Literal["open", "entered", "void"]
 
 SubmitOutcome = Literal["entered", "gone", "wrong", "void", "unusable", "stored already"]
 
@@ -69,8 +68,6 @@ class SecretRequest(BaseModel):
     """The digest of the call that needs it."""
     tries: int = 0
     status: RequestStatus = "open"
-    claim: str | None = None
-    """Distinguishes the answer that is being stored from any other."""
 
 
 class SecretRequests:
@@ -139,7 +136,7 @@ class SecretRequests:
     async def is_pending(self, request_id: str) -> bool:
         """Check that the secret may still be entered."""
         request = await self.get(request_id)
-        return request is not None and request.status in PENDING
+        return request is not None and request.status == "open"
 
     async def withdraw(self, request_id: str) -> None:
         """Void the request if it is open."""
@@ -168,20 +165,9 @@ class SecretRequests:
             return await self._wrong(request)
         if not value.strip() or len(value.encode("utf-8", "replace")) > LARGEST:
             return "unusable"
-        # Claim it: from here on no other answer is accepted.
-        claim = secrets.token_hex(8)
-        if not await self._replace(request, status="storing", claim=claim):
-            return "gone"
-        return await self._put(request.model_copy(update={"status": "storing", "claim": claim}), value)
-
-    async def _put(self, request: SecretRequest, value: str) -> SubmitOutcome:
         limits = SecretLimits((request.platform,), (request.profile,), request.fields)
-        try:
-            put = partial(self._secrets.put, request.name, value, limits, replace=False)
-            added = await anyio.to_thread.run_sync(put)
-        except ConnectorError:
-            await self._replace(request, status="open")
-            raise
+        # Of several answers one is added: the store replaces nothing.
+        added = await anyio.to_thread.run_sync(partial(self._secrets.put, request.name, value, limits, replace=False))
         # The secret is stored even if that cannot be noted here: the waiting call looks for the secret itself.
         with suppress(StoreUnavailable):
             await self._replace(request, status="entered" if added else "void")
@@ -290,7 +276,7 @@ class SecretPrompt:
         while resolved.lacks_only_secrets and (name := resolved.missing[0].name) not in asked:
             asked.add(name)
             brought = await self._brought(requests, caller, digest)
-            if brought is not None and brought.name == name and brought.status in PENDING:
+            if brought is not None and brought.name == name and brought.status == "open":
                 request = brought
             elif brings_visit(caller) and (brought is None or brought.status != "entered"):
                 # Void or expired. Asking again at once would let a client go on forever.

@@ -131,6 +131,7 @@ class ListApps(ListOperation):
     output = App
     paging = PAGING
     summary = ("id", "displayName", "description", "isDirectory", "parentAppId", "userCount")
+    known_by = ("displayName",)
     heavy = frozenset({"appOwners", "logoUri", "iconUrl"})
     example = {"limit": 20}
 

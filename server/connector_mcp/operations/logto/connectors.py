@@ -57,13 +57,8 @@ _ON_DELETION = {
 }
 _DEVICES = {"Native": " in native apps", "Web": " on the web"}
 
-ConnectorId = Annotated[
-    str, Field(description="Id of the connector, not of its factory. logto_list_connectors lists both.")
-]
-SyncProfile = Annotated[
-    bool | None,
-    Field(description="Social: true updates a user's profile at each sign-in, false only at the first."),
-]
+ConnectorId = Annotated[str, Field(description="Id of the connector. logto_list_connectors lists them.")]
+SyncProfile = Annotated[bool | None, Field(description="true updates a user's profile at each sign-in.")]
 
 
 class ConnectorMetadata(BaseModel):
@@ -71,12 +66,8 @@ class ConnectorMetadata(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True)
 
-    target: Annotated[
-        str | None, Field(description="Name of the identity provider in Logto. Fixed once it is created.")
-    ] = None
-    name: Annotated[dict[str, str | None] | None, Field(description="Display name by language tag; en is needed.")] = (
-        None
-    )
+    target: Annotated[str | None, Field(description="Identity provider's name in Logto; it cannot change.")] = None
+    name: Annotated[dict[str, str | None] | None, Field(description="Display name by language; needs en.")] = None
     logo: Annotated[str | None, Field(description="URL of the logo on light pages.")] = None
     logo_dark: Annotated[str | None, Field(description="URL of the logo on dark pages.")] = None
 
@@ -122,9 +113,7 @@ class ListConnectors(ConnectorOperation, ListOperation):
     refers: ClassVar[Mapping[str, type[Operation]]] = {"connectorId": rules.ListConnectorFactories}
     example = {"target": "google"}
 
-    target: Annotated[str | None, Field(description="Only connectors of this identity provider, such as google.")] = (
-        None
-    )
+    target: Annotated[str | None, Field(description="Only connectors of this provider, such as google.")] = None
 
 
 class GetConnector(ConnectorOperation):
@@ -136,12 +125,6 @@ class GetConnector(ConnectorOperation):
 
     id: ConnectorId
     fields: Fields = None
-
-
-def connector_name(connector: Any) -> str:
-    """The name that the console shows, or the id where there is none."""
-    name = at(connector, "name.en")
-    return name if isinstance(name, str) and name else str(at(connector, "id") or "")
 
 
 def connectors_in_danger(operation: CreateConnector, situation: Situation) -> list[JsonObject]:
@@ -157,7 +140,7 @@ def connectors_in_danger(operation: CreateConnector, situation: Situation) -> li
 
 def name_connectors_in_danger(operation: CreateConnector, connectors: Any) -> str:
     """The names of the connectors in danger, or the factory where there are none."""
-    return ", ".join(map(connector_name, items(connectors))) or operation.connector_id
+    return ", ".join(map(rules.connector_name, items(connectors))) or operation.connector_id
 
 
 class CreateConnector(ConnectorOperation):
@@ -171,26 +154,20 @@ class CreateConnector(ConnectorOperation):
     )
     can_destroy = True
     repeatable = False
-    conflict_codes = frozenset(
-        {"connector.multiple_instances_not_supported", "connector.multiple_target_with_same_platform"}
-    )
+    conflict_codes = rules.CONFLICT_CODES
     consequence = "Creates a connector from factory {connector_id}."
     example = {"connector_id": "github-universal", "config": {"clientId": "Iv1.abc", "clientSecret": "<client-secret>"}}
 
     connector_id: FactoryId
-    id: Annotated[str | None, Field(description="Id of your choice for the connector; left out, Logto makes one.")] = (
-        None
-    )
+    id: Annotated[str | None, Field(description="Id of your choice; left out, Logto makes one.")] = None
     config: Annotated[
         JsonObject | None, Field(description="All keys that the factory needs. describe_connector_type gives them.")
     ] = None
-    metadata: Annotated[
-        ConnectorMetadata | None, Field(description="Only for oidc, oauth2 and saml, which need target.")
-    ] = None
+    metadata: Annotated[ConnectorMetadata | None, Field(description="For oidc, oauth2, saml only; needs target.")] = (
+        None
+    )
     sync_profile: SyncProfile = None
-    enable_token_storage: Annotated[
-        bool | None, Field(description="true stores the provider's tokens of users who sign in.")
-    ] = None
+    enable_token_storage: Annotated[bool | None, Field(description="true stores users' provider tokens.")] = None
 
     def kind(self, situation: Situation) -> ConnectorType | None:
         """The connector type, as far as it is known by now."""
@@ -227,9 +204,7 @@ class CreateConnector(ConnectorOperation):
         )
 
     def is_rival(self, row: JsonObject) -> bool:
-        made, own = rules.factory(self.connector_id), self.metadata.target if self.metadata else None
-        target = own or (made.traits.get("target") if made else None)
-        return row.get("connectorId") == self.connector_id or (target is not None and row.get("target") == target)
+        return rules.is_rival(row, self.connector_id, self.metadata.target if self.metadata else None)
 
     def describe_effect(self, situation: Situation) -> str:
         """Say what the new connector is for, as its type decides."""
@@ -262,7 +237,7 @@ class CreateConnector(ConnectorOperation):
 
 def name_of_target(operation: Any, connector: Any) -> str:
     """The name of a target that is one connector."""
-    return connector_name(connector) or str(operation.id)
+    return rules.connector_name(connector) or str(operation.id)
 
 
 # A demo connector is listed, and may be deleted, but cannot be read by its id (trap 16).
@@ -284,12 +259,10 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
     example = {"id": EXAMPLE_ID, "sync_profile": True}
 
     id: ConnectorId
-    config: Annotated[
-        JsonObject | None, Field(description="Only the keys to change. describe_connector_type gives them.")
-    ] = None
-    metadata: Annotated[
-        ConnectorMetadata | None, Field(description="Only for oidc, oauth2 and saml: the members to change.")
-    ] = None
+    config: Annotated[JsonObject | None, Field(description="Only the keys to change.")] = None
+    metadata: Annotated[ConnectorMetadata | None, Field(description="Only for oidc, oauth2, saml: what to change.")] = (
+        None
+    )
     sync_profile: SyncProfile = None
     enable_token_storage: Annotated[
         bool | None, Field(description="true stores the provider's tokens of users; false also deletes those stored.")

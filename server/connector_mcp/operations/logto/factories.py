@@ -23,6 +23,9 @@ from connector_mcp.operations.type_names import unknown_type
 
 FACTORIES = "/api/connector-factories"
 DEMO_FACTORIES = frozenset({"logto-sms", "logto-social-demo"})
+CONFLICT_CODES = frozenset(
+    {"connector.multiple_instances_not_supported", "connector.multiple_target_with_same_platform"}
+)
 EXCLUSIVE_TYPES = frozenset({"Email", "Sms"})
 """Connector types of which a tenant has one connector at most: creating one deletes the others."""
 
@@ -105,6 +108,19 @@ def factory(factory_id: Any) -> ConnectorType | None:
     """The connector type of a factory; None for one that Logto does not ship."""
     known = connector_type("logto", factory_id)
     return None if known is None or known.traits.get("isEnterprise") else known
+
+
+def connector_name(connector: Any) -> str:
+    """The name that the console shows, or the id where there is none."""
+    name = at(connector, "name.en")
+    return name if isinstance(name, str) and name else str(at(connector, "id") or "")
+
+
+def is_rival(row: JsonObject, factory_id: str, target: str | None) -> bool:
+    """Whether a listed connector keeps one of this factory, and with this target, from being made."""
+    made = factory(factory_id)
+    target = target or (made.traits.get("target") if made else None)
+    return row.get("connectorId") == factory_id or (target is not None and row.get("target") == target)
 
 
 def type_made(known: ConnectorType | None) -> str | None:

@@ -10,7 +10,7 @@ from pydantic import Field
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.logto import factories as rules
-from connector_mcp.operations.logto.connectors import CONNECTORS, EXAMPLE_ID
+from connector_mcp.operations.logto.connectors import CONNECTORS, EXAMPLE_ID, ConnectorId
 from connector_mcp.operations.logto.factories import FactoryId, GetConnectorFactory, LogtoOperation
 from connector_mcp.operations.operation import POST, ConfigUse, Effect, Operation, Record, Situation, Target
 
@@ -105,7 +105,7 @@ class CreateConnectorAuthorizationUri(LogtoOperation):
     output = AuthorizationUri
     example = {"connector_id": EXAMPLE_ID, "state": "f3b1c0d2", "redirect_uri": "https://app.example.com/callback"}
 
-    connector_id: Annotated[str, Field(description="Id of the connector. logto_list_connectors lists them.")]
+    connector_id: ConnectorId
     state: Annotated[str, Field(min_length=1, description="Random value that your callback compares.")]
     redirect_uri: Annotated[str, Field(min_length=1, description="Address of your callback. Logto does not check it.")]
 

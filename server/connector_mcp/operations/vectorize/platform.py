@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from connector_mcp.json_values import joined, members
+from connector_mcp.operations.fields import in_query
+from connector_mcp.operations.operation import Operation, Record
 from connector_mcp.operations.platform import ApiKey, Platform, UpstreamMessage, Variable
 
 
@@ -32,3 +36,26 @@ VECTORIZE = Platform(
         ),
     ),
 )
+
+OrganizationId = Annotated[
+    str, Field(description="Organization that owns the connectors: its id, as the console's address shows it.")
+]
+WorkspaceId = Annotated[
+    str | None,
+    Field(description="Id of a workspace, to keep to that one. vectorize_get_workspaces lists them."),
+    in_query(),
+]
+
+
+class Acknowledged(Record):
+    """An answer that consists of one sentence."""
+
+    message: str | None = None
+
+
+class VectorizeOperation(Operation):
+    """Base of Vectorize's operations."""
+
+    on = VECTORIZE
+
+    organization_id: OrganizationId

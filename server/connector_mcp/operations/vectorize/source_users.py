@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -12,15 +12,10 @@ from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items
 from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.fields import SECRET, in_body
-from connector_mcp.operations.operation import DELETE, PATCH, POST, ConfigUse, Effect, Situation, at
+from connector_mcp.operations.operation import DELETE, PATCH, POST, ConfigUse, Effect, Record, Situation, at
 from connector_mcp.operations.update import Merge, UpdateOperation, is_vacant
-from connector_mcp.operations.vectorize.source_connectors import (
-    CONNECTOR,
-    SOURCE_CONNECTOR,
-    Acknowledged,
-    SourceConnectorId,
-    VectorizeOperation,
-)
+from connector_mcp.operations.vectorize.platform import Acknowledged, VectorizeOperation
+from connector_mcp.operations.vectorize.source_connectors import CONNECTOR, SOURCE_CONNECTOR, SourceConnectorId
 
 USERS = f"{CONNECTOR}/users"
 
@@ -50,9 +45,10 @@ _SELECTION = {"1AbCdEf": {"name": "Plan.docx", "mimeType": "application/vnd.goog
 class SourceUserOperation(VectorizeOperation):
     """Base of the operations on a connector's users."""
 
+    toolset = "vectorize.sources"
+    by_default = True
     output = Acknowledged
-    acts_on = SOURCE_CONNECTOR
-    stored_config = None
+    acts_on = replace(SOURCE_CONNECTOR, dependents=None)
 
     source_connector_id: SourceConnectorId
     user_id: UserId
@@ -167,4 +163,52 @@ class DeleteUserFromSourceConnector(SourceUserOperation):
     example = {"source_connector_id": _EXAMPLE_CONNECTOR, "user_id": "user_123"}
 
 
-OPERATIONS = (AddUserToSourceConnector, UpdateUserInSourceConnector, DeleteUserFromSourceConnector)
+class OneTimeToken(Record):
+    """A reference to the token, which is a secret, and how long it is good for."""
+
+    token: str | None = None
+    expires_at: Annotated[float | None, Field(alias="expires_at")] = None
+    ttl: float | None = None
+
+
+class GenerateOneTimeConnectorToken(SourceUserOperation):
+    """Make a one-time token with which a user authorizes files for a Vectorize-managed multi-user connector, on
+    Vectorize's connect page. The token is kept in the secret store, never shown."""
+
+    http = POST("/org/{organization_id}/generateOneTimeConnectorToken")
+    by_default = False
+    effect = Effect.CREATE
+    output = OneTimeToken
+    mints = ("token",)
+    repeatable = False
+    consequence = "Lets who has the token authorize files as user {user_id} of source connector {name}."
+    example = {"source_connector_id": _EXAMPLE_CONNECTOR, "user_id": "user_123"}
+
+    source_connector_id: Annotated[SourceConnectorId, in_body("connector_id")]
+    user_id: Annotated[
+        str, Field(min_length=1, description="Id of the user in your own application."), in_body("user_id")
+    ]
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        """Find a connector without users, and one whose users bring their tokens themselves."""
+        known = self.find_type(situation)
+        if known and known.type.endswith("_CUSTOM"):
+            wanted = "a Vectorize-managed one; users of your own application: vectorize_add_user_to_source_connector"
+            return (Issue("source_connector_id", f"a connector of type {known.type}", wanted),)
+        return super().find_problems(situation)
+
+    def find_next_step(self, data: Any, situation: Situation) -> str:
+        """Name the connect page of the provider."""
+        provider = str(at(situation.current, "type")).partition("_OAUTH")[0].lower().replace("_", "-")
+        return (
+            f"The user opens https://platform.vectorize.io/connect/{provider} with the query token (the value that "
+            f"{at(data, 'token')} keeps) and organizationId, and chooses files. Then vectorize_create_pipeline."
+        )
+
+
+OPERATIONS = (
+    AddUserToSourceConnector,
+    UpdateUserInSourceConnector,
+    DeleteUserFromSourceConnector,
+    GenerateOneTimeConnectorToken,
+)

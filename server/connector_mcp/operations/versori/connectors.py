@@ -219,8 +219,10 @@ class UpdateConnector(VersoriOperation, UpdateOperation):
         )
 
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
-        """Variables of connections that the read does not show, and tags without a value."""
+        """Privacy, variables of connections that the read does not show, and tags without a value."""
         current = members(situation.current)
+        if current and self.public and not current.get("public"):
+            yield Loss("Shows the connector with its base URL to every organization, in the public library")
         if current and self.connection_variables is not None and not _shows_variables(current.get("connections")):
             yield Loss("May overwrite variables of connections, which Versori's answer does not show", ("connections",))
         kept = members(self.after(current).get("tags"))

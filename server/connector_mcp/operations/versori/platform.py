@@ -1,11 +1,11 @@
-"""Versori Connect API v1: where it is, how it is called, how it reports errors (facts: sections 1 and 2)."""
+"""Versori: where its two APIs are, how they are called, how they report errors (facts: sections 1 and 2)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from connector_mcp.json_values import joined, members, text
-from connector_mcp.operations.platform import ApiKey, Platform, UpstreamMessage, Variable
+from connector_mcp.operations.platform import ApiKey, OtherApi, Platform, UpstreamMessage, Variable
 
 
 def read_error(body: Any) -> UpstreamMessage:
@@ -15,6 +15,17 @@ def read_error(body: Any) -> UpstreamMessage:
     message = joined(said.get("message"), said.get("details"))
     return UpstreamMessage(code=text(said.get("code")), message=message, details=fields)
 
+
+PLATFORM_V2 = OtherApi(
+    name="Platform API v2",
+    address=Variable(
+        "VERSORI_PLATFORM_URL",
+        "Address of the Platform API v2; needed only if VERSORI_BASE_URL does not end in /api/connect/v1.",
+    ),
+    base_ending="/api/connect/v1",
+    path="/api/v2",
+)
+"""Systems, connections, end users and projects. `VERSORI_BASE_URL` stays the address of the Connect API v1."""
 
 VERSORI = Platform(
     name="versori",
@@ -29,5 +40,8 @@ VERSORI = Platform(
     read_error=read_error,
     tenant=Variable("VERSORI_ORGANISATION_ID", "Organisation that owns the connectors."),
     tenant_argument="organisation_id",
+    # The settings of an auth scheme of type api-key: where a key goes, not the key.
+    holder_keys=frozenset({"apikey"}),
     secret_paths=("credential.data",),
+    other_apis=(PLATFORM_V2,),
 )

@@ -46,6 +46,9 @@ class ScopeCheck:
         Some calls need another scope because of what they would do to their target, which only the engine finds out.
         The head of the answer waits for the first part of its body: by then that is known.
         """
+        user = scope.get("user")
+        if not isinstance(user, Principal) or user.granted is None or user.granted.issuperset(SCOPES):
+            return scope, send
         found = MissingScope()
         head: Message | None = None
         is_refused = False

@@ -1,4 +1,4 @@
-"""The engine as an MCP server for both eras of the protocol: tools, connector types as resources, and prompts.
+"""The engine as an MCP server for both eras of the protocol: tools, connector types as resources, prompts.
 
 The official SDK reads and answers every message. What a transport adds lies outside of this module.
 """
@@ -14,6 +14,8 @@ from mcp.server.lowlevel.server import Server
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp_types import (
     CallToolRequestParams,
+    CompleteRequestParams,
+    CompleteResult,
     GetPromptRequestParams,
     GetPromptResult,
     ListPromptsResult,
@@ -28,7 +30,7 @@ from mcp_types.version import KNOWN_PROTOCOL_VERSIONS
 from connector_mcp import __version__
 from connector_mcp.engine.caller import TransportName
 from connector_mcp.engine.engine import Engine
-from connector_mcp.transport.mcp import resources
+from connector_mcp.transport.mcp import resources, server_info
 from connector_mcp.transport.mcp.elicitation import principal_of
 from connector_mcp.transport.mcp.tools import CallsInFlight, Context, ToolHandlers
 
@@ -37,17 +39,6 @@ if TYPE_CHECKING:
 
 NAME: Final = "connector-mcp"
 TITLE: Final = "Connectors"
-
-INSTRUCTIONS: Final = (
-    "Provisions and looks after connectors on Vectorize, Logto, Versori and ConductorOne.\n"
-    "Call describe_connector_type before you create a connector or change a config: it gives the exact schema, which "
-    "members are secret, and an example.\n"
-    "Calls that destroy or overwrite something are put to a person or parked for an operator; the result says which. "
-    "Make the same call again, unchanged, once it is approved. You cannot confirm it yourself.\n"
-    "Secrets come back as `[redacted]`. Never send that text as a value: leave the member out to keep what is stored.\n"
-    "A secret field takes `secret://NAME` for a secret that is stored here, so that you never see its value.\n"
-    "An error says in `fix` what to do next; `outcome_unknown` means look before you repeat."
-)
 
 REQUEST_STATE_TTL: Final = 600.0
 """Seconds in which a question of the 2026-07-28 protocol may be answered."""
@@ -72,27 +63,38 @@ def build_server(
     or a connection to it, does not close the engine.
     """
 
+    tools = ToolHandlers(engine, transport, calls or CallsInFlight())
+
+    def platforms(ctx: Context) -> list[str]:
+        return server_info.served_platforms(tools.seen(ctx))
+
     async def list_resources(ctx: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
-        return ListResourcesResult(resources=resources.indexes(_platforms(engine)))
+        return ListResourcesResult(resources=resources.indexes(platforms(ctx)))
 
     async def list_templates(ctx: Context, params: PaginatedRequestParams | None) -> ListResourceTemplatesResult:
         return ListResourceTemplatesResult(resource_templates=[resources.TEMPLATE])
 
     async def read_resource(ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
-        return resources.read_resource(params.uri, _platforms(engine))
+        return resources.read_resource(params.uri, platforms(ctx))
 
     async def list_prompts(ctx: Context, params: PaginatedRequestParams | None) -> ListPromptsResult:
-        return resources.list_prompts(_platforms(engine))
+        return server_info.list_prompts(tools.seen(ctx))
 
     async def get_prompt(ctx: Context, params: GetPromptRequestParams) -> GetPromptResult:
-        return resources.get_prompt(params.name, params.arguments, _platforms(engine))
+        return server_info.get_prompt(params.name, params.arguments, tools.seen(ctx))
 
-    tools = ToolHandlers(engine, transport, calls or CallsInFlight())
+    async def complete(ctx: Context, params: CompleteRequestParams) -> CompleteResult:
+        context = params.context.arguments if params.context else None
+        seen = tools.seen(ctx)
+        return CompleteResult(
+            completion=server_info.complete(params.argument.name, params.argument.value, context, seen)
+        )
+
     server = Server[dict[str, Any]](
         NAME,
         version=__version__,
         title=TITLE,
-        instructions=INSTRUCTIONS,
+        instructions=server_info.instructions(engine.tools()),
         cache_hints={
             "tools/list": _MINUTE,
             "prompts/list": _MINUTE,
@@ -106,6 +108,7 @@ def build_server(
         on_read_resource=read_resource,
         on_list_prompts=list_prompts,
         on_get_prompt=get_prompt,
+        on_completion=complete,
     )
     # Registered here and not above because these handlers return dictionaries.
     server.add_request_handler("tools/list", PaginatedRequestParams, tools.list_tools)
@@ -115,11 +118,6 @@ def build_server(
     # The SDK's own tracing is left out: it names spans by whatever a client sends, and records what exceptions say.
     server.middleware = [boundary] if spans is None else [_tracing(server, spans, engine), boundary]
     return server
-
-
-def _platforms(engine: Engine) -> list[str]:
-    """The platforms that are on, in the order of their tools."""
-    return list(dict.fromkeys(tool.operation.on.name for tool in engine.tools() if tool.operation.on))
 
 
 def _tracing(server: Server[dict[str, Any]], spans: Spans, engine: Engine) -> ServerMiddleware[dict[str, Any]]:

@@ -100,7 +100,11 @@ class ToolHandlers:
 
     async def list_tools(self, ctx: Context, params: PaginatedRequestParams) -> JsonObject:
         """List the tools that the policy allows, and the scopes that the caller has or can get."""
-        return {"tools": [_listed(tool) for tool in self._visible(self._caller(ctx))], **_COMPLETE}
+        return {"tools": [_listed(tool) for tool in self.seen(ctx)], **_COMPLETE}
+
+    def seen(self, ctx: Context) -> tuple[Tool, ...]:
+        """The tools that the policy allows, and the scopes that the caller has or can get."""
+        return self._visible(self._caller(ctx))
 
     async def call_tool(self, ctx: Context, params: CallToolRequestParams) -> Any:
         """Call a tool, within the bound on calls in flight."""

@@ -1,0 +1,320 @@
+"""What Vectorize's three kinds of connectors share (facts: sections 3 and 5, traps 1, 4 to 7, 14, 15 and 19).
+
+A source, a destination and an AI platform have the same record and the same five operations, under paths of their own.
+A pipeline joins them. Each kind's module declares its operations upon these bases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from connector_mcp.errors import Issue
+from connector_mcp.json_values import JsonObject, items, members
+from connector_mcp.operations.connector_types import connector_type, connector_types
+from connector_mcp.operations.fields import in_body
+from connector_mcp.operations.operation import (
+    ConfigUse,
+    Effect,
+    ListOperation,
+    Loss,
+    Operation,
+    Paging,
+    Path,
+    Record,
+    Situation,
+    StoredConfig,
+    Target,
+    at,
+)
+from connector_mcp.operations.platform import Request
+from connector_mcp.operations.update import Merge, UpdateOperation, is_vacant
+from connector_mcp.operations.vectorize.key_files import find_key_file_problems
+from connector_mcp.operations.vectorize.pipelines import GetPipelines, find_other_type, quoted
+from connector_mcp.operations.vectorize.platform import Acknowledged, VectorizeOperation, WorkspaceId
+
+_MOST_NAMED = 10
+
+
+class Connector(Record):
+    """A connector as Vectorize shows it; secrets are normally withheld from `configDoc`."""
+
+    id: str | None = None
+    type: str | None = None
+    name: str | None = None
+    config_doc: JsonObject | None = None
+    created_at: str | None = None
+    verification_status: str | None = None
+    error_message: str | None = None
+
+
+class CreationOutcome(Record):
+    """The outcome for one of the connectors to create, with the platform's own check of its credentials."""
+
+    name: str | None = None
+    id: str | None = None
+    verification_status: str | None = None
+    error_message: str | None = None
+
+
+class UpdatedConnector(Connector):
+    """The connector after an update, and the pipelines that use it."""
+
+    pipeline_ids: list[str] | None = None
+
+
+class NewConnector(BaseModel):
+    """One connector to create."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Annotated[str, Field(min_length=1, description="Display name. It cannot be changed later.")]
+    type: Annotated[str, Field(description="Type of connector. It cannot be changed later.")]
+    config: Annotated[
+        JsonObject | None, Field(description="All keys that the type needs. describe_connector_type gives them.")
+    ] = None
+
+
+New = TypeVar("New", bound=NewConnector)
+
+
+class ConnectorOperation(VectorizeOperation):
+    """Base of the operations on one kind of connector."""
+
+    stored_config = StoredConfig(at="configDoc", type_at="type")
+
+    noun: ClassVar[str]
+    kind: ClassVar[str]
+    """The kind of its types in connector_types.json."""
+    id_argument: ClassVar[str]
+    used_in: ClassVar[str]
+    """Member of a pipeline with the ids of the connectors of this kind that it uses."""
+    use: ClassVar[str]
+    """What a pipeline does with it: `read from it`."""
+    lost: ClassVar[str]
+    """What pipelines do without it: `stop ingesting`."""
+
+    def find_pipelines(self, situation: Situation) -> list[str] | None:
+        """The names of the pipelines that use the connector; None if they are not known."""
+        if situation.dependents is None:
+            return None
+        own = getattr(self, self.id_argument)
+        return [quoted(at(row, "name")) for row in situation.dependents if own in items(at(row, self.used_in))]
+
+    def describe_pipelines(self, situation: Situation, effect: str) -> str:
+        """What happens to the pipelines that use the connector, with their names as far as they are known."""
+        names = self.find_pipelines(situation)
+        if names == []:
+            return "; no pipeline that uses it is listed"
+        more = f" and {len(names) - _MOST_NAMED} more" if names and len(names) > _MOST_NAMED else ""
+        listed = f": {', '.join(names[:_MOST_NAMED])}{more}" if names else ""
+        return f"; pipelines that {self.use} {effect}{listed}"
+
+
+def types_of(kind: str) -> list[str]:
+    """The types of this kind that a create request may name."""
+    return [known.type for known in connector_types("vectorize").values() if known.kind == kind and known.creatable]
+
+
+def offer_types(kind: str) -> Callable[[JsonObject], None]:
+    """Make the function that adds these types to the schema of an argument."""
+
+    def offer(schema: JsonObject) -> None:
+        schema["enum"] = types_of(kind)
+
+    return offer
+
+
+def type_name(record: Any) -> str:
+    """The name of a record's connector type with a space after it; empty if the type is not known."""
+    known = connector_type("vectorize", at(record, "type"))
+    return f"{known.name} " if known else ""
+
+
+def use_of(path: str, type_id: Any, config: JsonObject) -> ConfigUse:
+    """The use of a whole config of this type."""
+    return ConfigUse(path, type_id, connector_type("vectorize", type_id), config, empty_is_missing=True)
+
+
+def find_system_connector(record: Any, argument: str) -> tuple[Issue, ...]:
+    """Find Vectorize's own built-in connector, which can be neither changed nor deleted (trap 14)."""
+    if at(record, "type") != "VECTORIZE":
+        return ()
+    return (Issue(argument, "the built-in connector", "a connector that can be changed or deleted"),)
+
+
+class ConnectorList(ConnectorOperation, ListOperation):
+    """Base of the lists."""
+
+    output = Connector
+    summary = ("id", "type", "name", "verificationStatus", "errorMessage")
+    example = {"limit": 20}
+
+    workspace_id: WorkspaceId = None
+
+
+def pages_of(rows: str) -> Paging:
+    """How Vectorize pages a list."""
+    return Paging(items=rows, limit="limit", cursor="nextToken", next="nextToken")
+
+
+class ConnectorCreation(ConnectorOperation, Generic[New]):
+    """Base of the creations."""
+
+    effect = Effect.CREATE
+    output = CreationOutcome
+    returns_list = True
+    repeatable = False
+    reports = ("verificationStatus", "errorMessage")
+
+    reader: ClassVar[type[ConnectorOperation]]
+    """The read of one connector."""
+
+    connectors: Annotated[
+        list[New], Field(min_length=1, description="What to create. Each succeeds or fails by itself.")
+    ]
+    workspace_id: WorkspaceId = None
+
+    def make_requests(self, situation: Situation) -> tuple[Request, ...]:
+        """Make one request for each connector, or one with the list for servers that take an array (trap 1)."""
+        bodies = [connector.model_dump(exclude_unset=True) for connector in self.connectors]
+        whole = self.make_request(situation)
+        parts: Sequence[Any] = [bodies] if situation.options.get("VECTORIZE_CREATE_BODY") == "array" else bodies
+        return tuple(replace(whole, body=part) for part in parts)
+
+    def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
+        return tuple(
+            use_of(f"connectors[{index}].config", each.type, each.config)
+            for index, each in enumerate(self.connectors)
+            if each.config is not None
+        )
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        """Find types of another kind, configs that are missing, and configs of a type that takes none."""
+        issues: list[Issue] = []
+        for index, connector in enumerate(self.connectors):
+            known = connector_type("vectorize", connector.type)
+            path = f"connectors[{index}].config"
+            if connector.type not in (creatable := types_of(self.kind)):
+                issues.append(find_other_type(f"connectors[{index}].type", connector.type, creatable))
+            if known and known.config.get("required") and connector.config is None:
+                needed = ", ".join(known.config["required"])
+                issues.append(Issue(path, "nothing", f"the config of {connector.type}: {needed}"))
+            if connector.type == "FILE_UPLOAD" and connector.config is not None:
+                issues.append(Issue(path, "an object", "no config: FILE_UPLOAD takes none on create"))
+        return (*issues, *find_key_file_problems(self.find_configs(situation)))
+
+    def describe_effect(self, situation: Situation) -> str:
+        """Name the connectors to create."""
+        made = [f"{type_name(each.model_dump())}{quoted(each.name)}" for each in self.connectors[:_MOST_NAMED]]
+        more = len(self.connectors) - len(made)
+        what = f"Creates {len(self.connectors)} {self.noun}{'s' if len(self.connectors) > 1 else ''}: "
+        return what + ", ".join(made) + (f" and {more} more" if more else "") + "."
+
+    def find_unproven(self, data: Any) -> str:
+        if all(at(row, "verificationStatus") or at(row, "error") for row in items(data)):
+            return ""
+        return "Vectorize has not reported whether the credentials work: read verificationStatus of the connector."
+
+    def find_next_step(self, data: Any, situation: Situation) -> str:
+        return "A connector does nothing until a pipeline uses it: vectorize_create_pipeline."
+
+    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
+        """Take name and id of each created connector from either form of the answer (trap 1)."""
+        created: list[Any] = []
+        for answer in answers:
+            one, several = at(answer, "connector"), at(answer, "connectors")
+            created.extend(items(several) or [one])
+        return created
+
+    def read_back(self, data: Any) -> Operation | None:
+        """The read of the first connector that was created."""
+        identifier = data[0].get("id") if data and isinstance(data[0], dict) else None
+        if not isinstance(identifier, str):
+            return None
+        return self.reader.model_validate({"organization_id": self.organization_id, self.id_argument: identifier})
+
+
+def target_of(reader: type[ConnectorOperation]) -> Target:
+    """The connector that a call acts on, with the pipelines that may use it."""
+    volatile = frozenset({"verificationStatus", "errorMessage", "lastUpdatedById", "lastUpdatedByEmail"})
+    return Target(reader.noun, reader, volatile=volatile, dependents=GetPipelines)
+
+
+class ConnectorUpdate(ConnectorOperation, UpdateOperation):
+    """Base of the updates, which replace the config."""
+
+    output = UpdatedConnector
+    # Whether the platform merges inside the config is not documented, so keys that are not sent count as lost (trap 4).
+    strategy = Merge()
+
+    config: Annotated[
+        JsonObject,
+        Field(description="The whole config. Keys left out are unset, secrets too."),
+        in_body(stored_as="configDoc"),
+    ]
+
+    def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
+        return (use_of("config", at(situation.current, "type"), self.config),)
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        """Find a connector that cannot be changed, and a key file that is none."""
+        system = find_system_connector(situation.current, self.id_argument)
+        return (*system, *find_key_file_problems(self.find_configs(situation)))
+
+    def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
+        """The stored credentials that no read shows, where the config may leave them out."""
+        if situation.current is None:
+            return
+        known = connector_type("vectorize", at(situation.current, "type"))
+        if known is None:
+            yield Loss("May unset stored credentials, which no read shows: what this type stores is not known")
+            return
+        for key in known.secret_paths:
+            if key not in known.config.get("required", ()) and is_vacant(self.config.get(key)):
+                yield Loss(f"Unsets {key} of the config if it is stored, which no read shows", ("configDoc", key))
+
+    def describe_effect(self, situation: Situation) -> str:
+        """Name the pipelines that the new config reaches."""
+        affected = self.describe_pipelines(situation, "get the new one")
+        return f"Changes the config of {type_name(situation.current)}{self.noun} {{name}}{affected}."
+
+    def describe_loss(self, path: Path, before: Any, *, overwritten: bool) -> Loss:
+        if len(path) > 1 and not overwritten:
+            return Loss(f"Unsets {'.'.join(path[1:])} of the config", path, before)
+        return super().describe_loss(path, before, overwritten=overwritten)
+
+    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
+        updated, pipelines = at(answers[0], "data.updatedConnector"), at(answers[0], "data.pipelineIds")
+        return members(updated) | {"pipelineIds": pipelines}
+
+    def find_next_step(self, data: Any, situation: Situation) -> str:
+        if not items(at(data, "pipelineIds")):
+            return ""
+        return (
+            "It is not documented that running pipelines pick up a new config: vectorize_stop_pipeline and "
+            "vectorize_start_pipeline on each of pipelineIds, then vectorize_get_pipeline."
+        )
+
+
+class ConnectorDeletion(ConnectorOperation):
+    """Base of the deletions."""
+
+    effect = Effect.DESTROY
+    output = Acknowledged
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        """Find a connector that cannot be deleted."""
+        return find_system_connector(situation.current, self.id_argument)
+
+    def describe_effect(self, situation: Situation) -> str:
+        """Name the pipelines that stop, with the number of users if the connector shows them."""
+        users = len(items(at(situation.current, "configDoc.authorized-users")))
+        also = f", and so do the files of its {users} user{'s' if users > 1 else ''}" if users else ""
+        if self.find_pipelines(situation) == []:
+            also = f", and its {users} user{'s' if users > 1 else ''} must authorize again" if users else ""
+        stopped = self.describe_pipelines(situation, self.lost)
+        return f"Deletes {type_name(situation.current)}{self.noun} {{name}}{stopped}{also}. It cannot be undone."

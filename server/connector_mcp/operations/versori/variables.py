@@ -1,0 +1,233 @@
+"""Versori's dynamic variables: what a project declares, and the values of an end user (facts: works, traps 7 to 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from connector_mcp.errors import Issue
+from connector_mcp.json_values import JsonObject, is_object, items, members
+from connector_mcp.operations.connector_types import connector_type
+from connector_mcp.operations.fields import in_body
+from connector_mcp.operations.operation import (
+    GET,
+    PATCH,
+    PUT,
+    ConfigUse,
+    Effect,
+    Loss,
+    Path,
+    Record,
+    Situation,
+    StoredConfig,
+    Target,
+    at,
+)
+from connector_mcp.operations.update import Merge, UpdateOperation
+from connector_mcp.operations.versori.activations import ACTIVATION, ActivationId, GetActivation
+from connector_mcp.operations.versori.common import ULID, EnvironmentId, PlatformOperation, ProjectId
+from connector_mcp.operations.versori.platform import VERSORI
+
+SCHEMA = "/o/{organisation_id}/projects/{project_id}/variables"
+SCHEMA_TYPE = "variables-schema"
+
+
+class VariablesSchema(Record):
+    """What a project declares; `variables` is a JSON Schema."""
+
+    kind: str | None = None
+    variables: JsonObject | None = None
+
+
+class Variables(Record):
+    """All dynamic variables after a change."""
+
+    dynamic_variables: JsonObject | None = None
+
+
+class SchemaOperation(PlatformOperation):
+    """Base of the operations on a project's declarations of variables."""
+
+    toolset = "versori.variables"
+    output = VariablesSchema
+    stored_config = StoredConfig(at="variables", type_at="kind")
+
+    project_id: ProjectId
+
+    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
+        """Give the schema its place beside its kind. Versori answers null where nothing is declared."""
+        schema = answers[0]
+        if schema is not None and not is_object(schema):
+            return schema
+        return {"kind": SCHEMA_TYPE, "variables": schema or {"type": "object", "properties": {}}}
+
+
+class GetProjectVariablesSchema(SchemaOperation):
+    """Get the JSON Schema of the variables that a project's activations may hold, and must where it requires them."""
+
+    http = GET(SCHEMA)
+    by_default = True
+    effect = Effect.READ
+    example = {"project_id": ULID}
+
+
+class SetProjectVariablesSchema(SchemaOperation, UpdateOperation):
+    """Declare the variables that activations may hold. It replaces all declarations: get them, change them, and set the
+    whole schema. Values that are stored stay."""
+
+    http = PUT(SCHEMA)
+    acts_on = Target("variables schema", GetProjectVariablesSchema, name=lambda operation, _: operation.project_id)
+    strategy = Merge()
+    consequence = (
+        "Replaces the declarations of variables of project {project_id}. An activation without a variable that is "
+        "required from now on is refused; present ones stay."
+    )
+    example = {
+        "project_id": ULID,
+        "variables": {"type": "object", "properties": {"channel_id": {"type": "string"}}, "required": ["channel_id"]},
+    }
+
+    variables: Annotated[JsonObject, Field(description="Whole JSON Schema; keys of connector type variables-schema.")]
+
+    def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
+        kind = connector_type(VERSORI.name, SCHEMA_TYPE)
+        return (ConfigUse("variables", SCHEMA_TYPE, kind, self.variables),)
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        """Find a required variable that is not declared: no activation could ever have it."""
+        declared = members(self.variables.get("properties"))
+        missing = [name for name in items(self.variables.get("required")) if name not in declared]
+        wanted = f"declared names: {', '.join(declared) or 'there is none'}"
+        return (Issue("variables.required", "a name without a declaration", wanted),) if missing else ()
+
+    def make_body(self, situation: Situation) -> Any:
+        return self.variables
+
+    def describe_loss(self, path: Path, before: Any, *, overwritten: bool) -> Loss:
+        match path:
+            case ("variables", "properties"):
+                return Loss("Removes the declarations of all variables", path, before)
+            case ("variables", "properties", name):
+                return Loss(f"Removes the declaration of variable {name}", path, before)
+            case _:
+                return super().describe_loss(path, before, overwritten=overwritten)
+
+
+class ValuesUpdate(UpdateOperation):
+    """Base of the updates of an activation's dynamic variables: each name that is given is overwritten as a whole."""
+
+    acts_on = Target(
+        "activation", GetActivation, name=lambda _, record: str(at(record, "user.externalId") or at(record, "id"))
+    )
+    strategy = Merge()
+    consequence = "Changes variables of end user {name}; the integration uses the new values at once."
+
+    def new_values(self) -> JsonObject:
+        """The variables to set, by name."""
+        raise NotImplementedError
+
+    def given_members(self) -> JsonObject:
+        return {"dynamicVariables": self.new_values()}
+
+    def after(self, current: JsonObject) -> JsonObject:
+        return {**current, "dynamicVariables": members(current.get("dynamicVariables")) | self.new_values()}
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        return tuple(null_values(self.new_values()))
+
+
+def null_values(values: JsonObject) -> list[Issue]:
+    """Find nulls: no variable can be removed, and what Versori stores for a null is not documented."""
+    wanted = "a value: a variable cannot be removed"
+    issues = [Issue(f"variables.{name}", "null", wanted) for name, value in values.items() if value is None]
+    return issues if values else [Issue("variables", "nothing to set", "at least one variable")]
+
+
+class VariablesOperation(PlatformOperation):
+    """Base of the operations on values of variables."""
+
+    toolset = "versori.variables"
+    output = Variables
+
+    environment_id: EnvironmentId
+
+    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
+        return {"dynamicVariables": answers[0]} if is_object(answers[0]) else answers[0]
+
+
+class SetDynamicVariables(VariablesOperation, ValuesUpdate):
+    """Set variables of an end user's activation; names that are not given keep their values. Only declared names are
+    taken: versori_get_project_variables_schema."""
+
+    http = PATCH(f"{ACTIVATION}/variables")
+    example = {"environment_id": ULID, "activation_id": ULID, "variables": {"channel_id": "other"}}
+
+    activation_id: ActivationId
+    variables: Annotated[JsonObject, Field(description="Value by name."), in_body(stored_as="dynamicVariables")]
+
+    def new_values(self) -> JsonObject:
+        return self.variables
+
+    def make_body(self, situation: Situation) -> Any:
+        return self.variables
+
+
+class SetDynamicVariable(VariablesOperation, ValuesUpdate):
+    """Set one variable of an end user's activation. It must be declared: versori_get_project_variables_schema."""
+
+    http = PUT(f"{ACTIVATION}/variables/{{variable_name}}")
+    example = {
+        "environment_id": ULID,
+        "activation_id": ULID,
+        "variable_name": "channel_id",
+        "value": {"value": "other"},
+    }
+
+    activation_id: ActivationId
+    variable_name: Annotated[str, Field(description="Name of the variable.")]
+    value: Annotated[
+        JsonObject,
+        Field(description='{"value": X}; X is any JSON value but null.'),
+        in_body(stored_as="dynamicVariables"),
+    ]
+
+    def new_values(self) -> JsonObject:
+        return {self.variable_name: self.value.get("value")}
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        if self.value.keys() != {"value"}:
+            return (Issue("value", "an object with other keys", 'an object with the key "value" alone'),)
+        return super().find_problems(situation)
+
+    def make_body(self, situation: Situation) -> Any:
+        return self.value
+
+
+class SetStaticUserVariables(VariablesOperation):
+    """Set variables of an environment's static user, for its static connections. Names that are not given keep their
+    values; no read shows them."""
+
+    http = PATCH("/o/{organisation_id}/environments/{environment_id}/variables")
+    effect = Effect.UPDATE
+    overwrites = True
+    consequence = "Changes variables of the environment's static user; the integration uses the new values at once."
+    example = {"environment_id": ULID, "variables": {"channel_id": "other"}}
+
+    variables: Annotated[JsonObject, Field(description="Value by name.")]
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        return tuple(null_values(self.variables))
+
+    def make_body(self, situation: Situation) -> Any:
+        return self.variables
+
+
+OPERATIONS = (
+    GetProjectVariablesSchema,
+    SetProjectVariablesSchema,
+    SetDynamicVariables,
+    SetDynamicVariable,
+    SetStaticUserVariables,
+)

@@ -1,0 +1,166 @@
+"""What an answer says about an id that the platform does not have, and about what can exist only once."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from connector_mcp.engine.lookup import id_paths
+from connector_mcp.operations.catalog import PLATFORMS, platform_folder
+from connector_mcp.operations.operation import Effect, ListOperation, Operation, at
+from connector_mcp.operations.platform import path_shape
+from connector_mcp.sandbox import seed
+from connector_mcp.sandbox.faults import Fault
+from connector_mcp.upstream.client import ClientLimits
+from tests.engine.conftest import Bench, BenchMaker, FakeCaller, yes
+
+pytestmark = pytest.mark.anyio
+
+S3, GITHUB = "vectorize_get_source_connector", {"id": "github-signin"}
+LISTS = {
+    platform: {path_shape(each.http.path): each for each in folder.operations if issubclass(each, ListOperation)}
+    for platform in PLATFORMS
+    if (folder := platform_folder(platform))
+}
+BY_ID = [
+    (operation, argument, LISTS[platform][path_shape(path)])
+    for platform in PLATFORMS
+    for operation in platform_folder(platform).operations
+    for argument, path in id_paths(operation.model_construct(**operation.example))
+    if path_shape(path) in LISTS[platform]
+]
+
+
+async def run(made: Bench, tool: str, caller: Any = None, **arguments: Any) -> Any:
+    return (await made.engine.call(tool, arguments, caller or FakeCaller(yes()))).content
+
+
+async def example_of(made: Bench, operation: type[Operation], argument: str) -> dict[str, Any]:
+    """Arguments that are valid, with places that exist."""
+    tool = made.engine.tool(operation.tool_name())
+    assert tool is not None
+    tenant = {name: value for account in made.engine.accounts for name, value in account.fixed.items()}
+    places = {"app_id": seed.CONDUCTORONE_APP_ID} if argument != "app_id" else {}
+    return {k: v for k, v in {**tenant, **operation.example, **places}.items() if k in tool.input_schema["properties"]}
+
+
+@pytest.mark.parametrize(
+    ("operation", "argument", "listed"), BY_ID, ids=lambda value: getattr(value, "__name__", value)
+)
+async def test_a_name_is_resolved_by_reads_and_told_with_its_id_by_everything_else(
+    made: Bench, operation: type[Operation], argument: str, listed: type[ListOperation]
+) -> None:
+    arguments = await example_of(made, operation, argument)
+    place = {name: value for name, value in arguments.items() if name in listed.http.placeholders}
+    rows = (await run(made, listed.tool_name(), **place, detail="full"))["data"]
+    known_by = f"{listed.known_by[0]}.en" if listed.on and listed.on.name == "logto" else listed.known_by[0]
+    names = [str(at(row, known_by)) for row in rows]
+    name = next(each for each in names if names.count(each) == 1)
+    row = rows[names.index(name)]
+    caller, sent = FakeCaller(yes()), len(made.requests())
+    told = await run(made, operation.tool_name(), caller, **{**arguments, argument: name.upper()})
+    methods = {method for method, _ in made.requests()[sent:]}
+    if operation.effect is Effect.READ:
+        # The other ids of some examples do not exist.
+        assert told["error"].get("argument") != argument if "error" in told else told["meta"]["resolved"][argument]
+        return
+    assert methods <= {"GET"}
+    assert caller.questions == []
+    if told["error"]["code"] == "not_found":
+        assert [each["id"] for each in told["error"]["candidates"]] == [row["id"]]
+        assert (told["error"]["argument"], told["error"]["list_tool"]) == (argument, listed.tool_name())
+        assert name not in told["error"]["message"] + told["error"]["fix"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "given", "resolved"),
+    [
+        ("logto_get_connector", "github-universal", "github-signin"),
+        ("logto_get_connector", "github", "github-signin"),
+        ("logto_get_connector_factory", "github-signin", "github-universal"),
+        ("logto_get_connector_factory", "twilio-main", "twilio-short-message-service"),
+    ],
+)
+async def test_the_other_kind_of_id_is_resolved(made: Bench, tool: str, given: str, resolved: str) -> None:
+    content = await run(made, tool, id=given)
+    assert (content["data"]["id"], content["meta"]["resolved"]) == (resolved, {"id": resolved})
+    assert "meta.resolved" in content["meta"]["warnings"][0]
+    assert json.loads(made.audit_lines[-1])["arguments"] == {"id": given}
+
+
+async def test_a_name_that_several_have_lists_them_and_reads_none(made: Bench) -> None:
+    site = {"name": "Twin", "type": "WEB_CRAWLER", "config": {"seed-urls": ["https://a.example"]}}
+    made_ids = [
+        row["id"] for row in (await run(made, "vectorize_create_source_connector", connectors=[site, site]))["data"]
+    ]
+    error = (await run(made, S3, source_connector_id="twin"))["error"]
+    assert [each["id"] for each in error["candidates"]] == made_ids
+    assert error["list_tool"] == "vectorize_get_source_connectors"
+
+
+async def test_what_is_like_no_name_names_the_list_and_what_there_is(made: Bench) -> None:
+    error = (await run(made, "logto_get_connector", id="nothing-like-it"))["error"]
+    assert len(error["candidates"]) == 5
+    assert "logto_list_connectors" in error["fix"]
+    wrong_app = (await run(made, "conductorone_get_connector", app_id="none", id="x"))["error"]
+    assert "app_id" in wrong_app["fix"]
+    user = {"source_connector_id": seed.VECTORIZE_DRIVE_MULTI_USER, "user_id": "none"}
+    error = (await run(made, "vectorize_delete_user_from_source_connector", **user))["error"]
+    assert "user_id" in error["fix"] or error["code"] != "not_found"
+
+
+@pytest.mark.parametrize(
+    "given", ["sk-live-0123456789abcdef", "secret://S3", "x" * 70, "ghp_16C7e42F292c6912E7710c838347"]
+)
+async def test_nothing_is_looked_up_for_what_looks_like_a_secret(made: Bench, given: str) -> None:
+    content = await run(made, "logto_get_connector", id=given)
+    assert "candidates" not in content["error"]
+    assert given not in json.dumps(content["error"]) or given.startswith("secret://")
+    assert ("GET", "/api/connectors") not in made.requests()
+
+
+@pytest.mark.parametrize(
+    "policy",
+    ["logto_list_connectors=block", "logto_list_connectors=ask", "logto_get_connector=approve"],
+)
+async def test_policy_decides_about_the_lookup_too(bench: BenchMaker, policy: str) -> None:
+    made = bench(policy=policy)
+    content = await run(made, "logto_get_connector", FakeCaller(), id="GitHub")
+    assert "data" not in content
+    if "list" in policy:
+        assert "list_tool" not in content["error"]
+        assert ("GET", "/api/connectors") not in made.requests()
+
+
+async def test_an_approved_read_reads_only_what_was_approved(bench: BenchMaker) -> None:
+    made = bench(policy="logto_get_connector=approve")
+    parked = await run(made, "logto_get_connector", FakeCaller(), id="GitHub")
+    await made.engine.approvals.decide(parked["error"]["approval"]["id"], True, "ops")
+    content = await run(made, "logto_get_connector", FakeCaller(), id="GitHub")
+    assert content["error"]["code"] == "not_found"
+    assert [each["id"] for each in content["error"]["candidates"]] == ["github-signin"]
+
+
+async def test_a_lookup_that_fails_or_takes_too_long_leaves_the_answer_as_it_is(bench: BenchMaker) -> None:
+    for fault in (Fault("logto", "GET", "/api/connectors", 9, kind="html", status=200),
+                  Fault("logto", "GET", "/api/connectors", 9, kind="timeout")):  # fmt: skip
+        made = bench(limits=ClientLimits(deadline=0.3, attempts=1))
+        made.sandbox.inject(fault)
+        error = (await run(made, "logto_get_connector", id="GitHub"))["error"]
+        assert (error["code"], "candidates" in error, error["list_tool"]) == (
+            "not_found",
+            False,
+            "logto_list_connectors",
+        )
+
+
+async def test_what_can_exist_only_once_is_named_with_the_tool_that_changes_it(bench: BenchMaker) -> None:
+    config = {"clientId": "Iv1.a", "clientSecret": "b12345678901"}
+    create = {"connector_id": "github-universal", "config": config}
+    for policy, named in (("", True), ("logto_list_connectors=block", False)):
+        error = (await run(bench(policy=policy), "logto_create_connector", **create))["error"]
+        assert error["code"] == "rejected"
+        assert ([each["id"] for each in error.get("candidates", [])] == ["github-signin"]) is named
+        assert ("logto_update_connector" in error["fix"]) is named
