@@ -96,7 +96,8 @@ class Platforms:
                 return record if path.count("/") > 5 else {"message": "ok", "connector": record}
             case "logto":
                 record = {"id": "c", "connectorId": kind, "config": self.stored, "metadata": {}, **note}
-                return record | {"providerName": kind, "branding": {}, "providerConfig": self.stored}
+                sso = {"providerName": kind, "branding": {}, "providerConfig": self.stored}
+                return record | (sso if "clientSecret" in self.stored and kind[0].isupper() else {})
             case "conductorone":
                 wire = {"@type": "type.googleapis.com/c1.api.app.v1.EnvConfig", "configuration": {}}
                 connector = {"id": "c", "appId": "a", "catalogId": kind, "displayName": "c", "config": wire, **note}
@@ -128,7 +129,8 @@ def calls(garden: Garden) -> Iterator[tuple[tuple[str, str], Call]]:
                     call: Call = f"vectorize_update_{name}", {f"{name}_id": "c", "config": config}
                     read: Call = f"vectorize_get_{name}", {f"{name}_id": "c"}
                 case "logto" if kind.kind == "SSO":
-                    call = "logto_update_sso_connector", {"id": "c", "config": config}
+                    named = {"provider_name": kind.type, "connector_name": "c"}
+                    call = "logto_create_sso_connector", {"config": config, **named}
                     read = "logto_get_sso_connector", {"id": "c"}
                 case "logto":
                     named = {"metadata": {"target": "t", "name": {"en": "n"}}} if kind.traits["isStandard"] else {}
