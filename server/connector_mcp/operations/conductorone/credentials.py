@@ -47,6 +47,7 @@ class CredentialOperation(ConductorOneOperation):
     by_default = False
     output = ConnectorCredential
     record = "credential"
+    stored_config = None
 
     connector_id: ConnectorId
 

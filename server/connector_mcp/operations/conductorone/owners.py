@@ -49,6 +49,7 @@ class OwnerOperation(ConductorOneOperation):
 
     toolset = "conductorone.owners"
     by_default = False
+    stored_config = None
 
 
 class OwnerId(Record):
@@ -117,7 +118,6 @@ class SearchConnectorUserOwners(OwnerOperation, ListOperation):
     summary = ("id", "displayName", "email", "roleSlug")
     known_by = ("displayName",)
     example = _EXAMPLE
-    stored_config = None
 
     connector_id: ConnectorId
     role_slug: Annotated[str | None, Field(description="Only owners with this role."), in_query("role_slug")] = None
@@ -163,7 +163,7 @@ class SetConnectorOwners(OwnerOperation):
     http = PUT(OWNERS)
     effect = Effect.UPDATE
     output = AcceptedAction
-    acts_on = Target("connector", SearchConnectorUserOwners, name=_connector_name, type_at="id")
+    acts_on = Target("connector", SearchConnectorUserOwners, name=_connector_name)
     can_destroy = True
     overwrites = True
     consequence = "Replaces all owners of connector {name} in role {role_slug} by those that are named."
