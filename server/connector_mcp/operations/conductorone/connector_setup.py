@@ -297,10 +297,9 @@ class ValidateHttpConnectorConfig(Operation):
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Take the remarks out of the answer. The configuration is valid unless one of them is an error."""
-        markers = members(answers[0]).get("markers", answers[0])
-        if markers is not None and not is_array(markers):
+        if "markers" not in members(answers[0]) or not is_array(answers[0]["markers"] or []):
             return None
-        found = items(markers)
+        found = items(answers[0]["markers"] or [])
         return {"valid": all(at(each, "severity") != "ERROR" for each in found), "markers": found}
 
 
