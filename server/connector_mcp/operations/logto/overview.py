@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 from connector_mcp.json_values import JsonObject, is_object, items, members, text
-from connector_mcp.operations.logto.connectors import GetConnector, ListConnectors, connector_name
-from connector_mcp.operations.logto.factories import EXCLUSIVE_TYPES, factory
+from connector_mcp.operations.logto.connectors import GetConnector, ListConnectors
+from connector_mcp.operations.logto.factories import EXCLUSIVE_TYPES, connector_name, factory
 from connector_mcp.operations.logto.sign_in import GetSignInExp, GetSignInExperienceConfig
 from connector_mcp.operations.logto.sso_connectors import GetSsoConnector, ListSsoConnectors, config_problems, provider
 from connector_mcp.operations.operation import at
