@@ -207,7 +207,7 @@ async def test_update_answers_can_be_expanded(client):
 
 async def test_a_connector_called_create_cannot_be_updated(client):
     answer = await client.post(f"{LIST}/create", json={"connector": {}, "updateMask": "displayName"})
-    assert (answer.status_code, answer.json()["code"]) == (501, 12)
+    assert (answer.status_code, answer.json()["code"]) == (400, 3)
 
 
 @pytest.mark.parametrize("odd", ["", "%2E", "%2F"])

@@ -89,8 +89,8 @@ class Replace:
 class Mask:
     """The platform sets the members that a mask names, and unsets those of them that are not sent."""
 
-    argument: str
-    """The argument that holds the mask, comma-separated. By default the mask names the given members."""
+    argument: str = ""
+    """The argument that holds the mask, comma-separated. Without one the mask names the given members."""
 
     def changes(self, update: UpdateOperation, values: JsonObject) -> dict[Path, Any]:
         return {path: at(values, path) for path in (tuple(path.split(".")) for path in self.paths(update))}
@@ -103,7 +103,7 @@ class Mask:
 
     def paths(self, update: UpdateOperation) -> tuple[str, ...]:
         """The dotted paths that the mask names."""
-        mask: str | None = getattr(update, self.argument)
+        mask: str | None = getattr(update, self.argument) if self.argument else None
         if mask is None:
             return tuple(update.given_members())
         return tuple(path.strip() for path in mask.split(",") if path.strip())

@@ -16,7 +16,6 @@ from datetime import datetime
 from secrets import compare_digest
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 import jwt
 from jwt.types import Options
@@ -27,35 +26,39 @@ from starlette.routing import Route
 from connector_mcp.json_values import JsonObject, is_object, is_strings
 from connector_mcp.operations.connector_types import ConnectorType, connector_types
 from connector_mcp.sandbox import seed
-from connector_mcp.sandbox.emulator import (
-    Emulator,
-    PlatformError,
-    TokenIssuer,
-    decode_cursor,
-    encode_cursor,
-    form_fields,
-    json_body,
-    json_response,
-    query_value,
+from connector_mcp.sandbox.conductorone_apps import APPS, ConductorOneApps
+from connector_mcp.sandbox.conductorone_sync import (
+    CONNECTORS,
+    NEVER_SYNCED,
+    ConductorOneSync,
+    present,
+    user_count,
+    without_order,
 )
+from connector_mcp.sandbox.conductorone_wire import (
+    error,
+    expand_paths,
+    known_users,
+    mask_paths,
+    new_id,
+    object_body,
+    page_of,
+)
+from connector_mcp.sandbox.emulator import Emulator, TokenIssuer, form_fields, json_response, query_value
 from connector_mcp.sandbox.world import World
 
-CONNECTORS = "conductorone.connectors"
 CATALOG = "conductorone.catalog"
 """Configuration schemas of catalog entries that differ from those that are shipped, or are not."""
 ENV_CONFIG = "type.googleapis.com/c1.api.app.v1.EnvConfig"
 
 _BASE = "/api/v1/apps/{app}/connectors"
 _TOKEN_SECONDS = 600
-_PAGE, _LEAST, _MOST = 25, 10, 100
-_MASK_PATH = re.compile(r"^[a-z][A-Za-z0-9]*$")
+_OF_CONNECTOR = "connector"
+"""Scope of the token of a self-hosted connector, which cannot use this API."""
 _GROUP = "C1_selected_field_group_name"
 
-# gRPC number and its name for the HTTP statuses that the gateway gives.
-_GRPC = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 429: 8, 500: 13, 501: 12, 503: 14, 504: 4}
-
-
-_WRITABLE: dict[str, tuple[Any, Callable[[Any], bool]]] = {
+_Rule = tuple[Any, Callable[[Any], bool]]
+_WRITABLE: dict[str, _Rule] = {
     "displayName": ("", lambda value: isinstance(value, str)),
     "description": ("", lambda value: isinstance(value, str)),
     "userIds": ([], is_strings),
@@ -67,15 +70,6 @@ _WRITABLE: dict[str, tuple[Any, Callable[[Any], bool]]] = {
     "parallelSyncWorkerCount": (None, lambda value: type(value) is int and 0 <= value <= 4),
 }
 """The writable fields: what each reads as when it is empty, and which values it takes."""
-
-_APP: JsonObject = {
-    "description": "",
-    "isDirectory": False,
-    "isManuallyManaged": False,
-    "parentAppId": "",
-    "userCount": "2",
-    "deletedAt": None,
-}
 
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _ASSERTION_SECONDS = 300
@@ -89,13 +83,19 @@ class ConductorOneEmulator(Emulator):
     """The emulated operations and the token endpoint of one tenant."""
 
     def __init__(self, world: World) -> None:
+        self._sync = ConductorOneSync(world)
+        self._app_api = ConductorOneApps(world, lambda app: user_count(world, app))
         routes = (
-            Route("/api/v1/apps", self._apps, methods=["GET"]),
+            *self._app_api.routes,
+            *self._sync.routes,
             Route("/api/v1/connectorcatalog", self._schema, methods=["POST"]),
             Route(_BASE, self._list, methods=["GET"]),
+            Route(_BASE, self._create_delegated, methods=["POST"]),
+            Route(f"{_BASE}/create", self._create, methods=["POST"]),
             Route(f"{_BASE}/{{id}}", self._get, methods=["GET"]),
-            Route(f"{_BASE}/create", self._not_emulated, methods=["POST"]),
             Route(f"{_BASE}/{{id}}", self._update, methods=["POST"]),
+            Route(f"{_BASE}/{{id}}", self._delete, methods=["DELETE"]),
+            Route(f"{_BASE}/{{id}}/delegated", self._update_delegated, methods=["POST"]),
         )
         super().__init__(world, routes)
         self.tokens = TokenIssuer(world)
@@ -113,82 +113,143 @@ class ConductorOneEmulator(Emulator):
 
     def authorize(self, request: Request) -> None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or self.tokens.grant(token) is None:
-            raise _error(401, "unauthenticated")
-        if request.path_params.get("app", seed.CONDUCTORONE_APP["id"]) != seed.CONDUCTORONE_APP["id"]:
-            raise _error(404, "not found")
+        grant = self.tokens.grant(token)
+        if scheme.lower() != "bearer" or grant is None:
+            raise error(401, "unauthenticated")
+        if grant.scope == _OF_CONNECTOR:
+            raise error(403, "permission denied")
+        if "app" in request.path_params and self._world.get(APPS, request.path_params["app"]) is None:
+            raise error(404, "not found")
 
     def error_response(self, status: int) -> Response:
-        return _error(status, f"the sandbox answers {status}").response
+        return error(status, f"the sandbox answers {status}").response
 
     async def _token(self, request: Request) -> Response:
         form = await form_fields(request)
         host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-        if form.get("grant_type") != "client_credentials" or not _is_authenticated(form, host, self._world.now()):
+        is_grant = form.get("grant_type") == "client_credentials"
+        scope = "" if _is_authenticated(form, host, self._world.now()) else _OF_CONNECTOR
+        if not is_grant or (scope and not self._sync.signs_in(form)):
             return json_response({"error": "invalid_client", "error_description": "client authentication failed"}, 401)
-        token = self.tokens.issue(seconds=_TOKEN_SECONDS)
+        token = self.tokens.issue(seconds=_TOKEN_SECONDS, scope=scope)
         return json_response({"access_token": token, "token_type": "Bearer", "expires_in": _TOKEN_SECONDS})
 
     async def _list(self, request: Request) -> Response:
-        connectors = self._world.all(CONNECTORS)
-        size = _page_size(query_value(request, "page_size"))
-        start = decode_cursor("from", query_value(request, "page_token"), _error(400, "invalid page_token"))
-        following = start + size
-        more = encode_cursor("from", following) if following < len(connectors) else ""
-        rows = [_view(_shown(each)) for each in connectors[start:following]]
-        return json_response({"list": rows, "expanded": [], "nextPageToken": more})
-
-    async def _apps(self, request: Request) -> Response:
-        apps = [{**_APP, **seed.CONDUCTORONE_APP}]
-        start = decode_cursor("from", query_value(request, "page_token"), _error(400, "invalid page_token"))
-        rows = apps[start : start + _page_size(query_value(request, "page_size"))]
-        return json_response({"list": rows, "nextPageToken": ""})
+        connectors = [each for each in self._world.all(CONNECTORS) if each["appId"] == request.path_params["app"]]
+        rows = [_view(_shown(present(self._world, each))) for each in connectors]
+        page = page_of(rows, query_value(request, "page_size"), query_value(request, "page_token"))
+        return json_response({"expanded": [], **page})
 
     async def _schema(self, request: Request) -> Response:
-        catalog_id = str((await _body(request)).get("catalogId") or "")
-        described = self._world.get(CATALOG, catalog_id)
-        if described is None and (known := connector_types("conductorone").get(catalog_id)) is not None:
-            described = _described(known)
+        catalog_id = str((await object_body(request)).get("catalogId") or "")
+        described = self._description(catalog_id)
         if described is None:
-            raise _error(404, "not found")
+            raise error(404, "not found")
         return json_response({"schema": described, "formSchema": None})
 
     async def _get(self, request: Request) -> Response:
         return json_response({"connectorView": _view(_shown(self._connector(request))), "expanded": []})
 
-    async def _not_emulated(self, _request: Request) -> Response:
-        raise _error(501, "the sandbox does not emulate this operation")
+    async def _create(self, request: Request) -> Response:
+        body = await object_body(request)
+        if body.get("config") is None:
+            raise error(400, "invalid ConnectorServiceCreateRequest.Config: value is required")
+        connector = self._new(request, body)
+        connector["config"] = _merged_config(connector, body["config"])
+        connector["configUpdatedAt"] = connector["createdAt"]
+        return self._changed(connector, expand_paths(body.get("expandMask")))
+
+    async def _create_delegated(self, request: Request) -> Response:
+        body = await object_body(request)
+        connector = self._new(request, body)
+        connector["displayName"] = body.get("displayName") or connector["displayName"]
+        return self._changed(connector, expand_paths(body.get("expandMask")))
+
+    def _new(self, request: Request, body: JsonObject) -> JsonObject:
+        """A connector without config, of the type and with the owners that a body names."""
+        catalog_id, now = str(body.get("catalogId") or ""), self._world.timestamp()
+        described = self._description(catalog_id)
+        if described is None:
+            raise error(400, "invalid CatalogId: no such catalog entry")
+        return {
+            "id": new_id("sandboxConnector"),
+            "appId": request.path_params["app"],
+            "catalogId": catalog_id,
+            "displayName": described["displayName"],
+            **{name: empty for name, (empty, _) in _WRITABLE.items() if name != "displayName"},
+            "description": body.get("description") or "",
+            "userIds": known_users(body.get("userIds")) or [seed.CONDUCTORONE_USERS[0]["id"]],
+            "status": NEVER_SYNCED,
+            "oauthAuthorizedAs": None,
+            "connectorSyncCronSchedule": None,
+            "canResumeSync": False,
+            "connectorApiVersion": 1,
+            "syncDisabledAt": None,
+            "syncDisabledCategory": "",
+            "syncDisabledReason": "",
+            "downloadUrl": "",
+            "configUpdatedAt": None,
+            "createdAt": now,
+            "updatedAt": now,
+            "deletedAt": None,
+        }
 
     async def _update(self, request: Request) -> Response:
+        return await self._set(request, _WRITABLE, "ConnectorServiceUpdateRequest")
+
+    async def _update_delegated(self, request: Request) -> Response:
+        writable = {name: rule for name, rule in _WRITABLE.items() if name != "config"}
+        return await self._set(request, writable, "ConnectorServiceUpdateDelegatedRequest")
+
+    async def _set(self, request: Request, writable: Mapping[str, _Rule], kind: str) -> Response:
+        """Set the members that a mask names, and clear those of them that the message lacks."""
         connector = self._connector(request)
         if connector["deletedAt"] is not None:
-            raise _error(404, "connector was deleted")
-        body = await _body(request)
+            raise error(404, "connector was deleted")
+        body = await object_body(request)
         message = body.get("connector")
         if not is_object(message):
-            raise _error(400, "invalid ConnectorServiceUpdateRequest.Connector: value is required")
-        expand = _expand_paths(body.get("expandMask"))
+            raise error(400, f"invalid {kind}.Connector: value is required")
+        expand = expand_paths(body.get("expandMask"))
         now = self._world.timestamp()
-        for path in _mask(body.get("updateMask")):
+        for path in mask_paths(body.get("updateMask"), writable, kind):
             value = message.get(path)
             if path == "config":
                 connector["config"] = None if value is None else _merged_config(connector, value)
                 connector["configUpdatedAt"] = now
                 continue
-            empty, is_valid = _WRITABLE[path]
+            empty, is_valid = writable[path]
             if value is not None and not is_valid(value):
-                raise _error(400, f"proto: invalid value for field {path}")
+                raise error(400, f"proto: invalid value for field {path}")
             connector[path] = empty if value is None else value
         connector["updatedAt"] = now
+        return self._changed(connector, expand)
+
+    async def _delete(self, request: Request) -> Response:
+        connector = self._connector(request)
+        if connector["deletedAt"] is None:
+            deleted = without_order(connector) | {"deletedAt": self._world.timestamp()}
+            self._world.put(CONNECTORS, connector["id"], deleted)
+        return json_response({})
+
+    def _changed(self, connector: JsonObject, expand: set[str]) -> Response:
+        """Store a connector, and answer with it and what is to be expanded."""
         self._world.put(CONNECTORS, connector["id"], connector)
-        view, expanded = _expanded(_view(_shown(connector)), connector, expand)
+        app = self._world.get(APPS, connector["appId"]) or {}
+        view, expanded = _expanded(_view(_shown(connector)), connector, self._app_api.view(app), expand)
         return json_response({"connectorView": view, "expanded": expanded})
 
     def _connector(self, request: Request) -> JsonObject:
         found = self._world.get(CONNECTORS, request.path_params["id"])
-        if found is None:
-            raise _error(404, "not found")
-        return found
+        if found is None or found["appId"] != request.path_params["app"]:
+            raise error(404, "not found")
+        return present(self._world, found)
+
+    def _description(self, catalog_id: str) -> JsonObject | None:
+        described = self._world.get(CATALOG, catalog_id)
+        if described is None and (known := connector_types("conductorone").get(catalog_id)) is not None:
+            return _described(known)
+        return described
 
 
 def _described(known: ConnectorType) -> JsonObject:
@@ -220,6 +281,7 @@ def _secret_keys(catalog_id: str) -> set[str] | None:
 
 def _shown(connector: JsonObject) -> JsonObject:
     """The connector without secret config values; without any of a catalog entry whose keys are not known."""
+    connector = without_order(connector)
     config = connector["config"]
     if config is None:
         return connector
@@ -233,11 +295,13 @@ def _view(connector: JsonObject) -> JsonObject:
     return {"connector": connector, "appPath": "", "usersPath": "", "capabilitiesPath": ""}
 
 
-def _expanded(view: JsonObject, connector: JsonObject, paths: set[str]) -> tuple[JsonObject, list[JsonObject]]:
+def _expanded(
+    view: JsonObject, connector: JsonObject, app: JsonObject, paths: set[str]
+) -> tuple[JsonObject, list[JsonObject]]:
     expanded: list[JsonObject] = []
     if paths & {"app_id", "*"}:
         view["appPath"] = f"$.expanded[{len(expanded)}]"
-        expanded.append({"@type": "type.googleapis.com/c1.api.app.v1.App", **seed.CONDUCTORONE_APP})
+        expanded.append({"@type": "type.googleapis.com/c1.api.app.v1.App", **app})
     users = [user for user in seed.CONDUCTORONE_USERS if user["id"] in (connector["userIds"] or [])]
     if paths & {"user_ids", "*"} and users:
         positions = ",".join(str(len(expanded) + n) for n in range(len(users)))
@@ -249,13 +313,13 @@ def _expanded(view: JsonObject, connector: JsonObject, paths: set[str]) -> tuple
 def _merged_config(connector: JsonObject, config: Any) -> JsonObject:
     """The config as it is stored: replaced, but for secrets left out; an empty secret is erased."""
     if not is_object(config) or config.get("@type") != ENV_CONFIG:
-        raise _error(400, f'proto: google.protobuf.Any: "@type" must be {ENV_CONFIG}')
+        raise error(400, f'proto: google.protobuf.Any: "@type" must be {ENV_CONFIG}')
     values: Any = config.get("configuration") or {}
     if not is_object(values) or not all(_is_wrapped(each) for each in values.values()):
-        raise _error(400, "proto: invalid value for c1.api.app.v1.EnvConfig.configuration: each must be an object")
+        raise error(400, "proto: invalid value for c1.api.app.v1.EnvConfig.configuration: each must be an object")
     reserved = [key for key in values if key.startswith("C1_") and key != _GROUP]
     if reserved:
-        raise _error(400, f"config keys beginning with C1_ are reserved: {', '.join(reserved)}")
+        raise error(400, f"config keys beginning with C1_ are reserved: {', '.join(reserved)}")
     secret = _secret_keys(connector["catalogId"]) or set[str]()
     before: JsonObject = {} if connector["config"] is None else connector["config"]["configuration"]
     kept = {key: value for key, value in before.items() if key in secret and key not in values}
@@ -270,50 +334,6 @@ def _is_wrapped(value: Any) -> bool:
     if "stringValue" in value:
         return isinstance(value["stringValue"], str)
     return is_object(value.get("keyValues"))
-
-
-def _mask(mask: Any) -> list[str]:
-    if not isinstance(mask, str):
-        raise _error(400, "invalid ConnectorServiceUpdateRequest.UpdateMask: a string of paths is required")
-    paths = [path for path in mask.split(",") if path]
-    if not paths:
-        raise _error(400, "invalid ConnectorServiceUpdateRequest.UpdateMask: at least one path is required")
-    for path in paths:
-        if not _MASK_PATH.match(path) or path not in _WRITABLE:
-            raise _error(400, f"invalid ConnectorServiceUpdateRequest.UpdateMask: no writable field {path[:64]!r}")
-    return paths
-
-
-def _expand_paths(mask: Any) -> set[str]:
-    if mask is None:
-        return set()
-    paths: Any = (mask.get("paths") or []) if is_object(mask) else None
-    if not is_strings(paths):
-        raise _error(400, "proto: invalid value for field expandMask")
-    return set(paths)
-
-
-def _page_size(size: str | None) -> int:
-    if size is None:
-        return _PAGE
-    try:
-        return min(_MOST, max(_LEAST, int(size)))
-    except ValueError as error:
-        raise _error(400, "type mismatch, parameter: page_size") from error
-
-
-async def _body(request: Request) -> JsonObject:
-    body: Any = await json_body(request, _error(400, "proto: syntax error"))
-    if body is None:
-        return {}
-    if not is_object(body):
-        raise _error(400, "proto: syntax error: unexpected token")
-    return body
-
-
-def _error(status: int, message: str) -> PlatformError:
-    text = f"{message} (request-id: {uuid4().hex})"
-    return PlatformError(json_response({"code": _GRPC.get(status, 2), "message": text, "details": []}, status))
 
 
 def _is_authenticated(form: Mapping[str, str], host: str, now: datetime) -> bool:

@@ -24,9 +24,10 @@ GITHUB = "2gkeVHQ9u8BtFpouw5jRmbnxjkW"
 HTTP = "2xxnvEBt2eOHCHhCS4muTieQcJe"
 IDENTITY = {"id": CONNECTOR, "appId": APP}
 DOMAIN = {"okta_v2_domain": {"stringValue": "acme.okta.com"}}
+OWNERS = ["2user000000000000000000001"]
 STORED: dict[str, Any] = {
     **IDENTITY, "catalogId": OKTA, "displayName": "Okta v2", "description": "Production",
-    "config": {"@type": ENV_CONFIG, "configuration": DOMAIN}, "userIds": ["2user000000000000000000001"],
+    "config": {"@type": ENV_CONFIG, "configuration": DOMAIN}, "userIds": OWNERS,
     "profileAllowList": [], "profileIgnoreList": None, "syncConfig": {"syncResourceTypeIds": ["user"]},
     "disableCheckBadSync": True, "parallelSyncWorkerCount": 2, "deletedAt": None,
 }  # fmt: skip
@@ -125,7 +126,7 @@ EMPTY_ALREADY = {"description": "", "userIds": None, "syncConfig": {"syncResourc
 @pytest.mark.parametrize(
     ("arguments", "stored"),
     [
-        ({"display_name": "Okta", "user_ids": ["u2"], "config": SET, "disable_check_bad_sync": False}, {}),
+        ({"display_name": "Okta", "user_ids": [*OWNERS, "u2"], "config": SET, "disable_check_bad_sync": False}, {}),
         ({"parallel_sync_worker_count": 0}, {}),
         ({"config": {"okta_sync_secrets": None}}, {}),
         ({"update_mask": "description,userIds,profileAllowList,profileIgnoreList,syncConfig"}, EMPTY_ALREADY),

@@ -30,6 +30,11 @@ _FORMS: dict[str, JsonObject] = {
 _ID_LENGTH = 27
 
 
+def is_catalog_id(text: str) -> bool:
+    """Whether a text has the form of a catalog id."""
+    return len(text) == _ID_LENGTH and text.isascii() and text.isalnum()
+
+
 class ConfigurationSchema(Record):
     """The fields of a connector type's config by name, each as a JSON Schema, and its alternative groups of them."""
 
@@ -121,7 +126,7 @@ def _merged(shipped: JsonObject, field: JsonObject) -> JsonObject:
 
 
 TYPE_SOURCE = TypeSource(
-    read=lambda catalog_id: GetConfigurationSchema(catalog_id=catalog_id) if len(catalog_id) == _ID_LENGTH else None,
+    read=lambda catalog_id: GetConfigurationSchema(catalog_id=catalog_id) if is_catalog_id(catalog_id) else None,
     describe=described_type,
 )
 OPERATIONS = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,12 +15,15 @@ from connector_mcp.operations.conductorone.catalog_schema import GetConfiguratio
 from connector_mcp.operations.conductorone.env_config import (
     ENV_CONFIG,
     TYPE,
+    config_use,
     configuration_of,
+    find_commas,
     find_mixed_groups,
+    given_keys,
     is_empty,
     is_env_config,
+    is_foreign,
     is_withheld,
-    plain_for,
     unwrap,
     wrap_all,
 )
@@ -69,6 +73,12 @@ ConnectorId = Annotated[
     str, Field(description="Id of the connector. conductorone_list_connectors lists those of an app.")
 ]
 
+ExpandMask = Annotated[
+    list[Literal["app_id", "user_ids", "capabilities", "*"]] | None,
+    Field(description="Related objects to return too."),
+    in_body(stored_as=None),
+]
+
 CONNECTORS = "/api/v1/apps/{app_id}/connectors"
 CONNECTOR = f"{CONNECTORS}/{{id}}"
 RECORD = "connectorView.connector"
@@ -112,30 +122,6 @@ class ConductorOneOperation(Operation):
     app_id: AppId
 
 
-class App(Record):
-    """An app, which connectors belong to."""
-
-    id: str | None = None
-    display_name: str | None = None
-    description: str | None = None
-    is_directory: bool | None = None
-    parent_app_id: str | None = None
-    user_count: str | None = None
-
-
-class ListApps(ListOperation):
-    """List the apps. Every connector belongs to one: its id is the app_id of the other tools. A page at a time."""
-
-    on = CONDUCTORONE
-    http = GET("/api/v1/apps")
-    output = App
-    paging = PAGING
-    summary = ("id", "displayName", "description", "isDirectory", "parentAppId", "userCount")
-    known_by = ("displayName",)
-    heavy = frozenset({"appOwners", "logoUri", "iconUrl"})
-    example = {"limit": 20}
-
-
 class ListConnectors(ConductorOneOperation, ListOperation):
     """List the connectors of an app with the status of their last sync, a page at a time. Deleted ones are left out."""
 
@@ -168,16 +154,39 @@ class GetConnector(ConductorOneOperation):
 
 
 def _known_as(operation: Any, record: Any) -> str:
-    return str(at(record, "displayName") or at(record, "id") or operation.id)
+    return str(
+        at(record, "displayName") or at(record, "id") or getattr(operation, "connector_id", None) or operation.id
+    )
 
 
 CONNECTOR_TARGET = Target("connector", GetConnector, name=_known_as, volatile=_CHANGED_BY_SYNCS)
+CONNECTOR_OF_ACTION = replace(CONNECTOR_TARGET, arguments={"id": "connector_id"})
+"""The target of an operation that has the connector's id as `connector_id`."""
 
 
-class UpdatedConnector(Connector):
-    """The connector after an update, and what `expand_mask` asked for."""
+class ChangedConnector(Connector):
+    """The connector after a change, and what `expand_mask` asked for."""
 
     expanded: list[JsonObject] | None = None
+
+
+def changed_connector(answers: Sequence[Any]) -> Any:
+    """Take the connector out of the answer to a change, and beside its members what was expanded."""
+    record, expanded = at(answers[0], RECORD), at(answers[0], "expanded")
+    return {**members(record), "expanded": expanded} if expanded else record
+
+
+def expand_paths(mask: Sequence[str] | None) -> JsonObject:
+    """The mask that asks for related objects, as a body has it (trap 3)."""
+    return {"expandMask": {"paths": list(mask)}} if mask else {}
+
+
+def find_removed_owners(before: Any, given: Sequence[str] | None, mask: Sequence[str]) -> Iterator[Loss]:
+    """The owners of a connector that a call removes because it does not name them."""
+    if given and "userIds" in mask:
+        for owner in items(at(before, "userIds")):
+            if owner not in given:
+                yield Loss(f"Removes owner {owner}", ("userIds",), owner)
 
 
 class SyncConfig(BaseModel):
@@ -198,7 +207,7 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
     also a secret. describe_connector_type gives the config keys of its catalogId."""
 
     http = POST(CONNECTOR)
-    output = UpdatedConnector
+    output = ChangedConnector
     record = RECORD
     acts_on = CONNECTOR_TARGET
     strategy = MASK
@@ -236,17 +245,13 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
         ),
         in_body(stored_as=None),
     ] = None
-    expand_mask: Annotated[
-        list[Literal["app_id", "user_ids", "capabilities", "*"]] | None,
-        Field(description="Related objects to return too."),
-        in_body(stored_as=None),
-    ] = None
+    expand_mask: ExpandMask = None
 
     def given_members(self) -> JsonObject:
         """The given members, the config in the form in which ConductorOne returns it."""
         given = super().given_members()
-        if self.config is not None and not self._has_foreign_config():
-            given["config"] = {"configuration": wrap_all(self._given_keys())}
+        if self.config is not None and not is_foreign(self.config):
+            given["config"] = {"configuration": wrap_all(given_keys(self.config))}
         return given
 
     def complete_members(self, current: JsonObject) -> JsonObject:
@@ -255,7 +260,7 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
         Secrets are left out, which keeps them. Written back as a read shows them, empty or masked, they would be lost.
         """
         given = self.given_members()
-        if self.config is None or self._has_foreign_config():
+        if self.config is None or is_foreign(self.config):
             return given
         known = connector_type("conductorone", current.get("catalogId"))
         stored = {} if TYPE in self.config else configuration_of(current.get("config"))
@@ -279,15 +284,12 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
     def make_body(self, situation: Situation) -> Any:
         """Make the body: the given members of the connector, and the mask that names them (trap 3)."""
         connector = {"id": self.id, "appId": self.app_id} | self.members_to_send(situation)
-        body: JsonObject = {"connector": connector, "updateMask": ",".join(MASK.paths(self))}
-        if self.expand_mask:
-            body["expandMask"] = {"paths": list(self.expand_mask)}
-        return body
+        return {"connector": connector, "updateMask": ",".join(MASK.paths(self))} | expand_paths(self.expand_mask)
 
     def type_read(self, current: Any = None) -> Operation | None:
         """The platform's description of the config: its catalog changes, and it may not be what is shipped."""
         type_id = at(current, "catalogId")
-        if self.config is None or self._has_foreign_config() or not isinstance(type_id, str):
+        if self.config is None or is_foreign(self.config) or not isinstance(type_id, str):
             return None
         return GetConfigurationSchema(catalog_id=type_id, app_id=self.app_id, connector_id=self.id)
 
@@ -295,19 +297,15 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
         if self.config is None:
             return ()
         type_id, known = at(situation.current, "catalogId"), _type_of(situation)
-        if self._has_foreign_config():
-            return (ConfigUse("config", type_id, None, self.config, complete=False),)
-        schemas = members(known.config.get("properties")) if known else {}
-        value = {key: plain_for(members(schemas.get(key)), given) for key, given in self._given_keys().items()}
-        path = "config.configuration" if TYPE in self.config else "config"
-        return (ConfigUse(path, type_id, known, value, complete=False),)
+        return (config_use(self.config, type_id, known, complete=False),)
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find what ConductorOne would refuse, ignore or misread."""
         return tuple(self._find_problems(situation))
 
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
-        """Erased secrets, which no read returns, and a config that gives way as a whole (section 5)."""
+        """Owners, erased secrets, which no read returns, and a config that gives way as a whole (section 5)."""
+        yield from find_removed_owners(situation.current, self.user_ids, MASK.paths(self))
         stored = at(situation.current, "config")
         if self.config is None or "config" not in MASK.paths(self):
             return
@@ -318,10 +316,10 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
             if is_env_config(self.config) and not self.config.get("configuration"):
                 yield Loss("Unsets config and every secret in it", ("config",), stored)
                 return
-        if self._has_foreign_config():
+        if is_foreign(self.config):
             return
         known, before = _type_of(situation), configuration_of(stored)
-        for key in (key for key, value in wrap_all(self._given_keys()).items() if is_empty(value)):
+        for key in (key for key, value in wrap_all(given_keys(self.config)).items() if is_empty(value)):
             is_secret = known is not None and key in known.secret_paths
             is_documented = known is not None and key in members(known.config.get("properties"))
             if is_secret or (is_empty(before.get(key)) and not is_documented):
@@ -337,18 +335,7 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
                 return super().describe_loss(path, before, overwritten=overwritten)
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        """Take the connector out of the answer, and beside its members what was expanded."""
-        record, expanded = super().shape_result(answers, situation), at(answers[0], "expanded")
-        return {**members(record), "expanded": expanded} if expanded else record
-
-    def _given_keys(self) -> JsonObject:
-        """The keys given for the config: wrapped ones where the caller wrapped it."""
-        config = self.config or {}
-        return members(config.get("configuration")) if TYPE in config else config
-
-    def _has_foreign_config(self) -> bool:
-        """Whether the config is of another type than EnvConfig, which is sent as it is."""
-        return self.config is not None and TYPE in self.config and not is_env_config(self.config)
+        return changed_connector(answers)
 
     def _find_problems(self, situation: Situation) -> Iterator[Issue]:
         current, placements = situation.current, self.placements()
@@ -365,13 +352,11 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
             yield Issue("id", "a connector that is deleted", "one that conductorone_list_connectors shows")
         if self.config is not None:
             yield from self._find_config_problems(self.config, at(current, "config"))
-        for key, value in self._given_keys().items():
-            if any("," in str(item) for item in items(value)):
-                yield Issue(f"config.{key}", "an item with a comma", "items without: the list is sent joined by commas")
-        if self.config is not None and not self._has_foreign_config():
+        yield from find_commas(self.config)
+        if self.config is not None and not is_foreign(self.config):
             kept = members(at(self.complete_members(members(current)), "config.configuration"))
             groups = members(known.traits.get("fieldGroups")) if (known := _type_of(situation)) else {}
-            yield from find_mixed_groups(groups, wrap_all(self._given_keys()), kept)
+            yield from find_mixed_groups(groups, wrap_all(given_keys(self.config)), kept)
 
     def _find_config_problems(self, given: JsonObject, stored: Any) -> Iterator[Issue]:
         """Find a config that cannot be put over the stored one, or says nothing."""
@@ -406,4 +391,4 @@ def _type_of(situation: Situation) -> ConnectorType | None:
     return described_type(type_id, situation.described or {}) if isinstance(type_id, str) else None
 
 
-OPERATIONS = (UpdateConnector, ListApps, ListConnectors, GetConnector)
+OPERATIONS = (UpdateConnector, ListConnectors, GetConnector)

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import JsonObject, members
-from connector_mcp.operations.connector_types import stands_for_a_secret
-from connector_mcp.operations.operation import at
+from connector_mcp.json_values import JsonObject, items, members
+from connector_mcp.operations.connector_types import ConnectorType, stands_for_a_secret
+from connector_mcp.operations.operation import ConfigUse, at
 
 ENV_CONFIG = "type.googleapis.com/c1.api.app.v1.EnvConfig"
 TYPE = "@type"
@@ -30,6 +30,33 @@ def is_env_config(config: Any) -> bool:
 def configuration_of(config: Any) -> JsonObject:
     """The wrapped values of an EnvConfig in the wire form; empty for anything else."""
     return members(at(config, "configuration")) if is_env_config(config) else {}
+
+
+def is_foreign(config: Any) -> bool:
+    """Whether a given config is in the wire form of another type, which is sent as it is."""
+    return TYPE in members(config) and not is_env_config(config)
+
+
+def given_keys(config: JsonObject | None) -> JsonObject:
+    """The keys of a given config: wrapped ones where the caller wrapped it."""
+    config = config or {}
+    return members(config.get("configuration")) if TYPE in config else config
+
+
+def config_use(config: JsonObject, type_id: str | None, known: ConnectorType | None, *, complete: bool) -> ConfigUse:
+    """A given config, with plain values where its type is known to this server or described by the platform."""
+    if is_foreign(config):
+        return ConfigUse("config", type_id, None, config, complete=False)
+    schemas = members(known.config.get("properties")) if known else {}
+    value = {key: plain_for(members(schemas.get(key)), given) for key, given in given_keys(config).items()}
+    return ConfigUse("config.configuration" if TYPE in config else "config", type_id, known, value, complete=complete)
+
+
+def find_commas(config: JsonObject | None) -> Iterator[Issue]:
+    """Find lists that would be read as longer ones."""
+    for key, value in given_keys(config).items():
+        if any("," in str(item) for item in items(value)):
+            yield Issue(f"config.{key}", "an item with a comma", "items without: the list is sent joined by commas")
 
 
 def wrap_all(values: Mapping[str, Any]) -> JsonObject:

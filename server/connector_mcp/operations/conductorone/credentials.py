@@ -1,0 +1,129 @@
+"""The credentials of self-hosted ConductorOne connectors (facts: section 6, trap 13)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from connector_mcp.errors import Issue
+from connector_mcp.json_values import is_object
+from connector_mcp.operations.conductorone.connectors import (
+    CONNECTOR_OF_ACTION,
+    CONNECTORS,
+    ConductorOneOperation,
+    ConnectorId,
+)
+from connector_mcp.operations.operation import GET, POST, Effect, Loss, Operation, Record, Situation, Target, at
+
+CREDENTIAL = f"{CONNECTORS}/{{connector_id}}/credentials/{{credential_id}}"
+_EXAMPLE = {"app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ", "connector_id": "2xyConnector00000000000001"}
+_NEVER_SYNCED = ("SYNC_STATUS_UNSPECIFIED", "", None)
+
+
+class ConnectorCredential(Record):
+    """A credential with which a self-hosted connector signs in to ConductorOne."""
+
+    id: str | None = None
+    connector_id: str | None = None
+    client_id: str | None = None
+    client_secret: str | None = None
+    created_at: str | None = None
+    expires_time: str | None = None
+    last_used_at: str | None = None
+    deleted_at: str | None = None
+
+
+CredentialId = Annotated[
+    str, Field(description="Id of the credential, from the result of conductorone_rotate_credential.")
+]
+
+
+class CredentialOperation(ConductorOneOperation):
+    """Base of the operations on credentials."""
+
+    toolset = "conductorone.credentials"
+    by_default = False
+    output = ConnectorCredential
+    record = "credential"
+    stored_config = None
+
+    connector_id: ConnectorId
+
+
+class RotateCredential(CredentialOperation):
+    """Make a new credential for a self-hosted connector. The secret goes to the secret store, not into the result. Keep
+    its id: there is no list, and without it the credential cannot be revoked."""
+
+    http = POST("/api/v1/apps/connectors/credentials")
+    by_default = True
+    effect = Effect.UPDATE
+    acts_on = CONNECTOR_OF_ACTION
+    can_destroy = True
+    repeatable = False
+    mints = ("credential.clientSecret",)
+    consequence = "Makes a new credential for connector {name}; it gives access to ConductorOne as this connector."
+    example = _EXAMPLE
+
+    def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
+        """That an older credential stays valid is not documented. A connector that never synced uses none."""
+        if at(situation.current, "id") and at(situation.current, "status.status") in _NEVER_SYNCED:
+            return ()
+        return (Loss("May end the credential that the running connector uses: it then stops until it has the new one"),)
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        if not at(situation.current, "deletedAt"):
+            return ()
+        return (Issue("connector_id", "a connector that is deleted", "one that conductorone_list_connectors shows"),)
+
+    def find_next_step(self, data: Any, situation: Situation) -> str:
+        return (
+            "The operator starts the connector with clientId and the stored secret. lastUsedAt in "
+            "conductorone_get_credentials shows that it signed in; then revoke the old credential."
+        )
+
+
+class GetCredentials(CredentialOperation):
+    """Get a credential of a self-hosted connector, without its secret. lastUsedAt shows whether the connector has
+    signed in with it."""
+
+    http = GET(CREDENTIAL)
+    effect = Effect.READ
+    example = {**_EXAMPLE, "credential_id": "2cred000000000000000000001"}
+
+    credential_id: CredentialId
+
+
+def _known_as(operation: Any, record: Any) -> str:
+    return str(at(record, "displayName") or at(record, "clientId") or operation.credential_id)
+
+
+class RevokedCredential(Record):
+    """The confirmation of a revocation."""
+
+    id: str | None = None
+    revoked: bool | None = None
+
+
+class RevokeCredential(CredentialOperation):
+    """Revoke a credential for good. A self-hosted connector that uses it stops at once."""
+
+    http = POST(CREDENTIAL)
+    effect = Effect.DESTROY
+    output = RevokedCredential
+    acts_on = Target("credential", GetCredentials, name=_known_as, volatile=frozenset({"lastUsedAt", "updatedAt"}))
+    consequence = "Revokes credential {name} (id {credential_id}) for good; a connector that signs in with it stops."
+    example = {**_EXAMPLE, "credential_id": "2cred000000000000000000001"}
+
+    credential_id: CredentialId
+
+    def make_body(self, situation: Situation) -> Any:
+        return {}
+
+    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
+        """Confirm the revocation; the platform's own answer is empty."""
+        return {"id": self.credential_id, "revoked": True} if is_object(answers[0]) else None
+
+
+OPERATIONS: tuple[type[Operation], ...] = (RotateCredential, GetCredentials, RevokeCredential)

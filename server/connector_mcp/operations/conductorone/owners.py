@@ -1,0 +1,213 @@
+"""The owners of ConductorOne's apps and connectors (facts: section 3; works, section 2 and trap 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from connector_mcp.errors import Issue
+from connector_mcp.json_values import is_array, is_object, items, members
+from connector_mcp.operations.conductorone.apps import APP_TARGET, APPS, EntitlementRef
+from connector_mcp.operations.conductorone.connectors import (
+    CONNECTOR_OF_ACTION,
+    PAGING,
+    ConductorOneOperation,
+    ConnectorId,
+)
+from connector_mcp.operations.conductorone.sync import AcceptedAction
+from connector_mcp.operations.fields import in_query
+from connector_mcp.operations.operation import (
+    GET,
+    POST,
+    PUT,
+    Effect,
+    ListOperation,
+    Loss,
+    Operation,
+    Paging,
+    Record,
+    Situation,
+    Target,
+    at,
+)
+
+OWNERS = "/api/v2/apps/{app_id}/connectors/{connector_id}/owners"
+_LATE = "It may take some minutes until it shows: "
+_EXAMPLE = {"app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ", "connector_id": "2xyConnector00000000000001"}
+_USER = "2user000000000000000000001"
+
+UserId = Annotated[str, Field(description="Id of the user, from ConductorOne's console.")]
+RoleSlug = Annotated[
+    str, Field(min_length=1, description="Role of the owner, as conductorone_search_connector_user_owners shows it.")
+]
+
+
+class OwnerOperation(ConductorOneOperation):
+    """Base of the operations on owners."""
+
+    toolset = "conductorone.owners"
+    by_default = False
+    stored_config = None
+
+
+class OwnerId(Record):
+    """The id of a user who owns an app."""
+
+    id: str | None = None
+
+
+class ListAppOwnerIds(OwnerOperation, ListOperation):
+    """List the ids of the users who own an app. Changes take some minutes to show."""
+
+    http = GET(f"{APPS}/{{app_id}}/ownerids")
+    output = OwnerId
+    paging = Paging(items="userIds", empty=("userIds",))
+    example = {"app_id": _EXAMPLE["app_id"]}
+
+    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
+        identifiers = super().shape_result(answers, situation)
+        return [{"id": each} for each in identifiers] if is_array(identifiers) else identifiers
+
+
+class AddAppOwner(OwnerOperation):
+    """Make a user an owner of an app, beside those that it has. Owners manage the app and decide on access to it."""
+
+    http = POST(f"{APPS}/{{app_id}}/owners/{{user_id}}")
+    effect = Effect.CREATE
+    output = AcceptedAction
+    acts_on = APP_TARGET
+    consequence = "Makes user {user_id} an owner of app {name}, who manages it and decides on access to it."
+    example = {"app_id": _EXAMPLE["app_id"], "user_id": _USER}
+
+    user_id: UserId
+
+    def make_body(self, situation: Situation) -> Any:
+        return {}
+
+    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
+        return {"id": self.user_id, "accepted": True} if is_object(answers[0]) else None
+
+    def find_next_step(self, data: Any, situation: Situation) -> str:
+        return f"{_LATE}conductorone_list_app_owner_ids."
+
+
+class ConnectorOwner(Record):
+    """A user who owns a connector."""
+
+    id: str | None = None
+    display_name: str | None = None
+    email: str | None = None
+    role_slug: str | None = None
+    created_at: str | None = None
+
+
+def _as_row(owner: Any) -> Any:
+    """The user of an owner record, with the role."""
+    user, about = members(at(owner, "user")), members(owner)
+    return {**user, "roleSlug": about.get("roleSlug"), "createdAt": about.get("createdAt")}
+
+
+class SearchConnectorUserOwners(OwnerOperation, ListOperation):
+    """List the users who own a connector, of one role or all, a page at a time. Changes take some minutes to show."""
+
+    http = GET(f"{OWNERS}/users")
+    output = ConnectorOwner
+    paging = PAGING
+    summary = ("id", "displayName", "email", "roleSlug")
+    known_by = ("displayName",)
+    example = _EXAMPLE
+
+    connector_id: ConnectorId
+    role_slug: Annotated[str | None, Field(description="Only owners with this role."), in_query("role_slug")] = None
+
+    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
+        """Take the users out of the owner records."""
+        rows = super().shape_result(answers, situation)
+        return [_as_row(each) for each in rows] if is_array(rows) else rows
+
+
+class CreateConnectorUserOwner(OwnerOperation):
+    """Make a user an owner of a connector in a role, beside those that it has."""
+
+    http = POST(f"{OWNERS}/users/{{role_slug}}/{{user_id}}")
+    effect = Effect.CREATE
+    output = ConnectorOwner
+    acts_on = CONNECTOR_OF_ACTION
+    consequence = "Makes user {user_id} an owner of connector {name} in role {role_slug}."
+    example = {**_EXAMPLE, "role_slug": "owner", "user_id": _USER}
+
+    connector_id: ConnectorId
+    role_slug: RoleSlug
+    user_id: UserId
+
+    def make_body(self, situation: Situation) -> Any:
+        return {"userRef": {"id": self.user_id}}
+
+    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
+        return _as_row(owner) if (owner := at(answers[0], "connectorOwnerUser")) else None
+
+    def find_next_step(self, data: Any, situation: Situation) -> str:
+        return f"{_LATE}conductorone_search_connector_user_owners."
+
+
+def _connector_name(operation: Any, record: Any) -> str:
+    return str(operation.connector_id)
+
+
+class SetConnectorOwners(OwnerOperation):
+    """Set all owners of a connector in a role. Who is not named is removed. To add one,
+    conductorone_create_connector_user_owner is safer."""
+
+    http = PUT(OWNERS)
+    effect = Effect.UPDATE
+    output = AcceptedAction
+    acts_on = Target("connector", SearchConnectorUserOwners, name=_connector_name)
+    can_destroy = True
+    overwrites = True
+    consequence = "Replaces all owners of connector {name} in role {role_slug} by those that are named."
+    example = {**_EXAMPLE, "role_slug": "owner", "user_ids": [_USER]}
+
+    connector_id: ConnectorId
+    role_slug: RoleSlug
+    user_ids: Annotated[list[str] | None, Field(description="Ids of all users who are to own it.")] = None
+    app_entitlement_refs: Annotated[
+        list[EntitlementRef] | None, Field(description="Entitlements: who has one of them is to own it.")
+    ] = None
+
+    def make_body(self, situation: Situation) -> Any:
+        entitlements = [each.model_dump(by_alias=True) for each in self.app_entitlement_refs or ()]
+        users = [{"id": each} for each in self.user_ids or ()]
+        return {"roleSlug": self.role_slug, "userRefs": users, "appEntitlementRefs": entitlements}
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        if self.user_ids or self.app_entitlement_refs:
+            return ()
+        wanted = "at least one of user_ids and app_entitlement_refs with an owner"
+        return (Issue("user_ids", "no owner", wanted, [_USER]),)
+
+    def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
+        """The owners that are not named. Those by entitlement are not read, so some may always be removed."""
+        return tuple(self._find_losses(situation))
+
+    def _find_losses(self, situation: Situation) -> Iterator[Loss]:
+        for owner in map(members, items(situation.current)):
+            if owner.get("roleSlug") == self.role_slug and owner.get("id") not in (self.user_ids or ()):
+                yield Loss(f"Removes owner {owner.get('displayName') or owner.get('id')} (id {owner.get('id')})")
+        yield Loss("Removes every entitlement that owns it in this role and is not named")
+
+    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
+        return {"id": self.connector_id, "accepted": True} if is_object(answers[0]) else None
+
+    def find_next_step(self, data: Any, situation: Situation) -> str:
+        return f"{_LATE}conductorone_search_connector_user_owners."
+
+
+OPERATIONS: tuple[type[Operation], ...] = (
+    ListAppOwnerIds,
+    AddAppOwner,
+    SearchConnectorUserOwners,
+    CreateConnectorUserOwner,
+    SetConnectorOwners,
+)

@@ -1,0 +1,162 @@
+"""ConductorOne's syncs: starting, pausing, resuming and scheduling them (facts: section 6, traps 10 to 14)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from connector_mcp.errors import Issue
+from connector_mcp.json_values import is_object
+from connector_mcp.operations.conductorone.connectors import (
+    CONNECTOR_OF_ACTION,
+    CONNECTORS,
+    ConductorOneOperation,
+    ConnectorId,
+)
+from connector_mcp.operations.operation import POST, Effect, Loss, Path, Record, Situation, at
+
+_AT = f"{CONNECTORS}/{{connector_id}}"
+_EXAMPLE = {"app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ", "connector_id": "2xyConnector00000000000001"}
+_FIELD = re.compile(r"[0-9A-Za-z*/,?L#-]+")
+_EVERY_SO_OFTEN = re.compile(r"\*(?:/(\d+))?")
+_ZONE = re.compile(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*")
+_LEAST_MINUTES = 30
+
+
+class AcceptedAction(Record):
+    """The confirmation that ConductorOne took an order; its own answer is empty."""
+
+    id: str | None = None
+    accepted: bool | None = None
+
+
+class ConnectorAction(ConductorOneOperation):
+    """Base of the operations that tell a connector to do something."""
+
+    toolset = "conductorone.sync"
+    effect = Effect.UPDATE
+    output = AcceptedAction
+    acts_on = CONNECTOR_OF_ACTION
+    example = _EXAMPLE
+
+    connector_id: ConnectorId
+
+    def make_body(self, situation: Situation) -> Any:
+        return dict(self.given("body"))
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        if not at(situation.current, "deletedAt"):
+            return ()
+        return (Issue("connector_id", "a connector that is deleted", "one that conductorone_list_connectors shows"),)
+
+    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
+        return {"id": self.connector_id, "accepted": True} if is_object(answers[0]) else None
+
+
+def is_paused(connector: Any) -> bool:
+    """Whether ConductorOne runs no syncs of a connector."""
+    return bool(at(connector, "syncDisabledAt"))
+
+
+class ForceSync(ConnectorAction):
+    """Start a sync now. It is only queued: it takes minutes to hours, and the last status stays until it begins. Call
+    check_connector for the outcome."""
+
+    http = POST(f"{_AT}/force_sync")
+    overwrites = True
+    repeatable = False
+    consequence = "Starts a sync of connector {name}; what it finds replaces what ConductorOne knows of the app."
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        problems = super().find_problems(situation)
+        if not problems and is_paused(situation.current):
+            wanted = "one whose syncs run: find out why it is paused, then call conductorone_resume_sync"
+            return (Issue("connector_id", "a connector whose syncs are paused", wanted),)
+        return problems
+
+    def find_next_step(self, data: Any, situation: Situation) -> str:
+        return "The sync is queued: call check_connector in some minutes, with the app as within."
+
+
+class PauseSync(ConnectorAction):
+    """Pause a connector: no sync and no provisioning runs until conductorone_resume_sync, so grants and revocations of
+    access wait."""
+
+    http = POST(f"{_AT}/pause")
+    by_default = False
+    can_destroy = True
+    consequence = "Pauses connector {name}: nothing is synced, and grants and revocations of access wait."
+
+    def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
+        """Revocations that wait leave people the access that they should lose."""
+        if is_paused(situation.current):
+            return ()
+        return (Loss("Stops syncs and provisioning: revocations of access wait until it is resumed"),)
+
+    def find_next_step(self, data: Any, situation: Situation) -> str:
+        return "Grants and revocations wait until conductorone_resume_sync."
+
+
+class ResumeSync(ConnectorAction):
+    """Resume a paused connector. A sync starts, and the grants and revocations that waited are carried out. If
+    ConductorOne paused it because data was missing, a person must decide first."""
+
+    http = POST(f"{_AT}/resume")
+    overwrites = True
+    repeatable = False
+    consequence = "Resumes connector {name}: a sync starts, and grants and revocations that waited are carried out."
+
+    def plan_changes(self, situation: Situation) -> Mapping[Path, Any]:
+        return {("syncDisabledAt",): None}
+
+    def find_next_step(self, data: Any, situation: Situation) -> str:
+        return "A sync has been started: call check_connector in some minutes, with the app as within."
+
+
+class UpdateConnectorSchedule(ConnectorAction):
+    """Set when a connector syncs, as a cron expression. Runs must be 30 minutes apart, for some types more."""
+
+    http = POST(f"{_AT}/schedule")
+    by_default = False
+    overwrites = True
+    consequence = "Sets the sync schedule of connector {name} to {cron_spec}."
+    example = {**_EXAMPLE, "cron_spec": "0 */6 * * *", "timezone": "America/Los_Angeles"}
+
+    cron_spec: Annotated[str, Field(description="Minute, hour, day, month and weekday, such as 0 */6 * * *.")]
+    timezone: Annotated[str | None, Field(description="IANA time zone, such as Europe/Berlin.")] = None
+
+    def make_body(self, situation: Situation) -> Any:
+        return {"cron": dict(self.given("body"))}
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        problems, fields = [*super().find_problems(situation)], self.cron_spec.split()
+        if len(fields) != 5 or not all(map(_FIELD.fullmatch, fields)):
+            wanted = "five fields: minute, hour, day of month, month, day of week"
+            problems.append(Issue("cron_spec", "no cron expression", wanted, "0 */6 * * *"))
+        elif _least_gap(fields[0]) < _LEAST_MINUTES:
+            wanted = f"runs that are {_LEAST_MINUTES} minutes apart or more"
+            problems.append(Issue("cron_spec", "runs that are too close", wanted, "0 */6 * * *"))
+        if self.timezone is not None and not _ZONE.fullmatch(self.timezone):
+            problems.append(Issue("timezone", "no IANA time zone", "a name such as Europe/Berlin", "UTC"))
+        return tuple(problems)
+
+    def plan_changes(self, situation: Situation) -> Mapping[Path, Any]:
+        schedule = "connectorSyncCronSchedule"
+        return {(schedule, name): value for name, value in self.given("body")}
+
+
+def _least_gap(minutes: str) -> int:
+    """The shortest time between two runs within an hour, as far as the field of minutes tells it."""
+    if every := _EVERY_SO_OFTEN.fullmatch(minutes):
+        return int(every[1] or 1) or 1
+    named = sorted({int(part) for part in minutes.split(",") if part.isdecimal()})
+    if len(named) > 1:
+        return min(later - earlier for earlier, later in pairwise([*named, named[0] + 60]))
+    return 1 if "-" in minutes else 60
+
+
+OPERATIONS = (ForceSync, PauseSync, ResumeSync, UpdateConnectorSchedule)
