@@ -161,11 +161,10 @@ class SetConnectorOwners(OwnerOperation):
     conductorone_create_connector_user_owner is safer."""
 
     http = PUT(OWNERS)
-    effect = Effect.UPDATE
+    effect = Effect.DESTROY
     output = AcceptedAction
     acts_on = Target("connector", SearchConnectorUserOwners, name=_connector_name)
     can_destroy = True
-    overwrites = True
     consequence = "Replaces all owners of connector {name} in role {role_slug} by those that are named."
     example = {**_EXAMPLE, "role_slug": "owner", "user_ids": [_USER]}
 
