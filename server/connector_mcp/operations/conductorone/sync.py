@@ -126,6 +126,7 @@ class UpdateConnectorSchedule(ConnectorAction, UpdateOperation):
     http = POST(f"{_AT}/schedule")
     by_default = False
     strategy = Merge()
+    can_destroy = False
     consequence = "Sets the sync schedule of connector {name} to {cron_spec}."
     example = {**_EXAMPLE, "cron_spec": "0 */6 * * *", "timezone": "America/Los_Angeles"}
 
