@@ -17,6 +17,7 @@ from connector_mcp.operations.conductorone.connectors import (
     ConductorOneOperation,
     ConnectorId,
 )
+from connector_mcp.operations.fields import in_body
 from connector_mcp.operations.operation import POST, Effect, Loss, Path, Record, Situation, at
 from connector_mcp.operations.update import Merge, UpdateOperation
 
@@ -130,10 +131,14 @@ class UpdateConnectorSchedule(ConnectorAction, UpdateOperation):
     consequence = "Sets the sync schedule of connector {name} to {cron_spec}."
     example = {**_EXAMPLE, "cron_spec": "0 */6 * * *", "timezone": "America/Los_Angeles"}
 
-    cron_spec: Annotated[str, Field(description="Minute, hour, day, month and weekday, such as 0 */6 * * *.")]
-    timezone: Annotated[str | None, Field(description="IANA time zone, such as Europe/Berlin; left out, it stays.")] = (
-        None
-    )
+    cron_spec: Annotated[
+        str, Field(description="Minute, hour, day, month and weekday, such as 0 */6 * * *."), in_body(stored_as=None)
+    ]
+    timezone: Annotated[
+        str | None,
+        Field(description="IANA time zone, such as Europe/Berlin; left out, it stays."),
+        in_body(stored_as=None),
+    ] = None
 
     def given_members(self) -> JsonObject:
         return {_SCHEDULE: dict(self.given("body"))}
