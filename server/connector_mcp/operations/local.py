@@ -12,7 +12,7 @@ from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.connector_types import ConnectorType, connector_types, example
 from connector_mcp.operations.operation import LocalOperation, Operation, Record, Situation
-from connector_mcp.operations.type_names import find_type, unknown_type
+from connector_mcp.operations.type_names import only_type, unknown_type
 from connector_mcp.suggest import nearest
 
 LIST_SECRETS = "list_secrets"
@@ -58,7 +58,7 @@ def describe_connector_type(sources: Mapping[str, TypeSource | None]) -> type[Lo
 
         def type_read(self, current: Any = None) -> Operation | None:
             """The platform's own description of the type."""
-            source, found = sources.get(self.platform), find_type(self.platform, self.type or "")
+            source, found = sources.get(self.platform), only_type(self.platform, self.type or "")
             return source.read(found.type if found else self.type or "") if source else None
 
         def answer_locally(self, situation: Situation) -> Any:
@@ -74,7 +74,7 @@ def describe_connector_type(sources: Mapping[str, TypeSource | None]) -> type[Lo
                 )
             if self.type is None:
                 return {"types": [f"{each.type}: {each.name}" for each in connector_types(self.platform).values()]}
-            found, source, described = find_type(self.platform, self.type), sources[self.platform], situation.described
+            found, source, described = only_type(self.platform, self.type), sources[self.platform], situation.described
             if source and described:
                 found = source.describe(found.type if found else self.type, described)
             if found is None:

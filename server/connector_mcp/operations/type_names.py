@@ -38,6 +38,12 @@ def find_type(platform: str, name: str) -> ConnectorType | None:
     return connector_type(platform, name) or (found[0] if is_plain else None)
 
 
+def only_type(platform: str, name: str) -> ConnectorType | None:
+    """The type with this id, or the only one that is like the name. For calls that show the type and do nothing."""
+    found = similar_types(platform, name)
+    return connector_type(platform, name) or (found[0] if len(found) == 1 else None)
+
+
 def similar_types(platform: str, name: str) -> list[ConnectorType]:
     """The types that a name may mean, the likeliest first; none where nothing is like it."""
     known, labels, words = connector_types(platform), _labels(platform), _asked_words(name)
