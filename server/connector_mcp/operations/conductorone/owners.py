@@ -38,7 +38,7 @@ _LATE = "It may take some minutes until it shows: "
 _EXAMPLE = {"app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ", "connector_id": "2xyConnector00000000000001"}
 _USER = "2user000000000000000000001"
 
-UserId = Annotated[str, Field(description="Id of the user, from ConductorOne's console.")]
+UserId = Annotated[str, Field(description="Id of the user, as the console has it.")]
 RoleSlug = Annotated[
     str, Field(min_length=1, description="Role of the owner, as conductorone_search_connector_user_owners shows it.")
 ]
@@ -170,7 +170,7 @@ class SetConnectorOwners(OwnerOperation):
 
     connector_id: ConnectorId
     role_slug: RoleSlug
-    user_ids: Annotated[list[str] | None, Field(description="Ids of all users who are to own it.")] = None
+    user_ids: Annotated[list[str] | None, Field(description="Ids of all its users.")] = None
     app_entitlement_refs: Annotated[
         list[EntitlementRef] | None, Field(description="Entitlements: who has one of them is to own it.")
     ] = None

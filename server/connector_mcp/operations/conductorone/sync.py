@@ -136,7 +136,7 @@ class UpdateConnectorSchedule(ConnectorAction, UpdateOperation):
     ]
     timezone: Annotated[
         str | None,
-        Field(description="IANA time zone, such as Europe/Berlin; left out, it stays."),
+        Field(description="IANA time zone; left out, it stays."),
         in_body(stored_as=None),
     ] = None
 
