@@ -17,7 +17,8 @@ from connector_mcp.operations.conductorone.connectors import (
     ConductorOneOperation,
     ConnectorId,
 )
-from connector_mcp.operations.operation import POST, Effect, Loss, Path, Record, Situation, at
+from connector_mcp.operations.operation import POST, Effect, Record, at
+from connector_mcp.operations.situation import Loss, Path, Situation
 
 _AT = f"{CONNECTORS}/{{connector_id}}"
 _EXAMPLE = {"app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ", "connector_id": "2xyConnector00000000000001"}
