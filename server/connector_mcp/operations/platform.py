@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
+from connector_mcp.json_values import JsonObject
+
 
 @dataclass(frozen=True)
 class Variable:
@@ -163,3 +165,8 @@ class Request:
 def path_shape(path: str) -> str:
     """The path without the names of its placeholders, by which paths are compared."""
     return re.sub(r"{\w+}", "{}", path)
+
+
+def confirm_empty(answer: Any, confirmation: JsonObject) -> JsonObject:
+    """The confirmation of a change that the platform answers with nothing; no record if it answered something else."""
+    return confirmation if answer is None or answer == {} else {}

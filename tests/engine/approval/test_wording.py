@@ -15,9 +15,9 @@ from connector_mcp.engine.preview import make_preview
 from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.engine.secret_refs.resolver import scan_arguments
 from connector_mcp.operations.catalog import catalog
-from connector_mcp.operations.operation import Effect, LocalOperation, Loss, Operation, Situation
+from connector_mcp.operations.operation import Effect, Loss, Operation, Situation
 
-OPERATIONS = {name: kind for name, kind in catalog().items() if not issubclass(kind, LocalOperation)}
+OPERATIONS = {name: kind for name, kind in catalog().items() if kind.on is not None}
 TENANT = {"organization_id": "tenant-7", "organisation_id": "tenant-7"}
 CURRENT = {"id": "c1", "name": "Docs", "displayName": "Docs", "type": "AWS_S3", "connectorId": "github-universal"}
 LONG = "n" * 300

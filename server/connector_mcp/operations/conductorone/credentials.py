@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import is_object
 from connector_mcp.operations.conductorone.connectors import (
     CONNECTOR_OF_ACTION,
     CONNECTORS,
@@ -16,6 +15,7 @@ from connector_mcp.operations.conductorone.connectors import (
     ConnectorId,
 )
 from connector_mcp.operations.operation import GET, POST, Effect, Loss, Operation, Record, Situation, Target, at
+from connector_mcp.operations.platform import confirm_empty
 
 CREDENTIAL = f"{CONNECTORS}/{{connector_id}}/credentials/{{credential_id}}"
 _EXAMPLE = {"app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ", "connector_id": "2xyConnector00000000000001"}
@@ -123,7 +123,7 @@ class RevokeCredential(CredentialOperation):
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Confirm the revocation; the platform's own answer is empty."""
-        return {"id": self.credential_id, "revoked": True} if is_object(answers[0]) else None
+        return confirm_empty(answers[0], {"id": self.credential_id, "revoked": True})
 
 
 OPERATIONS: tuple[type[Operation], ...] = (RotateCredential, GetCredentials, RevokeCredential)

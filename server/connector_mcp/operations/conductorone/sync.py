@@ -10,7 +10,6 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import is_object
 from connector_mcp.operations.conductorone.connectors import (
     CONNECTOR_OF_ACTION,
     CONNECTORS,
@@ -18,6 +17,7 @@ from connector_mcp.operations.conductorone.connectors import (
     ConnectorId,
 )
 from connector_mcp.operations.operation import POST, Effect, Loss, Path, Record, Situation, at
+from connector_mcp.operations.platform import confirm_empty
 
 _AT = f"{CONNECTORS}/{{connector_id}}"
 _EXAMPLE = {"app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ", "connector_id": "2xyConnector00000000000001"}
@@ -54,7 +54,7 @@ class ConnectorAction(ConductorOneOperation):
         return (Issue("connector_id", "a connector that is deleted", "one that conductorone_list_connectors shows"),)
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        return {"id": self.connector_id, "accepted": True} if is_object(answers[0]) else None
+        return confirm_empty(answers[0], {"id": self.connector_id, "accepted": True})
 
 
 def is_paused(connector: Any) -> bool:

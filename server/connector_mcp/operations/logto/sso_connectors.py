@@ -35,6 +35,7 @@ from connector_mcp.operations.operation import (
     Target,
     at,
 )
+from connector_mcp.operations.platform import confirm_empty
 from connector_mcp.operations.update import Merge, UpdateOperation
 
 SSO_CONNECTORS = "/api/sso-connectors"
@@ -361,7 +362,7 @@ class DeleteSsoConnector(LogtoOperation):
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Confirm the deletion; the platform's own answer is empty."""
-        return {"id": self.id, "deleted": True}
+        return confirm_empty(answers[0], {"id": self.id, "deleted": True})
 
 
 class SsoProviderRecord(Record):

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from connector_mcp.errors import NotFound
-from connector_mcp.json_values import items, members
+from connector_mcp.json_values import is_array, items, members
 from connector_mcp.operations.fields import LOCAL_ONLY
 from connector_mcp.operations.logto.factories import LogtoOperation
 from connector_mcp.operations.logto.sso_connectors import EXAMPLE_ID, SSO_CONNECTOR, SsoConnectorId
@@ -44,6 +44,13 @@ class SigningKeyRecord(Record):
     expires_at: int | float | None = None
 
 
+class SigningKeyState(Record):
+    """A signing key among its siblings, read as the target of a change."""
+
+    active: bool | None = None
+    other_active: str | None = None
+
+
 class SigningKeyOperation(LogtoOperation):
     """Base of the operations on signing keys."""
 
@@ -69,6 +76,7 @@ class GetSigningKey(SigningKeyOperation):
 
     http = GET(SIGNING_KEYS)
     effect = Effect.READ
+    output = SigningKeyState
 
     key_id: Annotated[str, Field(description="Id of the key."), LOCAL_ONLY]
 
@@ -80,6 +88,8 @@ class GetSigningKey(SigningKeyOperation):
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Take the key out of the list, with the id of another one that is active."""
         keys = list(map(members, items(answers[0])))
+        if not is_array(answers[0]) or not all(isinstance(key.get("id"), str) and key["id"] for key in keys):
+            return None
         found = next((key for key in keys if key.get("id") == self.key_id), None)
         if found is None:
             raise NotFound(
