@@ -167,6 +167,6 @@ def path_shape(path: str) -> str:
     return re.sub(r"{\w+}", "{}", path)
 
 
-def confirm_empty(answer: Any, confirmation: JsonObject) -> JsonObject:
+def confirm_empty(answer: Any, confirmation: JsonObject, *, empty: JsonObject | None = None) -> JsonObject:
     """The confirmation of a change that the platform answers with nothing; no record if it answered something else."""
-    return confirmation if answer is None or answer == {} else {}
+    return confirmation if answer == empty else {}

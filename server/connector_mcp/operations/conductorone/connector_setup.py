@@ -273,7 +273,7 @@ class DeleteConnector(ConductorOneOperation):
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Confirm the deletion; the platform's own answer is empty."""
-        return confirm_empty(answers[0], {"id": self.id, "deleted": True})
+        return confirm_empty(answers[0], {"id": self.id, "deleted": True}, empty={})
 
 
 class ValidationResult(Record):

@@ -123,7 +123,7 @@ class RevokeCredential(CredentialOperation):
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Confirm the revocation; the platform's own answer is empty."""
-        return confirm_empty(answers[0], {"id": self.credential_id, "revoked": True})
+        return confirm_empty(answers[0], {"id": self.credential_id, "revoked": True}, empty={})
 
 
 OPERATIONS: tuple[type[Operation], ...] = (RotateCredential, GetCredentials, RevokeCredential)

@@ -88,7 +88,7 @@ class AddAppOwner(OwnerOperation):
         return {}
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        return confirm_empty(answers[0], {"id": self.user_id, "accepted": True})
+        return confirm_empty(answers[0], {"id": self.user_id, "accepted": True}, empty={})
 
     def find_next_step(self, data: Any, situation: Situation) -> str:
         return f"{_LATE}conductorone_list_app_owner_ids."
@@ -199,7 +199,7 @@ class SetConnectorOwners(OwnerOperation):
         yield Loss("Removes every entitlement that owns it in this role and is not named")
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        return confirm_empty(answers[0], {"id": self.connector_id, "accepted": True})
+        return confirm_empty(answers[0], {"id": self.connector_id, "accepted": True}, empty={})
 
     def find_next_step(self, data: Any, situation: Situation) -> str:
         return f"{_LATE}conductorone_search_connector_user_owners."

@@ -54,7 +54,7 @@ class ConnectorAction(ConductorOneOperation):
         return (Issue("connector_id", "a connector that is deleted", "one that conductorone_list_connectors shows"),)
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        return confirm_empty(answers[0], {"id": self.connector_id, "accepted": True})
+        return confirm_empty(answers[0], {"id": self.connector_id, "accepted": True}, empty={})
 
 
 def is_paused(connector: Any) -> bool:
