@@ -28,6 +28,7 @@ from connector_mcp.operations.conductorone.env_config import wrap_all
 from connector_mcp.operations.operation import Effect, Operation, at
 from connector_mcp.operations.situation import Loss, Situation
 from connector_mcp.operations.update import without_vacant
+from connector_mcp.operations.versori.common import NO_ID
 from tests.operations.test_update import UPDATES, arguments, records
 
 OPERATIONS = catalog()
@@ -287,7 +288,7 @@ def test_nothing_that_an_update_sends_is_missing_from_what_is_shown(name: str, d
     # ConductorOne takes config values in a form of its own.
     wire_form = wrap_all({**config, **members(config.get("configuration"))})
     shown_values = [update.model_dump(by_alias=True, exclude_unset=True), list(planned.values()), current, wire_form]
-    known = {_text(value) for _, value in leaves(shown_values)}
+    known = {_text(value) for _, value in leaves(shown_values)} | {NO_ID}
     for path, value in leaves(update.make_body(situation)):
         if not path or path[0] in ("updateMask", "expandMask") or path[-1] == "@type":
             continue

@@ -56,17 +56,23 @@ def conforms(made: Operation, data: Any, meta: Meta) -> None:
 def test_meta_says_only_what_there_is_to_say() -> None:
     assert Meta().as_dict() == {}
     assert Meta(verified=False).as_dict() == {"verified": False}
-    full = Meta("p", "default", "t", "r", True, True, "", "c", ["w"], {"x": 1}, [{"field": "f"}], offset=5)
+    full = Meta(
+        "p", "default", "t", "r", sandbox=True, verified=True, next="n", unproven="u", cursor="c", warnings=["w"],
+        unexpected={"x": 1}, changes=[{"field": "f"}], offset=5, resolved={"id": "i"},
+    )  # fmt: skip
     assert full.as_dict() == {
         "platform": "p",
         "profile": "default",
         "tenant": "t",
         "request_id": "r",
         "sandbox": True,
+        "next": "n",
+        "unproven": "u",
         "cursor": "c",
         "warnings": ["w"],
         "unexpected": {"x": 1},
         "changes": [{"field": "f"}],
+        "resolved": {"id": "i"},
         "verified": True,
     }
 

@@ -73,7 +73,7 @@ def values(schema: Mapping[str, Any]) -> st.SearchStrategy[Any]:
         return st.fixed_dictionaries(required, optional=parts)
     match schema.get("type"):
         case "array":
-            return st.lists(values(schema.get("items", {})), max_size=3)
+            return st.lists(values(schema.get("items", {})), min_size=schema.get("minItems", 0), max_size=3)
         case "object" if isinstance(schema.get("additionalProperties"), dict):
             return st.dictionaries(KEYS, values(schema["additionalProperties"]), max_size=3)
         case "object":

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
+from connector_mcp.json_values import JsonObject
+
 
 @dataclass(frozen=True)
 class Variable:
@@ -157,3 +159,8 @@ class Request:
     """Whether the request may change something. If not, a lost answer leaves no unknown outcome."""
     api: OtherApi | None = None
     """The API that it goes to, where that is not the one of the base URL."""
+
+
+def confirm_empty(answer: Any, confirmation: JsonObject, *, empty: JsonObject | None = None) -> JsonObject:
+    """The confirmation of a change that the platform answers with nothing; no record if it answered something else."""
+    return confirmation if answer == empty else {}

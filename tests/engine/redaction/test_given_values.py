@@ -56,7 +56,7 @@ async def test_no_id_name_or_type_of_a_result_is_altered_by_a_secret_that_is_or_
     detail = {"detail": "full"} if "_list_" in tool or tool.endswith("connectors") else {}
     data = (await run(made, tool, READS[tool] | detail))["data"]
     model, before = catalog()[tool].output, dict(labels(data))
-    assert before or tool == "logto_create_connector_authorization_uri"
+    assert before or tool in ("logto_create_connector_authorization_uri", "vectorize_get_pipeline_metrics")
     for text in {*before.values()}:
         parts = {text, text[1:], text[:-1], *re.split(r"[^\w]", text), text.lower(), *text.split("_")}
         given = Scrubber(tuple).extended(parts).value(deepcopy(data), model=model)

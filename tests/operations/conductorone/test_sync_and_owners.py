@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from connector_mcp.engine.conformance import find_flaw
 
 from connector_mcp.operations.conductorone.apps import CreateApp, UpdateApp
 from connector_mcp.operations.conductorone.credentials import RevokeCredential, RotateCredential
@@ -33,10 +34,11 @@ def test_a_deleted_connector_is_told_nothing(operation: type[Operation]) -> None
 
 
 @pytest.mark.parametrize(("operation", "confirmed"), [(PauseSync, "accepted"), (ForceSync, "accepted")])
-def test_an_order_is_confirmed_only_by_an_object(operation: type[Operation], confirmed: str) -> None:
+def test_an_order_is_confirmed_only_by_an_empty_object(operation: type[Operation], confirmed: str) -> None:
     order = operation(**PLACE)
     assert order.shape_result([{}], Situation()) == {"id": "c", confirmed: True}
-    assert order.shape_result([None], Situation()) is None
+    for other in (None, [], {"message": "Hello from the gateway"}):
+        assert find_flaw(order, order.shape_result([other], Situation())) == "something in which there is no id"
 
 
 def test_a_pause_is_a_loss_until_it_is_made_and_a_paused_connector_cannot_sync() -> None:

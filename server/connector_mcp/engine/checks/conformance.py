@@ -20,6 +20,8 @@ def find_flaw(operation: Operation, data: Any) -> str | None:
     if operation.returns_list:
         if not is_array(data):
             return "no list"
+        if not data and operation.effect is not Effect.READ:
+            return "an empty list of what it changed"
         return next((f"a list in which {flaw}" for row in data if (flaw := _find_row_flaw(operation, row))), None)
     if data is None and operation.effect is not Effect.READ and "id" not in operation.output.model_fields:
         # Platforms confirm some changes without a body.

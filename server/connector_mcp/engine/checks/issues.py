@@ -30,6 +30,7 @@ _PATTERNS = {
     r"^\S(.*\S)?(?!\s)$": "without white space around it",
     r"^\S+@\S+\.\S+$": "of the form name@example.com",
     "^[0-9]+$": "of digits only",
+    "^https?://.*[^/]$": "that begins with http:// or https:// and does not end with /",
 }
 """Patterns in words."""
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
+from connector_mcp.json_values import JsonObject, is_array, items, members
 from connector_mcp.operations.conductorone.apps import APP_TARGET, EntitlementRef
 from connector_mcp.operations.conductorone.catalog_schema import GetConfigurationSchema, described_type, is_catalog_id
 from connector_mcp.operations.conductorone.connectors import (
@@ -47,6 +47,7 @@ from connector_mcp.operations.conductorone.platform import CONDUCTORONE
 from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.fields import SECRET
 from connector_mcp.operations.operation import DELETE, POST, Effect, Operation, Record, at
+from connector_mcp.operations.platform import confirm_empty
 from connector_mcp.operations.situation import ConfigUse, Loss, Situation
 from connector_mcp.operations.type_names import unknown_type
 from connector_mcp.operations.update import Mask, UpdateOperation
@@ -263,7 +264,7 @@ class DeleteConnector(ConductorOneOperation):
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Confirm the deletion; the platform's own answer is empty."""
-        return {"id": self.id, "deleted": True} if is_object(answers[0]) else None
+        return confirm_empty(answers[0], {"id": self.id, "deleted": True}, empty={})
 
 
 class ValidationResult(Record):

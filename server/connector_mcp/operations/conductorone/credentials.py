@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import is_object
 from connector_mcp.operations.conductorone.connectors import (
     CONNECTOR_OF_ACTION,
     CONNECTORS,
@@ -16,6 +15,7 @@ from connector_mcp.operations.conductorone.connectors import (
     ConnectorId,
 )
 from connector_mcp.operations.operation import GET, POST, Effect, Operation, Record, Target, at
+from connector_mcp.operations.platform import confirm_empty
 from connector_mcp.operations.situation import Loss, Situation
 
 CREDENTIAL = f"{CONNECTORS}/{{connector_id}}/credentials/{{credential_id}}"
@@ -124,7 +124,7 @@ class RevokeCredential(CredentialOperation):
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Confirm the revocation; the platform's own answer is empty."""
-        return {"id": self.credential_id, "revoked": True} if is_object(answers[0]) else None
+        return confirm_empty(answers[0], {"id": self.credential_id, "revoked": True}, empty={})
 
 
 OPERATIONS: tuple[type[Operation], ...] = (RotateCredential, GetCredentials, RevokeCredential)

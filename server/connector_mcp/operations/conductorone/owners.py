@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import is_array, is_object, items, members
+from connector_mcp.json_values import is_array, items, members
 from connector_mcp.operations.conductorone.apps import APP_TARGET, APPS, EntitlementRef
 from connector_mcp.operations.conductorone.connectors import (
     CONNECTOR_OF_ACTION,
@@ -30,6 +30,7 @@ from connector_mcp.operations.operation import (
     Target,
     at,
 )
+from connector_mcp.operations.platform import confirm_empty
 from connector_mcp.operations.situation import Loss, Situation
 
 OWNERS = "/api/v2/apps/{app_id}/connectors/{connector_id}/owners"
@@ -86,7 +87,7 @@ class AddAppOwner(OwnerOperation):
         return {}
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        return {"id": self.user_id, "accepted": True} if is_object(answers[0]) else None
+        return confirm_empty(answers[0], {"id": self.user_id, "accepted": True}, empty={})
 
     def find_next_step(self, data: Any, situation: Situation) -> str:
         return f"{_LATE}conductorone_list_app_owner_ids."
@@ -196,7 +197,7 @@ class SetConnectorOwners(OwnerOperation):
         yield Loss("Removes every entitlement that owns it in this role and is not named")
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        return {"id": self.connector_id, "accepted": True} if is_object(answers[0]) else None
+        return confirm_empty(answers[0], {"id": self.connector_id, "accepted": True}, empty={})
 
     def find_next_step(self, data: Any, situation: Situation) -> str:
         return f"{_LATE}conductorone_search_connector_user_owners."

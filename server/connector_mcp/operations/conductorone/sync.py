@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import JsonObject, is_object, members
+from connector_mcp.json_values import JsonObject, members
 from connector_mcp.operations.conductorone.connectors import (
     CONNECTOR_OF_ACTION,
     CONNECTORS,
@@ -19,6 +19,7 @@ from connector_mcp.operations.conductorone.connectors import (
 )
 from connector_mcp.operations.fields import in_body
 from connector_mcp.operations.operation import POST, Effect, Record, at
+from connector_mcp.operations.platform import confirm_empty
 from connector_mcp.operations.situation import Loss, Path, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation
 
@@ -59,7 +60,7 @@ class ConnectorAction(ConductorOneOperation):
         return (Issue("connector_id", "a connector that is deleted", "one that conductorone_list_connectors shows"),)
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        return {"id": self.connector_id, "accepted": True} if is_object(answers[0]) else None
+        return confirm_empty(answers[0], {"id": self.connector_id, "accepted": True}, empty={})
 
 
 def is_paused(connector: Any) -> bool:

@@ -27,6 +27,7 @@ from connector_mcp.operations.operation import (
     Target,
     at,
 )
+from connector_mcp.operations.platform import confirm_empty
 from connector_mcp.operations.situation import ConfigUse, Loss, Path, Situation
 from connector_mcp.operations.update import Merge, NamedItems, UpdateOperation
 
@@ -398,7 +399,7 @@ class DeleteConnector(LogtoOperation):
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Confirm the deletion; the platform's own answer is empty."""
-        return {"id": self.id, "deleted": True}
+        return confirm_empty(answers[0], {"id": self.id, "deleted": True})
 
 
 OPERATIONS = (ListConnectors, CreateConnector, GetConnector, UpdateConnector, DeleteConnector)

@@ -32,6 +32,7 @@ from connector_mcp.operations.operation import (
     Target,
     at,
 )
+from connector_mcp.operations.platform import confirm_empty
 from connector_mcp.operations.situation import ConfigUse, Loss, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation
 
@@ -359,7 +360,7 @@ class DeleteSsoConnector(LogtoOperation):
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Confirm the deletion; the platform's own answer is empty."""
-        return {"id": self.id, "deleted": True}
+        return confirm_empty(answers[0], {"id": self.id, "deleted": True})
 
 
 class SsoProviderRecord(Record):

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from connector_mcp.errors import NotFound
-from connector_mcp.json_values import items, members
+from connector_mcp.json_values import is_array, items, members
 from connector_mcp.operations.fields import LOCAL_ONLY
 from connector_mcp.operations.logto.factories import LogtoOperation
 from connector_mcp.operations.logto.sso_connectors import EXAMPLE_ID, SSO_CONNECTOR, SsoConnectorId
@@ -77,6 +77,8 @@ class GetSigningKey(SigningKeyOperation):
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Take the key out of the list, with the id of another one that is active."""
         keys = list(map(members, items(answers[0])))
+        if not is_array(answers[0]) or not all(isinstance(key.get("id"), str) and key["id"] for key in keys):
+            return None
         found = next((key for key in keys if key.get("id") == self.key_id), None)
         if found is None:
             raise NotFound(

@@ -13,6 +13,7 @@ from connector_mcp.operations.logto import factories as rules
 from connector_mcp.operations.logto.connectors import CONNECTORS, EXAMPLE_ID, ConnectorId
 from connector_mcp.operations.logto.factories import FactoryId, GetConnectorFactory, LogtoOperation
 from connector_mcp.operations.operation import POST, Effect, Operation, Record, Target
+from connector_mcp.operations.platform import confirm_empty
 from connector_mcp.operations.situation import ConfigUse, Situation
 
 
@@ -83,7 +84,7 @@ class CreateConnectorTest(LogtoOperation):
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Confirm that the message was accepted; the platform's own answer is empty."""
-        return {"accepted": True}
+        return confirm_empty(answers[0], {"accepted": True})
 
     def _find_recipient_problems(self, kind: str | None) -> tuple[Issue, ...]:
         """Find a recipient of the wrong kind. An Email factory refuses a phone number even beside an e-mail address."""

@@ -16,6 +16,7 @@ from connector_mcp.json_values import JsonObject, is_array, items, members
 from connector_mcp.operations.connector_types import connector_type, connector_types
 from connector_mcp.operations.hosts import hosts_in
 from connector_mcp.operations.operation import Operation, Record, at
+from connector_mcp.operations.platform import confirm_empty
 from connector_mcp.operations.situation import ConfigUse, Destination, Situation
 from connector_mcp.operations.versori.connectors import VersoriOperation
 from connector_mcp.operations.versori.platform import PLATFORM_V2, VERSORI
@@ -81,7 +82,7 @@ class EmptyAnswer(Operation):
     output = Confirmed
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        return {"id": getattr(self, self.http.placeholders[-1]), "done": True}
+        return confirm_empty(answers[0], {"id": getattr(self, self.http.placeholders[-1]), "done": True})
 
 
 class FoundRecord(Record):

@@ -46,10 +46,12 @@ class SchemaOperation(PlatformOperation):
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Give the schema its place beside its kind. Versori answers null where nothing is declared."""
-        schema = answers[0]
-        if schema is not None and not is_object(schema):
-            return schema
-        return {"kind": SCHEMA_TYPE, "variables": schema or {"type": "object", "properties": {}}}
+        schema: Any = answers[0]
+        if self.effect is Effect.READ and (schema is None or schema == {}):
+            schema = {"type": "object", "properties": {}}
+        if at(schema, "type") != "object" and not is_object(at(schema, "properties")):
+            return None if schema is None else {}
+        return {"kind": SCHEMA_TYPE, "variables": schema}
 
 
 class GetProjectVariablesSchema(SchemaOperation):
@@ -103,7 +105,28 @@ class SetProjectVariablesSchema(SchemaOperation, UpdateOperation):
                 return super().describe_loss(path, before, overwritten=overwritten)
 
 
-class ValuesUpdate(UpdateOperation):
+class VariablesOperation(PlatformOperation):
+    """Base of the operations on values of variables."""
+
+    toolset = "versori.variables"
+    output = Variables
+
+    environment_id: EnvironmentId
+
+    def new_values(self) -> JsonObject:
+        """The variables to set, by name."""
+        raise NotImplementedError
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        return tuple(null_values(self.new_values()))
+
+    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
+        """Take the variables out of the answer: all that there are, so that those that were set are among them."""
+        stored = members(answers[0])
+        return {"dynamicVariables": stored} if self.new_values().keys() <= stored.keys() else {}
+
+
+class ValuesUpdate(VariablesOperation, UpdateOperation):
     """Base of the updates of an activation's dynamic variables: each name that is given is overwritten as a whole."""
 
     acts_on = Target(
@@ -112,18 +135,11 @@ class ValuesUpdate(UpdateOperation):
     strategy = Merge()
     consequence = "Changes variables of end user {name}; the integration uses the new values at once."
 
-    def new_values(self) -> JsonObject:
-        """The variables to set, by name."""
-        raise NotImplementedError
-
     def given_members(self) -> JsonObject:
         return {"dynamicVariables": self.new_values()}
 
     def after(self, current: JsonObject) -> JsonObject:
         return {**current, "dynamicVariables": members(current.get("dynamicVariables")) | self.new_values()}
-
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        return tuple(null_values(self.new_values()))
 
 
 def null_values(values: JsonObject) -> list[Issue]:
@@ -133,19 +149,7 @@ def null_values(values: JsonObject) -> list[Issue]:
     return issues if values else [Issue("variables", "nothing to set", "at least one variable")]
 
 
-class VariablesOperation(PlatformOperation):
-    """Base of the operations on values of variables."""
-
-    toolset = "versori.variables"
-    output = Variables
-
-    environment_id: EnvironmentId
-
-    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        return {"dynamicVariables": answers[0]} if is_object(answers[0]) else answers[0]
-
-
-class SetDynamicVariables(VariablesOperation, ValuesUpdate):
+class SetDynamicVariables(ValuesUpdate):
     """Set variables of an end user's activation; names that are not given keep their values. Only declared names are
     taken: versori_get_project_variables_schema."""
 
@@ -162,7 +166,7 @@ class SetDynamicVariables(VariablesOperation, ValuesUpdate):
         return self.variables
 
 
-class SetDynamicVariable(VariablesOperation, ValuesUpdate):
+class SetDynamicVariable(ValuesUpdate):
     """Set one variable of an end user's activation. It must be declared: versori_get_project_variables_schema."""
 
     http = PUT(f"{ACTIVATION}/variables/{{variable_name}}")
@@ -205,8 +209,8 @@ class SetStaticUserVariables(VariablesOperation):
 
     variables: Annotated[JsonObject, Field(description="Value by name.")]
 
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        return tuple(null_values(self.variables))
+    def new_values(self) -> JsonObject:
+        return self.variables
 
     def make_body(self, situation: Situation) -> Any:
         return self.variables
