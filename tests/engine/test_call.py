@@ -156,7 +156,9 @@ async def run(made: Any, name: str, arguments: dict[str, Any], caller: Any = Non
 
 
 async def test_every_read_conforms_to_its_output_schema_and_shows_no_secret(made: Bench) -> None:
-    assert set(READS) | AFTER_A_CHANGE == {tool.name for tool in made.engine.tools() if tool.operation.effect is Effect.READ}
+    assert set(READS) | AFTER_A_CHANGE == {
+        tool.name for tool in made.engine.tools() if tool.operation.effect is Effect.READ
+    }
     for name, arguments in READS.items():
         variants: list[dict[str, Any]] = [{}]
         properties = made.engine.tool(name).input_schema["properties"]

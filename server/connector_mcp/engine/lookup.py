@@ -118,7 +118,9 @@ class Lookup:
         argument, tool = given.argument, listed.tool_name()
         if any(str(at(row, listed.id_member)) == given.id for row in rows):
             others = [name for name in self._operation.model_fields_set if name.endswith("_id") and name != argument]
-            what = f"Check the other arguments: {', '.join(others)}" if others else "It does not have what this call needs"
+            what = (
+                f"Check the other arguments: {', '.join(others)}" if others else "It does not have what this call needs"
+            )
             error.fix = f"{argument} is in {tool}. {what}."
             for name in ("argument", "list_tool"):
                 error.details.pop(name, None)
@@ -152,7 +154,11 @@ class Lookup:
             for member, kind in other.refers.items():
                 if kind is listed:
                     others, _ = await self._sender.read_list(other, self._operation)
-                    ids = {at(row, member) for row in others if given == at(row, other.id_member) or _names(other, row, given)}
+                    ids = {
+                        at(row, member)
+                        for row in others
+                        if given == at(row, other.id_member) or _names(other, row, given)
+                    }
                     return [row for row in rows if at(row, listed.id_member) in ids]
         return []
 
