@@ -127,12 +127,15 @@ def schema(made: Two, name: str) -> dict[str, Any]:
 
 
 def test_no_operation_has_a_field_of_the_name_by_which_calls_choose_their_profile() -> None:
-    assert [name for name, operation in catalog().items() if PROFILE in operation.model_fields] == []
+    of_platforms = [(name, operation) for name, operation in catalog().items() if operation.on is not None]
+    assert [name for name, operation in of_platforms if PROFILE in operation.model_fields] == []
 
 
 async def test_only_tools_of_platforms_with_two_profiles_take_profile(two: Maker, bench: Any) -> None:
     made, single = two(), bench()
     for name, operation in catalog().items():
+        if PROFILE in operation.model_fields:
+            continue  # A call across accounts, with a filter of that name.
         member = schema(made, name)["properties"].get(PROFILE)
         assert (member["enum"] if member else None) == (["production", "staging"] if operation.on else None), name
         assert PROFILE not in single.engine.tool(name).input_schema["properties"]

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from connector_mcp.cli.commands.tools import contract
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.fields import SECRET
-from connector_mcp.operations.operation import Effect, ListOperation, LocalOperation, Operation
+from connector_mcp.operations.operation import Effect, ListOperation, Operation
 from connector_mcp.operations.tool import ProfileChoice, Tool, impossible_arguments, tool_of
 from connector_mcp.operations.update import UpdateOperation
 from tools.pages import size

@@ -377,7 +377,7 @@ class ListOperation(Operation):
     id_member: ClassVar[str] = "id"
     """The member of a row that paths name it by."""
     known_by: ClassVar[tuple[str, ...]] = ("name",)
-    """Dotted paths in a row of what people know it by, beside its id: text, or an object with a text for each language."""
+    """Dotted paths in a row of what people know it by, beside its id: text, or an object with a text per language."""
     refers: ClassVar[Mapping[str, type[Operation]]] = {}
     """Members of a row with the id of a row of another list."""
 
