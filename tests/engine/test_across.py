@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -65,17 +66,17 @@ async def test_a_list_that_policy_does_not_let_pass_counts_as_failed_and_asks_no
     assert caller.questions == []
 
 
-@pytest.mark.parametrize(
-    ("arguments", "fits"),
-    [
-        ({"name": "DOCS"}, lambda row: "docs" in row["name"].lower()),
-        ({"type": "s3"}, lambda row: "s3" in row["type"].lower()),
-        ({"type": "pipeline"}, lambda row: row["kind"] == "pipeline"),
-        ({"status": "unknown"}, lambda row: row["status"] == "unknown"),
-        ({"platform": "versori"}, lambda row: row["platform"] == "versori"),
-        ({"platform": "logto", "name": "g"}, lambda row: row["platform"] == "logto" and "g" in row["name"].lower()),
-    ],
-)
+FILTERS: list[tuple[dict[str, Any], Callable[[dict[str, Any]], bool]]] = [
+    ({"name": "DOCS"}, lambda row: "docs" in row["name"].lower()),
+    ({"type": "s3"}, lambda row: "s3" in row["type"].lower()),
+    ({"type": "pipeline"}, lambda row: row["kind"] == "pipeline"),
+    ({"status": "unknown"}, lambda row: row["status"] == "unknown"),
+    ({"platform": "versori"}, lambda row: row["platform"] == "versori"),
+    ({"platform": "logto", "name": "g"}, lambda row: row["platform"] == "logto" and "g" in row["name"].lower()),
+]
+
+
+@pytest.mark.parametrize(("arguments", "fits"), FILTERS)
 async def test_filters_leave_the_rows_that_fit_and_no_others(made: Bench, arguments: Any, fits: Any) -> None:
     whole = (await run(made, "find_connectors", limit=100))["data"]
     found = (await run(made, "find_connectors", **arguments, limit=100))["data"]
