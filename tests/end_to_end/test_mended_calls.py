@@ -32,7 +32,7 @@ USER = {"source_connector_id": seed.VECTORIZE_DRIVE_MULTI_USER, "user_id": "u-77
 
 WRONG: dict[str, tuple[str, dict[str, Any]]] = {
     # The name of the tool.
-    "another verb": ("vectorize_list_connectors", {}),
+    "another verb": ("vectorize_list_source_connectors", {}),
     "words in another order": ("list_vectorize_sources", {}),
     "dots": ("logto.connectors.list", {}),
     "camelCase": ("logtoListConnectors", {}),

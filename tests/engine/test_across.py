@@ -14,8 +14,9 @@ from tests.engine.conftest import AsksByReturning, Bench, BenchMaker, FakeCaller
 
 pytestmark = pytest.mark.anyio
 
-CRAWLER = {"source_connector_id": seed.VECTORIZE_WEB_CRAWLER}
+CRAWLER: dict[str, Any] = {"source_connector_id": seed.VECTORIZE_WEB_CRAWLER}
 SITE: dict[str, Any] = {"config": {"seed-urls": ["https://a.example"]}}
+TOOLS_OF_ONE: list[tuple[str, dict[str, Any]]] = [("find_connectors", {}), ("check_connector", {"id": "x"})]
 CALLERS = pytest.mark.parametrize("kind", [FakeCaller, AsksByReturning])
 """A caller of each era of the protocol."""
 
@@ -91,14 +92,14 @@ async def test_only_the_platform_asked_about_is_read(made: Bench) -> None:
 
 async def test_a_platform_that_is_not_served_is_an_error_that_names_those_that_are(bench: BenchMaker) -> None:
     made = bench(platforms=("versori", "logto"))
-    for tool, more in (("find_connectors", {}), ("check_connector", {"id": "x"})):
+    for tool, more in TOOLS_OF_ONE:
         error = (await run(made, tool, platform="vectorize", **more))["error"]
         assert (error["code"], error["issues"][0]["path"]) == ("invalid_arguments", "platform")
         assert error["issues"][0]["wanted"].endswith("versori, logto")
 
 
 async def test_a_check_answers_yes_no_or_unknown_with_the_reason(made: Bench) -> None:
-    works = {"platform": "vectorize", "id": seed.VECTORIZE_S3}
+    works: dict[str, Any] = {"platform": "vectorize", "id": seed.VECTORIZE_S3}
     assert (await run(made, "check_connector", **works))["data"]["works"] == "yes"
     unused = (await run(made, "check_connector", platform="vectorize", id=seed.VECTORIZE_DRIVE_MULTI_USER))["data"]
     assert (unused["works"], "No pipeline uses" in unused["reason"]) == ("no", True)
@@ -135,7 +136,8 @@ async def test_recent_changes_shows_changes_only_by_platform_and_target(made: Be
         ("vectorize_update_source_connector", "vectorize", "ok"),
     ], "what waits for a decision has changed nothing"
     assert [row["caller"] for row in rows] == ["local"] * 2
-    for arguments in ({"platform": "vectorize"}, {"target": seed.VECTORIZE_WEB_CRAWLER}):
+    narrowed: list[dict[str, Any]] = [{"platform": "vectorize"}, {"target": seed.VECTORIZE_WEB_CRAWLER}]
+    for arguments in narrowed:
         assert [row["platform"] for row in (await run(made, "recent_changes", **arguments))["data"]] == ["vectorize"]
     assert (await run(made, "recent_changes", target="absent"))["data"] == []
     assert caller.questions == []
