@@ -16,8 +16,8 @@ from connector_mcp.composition.storage import open_secret_store
 from connector_mcp.config.settings import Settings
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
-from connector_mcp.sandbox.conductorone_sync import QUEUE_SECONDS, SYNC_SECONDS
-from connector_mcp.sandbox.conductorone_wire import LATE_SECONDS
+from connector_mcp.sandbox.conductorone.sync import QUEUE_SECONDS, SYNC_SECONDS
+from connector_mcp.sandbox.conductorone.wire import LATE_SECONDS
 from connector_mcp.transport.mcp.server import build_server
 from tests.end_to_end.faces import served
 from tests.sandbox.conftest import MovableClock

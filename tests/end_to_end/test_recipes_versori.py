@@ -14,7 +14,7 @@ from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
-from connector_mcp.sandbox.versori_projects import DEPLOY_SECONDS
+from connector_mcp.sandbox.versori.projects import DEPLOY_SECONDS
 from connector_mcp.transport.mcp.server import build_server
 from tests.end_to_end.faces import served
 from tests.sandbox.conftest import MovableClock

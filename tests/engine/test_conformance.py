@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from connector_mcp.engine.conformance import find_flaw
+from connector_mcp.engine.checks.conformance import find_flaw
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.connector_types import connector_types, example
-from connector_mcp.operations.operation import Effect, ListOperation, LocalOperation, Operation, Situation
+from connector_mcp.operations.operation import Effect, ListOperation, LocalOperation, Operation
 from connector_mcp.operations.platform import Request
+from connector_mcp.operations.situation import Situation
 from connector_mcp.upstream.client import UpstreamClient, UpstreamResponse
 from tests.engine.conftest import BenchMaker, FakeCaller
 

@@ -25,7 +25,8 @@ from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.json_values import members, same_json
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.conductorone.env_config import wrap_all
-from connector_mcp.operations.operation import Effect, Loss, Operation, Situation, at
+from connector_mcp.operations.operation import Effect, Operation, at
+from connector_mcp.operations.situation import Loss, Situation
 from connector_mcp.operations.update import without_vacant
 from tests.operations.test_update import UPDATES, arguments, records
 

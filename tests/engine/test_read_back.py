@@ -11,7 +11,8 @@ from connector_mcp.engine.results import Meta
 from connector_mcp.engine.sender import verify
 from connector_mcp.errors import ConnectorError, NotFound, UpstreamFailed
 from connector_mcp.operations.catalog import catalog
-from connector_mcp.operations.operation import Operation, Path, Situation
+from connector_mcp.operations.operation import Operation
+from connector_mcp.operations.situation import Path, Situation
 from connector_mcp.operations.update import UpdateOperation
 
 pytestmark = pytest.mark.anyio

@@ -11,8 +11,9 @@ from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.results import Meta
 from connector_mcp.engine.sender import Sender
 from connector_mcp.operations.catalog import catalog, platform_folder
-from connector_mcp.operations.operation import Operation, Situation
+from connector_mcp.operations.operation import Operation
 from connector_mcp.operations.platform import Request
+from connector_mcp.operations.situation import Situation
 from connector_mcp.upstream.client import UpstreamResponse
 from tests.engine.conftest import FakeCaller
 

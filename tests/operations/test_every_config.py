@@ -21,7 +21,8 @@ from connector_mcp.operations.connector_types import ConnectorType, connector_ty
 from connector_mcp.operations.logto.connectors import CreateConnector, UpdateConnector
 from connector_mcp.operations.logto.sso_connectors import CreateSsoConnector, UpdateSsoConnector
 from connector_mcp.operations.logto.use import CreateConnectorTest
-from connector_mcp.operations.operation import Operation, Situation
+from connector_mcp.operations.operation import Operation
+from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.update import without_vacant
 from connector_mcp.operations.vectorize.ai_platform_connectors import (
     CreateAiPlatformConnector,

@@ -10,7 +10,8 @@ from connector_mcp.errors import InvalidArguments
 from connector_mcp.operations.catalog import PLATFORMS, catalog
 from connector_mcp.operations.connector_types import connector_types
 from connector_mcp.operations.logto.connectors import CreateConnector
-from connector_mcp.operations.operation import LocalOperation, Situation
+from connector_mcp.operations.operation import LocalOperation
+from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.type_names import find_type, similar_types, unknown_type
 from connector_mcp.operations.vectorize.source_connectors import CreateSourceConnector
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.conductorone.env_config import ENV_CONFIG
-from connector_mcp.operations.operation import Effect, Loss, Situation, at
+from connector_mcp.operations.operation import Effect, at
 from connector_mcp.operations.schema import portable_schema
+from connector_mcp.operations.situation import Loss, Situation
 from connector_mcp.operations.update import (
     NamedItems,
     UpdateOperation,

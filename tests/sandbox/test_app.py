@@ -14,7 +14,7 @@ from connector_mcp.operations.versori.platform import VERSORI
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.sandbox.faults import Fault
-from connector_mcp.sandbox.vectorize import SOURCES
+from connector_mcp.sandbox.vectorize.emulator import SOURCES
 from tests.end_to_end.faces import served
 from tests.sandbox.conftest import assertion_form
 

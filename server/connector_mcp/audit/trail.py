@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
+from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
 import anyio
@@ -274,9 +275,10 @@ class LockedChain:
             seq += 1
             line, last = seal(members, seq, last, key)
             row |= {f"seq{number}": seq, f"at{number}": at, f"line{number}": line}
-            row |= {f"{name}{number}": column.get(name) for name in COLUMNS}
+            for name in COLUMNS:
+                row[f"{name}{number}"] = column.get(name)
         self._transaction.execute(_insert(len(encoded)), row)
-        restored = seq if any(event["event"] == RESTORED for event in events) else head.restored
+        restored = seq if RESTORED in map(itemgetter("event"), events) else head.restored
         new = Head(seq, last, first or head.first, restored)
         self._transaction.execute("UPDATE audit_chain SET head = :head WHERE id = 1", {"head": seal_head(new, key)})
         self._transaction.after_commit(partial(self._remember, new))

@@ -21,8 +21,9 @@ from connector_mcp.errors import Blocked, ConnectorError, InvalidArguments, Issu
 from connector_mcp.json_values import JsonObject, members
 from connector_mcp.operations.across import CheckConnector, FindConnectors, RecentChanges
 from connector_mcp.operations.catalog import platform_folder
-from connector_mcp.operations.operation import Effect, ListOperation, Situation
+from connector_mcp.operations.operation import Effect, ListOperation
 from connector_mcp.operations.overview import Answer, Read, Reads, Row, Verdict
+from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import PROFILE
 
 SECONDS = 45.0

@@ -16,7 +16,7 @@ from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.approval.gate import Passage, channel_of
 from connector_mcp.engine.approval.wording import Candidate, target_changed
 from connector_mcp.engine.caller import CallResult
-from connector_mcp.engine.config_check import check_configs, tolerate
+from connector_mcp.engine.checks.configs import check_configs, tolerate
 from connector_mcp.engine.engine_call import EngineCall
 from connector_mcp.engine.ledger import UNKNOWN, Execution, Standing, decision_of
 from connector_mcp.engine.lookup import Lookup
@@ -29,7 +29,8 @@ from connector_mcp.engine.secret_refs.resolver import (
 from connector_mcp.engine.sender import Sender, verify
 from connector_mcp.errors import Blocked, Conflict, InvalidArguments, NotFound, Rejected
 from connector_mcp.json_values import JsonObject
-from connector_mcp.operations.operation import Effect, Operation, Situation
+from connector_mcp.operations.operation import Effect, Operation
+from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import only_served
 from connector_mcp.state.database import Work
 from connector_mcp.state.keys import secret_key
@@ -144,8 +145,9 @@ class PlatformCall(EngineCall):
             self.fingerprint_after = self._sender.fingerprint_after(self.operation, self._key)
         else:
             self.meta.unproven = "Not read back: CONNECTOR_MCP_VERIFY_WRITES is off."
-        following = self.operation.find_next_step(data, self._situation)
-        self.meta.next = only_served(following, self.tool.served) if self.tool.served is not None else following
+        self.meta.next = self.operation.find_next_step(data, self._situation)
+        if self.meta.next and self.tool.served is not None:
+            self.meta.next = only_served(self.meta.next, self.tool.served)
         self.meta.changes = [change.as_dict() for change in self._preview.changes]
         return self._result(data)
 

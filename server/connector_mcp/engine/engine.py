@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import anyio.to_thread
@@ -30,7 +29,8 @@ from connector_mcp.engine.sender import Sender
 from connector_mcp.errors import Blocked, UpstreamError
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS, catalog, in_toolsets, platform_folder
-from connector_mcp.operations.operation import Effect, LocalOperation, Operation, Situation
+from connector_mcp.operations.operation import Effect, LocalOperation, Operation
+from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import Tool
 from connector_mcp.program import runnable
 from connector_mcp.secrets.collection import Secrets
@@ -272,8 +272,10 @@ class Engine:
         await self.database.aclose()
 
     def _own_secrets(self) -> Iterator[str]:
-        of_accounts = chain.from_iterable([account.client.secrets() for account in self._accounts.all])
-        return chain(self._settings_secrets, of_accounts, self._secrets.known)
+        yield from self._settings_secrets
+        for account in self._accounts.all:
+            yield from account.client.secrets()
+        yield from self._secrets.known
 
 
 class LocalCall(EngineCall):

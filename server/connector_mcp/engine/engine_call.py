@@ -18,8 +18,8 @@ from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account, Accounts
 from connector_mcp.engine.approval.gate import Gate, channel_of, require_scope
-from connector_mcp.engine.arguments import parse_arguments
 from connector_mcp.engine.caller import AnswerDue, Caller, CallResult
+from connector_mcp.engine.checks.arguments import parse_arguments
 from connector_mcp.engine.ledger import Ledger
 from connector_mcp.engine.policy import Decision
 from connector_mcp.engine.redaction.scrubber import CALL_SCRUBBER, Scrubber
@@ -33,7 +33,8 @@ from connector_mcp.engine.secret_refs.resolver import (
 from connector_mcp.engine.secret_refs.secret_requests import SecretPrompt
 from connector_mcp.errors import ConnectorError, InvalidArguments
 from connector_mcp.json_values import JsonObject
-from connector_mcp.operations.operation import Operation, Situation
+from connector_mcp.operations.operation import Operation
+from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import Tool
 from connector_mcp.state.database import Database, Work
 from connector_mcp.telemetry.observer import Observer

@@ -16,8 +16,7 @@ from connector_mcp.engine.results import Meta, shape_record
 from connector_mcp.engine.sender import Sender
 from connector_mcp.errors import ConnectorError, NotFound, Rejected, UpstreamError
 from connector_mcp.json_values import JsonObject, is_object, members
-from connector_mcp.operations.operation import Effect, ListOperation, Operation, at
-from connector_mcp.operations.platform import path_shape
+from connector_mcp.operations.operation import Effect, Http, ListOperation, Operation, at
 from connector_mcp.suggest import nearest
 from connector_mcp.text import same_text
 
@@ -98,9 +97,9 @@ class Lookup:
             rows, _ = await self._sender.read_list(listed, operation)
         except ConnectorError:
             return
-        changed_at = f"{path_shape(listed.http.path)}/{{}}"
+        changed_at = f"{listed.http.shape}/{{}}"
         updates = (each for each in self._others if each.effect is Effect.UPDATE)
-        update = next((each for each in updates if path_shape(each.http.path) == changed_at), None)
+        update = next((each for each in updates if each.http.shape == changed_at), None)
         how = f"change that one with {update.tool_name()}" if update else "use that one, or have it changed"
         error.fix = f"Only one of these can exist, and candidates has the one that does: {how}."
         self._add_candidates(error, listed, [row for row in rows if operation.is_rival(row)])
@@ -163,7 +162,7 @@ class Lookup:
         return []
 
     def _list_at(self, path: str) -> type[ListOperation] | None:
-        return next((each for each in self._lists if path_shape(each.http.path) == path_shape(path)), None)
+        return next((each for each in self._lists if each.http.shape == Http("GET", path).shape), None)
 
 
 def id_paths(operation: Operation) -> Iterator[tuple[str, str]]:

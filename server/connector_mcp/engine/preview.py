@@ -19,7 +19,8 @@ from typing import Any
 from connector_mcp.engine.redaction.redactor import MARKER, Place, names_a_secret, redact_record, strings
 from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.json_values import JsonObject, is_array, is_object, items, members, same_json
-from connector_mcp.operations.operation import Effect, Loss, Operation, Path, Record, Situation, at
+from connector_mcp.operations.operation import Effect, Operation, Record, at
+from connector_mcp.operations.situation import Loss, Path, Situation
 from connector_mcp.operations.update import without_vacant
 from connector_mcp.secrets.reference import referenced_name
 from connector_mcp.text import clean
@@ -116,6 +117,8 @@ def make_preview(operation: Operation, situation: Situation, losses: tuple[Loss,
 def readable_plan(operation: Operation, situation: Situation) -> Mapping[Path, Any]:
     """The planned changes that a later read can show: all but secrets and references to them."""
     planned = operation.plan_changes(situation)
+    if not planned:
+        return {}
     after = _redacted(operation, _with_planned(situation.current, planned))
     return {
         path: value

@@ -23,7 +23,8 @@ from connector_mcp.engine.redaction.redactor import MOST_GIVEN, Place, all_strin
 from connector_mcp.errors import ConnectorError, Internal, InvalidArguments, Issue, OutcomeUnknown
 from connector_mcp.json_values import JsonObject, is_array, is_object, items
 from connector_mcp.operations.catalog import platform_folder
-from connector_mcp.operations.operation import ListOperation, Loss, Operation, Path, Record, at
+from connector_mcp.operations.operation import ListOperation, Operation, Record, at
+from connector_mcp.operations.situation import Loss, Path
 from connector_mcp.telemetry.log_lines import Trace
 from connector_mcp.text import clean, has_hidden, strip_hidden
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.caller import Caller
-from connector_mcp.engine.conformance import find_flaw, find_target_flaw
+from connector_mcp.engine.checks.conformance import find_flaw, find_target_flaw
 from connector_mcp.engine.preview import fingerprint
 from connector_mcp.engine.results import Meta, following_cursor
 from connector_mcp.errors import (
@@ -29,8 +29,8 @@ from connector_mcp.errors import (
     UpstreamError,
 )
 from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
-from connector_mcp.operations.operation import Effect, ListOperation, Operation, Path, Situation, at
-from connector_mcp.operations.platform import path_shape
+from connector_mcp.operations.operation import Effect, ListOperation, Operation, at
+from connector_mcp.operations.situation import Path, Situation
 from connector_mcp.operations.update import without_vacant
 from connector_mcp.upstream.client import UpstreamResponse
 
@@ -233,9 +233,9 @@ class Sender:
     def outcomes(self, operation: Operation, answers: Sequence[Any], situation: Situation, meta: Meta) -> Any:
         """Make the data of the result, with a row for each of several requests that failed, in its place."""
         data = operation.shape_result(answers, situation)
-        for index, row in self._rows():
-            data.insert(index, row)
         if self._failures:
+            for index, row in self._rows():
+                data.insert(index, row)
             total = len(answers) + len(self._failures)
             meta.warn(f"{len(self._failures)} of {total} failed: correct and repeat only those; the others are done.")
         return data
@@ -320,7 +320,7 @@ async def _read_back(back: Operation, read: Read, meta: Meta) -> tuple[Any] | No
 async def _verify_gone(operation: Operation, read: Read, meta: Meta) -> None:
     reader = operation.target_read()
     # A read of what the deleted resource was in proves nothing.
-    if reader is None or path_shape(operation.http.path) != path_shape(reader.http.path):
+    if reader is None or operation.http.shape != reader.http.shape:
         return
     try:
         record = await read(reader)

@@ -11,7 +11,8 @@ from pydantic import Field
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.connector_types import ConnectorType, connector_types, example
-from connector_mcp.operations.operation import LocalOperation, Operation, Record, Situation
+from connector_mcp.operations.operation import LocalOperation, Operation, Record
+from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.type_names import only_type, unknown_type
 from connector_mcp.suggest import nearest
 

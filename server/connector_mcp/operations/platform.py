@@ -5,7 +5,6 @@ This is data only. `upstream.auth` turns credentials into requests, and `config`
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -158,8 +157,3 @@ class Request:
     """Whether the request may change something. If not, a lost answer leaves no unknown outcome."""
     api: OtherApi | None = None
     """The API that it goes to, where that is not the one of the base URL."""
-
-
-def path_shape(path: str) -> str:
-    """The path without the names of its placeholders, by which paths are compared."""
-    return re.sub(r"{\w+}", "{}", path)

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Protocol
 from connector_mcp.errors import Internal
 from connector_mcp.json_values import JsonObject, is_array, is_object, members
 from connector_mcp.operations.connector_types import connector_type
-from connector_mcp.operations.operation import Effect, Loss, Operation, Path, Situation, at
+from connector_mcp.operations.operation import Effect, Operation, at
+from connector_mcp.operations.situation import Loss, Path, Situation
 
 
 class Strategy(Protocol):

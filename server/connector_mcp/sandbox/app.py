@@ -17,13 +17,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from connector_mcp.sandbox.conductorone import ConductorOneEmulator
+from connector_mcp.sandbox.conductorone.emulator import ConductorOneEmulator
 from connector_mcp.sandbox.emulator import Emulator
 from connector_mcp.sandbox.faults import Delivery, Fault, FaultPlan, InProcessTransport, Responder, ServedPlatform
-from connector_mcp.sandbox.logto import LogtoEmulator
+from connector_mcp.sandbox.logto.emulator import LogtoEmulator
 from connector_mcp.sandbox.seed import PLATFORMS, seed_world, variables
-from connector_mcp.sandbox.vectorize import VectorizeEmulator
-from connector_mcp.sandbox.versori import VersoriEmulator
+from connector_mcp.sandbox.vectorize.emulator import VectorizeEmulator
+from connector_mcp.sandbox.versori.emulator import VersoriEmulator
 from connector_mcp.sandbox.world import Clock, World, system_time
 
 

@@ -15,7 +15,8 @@ from connector_mcp.engine.preview import make_preview
 from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.engine.secret_refs.resolver import scan_arguments
 from connector_mcp.operations.catalog import catalog
-from connector_mcp.operations.operation import Effect, LocalOperation, Loss, Operation, Situation
+from connector_mcp.operations.operation import Effect, LocalOperation, Operation
+from connector_mcp.operations.situation import Loss, Situation
 
 OPERATIONS = {name: kind for name, kind in catalog().items() if not issubclass(kind, LocalOperation)}
 TENANT = {"organization_id": "tenant-7", "organisation_id": "tenant-7"}

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from connector_mcp.engine.issues import path_of
+from connector_mcp.engine.checks.issues import path_of
 from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.engine.secret_refs.resolver import FoundSecrets, scan_arguments
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.connector_types import SECRET_PLACEHOLDER, ConnectorType, connector_types
-from connector_mcp.operations.operation import POST, ConfigUse, Effect, Operation, Record, Situation
+from connector_mcp.operations.operation import POST, Effect, Operation, Record
+from connector_mcp.operations.situation import ConfigUse, Situation
 from tests.engine.conftest import Bench, FakeCaller
 from tests.operations.test_every_operation import OPERATIONS
 

@@ -9,7 +9,7 @@ import pytest
 from connector_mcp.operations.conductorone.catalog_schema import GetConfigurationSchema, described_type
 from connector_mcp.operations.conductorone.connectors import UpdateConnector
 from connector_mcp.operations.connector_types import ConnectorType, connector_types
-from connector_mcp.operations.operation import Situation
+from connector_mcp.operations.situation import Situation
 from tests.operations.hooks import issues
 
 OWN = "2ownConnectorType0000000001"

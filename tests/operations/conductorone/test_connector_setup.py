@@ -17,7 +17,7 @@ from connector_mcp.operations.conductorone.connector_setup import (
 from connector_mcp.operations.conductorone.connectors import GetConnector
 from connector_mcp.operations.conductorone.env_config import ENV_CONFIG, SELECTED_GROUP
 from connector_mcp.operations.connector_types import connector_types, example
-from connector_mcp.operations.operation import Situation
+from connector_mcp.operations.situation import Situation
 from tests.operations.hooks import issues, losses, plan, problems
 
 APP = "2abCDEfghIJKlmnOPQrstUVwxyZ"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from connector_mcp.operations.conductorone.connectors import CONNECTOR_TARGET, GetConnector, ListConnectors
-from connector_mcp.operations.operation import Situation
 from connector_mcp.operations.platform import NO_BODY, Request
+from connector_mcp.operations.situation import Situation
 
 APP = "2abCDEfghIJKlmnOPQrstUVwxyZ"
 CONNECTOR = "2xyConnector00000000000001"

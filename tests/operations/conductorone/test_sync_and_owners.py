@@ -15,7 +15,8 @@ from connector_mcp.operations.conductorone.owners import (
     SetConnectorOwners,
 )
 from connector_mcp.operations.conductorone.sync import ForceSync, PauseSync, ResumeSync, UpdateConnectorSchedule
-from connector_mcp.operations.operation import Operation, Situation
+from connector_mcp.operations.operation import Operation
+from connector_mcp.operations.situation import Situation
 from tests.operations.hooks import losses, plan, problems
 
 PLACE = {"app_id": "a", "connector_id": "c"}

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from connector_mcp.engine.config_check import check_configs
+from connector_mcp.engine.checks.configs import check_configs
 from connector_mcp.errors import Internal, InvalidArguments
 from connector_mcp.operations.conductorone.connectors import GetConnector, UpdateConnector
 from connector_mcp.operations.conductorone.env_config import ENV_CONFIG
-from connector_mcp.operations.operation import Situation, at
+from connector_mcp.operations.operation import at
 from connector_mcp.operations.platform import Request
+from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import tool_of
 from tests.operations.hooks import losses, plan, problems
 

@@ -11,8 +11,9 @@ from connector_mcp.operations.logto.connectors import (
     ListConnectors,
     UpdateConnector,
 )
-from connector_mcp.operations.operation import Effect, Situation
+from connector_mcp.operations.operation import Effect
 from connector_mcp.operations.platform import NO_BODY, Request
+from connector_mcp.operations.situation import Situation
 
 NOWHERE = Situation()
 

@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from connector_mcp.operations.logto.connectors import CreateConnector, GetConnector, ListConnectors
-from connector_mcp.operations.operation import Situation
 from connector_mcp.operations.platform import Request
+from connector_mcp.operations.situation import Situation
 from tests.operations import hooks
 
 NOWHERE = Situation()

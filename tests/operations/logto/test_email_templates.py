@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from connector_mcp.operations.logto.email_templates import ReplaceEmailTemplates, UpdateEmailTemplateDetails
-from connector_mcp.operations.operation import Situation
+from connector_mcp.operations.situation import Situation
 from tests.operations import hooks
 
 DETAILS = {"subject": "Code", "content": "Code: {{ code }}", "replyTo": "a@acme.com"}

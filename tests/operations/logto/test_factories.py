@@ -1,8 +1,8 @@
 """Reading Logto's connector factories."""
 
 from connector_mcp.operations.logto.factories import GetConnectorFactory, ListConnectorFactories
-from connector_mcp.operations.operation import Situation
 from connector_mcp.operations.platform import Request
+from connector_mcp.operations.situation import Situation
 
 NOWHERE = Situation()
 

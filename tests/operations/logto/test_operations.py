@@ -7,8 +7,9 @@ from jsonschema import Draft202012Validator
 
 from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.logto import PLATFORM
-from connector_mcp.operations.operation import Effect, Operation, Situation
+from connector_mcp.operations.operation import Effect, Operation
 from connector_mcp.operations.schema import portable_schema
+from connector_mcp.operations.situation import Situation
 
 OPERATIONS = platform_folder("logto").operations
 EACH = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.tool_name())

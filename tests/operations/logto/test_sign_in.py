@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from connector_mcp.operations.logto.sign_in import GetSignInExperienceConfig, UpdateSignInExp
-from connector_mcp.operations.operation import Situation
+from connector_mcp.operations.situation import Situation
 from tests.operations import hooks
 
 PASSWORD = {"identifier": "username", "password": True, "verificationCode": False, "isPasswordPrimary": True}

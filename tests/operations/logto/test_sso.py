@@ -19,7 +19,7 @@ from connector_mcp.operations.logto.sso_signing_keys import (
     GetSigningKey,
     UpdateSsoConnectorSigningKey,
 )
-from connector_mcp.operations.operation import Situation
+from connector_mcp.operations.situation import Situation
 from tests.operations import hooks
 
 OKTA: dict[str, Any] = {

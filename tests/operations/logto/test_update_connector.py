@@ -6,8 +6,8 @@ import pytest
 
 from connector_mcp.errors import Internal
 from connector_mcp.operations.logto.connectors import GetConnector, UpdateConnector
-from connector_mcp.operations.operation import Situation
 from connector_mcp.operations.platform import Request
+from connector_mcp.operations.situation import Situation
 from tests.operations import hooks
 
 USES = ("SignIn", "Register", "ForgotPassword", "Generic", "BindMfa")

@@ -6,8 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from connector_mcp.operations.logto.use import CreateConnectorAuthorizationUri, CreateConnectorTest
-from connector_mcp.operations.operation import Effect, Situation
+from connector_mcp.operations.operation import Effect
 from connector_mcp.operations.platform import Request
+from connector_mcp.operations.situation import Situation
 from tests.operations import hooks
 
 NOWHERE = Situation()

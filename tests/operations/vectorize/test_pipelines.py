@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from connector_mcp.operations.operation import Situation
 from connector_mcp.operations.platform import NO_BODY
+from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.vectorize.ai_platform_connectors import DeleteAiPlatformConnector
 from connector_mcp.operations.vectorize.connectors import ConnectorOperation
 from connector_mcp.operations.vectorize.destination_connectors import (

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from connector_mcp.operations.operation import Situation
 from connector_mcp.operations.platform import NO_BODY, Request
+from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.vectorize.source_connectors import (
     CreateSourceConnector,
     DeleteSourceConnector,

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from connector_mcp.operations.operation import Operation, Situation
+from connector_mcp.operations.operation import Operation
+from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.vectorize.source_connectors import GetSourceConnector
 from connector_mcp.operations.vectorize.source_users import (
     AddUserToSourceConnector,

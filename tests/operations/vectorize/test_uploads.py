@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from connector_mcp.operations.operation import Situation
+from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.vectorize.source_users import GenerateOneTimeConnectorToken
 from connector_mcp.operations.vectorize.uploads import (
     DeleteFileFromConnector,

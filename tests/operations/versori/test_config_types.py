@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from connector_mcp.operations.connector_types import ConnectorType, connector_types
-from connector_mcp.operations.operation import Operation, Situation
+from connector_mcp.operations.operation import Operation
+from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.versori.connections import CreateConnection
 from connector_mcp.operations.versori.connectors_v1 import V1CreateHttpConnector
 from connector_mcp.operations.versori.systems import CreateSystem

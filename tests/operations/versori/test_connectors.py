@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from connector_mcp.errors import Internal
-from connector_mcp.operations.operation import Situation
 from connector_mcp.operations.platform import NO_BODY, Request
+from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.versori.connectors import GetConnector, ListConnectors, UpdateConnector
 from tests.operations.hooks import losses, plan, problems
 

@@ -11,7 +11,8 @@ from connector_mcp.engine.redaction.redactor import MARKER, redact_arguments, re
 from connector_mcp.errors import InvalidArguments
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import platform_folder
-from connector_mcp.operations.operation import Effect, Operation, Situation
+from connector_mcp.operations.operation import Effect, Operation
+from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.versori.activations import ActivateUser, ListEndUsers
 from connector_mcp.operations.versori.common import pick
 from connector_mcp.operations.versori.connections import CreateConnection, UpdateConnection, unproven

@@ -51,8 +51,10 @@ class Candidate(ParkedCall):
 
         `disclosed` has names of secrets, each with a host that the arguments choose and its limits do not name.
         """
-        told = "; ".join(f"sends the secret {name} to {host}" for name, host in disclosed)
-        disclosures = f"{told[:1].upper()}{told[1:]}." if told else ""
+        disclosures = ""
+        if disclosed:
+            told = "; ".join(f"sends the secret {name} to {host}" for name, host in disclosed)
+            disclosures = f"{told[:1].upper()}{told[1:]}."
         return Candidate(
             effect=" ".join(filter(None, (preview.sentence, disclosures))),
             effects=(preview.effect, *((Effect.DISCLOSE,) if disclosed else ())),
@@ -80,8 +82,9 @@ class Candidate(ParkedCall):
     @property
     def is_typed(self) -> bool:
         """Whether a yes is not enough: for deletions, and for losses and details that clients would cut."""
-        cut = any(line.endswith(CUT) for line in self.details)
-        return self.deletes or cut or (bool(self.losses or self.disclosures) and self.second_line.endswith(CUT))
+        if self.deletes or any(line.endswith(CUT) for line in self.details):
+            return True
+        return bool(self.losses or self.disclosures) and self.second_line.endswith(CUT)
 
     def headline(self, limit: int = HEADLINE) -> str:
         """Effect and target within a number of characters."""
@@ -118,7 +121,7 @@ class Candidate(ParkedCall):
 
 
 def _some(lines: list[str]) -> Iterator[str]:
-    yield from (f"- {line}" for line in lines[:MAX_LINES])
+    yield from map("- {}".format, lines[:MAX_LINES])
     if len(lines) > MAX_LINES:
         yield f"- and {len(lines) - MAX_LINES} more {CUT}"
 

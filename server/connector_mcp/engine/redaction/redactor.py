@@ -16,8 +16,9 @@ from typing import Any, Final, cast
 
 from connector_mcp.json_values import JsonObject, is_array, is_object, items
 from connector_mcp.operations.connector_types import ConfigPlan, ConnectorType, config_plan, connector_types
-from connector_mcp.operations.operation import ConfigUse, Operation, StoredConfig, at
+from connector_mcp.operations.operation import Operation, StoredConfig, at
 from connector_mcp.operations.platform import Platform
+from connector_mcp.operations.situation import ConfigUse
 from connector_mcp.secrets.reference import referenced_name
 
 MARKER = "[redacted]"
@@ -199,7 +200,9 @@ def by_name(value: Any, platform: Platform | None = None, path: str = "") -> Any
 
 def _paired(value: JsonObject, platform: Platform | None) -> JsonObject:
     """The hidden value of a pair that has its name beside it: {"name": "apiKey", "value": "..."}."""
-    labels = [value.get(label) for label in _LABELS] if "value" in value else []
+    if "value" not in value:
+        return {}
+    labels = [value.get(label) for label in _LABELS]
     is_secret = any(isinstance(label, str) and names_a_secret(label, platform) for label in labels)
     return {"value": hide(value["value"])} if is_secret else {}
 

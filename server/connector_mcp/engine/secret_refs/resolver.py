@@ -16,8 +16,8 @@ import anyio.to_thread
 from pydantic import ValidationError
 
 from connector_mcp.engine.accounts import Account
-from connector_mcp.engine.config_check import check_configs
-from connector_mcp.engine.issues import path_of
+from connector_mcp.engine.checks.configs import check_configs
+from connector_mcp.engine.checks.issues import path_of
 from connector_mcp.engine.redaction.redactor import (
     MARKER,
     MOST_GIVEN,
@@ -33,7 +33,8 @@ from connector_mcp.engine.results import Meta
 from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object, members
 from connector_mcp.operations.connector_types import is_mask, stands_for_a_secret
-from connector_mcp.operations.operation import ConfigUse, Destination, Effect, Operation, Situation, at
+from connector_mcp.operations.operation import Effect, Operation, at
+from connector_mcp.operations.situation import ConfigUse, Destination, Situation
 from connector_mcp.operations.tool import Tool
 from connector_mcp.program import runnable
 from connector_mcp.secrets.collection import Secrets
@@ -104,6 +105,8 @@ class FoundSecrets:
     def hosts(self, operation: Operation, situation: Situation) -> tuple[str, ...]:
         """Return the hosts that credentials go to. An update also sends stored ones to a host that it chooses."""
         updates = operation.effect is Effect.UPDATE
+        if not (updates or self.literals or self.references):
+            return ()
         places = (*self.literals, *(reference.steps for reference in self.references))
         return tuple(
             dict.fromkeys(

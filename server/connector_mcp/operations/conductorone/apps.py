@@ -12,17 +12,8 @@ from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, members
 from connector_mcp.operations.conductorone.connectors import PAGING
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
-from connector_mcp.operations.operation import (
-    GET,
-    POST,
-    Effect,
-    ListOperation,
-    Operation,
-    Record,
-    Situation,
-    Target,
-    at,
-)
+from connector_mcp.operations.operation import GET, POST, Effect, ListOperation, Operation, Record, Target, at
+from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.update import Mask, UpdateOperation
 
 APPS = "/api/v1/apps"

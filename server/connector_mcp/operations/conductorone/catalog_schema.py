@@ -11,7 +11,8 @@ from connector_mcp.operations.conductorone.env_config import SELECTED_GROUP
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
 from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.local import TypeSource
-from connector_mcp.operations.operation import POST, Effect, Operation, Record, Situation, at
+from connector_mcp.operations.operation import POST, Effect, Operation, Record, at
+from connector_mcp.operations.situation import Situation
 
 _TEXT: JsonObject = {"type": "string"}
 _LIST: JsonObject = {"type": "array", "items": {"type": "string"}}

@@ -46,17 +46,8 @@ from connector_mcp.operations.conductorone.env_config import (
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
 from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.fields import SECRET
-from connector_mcp.operations.operation import (
-    DELETE,
-    POST,
-    ConfigUse,
-    Effect,
-    Loss,
-    Operation,
-    Record,
-    Situation,
-    at,
-)
+from connector_mcp.operations.operation import DELETE, POST, Effect, Operation, Record, at
+from connector_mcp.operations.situation import ConfigUse, Loss, Situation
 from connector_mcp.operations.type_names import unknown_type
 from connector_mcp.operations.update import Mask, UpdateOperation
 

@@ -33,19 +33,16 @@ from connector_mcp.operations.fields import in_body
 from connector_mcp.operations.operation import (
     GET,
     POST,
-    ConfigUse,
     Effect,
     ListOperation,
-    Loss,
     Operation,
     Paging,
-    Path,
     Record,
-    Situation,
     StoredConfig,
     Target,
     at,
 )
+from connector_mcp.operations.situation import ConfigUse, Loss, Path, Situation
 from connector_mcp.operations.update import Mask, UpdateOperation, is_unset
 from connector_mcp.suggest import closest
 

@@ -15,7 +15,8 @@ from connector_mcp.operations.conductorone.connectors import (
     ConductorOneOperation,
     ConnectorId,
 )
-from connector_mcp.operations.operation import GET, POST, Effect, Loss, Operation, Record, Situation, Target, at
+from connector_mcp.operations.operation import GET, POST, Effect, Operation, Record, Target, at
+from connector_mcp.operations.situation import Loss, Situation
 
 CREDENTIAL = f"{CONNECTORS}/{{connector_id}}/credentials/{{credential_id}}"
 _EXAMPLE = {"app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ", "connector_id": "2xyConnector00000000000001"}

@@ -13,7 +13,8 @@ from typing import Any, cast
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.connector_types import ConnectorType, stands_for_a_secret
-from connector_mcp.operations.operation import ConfigUse, at
+from connector_mcp.operations.operation import at
+from connector_mcp.operations.situation import ConfigUse
 
 ENV_CONFIG = "type.googleapis.com/c1.api.app.v1.EnvConfig"
 TYPE = "@type"

@@ -24,14 +24,13 @@ from connector_mcp.operations.operation import (
     PUT,
     Effect,
     ListOperation,
-    Loss,
     Operation,
     Paging,
     Record,
-    Situation,
     Target,
     at,
 )
+from connector_mcp.operations.situation import Loss, Situation
 
 OWNERS = "/api/v2/apps/{app_id}/connectors/{connector_id}/owners"
 _LATE = "It may take some minutes until it shows: "

@@ -18,7 +18,8 @@ from connector_mcp.operations.conductorone.connectors import (
     ConnectorId,
 )
 from connector_mcp.operations.fields import in_body
-from connector_mcp.operations.operation import POST, Effect, Loss, Path, Record, Situation, at
+from connector_mcp.operations.operation import POST, Effect, Record, at
+from connector_mcp.operations.situation import Loss, Path, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation
 
 _AT = f"{CONNECTORS}/{{connector_id}}"

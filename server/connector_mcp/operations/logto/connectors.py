@@ -18,19 +18,16 @@ from connector_mcp.operations.operation import (
     GET,
     PATCH,
     POST,
-    ConfigUse,
     Effect,
     ListOperation,
-    Loss,
     Operation,
     Paging,
-    Path,
     Record,
-    Situation,
     StoredConfig,
     Target,
     at,
 )
+from connector_mcp.operations.situation import ConfigUse, Loss, Path, Situation
 from connector_mcp.operations.update import Merge, NamedItems, UpdateOperation
 
 CONNECTORS = "/api/connectors"

@@ -22,15 +22,13 @@ from connector_mcp.operations.operation import (
     PUT,
     Effect,
     ListOperation,
-    Loss,
     Operation,
     Paging,
-    Path,
     Record,
-    Situation,
     Target,
     at,
 )
+from connector_mcp.operations.situation import Loss, Path, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation
 
 EMAIL_TEMPLATES = "/api/email-templates"

@@ -23,18 +23,16 @@ from connector_mcp.operations.operation import (
     GET,
     PATCH,
     POST,
-    ConfigUse,
     Effect,
     ListOperation,
-    Loss,
     Operation,
     Paging,
     Record,
-    Situation,
     StoredConfig,
     Target,
     at,
 )
+from connector_mcp.operations.situation import ConfigUse, Loss, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation
 
 SSO_CONNECTORS = "/api/sso-connectors"

@@ -16,19 +16,8 @@ from connector_mcp.json_values import items, members
 from connector_mcp.operations.fields import LOCAL_ONLY
 from connector_mcp.operations.logto.factories import LogtoOperation
 from connector_mcp.operations.logto.sso_connectors import EXAMPLE_ID, SSO_CONNECTOR, SsoConnectorId
-from connector_mcp.operations.operation import (
-    GET,
-    PATCH,
-    POST,
-    Effect,
-    ListOperation,
-    Loss,
-    Paging,
-    Record,
-    Situation,
-    Target,
-    at,
-)
+from connector_mcp.operations.operation import GET, PATCH, POST, Effect, ListOperation, Paging, Record, Target, at
+from connector_mcp.operations.situation import Loss, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation
 
 SIGNING_KEYS = f"{SSO_CONNECTOR}/signing-keys"

@@ -17,20 +17,17 @@ from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.connector_types import connector_type, connector_types
 from connector_mcp.operations.fields import in_body
 from connector_mcp.operations.operation import (
-    ConfigUse,
     Effect,
     ListOperation,
-    Loss,
     Operation,
     Paging,
-    Path,
     Record,
-    Situation,
     StoredConfig,
     Target,
     at,
 )
 from connector_mcp.operations.platform import Request
+from connector_mcp.operations.situation import ConfigUse, Loss, Path, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation, is_vacant
 from connector_mcp.operations.vectorize.key_files import find_key_file_problems
 from connector_mcp.operations.vectorize.pipelines import GetPipelines, find_other_type, quoted

@@ -9,7 +9,7 @@ from typing import Any
 
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import members
-from connector_mcp.operations.operation import ConfigUse
+from connector_mcp.operations.situation import ConfigUse
 
 _KEY_FILE = "service-account-json"
 _FILE_PATH = re.compile(r"^(~|\.{0,2}[/\\]|[A-Za-z]:[/\\]|file:)|\.json$")

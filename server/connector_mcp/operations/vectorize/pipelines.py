@@ -19,16 +19,15 @@ from connector_mcp.operations.operation import (
     DELETE,
     GET,
     POST,
-    ConfigUse,
     Effect,
     ListOperation,
     Operation,
     Paging,
     Record,
-    Situation,
     Target,
     at,
 )
+from connector_mcp.operations.situation import ConfigUse, Situation
 from connector_mcp.operations.type_names import unknown_type
 from connector_mcp.operations.vectorize.platform import Acknowledged, VectorizeOperation, WorkspaceId
 
@@ -150,7 +149,7 @@ class GetPipelines(PipelineOperation, ListOperation):
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         rows = super().shape_result(answers, situation)
-        return [_without_credentials(row) for row in rows] if is_array(rows) else rows
+        return list(map(_without_credentials, rows)) if is_array(rows) else rows
 
 
 class GetPipeline(OnePipeline):
@@ -375,7 +374,7 @@ def _secret_keys() -> frozenset[str]:
 def _cut(value: Any) -> Any:
     if is_object(value):
         return {key: _cut(member) for key, member in value.items() if key not in _secret_keys()}
-    return [_cut(each) for each in items(value)] if is_array(value) else value
+    return list(map(_cut, items(value))) if is_array(value) else value
 
 
 OPERATIONS = (

@@ -14,17 +14,15 @@ from connector_mcp.operations.operation import (
     DELETE,
     GET,
     POST,
-    ConfigUse,
-    Destination,
     Effect,
     ListOperation,
     Operation,
     Paging,
     Record,
-    Situation,
     Target,
     at,
 )
+from connector_mcp.operations.situation import ConfigUse, Destination, Situation
 from connector_mcp.operations.versori.common import (
     ULID,
     ConnectionInput,

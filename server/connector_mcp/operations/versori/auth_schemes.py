@@ -10,7 +10,8 @@ from pydantic import Field
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object, members
 from connector_mcp.operations.fields import LOCAL_ONLY, in_body
-from connector_mcp.operations.operation import ConfigUse, Effect, Operation, Situation, at
+from connector_mcp.operations.operation import Effect, Operation, at
+from connector_mcp.operations.situation import ConfigUse, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation
 from connector_mcp.operations.versori.common import (
     SCHEME,

@@ -15,7 +15,8 @@ from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_array, items, members
 from connector_mcp.operations.connector_types import connector_type, connector_types
 from connector_mcp.operations.hosts import hosts_in
-from connector_mcp.operations.operation import ConfigUse, Destination, Operation, Record, Situation, at
+from connector_mcp.operations.operation import Operation, Record, at
+from connector_mcp.operations.situation import ConfigUse, Destination, Situation
 from connector_mcp.operations.versori.connectors import VersoriOperation
 from connector_mcp.operations.versori.platform import PLATFORM_V2, VERSORI
 

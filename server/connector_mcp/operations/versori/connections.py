@@ -10,21 +10,8 @@ from pydantic import Field
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.fields import in_body, in_query
-from connector_mcp.operations.operation import (
-    DELETE,
-    GET,
-    POST,
-    PUT,
-    ConfigUse,
-    Destination,
-    Effect,
-    ListOperation,
-    Loss,
-    Operation,
-    Record,
-    Situation,
-    Target,
-)
+from connector_mcp.operations.operation import DELETE, GET, POST, PUT, Effect, ListOperation, Operation, Record, Target
+from connector_mcp.operations.situation import ConfigUse, Destination, Loss, Situation
 from connector_mcp.operations.update import Replace, UpdateOperation
 from connector_mcp.operations.versori.common import (
     EXAMPLE_CREDENTIAL,

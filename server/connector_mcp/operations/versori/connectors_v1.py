@@ -9,18 +9,8 @@ from pydantic import Field
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, members
 from connector_mcp.operations.fields import in_query
-from connector_mcp.operations.operation import (
-    DELETE,
-    GET,
-    POST,
-    PUT,
-    ConfigUse,
-    Effect,
-    ListOperation,
-    Operation,
-    Situation,
-    Target,
-)
+from connector_mcp.operations.operation import DELETE, GET, POST, PUT, Effect, ListOperation, Operation, Target
+from connector_mcp.operations.situation import ConfigUse, Situation
 from connector_mcp.operations.versori.auth_schemes import ReadScheme, SetScheme
 from connector_mcp.operations.versori.common import ULID, EmptyAnswer, half_credential, scheme_use, unknown_scheme
 from connector_mcp.operations.versori.connectors import (

@@ -14,16 +14,15 @@ from connector_mcp.operations.operation import (
     GET,
     POST,
     PUT,
-    ConfigUse,
     Effect,
     ListOperation,
     Operation,
     Paging,
     Record,
-    Situation,
     Target,
     at,
 )
+from connector_mcp.operations.situation import ConfigUse, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation
 from connector_mcp.operations.versori.auth_schemes import ReadScheme, SetScheme
 from connector_mcp.operations.versori.common import (

@@ -10,20 +10,8 @@ from pydantic import Field
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.fields import LOCAL_ONLY, in_body, in_query
-from connector_mcp.operations.operation import (
-    DELETE,
-    GET,
-    POST,
-    PUT,
-    Effect,
-    ListOperation,
-    Loss,
-    Paging,
-    Record,
-    Situation,
-    Target,
-    at,
-)
+from connector_mcp.operations.operation import DELETE, GET, POST, PUT, Effect, ListOperation, Paging, Record, Target, at
+from connector_mcp.operations.situation import Loss, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation
 from connector_mcp.operations.versori.common import (
     ULID,

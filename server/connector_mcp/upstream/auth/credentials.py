@@ -86,7 +86,7 @@ class TokenCredential:
 
     def secrets(self) -> tuple[str, ...]:
         """Return every value that must not be shown, the current token included."""
-        token = self._cache.latest
+        token = self._cache.token
         return self._hidden if token is None else (*self._hidden, token.value)
 
     async def get_header(self) -> AuthHeader:

@@ -59,22 +59,18 @@ class TokenCache:
         self._fetch = fetch
         self._clock = clock
         self._lock = anyio.Lock(fast_acquire=True)
-        self._token: Token | None = None
+        self.token: Token | None = None
+        """The token fetched last, whether it is still valid or not."""
         self._renew_at = 0.0
         self._fetches: int = 0
         self._failure: ConnectorError | None = None
-
-    @property
-    def latest(self) -> Token | None:
-        """The token fetched last, whether it is still valid or not."""
-        return self._token
 
     async def get(self, refused: Token | None = None) -> Token:
         """Return a valid token, other than the one that the platform `refused` before its time.
 
         Raises what `fetch` raised to this caller or to the one it waited for.
         """
-        token = self._token
+        token = self.token
         if token is not None and token is not refused and self._clock() < self._renew_at:
             return token
         fetches = self._fetches
@@ -83,8 +79,8 @@ class TokenCache:
                 # Another caller has fetched while this one waited, and its result serves both.
                 if self._failure is not None:
                     raise self._failure.with_traceback(None)
-                if self._token is not None and self._token is not refused:
-                    return self._token
+                if self.token is not None and self.token is not refused:
+                    return self.token
             asked_at = self._clock()
             try:
                 token = await self._fetch()
@@ -92,7 +88,7 @@ class TokenCache:
                 self._failure = failure
                 self._fetches += 1
                 raise
-            self._token, self._failure = token, None
+            self.token, self._failure = token, None
             self._renew_at = asked_at + token.lifetime - min(RENEW_BEFORE_EXPIRY, token.lifetime / 2)
             self._fetches += 1
             return token

@@ -53,5 +53,5 @@ def _find_row_flaw(operation: Operation, row: Any) -> str | None:
         identifier = row.get("id")
         is_id = isinstance(identifier, str | int) and not isinstance(identifier, bool) and identifier != ""
         return None if is_id else "there is no id"
-    names = {info.alias or name for name, info in fields.items()}
-    return None if any(row.get(name) is not None for name in names) else "there is none of the documented members"
+    has_any = any(row.get(info.alias or name) is not None for name, info in fields.items())
+    return None if has_any else "there is none of the documented members"

@@ -8,7 +8,7 @@ import pytest
 
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
-from connector_mcp.sandbox.versori import CONNECTORS
+from connector_mcp.sandbox.versori.emulator import CONNECTORS
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError as SchemaError
 
-from connector_mcp.engine.issues import (
+from connector_mcp.engine.checks.issues import (
     bounded,
     describe,
     describe_wanted,
@@ -25,7 +25,7 @@ from connector_mcp.engine.results import Meta
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.json_values import is_object, members
 from connector_mcp.operations.connector_types import ConnectorType, closest_errors, example
-from connector_mcp.operations.operation import ConfigUse
+from connector_mcp.operations.situation import ConfigUse
 from connector_mcp.operations.tool import Tool
 from connector_mcp.operations.update import without_vacant
 

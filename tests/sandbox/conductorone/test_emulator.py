@@ -10,10 +10,10 @@ import pytest
 
 from connector_mcp.operations.conductorone.catalog_schema import GetConfigurationSchema, described_type
 from connector_mcp.operations.connector_types import connector_types
-from connector_mcp.operations.operation import Situation
+from connector_mcp.operations.situation import Situation
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
-from connector_mcp.sandbox.conductorone import CONNECTORS, ENV_CONFIG
+from connector_mcp.sandbox.conductorone.emulator import CONNECTORS, ENV_CONFIG
 from tests.sandbox.conftest import CONDUCTORONE_HOST as HOST
 from tests.sandbox.conftest import assertion_form
 

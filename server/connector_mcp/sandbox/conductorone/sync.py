@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from connector_mcp.json_values import JsonObject, members
 from connector_mcp.operations.connector_types import connector_types
-from connector_mcp.sandbox.conductorone_wire import error, has_passed, new_id, object_body, refused, stamp_after
+from connector_mcp.sandbox.conductorone.wire import error, has_passed, new_id, object_body, refused, stamp_after
 from connector_mcp.sandbox.emulator import json_response
 from connector_mcp.sandbox.world import World
 

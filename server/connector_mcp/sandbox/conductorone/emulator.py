@@ -26,8 +26,8 @@ from starlette.routing import Route
 from connector_mcp.json_values import JsonObject, is_object, is_strings
 from connector_mcp.operations.connector_types import ConnectorType, connector_types
 from connector_mcp.sandbox import seed
-from connector_mcp.sandbox.conductorone_apps import APPS, ConductorOneApps
-from connector_mcp.sandbox.conductorone_sync import (
+from connector_mcp.sandbox.conductorone.apps import APPS, ConductorOneApps
+from connector_mcp.sandbox.conductorone.sync import (
     CONNECTORS,
     NEVER_SYNCED,
     ConductorOneSync,
@@ -35,7 +35,7 @@ from connector_mcp.sandbox.conductorone_sync import (
     user_count,
     without_order,
 )
-from connector_mcp.sandbox.conductorone_wire import (
+from connector_mcp.sandbox.conductorone.wire import (
     error,
     expand_paths,
     known_users,

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from connector_mcp.json_values import JsonObject, is_object, is_strings, items, members
-from connector_mcp.sandbox.conductorone_wire import (
+from connector_mcp.sandbox.conductorone.wire import (
     changed,
     error,
     known_users,

@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from connector_mcp.json_values import JsonObject, is_array, is_object
 from connector_mcp.sandbox.emulator import PlatformError, json_body, json_response
-from connector_mcp.sandbox.zod import zod_details, zod_report
+from connector_mcp.sandbox.logto.zod import zod_details, zod_report
 
 
 def body_schema(properties: JsonObject, *required: str) -> JsonObject:

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from connector_mcp.json_values import JsonObject
 from connector_mcp.sandbox.emulator import json_response, query_value
-from connector_mcp.sandbox.logto_wire import TEXT, body_schema, guarded, not_found
+from connector_mcp.sandbox.logto.wire import TEXT, body_schema, guarded, not_found
 from connector_mcp.sandbox.world import World
 
 EMAIL_TEMPLATES = "logto.email_templates"

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from connector_mcp.json_values import JsonObject, is_array, items, members
 from connector_mcp.sandbox.emulator import json_response, query_value
-from connector_mcp.sandbox.versori_api import (
+from connector_mcp.sandbox.versori.wire import (
     ACTIVATIONS,
     CONNECTIONS,
     PROJECTS,

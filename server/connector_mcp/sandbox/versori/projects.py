@@ -14,7 +14,8 @@ from starlette.responses import Response
 
 from connector_mcp.json_values import JsonObject, is_object, items, members
 from connector_mcp.sandbox.emulator import decode_cursor, encode_cursor, json_response, page_size, query_value
-from connector_mcp.sandbox.versori_api import (
+from connector_mcp.sandbox.versori.systems import ConnectionsPart, connection_view, is_refused
+from connector_mcp.sandbox.versori.wire import (
     ACTIVATIONS,
     CONNECTIONS,
     PROJECTS,
@@ -30,7 +31,6 @@ from connector_mcp.sandbox.versori_api import (
     require,
     route,
 )
-from connector_mcp.sandbox.versori_systems import ConnectionsPart, connection_view, is_refused
 from connector_mcp.sandbox.world import World
 
 DEPLOY_SECONDS: Final = 5

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from connector_mcp.sandbox import seed
-from connector_mcp.sandbox.versori_projects import DEPLOY_SECONDS
+from connector_mcp.sandbox.versori.projects import DEPLOY_SECONDS
 from tests.sandbox.conftest import Connect, MovableClock
 
 pytestmark = pytest.mark.anyio

@@ -15,8 +15,8 @@ from starlette.routing import Route
 
 from connector_mcp.json_values import JsonObject
 from connector_mcp.sandbox.emulator import PlatformError, json_response
-from connector_mcp.sandbox.logto_sso import SSO_CONNECTORS, is_offered
-from connector_mcp.sandbox.logto_wire import FLAG, TEXT, body_schema, error, guarded
+from connector_mcp.sandbox.logto.sso import SSO_CONNECTORS, is_offered
+from connector_mcp.sandbox.logto.wire import FLAG, TEXT, body_schema, error, guarded
 from connector_mcp.sandbox.world import World
 
 SIGN_IN_EXP = "logto.sign_in_exp"

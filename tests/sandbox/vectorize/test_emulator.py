@@ -9,7 +9,7 @@ import pytest
 
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
-from connector_mcp.sandbox.vectorize import SOURCES
+from connector_mcp.sandbox.vectorize.emulator import SOURCES
 from tests.sandbox.test_app import vectorize
 
 pytestmark = pytest.mark.anyio

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from connector_mcp.engine.issues import (
+from connector_mcp.engine.checks.issues import (
     MAX_ISSUES,
     bounded,
     describe_wanted,
@@ -75,8 +75,6 @@ def parse_arguments(tool: Tool, raw: Mapping[str, Any], fixed: Mapping[str, str]
 
 def _name_issues(tool: Tool, raw: Mapping[str, Any], own: Mapping[str, str]) -> Iterator[Issue]:
     properties, unknown = tool.input_schema["properties"], 0
-    free = [name for name in properties if raw.get(name) is None]
-    due = [name for name in free if name in tool.input_schema.get("required", ())]
     for name, given in raw.items():
         if name in own:
             if given != own[name]:
@@ -88,6 +86,8 @@ def _name_issues(tool: Tool, raw: Mapping[str, Any], own: Mapping[str, str]) -> 
                 if members(_decode(given, _ANY_OBJECT)).keys() & properties.keys():
                     yield Issue(safe_key(name), "an object of arguments", "its members at the top level, without it")
                     continue
+                free = [name for name in properties if raw.get(name) is None]
+                due = [name for name in free if name in tool.input_schema.get("required", ())]
                 near = likely_names(name, due, of=tool.name, share=0.5) or likely_names(name, free, of=tool.name)
                 instead = _CONFIRMED if name.lower() in _CONFIRMATIONS else tool.instead_of(name)
                 if not near and not instead and len(due) == 1 and "config" not in properties:

@@ -18,8 +18,8 @@ from starlette.routing import Route
 from connector_mcp.json_values import JsonObject, is_object
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.emulator import json_response
-from connector_mcp.sandbox.vectorize_pipelines import FILES
-from connector_mcp.sandbox.vectorize_wire import (
+from connector_mcp.sandbox.vectorize.pipelines import FILES
+from connector_mcp.sandbox.vectorize.wire import (
     DONE,
     ORGANIZATION,
     error,

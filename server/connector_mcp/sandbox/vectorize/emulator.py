@@ -20,9 +20,9 @@ from connector_mcp.json_values import JsonObject, is_array, is_object, is_string
 from connector_mcp.operations.connector_types import ConnectorType, connector_types
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.emulator import Emulator, json_response
-from connector_mcp.sandbox.vectorize_pipelines import VectorizePipelines
-from connector_mcp.sandbox.vectorize_uploads import STORAGE, VectorizeUploads
-from connector_mcp.sandbox.vectorize_wire import (
+from connector_mcp.sandbox.vectorize.pipelines import VectorizePipelines
+from connector_mcp.sandbox.vectorize.uploads import STORAGE, VectorizeUploads
+from connector_mcp.sandbox.vectorize.wire import (
     BUILT_IN,
     DONE,
     KINDS,

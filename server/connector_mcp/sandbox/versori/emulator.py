@@ -18,7 +18,9 @@ from starlette.routing import Route
 from connector_mcp.json_values import JsonObject, is_array, is_object, is_strings
 from connector_mcp.sandbox.emulator import Emulator, json_response, query_value
 from connector_mcp.sandbox.seed import VERSORI_API_KEY, VERSORI_JWT, VERSORI_ORGANISATION_ID
-from connector_mcp.sandbox.versori_api import (
+from connector_mcp.sandbox.versori.projects import ProjectsPart, UsersPart
+from connector_mcp.sandbox.versori.systems import ConnectionsPart, SystemsPart
+from connector_mcp.sandbox.versori.wire import (
     BLANKED,
     blanked,
     error,
@@ -30,8 +32,6 @@ from connector_mcp.sandbox.versori_api import (
     require,
     store_app,
 )
-from connector_mcp.sandbox.versori_projects import ProjectsPart, UsersPart
-from connector_mcp.sandbox.versori_systems import ConnectionsPart, SystemsPart
 from connector_mcp.sandbox.world import World
 
 CONNECTORS = "versori.connectors"

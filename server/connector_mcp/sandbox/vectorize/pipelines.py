@@ -21,7 +21,7 @@ from connector_mcp.json_values import JsonObject, is_array, is_object, items, me
 from connector_mcp.operations.connector_types import connector_types
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.emulator import PlatformError, json_response
-from connector_mcp.sandbox.vectorize_wire import (
+from connector_mcp.sandbox.vectorize.wire import (
     BUILT_IN,
     DONE,
     ORGANIZATION,

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from connector_mcp.sandbox import seed
-from connector_mcp.sandbox.conductorone_sync import QUEUE_SECONDS, SYNC_SECONDS
-from connector_mcp.sandbox.conductorone_wire import LATE_SECONDS
+from connector_mcp.sandbox.conductorone.sync import QUEUE_SECONDS, SYNC_SECONDS
+from connector_mcp.sandbox.conductorone.wire import LATE_SECONDS
 
 pytestmark = pytest.mark.anyio
 

@@ -20,14 +20,14 @@ from starlette.routing import Route
 
 from connector_mcp.json_values import JsonObject
 from connector_mcp.sandbox.emulator import Emulator, PlatformError, TokenIssuer, form_fields, json_response
-from connector_mcp.sandbox.logto_emails import EmailTemplates
-from connector_mcp.sandbox.logto_factories import Factory, factories
-from connector_mcp.sandbox.logto_sign_in import PUBLIC, SignInExperience
-from connector_mcp.sandbox.logto_sso import SsoConnectors
-from connector_mcp.sandbox.logto_wire import FLAG, TEXT, body_schema, error, guarded, not_found, without_empty_values
+from connector_mcp.sandbox.logto.emails import EmailTemplates
+from connector_mcp.sandbox.logto.factories import Factory, factories
+from connector_mcp.sandbox.logto.sign_in import PUBLIC, SignInExperience
+from connector_mcp.sandbox.logto.sso import SsoConnectors
+from connector_mcp.sandbox.logto.wire import FLAG, TEXT, body_schema, error, guarded, not_found, without_empty_values
+from connector_mcp.sandbox.logto.zod import zod_report
 from connector_mcp.sandbox.seed import LOGTO_APP_ID, LOGTO_APP_SECRET, LOGTO_RESOURCE
 from connector_mcp.sandbox.world import World
-from connector_mcp.sandbox.zod import zod_report
 
 CONNECTORS = "logto.connectors"
 STORED_TOKENS = "logto.stored_tokens"

@@ -8,7 +8,7 @@ import pytest
 
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
-from connector_mcp.sandbox.logto import CONNECTORS, SENT_MESSAGES, STORED_TOKENS
+from connector_mcp.sandbox.logto.emulator import CONNECTORS, SENT_MESSAGES, STORED_TOKENS
 
 pytestmark = pytest.mark.anyio
 
