@@ -10,6 +10,7 @@ from math import isclose
 _LONGEST_NAME = 100
 """A longer text is no name, and comparing it takes long."""
 
+_NO_LETTERS = re.compile(r"[\W_]+")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[\W_]+")
 _SYNONYMS = {
     "list": "all browse enumerate query search",
@@ -70,6 +71,9 @@ def meant(name: str, known: Iterable[str], *, of: str | None = None, share: floa
     if len(name) > _LONGEST_NAME:
         return []
     names = {each: _words(each, are_tools) for each in known}
+    letters = _NO_LETTERS.sub("", name.casefold())
+    if spelled := next((each for each in names if _NO_LETTERS.sub("", each.casefold()) == letters), None):
+        return [spelled]
     shared = Counter(word for words in names.values() for word in words)
     first = Counter(_HUMP.split(each)[0] for each in names)
     weights = {word: number**-0.5 for word, number in shared.items()}

@@ -32,7 +32,7 @@ USER = {"source_connector_id": seed.VECTORIZE_DRIVE_MULTI_USER, "user_id": "u-77
 
 WRONG: dict[str, tuple[str, dict[str, Any]]] = {
     # The name of the tool.
-    "another verb": ("vectorize_list_connectors", {}),
+    "another verb": ("vectorize_list_source_connectors", {}),
     "words in another order": ("list_vectorize_sources", {}),
     "dots": ("logto.connectors.list", {}),
     "camelCase": ("logtoListConnectors", {}),
@@ -68,7 +68,7 @@ WRONG: dict[str, tuple[str, dict[str, Any]]] = {
     "a name in an update": (UPDATE, {"id": "GitHub", "sync_profile": True}),
     "a factory in an update": (UPDATE, {"id": "google-universal", "sync_profile": True}),
     "a name in a deletion": ("vectorize_delete_source_connector", {"source_connector_id": "Engineering wiki"}),
-    "a name of an app": ("conductorone_list_connectors", {"app_id": seed.CONDUCTORONE_APP["displayName"]}),
+    "a name of an app": ("conductorone_list_connectors", {"app_id": "Acme workforce"}),
     "a provider for a factory": (
         "logto_create_connector", {"connector_id": "facebook", "config": {"clientId": "a", "clientSecret": "b1234567"}},
     ),

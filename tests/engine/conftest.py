@@ -26,7 +26,7 @@ from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.ledger import Claim, Execution, Ledger, Standing
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.secret_refs.secret_requests import SecretRequests
-from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
+from connector_mcp.operations.catalog import PLATFORMS, catalog, in_toolsets, platform_folder
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.database import Database
@@ -293,9 +293,10 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
                 options = {key: value for key, value in values.items() if key not in secret}
                 accounts[name] = Account(platform=platform, client=client, options=options, sandbox=True)
             database = database or SqliteDatabase(tmp_path / "records.db")
+            settings = {"toolsets": ("all",), **settings}
             engine = Engine(
                 Settings.load({}, sandbox=True, state_dir=tmp_path, ask_reading_time=ask_reading_time, **settings),
-                catalog(platforms),
+                in_toolsets(catalog(platforms), settings["toolsets"]),
                 accounts.values(),
                 policy=Policy.parse(policy, read_only=read_only, transport=transport),
                 database=database,

@@ -343,6 +343,16 @@ async def test_what_callers_bound_to_other_profiles_changed_is_not_shown(two: Ma
     assert shown == {"all": {"production", "staging"}, "one": {"staging"}}
 
 
+async def test_a_check_needs_the_profile_where_there_are_several(two: Maker) -> None:
+    here, check = two(), {"platform": "vectorize", "id": seed.VECTORIZE_S3}
+    (issue,) = (await here.engine.call("check_connector", check, FakeCaller())).content["error"]["issues"]
+    assert (issue["path"], issue["wanted"]) == (PROFILE, "one of production, staging")
+    assert here.sent("production") == here.sent("staging") == []
+    found = await here.engine.call("check_connector", check | {PROFILE: "staging"}, FakeCaller())
+    assert found.content["data"]["works"] == "yes"
+    assert here.sent("production") == []
+
+
 async def test_a_caller_that_is_bound_to_no_profile_there_is_reaches_no_platform(two: Maker) -> None:
     here = two()
     stranger = FakeCaller(profiles=frozenset({"elsewhere"}))

@@ -31,31 +31,43 @@ BY_ID = [
     for argument, path in id_paths(operation.model_construct(**operation.example))
     if path_shape(path) in LISTS[platform]
 ]
+NAMED = [each for each in BY_ID if each[2].known_by]
+"""Those with lists that show names."""
+PLACES: dict[str, dict[str, str]] = {
+    "vectorize": {"connector_id": seed.VECTORIZE_FILE_UPLOAD, "pipeline_id": seed.VECTORIZE_PIPELINE},
+    "logto": {"id": seed.LOGTO_SSO},
+    "versori": {"project_id": seed.VERSORI_PROJECT, "environment_id": seed.VERSORI_STOREFRONT_PRODUCTION},
+    "conductorone": {"app_id": seed.CONDUCTORONE_APP_ID, "connector_id": seed.CONDUCTORONE_OKTA},
+}
+"""What the sandbox has of the arguments that places of lists have."""
 
 
 async def run(made: Bench, tool: str, caller: Any = None, **arguments: Any) -> Any:
     return (await made.engine.call(tool, arguments, caller or FakeCaller(yes()))).content
 
 
-async def example_of(made: Bench, operation: type[Operation], argument: str) -> dict[str, Any]:
-    """Arguments that are valid, with places that exist."""
+async def example_of(made: Bench, operation: type[Operation], listed: type[ListOperation]) -> dict[str, Any]:
+    """Arguments that are valid, with a place of the list that exists."""
     tool = made.engine.tool(operation.tool_name())
     assert tool is not None
     tenant = {name: value for account in made.engine.accounts for name, value in account.fixed.items()}
-    places = {"app_id": seed.CONDUCTORONE_APP_ID} if argument != "app_id" else {}
+    assert operation.on is not None
+    places = {k: v for k, v in PLACES[operation.on.name].items() if k in listed.http.placeholders}
     return {k: v for k, v in {**tenant, **operation.example, **places}.items() if k in tool.input_schema["properties"]}
 
 
 @pytest.mark.parametrize(
-    ("operation", "argument", "listed"), BY_ID, ids=lambda value: getattr(value, "__name__", value)
+    ("operation", "argument", "listed"), NAMED, ids=lambda value: getattr(value, "__name__", value)
 )
 async def test_a_name_is_resolved_by_reads_and_told_with_its_id_by_everything_else(
     made: Bench, operation: type[Operation], argument: str, listed: type[ListOperation]
 ) -> None:
-    arguments = await example_of(made, operation, argument)
+    arguments = await example_of(made, operation, listed)
     place = {name: value for name, value in arguments.items() if name in listed.http.placeholders}
     rows = (await run(made, listed.tool_name(), **place, detail="full"))["data"]
-    known_by = f"{listed.known_by[0]}.en" if listed.on and listed.on.name == "logto" else listed.known_by[0]
+    known_by = listed.known_by[0]
+    if isinstance(at(rows[0], known_by), dict):
+        known_by += ".en"
     names = [str(at(row, known_by)) for row in rows]
     name = next(each for each in names if names.count(each) == 1)
     row = rows[names.index(name)]
@@ -66,12 +78,38 @@ async def test_a_name_is_resolved_by_reads_and_told_with_its_id_by_everything_el
         # The other ids of some examples do not exist.
         assert told["error"].get("argument") != argument if "error" in told else told["meta"]["resolved"][argument]
         return
-    assert methods <= {"GET"}
+    is_read_before = operation.acts_on is not None and argument in {
+        operation.acts_on.arguments.get(each, each) for each in operation.acts_on.read.model_fields
+    }
+    if not is_read_before:
+        # The platform itself refuses the request.
+        assert methods <= {"GET", operation.http.method}
+        assert "error" in told
+        return
     assert caller.questions == []
+    assert methods <= {"GET"}
     if told["error"]["code"] == "not_found":
-        assert [each["id"] for each in told["error"]["candidates"]] == [row["id"]]
+        assert [each[listed.id_member] for each in told["error"]["candidates"]] == [row[listed.id_member]]
         assert (told["error"]["argument"], told["error"]["list_tool"]) == (argument, listed.tool_name())
         assert name not in told["error"]["message"] + told["error"]["fix"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "argument", "listed"),
+    [
+        ("logto_get_email_template", {}, "id", "logto_list_email_templates"),
+        ("versori_create_connection_template", {"project_id": "Orders"}, "project_id", "versori_list_projects"),
+    ],
+)
+async def test_the_list_is_named_where_no_name_is_resolved(
+    made: Bench, tool: str, arguments: dict[str, Any], argument: str, listed: str
+) -> None:
+    known = made.engine.tool(tool)
+    assert known is not None
+    tenant = made.account(tool.partition("_")[0]).fixed
+    error = (await run(made, tool, **{**tenant, **known.operation.example, **arguments}))["error"]
+    assert (error["code"], error["argument"], error["list_tool"]) == ("not_found", argument, listed)
+    assert listed in error["fix"]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from connector_mcp.engine.secret_refs.secret_requests import SecretPrompt, Secre
 from connector_mcp.engine.sender import Sender
 from connector_mcp.errors import Blocked, UpstreamError
 from connector_mcp.json_values import JsonObject
-from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
+from connector_mcp.operations.catalog import PLATFORMS, catalog, in_toolsets, platform_folder
 from connector_mcp.operations.operation import Effect, LocalOperation, Operation
 from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import Tool
@@ -248,7 +248,7 @@ class Engine:
         callable_by = {tool.name for tool in self.tools(caller)}
         candidates, why = [each for each in likely if each in callable_by], ""
         if likely and not candidates:
-            why = f"The operator left {likely[0]} out with CONNECTOR_MCP_TOOLS."
+            why = self._why_left_out(likely[0])
             if tool := self._tools.get(likely[0]):
                 account = next(iter(self._accounts.get(tool.operation)), None)
                 try:
@@ -256,6 +256,13 @@ class Engine:
                 except Blocked as blocked:
                     why = f"{blocked.message} {blocked.fix}"
         return UnknownTool(name, candidates, why)
+
+    def _why_left_out(self, name: str) -> str:
+        """Say which setting leaves a tool of a configured platform out."""
+        toolset = catalog()[name].toolset
+        if toolset and name not in in_toolsets(catalog(), self.settings.toolsets):
+            return f"The toolset {toolset} is not served: the operator can add it with --toolsets."
+        return f"The operator left {name} out with CONNECTOR_MCP_TOOLS."
 
     async def aclose(self) -> None:
         """Close the clients, the audit log and the database."""

@@ -75,16 +75,16 @@ class Lookup:
             try:
                 rows, is_whole = await self._sender.read_list(listed, self._operation)
                 found = [(row, member) for row in rows if (member := _names(listed, row, given))]
-                found = found or [(row, "id") for row in await self._referred(listed, rows, given)]
+                found = found or [(row, listed.id_member) for row in await self._referred(listed, rows, given)]
             except NotFound:
                 error.fix = f"{tool} does not find where it should be: check {' and '.join(earlier) or argument}."
                 error.details.clear()
                 continue
             except ConnectorError:
                 return None
-            if not is_missing and (not found or any(at(row, "id") == given for row in rows)):
+            if not is_missing and (not found or any(at(row, listed.id_member) == given for row in rows)):
                 return None
-            return self._tell(error, Match(argument, given, "id"), listed, rows, found, is_whole=is_whole)
+            return self._tell(error, Match(argument, given, listed.id_member), listed, rows, found, is_whole=is_whole)
         return None
 
     async def explain_conflict(self, error: UpstreamError) -> None:
@@ -115,11 +115,14 @@ class Lookup:
         is_whole: bool,
     ) -> Match | None:
         argument, tool = given.argument, listed.tool_name()
-        if any(str(at(row, "id")) == given.id for row in rows):
+        if any(str(at(row, listed.id_member)) == given.id for row in rows):
             others = [name for name in self._operation.model_fields_set if name.endswith("_id") and name != argument]
-            error.fix = (
-                f"{argument} is in {tool}. Check the other arguments{': ' if others else ''}{', '.join(others)}."
+            what = (
+                f"Check the other arguments: {', '.join(others)}" if others else "It does not have what this call needs"
             )
+            error.fix = f"{argument} is in {tool}. {what}."
+            for name in ("argument", "list_tool"):
+                error.details.pop(name, None)
             return None
         likely = [row for row, _ in found] or _similar(listed, rows, given.id)
         self._add_candidates(error, listed, likely)
@@ -131,12 +134,12 @@ class Lookup:
             error.fix += f"some that exist, and {tool} lists all."
             return None
         error.fix += "the one that was likely meant." if len(found) == 1 else "those that were likely meant."
-        identifier = at(found[0][0], "id")
+        identifier = at(found[0][0], listed.id_member)
         is_clear = len(found) == 1 and is_whole and isinstance(identifier, str)
         return Match(argument, identifier, found[0][1]) if is_clear else None
 
     def _add_candidates(self, error: UpstreamError, listed: type[ListOperation], rows: list[JsonObject]) -> None:
-        shown = ("id", *listed.known_by, *listed.refers)
+        shown = {each.partition(".")[0] for each in (listed.id_member, *listed.known_by, *listed.refers)}
         if rows:
             operation = self._sender.list_like(listed, self._operation)
             error.details["candidates"] = [
@@ -150,8 +153,12 @@ class Lookup:
             for member, kind in other.refers.items():
                 if kind is listed:
                     others, _ = await self._sender.read_list(other, self._operation)
-                    ids = {at(row, member) for row in others if at(row, "id") == given or _names(other, row, given)}
-                    return [row for row in rows if at(row, "id") in ids]
+                    ids = {
+                        at(row, member)
+                        for row in others
+                        if given == at(row, other.id_member) or _names(other, row, given)
+                    }
+                    return [row for row in rows if at(row, listed.id_member) in ids]
         return []
 
     def _list_at(self, path: str) -> type[ListOperation] | None:
@@ -160,7 +167,9 @@ class Lookup:
 
 def id_paths(operation: Operation) -> Iterator[tuple[str, str]]:
     """The arguments in the path of the call with the paths of the lists that show their values, the last one first."""
-    paths = {name: operation.http.path.partition(f"/{{{name}}}")[0] for name in operation.http.placeholders}
+    parts = ((name, *operation.http.path.partition(f"/{{{name}}}")) for name in operation.http.placeholders)
+    # One argument right after another is not in the list, such as a role before a user.
+    paths = {name: before for name, before, _, after in parts if not after.startswith("/{")}
     if (target := operation.acts_on) and (last := target.read.http.placeholders[-1:]):
         own = target.arguments.get(last[0], last[0])
         if own in paths:

@@ -316,8 +316,10 @@ class ListOperation(Operation):
 
     effect = Effect.READ
     returns_list = True
+    id_member: ClassVar[str] = "id"
+    """The member of a row that paths name it by."""
     known_by: ClassVar[tuple[str, ...]] = ("name",)
-    """Members of a row by which people know it, beside its id: text, or an object with a text for each language."""
+    """Dotted paths in a row of what people know it by, beside its id: text, or an object with a text per language."""
     refers: ClassVar[Mapping[str, type[Operation]]] = {}
     """Members of a row with the id of a row of another list."""
 

@@ -72,6 +72,7 @@ class GetUploadFilesFromConnector(UploadOperation, ListOperation):
     output = UploadedFile
     paging = pages_of("files")
     summary = ("name", "size", "lastModified")
+    id_member = "name"
     example = {"connector_id": _EXAMPLE_CONNECTOR, "limit": 20}
 
 

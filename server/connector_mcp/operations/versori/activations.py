@@ -125,6 +125,7 @@ class ListActivations(ActivationOperation, ListOperation):
     http = GET(ACTIVATIONS)
     paging = Paging(items="")
     summary = ("id", "user", "dynamicVariables")
+    known_by = ("user.externalId", "user.displayName")
     heavy = frozenset({"environment"})
     example = {"environment_id": ULID}
 

@@ -1,0 +1,153 @@
+"""Calls that look at several platforms, or at the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from connector_mcp.operations.catalog import PLATFORMS
+from connector_mcp.sandbox import seed
+from connector_mcp.sandbox.faults import Fault
+from tests.engine.conftest import AsksByReturning, Bench, BenchMaker, FakeCaller, yes
+
+pytestmark = pytest.mark.anyio
+
+CRAWLER: dict[str, Any] = {"source_connector_id": seed.VECTORIZE_WEB_CRAWLER}
+SITE: dict[str, Any] = {"config": {"seed-urls": ["https://a.example"]}}
+TOOLS_OF_ONE: list[tuple[str, dict[str, Any]]] = [("find_connectors", {}), ("check_connector", {"id": "x"})]
+CALLERS = pytest.mark.parametrize("kind", [FakeCaller, AsksByReturning])
+"""A caller of each era of the protocol."""
+
+
+async def run(made: Bench, tool: str, caller: FakeCaller | None = None, **arguments: Any) -> Any:
+    return (await made.engine.call(tool, arguments, caller or FakeCaller())).content
+
+
+def platforms_of(content: Any) -> set[str]:
+    return {row["platform"] for row in content["data"]}
+
+
+async def test_connectors_of_all_platforms_are_found_in_one_form(made: Bench) -> None:
+    content = await run(made, "find_connectors", limit=100)
+    assert platforms_of(content) == set(PLATFORMS)
+    assert all(row.keys() >= {"kind", "id", "name", "type", "status"} for row in content["data"])
+    statuses = [row["status"] for row in content["data"]]
+    assert statuses == sorted(statuses, key=lambda status: status != "failing")
+    assert not any(warning.startswith("Not listed") for warning in content["meta"].get("warnings", ()))
+
+
+@pytest.mark.parametrize("away", PLATFORMS)
+async def test_a_platform_that_fails_is_named_and_the_others_are_listed(made: Bench, away: str) -> None:
+    made.sandbox.inject(Fault(platform=away, method="GET", status=403, times=99))
+    content = await run(made, "find_connectors", limit=100)
+    assert platforms_of(content) == set(PLATFORMS) - {away}
+    title = made.account(away).platform.title
+    (warning,) = [each for each in content["meta"]["warnings"] if each.startswith("Not listed")]
+    assert warning.startswith(f"Not listed: {title} (forbidden). ")
+
+
+@CALLERS
+@pytest.mark.parametrize("decision", ["block", "ask", "approve"])
+async def test_a_list_that_policy_does_not_let_pass_counts_as_failed_and_asks_no_one(
+    bench: BenchMaker, kind: type[FakeCaller], decision: str
+) -> None:
+    made, caller = bench(policy=f"logto_list_connectors={decision}"), kind(yes())
+    content = await run(made, "find_connectors", caller, limit=100)
+    assert platforms_of(content) == set(PLATFORMS) - {"logto"}
+    assert "Not listed: Logto (blocked). " in " ".join(content["meta"]["warnings"])
+    assert (caller.questions, caller.visits) == ([], [])
+    assert ("GET", "/api/connectors") not in made.requests()
+    checked = await run(
+        bench(policy=f"logto_get_connector={decision}"),
+        "check_connector", caller, platform="logto", id=seed.LOGTO_GITHUB,
+    )  # fmt: skip
+    assert checked["data"]["works"] == "unknown"
+    assert caller.questions == []
+
+
+FILTERS: list[tuple[dict[str, Any], Callable[[dict[str, Any]], bool]]] = [
+    ({"name": "DOCS"}, lambda row: "docs" in row["name"].lower()),
+    ({"type": "s3"}, lambda row: "s3" in row["type"].lower()),
+    ({"type": "pipeline"}, lambda row: row["kind"] == "pipeline"),
+    ({"status": "unknown"}, lambda row: row["status"] == "unknown"),
+    ({"platform": "versori"}, lambda row: row["platform"] == "versori"),
+    ({"platform": "logto", "name": "g"}, lambda row: row["platform"] == "logto" and "g" in row["name"].lower()),
+]
+
+
+@pytest.mark.parametrize(("arguments", "fits"), FILTERS)
+async def test_filters_leave_the_rows_that_fit_and_no_others(made: Bench, arguments: Any, fits: Any) -> None:
+    whole = (await run(made, "find_connectors", limit=100))["data"]
+    found = (await run(made, "find_connectors", **arguments, limit=100))["data"]
+    assert found == [row for row in whole if fits(row)]
+    assert 0 < len(found) < len(whole)
+
+
+async def test_only_the_platform_asked_about_is_read(made: Bench) -> None:
+    await run(made, "find_connectors", platform="versori")
+    assert {request.platform for request in made.sandbox.requests} == {"versori"}
+
+
+async def test_a_platform_that_is_not_served_is_an_error_that_names_those_that_are(bench: BenchMaker) -> None:
+    made = bench(platforms=("versori", "logto"))
+    for tool, more in TOOLS_OF_ONE:
+        error = (await run(made, tool, platform="vectorize", **more))["error"]
+        assert (error["code"], error["issues"][0]["path"]) == ("invalid_arguments", "platform")
+        assert error["issues"][0]["wanted"].endswith("versori, logto")
+
+
+async def test_a_check_answers_yes_no_or_unknown_with_the_reason(made: Bench) -> None:
+    works: dict[str, Any] = {"platform": "vectorize", "id": seed.VECTORIZE_S3}
+    assert (await run(made, "check_connector", **works))["data"]["works"] == "yes"
+    unused = (await run(made, "check_connector", platform="vectorize", id=seed.VECTORIZE_DRIVE_MULTI_USER))["data"]
+    assert (unused["works"], "No pipeline uses" in unused["reason"]) == ("no", True)
+    assert "vectorize_create_pipeline" in unused["next"]
+    made.sandbox.inject(Fault(platform="vectorize", method="GET", status=403, times=99))
+    unknown = (await run(made, "check_connector", **works))["data"]
+    assert (unknown["works"], unknown["reason"].startswith("It cannot be known: ")) == ("unknown", True)
+
+
+async def test_a_check_of_an_unknown_kind_names_the_kinds_and_reads_nothing(made: Bench) -> None:
+    error = (await run(made, "check_connector", platform="versori", id="x", kind="planet"))["error"]
+    assert (error["code"], error["issues"][0]["path"]) == ("invalid_arguments", "kind")
+    assert "activation" in error["issues"][0]["wanted"]
+    assert made.requests() == []
+
+
+@pytest.mark.parametrize("platform", ["vectorize", "logto", "versori"])
+async def test_a_check_of_what_is_not_there_is_not_found(made: Bench, platform: str) -> None:
+    assert (await run(made, "check_connector", platform=platform, id="absent"))["error"]["code"] == "not_found"
+
+
+@CALLERS
+async def test_recent_changes_shows_changes_only_by_platform_and_target(made: Bench, kind: type[FakeCaller]) -> None:
+    await run(made, "vectorize_get_source_connectors")
+    assert (await run(made, "recent_changes"))["data"] == []
+    await run(made, "vectorize_update_source_connector", **CRAWLER, **SITE)
+    await run(made, "logto_update_connector", id=seed.LOGTO_OIDC, sync_profile=True)
+    await run(made, "vectorize_delete_source_connector", **CRAWLER)
+    caller = kind(yes())
+    rows = (await run(made, "recent_changes", caller))["data"]
+    shown = [(row["tool"], row["platform"], row["outcome"]) for row in rows]
+    assert shown == [
+        ("logto_update_connector", "logto", "ok"),
+        ("vectorize_update_source_connector", "vectorize", "ok"),
+    ], "what waits for a decision has changed nothing"
+    assert [row["caller"] for row in rows] == ["local"] * 2
+    narrowed: list[dict[str, Any]] = [{"platform": "vectorize"}, {"target": seed.VECTORIZE_WEB_CRAWLER}]
+    for arguments in narrowed:
+        assert [row["platform"] for row in (await run(made, "recent_changes", **arguments))["data"]] == ["vectorize"]
+    assert (await run(made, "recent_changes", target="absent"))["data"] == []
+    assert caller.questions == []
+
+
+async def test_a_change_that_a_platform_refused_is_none_and_one_of_unknown_outcome_is_shown(made: Bench) -> None:
+    at = f"*/sources/{seed.VECTORIZE_WEB_CRAWLER}"
+    made.sandbox.inject(Fault("vectorize", "PATCH", at, status=400))
+    await run(made, "vectorize_update_source_connector", **CRAWLER, **SITE)
+    assert (await run(made, "recent_changes"))["data"] == []
+    made.sandbox.inject(Fault("vectorize", "PATCH", at, times=9, kind="hang_up"))
+    await run(made, "vectorize_update_source_connector", **CRAWLER, **SITE)
+    assert [row["outcome"] for row in (await run(made, "recent_changes"))["data"]] == ["outcome_unknown"]
