@@ -17,6 +17,7 @@ from connector_mcp.errors import StoreUnavailable, StoreUncertain
 from connector_mcp.state.database import Database, Transaction
 from connector_mcp.state.sqlite import SqliteDatabase
 from tests.records import rows
+from tests.state.conftest import Open
 
 pytestmark = pytest.mark.anyio
 
@@ -154,8 +155,9 @@ async def test_the_record_of_a_cancelled_call_is_still_written(database: Databas
     assert calls_in(database) == list("abc")
 
 
-async def test_writers_that_alternate_make_one_chain(database: Database):
-    trails = AuditTrail(database), AuditTrail(database)
+async def test_processes_that_alternate_make_one_chain(open_database: Open):
+    database = open_database()
+    trails = AuditTrail(database), AuditTrail(open_database())
     async with anyio.create_task_group() as group:
         for number in range(100):
             group.start_soon(trails[number % 2].write, a_record(f"{number:03d}"))
