@@ -40,19 +40,6 @@ def calls_in(database: Database) -> list[str]:
     return [line["call_id"] for line in lines(database)]
 
 
-def count_steps(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """How durable each write is."""
-    steps: list[bool] = []
-    write = database.write
-
-    async def counted(work: Any, *, durable: bool = True) -> Any:
-        steps.append(durable)
-        return await write(work, durable=durable)
-
-    monkeypatch.setattr(database, "write", counted)
-    return steps
-
-
 async def write_together(trail: AuditTrail, *calls: str, also: Any = None) -> dict[str, Any]:
     """Write records at the same time, and return what each call got."""
     told: dict[str, Any] = {}
@@ -91,9 +78,15 @@ async def test_a_record_is_one_line_with_all_its_members_and_the_time_of_the_dat
 async def test_records_that_come_during_a_write_go_together_in_the_next_one(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ):
-    trail = AuditTrail(database)
+    trail, write = AuditTrail(database), database.write
     calls = [str(number) for number in range(300)]
-    steps = count_steps(database, monkeypatch)
+    steps: list[bool] = []
+
+    async def counted(work: Any, *, durable: bool) -> Any:
+        steps.append(durable)
+        return await write(work, durable=durable)
+
+    monkeypatch.setattr(database, "write", counted)
     assert await write_together(trail, *calls) == dict.fromkeys(calls)
     assert steps == [False] * 2, "at most 200 together"
     assert await write_together(trail, "last", also=lambda _: 5) == {"last": 5}

@@ -127,9 +127,6 @@ async def test_a_server_that_hangs_ends_steps_and_commands_in_time(monkeypatch: 
                 await anyio.to_thread.run_sync(database.read_now, names)
             with pytest.raises(StoreUnavailable):
                 await database.write(insert("one"))
-            for _ in range(3):
-                with pytest.raises(StoreUnavailable, match="a moment ago"):
-                    await database.read(names)
             assert time.monotonic() - started < 5
             server.thaw()
             monkeypatch.undo()
