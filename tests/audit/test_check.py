@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,10 +18,8 @@ from connector_mcp.audit.record import AuditRecord
 from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.state.database import Database
-from connector_mcp.state.postgres import PostgresDatabase
-from connector_mcp.state.sqlite import SqliteDatabase
 from tests.audit.test_trail import a_record
-from tests.documents import ROOT
+from tests.engine.faulty_database import FaultyDatabase, Killed, StepFault
 from tests.records import Clock, rows
 
 
@@ -56,12 +51,6 @@ def forge(database: Database) -> None:
     rows(database, "INSERT INTO audit (seq, at, line) VALUES (7, 0, :line)", line=line)
 
 
-def swap(database: Database) -> None:
-    lines = rows(database, "SELECT seq, line FROM audit WHERE seq IN (2, 3) ORDER BY seq")
-    for seq, row in zip((3, 2), lines, strict=True):
-        rows(database, "UPDATE audit SET line = :line WHERE seq = :seq", seq=seq, line=row["line"])
-
-
 def put_the_head_back(database: Database) -> None:
     """Put the head before the last record back, after another record."""
     (before,) = rows(database, "SELECT head FROM audit_chain")
@@ -69,7 +58,8 @@ def put_the_head_back(database: Database) -> None:
     rows(database, "UPDATE audit_chain SET head = :head", head=before["head"])
 
 
-LINE_OF_2 = "(SELECT line FROM audit WHERE seq = 2)"
+SWAP = "UPDATE audit SET seq = -seq WHERE seq IN (2, 3); UPDATE audit SET seq = 5 + seq WHERE seq < 0"
+DOUBLE = "UPDATE audit SET line = (SELECT line FROM audit WHERE seq = 2) WHERE seq = 4"
 NOT_OURS = "its hash does not fit: it was altered, or was not written by this server."
 NO_HEAD = "the head is missing or altered, so records at the end may have been removed."
 HEAD_LOST = (
@@ -88,10 +78,8 @@ TAMPERINGS: dict[str, tuple[str | Callable[[Database], None], list[str], list[st
         "DELETE FROM audit WHERE seq > 4", [CUT_OFF.format(5)], ["record 7: before it records 5 to 6 are missing."],
     ),
     "all removed": ("DELETE FROM audit", [CUT_OFF.format(1)], ["record 7: before it records 1 to 6 are missing."]),
-    "swapped": (swap, [f"record {one}: record {other} is in its place." for one, other in ((2, 3), (3, 2))], None),
-    "doubled": (
-        f"UPDATE audit SET line = {LINE_OF_2} WHERE seq = 4", ["record 4: record 2 is in its place."], None,
-    ),
+    "swapped": (SWAP, [f"record {one}: record {other} is in its place." for one, other in ((2, 3), (3, 2))], None),
+    "doubled": (DOUBLE, ["record 4: record 2 is in its place."], None),
     "altered": (
         "UPDATE audit SET line = replace(line, 'local', 'logal') WHERE seq = 3", [f"record 3: {NOT_OURS}"], None,
     ),
@@ -187,9 +175,9 @@ def test_a_log_can_be_checked_while_it_is_written(log: Database, monkeypatch: py
 
 
 @pytest.fixture
-def sqlite(tmp_path: Path, clock: Clock) -> SqliteDatabase:
+def sqlite(tmp_path: Path, clock: Clock) -> FaultyDatabase:
     """A log of three records of one day and three of the next."""
-    made = SqliteDatabase(tmp_path / "records.db", wall_clock=clock)
+    made = FaultyDatabase(tmp_path / "records.db", wall_clock=clock)
     write(made, *"abc")
     clock.now += 86_400
     write(made, *"def")
@@ -204,7 +192,7 @@ def move(database: Database, clock: Clock, to: Path) -> Path:
 
 
 def test_archived_records_leave_the_database_and_the_chain_goes_on(
-    sqlite: SqliteDatabase, clock: Clock, tmp_path: Path
+    sqlite: FaultyDatabase, clock: Clock, tmp_path: Path
 ):
     path = move(sqlite, clock, tmp_path / "old")
     assert (path.name, path.stat().st_mode & 0o777) == ("audit-000000000001-000000000003.jsonl", 0o600)
@@ -223,7 +211,7 @@ def test_archived_records_leave_the_database_and_the_chain_goes_on(
 
 
 def test_archived_records_that_are_missing_or_altered_are_detected(
-    sqlite: SqliteDatabase, clock: Clock, tmp_path: Path
+    sqlite: FaultyDatabase, clock: Clock, tmp_path: Path
 ):
     path = move(sqlite, clock, tmp_path)
     whole = path.read_text()
@@ -236,23 +224,16 @@ def test_archived_records_that_are_missing_or_altered_are_detected(
     assert check(sqlite).problems[0] == "record 5: before it record 4 is missing."
 
 
-@pytest.mark.parametrize("steps", [0, 1])
-def test_an_archive_that_was_interrupted_is_completed_by_the_next(
-    sqlite: SqliteDatabase, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+@pytest.mark.parametrize("fault", ["killed before", "killed after"])
+@pytest.mark.parametrize("number", range(6))
+def test_an_archive_that_was_interrupted_at_any_step_is_completed_by_the_next(
+    sqlite: FaultyDatabase, clock: Clock, tmp_path: Path, number: int, fault: StepFault
 ):
-    write_now, left = sqlite.write_now, steps
-
-    def die_after_some(work: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise StoreUnavailable("The process was killed.", fix="")
-        return write_now(work)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(sqlite, "write_now", die_after_some)
-        with pytest.raises(StoreUnavailable):
-            move(sqlite, clock, tmp_path)
+    sqlite.arm(number, fault)
+    with pytest.raises(Killed):
+        move(sqlite, clock, tmp_path)
+    sqlite.arm(None)
+    sqlite.restart()
     assert check(sqlite).intact
     archive_before(sqlite, datetime.fromtimestamp(clock.now - 43_200, UTC), tmp_path)
     assert [row["seq"] for row in rows(sqlite, "SELECT seq FROM audit ORDER BY seq")] == [4, 5, 6, 7]
@@ -260,52 +241,9 @@ def test_an_archive_that_was_interrupted_is_completed_by_the_next(
     assert check(sqlite, archives=[path]).intact
 
 
-def test_an_archive_never_replaces_a_file_that_differs(sqlite: SqliteDatabase, clock: Clock, tmp_path: Path):
+def test_an_archive_never_replaces_a_file_that_differs(sqlite: FaultyDatabase, clock: Clock, tmp_path: Path):
     (tmp_path / "audit-000000000001-000000000003.jsonl").write_text("other")
     with pytest.raises(StoreUnavailable, match="exists and differs"):
         move(sqlite, clock, tmp_path)
     assert check(sqlite).records == 6
     assert [path.name for path in tmp_path.glob("audit-*")] == ["audit-000000000001-000000000003.jsonl"]
-
-
-# Processes ---------------------------------------------------------------------------------------------------------
-
-WRITER = """
-import sys, anyio
-from pathlib import Path
-from connector_mcp.audit.trail import AuditTrail
-from connector_mcp.state.postgres import PostgresDatabase
-from connector_mcp.state.sqlite import SqliteDatabase
-from tests.audit.test_trail import a_record
-
-async def main(address, name, rounds):
-    database = PostgresDatabase(address) if "://" in address else SqliteDatabase(Path(address))
-    trail = AuditTrail(database)
-    for number in range(rounds):
-        async with anyio.create_task_group() as group:
-            for part in "xyz":
-                group.start_soon(trail.write, a_record(f"{name}-{number}-{part}"))
-        if number == 10: print("under way", flush=True)
-    await database.aclose()
-
-anyio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]))
-"""
-
-
-def test_a_log_of_two_processes_is_intact_though_one_was_killed(database: Database, request: pytest.FixtureRequest):
-    address = request.getfixturevalue("postgres").url if isinstance(database, PostgresDatabase) else database.address
-
-    def start(name: str, rounds: int) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", WRITER, address, name, str(rounds)]
-        environ = {"PYTHONPATH": str(ROOT)}
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environ)
-
-    with start("killed", 1_000_000) as killed, start("whole", 30) as whole:
-        assert killed.stdout is not None
-        assert killed.stdout.readline() == "under way\n"
-        killed.kill()
-        assert (killed.wait(), whole.wait()) == (-signal.SIGKILL, 0)
-    assert check(database).problems == []
-    calls = [row["call_id"] for row in rows(database, "SELECT call_id FROM audit")]
-    assert len([call for call in calls if call.startswith("whole")]) == 90
-    assert len([call for call in calls if call.startswith("killed")]) >= 33

@@ -17,6 +17,7 @@ from connector_mcp.errors import StoreUnavailable, StoreUncertain
 from connector_mcp.state.database import Database, Transaction
 from connector_mcp.state.sqlite import SqliteDatabase
 from tests.records import rows
+from tests.state.conftest import Open
 
 pytestmark = pytest.mark.anyio
 
@@ -37,19 +38,6 @@ def calls_in(database: Database) -> list[str]:
     verdict = verify_log(AuditReader(database))
     assert (verdict.problems, verdict.notes) == ([], [])
     return [line["call_id"] for line in lines(database)]
-
-
-def count_steps(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """How durable each write is."""
-    steps: list[bool] = []
-    write = database.write
-
-    async def counted(work: Any, *, durable: bool = True) -> Any:
-        steps.append(durable)
-        return await write(work, durable=durable)
-
-    monkeypatch.setattr(database, "write", counted)
-    return steps
 
 
 async def write_together(trail: AuditTrail, *calls: str, also: Any = None) -> dict[str, Any]:
@@ -90,9 +78,15 @@ async def test_a_record_is_one_line_with_all_its_members_and_the_time_of_the_dat
 async def test_records_that_come_during_a_write_go_together_in_the_next_one(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ):
-    trail = AuditTrail(database)
+    trail, write = AuditTrail(database), database.write
     calls = [str(number) for number in range(300)]
-    steps = count_steps(database, monkeypatch)
+    steps: list[bool] = []
+
+    async def counted(work: Any, *, durable: bool) -> Any:
+        steps.append(durable)
+        return await write(work, durable=durable)
+
+    monkeypatch.setattr(database, "write", counted)
     assert await write_together(trail, *calls) == dict.fromkeys(calls)
     assert steps == [False] * 2, "at most 200 together"
     assert await write_together(trail, "last", also=lambda _: 5) == {"last": 5}
@@ -154,8 +148,9 @@ async def test_the_record_of_a_cancelled_call_is_still_written(database: Databas
     assert calls_in(database) == list("abc")
 
 
-async def test_writers_that_alternate_make_one_chain(database: Database):
-    trails = AuditTrail(database), AuditTrail(database)
+async def test_processes_that_alternate_make_one_chain(open_database: Open):
+    database = open_database()
+    trails = AuditTrail(database), AuditTrail(open_database())
     async with anyio.create_task_group() as group:
         for number in range(100):
             group.start_soon(trails[number % 2].write, a_record(f"{number:03d}"))

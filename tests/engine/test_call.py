@@ -224,7 +224,7 @@ async def test_an_unknown_tool_is_the_protocols_error(bench: Any) -> None:
         ({"read_only": True}, "deleteLogtoConnector", "Blocked by --read-only"),
         ({"policy": "logto_delete_*=block"}, "deleteLogtoConnector", "the policy rule logto_delete_"),
         ({}, "deleteLogtoConnector", "needs the scope connectors:destroy"),
-        ({"platforms": ("versori",)}, "logtoListConnectors", "Logto is not configured"),
+        ({"platforms": ("versori",)}, "logtoListConnectors", "does not serve Logto"),
         ({"platforms": ("versori",)}, "list_connectors", "Did you mean find_connectors?"),
         ({"platforms": ("versori",)}, "versoriListConnector", "Did you mean versori_list_connectors?"),
         (

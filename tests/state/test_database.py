@@ -50,41 +50,28 @@ async def test_values_come_back_as_they_were(database: Database):
     assert await database.write(work) == [{"value": '{"a": null}', "due": 0.1 + 2e9, "seq": None}]
 
 
-async def test_work_that_fails_changes_nothing_and_the_database_goes_on(database: Database):
+async def test_work_that_fails_changes_nothing_and_is_never_seen_elsewhere(open_database: Open):
+    one, other = open_database(), open_database()
+    await one.write(insert("one"))
+
     def fail(tx: Transaction) -> None:
-        tx.execute(INSERT, {"name": "one", "value": ""})
-        assert names(tx) == ["one"]
+        insert("two")(tx)
+        assert (names(tx), other.read_now(names)) == (["one", "two"], ["one"])
         raise LookupError
 
-    with pytest.raises(LookupError):
-        await database.write(fail)
-    await database.write(insert("two"))
-    assert await database.read(names) == ["two"]
-
-
-async def test_a_value_that_must_be_unique_is_refused_whether_asked_or_not(database: Database):
-    def ask(tx: Transaction) -> None:
+    def collide(tx: Transaction, *, ask: bool) -> None:
         insert("two")(tx)
-        tx.execute(f"{INSERT} RETURNING name", {"name": "one", "value": ""}).first()
+        found = tx.execute(f"{INSERT} RETURNING name", {"name": "one", "value": ""})
+        if ask:
+            found.first()
 
-    await database.write(insert("one", "first"))
-    for work in (insert("one", "second"), ask):
-        with pytest.raises(StoreUnavailable) as caught:
-            await database.write(work)
-        assert not isinstance(caught.value, StoreUncertain)
-    assert await database.read(names) == ["one"]
-
-
-async def test_what_a_step_changes_is_seen_only_once_it_is_committed(open_database: Open):
-    one, other = open_database(), open_database()
-    await one.write(insert("before"))
-
-    def work(tx: Transaction) -> tuple[list[str], list[str]]:
-        insert("during")(tx)
-        return names(tx), other.read_now(names)
-
-    assert await one.write(work) == (["before", "during"], ["before"])
-    assert await other.read(names) == ["before", "during"]
+    for work in (fail, partial(collide, ask=True), partial(collide, ask=False)):
+        expected = LookupError if work is fail else StoreUnavailable
+        with pytest.raises(expected) as caught:
+            await one.write(work)
+        assert type(caught.value) is expected, "nothing is uncertain"
+    await one.write(insert("three"))
+    assert await other.read(names) == ["one", "three"]
 
 
 async def test_many_processes_make_one_database_and_each_record_is_taken_once(open_database: Open):
@@ -102,12 +89,6 @@ async def test_many_processes_make_one_database_and_each_record_is_taken_once(op
             group.start_soon(take, processes[number % 4])
     assert taken.count({"name": "once"}) == 1
     assert {"value": "gold"} in taken
-
-
-async def test_a_database_that_was_closed_opens_again(database: Database):
-    await database.write(insert("one"))
-    await database.aclose()
-    assert await database.read(names) == ["one"]
 
 
 async def test_a_step_goes_on_although_its_call_is_cancelled(database: Database):

@@ -65,37 +65,20 @@ async def test_a_transaction_takes_one_round_trip_or_two_if_it_asks(behind: Data
     ]
 
 
-@pytest.mark.parametrize(
-    ("number", "place", "handler", "error", "found"),
-    [
-        (1, "request", cut, StoreUnavailable, []),
-        (1, "answer", cut, StoreUnavailable, []),
-        (1, "request", silence, StoreUnavailable, []),
-        (1, "answer", silence, StoreUnavailable, []),
-        (2, "request", cut, StoreUncertain, []),
-        (2, "request", silence, StoreUncertain, []),
-        (2, "answer", cut, StoreUncertain, ["one", "two"]),
-        (2, "answer", silence, StoreUncertain, ["one", "two"]),
-    ],
-)
+@pytest.mark.parametrize("handler", [cut, silence])
+@pytest.mark.parametrize(("trip", "place"), [(1, "request"), (1, "answer"), (2, "request"), (2, "answer")])
 async def test_only_a_lost_answer_to_the_commit_is_uncertain(
-    behind: Database,
-    proxy: PostgresProxy,
-    postgres: PostgresFixture,
-    monkeypatch: pytest.MonkeyPatch,
-    number: int,
-    place: str,
-    handler: Any,
-    error: type[Exception],
-    found: list[str],
-):
+    behind: Database, proxy: PostgresProxy, postgres: PostgresFixture, monkeypatch: pytest.MonkeyPatch,
+    handler: Any, trip: int, place: str,
+):  # fmt: skip
     if handler is silence:
         monkeypatch.setattr(database_module, "STEP_SECONDS", 0.8)
-    proxy.fail(number, **{place: handler})
-    with pytest.raises(StoreUnavailable) as caught:
+    proxy.fail(trip, **{place: handler})
+    with pytest.raises(StoreUnavailable, match=postgres.name) as caught:
         await behind.write(take_one_of_two)
-    assert type(caught.value) is error
-    assert postgres.name in caught.value.message
+    # The commit travels with the second request.
+    assert isinstance(caught.value, StoreUncertain) is (trip == 2)
+    found = ["one", "two"] if (trip, place) == (2, "answer") else []
     assert [row["name"] for row in postgres.execute("SELECT name FROM connector_mcp.keys ORDER BY 1")] == found
 
 
@@ -118,41 +101,18 @@ async def test_a_transaction_that_is_left_open_keeps_its_locks_for_some_seconds_
     assert failures
 
 
-async def test_a_late_answer_within_the_time_is_no_failure(behind: Database, proxy: PostgresProxy):
-    async def late(_: object) -> None:
-        with anyio.move_on_after(0.1):
-            await anyio.sleep_forever()
-
-    proxy.on_answer = late
-    assert await behind.write(take_one_of_two) is True
-    assert await behind.read(names) == ["one", "two"]
-
-
-async def test_connections_that_ended_while_idle_are_replaced_unnoticed(database: Database, postgres: PostgresFixture):
+async def test_connections_that_ended_while_idle_are_replaced_and_waiters_woken(
+    database: Database, postgres: PostgresFixture
+):
     for number in range(3):
         # A commit that is sent on a connection that had ended would be uncertain.
         await database.write(insert(f"{number}"))
-        postgres.server.end_sessions(postgres.name)
+        async with anyio.create_task_group() as group:
+            # It may have missed a notification.
+            group.start_soon(database.changed, 600)
+            await anyio.wait_all_tasks_blocked()
+            postgres.server.end_sessions(postgres.name)
     assert await database.read(names) == ["0", "1", "2"]
-
-
-@pytest.mark.slow
-async def test_a_server_that_crashes_loses_no_commit_and_is_found_again(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(database_module, "PAUSE_SECONDS", 0.0)
-    with postgres_server("synchronous_commit=on", "fsync=on") as server:
-        async with aclosing(PostgresDatabase(server.url())) as database:
-            for round_ in range(5):
-                await database.write(insert(f"{round_}"))
-                async with anyio.create_task_group() as group:
-                    # A waiter is woken by the loss, because it may have missed something.
-                    group.start_soon(database.changed, 600)
-                    await anyio.wait_all_tasks_blocked()
-                    server.stop()
-                    with pytest.raises(StoreUnavailable) as caught:
-                        await database.write(insert(f"lost {round_}"))
-                    assert not isinstance(caught.value, StoreUncertain)
-                server.start()
-                assert await database.read(names) == [f"{number}" for number in range(round_ + 1)]
 
 
 async def test_a_server_that_hangs_ends_steps_and_commands_in_time(monkeypatch: pytest.MonkeyPatch):
@@ -167,9 +127,6 @@ async def test_a_server_that_hangs_ends_steps_and_commands_in_time(monkeypatch: 
                 await anyio.to_thread.run_sync(database.read_now, names)
             with pytest.raises(StoreUnavailable):
                 await database.write(insert("one"))
-            for _ in range(3):
-                with pytest.raises(StoreUnavailable, match="a moment ago"):
-                    await database.read(names)
             assert time.monotonic() - started < 5
             server.thaw()
             monkeypatch.undo()
@@ -241,14 +198,3 @@ async def test_a_database_without_an_encoding_returns_text(postgres: PostgresFix
     async with aclosing(PostgresDatabase(postgres.server.url(f"{postgres.name}_ascii"))) as database:
         await database.write(insert("déjà"))
         assert await database.read(names) == ["déjà"]
-
-
-async def test_more_steps_than_connections_are_all_answered(database: Database, postgres: PostgresFixture):
-    async with anyio.create_task_group() as group:
-        for number in range(40):
-            group.start_soon(database.write, insert(f"{number:02}"))
-    assert await database.read(names) == [f"{number:02}" for number in range(40)]
-    await database.aclose()
-    assert postgres.execute("SELECT count(*) AS open FROM pg_stat_activity WHERE datname = current_database()") == [
-        {"open": 1}
-    ]

@@ -39,17 +39,6 @@ def database(path: Path) -> Iterator[SqliteDatabase]:
     database.close()
 
 
-async def failures(database: SqliteDatabase) -> list[StoreUnavailable]:
-    """What a step of each kind raises. Fails if one raises nothing."""
-    found: list[StoreUnavailable] = []
-    for step in (database.read, database.write):
-        with pytest.raises(StoreUnavailable) as caught:
-            await step(insert("one"))
-        found.append(caught.value)
-    assert [type(failure) for failure in found] == [StoreUnavailable] * 2
-    return found
-
-
 async def test_only_the_owner_can_read_the_database_and_its_directory(database: SqliteDatabase, path: Path):
     await database.aclose()
     assert not path.parent.exists(), "nothing is opened before the first step"
@@ -63,32 +52,37 @@ async def test_only_the_owner_can_read_the_database_and_its_directory(database: 
     assert mode(path) == 0o600, "a file that others could read is closed to them"
 
 
-async def test_a_damaged_file_is_reported_and_left_and_once_it_is_away_a_new_one_is_made(
-    database: SqliteDatabase, path: Path
-):
-    path.parent.mkdir()
-    path.write_bytes(NO_DATABASE)
-    for failure in await failures(database):
-        assert str(path) in failure.message
-        assert "Move the file away" in failure.fix
-    assert path.read_bytes() == NO_DATABASE
-    path.rename(path.with_suffix(".broken"))
-    await database.write(insert("one"))
-
-
-@pytest.mark.parametrize("obstacle", ["a file for a directory", "a directory for a file", "read-only"])
-async def test_what_cannot_be_opened_is_reported_with_the_setting_to_mend_it(path: Path, obstacle: str):
+def obstruct(path: Path, obstacle: str) -> Path:
+    """Put something in the way of a database, and return the path that cannot be used."""
     if obstacle == "a file for a directory":
         path.parent.touch()
     elif obstacle == "a directory for a file":
         path.mkdir(parents=True)
+    elif obstacle == "damaged":
+        path.parent.mkdir()
+        path.write_bytes(NO_DATABASE)
     elif os.geteuid():
         path.parent.mkdir(mode=0o500)
     else:
         # Root may write everywhere but here.
-        path = Path("/proc/state/records.db")
-    for failure in await failures(SqliteDatabase(path)):
-        assert "CONNECTOR_MCP_STATE_DIR" in failure.fix
+        return Path("/proc/state/records.db")
+    return path
+
+
+@pytest.mark.parametrize("obstacle", ["a file for a directory", "a directory for a file", "read-only", "damaged"])
+async def test_what_cannot_be_opened_is_reported_and_left_as_it_is(path: Path, obstacle: str):
+    path = obstruct(path, obstacle)
+    with closing(SqliteDatabase(path)) as database:
+        for step in (database.read, database.write):
+            with pytest.raises(StoreUnavailable, match=str(path)) as caught:
+                await step(insert("one"))
+            assert type(caught.value) is StoreUnavailable
+            assert "CONNECTOR_MCP_STATE_DIR" in caught.value.fix
+        if obstacle == "damaged":
+            assert "Move the file away" in caught.value.fix
+            assert path.read_bytes() == NO_DATABASE
+            path.rename(path.with_suffix(".broken"))
+            await database.write(insert("one"))
 
 
 async def test_a_file_that_another_process_has_locked_is_refused_in_time(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from connector_mcp.audit.chain import UNKNOWN, CameBackOlder, Head, came_back_older, unseal, unseal_head
-from connector_mcp.audit.trail import COLUMNS, KEY
+from connector_mcp.audit.trail import COLUMNS, END, KEY
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.json_values import JsonObject
 from connector_mcp.state.database import Database, Row, Value, storable
@@ -21,12 +21,7 @@ PAGE: Final = 500
 _WINDOW: Final = 5_000
 """Number of records that one step searches at most."""
 
-_NOTHING: Final[Mapping[str, Value]] = {}
-_END: Final = """
-SELECT (SELECT head FROM audit_chain WHERE id = 1) AS head, (SELECT value FROM keys WHERE name = 'audit') AS secret,
-    max(seq) AS top, (SELECT substr(line, length(line) - 65, 64) FROM audit WHERE seq = :seq) AS known
-FROM audit
-"""
+_END: Final = f"SELECT (SELECT head FROM audit_chain WHERE id = 1) AS head, {END}"
 _ENDED_OR_OPEN: Final = """
 (phase = 'ended' OR phase = 'begun' AND NOT EXISTS (
     SELECT 1 FROM audit AS other WHERE other.call_id = audit.call_id AND other.phase = 'ended'))
@@ -84,7 +79,7 @@ class AuditReader:
             StoreUnavailable: There is no log, its key is missing or damaged, or it cannot be read.
         """
         self._database = database
-        found = self._look(UNKNOWN)
+        found = self._all(_END, {"seq": 0})[0]
         if found["secret"] is None:
             reason, fix = "its key is missing", "Put the table `keys` back from a copy."
             if not found["top"]:
@@ -101,7 +96,7 @@ class AuditReader:
         Raises:
             CameBackOlder: The log no longer has its earlier end `last`, or no record with the number `after`.
         """
-        found = self._look(last)
+        found = self._all(_END, {"seq": last.seq})[0]
         head, top = unseal_head(found["head"] or "", self.key), found["top"] or 0
         if came_back_older(last, head, found["known"]) or after > top:
             raise CameBackOlder(
@@ -116,16 +111,13 @@ class AuditReader:
         self, first: int = 1, last: int = 2**62, wanted: Wanted | None = None, *, newest_first: bool = False
     ) -> Iterator[Line]:
         """Yield the lines in a range of numbers: all, or the chosen records."""
-        condition, values = wanted.condition() if wanted else ("1 = 1", _NOTHING)
+        condition, values = wanted.condition() if wanted else ("1 = 1", dict[str, Value]())
         order, window = "DESC" if newest_first else "ASC", _WINDOW if wanted else last
         sql = f"SELECT * FROM audit WHERE seq BETWEEN :low AND :high AND {condition} ORDER BY seq {order} LIMIT {PAGE}"
         while first <= last:
-            low, high = (
-                (max(first, last - window + 1), last) if newest_first else (first, min(last, first + window - 1))
-            )
-            bounds = {**values, "low": low, "high": high}
-            rows = self._database.read_now(lambda tx, bounds=bounds: tx.execute(sql, bounds).all())
-            page = [self._line(row) for row in rows]
+            low = max(first, last - window + 1) if newest_first else first
+            high = last if newest_first else min(last, first + window - 1)
+            page = [self._line(row) for row in self._all(sql, {**values, "low": low, "high": high})]
             yield from filter(wanted.accepts, page) if wanted else page
             if newest_first:
                 last = (page[-1].seq if len(page) == PAGE else low) - 1
@@ -134,9 +126,8 @@ class AuditReader:
 
     def exported(self, cursor: str) -> int:
         """Return the number of the last record that was exported under a name, or 0."""
-        sql = "SELECT seq FROM export_cursors WHERE name = :name"
-        row = self._database.read_now(lambda tx: tx.execute(sql, {"name": cursor}).first())
-        return row["seq"] if row else 0
+        found = self._all("SELECT seq FROM export_cursors WHERE name = :name", {"name": cursor})
+        return found[0]["seq"] if found else 0
 
     def remember(self, cursor: str, seq: int) -> None:
         """Keep the number of the last record that was exported under a name."""
@@ -144,8 +135,8 @@ class AuditReader:
             ON CONFLICT (name) DO UPDATE SET seq = excluded.seq"""
         self._database.write_now(lambda tx: tx.execute(sql, {"name": cursor, "seq": seq}).all())
 
-    def _look(self, last: Head) -> Row:
-        return self._database.read_now(lambda tx: tx.execute(_END, {"seq": last.seq}).all())[0]
+    def _all(self, sql: str, values: Mapping[str, Value]) -> Sequence[Row]:
+        return self._database.read_now(lambda tx: tx.execute(sql, values).all())
 
     def _line(self, row: Row) -> Line:
         record = unseal(row["line"], self.key)

@@ -37,8 +37,8 @@ _UNMAPPED = (
     "phase", "transport", "profile", "decision", "decided_by", "channel", "digest", "fingerprint_before",
     "fingerprint_after", "outcome", "sandbox", "prev", "hash",
 )  # fmt: skip
-_UNFINISHED = frozenset({BEGUN, "asked", "approval_required", "cancelled", "outcome_unknown"})
-"""Outcomes that are neither success nor failure."""
+_UNFINISHED = (BEGUN, "asked", "approval_required", "cancelled", "outcome_unknown")
+_STATUSES = {"ok": (1, "Success"), **dict.fromkeys(_UNFINISHED, (0, "Unknown"))}
 
 
 def utc_time(seconds: float) -> str:
@@ -107,7 +107,7 @@ _ENCODER = json.JSONEncoder(separators=(",", ":"), default=_name_type)
 def as_ocsf_event(record: JsonObject) -> JsonObject:
     """Convert a record into an OCSF event, API Activity. Members without a place in that class are in `unmapped`."""
     activity, name = _ACTIVITIES.get(record["effect"], (99, record["effect"]))
-    status, status_name = _status(record["outcome"])
+    status, status_name = _STATUSES.get(record["outcome"], (2, "Failure"))
     request_id = record["upstream_request_id"]
     return _without_none(
         {
@@ -152,16 +152,9 @@ def as_ocsf_event(record: JsonObject) -> JsonObject:
     )
 
 
-def _status(outcome: str) -> tuple[int, str]:
-    if outcome == "ok":
-        return 1, "Success"
-    return (0, "Unknown") if outcome in _UNFINISHED else (2, "Failure")
-
-
 def _without_none(event: JsonObject) -> JsonObject:
     """Drop attributes without a value, except inside of `data`, which the caller provided."""
-    kept: JsonObject = {}
-    for name, value in event.items():
-        if value is not None:
-            kept[name] = _without_none(value) if is_object(value) and name != "data" else value
-    return {name: value for name, value in kept.items() if value != {}}
+    kept = {
+        name: _without_none(value) if is_object(value) and name != "data" else value for name, value in event.items()
+    }
+    return {name: value for name, value in kept.items() if value not in (None, {})}

@@ -10,23 +10,12 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
-from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
 import anyio
 
-from connector_mcp.audit.chain import (
-    HEAD_LOST,
-    RESTORED,
-    UNKNOWN,
-    CameBackOlder,
-    Head,
-    came_back_older,
-    seal,
-    seal_head,
-    unseal,
-    unseal_head,
-)
+from connector_mcp.audit import chain
+from connector_mcp.audit.chain import UNKNOWN, CameBackOlder, Head, unseal
 from connector_mcp.audit.record import AuditRecord, encode_event, encode_record, utc_time
 from connector_mcp.errors import StoreUnavailable, StoreUncertain
 from connector_mcp.json_values import JsonObject
@@ -42,15 +31,14 @@ COLUMNS: Final = ("call_id", "phase", "principal", "tool", "outcome")
 _TOGETHER: Final = 200
 """Maximum number of records written at once."""
 
-# Locks the end of the chain, so that only one process at a time adds to it.
-_LOCK: Final = """
-UPDATE audit_chain SET head = head WHERE id = 1 RETURNING
-    head,
-    epoch() AS now,
-    (SELECT value FROM keys WHERE name = 'audit') AS secret,
-    (SELECT max(seq) FROM audit) AS top,
+END: Final = """
+    (SELECT value FROM keys WHERE name = 'audit') AS secret, (SELECT max(seq) FROM audit) AS top,
     (SELECT substr(line, length(line) - 65, 64) FROM audit WHERE seq = :seq) AS known
 """
+"""What is selected with the head: the key, the highest number of a row, and the hash of the record `:seq`."""
+
+# Locks the end of the chain, so that only one process at a time adds to it.
+_LOCK: Final = f"UPDATE audit_chain SET head = head WHERE id = 1 RETURNING head, epoch() AS now, {END}"
 _REASON: Final = "The database came back older, so it is not known what was decided or used since."
 # Nothing that was open in a database that came back older counts any more, and no running call is sure of its outcome.
 _VOID: Final = (
@@ -133,14 +121,14 @@ class AuditTrail:
         Raises:
             StoreUnavailable: The log cannot be read.
         """
-        condition, order = ("seq > :after", "ASC") if after is not None else ("seq < :before", "DESC")
-        values = {"after": after} if after is not None else {"before": before or 2**62}
+        condition, order = ("seq > :bound", "ASC") if after is not None else ("seq < :bound", "DESC")
+        values = {"bound": after if after is not None else before or 2**62, "limit": limit}
 
         def read(transaction: Transaction) -> list[JsonObject]:
             secret = transaction.execute("SELECT value FROM keys WHERE name = 'audit'")
             lines = transaction.execute(
                 f"SELECT line FROM audit WHERE phase = 'ended' AND {condition} ORDER BY seq {order} LIMIT :limit",
-                {**values, "limit": limit},
+                values,
             )
             row = secret.first()
             key = decode_key(row["value"], KEY) if row else b""
@@ -174,19 +162,15 @@ class AuditTrail:
                 batch.written.set()
 
     async def _write(self, records: Sequence[AuditRecord], also: Work[_T], *, durable: bool) -> _T:
-        def work(transaction: Transaction) -> _T:
-            self.append(transaction, records)
-            return also(transaction)
-
-        def recover(transaction: Transaction) -> _T:
-            self._continue(transaction, records)
+        def work(transaction: Transaction, append: Callable[..., None] = self.append) -> _T:
+            append(transaction, records)
             return also(transaction)
 
         try:
             return await self._database.write(work, durable=durable)
         except CameBackOlder:
             # What is void now must not be open again after a power cut.
-            return await self._database.write(recover)
+            return await self._database.write(partial(work, append=self._continue))
 
     def _check_now(self) -> None:
         with suppress(StoreUnavailable):
@@ -197,7 +181,7 @@ class AuditTrail:
         try:
             self.append(transaction, records)
         except CameBackOlder as failure:
-            event = {"event": RESTORED, "known": self._last.seq}
+            event = {"event": chain.RESTORED, "known": self._last.seq}
             LockedChain(transaction, remember=self._remember).append((), [event])
             for statement in _VOID:
                 transaction.execute(statement, {"reason": _REASON} if ":reason" in statement else {})
@@ -273,14 +257,16 @@ class LockedChain:
         seq, last, row = max(head.seq, top), head.hash, dict[str, Value]()
         for number, (members, column) in enumerate(encoded):
             seq += 1
-            line, last = seal(members, seq, last, key)
+            line, last = chain.seal(members, seq, last, key)
             row |= {f"seq{number}": seq, f"at{number}": at, f"line{number}": line}
             for name in COLUMNS:
                 row[f"{name}{number}"] = column.get(name)
         self._transaction.execute(_insert(len(encoded)), row)
-        restored = seq if RESTORED in map(itemgetter("event"), events) else head.restored
+        restored = seq if any(event["event"] == chain.RESTORED for event in events) else head.restored
         new = Head(seq, last, first or head.first, restored)
-        self._transaction.execute("UPDATE audit_chain SET head = :head WHERE id = 1", {"head": seal_head(new, key)})
+        self._transaction.execute(
+            "UPDATE audit_chain SET head = :head WHERE id = 1", {"head": chain.seal_head(new, key)}
+        )
         self._transaction.after_commit(partial(self._remember, new))
 
     def open(self) -> _End:
@@ -297,9 +283,9 @@ class LockedChain:
             row = self._transaction.execute(_LOCK, {"seq": self._last.seq}).all()[0]
         text, now, secret, top = row["head"], row["now"], row["secret"], row["top"] or 0
         key = None if secret is None else decode_key(secret, KEY)
-        head = None if key is None else unseal_head(text, key)
+        head = None if key is None else chain.unseal_head(text, key)
         recovered = head is not None and head.restored > self._last.restored
-        if came_back_older(self._last, head, row["known"]) and not recovered:
+        if chain.came_back_older(self._last, head, row["known"]) and not recovered:
             raise CameBackOlder(
                 f"The database came back older: audit record {self._last.seq} is gone. What was open in it is void.",
                 fix="Look at the present state before you repeat anything, then call again.",
@@ -316,7 +302,7 @@ class LockedChain:
         if head is not None:
             return _End(head, key, now, top)
         # The key is made with the first record, so there were records.
-        return _End(self._last_known(key), key, now, top, [{"event": HEAD_LOST}])
+        return _End(self._last_known(key), key, now, top, [{"event": chain.HEAD_LOST}])
 
     def _last_known(self, key: bytes) -> Head:
         rows = self._transaction.execute("SELECT line FROM audit ORDER BY seq DESC LIMIT 500").all()

@@ -242,7 +242,7 @@ class Engine:
         for absent in (each for each in PLATFORMS if each in plain and each not in platforms):
             title = platform_folder(absent).platform.title
             return UnknownTool(
-                name, why=runnable(f"{title} is not configured; `connector-mcp doctor` shows what is missing.")
+                name, why=runnable(f"This server does not serve {title}; `connector-mcp doctor` shows why.")
             )
         likely = meant(name, [*self._tools, *catalog(dict.fromkeys(platforms))])
         callable_by = {tool.name for tool in self.tools(caller)}

@@ -22,6 +22,7 @@ import anyio
 import anyio.to_thread
 
 from connector_mcp.errors import StoreUnavailable, StoreUncertain
+from connector_mcp.state.schema import MIGRATIONS, VERSION
 
 STEP_SECONDS: Final = 2.0
 """How long all steps of one call may wait for the database together, and how long a step without a call may wait."""
@@ -80,10 +81,9 @@ Work = Callable[[Transaction], _T]
 
 
 class _Allowance:
-    """The time that the steps of one call may still take."""
-
     def __init__(self) -> None:
         self.left = STEP_SECONDS
+        """The time that the steps of one call may still take."""
 
 
 _ALLOWANCE: ContextVar[_Allowance | None] = ContextVar("store_allowance", default=None)
@@ -148,8 +148,8 @@ class Database(ABC):
     if its call is cancelled; the time limit bounds it.
     """
 
-    def __init__(self, address: str, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """`address` names the database in errors. `clock` is monotonic."""
+    def __init__(self, address: str) -> None:
+        """`address` names the database in errors."""
         self.address = address
         self.on_failure: Callable[[str], None] = lambda _: None
         """Called with `read` or `write` for each step that fails."""
@@ -159,7 +159,7 @@ class Database(ABC):
         """The keys that `state.keys` has read."""
         self.changes = 0
         """Number of changes that this process has heard of. Read it before you look at what may change."""
-        self._clock = clock
+        self._clock = time.monotonic
         self._limiter = anyio.CapacityLimiter(WORKERS)
         self._silent_until: float | None = None
         self._changed = anyio.Event()
@@ -275,6 +275,13 @@ class Database(ABC):
             raise self.failure("it did not answer a moment ago")
         # Only this step tries again; the others do not wait for the database.
         self._silent_until = now + PAUSE_SECONDS
+
+    def migrations(self, version: int, fix: str = "Update connector-mcp.") -> list[str]:
+        """Return the statements from the version that was found to the present one, or refuse a newer one."""
+        if version > VERSION:
+            reason = f"its version {version} was made by a newer connector-mcp"
+            raise self.failure(reason, fix=fix, retryable=False)
+        return [each for migration in MIGRATIONS[version:] for each in migration.split(";\n") if each.strip()]
 
     def failure(
         self, reason: str, *, uncertain: bool = False, retryable: bool = True, fix: str = ""

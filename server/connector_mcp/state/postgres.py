@@ -35,7 +35,7 @@ from connector_mcp.state.database import (
     Value,
     one_allowance,
 )
-from connector_mcp.state.schema import VERSION, statements
+from connector_mcp.state.schema import VERSION
 
 CHANNEL: Final = "connector_mcp"
 """The name under which processes tell one another that something has changed."""
@@ -106,7 +106,7 @@ class _Link:
         except BlockingIOError:
             return False
         except OSError:
-            return True
+            pass
         return True
 
     def close(self) -> None:
@@ -288,7 +288,7 @@ class PostgresDatabase(Database):
 
     def _migrate(self, connection: _Connection) -> None:
         # Without the lock first: a role that only reads may not create anything.
-        if self._schema_version(connection) == VERSION:
+        if not self.migrations(self._schema_version(connection)):
             return
         with connection.transaction():
             # Replicas that start together migrate one after the other.
@@ -297,13 +297,12 @@ class PostgresDatabase(Database):
             if found == VERSION:
                 return
             if found == 0:
-                if connection.execute("SELECT to_regnamespace(%s) AS found", (self._schema,)).fetchone() == {
-                    "found": None
-                }:
+                schema = connection.execute("SELECT to_regnamespace(%s) AS found", (self._schema,)).fetchone()
+                if schema == {"found": None}:
                     connection.execute(f"CREATE SCHEMA {self._schema}".encode())
                 connection.execute("CREATE TABLE schema_version (version INTEGER NOT NULL)")
             connection.execute(_EPOCH)
-            for statement in statements(found):
+            for statement in self.migrations(found):
                 # Counts need not survive a crash of the server, and are written without waiting for its disk.
                 connection.execute(statement.replace("CREATE TABLE rates", "CREATE UNLOGGED TABLE rates").encode())
             connection.execute("DELETE FROM schema_version")
@@ -315,12 +314,7 @@ class PostgresDatabase(Database):
         if connection.execute(found, (self._schema,)).fetchone() is None:
             return 0
         row = connection.execute(f"SELECT version FROM {self._schema}.schema_version".encode()).fetchone()
-        version: int = row["version"] if row else 0
-        if version > VERSION:
-            raise self.failure(
-                f"its version {version} was made by a newer connector-mcp", fix="Update connector-mcp.", retryable=False
-            )
-        return version
+        return row["version"] if row else 0
 
     def _described(self, failure: psycopg.Error, step: Step[Any]) -> StoreUnavailable:
         said = failure.diag.message_primary or next(iter(str(failure).strip().splitlines()), type(failure).__name__)
@@ -352,14 +346,7 @@ class SharedRates:
         self._taken = count(1)
 
     async def take(self, key: str, *, interval: float, burst: float, longest: float = 0.0) -> float:
-        """Count one request and return the seconds until it may go out, 0 for now.
-
-        `burst` requests may go out at once, and one more every `interval` seconds. A request that would have to wait
-        for more than `longest` seconds is not counted.
-
-        Raises:
-            StoreUnavailable: The database cannot be used.
-        """
+        """Count one request, as `RateLimitStore.take` describes it."""
         values = {"key": key, "interval": interval, "ahead": interval * burst + longest}
 
         def work(transaction: Transaction) -> float:

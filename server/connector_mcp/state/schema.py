@@ -9,10 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 _FIRST: Final = """
-CREATE TABLE keys (
-    name TEXT PRIMARY KEY,
-    value TEXT NOT NULL
-);
+CREATE TABLE keys (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE approvals (
     id TEXT PRIMARY KEY,
     digest TEXT NOT NULL,
@@ -115,8 +112,3 @@ MIGRATIONS: Final = (_FIRST, _CURSORS)
 """The statements that lead from each version to the next. Only add to it: a released migration never changes."""
 
 VERSION: Final = len(MIGRATIONS)
-
-
-def statements(version: int) -> list[str]:
-    """Return the statements from a version to the present one."""
-    return [each for migration in MIGRATIONS[version:] for each in migration.split(";\n") if each.strip()]

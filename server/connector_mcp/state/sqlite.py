@@ -19,7 +19,7 @@ import anyio
 
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.state.database import Database, Row, Rows, Step, Transaction, Value, one_allowance
-from connector_mcp.state.schema import VERSION, statements
+from connector_mcp.state.schema import VERSION
 
 WATCH_SECONDS: Final = 0.25
 """How often a waiting call looks whether another process has committed something."""
@@ -34,15 +34,9 @@ _T = TypeVar("_T")
 class SqliteDatabase(Database):
     """Records in a file that only its owner can read. Steps run one at a time."""
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        wall_clock: Callable[[], float] = time.time,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, path: Path, *, wall_clock: Callable[[], float] = time.time) -> None:
         """`wall_clock` is the database's time: that of this machine."""
-        super().__init__(str(path), clock=clock)
+        super().__init__(str(path))
         self.path = path
         self._wall_clock = wall_clock
         self._connection: sqlite3.Connection | None = None
@@ -91,13 +85,10 @@ class SqliteDatabase(Database):
                 await event.wait()
 
     async def _look(self) -> None:
-        before = self._version
-        try:
-            with one_allowance():
-                self._version = await self.read(_data_version)
-        except StoreUnavailable:
-            # Those who wait find out when they read.
-            self._version = None
+        before, self._version = self._version, None
+        # Those who wait find out when they read.
+        with suppress(StoreUnavailable), one_allowance():
+            self._version = await self.read(lambda tx: tx.execute("PRAGMA data_version").all()[0]["data_version"])
         if self._version != before:
             self.wake()
 
@@ -160,13 +151,13 @@ class SqliteDatabase(Database):
             connection.close()
 
     def _migrate(self, connection: sqlite3.Connection, until: float) -> None:
-        if self._schema_version(connection) == VERSION:
+        if not self._missing(connection):
             return
         _enable_write_ahead_log(connection, until)
         connection.execute("BEGIN IMMEDIATE")
         try:
             # Another process may have migrated the file meanwhile.
-            for statement in statements(self._schema_version(connection)):
+            for statement in self._missing(connection):
                 # A column of this type is the place of the row in the file and needs no index.
                 connection.execute(statement.replace("BIGINT PRIMARY KEY", "INTEGER PRIMARY KEY"))
             connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -175,15 +166,9 @@ class SqliteDatabase(Database):
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
 
-    def _schema_version(self, connection: sqlite3.Connection) -> int:
-        found: int = connection.execute("PRAGMA user_version").fetchone()[0]
-        if found > VERSION:
-            raise self.failure(
-                f"its version {found} was made by a newer connector-mcp",
-                fix="Update connector-mcp, or name another directory with CONNECTOR_MCP_STATE_DIR.",
-                retryable=False,
-            )
-        return found
+    def _missing(self, connection: sqlite3.Connection) -> list[str]:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        return self.migrations(version, "Update connector-mcp, or name another directory with CONNECTOR_MCP_STATE_DIR.")
 
     def _described(self, failure: Exception, step: Step[Any]) -> StoreUnavailable:
         # After another failure of a commit, its frames in the log are not complete and never count.
@@ -222,11 +207,6 @@ def _file_system(path: Path) -> str | None:
             if len(point) >= len(best) and path.resolve().is_relative_to(point):
                 best, kind = point, found
     return kind
-
-
-def _data_version(transaction: Transaction) -> int | None:
-    row = transaction.execute("PRAGMA data_version").first()
-    return row["data_version"] if row else None
 
 
 def _enable_write_ahead_log(connection: sqlite3.Connection, until: float) -> None:
