@@ -12,7 +12,8 @@ def test_the_defaults_serve_one_person_on_this_machine():
     settings = Settings.load({})
 
     assert settings.model_dump(exclude={"state_dir"}) == {
-        "config": None, "sandbox": False, "sandbox_data": None, "platforms": (), "toolsets": ("default",), "tools": (), "read_only": False,
+        "config": None, "sandbox": False, "sandbox_data": None, "platforms": (), "toolsets": ("default",),
+        "tools": (), "read_only": False,
         "unknown_config": "refuse", "policy": "", "verify_writes": True, "approvals": True,
         "approval_ttl": 86_400.0, "approval_wait": 0.0,
         "webhook_url": None, "webhook_secret": None, "webhook_secret_file": None, "webhook_timeout": 10.0,

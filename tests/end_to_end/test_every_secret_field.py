@@ -31,7 +31,7 @@ from tests.postgres_server import PostgresFixture
 pytestmark = pytest.mark.anyio
 
 # How many there are, counted in the documents of the platforms: (connector type, member of its config).
-IN_CONFIGS = {"vectorize": 50, "logto": 62, "conductorone": 171}
+IN_CONFIGS = {"vectorize": 50, "logto": 66, "conductorone": 171}
 # The credential of a user that Vectorize is given, to add and to update one.
 OF_USERS = [(tool, name) for tool in ("add_user_to", "update_user_in") for name in ("refresh_token", "access_token")]
 # What the data of Versori's credentials hold, by type; they come back embedded in a connector.
@@ -95,7 +95,9 @@ class Platforms:
                 record = {"id": "c", "type": kind, "name": "c", "configDoc": self.stored, **note}
                 return record if path.count("/") > 5 else {"message": "ok", "connector": record}
             case "logto":
-                return {"id": "c", "connectorId": kind, "config": self.stored, "metadata": {}, **note}
+                record = {"id": "c", "connectorId": kind, "config": self.stored, "metadata": {}, **note}
+                sso = {"providerName": kind, "branding": {}, "providerConfig": self.stored}
+                return record | (sso if "clientSecret" in self.stored and kind[0].isupper() else {})
             case "conductorone":
                 wire = {"@type": "type.googleapis.com/c1.api.app.v1.EnvConfig", "configuration": {}}
                 connector = {"id": "c", "appId": "a", "catalogId": kind, "displayName": "c", "config": wire, **note}
@@ -126,6 +128,10 @@ def calls(garden: Garden) -> Iterator[tuple[tuple[str, str], Call]]:
                     name = f"{kind.kind.lower().replace(' ', '_')}_connector"
                     call: Call = f"vectorize_update_{name}", {f"{name}_id": "c", "config": config}
                     read: Call = f"vectorize_get_{name}", {f"{name}_id": "c"}
+                case "logto" if kind.kind == "SSO":
+                    named = {"provider_name": kind.type, "connector_name": "c"}
+                    call = "logto_create_sso_connector", {"config": config, **named}
+                    read = "logto_get_sso_connector", {"id": "c"}
                 case "logto":
                     named = {"metadata": {"target": "t", "name": {"en": "n"}}} if kind.traits["isStandard"] else {}
                     call = "logto_create_connector", {"connector_id": kind.type, "config": config, **named}

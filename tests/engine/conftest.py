@@ -167,6 +167,7 @@ class FakeCaller:
     client: str | None = "test 1"
     transport: TransportName = "stdio"
     scopes: frozenset[str] | None = None
+    profiles: frozenset[str] | None = None
     resumed: Resumed | None = None
     questions: list[Question] = field(default_factory=list[Question])
     tickets: list[str] = field(default_factory=list[str])

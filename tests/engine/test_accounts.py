@@ -307,3 +307,44 @@ async def test_a_secret_is_for_the_profiles_that_list_it(two: Maker) -> None:
     assert none["error"]["issues"][0]["wanted"] == "a secret of profile staging: it has none"
     assert (await create("ONE", "production"))["meta"]["profile"] == "production"
     assert (len(made.sent("production", "POST")), made.sent("staging", "POST")) == (1, [])
+
+
+async def test_a_caller_that_is_bound_to_a_profile_acts_under_no_other(two: Maker) -> None:
+    here = two(policy="destroy=allow")
+    bound = FakeCaller(profiles=frozenset({"staging", "unknown"}))
+    for tool in here.engine.tools(bound):
+        assert "production" not in str(tool.input_schema), tool.name
+    for arguments in ({}, {PROFILE: "staging"}):
+        assert not (await here.engine.call(LIST, arguments, bound)).is_error
+    refused = await here.engine.call(LIST, {PROFILE: "production"}, bound)
+    assert refused.content["error"]["issues"][0]["wanted"] == "one of staging"
+    for tool, given in ((DELETE, CRAWLER), (UPDATE, CRAWLER | {"config": {"seed-urls": ["https://a.example"]}})):
+        refused = await here.engine.call(tool, {PROFILE: "production", **given}, bound)
+        assert refused.is_error
+    # With a single profile that is possible, a deletion need not name it.
+    assert not (await here.engine.call(DELETE, CRAWLER, bound)).is_error
+    found = await here.engine.call("find_connectors", {}, bound)
+    assert {row[PROFILE] for row in found.content["data"]} == {"staging"}
+    assert here.sent("production") == []
+
+
+async def test_what_callers_bound_to_other_profiles_changed_is_not_shown(two: Maker) -> None:
+    here = two(policy="destroy=allow")
+    await here.engine.call(DELETE, {PROFILE: "production", **CRAWLER}, FakeCaller())
+    await here.engine.call(DELETE, CRAWLER, FakeCaller(profiles=frozenset({"staging"})))
+    shown = {
+        name: {row[PROFILE] for row in (await here.engine.call("recent_changes", {}, caller)).content["data"]}
+        for name, caller in (("all", FakeCaller()), ("one", FakeCaller(profiles=frozenset({"staging"}))))
+    }
+    assert shown == {"all": {"production", "staging"}, "one": {"staging"}}
+
+
+async def test_a_caller_that_is_bound_to_no_profile_there_is_reaches_no_platform(two: Maker) -> None:
+    here = two()
+    stranger = FakeCaller(profiles=frozenset({"elsewhere"}))
+    assert all(tool.operation.on is None for tool in here.engine.tools(stranger))
+    for name in (LIST, DELETE, CREATE):
+        refused = await here.engine.call(name, {}, stranger)
+        assert refused.content["error"]["code"] == "blocked"
+    assert (await here.engine.call("find_connectors", {}, stranger)).is_error
+    assert here.sent("production") == here.sent("staging") == []

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
-from mcp_types import PromptReference, ResourceTemplateReference
+from mcp_types import PromptReference, ResourceTemplateReference, TextContent, TextResourceContents
 
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
@@ -152,13 +152,17 @@ async def test_a_skill_is_a_prompt_and_a_resource_where_its_tools_are_served(era
         prompts = {prompt.name: prompt for prompt in (await client.list_prompts()).prompts}
         assert {name for name in prompts if "-" in name} == wanted
         got = await client.get_prompt("set-up-sso", {"subject": "Okta for acme.com"})
+        assert isinstance(got.messages[0].content, TextContent)
         assert got.messages[0].content.text.startswith("Set up SSO for a domain: Okta for acme.com.\n")
-        index = json.loads((await client.read_resource("skill://index.json")).contents[0].text)
+        content = (await client.read_resource("skill://index.json")).contents[0]
+        assert isinstance(content, TextResourceContents)
+        index = json.loads(content.text)
         assert {entry["name"] for entry in index} == wanted
         listed = {str(resource.uri) for resource in (await client.list_resources()).resources}
         for entry in index:
-            text = (await client.read_resource(entry["uri"])).contents[0].text
-            assert text.startswith(f"---\nname: {entry['name']}\n")
+            content = (await client.read_resource(entry["uri"])).contents[0]
+            assert isinstance(content, TextResourceContents)
+            assert content.text.startswith(f"---\nname: {entry['name']}\n")
             assert entry["uri"] in listed
         with pytest.raises(MCPError, match="for the skills"):
             await client.read_resource("skill://register-app/SKILL.md")

@@ -105,6 +105,7 @@ def _oauth(settings: Settings) -> JwtVerifier | None:
         audiences=settings.oauth_audience,
         algorithms=settings.oauth_algorithms,
         leeway=settings.oauth_leeway,
+        profiles_claim=settings.oauth_profiles_claim,
     )
 
 

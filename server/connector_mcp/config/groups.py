@@ -196,6 +196,8 @@ class HttpSettings(SettingsGroup):
     """Address of the issuer's keys; by default the one in the issuer's metadata."""
     oauth_algorithms: _Names = ("RS256", "ES256", "EdDSA")
     """Signature algorithms of tokens to accept."""
+    oauth_profiles_claim: str | None = None
+    """Claim with the profiles that a caller may act under; by default all. A token without the claim gets none."""
     oauth_leeway: Annotated[float, Field(gt=0, le=300)] = 30.0
     """Tolerated difference between the issuer's clock and this one."""
     http_max_body_bytes: Annotated[int, Field(ge=1024)] = 4_194_304

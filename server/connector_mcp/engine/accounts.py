@@ -6,13 +6,13 @@ must name the profile: a default never decides what is lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from connector_mcp.engine.checks.issues import describe, likely_values, one_of
 from connector_mcp.engine.policy import Policy
-from connector_mcp.errors import InvalidArguments, Issue
+from connector_mcp.errors import Blocked, InvalidArguments, Issue
 from connector_mcp.operations.operation import Effect, Operation
 from connector_mcp.operations.platform import Platform
 from connector_mcp.operations.tool import PROFILE, ProfileChoice, Tool, tool_of
@@ -71,9 +71,13 @@ class Accounts:
             name = account.platform.name
             self._by_platform[name] = (*self._by_platform.get(name, ()), account)
 
-    def get(self, operation: type[Operation]) -> tuple[Account, ...]:
-        """Return the accounts the operation can run under; none for an operation without a platform."""
-        return self._by_platform[operation.on.name] if operation.on else ()
+    def get(self, operation: type[Operation], profiles: Collection[str] | None = None) -> tuple[Account, ...]:
+        """Return the accounts the operation can run under; none for an operation without a platform.
+
+        With `profiles` only those of a caller that is bound to these.
+        """
+        accounts = self._by_platform[operation.on.name] if operation.on else ()
+        return tuple(each for each in accounts if profiles is None or each.profile in profiles)
 
     def label(self, account: Account | None) -> str:
         """Describe the account for a person. Empty where the platform has only one."""
@@ -93,14 +97,24 @@ class Accounts:
             profiles=choice if len(accounts) > 1 else None,
         )
 
-    def choose(self, tool: Tool, arguments: Mapping[str, Any]) -> AccountChoice:
+    def choose(
+        self, tool: Tool, arguments: Mapping[str, Any], profiles: Collection[str] | None = None
+    ) -> AccountChoice:
         """Return the account that the arguments name, or the default one where that is enough.
+
+        With `profiles` only those of a caller that is bound to these.
 
         Raises:
             InvalidArguments: The profile does not exist, or is missing where it is required.
+            Blocked: The caller may not act under any profile of the platform.
         """
-        accounts = self.get(tool.operation)
-        if len(accounts) < 2:
+        accounts = self.get(tool.operation, profiles)
+        if not accounts and tool.operation.on:
+            raise Blocked(
+                f"This caller may not act under any profile of {tool.operation.on.title}. Nothing was sent.",
+                fix="The operator of the server can bind the caller's token to a profile; an agent cannot.",
+            )
+        if len(self.get(tool.operation)) < 2:
             return AccountChoice(accounts[0] if accounts else None, arguments)
         by_profile = {account.profile: account for account in accounts}
         if PROFILE in arguments:
@@ -111,14 +125,16 @@ class Accounts:
                 issue = Issue(PROFILE, describe(given), one_of(by_profile, given), candidates=near)
                 raise InvalidArguments(tool.name, [issue])
             return AccountChoice(by_profile[given], others)
+        if len(accounts) == 1:
+            return AccountChoice(accounts[0], arguments)
         default = _default_profile(accounts)
         if default is None or tool.operation.effect is Effect.DESTROY:
-            raise self.profile_required(tool)
+            raise self.profile_required(tool, profiles)
         return AccountChoice(by_profile[default], arguments, named=False)
 
-    def profile_required(self, tool: Tool) -> InvalidArguments:
+    def profile_required(self, tool: Tool, profiles: Collection[str] | None) -> InvalidArguments:
         """Make the error for a call that has to name its profile and does not."""
-        accounts = self.get(tool.operation)
+        accounts = self.get(tool.operation, profiles)
         names = ", ".join(account.profile for account in accounts)
         why = "" if _default_profile(accounts) is None else ", because the call destroys something"
         return InvalidArguments(

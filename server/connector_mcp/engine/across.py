@@ -108,7 +108,8 @@ class AcrossCall(EngineCall):
         Raises:
             InvalidArguments: There is none.
         """
-        own = self._services.accounts.all
+        bound = self.caller.profiles
+        own = [account for account in self._services.accounts.all if bound is None or account.profile in bound]
         chosen = [
             account
             for account in own
@@ -184,6 +185,7 @@ class AcrossCall(EngineCall):
                 change
                 for change in map(_change, made)
                 if operation.platform in (None, change["platform"])
+                and (self.caller.profiles is None or change["profile"] in self.caller.profiles)
                 and (operation.target is None or operation.target in change["target"].values())
             ]
             if len(page) < _AT_ONCE:

@@ -207,7 +207,7 @@ class PlatformCall(EngineCall):
         if self._disclosed and self.effect is not Effect.DESTROY:
             self.effect = Effect.DISCLOSE
         if self.effect is Effect.DESTROY and not self.profile_named:
-            raise self._services.accounts.profile_required(self.tool)
+            raise self._services.accounts.profile_required(self.tool, self.caller.profiles)
 
     async def _authorize(self) -> Execution:
         """Pass the gate, the only place that lets a change through."""

@@ -79,6 +79,11 @@ class Caller(Protocol):
         ...
 
     @property
+    def profiles(self) -> frozenset[str] | None:
+        """The profiles that the caller may act under; None if it may act under all."""
+        ...
+
+    @property
     def can_ask(self) -> bool:
         """Whether this request declares form elicitation and can carry it."""
         ...
@@ -128,6 +133,7 @@ class UnattendedCaller:
     transport: TransportName
     scopes: frozenset[str] | None = None
     client: str | None = None
+    profiles: frozenset[str] | None = None
     resumed: Resumed | None = None
     gone: bool = False
     can_ask: bool = False

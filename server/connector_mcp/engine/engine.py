@@ -120,39 +120,47 @@ class Engine:
             prompt=SecretPrompt(secret_requests, hold, settings.ask_timeout),
         )
         self._tools = {name: self._accounts.tool(operation) for name, operation in operations.items()}
-        self._visible: dict[frozenset[str] | None, dict[str, Tool]] = {}
+        self._visible: dict[tuple[frozenset[str] | None, frozenset[str] | None], dict[str, Tool]] = {}
+        self._profiles = frozenset(account.profile for account in self._accounts.all)
 
-    def tools(self, caller: Caller | None = None) -> tuple[Tool, ...]:
-        """Return the tools that policy and the caller's scopes do not rule out altogether."""
-        return tuple(self._seen(caller.scopes if caller else None).values())
+    def tools(self, caller: Caller | None = None, *, any_scope: bool = False) -> tuple[Tool, ...]:
+        """Return the tools that policy and the caller's profiles and scopes do not rule out altogether.
 
-    def _seen(self, scopes: frozenset[str] | None) -> dict[str, Tool]:
-        """The tools that callers with these scopes see. Their texts are about nothing else."""
-        # Policies never change while the server runs, and there are only three scopes.
-        if scopes not in self._visible:
+        With `any_scope` the scopes do not count: the caller can get others.
+        """
+        if caller is None:
+            return tuple(self._seen(None, None).values())
+        return tuple(self._seen(None if any_scope else caller.scopes, caller.profiles).values())
+
+    def _seen(self, scopes: frozenset[str] | None, profiles: frozenset[str] | None) -> dict[str, Tool]:
+        """The tools that callers with these scopes and profiles see. Their texts are about nothing else."""
+        # Policies never change while the server runs, and there are few scopes and profiles.
+        key = scopes, None if profiles is None else profiles & self._profiles
+        if key not in self._visible:
             permitted: dict[str, list[str]] = {}
             for name, tool in self._tools.items():
-                policies = {each.profile: each.policy or self._policy for each in self._accounts.get(tool.operation)}
-                effect = tool.operation.effect
-                names = [key for key, each in policies.items() if permits(each, name, effect, scopes)]
-                if names or (not policies and permits(self._policy, name, effect, scopes)):
+                accounts, effect = self._accounts.get(tool.operation, profiles), tool.operation.effect
+                names = [
+                    each.profile for each in accounts if permits(each.policy or self._policy, name, effect, scopes)
+                ]
+                if names or (tool.operation.on is None and permits(self._policy, name, effect, scopes)):
                     permitted[name] = names
             served = frozenset(permitted)
             seen = {name: self._tools[name].seen_with(served, names) for name, names in permitted.items()}
-            self._visible[scopes] = seen
-        return self._visible[scopes]
+            self._visible[key] = seen
+        return self._visible[key]
 
     def missing_scope(self, name: str, scopes: frozenset[str]) -> str | None:
         """Return the scope that a caller with these scopes lacks to call a tool; None for what the policy blocks."""
         tool = self._tools.get(name)
-        if tool is None or name not in self._seen(None):
+        if tool is None or name not in self._seen(None, None):
             return None
         needed = SCOPE_OF[tool.operation.effect]
         return None if needed in scopes else needed
 
     def tool(self, name: str) -> Tool | None:
         """Return the tool with this name, even if a caller may not see it."""
-        return self._seen(None).get(name) or self._tools.get(name)
+        return self._seen(None, None).get(name) or self._tools.get(name)
 
     @property
     def accounts(self) -> tuple[Account, ...]:
@@ -211,7 +219,7 @@ class Engine:
             UnknownTool: There is no such tool.
             AnswerDue: A person must be asked first, by returning the question.
         """
-        tool = self._seen(caller.scopes).get(name) or self._tools.get(name)
+        tool = self._seen(caller.scopes, caller.profiles).get(name) or self._tools.get(name)
         if tool is None:
             self._observer.tool_unknown()
             raise self.unknown_tool(name, caller)
@@ -278,7 +286,7 @@ class LocalCall(EngineCall):
 
     async def _describe(self, reader: Operation | None) -> JsonObject | None:
         """Read what the platform itself says of a connector type, if policy lets such a read pass."""
-        accounts = self._services.accounts.get(type(reader)) if reader else ()
+        accounts = self._services.accounts.get(type(reader), self.caller.profiles) if reader else ()
         if reader is None or not accounts:
             return None
         account = next((each for each in accounts if each.default), accounts[0])

@@ -79,7 +79,7 @@ class EngineCall(ABC):
         self._services = services
         self._observer = services.observer
         self._started = time.monotonic()
-        accounts = services.accounts.get(tool.operation)
+        accounts = services.accounts.get(tool.operation, caller.profiles)
         self.account = accounts[0] if len(accounts) == 1 else None
         self.sandbox = self.account.sandbox if self.account else services.settings.sandbox
         self.scrubber = services.scrubber
@@ -142,7 +142,8 @@ class EngineCall(ABC):
     def validate(self, arguments: Mapping[str, Any]) -> None:
         """Refuse what scopes or policy block, choose the account, and parse the arguments."""
         require_scope(self.tool.name, self.effect, self.caller.scopes)
-        self.account, own, self.profile_named = self._services.accounts.choose(self.tool, arguments)
+        choice = self._services.accounts.choose(self.tool, arguments, self.caller.profiles)
+        self.account, own, self.profile_named = choice
         # What policy or scopes refuse is not worth the work of parsing.
         self._check_policy()
         with self._observer.step("validate"):

@@ -89,6 +89,15 @@ def test_a_schedule_is_five_fields_and_runs_are_half_an_hour_apart(
     assert plan(schedule, Situation(RUNS)) == {f"connectorSyncCronSchedule.{key}": each for key, each in shown.items()}
 
 
+def test_the_time_zone_of_a_schedule_stays_unless_another_is_given() -> None:
+    stored = {"cronSpec": "0 0 * * *", "timezone": "Asia/Tokyo", "start": "2026-08-20T10:00:00Z"}
+    now = Situation(RUNS | {"connectorSyncCronSchedule": stored})
+    for given, zone in (({}, "Asia/Tokyo"), ({"timezone": "UTC"}, "UTC")):
+        schedule = UpdateConnectorSchedule.model_validate({**PLACE, "cron_spec": "0 6 * * *", **given})
+        assert schedule.make_body(now) == {"cron": {"cronSpec": "0 6 * * *", "timezone": zone}}
+        assert losses(schedule, now) == []
+
+
 APP = {"id": "a", "displayName": "CRM", "description": "d", "grantPolicyId": "p", "annotations": {"a": "1", "b": "2"}}
 
 

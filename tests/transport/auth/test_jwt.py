@@ -240,6 +240,25 @@ async def test_a_caller_has_the_name_and_scopes_of_its_token(make_engine: Any, g
     assert (told["principal"], told["scopes"]) == (f"{ISSUER}#alice", ["connectors:read", "connectors:write"])
 
 
+@pytest.mark.parametrize(
+    ("claim", "profiles"),
+    [
+        (["a", "b", 7], {"a", "b"}),
+        ("a b", {"a", "b"}),
+        ("", {""}),
+        ({"a": "b"}, set()),
+        (None, set()),
+    ],
+)
+async def test_a_caller_may_act_under_the_profiles_that_the_claim_names_and_without_it_under_none(
+    claim: Any, profiles: set[str]
+) -> None:
+    signed = token(teams=claim)
+    principal = await Issuer().oauth(profiles_claim="teams").verify(signed)
+    assert principal.profiles == profiles
+    assert (await Issuer().oauth().verify(signed)).profiles is None
+
+
 @pytest.mark.parametrize("query", ["access_token", "token", "ACCESS_TOKEN", "q"])
 @pytest.mark.parametrize("beside", [True, False])
 async def test_a_token_in_the_query_is_always_refused(make_engine: Any, query: str, beside: bool) -> None:

@@ -99,6 +99,8 @@ def test_tokens_of_operators_have_no_scopes_and_neither_kind_is_advised_to_becom
         (entry("a").replace(":read", ":reed"), "unknown 'connectors:reed'. Did you mean 'connectors:read'"),
         (entry("a").replace('["connectors:read"]', "[]"), "not a list of scopes"),
         (entry("a").replace('["connectors:read"]', '"connectors:read"'), "not a list of scopes"),
+        (entry("a") + "profiles = []\n", "profiles is not a list"),
+        (entry("a") + 'profiles = "team-a"\n', "profiles is not a list"),
         (entry("a") + "expires = 2027-01-01\n", "expires"),
         (entry("a") + "expires = 2027-01-01T00:00:00\n", "expires"),
         (entry("a") + 'expires = "2027-01-01T00:00:00Z"\n', "expires"),
@@ -181,7 +183,8 @@ def test_an_entry_is_appended(path: Path) -> None:
 
 
 def test_an_entry_reads_back_as_it_was_written() -> None:
-    token = StaticToken("ci", b"\x01" * 32, frozenset({"connectors:write"}), datetime(2027, 1, 1, tzinfo=UTC))
+    expires, profiles = datetime(2027, 1, 1, tzinfo=UTC), frozenset({"team-a", "team-b"})
+    token = StaticToken("ci", b"\x01" * 32, frozenset({"connectors:write"}), expires, profiles)
     assert parse_tokens(token_entry(token), "here", scoped=True) == (token,)
 
 

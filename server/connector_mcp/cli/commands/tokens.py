@@ -45,19 +45,32 @@ def tokens() -> None:
     type=click.Choice([scope.partition(":")[2] for scope in SCOPES]),
     help="What the token allows; repeatable. No scope includes another.",
 )
+@click.option("--profile", "profiles", multiple=True, metavar="NAME", help="Act only under this profile; repeatable.")
 @click.option("--operator", is_flag=True, help="Generate an operator's token, which has no scopes.")
 @click.option("--expires", metavar="TIME", help="How long it is valid: 90d, 12h or 30m; by default forever.")
 @click.option("--append", is_flag=True, help="Add the entry to the file. A running server picks it up.")
 @_FILE
 def new(
-    name: str, scopes: tuple[str, ...], operator: bool, expires: str | None, append: bool, file: Path | None
+    name: str,
+    scopes: tuple[str, ...],
+    profiles: tuple[str, ...],
+    operator: bool,
+    expires: str | None,
+    append: bool,
+    file: Path | None,
 ) -> None:
     """Generate a token for NAME, print it once, and print its entry for a file of tokens."""
     if operator == bool(scopes):
         raise click.UsageError("Give either --scope, at least once, or --operator.")
     granted = None if operator else [f"connectors:{scope}" for scope in scopes]
+    if operator and profiles:
+        raise click.UsageError("--profile is for callers: operators act under none.")
     secret = new_secret()
-    token = replace(StaticToken.from_secret(secret, name=name, scopes=granted), expires=_moment(expires))
+    token = replace(
+        StaticToken.from_secret(secret, name=name, scopes=granted),
+        profiles=frozenset(profiles) or None,
+        expires=_moment(expires),
+    )
     # Checked even if nothing is appended, so that a server accepts the printed entry.
     parse_tokens(token_entry(token), "The new token", scoped=not operator)
     if append:

@@ -192,7 +192,7 @@ class UpdateApp(AppSettings, UpdateOperation):
     example = {"id": _EXAMPLE_APP, "description": "Customer data"}
 
     id: Annotated[str, Field(description="Id of the app. conductorone_list_apps lists them.")]
-    display_name: Annotated[str | None, Field(min_length=1, description="New display name.")] = None
+    display_name: Annotated[str | None, Field(description="New display name.")] = None
 
     def complete_members(self, current: JsonObject) -> JsonObject:
         """The given members; annotations with those that stay, since ConductorOne merges them."""
@@ -212,6 +212,8 @@ class UpdateApp(AppSettings, UpdateOperation):
         if not self.given_members():
             wanted = "at least one of display_name, description, instructions, annotations and the others"
             yield Issue("arguments", "nothing to change", wanted)
+        if self.display_name == "":
+            yield Issue("display_name", "an empty text", "a name, which every app needs", "Acme CRM")
         if at(situation.current, "deletedAt"):
             yield Issue("id", "an app that is deleted", "one that conductorone_list_apps shows")
         yield from self.find_annotation_problems()

@@ -59,7 +59,7 @@ class RotateCredential(CredentialOperation):
 
     http = POST("/api/v1/apps/connectors/credentials")
     by_default = True
-    effect = Effect.UPDATE
+    effect = Effect.CREATE
     acts_on = CONNECTOR_OF_ACTION
     can_destroy = True
     repeatable = False

@@ -37,7 +37,7 @@ _LATE = "It may take some minutes until it shows: "
 _EXAMPLE = {"app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ", "connector_id": "2xyConnector00000000000001"}
 _USER = "2user000000000000000000001"
 
-UserId = Annotated[str, Field(description="Id of the user, from ConductorOne's console.")]
+UserId = Annotated[str, Field(description="Id of the user, as the console has it.")]
 RoleSlug = Annotated[
     str, Field(min_length=1, description="Role of the owner, as conductorone_search_connector_user_owners shows it.")
 ]
@@ -160,17 +160,16 @@ class SetConnectorOwners(OwnerOperation):
     conductorone_create_connector_user_owner is safer."""
 
     http = PUT(OWNERS)
-    effect = Effect.UPDATE
+    effect = Effect.DESTROY
     output = AcceptedAction
     acts_on = Target("connector", SearchConnectorUserOwners, name=_connector_name)
     can_destroy = True
-    overwrites = True
     consequence = "Replaces all owners of connector {name} in role {role_slug} by those that are named."
     example = {**_EXAMPLE, "role_slug": "owner", "user_ids": [_USER]}
 
     connector_id: ConnectorId
     role_slug: RoleSlug
-    user_ids: Annotated[list[str] | None, Field(description="Ids of all users who are to own it.")] = None
+    user_ids: Annotated[list[str] | None, Field(description="Ids of all its users.")] = None
     app_entitlement_refs: Annotated[
         list[EntitlementRef] | None, Field(description="Entitlements: who has one of them is to own it.")
     ] = None

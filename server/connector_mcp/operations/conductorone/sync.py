@@ -10,15 +10,17 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import is_object
+from connector_mcp.json_values import JsonObject, is_object, members
 from connector_mcp.operations.conductorone.connectors import (
     CONNECTOR_OF_ACTION,
     CONNECTORS,
     ConductorOneOperation,
     ConnectorId,
 )
+from connector_mcp.operations.fields import in_body
 from connector_mcp.operations.operation import POST, Effect, Record, at
 from connector_mcp.operations.situation import Loss, Path, Situation
+from connector_mcp.operations.update import Merge, UpdateOperation
 
 _AT = f"{CONNECTORS}/{{connector_id}}"
 _EXAMPLE = {"app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ", "connector_id": "2xyConnector00000000000001"}
@@ -26,6 +28,8 @@ _FIELD = re.compile(r"[0-9A-Za-z*/,?L#-]+")
 _EVERY_SO_OFTEN = re.compile(r"\*(?:/(\d+))?")
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*")
 _LEAST_MINUTES = 30
+_SCHEDULE = "connectorSyncCronSchedule"
+"""The member of a connector that shows its schedule, in another form than it is sent in."""
 
 
 class AcceptedAction(Record):
@@ -118,20 +122,35 @@ class ResumeSync(ConnectorAction):
         return "A sync has been started: call check_connector in some minutes, with the app as within."
 
 
-class UpdateConnectorSchedule(ConnectorAction):
+class UpdateConnectorSchedule(ConnectorAction, UpdateOperation):
     """Set when a connector syncs, as a cron expression. Runs must be 30 minutes apart, for some types more."""
 
     http = POST(f"{_AT}/schedule")
     by_default = False
-    overwrites = True
+    strategy = Merge()
+    can_destroy = False
     consequence = "Sets the sync schedule of connector {name} to {cron_spec}."
     example = {**_EXAMPLE, "cron_spec": "0 */6 * * *", "timezone": "America/Los_Angeles"}
 
-    cron_spec: Annotated[str, Field(description="Minute, hour, day, month and weekday, such as 0 */6 * * *.")]
-    timezone: Annotated[str | None, Field(description="IANA time zone, such as Europe/Berlin.")] = None
+    cron_spec: Annotated[
+        str, Field(description="Minute, hour, day, month and weekday, such as 0 */6 * * *."), in_body(stored_as=None)
+    ]
+    timezone: Annotated[
+        str | None,
+        Field(description="IANA time zone; left out, it stays."),
+        in_body(stored_as=None),
+    ] = None
+
+    def given_members(self) -> JsonObject:
+        return {_SCHEDULE: dict(self.given("body"))}
+
+    def complete_members(self, current: JsonObject) -> JsonObject:
+        """The schedule, with the stored time zone unless one is given: the platform replaces both."""
+        return {_SCHEDULE: members(current.get(_SCHEDULE)) | self.given_members()[_SCHEDULE]}
 
     def make_body(self, situation: Situation) -> Any:
-        return {"cron": dict(self.given("body"))}
+        schedule = self.members_to_send(situation)[_SCHEDULE]
+        return {"cron": {key: schedule[key] for key in ("cronSpec", "timezone") if schedule.get(key)}}
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         problems, fields = [*super().find_problems(situation)], self.cron_spec.split()
@@ -144,10 +163,6 @@ class UpdateConnectorSchedule(ConnectorAction):
         if self.timezone is not None and not _ZONE.fullmatch(self.timezone):
             problems.append(Issue("timezone", "no IANA time zone", "a name such as Europe/Berlin", "UTC"))
         return tuple(problems)
-
-    def plan_changes(self, situation: Situation) -> Mapping[Path, Any]:
-        schedule = "connectorSyncCronSchedule"
-        return {(schedule, name): value for name, value in self.given("body")}
 
 
 def _least_gap(minutes: str) -> int:

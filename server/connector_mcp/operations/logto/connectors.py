@@ -220,6 +220,12 @@ class CreateConnector(ConnectorOperation):
     def find_unproven(self, data: Any) -> str:
         return "" if self.config is None else rules.unproven_config(at(data, "type"))
 
+    def find_next_step(self, data: Any, situation: Situation) -> str:
+        """Say how a social connector becomes visible."""
+        if at(data, "type") != "Social":
+            return ""
+        return "Not visible at sign-in yet: logto_update_sign_in_exp, with its target added to those from before."
+
     def read_back(self, data: Any) -> Operation | None:
         """The read of the connector that was created."""
         identifier = at(data, "id")

@@ -33,6 +33,13 @@ class SigningKeyRecord(Record):
     expires_at: int | float | None = None
 
 
+class SigningKeyState(Record):
+    """A signing key, and the id of another one that is active."""
+
+    active: bool | None = None
+    other_active: str | None = None
+
+
 class SigningKeyOperation(LogtoOperation):
     """Base of the operations on signing keys."""
 
@@ -58,6 +65,7 @@ class GetSigningKey(SigningKeyOperation):
 
     http = GET(SIGNING_KEYS)
     effect = Effect.READ
+    output = SigningKeyState
 
     key_id: Annotated[str, Field(description="Id of the key."), LOCAL_ONLY]
 

@@ -93,7 +93,7 @@ class Callers:
                 unavailable = VerificationUnavailable(error.message, retry_after=_FILE_RETRY_AFTER)
         found = match_token(known, digest_of(token))
         if found is not None and not found.has_expired():
-            return Principal(found.name, found.scopes)
+            return Principal(found.name, found.scopes, profiles=found.profiles)
         reason = "no token has this value" if found is None else f"the token {found.name} has expired"
         if found is None and self.oauth is not None:
             try:

@@ -78,6 +78,7 @@ class JwtVerifier:
         audiences: Collection[str] = (),
         algorithms: Collection[str] = ("RS256", "ES256", "EdDSA"),
         leeway: float = 30.0,
+        profiles_claim: str | None = None,
     ) -> None:
         for algorithm in algorithms:
             if algorithm not in ALGORITHMS:
@@ -91,6 +92,7 @@ class JwtVerifier:
         self._audiences = tuple(chain.from_iterable(map(_same_addresses, audiences or resource.identifiers)))
         self._algorithms = frozenset(algorithms)
         self._leeway = leeway
+        self._profiles_claim = profiles_claim
         self._jws = jwt.PyJWS(options={"enforce_minimum_key_length": True})
 
     async def verify(self, token: str) -> Principal:
@@ -167,10 +169,19 @@ class JwtVerifier:
         return Principal(
             f"{issuer}#{subject}",
             _granted_scopes(claims),
+            profiles=self._profiles(claims),
             client_id=client if isinstance(client, str) else "",
             issuer=issuer,
             subject=subject,
         )
+
+    def _profiles(self, claims: Mapping[str, Any]) -> frozenset[str] | None:
+        """The profiles that the claim names; none at all if it is missing or not a list or text of names."""
+        if self._profiles_claim is None:
+            return None
+        value = claims.get(self._profiles_claim)
+        names = value.split(" ") if isinstance(value, str) else items(value)
+        return frozenset(name for name in names if isinstance(name, str))
 
 
 def _shown(value: object) -> str:

@@ -47,6 +47,7 @@ class Principal(AuthenticatedUser):
         name: str,
         granted: frozenset[str] | None,
         *,
+        profiles: frozenset[str] | None = None,
         client_id: str | None = None,
         issuer: str | None = None,
         subject: str | None = None,
@@ -63,5 +64,7 @@ class Principal(AuthenticatedUser):
         self.name = name
         self.granted = granted
         """The granted scopes; None for a token without scopes, which may do everything."""
+        self.profiles = profiles
+        """The profiles that the caller may act under; None for all."""
         self.can_step_up = issuer is not None
         """Whether the caller can ask the issuer for a token with more scopes."""

@@ -4,6 +4,7 @@
     name = "ci"
     digest = "sha256:9f86d0…"
     scopes = ["connectors:read", "connectors:write"]
+    profiles = ["team-a"]
     expires = 2027-01-01T00:00:00Z
 
 A change of the file takes effect with the next request, so removing an entry revokes its token at once. While the file
@@ -54,6 +55,8 @@ class StaticToken:
     scopes: frozenset[str] | None = None
     expires: datetime | None = None
     """When it expires, with a time zone; None if it never does."""
+    profiles: frozenset[str] | None = None
+    """The profiles that its holder may act under; None for all."""
 
     @staticmethod
     def from_secret(secret: str, *, name: str = "token", scopes: Collection[str] | None = None) -> StaticToken:
@@ -173,6 +176,8 @@ def token_entry(token: StaticToken) -> str:
     lines = ["[[token]]", f"name = {json.dumps(token.name)}", f'digest = "sha256:{token.digest.hex()}"']
     if token.scopes is not None:
         lines.append(f"scopes = {json.dumps([scope for scope in SCOPES if scope in token.scopes])}")
+    if token.profiles is not None:
+        lines.append(f"profiles = {json.dumps(sorted(token.profiles))}")
     if token.expires is not None:
         lines.append(f"expires = {token.expires.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}")
     return "\n".join(lines) + "\n"
@@ -200,7 +205,7 @@ def append_token(path: Path, token: StaticToken) -> None:
 
 
 def _parse_entry(entry: JsonObject, where: str, *, scoped: bool) -> StaticToken:
-    _check_keys(entry, ("name", "digest", "scopes", "expires"), where)
+    _check_keys(entry, ("name", "digest", "scopes", *(("profiles",) if scoped else ()), "expires"), where)
     name, digest, expires = entry.get("name"), entry.get("digest"), entry.get("expires")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise Misconfigured(
@@ -235,7 +240,13 @@ def _parse_entry(entry: JsonObject, where: str, *, scoped: bool) -> StaticToken:
             f"{where}: scopes is not a list of scopes.", fix=f"Write scopes = [...] with some of {', '.join(SCOPES)}."
         )
     _check_keys(scopes, SCOPES, f"{where}: scopes")
-    return replace(token, scopes=frozenset(scopes))
+    profiles = entry.get("profiles")
+    if "profiles" in entry and (not is_strings(profiles) or not profiles):
+        raise Misconfigured(
+            f"{where}: profiles is not a list of profiles.",
+            fix='Write profiles = ["..."] with the profiles that its holder may act under, or leave it out for all.',
+        )
+    return replace(token, scopes=frozenset(scopes), profiles=frozenset(profiles) if is_strings(profiles) else None)
 
 
 def _check_keys(keys: Iterable[str], known: Collection[str], where: str) -> None:

@@ -37,7 +37,7 @@ class ScopeCheck:
         if missing is None:
             return None
         # The engine refuses it for the same reason, and records that in the audit log.
-        await self._engine.call(tool, {}, UnattendedCaller(user.name, "http", user.granted))
+        await self._engine.call(tool, {}, UnattendedCaller(user.name, "http", user.granted, profiles=user.profiles))
         return self._refuse(scope, missing, f"{tool} needs", request_id)
 
     def watch(self, scope: Scope, receive: Receive, send: Send, request_id: int | str | None) -> tuple[Scope, Send]:

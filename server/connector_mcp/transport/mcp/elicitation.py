@@ -105,6 +105,11 @@ class McpCaller:
         return user.granted if isinstance(user, Principal) else None
 
     @property
+    def profiles(self) -> frozenset[str] | None:
+        user = (_http_scope(self._ctx) or {}).get("user")
+        return user.profiles if isinstance(user, Principal) else None
+
+    @property
     def can_step_up(self) -> bool:
         """Whether the caller can get a token with more scopes, so that it is shown tools beyond those it has."""
         user = (_http_scope(self._ctx) or {}).get("user")

@@ -140,7 +140,7 @@ class ToolHandlers:
             return _failed(Internal(message, fix=fix))
 
     def _visible(self, caller: McpCaller) -> tuple[Tool, ...]:
-        return self._engine.tools(None if caller.can_step_up else caller)
+        return self._engine.tools(caller, any_scope=caller.can_step_up)
 
     def _caller(self, ctx: Context, params: CallToolRequestParams | None = None) -> McpCaller:
         ask_timeout = self._engine.settings.ask_timeout

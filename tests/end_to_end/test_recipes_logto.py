@@ -1,0 +1,214 @@
+"""What makes a Logto connector work, done with tools until check_connector says that it does, or why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector_mcp.sandbox import seed
+from connector_mcp.sandbox.logto.sso import UNREACHABLE
+from tests.end_to_end.recipes import Recipe, recipe
+
+pytestmark = pytest.mark.anyio
+
+CONNECTOR, SSO = "connector", "SSO connector"
+DISCORD = {"clientId": "discord-client", "clientSecret": "discord-secret"}
+USES = ("SignIn", "Register", "ForgotPassword", "Generic")
+SENDGRID = {
+    "apiKey": "sendgrid-key", "fromEmail": "no-reply@acme.example", "templates": [
+        {"usageType": use, "type": "text/plain", "subject": "Code", "content": "{{code}}"} for use in USES
+    ],
+}  # fmt: skip
+HTTP_SMS = {"endpoint": "https://sms.acme.example/send", "authorization": "Bearer sms-key"}
+CODES: dict[str, tuple[str, Any, dict[str, str], str]] = {
+    "email": ("sendgrid-email-service", SENDGRID, {"email": "ops@acme.example"}, "EmailVerificationCode"),
+    "phone": ("http-sms", HTTP_SMS, {"phone": "491701234567"}, "PhoneVerificationCode"),
+}
+
+
+async def settled(made: Recipe, identifier: str, kind: str) -> dict[str, Any]:
+    """The verdict once it can be known: the sign-in page may lag behind a change."""
+    verdict = await made.check("logto", identifier, kind)
+    if verdict["works"] != "unknown":
+        return verdict
+    assert "lag behind" in verdict["next"]
+    return await made.check("logto", identifier, kind)
+
+
+async def refused(made: Recipe, tool: str, **arguments: Any) -> dict[str, Any]:
+    """The error of a call that must fail."""
+    result = await made.client.call_tool(tool, arguments)
+    assert result.is_error
+    assert result.structured_content is not None
+    return result.structured_content["error"]
+
+
+@pytest.mark.parametrize("wrong", ["", "not listed", "no config"])
+async def test_a_sign_in_button_appears(wrong: str, tmp_path: Path) -> None:
+    async with recipe(tmp_path) as made:
+        config = {} if wrong == "no config" else {"config": DISCORD}
+        if wrong == "no config":
+            error = await refused(made, "logto_create_connector", connector_id="discord-universal")
+            assert "clientId, clientSecret" in error["issues"][0]["wanted"]
+            return
+        new = await made.call("logto_create_connector", connector_id="discord-universal", **config)
+        hidden = await made.check("logto", new["id"], CONNECTOR)
+        assert (hidden["works"], hidden["seen"]["target"]) == ("no", "discord")
+        assert "logto_update_sign_in_exp" in hidden["next"]
+        before = (await made.call("logto_get_sign_in_exp"))["socialSignInConnectorTargets"]
+        targets = [*before, "discord" if not wrong else "discrod"]
+        after = await made.call("logto_update_sign_in_exp", social_sign_in_connector_targets=targets)
+        assert ("discord" in after["socialSignInConnectorTargets"]) == (not wrong)
+        verdict = await settled(made, new["id"], CONNECTOR)
+        assert verdict["works"] == ("no" if wrong else "yes")
+        assert ("does not list its target" in verdict["reason"]) == bool(wrong)
+        if not wrong:
+            assert "only a sign-in shows" in verdict["reason"], "no credential is proven by what people see"
+
+
+@pytest.mark.parametrize("identifier", CODES)
+@pytest.mark.parametrize("wrong", ["", "unused", "credentials"])
+async def test_people_sign_in_with_codes(identifier: str, wrong: str, tmp_path: Path) -> None:
+    factory, config, to, reset = CODES[identifier]
+    async with recipe(tmp_path) as made:
+        if wrong == "credentials":
+            secret = "apiKey" if identifier == "email" else "authorization"
+            bad = config | {secret: "invalid-key"}
+            error = await refused(made, "logto_create_connector_test", factory_id=factory, config=bad, **to)
+            assert error["upstream"]["code"] == "connector.authorization_failed"
+            return
+        await made.call("logto_list_connectors")
+        await made.call("logto_create_connector_test", factory_id=factory, config=config, **to)
+        new = await made.call("logto_create_connector", connector_id=factory, config=config)
+        now = await made.call("logto_get_sign_in_exp", fields=["signIn", "signUp"])
+        if not wrong:
+            method = {"identifier": identifier, "password": True, "verificationCode": True, "isPasswordPrimary": False}
+            given = {
+                "sign_up": {"identifiers": [identifier], "password": True, "verify": True},
+                "sign_in": {"methods": [method, *now["signIn"]["methods"]]},
+                "forgot_password_methods": [reset],
+            }
+            await made.call("logto_update_sign_in_exp", **given)
+        verdict = await settled(made, new["id"], CONNECTOR)
+        assert verdict["works"] == ("no" if wrong else "yes")
+        if wrong:
+            assert verdict["reason"].startswith("Nothing uses it")
+            assert identifier in verdict["next"]
+        else:
+            assert verdict["seen"]["used_for"] == ["sign-up", "sign-in", "password reset"]
+
+
+@pytest.mark.parametrize("wrong", ["", "certificate", "off", "no domain"])
+async def test_a_domain_signs_in_by_saml(wrong: str, tmp_path: Path) -> None:
+    host = "expired-idp.acme.example" if wrong == "certificate" else "idp.acme.example"
+    async with recipe(tmp_path) as made:
+        new = await made.call("logto_create_sso_connector", provider_name="SAML", connector_name="Acme")
+        own = new["providerConfig"]["serviceProvider"]
+        assert own["assertionConsumerServiceUrl"].endswith(new["id"]), "handed over without a further call"
+        with_config = {"config": {"metadataUrl": f"https://{host}/metadata"}, "branding": {"displayName": "Acme"}}
+        stored = await made.call("logto_update_sso_connector", id=new["id"], **with_config)
+        assert stored["providerConfig"]["identityProvider"]["isCertificateValid"] == (wrong != "certificate")
+        assert not (await made.call("logto_get_sign_in_exp"))["singleSignOnEnabled"]
+        if wrong != "off":
+            await made.call("logto_update_sign_in_exp", single_sign_on_enabled=True)
+        if wrong != "no domain":
+            await made.call("logto_update_sso_connector", id=new["id"], domains=["ACME.example"])
+        verdict = await settled(made, new["id"], SSO)
+        assert verdict["works"] == ("no" if wrong else "yes")
+        if wrong:
+            assert (
+                verdict["reason"]
+                == {
+                    "certificate": "The identity provider's certificate is not valid any more.",
+                    "off": "Single sign-on is off in the sign-in experience.",
+                    "no domain": "It has no domain, so that it is offered to no address.",
+                }[wrong]
+            )
+        else:
+            assert verdict["seen"]["domains"] == ["acme.example"]
+
+
+@pytest.mark.parametrize("wrong", ["", "issuer", "down later"])
+@pytest.mark.parametrize("provider", ["OIDC", "Okta", "AzureAdOidc"])
+async def test_a_domain_signs_in_by_oidc(provider: str, wrong: str, tmp_path: Path) -> None:
+    host = "invalid-idp.acme.example" if wrong == "issuer" else "idp.acme.example"
+    async with recipe(tmp_path) as made:
+        new = await made.call("logto_create_sso_connector", provider_name=provider, connector_name="Acme")
+        config = {"clientId": "acme", "clientSecret": "oidc-client-secret", "issuer": f"https://{host}"}
+        if wrong == "issuer":
+            error = await refused(made, "logto_update_sso_connector", id=new["id"], config=config)
+            assert error["upstream"]["code"] == "connector.invalid_config"
+            verdict = await made.check("logto", new["id"], SSO)
+            assert (verdict["works"], verdict["reason"]) == ("no", "Its config is not complete.")
+            return
+        stored = await made.call("logto_update_sso_connector", id=new["id"], config=config)
+        shown = {stored["config"]["clientSecret"], stored["providerConfig"]["clientSecret"]}
+        assert shown == {"[redacted]"}, "Logto shows the secret twice"
+        await made.call("logto_update_sign_in_exp", single_sign_on_enabled=True)
+        await made.call("logto_update_sso_connector", id=new["id"], domains=["acme.example"])
+        if wrong:
+            made.sandbox.world.put(UNREACHABLE, host, {"id": host})
+        verdict = await settled(made, new["id"], SSO)
+        assert verdict["works"] == ("no" if wrong else "yes")
+        assert ("cannot reach the issuer" in verdict["reason"]) == bool(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["", "no code"])
+async def test_mails_are_in_the_language_of_the_user(wrong: str, tmp_path: Path) -> None:
+    async with recipe(tmp_path) as made:
+        assert await made.call("logto_list_email_templates", language_tag="de") == []
+        details = {"subject": "Ihr Code", "content": "Code: {{code}}" if not wrong else "Hallo!"}
+        templates = [
+            {"languageTag": "de", "templateType": kind, "details": details} for kind in ("SignIn", "Generic")
+        ]  # fmt: skip
+        if wrong:
+            error = await refused(made, "logto_replace_email_templates", templates=templates)
+            assert error["issues"][0]["path"] == "templates[0].details.content"
+            return
+        first, _ = await made.call("logto_replace_email_templates", templates=templates)
+        await made.call("logto_update_email_template_details", id=first["id"], subject="Ihr Anmeldecode")
+        sent = {"factory_id": "sendgrid-email-service", "config": SENDGRID, "email": "ops@acme.example"}
+        await made.call("logto_create_connector_test", **sent, locale="de")
+        (kept,) = await made.call("logto_list_email_templates", language_tag="de", template_type="SignIn")
+        assert kept["details"] == details | {"subject": "Ihr Anmeldecode"}
+
+
+async def test_a_connector_is_taken_out_of_sight_without_deleting_it(tmp_path: Path) -> None:
+    async with recipe(tmp_path) as made:
+        assert (await made.check("logto", seed.LOGTO_GITHUB, CONNECTOR))["works"] == "yes"
+        await made.call("logto_update_sign_in_exp", social_sign_in_connector_targets=["google"])
+        assert (await made.check("logto", seed.LOGTO_GITHUB, CONNECTOR))["works"] == "no"
+        await made.call("logto_update_sso_connector", id=seed.LOGTO_SSO, domains=[])
+        assert (await made.check("logto", seed.LOGTO_SSO, SSO))["reason"].startswith("It has no domain")
+
+
+async def test_a_signing_key_is_replaced_without_an_outage(tmp_path: Path) -> None:
+    async with recipe(tmp_path) as made:
+        new = await made.call("logto_create_sso_connector", provider_name="AzureAD", connector_name="Acme")
+        key = await made.call("logto_create_sso_connector_signing_key", id=new["id"])
+        assert (key["active"], "BEGIN CERTIFICATE" in key["certificate"]) == (False, True)
+        signed = {"metadataUrl": "https://idp.acme.example/metadata", "signAuthnRequest": True}
+        error = await refused(made, "logto_update_sso_connector", id=new["id"], config=signed)
+        assert error["upstream"]["code"] == "single_sign_on.active_signing_key_required"
+        one = await made.call("logto_update_sso_connector_signing_key", id=new["id"], key_id=key["id"], active=True)
+        assert one["active"]
+        await made.call("logto_update_sso_connector", id=new["id"], config=signed)
+        other = await made.call("logto_create_sso_connector_signing_key", id=new["id"])
+        await made.call("logto_update_sso_connector_signing_key", id=new["id"], key_id=other["id"], active=True)
+        keys = await made.call("logto_list_sso_connector_signing_keys", id=new["id"])
+        assert {each["id"]: each["active"] for each in keys} == {key["id"]: False, other["id"]: True}
+
+
+async def test_what_exists_is_found_with_what_the_sign_in_experience_makes_of_it(tmp_path: Path) -> None:
+    async with recipe(tmp_path) as made:
+        rows = await made.call("find_connectors", platform="logto")
+        assert {row["id"]: (row["kind"], row["status"]) for row in rows} == {
+            seed.LOGTO_SMTP: (CONNECTOR, "unknown"),
+            seed.LOGTO_TWILIO: (CONNECTOR, "unknown"),
+            seed.LOGTO_GOOGLE: (CONNECTOR, "ok"),
+            seed.LOGTO_GITHUB: (CONNECTOR, "ok"),
+            seed.LOGTO_OIDC: (CONNECTOR, "paused"),
+            seed.LOGTO_SSO: (SSO, "paused"),
+        }
