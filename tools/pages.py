@@ -143,7 +143,7 @@ def attribute_docstrings(model: type) -> dict[str, str]:
     """The docstring of each public annotated attribute of a class, on one line; empty where there is none."""
     texts: dict[str, str] = {}
     for base in model.__bases__:
-        if base.__module__ == model.__module__:
+        if base.__module__.startswith("connector_mcp."):
             texts |= attribute_docstrings(base)
     (definition,) = ast.parse(inspect.getsource(model)).body
     assert isinstance(definition, ast.ClassDef)  # noqa: S101 - a class's source defines a class

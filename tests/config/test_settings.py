@@ -12,13 +12,14 @@ def test_the_defaults_serve_one_person_on_this_machine():
     settings = Settings.load({})
 
     assert settings.model_dump(exclude={"state_dir"}) == {
-        "config": None, "sandbox": False, "sandbox_data": None, "platforms": (), "tools": (), "read_only": False,
+        "config": None, "sandbox": False, "sandbox_data": None, "platforms": (), "toolsets": ("default",),
+        "tools": (), "read_only": False,
         "unknown_config": "refuse", "policy": "", "verify_writes": True, "approvals": True,
         "approval_ttl": 86_400.0, "approval_wait": 0.0,
         "webhook_url": None, "webhook_secret": None, "webhook_secret_file": None, "webhook_timeout": 10.0,
         "webhook_callback_secret": None, "webhook_callback_secret_file": None, "webhook_callback_url": None,
         "ask_reading_time": 0.5, "ask_timeout": 300.0, "deadline": 60.0,
-        "max_answer_bytes": 10_000_000, "max_result_bytes": 60_000,
+        "max_answer_bytes": 10_000_000, "max_result_bytes": 60_000, "result_content": "both",
         "upstream_concurrency": 64, "requests_per_second": None, "state": None, "state_password_file": None,
         "inline_secrets": "warn", "secrets_dir": None, "secrets_keyring": False,
         "secrets_key_file": None, "secrets_limits": None, "host": "127.0.0.1", "port": 8765, "allowed_hosts": (),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from connector_mcp.sandbox import seed
-from connector_mcp.sandbox.logto_sso import UNREACHABLE
+from connector_mcp.sandbox.logto.sso import UNREACHABLE
 from tests.end_to_end.recipes import Recipe, recipe
 
 pytestmark = pytest.mark.anyio

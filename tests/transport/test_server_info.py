@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
-from mcp_types import PromptReference, ResourceTemplateReference
+from mcp_types import PromptReference, ResourceTemplateReference, TextContent, TextResourceContents
 
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.operations.catalog import PLATFORMS, catalog
 from connector_mcp.operations.tool import Tool
-from connector_mcp.transport.mcp import resources, server_info
+from connector_mcp.transport.mcp import resources, server_info, skills
 from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.transport.mcp.tools import _listed
 from tests.engine.conftest import FakeCaller
@@ -45,6 +45,8 @@ def said(tools: Sequence[Tool]) -> str:
     prompts = server_info.list_prompts(tools)
     parts: list[Any] = [server_info.instructions(tools), *map(_listed, tools), prompts, resources.TEMPLATE]
     parts += resources.indexes(platforms)
+    for resource in resources.skill_resources(tools):
+        parts += [resource, resources.read_skill(resource.uri, tools)]
     for prompt in prompts.prompts:
         for platform in server_info.complete("platform", "", None, tools).values:
             try:
@@ -73,7 +75,10 @@ async def test_nothing_that_is_not_served_is_named(configuration: dict[str, Any]
         assert all(len(part["description"]) >= 9 for part in tool.listed_schema["properties"].values()), tool.name
     if configuration.get("read_only"):
         assert "only reads" in server_info.instructions(tools)
-        assert [prompt.name for prompt in server_info.list_prompts(tools).prompts] == ["look_over_connectors"]
+        assert [prompt.name for prompt in server_info.list_prompts(tools).prompts] == [
+            "look_over_connectors",
+            "rotate-credential",
+        ]
 
 
 async def test_a_caller_is_told_only_of_what_its_scopes_allow(tmp_path: Path) -> None:
@@ -89,17 +94,17 @@ async def test_a_prompt_names_the_platform_and_what_the_person_typed(era: str, t
         open_engine(settings, {}, "stdio") as engine,
         Client(build_server(engine, request_state_key=KEY), mode=era) as client,
     ):
-        listed = (await client.list_prompts()).prompts
+        listed = (await client.list_prompts()).prompts[:2]
         assert [prompt.name for prompt in listed] == ["set_up_connector", "look_over_connectors"]
-        for prompt, able in zip(listed, ("logto, vectorize", "logto, versori, vectorize"), strict=True):
+        for prompt, able in zip(listed, ["logto, versori, vectorize"] * 2, strict=True):
             asked = {argument.name: argument for argument in prompt.arguments or ()}
             assert (asked["platform"].required, asked["platform"].description) == (True, f"One of {able}.")
             got = await client.get_prompt(prompt.name, {"platform": "logto", "subject": "our SMTP {server}\u202e."})
             assert "on logto: our SMTP {server}." in got.messages[0].content.text
         with pytest.raises(MCPError, match="Did you mean 'set_up_connector'"):
             await client.get_prompt("setup_connector", {"platform": "logto"})
-        with pytest.raises(MCPError, match="There are logto, vectorize"):
-            await client.get_prompt("set_up_connector", {"platform": "versori"})
+        with pytest.raises(MCPError, match="There are logto, versori, vectorize"):
+            await client.get_prompt("set_up_connector", {"platform": "acme"})
         with pytest.raises(MCPError, match="none given"):
             await client.get_prompt("set_up_connector")
 
@@ -120,8 +125,60 @@ async def test_arguments_of_prompts_and_of_the_template_are_completed(era: str, 
 
         assert await completed(prompt, "platform", "") == ["logto", "vectorize"]
         assert await completed(template, "platform", "Vec") == ["vectorize"]
-        assert await completed(template, "type", "google", platform="logto") == ["google-universal"]
+        assert await completed(template, "type", "google", platform="logto") == ["GoogleWorkspace", "google-universal"]
         assert await completed(template, "type", "aws_", platform="vectorize") == ["AWS_S3"]
-        assert len(await completed(template, "type", "", platform="logto")) == 51
+        assert len(await completed(template, "type", "", platform="logto")) > 50
         assert await completed(template, "type", "a") == await completed(prompt, "subject", "a") == []
         assert await completed(template, "type", "http", platform="versori") == []
+
+
+def test_every_tool_that_a_skill_names_exists() -> None:
+    assert len(skills.all_skills()) == 6
+    for skill in skills.all_skills():
+        named = set(re.findall(rf"`((?:(?:{'|'.join(PLATFORMS)})_|[a-z]+_connector)[a-z_]*)`", "\n".join(skill.lines)))
+        assert skill.tools <= set(catalog())
+        assert named <= set(catalog()), skill.name
+        assert skill.steps(set(catalog())).split() == "\n".join(skill.lines).split()
+
+
+@pytest.mark.parametrize("era", ["auto", "legacy"])
+async def test_a_skill_is_a_prompt_and_a_resource_where_its_tools_are_served(era: str, tmp_path: Path) -> None:
+    settings = Settings.load({}, sandbox=True, platforms="logto", toolsets="all", state_dir=tmp_path)
+    wanted = {"add-sign-in-provider", "set-up-sso", "switch-email-provider", "rotate-credential"}
+    async with (
+        open_engine(settings, {}, "stdio") as engine,
+        Client(build_server(engine, request_state_key=KEY), mode=era) as client,
+    ):
+        prompts = {prompt.name: prompt for prompt in (await client.list_prompts()).prompts}
+        assert {name for name in prompts if "-" in name} == wanted
+        got = await client.get_prompt("set-up-sso", {"subject": "Okta for acme.com"})
+        assert isinstance(got.messages[0].content, TextContent)
+        assert got.messages[0].content.text.startswith("Set up SSO for a domain: Okta for acme.com.\n")
+        content = (await client.read_resource("skill://index.json")).contents[0]
+        assert isinstance(content, TextResourceContents)
+        index = json.loads(content.text)
+        assert {entry["name"] for entry in index} == wanted
+        listed = {str(resource.uri) for resource in (await client.list_resources()).resources}
+        for entry in index:
+            content = (await client.read_resource(entry["uri"])).contents[0]
+            assert isinstance(content, TextResourceContents)
+            assert content.text.startswith(f"---\nname: {entry['name']}\n")
+            assert entry["uri"] in listed
+        with pytest.raises(MCPError, match="for the skills"):
+            await client.read_resource("skill://register-app/SKILL.md")
+
+
+@pytest.mark.parametrize("era", ["auto", "legacy"])
+@pytest.mark.parametrize("form", ["both", "text", "structured"])
+async def test_a_result_goes_out_in_the_forms_that_the_operator_chose(form: str, era: str, tmp_path: Path) -> None:
+    settings = Settings.load({}, sandbox=True, platforms="logto", result_content=form, state_dir=tmp_path)
+    async with (
+        open_engine(settings, {}, "stdio") as engine,
+        Client(build_server(engine, request_state_key=KEY), mode=era) as client,
+    ):
+        result = await client.call_tool("logto_list_connectors", {})
+        assert (bool(result.content), bool(result.structured_content)) == (form != "structured", form != "text")
+        failed = await client.call_tool("logto_get_connector", {"id": "none"})
+        assert failed.is_error
+        assert failed.content
+        assert failed.structured_content

@@ -140,6 +140,8 @@ class UpstreamSettings(SettingsGroup):
     """Largest response that is read from a platform."""
     max_result_bytes: Annotated[int, Field(ge=1024)] = 60_000
     """Largest result that an agent is given."""
+    result_content: Literal["both", "text", "structured"] = "both"
+    """Whether a result goes out as structured content, as text, or as both. An error always goes out as both."""
     upstream_concurrency: Annotated[int, Field(ge=1, le=1000)] = 64
     """Requests in flight to one platform."""
     requests_per_second: _Seconds | None = None

@@ -23,6 +23,7 @@ from connector_mcp.composition.engine import open_engine, server_policy
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.caller import CallResult
 from connector_mcp.engine.engine import Engine
+from connector_mcp.engine.results import encode_bytes
 from connector_mcp.input_text import decode, drop_mark
 from connector_mcp.json_values import JsonObject, is_object
 from connector_mcp.operations.operation import Effect
@@ -54,7 +55,17 @@ def tools(overrides: dict[str, Any], name: str | None, as_json: bool) -> None:
         for tool in served
     ]
     click.echo(table(rows, header=("tool", "effect", "destructive", "what it does")))
+    click.echo()
+    click.echo(table(_toolset_rows(served), header=("toolset", "tools", "bytes in tools/list")))
     click.echo(f"{len(served)} tools", err=True)
+
+
+def _toolset_rows(served: Sequence[Tool]) -> list[tuple[str, str, str]]:
+    """The toolsets of the served tools, each with the number of its tools and their size."""
+    sizes: dict[str, list[int]] = {}
+    for tool in served:
+        sizes.setdefault(tool.operation.toolset or "always served", []).append(len(encode_bytes(contract(tool))))
+    return [(name, str(len(each)), str(sum(each))) for name, each in sorted(sizes.items())]
 
 
 async def _list(settings: Settings, name: str | None) -> tuple[Tool, ...]:
@@ -66,7 +77,8 @@ def describe(tool: Tool, settings: Settings) -> str:
     """Return what a person needs for a call: description, arguments, what the policy says, and an example."""
     properties: Mapping[str, JsonObject] = tool.input_schema.get("properties", {})
     effect, can_destroy = tool.operation.effect, tool.operation.can_destroy
-    lines = [f"{click.style(tool.name, bold=True)} ({effect_words(tool)})", _wrap(tool.description), "", "arguments"]
+    lines = [f"{click.style(tool.name, bold=True)} ({effect_words(tool)})", _wrap(tool.description)]
+    lines += ["", f"toolset: {tool.operation.toolset or 'always served'}", "", "arguments"]
     for name, schema in properties.items():
         required = ", required" if name in tool.input_schema.get("required", ()) else ""
         lines += [f"  {name}: {_type_words(schema)}{required}", _wrap(str(schema.get("description", "")), "      ")]

@@ -1,4 +1,4 @@
-"""Connector types as MCP resources."""
+"""Connector types and skills as MCP resources."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from mcp_types import (
 
 from connector_mcp.engine.results import encode
 from connector_mcp.operations.connector_types import ConnectorType, connector_types
+from connector_mcp.operations.tool import Tool
 from connector_mcp.operations.type_names import similar_types
+from connector_mcp.transport.mcp.skills import INDEX, MARKDOWN, skills_with
 
 SCHEME = "connector-type://"
 JSON = "application/json"
@@ -43,6 +45,35 @@ def indexes(platforms: Sequence[str]) -> list[Resource]:
         for platform in platforms
         if connector_types(platform)
     ]
+
+
+def skill_resources(tools: Sequence[Tool]) -> list[Resource]:
+    """List the skills that the tools can carry out, and their index; nothing if there is none."""
+    found = skills_with({tool.name for tool in tools})
+    listed = [
+        Resource(uri=skill.uri, name=skill.name, title=skill.title, description=skill.description, mime_type=MARKDOWN)
+        for skill in found
+    ]
+    index = Resource(uri=INDEX, name="skills", description="The skills, each with its address.", mime_type=JSON)
+    return [index, *listed] if listed else []
+
+
+def read_skill(uri: str, tools: Sequence[Tool]) -> ReadResourceResult:
+    """Read a skill, or their index.
+
+    Raises:
+        MCPError: -32602 with the address in its data: there is no such skill, or its tools are not served.
+    """
+    served = {tool.name for tool in tools}
+    found = skills_with(served)
+    if uri == INDEX:
+        index = [{"name": each.name, "description": each.description, "uri": each.uri} for each in found]
+        content = TextResourceContents(uri=uri, mime_type=JSON, text=encode(index))
+    elif skill := next((each for each in found if each.uri == uri), None):
+        content = TextResourceContents(uri=uri, mime_type=MARKDOWN, text=skill.text(served))
+    else:
+        raise MCPError(INVALID_PARAMS, f"Resource not found. Read {INDEX} for the skills.", {"uri": uri})
+    return ReadResourceResult(contents=[content])
 
 
 def read_resource(uri: str, platforms: Sequence[str]) -> ReadResourceResult:

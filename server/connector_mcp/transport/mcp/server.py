@@ -30,7 +30,7 @@ from mcp_types.version import KNOWN_PROTOCOL_VERSIONS
 from connector_mcp import __version__
 from connector_mcp.engine.caller import TransportName
 from connector_mcp.engine.engine import Engine
-from connector_mcp.transport.mcp import resources, server_info
+from connector_mcp.transport.mcp import resources, server_info, skills
 from connector_mcp.transport.mcp.elicitation import principal_of
 from connector_mcp.transport.mcp.tools import CallsInFlight, Context, ToolHandlers
 
@@ -69,12 +69,16 @@ def build_server(
         return server_info.served_platforms(tools.seen(ctx))
 
     async def list_resources(ctx: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
-        return ListResourcesResult(resources=resources.indexes(platforms(ctx)))
+        return ListResourcesResult(
+            resources=[*resources.indexes(platforms(ctx)), *resources.skill_resources(tools.seen(ctx))]
+        )
 
     async def list_templates(ctx: Context, params: PaginatedRequestParams | None) -> ListResourceTemplatesResult:
         return ListResourceTemplatesResult(resource_templates=[resources.TEMPLATE])
 
     async def read_resource(ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
+        if params.uri.startswith(skills.SCHEME):
+            return resources.read_skill(params.uri, tools.seen(ctx))
         return resources.read_resource(params.uri, platforms(ctx))
 
     async def list_prompts(ctx: Context, params: PaginatedRequestParams | None) -> ListPromptsResult:

@@ -24,6 +24,7 @@ from connector_mcp.operations.tool import Tool, only_served
 from connector_mcp.operations.type_names import similar_types
 from connector_mcp.suggest import did_you_mean
 from connector_mcp.text import clean
+from connector_mcp.transport.mcp.skills import skills_with
 
 MOST_COMPLETIONS = 100
 """Values that the protocol lets one completion have."""
@@ -112,21 +113,29 @@ def _able(prompt: PromptTemplate, tools: Sequence[Tool]) -> list[str]:
 
 def list_prompts(tools: Sequence[Tool]) -> ListPromptsResult:
     """List the prompts that the tools can carry out, with the platforms that they can do so on."""
-    return ListPromptsResult(
-        prompts=[
-            Prompt(
-                name=prompt.name,
-                title=prompt.title,
-                description=prompt.description,
-                arguments=[
-                    PromptArgument(name="platform", description=f"One of {', '.join(platforms)}.", required=True),
-                    PromptArgument(name="subject", description=prompt.asks, required=False),
-                ],
-            )
-            for prompt in PROMPTS
-            if (platforms := _able(prompt, tools))
-        ]
-    )
+    prompts = [
+        Prompt(
+            name=prompt.name,
+            title=prompt.title,
+            description=prompt.description,
+            arguments=[
+                PromptArgument(name="platform", description=f"One of {', '.join(platforms)}.", required=True),
+                PromptArgument(name="subject", description=prompt.asks, required=False),
+            ],
+        )
+        for prompt in PROMPTS
+        if (platforms := _able(prompt, tools))
+    ]
+    prompts += [
+        Prompt(
+            name=skill.name,
+            title=skill.title,
+            description=skill.description,
+            arguments=[PromptArgument(name="subject", description=skill.asks, required=False)],
+        )
+        for skill in skills_with({tool.name for tool in tools})
+    ]
+    return ListPromptsResult(prompts=prompts)
 
 
 def get_prompt(name: str, arguments: Mapping[str, str] | None, tools: Sequence[Tool]) -> GetPromptResult:
@@ -136,18 +145,25 @@ def get_prompt(name: str, arguments: Mapping[str, str] | None, tools: Sequence[T
         MCPError: The prompt or the platform is not served; the message names those that are.
     """
     able = {prompt.name: platforms for prompt in PROMPTS if (platforms := _able(prompt, tools))}
-    if name not in able:
-        raise _unknown("prompt", name, list(able))
-    prompt = next(prompt for prompt in PROMPTS if prompt.name == name)
+    names = {tool.name for tool in tools}
+    skills = {skill.name: skill for skill in skills_with(names)}
     given = arguments or {}
+    subject = clean(given.get("subject", "")).rstrip(".") or "ask me what exactly"
+    if skill := skills.get(name):
+        return _prompt_result(skill.description, f"{skill.title}: {subject}.\n{skill.steps(names)}")
+    if name not in able:
+        raise _unknown("prompt", name, [*able, *skills])
+    prompt = next(prompt for prompt in PROMPTS if prompt.name == name)
     platform = given.get("platform", "")
     if platform not in able[name]:
         raise _unknown("platform", platform, able[name])
-    subject = clean(given.get("subject", "")).rstrip(".") or "ask me what exactly"
-    names = {tool.name for tool in tools}
     task = "\n".join(only_served(line, names) for line in prompt.text.split("\n"))
-    message = PromptMessage(role="user", content=TextContent(text=task.format(platform=platform, subject=subject)))
-    return GetPromptResult(description=prompt.description, messages=[message])
+    return _prompt_result(prompt.description, task.format(platform=platform, subject=subject))
+
+
+def _prompt_result(description: str, text: str) -> GetPromptResult:
+    message = PromptMessage(role="user", content=TextContent(text=text))
+    return GetPromptResult(description=description, messages=[message])
 
 
 def complete(argument: str, typed: str, context: Mapping[str, str] | None, tools: Sequence[Tool]) -> Completion:

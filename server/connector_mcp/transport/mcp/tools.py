@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import anyio
 from mcp.server.context import ServerRequestContext
@@ -100,7 +100,11 @@ class ToolHandlers:
 
     async def list_tools(self, ctx: Context, params: PaginatedRequestParams) -> JsonObject:
         """List the tools that the policy allows, and the scopes that the caller has or can get."""
-        return {"tools": [_listed(tool) for tool in self.seen(ctx)], **_COMPLETE}
+        listed = [_listed(tool) for tool in self.seen(ctx)]
+        if self._engine.settings.result_content == "text":
+            # Clients refuse a result without structured content where a schema promises some.
+            listed = [{key: value for key, value in tool.items() if key != "outputSchema"} for tool in listed]
+        return {"tools": listed, **_COMPLETE}
 
     def seen(self, ctx: Context) -> tuple[Tool, ...]:
         """The tools that the policy allows, and the scopes that the caller has or can get."""
@@ -122,7 +126,7 @@ class ToolHandlers:
             missing = members(result.content.get("error")).get("scope")
             if missing and any(tool.name == params.name for tool in engine.tools()):
                 caller.note_missing_scope(missing)
-            return _tool_result(result)
+            return _tool_result(result, engine.settings.result_content)
         except AnswerDue as due:
             return elicitation_result(due)
         except UnknownTool as unknown:
@@ -160,8 +164,11 @@ def _listed(tool: Tool) -> JsonObject:
     }
 
 
-def _tool_result(result: CallResult) -> JsonObject:
-    """The structured content, and the same as text for clients and models that read only that."""
+def _tool_result(result: CallResult, form: Literal["both", "text", "structured"] = "both") -> JsonObject:
+    """The structured content, the same as text for clients and models that read only that, or both.
+
+    An error always has both: clients may show a person only the text of it.
+    """
     content = result.content
     try:
         text = (result.encoded or encode_bytes(content)).decode()
@@ -169,12 +176,12 @@ def _tool_result(result: CallResult) -> JsonObject:
         # A lone surrogate is valid in JSON and cannot be encoded: sent, it would end a stdio connection.
         content = clean_strings(content)
         text = encode_bytes(content).decode()
-    return {
-        "content": [{"type": "text", "text": text}],
-        "structuredContent": content,
-        "isError": result.is_error,
-        **_COMPLETE,
-    }
+    told: JsonObject = {"content": [], "structuredContent": content, "isError": result.is_error, **_COMPLETE}
+    if form != "structured" or result.is_error:
+        told["content"] = [{"type": "text", "text": text}]
+    if form == "text" and not result.is_error:
+        del told["structuredContent"]
+    return told
 
 
 def _failed(error: ConnectorError) -> JsonObject:
