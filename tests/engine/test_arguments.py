@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from connector_mcp.engine.arguments import MAX_DEPTH, parse_arguments
-from connector_mcp.engine.config_check import check_configs
-from connector_mcp.engine.issues import describe
+from connector_mcp.engine.checks.arguments import MAX_DEPTH, parse_arguments
+from connector_mcp.engine.checks.configs import check_configs
+from connector_mcp.engine.checks.issues import describe
 from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.operations.catalog import PLATFORMS, catalog

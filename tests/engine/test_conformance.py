@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from connector_mcp.engine.conformance import find_flaw
+from connector_mcp.engine.checks.conformance import find_flaw
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.connector_types import connector_types, example
 from connector_mcp.operations.operation import Effect, ListOperation, LocalOperation, Operation, Situation

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from connector_mcp.engine import issues
-from connector_mcp.engine.arguments import MAX_VALUES
+from connector_mcp.engine.checks.arguments import MAX_VALUES
 from tests.engine.conftest import BenchMaker, FakeCaller
 from tests.transport.wires import WIRES, connected
 

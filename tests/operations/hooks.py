@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from connector_mcp.engine.config_check import check_configs
+from connector_mcp.engine.checks.configs import check_configs
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.operations.operation import Operation, Situation
 from connector_mcp.operations.tool import tool_of

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from connector_mcp.engine.issues import describe, likely_values, one_of
+from connector_mcp.engine.checks.issues import describe, likely_values, one_of
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.operations.operation import Effect, Operation

@@ -16,7 +16,7 @@ from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.approval.gate import Passage, channel_of
 from connector_mcp.engine.approval.wording import Candidate, target_changed
 from connector_mcp.engine.caller import CallResult
-from connector_mcp.engine.config_check import check_configs, tolerate
+from connector_mcp.engine.checks.configs import check_configs, tolerate
 from connector_mcp.engine.engine_call import EngineCall
 from connector_mcp.engine.ledger import UNKNOWN, Execution, Standing, decision_of
 from connector_mcp.engine.lookup import Lookup

@@ -18,8 +18,8 @@ from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account, Accounts
 from connector_mcp.engine.approval.gate import Gate, channel_of, require_scope
-from connector_mcp.engine.arguments import parse_arguments
 from connector_mcp.engine.caller import AnswerDue, Caller, CallResult
+from connector_mcp.engine.checks.arguments import parse_arguments
 from connector_mcp.engine.ledger import Ledger
 from connector_mcp.engine.policy import Decision
 from connector_mcp.engine.redaction.scrubber import CALL_SCRUBBER, Scrubber

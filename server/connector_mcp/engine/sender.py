@@ -12,7 +12,7 @@ from typing import Any
 
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.caller import Caller
-from connector_mcp.engine.conformance import find_flaw, find_target_flaw
+from connector_mcp.engine.checks.conformance import find_flaw, find_target_flaw
 from connector_mcp.engine.preview import fingerprint
 from connector_mcp.engine.results import Meta, following_cursor
 from connector_mcp.errors import (

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from connector_mcp.engine.issues import path_of
+from connector_mcp.engine.checks.issues import path_of
 from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.engine.secret_refs.resolver import FoundSecrets, scan_arguments
 from connector_mcp.json_values import JsonObject

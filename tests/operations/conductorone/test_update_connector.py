@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from connector_mcp.engine.config_check import check_configs
+from connector_mcp.engine.checks.configs import check_configs
 from connector_mcp.errors import Internal, InvalidArguments
 from connector_mcp.operations.conductorone.connectors import GetConnector, UpdateConnector
 from connector_mcp.operations.conductorone.env_config import ENV_CONFIG

@@ -16,8 +16,8 @@ import anyio.to_thread
 from pydantic import ValidationError
 
 from connector_mcp.engine.accounts import Account
-from connector_mcp.engine.config_check import check_configs
-from connector_mcp.engine.issues import path_of
+from connector_mcp.engine.checks.configs import check_configs
+from connector_mcp.engine.checks.issues import path_of
 from connector_mcp.engine.redaction.redactor import (
     MARKER,
     MOST_GIVEN,

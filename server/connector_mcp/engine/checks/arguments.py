@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from connector_mcp.engine.issues import (
+from connector_mcp.engine.checks.issues import (
     MAX_ISSUES,
     bounded,
     describe_wanted,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError as SchemaError
 
-from connector_mcp.engine.issues import (
+from connector_mcp.engine.checks.issues import (
     bounded,
     describe,
     describe_wanted,
