@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,3 +92,21 @@ def test_every_module_can_be_read_in_one_sitting() -> None:
 
 def test_every_part_of_the_package_is_in_the_map() -> None:
     assert {part(module) for module in modules()} <= set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize(
+    "folder", sorted({path.parent for path in modules()}), ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_no_folder_has_more_than_14_modules(folder: Path) -> None:
+    assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= 14
+
+
+def test_a_class_name_occurs_once_outside_of_the_platforms_folders() -> None:
+    names = Counter(
+        node.name
+        for path in modules()
+        if not (path.relative_to(PACKAGE).parts[0] == "operations" and path.parent.name in PLATFORMS)
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, times in names.items() if times > 1] == []

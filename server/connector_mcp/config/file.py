@@ -34,14 +34,14 @@ _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
-class Place:
+class FilePlace:
     """A file, or a table or key in it, as errors name it: `connector-mcp.toml, line 3: profiles.logto.a`."""
 
     path: Path
     lines: Mapping[str, int] = field(default_factory=dict[str, int], repr=False)
     name: str = ""
 
-    def at(self, key: str) -> Place:
+    def at(self, key: str) -> FilePlace:
         """Return the place of a key in this table."""
         return replace(self, name=f"{self.name}.{key}".lstrip("."))
 
@@ -93,7 +93,7 @@ class Profile:
 
     platform: Platform
     name: str
-    where: Place
+    where: FilePlace
     given: Mapping[str, Given]
     """The platform's variables by name."""
     options: ProfileOptions
@@ -103,7 +103,7 @@ class Profile:
 class ConfigFile:
     """The valid part of a file, and in `problems` everything that is wrong with its profiles."""
 
-    where: Place
+    where: FilePlace
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
     profiles: tuple[Profile, ...] = ()
     problems: tuple[Misconfigured, ...] = ()
@@ -127,7 +127,7 @@ def read_config(path: Path) -> ConfigFile:
             f"{path} cannot be read: {_reason(failure)}.",
             fix="Correct the file, or name another one with --config or CONNECTOR_MCP_CONFIG.",
         )
-        return ConfigFile(Place(path), problems=(problem,))
+        return ConfigFile(FilePlace(path), problems=(problem,))
     problems: list[Misconfigured] = []
     checked = stat.S_ISREG(mode) and os.name == "posix"
     if checked and mode & stat.S_IWOTH:
@@ -135,7 +135,7 @@ def read_config(path: Path) -> ConfigFile:
             Misconfigured(f"{path} can be written by every user of this machine.", fix=f"Run `chmod o-w {path}`.")
         )
     private = checked and not mode & 0o077
-    where = Place(path, _find_lines(text))
+    where = FilePlace(path, _find_lines(text))
     profiles = tuple(_read_profiles(where.at(PROFILES), held.pop(PROFILES, {}), private, problems))
     return ConfigFile(where, held, profiles, tuple(problems), private)
 
@@ -143,12 +143,12 @@ def read_config(path: Path) -> ConfigFile:
 def _find_lines(text: str) -> dict[str, int]:
     """Return the line of each table and key, by its dotted name. The parser does not tell lines."""
     lines: dict[str, int] = {}
-    table = Place(Path())
+    table = FilePlace(Path())
     # A text over several lines can hold what looks like a key.
     for number, line in enumerate(() if '"""' in text or "'''" in text else text.split("\n"), 1):
         header, key = _TABLE.fullmatch(line.rstrip()), _KEY.match(line)
         name = header[1] if header else key[1] if key else ""
-        place = (Place(Path()) if header else table).at(re.sub(r"[\s\"']", "", name))
+        place = (FilePlace(Path()) if header else table).at(re.sub(r"[\s\"']", "", name))
         if header:
             table = place
         if name:
@@ -164,7 +164,7 @@ def _reason(failure: Exception) -> str:
     return f"it is not valid TOML {position.group()}" if position else "it is not valid TOML"
 
 
-def _read_profiles(root: Place, tables: Any, private: bool, problems: list[Misconfigured]) -> Iterator[Profile]:
+def _read_profiles(root: FilePlace, tables: Any, private: bool, problems: list[Misconfigured]) -> Iterator[Profile]:
     for platform_name, named in _members(root, tables, problems):
         where = root.at(platform_name)
         if platform_name not in PLATFORMS:
@@ -186,7 +186,7 @@ def _read_profiles(root: Place, tables: Any, private: bool, problems: list[Misco
         yield from found
 
 
-def _members(where: Place, table: Any, problems: list[Misconfigured]) -> Iterator[tuple[str, Any]]:
+def _members(where: FilePlace, table: Any, problems: list[Misconfigured]) -> Iterator[tuple[str, Any]]:
     if isinstance(table, dict):
         yield from cast("dict[str, Any]", table).items()
         return
@@ -196,7 +196,7 @@ def _members(where: Place, table: Any, problems: list[Misconfigured]) -> Iterato
 
 
 def _read_profile(
-    platform: Platform, name: str, where: Place, table: Any, private: bool, problems: list[Misconfigured]
+    platform: Platform, name: str, where: FilePlace, table: Any, private: bool, problems: list[Misconfigured]
 ) -> Profile:
     if not _PROFILE_NAME.fullmatch(name):
         problems.append(
@@ -233,7 +233,7 @@ def _read_profile(
     return Profile(platform, name, where, given, options)
 
 
-def _read_variable(where: Place, variable: Variable, value: Any, private: bool) -> Given:
+def _read_variable(where: FilePlace, variable: Variable, value: Any, private: bool) -> Given:
     """Return how the value is given.
 
     Raises:
@@ -261,7 +261,7 @@ def _read_variable(where: Place, variable: Variable, value: Any, private: bool) 
     return Given(text=text)
 
 
-def _from_environment(where: Place, table: dict[str, Any]) -> Given:
+def _from_environment(where: FilePlace, table: dict[str, Any]) -> Given:
     name = table.get("env")
     if set(table) != {"env"} or not isinstance(name, str) or not _VARIABLE_NAME.fullmatch(name):
         raise Misconfigured(f"{where} is a table of another form.", fix='Write { env = "VARIABLE" }.')
