@@ -22,7 +22,7 @@ from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.suggest import closest
 
 if TYPE_CHECKING:
-    from connector_mcp.config.file import ConfigFile, Place, Profile
+    from connector_mcp.config.file import ConfigFile, FilePlace, Profile
 
 PREFIX = "CONNECTOR_MCP_"
 SECRET_PREFIX = "CONNECTOR_MCP_SECRET_"  # noqa: S105 - a prefix of names that hold secrets for `secret://NAME`
@@ -346,7 +346,7 @@ class _Source:
 
     values: dict[str, Any]
     spell: Callable[[str], str]
-    where: Place | None = None
+    where: FilePlace | None = None
 
     def place(self, key: str) -> str:
         return str(self.where.at(key)) if self.where else self.spell(key)

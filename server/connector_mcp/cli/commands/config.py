@@ -22,7 +22,7 @@ from connector_mcp.composition.accounts import (
 )
 from connector_mcp.composition.engine import served_operations, server_policy
 from connector_mcp.composition.storage import open_secrets
-from connector_mcp.config.file import Given, Place, Profile, ProfileOptions
+from connector_mcp.config.file import FilePlace, Given, Profile, ProfileOptions
 from connector_mcp.config.platform_variables import missing, platform_values
 from connector_mcp.config.settings import SecretName, Settings, is_secret
 from connector_mcp.engine.policy import Policy
@@ -189,7 +189,7 @@ def _report(settings: Settings, environ: Mapping[str, str], problems: list[Misco
         texts = {} if apart else _attempt(problems, partial(platform_values, platform, environ)) or {}
         if texts and not missing(platform, texts):
             given = {name: Given(text, env=name) for name, text in texts.items()}
-            profiles.append(Profile(platform, "default", Place(Path()), given, ProfileOptions()))
+            profiles.append(Profile(platform, "default", FilePlace(Path()), given, ProfileOptions()))
     secrets = _attempt(problems, lambda: open_secrets(settings, environ))
     stored = secrets and _attempt(problems, secrets.names)
     file = str(settings.config) if settings.config else None
