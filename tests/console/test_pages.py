@@ -151,6 +151,12 @@ class Stream:
         await self.gone.wait()
         return {"type": "http.disconnect"}
 
+    async def event(self) -> str:
+        """The next part of the body that is no heartbeat."""
+        while (part := await self.body()) == ":\n\n":
+            pass
+        return part
+
     async def body(self) -> str:
         """The next piece that is not empty."""
         while not (text := (await self.sent.receive()).get("body", b"").decode()):
@@ -191,11 +197,11 @@ async def test_a_change_of_the_queue_is_sent_until_the_browser_disconnects(house
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stream.run)
             assert (await stream.sent.receive())["status"] == 200
-            assert "data: 0\n" in await stream.body()
+            assert "data: 0\n" in await stream.event()
             approval = await house.park()
-            assert "data: 1\n" in await stream.body()
+            assert "data: 1\n" in await stream.event()
             await house.approvals.decide(approval.id, False, "operator alice")
-            assert "data: 0\n" in await stream.body()
+            assert "data: 0\n" in await stream.event()
             stream.gone.set()
 
 
