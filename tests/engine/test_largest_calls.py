@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from connector_mcp.engine import issues
+from connector_mcp.engine.checks import issues
 from connector_mcp.engine.checks.arguments import MAX_VALUES
 from tests.engine.conftest import BenchMaker, FakeCaller
 from tests.transport.wires import WIRES, connected

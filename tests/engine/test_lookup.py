@@ -9,8 +9,7 @@ import pytest
 
 from connector_mcp.engine.lookup import id_paths
 from connector_mcp.operations.catalog import PLATFORMS, platform_folder
-from connector_mcp.operations.operation import Effect, ListOperation, Operation, at
-from connector_mcp.operations.platform import path_shape
+from connector_mcp.operations.operation import Effect, Http, ListOperation, Operation, at
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.faults import Fault
 from connector_mcp.upstream.client import ClientLimits
@@ -20,16 +19,16 @@ pytestmark = pytest.mark.anyio
 
 S3, GITHUB = "vectorize_get_source_connector", {"id": "github-signin"}
 LISTS = {
-    platform: {path_shape(each.http.path): each for each in folder.operations if issubclass(each, ListOperation)}
+    platform: {each.http.shape: each for each in folder.operations if issubclass(each, ListOperation)}
     for platform in PLATFORMS
     if (folder := platform_folder(platform))
 }
 BY_ID = [
-    (operation, argument, LISTS[platform][path_shape(path)])
+    (operation, argument, LISTS[platform][Http("GET", path).shape])
     for platform in PLATFORMS
     for operation in platform_folder(platform).operations
     for argument, path in id_paths(operation.model_construct(**operation.example))
-    if path_shape(path) in LISTS[platform]
+    if Http("GET", path).shape in LISTS[platform]
 ]
 NAMED = [each for each in BY_ID if each[2].known_by]
 """Those with lists that show names."""

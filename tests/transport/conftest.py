@@ -74,8 +74,8 @@ class FakeEngine:
             name: AnsweringAnything(**vars(tool_of(operation))) for name, operation in catalog(("vectorize",)).items()
         }
 
-    def tools(self, caller: Caller | None = None) -> tuple[Tool, ...]:
-        scopes = caller.scopes if caller else None
+    def tools(self, caller: Caller | None = None, *, any_scope: bool = False) -> tuple[Tool, ...]:
+        scopes = caller.scopes if caller and not any_scope else None
         tools = tuple(self._tools.values())
         return tools if scopes is None else tuple(tool for tool in tools if tool.annotations.read_only)
 
