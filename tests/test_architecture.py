@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "upstream": {"operations", "telemetry"},
     "sandbox": {"operations"},
     "engine": {"audit", "config", "operations", "secrets", "state", "telemetry", "upstream"},
+    "provisioning": {"audit", "config", "engine", "operations", "secrets", "state", "telemetry", "upstream"},
     "transport": {"config", "engine", "operations", "telemetry", "upstream"},
     "console": {"audit", "config", "engine", "operations", "state", "transport", "upstream"},
 }
