@@ -1,8 +1,8 @@
 """The plan: what would be done so that the platforms have what a manifest says, and what a decision about it is bound
 to.
 
-A plan holds no secret. Its arguments have references (`secret://NAME`) in the places of secrets, and `${section.entry.id}`
-in the places of ids that exist only once an earlier action has run.
+A plan holds no secret. Its arguments have references (`secret://NAME`) in the places of secrets, and
+`${section.entry.id}` in the places of ids that exist only once an earlier action has run.
 """
 
 from __future__ import annotations
@@ -53,8 +53,14 @@ class Action(BaseModel):
     losses: tuple[str, ...] = ()
     diff: tuple[Change, ...] = ()
     """What changes, member by member, redacted."""
+    snapshot: JsonObject = {}
+    """The target's members by path, redacted, when the plan was made. A later difference is named from it."""
+    hosts: tuple[str, ...] = ()
+    """The hosts that the platform would send credentials to."""
     secrets: dict[str, SecretState] = {}
     """What is known of each secret of the config, by its path."""
+    declared: JsonObject = {}
+    """The entry as the manifest has it, with references for secrets. It is kept once it was applied, for drift."""
     needs: tuple[int, ...] = ()
     """The actions that must have succeeded before."""
 
