@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import anyio.to_thread
@@ -69,15 +70,17 @@ class Engine:
         observer: Observer = NULL_OBSERVER,
         decide_at: str | None = None,
         secret_requests: SecretRequests | None = None,
+        kinds: Mapping[type[Operation], type[EngineCall]] = MappingProxyType({}),
     ) -> None:
         """Put the parts together.
 
         `hold` replaces the one made from the settings. `announce` is called with each call that waits for an operator.
         `decide_at` is the address of the operators' console. With `secret_requests` that have pages, a person can be
-        asked for missing secrets.
+        asked for missing secrets. `kinds` are the operations without a platform that a part above the engine answers.
         """
         secrets = secrets or Secrets()
         self.settings = settings
+        self._kinds = kinds
         self.database = database
         database.on_failure = observer.store_failed
         self.secret_requests = secret_requests
@@ -225,7 +228,8 @@ class Engine:
             raise self.unknown_tool(name, caller)
         kind = PlatformCall
         if tool.operation.on is None:
-            kind = LocalCall if issubclass(tool.operation, LocalOperation) else AcrossCall
+            own = LocalCall if issubclass(tool.operation, LocalOperation) else AcrossCall
+            kind = self._kinds.get(tool.operation, own)
         if self._secrets.is_outdated():
             await anyio.to_thread.run_sync(self._secrets.read_all)
         outer = CALL_SCRUBBER.set(None)
