@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import anyio.to_thread
@@ -70,23 +69,23 @@ class Engine:
         observer: Observer = NULL_OBSERVER,
         decide_at: str | None = None,
         secret_requests: SecretRequests | None = None,
-        kinds: Mapping[type[Operation], type[EngineCall]] = MappingProxyType({}),
+        calls: Mapping[type[Operation], type[EngineCall]] | None = None,
     ) -> None:
         """Put the parts together.
 
         `hold` replaces the one made from the settings. `announce` is called with each call that waits for an operator.
         `decide_at` is the address of the operators' console. With `secret_requests` that have pages, a person can be
-        asked for missing secrets. `kinds` are the operations without a platform that a part above the engine answers.
+        asked for missing secrets. `calls` has the calls that another part of the server answers, by operation.
         """
         secrets = secrets or Secrets()
         self.settings = settings
-        self._kinds = kinds
         self.database = database
         database.on_failure = observer.store_failed
         self.secret_requests = secret_requests
         self.approvals = approvals = Approvals(database, ttl=settings.approval_ttl, observer=observer)
         self._accounts = Accounts(accounts)
         self._policy = policy
+        self._calls = calls or {}
         self._audit = audit
         self._observer = observer
         self._secrets = secrets
@@ -226,10 +225,9 @@ class Engine:
         if tool is None:
             self._observer.tool_unknown()
             raise self.unknown_tool(name, caller)
-        kind = PlatformCall
-        if tool.operation.on is None:
-            own = LocalCall if issubclass(tool.operation, LocalOperation) else AcrossCall
-            kind = self._kinds.get(tool.operation, own)
+        kind = self._calls.get(tool.operation, PlatformCall)
+        if kind is PlatformCall and tool.operation.on is None:
+            kind = LocalCall if issubclass(tool.operation, LocalOperation) else AcrossCall
         if self._secrets.is_outdated():
             await anyio.to_thread.run_sync(self._secrets.read_all)
         outer = CALL_SCRUBBER.set(None)
