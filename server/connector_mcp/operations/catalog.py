@@ -20,6 +20,7 @@ from connector_mcp.operations.operation import Operation
 from connector_mcp.operations.overview import Overview
 from connector_mcp.operations.platform import Platform
 from connector_mcp.operations.provisioning.kinds import Kind, kinds_of
+from connector_mcp.operations.provisioning.tools import PROVISIONING
 from connector_mcp.suggest import did_you_mean
 
 DEFAULT_TOOLSET = "default"
@@ -74,7 +75,7 @@ def catalog(platforms: Iterable[str] = PLATFORMS) -> Mapping[str, type[Operation
     operations = [operation for folder in folders.values() for operation in folder.operations]
     if operations:
         operations.append(describe_connector_type({name: each.type_source for name, each in folders.items()}))
-        operations += ACROSS
+        operations += (*ACROSS, *PROVISIONING)
     return {operation.tool_name(): operation for operation in operations}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -72,4 +72,34 @@ class ExportConnectors(Operation):
     sections: Annotated[list[str] | None, Field(description="Only these sections, such as sources.")] = None
 
 
-PROVISIONING: tuple[type[Operation], ...] = (PlanConnectors, ExportConnectors)
+class AppliedRecord(Record):
+    """How far a plan was applied."""
+
+    status: Literal["done", "in_progress", "incomplete"] | None = None
+    counts: JsonObject | None = None
+    done: list[JsonObject] | None = None
+    not_done: list[JsonObject] | None = None
+    unknown: list[JsonObject] | None = None
+    not_working: list[JsonObject] | None = None
+    next: str | None = None
+
+
+class ApplyPlan(Operation):
+    """Carry out a stored plan after one decision about all of it. It answers within 50 s: call it again with the same
+    plan_id until status is done. It then goes on, never creates twice, and tells whether what it made works."""
+
+    effect = Effect.UPDATE
+    can_destroy = True
+    overwrites = True
+    output = AppliedRecord
+    consequence = "Applies a plan."
+    example = {"plan_id": "pl-abcdefghjk"}
+
+    plan_id: Annotated[str, Field(min_length=1, max_length=64, description="Id of the plan.")]
+    on_failure: Annotated[
+        Literal["go_on", "stop"],
+        Field(description="After a failure: go_on with all that does not depend on it, or stop."),
+    ] = "go_on"
+
+
+PROVISIONING: tuple[type[Operation], ...] = (PlanConnectors, ApplyPlan, ExportConnectors)
