@@ -19,6 +19,7 @@ from connector_mcp.operations.local import TypeSource, describe_connector_type
 from connector_mcp.operations.operation import Operation
 from connector_mcp.operations.overview import Overview
 from connector_mcp.operations.platform import Platform
+from connector_mcp.operations.provisioning.kinds import Kind, kinds_of
 from connector_mcp.operations.provisioning.tools import PROVISIONING
 from connector_mcp.suggest import did_you_mean
 
@@ -54,6 +55,11 @@ class PlatformFolder:
     def overview(self) -> Overview:
         """How the platform's connectors are found and checked; imported like the operations."""
         return Overview.of(import_module(f"{self.package}.overview"))
+
+    @cached_property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of things that a manifest can describe; imported like the operations."""
+        return kinds_of(import_module(f"{self.package}.kinds"))
 
 
 @cache

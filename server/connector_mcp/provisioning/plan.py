@@ -23,6 +23,11 @@ SecretState = Literal["unchanged", "rotated", "unknown"]
 """What is known of a secret: it is what was last written, it has another value now, or it was set outside."""
 
 
+ADOPTED = "$adopted"
+"""Member of `Action.declared`, and so of what is kept of the entry: the manifest did not make the thing, and so never
+prunes it."""
+
+
 class Action(BaseModel):
     """One step of a plan: at most one call of one tool."""
 
@@ -58,7 +63,7 @@ class Action(BaseModel):
     hosts: tuple[str, ...] = ()
     """The hosts that the platform would send credentials to."""
     secrets: dict[str, SecretState] = {}
-    """What is known of each secret of the config, by its path."""
+    """What is known of each secret, by its path in `declared`."""
     declared: JsonObject = {}
     """The entry as the manifest has it, with references for secrets. It is kept once it was applied, for drift."""
     needs: tuple[int, ...] = ()

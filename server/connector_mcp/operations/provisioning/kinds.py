@@ -29,6 +29,7 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
+    id: Annotated[str | None, Field(description="Its id, if nothing else tells which one it is.")] = None
     profile: Annotated[str | None, Field(description="Account on the platform, if not that of the manifest.")] = None
     state: Annotated[Literal["present", "absent"], Field(description="absent: it is deleted.")] = "present"
 
