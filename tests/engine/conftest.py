@@ -15,6 +15,7 @@ import pytest
 
 from connector_mcp.audit.record import AuditRecord
 from connector_mcp.audit.trail import AuditTrail
+from connector_mcp.composition.engine import PROVISIONING_CALLS
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.approval.gate import Gate, Passage
@@ -305,6 +306,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
                 secrets=secrets,
                 secret_requests=secret_requests,
                 audit=AuditTrail(database),
+                calls=PROVISIONING_CALLS,
             )
             stack.push_async_callback(engine.aclose)
             return Bench(engine, sandbox, tmp_path)

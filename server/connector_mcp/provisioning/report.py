@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from connector_mcp.json_values import JsonObject
@@ -26,7 +27,7 @@ Steps = Mapping[int, PlanStep]
 
 def report(plan: Plan, steps: Steps, *, has_stopped: bool) -> JsonObject:
     """Make the answer. `has_stopped` says that a failure ended the apply."""
-    rows: dict[str, list[JsonObject]] = {"done": [], "not_done": [], "unknown": [], "not_working": []}
+    rows: dict[str, list[JsonObject]] = {"done": [], "not_done": [], "unknown": []}
     actions = {action.number: action for action in plan.actions}
     is_waiting: dict[int, bool] = {}
     for action in plan.actions:
@@ -37,7 +38,7 @@ def report(plan: Plan, steps: Steps, *, has_stopped: bool) -> JsonObject:
         if step.state == "done":
             shown = {key: step.verdict[key] for key in ("works", "reason", "next") if key in step.verdict}
             row |= {"id": step.identifier or action.identifier} | shown
-            rows["not_working" if shown.get("works") == "no" else "done"].append(row)
+            rows["done"].append(row)
             continue
         is_unknown = step.state in ("begun", "unknown")
         missing = [actions[need] for need in action.needs if not is_ended(actions[need], steps)]
@@ -49,7 +50,10 @@ def report(plan: Plan, steps: Steps, *, has_stopped: bool) -> JsonObject:
         status = "done"
     else:
         status = "in_progress" if any(is_waiting.values()) and not has_stopped else "incomplete"
-    answer: JsonObject = {"status": status, "counts": {kind: len(found) for kind, found in rows.items()}}
+    rows["done"].sort(key=lambda row: row.get("works") != "no")
+    counts = {kind: len(found) for kind, found in rows.items()}
+    counts |= {f"works_{works}": count for works, count in Counter(_works(rows["done"])).items()}
+    answer: JsonObject = {"status": status, "counts": counts}
     answer |= {kind: found[:SHOWN] for kind, found in rows.items() if found}
     if status in _NEXT:
         answer["next"] = _NEXT[status].format(plan=plan.id)
@@ -60,6 +64,10 @@ def is_ended(action: Action, steps: Steps) -> bool:
     """Check whether what an action wants is so."""
     step = steps.get(action.number)
     return action.verb == "unchanged" or (step is not None and step.state == "done")
+
+
+def _works(rows: list[JsonObject]) -> Iterator[str]:
+    return (row["works"] for row in rows if "works" in row)
 
 
 def _why(step: PlanStep, missing: list[Action]) -> str:
