@@ -88,6 +88,7 @@ class PlannedCall(PlatformCall):
         self._was_unknown = was_unknown
         self._journal = Journal(services.database)
         self._written = {}
+        self._answers = []
         self._told = {}
 
     async def write(self) -> CallResult:
@@ -106,14 +107,21 @@ class PlannedCall(PlatformCall):
         self._execution = await self._authorize()
         try:
             result = await self._carry_out()
-        except OutcomeUnknown:
-            if not await self._took_effect():
-                raise
+        except OutcomeUnknown as unknown:
+            if not await self._settle():
+                raise unknown
             self.meta.warn("The answer was lost, and a read shows that it took effect.")
             return self._result({})
         if self.identifier is None and self._action.verb in NEW:
-            await self._took_effect()
+            await self._settle()
         return result
+
+    async def _settle(self) -> bool:
+        """Look whether what was sent took effect. False if that cannot be known now."""
+        try:
+            return await self._took_effect()
+        except ConnectorError:
+            return False
 
     def _already(self) -> CallResult:
         """End a call that sends nothing, because an earlier run of the action took effect."""
@@ -133,8 +141,6 @@ class PlannedCall(PlatformCall):
             self._situation = await self._sender.situation(self.operation)
         except NotFound:
             return self._action.verb == "delete"
-        except ConnectorError:
-            return False
         return self._shows_effect()
 
     def _shows_effect(self) -> bool:
@@ -210,6 +216,8 @@ class PlannedCall(PlatformCall):
         """How the step stands after the call."""
         if self.outcome == "ok":
             return "done"
+        if self._execution is None and self._was_unknown:
+            return "unknown"
         if self._execution is None or self._execution_outcome() is None:
             return "waiting" if self.outcome == "cancelled" else "failed"
         return "unknown" if self._execution_outcome() == UNKNOWN else "failed"
