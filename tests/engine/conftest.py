@@ -15,7 +15,6 @@ import pytest
 
 from connector_mcp.audit.record import AuditRecord
 from connector_mcp.audit.trail import AuditTrail
-from connector_mcp.composition.engine import PROVISIONING_CALLS
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.approval.gate import Gate, Passage
@@ -28,6 +27,7 @@ from connector_mcp.engine.ledger import Claim, Execution, Ledger, Standing
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.secret_refs.secret_requests import SecretRequests
 from connector_mcp.operations.catalog import PLATFORMS, catalog, in_toolsets, platform_folder
+from connector_mcp.provisioning.calls import CALLS
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.database import Database
@@ -306,7 +306,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
                 secrets=secrets,
                 secret_requests=secret_requests,
                 audit=AuditTrail(database),
-                calls=PROVISIONING_CALLS,
+                calls=CALLS,
             )
             stack.push_async_callback(engine.aclose)
             return Bench(engine, sandbox, tmp_path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -25,15 +25,13 @@ from connector_mcp.composition.storage import (
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.caller import TransportName
 from connector_mcp.engine.engine import Engine
-from connector_mcp.engine.engine_call import EngineCall
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.secret_refs.secret_requests import SecretRequests
 from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.catalog import PLATFORMS, catalog, in_toolsets
 from connector_mcp.operations.local import LIST_SECRETS, list_secrets
 from connector_mcp.operations.operation import Operation
-from connector_mcp.operations.provisioning.tools import ApplyPlan
-from connector_mcp.provisioning.applying import ApplyCall
+from connector_mcp.provisioning.calls import CALLS
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.database import Database
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
@@ -41,9 +39,6 @@ from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 if TYPE_CHECKING:
     from connector_mcp.engine.approval.approval_webhook import ApprovalWebhook
     from connector_mcp.sandbox.app import Sandbox
-
-PROVISIONING_CALLS: Final[Mapping[type[Operation], type[EngineCall]]] = {ApplyPlan: ApplyCall}
-"""The calls that `provisioning` answers."""
 
 
 @asynccontextmanager
@@ -77,7 +72,7 @@ async def open_engine(
         observer=observer,
         decide_at=console_address(settings) if transport == "http" else None,
         secret_requests=secret_requests,
-        calls=PROVISIONING_CALLS,
+        calls=CALLS,
     )
     try:
         async with announcements.running() if announcements else nullcontext():

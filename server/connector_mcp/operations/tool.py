@@ -21,8 +21,9 @@ PLATFORM = "platform"
 PROFILE = "profile"
 """The argument that names the account where a platform has several. No operation of a platform has one of its own."""
 
-_OTHERS = (each.tool_name() for each in (*ACROSS, *PROVISIONING))
-_OTHER_NAMES = "|".join(("describe_connector_type", LIST_SECRETS, *_OTHERS))
+_OTHER_NAMES = "|".join(
+    ("describe_connector_type", LIST_SECRETS, *(each.tool_name() for each in (*ACROSS, *PROVISIONING)))
+)
 _NAMES = re.compile(rf"\b(?:(?:{'|'.join(PLATFORMS)})_[a-z_0-9]+|{_OTHER_NAMES})\b")
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|-")
 _SENTENCES = re.compile(r"(?<=\.) +")

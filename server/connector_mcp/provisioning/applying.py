@@ -31,7 +31,7 @@ from connector_mcp.operations.provisioning.kinds import Kind
 from connector_mcp.operations.provisioning.tools import ApplyPlan
 from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import Tool
-from connector_mcp.provisioning.decision import candidate_of, check_destructive, parts_of
+from connector_mcp.provisioning.decision import candidate_of, check_destructive, check_served, parts_of
 from connector_mcp.provisioning.journal import Identity, Journal, PlanStep, StoredPlan, account_key, step_ended
 from connector_mcp.provisioning.plan import Action
 from connector_mcp.provisioning.reading import read_records
@@ -120,6 +120,7 @@ class ApplyCall(AcrossCall):
                 fix="Make a new plan with plan_connectors: it takes over what was done.",
                 retryable=False,
             )
+        check_served(plan, self._services.operations)
         check_destructive(plan, self._services.settings.plan_max_destructive)
         if stored.status == "begun":
             self.decision = Decision(stored.decision or Decision.ALLOW)

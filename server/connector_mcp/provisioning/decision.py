@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.approval.gate import Gate, Part
@@ -29,6 +29,20 @@ def check_destructive(plan: Plan, most: int) -> None:
         fix="Split it into several manifests. The operator of the server can set CONNECTOR_MCP_PLAN_MAX_DESTRUCTIVE; "
         "an agent cannot.",
     )
+
+
+def check_served(plan: Plan, operations: Collection[str]) -> None:
+    """Refuse a plan that needs a tool which this server does not serve.
+
+    Raises:
+        Blocked: It does.
+    """
+    missing = sorted({action.tool for action in plan.steps if action.tool} - {*operations})
+    if missing:
+        raise Blocked(
+            f"The plan {plan.id} needs {', '.join(missing)}, which this server does not serve. Nothing was changed.",
+            fix="The operator of the server can serve more tools with CONNECTOR_MCP_TOOLSETS; an agent cannot.",
+        )
 
 
 def parts_of(

@@ -17,7 +17,7 @@ from connector_mcp.operations.connector_types import ConnectorType
 from connector_mcp.operations.operation import at
 from connector_mcp.operations.provisioning.kinds import ORDERED, Kind, ListOrder
 from connector_mcp.operations.situation import Path
-from connector_mcp.operations.update import is_vacant, without_vacant
+from connector_mcp.operations.update import without_vacant
 from connector_mcp.provisioning.manifest import text_places
 from connector_mcp.secrets.reference import referenced_name
 
@@ -120,7 +120,7 @@ def _undeclared(kind: Kind, declared: JsonObject, observed: JsonObject, applied:
     """Keys of the config that are stored though the manifest does not have them."""
     given, known = members(declared.get(kind.config_member)), kind.config_type(declared)
     for key, value in members(observed[kind.config_member]).items():
-        if key in given or key in kind.computed or _is_secret(known, key) or not _stored(value):
+        if key in given or key in kind.computed or is_withheld(known, key) or not _stored(value):
             continue
         schema = members(at(known.config, ("properties", key))) if known else {}
         is_default = "default" in schema and same_json(schema["default"], value)
@@ -128,10 +128,9 @@ def _undeclared(kind: Kind, declared: JsonObject, observed: JsonObject, applied:
             yield Difference((kind.config_member, key), value, None)
 
 
-def _is_secret(known: ConnectorType | None, key: str) -> bool:
-    return known is not None and any(path.partition(".")[0] == key for path in known.secret_paths)
-
-
-def is_worth_showing(value: Any) -> bool:
-    """Whether an observed value says anything: it is neither null nor empty."""
-    return not is_vacant(value)
+def is_withheld(known: ConnectorType | None, key: str) -> bool:
+    """Whether a key of a config holds secrets, or may hold them in a form that no schema describes."""
+    if known is None:
+        return False
+    secret = [path.partition(".")[0] for path in known.secret_paths if "." not in path]
+    return key in secret or key in known.traits.get("mayContainSecrets", ())

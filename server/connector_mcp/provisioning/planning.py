@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import anyio
 
 from connector_mcp.engine.accounts import Account
-from connector_mcp.errors import InvalidArguments, Issue
+from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object
 from connector_mcp.operations.overview import Read
 from connector_mcp.operations.provisioning.kinds import Kind
@@ -108,10 +109,8 @@ class Matcher:
             data = await self._read(account, kind.listing(within))
             self._lists[account, kind.section, within] = kind.rows(data)
 
-        async with anyio.create_task_group() as tasks:
-            for account, kind, within in wanted:
-                if (account, kind.section, within) not in self._lists:
-                    tasks.start_soon(read, account, kind, within)
+        unread = [each for each in wanted if (each[0], each[1].section, each[2]) not in self._lists]
+        await side_by_side(partial(read, *each) for each in unread)
 
     def _match_one(self, entry: ManifestEntry, account: Account, within: str) -> None:
         thing = Thing(entry, account, self._identities.get((account_key(account), entry.address)))
@@ -157,11 +156,9 @@ class Matcher:
         async def read(thing: Thing, reading: Read) -> None:
             thing.record = await self._read(thing.account, reading)
 
-        async with anyio.create_task_group() as tasks:
-            for thing in self.things.values():
-                reading = thing.kind.reading(thing.identifier or "", thing.within) if thing.record else None
-                if reading is not None:
-                    tasks.start_soon(read, thing, reading)
+        found = [thing for thing in self.things.values() if thing.record is not None]
+        readings = [(thing, thing.kind.reading(thing.identifier or "", thing.within)) for thing in found]
+        await side_by_side(partial(read, thing, reading) for thing, reading in readings if reading is not None)
 
 
 _MISSING = "\0"
@@ -265,6 +262,24 @@ def in_manifest(issues: Iterable[Issue], entry: ManifestEntry) -> list[Issue]:
         place = f"{entry.address}.{path.lstrip('.')}" if path.lstrip(".") else entry.address
         placed.append(replace(issue, path=place))
     return placed
+
+
+async def side_by_side(jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Run jobs side by side. The first that fails ends the others, and its error is raised."""
+    failed: list[ConnectorError] = []
+
+    async def run(job: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await job()
+        except ConnectorError as error:
+            failed.append(error)
+            tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        for job in jobs:
+            tasks.start_soon(run, job)
+    if failed:
+        raise failed[0]
 
 
 def refuse(issues: Sequence[Issue]) -> None:

@@ -96,12 +96,7 @@ class Rehearsal(PlatformCall):
         """
         self.validate(arguments)
         self._key = key
-        await self._check_arguments(target_known=self.operation.acts_on is None)
-        if self.operation.acts_on is not None:
-            await self._read_target()
-            await self._check_arguments()
-        self.register_secrets()
-        self._detect_effect()
+        await self._prepare()
         has_target = self.operation.acts_on is not None and self._situation.current is not None
         found = self.found
         assert found is not None  # noqa: S101 - the arguments were scanned
