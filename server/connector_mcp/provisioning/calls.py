@@ -13,14 +13,14 @@ from connector_mcp.engine.caller import CallResult
 from connector_mcp.engine.engine_call import EngineCall
 from connector_mcp.engine.results import finish
 from connector_mcp.engine.secret_refs.resolver import FoundSecrets, Reference
-from connector_mcp.errors import Blocked, InvalidArguments, Issue, TimedOut, TooLarge
+from connector_mcp.errors import Blocked, InvalidArguments, Issue, TimedOut
 from connector_mcp.json_values import JsonObject
-from connector_mcp.operations.operation import ListOperation
 from connector_mcp.operations.overview import Read
 from connector_mcp.operations.provisioning.kinds import ToolCall
-from connector_mcp.operations.provisioning.tools import ExportConnectors, PlanConnectors
+from connector_mcp.operations.provisioning.tools import ApplyPlan, ExportConnectors, PlanConnectors
 from connector_mcp.operations.tool import PROFILE
 from connector_mcp.provisioning.actions import Draft, Drafts, Orphan, number_actions
+from connector_mcp.provisioning.applying import ApplyCall
 from connector_mcp.provisioning.exporting import Exporter
 from connector_mcp.provisioning.journal import Identity, Journal, account_key, secret_digest
 from connector_mcp.provisioning.manifest import Manifest, all_kinds, parse_manifest
@@ -34,14 +34,14 @@ from connector_mcp.provisioning.planning import (
     refuse,
     side_by_side,
 )
-from connector_mcp.provisioning.rehearsal import RecordRead, Rehearsal
+from connector_mcp.provisioning.reading import read_records
+from connector_mcp.provisioning.rehearsal import Rehearsal
 from connector_mcp.state.keys import secret_key
 
 SECONDS = 50.0
 """How long a plan may take for a client. Some give up on a call after 60 seconds."""
 LIFETIME = 3_600.0
 """Seconds within which a plan can be applied."""
-PAGES = 200
 AT_ONCE = 32
 """Previews that are made side by side. Each platform's own limits hold beside it."""
 _SHOWN = 100
@@ -73,25 +73,7 @@ class ProvisioningCall(EngineCall):
         Raises:
             ConnectorError: A read failed, or there are more pages than can be read.
         """
-        tool, rows = self._services.accounts.tool(wanted.operation), list[Any]()
-        arguments = {**wanted.arguments, **self.account_arguments(account)}
-        for _ in range(PAGES):
-            call = RecordRead(tool, self.caller, self._services)
-            await call.run(arguments)
-            if call.error is not None:
-                raise call.error
-            if call.outcome != "ok":
-                raise Blocked(f"{tool.name} could not be read ({call.outcome}).", fix=f"Call {tool.name} by itself.")
-            if not issubclass(wanted.operation, ListOperation):
-                return call.data
-            rows += call.data
-            if call.cursor is None:
-                return rows
-            arguments |= {"cursor": call.cursor}
-        raise TooLarge(
-            f"{account.platform.title} has more rows for {tool.name} than a plan can read.",
-            fix="Describe fewer things, or things of another account.",
-        )
+        return await read_records(wanted, account, self.caller, self._services)
 
     def account_arguments(self, account: Account) -> JsonObject:
         """The argument that names the account, where its platform has several."""
@@ -302,5 +284,9 @@ def _describe_action(action: Action) -> JsonObject:
     return shown | {key: value for key, value in others.items() if value}
 
 
-CALLS: Mapping[Any, type[EngineCall]] = {PlanConnectors: PlanCall, ExportConnectors: ExportCall}
+CALLS: Mapping[Any, type[EngineCall]] = {
+    PlanConnectors: PlanCall,
+    ApplyPlan: ApplyCall,
+    ExportConnectors: ExportCall,
+}
 """The calls of the tools of this part, by operation."""

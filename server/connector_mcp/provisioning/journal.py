@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.preview import keyed_digest
-from connector_mcp.errors import InvalidArguments, Issue, StoreUnavailable
+from connector_mcp.errors import ConnectorError, InProgress, InvalidArguments, Issue, StoreUnavailable
 from connector_mcp.json_values import JsonObject
 from connector_mcp.provisioning.plan import Action, Plan
-from connector_mcp.state.database import Database, Row, Transaction, Value
+from connector_mcp.state.database import Database, Row, Transaction, Value, Work
 from connector_mcp.state.keys import secret_key
 
 KEPT: Final = 90 * 86_400.0
@@ -192,6 +192,93 @@ class Journal:
         bound = plan.model_dump(mode="json", include={"id", "principal", "manifest", "sandbox", "actions"})
         return keyed_digest(bound, await secret_key(self._database, "digest"))
 
+    def decided(
+        self, plan_id: str, owner: str, decision: str, decided_by: str | None, channel: str | None, lease: float
+    ) -> Work[ConnectorError | None]:
+        """Return the work that begins a plan once it was decided, for the transaction of the record of that."""
+        values: dict[str, Value] = {
+            "id": plan_id, "owner": owner, "decision": decision, "by": decided_by, "channel": channel,
+            "lease": lease, "continued": CONTINUED,
+        }  # fmt: skip
+
+        def work(tx: Transaction) -> ConnectorError | None:
+            begun = tx.execute(
+                "UPDATE plans SET status = 'begun', decision = :decision, decided_by = :by, channel = :channel, "
+                "lease_owner = :owner, lease_until = epoch() + :lease, expires_at = epoch() + :continued "
+                "WHERE id = :id AND status = 'planned' AND expires_at > epoch() RETURNING id",
+                values,
+            )
+            return None if begun.first() else _taken(plan_id)
+
+        return work
+
+    async def take_lease(self, plan_id: str, owner: str, lease: float) -> None:
+        """Take over a plan that was begun, so that no other call applies it.
+
+        Raises:
+            InProgress: Another call applies it now.
+        """
+        values: dict[str, Value] = {"id": plan_id, "owner": owner, "lease": lease}
+
+        def work(tx: Transaction) -> tuple[Row | None, Row | None]:
+            taken = tx.execute(
+                "UPDATE plans SET lease_owner = :owner, lease_until = epoch() + :lease WHERE id = :id "
+                "AND status = 'begun' AND expires_at > epoch() AND coalesce(lease_until, 0) <= epoch() RETURNING id",
+                values,
+            )
+            left = tx.execute("SELECT lease_until - epoch() AS seconds FROM plans WHERE id = :id", values)
+            return taken.first(), left.first()
+
+        taken, left = await self._database.write(work)
+        if taken is None:
+            raise _taken(plan_id, left["seconds"] if left else None)
+
+    def step_begun(
+        self, plan_id: str, number: int, call_id: str, owner: str, lease: float
+    ) -> Work[ConnectorError | None]:
+        """Return the work that begins a step, for the transaction of its audit record. It prolongs the lease."""
+        values: dict[str, Value] = {
+            "id": plan_id, "number": number, "call": call_id, "owner": owner, "lease": lease,
+        }  # fmt: skip
+
+        def work(tx: Transaction) -> ConnectorError | None:
+            ours = tx.execute(
+                "UPDATE plans SET lease_until = epoch() + :lease "
+                "WHERE id = :id AND lease_owner = :owner AND status = 'begun' RETURNING id",
+                values,
+            )
+            if ours.first() is None:
+                return _taken(plan_id)
+            tx.execute(
+                "INSERT INTO plan_steps (plan_id, number, state, call_id) VALUES (:id, :number, 'begun', :call) "
+                "ON CONFLICT (plan_id, number) DO UPDATE SET state = 'begun', call_id = excluded.call_id",
+                values,
+            )
+            return None
+
+        return work
+
+    async def note(self, plan_id: str, owner: str, steps: Iterable[PlanStep]) -> None:
+        """Record steps that were not begun, or what a check showed, while this call has the lease."""
+
+        def work(tx: Transaction) -> None:
+            for step in steps:
+                step_ended(tx, plan_id, step, owner)
+
+        await self._database.write(work)
+
+    async def release(self, plan_id: str, owner: str, *, done: bool) -> None:
+        """Give the lease back."""
+        status = "done" if done else "begun"
+        values: dict[str, Value] = {"id": plan_id, "owner": owner, "status": status}
+        await self._database.write(
+            lambda tx: tx.execute(
+                "UPDATE plans SET lease_owner = NULL, lease_until = NULL, status = :status "
+                "WHERE id = :id AND lease_owner = :owner AND status = 'begun'",
+                values,
+            )
+        )
+
     async def remembered(self, manifest: str, accounts: Collection[Account]) -> dict[tuple[str, str], Identity]:
         """Return what is known of the entries of a manifest in these accounts, by `account_key` and entry."""
 
@@ -208,6 +295,22 @@ class Journal:
     async def keep(self, identity: Identity) -> None:
         """Remember an identity, in the place of an earlier one of the same entry."""
         await self._database.write(lambda tx: keep(tx, identity))
+
+
+def step_ended(tx: Transaction, plan_id: str, step: PlanStep, owner: str) -> None:
+    """Record how a step stands, as part of a transaction, unless another call goes on with it by now."""
+    values: dict[str, Value] = {
+        "id": plan_id, "number": step.number, "state": step.state, "call": step.call_id, "owner": owner,
+        "identifier": step.identifier, "outcome": json.dumps(step.outcome), "verdict": json.dumps(step.verdict),
+    }  # fmt: skip
+    tx.execute(
+        "INSERT INTO plan_steps (plan_id, number, state, call_id, identifier, outcome, verdict) "
+        "SELECT :id, :number, :state, :call, :identifier, :outcome, :verdict "
+        "WHERE EXISTS (SELECT 1 FROM plans WHERE id = :id AND lease_owner = :owner) "
+        "ON CONFLICT (plan_id, number) DO UPDATE SET state = excluded.state, call_id = excluded.call_id, "
+        "identifier = excluded.identifier, outcome = excluded.outcome, verdict = excluded.verdict",
+        values,
+    )
 
 
 def keep(tx: Transaction, identity: Identity) -> None:
@@ -234,6 +337,15 @@ def forget(tx: Transaction, account: str, manifest: str, entry: str, identifier:
         "DELETE FROM identities WHERE account = :account AND manifest = :manifest AND entry = :entry "
         "AND identifier = :identifier",
         {"account": account, "manifest": manifest, "entry": entry, "identifier": identifier},
+    )
+
+
+def _taken(plan_id: str, seconds: float | None = None) -> InProgress:
+    return InProgress(
+        f"Another call applies the plan {plan_id} now, or it can no longer be applied. Nothing was begun by this one.",
+        fix="Wait for the other call, then call again: it goes on where the other one ended, or says why not.",
+        retryable=True,
+        retry_after=None if seconds is None or seconds <= 0 else seconds,
     )
 
 

@@ -80,7 +80,6 @@ class AppliedRecord(Record):
     done: list[JsonObject] | None = None
     not_done: list[JsonObject] | None = None
     unknown: list[JsonObject] | None = None
-    not_working: list[JsonObject] | None = None
     next: str | None = None
 
 
