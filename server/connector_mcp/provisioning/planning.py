@@ -82,6 +82,7 @@ class Matcher:
             for entry in ready:
                 self._match_one(entry, accounts[entry.address], str(self._parent_of(entry, waiting)))
                 del waiting[entry.address]
+        self.things = {address: self.things[address] for address in manifest.entries}
         self._check_claims()
         await self._read_whole()
         return self.things

@@ -111,6 +111,10 @@ class Kind(ABC):
         """The read of one thing, where a row of the listing does not show all of it."""
         return None
 
+    def place(self, entry: JsonObject) -> str:
+        """What the entry's thing is within."""
+        return "/".join(str(entry.get(member)) for member in self.parents)
+
     def identify(self, record: JsonObject) -> str:
         """The id of a thing."""
         return str(record.get("id"))
