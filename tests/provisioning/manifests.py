@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from connector_mcp.engine.caller import CallResult
+from connector_mcp.json_values import members
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.sources import EnvironmentSource
 from tests.engine.conftest import Bench, FakeCaller, yes
@@ -132,7 +133,7 @@ def sixty_things() -> Manifest:
 
 def count_of(manifest: Mapping[str, Any]) -> int:
     """How many things a manifest describes."""
-    return sum(len(section) for section in manifest.values() if isinstance(section, dict))
+    return sum(len(members(section)) for section in manifest.values())
 
 
 async def call(made: Bench, tool: str, caller: FakeCaller | None = None, **arguments: Any) -> CallResult:
@@ -162,13 +163,12 @@ async def apply(made: Bench, manifest: Manifest, **arguments: Any) -> dict[str, 
         confirm = question.schema["properties"]["confirm"]
         return yes(manifest["name"] if confirm["type"] == "string" else True)
 
-    for _ in range(20):
+    while True:
         result = await call(made, "apply_plan", FakeCaller(agree), plan_id=planned["plan_id"])
         assert not result.is_error, result.content
-        if result.content["data"]["status"] != "in_progress":
-            break
-    assert result.content["data"]["status"] == "done", result.content
-    return result.content["data"]
+        if (data := result.content["data"])["status"] != "in_progress":
+            assert data["status"] == "done", data
+            return data
 
 
 def changes(planned: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject, is_object
 from connector_mcp.operations.overview import Read
 from connector_mcp.operations.provisioning.kinds import Kind
-from connector_mcp.provisioning.manifest import ID, all_kinds, is_secret_place, plain_path, text_places
+from connector_mcp.provisioning.manifest import ID, all_kinds, escaped, is_secret_place, plain_path, text_places
 from connector_mcp.provisioning.planning import ReadRecords, side_by_side
 from connector_mcp.secrets.reference import LONGEST_NAME, SCHEME
 
@@ -120,7 +120,7 @@ class Exporter:
                 dropped = [name for name in config if name in kind.computed or name in _withheld_forms(known)]
                 values = values | {member: {name: value for name, value in config.items() if name not in dropped}}
                 shown[member] = redact_config(values[member], known, platform)
-        entry = values
+        entry: JsonObject = escaped(values)
         for steps, text in list(text_places(values)):
             is_secret = is_secret_place(kind, values, steps) or value_at(shown, steps) != text
             if is_secret and text:

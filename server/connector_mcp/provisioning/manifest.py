@@ -1,8 +1,8 @@
 """The manifest: what things there should be on the platforms.
 
 `parse_manifest` finds every error that shows without the platforms, at once. `${section.key.id}` refers to another
-entry, `${variables.name}` to a variable; a secret is always a reference `secret://NAME`, because manifests are files
-and plans are stored.
+entry, `${variables.name}` to a variable, and `$${` is a plain `${`. A secret is always a reference `secret://NAME`,
+because manifests are files and plans are stored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from connector_mcp.secrets.reference import SCHEME, referenced_name
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_REFERENCE: Final = re.compile(r"\$\{([^{}]*)\}")
+_REFERENCE: Final = re.compile(r"(?<!\$)\$\{([^{}]*)\}")
+_ESCAPED, _PLAIN = "$${", "${"
+"""How a text holds `${` that is no reference, and what it stands for."""
 _OF_EVERY: Final = ("id", "profile", "state")
 _TOP: Final = ("name", "variables", "profiles")
 ID: Final = "id"
@@ -84,6 +86,15 @@ def referenced(text: Any) -> tuple[str, str] | None:
     section, _, rest = found[1].partition(".")
     key, _, member = rest.partition(".")
     return (f"{section}.{key}", member) if section != "variables" and member else None
+
+
+def escaped(value: Any) -> Any:
+    """The value as a manifest holds it, where no text of it is a reference."""
+    if is_object(value):
+        return {key: escaped(member) for key, member in value.items()}
+    if is_array(value):
+        return list(map(escaped, value))
+    return value.replace(_PLAIN, _ESCAPED) if isinstance(value, str) else value
 
 
 def text_places(value: Any, steps: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -247,7 +258,9 @@ class _Parser:
         if is_array(value):
             return list(map(self._static, value))
         target = referenced(value)
-        if target is None or target[1] == ID:
+        if target is None:
+            return value.replace(_ESCAPED, _PLAIN) if isinstance(value, str) else value
+        if target[1] == ID:
             return value
         section, _, key = target[0].partition(".")
         return at(self._raw.get(section, {}).get(key), target[1])

@@ -5,7 +5,6 @@ YAML is read without its traps: a key that stands twice, an anchor and a tag are
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -29,7 +28,7 @@ class ManifestFile:
 
     name: str
     data: JsonObject = field(default_factory=dict[str, Any])
-    lines: dict[str, int] = field(default_factory=dict[str, int])
+    lines: dict[tuple[str, ...], int] = field(default_factory=dict[tuple[str, ...], int])
     """The line of each member, by path."""
     issues: list[Issue] = field(default_factory=list[Issue])
     """What only the text shows: keys that stand twice, anchors and tags."""
@@ -100,17 +99,19 @@ class _Reader:
 
     def _mapping(self, node: Any, steps: Steps) -> JsonObject:
         made: JsonObject = {}
+        lines = self._found.lines
         for key, member in node.value:
             name = key.value if key.id == "scalar" else None
             if not isinstance(name, str):
                 self._report(steps, "a key that is no text", "a text")
                 continue
+            inner = (*steps, name)
             if name in made:
-                at_line = f"a key that stands in line {self._found.lines[_key((*steps, name))]} already"
-                self._found.lines[_key((*steps, name))] = key.start_mark.line + 1
-                self._report((*steps, name), at_line, "each key once")
-            made[name] = self.value(member, (*steps, name))
-            self._found.lines.setdefault(_key((*steps, name)), key.start_mark.line + 1)
+                self._report(inner, f"a key that stands in line {lines[_key(inner)]} already", "each key once")
+                for place in [each for each in lines if each[: len(inner)] == _key(inner)]:
+                    del lines[place]
+            lines[_key(inner)] = key.start_mark.line + 1
+            made[name] = self.value(member, inner)
         return made
 
     def _scalar(self, node: Any, steps: Steps) -> Any:
@@ -124,8 +125,8 @@ class _Reader:
         self._found.issues.append(Issue(path_of(steps), got, wanted))
 
 
-def _key(steps: Sequence[str | int]) -> str:
-    return json.dumps([str(step) for step in steps])
+def _key(steps: Sequence[str | int]) -> tuple[str, ...]:
+    return tuple(map(str, steps))
 
 
 def _unreadable(path: str, got: str) -> InvalidArguments:

@@ -13,14 +13,18 @@ from connector_mcp.engine.call import PlatformCall
 from connector_mcp.engine.caller import CallResult
 from connector_mcp.engine.checks.arguments import parse_arguments
 from connector_mcp.engine.checks.configs import check_configs, tolerate
+from connector_mcp.engine.checks.issues import value_at
 from connector_mcp.engine.preview import Preview, fingerprint
+from connector_mcp.engine.redaction.redactor import parse_steps
 from connector_mcp.engine.results import following_cursor
+from connector_mcp.engine.secret_refs.resolver import scan_arguments
 from connector_mcp.engine.sender import Sender
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject, is_object
 from connector_mcp.operations.operation import Effect, ListOperation, Operation
 from connector_mcp.operations.situation import Situation
-from connector_mcp.provisioning.manifest import text_places
+from connector_mcp.provisioning.manifest import referenced, text_places
+from connector_mcp.secrets.reference import mentions_reference
 
 
 class RecordRead(NestedRead):
@@ -71,16 +75,14 @@ class Rehearsal(PlatformCall):
             self.validate(arguments)
         except InvalidArguments as error:
             return [], list(error.issues)
-        fatal: list[Issue] = []
-        try:
-            self.scan_arguments(self._situation)
-        except InvalidArguments as error:
-            fatal = list(error.issues)
-        found = self.found
-        assert found is not None  # noqa: S101 - the arguments were scanned
-        fatal += [issue for issue in found.refusals() if issue not in fatal]
+        given: JsonObject = self.operation.model_dump(exclude_unset=True)
+        found = scan_arguments(self.operation, self.operation.find_configs(self._situation), target_known=True)
+        fatal, issues = list(found.refusals()), list[Issue]()
+        for issue in found.issues:
+            text = value_at(given, parse_steps(issue.path))
+            (fatal if not isinstance(text, str) or mentions_reference(text) else issues).append(issue)
         tolerates = partial(tolerate, self._services.settings.unknown_config, self.meta)
-        issues = [issue for issue in self.operation.find_problems(self._situation) if not tolerates(issue)]
+        issues += [issue for issue in self.operation.find_problems(self._situation) if not tolerates(issue)]
         try:
             check_configs(self.tool, found.uses, tolerates)
         except InvalidArguments as error:
@@ -124,4 +126,4 @@ def is_pending(operation: Operation | None) -> bool:
     if operation is None:
         return False
     given: JsonObject = operation.model_dump(exclude_unset=True)
-    return is_object(given) and any("${" in text for _, text in text_places(given))
+    return is_object(given) and any(referenced(text) for _, text in text_places(given))
