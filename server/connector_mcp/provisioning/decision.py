@@ -10,6 +10,7 @@ from connector_mcp.engine.approval.wording import Candidate
 from connector_mcp.engine.preview import Change
 from connector_mcp.errors import Blocked
 from connector_mcp.operations.operation import Effect, Operation
+from connector_mcp.operations.provisioning.tools import APPLY_PLAN
 from connector_mcp.provisioning.plan import Action, Plan
 
 
@@ -62,7 +63,7 @@ def candidate_of(plan: Plan, accounts: Sequence[Account], *, declared: Effect, c
     """Put the plan together as one call that waits for a decision. Its digest stands for all of it."""
     steps = plan.steps
     return Candidate(
-        tool="apply_plan",
+        tool=APPLY_PLAN,
         declared=declared,
         platform=", ".join(dict.fromkeys(account.platform.title for account in accounts)),
         profile=", ".join(dict.fromkeys(account.profile for account in accounts)),
