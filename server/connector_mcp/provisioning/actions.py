@@ -100,9 +100,11 @@ class Drafts:
             self._replace(thing)
         elif thing.differences or "rotated" in thing.secrets.values():
             changes = {each.path: each.after for each in thing.differences} | _rotations(thing)
-            call = kind.update(thing.identifier or "", thing.within, thing.values, changes)
             because = "" if thing.identity else "It is there already and is adopted."
-            self._keep(thing, "update" if thing.differences else "rotate", call, because=because)
+            last: Draft | None = None
+            for call in kind.update(thing.identifier or "", thing.within, thing.values, changes):
+                before, last = last, self._keep(thing, "update" if thing.differences else "rotate", call, because)
+                last.needs += [before] if before else []
         else:
             self._keep(thing, "unchanged" if thing.identity else "adopt", None)
 

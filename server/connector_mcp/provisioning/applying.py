@@ -203,7 +203,10 @@ class ApplyCall(AcrossCall):
     async def _call(self, action: Action) -> None:
         account, step = self._accounts_of[action.number], self._steps.get(action.number)
         assert action.tool is not None  # noqa: S101 - the action calls a tool
-        entry_key = (account_key(account), action.entry)
+        entry_key, ids, kind = (account_key(account), action.entry), self._ids(), kind_of(action)
+        if action.verb in NEW:
+            # What it belongs to may have been made by this plan.
+            action = action.model_copy(update={"within": kind.place(with_ids(action.declared, ids))})
         call = PlannedCall(
             self._services.accounts.tool(self._services.operations[action.tool]),
             self.caller,
@@ -212,13 +215,12 @@ class ApplyCall(AcrossCall):
             action=action,
             owner=self.id,
             lease=self._lease,
-            kind=kind_of(action),
+            kind=kind,
             find=partial(self._made, action, account),
             known=self._known.get(entry_key),
             expected=self._expected(action),
             was_unknown=step is not None and step.state in ("begun", "unknown"),
         )
-        ids = self._ids()
         call.identifier = None if action.verb in NEW else action.identifier or ids.get(action.entry)
         arguments = {**with_ids(action.arguments, ids), **self._account_arguments(account)}
         # What has begun ends, even if this call is cancelled: only between actions does an apply stop.
@@ -272,10 +274,10 @@ class ApplyCall(AcrossCall):
     async def _made(self, action: Action, account: Account) -> list[str]:
         """Return the ids of the things that have the name of what an action makes, apart from what was there before."""
         kind = kind_of(action)
-        within = with_ids(action.declared.get(kind.parent, ""), self._ids()) if kind.parent else ""
+        within = kind.place(with_ids(action.declared, self._ids()))
         data = await read_records(kind.listing(within), account, self.caller, self._services)
         before = {each.identifier for each in self._stored.plan.actions if each.entry == action.entry}
-        found = (kind.identify(row) for row in kind.rows(data) if kind.key_of(row) == kind.key(action.declared))
+        found = (kind.identify(row) for row in kind.rows(data, within) if kind.key_of(row) == kind.key(action.declared))
         return [identifier for identifier in found if identifier not in before]
 
     def _account_of(self, action: Action) -> Account:

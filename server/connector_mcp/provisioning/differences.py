@@ -42,10 +42,19 @@ def find_differences(
             if before is not None and not same_json(before, value):
                 found.append(Difference((member,), before, value))
         elif member in observed:
-            found += _compare(kind, (member,), value, observed[member])
+            found += [*_compare(kind, (member,), value, observed[member])] or _hidden(kind, member, value, applied)
     if kind.config_member in observed:
         found += _undeclared(kind, declared, observed, members(applied.get(kind.config_member)))
     return found
+
+
+def _hidden(kind: Kind, member: str, value: Any, applied: Mapping[str, Any]) -> list[Difference]:
+    """A member of which reads show only a part, where it is not as it was last applied."""
+    is_partly_hidden = any(path.startswith(f"{member}.") for path in kind.hidden)
+    before = applied.get(member)
+    if not is_partly_hidden or before is None or same_json(before, value):
+        return []
+    return [Difference((member,), before, value)]
 
 
 def references_in(entry: Any) -> dict[str, str]:
@@ -60,7 +69,9 @@ def _compare(kind: Kind, path: Path, value: Any, before: Any) -> Iterator[Differ
     if is_object(value) and (is_object(before) or before is None) and value:
         held = members(before)
         for key, member in value.items():
-            yield from _compare(kind, (*path, key), member, held.get(key))
+            inner = (*path, key)
+            if ".".join(inner) not in kind.hidden:
+                yield from _compare(kind, inner, member, held.get(key))
     elif is_array(value):
         if not _same_list(kind, path, value, items(before)):
             yield Difference(path, before, value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -16,11 +17,9 @@ from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.checks.issues import likely_names, value_at
 from connector_mcp.engine.redaction.redactor import by_name, names_a_secret, redact_config, replaced
 from connector_mcp.errors import InvalidArguments, Issue
-from connector_mcp.json_values import JsonObject, is_object, members
+from connector_mcp.json_values import JsonObject, is_object
 from connector_mcp.operations.overview import Read
 from connector_mcp.operations.provisioning.kinds import Kind
-from connector_mcp.operations.update import is_vacant
-from connector_mcp.provisioning.differences import is_withheld
 from connector_mcp.provisioning.manifest import ID, all_kinds, is_secret_place, plain_path, text_places
 from connector_mcp.provisioning.planning import ReadRecords, side_by_side
 from connector_mcp.secrets.reference import LONGEST_NAME, SCHEME
@@ -68,30 +67,18 @@ class Exporter:
         lists: dict[tuple[str, str], list[JsonObject]] = {}
 
         async def read(kind: Kind, within: str, reading: Read) -> None:
-            lists[kind.section, within] = kind.rows(await self._read(account, reading))
+            lists[kind.section, within] = kind.rows(await self._read(account, reading), within)
 
         kinds = [kind for kind in all_kinds().values() if kind.platform == account.platform.name]
         wanted = [kind for kind in kinds if sections is None or kind.section in sections]
-        for is_child in (False, True):
-            level = [kind for kind in kinds if bool(kind.parent) is is_child]
-            jobs = [
-                partial(read, kind, within, kind.listing(within))
-                for kind in level
-                for within in self._parents(kind, lists)
-            ]
-            await side_by_side(jobs)
+        for kind in kinds:
+            # A kind stands after those that its things belong to.
+            await side_by_side(partial(read, kind, within, kind.listing(within)) for within in _places_of(kind, lists))
         for (section, within), rows in sorted(lists.items(), key=lambda item: [*all_kinds()].index(item[0][0])):
             kind = all_kinds()[section]
             if kind in wanted:
                 records = await self._whole(account, kind, within, rows)
                 self._add(account, label, kind, within, records)
-
-    def _parents(self, kind: Kind, lists: Mapping[tuple[str, str], list[JsonObject]]) -> list[str]:
-        if not kind.parent:
-            return [""]
-        section = kind.refers[kind.parent]
-        parent = all_kinds()[section]
-        return [parent.identify(row) for (listed, _), rows in lists.items() if listed == section for row in rows]
 
     async def _whole(self, account: Account, kind: Kind, within: str, rows: list[JsonObject]) -> list[JsonObject]:
         """The records, read one by one where the list shows only a part."""
@@ -110,8 +97,7 @@ class Exporter:
         for record in records:
             identifier, observed = kind.identify(record), kind.observe(record, within)
             key = _free_key(str(observed.get("name") or kind.key_of(record)), entries)
-            values = {name: value for name, value in observed.items() if value is not None}
-            values = {name: value for name, value in values.items() if not (is_object(value) and not value)}
+            values = {name: value for name, value in observed.items() if value not in (None, "", {})}
             entry = self._without_secrets(account, kind, key, values)
             if known[kind.key_of(record)] > 1:
                 entry[ID] = identifier
@@ -142,12 +128,8 @@ class Exporter:
                 if not may_refer:
                     self.warnings.append(f"{kind.section}.{key}: {plain_path(steps)} looks secret and is left out.")
                 entry = replaced(entry, steps, self._reference(key, steps) if may_refer else "")
-        required = members(known.config).get("required", ()) if known else ()
-        if missing := [
-            name for name in required if is_withheld(known, name) and is_vacant(members(entry.get(member)).get(name))
-        ]:
-            added = {name: self._reference(key, (name,)) for name in missing}
-            entry = entry | {member: members(entry.get(member)) | added}
+        for steps in kind.lacking(entry):
+            entry = with_value(entry, steps, self._reference(key, steps))
         return self._redact(entry)
 
     def _reference(self, key: str, steps: Sequence[str | int]) -> str:
@@ -171,6 +153,26 @@ class Exporter:
                 if address is not None:
                     entry = replaced(entry, steps, f"${{{address}.id}}")
             self._entries[kind.section][key] = entry
+
+
+def _places_of(kind: Kind, lists: Mapping[tuple[str, str], list[JsonObject]]) -> list[str]:
+    """The places in which things of a kind are: the ids of all that they may belong to."""
+    if not kind.parents:
+        return [""]
+    section = kind.refers[kind.parents[-1]]
+    identify = all_kinds()[section].identify
+    found = [(place, identify(row)) for (listed, place), rows in lists.items() if listed == section for row in rows]
+    return ["/".join([*place.split("/"), own][-len(kind.parents) :]) for place, own in found]
+
+
+def with_value(entry: JsonObject, steps: Sequence[str | int], value: Any) -> JsonObject:
+    """The entry with a value in a place, whose objects are made where they are missing."""
+    copied = deepcopy(entry)
+    holder: Any = copied
+    for step in steps[:-1]:
+        holder = holder[step] if isinstance(step, int) else holder.setdefault(step, {})
+    holder[steps[-1]] = value
+    return copied
 
 
 def _withheld_forms(known: Any) -> Collection[str]:

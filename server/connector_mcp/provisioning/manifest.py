@@ -307,7 +307,7 @@ class _Parser:
         seen: dict[tuple[Any, ...], str] = {}
         for address, entry in entries.items():
             kind, values = entry.kind, entry.values
-            known = (kind.section, entry.profile, entry.id or (values.get(kind.parent), kind.key(values)))
+            known = (kind.section, entry.profile, entry.id or (*map(values.get, kind.parents), kind.key(values)))
             if known in seen:
                 self._report(address, f"the same {kind.noun} as {seen[known]}", "each thing once, with its own name")
             seen.setdefault(known, address)

@@ -82,6 +82,7 @@ class Matcher:
             for entry in ready:
                 self._match_one(entry, accounts[entry.address], str(self._parent_of(entry, waiting)))
                 del waiting[entry.address]
+        self.things = {address: self.things[address] for address in manifest.entries}
         self._check_claims()
         await self._read_whole()
         return self.things
@@ -92,22 +93,24 @@ class Matcher:
         return self._lists[account, kind.section, within]
 
     def _parent_of(self, entry: ManifestEntry, waiting: Mapping[str, ManifestEntry]) -> str | None:
-        """The id of what the entry belongs to; None while it is not known."""
-        if not entry.kind.parent:
-            return ""
-        given = entry.values.get(entry.kind.parent)
-        target = referenced(given)
-        if target is None:
-            return str(given)
-        if target[0] in waiting:
-            return None
-        parent = self.things.get(target[0])
-        return parent.identifier if parent is not None and parent.identifier is not None else _MISSING
+        """The ids of what the entry belongs to; None while one is not known."""
+        ids: list[str] = []
+        for member in entry.kind.parents:
+            given = entry.values.get(member)
+            target = referenced(given)
+            if target is not None and target[0] in waiting:
+                return None
+            parent = self.things.get(target[0]) if target else None
+            known = str(given) if target is None else parent.identifier if parent else None
+            if known is None:
+                return _MISSING
+            ids.append(known)
+        return "/".join(ids)
 
     async def _read_lists(self, wanted: Iterable[tuple[Account, Kind, str]]) -> None:
         async def read(account: Account, kind: Kind, within: str) -> None:
             data = await self._read(account, kind.listing(within))
-            self._lists[account, kind.section, within] = kind.rows(data)
+            self._lists[account, kind.section, within] = kind.rows(data, within)
 
         unread = [each for each in wanted if (each[0], each[1].section, each[2]) not in self._lists]
         await side_by_side(partial(read, *each) for each in unread)
@@ -183,7 +186,7 @@ def fixed_differences(thing: Thing) -> list[Difference]:
         return []
     kind, changes = thing.kind, {each.path: each.after for each in thing.differences}
     fixed = [each for each in thing.differences if each.path[0] in kind.fixed]
-    is_changeable = kind.update(thing.identifier or "", thing.within, thing.values, changes) is not None
+    is_changeable = bool(kind.update(thing.identifier or "", thing.within, thing.values, changes))
     return fixed or ([] if is_changeable else list(thing.differences))
 
 

@@ -70,7 +70,7 @@ class SignInConnectors(Kind):
     def listing(self, within: str) -> Read:
         return read(ListConnectors, limit=100)
 
-    def rows(self, data: Any) -> list[JsonObject]:
+    def rows(self, data: Any, within: str) -> list[JsonObject]:
         """All but demo connectors, which cannot be read by their ids."""
         return [row for row in map(members, items(data)) if not row.get("isDemo")]
 
@@ -94,10 +94,12 @@ class SignInConnectors(Kind):
             CreateConnector, given(connector_id=entry["type"], config=entry.get("config") or None, **settings)
         )
 
-    def update(self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]) -> ToolCall | None:
+    def update(
+        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
+    ) -> tuple[ToolCall, ...]:
         merged = {member: nested(changes, member) or None for member in ("config", "metadata")}
         settings = {name: changes.get((name,)) for name in _SETTINGS}
-        return ToolCall(UpdateConnector, given(id=identifier, **merged, **settings))
+        return (ToolCall(UpdateConnector, given(id=identifier, **merged, **settings)),)
 
     def delete(self, identifier: str, within: str) -> ToolCall | None:
         return ToolCall(DeleteConnector, {"id": identifier})
@@ -160,12 +162,13 @@ class SsoConnectors(Kind):
         named = {"connector_name": entry["name"], "provider_name": entry["type"]}
         return ToolCall(CreateSsoConnector, given(**named, config=entry.get("config") or None, **others))
 
-    def update(self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]) -> ToolCall | None:
+    def update(
+        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
+    ) -> tuple[ToolCall, ...]:
         merged = {member: nested(changes, member) or None for member in ("config", "branding")}
         others = {name: changes.get((name,)) for name in ("domains", *_SETTINGS)}
-        return ToolCall(
-            UpdateSsoConnector, given(id=identifier, connector_name=changes.get(("name",)), **merged, **others)
-        )
+        name = changes.get(("name",))
+        return (ToolCall(UpdateSsoConnector, given(id=identifier, connector_name=name, **merged, **others)),)
 
     def delete(self, identifier: str, within: str) -> ToolCall | None:
         return ToolCall(DeleteSsoConnector, {"id": identifier})
@@ -218,7 +221,7 @@ class SignIn(Kind):
     def listing(self, within: str) -> Read:
         return read(GetSignInExp)
 
-    def rows(self, data: Any) -> list[JsonObject]:
+    def rows(self, data: Any, within: str) -> list[JsonObject]:
         return [members(data)]
 
     def identify(self, record: JsonObject) -> str:
@@ -242,9 +245,11 @@ class SignIn(Kind):
             if target in shown:
                 yield f"sign_in_connectors.{key}"
 
-    def update(self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]) -> ToolCall | None:
+    def update(
+        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
+    ) -> tuple[ToolCall, ...]:
         changed = {path[0] for path in changes}
-        return ToolCall(UpdateSignInExp, {name: entry[name] for name in _EXPERIENCE if name in changed})
+        return (ToolCall(UpdateSignInExp, {name: entry[name] for name in _EXPERIENCE if name in changed}),)
 
 
 KINDS = (SignInConnectors, SsoConnectors, SignIn)

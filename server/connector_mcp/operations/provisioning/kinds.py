@@ -75,8 +75,8 @@ class Kind(ABC):
     platform: ClassVar[str]
     noun: ClassVar[str]
     entry: ClassVar[type[Entry]]
-    parent: ClassVar[str] = ""
-    """Member of the entry with the id of what things of this kind are listed and read within."""
+    parents: ClassVar[tuple[str, ...]] = ()
+    """Members of the entry with the ids of what things of this kind are listed and read within, outermost first."""
     fixed: ClassVar[frozenset[str]] = frozenset()
     """Members that no call changes: the thing is replaced."""
     is_unique: ClassVar[bool] = False
@@ -101,15 +101,19 @@ class Kind(ABC):
 
     @abstractmethod
     def listing(self, within: str) -> Read:
-        """The read that shows all things of the kind, in `within` if they belong to something."""
+        """The read that shows all things of the kind. `within` has the ids of `parents`, joined by `/`."""
 
-    def rows(self, data: Any) -> list[JsonObject]:
-        """The records in what the listing returned, without those that nobody can manage."""
+    def rows(self, data: Any, within: str) -> list[JsonObject]:
+        """The records in what the listing returned, without those that cannot be managed."""
         return list(map(members, items(data)))
 
     def reading(self, identifier: str, within: str) -> Read | None:
         """The read of one thing, where a row of the listing does not show all of it."""
         return None
+
+    def place(self, entry: JsonObject) -> str:
+        """What the entry's thing is within."""
+        return "/".join(str(entry.get(member)) for member in self.parents)
 
     def identify(self, record: JsonObject) -> str:
         """The id of a thing."""
@@ -149,9 +153,11 @@ class Kind(ABC):
         """The call that sets, right after the creation, what the creation cannot."""
         return None
 
-    def update(self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]) -> ToolCall | None:
-        """The call that makes the thing what the entry says. `changes` has what differs: None unsets."""
-        return None
+    def update(
+        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
+    ) -> tuple[ToolCall, ...]:
+        """The calls that make the thing what the entry says. `changes` has what differs: None unsets."""
+        return ()
 
     def delete(self, identifier: str, within: str) -> ToolCall | None:
         """The call that deletes the thing."""
@@ -166,6 +172,13 @@ class Kind(ABC):
     def secret_members(self, entry: JsonObject) -> Sequence[str]:
         """The dotted paths of secrets outside of the config, without indexes."""
         return ()
+
+    def lacking(self, entry: JsonObject) -> list[tuple[str | int, ...]]:
+        """The places of secrets that the thing must have and no read shows."""
+        known, config = self.config_type(entry), members(entry.get(self.config_member))
+        required = known.config.get("required", ()) if known else ()
+        secret = known.secret_paths if known else ()
+        return [(self.config_member, key) for key in required if key in secret and not config.get(key)]
 
 
 def nested(changes: Mapping[Path, Any], member: str) -> JsonObject:

@@ -104,8 +104,10 @@ class ConnectorKind(Kind):
         connector = given(name=entry["name"], type=entry["type"], config=entry.get("config") or None)
         return ToolCall(self.creation, {"connectors": [connector]} | given(workspace_id=entry.get("workspace")))
 
-    def update(self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]) -> ToolCall | None:
-        return ToolCall(self.change, {self.change.id_argument: identifier, "config": entry.get("config", {})})
+    def update(
+        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
+    ) -> tuple[ToolCall, ...]:
+        return (ToolCall(self.change, {self.change.id_argument: identifier, "config": entry.get("config", {})}),)
 
     def delete(self, identifier: str, within: str) -> ToolCall | None:
         return ToolCall(self.deletion, {self.deletion.id_argument: identifier})
@@ -167,7 +169,7 @@ class SourceUsers(Kind):
 
     section, platform, noun = "source_users", "vectorize", "user of a source connector"
     entry = SourceUserEntry
-    parent = "source"
+    parents = ("source",)
     fixed = frozenset({"source", "user"})
     hidden = frozenset({"selected_files"})
     refers: ClassVar = {"source": "sources"}
@@ -176,7 +178,7 @@ class SourceUsers(Kind):
     def listing(self, within: str) -> Read:
         return read(GetSourceConnector, source_connector_id=within)
 
-    def rows(self, data: Any) -> list[JsonObject]:
+    def rows(self, data: Any, within: str) -> list[JsonObject]:
         return [{"id": user} for user in items(at(data, f"configDoc.{_USERS}")) if isinstance(user, str)]
 
     def key_of(self, record: JsonObject) -> str:
@@ -191,11 +193,13 @@ class SourceUsers(Kind):
     def create(self, entry: JsonObject) -> ToolCall | None:
         return ToolCall(AddUserToSourceConnector, _user_arguments(entry))
 
-    def update(self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]) -> ToolCall | None:
+    def update(
+        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
+    ) -> tuple[ToolCall, ...]:
         changed = {path[0] for path in changes}
         arguments = _user_arguments(entry)
         kept = {"source_connector_id", "user_id"} | changed
-        return ToolCall(UpdateUserInSourceConnector, {name: arguments[name] for name in arguments if name in kept})
+        return (ToolCall(UpdateUserInSourceConnector, {name: arguments[name] for name in arguments if name in kept}),)
 
     def delete(self, identifier: str, within: str) -> ToolCall | None:
         return ToolCall(DeleteUserFromSourceConnector, {"source_connector_id": within, "user_id": identifier})
