@@ -42,7 +42,7 @@ async def test_one_question_shows_the_whole_plan_in_both_eras_of_the_protocol(be
     [question] = caller.questions
     assert question.message.splitlines()[0] == "Create, destroy: apply plan “ingestion” (sandbox)"
     assert "Deletes sources.old “old”; Its documents" in question.message.splitlines()[1]
-    assert "1 create: sources.first “first” (vectorize)" in question.message
+    assert "create sources.first “first” (vectorize)" in question.message
 
     doomed = (await sources(made))[0]["id"]
     plan = await stored(made, source(1, "second"), deletion(2, "old", doomed), manifest="other")

@@ -34,7 +34,7 @@ from connector_mcp.operations.tool import Tool
 from connector_mcp.provisioning.decision import candidate_of, check_destructive, check_served, parts_of
 from connector_mcp.provisioning.journal import Identity, Journal, PlanStep, StoredPlan, account_key, step_ended
 from connector_mcp.provisioning.plan import Action
-from connector_mcp.provisioning.reading import read_records
+from connector_mcp.provisioning.rehearsal import read_records
 from connector_mcp.provisioning.report import is_ended, report
 from connector_mcp.provisioning.steps import NEW, PlannedCall, remember, with_ids
 from connector_mcp.state.database import Transaction, Work, one_allowance

@@ -34,8 +34,7 @@ from connector_mcp.provisioning.planning import (
     refuse,
     side_by_side,
 )
-from connector_mcp.provisioning.reading import read_records
-from connector_mcp.provisioning.rehearsal import Rehearsal
+from connector_mcp.provisioning.rehearsal import Rehearsal, read_records
 from connector_mcp.state.keys import secret_key
 
 SECONDS = 50.0

@@ -9,8 +9,8 @@ from connector_mcp.engine.approval.gate import Gate, Part
 from connector_mcp.engine.approval.wording import Candidate
 from connector_mcp.engine.preview import Change
 from connector_mcp.errors import Blocked
-from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect, Operation
+from connector_mcp.operations.provisioning.tools import APPLY_PLAN
 from connector_mcp.provisioning.plan import Action, Plan
 
 
@@ -63,7 +63,7 @@ def candidate_of(plan: Plan, accounts: Sequence[Account], *, declared: Effect, c
     """Put the plan together as one call that waits for a decision. Its digest stands for all of it."""
     steps = plan.steps
     return Candidate(
-        tool="apply_plan",
+        tool=APPLY_PLAN,
         declared=declared,
         platform=", ".join(dict.fromkeys(account.platform.title for account in accounts)),
         profile=", ".join(dict.fromkeys(account.profile for account in accounts)),
@@ -84,7 +84,7 @@ def candidate_of(plan: Plan, accounts: Sequence[Account], *, declared: Effect, c
             for action in steps
             for change in action.diff
         ),
-        arguments={"plan_id": plan.id, "actions": _lines(steps)},
+        arguments={"plan_id": plan.id, "actions": list(map(_line, steps))},
         hosts=tuple(dict.fromkeys(host for action in steps for host in action.hosts)),
         disclosures="",
     )
@@ -106,7 +106,5 @@ def losses_of(action: Action) -> tuple[str, ...]:
     return tuple(f"{action.entry} “{action.name}”: {loss}" for loss in action.losses)
 
 
-def _lines(steps: Sequence[Action]) -> JsonObject:
-    return {
-        f"{action.number:>3} {action.verb}": f"{action.entry} “{action.name}” ({action.platform})" for action in steps
-    }
+def _line(action: Action) -> str:
+    return f"{action.verb} {action.entry} “{action.name}” ({action.platform})"

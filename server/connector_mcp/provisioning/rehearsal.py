@@ -8,21 +8,25 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.across import NestedRead
 from connector_mcp.engine.call import PlatformCall
-from connector_mcp.engine.caller import CallResult
+from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.checks.arguments import parse_arguments
 from connector_mcp.engine.checks.configs import check_configs, tolerate
 from connector_mcp.engine.checks.issues import value_at
+from connector_mcp.engine.engine_call import CallServices
 from connector_mcp.engine.preview import Preview, fingerprint
 from connector_mcp.engine.redaction.redactor import parse_steps
 from connector_mcp.engine.results import following_cursor
 from connector_mcp.engine.secret_refs.resolver import scan_arguments
 from connector_mcp.engine.sender import Sender
-from connector_mcp.errors import InvalidArguments, Issue
-from connector_mcp.json_values import JsonObject, is_object
+from connector_mcp.errors import Blocked, InvalidArguments, Issue, TooLarge
+from connector_mcp.json_values import JsonObject, is_object, items
 from connector_mcp.operations.operation import Effect, ListOperation, Operation
+from connector_mcp.operations.overview import Read
 from connector_mcp.operations.situation import Situation
+from connector_mcp.operations.tool import PROFILE
 from connector_mcp.provisioning.manifest import referenced, text_places
 from connector_mcp.secrets.reference import mentions_reference
 
@@ -39,6 +43,38 @@ class RecordRead(NestedRead):
         if isinstance(self.operation, ListOperation):
             self.cursor = following_cursor(self.operation, self._answers[-1])
         return CallResult({"data": {}, "meta": self.meta.as_dict()}, is_error=False)
+
+
+PAGES = 200
+"""Pages of one list."""
+
+
+async def read_records(read: Read, account: Account, caller: Caller, services: CallServices) -> Any:
+    """Return the data of a read as the platform gave it, of a list that of all its pages.
+
+    Raises:
+        ConnectorError: The read failed, or not all pages could be read.
+    """
+    tool = services.accounts.tool(read.operation)
+    arguments = {**read.arguments, **({PROFILE: account.profile} if services.accounts.label(account) else {})}
+    rows: list[Any] = []
+    for _ in range(PAGES):
+        call = RecordRead(tool, caller, services)
+        await call.run(arguments)
+        if call.error is not None:
+            raise call.error
+        if call.outcome != "ok":
+            raise Blocked(f"{tool.name} could not be read ({call.outcome}).", fix=f"Call {tool.name} by itself.")
+        if not issubclass(read.operation, ListOperation):
+            return call.data
+        rows += items(call.data)
+        if call.cursor is None:
+            return rows
+        arguments |= {"cursor": call.cursor}
+    raise TooLarge(
+        f"{account.platform.title} has more than {len(rows)} rows for {tool.name}, and all are needed.",
+        fix="Describe fewer things, or things of another account.",
+    )
 
 
 @dataclass(frozen=True)

@@ -101,4 +101,6 @@ class ApplyPlan(Operation):
     ] = "go_on"
 
 
+APPLY_PLAN = ApplyPlan.tool_name()
+
 PROVISIONING: tuple[type[Operation], ...] = (PlanConnectors, ApplyPlan, ExportConnectors)
