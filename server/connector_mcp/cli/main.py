@@ -20,6 +20,9 @@ COMMANDS = {
     "serve": "Serve the tools over stdio, or over HTTP with --http.",
     "tools": "List the tools that this configuration serves.",
     "call": "Call one tool and print its result as JSON.",
+    "plan": "Show what a manifest would change on the platforms.",
+    "export": "Print a manifest of what exists.",
+    "drift": "Show where the platforms differ from a manifest.",
     "approvals": "See and decide the calls that wait for an operator.",
     "console": "Open the operator's console of this machine in a browser.",
     "audit": "Show, check and export what was done and who decided it.",
@@ -32,7 +35,7 @@ COMMANDS = {
 }
 """Name and line of the help. The command is in the module of that name, if not in `_MODULES`."""
 
-_MODULES = {"call": "tools"}
+_MODULES = {"call": "tools", "plan": "manifests", "export": "manifests", "drift": "manifests"}
 
 
 class Commands(click.Group):
