@@ -104,7 +104,7 @@ async def test_ids_become_references_and_only_doubled_names_need_ids(made: Bench
 
 
 async def test_only_the_sections_that_are_asked_for_are_exported(made: Bench) -> None:
-    manifest = await export(made, sections=["app_connectors"], name="c1")
+    manifest = await export(made, sections=["app_connectors"])
     assert manifest.keys() == {"name", "app_connectors"}
     assert manifest["app_connectors"]["okta-v2"]["app"] == seed.CONDUCTORONE_APP_ID
     result = await call(made, "export_connectors", sections=["app_conectors"])

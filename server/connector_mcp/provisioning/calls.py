@@ -41,6 +41,8 @@ SECONDS = 50.0
 """How long a plan may take for a client. Some give up on a call after 60 seconds."""
 LIFETIME = 3_600.0
 """Seconds within which a plan can be applied."""
+EXPORTED = "exported"
+"""Name of an exported manifest."""
 AT_ONCE = 32
 """Previews that are made side by side. Each platform's own limits hold beside it."""
 _SHOWN = 100
@@ -243,7 +245,7 @@ class ExportCall(ProvisioningCall):
             raise InvalidArguments(self.tool.name, [issue])
         labels = {account: account.profile for account in accounts if self._services.accounts.label(account)}
         exporter = Exporter(self.read, self.scrubber.value)
-        data = await exporter.export(operation.name, accounts, labels, operation.sections)
+        data = await exporter.export(EXPORTED, accounts, labels, operation.sections)
         for warning in exporter.warnings:
             self.meta.warn(warning)
         return data

@@ -86,10 +86,10 @@ def export(
     \b
     connector-mcp export > connectors.yaml
     """
-    given = {"platform": platform, "sections": list(sections) or None, "name": name, "profile": profile}
+    given = {"platform": platform, "sections": list(sections) or None, "profile": profile}
     arguments = {key: value for key, value in given.items() if value is not None}
     content = anyio.run(_call, provisioning_settings(overrides), "export_connectors", arguments)
-    manifest = checked(content)["data"]["manifest"]
+    manifest = checked(content)["data"]["manifest"] | {"name": name}
     click.echo(json_text(manifest) if as_json else as_yaml(manifest), nl=as_json)
     for warning in items(content["meta"].get("warnings")):
         click.echo(one_line(str(warning)), err=True)

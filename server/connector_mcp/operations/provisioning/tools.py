@@ -13,10 +13,9 @@ from connector_mcp.operations.operation import Effect, Operation, Record
 ManifestArgument = Annotated[
     JsonObject,
     Field(
-        description="name, and sections with an entry for each thing by a key of your choice: sources, destinations, "
-        "ai_platforms, source_users, pipelines; sign_in_connectors, sso_connectors, sign_in; systems, "
-        "connection_templates, connections, activations; apps, app_connectors. ${sources.docs.id} refers to an entry. "
-        "export_connectors shows the form."
+        description="name, and sections of entries by key: sources, destinations, ai_platforms, "
+        "source_users, pipelines, sign_in_connectors, sso_connectors, sign_in, systems, connection_templates, "
+        "connections, activations, apps, app_connectors. export_connectors shows the form."
     ),
 ]
 
@@ -31,8 +30,8 @@ class PlanRecord(Record):
 
 
 class PlanConnectors(Operation):
-    """Plan what has to be created, changed or deleted so that the platforms have what a manifest says. Nothing is
-    changed: apply_plan does it, after one decision. Secrets only as secret://NAME."""
+    """Plan what to create, change or delete so that the platforms have what a manifest says. It changes nothing:
+    apply_plan does, after one decision. Secrets only as secret://NAME."""
 
     effect = Effect.READ
     output = PlanRecord
@@ -46,10 +45,8 @@ class PlanConnectors(Operation):
     }
 
     manifest: ManifestArgument
-    prune: Annotated[bool, Field(description="true: delete what this manifest made and no longer has.")] = False
-    rotate: Annotated[
-        list[str] | None, Field(description="Entries, such as sources.docs, to write the secrets of again.")
-    ] = None
+    prune: Annotated[bool, Field(description="true: delete what it made and no longer has.")] = False
+    rotate: Annotated[list[str] | None, Field(description="Entries to write the secrets of again.")] = None
 
 
 class ManifestRecord(Record):
@@ -60,7 +57,7 @@ class ManifestRecord(Record):
 
 
 class ExportConnectors(Operation):
-    """Write a manifest of what exists, for plan_connectors. Secrets become references: no secret is in it."""
+    """Write a manifest of what exists, for plan_connectors. References stand in place of secrets."""
 
     effect = Effect.READ
     output = ManifestRecord
@@ -68,8 +65,7 @@ class ExportConnectors(Operation):
 
     platform: Annotated[PlatformName | None, Field(description="Only this platform.")] = None
     profile: Profile = None
-    name: Annotated[str, Field(description="Name of the manifest.")] = "exported"
-    sections: Annotated[list[str] | None, Field(description="Only these sections, such as sources.")] = None
+    sections: Annotated[list[str] | None, Field(description="Only these sections of it.")] = None
 
 
 class AppliedRecord(Record):
@@ -84,8 +80,8 @@ class AppliedRecord(Record):
 
 
 class ApplyPlan(Operation):
-    """Carry out a stored plan after one decision about all of it. It answers within 50 s: call it again with the same
-    plan_id until status is done. It then goes on, never creates twice, and tells whether what it made works."""
+    """Carry out a stored plan after one decision about all of it. It answers within 50 s: call it again until status is
+    done. It goes on, never creates twice, and tells whether what it made works."""
 
     effect = Effect.UPDATE
     can_destroy = True
@@ -94,10 +90,10 @@ class ApplyPlan(Operation):
     consequence = "Applies a plan."
     example = {"plan_id": "pl-abcdefghjk"}
 
-    plan_id: Annotated[str, Field(min_length=1, max_length=64, description="Id of the plan.")]
+    plan_id: Annotated[str, Field(min_length=1, max_length=64, description="Id of a stored plan.")]
     on_failure: Annotated[
         Literal["go_on", "stop"],
-        Field(description="After a failure: go_on with all that does not depend on it, or stop."),
+        Field(description="After a failure: go_on with what does not need it, or stop."),
     ] = "go_on"
 
 
