@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from connector_mcp.engine.results import encode
 from connector_mcp.errors import InvalidArguments
-from connector_mcp.operations.catalog import PLATFORMS, catalog
+from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.operations.connector_types import connector_types
 from connector_mcp.operations.logto.connectors import CreateConnector
-from connector_mcp.operations.operation import LocalOperation
 from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.type_names import find_type, similar_types, unknown_type
 from connector_mcp.operations.vectorize.source_connectors import CreateSourceConnector
+from tests.operations.hooks import describe
 
 DRIVES = {"GOOGLE_DRIVE", "GOOGLE_DRIVE_OAUTH", "GOOGLE_DRIVE_OAUTH_MULTI", "GOOGLE_DRIVE_OAUTH_MULTI_CUSTOM"}
 MEANT: dict[tuple[str, str], set[str]] = {
@@ -52,12 +50,6 @@ MEANT: dict[tuple[str, str], set[str]] = {
     ("logto", "zzzz" * 50_000): set(),
 }
 TAKEN = ["google", "twilio", "twilio-sms", "s3", "OneDrive", "Okta v2", " smtp ", "azure", "gmail"]
-
-
-def describe(**arguments: Any) -> Any:
-    made = catalog()["describe_connector_type"].model_validate(arguments)
-    assert isinstance(made, LocalOperation)
-    return made.answer_locally(Situation())
 
 
 @pytest.mark.parametrize(("platform", "name"), MEANT, ids=lambda value: value[:20])

@@ -145,8 +145,7 @@ def _ever_shorter(exact: JsonObject) -> Iterator[JsonObject]:
     of_pipeline = [name for name in ("pipeline_config", "selected_files") if name in exact]
     schemas = ["config_schema", *of_pipeline]
     for width, inner, in_words, left_out in (
-        (100, 50, of_pipeline, ()),
-        *((width, width // 2, schemas, ()) for width in (100, 60, 40)),
+        *((width, width // 2, names, ()) for names in (of_pipeline, schemas) for width in (100, 60, 40)),
         *((*widths, schemas, _LEFT_OUT) for widths in ((60, 30), (40, 20), (40, 0), (20, 0), (10, 0), (0, 0))),
     ):
         kept = {name: value for name, value in exact.items() if name not in (*in_words, *left_out)}

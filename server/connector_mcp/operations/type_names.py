@@ -32,15 +32,18 @@ further ending, counts 1 or 2."""
 
 def find_type(platform: str, name: str) -> ConnectorType | None:
     """The type with this id, or the only one that has all words of the name; None if there may be several."""
-    found, words = similar_types(platform, name), _asked_words(name)
-    is_plain = len(found) == 1 and all(_likeness(word, _labels(platform)[found[0].type]) > 2 for word in words)
-    return connector_type(platform, name) or (found[0] if is_plain else None)
+    found = only_type(platform, name)
+    if found is None or found.type == name:
+        return found
+    return found if all(_likeness(word, _labels(platform)[found.type]) > 2 for word in _asked_words(name)) else None
 
 
 def only_type(platform: str, name: str) -> ConnectorType | None:
     """The type with this id, or the only one that is like the name. For calls that show the type and do nothing."""
+    if named := connector_type(platform, name.strip()):
+        return named
     found = similar_types(platform, name)
-    return connector_type(platform, name) or (found[0] if len(found) == 1 else None)
+    return found[0] if len(found) == 1 else None
 
 
 def similar_types(platform: str, name: str) -> list[ConnectorType]:
