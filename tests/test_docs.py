@@ -245,8 +245,12 @@ def test_every_call_that_may_turn_out_to_destroy_is_on_the_page_of_safety() -> N
     assert rows & set(catalog()) == detecting
 
 
-def test_the_changelog_is_about_this_version() -> None:
-    assert __version__ in BY_NAME["CHANGELOG.md"].text
+def test_the_changelog_is_about_this_version_and_has_each_kind_of_change_once() -> None:
+    text = BY_NAME["CHANGELOG.md"].text
+    assert __version__ in text
+    for section in text.split("\n## ")[1:]:
+        kinds = re.findall(r"^### (\w+)$", section, re.MULTILINE)
+        assert kinds == [kind for kind in ("Added", "Changed", "Removed", "Fixed", "Security") if kind in kinds]
 
 
 def _leaves(root: type[ConnectorError]) -> Iterator[type[ConnectorError]]:
