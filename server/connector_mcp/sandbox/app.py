@@ -75,6 +75,10 @@ class Sandbox:
         """The latest 500 requests, oldest first."""
         return list(self._requests)
 
+    def serves(self, platform: str, method: str, path: str) -> bool:
+        """Whether the platform has an operation with this method and percent-encoded path."""
+        return self._emulators[platform].serves(method, path)
+
     def inject(self, fault: Fault) -> None:
         """Add a fault after those already injected."""
         self._faults.add(fault)
