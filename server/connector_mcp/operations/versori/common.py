@@ -21,12 +21,12 @@ from connector_mcp.operations.situation import ConfigUse, Destination, Situation
 from connector_mcp.operations.versori.connectors import VersoriOperation
 from connector_mcp.operations.versori.platform import PLATFORM_V2, VERSORI
 
-SystemId = Annotated[str, Field(description="System, from versori_list_systems.")]
-ProjectId = Annotated[str, Field(description="Project, from versori_list_projects.")]
-EnvironmentId = Annotated[str, Field(description="Environment id, not its name; see versori_list_projects.")]
+SystemId = Annotated[str, Field(description="System id. See versori_list_systems.")]
+ProjectId = Annotated[str, Field(description="Project id. See versori_list_projects.")]
+EnvironmentId = Annotated[str, Field(description="Environment id, not its name. See versori_list_projects.")]
 EnvironmentName = Annotated[str, Field(min_length=1, description="Environment name, not its id.")]
 TemplateId = Annotated[str, Field(description="connectionTemplateId, not id (the system's).")]
-ConnectionId = Annotated[str, Field(description="Id from versori_list_connections.")]
+ConnectionId = Annotated[str, Field(description="Connection id. See versori_list_connections.")]
 BaseUrl = Annotated[str | None, Field(description="Where its calls go, if not to the system's URL.")]
 
 ULID = "01J2ABCDEF0123456789ABCDEF"

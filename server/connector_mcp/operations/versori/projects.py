@@ -206,7 +206,7 @@ class DeployProjectVersion(ProjectOperation):
     example = {"project_id": ULID, "version_id": ULID, "project_env": "production"}
 
     project_id: ProjectId
-    version_id: Annotated[str, Field(description="Version id, in state ready; see versori_list_project_versions.")]
+    version_id: Annotated[str, Field(description="Version id, in state ready. See versori_list_project_versions.")]
     project_env: Annotated[EnvironmentName, in_query("project_env")]
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
