@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
 from connector_mcp.operations.connector_types import ConnectorType, connector_type, connector_types
+from connector_mcp.operations.fields import ShownBy
 from connector_mcp.operations.operation import (
     DELETE,
     GET,
@@ -192,9 +193,21 @@ class CreatePipeline(PipelineOperation):
     }
 
     pipeline_name: Annotated[str, Field(min_length=1, description="Display name. It cannot be changed later.")]
-    source_connectors: Annotated[list[PipelinePart], Field(min_length=1, description="Source connectors to read from.")]
-    destination_connector: Annotated[PipelineDestination, Field(description="Destination connector to write to.")]
-    ai_platform_connector: Annotated[PipelinePart, Field(description="AI platform connector that makes the vectors.")]
+    source_connectors: Annotated[
+        list[PipelinePart],
+        Field(min_length=1, description="Source connectors to read from."),
+        ShownBy("vectorize_get_source_connector", member="id"),
+    ]
+    destination_connector: Annotated[
+        PipelineDestination,
+        Field(description="Destination connector to write to."),
+        ShownBy("vectorize_get_destination_connector", member="id"),
+    ]
+    ai_platform_connector: Annotated[
+        PipelinePart,
+        Field(description="AI platform connector that makes the vectors."),
+        ShownBy("vectorize_get_ai_platform_connector", member="id"),
+    ]
     schedule: Annotated[
         Literal["manual", "realtime"], Field(description="realtime reads until stopped, manual at each start.")
     ]
