@@ -25,7 +25,7 @@ def test_the_defaults_serve_one_person_on_this_machine():
         "secrets_key_file": None, "secrets_limits": None, "host": "127.0.0.1", "port": 8765, "allowed_hosts": (),
         "allowed_origins": (), "http_token": None, "http_token_file": None, "tokens_file": None, "public_url": None,
         "oauth_issuer": None, "oauth_audience": (), "oauth_jwks_url": None,
-        "oauth_algorithms": ("RS256", "ES256", "EdDSA"), "oauth_leeway": 30.0, "http_max_body_bytes": 4_194_304,
+        "oauth_algorithms": ("RS256", "ES256", "EdDSA"), "oauth_leeway": 30.0, "oauth_profiles_claim": None, "http_max_body_bytes": 4_194_304,
         "http_max_connections": 10_000, "http_max_calls": 256, "http_max_sessions": 256,
         "http_requests_per_minute": 6_000, "http_client_timeout": 30.0, "operators_file": None,
         "log_level": "WARNING", "log_format": "text", "metrics": "token", "otel": False,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -326,7 +327,7 @@ class StartPipeline(RunOperation):
 
 
 class StopPipeline(RunOperation):
-    """Stop a pipeline: it ingests nothing more until vectorize_start_pipeline. What is loaded still answers."""
+    """Stop a pipeline: it ingests nothing more until it is started. What is loaded still answers."""
 
     http = POST(f"{PIPELINE}/stop")
     consequence = "Stops pipeline {name}: it ingests nothing more until it is started. What is loaded still answers."
@@ -381,7 +382,7 @@ def _without_credentials(pipeline: Any) -> Any:
 
 @cache
 def _secret_keys() -> frozenset[str]:
-    return frozenset(path for known in connector_types("vectorize").values() for path in known.secret_paths)
+    return frozenset[str]().union(*map(attrgetter("secret_paths"), connector_types("vectorize").values()))
 
 
 def _cut(value: Any) -> Any:

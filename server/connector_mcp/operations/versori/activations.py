@@ -42,7 +42,7 @@ USERS = "/o/{organisation_id}/users"
 ACTIVATIONS = "/o/{organisation_id}/environments/{environment_id}/activations"
 ACTIVATION = f"{ACTIVATIONS}/{{activation_id}}"
 
-ActivationId = Annotated[str, Field(description="Id from versori_list_activations.")]
+ActivationId = Annotated[str, Field(description="Activation id. See versori_list_activations.")]
 
 
 class EndUser(Record):
@@ -176,8 +176,8 @@ def _present_activations(operation: Any, situation: Situation) -> list[JsonObjec
 
 
 class ActivateUser(ActivationOperation):
-    """Run an environment for an end user: one connection for every template of the environment (see
-    versori_list_project_connection_templates), and every required variable."""
+    """Run an environment for an end user: one connection for every template of the environment, and every required
+    variable. See versori_list_project_connection_templates."""
 
     http = POST("/o/{organisation_id}/activations")
     by_default = True

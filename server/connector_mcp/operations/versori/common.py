@@ -22,17 +22,19 @@ from connector_mcp.operations.situation import ConfigUse, Destination, Situation
 from connector_mcp.operations.versori.connectors import VersoriOperation
 from connector_mcp.operations.versori.platform import PLATFORM_V2, VERSORI
 
-SystemId = Annotated[str, Field(description="System, from versori_list_systems."), ShownBy("versori_get_system")]
-ProjectId = Annotated[str, Field(description="Project, from versori_list_projects."), ShownBy("versori_list_projects")]
+SystemId = Annotated[str, Field(description="System id. See versori_list_systems."), ShownBy("versori_get_system")]
+ProjectId = Annotated[
+    str, Field(description="Project id. See versori_list_projects."), ShownBy("versori_list_projects")
+]
 EnvironmentId = Annotated[
     str,
-    Field(description="Environment id, not its name; see versori_list_projects."),
+    Field(description="Environment id, not its name. See versori_list_projects."),
     ShownBy("versori_list_projects", ids=("environments.id",)),
 ]
 EnvironmentName = Annotated[str, Field(min_length=1, description="Environment name, not its id.")]
 SHOWN_AS_TEMPLATE = ShownBy("versori_list_project_connection_templates", ids=("connectionTemplateId",))
 TemplateId = Annotated[str, Field(description="connectionTemplateId, not id (the system's)."), SHOWN_AS_TEMPLATE]
-ConnectionId = Annotated[str, Field(description="Id from versori_list_connections.")]
+ConnectionId = Annotated[str, Field(description="Connection id. See versori_list_connections.")]
 BaseUrl = Annotated[str | None, Field(description="Where its calls go, if not to the system's URL.")]
 
 ULID = "01J2ABCDEF0123456789ABCDEF"

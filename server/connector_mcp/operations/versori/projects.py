@@ -208,7 +208,7 @@ class DeployProjectVersion(ProjectOperation):
     project_id: ProjectId
     version_id: Annotated[
         str,
-        Field(description="Version id, in state ready; see versori_list_project_versions."),
+        Field(description="Version id, in state ready. See versori_list_project_versions."),
         ShownBy("versori_list_project_versions"),
     ]
     project_env: Annotated[EnvironmentName, in_query("project_env")]
