@@ -274,7 +274,7 @@ class CreatePipeline(PipelineOperation):
         return "Created is not running: Vectorize deploys the pipeline now, and has not tried the credentials yet."
 
     def find_next_step(self, data: Any, situation: Situation) -> str:
-        return "Read it with vectorize_get_pipeline until status is settled and documentCount is above 0."
+        return "It takes a while: check_connector with its id and kind pipeline tells whether documents arrive."
 
     def read_back(self, data: Any) -> Operation | None:
         """The read of the new pipeline."""
@@ -323,7 +323,7 @@ class StartPipeline(RunOperation):
     consequence = "Starts pipeline {name}: it ingests and uses quota."
 
     def find_next_step(self, data: Any, situation: Situation) -> str:
-        return "Read it with vectorize_get_pipeline until status is settled and documentCount is above 0."
+        return "It takes a while: check_connector with its id and kind pipeline tells whether documents arrive."
 
 
 class StopPipeline(RunOperation):
