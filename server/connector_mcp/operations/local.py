@@ -22,7 +22,7 @@ from connector_mcp.suggest import nearest
 LIST_SECRETS = "list_secrets"
 """The tool that is served only where a place for secrets is configured."""
 
-LARGEST_SUMMARY = 1_850
+LARGEST_SUMMARY = 1_820
 """Bytes of JSON that the summary of a connector type may have. With the meta beside it, a result stays below 2,000."""
 _MOST_FOUND = 15
 _VALUES_WIDTH = 150
