@@ -31,7 +31,7 @@ from connector_mcp.errors import Blocked, Conflict, InvalidArguments, NotFound, 
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect, Operation
 from connector_mcp.operations.situation import Situation
-from connector_mcp.operations.tool import only_served
+from connector_mcp.operations.tool import name_served, only_served
 from connector_mcp.state.database import Work
 from connector_mcp.state.keys import secret_key
 
@@ -153,8 +153,9 @@ class PlatformCall(EngineCall):
         else:
             self.meta.unproven = "Not read back: CONNECTOR_MCP_VERIFY_WRITES is off."
         self.meta.next = self.operation.find_next_step(data, self._situation)
-        if self.meta.next and self.tool.served is not None:
+        if self.tool.served is not None:
             self.meta.next = only_served(self.meta.next, self.tool.served)
+            self.meta.unproven = name_served(self.meta.unproven, self.tool.served)
         self.meta.changes = list(map(Change.as_dict, self._preview.changes))
         return self._result(data)
 

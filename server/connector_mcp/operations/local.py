@@ -146,7 +146,7 @@ def _ever_shorter(exact: JsonObject) -> Iterator[JsonObject]:
     schemas = ["config_schema", *of_pipeline]
     for width, inner, in_words, left_out in (
         *((width, width // 2, names, ()) for names in (of_pipeline, schemas) for width in (100, 60, 40)),
-        *((*widths, schemas, _LEFT_OUT) for widths in ((60, 30), (40, 20), (40, 0), (20, 0), (10, 0), (0, 0))),
+        *((*widths, schemas, _LEFT_OUT) for widths in ((60, 30), (40, 20), (40, 0), (20, 0), (14, 0), (0, 0))),
     ):
         kept = {name: value for name, value in exact.items() if name not in (*in_words, *left_out)}
         kept |= {_IN_WORDS[name]: _keys_in_words(exact[name], width, inner) for name in in_words}
