@@ -18,7 +18,7 @@ from tests.clients.attached import Attached, Connection, Server
 from tests.clients.python_sdk import attach_python
 from tests.clients.typescript_sdk import attach_typescript
 
-SERVE = (sys.executable, "-m", "connector_mcp", "serve", "--sandbox")
+SERVE = (sys.executable, "-m", "connector_mcp", "serve", "--sandbox", "--toolsets", "all")
 FIXTURES = (sys.executable, "-m", "tests.clients.fixture_server")
 ROOT = Path(__file__).parents[2]
 SECONDS = 60.0

@@ -258,7 +258,7 @@ async def test_the_secrets_are_listed_by_name_and_limit(tmp_path: Path) -> None:
     async with place(tmp_path) as here:
         listed = await here.call("list_secrets", {})
         names = {tool.name for tool in (await here.client.list_tools()).tools}
-    assert len(names) == 26
+    assert "list_secrets" in names
     rows = {row["reference"]: row for row in listed["data"]}
     assert rows["secret://GITHUB"]["platforms"] == ["logto"]
     assert rows["secret://GITHUB"]["source"] == "store"

@@ -87,7 +87,7 @@ class Versori:
             return 200, [], {}
         name = request.path.rpartition("/")[2]
         record = {"id": name, "name": "n", "type": "api-key", "authSchemeConfigs": [KEY, V1_KEY], "credentials": []}
-        return 200, record | {"protocol": "http", "dynamicVariables": {}} | note, {}
+        return 200, record | {"protocol": "http", "dynamicVariables": {}, "api_token": "set"} | note, {}
 
 
 async def test_no_byte_that_leaves_the_process_shows_a_secret_of_versori(tmp_path: Path, capfd: Any) -> None:

@@ -410,8 +410,10 @@ async def test_another_root_for_the_platform_api_is_used_where_one_is_set(tmp_pa
     async with recording_server() as recorder:
         roots = {"VERSORI_BASE_URL": f"{recorder.origin}/gate/v1", "VERSORI_PLATFORM_URL": f"{recorder.origin}/gate/v2"}
         async with connected(recorder, tmp_path, **roots) as client:
-            recorder.answers["GET", "/gate/v2/o/org%202/systems"] = EMPTY_PAGE
-            recorder.answers["GET", "/gate/v1/o/org%202/connectors"] = (200, {"totalCount": 0, "connectors": []})
+            recorder.answers = {
+                ("GET", "/gate/v2/o/org%202/systems"): EMPTY_PAGE,
+                ("GET", "/gate/v1/o/org%202/connectors"): (200, {"totalCount": 0, "connectors": []}),
+            }
             for tool in ("versori_list_systems", "versori_list_connectors"):
                 assert not (await client.call_tool(tool, {})).is_error
         assert [request.path for request in recorder.requests] == [path for _, path in recorder.answers]

@@ -27,7 +27,7 @@ from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.conductorone.env_config import wrap_all
 from connector_mcp.operations.operation import Effect, Operation, at
 from connector_mcp.operations.situation import Loss, Situation
-from connector_mcp.operations.update import without_vacant
+from connector_mcp.operations.update import is_unset, without_vacant
 from connector_mcp.operations.versori.common import NO_ID
 from tests.operations.test_update import UPDATES, arguments, records
 
@@ -291,6 +291,8 @@ def test_nothing_that_an_update_sends_is_missing_from_what_is_shown(name: str, d
     known = {_text(value) for _, value in leaves(shown_values)} | {NO_ID}
     for path, value in leaves(update.make_body(situation)):
         if not path or path[0] in ("updateMask", "expandMask") or path[-1] == "@type":
+            continue
+        if value == "" and is_unset(at(current, path)):
             continue
         parts = value.split(",") if isinstance(value, str) else [value]
         assert _text(value) in known or all(_text(part) in known for part in parts), (path, value)

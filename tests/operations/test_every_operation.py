@@ -162,6 +162,13 @@ def test_the_description_says_what_it_does_and_fits(name: str) -> None:
 
 
 @every_operation
+def test_what_is_said_of_a_tool_that_is_served_alone_still_says_what_it_does(name: str) -> None:
+    alone = tool(name).seen_with(frozenset({name}), ())
+    assert len(alone.description) >= 20
+    assert all(len(part["description"]) >= 9 for part in alone.listed_schema["properties"].values())
+
+
+@every_operation
 def test_the_annotations_are_true_of_the_worst_that_a_call_can_do(name: str) -> None:
     operation, hints = OPERATIONS[name], tool(name).annotations
     assert hints.read_only == (operation.effect is Effect.READ)

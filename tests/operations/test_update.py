@@ -58,9 +58,12 @@ STORED = {
     "configDoc": OBJECTS | JSON,
     "connectionVariables": VARIABLES | JSON,
     "connections": CONNECTIONS | JSON,
+    "dynamicVariables": OBJECTS,
     "authSchemeConfigs": st.lists(st.fixed_dictionaries({"id": st.sampled_from(["key", "oauth"])}), max_size=2) | JSON,
     "unknown": JSON,
 }
+OF_WHAT_NO_READ_SHOWS = {"versori_link_connection_to_environment", "versori_set_static_user_variables"}
+"""Updates that nothing can be compared with. They count as overwriting."""
 
 
 def values(schema: Mapping[str, Any]) -> st.SearchStrategy[Any]:
@@ -200,7 +203,7 @@ def test_without_the_target_nothing_is_lost_and_the_plan_still_holds(name: str, 
 def test_every_operation_that_updates_declares_a_strategy() -> None:
     # What changes a state and sends no member, such as a start, has nothing to merge or to replace.
     changing = {name for name, kind in catalog().items() if kind.effect is Effect.UPDATE and kind.sent_in("body")}
-    assert set(UPDATES) == changing
+    assert changing - set(UPDATES) == OF_WHAT_NO_READ_SHOWS
     assert all(kind.strategy for kind in UPDATES.values())
 
 

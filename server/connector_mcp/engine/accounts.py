@@ -78,7 +78,7 @@ class Accounts:
         With `profiles` only those of a caller that is bound to these.
         """
         accounts = self._by_platform[operation.on.name] if operation.on else ()
-        return tuple(each for each in accounts if profiles is None or each.profile in profiles)
+        return accounts if profiles is None else tuple(each for each in accounts if each.profile in profiles)
 
     def label(self, account: Account | None) -> str:
         """Describe the account for a person. Empty where the platform has only one."""

@@ -68,9 +68,9 @@ class CheckConnector(AcrossOperation):
     example = {"platform": "vectorize", "id": "6ba7b810-9dad-11d1-80b4-00c04fd430c8"}
 
     platform: Annotated[PlatformName, Field(description="Platform of the connector.")]
-    id: Annotated[str, Field(min_length=1, description="Its id, from find_connectors or a list.")]
-    kind: Annotated[str | None, Field(description="Kind of thing, as find_connectors names it.")] = None
-    within: Annotated[str, Field(description="within of its row in find_connectors, where it has one.")] = ""
+    id: Annotated[str, Field(min_length=1, description="Id of the thing. find_connectors has it.")]
+    kind: Annotated[str | None, Field(description="Kind of thing. find_connectors names it.")] = None
+    within: Annotated[str, Field(description="What it is within. find_connectors names it where there is one.")] = ""
     profile: Profile = None
 
 

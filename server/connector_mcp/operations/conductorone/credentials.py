@@ -36,9 +36,7 @@ class ConnectorCredential(Record):
     deleted_at: str | None = None
 
 
-CredentialId = Annotated[
-    str, Field(description="Id of the credential, from the result of conductorone_rotate_credential.")
-]
+CredentialId = Annotated[str, Field(description="Credential id. conductorone_rotate_credential gives it.")]
 
 
 class CredentialOperation(ConductorOneOperation):

@@ -40,7 +40,7 @@ _USER = "2user000000000000000000001"
 
 UserId = Annotated[str, Field(description="Id of the user, as the console has it.")]
 RoleSlug = Annotated[
-    str, Field(min_length=1, description="Role of the owner, as conductorone_search_connector_user_owners shows it.")
+    str, Field(min_length=1, description="Role of the owner. See conductorone_search_connector_user_owners.")
 ]
 
 

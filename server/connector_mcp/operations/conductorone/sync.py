@@ -89,8 +89,8 @@ class ForceSync(ConnectorAction):
 
 
 class PauseSync(ConnectorAction):
-    """Pause a connector: no sync and no provisioning runs until conductorone_resume_sync, so grants and revocations of
-    access wait."""
+    """Pause a connector: no sync and no provisioning runs until it is resumed, so grants and revocations of access
+    wait."""
 
     http = POST(f"{_AT}/pause")
     by_default = False

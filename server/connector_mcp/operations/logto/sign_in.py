@@ -140,7 +140,7 @@ class UpdateSignInExp(SignInOperation, UpdateOperation):
 
     social_sign_in_connector_targets: Annotated[
         list[str] | None,
-        Field(description="All targets to show, in order; logto_list_connectors has them."),
+        Field(description="All targets to show, in order. logto_list_connectors has them."),
     ] = None
     social_sign_in: Annotated[
         dict[str, bool] | None,

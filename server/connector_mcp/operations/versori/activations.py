@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject, items, members
-from connector_mcp.operations.fields import in_query
+from connector_mcp.operations.fields import ShownBy, in_query
 from connector_mcp.operations.operation import (
     DELETE,
     GET,
@@ -24,6 +25,7 @@ from connector_mcp.operations.operation import (
 )
 from connector_mcp.operations.situation import ConfigUse, Destination, Situation
 from connector_mcp.operations.versori.common import (
+    SHOWN_AS_TEMPLATE,
     ULID,
     ConnectionInput,
     EmptyAnswer,
@@ -40,7 +42,7 @@ USERS = "/o/{organisation_id}/users"
 ACTIVATIONS = "/o/{organisation_id}/environments/{environment_id}/activations"
 ACTIVATION = f"{ACTIVATIONS}/{{activation_id}}"
 
-ActivationId = Annotated[str, Field(description="Id from versori_list_activations.")]
+ActivationId = Annotated[str, Field(description="Activation id. See versori_list_activations.")]
 
 
 class EndUser(Record):
@@ -67,7 +69,7 @@ class ListEndUsers(PlatformOperation, ListOperation):
     http = GET(USERS)
     toolset = "versori.users"
     output = EndUser
-    paging = Paging(items="users", empty=("users", "totalCount"))
+    paging = Paging(items="users", total="totalCount", empty=("users", "totalCount"))
     summary = ("id", "externalId", "displayName", "updatedAt")
     example = {"search": "merchant-42"}
 
@@ -174,8 +176,8 @@ def _present_activations(operation: Any, situation: Situation) -> list[JsonObjec
 
 
 class ActivateUser(ActivationOperation):
-    """Run an environment for an end user: one connection for every template of the environment (see
-    versori_list_project_connection_templates), and every required variable."""
+    """Run an environment for an end user: one connection for every template of the environment, and every required
+    variable. See versori_list_project_connection_templates."""
 
     http = POST("/o/{organisation_id}/activations")
     by_default = True
@@ -193,8 +195,17 @@ class ActivateUser(ActivationOperation):
         "dynamic_variables": {"channel_id": "aboutyou"},
     }
 
-    user_id: Annotated[str, Field(min_length=1, description="externalId (or id) of the end user.")]
-    connections: Annotated[list[ActivationConnection], Field(description="One for every template.")]
+    user_id: Annotated[
+        str,
+        Field(min_length=1, description="externalId (or id) of the end user."),
+        ShownBy("versori_list_end_users", ids=("id", "externalId"), search="search"),
+    ]
+    connections: Annotated[
+        list[ActivationConnection],
+        Field(description="One for every template."),
+        replace(SHOWN_AS_TEMPLATE, member="connection_template_id"),
+        ShownBy("versori_get_connection", member="existing_connection_id"),
+    ]
     dynamic_variables: Annotated[JsonObject | None, Field(description="Value by name, as declared.")] = None
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:

@@ -13,7 +13,7 @@ from connector_mcp.operations.connector_types import connector_type
 from connector_mcp.operations.fields import in_body
 from connector_mcp.operations.operation import GET, PATCH, PUT, Effect, Record, StoredConfig, Target, at
 from connector_mcp.operations.situation import ConfigUse, Loss, Path, Situation
-from connector_mcp.operations.update import Merge, UpdateOperation
+from connector_mcp.operations.update import Merge, UpdateOperation, without_vacant
 from connector_mcp.operations.versori.activations import ACTIVATION, ActivationId, GetActivation
 from connector_mcp.operations.versori.common import ULID, EnvironmentId, PlatformOperation, ProjectId
 from connector_mcp.operations.versori.platform import VERSORI
@@ -139,7 +139,11 @@ class ValuesUpdate(VariablesOperation, UpdateOperation):
         return {"dynamicVariables": self.new_values()}
 
     def after(self, current: JsonObject) -> JsonObject:
-        return {**current, "dynamicVariables": members(current.get("dynamicVariables")) | self.new_values()}
+        """The record with the new values. As in every read, what a new value has that is empty does not count."""
+        given = self.new_values()
+        kept = {name: value for name, value in members(current.get("dynamicVariables")).items() if name not in given}
+        new = {name: stored for name, value in given.items() if (stored := without_vacant(value)) is not None}
+        return {**current, "dynamicVariables": kept | new}
 
 
 def null_values(values: JsonObject) -> list[Issue]:
