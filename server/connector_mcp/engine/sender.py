@@ -136,7 +136,8 @@ class Sender:
             rows += page
             cursor = following_cursor(reader, answer.body)
             if cursor is None:
-                return rows, True
+                total = at(answer.body, reader.paging.total) if reader.paging and reader.paging.total else None
+                return rows, not isinstance(total, int) or total <= len(rows)
             reader = reader.model_copy(update={"cursor": cursor})
         return rows, False
 

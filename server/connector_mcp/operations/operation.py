@@ -72,6 +72,8 @@ class Paging:
     next: str | None = None
     smallest: int = 1
     largest: int = 100
+    total: str | None = None
+    """Member of the answer with the number of all rows, where there may be more than the platform gives."""
     empty: tuple[str, ...] = ()
     """Members of which one marks an empty page, where the platform may leave out the rows or give null for them."""
 

@@ -104,10 +104,8 @@ def _check_button(
         return Verdict(None, reason, _LATE, seen)
     if experience.get("signInMode") == "Register":
         return Verdict(False, "The sign-in experience takes sign-ups only.", "logto_update_sign_in_exp.", seen)
-    reason = (
-        "People see it on the sign-in page. Its credentials are stored, but only a sign-in shows whether they work."
-    )
-    return Verdict(True, reason, "Have a person sign in with it once.", seen)
+    reason = "People see it on the sign-in page. Logto never tries its credentials: only a sign-in shows if they work."
+    return Verdict(None, reason, "Have a person sign in with it once.", seen)
 
 
 def _check_messages(made: str, experience: JsonObject, page: JsonObject, seen: JsonObject) -> Verdict:
@@ -123,10 +121,11 @@ def _check_messages(made: str, experience: JsonObject, page: JsonObject, seen: J
         step = f"logto_update_sign_in_exp with sign_up, sign_in and forgot_password_methods for {identifier}."
         return Verdict(False, reason, step, seen)
     reason = (
-        f"Logto sends {channel} through it for {', '.join(uses)}. Only a message shows whether its credentials work."
+        f"Logto sends {channel} through it for {', '.join(uses)}, and never tries its credentials: only a message shows "
+        "if they work."
     )
     step = "logto_create_connector_test with the whole config sends a real message."
-    return Verdict(True, reason, step, seen)
+    return Verdict(None, reason, step, seen)
 
 
 def _uses(identifier: str, experience: JsonObject, page: JsonObject) -> list[str]:
@@ -166,10 +165,15 @@ def check_sso_connector(identifier: str, within: str) -> Reads[Verdict]:
         return Verdict(False, "Single sign-on is off in the sign-in experience.", step, seen)
     if all(at(each, "id") != identifier for each in items(page.get("ssoConnectors"))):
         return Verdict(None, "All its switches are on, but the sign-in page does not offer it yet.", _LATE, seen)
+    step = "Have a person of a domain sign in once."
+    if "clientSecret" in members(connector.get("config")):
+        reason = "Addresses of its domains sign in with it. Only a sign-in shows if its client secret works."
+        return Verdict(None, reason, step, seen)
     reason = (
-        "Addresses of its domains sign in with it. Only a sign-in shows whether the identity provider lets them in."
+        "Addresses of its domains sign in with it: Logto has read the identity provider's metadata, its certificate is "
+        "valid, and there is no secret that could be wrong."
     )
-    return Verdict(True, reason, "Have a person of a domain sign in once.", seen)
+    return Verdict(True, reason, step, seen)
 
 
 def _config_fault(connector: JsonObject) -> tuple[str, str] | None:

@@ -293,7 +293,7 @@ class ConnectorUpdate(ConnectorOperation, UpdateOperation):
             return ""
         return (
             "It is not documented that running pipelines pick up a new config: vectorize_stop_pipeline and "
-            "vectorize_start_pipeline on each of pipelineIds, then vectorize_get_pipeline."
+            "vectorize_start_pipeline on each of pipelineIds, then check_connector."
         )
 
 

@@ -39,7 +39,9 @@ from connector_mcp.operations.versori.common import (
 
 SYSTEMS = "/o/{organisation_id}/systems"
 SYSTEM = f"{SYSTEMS}/{{system_id}}"
-PAGING = Paging(items="items", limit="first", cursor="after", next="next", empty=("items", "totalCount"))
+PAGING = Paging(
+    items="items", limit="first", cursor="after", next="next", total="totalCount", empty=("items", "totalCount")
+)
 
 Domain = Annotated[str, Field(min_length=1, description="Website of the system, such as https://acme.example.")]
 TemplateBaseUrl = Annotated[str, Field(min_length=1, description="Where calls to the system go.")]
