@@ -21,7 +21,7 @@ from connector_mcp.engine.engine_call import EngineCall
 from connector_mcp.engine.ledger import UNKNOWN, Execution, Standing, decision_of
 from connector_mcp.engine.lookup import Lookup, named_things
 from connector_mcp.engine.policy import Decision
-from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
+from connector_mcp.engine.preview import Change, Preview, fingerprint, keyed_digest, make_preview, readable_plan
 from connector_mcp.engine.results import find_cleaned, finish, shape_data
 from connector_mcp.engine.secret_refs.resolver import (
     insert_values,
@@ -155,7 +155,7 @@ class PlatformCall(EngineCall):
         self.meta.next = self.operation.find_next_step(data, self._situation)
         if self.meta.next and self.tool.served is not None:
             self.meta.next = only_served(self.meta.next, self.tool.served)
-        self.meta.changes = [change.as_dict() for change in self._preview.changes]
+        self.meta.changes = list(map(Change.as_dict, self._preview.changes))
         return self._result(data)
 
     def _may_ask(self) -> bool:

@@ -73,7 +73,8 @@ class EngineCall(ABC):
     """The secrets among the arguments, as far as they were scanned."""
 
     def __init__(self, tool: Tool, caller: Caller, services: CallServices) -> None:
-        self.id = os.urandom(16).hex()
+        # Ids that begin with the time stand together in the database's index, so that it changes fewer pages.
+        self.id = f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
         self.tool = tool
         self.caller = caller
         self._services = services

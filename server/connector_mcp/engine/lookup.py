@@ -246,18 +246,21 @@ class Lookup:
 
 def named_things(operation: Operation) -> Iterator[tuple[str, str, ShownBy]]:
     """The ids among the arguments that the target's read does not need, with their paths and what shows them."""
-    target = operation.acts_on
-    of_target = {target.arguments.get(name, name) for name in target.read.model_fields} if target else set[str]()
     for name, info in type(operation).model_fields.items():
         value = getattr(operation, name)
         for shown in info.metadata:
-            if not isinstance(shown, ShownBy) or name in of_target:
+            if not isinstance(shown, ShownBy) or _reads_target(operation, name):
                 continue
             for index, each in enumerate(value if is_array(value) else [value]):
                 path = f"{name}[{index}]" if is_array(value) else name
                 given = getattr(each, shown.member) if shown.member else each
                 if isinstance(given, str):
                     yield f"{path}.{shown.member}" if shown.member else path, given, shown
+
+
+def _reads_target(operation: Operation, argument: str) -> bool:
+    target = operation.acts_on
+    return target is not None and argument in (target.arguments.get(name, name) for name in target.read.model_fields)
 
 
 def id_paths(operation: Operation) -> Iterator[tuple[str, str]]:

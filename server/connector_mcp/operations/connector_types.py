@@ -1,7 +1,8 @@
 """The connector types of a platform and the exact schema of each one's config.
 
-Each platform's folder holds `connector_types.json`: `{type: {name, kind, creatable, notes?, <traits>, config}}`, where
-`config` is a JSON Schema (2020-12) with secret members that carry `writeOnly: true`. The traits are the platform's own:
+Each platform's folder holds `connector_types.json`: `{type: {name, kind, creatable, words?, notes?, <traits>,
+config}}`, where `config` is a JSON Schema (2020-12) with secret members that carry `writeOnly: true`, and `words` are
+what people also call the type. The traits are the platform's own:
 
 - Vectorize: `users` (has user operations), `user_credential` (the credential that its users bring: `refreshToken` or
   `accessToken`), `selected_files` (schema of a user's selection), `takes_config_on_create`, `pipeline_config` (schema
@@ -141,6 +142,8 @@ class ConnectorType:
     creatable: bool
     config: JsonObject
     notes: tuple[str, ...] = ()
+    words: str = ""
+    """What people also call it, for a search."""
     traits: JsonObject = field(default_factory=dict[str, Any])
     """Further facts that only this platform has, such as Logto's `platform` and `isStandard`."""
 
@@ -174,7 +177,7 @@ def connector_types(platform: str) -> dict[str, ConnectorType]:
     file = resources.files("connector_mcp.operations") / platform / "connector_types.json"
     if not file.is_file():
         return {}
-    known = ("name", "kind", "creatable", "config", "notes")
+    known = ("name", "kind", "creatable", "config", "notes", "words")
     return {
         key: ConnectorType(
             platform=platform,
@@ -184,6 +187,7 @@ def connector_types(platform: str) -> dict[str, ConnectorType]:
             creatable=entry["creatable"],
             config=entry["config"],
             notes=tuple(entry.get("notes", ())),
+            words=entry.get("words", ""),
             traits={name: value for name, value in entry.items() if name not in known},
         )
         for key, entry in json.loads(file.read_text("utf-8")).items()

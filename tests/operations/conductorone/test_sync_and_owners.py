@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from connector_mcp.engine.checks.conformance import find_flaw
 
+from connector_mcp.engine.checks.conformance import find_flaw
 from connector_mcp.operations.conductorone.apps import CreateApp, UpdateApp
 from connector_mcp.operations.conductorone.credentials import RevokeCredential, RotateCredential
 from connector_mcp.operations.conductorone.owners import (

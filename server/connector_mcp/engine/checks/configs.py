@@ -44,7 +44,7 @@ def check_configs(tool: Tool, uses: Iterable[ConfigUse], tolerates: Callable[[Is
                 tool.name,
                 issues,
                 fix=f"Call describe_connector_type with platform={kind.platform!r} and type={kind.type!r} for "
-                "the exact schema, correct the config and call again.",
+                "its keys, correct the config and call again.",
             )
 
 

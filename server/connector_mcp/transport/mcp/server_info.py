@@ -30,8 +30,8 @@ MOST_COMPLETIONS = 100
 """Values that the protocol lets one completion have."""
 
 _LOOK_FIRST = (
-    "Call describe_connector_type before you create a connector or change a config: it gives the exact schema, which "
-    "members are secret, and an example."
+    "Call describe_connector_type before you create a connector or change a config: it gives the keys, which of them "
+    "are required or secret, and an example."
 )
 _READS_ONLY = "This server only reads: what changes something is not served."
 _DECISIONS = (
