@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -206,6 +207,17 @@ async def test_a_result_over_the_cap_is_cut_and_its_cursor_leads_to_the_rest(ben
         assert len(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()) <= 1_500
         seen += [row["id"] for row in content["data"]]
     assert len(seen) == len(set(seen)) >= 51
+
+
+async def test_the_ids_of_calls_are_unique_and_begin_with_the_time(made: Bench) -> None:
+    for _ in range(3):
+        await run(made, "logto_list_connectors", {})
+    ids = [record["call_id"] for record in records(made)]
+    times = [int(each[:12], 16) / 1000 for each in ids]
+    assert len(set(ids)) == 3
+    assert {len(each) for each in ids} == {32}
+    assert times == sorted(times)
+    assert abs(times[0] - time.time()) < 600
 
 
 async def test_a_wrong_cursor_sends_nothing(made: Bench) -> None:

@@ -137,6 +137,9 @@ def _rows(operation: ListOperation, data: Any, answer: Any, meta: Meta) -> list[
         if end < len(rows):
             meta.cursor = str(end)
         rows = rows[start:end]
+    total = at(answer, operation.paging.total) if operation.paging and operation.paging.total else None
+    if isinstance(total, int) and total > len(items(data)) and not (meta.cursor or operation.cursor):
+        meta.warn(f"The platform has {total} rows and gave {len(items(data))} of them: narrow the list.")
     wanted = operation.fields or (None if operation.detail == "full" else operation.summary or None)
     shaped = [shape_record(operation, row, meta, wanted) for row in rows]
     if operation.fields:
