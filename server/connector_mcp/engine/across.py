@@ -99,7 +99,7 @@ class AcrossCall(EngineCall):
             raise
         except ConnectorError as error:
             verdict = Verdict(None, f"It cannot be known: {error.message}", error.fix)
-        said: JsonObject = {"reason": verdict.reason} | ({"next": verdict.next} if verdict.next else {})
+        said: JsonObject = {key: text for key in ("reason", "unproven", "next") if (text := vars(verdict)[key])}
         if self.tool.served is not None:
             said = name_served(said, self.tool.served)
         return {"works": _WORKS[verdict.works]} | said | ({"seen": verdict.seen} if verdict.seen else {})
