@@ -69,11 +69,15 @@ Call = Callable[[str, JsonObject], Awaitable[Any]]
 """Calls a tool and returns its data."""
 
 
-async def add_to_sandbox(sandbox: Sandbox, call: Call) -> dict[str, JsonObject]:
-    """Make what a new sandbox lacks. Return the arguments that name it, by operation."""
+def add_file(sandbox: Sandbox) -> None:
+    """Upload a file, as no tool can."""
     name, connector = "plan.pdf", seed.VECTORIZE_FILE_UPLOAD
     file = {"key": f"{seed.VECTORIZE_ORGANIZATION_ID}/{connector}/{name}", "name": name, "connector": connector}
     sandbox.world.put(FILES, file["key"], file | {"size": 4, "lastModified": sandbox.world.timestamp()})
+
+
+async def add_to_sandbox(call: Call) -> dict[str, JsonObject]:
+    """Make with tools what a new sandbox lacks. Return the arguments that name it, by operation."""
     (template,) = await call("logto_replace_email_templates", seeded_arguments(ReplaceEmailTemplates))
     sso = (await call("logto_create_sso_connector", {"provider_name": "SAML", "connector_name": "Acme"}))["id"]
     key = (await call("logto_create_sso_connector_signing_key", {"id": sso}))["id"]

@@ -18,7 +18,7 @@ from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.sources import EnvironmentSource
 from tests.engine.conftest import Bench, BenchMaker, FakeCaller, yes
-from tests.seeded import add_to_sandbox, confirmation, seeded_arguments
+from tests.seeded import add_file, add_to_sandbox, confirmation, seeded_arguments
 
 pytestmark = pytest.mark.anyio
 
@@ -80,7 +80,8 @@ async def added(asking: Bench) -> Added:
         assert not result.is_error, result.content
         return result.content["data"]
 
-    return await add_to_sandbox(asking.sandbox, call)
+    add_file(asking.sandbox)
+    return await add_to_sandbox(call)
 
 
 def changes(bench: Bench) -> list[tuple[str, str]]:

@@ -21,7 +21,7 @@ from connector_mcp.engine.engine_call import EngineCall
 from connector_mcp.engine.ledger import UNKNOWN, Execution, Standing, decision_of
 from connector_mcp.engine.lookup import Lookup, named_things
 from connector_mcp.engine.policy import Decision
-from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
+from connector_mcp.engine.preview import Change, Preview, fingerprint, keyed_digest, make_preview, readable_plan
 from connector_mcp.engine.results import find_cleaned, finish, shape_data
 from connector_mcp.engine.secret_refs.resolver import (
     insert_values,
@@ -31,7 +31,7 @@ from connector_mcp.errors import Blocked, Conflict, InvalidArguments, NotFound, 
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect, Operation
 from connector_mcp.operations.situation import Situation
-from connector_mcp.operations.tool import only_served
+from connector_mcp.operations.tool import name_served, only_served
 from connector_mcp.state.database import Work
 from connector_mcp.state.keys import secret_key
 
@@ -153,9 +153,10 @@ class PlatformCall(EngineCall):
         else:
             self.meta.unproven = "Not read back: CONNECTOR_MCP_VERIFY_WRITES is off."
         self.meta.next = self.operation.find_next_step(data, self._situation)
-        if self.meta.next and self.tool.served is not None:
+        if self.tool.served is not None:
             self.meta.next = only_served(self.meta.next, self.tool.served)
-        self.meta.changes = [change.as_dict() for change in self._preview.changes]
+            self.meta.unproven = name_served(self.meta.unproven, self.tool.served)
+        self.meta.changes = list(map(Change.as_dict, self._preview.changes))
         return self._result(data)
 
     def _may_ask(self) -> bool:

@@ -248,7 +248,7 @@ class EngineCall(ABC):
             further["profile"] = self.account.profile
         operation = self.tool.operation if self.may_have_changed else None
         largest = self._services.settings.max_result_bytes
-        return failure(error, self.scrubber, further, largest, may_have_changed=operation)
+        return failure(error, self.scrubber, further, largest, may_have_changed=operation, served=self.tool.served)
 
     def _record_response(self, status: int | None, request_id: str | None) -> None:
         self.status = status

@@ -167,17 +167,20 @@ class Lookup:
         return None
 
     async def explain_conflict(self, error: UpstreamError) -> None:
-        """Name in the error what there is already, where the platform allows only one."""
+        """Name in the error what there is already, where the platform allows only one, and what changes it."""
         operation, code = self._operation, members(error.upstream).get("code")
+        updates = [each for each in self._others if each.effect is Effect.UPDATE]
         listed = self._list_at(operation.http.path) if code in operation.conflict_codes else None
         if listed is None:
+            same_path = [each for each in updates if each.http.shape == operation.http.shape]
+            if same_path and operation.effect is Effect.CREATE and not isinstance(error, NotFound):
+                error.fix += f" If it exists already, {same_path[0].tool_name()} changes it."
             return
         try:
             rows, _ = await self._sender.read_list(listed, operation)
         except ConnectorError:
             return
         changed_at = f"{listed.http.shape}/{{}}"
-        updates = (each for each in self._others if each.effect is Effect.UPDATE)
         update = next((each for each in updates if each.http.shape == changed_at), None)
         how = f"change that one with {update.tool_name()}" if update else "use that one, or have it changed"
         error.fix = f"Only one of these can exist, and candidates has the one that does: {how}."
@@ -246,18 +249,21 @@ class Lookup:
 
 def named_things(operation: Operation) -> Iterator[tuple[str, str, ShownBy]]:
     """The ids among the arguments that the target's read does not need, with their paths and what shows them."""
-    target = operation.acts_on
-    of_target = {target.arguments.get(name, name) for name in target.read.model_fields} if target else set[str]()
     for name, info in type(operation).model_fields.items():
         value = getattr(operation, name)
         for shown in info.metadata:
-            if not isinstance(shown, ShownBy) or name in of_target:
+            if not isinstance(shown, ShownBy) or _reads_target(operation, name):
                 continue
             for index, each in enumerate(value if is_array(value) else [value]):
                 path = f"{name}[{index}]" if is_array(value) else name
                 given = getattr(each, shown.member) if shown.member else each
                 if isinstance(given, str):
                     yield f"{path}.{shown.member}" if shown.member else path, given, shown
+
+
+def _reads_target(operation: Operation, argument: str) -> bool:
+    target = operation.acts_on
+    return target is not None and argument in (target.arguments.get(name, name) for name in target.read.model_fields)
 
 
 def id_paths(operation: Operation) -> Iterator[tuple[str, str]]:

@@ -153,6 +153,11 @@ class ConnectorType:
         return tuple(sorted(set(_secret_paths(self.config, ""))))
 
     @cached_property
+    def keys(self) -> frozenset[str]:
+        """The names of all members of a config, nested ones included."""
+        return frozenset(_keys(self.config))
+
+    @cached_property
     def plan(self) -> ConfigPlan:
         """What to redact of a config."""
         return config_plan(self.config)
@@ -169,6 +174,16 @@ def _secret_paths(schema: JsonObject, path: str) -> Iterator[str]:
         yield from _secret_paths(schema["additionalProperties"], path)
     for key, member in schema.get("properties", {}).items():
         yield from _secret_paths(member, f"{path}.{key}" if path else key)
+
+
+def _keys(schema: JsonObject) -> Iterator[str]:
+    inner = [*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())]
+    inner += [schema[word] for word in ("items", "additionalProperties") if isinstance(schema.get(word), dict)]
+    for key, member in schema.get("properties", {}).items():
+        yield key
+        inner.append(member)
+    for each in inner:
+        yield from _keys(each)
 
 
 @cache
@@ -207,10 +222,26 @@ def closest_errors(error: ValidationError) -> Iterator[ValidationError]:
     # An alternative is ruled out by a value of another kind, and by another word where it has a fixed one.
     open_branches = [branch for branch in branches.values() if not any(map(_rules_out, branch))]
     if not is_object(error.instance) or not open_branches:
-        yield error
+        yield _wrong_word([*branches.values()]) or error
         return
     for inner in min(open_branches, key=lambda branch: sum(map(_distance, branch))):
         yield from closest_errors(inner)
+
+
+def _wrong_word(branches: Sequence[Sequence[ValidationError]]) -> ValidationError | None:
+    """The error of the word that says which alternative is meant, with the words of all of them; None without one."""
+    fixed = [[each for each in branch if each.validator in ("enum", "const")] for branch in branches]
+    first = next((each[0] for each in fixed if each), None)
+    if first is None or any(not each or each[0].relative_path != first.relative_path for each in fixed):
+        return None
+    schemas = [members(each[0].schema) for each in fixed]
+    words = [word for schema in schemas for word in schema.get("enum", [schema.get("const")])]
+    first.schema = {
+        **{key: value for key, value in schemas[0].items() if key != "const"},
+        "enum": [*dict.fromkeys(words)],
+    }
+    first.validator = "enum"
+    return first
 
 
 def _rules_out(inner: ValidationError) -> bool:
@@ -231,7 +262,7 @@ def example(schema: JsonObject) -> Any:
     and `SECRET_PLACEHOLDER` for a secret. The caller may change the result freely.
     """
     members = schema.get("properties", {})
-    if schema.get("type") == "object" and not schema.get("required") and "examples" not in schema:
+    if members and schema.get("type") == "object" and not schema.get("required") and "examples" not in schema:
         return {key: _example(member, key) for key, member in members.items()}
     return _example(schema, "value")
 

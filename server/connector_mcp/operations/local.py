@@ -22,7 +22,7 @@ from connector_mcp.suggest import nearest
 LIST_SECRETS = "list_secrets"
 """The tool that is served only where a place for secrets is configured."""
 
-LARGEST_SUMMARY = 1_850
+LARGEST_SUMMARY = 1_820
 """Bytes of JSON that the summary of a connector type may have. With the meta beside it, a result stays below 2,000."""
 _MOST_FOUND = 15
 _VALUES_WIDTH = 150
@@ -146,7 +146,7 @@ def _ever_shorter(exact: JsonObject) -> Iterator[JsonObject]:
     schemas = ["config_schema", *of_pipeline]
     for width, inner, in_words, left_out in (
         *((width, width // 2, names, ()) for names in (of_pipeline, schemas) for width in (100, 60, 40)),
-        *((*widths, schemas, _LEFT_OUT) for widths in ((60, 30), (40, 20), (40, 0), (20, 0), (10, 0), (0, 0))),
+        *((*widths, schemas, _LEFT_OUT) for widths in ((60, 30), (40, 20), (40, 0), (20, 0), (14, 0), (0, 0))),
     ):
         kept = {name: value for name, value in exact.items() if name not in (*in_words, *left_out)}
         kept |= {_IN_WORDS[name]: _keys_in_words(exact[name], width, inner) for name in in_words}

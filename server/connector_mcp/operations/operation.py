@@ -280,6 +280,10 @@ class Operation(BaseModel):
         """Take the data of the result out of the answers; by default the record of the one answer."""
         return at(answers[0], self.record)
 
+    def find_missing(self, shown: Any) -> list[str]:
+        """What this call sent in a list that `shown` lacks, in words: the data, or what a read gave."""
+        return []
+
     def find_unproven(self, data: Any) -> str:
         """What the success of this call does not prove, in one sentence with the check that would; empty if nothing."""
         return ""

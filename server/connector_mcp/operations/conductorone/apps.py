@@ -177,8 +177,8 @@ class CreateApp(AppSettings):
 
     def find_next_step(self, data: Any, situation: Situation) -> str:
         return (
-            "It has no connector yet: conductorone_create_connector, or conductorone_create_delegated_connector where a "
-            "person enters the config."
+            "It has no connector yet: conductorone_create_connector, or conductorone_create_delegated_connector where "
+            "a person enters the config."
         )
 
 

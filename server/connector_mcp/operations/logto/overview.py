@@ -121,8 +121,8 @@ def _check_messages(made: str, experience: JsonObject, page: JsonObject, seen: J
         step = f"logto_update_sign_in_exp with sign_up, sign_in and forgot_password_methods for {identifier}."
         return Verdict(False, reason, step, seen)
     reason = (
-        f"Logto sends {channel} through it for {', '.join(uses)}, and never tries its credentials: only a message shows "
-        "if they work."
+        f"Logto sends {channel} through it for {', '.join(uses)}, and never tries its credentials: only a message "
+        "shows if they work."
     )
     step = "logto_create_connector_test with the whole config sends a real message."
     return Verdict(None, reason, step, seen)

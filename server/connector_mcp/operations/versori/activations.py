@@ -244,6 +244,13 @@ class ActivateUser(ActivationOperation):
         ]
         return body
 
+    def find_missing(self, shown: Any) -> list[str]:
+        """The connections and variables that the activation does not have."""
+        count = len(self.connections) - len(items(at(shown, "connections")))
+        stored = members(at(shown, "dynamicVariables"))
+        missing = [f"variable {name}" for name in self.dynamic_variables or () if name not in stored]
+        return [*([f"{count} of {len(self.connections)} connections"] if count > 0 else []), *missing]
+
     def read_back(self, data: Any) -> Operation | None:
         return GetActivation(
             organisation_id=self.organisation_id, environment_id=self.environment_id, activation_id=data["id"]

@@ -121,6 +121,12 @@ def scheme_id(config: Any) -> str:
     return str(settings_of(config).get("id", ""))
 
 
+def missing_schemes(configs: Sequence[JsonObject] | None, shown: Any) -> list[str]:
+    """The auth schemes that were sent and that a system or connector lacks."""
+    stored = {scheme_id(each) for each in items(at(shown, "authSchemeConfigs"))}
+    return [f"auth scheme {scheme_id(each)}" for each in configs or () if scheme_id(each) not in stored]
+
+
 def scheme_use(config: JsonObject, path: str, *, prefix: str = SCHEME, type_at: str = "type") -> ConfigUse:
     """An auth scheme config among the arguments."""
     kind = f"{prefix}{config.get(type_at)}"

@@ -32,6 +32,7 @@ from connector_mcp.operations.versori.common import (
     PlatformOperation,
     SystemId,
     half_credential,
+    missing_schemes,
     scheme_use,
     settings_of,
     unknown_scheme,
@@ -136,6 +137,9 @@ class CreateSystem(SystemOperation):
     def make_body(self, situation: Situation) -> Any:
         """Make the body; Versori requires the auth scheme configs, if only as an empty list."""
         return {**super().make_body(situation), "authSchemeConfigs": self.auth_scheme_configs or []}
+
+    def find_missing(self, shown: Any) -> list[str]:
+        return missing_schemes(self.auth_scheme_configs, shown)
 
     def read_back(self, data: Any) -> Operation | None:
         return GetSystem(organisation_id=self.organisation_id, system_id=data["id"])
