@@ -11,6 +11,7 @@ from typing import Any
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import is_array, is_object
 from connector_mcp.operations.conductorone.connector_setup import CreateConnector as CreateCatalogConnector
+from connector_mcp.operations.conductorone.connectors import UpdateConnector as UpdateCatalogConnector
 from connector_mcp.operations.connector_types import ConnectorType, connector_types, example
 from connector_mcp.operations.logto.connectors import CreateConnector
 from connector_mcp.operations.logto.sso_connectors import CreateSsoConnector, UpdateSsoConnector
@@ -155,6 +156,8 @@ def calls(kind: ConnectorType, config: Any) -> Iterator[tuple[Operation, Situati
     if kind.platform == "conductorone":
         given = {"app_id": "a", "catalog_id": kind.type, "config": config}
         yield CreateCatalogConnector.model_validate(given), Situation(), "config"
+        stored = {"id": "c", "appId": "a", "catalogId": kind.type, "config": {}}
+        yield UpdateCatalogConnector(app_id="a", id="c", config=config), Situation(stored), "config"
         return
     if kind.kind == "SSO":
         given = {"provider_name": kind.type, "connector_name": "Acme", "config": config}

@@ -101,6 +101,10 @@ ASKED = [
     ("mTLS", {"versori": "Client certificate"}),
     ("HR system", {"conductorone": "BambooHR"}),
     ("tickets", {"conductorone": "Zendesk"}),
+    (
+        "I would like to connect something that reads all the messages and channels of our Slack workspaces",
+        {"conductorone": "Slack"},
+    ),
     ("our git repositories", {"conductorone": "GitLab", "vectorize": "GitHub"}),
 ]
 

@@ -73,8 +73,11 @@ def describe_connector_type(sources: Mapping[str, TypeSource | None]) -> type[Lo
 
         def type_read(self, current: Any = None) -> Operation | None:
             """The platform's own description of the type."""
-            source, found = sources.get(self.platform), only_type(self.platform, self.type or "")
-            return source.read(found.type if found else self.type or "") if source else None
+            source, name = sources.get(self.platform), (self.type or "").strip()
+            if found := only_type(self.platform, name):
+                name = found.type
+            # Words of a search are no id.
+            return source.read(name) if source and len(name.split()) == 1 else None
 
         def answer_locally(self, situation: Situation) -> Any:
             if self.platform not in sources:

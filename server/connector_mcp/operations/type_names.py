@@ -18,7 +18,8 @@ from connector_mcp.operations.connector_types import ConnectorType, connector_ty
 from connector_mcp.suggest import nearest
 
 _MOST_NAMED = 6
-_LONGEST_NAME = 64
+_LONGEST_NAME = 200
+_MOST_WORDS = 12
 _SEPARATORS = re.compile(r"[^a-z0-9.]+")
 _HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _WORDS: JsonObject = json.loads((resources.files("connector_mcp.operations") / "type_words.json").read_text("utf-8"))
@@ -102,7 +103,7 @@ def _asked_words(name: str) -> list[str]:
     if len(name) > _LONGEST_NAME:
         return []
     words = [word for word in _SEPARATORS.split(name.lower()) if word]
-    return [word for word in words if word not in _FILLERS] or words
+    return ([word for word in words if word not in _FILLERS] or words)[:_MOST_WORDS]
 
 
 def _likeness(word: str, own: frozenset[str]) -> int:
