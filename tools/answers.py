@@ -27,6 +27,10 @@ from connector_mcp.sandbox.app import Sandbox
 
 _FOLDER = Path(__file__).parent / "documented" / "answers"
 _METHODS = ("get", "post", "put", "patch", "delete")
+_SEND_ALL = ("conductorone",)
+"""Platforms whose documents require no key, and which send every key of a message, except of those of a choice."""
+_CHOICE = re.compile(r"may be set at a time:\s*((?:\s*-\s*\w+)+)")
+"""Precedes the names of the keys of a choice in the description of a message."""
 _TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$"
 _TYPES: JsonObject = {
     **{name: {"type": name} for name in ("string", "integer", "number", "boolean", "object")},
@@ -107,7 +111,7 @@ def schema_of(compact: Any) -> JsonObject:
 def restate(platform: str, documents: Sequence[JsonObject]) -> JsonObject:
     """The answers that documents state for the operations that the sandbox serves."""
     sandbox = Sandbox()
-    restated = _Restated()
+    restated = _Restated(sends_all=platform in _SEND_ALL)
     for document in documents:
         base = _path(document["servers"][0]["url"])
         for path, methods in document["paths"].items():
@@ -126,7 +130,8 @@ def _path(address: str) -> str:
 class _Restated:
     """The answers and models restated so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, sends_all: bool) -> None:
+        self._sends_all = sends_all
         self.answers: dict[str, JsonObject] = {}
         self.models: JsonObject = {}
         self._names: dict[tuple[int, str], str] = {}
@@ -169,6 +174,11 @@ class _Restated:
 
     def _object(self, schema: JsonObject, document: JsonObject) -> Any:
         properties, required, others = _merged(schema, document)
+        if self._sends_all and not others:
+            chosen = {
+                name for found in _CHOICE.findall(schema.get("description", "")) for name in re.findall(r"\w+", found)
+            }
+            required = properties.keys() - chosen
         made = {
             f"{key}!" if key in required else key: self._type(each, document)
             for key, each in sorted(properties.items())

@@ -68,6 +68,15 @@ def test_a_document_is_restated_for_what_is_served() -> None:
     }
 
 
+def test_where_a_platform_sends_every_key_all_but_those_of_a_choice_are_required() -> None:
+    message = {"type": "object", "description": "A oneof of which one may be set at a time:\n  - red\n  - blue\n"}
+    message["properties"] = {name: {"type": "string"} for name in ("red", "blue", "name")}
+    response = {"200": {"content": {"application/json": {"schema": message}}}}
+    paths = {"/api/v1/apps/{id}": {"get": {"responses": response}}}
+    stated = restate("conductorone", [{"servers": [{"url": "https://acme.example"}], "paths": paths}])
+    assert stated["answers"] == {"GET /api/v1/apps/{}": {"200": {"blue": "string", "name!": "string", "red": "string"}}}
+
+
 FULL: dict[str, Any] = {
     "id": "1",
     "kind": "one",

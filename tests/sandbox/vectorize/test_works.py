@@ -11,7 +11,7 @@ from connector_mcp.operations.connector_types import connector_types, example
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.sandbox.vectorize.wire import KINDS
-from tests.operations.test_every_config import filled
+from tests.operations.configs import filled
 from tests.sandbox.conftest import MovableClock
 
 pytestmark = pytest.mark.anyio
