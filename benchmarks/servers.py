@@ -70,14 +70,18 @@ class Field:
         }
 
 
+def inherited_environment() -> dict[str, str]:
+    """This process's environment without the variables that would change what is measured."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
+
+
 @contextmanager
 def servers(against: str | None = None) -> Generator[Field]:
     """This server with its defaults, the bare one, and this server at the commit `against`, with the same upstream."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="connector-mcp-benchmark-")))
         port, slow_port = stack.enter_context(upstream()), stack.enter_context(upstream(SLOW))
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
-        environment = inherited | {
+        environment = inherited_environment() | {
             "VECTORIZE_API_KEY": "benchmark-key-0123456789",
             "VECTORIZE_ORGANIZATION_ID": ORGANIZATION,
             "VECTORIZE_BASE_URL": f"http://127.0.0.1:{port}/v1",

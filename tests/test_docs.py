@@ -24,15 +24,17 @@ from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.cli.commands.serve import serve
 from connector_mcp.cli.main import COMMANDS, cli
 from connector_mcp.cli.terminal import CliCaller
+from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.file import read_config
 from connector_mcp.config.settings import PREFIX, Settings
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.approval.approval_webhook import WebhookKey, webhook_message
 from connector_mcp.engine.approval.parked_call import Approval
+from connector_mcp.engine.caller import UnattendedCaller
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import ConnectorError
-from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
+from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder, toolsets
 from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.transport.auth.static_tokens import parse_tokens
 from connector_mcp.transport.http.approval_callback import CallbackBody
@@ -215,6 +217,11 @@ def test_every_tool_is_documented() -> None:
     assert set(catalog()) <= set(BY_NAME["docs/tools.md"].inline_code())
 
 
+def test_every_toolset_is_named_where_people_begin() -> None:
+    named = {code for code in BY_NAME["README.md"].inline_code() if re.match(rf"({'|'.join(PLATFORMS)})\.", code)}
+    assert named == set(toolsets())
+
+
 def test_every_error_code_is_documented_where_the_errors_are_drawn_and_where_they_are_read() -> None:
     drawn = [kind for kind, _ in error_meanings()]
     codes = {kind.code for kind in _leaves(ConnectorError)}
@@ -238,8 +245,12 @@ def test_every_call_that_may_turn_out_to_destroy_is_on_the_page_of_safety() -> N
     assert rows & set(catalog()) == detecting
 
 
-def test_the_changelog_is_about_this_version() -> None:
-    assert __version__ in BY_NAME["CHANGELOG.md"].text
+def test_the_changelog_is_about_this_version_and_has_each_kind_of_change_once() -> None:
+    text = BY_NAME["CHANGELOG.md"].text
+    assert __version__ in text
+    for section in text.split("\n## ")[1:]:
+        kinds = re.findall(r"^### (\w+)$", section, re.MULTILINE)
+        assert kinds == [kind for kind in ("Added", "Changed", "Removed", "Fixed", "Security") if kind in kinds]
 
 
 def _leaves(root: type[ConnectorError]) -> Iterator[type[ConnectorError]]:
@@ -293,6 +304,28 @@ def test_the_announcement_that_is_shown_has_the_members_of_a_real_one() -> None:
     moments = {name: value for name, value in shown["data"].items() if name in times}
     assert {**real["data"], **moments} == shown["data"]
     assert real.keys() == shown.keys()
+
+
+# A server for several teams ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_the_caller_that_is_bound_in_the_example_sees_the_accounts_of_its_team_only(tmp_path: Path) -> None:
+    shared, entry = (block.text for block in BY_NAME["docs/profiles.md"].blocks("toml")[-2:])
+    (path := tmp_path / "connector-mcp.toml").write_text(shared)
+    (token,) = parse_tokens(entry, "tokens.toml", scoped=True)
+    given = {"CONNECTOR_MCP_STATE_DIR": str(tmp_path), "CONNECTOR_MCP_SANDBOX": "true"}
+    bound = UnattendedCaller(token.name, "http", token.scopes, profiles=token.profiles)
+    async with open_engine(Settings.load(given, read_config(path)), {}, "http") as engine:
+        found = await engine.call("find_connectors", {"limit": 100}, bound)
+        own = await engine.call("vectorize_get_source_connectors", {}, bound)
+        other = await engine.call("vectorize_get_source_connectors", {"profile": "support"}, bound)
+        shown = {tool.name: tool for tool in engine.tools(bound)}
+    assert {row["profile"] for row in found.content["data"]} == {"payments"}
+    assert own.content["meta"]["profile"] == "payments"
+    assert other.content["error"]["code"] == "invalid_arguments"
+    assert "support" not in other.content["error"]["issues"][0]["wanted"]
+    assert not any(name.startswith("logto_") for name in shown)
 
 
 # The worked example --------------------------------------------------------------------------------------------------
@@ -357,6 +390,23 @@ async def test_the_deletion_of_the_example_waits_for_an_operator_and_is_verified
     assert parked.content["error"]["effect"].startswith("Deletes webhook “Orders”;")
     assert {sent.split()[0] for sent in sent_before} == {"GET"}
     assert deleted.content["meta"]["verified"] is True
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("url", "works"), [("https://shop.example/hook", None), ("", False)])
+async def test_the_webhooks_of_the_example_are_found_and_checked(acme: Path, url: str, works: bool | None) -> None:
+    webhook = {"id": "wh_1", "name": "Orders", "url": url}
+    listed = httpx.MockTransport(lambda _: httpx.Response(200, json={"webhooks": [webhook]}))
+    async with aclosing(_engine(acme, listed)) as engine:
+        found = await engine.call("find_connectors", {"name": "orders"}, CliCaller(can_ask=False))
+    shown = {"platform": "acme", "kind": "webhook", "id": "wh_1", "name": "Orders"}
+    assert found.content["data"][0].items() >= shown.items()
+    check = platform_folder("acme").overview.checks["webhook"]("wh_1", "")
+    (asked,) = next(check)
+    assert (asked.operation.tool_name(), asked.arguments) == ("acme_get_webhook", {"webhook_id": "wh_1"})
+    with pytest.raises(StopIteration) as ended:
+        check.send([webhook])
+    assert ended.value.value.works is works
 
 
 def _engine(folder: Path, transport: httpx.MockTransport) -> Engine:

@@ -22,6 +22,7 @@ from connector_mcp.config.platform_variables import missing
 from connector_mcp.config.settings import PREFIX, SECRET_PREFIX, Settings
 from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
+from connector_mcp.operations.operation import Operation
 from connector_mcp.operations.platform import Platform, Variable
 from connector_mcp.operations.tool import Tool, tool_of
 
@@ -64,19 +65,30 @@ def size(listed: Mapping[str, Any], *, with_output: bool) -> int:
 _SIZES = """\
 The bytes of each tool in `tools/list`, where the tenant is configured, and about how many tokens a model reads for it.
 A token is taken for four bytes; the output schema does not count, because clients keep it to themselves.
+[Operations](operations.md#toolsets) has the sums of each toolset.
 """
 
 
-def _sizes_table(tools: Sequence[Tool]) -> str:
+SIZE_COLUMNS = ("bytes", "tokens, about", "bytes with output schema")
+
+
+def sizes(operations: Iterable[type[Operation]]) -> tuple[int, int]:
+    """The bytes of these operations' tools in a list of tools, without and with their output schemas."""
     tenants = [name for platform in PLATFORMS if (name := platform_folder(platform).platform.tenant_argument)]
-    listed = [contract(tool_of(tool.operation, hidden=tenants)) for tool in tools]
-    sizes = [(size(each, with_output=False), size(each, with_output=True)) for each in listed]
-    rows = [(code(tool.name), *each) for tool, each in zip(tools, sizes, strict=True)]
-    average = [round(sum(column) / len(sizes)) for column in zip(*sizes, strict=True)]
-    return table(
-        ("tool", "bytes", "tokens, about", "bytes with output schema"),
-        ((name, str(own), str(round(own / 4)), str(whole)) for name, own, whole in [*rows, ("average", *average)]),
-    )
+    listed = [contract(tool_of(operation, hidden=tenants)) for operation in operations]
+    return sum(size(each, with_output=False) for each in listed), sum(size(each, with_output=True) for each in listed)
+
+
+def size_cells(own: int, whole: int) -> tuple[str, str, str]:
+    """The cells of `SIZE_COLUMNS`."""
+    return str(own), str(round(own / 4)), str(whole)
+
+
+def _sizes_table(tools: Sequence[Tool]) -> str:
+    rows = [(code(tool.name), *sizes([tool.operation])) for tool in tools]
+    own, whole = (round(sum(column) / len(tools)) for column in zip(*(row[1:] for row in rows), strict=True))
+    cells = ((name, *size_cells(*each)) for name, *each in [*rows, ("average", own, whole)])
+    return table(("tool", *SIZE_COLUMNS), cells)
 
 
 def _variable_names(platform: Platform) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from connector_mcp.audit.chain import START, CameBackOlder
 from connector_mcp.audit.check import verify_log
@@ -91,7 +92,17 @@ async def test_records_that_come_during_a_write_go_together_in_the_next_one(
     assert steps == [False] * 2, "at most 200 together"
     assert await write_together(trail, "last", also=lambda _: 5) == {"last": 5}
     assert steps == [False, False, True]
-    assert calls_in(database) == [*calls, "last"]
+
+    async def end_later(turns: int) -> None:
+        for _ in range(turns):
+            await checkpoint()
+        await trail.write(a_record(f"later {turns}"))
+
+    async with anyio.create_task_group() as group:
+        for turns in range(3):
+            group.start_soon(end_later, turns)
+    assert steps[3:] == [False], "calls that end within a few turns of the event loop do not commit one by one"
+    assert calls_in(database) == [*calls, "last", "later 0", "later 1", "later 2"]
 
 
 async def test_what_belongs_to_a_record_is_done_with_it_or_not_at_all(database: Database):

@@ -3,8 +3,11 @@
 import json
 import re
 import shlex
+from unittest import mock
 
 import click
+from hypothesis import given, settings
+from hypothesis.strategies import integers, text
 
 from connector_mcp.cli.commands.tools import contract, describe, parse_arguments
 from connector_mcp.config.settings import Settings
@@ -33,9 +36,9 @@ def test_the_table_says_effect_and_danger_of_each_tool(run):
 
 
 def test_one_tool_is_shown_with_arguments_policy_and_a_call_that_the_server_takes():
-    settings = Settings.load({}, sandbox=True, policy="destroy=approve")
+    configured = Settings.load({}, sandbox=True, policy="destroy=approve")
     for tool in map(tool_of, catalog().values()):
-        shown, operation = describe(tool, settings), tool.operation
+        shown, operation = describe(tool, configured), tool.operation
         assert click.unstyle(shown).startswith(f"{tool.name} ({operation.effect}")
         assert tool.description in " ".join(shown.split())
         for argument, schema in tool.input_schema["properties"].items():
@@ -46,8 +49,45 @@ def test_one_tool_is_shown_with_arguments_policy_and_a_call_that_the_server_take
             assert "destroy over stdio: approve (the policy rule destroy=approve)" in shown
         program, *words = shlex.split(shown.splitlines()[-1])
         assert (program, words[:2], words[-1]) == ("connector-mcp", ["call", tool.name], "--sandbox")
-        given = parse_arguments(None, words[2:-1], tool.input_schema)
-        assert given == {name: operation.example[name] for name in given}
+        called = _parse_call(words[2:-1], tool)
+        assert called == {name: operation.example[name] for name in called}
+
+
+@given(text=text(), number=integers())
+@settings(max_examples=50)
+def test_whatever_an_example_holds_the_call_shown_is_one_line_that_a_shell_takes(text, number):
+    tool = tool_of(catalog()["logto_create_connector"])
+    example = {"connector_id": text, "config": {text: [number, text]}}
+    with mock.patch.object(tool.operation, "example", example):
+        *_, head, line = describe(tool, Settings.load({}, sandbox=True)).split("\n")
+    assert head == "example"
+    assert line.isprintable()
+    assert _parse_call(shlex.split(line)[3:-1], tool) == example
+
+
+def _parse_call(words, tool):
+    """The arguments of a call as it is shown."""
+    if words[:1] == ["--json"]:
+        return parse_arguments(words[1], words[2:], tool.input_schema)
+    return parse_arguments(None, words, tool.input_schema)
+
+
+def test_the_toolsets_are_listed_with_the_number_and_the_size_of_their_tools(run):
+    for options in ((), ("--platforms", "logto"), ("--toolsets", "all"), ("--toolsets", "versori", "--read-only")):
+        served = json.loads(run("tools", "--sandbox", "--json", *options).stdout)
+        groups = {}
+        for each in served:
+            groups.setdefault(catalog()[each["name"]].toolset or "always served", []).append(each)
+        result = run("tools", "--sandbox", *options)
+        _, shown = result.stdout.split("\n\n")
+        header, *rows = (re.split(r" {2,}", line.strip()) for line in shown.splitlines())
+        assert header == ["toolset", "tools", "bytes in tools/list"]
+        assert rows == [[name, str(len(each)), str(_bytes(each))] for name, each in sorted(groups.items())]
+        assert result.stderr == f"{len(served)} tools\n"
+
+
+def _bytes(tools):
+    return sum(len(json.dumps(each, ensure_ascii=False, separators=(",", ":")).encode()) for each in tools)
 
 
 def test_a_tool_is_shown_by_its_name(run):

@@ -35,13 +35,13 @@ CONNECTIONS = (
 @pytest.fixture(scope="session")
 def stdio_server(tmp_path_factory: pytest.TempPathFactory) -> Server:
     """The command of a server; over stdio a deletion is asked for as it is set out of the box."""
-    return Server(SERVE, _environment(tmp_path_factory.mktemp("stdio")))
+    return Server(SERVE, process_environment(tmp_path_factory.mktemp("stdio")))
 
 
 @pytest.fixture(scope="session")
 def http_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that listens, and asks for deletions as the one on stdio does."""
-    environment = _environment(tmp_path_factory.mktemp("http"))
+    environment = process_environment(tmp_path_factory.mktemp("http"))
     with _listening((*SERVE, "--http", "--port", "0", "--policy", "destroy=ask"), environment) as origin:
         yield Server(SERVE, environment, origin)
 
@@ -49,7 +49,7 @@ def http_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def fixture_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of what the conformance suite wants to call, behind our transport; it speaks HTTP only."""
-    environment = _environment(tmp_path_factory.mktemp("fixtures"))
+    environment = process_environment(tmp_path_factory.mktemp("fixtures"))
     with _listening(FIXTURES, environment) as origin:
         yield Server(FIXTURES, environment, origin)
 
@@ -97,7 +97,7 @@ def _attach(connection: Connection, *told: Any, elicitation: bool) -> AbstractAs
     return attach(connection, *told, elicitation=elicitation)
 
 
-def _environment(folder: Path) -> Mapping[str, str]:
+def process_environment(folder: Path) -> Mapping[str, str]:
     """What the server needs of this process's environment, and a state directory of its own."""
     inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     # These clients answer at once.

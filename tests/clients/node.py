@@ -29,7 +29,7 @@ def node() -> str:
 
 
 def _missing() -> str | None:
-    if not all((MODULES / name).is_dir() for name in ("@modelcontextprotocol", "oidc-provider")):
+    if not all((MODULES / name).is_dir() for name in ("@logto", "@modelcontextprotocol", "oidc-provider")):
         return "tests/clients/node_modules is not there, or not of this version"
     if PACKAGED.exists():
         return None

@@ -97,7 +97,7 @@ async def test_an_agent_finds_failing_sources_and_connects_new_ones(at_work: Any
         agent.spent(calls=1, kilobytes=1)
 
         kind = await agent.call("describe_connector_type", platform="vectorize", type="S3 bucket")
-        required = {key: kind["config_example"][key] for key in kind["config_schema"]["required"]}
+        required = {key: kind["config_example"][key] for key in kind["config_keys"]["required"]}
         new = {"name": "Reports", "type": kind["type"], "config": required | BUCKET}
         (created,) = await agent.call("vectorize_create_source_connector", connectors=[new])
         assert created["verificationStatus"] == "verified"
@@ -105,8 +105,8 @@ async def test_an_agent_finds_failing_sources_and_connects_new_ones(at_work: Any
         assert stored["configDoc"]["bucket-name"] == BUCKET["bucket-name"]
         agent.spent(calls=3, kilobytes=4)
 
-        several = await agent.fails("describe_connector_type", platform="vectorize", type="notion")
-        choice = several["issues"][0]["candidates"][0]
+        several = await agent.call("describe_connector_type", platform="vectorize", type="notion")
+        choice = several["types"][0].partition(": ")[0]
         kind = await agent.call("describe_connector_type", platform="vectorize", type=choice)
         new = {"name": "Notion", "type": kind["type"], "config": kind["config_example"]}
         (created,) = await agent.call("vectorize_create_source_connector", connectors=[new])

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from mcp.client import Client
 
-from connector_mcp.composition.engine import open_engine
-from connector_mcp.composition.storage import open_secret_store
-from connector_mcp.config.settings import Settings
 from connector_mcp.sandbox import seed
-from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.sandbox.conductorone.sync import QUEUE_SECONDS, SYNC_SECONDS
 from connector_mcp.sandbox.conductorone.wire import LATE_SECONDS
-from connector_mcp.transport.mcp.server import build_server
-from tests.end_to_end.faces import served
-from tests.sandbox.conftest import MovableClock
+from tests.end_to_end.recipes import Recipe, recipe
 
 pytestmark = pytest.mark.anyio
 
-MOST_CALLS = 8
 ALICE, BRUNO = (user["id"] for user in seed.CONDUCTORONE_USERS)
 OKTA = {"app_id": seed.CONDUCTORONE_APP_ID, "connector_id": seed.CONDUCTORONE_OKTA}
 OKTA_TYPE = "2kG3aTftCcAvWtHZt2Ywry0dPn7"
@@ -34,60 +25,29 @@ WRONG = "invalid-token"
 
 
 class Agent:
-    """Calls tools, counts the calls, and lets time pass on the platform."""
+    """Checks and starts connectors of ConductorOne in a recipe."""
 
-    def __init__(self, client: Client, settings: Settings, clock: MovableClock, token_url: str) -> None:
-        self._client = client
-        self._settings = settings
-        self._token_url = token_url
-        self.wait = clock.forward
-        self.calls = 0
-
-    async def call(self, tool: str, **arguments: Any) -> Any:
-        """The data of a success."""
-        self.calls += 1
-        result = await self._client.call_tool(tool, arguments)
-        content = result.structured_content
-        assert not result.is_error, content
-        return content["data"]
-
-    async def refused(self, tool: str, **arguments: Any) -> Any:
-        """The error of a call that is refused."""
-        self.calls += 1
-        result = await self._client.call_tool(tool, arguments)
-        assert result.is_error, result.structured_content
-        return result.structured_content["error"]
+    def __init__(self, made: Recipe) -> None:
+        self.call, self.refused, self.wait = made.call, made.refused, made.wait
+        self.assert_next_steps_were_taken = made.assert_next_steps_were_taken
+        self._made = made
 
     async def check(self, identifier: str, within: str = "", kind: str = "connector") -> dict[str, Any]:
-        return await self.call("check_connector", platform="conductorone", kind=kind, id=identifier, within=within)
+        return await self._made.check("conductorone", identifier, kind, within)
 
     async def start(self, credential: dict[str, Any]) -> int:
         """Start a self-hosted connector with a credential, as its operator does; the status of its sign-in."""
-        secret = open_secret_store(self._settings).read(credential["clientSecret"].removeprefix("secret://"))
+        secret = self._made.secret(credential["clientSecret"])
         form = {"grant_type": "client_credentials", "client_id": credential["clientId"], "client_secret": secret}
         async with httpx.AsyncClient() as connector:
-            return (await connector.post(self._token_url, data=form)).status_code
+            token_url = f"{self._made.origin}/conductorone/auth/v1/token"
+            return (await connector.post(token_url, data=form)).status_code
 
 
 @pytest.fixture
 async def agent(tmp_path: Path) -> AsyncIterator[Agent]:
-    """An agent at a server that serves every tool and allows what it does, over a sandbox on a socket."""
-    clock = MovableClock()
-    # The engine signs its assertions at the real time.
-    clock.now = datetime.now(UTC)
-    sandbox = Sandbox(clock=clock)
-    try:
-        async with served(sandbox.app()) as origin:
-            environ = sandbox.variables("conductorone", origin)
-            settings = Settings.load(environ, state_dir=tmp_path, toolsets="all", policy="destroy=allow,disclose=allow")
-            async with open_engine(settings, environ, "stdio") as engine:
-                server = build_server(engine, request_state_key=await engine.request_state_key())
-                async with Client(server) as client:
-                    acted = Agent(client, settings, clock, f"{origin}/conductorone/auth/v1/token")
-                    yield acted
-                    assert acted.calls <= MOST_CALLS
-    finally:
-        sandbox.close()
+    async with recipe(tmp_path) as made:
+        yield Agent(made)
 
 
 async def register(agent: Agent, config: dict[str, Any]) -> tuple[str, str]:
@@ -110,6 +70,9 @@ async def test_an_app_gets_a_connector_that_syncs_until_it_works(agent: Agent) -
     agent.wait(SYNC_SECONDS)
     verdict = await agent.check(connector, app)
     assert (verdict["works"], verdict["seen"]["userCount"]) == ("yes", "12")
+    agent.assert_next_steps_were_taken(
+        "conductorone_create_app", "conductorone_create_connector", "conductorone_force_sync"
+    )
 
 
 @pytest.mark.parametrize(
@@ -151,6 +114,7 @@ async def test_a_person_enters_the_config_of_a_connector(agent: Agent) -> None:
     await agent.call("conductorone_force_sync", **place)
     agent.wait(SYNC_SECONDS)
     assert (await agent.check(connector, place["app_id"]))["works"] == "yes"
+    agent.assert_next_steps_were_taken("conductorone_create_delegated_connector", "conductorone_force_sync")
 
 
 async def test_a_connector_without_config_cannot_sync(agent: Agent) -> None:
@@ -178,6 +142,9 @@ async def test_a_self_hosted_connector_starts_with_a_credential_that_only_the_se
     assert read["lastUsedAt"]
     agent.wait(SYNC_SECONDS)
     assert (await agent.check(place["connector_id"], place["app_id"]))["works"] == "yes"
+    agent.assert_next_steps_were_taken(
+        "conductorone_create_app", "conductorone_create_delegated_connector", "conductorone_rotate_credential"
+    )
 
 
 async def test_a_self_hosted_connector_does_not_start_with_a_revoked_credential(agent: Agent) -> None:
@@ -198,6 +165,7 @@ async def test_a_connector_is_paused_and_resumed(agent: Agent) -> None:
     await agent.call("conductorone_resume_sync", **OKTA)
     agent.wait(SYNC_SECONDS)
     assert (await agent.check(seed.CONDUCTORONE_OKTA, seed.CONDUCTORONE_APP_ID))["works"] == "yes"
+    agent.assert_next_steps_were_taken("conductorone_pause_sync", "conductorone_resume_sync")
 
 
 @pytest.mark.parametrize(("secret", "works"), [("okta-token-2", "yes"), (WRONG, "no")])
@@ -209,6 +177,7 @@ async def test_a_credential_is_rotated(agent: Agent, secret: str, works: str) ->
     await agent.call("conductorone_force_sync", **OKTA)
     agent.wait(SYNC_SECONDS)
     assert (await agent.check(seed.CONDUCTORONE_OKTA, seed.CONDUCTORONE_APP_ID))["works"] == works
+    agent.assert_next_steps_were_taken("conductorone_force_sync")
 
 
 async def test_an_app_and_its_connector_get_owners(agent: Agent) -> None:
@@ -221,6 +190,7 @@ async def test_an_app_and_its_connector_get_owners(agent: Agent) -> None:
     rows = await agent.call("conductorone_search_connector_user_owners", **OKTA)
     assert [(row["id"], row["roleSlug"]) for row in rows] == [(ALICE, "owner"), (BRUNO, "owner")]
     assert (await agent.check(seed.CONDUCTORONE_APP_ID, kind="app"))["works"] == "yes"
+    agent.assert_next_steps_were_taken("conductorone_add_app_owner", "conductorone_create_connector_user_owner")
 
 
 async def test_a_user_who_does_not_exist_cannot_be_an_owner(agent: Agent) -> None:

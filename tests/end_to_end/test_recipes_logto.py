@@ -31,18 +31,9 @@ CODES: dict[str, tuple[str, Any, dict[str, str], str]] = {
 async def settled(made: Recipe, identifier: str, kind: str) -> dict[str, Any]:
     """The verdict once it can be known: the sign-in page may lag behind a change."""
     verdict = await made.check("logto", identifier, kind)
-    if verdict["works"] != "unknown":
+    if "lag behind" not in verdict.get("next", ""):
         return verdict
-    assert "lag behind" in verdict["next"]
     return await made.check("logto", identifier, kind)
-
-
-async def refused(made: Recipe, tool: str, **arguments: Any) -> dict[str, Any]:
-    """The error of a call that must fail."""
-    result = await made.client.call_tool(tool, arguments)
-    assert result.is_error
-    assert result.structured_content is not None
-    return result.structured_content["error"]
 
 
 @pytest.mark.parametrize("wrong", ["", "not listed", "no config"])
@@ -50,7 +41,7 @@ async def test_a_sign_in_button_appears(wrong: str, tmp_path: Path) -> None:
     async with recipe(tmp_path) as made:
         config = {} if wrong == "no config" else {"config": DISCORD}
         if wrong == "no config":
-            error = await refused(made, "logto_create_connector", connector_id="discord-universal")
+            error = await made.refused("logto_create_connector", connector_id="discord-universal")
             assert "clientId, clientSecret" in error["issues"][0]["wanted"]
             return
         new = await made.call("logto_create_connector", connector_id="discord-universal", **config)
@@ -65,7 +56,9 @@ async def test_a_sign_in_button_appears(wrong: str, tmp_path: Path) -> None:
         assert verdict["works"] == ("no" if wrong else "yes")
         assert ("does not list its target" in verdict["reason"]) == bool(wrong)
         if not wrong:
-            assert "only a sign-in shows" in verdict["reason"], "no credential is proven by what people see"
+            assert "People see it" in verdict["reason"]
+            assert "only a sign-in does" in verdict["unproven"], "no credential is proven by what people see"
+        made.assert_next_steps_were_taken("logto_create_connector")
 
 
 @pytest.mark.parametrize("identifier", CODES)
@@ -76,7 +69,7 @@ async def test_people_sign_in_with_codes(identifier: str, wrong: str, tmp_path: 
         if wrong == "credentials":
             secret = "apiKey" if identifier == "email" else "authorization"
             bad = config | {secret: "invalid-key"}
-            error = await refused(made, "logto_create_connector_test", factory_id=factory, config=bad, **to)
+            error = await made.refused("logto_create_connector_test", factory_id=factory, config=bad, **to)
             assert error["upstream"]["code"] == "connector.authorization_failed"
             return
         await made.call("logto_list_connectors")
@@ -97,7 +90,9 @@ async def test_people_sign_in_with_codes(identifier: str, wrong: str, tmp_path: 
             assert verdict["reason"].startswith("Nothing uses it")
             assert identifier in verdict["next"]
         else:
+            assert "only a message does" in verdict["unproven"], "the test message had a config of its own"
             assert verdict["seen"]["used_for"] == ["sign-up", "sign-in", "password reset"]
+            made.assert_next_steps_were_taken("logto_create_connector")
 
 
 @pytest.mark.parametrize("wrong", ["", "certificate", "off", "no domain"])
@@ -128,17 +123,27 @@ async def test_a_domain_signs_in_by_saml(wrong: str, tmp_path: Path) -> None:
             )
         else:
             assert verdict["seen"]["domains"] == ["acme.example"]
+            made.assert_next_steps_were_taken("logto_create_sso_connector", "logto_update_sso_connector")
 
 
-@pytest.mark.parametrize("wrong", ["", "issuer", "down later"])
-@pytest.mark.parametrize("provider", ["OIDC", "Okta", "AzureAdOidc"])
+@pytest.mark.parametrize(
+    ("provider", "wrong"),
+    [
+        *((provider, wrong) for provider in ("OIDC", "Okta", "AzureAdOidc") for wrong in ("", "issuer", "down later")),
+        *(("GoogleWorkspace", wrong) for wrong in ("", "down later")),
+    ],
+)
 async def test_a_domain_signs_in_by_oidc(provider: str, wrong: str, tmp_path: Path) -> None:
     host = "invalid-idp.acme.example" if wrong == "issuer" else "idp.acme.example"
     async with recipe(tmp_path) as made:
         new = await made.call("logto_create_sso_connector", provider_name=provider, connector_name="Acme")
-        config = {"clientId": "acme", "clientSecret": "oidc-client-secret", "issuer": f"https://{host}"}
+        config = {"clientId": "acme", "clientSecret": "oidc-client-secret"}
+        if provider == "GoogleWorkspace":
+            host = "accounts.google.com"
+        else:
+            config["issuer"] = f"https://{host}"
         if wrong == "issuer":
-            error = await refused(made, "logto_update_sso_connector", id=new["id"], config=config)
+            error = await made.refused("logto_update_sso_connector", id=new["id"], config=config)
             assert error["upstream"]["code"] == "connector.invalid_config"
             verdict = await made.check("logto", new["id"], SSO)
             assert (verdict["works"], verdict["reason"]) == ("no", "Its config is not complete.")
@@ -153,6 +158,8 @@ async def test_a_domain_signs_in_by_oidc(provider: str, wrong: str, tmp_path: Pa
         verdict = await settled(made, new["id"], SSO)
         assert verdict["works"] == ("no" if wrong else "yes")
         assert ("cannot reach the issuer" in verdict["reason"]) == bool(wrong)
+        assert ("its client secret" in verdict.get("unproven", "")) != bool(wrong)
+        made.assert_next_steps_were_taken("logto_create_sso_connector", "logto_update_sso_connector")
 
 
 @pytest.mark.parametrize("wrong", ["", "no code"])
@@ -164,8 +171,10 @@ async def test_mails_are_in_the_language_of_the_user(wrong: str, tmp_path: Path)
             {"languageTag": "de", "templateType": kind, "details": details} for kind in ("SignIn", "Generic")
         ]  # fmt: skip
         if wrong:
-            error = await refused(made, "logto_replace_email_templates", templates=templates)
+            error = await made.refused("logto_replace_email_templates", templates=templates)
             assert error["issues"][0]["path"] == "templates[0].details.content"
+            verdict = await made.check("logto", seed.LOGTO_SMTP, CONNECTOR)
+            assert (verdict["works"], verdict["reason"].startswith("Nothing uses it")) == ("no", True)
             return
         first, _ = await made.call("logto_replace_email_templates", templates=templates)
         await made.call("logto_update_email_template_details", id=first["id"], subject="Ihr Anmeldecode")
@@ -173,11 +182,14 @@ async def test_mails_are_in_the_language_of_the_user(wrong: str, tmp_path: Path)
         await made.call("logto_create_connector_test", **sent, locale="de")
         (kept,) = await made.call("logto_list_email_templates", language_tag="de", template_type="SignIn")
         assert kept["details"] == details | {"subject": "Ihr Anmeldecode"}
+        await made.call("logto_update_sign_in_exp", forgot_password_methods=["EmailVerificationCode"])
+        verdict = await settled(made, seed.LOGTO_SMTP, CONNECTOR)
+        assert (verdict["works"], verdict["seen"]["used_for"]) == ("yes", ["password reset"])
 
 
 async def test_a_connector_is_taken_out_of_sight_without_deleting_it(tmp_path: Path) -> None:
     async with recipe(tmp_path) as made:
-        assert (await made.check("logto", seed.LOGTO_GITHUB, CONNECTOR))["works"] == "yes"
+        assert "People see it" in (await made.check("logto", seed.LOGTO_GITHUB, CONNECTOR))["reason"]
         await made.call("logto_update_sign_in_exp", social_sign_in_connector_targets=["google"])
         assert (await made.check("logto", seed.LOGTO_GITHUB, CONNECTOR))["works"] == "no"
         await made.call("logto_update_sso_connector", id=seed.LOGTO_SSO, domains=[])
@@ -190,7 +202,7 @@ async def test_a_signing_key_is_replaced_without_an_outage(tmp_path: Path) -> No
         key = await made.call("logto_create_sso_connector_signing_key", id=new["id"])
         assert (key["active"], "BEGIN CERTIFICATE" in key["certificate"]) == (False, True)
         signed = {"metadataUrl": "https://idp.acme.example/metadata", "signAuthnRequest": True}
-        error = await refused(made, "logto_update_sso_connector", id=new["id"], config=signed)
+        error = await made.refused("logto_update_sso_connector", id=new["id"], config=signed)
         assert error["upstream"]["code"] == "single_sign_on.active_signing_key_required"
         one = await made.call("logto_update_sso_connector_signing_key", id=new["id"], key_id=key["id"], active=True)
         assert one["active"]

@@ -83,6 +83,12 @@ async def test_a_bucket_goes_into_an_index(wrong: str, tmp_path: Path) -> None:
         if wrong == "credentials":
             assert verdict["seen"]["errors"] == {target: "Pinecone refused the credentials."}
             assert "vectorize_update_destination_connector" in verdict["next"]
+        made.assert_next_steps_were_taken(
+            "vectorize_create_source_connector",
+            "vectorize_create_destination_connector",
+            "vectorize_create_ai_platform_connector",
+            "vectorize_create_pipeline",
+        )
 
 
 @pytest.mark.parametrize("uploads", [True, False])
@@ -104,6 +110,11 @@ async def test_files_are_uploaded_by_hand_and_searched_with_what_is_built_in(upl
         verdict = await settled(made, running, PIPELINE)
         if uploads:
             assert (verdict["works"], verdict["seen"]["documentCount"]) == ("yes", 1)
+            made.assert_next_steps_were_taken(
+                "vectorize_create_source_connector",
+                "vectorize_start_file_upload_to_connector",
+                "vectorize_create_pipeline",
+            )
         else:
             verdict = await made.check("vectorize", running, PIPELINE)
             assert verdict["works"] == "no"
@@ -123,6 +134,7 @@ async def test_a_web_site_is_read(stops: bool, tmp_path: Path) -> None:
         verdict = await settled(made, source, SOURCE)
         assert verdict["works"] == ("no" if stops else "yes")
         assert ("is stopped" in verdict["reason"]) == stops
+        made.assert_next_steps_were_taken("vectorize_create_source_connector", "vectorize_create_pipeline")
 
 
 @pytest.mark.parametrize("authorizes", [True, False])
@@ -146,6 +158,11 @@ async def test_users_bring_their_own_drives(authorizes: bool, tmp_path: Path) ->
             verdict = await made.check("vectorize", source, SOURCE)
             assert "has no documents" in verdict["reason"]
         assert verdict["works"] == ("yes" if authorizes else "no")
+        made.assert_next_steps_were_taken(
+            "vectorize_create_source_connector",
+            "vectorize_generate_one_time_connector_token",
+            "vectorize_create_pipeline",
+        )
 
 
 @pytest.mark.parametrize("index", ["products-2", "-products"])
@@ -166,6 +183,7 @@ async def test_a_pipeline_is_replaced_because_it_cannot_be_changed(index: str, t
             return
         new = (await made.call("vectorize_create_pipeline", **given))["id"]
         assert (await settled(made, new, PIPELINE))["works"] == "yes"
+        made.assert_next_steps_were_taken("vectorize_create_pipeline")
         await made.call("vectorize_delete_pipeline", pipeline_id=seed.VECTORIZE_PIPELINE)
         assert [row["id"] for row in await made.call("vectorize_get_pipelines", fields=["id"])].count(old["id"]) == 0
 
@@ -184,6 +202,7 @@ async def test_a_credential_is_rotated_and_its_pipelines_started_again(key: str,
             await made.call("vectorize_start_pipeline", pipeline_id=identifier)
         verdict = await settled(made, seed.VECTORIZE_PINECONE, "destination connector")
         assert verdict["works"] == ("yes" if key == "rotated-key" else "no")
+        made.assert_next_steps_were_taken("vectorize_update_destination_connector", "vectorize_start_pipeline")
         if key == "invalid-key":
             assert verdict["seen"]["errorMessage"] == "Pinecone refused the credentials."
             assert "vectorize_update_destination_connector" in verdict["next"]
@@ -206,3 +225,4 @@ async def test_what_keeps_documents_away_is_found_and_mended(token: str, tmp_pat
         await made.call("vectorize_start_pipeline", pipeline_id=seed.VECTORIZE_FAILED_PIPELINE)
         verdict = await settled(made, seed.VECTORIZE_FAILED_PIPELINE, PIPELINE)
         assert verdict["works"] == ("yes" if token == "new-token" else "no")
+        made.assert_next_steps_were_taken("vectorize_update_source_connector", "vectorize_start_pipeline")

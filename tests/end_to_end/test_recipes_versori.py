@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp.client import Client
 
-from connector_mcp.composition.engine import open_engine
-from connector_mcp.config.settings import Settings
 from connector_mcp.sandbox import seed
-from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.sandbox.versori.projects import DEPLOY_SECONDS
-from connector_mcp.transport.mcp.server import build_server
-from tests.end_to_end.faces import served
-from tests.sandbox.conftest import MovableClock
+from tests.end_to_end.recipes import Recipe, recipe
 
 pytestmark = pytest.mark.anyio
 
-MOST_CALLS = 8
 KEY: dict[str, Any] = {
     "type": "api-key",
     "apiKey": {"id": "key", "description": "API key", "name": "X-Api-Key", "in": "header"},
@@ -34,53 +26,21 @@ def credentials(secret: str) -> list[dict[str, Any]]:
 
 
 class Agent:
-    """Calls tools, counts the calls, and lets time pass on the platform."""
+    """Checks things of Versori in a recipe."""
 
-    def __init__(self, client: Client, wait: Callable[[float], None]) -> None:
-        self._client = client
-        self.wait = wait
-        self.calls = 0
-
-    async def call(self, tool: str, **arguments: Any) -> Any:
-        """The data of a success."""
-        self.calls += 1
-        result = await self._client.call_tool(tool, arguments)
-        content = result.structured_content
-        assert not result.is_error, content
-        return content["data"]
-
-    async def refused(self, tool: str, **arguments: Any) -> Any:
-        """The error of a call that is refused."""
-        self.calls += 1
-        result = await self._client.call_tool(tool, arguments)
-        assert result.is_error, result.structured_content
-        return result.structured_content["error"]
+    def __init__(self, made: Recipe) -> None:
+        self.call, self.refused, self.wait = made.call, made.refused, made.wait
+        self.assert_next_steps_were_taken = made.assert_next_steps_were_taken
+        self._made = made
 
     async def check(self, kind: str, identifier: str, within: str = "") -> dict[str, Any]:
-        return await self.call("check_connector", platform="versori", kind=kind, id=identifier, within=within)
-
-
-@asynccontextmanager
-async def acting(state: Path) -> AsyncIterator[Agent]:
-    """An agent at a server that serves every tool and allows what it does, over a sandbox on a socket."""
-    clock = MovableClock()
-    sandbox = Sandbox(clock=clock)
-    try:
-        async with served(sandbox.app()) as origin:
-            settings = Settings.load({}, state_dir=state, toolsets="all", policy="destroy=allow,disclose=allow")
-            async with open_engine(settings, sandbox.variables("versori", origin), "stdio") as engine:
-                server = build_server(engine, request_state_key=await engine.request_state_key())
-                async with Client(server) as client:
-                    yield Agent(client, clock.forward)
-    finally:
-        sandbox.close()
+        return await self._made.check("versori", identifier, kind, within)
 
 
 @pytest.fixture
 async def agent(tmp_path: Path) -> AsyncIterator[Agent]:
-    async with acting(tmp_path) as acted:
-        yield acted
-        assert acted.calls <= MOST_CALLS
+    async with recipe(tmp_path) as made:
+        yield Agent(made)
 
 
 async def connect_a_system(agent: Agent, secret: str) -> str:
@@ -119,6 +79,9 @@ async def test_a_system_is_connected_until_it_works(agent: Agent) -> None:
     verdict = await agent.check("connection", await connect_a_system(agent, "acme-key"))
     assert verdict["works"] == "yes"
     assert verdict["seen"]["status"] == "running"
+    agent.assert_next_steps_were_taken(
+        "versori_create_system", "versori_upsert_auth_scheme_config", "versori_create_connection_template"
+    )
 
 
 async def test_a_connection_with_a_wrong_key_does_not_work(agent: Agent) -> None:
@@ -165,6 +128,7 @@ async def test_a_customer_is_connected_until_it_works(agent: Agent) -> None:
     activation = await activate_a_customer(agent, active=True)
     verdict = await agent.check("activation", activation["id"], activation["within"])
     assert verdict["works"] == "yes"
+    agent.assert_next_steps_were_taken("versori_create_end_user", "versori_create_connection")
 
 
 async def test_a_customer_who_is_not_active_does_not_work(agent: Agent) -> None:
@@ -202,6 +166,7 @@ async def test_a_credential_is_rotated(agent: Agent, secret: str, works: str) ->
     assert again["name"] == stored["name"]
     assert again["credentials"][0]["credential"]["id"] == stored["credentials"][0]["credential"]["id"]
     assert (await agent.check("connection", stored["id"]))["works"] == works
+    agent.assert_next_steps_were_taken()
 
 
 async def test_a_customer_leaves_and_the_environment_works_on(agent: Agent) -> None:
@@ -238,6 +203,7 @@ async def deploy(agent: Agent, version: str) -> dict[str, Any]:
 async def test_a_stored_version_is_made_live(agent: Agent) -> None:
     verdict = await deploy(agent, seed.VERSORI_NEXT_VERSION)
     assert (verdict["works"], verdict["seen"]["version"]) == ("yes", "1.1.0")
+    agent.assert_next_steps_were_taken()
 
 
 async def test_a_version_that_failed_does_not_start(agent: Agent) -> None:

@@ -14,8 +14,7 @@ from connector_mcp.operations.connector_types import ConnectorType, connector_ty
 from tests.end_to_end.planted import Garden, echo, leaks, marked
 from tests.end_to_end.recording import Recorded, recording_server
 from tests.end_to_end.test_wire_versori import KEY, V1_KEY, connected
-from tests.operations.test_every_config import config_of
-from tests.operations.versori.test_config_types import HMAC
+from tests.operations.configs import HMAC, config_of
 
 pytestmark = pytest.mark.anyio
 

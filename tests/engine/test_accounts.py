@@ -13,7 +13,7 @@ from mcp.client import Client
 
 from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.config.settings import Settings
-from connector_mcp.engine.accounts import Account
+from connector_mcp.engine.accounts import Account, Accounts
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
@@ -130,6 +130,11 @@ def test_no_operation_has_a_field_of_the_name_by_which_calls_choose_their_profil
     with_field = [operation for operation in catalog().values() if PROFILE in operation.model_fields]
     # The operations across platforms filter by it, and belong to no account.
     assert [operation.tool_name() for operation in with_field if operation.on is not None] == []
+
+
+def test_the_tool_of_an_operation_is_made_once() -> None:
+    accounts, operation = Accounts([]), catalog()["find_connectors"]
+    assert accounts.tool(operation) is accounts.tool(operation)
 
 
 async def test_only_tools_of_platforms_with_two_profiles_take_profile(two: Maker, bench: Any) -> None:

@@ -382,13 +382,16 @@ def test_a_missing_template_is_named_by_its_usage() -> None:
         assert config_issues("logto", kind.type, whole | {"templates": issue.example}) == []
 
 
-def test_a_member_that_fits_none_of_its_forms_is_told_what_it_is_for() -> None:
+def test_a_member_that_fits_none_of_its_forms_is_told_the_word_that_chooses_one() -> None:
     kind = connector_type("logto", "simple-mail-transfer-protocol")
     assert kind is not None
     (issue,) = config_issues("logto", kind.type, example(kind.config) | {"auth": {"type": "kerberos", "pass": SECRET}})
-    assert (issue.path, issue.got) == ("config.auth", "an object")
-    assert issue.wanted.startswith("How to sign in to the SMTP server")
+    assert (issue.path, issue.got) == ("config.auth.type", "a string of 8 characters")
+    assert issue.wanted == "one of login, Login, LOGIN, oauth2, OAuth2, OAUTH2"
     assert SECRET not in texts(issue)
+    (issue,) = config_issues("logto", kind.type, example(kind.config) | {"auth": SECRET})
+    assert issue.path == "config.auth"
+    assert issue.wanted.startswith("an object (How to sign in to the SMTP server")
 
 
 def test_of_a_config_that_is_merged_nulls_and_missing_members_pass_and_wrong_types_do_not() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -18,6 +20,7 @@ from connector_mcp.engine import engine_call
 from connector_mcp.engine.caller import AnswerDue, ElicitationReply, Resumed
 from connector_mcp.engine.engine import UnknownTool
 from connector_mcp.errors import StoreUnavailable
+from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.operation import Effect
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.faults import Fault
@@ -162,9 +165,8 @@ async def test_every_read_conforms_to_its_output_schema_and_shows_no_secret(made
     for name, arguments in READS.items():
         variants: list[dict[str, Any]] = [{}]
         properties = made.engine.tool(name).input_schema["properties"]
-        if "detail" in properties:
-            variants += [{"limit": 1}] if "limit" in properties else []
-            variants += [{"detail": "full"}, {"fields": ["id", "config", "configDoc", "connections"]}]
+        every = [{"limit": 1}, {"detail": "full"}, {"fields": ["id", "config", "configDoc", "connections"]}]
+        variants += [each for each in every if "detail" in properties and each.keys() <= properties.keys()]
         for variant in variants:
             if name in ACROSS:
                 content = (await made.engine.call(name, {**arguments, **variant}, FakeCaller())).content
@@ -207,6 +209,17 @@ async def test_a_result_over_the_cap_is_cut_and_its_cursor_leads_to_the_rest(ben
     assert len(seen) == len(set(seen)) >= 51
 
 
+async def test_the_ids_of_calls_are_unique_and_begin_with_the_time(made: Bench) -> None:
+    for _ in range(3):
+        await run(made, "logto_list_connectors", {})
+    ids = [record["call_id"] for record in records(made)]
+    times = [int(each[:12], 16) / 1000 for each in ids]
+    assert len(set(ids)) == 3
+    assert {len(each) for each in ids} == {32}
+    assert times == sorted(times)
+    assert abs(times[0] - time.time()) < 600
+
+
 async def test_a_wrong_cursor_sends_nothing(made: Bench) -> None:
     content = await run(made, "logto_list_connectors", {"cursor": "nonsense"})
     assert content["error"]["code"] == "invalid_arguments"
@@ -241,6 +254,28 @@ async def test_a_name_that_means_a_tool_which_is_not_served_is_told_why(
     with pytest.raises(UnknownTool) as unknown:
         await bench(**options).engine.call(name, {}, caller)
     assert why in unknown.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        (
+            "conductorone_create_connector",
+            {"app_id": seed.CONDUCTORONE_APP_ID, "catalog_id": "2kG3aTftCcAvWtHZt2Ywry0dPn7", "config": {}},
+        ),
+        ("check_connector", {"platform": "conductorone", "id": "absent", "kind": "connector"}),
+        ("logto_create_connector", {"connector_id": "no-such-factory", "config": {}}),
+        ("logto_create_connector", {"connector_id": "google-universal", "config": {"clientId": "a"}}),
+    ],
+)
+async def test_what_a_call_says_names_no_tool_that_is_not_served(bench: Any, name: str, arguments: Any) -> None:
+    for policy in ("", "*_delegated_*=block,*_list_*=block,describe_connector_type=block"):
+        engine = bench(policy=policy).engine
+        content = (await engine.call(name, arguments, FakeCaller())).content
+        served = {tool.name for tool in engine.tools()}
+        named = set(re.findall("|".join(catalog()), json.dumps(content)))
+        assert named <= served
+        assert policy or named - {name}
 
 
 async def test_tools_that_policy_or_scopes_rule_out_are_not_listed(bench: Any) -> None:

@@ -201,3 +201,19 @@ async def test_what_can_exist_only_once_is_named_with_the_tool_that_changes_it(b
         assert error["code"] == "rejected"
         assert ([each["id"] for each in error.get("candidates", [])] == ["github-signin"]) is named
         assert ("logto_update_connector" in error["fix"]) is named
+
+
+async def test_a_creation_that_is_refused_names_what_changes_the_thing_at_the_same_path(bench: BenchMaker) -> None:
+    user = {
+        "organization_id": seed.VECTORIZE_ORGANIZATION_ID,
+        "source_connector_id": seed.VECTORIZE_DRIVE_MULTI_USER,
+        "user_id": "new-user",
+        "selected_files": {"f1": {"name": "a.pdf", "mimeType": "application/pdf"}},
+        "refresh_token": "token",
+    }
+    add, change = "vectorize_add_user_to_source_connector", "vectorize_update_user_in_source_connector"
+    for policy in ("", f"{change}=block"):
+        made = bench(policy=policy)
+        assert "error" not in await run(made, add, **user)
+        error = (await run(made, add, **user | {"refresh_token": "another"}))["error"]
+        assert (error["code"], change in error["fix"]) == ("rejected", not policy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from connector_mcp.engine.results import Meta
 from connector_mcp.engine.sender import verify
 from connector_mcp.errors import ConnectorError, NotFound, UpstreamFailed
 from connector_mcp.operations.catalog import catalog
-from connector_mcp.operations.operation import Operation
+from connector_mcp.operations.operation import Effect, Operation
 from connector_mcp.operations.situation import Path, Situation
 from connector_mcp.operations.update import UpdateOperation
 
@@ -42,6 +43,14 @@ class Reads:
         return answer
 
 
+class Always(Reads):
+    """A platform that answers every read in the same way."""
+
+    async def __call__(self, reader: Operation) -> Any:
+        self.answers = [self.answers[0]] * 2
+        return await super().__call__(reader)
+
+
 async def checked(made: Operation, reads: Reads, planned: Mapping[Path, Any] | None = None, data: Any = None) -> Meta:
     meta = Meta()
     await verify(made, planned or {}, data, reads, meta)
@@ -50,6 +59,97 @@ async def checked(made: Operation, reads: Reads, planned: Mapping[Path, Any] | N
 
 GONE = NotFound("gone", fix="")
 DOWN = UpstreamFailed("down", fix="")
+TEMPLATES = [
+    {"languageTag": language, "templateType": "SignIn", "details": {"subject": "s", "content": "{{code}}"}}
+    for language in ("de", "fr")
+]
+SCHEMES = [{"type": "api-key", "apiKey": {"id": name, "name": "X", "in": "header"}} for name in ("a", "b")]
+SCHEMES_V1 = [{"schemeType": "api-key", "id": name} for name in ("a", "b")]
+SOURCES = [{"name": name, "type": "FILE_UPLOAD"} for name in ("a", "b")]
+PARTS = [{"connection_template_id": name, "existing_connection_id": name} for name in ("a", "b")]
+LISTS: list[tuple[str, dict[str, Any], Any, Any, str]] = [
+    (
+        f"vectorize_create_{kind}_connector",
+        {"connectors": SOURCES},
+        [{"name": "a"}, {"name": "b"}],
+        [{"name": "b"}],
+        "“a”",
+    )
+    for kind in ("source", "destination", "ai_platform")
+]
+LISTS += [
+    ("logto_replace_email_templates", {"templates": TEMPLATES}, TEMPLATES, TEMPLATES[:1], "SignIn template in fr"),
+    (
+        "logto_replace_email_templates",
+        {"templates": TEMPLATES},
+        TEMPLATES,
+        [TEMPLATES[0], TEMPLATES[1] | {"details": {"subject": "s", "content": "other"}}],
+        "SignIn template in fr",
+    ),
+    (
+        "logto_create_sso_connector",
+        {"domains": ["A.com", "b.com"]},
+        {"domains": ["a.com", "b.com"]},
+        {},
+        "A.com, domain b",
+    ),
+    (
+        "versori_create_system",
+        {"auth_scheme_configs": SCHEMES},
+        {"authSchemeConfigs": SCHEMES},
+        {"id": "1", "authSchemeConfigs": SCHEMES[1:]},
+        "scheme a",
+    ),
+    (
+        "versori_v1_create_http_connector",
+        {"auth_scheme_configs": SCHEMES_V1},
+        {"authSchemeConfigs": SCHEMES_V1},
+        {"id": "1", "authSchemeConfigs": []},
+        "b",
+    ),
+    (
+        "versori_activate_user",
+        {"connections": PARTS, "dynamic_variables": {"x": 1}},
+        {"id": "1", "connections": [{}, {}], "dynamicVariables": {"x": 1}},
+        {"id": "1", "connections": [{}]},
+        "1 of 2 connections, variable x",
+    ),
+    (
+        "versori_set_static_user_variables",
+        {"variables": {"a": 1, "b": "secret://B"}},
+        {"dynamicVariables": {"a": 1, "b": "v"}},
+        {"dynamicVariables": {"a": True}},
+        "of a.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "sent", "whole", "part", "missing"), LISTS)
+async def test_an_answer_that_lacks_what_was_sent_is_no_plain_success(
+    name: str, sent: dict[str, Any], whole: Any, part: Any, missing: str
+) -> None:
+    made = operation(name, **sent)
+    assert not made.find_missing(whole)
+    for again in (part, DOWN):
+        back = made.target_read() if isinstance(part, list) else made.read_back(part)
+        meta = await checked(made, Always(again), data=deepcopy(part))
+        assert (meta.verified, missing in meta.warnings[-1]) == (False, True), meta
+        if back is not None:
+            kept = await checked(made, Always(whole), data=deepcopy(part))
+            assert not any("Missing" in warning for warning in kept.warnings)
+
+
+def test_every_operation_that_makes_or_sets_a_list_of_things_says_which_of_them_are_missing() -> None:
+    def names(value: Any) -> bool:
+        return isinstance(value, list) and len(value) > 0 and isinstance(value[0], dict)
+
+    sends_list = {
+        name
+        for name, each in OPERATIONS.items()
+        if each.effect is Effect.CREATE and any(map(names, each.example.values()))
+    }
+    # Their results have one id, and what it is made of is in the record that is read back.
+    assert sends_list - {name for name, *_ in LISTS} == {"vectorize_create_pipeline", "versori_create_connection"}
 
 
 async def test_a_deletion_is_verified_when_the_target_cannot_be_read_any_more() -> None:
@@ -99,8 +199,10 @@ async def test_one_created_object_that_is_not_shown_refutes_the_whole() -> None:
 
 
 async def test_a_creation_of_nothing_readable_is_not_verified() -> None:
+    create = operation("vectorize_create_source_connector")
+    assert (await checked(create, Reads(), data=[{"name": "Docs site"}])).verified is None
     for data in ([], [{"name": "x"}], None, [None]):
-        assert (await checked(operation("vectorize_create_source_connector"), Reads(), data=data)).verified is None
+        assert (await checked(create, Reads(), data=data)).verified is False
 
 
 @pytest.mark.parametrize(

@@ -20,13 +20,14 @@ from connector_mcp.engine.results import (
     clean_strings,
     encode,
     encode_bytes,
+    failure,
     find_cleaned,
     finish,
     fit,
     shape_data,
     shows_all,
 )
-from connector_mcp.errors import InvalidArguments
+from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.logto.connectors import ConnectorRecord
 from connector_mcp.operations.operation import Operation
@@ -323,3 +324,22 @@ def test_a_result_that_was_scrubbed_or_cut_comes_without_a_text() -> None:
     assert (scrubbed.content["data"], scrubbed.encoded) == ({"note": f"x {MARKER}"}, None)
     cut = finish({"data": {"name": "x" * 3_000}, "meta": {}}, known, 2_000, ConnectorRecord)
     assert (cut.content["data"], cut.encoded) == ({}, None)
+
+
+NAMED = st.lists(st.sampled_from([*OPERATIONS, "logto_google_secret", "call", "secret://vectorize_key."]), max_size=9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(words=NAMED, served=st.sets(st.sampled_from([*OPERATIONS]), max_size=3))
+def test_a_failure_names_no_tool_that_is_not_served_and_keeps_what_only_looks_like_one(
+    words: list[str], served: set[str]
+) -> None:
+    text = " ".join(words)
+    error = InvalidArguments("mine", [Issue("config", text, text)], fix=f"{text}. Call again.")
+    shown = failure(error, Scrubber(tuple), {}, 100_000, may_have_changed=None, served=served).content["error"]
+    named = {each["wanted"] for each in shown["issues"]} | {shown["message"], shown["fix"]}
+    assert not (set(OPERATIONS) - served) & set(" ".join(named).replace(",", " ").split())
+    kept = [word for word in words if word in served or word not in OPERATIONS]
+    (issue,) = shown["issues"]
+    assert issue["wanted"].replace("a tool that is not served", "").split() == kept
+    assert shown["fix"].endswith("Call again.")

@@ -20,7 +20,7 @@ from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.sources import Directory
 from connector_mcp.upstream.client import UpstreamClient, UpstreamResponse
 from tests.engine.conftest import Bench, BenchMaker, FakeCaller, yes
-from tests.operations.test_every_config import KEY_FILE
+from tests.operations.configs import KEY_FILE
 
 pytestmark = pytest.mark.anyio
 

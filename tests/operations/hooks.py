@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from connector_mcp.engine.checks.configs import check_configs
 from connector_mcp.errors import InvalidArguments, Issue
-from connector_mcp.operations.operation import Operation
+from connector_mcp.json_values import JsonObject
+from connector_mcp.operations.catalog import catalog
+from connector_mcp.operations.operation import LocalOperation, Operation
 from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import tool_of
+
+_catalog = cache(catalog)
 
 
 def losses(operation: Operation, situation: Situation) -> list[tuple[str, str, Any]]:
@@ -32,3 +37,10 @@ def issues(operation: Operation, situation: Situation) -> list[Issue]:
     except InvalidArguments as invalid:
         found.extend(invalid.issues)
     return found
+
+
+def describe(described: JsonObject | None = None, **arguments: Any) -> Any:
+    """What describe_connector_type answers; `described` is what the platform itself says of the type."""
+    made = _catalog()["describe_connector_type"].model_validate(arguments)
+    assert isinstance(made, LocalOperation)
+    return made.answer_locally(Situation(described=described))

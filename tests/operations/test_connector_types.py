@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from connector_mcp.engine.results import encode_bytes
 from connector_mcp.operations.connector_types import (
     SECRET_PLACEHOLDER,
     ConnectorType,
@@ -18,6 +19,7 @@ from connector_mcp.operations.connector_types import (
     connector_types,
     example,
 )
+from tests.operations.hooks import describe
 
 PLATFORMS = {"vectorize": 48, "logto": 57, "conductorone": 148, "versori": 27}
 
@@ -322,3 +324,71 @@ def test_versori_protocols_take_their_own_address_only() -> None:
     assert accepts(http, {"base_url": "https://api.example.com"})
     assert accepts(bigquery, {"dataset_id": "project.dataset"})
     assert not accepts(bigquery, {"base_url": "https://api.example.com"})
+
+
+# What describe_connector_type says ------------------------------------------------------------------------------------
+
+
+def required_keys(schema: Any) -> Iterator[str]:
+    """Every key that a schema requires, at any depth."""
+    yield from schema.get("required", ())
+    inner = [*schema.get("properties", {}).values(), *schema.get("anyOf", ())]
+    inner += [schema[word] for word in ("items", "additionalProperties") if isinstance(schema.get(word), dict)]
+    for each in inner:
+        yield from required_keys(each)
+
+
+def in_words(shown: Any, schema: Any) -> None:
+    """Check that keys in words are all the keys, and that a required one has its meaning or its form."""
+    if not schema.get("properties"):
+        assert shown
+        return
+    assert list(shown.get("required", {})) == list(schema.get("required", ()))
+    assert {**shown.get("required", {}), **shown.get("optional", {})}.keys() == schema["properties"].keys()
+    for group in shown.values():
+        assert all(group.values())
+    for key, meaning in shown.get("required", {}).items():
+        described = schema["properties"][key]["description"].removeprefix("Whether ")
+        assert described[:12] in meaning, key
+        assert ("secret" in meaning) or not schema["properties"][key].get("writeOnly")
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_description_has_at_most_2_kb_and_every_required_key_unless_all_is_asked_for(platform: str) -> None:
+    warning = "The platform did not describe the type (malformed_answer): this is what the server knows of it."
+    for entry in connector_types(platform).values():
+        shown, full = (describe(platform=platform, type=entry.type, detail=detail) for detail in ("summary", "full"))
+        assert (full["config_schema"], full["config_example"]) == (entry.config, example(entry.config))
+        assert full.items() >= entry.traits.items()
+        for found in (shown, describe(platform=platform, type=f" {entry.type} ")):
+            assert len(encode_bytes({"data": found, "meta": {"sandbox": True, "warnings": [warning]}})) <= 2_000, (
+                entry.type
+            )
+            text = encode_bytes(found).decode()
+            for schema, exact, words in (
+                (entry.config, "config_schema", "config_keys"),
+                (entry.traits.get("pipeline_config", {}), "pipeline_config", "pipeline_keys"),
+                (entry.traits.get("selected_files", {}), "selected_files", "selected_files"),
+            ):
+                if schema and found.get(exact) != schema:
+                    in_words(found[words], schema)
+                    assert "detail full" in found["left_out"], entry.type
+                for key in required_keys(schema):
+                    assert re.search(rf"\b{re.escape(key)}\b", text), (entry.type, key)
+            assert all(found.get(name) for name in ("type", "name", "kind", "described_by"))
+            assert set(found.get("notes", ())) >= set(entry.notes)
+            assert "creatable" in found
+
+
+def test_a_description_by_the_platform_stays_small_whatever_it_holds() -> None:
+    label = "Long label " * 30
+    form = [{"key": f"key{number}", "type": "Text", "label": label} for number in range(300)]
+    record = {"type": "Social", "name": {"en": "Own"}, "readme": label * 99, "logo": label * 99}
+    required = [{**field, "required": True} for field in form[:3]]
+    shown = describe({**record, "formItems": [*required, *form[3:]]}, platform="logto", type="own-factory")
+    assert len(encode_bytes(shown)) <= 2_000
+    assert list(shown["config_keys"]["required"]) == ["key0", "key1", "key2"]
+    assert shown["left_out"].startswith("297 optional keys")
+    full = describe({**record, "formItems": form}, platform="logto", type="own-factory", detail="full")
+    assert len(full["config_schema"]["properties"]) == 300
+    assert "readme" not in full

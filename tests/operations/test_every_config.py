@@ -1,12 +1,9 @@
-"""What holds for the config of every Logto factory and of every Vectorize type that can be created."""
+"""What holds for the config of every connector type of every platform, in every call that takes a whole one."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -15,132 +12,43 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connector_mcp.engine.secret_refs.resolver import scan_arguments
-from connector_mcp.errors import Issue
-from connector_mcp.json_values import is_array, is_object
-from connector_mcp.operations.connector_types import ConnectorType, connector_type, connector_types, example
-from connector_mcp.operations.logto.connectors import CreateConnector, UpdateConnector
-from connector_mcp.operations.logto.sso_connectors import CreateSsoConnector, UpdateSsoConnector
-from connector_mcp.operations.logto.use import CreateConnectorTest
-from connector_mcp.operations.operation import Operation
+from connector_mcp.json_values import is_object
+from connector_mcp.operations.connector_types import ConnectorType, connector_type
+from connector_mcp.operations.logto.connectors import UpdateConnector
 from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.update import without_vacant
-from connector_mcp.operations.vectorize.ai_platform_connectors import (
-    CreateAiPlatformConnector,
-    UpdateAiPlatformConnector,
+from tests.operations.configs import (
+    CATALOG,
+    LOGTO,
+    PIPELINES,
+    SELECTIONS,
+    SSO,
+    VECTORIZE,
+    VERSORI,
+    Steps,
+    at,
+    calls,
+    config_of,
+    objects,
+    path_of,
+    refusals,
+    variants,
 )
-from connector_mcp.operations.vectorize.connectors import ConnectorUpdate
-from connector_mcp.operations.vectorize.destination_connectors import (
-    CreateDestinationConnector,
-    UpdateDestinationConnector,
-)
-from connector_mcp.operations.vectorize.pipelines import CreatePipeline
-from connector_mcp.operations.vectorize.source_connectors import CreateSourceConnector, UpdateSourceConnector
 from tests.operations.hooks import issues
 
-Steps = tuple[str | int, ...]
-
-KEY_FILE = json.dumps(
-    {
-        "type": "service_account",
-        "client_email": "robot@acme.iam.gserviceaccount.com",
-        "private_key": "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n",
-    }
-)
 WORDS = re.compile(r"[A-Za-z]{4,30}(-[A-Za-z]+)*")
-LOGTO = [kind for kind in connector_types("logto").values() if kind.creatable and kind.kind != "SSO"]
-SSO = [kind for kind in connector_types("logto").values() if kind.kind == "SSO"]
-VECTORIZE = [
-    kind
-    for kind in connector_types("vectorize").values()
-    if kind.creatable and kind.traits.get("takes_config_on_create", True) and kind.config["properties"]
-]
-VECTORIZE_CALLS: dict[str, tuple[type[Operation], type[ConnectorUpdate]]] = {
-    "source": (CreateSourceConnector, UpdateSourceConnector),
-    "destination": (CreateDestinationConnector, UpdateDestinationConnector),
-    "AI platform": (CreateAiPlatformConnector, UpdateAiPlatformConnector),
-}
-IN_PIPELINE = " in a pipeline"
-PIPELINE_PART = {
-    f"{kind}{IN_PIPELINE}": path
-    for kind, path in [
-        ("source", "source_connectors[0]"), ("destination", "destination_connector"),
-        ("AI platform", "ai_platform_connector"), ("built-in", "ai_platform_connector"),
-    ]
-}  # fmt: skip
-PIPELINES = [
-    replace(kind, type=kind.type + IN_PIPELINE, kind=kind.kind + IN_PIPELINE, config=kind.traits["pipeline_config"])
-    for kind in connector_types("vectorize").values()
-]
+EVERY = [*LOGTO, *SSO, *VECTORIZE, *PIPELINES, *SELECTIONS, *VERSORI, *CATALOG]
 named = {"ids": lambda kind: kind.type}
-every_type = pytest.mark.parametrize("kind", [*LOGTO, *SSO, *VECTORIZE, *PIPELINES], **named)
+every_kind = pytest.mark.parametrize("kind", EVERY, **named)
 every_factory = pytest.mark.parametrize("kind", LOGTO, **named)
-
-
-def filled(value: Any, key: str = "") -> Any:
-    """The example without placeholders."""
-    if is_object(value):
-        return {name: filled(member, name) for name, member in value.items()}
-    if is_array(value):
-        return [filled(item, key) for item in value]
-    if key == "service-account-json":
-        return KEY_FILE
-    return "value-1" if isinstance(value, str) and value.startswith("<") and not value.startswith("<p>") else value
-
-
-def config_of(kind: ConnectorType) -> Any:
-    """A valid config with all members that its schema describes in detail."""
-    config = filled(example(kind.config))
-    if kind.type == "VERTEX":
-        config["key"] = KEY_FILE
-    for key, member in kind.config["properties"].items():
-        if key not in config and (member.get("properties") or member.get("anyOf")):
-            whole = {name: filled(example(part), name) for name, part in member.get("properties", {}).items()}
-            config[key] = whole or filled(example(member), key)
-    return config
-
-
-def calls(kind: ConnectorType, config: Any) -> Iterator[tuple[Operation, Situation, str]]:
-    """The calls that take a whole config of this type, and the path of the config in each."""
-    if kind.platform == "vectorize":
-        if (path := PIPELINE_PART.get(kind.kind)) is not None:
-            yield pipeline(path, kind.type.removesuffix(IN_PIPELINE), config), Situation(), f"{path}.config"
-            return
-        creation, change = VECTORIZE_CALLS[kind.kind]
-        connector = {"name": "Docs", "type": kind.type, "config": config}
-        create = creation.model_validate({"organization_id": "org", "connectors": [connector]})
-        yield create, Situation(), "connectors[0].config"
-        update = change.model_validate({"organization_id": "org", change.id_argument: "src", "config": config})
-        yield update, Situation({"id": "src", "type": kind.type, "configDoc": {}}), "config"
-        return
-    if kind.kind == "SSO":
-        given = {"provider_name": kind.type, "connector_name": "Acme", "config": config}
-        yield CreateSsoConnector.model_validate(given), Situation(), "config"
-        stored = {"id": "c", "providerName": kind.type, "config": {}, "branding": {}}
-        yield UpdateSsoConnector(id="c", config=config), Situation(stored), "config"
-        return
-    metadata = {"metadata": {"target": "acme"}} if kind.traits["isStandard"] else {}
-    given = {"connector_id": kind.type, "config": config, **metadata}
-    described = {"id": kind.type, "type": kind.kind}
-    yield CreateConnector.model_validate(given), Situation(described=described), "config"
-    if kind.kind != "Social":
-        recipient = {"phone": "49170"} if kind.kind == "Sms" else {"email": "a@example.com"}
-        test = CreateConnectorTest.model_validate({"factory_id": kind.type, "config": config, **recipient})
-        yield test, Situation(described=described), "config"
-
-
-def pipeline(path: str, type_id: str, config: Any) -> CreatePipeline:
-    """A pipeline in which this config is the one at a path, and all else is right."""
-    given: dict[str, Any] = {"organization_id": "org", **deepcopy(CreatePipeline.example)}
-    part = {"id": "c", "type": type_id, "config": config}
-    member = path.removesuffix("[0]")
-    given[member] = [part] if member != path else part
-    return CreatePipeline.model_validate(given)
-
-
-def refusals(kind: ConnectorType, config: Any) -> Iterator[dict[str, Issue]]:
-    """What each call refuses, by the path inside of the config."""
-    for call, situation, path in calls(kind, config):
-        yield {issue.path.removeprefix(path).lstrip("."): issue for issue in issues(call, situation)}
+TYPE_WORDS = {
+    "string": "a string",
+    "boolean": "true or false",
+    "object": "an object",
+    "array": "an array",
+    "number": "a number|an integer",
+}
+SAMPLES: dict[str, Any] = {"string": "text", "number": 7, "boolean": True, "array": ["x"], "object": {"x": "y"}}
 
 
 def update_issues(kind: ConnectorType, stored: Any, given: Any) -> list[str]:
@@ -153,70 +61,79 @@ def merged(kind: ConnectorType, stored: Any, given: Any) -> Any:
     return UpdateConnector(id="c", config=given).complete_members(current)["config"]
 
 
-def objects(schema: Any, value: Any, steps: Steps = ()) -> Iterator[tuple[Steps, Any]]:
-    """Every object of a config with the schema that describes it; of alternatives the one that it fits."""
-    for branch in schema.get("anyOf", ()):
-        if is_object(value) and set(value) <= set(branch.get("properties", ())):
-            yield from objects(branch, value, steps)
-            return
-    if is_object(value):
-        yield steps, schema
-        for key, member in value.items():
-            inner = schema.get("properties", {}).get(key, schema.get("additionalProperties"))
-            yield from objects(inner if is_object(inner) else {}, member, (*steps, key))
-    elif is_array(value):
-        # The items of a list have one schema: the first of them is enough.
-        for item in value[:1]:
-            yield from objects(schema.get("items", {}), item, (*steps, 0))
-
-
-def at(value: Any, steps: Steps) -> Any:
-    for step in steps:
-        value = value[step]
-    return value
-
-
-def path_of(steps: Steps) -> str:
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).lstrip(".")
-
-
-@every_type
+@every_kind
 def test_a_valid_config_is_taken(kind: ConnectorType) -> None:
-    assert [refused for refused in refusals(kind, config_of(kind)) if refused] == []
+    for config in variants(kind):
+        assert [refused for refused in refusals(kind, config) if refused] == []
 
 
-@every_type
+@every_kind
 def test_a_required_member_that_is_left_out_or_empty_is_named_at_any_depth(kind: ConnectorType) -> None:
-    whole = config_of(kind)
-    # A pipeline may take no page of Notion, or no database; what Firecrawl is asked is its own matter.
-    empties: list[Any] = [] if kind.type in ("NOTION in a pipeline", "FIRECRAWL in a pipeline") else ["", {"a": [""]}]
-    for steps, schema in objects(kind.config, whole):
-        for key in schema.get("required", ()):
-            for empty in (None, *empties):
-                config = deepcopy(whole)
-                at(config, steps)[key] = empty
-                if empty is None:
-                    del at(config, steps)[key]
-                for refused in islice(refusals(kind, config), None if empty is None else 1):
-                    wanted = (path_of((*steps, key)), *path_of(steps).split("[")[:1], key)
-                    assert any(path.startswith(place) for path in refused for place in wanted if place), (
-                        path_of((*steps, key)), empty, list(refused),
-                    )  # fmt: skip
+    # A pipeline may take no page of Notion, or no database; what Firecrawl is asked is its own matter. Versori takes
+    # empty values.
+    takes_empty = kind.type in ("NOTION in a pipeline", "FIRECRAWL in a pipeline") or kind.platform == "versori"
+    for whole in variants(kind):
+        for steps, schema in objects(kind.config, whole):
+            for key in schema.get("required", ()):
+                for empty in [None] if takes_empty else [None, "", {"a": [""]}]:
+                    config = deepcopy(whole)
+                    at(config, steps)[key] = empty
+                    if empty is None:
+                        del at(config, steps)[key]
+                    for refused in islice(refusals(kind, config), None if empty is None else 1):
+                        place = path_of((*steps, key))
+                        wanted = (place, *path_of(steps).split("[")[:1], key) if empty is not None else (place,)
+                        named = [path for path in refused if any(path.startswith(each) for each in wanted if each)]
+                        assert named, (place, empty, list(refused))
+                        assert empty is not None or refused[place].got == "nothing"
+                        assert all(refused[path].wanted for path in named)
 
 
-@every_type
+def kinds_of(schema: Any) -> set[str]:
+    """The kinds of values that a schema takes. Of any schema that takes all, no kind is wrong."""
+    own = {"integer": "number"}.get(schema.get("type"), schema.get("type"))
+    return {own or "any"} if "anyOf" not in schema else {kind for each in schema["anyOf"] for kind in kinds_of(each)}
+
+
+@every_kind
+def test_a_value_of_another_type_is_named_at_any_depth_with_what_is_wanted(kind: ConnectorType) -> None:
+    number = 0
+    for whole in variants(kind):
+        for steps, schema in objects(kind.config, whole):
+            for key, member in schema.get("properties", {}).items():
+                taken = kinds_of(member)
+                # A list of texts may be given to ConductorOne as one text.
+                taken |= {"string"} if kind.platform == "conductorone" and "array" in taken else set()
+                others = [sample for name, sample in SAMPLES.items() if not taken & {name, "any"}]
+                if not others:
+                    continue
+                config, number = deepcopy(whole), number + 1
+                at(config, steps)[key] = others[number % len(others)]
+                place = path_of((*steps, key))
+                (first, *_) = refusals(kind, config)
+                assert place in first, (place, list(first))
+                fixed = member.get("enum") or ([member["const"]] if "const" in member else [])
+                words = [str(fixed[0])] if fixed else [TYPE_WORDS[each] for each in kinds_of(member)]
+                assert any(re.search(word, first[place].wanted) for word in words), first[place]
+
+
+@every_kind
 def test_an_unknown_key_is_refused_at_any_depth_with_the_nearest_one(kind: ConnectorType) -> None:
-    whole = config_of(kind)
-    for steps, schema in objects(kind.config, whole):
-        # Of a key that looks like no word an error shows nothing. The options of TLS are passed on as they are.
-        names = [name for name in schema.get("properties", ()) if WORDS.fullmatch(name) and steps != ("tls",)]
-        for name in names[:3]:
-            config, wrong = deepcopy(whole), f"{name}x"
-            at(config, steps)[wrong] = at(config, steps).pop(name, "value-1")
-            for refused in refusals(kind, config):
-                issue = refused[path_of((*steps, wrong))]
-                assert issue.got == "an unknown key"
-                assert issue.wanted.startswith(f"{name} (closest match)")
+    for whole in variants(kind):
+        for steps, schema in objects(kind.config, whole):
+            if schema.get("additionalProperties", True) is not False:
+                continue
+            # Of a key that looks like no word an error shows nothing.
+            names = [name for name in schema.get("properties", ()) if WORDS.fullmatch(name)][:2]
+            for name, wrong in [("", "noSuchKey"), *((name, f"{name}x") for name in names)]:
+                config = deepcopy(whole)
+                # Without the word that chooses one of several types, no type is known.
+                is_fixed = schema.get("properties", {}).get(name, {}).keys() & {"const", "enum"}
+                at(config, steps)[wrong] = "value-1" if is_fixed else at(config, steps).pop(name, "value-1")
+                for refused in refusals(kind, config):
+                    issue = refused[path_of((*steps, wrong))]
+                    assert issue.got == "an unknown key"
+                    assert re.match(rf"{name} \(closest match\)" if name else r"\w", issue.wanted)
 
 
 @every_factory
@@ -335,7 +252,7 @@ def test_a_mask_is_found_at_every_depth_of_every_config(kind: ConnectorType, inn
         assert f"config.{path_of(place)}" not in update_issues(kind, whole, {"undescribed": "the value"})
 
 
-@every_type
+@every_kind
 def test_what_only_looks_like_a_mask_is_taken_where_no_secret_belongs(kind: ConnectorType) -> None:
     for text in ("*", "**", "...", "{{code}}", "${name}", "hidden", "*.pdf", "a **** b", "<p>Hi</p>"):
         whole = {**config_of(kind), "undescribed": {"list": [text]}}

@@ -195,6 +195,12 @@ def test_only_what_overrides_the_detector_claims_to_have_one(name: str) -> None:
 
 
 @every_operation
+def test_an_operation_of_a_platform_belongs_to_a_toolset_of_that_platform(name: str) -> None:
+    operation = OPERATIONS[name]
+    assert operation.toolset.partition(".")[0] == (operation.on.name if operation.on else "")
+
+
+@every_operation
 def test_what_is_put_to_a_person_has_a_sentence(name: str) -> None:
     operation = OPERATIONS[name]
     if operation.effect is Effect.DESTROY or operation.can_destroy:

@@ -15,6 +15,7 @@ import pytest
 
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
+from tests.sandbox.checked import CheckedSandbox
 
 Connect = Callable[..., Awaitable[httpx.AsyncClient]]
 CONDUCTORONE_HOST = "conductorone.sandbox.invalid"
@@ -52,9 +53,10 @@ def clock() -> MovableClock:
 
 @pytest.fixture
 def sandbox(clock: MovableClock) -> Iterator[Sandbox]:
-    made = Sandbox(clock=clock)
+    made = CheckedSandbox(clock=clock)
     yield made
     made.close()
+    assert made.flaws == []
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -21,6 +22,7 @@ from connector_mcp.operations.tool import Tool
 from connector_mcp.transport.mcp import resources, server_info, skills
 from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.transport.mcp.tools import _listed
+from tests.documents import ROOT
 from tests.engine.conftest import FakeCaller
 
 pytestmark = pytest.mark.anyio
@@ -47,12 +49,7 @@ def said(tools: Sequence[Tool]) -> str:
     parts += resources.indexes(platforms)
     for resource in resources.skill_resources(tools):
         parts += [resource, resources.read_skill(resource.uri, tools)]
-    for prompt in prompts.prompts:
-        for platform in server_info.complete("platform", "", None, tools).values:
-            try:
-                parts.append(server_info.get_prompt(prompt.name, {"platform": platform}, tools))
-            except MCPError as error:
-                parts.append(error)
+    parts += [server_info.get_prompt(prompt.name, {}, tools) for prompt in prompts.prompts]
     for uri in ("connector-type://acme/x", *(f"connector-type://{name}/x" for name in platforms)):
         with pytest.raises(MCPError) as missing:
             resources.read_resource(uri, platforms)
@@ -75,10 +72,7 @@ async def test_nothing_that_is_not_served_is_named(configuration: dict[str, Any]
         assert all(len(part["description"]) >= 9 for part in tool.listed_schema["properties"].values()), tool.name
     if configuration.get("read_only"):
         assert "only reads" in server_info.instructions(tools)
-        assert [prompt.name for prompt in server_info.list_prompts(tools).prompts] == [
-            "look_over_connectors",
-            "rotate-credential",
-        ]
+        assert [prompt.name for prompt in server_info.list_prompts(tools).prompts] == ["rotate-credential"]
 
 
 async def test_a_caller_is_told_only_of_what_its_scopes_allow(tmp_path: Path) -> None:
@@ -88,31 +82,35 @@ async def test_a_caller_is_told_only_of_what_its_scopes_allow(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("era", ["auto", "legacy"])
-async def test_a_prompt_names_the_platform_and_what_the_person_typed(era: str, tmp_path: Path) -> None:
+async def test_a_prompt_has_what_the_person_typed_and_an_unknown_one_the_names_of_the_others(
+    era: str, tmp_path: Path
+) -> None:
     settings = Settings.load({}, sandbox=True, platforms="logto,versori,vectorize", state_dir=tmp_path)
     async with (
         open_engine(settings, {}, "stdio") as engine,
         Client(build_server(engine, request_state_key=KEY), mode=era) as client,
     ):
-        listed = (await client.list_prompts()).prompts[:2]
-        assert [prompt.name for prompt in listed] == ["set_up_connector", "look_over_connectors"]
-        for prompt, able in zip(listed, ["logto, versori, vectorize"] * 2, strict=True):
-            asked = {argument.name: argument for argument in prompt.arguments or ()}
-            assert (asked["platform"].required, asked["platform"].description) == (True, f"One of {able}.")
-            got = await client.get_prompt(prompt.name, {"platform": "logto", "subject": "our SMTP {server}\u202e."})
-            assert "on logto: our SMTP {server}." in got.messages[0].content.text
-        with pytest.raises(MCPError, match="Did you mean 'set_up_connector'"):
-            await client.get_prompt("setup_connector", {"platform": "logto"})
-        with pytest.raises(MCPError, match="There are logto, versori, vectorize"):
-            await client.get_prompt("set_up_connector", {"platform": "acme"})
-        with pytest.raises(MCPError, match="none given"):
-            await client.get_prompt("set_up_connector")
+        listed = (await client.list_prompts()).prompts
+        assert {prompt.name for prompt in listed} >= {"connect-data-source", "connect-system", "rotate-credential"}
+        for prompt in listed:
+            (asked,) = prompt.arguments or ()
+            assert (asked.name, asked.required) == ("subject", False)
+            got = await client.get_prompt(prompt.name, {"subject": "our SMTP {server}\u202e."})
+            assert isinstance(got.messages[0].content, TextContent)
+            assert got.messages[0].content.text.startswith(f"{prompt.title}: our SMTP {{server}}.\n")
+            got = await client.get_prompt(prompt.name)
+            assert isinstance(got.messages[0].content, TextContent)
+            assert got.messages[0].content.text.startswith(f"{prompt.title}: ask me what exactly.\n")
+        with pytest.raises(MCPError, match="Did you mean 'connect-system'"):
+            await client.get_prompt("connect_systems")
+        with pytest.raises(MCPError, match=r"There are .*connect-data-source"):
+            await client.get_prompt("")
 
 
 @pytest.mark.parametrize("era", ["auto", "legacy"])
 async def test_arguments_of_prompts_and_of_the_template_are_completed(era: str, tmp_path: Path) -> None:
     settings = Settings.load({}, sandbox=True, platforms="logto,vectorize", state_dir=tmp_path)
-    prompt = PromptReference(type="ref/prompt", name="set_up_connector")
+    prompt = PromptReference(type="ref/prompt", name="connect-data-source")
     template = ResourceTemplateReference(type="ref/resource", uri=resources.TEMPLATE.uri_template)
     async with (
         open_engine(settings, {}, "stdio") as engine,
@@ -123,7 +121,7 @@ async def test_arguments_of_prompts_and_of_the_template_are_completed(era: str, 
             done = await client.complete(ref, {"name": name, "value": typed}, context or None)
             return list(done.completion.values)
 
-        assert await completed(prompt, "platform", "") == ["logto", "vectorize"]
+        assert await completed(template, "platform", "") == ["logto", "vectorize"]
         assert await completed(template, "platform", "Vec") == ["vectorize"]
         assert await completed(template, "type", "google", platform="logto") == ["GoogleWorkspace", "google-universal"]
         assert await completed(template, "type", "aws_", platform="vectorize") == ["AWS_S3"]
@@ -133,12 +131,23 @@ async def test_arguments_of_prompts_and_of_the_template_are_completed(era: str, 
 
 
 def test_every_tool_that_a_skill_names_exists() -> None:
-    assert len(skills.all_skills()) == 6
+    assert {skill.name for skill in skills.all_skills()} >= {
+        "connect-data-source",
+        "add-sign-in-provider",
+        "set-up-sso",
+    }
     for skill in skills.all_skills():
         named = set(re.findall(rf"`((?:(?:{'|'.join(PLATFORMS)})_|[a-z]+_connector)[a-z_]*)`", "\n".join(skill.lines)))
         assert skill.tools <= set(catalog())
         assert named <= set(catalog()), skill.name
         assert skill.steps(set(catalog())).split() == "\n".join(skill.lines).split()
+
+
+def test_the_wheel_has_every_file_of_the_package_and_so_the_skills() -> None:
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel == {"packages": ["server/connector_mcp"]}
+    found = {path.parent.name for path in (ROOT / wheel["packages"][0]).glob("skills/*/SKILL.md")}
+    assert found == {skill.name for skill in skills.all_skills()}
 
 
 @pytest.mark.parametrize("era", ["auto", "legacy"])

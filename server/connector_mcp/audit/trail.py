@@ -10,9 +10,11 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from connector_mcp.audit import chain
 from connector_mcp.audit.chain import UNKNOWN, CameBackOlder, Head, unseal
@@ -27,9 +29,14 @@ KEY: Final = "audit"
 
 COLUMNS: Final = ("call_id", "phase", "principal", "tool", "outcome")
 """The columns that repeat members of the line."""
+_columns_of: Final = attrgetter(*COLUMNS)
+_NO_COLUMNS: Final = (None,) * len(COLUMNS)
 
 _TOGETHER: Final = 200
 """Maximum number of records written at once."""
+
+_TURNS: Final = 3
+"""Turns of the event loop for which a batch is open. A commit costs more than several records."""
 
 END: Final = """
     (SELECT value FROM keys WHERE name = 'audit') AS secret, (SELECT max(seq) FROM audit) AS top,
@@ -61,7 +68,7 @@ class AuditTrail:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._batch = _Batch()
-        self._writing = anyio.Lock()
+        self._writing = anyio.Lock(fast_acquire=True)
         self._last = UNKNOWN
         """Where the chain ended when this process last added to it."""
         database.on_reconnect = self._check_now
@@ -148,6 +155,9 @@ class AuditTrail:
             return [also and also(transaction) for _, also in batch.parts]
 
         async with self._writing:
+            # Calls that end in the same moment get here within a few turns of the event loop.
+            for _ in range(_TURNS):
+                await checkpoint()
             # Records that come from now on go into the next batch.
             if self._batch is batch:
                 self._batch = _Batch()
@@ -250,19 +260,18 @@ class LockedChain:
             self._transaction.execute("INSERT INTO keys (name, value) VALUES (:name, :value)", values)
         at = round(now, 3)
         time = utc_time(at)
-        encoded: list[tuple[bytes, JsonObject]] = [
-            *((encode_event({"time": time, **event}), {}) for event in (*own_events, *events)),
-            *((encode_record(record, time), vars(record)) for record in records),
+        encoded: list[tuple[bytes, AuditRecord | None]] = [
+            *((encode_event({"time": time, **event}), None) for event in (*own_events, *events)),
+            *((encode_record(record, time), record) for record in records),
         ]
         # A row that the head does not know is made up. It stays for the check to find.
-        seq, last, row = max(head.seq, top), head.hash, dict[str, Value]()
-        for number, (members, column) in enumerate(encoded):
+        seq, last, values = max(head.seq, top), head.hash, list[Value]()
+        for members, record in encoded:
             seq += 1
             line, last = chain.seal(members, seq, last, key)
-            row |= {f"seq{number}": seq, f"at{number}": at, f"line{number}": line}
-            for name in COLUMNS:
-                row[f"{name}{number}"] = column.get(name)
-        self._transaction.execute(_insert(len(encoded)), row)
+            values += (seq, at, *(_columns_of(record) if record else _NO_COLUMNS), line)
+        sql, names = _insert(len(encoded))
+        self._transaction.execute(sql, dict(zip(names, values, strict=True)))
         restored = seq if any(event["event"] == chain.RESTORED for event in events) else head.restored
         new = Head(seq, last, first or head.first, restored)
         self._transaction.execute(
@@ -313,8 +322,10 @@ class LockedChain:
 
 
 @lru_cache(maxsize=_TOGETHER + 1)
-def _insert(count: int) -> str:
-    """Return the statement that inserts some rows at once, which costs a fraction of one for each."""
+def _insert(count: int) -> tuple[str, Sequence[str]]:
+    """Return the statement that inserts some rows at once, and the names of its values, row by row."""
     columns = ("seq", "at", *COLUMNS, "line")
-    rows = (f"({', '.join(f':{name}{number}' for name in columns)})" for number in range(count))
-    return f"INSERT INTO audit ({', '.join(columns)}) VALUES {', '.join(rows)}"
+    rows = [[f"{name}{number}" for name in columns] for number in range(count)]
+    places = (f"(:{', :'.join(names)})" for names in rows)
+    sql = f"INSERT INTO audit ({', '.join(columns)}) VALUES {', '.join(places)}"
+    return sql, [name for names in rows for name in names]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def make_accounts(
     settings: Settings,
     environ: Mapping[str, str],
-    sandbox: Sandbox | None,
+    sandbox_of: Callable[[str], Sandbox] | None,
     secrets: Secrets,
     policy: Policy,
     observer: Observer = NULL_OBSERVER,
@@ -37,7 +37,8 @@ def make_accounts(
 ) -> tuple[Account, ...]:
     """Return the accounts of every served platform: one for each profile, or one from the environment.
 
-    `turns` is the rate limit that replicas share; None with a single process.
+    `sandbox_of` opens the sandbox of the profile with a name; None uses the real platforms. `turns` is the rate limit
+    that replicas share; None with a single process.
 
     Raises:
         Misconfigured: A profile or a named platform lacks something, or a policy names something that does not exist.
@@ -47,8 +48,9 @@ def make_accounts(
         platform = platform_folder(name).platform
         secret = {variable.name for variable in platform.variables if variable.secret}
         for profile in profiles_of(settings, platform) or (None,):
-            transport = None
-            if sandbox is not None:
+            profile_name, transport = profile.name if profile else "default", None
+            if sandbox_of is not None:
+                sandbox = sandbox_of(profile_name)
                 chosen = {option.name: environ[option.name] for option in platform.options if environ.get(option.name)}
                 values, transport = {**sandbox.variables(name), **chosen}, sandbox.transport(name)
             elif profile is not None:
@@ -65,11 +67,11 @@ def make_accounts(
                     transport=transport,
                     limits=_limits(settings, profile),
                     shared_rate_limit=turns,
-                    account=f"{platform.name}:{profile.name if profile else 'default'}",
+                    account=f"{platform.name}:{profile_name}",
                     observer=observer,
                 ),
                 options={key: value for key, value in values.items() if key not in secret},
-                sandbox=sandbox is not None,
+                sandbox=sandbox_of is not None,
             )
             if profile is not None:
                 names = profile.options.secrets

@@ -50,13 +50,21 @@ async def open_engine(
     Raises:
         Misconfigured: For example, a named platform lacks a variable, or a rule of the policy matches no tool.
     """
-    sandbox = _open_sandbox(settings, environ) if settings.sandbox else None
+    sandboxes: dict[str, Sandbox] = {}
+
+    def sandbox_of(profile: str) -> Sandbox:
+        if profile not in sandboxes:
+            sandboxes[profile] = _open_sandbox(settings, environ, profile)
+        return sandboxes[profile]
+
     secrets = open_secrets(settings, environ)
     policy = server_policy(settings, transport)
     database = open_database(settings)
     announcements = _make_announcements(settings, database)
     rate = shared_rate_limit(settings, database, "requests to platforms")
-    accounts = make_accounts(settings, environ, sandbox, secrets, policy, observer, rate)
+    accounts = make_accounts(
+        settings, environ, sandbox_of if settings.sandbox else None, secrets, policy, observer, rate
+    )
     operations = served_operations(settings, [account.platform.name for account in accounts], secrets)
     # With replicas there are no pages for secrets: what a person enters would reach only one of the machines.
     secret_requests = SecretRequests(database, open_secret_store(settings)) if settings.state is None else None
@@ -79,7 +87,7 @@ async def open_engine(
             yield engine
     finally:
         await engine.aclose()
-        if sandbox is not None:
+        for sandbox in sandboxes.values():
             sandbox.close()
 
 
@@ -165,11 +173,12 @@ def served_operations(settings: Settings, platforms: Iterable[str], secrets: Sec
     return chosen
 
 
-def _open_sandbox(settings: Settings, environ: Mapping[str, str]) -> Sandbox:
+def _open_sandbox(settings: Settings, environ: Mapping[str, str], profile: str) -> Sandbox:
     # Imported only on request: no other start pays for it, and no server falls back to it.
     from connector_mcp.sandbox.app import Sandbox
 
-    return Sandbox(settings.sandbox_data, create_body=environ.get("VECTORIZE_CREATE_BODY") or "object")
+    create_body = environ.get("VECTORIZE_CREATE_BODY") or "object"
+    return Sandbox(settings.sandbox_data, create_body=create_body, account=profile)
 
 
 def _make_announcements(settings: Settings, database: Database) -> ApprovalWebhook | None:

@@ -70,6 +70,7 @@ class Accounts:
         for account in self.all:
             name = account.platform.name
             self._by_platform[name] = (*self._by_platform.get(name, ()), account)
+        self._tools: dict[type[Operation], Tool] = {}
 
     def get(self, operation: type[Operation], profiles: Collection[str] | None = None) -> tuple[Account, ...]:
         """Return the accounts the operation can run under; none for an operation without a platform.
@@ -86,7 +87,13 @@ class Accounts:
         return f"the profile {account.profile} of {account.platform.title}"
 
     def tool(self, operation: type[Operation]) -> Tool:
-        """Make the operation's tool, without the arguments that every account fixes."""
+        """Return the operation's tool, without the arguments that every account fixes."""
+        # Its schemas take a millisecond to make, and the calls across platforms ask for it with each read.
+        if operation not in self._tools:
+            self._tools[operation] = self._make_tool(operation)
+        return self._tools[operation]
+
+    def _make_tool(self, operation: type[Operation]) -> Tool:
         accounts = self.get(operation)
         fixed = {name for account in accounts for name in account.fixed}
         choice = ProfileChoice(tuple(account.profile for account in accounts), _default_profile(accounts))

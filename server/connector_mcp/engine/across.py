@@ -24,7 +24,7 @@ from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.operation import Effect, ListOperation
 from connector_mcp.operations.overview import Answer, Read, Reads, Row, Verdict
 from connector_mcp.operations.situation import Situation
-from connector_mcp.operations.tool import PROFILE
+from connector_mcp.operations.tool import PROFILE, name_served
 
 SECONDS = 45.0
 """How long a platform may take. Some clients give up on a call after 60 seconds."""
@@ -107,8 +107,10 @@ class AcrossCall(EngineCall):
             raise
         except ConnectorError as error:
             verdict = Verdict(None, f"It cannot be known: {error.message}", error.fix)
-        answer: JsonObject = {"works": _WORKS[verdict.works], "reason": verdict.reason}
-        return answer | {key: value for key in ("next", "seen") if (value := vars(verdict)[key])}
+        said: JsonObject = {key: text for key in ("reason", "unproven", "next") if (text := vars(verdict)[key])}
+        if self.tool.served is not None:
+            said = name_served(said, self.tool.served)
+        return {"works": _WORKS[verdict.works]} | said | ({"seen": verdict.seen} if verdict.seen else {})
 
     def _accounts(self, platform: str | None, profile: str | None) -> list[Account]:
         """Return the accounts that the arguments name.

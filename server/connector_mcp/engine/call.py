@@ -19,9 +19,9 @@ from connector_mcp.engine.caller import CallResult
 from connector_mcp.engine.checks.configs import check_configs, tolerate
 from connector_mcp.engine.engine_call import EngineCall
 from connector_mcp.engine.ledger import UNKNOWN, Execution, Standing, decision_of
-from connector_mcp.engine.lookup import Lookup
+from connector_mcp.engine.lookup import Lookup, named_things
 from connector_mcp.engine.policy import Decision
-from connector_mcp.engine.preview import Preview, fingerprint, keyed_digest, make_preview, readable_plan
+from connector_mcp.engine.preview import Change, Preview, fingerprint, keyed_digest, make_preview, readable_plan
 from connector_mcp.engine.results import find_cleaned, finish, shape_data
 from connector_mcp.engine.secret_refs.resolver import (
     insert_values,
@@ -31,7 +31,7 @@ from connector_mcp.errors import Blocked, Conflict, InvalidArguments, NotFound, 
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Effect, Operation
 from connector_mcp.operations.situation import Situation
-from connector_mcp.operations.tool import only_served
+from connector_mcp.operations.tool import name_served, only_served
 from connector_mcp.state.database import Work
 from connector_mcp.state.keys import secret_key
 
@@ -89,6 +89,9 @@ class PlatformCall(EngineCall):
 
     async def _look_up(self, error: NotFound | Rejected | Conflict) -> bool:
         """Say in the error what was likely meant. Return whether that is certain, and may be read instead."""
+        if "argument" in error.details:
+            # It was found and explained before the call was sent.
+            return False
         lookup = Lookup(self.operation, self._sender, self._allowed_tools(), self.scrubber)
         await lookup.explain_conflict(error)
         match = None if isinstance(error, Conflict) else await lookup.explain_missing(error)
@@ -130,13 +133,18 @@ class PlatformCall(EngineCall):
 
     async def _prepare(self) -> None:
         """Check the arguments against the target as it is now, and find what the call would do to it."""
-        await self._check_arguments(target_known=self.operation.acts_on is None)
-        if self.operation.acts_on is not None:
+        named = any(named_things(self.operation))
+        has_target = self.operation.acts_on is not None
+        await self._check_arguments(target_known=not has_target and not named)
+        if named and self._may_ask():
+            await Lookup(self.operation, self._sender, self._allowed_tools(), self.scrubber).require_named()
+        if has_target:
+            await self._read_target()
+        if has_target or named:
+            await self._check_arguments()
+        if has_target and self._person_took_time:
             await self._read_target()
             await self._check_arguments()
-            if self._person_took_time:
-                await self._read_target()
-                await self._check_arguments()
         self.register_secrets()
         self._detect_effect()
 
@@ -154,10 +162,21 @@ class PlatformCall(EngineCall):
         else:
             self.meta.unproven = "Not read back: CONNECTOR_MCP_VERIFY_WRITES is off."
         self.meta.next = self.operation.find_next_step(data, self._situation)
-        if self.meta.next and self.tool.served is not None:
+        if self.tool.served is not None:
             self.meta.next = only_served(self.meta.next, self.tool.served)
-        self.meta.changes = [change.as_dict() for change in self._preview.changes]
+            self.meta.unproven = name_served(self.meta.unproven, self.tool.served)
+        self.meta.changes = list(map(Change.as_dict, self._preview.changes))
         return self._result(data)
+
+    def _may_ask(self) -> bool:
+        """Whether a person or an operator may be asked about the call, or for a secret."""
+        if self.found is not None and self.found.references:
+            return True
+        worst = Effect.DESTROY if self.operation.can_destroy else self.effect
+        with suppress(Blocked):
+            decision = self._services.gates[self._account].decide(self.tool.name, worst, self.caller.scopes)
+            return decision is not Decision.ALLOW
+        return True
 
     def _allowed_tools(self) -> dict[str, type[Operation]]:
         """Return the reads that run without a decision, and the other tools that policy does not block."""

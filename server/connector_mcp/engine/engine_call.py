@@ -73,7 +73,8 @@ class EngineCall(ABC):
     """The secrets among the arguments, as far as they were scanned."""
 
     def __init__(self, tool: Tool, caller: Caller, services: CallServices) -> None:
-        self.id = os.urandom(16).hex()
+        # Ids that begin with the time stand together in the database's index, so that it changes fewer pages.
+        self.id = f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
         self.tool = tool
         self.caller = caller
         self._services = services
@@ -247,7 +248,7 @@ class EngineCall(ABC):
             further["profile"] = self.account.profile
         operation = self.tool.operation if self.may_have_changed else None
         largest = self._services.settings.max_result_bytes
-        return failure(error, self.scrubber, further, largest, may_have_changed=operation)
+        return failure(error, self.scrubber, further, largest, may_have_changed=operation, served=self.tool.served)
 
     def _record_response(self, status: int | None, request_id: str | None) -> None:
         self.status = status

@@ -10,17 +10,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.engine.results import Meta, shape_record
 from connector_mcp.engine.sender import Sender
-from connector_mcp.errors import ConnectorError, NotFound, Rejected, UpstreamError
-from connector_mcp.json_values import JsonObject, is_object, members
+from connector_mcp.errors import ConnectorError, NotFound, Rejected, TooLarge, UpstreamError
+from connector_mcp.json_values import JsonObject, is_array, is_object, members
+from connector_mcp.operations.catalog import platform_folder
+from connector_mcp.operations.fields import ShownBy
 from connector_mcp.operations.operation import Effect, Http, ListOperation, Operation, at
 from connector_mcp.suggest import nearest
 from connector_mcp.text import same_text
 
 MAX_CANDIDATES = 10
+_MOST_PLACES = 10
+"""Places, such as projects, in each of which an id is looked for."""
 
 _LONGEST_ID = 128
 _LIKE_A_CREDENTIAL = re.compile(r"secret://|(sk|pk|gh[opsu]|glpat|xox\w|AKIA|ASIA|eyJ|AIza)[-_]?\w{12}|\S{65}")
@@ -44,23 +49,97 @@ class Lookup:
         self._sender = sender
         self._scrubber = scrubber
         self._is_read = operation.effect is Effect.READ
+        self._catalog = (
+            {each.tool_name(): each for each in platform_folder(operation.on.name).operations} if operation.on else {}
+        )
         on = [each for each in tools.values() if each.on is operation.on]
         self._lists = [each for each in on if issubclass(each, ListOperation)]
         self._others = [each for each in on if not issubclass(each, ListOperation)]
 
-    async def explain_missing(self, error: NotFound | Rejected) -> Match | None:
+    async def require_named(self) -> None:
+        """Refuse a call that names something, besides its target, that the platform does not have.
+
+        A read that fails shows nothing: then the platform decides.
+
+        Raises:
+            NotFound: The call does.
+        """
+        for path, given, shown in named_things(self._operation):
+            reader = self._catalog[shown.tool]
+            try:
+                if await self._is_shown(reader, shown, given):
+                    continue
+            except ConnectorError:
+                continue
+            error = NotFound(
+                f"Nothing has the id given as {path}: {shown.tool} does not show it. Nothing was sent.",
+                fix=f"Correct {path}, and call again.",
+                details={"argument": path},
+            )
+            if not issubclass(reader, ListOperation) or shown.ids == (reader.id_member,):
+                above = reader.http.path if issubclass(reader, ListOperation) else _above(reader)
+                await self.explain_missing(error, (path, above, given))
+            elif reader in self._lists:
+                error.details["list_tool"] = shown.tool
+                error.fix = f"Take {path} from {shown.tool}, and call again."
+            raise error
+
+    async def _is_shown(self, reader: type[Operation], shown: ShownBy, given: str) -> bool:
+        if issubclass(reader, ListOperation):
+            rows = await self._read_everywhere(reader, {shown.search: given} if shown.search else {})
+            return any(given in _members_at(row, path) for row in rows for path in shown.ids)
+        try:
+            await self._sender.read(reader(**{**self._place_of(reader), reader.http.placeholders[-1]: given}))
+        except NotFound:
+            return False
+        return True
+
+    async def _read_everywhere(self, listed: type[ListOperation], arguments: Mapping[str, Any]) -> list[JsonObject]:
+        """Return all rows of a list. Where the call does not name its place, such as the project, look in every one.
+
+        Raises:
+            ConnectorError: A list could not be read, or has too many rows.
+        """
+        place = self._place_of(listed)
+        unknown = next((name for name in listed.http.placeholders if name not in place), None)
+        if unknown is None:
+            return await self._sender.read(listed(**place, **arguments))
+        shape = Http("GET", _above(listed, unknown)).shape
+        lists = (each for each in self._catalog.values() if issubclass(each, ListOperation))
+        above = next(each for each in lists if each.http.shape == shape)
+        places = await self._read_everywhere(above, {})
+        if len(places) > _MOST_PLACES:
+            raise TooLarge("There are too many places to look in.", fix="Look in the one that is meant.")
+        rows: list[JsonObject] = []
+        for each in places:
+            place[unknown] = str(at(each, above.id_member))
+            rows += await self._sender.read(listed(**place, **arguments))
+        return rows
+
+    def _place_of(self, reader: type[Operation]) -> dict[str, Any]:
+        """The arguments in the path of a read that the call has, too."""
+        return {
+            name: getattr(self._operation, name) for name in reader.http.placeholders if hasattr(self._operation, name)
+        }
+
+    async def explain_missing(
+        self, error: NotFound | Rejected, named: tuple[str, str, str] | None = None
+    ) -> Match | None:
         """Say in the error where ids come from and which there are. Return what was meant if that is certain.
 
         Some platforms refuse what has not the form of an id. Such an error is changed only if something is found.
+        `named` is the argument that is wrong, if that is known, with the path of its list and the id.
         """
         is_missing, said, earlier = isinstance(error, NotFound), error.fix, list(self._operation.http.placeholders)
         if is_missing:
             error.fix = (
                 "Check the ids in the arguments. You may list none of them here; the platform's console has them."
             )
-        for argument, path in id_paths(self._operation):
-            earlier.remove(argument)
-            listed, given = self._list_at(path), getattr(self._operation, argument)
+        in_path = ((name, path, getattr(self._operation, name)) for name, path in id_paths(self._operation))
+        for argument, path, given in [named] if named else in_path:
+            if argument in earlier:
+                earlier.remove(argument)
+            listed = self._list_at(path)
             if listed is None or not isinstance(given, str):
                 continue
             tool = listed.tool_name()
@@ -88,17 +167,20 @@ class Lookup:
         return None
 
     async def explain_conflict(self, error: UpstreamError) -> None:
-        """Name in the error what there is already, where the platform allows only one."""
+        """Name in the error what there is already, where the platform allows only one, and what changes it."""
         operation, code = self._operation, members(error.upstream).get("code")
+        updates = [each for each in self._others if each.effect is Effect.UPDATE]
         listed = self._list_at(operation.http.path) if code in operation.conflict_codes else None
         if listed is None:
+            same_path = [each for each in updates if each.http.shape == operation.http.shape]
+            if same_path and operation.effect is Effect.CREATE and not isinstance(error, NotFound):
+                error.fix += f" If it exists already, {same_path[0].tool_name()} changes it."
             return
         try:
             rows, _ = await self._sender.read_list(listed, operation)
         except ConnectorError:
             return
         changed_at = f"{listed.http.shape}/{{}}"
-        updates = (each for each in self._others if each.effect is Effect.UPDATE)
         update = next((each for each in updates if each.http.shape == changed_at), None)
         how = f"change that one with {update.tool_name()}" if update else "use that one, or have it changed"
         error.fix = f"Only one of these can exist, and candidates has the one that does: {how}."
@@ -165,6 +247,25 @@ class Lookup:
         return next((each for each in self._lists if each.http.shape == Http("GET", path).shape), None)
 
 
+def named_things(operation: Operation) -> Iterator[tuple[str, str, ShownBy]]:
+    """The ids among the arguments that the target's read does not need, with their paths and what shows them."""
+    for name, info in type(operation).model_fields.items():
+        value = getattr(operation, name)
+        for shown in info.metadata:
+            if not isinstance(shown, ShownBy) or _reads_target(operation, name):
+                continue
+            for index, each in enumerate(value if is_array(value) else [value]):
+                path = f"{name}[{index}]" if is_array(value) else name
+                given = getattr(each, shown.member) if shown.member else each
+                if isinstance(given, str):
+                    yield f"{path}.{shown.member}" if shown.member else path, given, shown
+
+
+def _reads_target(operation: Operation, argument: str) -> bool:
+    target = operation.acts_on
+    return target is not None and argument in (target.arguments.get(name, name) for name in target.read.model_fields)
+
+
 def id_paths(operation: Operation) -> Iterator[tuple[str, str]]:
     """The arguments in the path of the call with the paths of the lists that show their values, the last one first."""
     parts = ((name, *operation.http.path.partition(f"/{{{name}}}")) for name in operation.http.placeholders)
@@ -175,6 +276,19 @@ def id_paths(operation: Operation) -> Iterator[tuple[str, str]]:
         if own in paths:
             paths[own] = target.read.http.path.partition(f"/{{{last[0]}}}")[0]
     yield from reversed(paths.items())
+
+
+def _members_at(value: Any, path: str) -> list[Any]:
+    """The members at a dotted path, in each item of the lists on the way."""
+    found = [value]
+    for key in path.split("."):
+        found = [members(each).get(key) for held in found for each in (held if is_array(held) else [held])]
+    return found
+
+
+def _above(reader: type[Operation], argument: str | None = None) -> str:
+    """The path of the list above an argument in the path of a read, by default the last one."""
+    return reader.http.path.partition(f"/{{{argument or reader.http.placeholders[-1]}}}")[0]
 
 
 def _labels(listed: type[ListOperation], row: JsonObject) -> Iterator[tuple[str, str]]:

@@ -25,6 +25,7 @@ from connector_mcp.json_values import JsonObject, is_array, is_object, items
 from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.operation import ListOperation, Operation, Record, at
 from connector_mcp.operations.situation import Loss, Path
+from connector_mcp.operations.tool import name_served, only_served
 from connector_mcp.telemetry.log_lines import Trace
 from connector_mcp.text import clean, has_hidden, strip_hidden
 
@@ -136,6 +137,9 @@ def _rows(operation: ListOperation, data: Any, answer: Any, meta: Meta) -> list[
         if end < len(rows):
             meta.cursor = str(end)
         rows = rows[start:end]
+    total = at(answer, operation.paging.total) if operation.paging and operation.paging.total else None
+    if isinstance(total, int) and total > len(items(data)) and not (meta.cursor or operation.cursor):
+        meta.warn(f"The platform has {total} rows and gave {len(items(data))} of them: narrow the list.")
     wanted = operation.fields or (None if operation.detail == "full" else operation.summary or None)
     shaped = [shape_record(operation, row, meta, wanted) for row in rows]
     if operation.fields:
@@ -328,12 +332,18 @@ def failure(
     largest: int,
     *,
     may_have_changed: type[Operation] | None,
+    served: Collection[str] | None = None,
 ) -> CallResult:
-    """Make the result of a failure, within the size limit. `may_have_changed` is the operation if its change may have
-    been made."""
+    """Make the result of a failure, within the size limit. It names no tool that is not served.
+
+    `may_have_changed` is the operation if its change may have been made.
+    """
     members = error.as_dict()
     if isinstance(error, OutcomeUnknown | Internal) and may_have_changed is not None:
         members["fix"] = f"{members['fix']} {_reader_hint(may_have_changed)}".strip()
+    if served is not None:
+        members["fix"] = only_served(members["fix"], served) or members["fix"]
+        members = {key: value if key == "upstream" else name_served(value, served) for key, value in members.items()}
     # The platform's words may be anything. The server's own hold ids and names.
     said = {
         key: scrubber.value(value, Place.FREE if key == "upstream" else Place.LABEL) for key, value in members.items()

@@ -136,7 +136,8 @@ class Sender:
             rows += page
             cursor = following_cursor(reader, answer.body)
             if cursor is None:
-                return rows, True
+                total = at(answer.body, reader.paging.total) if reader.paging and reader.paging.total else None
+                return rows, not isinstance(total, int) or total <= len(rows)
             reader = reader.model_copy(update={"cursor": cursor})
         return rows, False
 
@@ -269,9 +270,21 @@ async def verify(operation: Operation, planned: Mapping[Path, Any], data: Any, r
         case _:
             if planned:
                 await _verify_changed(operation, planned, data, read, meta)
+    await _verify_complete(operation, data, read, meta)
     meta.unproven = operation.find_unproven(data)
     if meta.verified is None and not meta.warnings:
         meta.unproven = f"Not read back: no read shows what this call sent. {meta.unproven}".strip()
+
+
+async def _verify_complete(operation: Operation, data: Any, read: Read, meta: Meta) -> None:
+    """Look for what was sent and the answer lacks: an answer may leave out what was stored, too."""
+    missing = operation.find_missing(data)
+    reader = operation.target_read() if isinstance(data, list) else operation.read_back(data)
+    if missing and reader is not None and (found := await _read_back(reader, read, meta)) is not None:
+        missing = operation.find_missing(found[0])
+    if missing:
+        meta.verified = False
+        meta.warn(f"Accepted, but the platform does not show all that was sent. Missing: {', '.join(missing)}.")
 
 
 async def _verify_created(operation: Operation, data: Any, read: Read, meta: Meta) -> None:

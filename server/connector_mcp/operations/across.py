@@ -56,6 +56,7 @@ class VerdictRecord(Record):
 
     works: Literal["yes", "no", "unknown"] | None = None
     reason: str | None = None
+    unproven: str | None = None
     next: str | None = None
     seen: JsonObject | None = None
 

@@ -1,7 +1,8 @@
 """The connector types of a platform and the exact schema of each one's config.
 
-Each platform's folder holds `connector_types.json`: `{type: {name, kind, creatable, notes?, <traits>, config}}`, where
-`config` is a JSON Schema (2020-12) with secret members that carry `writeOnly: true`. The traits are the platform's own:
+Each platform's folder holds `connector_types.json`: `{type: {name, kind, creatable, words?, notes?, <traits>,
+config}}`, where `config` is a JSON Schema (2020-12) with secret members that carry `writeOnly: true`, and `words` are
+what people also call the type. The traits are the platform's own:
 
 - Vectorize: `users` (has user operations), `user_credential` (the credential that its users bring: `refreshToken` or
   `accessToken`), `selected_files` (schema of a user's selection), `takes_config_on_create`, `pipeline_config` (schema
@@ -141,6 +142,8 @@ class ConnectorType:
     creatable: bool
     config: JsonObject
     notes: tuple[str, ...] = ()
+    words: str = ""
+    """What people also call it, for a search."""
     traits: JsonObject = field(default_factory=dict[str, Any])
     """Further facts that only this platform has, such as Logto's `platform` and `isStandard`."""
 
@@ -148,6 +151,11 @@ class ConnectorType:
     def secret_paths(self) -> tuple[str, ...]:
         """Dotted paths of the secret members of a config, nested ones included."""
         return tuple(sorted(set(_secret_paths(self.config, ""))))
+
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """The names of all members of a config, nested ones included."""
+        return frozenset(_keys(self.config))
 
     @cached_property
     def plan(self) -> ConfigPlan:
@@ -168,13 +176,23 @@ def _secret_paths(schema: JsonObject, path: str) -> Iterator[str]:
         yield from _secret_paths(member, f"{path}.{key}" if path else key)
 
 
+def _keys(schema: JsonObject) -> Iterator[str]:
+    inner = [*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())]
+    inner += [schema[word] for word in ("items", "additionalProperties") if isinstance(schema.get(word), dict)]
+    for key, member in schema.get("properties", {}).items():
+        yield key
+        inner.append(member)
+    for each in inner:
+        yield from _keys(each)
+
+
 @cache
 def connector_types(platform: str) -> dict[str, ConnectorType]:
     """Every connector type of a platform by its id."""
     file = resources.files("connector_mcp.operations") / platform / "connector_types.json"
     if not file.is_file():
         return {}
-    known = ("name", "kind", "creatable", "config", "notes")
+    known = ("name", "kind", "creatable", "config", "notes", "words")
     return {
         key: ConnectorType(
             platform=platform,
@@ -184,6 +202,7 @@ def connector_types(platform: str) -> dict[str, ConnectorType]:
             creatable=entry["creatable"],
             config=entry["config"],
             notes=tuple(entry.get("notes", ())),
+            words=entry.get("words", ""),
             traits={name: value for name, value in entry.items() if name not in known},
         )
         for key, entry in json.loads(file.read_text("utf-8")).items()
@@ -203,10 +222,26 @@ def closest_errors(error: ValidationError) -> Iterator[ValidationError]:
     # An alternative is ruled out by a value of another kind, and by another word where it has a fixed one.
     open_branches = [branch for branch in branches.values() if not any(map(_rules_out, branch))]
     if not is_object(error.instance) or not open_branches:
-        yield error
+        yield _wrong_word([*branches.values()]) or error
         return
     for inner in min(open_branches, key=lambda branch: sum(map(_distance, branch))):
         yield from closest_errors(inner)
+
+
+def _wrong_word(branches: Sequence[Sequence[ValidationError]]) -> ValidationError | None:
+    """The error of the word that says which alternative is meant, with the words of all of them; None without one."""
+    fixed = [[each for each in branch if each.validator in ("enum", "const")] for branch in branches]
+    first = next((each[0] for each in fixed if each), None)
+    if first is None or any(not each or each[0].relative_path != first.relative_path for each in fixed):
+        return None
+    schemas = [members(each[0].schema) for each in fixed]
+    words = [word for schema in schemas for word in schema.get("enum", [schema.get("const")])]
+    first.schema = {
+        **{key: value for key, value in schemas[0].items() if key != "const"},
+        "enum": [*dict.fromkeys(words)],
+    }
+    first.validator = "enum"
+    return first
 
 
 def _rules_out(inner: ValidationError) -> bool:
@@ -227,7 +262,7 @@ def example(schema: JsonObject) -> Any:
     and `SECRET_PLACEHOLDER` for a secret. The caller may change the result freely.
     """
     members = schema.get("properties", {})
-    if schema.get("type") == "object" and not schema.get("required") and "examples" not in schema:
+    if members and schema.get("type") == "object" and not schema.get("required") and "examples" not in schema:
         return {key: _example(member, key) for key, member in members.items()}
     return _example(schema, "value")
 

@@ -41,6 +41,20 @@ LOCAL_ONLY = Placement("nowhere")
 
 
 @dataclass(frozen=True)
+class ShownBy:
+    """Marks an argument with the id of something besides the target that must exist for the call to work."""
+
+    tool: str
+    """The tool that shows whether it exists: a read by id, or a list."""
+    ids: tuple[str, ...] = ("id",)
+    """Of a list: where its rows have the id, as dotted paths; through a list, in each of its items."""
+    search: str = ""
+    """Of a list: the argument that takes the id, where the platform searches for it."""
+    member: str = ""
+    """Where the argument holds objects: their member with the id."""
+
+
+@dataclass(frozen=True)
 class SecretMark:
     """Marks an argument that takes a credential."""
 

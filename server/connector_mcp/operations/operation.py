@@ -72,6 +72,8 @@ class Paging:
     next: str | None = None
     smallest: int = 1
     largest: int = 100
+    total: str | None = None
+    """Member of the answer with the number of all rows, where there may be more than the platform gives."""
     empty: tuple[str, ...] = ()
     """Members of which one marks an empty page, where the platform may leave out the rows or give null for them."""
 
@@ -277,6 +279,10 @@ class Operation(BaseModel):
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Take the data of the result out of the answers; by default the record of the one answer."""
         return at(answers[0], self.record)
+
+    def find_missing(self, shown: Any) -> list[str]:
+        """What this call sent in a list that `shown` lacks, in words: the data, or what a read gave."""
+        return []
 
     def find_unproven(self, data: Any) -> str:
         """What the success of this call does not prove, in one sentence with the check that would; empty if nothing."""

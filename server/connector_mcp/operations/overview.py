@@ -57,13 +57,15 @@ class Verdict:
     """Whether a connector works."""
 
     works: bool | None
-    """None where that cannot be known from what the platform shows."""
+    """True where the platform shows what its recipe ends with. None where it shows neither that nor a fault."""
     reason: str
     """One sentence: what shows it."""
     next: str = ""
     """What to do now, naming the tool, if anything is left to do."""
     seen: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The few facts that the reason rests on, such as a status."""
+    unproven: str = ""
+    """One sentence: what the platform never shows although it matters, such as whether credentials are right."""
 
 
 class Check(Protocol):

@@ -8,10 +8,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib import resources
+from typing import Any
 
-from connector_mcp.json_values import JsonObject
+from connector_mcp.json_values import JsonObject, is_array, is_object
 from connector_mcp.operations.across import ACROSS
-from connector_mcp.operations.catalog import PLATFORMS
+from connector_mcp.operations.catalog import PLATFORMS, platform_folder
 from connector_mcp.operations.local import LIST_SECRETS
 from connector_mcp.operations.operation import Effect, Operation
 from connector_mcp.operations.provisioning.tools import PROVISIONING
@@ -25,6 +26,7 @@ _OTHER_NAMES = "|".join(
     ("describe_connector_type", LIST_SECRETS, *(each.tool_name() for each in (*ACROSS, *PROVISIONING)))
 )
 _NAMES = re.compile(rf"\b(?:(?:{'|'.join(PLATFORMS)})_[a-z_0-9]+|{_OTHER_NAMES})\b")
+_UNSERVED = "a tool that is not served"
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|-")
 _SENTENCES = re.compile(r"(?<=\.) +")
 
@@ -139,7 +141,27 @@ def impossible_arguments(platform: str) -> dict[str, dict[str, str]]:
 
 def only_served(text: str, served: Collection[str]) -> str:
     """The sentences of a text that name no tool but the served ones."""
-    return " ".join(part for part in _SENTENCES.split(text) if all(name in served for name in _NAMES.findall(part)))
+    return " ".join(part for part in _SENTENCES.split(text) if part == name_served(part, served))
+
+
+def name_served(value: Any, served: Collection[str]) -> Any:
+    """The value with other words in place of the names of tools that are not served, at any depth."""
+    if isinstance(value, str):
+        return _NAMES.sub(lambda name: _UNSERVED if name[0] not in served and _is_tool(name[0]) else name[0], value)
+    if is_array(value):
+        return [name_served(each, served) for each in value]
+    return {key: name_served(each, served) for key, each in value.items()} if is_object(value) else value
+
+
+def _is_tool(name: str) -> bool:
+    """Whether a text of that form is the name of a tool: an id or the name of a secret may look like one."""
+    platform = name.partition("_")[0]
+    return platform not in PLATFORMS or name in _tool_names(platform)
+
+
+@cache
+def _tool_names(platform: str) -> frozenset[str]:
+    return frozenset(operation.tool_name() for operation in platform_folder(platform).operations)
 
 
 def _narrowed(schema: JsonObject, served: frozenset[str]) -> JsonObject:

@@ -153,6 +153,10 @@ class Rehearsal(PlatformCall):
             return
         await super()._read_target()
 
+    def _may_ask(self) -> bool:
+        """No person is asked. The ids that the call names are those that the plan found, or makes."""
+        return False
+
     async def _resolve_references(self, *, target_known: bool = True, ask: bool = True) -> None:
         await super()._resolve_references(target_known=target_known, ask=False)
 

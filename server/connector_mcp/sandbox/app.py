@@ -24,7 +24,7 @@ from connector_mcp.sandbox.logto.emulator import LogtoEmulator
 from connector_mcp.sandbox.seed import PLATFORMS, seed_world, variables
 from connector_mcp.sandbox.vectorize.emulator import VectorizeEmulator
 from connector_mcp.sandbox.versori.emulator import VersoriEmulator
-from connector_mcp.sandbox.world import Clock, World, system_time
+from connector_mcp.sandbox.world import DEFAULT_ACCOUNT, Clock, World, system_time
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,11 @@ class RecordedRequest:
 
 
 class Sandbox:
-    """Four emulated platforms over one world.
+    """Four emulated platforms over the world of one account.
 
-    `data` is a file that keeps the world after the process ends; without it the world is in memory. `create_body` is
-    the form of Vectorize's create, `object` or `array`. `clock` replaces the real time where tokens expire.
+    `data` is a file that keeps the world after the process ends; without it the world is in memory. Each account has a
+    world of its own, also in one file. `create_body` is the form of Vectorize's create, `object` or `array`. `clock`
+    replaces the real time where tokens expire.
     """
 
     def __init__(
@@ -53,8 +54,9 @@ class Sandbox:
         faults: Sequence[Fault] = (),
         create_body: str = "object",
         clock: Clock = system_time,
+        account: str = DEFAULT_ACCOUNT,
     ) -> None:
-        self.world = World(data, clock)
+        self.world = World(data, clock, account)
         seed_world(self.world)
         self._create_body = create_body
         self._faults = FaultPlan(faults)
@@ -72,6 +74,10 @@ class Sandbox:
     def requests(self) -> list[RecordedRequest]:
         """The latest 500 requests, oldest first."""
         return list(self._requests)
+
+    def serves(self, platform: str, method: str, path: str) -> bool:
+        """Whether the platform has an operation with this method and percent-encoded path."""
+        return self._emulators[platform].serves(method, path)
 
     def inject(self, fault: Fault) -> None:
         """Add a fault after those already injected."""

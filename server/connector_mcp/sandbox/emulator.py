@@ -56,6 +56,10 @@ class Emulator(ABC):
         except PlatformError as error:
             return error.response
 
+    def serves(self, method: str, path: str) -> bool:
+        """Whether an operation of the API has this method and percent-encoded path."""
+        return self._find_endpoint({"type": "http", "method": method, "path": path, "headers": []}) is not None
+
     async def respond_outside_api(self, request: Request) -> Response | None:
         """Answer what needs no access token, such as the token endpoint. None leads on to the API."""
         return None

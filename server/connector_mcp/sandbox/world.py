@@ -1,6 +1,7 @@
 """What the emulated platforms store: JSON documents by collection and id in SQLite, and the time.
 
-A file keeps the data after the process ends and may be shared by several processes; `:memory:` does neither.
+A file keeps the data after the process ends and may be shared by several processes; `:memory:` does neither. Worlds of
+different accounts share a file, and no documents.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from connector_mcp.json_values import JsonObject
 Clock = Callable[[], datetime]
 """Returns the current time, with a time zone. Tests replace it instead of waiting."""
 
+DEFAULT_ACCOUNT = "default"
+"""The account of a server without profiles."""
 _REMEMBERED_WRITES = 256
 
 _SCHEMA = """
@@ -47,10 +50,14 @@ class Past:
 
 
 class World:
-    """A document store. Documents come back in the order of their first insertion; a replaced one keeps its place."""
+    """A document store. Documents come back in the order of their first insertion; a replaced one keeps its place.
 
-    def __init__(self, path: Path | None = None, clock: Clock = system_time) -> None:
+    Only worlds of the same account see each other's documents in a file.
+    """
+
+    def __init__(self, path: Path | None = None, clock: Clock = system_time, account: str = DEFAULT_ACCOUNT) -> None:
         self.now = clock
+        self._prefix = "" if account == DEFAULT_ACCOUNT else f"{account}:"
         try:
             if path is not None:
                 # Only its owner may read it: people try the sandbox with secrets of their own.
@@ -81,7 +88,7 @@ class World:
         """Copies of all documents of a collection, oldest first."""
         with self._lock:
             rows = self._database.execute(
-                "SELECT id, body FROM documents WHERE collection = ? ORDER BY position", (collection,)
+                "SELECT id, body FROM documents WHERE collection = ? ORDER BY position", (self._prefix + collection,)
             ).fetchall()
             present = {str(row[0]): json.loads(row[1]) for row in rows}
             if self._past is not None:
@@ -97,14 +104,16 @@ class World:
             self._database.execute(
                 "INSERT INTO documents (collection, id, body) VALUES (?, ?, ?) "
                 "ON CONFLICT (collection, id) DO UPDATE SET body = excluded.body",
-                (collection, document_id, json.dumps(document)),
+                (self._prefix + collection, document_id, json.dumps(document)),
             )
 
     def delete(self, collection: str, document_id: str) -> None:
         """Remove the document, if it exists."""
         with self._lock:
             self._remember(collection, document_id)
-            self._database.execute("DELETE FROM documents WHERE collection = ? AND id = ?", (collection, document_id))
+            self._database.execute(
+                "DELETE FROM documents WHERE collection = ? AND id = ?", (self._prefix + collection, document_id)
+            )
 
     @contextmanager
     def transaction(self) -> Generator[None]:
@@ -139,7 +148,7 @@ class World:
 
     def _stored(self, collection: str, document_id: str) -> JsonObject | None:
         row = self._database.execute(
-            "SELECT body FROM documents WHERE collection = ? AND id = ?", (collection, document_id)
+            "SELECT body FROM documents WHERE collection = ? AND id = ?", (self._prefix + collection, document_id)
         ).fetchone()
         return None if row is None else json.loads(row[0])
 

@@ -243,7 +243,7 @@ class Database(ABC):
         try:
             step.until = time.monotonic() + seconds
             # An abandoned thread ends soon: its connection is shut down, and its locks have time limits.
-            with anyio.CancelScope(shield=True), anyio.fail_after(seconds):
+            with anyio.fail_after(seconds, shield=True):
                 results.append(
                     await anyio.to_thread.run_sync(self.run, step, limiter=self._limiter, abandon_on_cancel=True)
                 )

@@ -98,9 +98,10 @@ def test_each_use_of_codes_counts(page: dict[str, Any], use: str) -> None:
 
 
 @pytest.mark.parametrize("verdict", [check(GITHUB), check(SMS, page=CODES[0][0]), check(SAML), check(OIDC)])
-def test_no_verdict_claims_that_credentials_were_tried(verdict: Verdict) -> None:
+def test_what_logto_never_tries_is_named_beside_the_verdict(verdict: Verdict) -> None:
     assert verdict.works is True
-    assert "Only a" in verdict.reason or "only a" in verdict.reason
+    assert verdict.unproven.startswith("Logto never tries")
+    assert verdict.next
 
 
 @pytest.mark.parametrize("outcome", [NotFound("No.", fix=""), Forbidden("No.", fix="")])

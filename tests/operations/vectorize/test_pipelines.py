@@ -120,7 +120,7 @@ def test_a_created_pipeline_is_read_back_and_is_not_yet_proven() -> None:
     assert create().read_back({"id": "p"}) == GetPipeline(**ONE)
     assert create().read_back({}) is None
     assert "deploys" in create().find_unproven({"id": "p"})
-    assert "vectorize_get_pipeline" in create().find_next_step({"id": "p"}, Situation())
+    assert "check_connector" in create().find_next_step({"id": "p"}, Situation())
 
 
 @pytest.mark.parametrize(("kind", "verb"), [(StartPipeline, "start"), (StopPipeline, "stop")])

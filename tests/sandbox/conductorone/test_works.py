@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from connector_mcp.operations.connector_types import connector_types
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.conductorone.sync import QUEUE_SECONDS, SYNC_SECONDS
 from connector_mcp.sandbox.conductorone.wire import LATE_SECONDS
@@ -62,6 +63,20 @@ async def test_a_sync_fails_where_a_secret_is_wrong_and_its_name_comes_from_the_
     clock.forward(SYNC_SECONDS)
     status = (await shown(client, f"{LIST}/{new['id']}"))["status"]
     assert (status["status"], "401" in status["lastError"]) == ("SYNC_STATUS_ERROR", True)
+
+
+async def test_a_sync_of_every_type_fails_where_one_of_its_secrets_begins_with_invalid(client, clock):
+    outcomes: dict[str, str] = {}
+    # Some of the many types: one after another takes long.
+    for kind in [*connector_types("conductorone").values()][::8]:
+        for secret in ("", *kind.secret_paths):
+            if secret or kind.config["properties"]:
+                new = await made(client, catalogId=kind.type, config=config(**{secret or "other": "invalid-x"}))
+                await client.post(f"{LIST}/{new['id']}/force_sync", json={})
+                outcomes[new["id"]] = "SYNC_STATUS_ERROR" if secret else "SYNC_STATUS_DONE"
+    clock.forward(SYNC_SECONDS)
+    for identifier, outcome in outcomes.items():
+        assert (await shown(client, f"{LIST}/{identifier}"))["status"]["status"] == outcome
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,21 @@ async def test_the_page_needs_no_token_and_lags_behind(client: httpx.AsyncClient
     assert "forgotPasswordMethods" not in (await anonymous.get(PAGE)).json()
 
 
+async def test_a_new_social_connector_is_invisible_until_its_target_is_listed(
+    client: httpx.AsyncClient, anonymous: httpx.AsyncClient
+) -> None:
+    async def seen() -> list[str]:
+        await anonymous.get(PAGE)
+        return [each["target"] for each in (await anonymous.get(PAGE)).json()["socialConnectors"]]
+
+    new = {"connectorId": "facebook-universal", "config": {"clientId": "i", "clientSecret": "s"}}
+    assert (await client.post("/api/connectors", json=new)).status_code == 200
+    listed = (await client.get(EXP)).json()["socialSignInConnectorTargets"]
+    assert ("facebook" in listed, await seen()) == (False, listed)
+    await client.patch(EXP, json={"socialSignInConnectorTargets": [*listed, "facebook"]})
+    assert await seen() == [*listed, "facebook"]
+
+
 async def test_a_deleted_connector_leaves_the_list(client: httpx.AsyncClient) -> None:
     await client.delete(f"/api/connectors/{seed.LOGTO_GITHUB}")
     assert (await client.get(EXP)).json()["socialSignInConnectorTargets"] == ["google"]

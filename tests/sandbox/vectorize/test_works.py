@@ -7,8 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
+from connector_mcp.operations.connector_types import connector_types, example
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
+from connector_mcp.sandbox.vectorize.wire import KINDS
+from tests.operations.configs import filled
 from tests.sandbox.conftest import MovableClock
 
 pytestmark = pytest.mark.anyio
@@ -115,6 +118,25 @@ async def test_a_pipeline_that_the_documents_refuse_is_not_created(client, path:
     assert answer.status_code == status
     assert "error" in answer.json()
     assert len((await client.get(PIPELINES)).json()["data"]) == before
+
+
+@pytest.mark.parametrize("part", ["sourceConnectors", "destinationConnector", "aiPlatformConnector"])
+async def test_a_pipeline_needs_all_three_parts(client, part: str):
+    answer = await client.post(PIPELINES, json={key: each for key, each in BODY.items() if key != part})
+    assert (answer.status_code, answer.json()["details"]) == (400, f"{part}: required.")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_credentials_of_every_type_are_refused_where_one_begins_with_invalid(client, kind: str):
+    path = f"{ORGANIZATION}/connectors/{kind}"
+    types = [each for each in connector_types("vectorize").values() if each.kind == KINDS[kind] and each.creatable]
+    for each in types:
+        right = filled(example(each.config))
+        for change in ({}, *({secret: "invalid-x"} for secret in each.secret_paths)):
+            body = {"name": "n", "type": each.type, "config": right | change}
+            new = (await client.post(path, json=body)).json()["connector"]
+            status = (await client.get(f"{path}/{new['id']}")).json()["verificationStatus"]
+            assert status == ("failed" if change else "verified"), (each.type, change)
 
 
 async def test_lists_of_every_kind_page_and_hold_what_is_built_in(client):

@@ -90,7 +90,10 @@ def describe(tool: Tool, settings: Settings) -> str:
     if any(profile.options.policy or profile.options.read_only for profile in settings.profiles):
         lines.append(runnable("  Profiles have rules of their own: `connector-mcp config show`."))
     given = {name: value for name, value in tool.operation.example.items() if name in properties}
-    texts = (f"{name}={v if isinstance(v, str) else json_text(v, indent=None)}" for name, v in given.items())
+    texts = [f"{name}={v if isinstance(v, str) else json_text(v, indent=None)}" for name, v in given.items()]
+    if not all(map(str.isprintable, texts)):
+        # A line break would end the line that is shown; JSON can write it in one.
+        texts = ["--json", json.dumps(given)]
     words = [program(), "call", tool.name, *map(shlex.quote, texts), *(["--sandbox"] if settings.sandbox else [])]
     return "\n".join([*lines, "", "example", f"  {' '.join(words)}"])
 

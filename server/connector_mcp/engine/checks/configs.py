@@ -44,7 +44,7 @@ def check_configs(tool: Tool, uses: Iterable[ConfigUse], tolerates: Callable[[Is
                 tool.name,
                 issues,
                 fix=f"Call describe_connector_type with platform={kind.platform!r} and type={kind.type!r} for "
-                "the exact schema, correct the config and call again.",
+                "its keys, correct the config and call again.",
             )
 
 
@@ -117,7 +117,7 @@ def _config_issue(
 ) -> Iterator[tuple[Sequence[str | int], Issue]]:
     """Yield the issues of an error with their places inside the config."""
     location = tuple(error.absolute_path)
-    inner = path_of(location, kind.config.get("properties", ())) if location else ""
+    inner = path_of(location, kind.keys) if location else ""
     path = f"{use.path}.{inner}" if inner and not inner.startswith("[") else use.path + inner
     schema, instance = members(error.schema), cast("Any", error.instance)
     if error.validator == "additionalProperties" and is_object(instance):

@@ -155,9 +155,11 @@ def describe_wanted(schema: Mapping[str, Any], value: Any = None) -> str:
     limits = " and ".join(text.format(schema[key]) for key, text in _BOUNDS.items() if key in schema)
     form = _PATTERNS.get(schema["pattern"], "of the documented form") if "pattern" in schema else ""
     described = str(schema.get("description", "")).rstrip(".")
-    if "contains" in schema or not ("type" in schema or limits or form):
-        return " ".join(part for part in (_TYPES.get(schema.get("type", "")), described) if part) or "another value"
-    wanted = " ".join(part for part in (_TYPES.get(str(schema.get("type")), "a value"), limits, form) if part)
+    kinds = [each.get("type") for each in (schema, *schema.get("anyOf", ()), *schema.get("oneOf", ()))]
+    kind = " or ".join(dict.fromkeys(_TYPES[each] for each in kinds if each in _TYPES))
+    if "contains" in schema or not (kind or limits or form):
+        return " ".join(part for part in (kind, described) if part) or "another value"
+    wanted = " ".join(part for part in (kind or "a value", limits, form) if part)
     return f"{wanted} ({described})" if described else wanted
 
 

@@ -176,7 +176,10 @@ class CreateApp(AppSettings):
         return GetApp(id=identifier) if isinstance(identifier, str) and identifier else None
 
     def find_next_step(self, data: Any, situation: Situation) -> str:
-        return "It has no connector: conductorone_create_connector gives it one."
+        return (
+            "It has no connector yet: conductorone_create_connector, or conductorone_create_delegated_connector where "
+            "a person enters the config."
+        )
 
 
 class UpdateApp(AppSettings, UpdateOperation):

@@ -283,7 +283,7 @@ class ValidateHttpConnectorConfig(Operation):
     http = POST("/api/v1/apps/connectors/validate_config/http")
     effect = Effect.READ
     output = ValidationResult
-    example = {"text": 'version: "1"\n'}
+    example = {"text": 'version: "1"'}
 
     text: Annotated[str, Field(min_length=1, description="The whole YAML text, without secrets."), SECRET]
 

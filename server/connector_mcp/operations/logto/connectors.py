@@ -222,9 +222,9 @@ class CreateConnector(ConnectorOperation):
         return "" if self.config is None else rules.unproven_config(at(data, "type"))
 
     def find_next_step(self, data: Any, situation: Situation) -> str:
-        """Say how a social connector becomes visible."""
+        """Say how a social connector becomes visible, and what uses the others."""
         if at(data, "type") != "Social":
-            return ""
+            return "Codes go through it where logto_update_sign_in_exp says so: check_connector tells for what."
         return "Not visible at sign-in yet: logto_update_sign_in_exp, with its target added to those from before."
 
     def read_back(self, data: Any) -> Operation | None:

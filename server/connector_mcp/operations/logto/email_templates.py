@@ -164,6 +164,15 @@ class ReplaceEmailTemplates(EmailTemplateOperation):
         given = dict(self.given("body"))["templates"]
         return any(all(at(stored, key) == value for key, value in members(each).items()) for each in given)
 
+    def find_missing(self, shown: Any) -> list[str]:
+        """The templates that were sent and are not there as they were sent."""
+        sent, stored = dict(self.given("body"))["templates"], list(map(members, items(shown)))
+        return [
+            f"the {each['templateType']} template in {each['languageTag']}"
+            for each in sent
+            if not any(all(at(row, key) == value for key, value in each.items()) for row in stored)
+        ]
+
     def read_back(self, data: Any) -> Operation | None:
         """The read of a template that was stored."""
         identifier = at(data, "id")

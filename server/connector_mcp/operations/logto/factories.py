@@ -45,6 +45,8 @@ _FORM_TYPES: dict[str, JsonObject] = {
     "Switch": {"type": "boolean"},
     "MultiSelect": {"type": "array"},
 }
+_SHOWN = ("platform", "target", "isStandard", "isDemo", "isTokenStorageSupported")
+"""Traits that a factory's record has too."""
 _TYPES = {"email": "Email", "sms": "Sms", "social": "Social"}
 
 
@@ -149,7 +151,8 @@ def factory_type(factory_id: str, record: Any) -> ConnectorType | None:
     if shipped:
         return replace(shipped, config=config)
     name = text(at(shown, "name.en")) or factory_id
-    return ConnectorType("logto", factory_id, name, str(shown["type"]), creatable=True, config=config, traits=shown)
+    traits = {key: shown[key] for key in _SHOWN if key in shown}
+    return ConnectorType("logto", factory_id, name, str(shown["type"]), creatable=True, config=config, traits=traits)
 
 
 def _is_required(field: JsonObject) -> bool:

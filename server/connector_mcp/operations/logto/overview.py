@@ -104,10 +104,8 @@ def _check_button(
         return Verdict(None, reason, _LATE, seen)
     if experience.get("signInMode") == "Register":
         return Verdict(False, "The sign-in experience takes sign-ups only.", "logto_update_sign_in_exp.", seen)
-    reason = (
-        "People see it on the sign-in page. Its credentials are stored, but only a sign-in shows whether they work."
-    )
-    return Verdict(True, reason, "Have a person sign in with it once.", seen)
+    step, unproven = "Have a person sign in with it once.", "Logto never tries its credentials: only a sign-in does."
+    return Verdict(True, "People see it on the sign-in page.", step, seen, unproven)
 
 
 def _check_messages(made: str, experience: JsonObject, page: JsonObject, seen: JsonObject) -> Verdict:
@@ -122,11 +120,9 @@ def _check_messages(made: str, experience: JsonObject, page: JsonObject, seen: J
         reason = f"Nothing uses it: no sign-up, sign-in method or password reset sends a code by {channel}."
         step = f"logto_update_sign_in_exp with sign_up, sign_in and forgot_password_methods for {identifier}."
         return Verdict(False, reason, step, seen)
-    reason = (
-        f"Logto sends {channel} through it for {', '.join(uses)}. Only a message shows whether its credentials work."
-    )
+    reason = f"Logto sends {channel} through it for {', '.join(uses)}."
     step = "logto_create_connector_test with the whole config sends a real message."
-    return Verdict(True, reason, step, seen)
+    return Verdict(True, reason, step, seen, "Logto never tries its credentials: only a message does.")
 
 
 def _uses(identifier: str, experience: JsonObject, page: JsonObject) -> list[str]:
@@ -166,10 +162,11 @@ def check_sso_connector(identifier: str, within: str) -> Reads[Verdict]:
         return Verdict(False, "Single sign-on is off in the sign-in experience.", step, seen)
     if all(at(each, "id") != identifier for each in items(page.get("ssoConnectors"))):
         return Verdict(None, "All its switches are on, but the sign-in page does not offer it yet.", _LATE, seen)
-    reason = (
-        "Addresses of its domains sign in with it. Only a sign-in shows whether the identity provider lets them in."
-    )
-    return Verdict(True, reason, "Have a person of a domain sign in once.", seen)
+    has_secret = "clientSecret" in members(connector.get("config"))
+    what = "its client secret" if has_secret else "whether the identity provider lets its users in"
+    reason = "Addresses of its domains sign in with it, and Logto has read what the identity provider publishes."
+    step = "Have a person of a domain sign in once."
+    return Verdict(True, reason, step, seen, f"Logto never tries {what}: only a sign-in does.")
 
 
 def _config_fault(connector: JsonObject) -> tuple[str, str] | None:

@@ -222,6 +222,11 @@ class CreateSsoConnector(SsoOperation):
     def find_unproven(self, data: Any) -> str:
         return unproven(self.config)
 
+    def find_missing(self, shown: Any) -> list[str]:
+        """The domains that were not taken; Logto stores them in lower case."""
+        stored = items(at(shown, "domains"))
+        return [f"domain {each}" for each in self.domains or () if each.lower() not in stored]
+
     def find_next_step(self, data: Any, situation: Situation) -> str:
         """Say which of config and domains is still to come."""
         identifier = at(data, "id")

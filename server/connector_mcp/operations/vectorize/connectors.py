@@ -227,6 +227,18 @@ class ConnectorCreation(ConnectorOperation, Generic[New]):
             created.extend(items(several) or [one])
         return created
 
+    def find_missing(self, shown: Any) -> list[str]:
+        """The connectors that no row is about. One that failed has a row with its index."""
+        rows = list(map(members, items(shown)))
+        failed = {row["index"] for row in rows if "error" in row}
+        names = [each.name for index, each in enumerate(self.connectors) if index not in failed]
+        for row in rows:
+            if row.get("name") in names:
+                names.remove(row["name"])
+        # A row without a name is about one of those that are left.
+        unnamed = sum("id" in row and "name" not in row for row in rows)
+        return [f"connector {quoted(name)}" for name in names[unnamed:]]
+
     def read_back(self, data: Any) -> Operation | None:
         """The read of the first connector that was created."""
         identifier = data[0].get("id") if data and isinstance(data[0], dict) else None
@@ -293,7 +305,7 @@ class ConnectorUpdate(ConnectorOperation, UpdateOperation):
             return ""
         return (
             "It is not documented that running pipelines pick up a new config: vectorize_stop_pipeline and "
-            "vectorize_start_pipeline on each of pipelineIds, then vectorize_get_pipeline."
+            "vectorize_start_pipeline on each of pipelineIds, then check_connector."
         )
 
 

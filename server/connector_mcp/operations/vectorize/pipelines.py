@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
 from connector_mcp.operations.connector_types import ConnectorType, connector_type, connector_types
+from connector_mcp.operations.fields import ShownBy
 from connector_mcp.operations.operation import (
     DELETE,
     GET,
@@ -193,9 +194,21 @@ class CreatePipeline(PipelineOperation):
     }
 
     pipeline_name: Annotated[str, Field(min_length=1, description="Display name. It cannot be changed later.")]
-    source_connectors: Annotated[list[PipelinePart], Field(min_length=1, description="Source connectors to read from.")]
-    destination_connector: Annotated[PipelineDestination, Field(description="Destination connector to write to.")]
-    ai_platform_connector: Annotated[PipelinePart, Field(description="AI platform connector that makes the vectors.")]
+    source_connectors: Annotated[
+        list[PipelinePart],
+        Field(min_length=1, description="Source connectors to read from."),
+        ShownBy("vectorize_get_source_connector", member="id"),
+    ]
+    destination_connector: Annotated[
+        PipelineDestination,
+        Field(description="Destination connector to write to."),
+        ShownBy("vectorize_get_destination_connector", member="id"),
+    ]
+    ai_platform_connector: Annotated[
+        PipelinePart,
+        Field(description="AI platform connector that makes the vectors."),
+        ShownBy("vectorize_get_ai_platform_connector", member="id"),
+    ]
     schedule: Annotated[
         Literal["manual", "realtime"], Field(description="realtime reads until stopped, manual at each start.")
     ]
@@ -261,7 +274,7 @@ class CreatePipeline(PipelineOperation):
         return "Created is not running: Vectorize deploys the pipeline now, and has not tried the credentials yet."
 
     def find_next_step(self, data: Any, situation: Situation) -> str:
-        return "Read it with vectorize_get_pipeline until status is settled and documentCount is above 0."
+        return "It takes a while: check_connector with its id and kind pipeline tells whether documents arrive."
 
     def read_back(self, data: Any) -> Operation | None:
         """The read of the new pipeline."""
@@ -310,7 +323,7 @@ class StartPipeline(RunOperation):
     consequence = "Starts pipeline {name}: it ingests and uses quota."
 
     def find_next_step(self, data: Any, situation: Situation) -> str:
-        return "Read it with vectorize_get_pipeline until status is settled and documentCount is above 0."
+        return "It takes a while: check_connector with its id and kind pipeline tells whether documents arrive."
 
 
 class StopPipeline(RunOperation):

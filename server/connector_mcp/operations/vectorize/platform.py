@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from connector_mcp.json_values import joined, members
-from connector_mcp.operations.fields import in_query
+from connector_mcp.operations.fields import ShownBy, in_query
 from connector_mcp.operations.operation import Operation, Record
 from connector_mcp.operations.platform import ApiKey, Platform, UpstreamMessage, Variable
 
@@ -44,6 +44,7 @@ WorkspaceId = Annotated[
     str | None,
     Field(description="Id of a workspace, to keep to that one. vectorize_get_workspaces lists them."),
     in_query(),
+    ShownBy("vectorize_get_workspaces"),
 ]
 
 

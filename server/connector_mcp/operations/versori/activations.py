@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject, items, members
-from connector_mcp.operations.fields import in_query
+from connector_mcp.operations.fields import ShownBy, in_query
 from connector_mcp.operations.operation import (
     DELETE,
     GET,
@@ -24,6 +25,7 @@ from connector_mcp.operations.operation import (
 )
 from connector_mcp.operations.situation import ConfigUse, Destination, Situation
 from connector_mcp.operations.versori.common import (
+    SHOWN_AS_TEMPLATE,
     ULID,
     ConnectionInput,
     EmptyAnswer,
@@ -67,7 +69,7 @@ class ListEndUsers(PlatformOperation, ListOperation):
     http = GET(USERS)
     toolset = "versori.users"
     output = EndUser
-    paging = Paging(items="users", empty=("users", "totalCount"))
+    paging = Paging(items="users", total="totalCount", empty=("users", "totalCount"))
     summary = ("id", "externalId", "displayName", "updatedAt")
     example = {"search": "merchant-42"}
 
@@ -193,8 +195,17 @@ class ActivateUser(ActivationOperation):
         "dynamic_variables": {"channel_id": "aboutyou"},
     }
 
-    user_id: Annotated[str, Field(min_length=1, description="externalId (or id) of the end user.")]
-    connections: Annotated[list[ActivationConnection], Field(description="One for every template.")]
+    user_id: Annotated[
+        str,
+        Field(min_length=1, description="externalId (or id) of the end user."),
+        ShownBy("versori_list_end_users", ids=("id", "externalId"), search="search"),
+    ]
+    connections: Annotated[
+        list[ActivationConnection],
+        Field(description="One for every template."),
+        replace(SHOWN_AS_TEMPLATE, member="connection_template_id"),
+        ShownBy("versori_get_connection", member="existing_connection_id"),
+    ]
     dynamic_variables: Annotated[JsonObject | None, Field(description="Value by name, as declared.")] = None
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
@@ -232,6 +243,13 @@ class ActivateUser(ActivationOperation):
             for each in self.connections
         ]
         return body
+
+    def find_missing(self, shown: Any) -> list[str]:
+        """The connections and variables that the activation does not have."""
+        count = len(self.connections) - len(items(at(shown, "connections")))
+        stored = members(at(shown, "dynamicVariables"))
+        missing = [f"variable {name}" for name in self.dynamic_variables or () if name not in stored]
+        return [*([f"{count} of {len(self.connections)} connections"] if count > 0 else []), *missing]
 
     def read_back(self, data: Any) -> Operation | None:
         return GetActivation(

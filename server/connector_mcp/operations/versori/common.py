@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_array, items, members
 from connector_mcp.operations.connector_types import connector_type, connector_types
+from connector_mcp.operations.fields import ShownBy
 from connector_mcp.operations.hosts import hosts_in
 from connector_mcp.operations.operation import Operation, Record, at
 from connector_mcp.operations.platform import confirm_empty
@@ -21,11 +22,18 @@ from connector_mcp.operations.situation import ConfigUse, Destination, Situation
 from connector_mcp.operations.versori.connectors import VersoriOperation
 from connector_mcp.operations.versori.platform import PLATFORM_V2, VERSORI
 
-SystemId = Annotated[str, Field(description="System id. See versori_list_systems.")]
-ProjectId = Annotated[str, Field(description="Project id. See versori_list_projects.")]
-EnvironmentId = Annotated[str, Field(description="Environment id, not its name. See versori_list_projects.")]
+SystemId = Annotated[str, Field(description="System id. See versori_list_systems."), ShownBy("versori_get_system")]
+ProjectId = Annotated[
+    str, Field(description="Project id. See versori_list_projects."), ShownBy("versori_list_projects")
+]
+EnvironmentId = Annotated[
+    str,
+    Field(description="Environment id, not its name. See versori_list_projects."),
+    ShownBy("versori_list_projects", ids=("environments.id",)),
+]
 EnvironmentName = Annotated[str, Field(min_length=1, description="Environment name, not its id.")]
-TemplateId = Annotated[str, Field(description="connectionTemplateId, not id (the system's).")]
+SHOWN_AS_TEMPLATE = ShownBy("versori_list_project_connection_templates", ids=("connectionTemplateId",))
+TemplateId = Annotated[str, Field(description="connectionTemplateId, not id (the system's)."), SHOWN_AS_TEMPLATE]
 ConnectionId = Annotated[str, Field(description="Connection id. See versori_list_connections.")]
 BaseUrl = Annotated[str | None, Field(description="Where its calls go, if not to the system's URL.")]
 
@@ -111,6 +119,12 @@ def settings_of(config: Any) -> JsonObject:
 def scheme_id(config: Any) -> str:
     """The id of an auth scheme config."""
     return str(settings_of(config).get("id", ""))
+
+
+def missing_schemes(configs: Sequence[JsonObject] | None, shown: Any) -> list[str]:
+    """The auth schemes that were sent and that a system or connector lacks."""
+    stored = {scheme_id(each) for each in items(at(shown, "authSchemeConfigs"))}
+    return [f"auth scheme {scheme_id(each)}" for each in configs or () if scheme_id(each) not in stored]
 
 
 def scheme_use(config: JsonObject, path: str, *, prefix: str = SCHEME, type_at: str = "type") -> ConfigUse:

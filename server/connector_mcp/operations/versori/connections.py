@@ -9,7 +9,7 @@ from pydantic import Field
 
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items, members
-from connector_mcp.operations.fields import in_body, in_query
+from connector_mcp.operations.fields import ShownBy, in_body, in_query
 from connector_mcp.operations.operation import DELETE, GET, POST, PUT, Effect, ListOperation, Operation, Record, Target
 from connector_mcp.operations.situation import ConfigUse, Destination, Loss, Situation
 from connector_mcp.operations.update import Replace, UpdateOperation
@@ -115,7 +115,9 @@ class CreateConnection(ConnectionOperation):
     credentials: Credentials
     base_url: BaseUrl = None
     external_id: Annotated[
-        str | None, Field(min_length=1, description="externalId of an end user; left out, the connection is static.")
+        str | None,
+        Field(min_length=1, description="externalId of an end user; left out, the connection is static."),
+        ShownBy("versori_list_end_users", ids=("externalId",), search="search"),
     ] = None
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:

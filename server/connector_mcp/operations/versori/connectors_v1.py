@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import JsonObject, members
+from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.fields import in_query
-from connector_mcp.operations.operation import DELETE, GET, POST, PUT, Effect, ListOperation, Operation, Target
+from connector_mcp.operations.operation import DELETE, GET, POST, PUT, Effect, ListOperation, Operation, Target, at
 from connector_mcp.operations.situation import ConfigUse, Situation
 from connector_mcp.operations.versori.auth_schemes import ReadScheme, SetScheme
 from connector_mcp.operations.versori.common import ULID, EmptyAnswer, half_credential, scheme_use, unknown_scheme
@@ -93,6 +93,11 @@ class V1CreateHttpConnector(V1Operation):
 
     def read_back(self, data: Any) -> Operation | None:
         return GetConnector(organisation_id=self.organisation_id, connector_id=data["id"])
+
+    def find_missing(self, shown: Any) -> list[str]:
+        """The auth schemes that the connector does not have."""
+        stored = {members(each).get("id") for each in items(at(shown, "authSchemeConfigs"))}
+        return [f"auth scheme {each.get('id')}" for each in self.auth_scheme_configs if each.get("id") not in stored]
 
     def find_next_step(self, data: Any, situation: Situation) -> str:
         return "It is a draft without connections: connect an account and publish a version in Versori's console."

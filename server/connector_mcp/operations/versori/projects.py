@@ -9,7 +9,7 @@ from pydantic import Field
 
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_array, items, members
-from connector_mcp.operations.fields import LOCAL_ONLY, in_query
+from connector_mcp.operations.fields import LOCAL_ONLY, ShownBy, in_query
 from connector_mcp.operations.operation import GET, POST, PUT, Effect, ListOperation, Paging, Record, Target, at
 from connector_mcp.operations.situation import Loss, Path, Situation
 from connector_mcp.operations.versori.common import (
@@ -206,7 +206,11 @@ class DeployProjectVersion(ProjectOperation):
     example = {"project_id": ULID, "version_id": ULID, "project_env": "production"}
 
     project_id: ProjectId
-    version_id: Annotated[str, Field(description="Version id, in state ready. See versori_list_project_versions.")]
+    version_id: Annotated[
+        str,
+        Field(description="Version id, in state ready. See versori_list_project_versions."),
+        ShownBy("versori_list_project_versions"),
+    ]
     project_env: Annotated[EnvironmentName, in_query("project_env")]
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:

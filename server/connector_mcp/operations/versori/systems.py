@@ -32,6 +32,7 @@ from connector_mcp.operations.versori.common import (
     PlatformOperation,
     SystemId,
     half_credential,
+    missing_schemes,
     scheme_use,
     settings_of,
     unknown_scheme,
@@ -39,7 +40,9 @@ from connector_mcp.operations.versori.common import (
 
 SYSTEMS = "/o/{organisation_id}/systems"
 SYSTEM = f"{SYSTEMS}/{{system_id}}"
-PAGING = Paging(items="items", limit="first", cursor="after", next="next", empty=("items", "totalCount"))
+PAGING = Paging(
+    items="items", limit="first", cursor="after", next="next", total="totalCount", empty=("items", "totalCount")
+)
 
 Domain = Annotated[str, Field(min_length=1, description="Website of the system, such as https://acme.example.")]
 TemplateBaseUrl = Annotated[str, Field(min_length=1, description="Where calls to the system go.")]
@@ -134,6 +137,9 @@ class CreateSystem(SystemOperation):
     def make_body(self, situation: Situation) -> Any:
         """Make the body; Versori requires the auth scheme configs, if only as an empty list."""
         return {**super().make_body(situation), "authSchemeConfigs": self.auth_scheme_configs or []}
+
+    def find_missing(self, shown: Any) -> list[str]:
+        return missing_schemes(self.auth_scheme_configs, shown)
 
     def read_back(self, data: Any) -> Operation | None:
         return GetSystem(organisation_id=self.organisation_id, system_id=data["id"])

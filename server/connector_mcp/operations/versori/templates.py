@@ -62,7 +62,7 @@ class ListProjectConnectionTemplates(TemplateOperation, ListOperation):
 
     http = GET(TEMPLATES)
     by_default = True
-    paging = Paging(items="items", empty=("items", "totalCount"))
+    paging = Paging(items="items", total="totalCount", empty=("items", "totalCount"))
     summary = ("connectionTemplateId", "id", "name", "dynamic", "templateBaseUrl", "authSchemeConfigs")
     example = {"project_id": ULID, "environment_id": ULID}
 

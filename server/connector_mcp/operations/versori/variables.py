@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import JsonObject, is_object, items, members
+from connector_mcp.json_values import JsonObject, is_object, items, members, same_json
 from connector_mcp.operations.connector_types import connector_type
 from connector_mcp.operations.fields import in_body
 from connector_mcp.operations.operation import GET, PATCH, PUT, Effect, Record, StoredConfig, Target, at
@@ -218,6 +218,12 @@ class SetStaticUserVariables(VariablesOperation):
 
     def make_body(self, situation: Situation) -> Any:
         return self.variables
+
+    def find_missing(self, shown: Any) -> list[str]:
+        """The variables that have another value than was sent; what a reference stands for is not known here."""
+        stored = members(at(shown, "dynamicVariables"))
+        plain = {name: value for name, value in self.variables.items() if "secret://" not in str(value)}
+        return [f"the new value of {name}" for name, value in plain.items() if not same_json(stored.get(name), value)]
 
 
 OPERATIONS = (

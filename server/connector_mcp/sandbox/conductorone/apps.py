@@ -45,6 +45,14 @@ _WRITABLE: dict[str, tuple[Any, Callable[[Any], bool]]] = {
     "annotations": ({}, lambda value: is_object(value) and is_strings([*value.values()])),
 }
 """The writable members of an app: what each reads as when it is empty, and which values it takes."""
+_UNSET: JsonObject = {
+    **dict.fromkeys(("appAccountId", "appAccountName", "defaultRequestCatalogId", "iconUrl", "logoUri"), ""),
+    **dict.fromkeys(("appUserMapper", "fieldMask", "matchBatonRef"), None),
+    **dict.fromkeys(("enableConnectorSourcedOwnership", "revokeGrantSources"), False),
+    "accessModel": "APP_ACCESS_MODEL_UNSPECIFIED",
+    "connectorVersion": 0,
+}
+"""Further members, which nothing here sets."""
 
 
 class ConductorOneApps:
@@ -71,7 +79,7 @@ class ConductorOneApps:
         """An app as it is shown."""
         owners = [user(each) for each in shown(self._world, app["owners"])]
         visible = {key: value for key, value in app.items() if key != "owners"}
-        return visible | {"appOwners": owners, "userCount": self._user_count(app)}
+        return _UNSET | visible | {"appOwners": owners, "userCount": self._user_count(app)}
 
     async def _list(self, request: Request) -> Response:
         apps = [self.view(each) for each in self._world.all(APPS)]

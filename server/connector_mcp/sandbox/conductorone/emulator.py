@@ -43,6 +43,7 @@ from connector_mcp.sandbox.conductorone.wire import (
     new_id,
     object_body,
     page_of,
+    user,
 )
 from connector_mcp.sandbox.emulator import Emulator, TokenIssuer, form_fields, json_response, query_value
 from connector_mcp.sandbox.world import World
@@ -258,8 +259,16 @@ def _described(known: ConnectorType) -> JsonObject:
     fields = [_field(key, member) for key, member in known.config["properties"].items() if key != _GROUP]
     return {
         "displayName": known.name,
+        "helpUrl": "",
+        "iconUrl": "",
+        "isOauth2": False,
+        "requiresExternalConnector": not fields,
+        "supportsExternalResources": False,
         "fields": fields,
-        "fieldGroups": [{"name": name, "displayName": name, "fieldNames": keys} for name, keys in groups.items()],
+        "fieldGroups": [
+            {"name": name, "displayName": name, "helpText": "", "default": False, "fieldNames": keys}
+            for name, keys in groups.items()
+        ],
     }
 
 
@@ -271,7 +280,9 @@ def _field(key: str, member: JsonObject) -> JsonObject:
         "object": {"keyValue": {**secret, "supportsFileUpload": False}},
         "string": {"str": {**secret, "valueValidator": None}},
     }
-    return {"name": key, "displayName": member["description"].rstrip("."), "placeholder": "", **kinds[member["type"]]}
+    unset: JsonObject = {"placeholder": "", "additionalPlaceholder": "", "helpUrl": "", "dependsOnFields": []}
+    named = {"name": key, "displayName": member["description"].rstrip("."), "postCreate": False}
+    return named | unset | kinds[member["type"]]
 
 
 def _secret_keys(catalog_id: str) -> set[str] | None:
@@ -302,11 +313,12 @@ def _expanded(
     if paths & {"app_id", "*"}:
         view["appPath"] = f"$.expanded[{len(expanded)}]"
         expanded.append({"@type": "type.googleapis.com/c1.api.app.v1.App", **app})
-    users = [user for user in seed.CONDUCTORONE_USERS if user["id"] in (connector["userIds"] or [])]
+    owners: list[str] = connector["userIds"] or []
+    users = [found for each in owners if (found := user(each))]
     if paths & {"user_ids", "*"} and users:
         positions = ",".join(str(len(expanded) + n) for n in range(len(users)))
         view["usersPath"] = f"$.expanded[{positions}]"
-        expanded += [{"@type": "type.googleapis.com/c1.api.user.v1.User", **user} for user in users]
+        expanded += [{"@type": "type.googleapis.com/c1.api.user.v1.User", **each} for each in users]
     return view, expanded
 
 

@@ -22,6 +22,22 @@ LATE_SECONDS = 45
 _GRPC = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 429: 8, 500: 13, 501: 12, 503: 14, 504: 4}
 _FAILED_PRECONDITION = 9
 _PAGE, _LEAST, _MOST = 25, 10, 100
+_TEXTS = ("delegatedUserId", "department", "employmentStatus", "employmentType", "jobTitle", "username")
+_SOURCES = ("directoryStatus", "email", "employeeId", "manager", *_TEXTS[1:])
+_USER: JsonObject = {
+    **dict.fromkeys(_TEXTS, ""),
+    **{f"{name}s": [] for name in ("directoryId", "email", "employeeId", "managerId", "roleId", "username")},
+    **{f"{name}Sources": [] for name in _SOURCES},
+    "directoryStatus": "ENABLED",
+    "status": "ENABLED",
+    "origin": "USER_ORIGIN_LOCAL",
+    "type": "USER_TYPE_HUMAN",
+    "profile": None,
+    "createdAt": "2026-03-02T09:00:00Z",
+    "updatedAt": "2026-03-02T09:00:00Z",
+    "deletedAt": None,
+}
+"""What a user has beside id, name and e-mail address."""
 _MASK_PATH = re.compile(r"^[a-z][A-Za-z0-9]*$")
 
 
@@ -94,7 +110,7 @@ def known_users(identifiers: Any) -> list[str]:
 
 def user(identifier: str) -> JsonObject | None:
     """The user with an id."""
-    return next((each for each in seed.CONDUCTORONE_USERS if each["id"] == identifier), None)
+    return next((_USER | each for each in seed.CONDUCTORONE_USERS if each["id"] == identifier), None)
 
 
 def new_id(kind: str) -> str:

@@ -77,15 +77,12 @@ class LogtoEmulator(Emulator):
         self.tokens = TokenIssuer(world)
 
     async def respond_outside_api(self, request: Request) -> Response | None:
-        match (request.method, request.scope["path"]):
-            case ("POST", "/oidc/token"):
-                return await self._token(request)
-            case ("GET", path) if path == PUBLIC:
-                return self._sign_in.show_page()
-            case _:
-                return None
+        is_token = (request.method, request.scope["path"]) == ("POST", "/oidc/token")
+        return await self._token(request) if is_token else None
 
     def authorize(self, request: Request) -> None:
+        if request.scope["path"] == PUBLIC:
+            return
         header = request.headers.get("authorization", "")
         if not header:
             raise error(401, "auth.authorization_header_missing", "Authorization header is missing.")

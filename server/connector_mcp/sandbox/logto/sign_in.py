@@ -69,6 +69,7 @@ class SignInExperience:
         self.routes = (
             Route("/api/sign-in-exp", self._get, methods=["GET"]),
             Route("/api/sign-in-exp", self._update, methods=["PATCH"]),
+            Route(PUBLIC, self._show_page, methods=["GET"]),
         )
 
     def drop_unknown_targets(self) -> None:
@@ -78,7 +79,7 @@ class SignInExperience:
         if kept != stored["socialSignInConnectorTargets"]:
             self._world.put(SIGN_IN_EXP, _DEFAULT, stored | {"socialSignInConnectorTargets": kept})
 
-    def show_page(self) -> Response:
+    async def _show_page(self, _request: Request) -> Response:
         """What anyone may load without a token."""
         before = self._world.get(SIGN_IN_EXP, _BEFORE)
         if before is not None:

@@ -143,7 +143,7 @@ class SsoConnectors:
             raise error(400, "connector.token_storage_not_supported", "Token storage is not supported.")
         if "config" in changes:
             changes["config"] = config = _checked_config(kind, changes["config"])
-            if self._fetch(kind, config) is None:
+            if self._fetch(kind, connector, config) is None:
                 data = {"ssoErrorCode": "invalid_metadata", "message": "fail_to_fetch_config"}
                 raise error(400, "connector.invalid_config", "The configuration cannot be fetched.", data=data)
             active = any(key["active"] for key in self._keys(connector["id"]))
@@ -157,7 +157,7 @@ class SsoConnectors:
         shown = connector | {"name": kind.name, "providerType": kind.traits["providerType"]}
         shown |= {"providerLogo": _LOGO, "providerLogoDark": _LOGO}
         config = connector["config"]
-        fetched = self._fetch(kind, config) if config else None
+        fetched = self._fetch(kind, connector, config) if config else None
         if kind.traits["providerType"] == "oidc":
             return shown if fetched is None else shown | {"providerConfig": fetched}
         provided: JsonObject = {
@@ -169,7 +169,7 @@ class SsoConnectors:
         }
         return shown | {"providerConfig": provided | ({} if fetched is None else {"identityProvider": fetched})}
 
-    def _fetch(self, kind: ConnectorType, config: JsonObject) -> JsonObject | None:
+    def _fetch(self, kind: ConnectorType, connector: JsonObject, config: JsonObject) -> JsonObject | None:
         """What the server reads of the identity provider; None if that cannot be reached."""
         address = config.get("issuer") or config.get("metadataUrl") or config.get("entityId") or _ONLY_GOOGLE
         host = urlsplit(str(address)).hostname or ""
@@ -180,14 +180,14 @@ class SsoConnectors:
             found = {key: f"{address}/{path}" for key, path in (paths | {"jwksUri": "jwks"}).items()}
             own = {key: config[key] for key in ("clientId", "clientSecret")}
             return {**found, "issuer": address, **own}
-        is_valid = not host.startswith("expired-")
-        left = timedelta(days=365 if is_valid else -1)
+        lasts = timedelta(days=-1 if host.startswith("expired-") else 365)
+        expires = connector["createdAt"] + int(lasts.total_seconds() * 1000)
         return {
             "entityId": config.get("entityId", f"https://{host}"),
             "signInEndpoint": config.get("signInEndpoint", f"https://{host}/sso"),
             "x509Certificate": config.get("x509Certificate", "MIIC"),
-            "certificateExpiresAt": int((self._world.now() + left).timestamp() * 1000),
-            "isCertificateValid": is_valid,
+            "certificateExpiresAt": expires,
+            "isCertificateValid": self._world.now().timestamp() * 1000 < expires,
         }
 
     # Signing keys ------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from connector_mcp.sandbox.versori.wire import (
 from connector_mcp.sandbox.world import World
 
 DEPLOY_SECONDS: Final = 5
+_SOURCE: Final[JsonObject] = {"filename": "index.ts", "content": "// source code"}
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "string": str, "integer": int, "number": (int, float), "boolean": bool, "object": dict, "array": list,
 }  # fmt: skip
@@ -98,7 +99,7 @@ class ProjectsPart(PlatformPart):
         size = page_size(query_value(request, "first"), 20, 1000, error(400, "invalid page size"))
         wanted, start = query_value(request, "search") or "", query_value(request, "next_token")
         lines = [each["line"] for each in project["logs"] if each["environment"] == environment["id"]]
-        if self._environment_view(environment)["status"] == "running":
+        if _environment_view(self.world, environment)["status"] == "running":
             lines += self._calls(environment)
         if query_value(request, "order") == "desc":
             lines.reverse()
@@ -135,15 +136,9 @@ class ProjectsPart(PlatformPart):
         """A project with its source code, as the reads and changes of one project show it (trap 12)."""
         hidden = ("versions", "logs", "schema")
         shown = {key: value for key, value in project.items() if key not in hidden}
-        shown["environments"] = [self._environment_view(each) for each in project["environments"]]
-        return shown | {"currentFiles": {"files": [{"filename": "index.ts", "content": "// source code"}]}}
-
-    def _environment_view(self, environment: JsonObject) -> JsonObject:
-        shown = {key: value for key, value in environment.items() if key != "readyAt"}
-        ready = environment.get("readyAt")
-        if ready is not None and self.world.now() >= datetime.fromisoformat(ready):
-            shown["status"] = "error" if environment["deployedVersion"]["state"] == "failed" else "running"
-        return shown | {"files": [{"filename": "index.ts", "content": "// source code"}]}
+        shown["environments"] = [_environment_view(self.world, each) for each in project["environments"]]
+        files: JsonObject = {"files": [_SOURCE], "labels": {}}
+        return shown | {"currentFiles": files, "metadata": {}, "settings": {}}
 
 
 class UsersPart(PlatformPart):
@@ -239,9 +234,9 @@ class UsersPart(PlatformPart):
         project, given = self._project(request.path_params["environment"]), await read_body(request)
         _check_values(project["schema"], given, whole=False)
         environment = next(each for each in project["environments"] if each["id"] == request.path_params["environment"])
-        environment["config"] = {**environment["config"], "staticVariables": given}
+        environment["staticVariables"] = {**environment.get("staticVariables", {}), **given}
         self.save(PROJECTS, project)
-        return json_response(given)
+        return json_response(environment["staticVariables"])
 
     def _set(self, request: Request, values: JsonObject) -> Response:
         activation = self._activation(request)
@@ -281,8 +276,17 @@ class UsersPart(PlatformPart):
         environment = next(each for each in project["environments"] if each["id"] == activation["environmentId"])
         found = [self.world.get(CONNECTIONS, each) for each in activation["connectionIds"]]
         shown: JsonObject = {"id": activation["id"], "user": self.find(USERS, activation["userId"])}
-        shown |= {"environment": environment, "connections": [connection_view(each) for each in found if each]}
+        shown |= {"environment": _environment_view(self.world, environment)}
+        shown |= {"connections": [connection_view(each) for each in found if each]}
         return shown | {"dynamicVariables": activation["values"]}
+
+
+def _environment_view(world: World, environment: JsonObject) -> JsonObject:
+    shown = {key: value for key, value in environment.items() if key not in ("readyAt", "staticVariables")}
+    ready = environment.get("readyAt")
+    if ready is not None and world.now() >= datetime.fromisoformat(ready):
+        shown["status"] = "error" if environment["deployedVersion"]["state"] == "failed" else "running"
+    return shown | {"files": [_SOURCE]}
 
 
 def _environment(project: JsonObject, name: str | None) -> JsonObject:

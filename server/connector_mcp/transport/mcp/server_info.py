@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
@@ -30,8 +29,8 @@ MOST_COMPLETIONS = 100
 """Values that the protocol lets one completion have."""
 
 _LOOK_FIRST = (
-    "Call describe_connector_type before you create a connector or change a config: it gives the exact schema, which "
-    "members are secret, and an example."
+    "Call describe_connector_type before you create a connector or change a config: it gives the keys, which of them "
+    "are required or secret, and an example."
 )
 _READS_ONLY = "This server only reads: what changes something is not served."
 _DECISIONS = (
@@ -66,67 +65,9 @@ def instructions(tools: Sequence[Tool]) -> str:
     return "\n".join(said for line in (*lines, _ERRORS) if (said := only_served(line, names)))
 
 
-@dataclass(frozen=True)
-class PromptTemplate:
-    """A task. Its text has `{platform}` and `{subject}` in the places of the two arguments."""
-
-    name: str
-    title: str
-    description: str
-    asks: str
-    """The description of the argument `subject`, which the person may type."""
-    text: str
-    needs: Effect = Effect.READ
-    """The effect without which a platform's tools cannot do the task."""
-
-
-PROMPTS = (
-    PromptTemplate(
-        name="set_up_connector",
-        title="Set up a connector",
-        description="Create a connector step by step, and see that it works.",
-        asks="What to connect, such as: our S3 bucket acme-docs.",
-        text="Set up a connector on {platform}: {subject}.\n"
-        "1. List the connectors that there are, so that none is made twice or replaced.\n"
-        "2. Find out which values are needed, and tell me which of them you need from me. "
-        "describe_connector_type gives them for the type that fits.\n"
-        "3. When you have them, create the connector.\n"
-        "4. Read it back and tell me what the platform says of its credentials, or how else to see that it works.",
-        needs=Effect.CREATE,
-    ),
-    PromptTemplate(
-        name="look_over_connectors",
-        title="Look over the connectors",
-        description="Find connectors that fail, were never verified or look forgotten. Changes nothing.",
-        asks="What to look for, such as: failing connectors.",
-        text="Look over our connectors on {platform}: {subject}.\n"
-        "Use tools that only read. List all pages, read what looks wrong in detail, and give me a short table: "
-        "connector, what is wrong, what you would do. Change nothing before I have chosen.",
-    ),
-)
-
-
-def _able(prompt: PromptTemplate, tools: Sequence[Tool]) -> list[str]:
-    """The platforms that have a tool for the task."""
-    return served_platforms([tool for tool in tools if tool.operation.effect is prompt.needs])
-
-
 def list_prompts(tools: Sequence[Tool]) -> ListPromptsResult:
-    """List the prompts that the tools can carry out, with the platforms that they can do so on."""
+    """List the skills that the tools can carry out."""
     prompts = [
-        Prompt(
-            name=prompt.name,
-            title=prompt.title,
-            description=prompt.description,
-            arguments=[
-                PromptArgument(name="platform", description=f"One of {', '.join(platforms)}.", required=True),
-                PromptArgument(name="subject", description=prompt.asks, required=False),
-            ],
-        )
-        for prompt in PROMPTS
-        if (platforms := _able(prompt, tools))
-    ]
-    prompts += [
         Prompt(
             name=skill.name,
             title=skill.title,
@@ -139,31 +80,19 @@ def list_prompts(tools: Sequence[Tool]) -> ListPromptsResult:
 
 
 def get_prompt(name: str, arguments: Mapping[str, str] | None, tools: Sequence[Tool]) -> GetPromptResult:
-    """Fill a prompt with its arguments.
+    """Give the steps of a skill, with what the person typed as its subject.
 
     Raises:
-        MCPError: The prompt or the platform is not served; the message names those that are.
+        MCPError: The skill is not served; the message names those that are.
     """
-    able = {prompt.name: platforms for prompt in PROMPTS if (platforms := _able(prompt, tools))}
     names = {tool.name for tool in tools}
     skills = {skill.name: skill for skill in skills_with(names)}
-    given = arguments or {}
-    subject = clean(given.get("subject", "")).rstrip(".") or "ask me what exactly"
-    if skill := skills.get(name):
-        return _prompt_result(skill.description, f"{skill.title}: {subject}.\n{skill.steps(names)}")
-    if name not in able:
-        raise _unknown("prompt", name, [*able, *skills])
-    prompt = next(prompt for prompt in PROMPTS if prompt.name == name)
-    platform = given.get("platform", "")
-    if platform not in able[name]:
-        raise _unknown("platform", platform, able[name])
-    task = "\n".join(only_served(line, names) for line in prompt.text.split("\n"))
-    return _prompt_result(prompt.description, task.format(platform=platform, subject=subject))
-
-
-def _prompt_result(description: str, text: str) -> GetPromptResult:
-    message = PromptMessage(role="user", content=TextContent(text=text))
-    return GetPromptResult(description=description, messages=[message])
+    skill = skills.get(name)
+    if skill is None:
+        raise _unknown("prompt", name, list(skills))
+    subject = clean((arguments or {}).get("subject", "")).rstrip(".") or "ask me what exactly"
+    message = PromptMessage(role="user", content=TextContent(text=f"{skill.title}: {subject}.\n{skill.steps(names)}"))
+    return GetPromptResult(description=skill.description, messages=[message])
 
 
 def complete(argument: str, typed: str, context: Mapping[str, str] | None, tools: Sequence[Tool]) -> Completion:
