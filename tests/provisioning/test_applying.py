@@ -90,7 +90,7 @@ async def test_the_strictest_rule_about_any_action_decides(bench: BenchMaker):
     plan = await stored(made, source(1, "first"))
     blocked = (await apply(made, plan)).content["error"]
     assert blocked["code"] == "blocked"
-    assert "vectorize_create_source_connector" in blocked["message"]
+    assert "with effect create is blocked" in blocked["message"]
 
 
 async def test_a_replacement_is_decided_even_where_a_rule_allows_everything(bench: BenchMaker):
