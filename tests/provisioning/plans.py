@@ -54,7 +54,9 @@ def applied(result: CallResult) -> dict[str, Any]:
 
 async def sources(bench: Bench) -> list[dict[str, Any]]:
     """The source connectors that the platform has."""
-    found = await bench.engine.call("vectorize_get_source_connectors", {"detail": "full"}, FakeCaller())
+    found = await bench.engine.call(
+        "vectorize_get_source_connectors", {"limit": 100, "fields": ["id", "name"]}, FakeCaller()
+    )
     return found.content["data"]
 
 

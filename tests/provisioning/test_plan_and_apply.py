@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import random
 from typing import Any
 
 import pytest
 
 from connector_mcp.json_values import JsonObject
-from tests.engine.conftest import Bench, FakeCaller, yes
+from connector_mcp.sandbox.faults import Fault
+from connector_mcp.upstream.client import ClientLimits
+from tests.engine.conftest import Bench, BenchMaker, FakeCaller, yes
+from tests.provisioning.plans import sources
 
 pytestmark = pytest.mark.anyio
 
+QUICK = ClientLimits(attempts=1, requests_per_second=math.inf)
 CRAWLER = {"seed-urls": ["https://docs.example.com"]}
 
 
@@ -49,3 +55,30 @@ async def test_what_is_applied_needs_no_further_plan(made: Bench):
     assert answer["status"] == "done"
     again = await call(made, "plan_connectors", {"manifest": wanted})
     assert again["changes"] == 0
+
+
+async def test_under_faults_everything_is_made_once(bench: BenchMaker, monkeypatch: pytest.MonkeyPatch):
+    """One request in twenty fails: refused, limited, or hung up after it was carried out."""
+    made, chance = bench(limits=QUICK), random.Random(5)
+    wanted = manifest(30)
+    plan = await call(made, "plan_connectors", {"manifest": wanted})
+    kinds: list[dict[str, Any]] = [
+        {"status": 500}, {"status": 429}, {"kind": "hang_up", "applied": True}, {"kind": "timeout", "applied": True},
+    ]  # fmt: skip
+    faults = made.sandbox._faults  # pyright: ignore[reportPrivateUsage]
+
+    def next_for(platform: str, method: str, path: str) -> Fault | None:
+        return Fault(**chance.choice(kinds)) if chance.random() < 0.05 else None
+
+    monkeypatch.setattr(faults, "next_for", next_for)
+    statuses: list[str] = []
+    for _ in range(12):
+        result = await made.engine.call("apply_plan", {"plan_id": plan["plan_id"]}, FakeCaller())
+        statuses.append(result.content.get("data", result.content)["status"])
+        if statuses[-1] == "done":
+            break
+    monkeypatch.undo()
+    assert statuses[-1] == "done"
+    names = [row["name"] for row in await sources(made)]
+    assert [names.count(f"Docs {number}") for number in range(30)] == [1] * 30
+    assert (await call(made, "plan_connectors", {"manifest": wanted}))["changes"] == 0

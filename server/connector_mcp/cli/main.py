@@ -21,6 +21,7 @@ COMMANDS = {
     "tools": "List the tools that this configuration serves.",
     "call": "Call one tool and print its result as JSON.",
     "plan": "Show what a manifest would change on the platforms.",
+    "apply": "Carry out a plan, or what a manifest says.",
     "export": "Print a manifest of what exists.",
     "drift": "Show where the platforms differ from a manifest.",
     "approvals": "See and decide the calls that wait for an operator.",

@@ -202,13 +202,13 @@ class ApplyCall(AcrossCall):
 
     async def _call(self, action: Action) -> None:
         account, step = self._accounts_of[action.number], self._steps.get(action.number)
-        tool = self._services.accounts.tool(self._services.operations[str(action.tool)])
+        tool = self._services.operations[action.tool or ""]
         entry_key, ids, kind = (account_key(account), action.entry), self._ids(), kind_of(action)
         if action.verb in NEW:
             # What it belongs to may have been made by this plan.
             action = action.model_copy(update={"within": kind.place(with_ids(action.declared, ids))})
         call = PlannedCall(
-            tool,
+            self._services.accounts.tool(tool),
             self.caller,
             self._services,
             stored=self._stored,

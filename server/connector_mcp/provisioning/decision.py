@@ -102,7 +102,7 @@ def losses_of(action: Action) -> tuple[str, ...]:
     if action.effect is not Effect.DESTROY:
         return action.losses
     if action.verb == "delete":
-        return (f"Deletes {action.entry} “{action.name}”", *action.losses)
+        return (action.sentence or f"Deletes {action.entry} “{action.name}”", *action.losses)
     return tuple(f"{action.entry} “{action.name}”: {loss}" for loss in action.losses)
 
 
