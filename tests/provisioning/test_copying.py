@@ -47,7 +47,12 @@ async def test_what_the_other_account_lacks_is_made_with_ids_of_its_own(two: Mak
         if each["type"] == "VECTORIZE"
     }
     source: dict[str, Any] = {"id": created["data"][0]["id"], "type": "WEB_CRAWLER", "config": {}}
-    pipeline: dict[str, Any] = {"pipeline_name": "Staged", "source_connectors": [source], "schedule": "manual", **built_in}
+    pipeline: dict[str, Any] = {
+        "pipeline_name": "Staged",
+        "source_connectors": [source],
+        "schedule": "manual",
+        **built_in,
+    }
     await answer(made, "vectorize_create_pipeline", profile="staging", **pipeline)
     manifest = await export(made, "staging") | {"profiles": PRODUCTION}
     planned = await answer(made, "plan_connectors", manifest=manifest)
