@@ -80,8 +80,7 @@ class AppliedRecord(Record):
 
 
 class ApplyPlan(Operation):
-    """Carry out a stored plan after one decision about all of it. It answers within 50 s: call it again until status is
-    done. It goes on, never creates twice, and tells whether what it made works."""
+    """Carry out a plan after one decision. Call it until status is done."""
 
     effect = Effect.UPDATE
     can_destroy = True
@@ -90,10 +89,10 @@ class ApplyPlan(Operation):
     consequence = "Applies a plan."
     example = {"plan_id": "pl-abcdefghjk"}
 
-    plan_id: Annotated[str, Field(min_length=1, max_length=64, description="Id of a stored plan.")]
+    plan_id: Annotated[str, Field(description="Id of a stored plan.")]
     on_failure: Annotated[
         Literal["go_on", "stop"],
-        Field(description="After a failure: go_on with what does not need it, or stop."),
+        Field(description="After an error."),
     ] = "go_on"
 
 
