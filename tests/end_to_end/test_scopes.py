@@ -79,10 +79,12 @@ STATIC = StaticToken.from_secret("reader", name="reader", scopes=["connectors:re
 
 @pytest.mark.parametrize("policy", ["destroy=allow", "destroy=block"])
 @pytest.mark.parametrize("era", ["2026-07-28", "headers alone", "legacy"])
-@pytest.mark.parametrize("secret", ["reader", token(scope="connectors:read connectors:write")], ids=["static", "jwt"])
+@pytest.mark.parametrize("kind", ["static", "jwt"])
 async def test_a_call_without_the_scope_is_403_and_names_it_unless_the_policy_blocks_the_tool_anyway(
-    tmp_path: Path, policy: str, era: str, secret: str
+    tmp_path: Path, policy: str, era: str, kind: str
 ) -> None:
+    # Made now: a token of the module's import may have expired.
+    secret = "reader" if kind == "static" else token(scope="connectors:read connectors:write")
     async with posting(tmp_path, secret, policy) as (post, upstream, engine):
         for tool, arguments, *_ in [each for each in DESTRUCTIVE if era != "headers alone" or "_delete_" in each[0]]:
             answer = await post(era, tool, arguments)

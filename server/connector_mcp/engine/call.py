@@ -153,7 +153,7 @@ class PlatformCall(EngineCall):
         else:
             self.meta.unproven = "Not read back: CONNECTOR_MCP_VERIFY_WRITES is off."
         self.meta.next = self.operation.find_next_step(data, self._situation)
-        if self.tool.served is not None:
+        if self.tool.served is not None and (self.meta.next or self.meta.unproven):
             self.meta.next = only_served(self.meta.next, self.tool.served)
             self.meta.unproven = name_served(self.meta.unproven, self.tool.served)
         self.meta.changes = list(map(Change.as_dict, self._preview.changes))

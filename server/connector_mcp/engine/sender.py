@@ -267,10 +267,11 @@ async def verify(operation: Operation, planned: Mapping[Path, Any], data: Any, r
             await _verify_gone(operation, read, meta)
         case Effect.CREATE:
             await _verify_created(operation, data, read, meta)
+            await _verify_complete(operation, data, read, meta)
         case _:
             if planned:
                 await _verify_changed(operation, planned, data, read, meta)
-    await _verify_complete(operation, data, read, meta)
+            await _verify_complete(operation, data, read, meta)
     meta.unproven = operation.find_unproven(data)
     if meta.verified is None and not meta.warnings:
         meta.unproven = f"Not read back: no read shows what this call sent. {meta.unproven}".strip()
