@@ -28,8 +28,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "upstream": {"operations", "telemetry"},
     "sandbox": {"operations"},
     "engine": {"audit", "config", "operations", "secrets", "state", "telemetry", "upstream"},
+    "provisioning": {"audit", "config", "engine", "operations", "secrets", "state", "telemetry"},
     "transport": {"config", "engine", "operations", "telemetry", "upstream"},
-    "console": {"audit", "config", "engine", "operations", "state", "transport", "upstream"},
+    "console": {"audit", "config", "engine", "operations", "provisioning", "state", "transport", "upstream"},
 }
 MAY_IMPORT["composition"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)

@@ -44,7 +44,7 @@ from tests.documents import BY_NAME, DOCUMENTS, PACKAGE, ROOT, Document
 from tests.operations import test_every_operation as guards
 from tools.pages import attribute_docstrings, error_meanings
 
-LANGUAGES = {"console", "json", "mermaid", "nginx", "python", "sh", "toml"}
+LANGUAGES = {"console", "json", "mermaid", "nginx", "python", "sh", "toml", "yaml"}
 SETTINGS = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
 VARIABLES = {variable.name for name in PLATFORMS for variable in platform_folder(name).platform.variables}
 OF_CLIENTS = {"claude_desktop_config.json", "~/.cursor/mcp.json", ".vscode/mcp.json", "connector-mcp.toml"}
@@ -74,8 +74,11 @@ def session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Session:
 
 @pytest.mark.parametrize("name", [document.name for document in DOCUMENTS if document.blocks("console")])
 def test_a_command_prints_what_is_shown(name: str, session: Session) -> None:
-    for block in BY_NAME[name].blocks("console"):
-        for step in steps(block.text):
+    for block in BY_NAME[name].blocks():
+        if block.language == "yaml":
+            # Its first line is a comment with the name of the file.
+            (session.folder / block.text.splitlines()[0].removeprefix("# ")).write_text(block.text)
+        for step in steps(block.text) if block.language == "console" else ():
             session.run(step)
 
 

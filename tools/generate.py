@@ -1,6 +1,6 @@
 """Write the files that are generated from the declarations, or check that they are up to date.
 
-python -m tools.generate schemas          write tool_schemas/<platform>/<tool>.json
+python -m tools.generate schemas          write tool_schemas/<platform>/<tool>.json and manifest.schema.json
 python -m tools.generate docs --check     compare the generated pages in docs/
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from connector_mcp.cli.commands.tools import contract
+from connector_mcp.provisioning.manifest import manifest_schema
 from tools.operations_page import operations_page
 from tools.pages import all_tools, errors_page, settings_page, tools_page
 
@@ -26,7 +27,8 @@ def published_files() -> dict[str, str]:
         folder = tool.operation.on.name if tool.operation.on else "connectors"
         text = json.dumps(contract(tool), indent=2, sort_keys=True, ensure_ascii=False)
         files[f"{folder}/{tool.name}.json"] = f"{text}\n"
-    return files
+    schema = json.dumps(manifest_schema(), indent=2, sort_keys=True, ensure_ascii=False)
+    return files | {"manifest.schema.json": f"{schema}\n"}
 
 
 def changed_paths(root: Path, wanted: Mapping[str, str], pattern: str | None = None) -> list[str]:

@@ -122,6 +122,7 @@ async def test_an_operator_decides_in_a_browser(tmp_path: Path) -> None:
             await _a_deletion_is_approved(page, browser, agent, address, trouble)
             await _another_is_denied_by_keyboard_alone(page, agent, address)
             await _a_forged_form_is_refused(page, agent, address)
+            await _a_plan_is_one_decision(page, agent, address)
             await _the_other_pages_show_what_was_done(page, address)
         async with page_in(browser, trouble, viewport=PHONE, color_scheme="dark", has_touch=True) as page:
             await _it_is_readable_on_a_phone(page, agent, address)
@@ -131,6 +132,33 @@ async def test_an_operator_decides_in_a_browser(tmp_path: Path) -> None:
             await _an_open_page_does_not_hold_the_server_up(page, process, address)
         await browser.close()
     assert trouble == []
+
+
+async def _a_plan_is_one_decision(page: Page, agent: Agent, address: str) -> None:
+    crawler = {"type": "WEB_CRAWLER", "config": {"seed-urls": ["https://docs.example.com"]}}
+    manifest = {
+        "name": "ingestion",
+        "sources": {
+            "docs": {"name": "Handbook", **crawler},
+            "old": {"name": "Docs site", "type": "WEB_CRAWLER", "state": "absent"},
+        },
+    }
+    planned = await agent.call("plan_connectors", manifest=manifest)
+    parked = await agent.call("apply_plan", plan_id=planned["data"]["plan_id"])
+    await page.goto(f"{address}/console/approvals/{parked['error']['approval']['id']}")
+    groups = page.get_by_role("heading", level=3, name=re.compile("^(Delete|Create) 1"))
+    await expect(groups).to_have_text([re.compile("^Delete"), re.compile("^Create")])
+    field = page.get_by_role("row", name=re.compile("^config"))
+    await expect(field).to_be_hidden()
+    await page.get_by_text(re.compile(r"^\d fields$")).click()
+    await expect(field).to_be_visible()
+    assert await fits(page)
+    await page.screenshot(path=ARTEFACTS / "console-plan-light.png", full_page=True)
+    await page.get_by_label(re.compile("^Type ingestion")).fill("ingestion")
+    await page.get_by_role("button", name="Approve the whole plan").click()
+    await expect(page.get_by_text("The same call runs once")).to_be_visible()
+    applied = await agent.call("apply_plan", plan_id=planned["data"]["plan_id"])
+    assert applied["data"]["status"] == "done"
 
 
 async def _a_wrong_token_is_refused(page: Page, address: str) -> None:

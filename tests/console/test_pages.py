@@ -16,7 +16,10 @@ from connector_mcp.console import events, pages
 from connector_mcp.console.access import Visitor
 from connector_mcp.console.events import MAX_STREAMS, QueueStreams
 from connector_mcp.engine.approval.queue import PAGE
+from connector_mcp.engine.preview import Change
 from connector_mcp.errors import StoreUnavailable
+from connector_mcp.provisioning.journal import Journal
+from connector_mcp.provisioning.plan import Action
 from connector_mcp.transport.http.health import CachedCheck
 from tests.console.conftest import Browser, House
 from tests.console.test_decisions import call
@@ -38,6 +41,28 @@ async def walk(operator: Browser, path: str, link: str, found: Callable[[str], l
         if onward is None:
             return pages
         path = unescape(onward[1])
+
+
+async def test_a_plan_is_shown_by_what_its_actions_do_and_only_if_it_is_the_one_that_is_decided(
+    operator: Browser, house: House
+) -> None:
+    def action(number: int, verb: str, name: str, **others: Any) -> Action:
+        where = {"platform": "vectorize", "profile": "default", "entry": f"sources.{name}", "name": name}
+        return Action.model_validate({"number": number, "verb": verb, **where, **others})
+
+    diff = (Change("config.seed-urls", ["https://a"], ["https://<b>"]),)
+    actions = [action(1, "create", "new"), action(2, "update", "changed", diff=diff), action(3, "delete", "old"),
+               action(4, "unchanged", "same")]  # fmt: skip
+    plan = await Journal(house.database).store(actions, principal="agent-7", manifest="ingestion", ttl=600.0)
+    for_plan = {"tool": "apply_plan", "target": "ingestion", "arguments": {"plan_id": plan.id}}
+    parked = await house.park(digest=plan.digest, **for_plan)
+    text = (await operator.get(f"/console/approvals/{parked.id}")).text
+    assert re.findall(r'<h3 id="verb-(\w+)">', text) == ["delete", "update", "create"]
+    assert "https://&lt;b&gt;" in text.partition("<details>")[2].partition("</details>")[0]
+    assert "Approve the whole plan" in text
+    assert ">same<" not in text
+    other = await house.park(digest="another plan", **for_plan)
+    assert "Approve the whole plan" not in (await operator.get(f"/console/approvals/{other.id}")).text
 
 
 @pytest.mark.parametrize("query", ["", "?tool=even"])

@@ -47,10 +47,14 @@ class Upstream:
     """A sandbox that says when a creation reaches it, and when it has answered."""
 
     sandbox: Sandbox
+    requested: Hit = nothing
+    """Awaited before each request is handled."""
     reached: Hit = nothing
     answered: Hit = nothing
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await self.requested()
         is_creation = scope["type"] == "http" and scope["method"] == "POST"
         if is_creation:
             await self.reached()

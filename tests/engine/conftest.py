@@ -27,6 +27,7 @@ from connector_mcp.engine.ledger import Claim, Execution, Ledger, Standing
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.secret_refs.secret_requests import SecretRequests
 from connector_mcp.operations.catalog import PLATFORMS, catalog, in_toolsets, platform_folder
+from connector_mcp.provisioning.calls import CALLS
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.database import Database
@@ -305,6 +306,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
                 secrets=secrets,
                 secret_requests=secret_requests,
                 audit=AuditTrail(database),
+                calls=CALLS,
             )
             stack.push_async_callback(engine.aclose)
             return Bench(engine, sandbox, tmp_path)

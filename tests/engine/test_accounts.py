@@ -18,6 +18,7 @@ from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.tool import PROFILE
+from connector_mcp.provisioning.calls import CALLS
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.secrets.collection import Secrets
@@ -104,6 +105,7 @@ async def two(tmp_path: Path) -> AsyncIterator[Maker]:
                 policy=server,
                 database=database,
                 audit=AuditTrail(database),
+                calls=CALLS,
                 secrets=Secrets(
                     [EnvironmentSource({f"CONNECTOR_MCP_SECRET_{n}": f"value-of-{n}" for n in ("ONE", "TWO")})]
                 ),

@@ -202,7 +202,9 @@ def test_without_the_target_nothing_is_lost_and_the_plan_still_holds(name: str, 
 
 def test_every_operation_that_updates_declares_a_strategy() -> None:
     # What changes a state and sends no member, such as a start, has nothing to merge or to replace.
-    changing = {name for name, kind in catalog().items() if kind.effect is Effect.UPDATE and kind.sent_in("body")}
+    changing = {
+        name for name, kind in catalog().items() if kind.on and kind.effect is Effect.UPDATE and kind.sent_in("body")
+    }
     assert changing - set(UPDATES) == OF_WHAT_NO_READ_SHOWS
     assert all(kind.strategy for kind in UPDATES.values())
 

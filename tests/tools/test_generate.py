@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from connector_mcp.operations.catalog import catalog
+from connector_mcp.provisioning.manifest import manifest_schema
 from tools.generate import main
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +22,7 @@ def test_the_generated_files_are_up_to_date(what: str, folder: str, capsys: pyte
 def test_there_is_one_file_a_tool_under_its_platform_with_tenant_arguments(tmp_path: Path):
     main(["schemas", "--out", str(tmp_path)])
     files = {path.relative_to(tmp_path).as_posix(): json.loads(path.read_text()) for path in tmp_path.rglob("*.json")}
+    assert files.pop("manifest.schema.json") == manifest_schema()
     assert {contract["name"] for contract in files.values()} == set(catalog())
     assert files["connectors/describe_connector_type.json"]["annotations"]["openWorldHint"] is False
     described = files["versori/versori_get_connector.json"]

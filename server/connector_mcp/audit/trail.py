@@ -55,6 +55,7 @@ _VOID: Final = (
     "DELETE FROM secret_requests",
     "DELETE FROM console_sessions",
     "UPDATE executions SET outcome = 'unknown' WHERE outcome = 'running'",
+    "UPDATE plans SET status = 'void' WHERE status IN ('planned', 'begun')",
 )
 _T = TypeVar("_T")
 

@@ -21,6 +21,10 @@ COMMANDS = {
     "install": "Add this server to an MCP client's configuration.",
     "tools": "List the tools that this configuration serves.",
     "call": "Call one tool and print its result as JSON.",
+    "plan": "Show what a manifest would change on the platforms.",
+    "apply": "Carry out a plan, or what a manifest says.",
+    "export": "Print a manifest of what exists.",
+    "drift": "Show where the platforms differ from a manifest.",
     "approvals": "See and decide the calls that wait for an operator.",
     "console": "Open the operator's console of this machine in a browser.",
     "audit": "Show, check and export what was done and who decided it.",
@@ -33,7 +37,7 @@ COMMANDS = {
 }
 """Name and line of the help. The command is in the module of that name, if not in `_MODULES`."""
 
-_MODULES = {"call": "tools"}
+_MODULES = {"call": "tools", "plan": "manifests", "export": "manifests", "drift": "manifests"}
 
 
 class Commands(click.Group):

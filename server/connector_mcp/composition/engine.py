@@ -31,6 +31,7 @@ from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.catalog import PLATFORMS, catalog, in_toolsets
 from connector_mcp.operations.local import LIST_SECRETS, list_secrets
 from connector_mcp.operations.operation import Operation
+from connector_mcp.provisioning.calls import CALLS
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.database import Database
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
@@ -79,6 +80,7 @@ async def open_engine(
         observer=observer,
         decide_at=console_address(settings) if transport == "http" else None,
         secret_requests=secret_requests,
+        calls=CALLS,
     )
     try:
         async with announcements.running() if announcements else nullcontext():

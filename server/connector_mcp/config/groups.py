@@ -108,6 +108,8 @@ class ApprovalSettings(SettingsGroup):
     """How long a person at the client has to answer."""
     ask_reading_time: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 0.5
     """A sooner answer to a question is the client's own, not a person's, and parks the call; 0 takes every answer."""
+    plan_max_destructive: Annotated[int, Field(ge=0)] = 5
+    """How many actions of one plan may destroy something; a plan with more is refused."""
     operators_file: Path | None = None
     """TOML file with the tokens of the operators of the console over HTTP; without it there is none."""
 

@@ -33,11 +33,14 @@ from connector_mcp.console.access import (
     set_session_key,
 )
 from connector_mcp.console.events import QueueStreams
-from connector_mcp.console.rendering import Renderer, SecurityHeaders, diff, show
+from connector_mcp.console.rendering import Renderer, SecurityHeaders, diff, grouped, show
 from connector_mcp.engine.approval.parked_call import Approval, is_confirmed, name_to_type
 from connector_mcp.engine.approval.queue import PAGE, Approvals
 from connector_mcp.errors import ConfirmationInvalid, ConnectorError, InvalidArguments, StoreUnavailable, StoreUncertain
 from connector_mcp.json_values import JsonObject
+from connector_mcp.operations.provisioning.tools import APPLY_PLAN
+from connector_mcp.provisioning.journal import Journal
+from connector_mcp.provisioning.plan import Plan
 from connector_mcp.state.database import Database
 from connector_mcp.text import strip_hidden
 
@@ -207,13 +210,13 @@ class _ConsolePages:
 
     async def _approval(self, request: Request) -> Response:
         visitor = await self._visitor(request)
-        return self._approval_page(visitor, await self._console.approvals.get(request.path_params["id"]))
+        return await self._approval_page(visitor, await self._console.approvals.get(request.path_params["id"]))
 
     async def _approve(self, request: Request) -> Response:
         visitor, form = await self._submitted(request)
         approval = await self._console.approvals.get(request.path_params["id"])
         if approval.status == "pending" and not is_confirmed(approval, form.get("name", "")):
-            return self._approval_page(visitor, approval, mistyped=True, reason=form.get("reason", ""))
+            return await self._approval_page(visitor, approval, mistyped=True, reason=form.get("reason", ""))
         return await self._decide(visitor, approval.id, True, form)
 
     async def _deny(self, request: Request) -> Response:
@@ -226,12 +229,12 @@ class _ConsolePages:
         await self._console.approvals.decide(approval_id, approve, by, reason, channel="console")
         return RedirectResponse(f"{self._home}/approvals/{approval_id}", HTTPStatus.SEE_OTHER)
 
-    def _approval_page(
+    async def _approval_page(
         self, visitor: Visitor, approval: Approval, *, mistyped: bool = False, reason: str = ""
     ) -> Response:
-        rows = diff(approval)
+        rows, plan = diff(approval), await self._plan_of(approval)
         return self._page(
-            "approval",
+            "approval" if plan is None else "plan",
             visitor,
             status=HTTPStatus.UNPROCESSABLE_ENTITY if mistyped else HTTPStatus.OK,
             here="queue",
@@ -242,7 +245,20 @@ class _ConsolePages:
             name_to_type=name_to_type(approval),
             mistyped=mistyped,
             reason=reason,
+            groups=[] if plan is None else grouped(plan),
         )
+
+    async def _plan_of(self, approval: Approval) -> Plan | None:
+        """Return the plan that a parked call would apply, if it is the one that the decision is bound to."""
+        plan_id = approval.arguments.get("plan_id")
+        if approval.tool != APPLY_PLAN or not isinstance(plan_id, str):
+            return None
+        try:
+            plan = (await Journal(self._console.database).load(plan_id)).plan
+        except (InvalidArguments, StoreUnavailable):
+            # The call itself shows all that is decided.
+            return None
+        return plan if plan.digest == approval.digest else None
 
     # History, calls, platforms --------------------------------------------------------------------------------------
 

@@ -22,9 +22,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.preview import Change
 from connector_mcp.json_values import members
+from connector_mcp.provisioning.plan import Action, Plan
 from connector_mcp.text import strip_hidden
 
 _ASSETS = {"console.css": "text/css", "console.js": "text/javascript"}
+
+_VERBS = ("delete", "replace", "update", "rotate", "create", "adopt")
+"""The order in which a plan is shown: what destroys comes first."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -148,6 +152,15 @@ def diff(approval: Approval) -> list[Change]:
         names = sorted(fields, key=lambda field: "[" in field)
         return [Change(name, show(fields[name]), ShownValue("deleted", unset=True)) for name in names]
     return [Change(change.field, show(change.before), show(change.after)) for change in approval.diff]
+
+
+def grouped(plan: Plan) -> list[tuple[str, list[tuple[Action, list[Change]]]]]:
+    """Return what a plan does by verb, what destroys first, each action with what it changes as `ShownValue`s."""
+    groups: dict[str, list[tuple[Action, list[Change]]]] = {verb: [] for verb in _VERBS}
+    for action in plan.actions:
+        rows = [Change(change.field, show(change.before), show(change.after)) for change in action.diff]
+        groups.setdefault(action.verb, []).append((action, rows))
+    return [(verb, actions) for verb, actions in groups.items() if actions and verb != "unchanged"]
 
 
 def status(approval: Approval, now: float) -> str:

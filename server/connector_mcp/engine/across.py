@@ -93,8 +93,16 @@ class AcrossCall(EngineCall):
         kind = operation.kind or next(iter(checks))
         if kind not in checks:
             raise InvalidArguments(self.tool.name, [Issue("kind", "an unknown kind", f"one of {', '.join(checks)}")])
+        return await self._verdict(accounts[0], checks[kind](operation.id, operation.within))
+
+    async def _verdict(self, account: Account, reads: Reads[Verdict]) -> JsonObject:
+        """Tell whether a thing works, from what its check reads.
+
+        Raises:
+            NotFound: There is no such thing.
+        """
         try:
-            verdict = await self._drive(accounts[0], checks[kind](operation.id, operation.within))
+            verdict = await self._drive(account, reads)
         except NotFound:
             raise
         except ConnectorError as error:

@@ -123,7 +123,17 @@ class PlatformCall(EngineCall):
 
     async def write(self) -> CallResult:
         """Run the steps of a call that changes something."""
-        services, named = self._services, any(named_things(self.operation))
+        await self._prepare()
+        # A call that cannot be sent, or with credentials that cannot be stored, must not use an approval.
+        self._account.client.open()
+        await self._services.minted.check(self.operation)
+        execution = self._execution = await self._authorize()
+        self.meta.warnings.extend(execution.warnings)
+        return await self._carry_out()
+
+    async def _prepare(self) -> None:
+        """Check the arguments against the target as it is now, and find what the call would do to it."""
+        named = any(named_things(self.operation))
         has_target = self.operation.acts_on is not None
         await self._check_arguments(target_known=not has_target and not named)
         if named and self._may_ask():
@@ -137,11 +147,10 @@ class PlatformCall(EngineCall):
             await self._check_arguments()
         self.register_secrets()
         self._detect_effect()
-        # A call that cannot be sent, or with credentials that cannot be stored, must not use an approval.
-        self._account.client.open()
-        await services.minted.check(self.operation)
-        execution = self._execution = await self._authorize()
-        self.meta.warnings.extend(execution.warnings)
+
+    async def _carry_out(self) -> CallResult:
+        """Send the change and read the target back."""
+        services = self._services
         await self._send(self._ready)
         await services.minted.keep(self.operation, self._answers, self._account, self.meta)
         data = self._sender.outcomes(self.operation, self._answers, self._situation, self.meta)

@@ -69,12 +69,13 @@ class Engine:
         observer: Observer = NULL_OBSERVER,
         decide_at: str | None = None,
         secret_requests: SecretRequests | None = None,
+        calls: Mapping[type[Operation], type[EngineCall]] | None = None,
     ) -> None:
         """Put the parts together.
 
         `hold` replaces the one made from the settings. `announce` is called with each call that waits for an operator.
         `decide_at` is the address of the operators' console. With `secret_requests` that have pages, a person can be
-        asked for missing secrets.
+        asked for missing secrets. `calls` has the calls that another part of the server answers, by operation.
         """
         secrets = secrets or Secrets()
         self.settings = settings
@@ -84,6 +85,7 @@ class Engine:
         self.approvals = approvals = Approvals(database, ttl=settings.approval_ttl, observer=observer)
         self._accounts = Accounts(accounts)
         self._policy = policy
+        self._calls = calls or {}
         self._audit = audit
         self._observer = observer
         self._secrets = secrets
@@ -223,8 +225,8 @@ class Engine:
         if tool is None:
             self._observer.tool_unknown()
             raise self.unknown_tool(name, caller)
-        kind = PlatformCall
-        if tool.operation.on is None:
+        kind = self._calls.get(tool.operation, PlatformCall)
+        if kind is PlatformCall and tool.operation.on is None:
             kind = LocalCall if issubclass(tool.operation, LocalOperation) else AcrossCall
         if self._secrets.is_outdated():
             await anyio.to_thread.run_sync(self._secrets.read_all)

@@ -124,11 +124,19 @@ class Ledger:
         if row is not None and row["is_running"] and digest not in self._owed:
             raise _in_progress(tool)
 
-    async def begin(self, record: AuditRecord, claim: Claim, *, creates: bool = False) -> Execution | Standing:
+    async def begin(
+        self,
+        record: AuditRecord,
+        claim: Claim,
+        *,
+        creates: bool = False,
+        also: Work[ConnectorError | None] | None = None,
+    ) -> Execution | Standing:
         """Take what the claim names, make the execution and append the record: all, or nothing.
 
         The record is completed with the operator who approved the call. A call that is not approved returns where it
-        stands. With `creates` a repeat of a call that succeeded a short while ago is warned of that.
+        stands. With `creates` a repeat of a call that succeeded a short while ago is warned of that. `also` is done in
+        the same transaction; if it returns an error, the call has not begun, and it must have changed nothing.
 
         Raises:
             InProgress: The same write is under way.
@@ -158,6 +166,8 @@ class Ledger:
             taken = _taken(claim, approval.first() if approval else None, question.first() if question else None)
             if isinstance(taken, Standing | ConnectorError):
                 return taken
+            if also is not None and (refused := also(tx)) is not None:
+                return refused
             execution = Execution(digest, record.call_id, *taken, row, _warnings(row, creates))
             begun.append(execution)
             self._begin(tx, execution, record.tool)

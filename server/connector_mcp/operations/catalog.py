@@ -19,6 +19,8 @@ from connector_mcp.operations.local import TypeSource, describe_connector_type
 from connector_mcp.operations.operation import Operation
 from connector_mcp.operations.overview import Overview
 from connector_mcp.operations.platform import Platform
+from connector_mcp.operations.provisioning.kinds import Kind, kinds_of
+from connector_mcp.operations.provisioning.tools import PROVISIONING
 from connector_mcp.suggest import did_you_mean
 
 DEFAULT_TOOLSET = "default"
@@ -54,6 +56,11 @@ class PlatformFolder:
         """How the platform's connectors are found and checked; imported like the operations."""
         return Overview.of(import_module(f"{self.package}.overview"))
 
+    @cached_property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of things that a manifest can describe; imported like the operations."""
+        return kinds_of(import_module(f"{self.package}.kinds"))
+
 
 @cache
 def platform_folder(name: str) -> PlatformFolder:
@@ -68,7 +75,7 @@ def catalog(platforms: Iterable[str] = PLATFORMS) -> Mapping[str, type[Operation
     operations = [operation for folder in folders.values() for operation in folder.operations]
     if operations:
         operations.append(describe_connector_type({name: each.type_source for name, each in folders.items()}))
-        operations += ACROSS
+        operations += (*ACROSS, *PROVISIONING)
     return {operation.tool_name(): operation for operation in operations}
 
 

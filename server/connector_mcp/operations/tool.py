@@ -15,13 +15,16 @@ from connector_mcp.operations.across import ACROSS
 from connector_mcp.operations.catalog import PLATFORMS, platform_folder
 from connector_mcp.operations.local import LIST_SECRETS
 from connector_mcp.operations.operation import Effect, Operation
+from connector_mcp.operations.provisioning.tools import PROVISIONING
 from connector_mcp.operations.schema import listed, portable_schema, shape
 
 PLATFORM = "platform"
 PROFILE = "profile"
 """The argument that names the account where a platform has several. No operation of a platform has one of its own."""
 
-_OTHER_NAMES = "|".join(("describe_connector_type", LIST_SECRETS, *(each.tool_name() for each in ACROSS)))
+_OTHER_NAMES = "|".join(
+    ("describe_connector_type", LIST_SECRETS, *(each.tool_name() for each in (*ACROSS, *PROVISIONING)))
+)
 _NAMES = re.compile(rf"\b(?:(?:{'|'.join(PLATFORMS)})_[a-z_0-9]+|{_OTHER_NAMES})\b")
 _UNSERVED = "a tool that is not served"
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|-")

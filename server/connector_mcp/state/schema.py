@@ -108,7 +108,55 @@ CREATE TABLE export_cursors (
 )
 """
 
-MIGRATIONS: Final = (_FIRST, _CURSORS)
+_PLANS: Final = """
+CREATE TABLE plans (
+    id TEXT PRIMARY KEY,
+    digest TEXT NOT NULL,
+    principal TEXT NOT NULL,
+    plan TEXT NOT NULL,
+    created_at DOUBLE PRECISION NOT NULL,
+    -- Until then it can be begun, and after that it can be continued.
+    expires_at DOUBLE PRECISION NOT NULL,
+    -- planned, begun once it was decided, done, or void.
+    status TEXT NOT NULL,
+    decision TEXT,
+    decided_by TEXT,
+    channel TEXT,
+    -- The call that applies it now.
+    lease_owner TEXT,
+    lease_until DOUBLE PRECISION
+);
+CREATE INDEX plans_by_expiry ON plans (expires_at);
+CREATE TABLE plan_steps (
+    plan_id TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    -- waiting, begun, done, failed, unknown or skipped.
+    state TEXT NOT NULL,
+    call_id TEXT,
+    -- The id of what it made or changed.
+    identifier TEXT,
+    -- How it ended, and what a check of the thing showed, as JSON objects.
+    outcome TEXT,
+    verdict TEXT,
+    PRIMARY KEY (plan_id, number)
+);
+CREATE TABLE identities (
+    account TEXT NOT NULL,
+    manifest TEXT NOT NULL,
+    -- The entry of the manifest, as section.name.
+    entry TEXT NOT NULL,
+    identifier TEXT NOT NULL,
+    within TEXT NOT NULL,
+    -- Path of each secret of the config to the name and keyed digest of the value last written, as JSON.
+    secrets TEXT NOT NULL,
+    -- The entry as it was last applied, as JSON.
+    declared TEXT NOT NULL,
+    applied_at DOUBLE PRECISION NOT NULL,
+    PRIMARY KEY (account, manifest, entry)
+)
+"""
+
+MIGRATIONS: Final = (_FIRST, _CURSORS, _PLANS)
 """The statements that lead from each version to the next. Only add to it: a released migration never changes."""
 
 VERSION: Final = len(MIGRATIONS)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from connector_mcp.engine.approval.hold import ApprovalHold
 from connector_mcp.engine.approval.parked_call import Approval
@@ -29,7 +30,7 @@ from connector_mcp.engine.approval.wording import (
 )
 from connector_mcp.engine.caller import AnswerDue, Caller, CannotAsk, ElicitationReply, TransportName
 from connector_mcp.engine.ledger import NO_CLAIM, Claim, Execution, Standing, confirmation_spent
-from connector_mcp.engine.policy import Decision, Policy, resolve
+from connector_mcp.engine.policy import Decision, Policy, resolve, strictest
 from connector_mcp.engine.secret_refs.secret_requests import brings_visit
 from connector_mcp.errors import (
     Blocked,
@@ -70,6 +71,14 @@ class Passage:
     """Who decided; None if the approval in the claim says it."""
     took_time: bool = False
     """Whether time has passed since the target was read, so that it must be compared again."""
+
+
+class Part(NamedTuple):
+    """One of several calls that are decided together: its gate, its tool and one of its effects."""
+
+    gate: Gate
+    tool: str
+    effect: Effect
 
 
 Begin = Callable[[Passage], Awaitable[Execution | Standing]]
@@ -148,21 +157,30 @@ class Gate:
         """
         decision = self._policy.decide(tool, effect)
         if decision is Decision.BLOCK:
-            raise self._blocked(tool, effect)
+            raise self.blocked(tool, effect)
         require_scope(tool, effect, scopes)
         return decision
 
     async def pass_through(
-        self, candidate: Candidate, caller: Caller, begin: Begin, look: Callable[[], Awaitable[None]]
+        self,
+        candidate: Candidate,
+        caller: Caller,
+        begin: Begin,
+        look: Callable[[], Awaitable[None]],
+        parts: Sequence[Part] = (),
+        least: Decision = Decision.ALLOW,
     ) -> Execution:
         """Begin the call, or raise. `look` raises if the same call is under way.
+
+        `parts` are the calls that are decided with this one. The decision is at least as strict as `least`.
 
         Raises:
             Blocked, ApprovalRequired, Refused, ConfirmationInvalid, TargetChanged, InProgress: The call may not go on.
             StoreUnavailable: The decision cannot be recorded, so there is none.
             AnswerDue: The question is on its way to the person.
         """
-        decision, effect = self.strictest(candidate, caller.scopes)
+        decision, (gate, tool, effect) = self.strictest(candidate, caller.scopes, parts)
+        decision = strictest((decision, least))
         if decision is Decision.ALLOW:
             return await _begun(begin, Passage(decision, decided_by="policy"))
         # A call that is under way must not use up an approval, be parked or be asked about.
@@ -189,18 +207,21 @@ class Gate:
             if await self._hold.until_decided(approval, self._approvals, caller):
                 return await self._begin_decided(candidate, approval, begin)
             raise approval_required(approval, self._decide_at, because)
-        raise self._blocked(candidate.tool, effect, candidate.effect)
+        raise gate.blocked(tool, effect, candidate.effect)
 
-    def strictest(self, candidate: Candidate, scopes: frozenset[str] | None) -> tuple[Decision, Effect]:
-        """Return the strictest decision, and its effect, about the effects of the call and that of its operation.
+    def strictest(
+        self, candidate: Candidate, scopes: frozenset[str] | None, parts: Sequence[Part] = ()
+    ) -> tuple[Decision, Part]:
+        """Return the strictest decision, and what it is about, of the effects of the call and that of its operation.
 
         An update that destroys is still an update: a rule for destruction cannot open what a rule for updates closes.
 
         Raises:
             Blocked: One of the effects is blocked.
         """
-        effects = dict.fromkeys((*candidate.effects, candidate.declared))
-        decided = [(self.decide(candidate.tool, effect, scopes), effect) for effect in effects]
+        own = (Part(self, candidate.tool, effect) for effect in (*candidate.effects, candidate.declared))
+        every = dict.fromkeys((*own, *parts))
+        decided = [(gate.decide(tool, effect, scopes), Part(gate, tool, effect)) for gate, tool, effect in every]
         return max(decided, key=lambda each: each[0].strictness)
 
     async def _refuse_ended(self, candidate: Candidate, approval: Approval | None) -> None:
@@ -309,7 +330,8 @@ class Gate:
             fix="Use the other call's answer, or read the target; do not repeat the call.",
         )
 
-    def _blocked(self, tool: str, effect: Effect, sentence: str = "") -> Blocked:
+    def blocked(self, tool: str, effect: Effect, sentence: str = "") -> Blocked:
+        """Make the error for a call that cannot pass: which rule or setting closes the way."""
         ruling = self._policy.ruling(tool, effect)
         if ruling.decision is Decision.BLOCK:
             fix = f"Blocked by {ruling.because}. The operator of the server can change that; an agent cannot."

@@ -1,0 +1,159 @@
+"""What a manifest can describe on ConductorOne: apps, and the connectors in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from connector_mcp.json_values import JsonObject, items, members
+from connector_mcp.operations.conductorone.apps import CreateApp, ListApps, UpdateApp
+from connector_mcp.operations.conductorone.connector_setup import (
+    CreateConnector,
+    CreateDelegatedConnector,
+    DeleteConnector,
+    UpdateDelegatedConnector,
+)
+from connector_mcp.operations.conductorone.connectors import ListConnectors, UpdateConnector
+from connector_mcp.operations.conductorone.env_config import configuration_of, is_withheld, plain_for
+from connector_mcp.operations.connector_types import ConnectorType, connector_type
+from connector_mcp.operations.overview import Read, read
+from connector_mcp.operations.provisioning.kinds import SET, Config, Kind, NamedEntry, ToolCall, given, nested
+from connector_mcp.operations.situation import Path
+
+_APP = {
+    "description": "description",
+    "instructions": "instructions",
+    "grant_policy_id": "grantPolicyId",
+    "revoke_policy_id": "revokePolicyId",
+    "certify_policy_id": "certifyPolicyId",
+    "monthly_cost_usd": "monthlyCostUsd",
+    "identity_matching": "identityMatching",
+    "strict_access_entitlement_provisioning": "strictAccessEntitlementProvisioning",
+    "annotations": "annotations",
+}
+_UNSPECIFIED = "APP_USER_IDENTITY_MATCHING_UNSPECIFIED"
+
+
+class AppEntry(NamedEntry):
+    """An app. It cannot be deleted here."""
+
+    description: Annotated[str | None, Field(description="What the app is for.")] = None
+    instructions: Annotated[str | None, Field(description="Shown to people who request access.")] = None
+    grant_policy_id: Annotated[str | None, Field(description="Policy that decides on grants.")] = None
+    revoke_policy_id: Annotated[str | None, Field(description="Policy that decides on revocations.")] = None
+    certify_policy_id: Annotated[str | None, Field(description="Policy that decides in access reviews.")] = None
+    monthly_cost_usd: Annotated[int | None, Field(ge=0, description="Cost of a seat in a month.")] = None
+    identity_matching: Annotated[str | None, Field(description="How accounts are matched with people.")] = None
+    strict_access_entitlement_provisioning: Annotated[
+        bool | None, Field(description="true: grants include the access entitlement.")
+    ] = None
+    annotations: Annotated[dict[str, str] | None, Field(description="Notes. Those left out stay.")] = None
+
+
+class Apps(Kind):
+    """Apps, which connectors belong to."""
+
+    section, platform, noun = "apps", "conductorone", "app"
+    entry = AppEntry
+    argument_names: ClassVar = {"display_name": "name"}
+
+    def listing(self, within: str) -> Read:
+        return read(ListApps, limit=100)
+
+    def rows(self, data: Any, within: str) -> list[JsonObject]:
+        return [row for row in map(members, items(data)) if not row.get("deletedAt")]
+
+    def key_of(self, record: JsonObject) -> str:
+        return str(record.get("displayName"))
+
+    def observe(self, record: JsonObject, within: str) -> JsonObject:
+        shown = {name: record.get(member) for name, member in _APP.items()}
+        if shown["identity_matching"] == _UNSPECIFIED:
+            shown["identity_matching"] = None
+        return {"name": record.get("displayName")} | shown
+
+    def create(self, entry: JsonObject) -> ToolCall | None:
+        settings = {name: entry.get(name) for name in _APP}
+        return ToolCall(CreateApp, given(display_name=entry["name"], **settings))
+
+    def update(
+        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
+    ) -> tuple[ToolCall, ...]:
+        changed = {path[0]: entry[path[0]] for path in changes}
+        name = changed.pop("name", None)
+        return (ToolCall(UpdateApp, {"id": identifier} | given(display_name=name) | changed),)
+
+
+class AppConnectorEntry(NamedEntry):
+    """A connector of an app. Without a config, a person enters it in ConductorOne's console."""
+
+    app: Annotated[str, Field(description="Id of the app, such as ${apps.workforce.id}.")]
+    type: Annotated[str, Field(description="Catalog id; describe_connector_type lists them.")]
+    config: Config = {}
+    description: Annotated[str | None, Field(description="Description in the console.")] = None
+    owners: Annotated[list[str] | None, Field(description="Ids of the users who own it.")] = None
+
+
+class AppConnectors(Kind):
+    """Connectors of apps."""
+
+    section, platform, noun, check = "app_connectors", "conductorone", "connector", "connector"
+    entry = AppConnectorEntry
+    parents = ("app",)
+    fixed = frozenset({"app", "type"})
+    lists: ClassVar = {"owners": SET, "config.*": SET}
+    refers: ClassVar = {"app": "apps"}
+    argument_names: ClassVar = {"app_id": "app", "catalog_id": "type", "display_name": "name", "user_ids": "owners"}
+
+    def listing(self, within: str) -> Read:
+        return read(ListConnectors, app_id=within, limit=100)
+
+    def key_of(self, record: JsonObject) -> str:
+        return str(record.get("displayName"))
+
+    def observe(self, record: JsonObject, within: str) -> JsonObject:
+        shown: JsonObject = {"name": record.get("displayName"), "app": within, "type": record.get("catalogId")}
+        known = connector_type("conductorone", record.get("catalogId"))
+        schemas = members(known.config.get("properties")) if known else {}
+        held = configuration_of(record.get("config"))
+        shown["config"] = {
+            key: plain_for(members(schemas.get(key)), value) for key, value in held.items() if not is_withheld(value)
+        }
+        return shown | {"description": record.get("description"), "owners": items(record.get("userIds"))}
+
+    def create(self, entry: JsonObject) -> ToolCall | None:
+        place = {"app_id": entry["app"], "catalog_id": entry["type"]}
+        others = given(description=entry.get("description"), user_ids=entry.get("owners"))
+        if not entry.get("config"):
+            return ToolCall(CreateDelegatedConnector, place | others | {"display_name": entry["name"]})
+        return ToolCall(CreateConnector, place | others | {"config": entry["config"]})
+
+    def finish(self, entry: JsonObject, identifier: str) -> ToolCall | None:
+        """Name a connector that was created with its config: its type names it at first."""
+        known = self.config_type(entry)
+        if not entry.get("config") or (known and known.name == entry["name"]):
+            return None
+        named = {"app_id": entry["app"], "connector_id": identifier, "display_name": entry["name"]}
+        return ToolCall(UpdateDelegatedConnector, named)
+
+    def update(
+        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
+    ) -> tuple[ToolCall, ...]:
+        arguments = given(
+            config=nested(changes, "config") or None,
+            display_name=changes.get(("name",)),
+            description=changes.get(("description",)),
+            user_ids=changes.get(("owners",)),
+        )
+        return (ToolCall(UpdateConnector, {"app_id": within, "id": identifier} | arguments),) if arguments else ()
+
+    def delete(self, identifier: str, within: str) -> ToolCall | None:
+        return ToolCall(DeleteConnector, {"app_id": within, "id": identifier})
+
+    def config_type(self, entry: JsonObject) -> ConnectorType | None:
+        return connector_type("conductorone", entry.get("type"))
+
+
+KINDS = (Apps, AppConnectors)

@@ -1,0 +1,255 @@
+"""What a manifest can describe on Logto: connectors for sign-in, e-mail and SMS, SSO connectors, and the sign-in
+experience."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from connector_mcp.json_values import JsonObject, items, members
+from connector_mcp.operations.connector_types import ConnectorType
+from connector_mcp.operations.logto.connectors import (
+    CreateConnector,
+    DeleteConnector,
+    ListConnectors,
+    UpdateConnector,
+)
+from connector_mcp.operations.logto.factories import factory
+from connector_mcp.operations.logto.sign_in import GetSignInExp, UpdateSignInExp
+from connector_mcp.operations.logto.sso_connectors import (
+    CreateSsoConnector,
+    DeleteSsoConnector,
+    ListSsoConnectors,
+    UpdateSsoConnector,
+    provider,
+)
+from connector_mcp.operations.operation import at
+from connector_mcp.operations.overview import Read, read
+from connector_mcp.operations.provisioning.kinds import (
+    SET,
+    Config,
+    Entries,
+    Entry,
+    Kind,
+    NamedEntry,
+    ToolCall,
+    given,
+    keyed,
+    nested,
+)
+from connector_mcp.operations.situation import Path
+
+_METADATA = ("target", "name", "logo", "logoDark")
+_SETTINGS = {"sync_profile": "syncProfile", "enable_token_storage": "enableTokenStorage"}
+
+
+class SignInConnectorEntry(Entry):
+    """A connector for sign-in, e-mail or SMS. A tenant has one of each factory, and one for e-mail and for SMS."""
+
+    type: Annotated[str, Field(description="Id of the factory, such as google-universal.")]
+    config: Config = {}
+    metadata: Annotated[
+        JsonObject | None, Field(description="For oidc, oauth2 and saml: target, name, logo, logoDark.")
+    ] = None
+    sync_profile: Annotated[bool | None, Field(description="true updates a user's profile at each sign-in.")] = None
+    enable_token_storage: Annotated[bool | None, Field(description="true stores users' provider tokens.")] = None
+
+
+class SignInConnectors(Kind):
+    """Connectors for sign-in, e-mail and SMS."""
+
+    section, platform, noun, check = "sign_in_connectors", "logto", "connector", "connector"
+    entry = SignInConnectorEntry
+    fixed = frozenset({"type"})
+    is_unique = True
+    lists: ClassVar = {"config.templates": keyed("usageType"), "config.prompts": SET}
+    argument_names: ClassVar = {"connector_id": "type"}
+
+    def listing(self, within: str) -> Read:
+        return read(ListConnectors, limit=100)
+
+    def rows(self, data: Any, within: str) -> list[JsonObject]:
+        """All but demo connectors, which cannot be read by their ids."""
+        return [row for row in map(members, items(data)) if not row.get("isDemo")]
+
+    def key_of(self, record: JsonObject) -> str:
+        target = at(record, "metadata.target") or record.get("target")
+        return _known_by(record.get("connectorId"), target)
+
+    def key(self, entry: JsonObject) -> str:
+        return _known_by(entry["type"], at(entry, "metadata.target"))
+
+    def observe(self, record: JsonObject, within: str) -> JsonObject:
+        shown: JsonObject = {"type": record.get("connectorId"), "config": members(record.get("config"))}
+        if _is_standard(record.get("connectorId")):
+            metadata = {"target": record.get("target")} | members(record.get("metadata"))
+            shown["metadata"] = {key: metadata[key] for key in _METADATA if metadata.get(key) is not None}
+        return shown | {name: record.get(member) for name, member in _SETTINGS.items()}
+
+    def create(self, entry: JsonObject) -> ToolCall | None:
+        settings = {name: entry.get(name) for name in ("metadata", *_SETTINGS)}
+        return ToolCall(
+            CreateConnector, given(connector_id=entry["type"], config=entry.get("config") or None, **settings)
+        )
+
+    def update(
+        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
+    ) -> tuple[ToolCall, ...]:
+        merged = {member: nested(changes, member) or None for member in ("config", "metadata")}
+        settings = {name: changes.get((name,)) for name in _SETTINGS}
+        return (ToolCall(UpdateConnector, given(id=identifier, **merged, **settings)),)
+
+    def delete(self, identifier: str, within: str) -> ToolCall | None:
+        return ToolCall(DeleteConnector, {"id": identifier})
+
+    def config_type(self, entry: JsonObject) -> ConnectorType | None:
+        return factory(entry.get("type"))
+
+
+def _is_standard(factory_id: Any) -> bool:
+    known = factory(factory_id)
+    return bool(known and known.traits.get("isStandard"))
+
+
+def _known_by(factory_id: Any, target: Any) -> str:
+    """Of a standard factory a tenant may have several connectors, each with a target of its own."""
+    return f"{factory_id} {target}" if _is_standard(factory_id) else str(factory_id)
+
+
+class SsoConnectorEntry(NamedEntry):
+    """An enterprise SSO connector."""
+
+    type: Annotated[str, Field(description="OIDC, SAML, AzureAD, AzureAdOidc, GoogleWorkspace or Okta.")]
+    config: Config = {}
+    domains: Annotated[list[str] | None, Field(description="E-mail domains, which then have no other sign-in.")] = None
+    branding: Annotated[JsonObject | None, Field(description="displayName, logo, darkLogo.")] = None
+    sync_profile: Annotated[bool | None, Field(description="true updates a user's profile at each sign-in.")] = None
+    enable_token_storage: Annotated[bool | None, Field(description="true stores the provider's tokens.")] = None
+
+
+class SsoConnectors(Kind):
+    """Enterprise SSO connectors."""
+
+    section, platform, noun, check = "sso_connectors", "logto", "SSO connector", "SSO connector"
+    entry = SsoConnectorEntry
+    fixed = frozenset({"type"})
+    is_unique = True
+    lists: ClassVar = {"domains": SET}
+    argument_names: ClassVar = {"connector_name": "name", "provider_name": "type"}
+    # Logto adds the scopes that it needs.
+    computed = frozenset({"scope"})
+
+    def listing(self, within: str) -> Read:
+        return read(ListSsoConnectors, limit=100)
+
+    def key_of(self, record: JsonObject) -> str:
+        return str(record.get("connectorName"))
+
+    def observe(self, record: JsonObject, within: str) -> JsonObject:
+        shown = {"name": record.get("connectorName"), "type": record.get("providerName")}
+        held = {"config": members(record.get("config")), "branding": members(record.get("branding"))}
+        settings = {name: record.get(member) for name, member in _SETTINGS.items()}
+        return shown | held | {"domains": items(record.get("domains"))} | settings
+
+    def normalize(self, entry: JsonObject) -> JsonObject:
+        domains = entry.get("domains")
+        return entry if domains is None else entry | {"domains": [str(each).lower() for each in domains]}
+
+    def create(self, entry: JsonObject) -> ToolCall | None:
+        others = {name: entry.get(name) for name in ("domains", "branding", *_SETTINGS)}
+        named = {"connector_name": entry["name"], "provider_name": entry["type"]}
+        return ToolCall(CreateSsoConnector, given(**named, config=entry.get("config") or None, **others))
+
+    def update(
+        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
+    ) -> tuple[ToolCall, ...]:
+        merged = {member: nested(changes, member) or None for member in ("config", "branding")}
+        others = {name: changes.get((name,)) for name in ("domains", *_SETTINGS)}
+        name = changes.get(("name",))
+        return (ToolCall(UpdateSsoConnector, given(id=identifier, connector_name=name, **merged, **others)),)
+
+    def delete(self, identifier: str, within: str) -> ToolCall | None:
+        return ToolCall(DeleteSsoConnector, {"id": identifier})
+
+    def config_type(self, entry: JsonObject) -> ConnectorType | None:
+        return provider(entry.get("type"))
+
+
+_EXPERIENCE = {
+    "social_sign_in_connector_targets": "socialSignInConnectorTargets",
+    "social_sign_in": "socialSignIn",
+    "sign_in_mode": "signInMode",
+    "sign_up": "signUp",
+    "sign_in": "signIn",
+    "forgot_password_methods": "forgotPasswordMethods",
+    "single_sign_on_enabled": "singleSignOnEnabled",
+}
+
+
+class SignInEntry(Entry):
+    """The sign-in experience of a tenant. Members that are left out stay as they are."""
+
+    social_sign_in_connector_targets: Annotated[
+        list[str] | None, Field(description="Targets of the social connectors to show, in order.")
+    ] = None
+    social_sign_in: Annotated[
+        JsonObject | None, Field(description="automaticAccountLinking, skipRequiredIdentifiers.")
+    ] = None
+    sign_in_mode: Annotated[str | None, Field(description="SignIn, Register or SignInAndRegister.")] = None
+    sign_up: Annotated[JsonObject | None, Field(description="How people sign up.")] = None
+    sign_in: Annotated[JsonObject | None, Field(description="How people sign in with identifiers.")] = None
+    forgot_password_methods: Annotated[list[str] | None, Field(description="Ways to reset a password.")] = None
+    single_sign_on_enabled: Annotated[
+        bool | None, Field(description="true: SSO connectors alone let their domains in.")
+    ] = None
+
+
+class SignIn(Kind):
+    """The sign-in experience, of which each tenant has one."""
+
+    section, platform, noun = "sign_in", "logto", "sign-in experience"
+    entry = SignInEntry
+    is_single = True
+    lists: ClassVar = {
+        "sign_in.methods": keyed("identifier"),
+        "sign_up.identifiers": SET,
+        "forgot_password_methods": SET,
+    }
+
+    def listing(self, within: str) -> Read:
+        return read(GetSignInExp)
+
+    def rows(self, data: Any, within: str) -> list[JsonObject]:
+        return [members(data)]
+
+    def identify(self, record: JsonObject) -> str:
+        return "default"
+
+    def key_of(self, record: JsonObject) -> str:
+        return "default"
+
+    def key(self, entry: JsonObject) -> str:
+        return "default"
+
+    def observe(self, record: JsonObject, within: str) -> JsonObject:
+        return {name: record.get(member) for name, member in _EXPERIENCE.items()}
+
+    def also_needs(self, entry: JsonObject, entries: Entries) -> Iterator[str]:
+        """The social connectors that are shown: Logto drops targets that no connector has."""
+        shown = entry.get("social_sign_in_connector_targets") or ()
+        for key, other in entries.get("sign_in_connectors", {}).items():
+            made = factory(other.get("type"))
+            target = at(other, "metadata.target") or (made.traits.get("target") if made else None)
+            if target in shown:
+                yield f"sign_in_connectors.{key}"
+
+    def update(
+        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
+    ) -> tuple[ToolCall, ...]:
+        changed = {path[0] for path in changes}
+        return (ToolCall(UpdateSignInExp, {name: entry[name] for name in _EXPERIENCE if name in changed}),)
+
+
+KINDS = (SignInConnectors, SsoConnectors, SignIn)

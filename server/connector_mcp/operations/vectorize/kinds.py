@@ -1,0 +1,318 @@
+"""What a manifest can describe on Vectorize: connectors, users of sources, and pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from connector_mcp.json_values import JsonObject, items, members
+from connector_mcp.operations.connector_types import ConnectorType, connector_type
+from connector_mcp.operations.operation import at
+from connector_mcp.operations.overview import Read, read
+from connector_mcp.operations.provisioning.kinds import (
+    SET,
+    Config,
+    Entries,
+    Entry,
+    Kind,
+    NamedEntry,
+    ToolCall,
+    given,
+    keyed,
+)
+from connector_mcp.operations.situation import Path
+from connector_mcp.operations.vectorize.ai_platform_connectors import (
+    CreateAiPlatformConnector,
+    DeleteAiPlatformConnector,
+    GetAiPlatformConnectors,
+    UpdateAiPlatformConnector,
+)
+from connector_mcp.operations.vectorize.connectors import (
+    ConnectorCreation,
+    ConnectorDeletion,
+    ConnectorList,
+    ConnectorUpdate,
+)
+from connector_mcp.operations.vectorize.destination_connectors import (
+    CreateDestinationConnector,
+    DeleteDestinationConnector,
+    GetDestinationConnectors,
+    UpdateDestinationConnector,
+)
+from connector_mcp.operations.vectorize.pipelines import (
+    BUILT_IN,
+    CreatePipeline,
+    DeletePipeline,
+    GetPipeline,
+    GetPipelines,
+)
+from connector_mcp.operations.vectorize.source_connectors import (
+    CreateSourceConnector,
+    DeleteSourceConnector,
+    GetSourceConnector,
+    GetSourceConnectors,
+    UpdateSourceConnector,
+)
+from connector_mcp.operations.vectorize.source_users import (
+    AddUserToSourceConnector,
+    DeleteUserFromSourceConnector,
+    UpdateUserInSourceConnector,
+)
+
+_USERS = "authorized-users"
+
+Workspace = Annotated[str | None, Field(description="Id of the workspace to create it in, if not the first.")]
+
+
+class ConnectorEntry(NamedEntry):
+    """A connector. The built-in destination and AI platform, of type VECTORIZE, can only be named."""
+
+    type: Annotated[str, Field(description="Connector type; describe_connector_type lists them.")]
+    config: Config = {}
+    workspace: Workspace = None
+
+
+class ConnectorKind(Kind):
+    """Base of the three kinds of connectors."""
+
+    platform = "vectorize"
+    entry = ConnectorEntry
+    fixed = frozenset({"name", "type"})
+    lists: ClassVar = {"config.*": SET}
+    argument_names: ClassVar = {"connectors[0]": "", "workspace_id": "workspace"}
+    computed = frozenset({_USERS})
+
+    lists_all: ClassVar[type[ConnectorList]]
+    creation: ClassVar[type[ConnectorCreation[Any]]]
+    change: ClassVar[type[ConnectorUpdate]]
+    deletion: ClassVar[type[ConnectorDeletion]]
+
+    def listing(self, within: str) -> Read:
+        return read(self.lists_all, limit=100)
+
+    def observe(self, record: JsonObject, within: str) -> JsonObject:
+        shown: JsonObject = {"name": record.get("name"), "type": record.get("type")}
+        if "configDoc" in record:
+            shown["config"] = {key: value for key, value in members(record["configDoc"]).items() if key != _USERS}
+        return shown
+
+    def create(self, entry: JsonObject) -> ToolCall | None:
+        if entry["type"] == BUILT_IN:
+            return None
+        connector = given(name=entry["name"], type=entry["type"], config=entry.get("config") or None)
+        return ToolCall(self.creation, {"connectors": [connector]} | given(workspace_id=entry.get("workspace")))
+
+    def update(
+        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
+    ) -> tuple[ToolCall, ...]:
+        return (ToolCall(self.change, {self.change.id_argument: identifier, "config": entry.get("config", {})}),)
+
+    def delete(self, identifier: str, within: str) -> ToolCall | None:
+        return ToolCall(self.deletion, {self.deletion.id_argument: identifier})
+
+    def config_type(self, entry: JsonObject) -> ConnectorType | None:
+        return connector_type("vectorize", entry.get("type"))
+
+
+class Sources(ConnectorKind):
+    """Source connectors."""
+
+    section, noun, check = "sources", "source connector", "source connector"
+    lists_all, creation, change, deletion = (
+        GetSourceConnectors,
+        CreateSourceConnector,
+        UpdateSourceConnector,
+        DeleteSourceConnector,
+    )
+
+
+class Destinations(ConnectorKind):
+    """Destination connectors."""
+
+    section, noun, check = "destinations", "destination connector", "destination connector"
+    lists_all, creation, change, deletion = (
+        GetDestinationConnectors,
+        CreateDestinationConnector,
+        UpdateDestinationConnector,
+        DeleteDestinationConnector,
+    )
+
+
+class AiPlatforms(ConnectorKind):
+    """AI platform connectors."""
+
+    section, noun, check = "ai_platforms", "AI platform connector", "AI platform connector"
+    lists_all, creation, change, deletion = (
+        GetAiPlatformConnectors,
+        CreateAiPlatformConnector,
+        UpdateAiPlatformConnector,
+        DeleteAiPlatformConnector,
+    )
+
+
+class SourceUserEntry(Entry):
+    """A user of a multi-user source connector."""
+
+    source: Annotated[str, Field(description="Id of the source connector, such as ${sources.drive.id}.")]
+    user: Annotated[str, Field(min_length=1, description="Id of the user in your own application.")]
+    selected_files: Annotated[
+        JsonObject | None, Field(description="All that is ingested of the user. No read shows it.")
+    ] = None
+    refresh_token: Annotated[str | None, Field(description="secret://NAME; of a Drive or Dropbox user.")] = None
+    access_token: Annotated[str | None, Field(description="secret://NAME; of a Notion user.")] = None
+
+
+class SourceUsers(Kind):
+    """Users of multi-user source connectors. Reads show only that they are there."""
+
+    section, platform, noun = "source_users", "vectorize", "user of a source connector"
+    entry = SourceUserEntry
+    parents = ("source",)
+    fixed = frozenset({"source", "user"})
+    hidden = frozenset({"selected_files"})
+    refers: ClassVar = {"source": "sources"}
+    argument_names: ClassVar = {"source_connector_id": "source", "user_id": "user"}
+
+    def listing(self, within: str) -> Read:
+        return read(GetSourceConnector, source_connector_id=within)
+
+    def rows(self, data: Any, within: str) -> list[JsonObject]:
+        return [{"id": user} for user in items(at(data, f"configDoc.{_USERS}")) if isinstance(user, str)]
+
+    def key_of(self, record: JsonObject) -> str:
+        return str(record["id"])
+
+    def key(self, entry: JsonObject) -> str:
+        return str(entry["user"])
+
+    def observe(self, record: JsonObject, within: str) -> JsonObject:
+        return {"source": within, "user": record["id"]}
+
+    def create(self, entry: JsonObject) -> ToolCall | None:
+        return ToolCall(AddUserToSourceConnector, _user_arguments(entry))
+
+    def update(
+        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
+    ) -> tuple[ToolCall, ...]:
+        changed = {path[0] for path in changes}
+        arguments = _user_arguments(entry)
+        kept = {"source_connector_id", "user_id"} | changed
+        return (ToolCall(UpdateUserInSourceConnector, {name: arguments[name] for name in arguments if name in kept}),)
+
+    def delete(self, identifier: str, within: str) -> ToolCall | None:
+        return ToolCall(DeleteUserFromSourceConnector, {"source_connector_id": within, "user_id": identifier})
+
+    def secret_members(self, entry: JsonObject) -> Sequence[str]:
+        return ("refresh_token", "access_token")
+
+
+def _user_arguments(entry: JsonObject) -> JsonObject:
+    return given(
+        source_connector_id=entry["source"],
+        user_id=entry["user"],
+        selected_files=entry.get("selected_files"),
+        refresh_token=entry.get("refresh_token"),
+        access_token=entry.get("access_token"),
+    )
+
+
+class PartEntry(BaseModel):
+    """A connector in a pipeline."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    id: Annotated[str, Field(description="Id of the connector, such as ${sources.docs.id}.")]
+    type: Annotated[str | None, Field(description="Its type; left out, that of the entry that id refers to.")] = None
+    config: Annotated[JsonObject | None, Field(description="Keys of the type's pipeline_config.")] = None
+
+
+class PipelineEntry(NamedEntry):
+    """A pipeline. It cannot be changed, so that every difference replaces it."""
+
+    sources: Annotated[list[PartEntry], Field(min_length=1, description="Source connectors to read from.")]
+    destination: Annotated[PartEntry, Field(description="Destination connector to write to.")]
+    ai_platform: Annotated[PartEntry, Field(description="AI platform connector that makes the vectors.")]
+    schedule: Annotated[
+        Literal["manual", "realtime"], Field(description="realtime reads until stopped, manual at each start.")
+    ]
+    workspace: Workspace = None
+
+
+_PARTS = {"destination": "destinationConnector", "ai_platform": "aiPlatformConnector"}
+
+
+class Pipelines(Kind):
+    """Pipelines."""
+
+    section, platform, noun, check = "pipelines", "vectorize", "pipeline", "pipeline"
+    entry = PipelineEntry
+    fixed = frozenset({"name", "sources", "destination", "ai_platform", "schedule"})
+    lists: ClassVar = {"sources": keyed("id"), "sources.config.*": SET}
+    refers: ClassVar = {"sources.id": "sources", "destination.id": "destinations", "ai_platform.id": "ai_platforms"}
+    argument_names: ClassVar = {
+        "pipeline_name": "name",
+        "source_connectors": "sources",
+        "destination_connector": "destination",
+        "ai_platform_connector": "ai_platform",
+        "workspace_id": "workspace",
+    }
+
+    def listing(self, within: str) -> Read:
+        return read(GetPipelines, limit=100)
+
+    def reading(self, identifier: str, within: str) -> Read | None:
+        return read(GetPipeline, pipeline_id=identifier)
+
+    def observe(self, record: JsonObject, within: str) -> JsonObject:
+        stored, shown = members(record.get("configDoc")), JsonObject(name=record.get("name"))
+        shown["sources"] = list(map(_part, items(stored.get("sourceConnectors")))) or _parts_of(
+            record, "sourceConnector"
+        )
+        for member, name in _PARTS.items():
+            ids = "aiPlatform" if member == "ai_platform" else name
+            shown[member] = _part(stored[name]) if name in stored else next(iter(_parts_of(record, ids)), None)
+        if (schedule := at(stored, "schedule.type")) is not None:
+            shown["schedule"] = schedule
+        return shown
+
+    def complete(self, entry: JsonObject, entries: Entries) -> JsonObject:
+        """Fill in the types of connectors that the manifest describes."""
+
+        def completed(part: JsonObject) -> JsonObject:
+            section, _, key = part["id"].removeprefix("${").removesuffix(".id}").partition(".")
+            kind = entries.get(section, {}).get(key, {}).get("type")
+            return part if part.get("type") or kind is None else part | {"type": kind}
+
+        parts = {member: completed(entry[member]) for member in _PARTS}
+        return entry | {"sources": list(map(completed, entry["sources"]))} | parts
+
+    def create(self, entry: JsonObject) -> ToolCall | None:
+        return ToolCall(
+            CreatePipeline,
+            given(
+                pipeline_name=entry["name"],
+                source_connectors=[{"config": {}} | part for part in entry["sources"]],
+                destination_connector=entry["destination"],
+                ai_platform_connector={"config": {}} | entry["ai_platform"],
+                schedule=entry["schedule"],
+                workspace_id=entry.get("workspace"),
+            ),
+        )
+
+    def delete(self, identifier: str, within: str) -> ToolCall | None:
+        return ToolCall(DeletePipeline, {"pipeline_id": identifier})
+
+
+def _part(stored: Any) -> JsonObject:
+    return {"id": at(stored, "id"), "type": at(stored, "type"), "config": members(at(stored, "config"))}
+
+
+def _parts_of(record: JsonObject, name: str) -> list[JsonObject]:
+    """The connectors of a pipeline of which only ids and types are shown."""
+    ids, types = items(record.get(f"{name}AuthIds")), items(record.get(f"{name}Types"))
+    return [{"id": each, "type": kind} for each, kind in zip(ids, types, strict=False)]
+
+
+KINDS = (Sources, Destinations, AiPlatforms, SourceUsers, Pipelines)

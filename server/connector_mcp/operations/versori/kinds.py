@@ -1,0 +1,393 @@
+"""What a manifest can describe on Versori: systems, connection templates, connections, end users and activations.
+
+Projects and their environments are only named: code is brought into them elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from connector_mcp.json_values import JsonObject, is_object, items, members
+from connector_mcp.operations.connector_types import connector_type
+from connector_mcp.operations.operation import at
+from connector_mcp.operations.overview import Read, read
+from connector_mcp.operations.provisioning.kinds import Entry, Kind, NamedEntry, ToolCall, given, keyed
+from connector_mcp.operations.situation import Path
+from connector_mcp.operations.versori.activations import (
+    ActivateUser,
+    CreateEndUser,
+    DeleteActivation,
+    ListActivations,
+    ListEndUsers,
+)
+from connector_mcp.operations.versori.common import CREDENTIAL, SCHEME, scheme_id
+from connector_mcp.operations.versori.connections import (
+    CreateConnection,
+    DeleteConnection,
+    ListConnections,
+    UpdateConnection,
+)
+from connector_mcp.operations.versori.projects import ListProjects
+from connector_mcp.operations.versori.systems import (
+    CreateSystem,
+    DeleteSystem,
+    ListSystems,
+    UpdateSystem,
+    UpsertAuthSchemeConfig,
+)
+from connector_mcp.operations.versori.templates import (
+    CreateConnectionTemplate,
+    DeleteConnectionTemplate,
+    ListProjectConnectionTemplates,
+    UpdateConnectionTemplate,
+)
+from connector_mcp.operations.versori.variables import SetDynamicVariables
+
+_STORED_BY_VERSORI = frozenset({"credentialId", "organisationId"})
+"""Where Versori keeps the client credential of an auth scheme."""
+
+Environment = Annotated[str, Field(description="Id of the environment, such as ${environments.production.id}.")]
+
+
+def _secrets_of(kind: str) -> tuple[str, ...]:
+    known = connector_type("versori", kind)
+    return known.secret_paths if known else ()
+
+
+class ProjectEntry(NamedEntry):
+    """A project, which must be there."""
+
+
+class Projects(Kind):
+    """Projects, which are only named."""
+
+    section, platform, noun = "projects", "versori", "project"
+    entry = ProjectEntry
+
+    def listing(self, within: str) -> Read:
+        return read(ListProjects, limit=100)
+
+    def observe(self, record: JsonObject, within: str) -> JsonObject:
+        return {"name": record.get("name")}
+
+
+class EnvironmentEntry(NamedEntry):
+    """An environment of a project, which must be there."""
+
+    project: Annotated[str, Field(description="Id of the project, such as ${projects.orders.id}.")]
+
+
+class Environments(Kind):
+    """Environments of projects, which are only named."""
+
+    section, platform, noun, check = "environments", "versori", "environment", "environment"
+    entry = EnvironmentEntry
+    parents = ("project",)
+    refers: ClassVar = {"project": "projects"}
+
+    def listing(self, within: str) -> Read:
+        return read(ListProjects, limit=100)
+
+    def rows(self, data: Any, within: str) -> list[JsonObject]:
+        projects = [members(each) for each in items(data) if at(each, "id") == within]
+        return [members(each) for project in projects for each in items(project.get("environments"))]
+
+    def observe(self, record: JsonObject, within: str) -> JsonObject:
+        return {"name": record.get("name"), "project": within}
+
+
+class SystemEntry(NamedEntry):
+    """A system: an API, and how it is signed in to."""
+
+    domain: Annotated[str, Field(description="Website of the system.")]
+    base_url: Annotated[str, Field(description="Where calls to it go.")]
+    auth_schemes: Annotated[
+        dict[str, JsonObject] | None, Field(description="Whole auth scheme configs, each by its id.")
+    ] = None
+
+
+class Systems(Kind):
+    """Systems."""
+
+    section, platform, noun, check = "systems", "versori", "system", "system"
+    entry = SystemEntry
+    argument_names: ClassVar = {"template_base_url": "base_url", "auth_scheme_configs": "auth_schemes"}
+
+    def listing(self, within: str) -> Read:
+        return read(ListSystems, limit=100)
+
+    def observe(self, record: JsonObject, within: str) -> JsonObject:
+        schemes = {scheme_id(each): _without_ids(each) for each in items(record.get("authSchemeConfigs"))}
+        shown = {"name": record.get("name"), "domain": record.get("domain")}
+        return shown | {"base_url": record.get("templateBaseUrl"), "auth_schemes": schemes}
+
+    def create(self, entry: JsonObject) -> ToolCall | None:
+        schemes = list(members(entry.get("auth_schemes")).values()) or None
+        named = {"name": entry["name"], "domain": entry["domain"], "template_base_url": entry["base_url"]}
+        return ToolCall(CreateSystem, named | given(auth_scheme_configs=schemes))
+
+    def update(
+        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
+    ) -> tuple[ToolCall, ...]:
+        changed = {path[0] for path in changes}
+        names = {"name": "name", "domain": "domain", "base_url": "template_base_url"}
+        own = {argument: entry[member] for member, argument in names.items() if member in changed}
+        calls = [ToolCall(UpdateSystem, {"system_id": identifier} | own)] if own else []
+        for scheme in dict.fromkeys(path[1] for path in changes if path[0] == "auth_schemes" and len(path) > 1):
+            config = entry["auth_schemes"][scheme]
+            arguments = {"system_id": identifier, "auth_scheme_config_id": scheme, "config": config}
+            calls.append(ToolCall(UpsertAuthSchemeConfig, arguments))
+        return tuple(calls)
+
+    def delete(self, identifier: str, within: str) -> ToolCall | None:
+        return ToolCall(DeleteSystem, {"system_id": identifier})
+
+    def secret_members(self, entry: JsonObject) -> Sequence[str]:
+        schemes = members(entry.get("auth_schemes"))
+        return [
+            f"auth_schemes.{name}.{path}"
+            for name, scheme in schemes.items()
+            for path in _secrets_of(f"{SCHEME}{at(scheme, 'type')}")
+        ]
+
+
+def _without_ids(value: Any) -> Any:
+    """An auth scheme config without what Versori stored for it, and without blanked members."""
+    if not is_object(value):
+        return value
+    return {key: _without_ids(each) for key, each in value.items() if key not in _STORED_BY_VERSORI and each != ""}
+
+
+class TemplateEntry(NamedEntry):
+    """A connection template: a system that an environment of a project may call."""
+
+    project: Annotated[str, Field(description="Id of the project, such as ${projects.orders.id}.")]
+    environment: Environment
+    system: Annotated[str, Field(description="Id of the system, such as ${systems.erp.id}.")]
+    dynamic: Annotated[bool | None, Field(description="true: one connection per end user.")] = None
+
+
+class ConnectionTemplates(Kind):
+    """Connection templates."""
+
+    section, platform, noun = "connection_templates", "versori", "connection template"
+    entry = TemplateEntry
+    parents = ("project", "environment")
+    fixed = frozenset({"project", "environment", "system"})
+    is_unique = True
+    refers: ClassVar = {"project": "projects", "environment": "environments", "system": "systems"}
+    argument_names: ClassVar = {"project_id": "project", "environment_id": "environment", "system_id": "system"}
+
+    def listing(self, within: str) -> Read:
+        project, _, environment = within.partition("/")
+        return read(ListProjectConnectionTemplates, project_id=project, environment_id=environment, limit=100)
+
+    def identify(self, record: JsonObject) -> str:
+        return str(record.get("connectionTemplateId"))
+
+    def observe(self, record: JsonObject, within: str) -> JsonObject:
+        project, _, environment = within.partition("/")
+        shown: JsonObject = {"name": record.get("name"), "project": project, "environment": environment}
+        return shown | {"system": record.get("id"), "dynamic": record.get("dynamic")}
+
+    def create(self, entry: JsonObject) -> ToolCall | None:
+        ids = {f"{member}_id": entry[member] for member in ("project", "environment", "system")}
+        return ToolCall(CreateConnectionTemplate, ids | given(name=entry["name"], dynamic=entry.get("dynamic")))
+
+    def update(
+        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
+    ) -> tuple[ToolCall, ...]:
+        arguments = given(name=changes.get(("name",)), dynamic=changes.get(("dynamic",)))
+        place = {"project_id": within.partition("/")[0], "template_id": identifier}
+        return (ToolCall(UpdateConnectionTemplate, place | arguments),) if arguments else ()
+
+    def delete(self, identifier: str, within: str) -> ToolCall | None:
+        arguments = {"project_id": within.partition("/")[0], "template_id": identifier}
+        return ToolCall(DeleteConnectionTemplate, arguments)
+
+
+class CredentialEntry(BaseModel):
+    """A credential of a connection."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    auth_scheme_config: Annotated[JsonObject, Field(description="An auth scheme config of the system, whole.")]
+    type: Annotated[str, Field(description="Credential type: string for api-key, basic-auth, oauth2-client…")]
+    data: Annotated[JsonObject, Field(description="Keys of connector type credential-TYPE; secrets as secret://NAME.")]
+
+
+class ConnectionEntry(NamedEntry):
+    """A connection: an account at a system, static or of an end user."""
+
+    template: Annotated[str, Field(description="Id of the template, such as ${connection_templates.erp.id}.")]
+    credentials: Annotated[list[CredentialEntry], Field(min_length=1, description="What it signs in with.")]
+    base_url: Annotated[str | None, Field(description="Where its calls go, if not to the system's URL.")] = None
+    user: Annotated[str | None, Field(description="externalId of an end user; left out, it is static.")] = None
+
+
+class Connections(Kind):
+    """Connections."""
+
+    section, platform, noun, check = "connections", "versori", "connection", "connection"
+    entry = ConnectionEntry
+    fixed = frozenset({"template"})
+    is_unique = True
+    hidden = frozenset({"credentials.data"})
+    refers: ClassVar = {"template": "connection_templates"}
+    argument_names: ClassVar = {"connection_template_id": "template", "external_id": "user"}
+
+    def listing(self, within: str) -> Read:
+        return read(ListConnections, limit=100)
+
+    def observe(self, record: JsonObject, within: str) -> JsonObject:
+        credentials: list[JsonObject] = [
+            {
+                "auth_scheme_config": _without_ids(at(each, "authSchemeConfig")),
+                "type": at(each, "credential.type"),
+                "data": {},
+            }
+            for each in items(record.get("credentials"))
+        ]
+        shown: JsonObject = {"name": record.get("name"), "template": record.get("connectionTemplateId")}
+        return shown | {"base_url": record.get("baseUrl") or None, "credentials": credentials}
+
+    def create(self, entry: JsonObject) -> ToolCall | None:
+        arguments = given(
+            connection_template_id=entry["template"],
+            name=entry["name"],
+            credentials=entry["credentials"],
+            base_url=entry.get("base_url"),
+            external_id=entry.get("user"),
+        )
+        return ToolCall(CreateConnection, arguments)
+
+    def update(
+        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
+    ) -> tuple[ToolCall, ...]:
+        arguments = {"connection_id": identifier, "credentials": entry["credentials"]}
+        named = given(name=changes.get(("name",)), base_url=changes.get(("base_url",)))
+        return (ToolCall(UpdateConnection, arguments | named),)
+
+    def delete(self, identifier: str, within: str) -> ToolCall | None:
+        return ToolCall(DeleteConnection, {"connection_id": identifier})
+
+    def secret_members(self, entry: JsonObject) -> Sequence[str]:
+        kinds = {str(at(each, "type")) for each in items(entry.get("credentials"))}
+        return [f"credentials.data.{path}" for kind in kinds for path in _secrets_of(f"{CREDENTIAL}{kind}")]
+
+    def lacking(self, entry: JsonObject) -> list[tuple[str | int, ...]]:
+        return [
+            ("credentials", index, "data", path)
+            for index, each in enumerate(items(entry.get("credentials")))
+            for path in _secrets_of(f"{CREDENTIAL}{at(each, 'type')}")
+        ]
+
+
+class EndUserEntry(Entry):
+    """An end user: a customer for whom integrations run."""
+
+    user: Annotated[str, Field(min_length=1, description="externalId: your own unique id of the customer.")]
+    display_name: Annotated[str | None, Field(description="Name for people.")] = None
+
+
+class EndUsers(Kind):
+    """End users. They can be created here, and neither changed nor deleted."""
+
+    section, platform, noun = "end_users", "versori", "end user"
+    entry = EndUserEntry
+    argument_names: ClassVar = {"external_id": "user"}
+
+    def listing(self, within: str) -> Read:
+        return read(ListEndUsers, limit=100)
+
+    def key_of(self, record: JsonObject) -> str:
+        return str(record.get("externalId"))
+
+    def key(self, entry: JsonObject) -> str:
+        return str(entry["user"])
+
+    def observe(self, record: JsonObject, within: str) -> JsonObject:
+        return {"user": record.get("externalId"), "display_name": record.get("displayName")}
+
+    def create(self, entry: JsonObject) -> ToolCall | None:
+        return ToolCall(CreateEndUser, given(external_id=entry["user"], display_name=entry.get("display_name")))
+
+
+class BoundConnection(BaseModel):
+    """The connection for one connection template."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    template: Annotated[str, Field(description="Id of the template, such as ${connection_templates.shop.id}.")]
+    connection: Annotated[str, Field(description="Id of the connection, such as ${connections.shop.id}.")]
+
+
+class ActivationEntry(Entry):
+    """An environment that runs for an end user."""
+
+    environment: Environment
+    user: Annotated[str, Field(description="externalId of the end user, such as ${end_users.merchant.user}.")]
+    connections: Annotated[list[BoundConnection], Field(description="One for every template of the environment.")]
+    variables: Annotated[JsonObject | None, Field(description="Value by name, as declared.")] = None
+
+
+class Activations(Kind):
+    """Activations."""
+
+    section, platform, noun, check = "activations", "versori", "activation", "activation"
+    entry = ActivationEntry
+    parents = ("environment",)
+    fixed = frozenset({"environment", "user", "connections"})
+    is_unique = True
+    lists: ClassVar = {"connections": keyed("template")}
+    refers: ClassVar = {
+        "environment": "environments",
+        "connections.template": "connection_templates",
+        "connections.connection": "connections",
+    }
+    argument_names: ClassVar = {
+        "environment_id": "environment",
+        "user_id": "user",
+        "dynamic_variables": "variables",
+    }
+
+    def listing(self, within: str) -> Read:
+        return read(ListActivations, environment_id=within, limit=100)
+
+    def key_of(self, record: JsonObject) -> str:
+        return str(at(record, "user.externalId"))
+
+    def key(self, entry: JsonObject) -> str:
+        return str(entry["user"])
+
+    def observe(self, record: JsonObject, within: str) -> JsonObject:
+        bound = [
+            {"template": at(each, "connectionTemplateId"), "connection": at(each, "id")}
+            for each in items(record.get("connections"))
+        ]
+        shown: JsonObject = {"environment": within, "user": at(record, "user.externalId"), "connections": bound}
+        return shown | {"variables": record.get("dynamicVariables")}
+
+    def create(self, entry: JsonObject) -> ToolCall | None:
+        bound = [
+            {"connection_template_id": each["template"], "existing_connection_id": each["connection"]}
+            for each in entry["connections"]
+        ]
+        named = {"environment_id": entry["environment"], "user_id": entry["user"], "connections": bound}
+        return ToolCall(ActivateUser, named | given(dynamic_variables=entry.get("variables")))
+
+    def update(
+        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
+    ) -> tuple[ToolCall, ...]:
+        changed = {path[1]: entry["variables"][path[1]] for path in changes if path[0] == "variables" and path[1:]}
+        place = {"environment_id": within, "activation_id": identifier}
+        return (ToolCall(SetDynamicVariables, place | {"variables": changed}),) if changed else ()
+
+    def delete(self, identifier: str, within: str) -> ToolCall | None:
+        return ToolCall(DeleteActivation, {"environment_id": within, "activation_id": identifier})
+
+
+KINDS = (Projects, Environments, Systems, ConnectionTemplates, Connections, EndUsers, Activations)

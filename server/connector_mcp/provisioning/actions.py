@@ -1,0 +1,277 @@
+"""Turn what differs into actions: which calls, in which order, each previewed as if it were made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from connector_mcp.engine.accounts import Account
+from connector_mcp.engine.preview import Change, path_text
+from connector_mcp.engine.redaction.redactor import MARKER, by_name, names_a_secret
+from connector_mcp.errors import Issue
+from connector_mcp.json_values import JsonObject
+from connector_mcp.operations.operation import Effect, at
+from connector_mcp.operations.provisioning.kinds import Kind, ToolCall
+from connector_mcp.operations.situation import Path
+from connector_mcp.provisioning.differences import Difference
+from connector_mcp.provisioning.journal import Identity
+from connector_mcp.provisioning.manifest import ManifestEntry, is_secret_place, referenced, text_places
+from connector_mcp.provisioning.plan import ADOPTED, Action, Verb
+from connector_mcp.provisioning.planning import Thing, fixed_differences
+from connector_mcp.provisioning.rehearsal import Rehearsed
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A thing that the manifest made and no longer has."""
+
+    kind: Kind
+    account: Account
+    identity: Identity
+    name: str
+
+    @property
+    def needs(self) -> set[str]:
+        """The entries that it referred to when it was last applied."""
+        targets = (referenced(text) for _, text in text_places(self.identity.declared))
+        return {target[0] for target in targets if target is not None}
+
+
+@dataclass
+class Draft:
+    """An action before its number and its preview are known."""
+
+    verb: Verb
+    address: str
+    kind: Kind
+    account: Account
+    name: str
+    because: str = ""
+    call: ToolCall | None = None
+    entry: ManifestEntry | None = None
+    identifier: str | None = None
+    within: str = ""
+    differences: Sequence[Difference] = ()
+    thing: Thing | None = None
+    needs: list[Draft] = field(default_factory=list["Draft"])
+    """Those that must be done before."""
+    rehearsed: Rehearsed | None = None
+
+
+class Drafts:
+    """The actions that make the platforms what the manifest says, in an order in which they can run."""
+
+    def __init__(self, things: Mapping[str, Thing], orphans: Sequence[Orphan]) -> None:
+        self.issues: list[Issue] = []
+        self._things = things
+        self._last: dict[str, Draft] = {}
+        """The last action on each entry that calls a tool, by address."""
+        self._made: list[Draft] = []
+        self._deleted: list[Draft] = []
+        for thing in things.values():
+            self._add(thing)
+        for orphan in orphans:
+            self._add_orphan(orphan)
+        self._order_deletions(orphans)
+
+    def all(self) -> list[Draft]:
+        """All of them, deletions last unless another action waits for one."""
+        ordered: dict[int, Draft] = {}
+
+        def add(draft: Draft) -> None:
+            if id(draft) not in ordered:
+                for needed in draft.needs:
+                    add(needed)
+                ordered[id(draft)] = draft
+
+        for draft in (*self._made, *self._deleted):
+            add(draft)
+        return list(ordered.values())
+
+    def _add(self, thing: Thing) -> None:
+        kind, entry = thing.kind, thing.entry
+        if entry.is_absent:
+            if thing.record is not None:
+                self._delete(thing, "state: absent")
+        elif thing.record is None:
+            self._create(thing)
+        elif thing.is_replaced:
+            self._replace(thing)
+        elif thing.differences or "rotated" in thing.secrets.values():
+            changes = {each.path: each.after for each in thing.differences} | _rotations(thing)
+            because = "" if thing.identity else "It is there already and is adopted."
+            last: Draft | None = None
+            for call in kind.update(thing.identifier or "", thing.within, thing.values, changes):
+                before, last = last, self._keep(thing, "update" if thing.differences else "rotate", call, because)
+                last.needs += [before] if before else []
+        else:
+            self._keep(thing, "unchanged" if thing.identity else "adopt", None)
+
+    def _draft(self, thing: Thing, verb: Verb, call: ToolCall | None, because: str = "") -> Draft:
+        return Draft(
+            verb,
+            thing.entry.address,
+            thing.kind,
+            thing.account,
+            thing.entry.name,
+            because,
+            call,
+            thing.entry,
+            thing.identifier,
+            thing.within,
+            thing.differences,
+            thing,
+            [self._last[each] for each in sorted(thing.entry.needs) if each in self._last],
+        )
+
+    def _keep(self, thing: Thing, verb: Verb, call: ToolCall | None, because: str = "") -> Draft:
+        draft = self._draft(thing, verb, call, because)
+        self._made.append(draft)
+        if call is not None:
+            self._last[draft.address] = draft
+        return draft
+
+    def _create(self, thing: Thing, because: str = "", verb: Verb = "create") -> Draft | None:
+        kind, address = thing.kind, thing.entry.address
+        call = kind.create(thing.values)
+        if call is None:
+            got = f"a {kind.noun} that is not there, and that cannot be created here"
+            self.issues.append(Issue(address, got, f"one that is there, by its name, in {kind.platform}"))
+            return None
+        draft = self._keep(thing, verb, call, because)
+        draft.identifier = None
+        finish = kind.finish(thing.values, f"${{{address}.id}}")
+        if finish is not None:
+            last = self._keep(thing, "update", finish, "The creation cannot set all of it.")
+            last.identifier, last.differences = None, ()
+            last.needs.append(draft)
+        return draft
+
+    def _replace(self, thing: Thing) -> None:
+        kind, address = thing.kind, thing.entry.address
+        members = ", ".join(dict.fromkeys(path_text(each.path) for each in fixed_differences(thing)))
+        if kind.delete(thing.identifier or "", thing.within) is None or kind.create(thing.values) is None:
+            got = f"another {members}, which cannot be changed, of a {kind.noun} that cannot be replaced here"
+            self.issues.append(Issue(address, got, "what it has now"))
+            return
+        because = f"{members} cannot be changed."
+        old = self._delete(thing, f"It is replaced: {because}")
+        made = self._create(thing, because, "replace")
+        if made is None:
+            return
+        if kind.is_unique:
+            made.needs.append(old)
+        else:
+            old.needs.append(made)
+
+    def _delete(self, thing: Thing, because: str) -> Draft:
+        call = thing.kind.delete(thing.identifier or "", thing.within)
+        draft = self._draft(thing, "delete", call, because)
+        draft.needs, draft.differences = [], ()
+        if call is None:
+            got = f"a {thing.kind.noun}, which cannot be deleted here"
+            self.issues.append(Issue(f"{draft.address}.state", got, "present, or no such entry"))
+        self._deleted.insert(0, draft)
+        return draft
+
+    def _add_orphan(self, orphan: Orphan) -> None:
+        identity = orphan.identity
+        call = orphan.kind.delete(identity.identifier, identity.within)
+        because = "The manifest made it and no longer has it."
+        draft = Draft("delete", identity.entry, orphan.kind, orphan.account, orphan.name, because, call)
+        draft.identifier, draft.within = identity.identifier, identity.within
+        if call is None:
+            draft.verb, draft.because = "unchanged", f"{because} It cannot be deleted here."
+        self._deleted.insert(0, draft)
+
+    def _order_deletions(self, orphans: Sequence[Orphan]) -> None:
+        """Delete a thing only once what needed it is gone or has changed."""
+        needed_by: dict[str, list[Draft]] = {}
+        for orphan in orphans:
+            own = [each for each in self._deleted if each.address == orphan.identity.entry]
+            for address in orphan.needs:
+                needed_by.setdefault(address, []).extend(own)
+        for thing in self._things.values():
+            address = thing.entry.address
+            own = [each for each in self._deleted if each.address == address]
+            if not thing.kind.is_unique and address in self._last:
+                own.append(self._last[address])
+            for needed in thing.entry.needs:
+                needed_by.setdefault(needed, []).extend(own)
+        for draft in self._deleted:
+            if draft.kind.is_unique and draft.address in self._last:
+                continue
+            draft.needs += [each for each in needed_by.get(draft.address, ()) if each is not draft]
+
+
+def _rotations(thing: Thing) -> dict[Path, Any]:
+    """The members that hold rotated secrets, a list as a whole."""
+    changes: dict[Path, Any] = {}
+    for steps, text in text_places(thing.values):
+        if thing.secrets.get(path_text(steps)) == "rotated":
+            named = [index for index, step in enumerate(steps) if isinstance(step, int)]
+            path = tuple(str(step) for step in (steps[: named[0]] if named else steps))
+            changes[path] = text if not named else at(thing.values, path)
+    return changes
+
+
+def number_actions(drafts: Sequence[Draft], redact: Callable[[Any], Any]) -> Iterator[Action]:
+    """Make the actions. `redact` takes known secrets out of texts."""
+    numbers = {id(draft): number for number, draft in enumerate(drafts, start=1)}
+    for draft in drafts:
+        known, call = draft.rehearsed, draft.call
+        declared: JsonObject = {}
+        if draft.thing is not None and draft.verb != "delete":
+            declared = dict(draft.thing.entry.values)
+            if draft.verb != "create" and (draft.thing.identity is None or ADOPTED in draft.thing.applied):
+                declared |= {} if draft.verb == "replace" or draft.thing.record is None else {ADOPTED: True}
+        diff = tuple(_diff(draft, redact))
+        yield Action(
+            number=numbers[id(draft)],
+            verb=draft.verb,
+            entry=draft.address,
+            platform=draft.kind.platform,
+            profile=draft.account.profile,
+            name=redact(draft.name),
+            because=draft.because,
+            tool=call.operation.tool_name() if call else None,
+            arguments=call.arguments if call else {},
+            identifier=draft.identifier,
+            within=draft.within,
+            fingerprint=known.fingerprint if known else "",
+            effect=known.effect if known else call.operation.effect if call else Effect.READ,
+            sentence=known.preview.sentence if known else "",
+            losses=known.preview.losses if known else (),
+            diff=diff,
+            snapshot=known.preview.snapshot if known else {},
+            hosts=known.hosts if known else (),
+            secrets=draft.thing.secrets if draft.thing and draft.verb not in ("create", "replace", "delete") else {},
+            declared=declared,
+            needs=tuple(sorted(numbers[id(each)] for each in draft.needs if each.call is not None)),
+        )
+
+
+def _diff(draft: Draft, redact: Callable[[Any], Any]) -> Iterator[Change]:
+    """What changes: of an update as its preview shows it, else in the words of the entry."""
+    thing = draft.thing
+    if thing is None or draft.call is None or draft.verb == "delete":
+        return
+    changes = draft.rehearsed.preview.changes if draft.rehearsed else ()
+    if draft.verb in ("update", "rotate") and changes:
+        yield from changes
+        return
+    if draft.verb == "create":
+        for member, value in thing.values.items():
+            yield Change(member, None, redact(value))
+        return
+    for each in draft.differences:
+        yield Change(path_text(each.path), _redacted(thing, each.path, each.before, redact),
+                     _redacted(thing, each.path, each.after, redact))  # fmt: skip
+
+
+def _redacted(thing: Thing, path: Path, value: Any, redact: Callable[[Any], Any]) -> Any:
+    platform = thing.account.platform
+    if value is not None and (is_secret_place(thing.kind, thing.values, path) or names_a_secret(path[-1], platform)):
+        return redact(value) if isinstance(value, str) and value.startswith("secret://") else MARKER
+    return redact(by_name(value, platform))

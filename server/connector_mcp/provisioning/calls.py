@@ -1,0 +1,293 @@
+"""The calls that plan and export. Their reads are calls of their own, as those of `engine/across.py` are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import anyio
+
+from connector_mcp.engine.accounts import Account
+from connector_mcp.engine.caller import CallResult
+from connector_mcp.engine.engine_call import EngineCall
+from connector_mcp.engine.results import finish
+from connector_mcp.engine.secret_refs.resolver import FoundSecrets, Reference
+from connector_mcp.errors import Blocked, InvalidArguments, Issue, TimedOut
+from connector_mcp.json_values import JsonObject
+from connector_mcp.operations.overview import Read
+from connector_mcp.operations.provisioning.kinds import ToolCall
+from connector_mcp.operations.provisioning.tools import ApplyPlan, ExportConnectors, PlanConnectors
+from connector_mcp.operations.tool import PROFILE
+from connector_mcp.provisioning.actions import Draft, Drafts, Orphan, number_actions
+from connector_mcp.provisioning.applying import ApplyCall
+from connector_mcp.provisioning.exporting import Exporter
+from connector_mcp.provisioning.journal import Identity, Journal, account_key, secret_digest
+from connector_mcp.provisioning.manifest import Manifest, all_kinds, parse_manifest
+from connector_mcp.provisioning.plan import ADOPTED, Action, Plan
+from connector_mcp.provisioning.planning import (
+    Matcher,
+    choose_accounts,
+    compare,
+    compare_secrets,
+    in_manifest,
+    refuse,
+    side_by_side,
+)
+from connector_mcp.provisioning.rehearsal import Rehearsal, read_records
+from connector_mcp.state.keys import secret_key
+
+SECONDS = 50.0
+"""How long a plan may take for a client. Some give up on a call after 60 seconds."""
+LIFETIME = 3_600.0
+"""Seconds within which a plan can be applied."""
+EXPORTED = "exported"
+"""Name of an exported manifest."""
+AT_ONCE = 32
+"""Previews that are made side by side. Each platform's own limits hold beside it."""
+_SHOWN = 100
+"""Actions that a result shows in full."""
+
+
+class ProvisioningCall(EngineCall):
+    """What planning and exporting share: reads of whole records."""
+
+    async def run_steps(self, arguments: Mapping[str, Any]) -> CallResult:
+        self.validate(arguments)
+        seconds = None if self.caller.transport == "cli" else SECONDS
+        with anyio.move_on_after(seconds):
+            data = await self.answer()
+            content: JsonObject = {"data": data, "meta": self.meta.as_dict()}
+            return finish(content, self.scrubber, self._services.settings.max_result_bytes, self.operation.output)
+        raise TimedOut(
+            f"The platforms did not answer all reads in {SECONDS:.0f} s. Nothing was planned or changed.",
+            fix="Plan fewer things at once, or use `connector-mcp plan` in a terminal, which waits longer.",
+        )
+
+    async def answer(self) -> JsonObject:
+        """Make the data of the result."""
+        raise NotImplementedError
+
+    async def read(self, account: Account, wanted: Read) -> Any:
+        """Return the data of a read as the platform gave it, of a list that of all its pages.
+
+        Raises:
+            ConnectorError: A read failed, or there are more pages than can be read.
+        """
+        return await read_records(wanted, account, self.caller, self._services)
+
+    def account_arguments(self, account: Account) -> JsonObject:
+        """The argument that names the account, where its platform has several."""
+        return {PROFILE: account.profile} if self._services.accounts.label(account) else {}
+
+    def own_accounts(self) -> list[Account]:
+        """The accounts that the caller may act under."""
+        bound = self.caller.profiles
+        return [each for each in self._services.accounts.all if bound is None or each.profile in bound]
+
+
+class PlanCall(ProvisioningCall):
+    """The call that makes a plan."""
+
+    async def answer(self) -> JsonObject:
+        operation = self.operation
+        assert isinstance(operation, PlanConnectors)  # noqa: S101 - made for this operation only
+        plan = await self.plan(operation.manifest, prune=operation.prune, rotate=operation.rotate or [])
+        return describe_plan(plan)
+
+    async def plan(self, data: JsonObject, *, prune: bool, rotate: Sequence[str]) -> Plan:
+        """Make and store the plan.
+
+        Raises:
+            InvalidArguments: The manifest is wrong, or does not fit what is there. All issues at once.
+            ConnectorError: A platform could not be read.
+        """
+        manifest, issues = parse_manifest(data)
+        self.arguments = {"manifest": manifest.name, "entries": len(manifest.entries), "prune": prune}
+        issues += [Issue("rotate", "an entry that is not there", "section.key of one") for each in rotate
+                   if each not in manifest.entries]  # fmt: skip
+        accounts, unplaced = choose_accounts(manifest, self._services.accounts.all, self.caller.profiles)
+        fatal, doubtful = self._inspect(manifest, accounts)
+        if issues or unplaced or fatal:
+            refuse([*issues, *unplaced, *fatal, *(each for several in doubtful.values() for each in several)])
+        journal = Journal(self._services.database)
+        identities = await journal.remembered(manifest.name, self.own_accounts())
+        matcher = Matcher(self.read, identities)
+        things = await matcher.match(manifest, accounts)
+        compare(things)
+        for thing in things.values():
+            await compare_secrets(thing, self._digest_of, thing.entry.address in rotate)
+        orphans = await self._orphans(manifest, matcher, identities, prune=prune)
+        drafts = Drafts(things, orphans)
+        issues = [*matcher.issues, *drafts.issues]
+        issues += [each for address, thing in things.items() if thing.record is None and not thing.entry.is_absent
+                   for each in doubtful.get(address, ())]  # fmt: skip
+        ordered = drafts.all()
+        issues += await self._rehearse(ordered)
+        refuse(issues)
+        for warning in matcher.warnings:
+            self.meta.warn(warning)
+        actions = list(number_actions(ordered, self.scrubber.value))
+        self._warn_of_policy(ordered)
+        return await journal.store(
+            actions,
+            principal=self.caller.principal,
+            manifest=manifest.name,
+            ttl=LIFETIME,
+            sandbox=any(account.sandbox for account in accounts.values()),
+            warnings=self.meta.warnings,
+        )
+
+    def _inspect(
+        self, manifest: Manifest, accounts: Mapping[str, Account]
+    ) -> tuple[list[Issue], dict[str, list[Issue]]]:
+        """Check what each entry would be created with. Return what is always wrong, and what is so for a creation."""
+        fatal: list[Issue] = []
+        doubtful: dict[str, list[Issue]] = {}
+        for address, account in accounts.items():
+            entry = manifest.entries[address]
+            call = entry.kind.create(entry.values)
+            if call is not None:
+                always, created = self._rehearsal(call).inspect(call.arguments | self.account_arguments(account))
+                fatal += in_manifest(always, entry)
+                doubtful[address] = in_manifest(created, entry)
+        return fatal, doubtful
+
+    def _rehearsal(self, call: ToolCall) -> Rehearsal:
+        return Rehearsal(self._services.accounts.tool(call.operation), self.caller, self._services)
+
+    async def _digest_of(self, account: Account, path: str, name: str) -> str | None:
+        """The digest of the value that a reference has now; None where it cannot be used."""
+        found = FoundSecrets((), {}, hides=False, is_final=True)
+        found.references.append(Reference((path,), name))
+        resolved = await self._services.resolver.resolve(found, account)
+        value = next(iter(resolved.values.values()), None)
+        return None if value is None else await secret_digest(self._services.database, value)
+
+    async def _orphans(
+        self,
+        manifest: Manifest,
+        matcher: Matcher,
+        identities: Mapping[tuple[str, str], Identity],
+        *,
+        prune: bool,
+    ) -> list[Orphan]:
+        """What the manifest made and no longer has. Without `prune` a warning names them."""
+        claimed = {(account_key(each.account), each.identifier) for each in matcher.things.values()}
+        accounts = {account_key(account): account for account in self.own_accounts()}
+        found: list[Orphan] = []
+        for (account, address), identity in identities.items():
+            kind = all_kinds().get(address.partition(".")[0])
+            kept = address in manifest.entries or (account, identity.identifier) in claimed
+            if kept or kind is None or kind.is_single or ADOPTED in identity.declared:
+                continue
+            rows = await matcher.rows(accounts[account], kind, identity.within)
+            if any(kind.identify(row) == identity.identifier for row in rows):
+                name = str(identity.declared.get("name") or address.partition(".")[2])
+                found.append(Orphan(kind, accounts[account], identity, name))
+        if found and not prune:
+            names = ", ".join(f"{each.identity.entry} ({each.name})" for each in found)
+            self.meta.warn(f"This manifest made what it no longer has: {names}. It stays, unless prune is true.")
+            return []
+        return found
+
+    async def _rehearse(self, drafts: Sequence[Draft]) -> list[Issue]:
+        """Preview every call. Return what the calls would be refused for."""
+        issues: list[list[Issue]] = [[] for _ in drafts]
+        key = await secret_key(self._services.database, "digest")
+        limiter = anyio.CapacityLimiter(AT_ONCE)
+
+        async def rehearse(index: int, draft: Draft, call: ToolCall) -> None:
+            async with limiter:
+                arguments = call.arguments | self.account_arguments(draft.account)
+                try:
+                    draft.rehearsed = await self._rehearsal(call).rehearse(arguments, key)
+                except InvalidArguments as error:
+                    issues[index] = _placed(error.issues, draft)
+
+        await side_by_side(
+            partial(rehearse, index, draft, draft.call) for index, draft in enumerate(drafts) if draft.call
+        )
+        return [each for several in issues for each in several]
+
+    def _warn_of_policy(self, drafts: Sequence[Draft]) -> None:
+        """Name the tools that an apply of the plan could not call."""
+        for draft in drafts:
+            if draft.call is None:
+                continue
+            name = draft.call.operation.tool_name()
+            effect = draft.rehearsed.effect if draft.rehearsed else draft.call.operation.effect
+            if name not in self._services.operations:
+                self.meta.warn(
+                    f"{name} is not served, so that an apply cannot call it. The operator can add its toolset."
+                )
+                continue
+            try:
+                self._services.gates[draft.account].decide(name, effect, self.caller.scopes)
+            except Blocked as blocked:
+                self.meta.warn(f"It cannot be applied as it is: {blocked.message}")
+
+
+class ExportCall(ProvisioningCall):
+    """The call that writes a manifest of what exists."""
+
+    async def answer(self) -> JsonObject:
+        operation = self.operation
+        assert isinstance(operation, ExportConnectors)  # noqa: S101 - made for this operation only
+        self.arguments = operation.model_dump(exclude_unset=True)
+        accounts = [
+            account
+            for account in self.own_accounts()
+            if operation.platform in (None, account.platform.name) and operation.profile in (None, account.profile)
+        ]
+        if not accounts:
+            issue = Issue("platform", "an account that is not served", "platform and profile of one that is")
+            raise InvalidArguments(self.tool.name, [issue])
+        labels = {account: account.profile for account in accounts if self._services.accounts.label(account)}
+        exporter = Exporter(self.read, self.scrubber.value)
+        data = await exporter.export(EXPORTED, accounts, labels, operation.sections)
+        for warning in exporter.warnings:
+            self.meta.warn(warning)
+        return data
+
+
+def _placed(issues: Sequence[Issue], draft: Draft) -> list[Issue]:
+    if draft.entry is not None:
+        return in_manifest(issues, draft.entry)
+    return [Issue(draft.address, each.got, each.wanted) for each in issues]
+
+
+def describe_plan(plan: Plan) -> JsonObject:
+    """The data of a result that shows a plan."""
+    changed = [action for action in plan.actions if action.calls]
+    rows = [_describe_action(action) for action in plan.actions if action.verb != "unchanged" or action.because]
+    data: JsonObject = {"plan_id": plan.id, "changes": len(changed), "counts": plan.counts(), "actions": rows[:_SHOWN]}
+    if len(rows) > _SHOWN:
+        deleted = [f"{action.entry} ({action.name})" for action in plan.actions if action.verb == "delete"]
+        data |= {"more": len(rows) - _SHOWN} | ({"deletes": deleted} if deleted else {})
+    data["expires_in_s"] = round(plan.expires_at - plan.created_at)
+    return data
+
+
+def _describe_action(action: Action) -> JsonObject:
+    shown: JsonObject = {"number": action.number, "verb": action.verb, "entry": action.entry, "name": action.name}
+    shown |= {"platform": action.platform, "profile": action.profile, "effect": str(action.effect)}
+    others: JsonObject = {
+        "because": action.because,
+        "id": action.identifier,
+        "sentence": action.sentence,
+        "losses": list(action.losses),
+        "diff": [change.as_dict() for change in action.diff],
+        "secrets": action.secrets,
+        "needs": list(action.needs),
+        "tool": action.tool,
+    }
+    return shown | {key: value for key, value in others.items() if value}
+
+
+CALLS: Mapping[Any, type[EngineCall]] = {
+    PlanConnectors: PlanCall,
+    ApplyPlan: ApplyCall,
+    ExportConnectors: ExportCall,
+}
+"""The calls of the tools of this part, by operation."""

@@ -1,0 +1,405 @@
+"""The manifest: what things there should be on the platforms.
+
+`parse_manifest` finds every error that shows without the platforms, at once. `${section.key.id}` refers to another
+entry, `${variables.name}` to a variable, and `$${` is a plain `${`. A secret is always a reference `secret://NAME`,
+because manifests are files and plans are stored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from connector_mcp.engine.checks.issues import describe, describe_wanted, known_names, likely_names, path_of, safe_key
+from connector_mcp.errors import Issue
+from connector_mcp.json_values import JsonObject, is_array, is_object, members
+from connector_mcp.operations.catalog import PLATFORMS, platform_folder
+from connector_mcp.operations.operation import at
+from connector_mcp.operations.provisioning.kinds import Kind
+from connector_mcp.secrets.reference import SCHEME, referenced_name
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_REFERENCE: Final = re.compile(r"(?<!\$)\$\{([^{}]*)\}")
+_ESCAPED, _PLAIN = "$${", "${"
+"""How a text holds `${` that is no reference, and what it stands for."""
+_OF_EVERY: Final = ("id", "profile", "state")
+_TOP: Final = ("name", "variables", "profiles")
+ID: Final = "id"
+
+
+@dataclass(frozen=True)
+class ManifestEntry:
+    """An entry of a manifest, with its variables filled in."""
+
+    kind: Kind
+    key: str
+    values: JsonObject
+    """Its members, with `${section.key.id}` for ids and `secret://NAME` for secrets."""
+    profile: str | None = None
+    id: str | None = None
+    is_absent: bool = False
+    needs: frozenset[str] = frozenset()
+    """The addresses of the entries that must be there before."""
+
+    @property
+    def address(self) -> str:
+        """How others name it: `section.key`."""
+        return f"{self.kind.section}.{self.key}"
+
+    @property
+    def name(self) -> str:
+        """The name that a person knows it by."""
+        return str(self.values.get("name") or self.key)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest without errors of its own. Every entry stands after those that it needs."""
+
+    name: str
+    entries: Mapping[str, ManifestEntry] = field(default_factory=dict[str, ManifestEntry])
+    """By address."""
+
+
+@cache
+def all_kinds() -> Mapping[str, Kind]:
+    """The kinds of all platforms, by section."""
+    return {kind.section: kind for name in PLATFORMS for kind in platform_folder(name).kinds}
+
+
+def parse_manifest(data: JsonObject) -> tuple[Manifest, list[Issue]]:
+    """Parse a manifest. Where there are issues, the manifest holds only the entries without them."""
+    return _Parser(data).parse()
+
+
+def referenced(text: Any) -> tuple[str, str] | None:
+    """The address and member that a text refers to, if it is a reference to an entry and nothing else."""
+    found = _REFERENCE.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        return None
+    section, _, rest = found[1].partition(".")
+    key, _, member = rest.partition(".")
+    return (f"{section}.{key}", member) if section != "variables" and member else None
+
+
+def escaped(value: Any) -> Any:
+    """The value as a manifest holds it, where no text of it is a reference."""
+    if is_object(value):
+        return {key: escaped(member) for key, member in value.items()}
+    if is_array(value):
+        return list(map(escaped, value))
+    return value.replace(_PLAIN, _ESCAPED) if isinstance(value, str) else value
+
+
+def text_places(value: Any, steps: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Every text in a value with its place."""
+    if is_object(value):
+        for key, member in value.items():
+            yield from text_places(member, (*steps, key))
+    elif is_array(value):
+        for index, member in enumerate(value):
+            yield from text_places(member, (*steps, index))
+    elif isinstance(value, str):
+        yield steps, value
+
+
+def plain_path(steps: Sequence[str | int]) -> str:
+    """A place as a dotted path without indexes."""
+    return ".".join(step for step in steps if isinstance(step, str))
+
+
+def is_secret_place(kind: Kind, entry: JsonObject, steps: Sequence[str | int]) -> bool:
+    """Whether the place in an entry is one for a secret, as far as its kind and the type of its config tell."""
+    path = plain_path(steps)
+    known, start = kind.config_type(entry), f"{kind.config_member}."
+    within = known.secret_paths if known and path.startswith(start) else ()
+    return any(_is_inside(path, f"{start}{each}") for each in within) or any(
+        _is_inside(path, each) for each in kind.secret_members(entry)
+    )
+
+
+def _is_inside(path: str, outer: str) -> bool:
+    return path == outer or path.startswith(f"{outer}.")
+
+
+class _Parser:
+    def __init__(self, data: JsonObject) -> None:
+        self._data = data
+        self._issues: list[Issue] = []
+        self._raw: dict[str, dict[str, JsonObject]] = {}
+
+    def parse(self) -> tuple[Manifest, list[Issue]]:
+        self._check_top()
+        for section, kind in all_kinds().items():
+            for key, entry in self._section(section):
+                if (values := self._entry(kind, key, entry)) is not None:
+                    self._raw.setdefault(section, {})[key] = values
+        entries: dict[str, ManifestEntry] = {}
+        for section, raw in self._raw.items():
+            for key, values in raw.items():
+                made = self._made(all_kinds()[section], key, values)
+                entries[made.address] = made
+        self._check_needs(entries)
+        self._check_doubles(entries)
+        manifest = Manifest(str(self._data.get("name")), {each: entries[each] for each in self._ordered(entries)})
+        return manifest, self._issues
+
+    def _report(self, path: str, got: str, wanted: str, **more: Any) -> None:
+        self._issues.append(Issue(path, got, wanted, **more))
+
+    def _check_top(self) -> None:
+        known = [*_TOP, *all_kinds()]
+        for name in self._data:
+            if name not in known:
+                near = likely_names(name, known)
+                self._report(safe_key(name), "an unknown section", known_names(near, known, holder="a manifest"))
+        name = self._data.get("name")
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            wanted = "a name of letters, digits, _, . and -; what was made for it is known by it"
+            self._report("name", "nothing" if name is None else describe(name), wanted, example="ingestion")
+        for member in ("variables", "profiles"):
+            held = self._data.get(member, {})
+            if not is_object(held):
+                self._report(member, describe(held), "an object")
+        for name, value in members(self._data.get("variables")).items():
+            if is_object(value) or is_array(value) or value is None:
+                self._report(f"variables.{safe_key(name)}", describe(value), "a text, a number, or true or false")
+        for platform, profile in members(self._data.get("profiles")).items():
+            if platform not in PLATFORMS:
+                near = likely_names(platform, PLATFORMS)
+                self._report(f"profiles.{safe_key(platform)}", "an unknown platform", f"one of {', '.join(PLATFORMS)}",
+                             candidates=near)  # fmt: skip
+            elif not isinstance(profile, str):
+                self._report(f"profiles.{platform}", describe(profile), "the name of a profile")
+
+    def _section(self, section: str) -> Iterator[tuple[str, JsonObject]]:
+        held = self._data.get(section)
+        if held is None:
+            return
+        if not is_object(held):
+            self._report(section, describe(held), "an object with an entry for each thing, by a key of your choice")
+            return
+        for key, entry in held.items():
+            if not _KEY.fullmatch(key):
+                self._report(f"{section}.{safe_key(key)}", "a key that cannot be used", "letters, digits, _ and -")
+            elif not is_object(entry):
+                self._report(f"{section}.{key}", describe(entry), "an object")
+            else:
+                yield key, entry
+
+    def _entry(self, kind: Kind, key: str, entry: JsonObject) -> JsonObject | None:
+        """The entry's members with variables filled in; None if they do not have the form of its kind."""
+        path = f"{kind.section}.{key}"
+        filled = self._filled(entry, path)
+        try:
+            kind.entry.model_validate(filled)
+        except ValidationError as error:
+            schema = entry_schema(kind)
+            for problem in error.errors(include_url=False, include_context=False, include_input=False):
+                self._issues.append(_form_issue(path, problem["type"], problem["loc"], schema, filled))
+            return None
+        if kind.is_single and filled.get("state") == "absent":
+            self._report(f"{path}.state", "absent", f"present: the {kind.noun} is always there")
+            return None
+        return {name: value for name, value in filled.items() if value is not None}
+
+    def _filled(self, value: Any, path: str) -> Any:
+        if is_object(value):
+            return {key: self._filled(member, f"{path}.{safe_key(key)}") for key, member in value.items()}
+        if is_array(value):
+            return [self._filled(member, f"{path}[{index}]") for index, member in enumerate(value)]
+        if not isinstance(value, str):
+            return value
+        whole = _REFERENCE.fullmatch(value)
+        if whole and whole[1].startswith("variables."):
+            return self._variable(whole[1], path)
+
+        def fill(found: re.Match[str]) -> str:
+            inner = found[1].startswith("variables.")
+            return str(self._variable(found[1], path)) if inner else found[0]
+
+        return _REFERENCE.sub(fill, value)
+
+    def _variable(self, name: str, path: str) -> Any:
+        known = members(self._data.get("variables"))
+        own = name.removeprefix("variables.")
+        if own in known:
+            return known[own]
+        near = likely_names(own, known)
+        self._report(path, "a variable that is not declared", known_names(near, known, holder="variables"),
+                     candidates=near)  # fmt: skip
+        return "undeclared"
+
+    def _made(self, kind: Kind, key: str, values: JsonObject) -> ManifestEntry:
+        path, needs, is_absent = f"{kind.section}.{key}", set[str](), values.get("state") == "absent"
+        completed = kind.normalize(kind.complete(values, self._raw))
+        for steps, text in text_places(values):
+            place = path_of((kind.section, key, *steps))
+            if is_secret_place(kind, values, steps) and text and referenced_name(text) is None:
+                self._report(place, "a secret in clear text", f"{SCHEME}NAME", example=f"{SCHEME}NAME")
+            for found in _REFERENCE.findall(text):
+                if (address := self._check_reference(kind, steps, text, found, place, is_absent)) is not None:
+                    needs.add(address)
+        needs |= set(kind.also_needs(completed, self._raw)) - {path}
+        own = {name: value for name, value in completed.items() if name not in _OF_EVERY}
+        profile = values.get("profile") or members(self._data.get("profiles")).get(kind.platform)
+        return ManifestEntry(kind, key, self._static(own), profile, values.get(ID), is_absent, frozenset(needs))
+
+    def _static(self, value: Any) -> Any:
+        """The value with references to members other than ids replaced by what these are."""
+        if is_object(value):
+            return {key: self._static(member) for key, member in value.items()}
+        if is_array(value):
+            return list(map(self._static, value))
+        target = referenced(value)
+        if target is None:
+            return value.replace(_ESCAPED, _PLAIN) if isinstance(value, str) else value
+        if target[1] == ID:
+            return value
+        section, _, key = target[0].partition(".")
+        return at(self._raw.get(section, {}).get(key), target[1])
+
+    def _check_reference(
+        self, kind: Kind, steps: Sequence[str | int], text: str, name: str, place: str, is_absent: bool
+    ) -> str | None:
+        """Report a reference that leads nowhere; return the address that another leads to."""
+        target = referenced(text)
+        if name.startswith("variables."):
+            return None
+        if target is None:
+            self._report(place, "a reference that cannot be read", "${section.key.id} as the whole value")
+            return None
+        section, _, key = target[0].partition(".")
+        expected = kind.refers.get(plain_path(steps))
+        if section not in all_kinds() or key not in members(self._data.get(section)):
+            known = [f"{each}.{one}" for each in all_kinds() for one in members(self._data.get(each))]
+            near = likely_names(target[0], known)
+            self._report(place, "a reference to an entry that is not there", known_names(near, known, holder="it"),
+                         candidates=near)  # fmt: skip
+            return None
+        if target[1] != ID and at(members(self._data[section])[key], target[1]) is None:
+            self._report(place, "a reference to a member that the entry does not have", "id, or a member of the entry")
+            return None
+        if expected and section != expected and target[1] == ID:
+            self._report(place, f"a reference to one of {section}", f"one of {expected}")
+            return None
+        if at(members(self._data[section])[key], "state") == "absent" and not is_absent:
+            self._report(place, "a reference to an entry that is to be absent", "an entry that is to be there")
+            return None
+        return target[0]
+
+    def _check_needs(self, entries: Mapping[str, ManifestEntry]) -> None:
+        """Report every cycle once."""
+        done, reported = set[str](), set[frozenset[str]]()
+
+        def visit(address: str, trail: tuple[str, ...]) -> None:
+            if address in trail:
+                cycle = trail[trail.index(address) :]
+                if frozenset(cycle) not in reported:
+                    reported.add(frozenset(cycle))
+                    shown = " → ".join((*cycle, address))
+                    self._report(cycle[0], f"a cycle of references: {shown}", "references that end somewhere")
+                return
+            if address in done or address not in entries:
+                return
+            for needed in sorted(entries[address].needs):
+                visit(needed, (*trail, address))
+            done.add(address)
+
+        for address in entries:
+            visit(address, ())
+
+    def _check_doubles(self, entries: Mapping[str, ManifestEntry]) -> None:
+        """Report entries that describe the same thing."""
+        seen: dict[tuple[Any, ...], str] = {}
+        for address, entry in entries.items():
+            kind, values = entry.kind, entry.values
+            known = (kind.section, entry.profile, entry.id or (*map(values.get, kind.parents), kind.key(values)))
+            if known in seen:
+                self._report(address, f"the same {kind.noun} as {seen[known]}", "each thing once, with its own name")
+            seen.setdefault(known, address)
+
+    def _ordered(self, entries: Mapping[str, ManifestEntry]) -> list[str]:
+        """The addresses, each after those that it needs."""
+        ordered: dict[str, None] = {}
+
+        def add(address: str, trail: frozenset[str]) -> None:
+            if address not in ordered and address in entries and address not in trail:
+                for needed in sorted(entries[address].needs):
+                    add(needed, trail | {address})
+                ordered[address] = None
+
+        for address in entries:
+            add(address, frozenset())
+        return list(ordered)
+
+
+@cache
+def entry_schema(kind: Kind) -> JsonObject:
+    """The JSON Schema of an entry."""
+    return kind.entry.model_json_schema()
+
+
+def _form_issue(path: str, problem: str, location: Sequence[str | int], schema: JsonObject, values: Any) -> Issue:
+    """The issue of a member that an entry of this kind does not have, lacks, or has in another form."""
+    place = f"{path}.{path_of(location)}" if location else path
+    holder = schema
+    for step in location[:-1]:
+        holder = _inner(schema, holder, step)
+    if problem == "extra_forbidden":
+        names = list(holder.get("properties", ()))
+        near = likely_names(str(location[-1]), names)
+        wanted = known_names(near, names, holder="it", inside="config" in names)
+        return Issue(place, "an unknown member", wanted, candidates=near)
+    member = _inner(schema, holder, location[-1]) if location else holder
+    if problem == "missing":
+        return Issue(place, "nothing", describe_wanted(member))
+    for step in location:
+        values = values[step] if is_array(values) and isinstance(step, int) else members(values).get(str(step))
+    return Issue(place, describe(values), describe_wanted(member, values))
+
+
+def _inner(root: JsonObject, schema: JsonObject, step: str | int) -> JsonObject:
+    """The schema of what is inside, without the alternative null."""
+    inner: JsonObject = members(schema.get("items") if isinstance(step, int) else at(schema, ("properties", str(step))))
+    for _ in range(3):
+        if "$ref" in inner:
+            inner = inner | members(at(root, tuple(str(inner["$ref"]).removeprefix("#/").split("/")))) | {"$ref": ""}
+            inner.pop("$ref")
+        others = [each for each in inner.get("anyOf", ()) if each.get("type") != "null"]
+        if len(others) == 1:
+            inner = {key: value for key, value in inner.items() if key != "anyOf"} | others[0]
+    return inner
+
+
+def manifest_schema() -> JsonObject:
+    """The JSON Schema of a manifest, for editors and for those who write one by program."""
+    sections: JsonObject = {}
+    definitions: JsonObject = {}
+    for section, kind in all_kinds().items():
+        schema = dict(kind.entry.model_json_schema(ref_template="#/$defs/{model}"))
+        definitions |= schema.pop("$defs", {})
+        definitions[kind.entry.__name__] = schema
+        held: JsonObject = {"type": "object", "additionalProperties": {"$ref": f"#/$defs/{kind.entry.__name__}"}}
+        sections[section] = held | {"description": f"By a key of your choice. {(kind.__doc__ or '').splitlines()[0]}"}
+    scalar = {"type": ["string", "number", "boolean"]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Manifest of connector-mcp",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["name"],
+        "properties": {
+            "name": {"type": "string", "pattern": f"^{_NAME.pattern}$", "description": "What was made is known by it."},
+            "variables": {"type": "object", "additionalProperties": scalar},
+            "profiles": {"type": "object", "additionalProperties": {"type": "string"}},
+            **sections,
+        },
+        "$defs": dict(sorted(definitions.items())),
+    }

@@ -1,0 +1,69 @@
+"""`connector-mcp apply`: a manifest, or a plan of one, from the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from connector_mcp.sandbox import seed
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """A manifest that creates a source and deletes one."""
+    crawler = {"type": "WEB_CRAWLER", "config": {"seed-urls": ["https://docs.example.com"]}}
+    sources = {"new": {"name": "New", **crawler}, "old": {"name": "Docs site", **crawler, "state": "absent"}}
+    file = tmp_path / "connectors.json"
+    file.write_text(json.dumps({"name": "ingestion", "sources": sources}), "utf-8")
+    return file
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> list[str]:
+    """The options of a sandbox that remembers."""
+    return ["--sandbox", "--data", str(tmp_path / "sandbox.json")]
+
+
+def test_a_manifest_is_planned_decided_once_and_applied(
+    run: Callable[..., Result], manifest: Path, data: list[str]
+) -> None:
+    parked = run("apply", str(manifest), *data)
+    assert parked.exit_code == 3
+    approval = json.loads(run("approvals", "list", "--json").stdout)[0]
+    assert approval["tool"] == "apply_plan"
+    assert any("Docs site" in loss for loss in approval["losses"])
+
+    done = run("apply", str(manifest), "--policy", "destroy=allow", *data)
+    assert done.exit_code == 0
+    assert "done: create sources.new" in done.stdout
+    assert "2 of 2 done: delete sources.old" in done.stderr
+    assert "2 done, 0 not done, 0 not known." in done.stdout
+    again = run("plan", str(manifest), *data)
+    assert again.exit_code == 0
+
+
+def test_a_plan_is_applied_by_its_id_with_its_result_as_json(
+    run: Callable[..., Result], manifest: Path, data: list[str]
+) -> None:
+    planned: dict[str, Any] = json.loads(run("plan", str(manifest), "--json", *data).stdout)
+    plan_id = planned["data"]["plan_id"]
+    # What the plan would delete changes before it is applied.
+    change = json.dumps({"seed-urls": ["https://other.example.com"]})
+    changed = run("call", "vectorize_update_source_connector", f"source_connector_id={seed.VECTORIZE_WEB_CRAWLER}",
+                  f"config={change}", *data)  # fmt: skip
+    assert changed.exit_code == 0, changed.output
+    applied = run("apply", plan_id, "--json", "--policy", "destroy=allow", *data)
+    assert applied.exit_code == 3
+    content = json.loads(applied.stdout)
+    assert content["data"]["not_done"][0]["code"] == "target_changed"
+    assert content["data"]["counts"]["done"] == 1
+
+
+def test_an_unknown_plan_and_an_unreadable_file_are_usage_errors(run: Callable[..., Result], data: list[str]) -> None:
+    assert run("apply", "pl-abc", *data).exit_code == 2
+    assert run("apply", "no-such-file.yaml", *data).exit_code == 2

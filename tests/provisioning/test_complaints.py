@@ -1,0 +1,78 @@
+"""What people complain about in tools that work from manifests, and what must not happen here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector_mcp.secrets.collection import Secrets
+from tests.engine.conftest import BenchMaker
+from tests.provisioning.manifests import Store, apply, call, changes, plan, secrets, sixty_things
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_secrets_that_cannot_be_read_are_no_difference_for_ever(bench: BenchMaker) -> None:
+    made, wanted = bench(secrets=secrets()), sixty_things()
+    await apply(made, wanted)
+    for _ in range(2):
+        planned = await plan(made, wanted)
+        assert planned["counts"] == {"unchanged": 60}
+
+
+OUTSIDE: list[tuple[str, str, dict[str, Any], str]] = [
+    ("vectorize.sources", "Site 1", {"config": {"seed-urls": ["https://evil.example"]}}, "sources.site-1"),
+    ("vectorize.sources", "Bucket 1", {"config": {"bucket-name": "bucket-1", "archiver": True}}, "sources.bucket-1"),
+    ("versori.systems", "Billing", {"templateBaseUrl": "https://evil.example"}, "systems.billing"),
+    ("conductorone.apps", "Acme CRM", {"description": "Changed"}, "apps.crm"),
+    (
+        "logto.sso_connectors",
+        "Initech",
+        {"domains": ["initech.example"], "syncProfile": True},
+        "sso_connectors.initech",
+    ),
+]
+
+
+async def test_a_change_made_elsewhere_is_seen(bench: BenchMaker) -> None:
+    made, wanted = bench(secrets=secrets()), sixty_things()
+    wanted["sso_connectors"]["initech"]["sync_profile"] = False
+    await apply(made, wanted)
+    world = made.sandbox.world
+    for collection, name, changed, _ in OUTSIDE:
+        (record,) = [each for each in world.all(collection)
+                     if name in (each.get("name"), each.get("displayName"), each.get("connectorName"))]  # fmt: skip
+        world.put(collection, record["id"], record | changed)
+    gone = next(each for each in world.all("vectorize.sources") if each["name"] == "Site 2")
+    world.delete("vectorize.sources", gone["id"])
+    planned = await plan(made, wanted)
+    assert {entry for _, entry in changes(planned)} == {*(entry for *_, entry in OUTSIDE), "sources.site-2"}
+    assert ("create", "sources.site-2") in changes(planned)
+
+
+async def test_what_is_taken_over_is_not_replaced(bench: BenchMaker) -> None:
+    made = bench()
+    manifest = (await call(made, "export_connectors")).content["data"]["manifest"]
+    await apply(made, manifest)
+    assert (await plan(made, manifest))["counts"] == {"unchanged": 39}
+    assert "DELETE" not in {method for method, _ in made.requests()}
+
+
+async def test_no_secret_is_in_what_is_stored(bench: BenchMaker, tmp_path: Path) -> None:
+    store = Store()
+    made, wanted = bench(secrets=Secrets([store])), sixty_things()
+    await apply(made, wanted)
+    stored = b"".join(path.read_bytes() for path in tmp_path.glob("records.db*"))
+    assert b"site-1" in stored
+    assert not [name for name in store.names() if str(store.read(name)).encode() in stored]
+
+
+async def test_the_order_of_a_set_is_no_difference(bench: BenchMaker) -> None:
+    made, wanted = bench(secrets=secrets()), sixty_things()
+    await apply(made, wanted)
+    for site in range(6):
+        wanted["sources"][f"site-{site}"]["config"]["seed-urls"].reverse()
+    wanted["pipelines"]["web"]["sources"].reverse()
+    assert (await plan(made, wanted))["changes"] == 0

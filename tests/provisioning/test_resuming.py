@@ -1,0 +1,198 @@
+"""An apply that fails, is ended, or meets another one: what was done stays done, and nothing is made twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from connector_mcp.operations.operation import Effect
+from connector_mcp.provisioning import applying
+from connector_mcp.provisioning.journal import Journal, account_key
+from connector_mcp.provisioning.plan import Action
+from connector_mcp.provisioning.rehearsal import Rehearsal
+from connector_mcp.sandbox import seed
+from connector_mcp.sandbox.faults import Fault
+from connector_mcp.state.keys import secret_key
+from connector_mcp.state.sqlite import SqliteDatabase
+from tests.engine.conftest import Bench, BenchMaker, FakeCaller
+from tests.provisioning.plans import applied, apply, entries, source, sources, stored
+from tests.records import Clock, rows
+
+pytestmark = pytest.mark.anyio
+
+CREATED = "/v1/org/*/connectors/sources"
+
+
+async def change(bench: Bench, number: int, key: str, identifier: str, url: str, **others: Any) -> Action:
+    """A change of a web crawler, planned against what it is now."""
+    arguments = {"source_connector_id": identifier, "config": {"seed-urls": [url]}}
+    tool = bench.engine.tool("vectorize_update_source_connector")
+    assert tool is not None
+    rehearsal = Rehearsal(tool, FakeCaller(), bench.engine._services)  # pyright: ignore[reportPrivateUsage]
+    found = await rehearsal.rehearse(arguments, await secret_key(bench.engine.database, "digest"))
+    made: dict[str, Any] = {
+        "verb": "update", "entry": f"sources.{key}", "platform": "vectorize", "profile": "default", "name": key,
+        "tool": tool.name, "arguments": arguments, "identifier": identifier, "effect": found.effect,
+        "fingerprint": found.fingerprint, "snapshot": found.preview.snapshot, "diff": found.preview.changes,
+    }  # fmt: skip
+    return Action(number=number, **made | others)
+
+
+async def test_what_fails_keeps_only_what_needs_it_from_being_done(made: Bench):
+    made.sandbox.inject(Fault(method="POST", path_glob=CREATED, status=422))
+    plan = await stored(made, source(1, "first"), source(2, "second", needs=(1,)), source(3, "third"))
+    answer = applied(await apply(made, plan))
+    assert answer["status"] == "incomplete"
+    assert entries(answer["done"]) == ["sources.third"]
+    refused, waiting = answer["not_done"]
+    assert (refused["entry"], refused["code"]) == ("sources.first", "rejected")
+    assert (waiting["entry"], waiting["why"]) == ("sources.second", "It needs sources.first.")
+    # The same call tries it again.
+    assert applied(await apply(made, plan))["status"] == "done"
+    assert len(made.requests("POST")) == 4
+
+
+async def test_a_target_that_changed_since_the_plan_is_refused_with_the_difference(made: Bench):
+    crawler = seed.VECTORIZE_WEB_CRAWLER
+    update = await change(made, 1, "crawler", crawler, "https://planned.example.com")
+    plan = await stored(made, update, source(2, "second", needs=(1,)), source(3, "third"))
+    theirs = {"source_connector_id": crawler, "config": {"seed-urls": ["https://theirs.example.com"]}}
+    assert not (await made.engine.call("vectorize_update_source_connector", theirs, FakeCaller())).is_error
+    answer = applied(await apply(made, plan))
+    assert entries(answer["done"]) == ["sources.third"]
+    refused, waiting = answer["not_done"]
+    assert refused["code"] == "target_changed"
+    [difference] = [each for each in refused["differences"] if "seed-urls" in each["field"]]
+    assert difference["after"] == "https://theirs.example.com"
+    assert waiting["why"] == "It needs sources.crawler."
+    # It stays refused, however often the plan is applied.
+    assert applied(await apply(made, plan))["not_done"] == answer["not_done"]
+
+
+async def test_an_action_that_would_now_do_more_than_the_plan_said_is_refused(made: Bench):
+    update = await change(made, 1, "crawler", seed.VECTORIZE_WEB_CRAWLER, "https://planned.example.com")
+    milder = update.model_copy(update={"effect": Effect.CREATE})
+    answer = applied(await apply(made, await stored(made, milder)))
+    assert answer["not_done"][0]["code"] == "target_changed"
+    assert made.requests("PATCH") == []
+
+
+@pytest.mark.parametrize(("on_failure", "done"), [("go_on", 2), ("stop", 0)])
+async def test_after_a_failure_it_goes_on_or_stops_as_asked(
+    made: Bench, on_failure: str, done: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(applying, "AT_ONCE", 1)
+    made.sandbox.inject(Fault(method="POST", path_glob=CREATED, status=422))
+    plan = await stored(made, source(1, "first"), source(2, "second"), source(3, "third"))
+    answer = applied(await apply(made, plan, on_failure=on_failure))
+    assert (answer["status"], answer["counts"]["done"]) == ("incomplete", done)
+    assert answer["counts"]["not_done"] == 3 - done
+
+
+async def test_a_call_ends_in_time_and_the_next_one_goes_on(made: Bench, monkeypatch: pytest.MonkeyPatch):
+    now = 0.0
+    monkeypatch.setattr(applying, "AT_ONCE", 1)
+    monkeypatch.setattr(applying, "monotonic", lambda: now)
+
+    class Slow(FakeCaller):
+        async def progress(self, message: str) -> None:
+            nonlocal now
+            now += 20.0
+
+    plan = await stored(made, *(source(number, f"s{number}") for number in range(1, 6)))
+    answer = applied(await apply(made, plan, Slow()))
+    assert (answer["status"], answer["counts"]["done"]) == ("in_progress", 2)
+    assert plan.id in answer["next"]
+    assert applied(await apply(made, plan))["status"] == "done"
+    assert len(made.requests("POST")) == 5
+
+
+async def test_a_cancelled_apply_stops_between_actions(made: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(applying, "AT_ONCE", 1)
+    scope = anyio.CancelScope()
+    plan = await stored(made, *(source(number, f"s{number}") for number in range(1, 4)))
+    send = made.account("vectorize").client.send
+
+    async def cancelled_meanwhile(*arguments: Any, **options: Any) -> Any:
+        answer = await send(*arguments, **options)
+        if len(made.requests("POST")) == 2:
+            scope.cancel()
+        return answer
+
+    monkeypatch.setattr(made.account("vectorize").client, "send", cancelled_meanwhile)
+    with scope:
+        await apply(made, plan)
+    assert scope.cancelled_caught
+    states = rows(made.engine.database, "SELECT number, state FROM plan_steps WHERE state <> 'waiting' ORDER BY number")
+    assert [(row["number"], row["state"]) for row in states] == [(1, "done"), (2, "done")]
+    assert applied(await apply(made, plan))["status"] == "done"
+    assert len(made.requests("POST")) == 3
+
+
+async def test_two_applies_at_once_are_one(made: Bench):
+    plan = await stored(made, source(1, "first"), source(2, "second", needs=(1,)))
+    others: list[str] = []
+
+    class Meets(FakeCaller):
+        async def progress(self, message: str) -> None:
+            result = await apply(made, plan)
+            others.append(result.content["error"]["code"])
+
+    assert applied(await apply(made, plan, Meets()))["status"] == "done"
+    assert others == ["in_progress"] * 2
+    assert len(made.requests("POST")) == 2
+
+
+@pytest.mark.parametrize("is_applied", [True, False])
+async def test_after_an_unknown_outcome_it_looks_before_it_creates_again(made: Bench, is_applied: bool):
+    made.sandbox.inject(Fault(method="POST", path_glob=CREATED, kind="hang_up", applied=is_applied))
+    made.sandbox.inject(Fault(method="GET", path_glob=CREATED, status=403, times=2))
+    plan = await stored(made, source(1, "first"), source(2, "second", needs=(1,)))
+    for _ in range(2):
+        # As long as it cannot look, it does not create.
+        answer = applied(await apply(made, plan))
+        assert (answer["status"], entries(answer["unknown"])) == ("incomplete", ["sources.first"])
+    assert applied(await apply(made, plan))["status"] == "done"
+    names = [row["name"] for row in await sources(made)]
+    assert (names.count("first"), names.count("second")) == (1, 1)
+    assert len(made.requests("POST")) == (2 if is_applied else 3)
+
+
+async def test_a_lost_answer_is_looked_up_at_once(made: Bench):
+    made.sandbox.inject(Fault(method="POST", path_glob=CREATED, kind="hang_up", applied=True))
+    plan = await stored(made, source(1, "first"), source(2, "second", needs=(1,)))
+    assert applied(await apply(made, plan))["status"] == "done"
+    assert len(made.requests("POST")) == 2
+
+
+async def test_after_a_crash_the_lease_runs_out_and_the_next_call_looks_up_what_was_begun(
+    bench: BenchMaker, database: SqliteDatabase, clock: Clock
+):
+    made = bench(database=database)
+    plan = await stored(made, source(1, "first"), source(2, "second"))
+    assert applied(await apply(made, plan))["status"] == "done"
+    # What a process leaves behind that dies after the first creation was sent.
+    rows(database, "UPDATE plans SET status = 'begun', lease_owner = 'dead', lease_until = epoch() + 60 RETURNING id")
+    rows(database, "UPDATE plan_steps SET state = 'begun', identifier = NULL RETURNING number")
+    waits = (await apply(made, plan)).content["error"]
+    assert (waits["code"], waits["retry_after"]) == ("in_progress", 60)
+    clock.now += 61
+    assert applied(await apply(made, plan))["status"] == "done"
+    assert len(made.requests("POST")) == 2
+
+
+async def test_what_was_made_is_remembered_with_its_secrets_by_digest(made: Bench):
+    plan = await stored(made, source(1, "first"), Action(
+        number=2, verb="adopt", entry="sources.crawler", platform="vectorize", profile="default", name="crawler",
+        identifier=seed.VECTORIZE_WEB_CRAWLER, declared={"name": "crawler"},
+    ))  # fmt: skip
+    answer = applied(await apply(made, plan))
+    account = made.account("vectorize")
+    known = await Journal(made.engine.database).remembered("ingestion", [account])
+    assert {entry: identity.identifier for (_, entry), identity in known.items()} == {
+        row["entry"]: row["id"] for row in answer["done"]
+    }
+    assert known[account_key(account), "sources.first"].declared["type"] == "WEB_CRAWLER"
+    assert known[account_key(account), "sources.crawler"].declared == {"name": "crawler"}
