@@ -6,7 +6,10 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
 
-.PHONY: demo test test-all check schemas docs bench clean
+.PHONY: help demo test test-all check schemas docs bench clean
+
+help:  ## List the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(RUNTIME)  ## Show a session through the real stdio server against the sandbox
 	$(BIN)/connector-mcp demo

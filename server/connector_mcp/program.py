@@ -12,18 +12,21 @@ from typing import Final
 NAME: Final = "connector-mcp"
 
 
+def absolute_command() -> tuple[str, ...]:
+    """Return the arguments that start this program from any directory and with any PATH."""
+    for script in (Path(sys.argv[0]), Path(sys.executable).with_name(NAME)):
+        if script.stem == NAME and script.is_file():
+            return (str(script.absolute()),)
+    return (sys.executable, "-m", "connector_mcp")
+
+
 def program() -> str:
     """Return `connector-mcp` if it is on the PATH of this process, or else how to start it by its absolute path."""
     # Both are needed only for messages.
     import shlex
     import shutil
 
-    if shutil.which(NAME):
-        return NAME
-    for script in (Path(sys.argv[0]), Path(sys.executable).with_name(NAME)):
-        if script.stem == NAME and script.is_file():
-            return shlex.quote(str(script.absolute()))
-    return f"{shlex.quote(sys.executable)} -m connector_mcp"
+    return NAME if shutil.which(NAME) else shlex.join(absolute_command())
 
 
 def runnable(text: str) -> str:

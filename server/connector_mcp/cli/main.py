@@ -18,6 +18,7 @@ from connector_mcp.suggest import did_you_mean
 
 COMMANDS = {
     "serve": "Serve the tools over stdio, or over HTTP with --http.",
+    "install": "Add this server to an MCP client's configuration.",
     "tools": "List the tools that this configuration serves.",
     "call": "Call one tool and print its result as JSON.",
     "plan": "Show what a manifest would change on the platforms.",
