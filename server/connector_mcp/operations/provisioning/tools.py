@@ -80,7 +80,7 @@ class AppliedRecord(Record):
 
 
 class ApplyPlan(Operation):
-    """Carry out a plan after one decision. Call it until status is done."""
+    """Carry out a plan after one decision. Call it until it is done."""
 
     effect = Effect.UPDATE
     can_destroy = True
