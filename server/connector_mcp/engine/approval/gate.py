@@ -30,7 +30,7 @@ from connector_mcp.engine.approval.wording import (
 )
 from connector_mcp.engine.caller import AnswerDue, Caller, CannotAsk, ElicitationReply, TransportName
 from connector_mcp.engine.ledger import NO_CLAIM, Claim, Execution, Standing, confirmation_spent
-from connector_mcp.engine.policy import Decision, Policy, resolve, strictest
+from connector_mcp.engine.policy import Decision, Policy, resolve
 from connector_mcp.engine.secret_refs.secret_requests import brings_visit
 from connector_mcp.errors import (
     Blocked,
@@ -180,7 +180,7 @@ class Gate:
             AnswerDue: The question is on its way to the person.
         """
         decision, (gate, tool, effect) = self.strictest(candidate, caller.scopes, parts)
-        decision = strictest((decision, least))
+        decision = least if least.strictness > decision.strictness else decision
         if decision is Decision.ALLOW:
             return await _begun(begin, Passage(decision, decided_by="policy"))
         # A call that is under way must not use up an approval, be parked or be asked about.
@@ -219,10 +219,15 @@ class Gate:
         Raises:
             Blocked: One of the effects is blocked.
         """
-        own = (Part(self, candidate.tool, effect) for effect in (*candidate.effects, candidate.declared))
-        every = dict.fromkeys((*own, *parts))
-        decided = [(gate.decide(tool, effect, scopes), Part(gate, tool, effect)) for gate, tool, effect in every]
-        return max(decided, key=lambda each: each[0].strictness)
+        every = dict.fromkeys(parts)
+        for effect in (*candidate.effects, candidate.declared):
+            every[Part(self, candidate.tool, effect)] = None
+        found = Decision.ALLOW, Part(self, candidate.tool, candidate.declared)
+        for part in every:
+            decision = part.gate.decide(part.tool, part.effect, scopes)
+            if decision.strictness > found[0].strictness:
+                found = decision, part
+        return found
 
     async def _refuse_ended(self, candidate: Candidate, approval: Approval | None) -> None:
         """Report a denial, once, and void an approval of another state of the target."""
