@@ -29,6 +29,7 @@ def test_the_defaults_serve_one_person_on_this_machine():
         "http_max_body_bytes": 4_194_304,
         "http_max_connections": 10_000, "http_max_calls": 256, "http_max_sessions": 256,
         "http_requests_per_minute": 6_000, "http_client_timeout": 30.0, "operators_file": None,
+        "plan_max_destructive": 5,
         "log_level": "WARNING", "log_format": "text", "metrics": "token", "otel": False,
     }  # fmt: skip
     assert settings.state_dir.name == "connector-mcp"

@@ -96,10 +96,12 @@ READS: dict[str, dict[str, Any]] = {
         "app_id": seed.CONDUCTORONE_APP_ID, "connector_id": seed.CONDUCTORONE_OKTA},
     "find_connectors": {},
     "check_connector": {"platform": "vectorize", "id": seed.VECTORIZE_S3},
+    "plan_connectors": {"manifest": {"name": "m", "sources": {"docs": {"name": "Docs", "type": "FILE_UPLOAD"}}}},
+    "export_connectors": {"platform": "vectorize"},
 }  # fmt: skip
 AFTER_A_CHANGE = {"recent_changes", "conductorone_get_credentials", "logto_list_sso_connector_signing_keys"}
 """Reads of what the sandbox does not have before a call made it."""
-ACROSS = {"find_connectors", "check_connector", "recent_changes"}
+ACROSS = {"find_connectors", "check_connector", "recent_changes", "plan_connectors", "export_connectors"}
 """Each of their reads is a call, with a record of its own."""
 UPLOAD = {"connectors": [{"name": "f", "type": "FILE_UPLOAD"}]}
 S3 = {"connectors": [{"name": "s3", "type": "AWS_S3", "config": S3_CONFIG}]}

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from connector_mcp.engine.approval.hold import ApprovalHold
@@ -30,7 +31,7 @@ from connector_mcp.engine.approval.wording import (
 )
 from connector_mcp.engine.caller import AnswerDue, Caller, CannotAsk, ElicitationReply, TransportName
 from connector_mcp.engine.ledger import NO_CLAIM, Claim, Execution, Standing, confirmation_spent
-from connector_mcp.engine.policy import Decision, Policy, resolve, strictest
+from connector_mcp.engine.policy import Decision, Policy, resolve
 from connector_mcp.engine.secret_refs.secret_requests import brings_visit
 from connector_mcp.errors import (
     Blocked,
@@ -180,7 +181,7 @@ class Gate:
             AnswerDue: The question is on its way to the person.
         """
         decision, (gate, tool, effect) = self.strictest(candidate, caller.scopes, parts)
-        decision = strictest((decision, least))
+        decision = least if least.strictness > decision.strictness else decision
         if decision is Decision.ALLOW:
             return await _begun(begin, Passage(decision, decided_by="policy"))
         # A call that is under way must not use up an approval, be parked or be asked about.
@@ -219,7 +220,7 @@ class Gate:
         Raises:
             Blocked: One of the effects is blocked.
         """
-        own = (Part(self, candidate.tool, effect) for effect in (*candidate.effects, candidate.declared))
+        own = map(partial(Part, self, candidate.tool), (*candidate.effects, candidate.declared))
         every = dict.fromkeys((*own, *parts))
         decided = [(gate.decide(tool, effect, scopes), Part(gate, tool, effect)) for gate, tool, effect in every]
         return max(decided, key=lambda each: each[0].strictness)
