@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, TypeGuard, cast
 
 JsonObject = dict[str, Any]
@@ -31,7 +32,8 @@ def same_json(one: Any, other: Any) -> bool:
 
 def joined(*parts: Any) -> str | None:
     """Return the non-empty parts as one text, or None if there are none."""
-    return " ".join(str(part) for part in parts if part) or None
+    given: Iterator[Any] = filter(None, parts)
+    return " ".join(map(str, given)) or None
 
 
 def text(value: Any) -> str | None:

@@ -96,7 +96,7 @@ READS: dict[str, dict[str, Any]] = {
         "app_id": seed.CONDUCTORONE_APP_ID, "connector_id": seed.CONDUCTORONE_OKTA},
     "find_connectors": {},
     "check_connector": {"platform": "vectorize", "id": seed.VECTORIZE_S3},
-    "plan_connectors": {"manifest": {"name": "none"}},
+    "plan_connectors": {"manifest": {"name": "m", "sources": {"docs": {"name": "Docs", "type": "FILE_UPLOAD"}}}},
     "export_connectors": {"platform": "vectorize"},
 }  # fmt: skip
 AFTER_A_CHANGE = {"recent_changes", "conductorone_get_credentials", "logto_list_sso_connector_signing_keys"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
+from itertools import filterfalse
 from typing import Any
 
 import anyio
@@ -197,7 +198,7 @@ class PlatformCall(EngineCall):
         before = self.found
         self.scan_arguments(self._situation, target_known=target_known)
         tolerates = partial(tolerate, self._services.settings.unknown_config, self.meta)
-        if issues := [issue for issue in self.operation.find_problems(self._situation) if not tolerates(issue)]:
+        if issues := list(filterfalse(tolerates, self.operation.find_problems(self._situation))):
             raise InvalidArguments(self.tool.name, issues)
         if self.found is not None and self.found is not before:
             check_configs(self.tool, self.found.uses, tolerates)

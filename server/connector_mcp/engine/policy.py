@@ -12,7 +12,7 @@ applies only where neither has a matching rule.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -42,11 +42,6 @@ class Decision(StrEnum):
     def strictness(self) -> int:
         """Position in the order of strictness; `block` is the highest. (Comparing the strings would be alphabetic.)"""
         return tuple(Decision).index(self)
-
-
-def strictest(decisions: Iterable[Decision]) -> Decision:
-    """Return the strictest of one or more decisions."""
-    return max(decisions, key=lambda decision: decision.strictness)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class VerdictRecord(Record):
 
 class CheckConnector(AcrossOperation):
     """Tell whether a connector works: yes, no with the reason, or unknown with what would show it. Reads what its
-    platform shows, such as verification, pipeline state, visibility at sign-in or the last sync."""
+    platform shows, such as pipeline state, visibility or the last sync."""
 
     output = VerdictRecord
     example = {"platform": "vectorize", "id": "6ba7b810-9dad-11d1-80b4-00c04fd430c8"}
@@ -71,7 +71,7 @@ class CheckConnector(AcrossOperation):
     platform: Annotated[PlatformName, Field(description="Platform of the connector.")]
     id: Annotated[str, Field(min_length=1, description="Id of the thing. find_connectors has it.")]
     kind: Annotated[str | None, Field(description="Kind of thing. find_connectors names it.")] = None
-    within: Annotated[str, Field(description="What it is within. find_connectors names it where there is one.")] = ""
+    within: Annotated[str, Field(description="What it is within. find_connectors has it.")] = ""
     profile: Profile = None
 
 

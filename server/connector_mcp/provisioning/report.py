@@ -36,7 +36,7 @@ def report(plan: Plan, steps: Steps, *, has_stopped: bool) -> JsonObject:
         step = steps.get(action.number, PlanStep(action.number))
         row: JsonObject = {"number": action.number, "verb": action.verb, "entry": action.entry}
         if step.state == "done":
-            shown = {key: step.verdict[key] for key in ("works", "reason", "next") if key in step.verdict}
+            shown = {key: step.verdict[key] for key in ("works", "reason", "unproven", "next") if key in step.verdict}
             row |= {"id": step.identifier or action.identifier} | shown
             rows["done"].append(row)
             continue

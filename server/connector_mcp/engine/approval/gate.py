@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from connector_mcp.engine.approval.hold import ApprovalHold
@@ -219,15 +220,10 @@ class Gate:
         Raises:
             Blocked: One of the effects is blocked.
         """
-        every = dict.fromkeys(parts)
-        for effect in (*candidate.effects, candidate.declared):
-            every[Part(self, candidate.tool, effect)] = None
-        found = Decision.ALLOW, Part(self, candidate.tool, candidate.declared)
-        for part in every:
-            decision = part.gate.decide(part.tool, part.effect, scopes)
-            if decision.strictness > found[0].strictness:
-                found = decision, part
-        return found
+        own = map(partial(Part, self, candidate.tool), (*candidate.effects, candidate.declared))
+        every = dict.fromkeys((*own, *parts))
+        decided = [(gate.decide(tool, effect, scopes), Part(gate, tool, effect)) for gate, tool, effect in every]
+        return max(decided, key=lambda each: each[0].strictness)
 
     async def _refuse_ended(self, candidate: Candidate, approval: Approval | None) -> None:
         """Report a denial, once, and void an approval of another state of the target."""

@@ -30,8 +30,8 @@ class PlanRecord(Record):
 
 
 class PlanConnectors(Operation):
-    """Plan what to create, change or delete so that the platforms have what a manifest says. It changes nothing:
-    apply_plan does, after one decision. Secrets only as secret://NAME."""
+    """Plan what to create, change or delete for what a manifest says. It changes nothing: apply_plan does, after one
+    decision. Secrets only as secret://NAME."""
 
     effect = Effect.READ
     output = PlanRecord
@@ -45,8 +45,8 @@ class PlanConnectors(Operation):
     }
 
     manifest: ManifestArgument
-    prune: Annotated[bool, Field(description="true: delete what it made and no longer has.")] = False
-    rotate: Annotated[list[str] | None, Field(description="Entries to write the secrets of again.")] = None
+    prune: Annotated[bool, Field(description="Delete what it made and no longer has.")] = False
+    rotate: Annotated[list[str] | None, Field(description="Entries with secrets to write again.")] = None
 
 
 class ManifestRecord(Record):
@@ -57,7 +57,7 @@ class ManifestRecord(Record):
 
 
 class ExportConnectors(Operation):
-    """Write a manifest of what exists, for plan_connectors. References stand in place of secrets."""
+    """Write a manifest of what exists, for plan_connectors. Secrets become references."""
 
     effect = Effect.READ
     output = ManifestRecord
@@ -72,15 +72,14 @@ class AppliedRecord(Record):
     """How far a plan was applied."""
 
     status: Literal["done", "in_progress", "incomplete"] | None = None
-    counts: JsonObject | None = None
     done: list[JsonObject] | None = None
     not_done: list[JsonObject] | None = None
     unknown: list[JsonObject] | None = None
-    next: str | None = None
 
 
 class ApplyPlan(Operation):
-    """Carry out a plan after one decision. Call it until it is done."""
+    """Carry out a stored plan after one decision about all of it. Answers within 50 s: call again until status is
+    done; it never creates twice."""
 
     effect = Effect.UPDATE
     can_destroy = True
@@ -92,7 +91,7 @@ class ApplyPlan(Operation):
     plan_id: Annotated[str, Field(description="Id of a stored plan.")]
     on_failure: Annotated[
         Literal["go_on", "stop"],
-        Field(description="After an error."),
+        Field(description="What to do after a failure."),
     ] = "go_on"
 
 
