@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from connector_mcp.engine.caller import AnswerDue, ElicitationReply, Resumed
+from connector_mcp.operations.operation import Effect
+from connector_mcp.provisioning.plan import Action
 from connector_mcp.state.sqlite import SqliteDatabase
 from tests.engine.conftest import AsksByReturning, Bench, BenchMaker, FakeCaller, yes
+from tests.provisioning.manifests import secrets
 from tests.provisioning.plans import applied, apply, deletion, entries, source, sources, stored
 from tests.records import Clock, rows
 
@@ -91,6 +95,46 @@ async def test_the_strictest_rule_about_any_action_decides(bench: BenchMaker):
     blocked = (await apply(made, plan)).content["error"]
     assert blocked["code"] == "blocked"
     assert "with effect create is blocked" in blocked["message"]
+
+
+QDRANT = {"name": "Q", "type": "QDRANT", "config": {"host": "qdrant.example", "api-key": "secret://s3_key"}}
+TO_A_CHOSEN_HOST = {"tool": "vectorize_create_destination_connector", "arguments": {"connectors": [QDRANT]}}
+SENT = (("s3_key", "qdrant.example"),)
+
+
+def qdrant(**others: Any) -> Action:
+    """The creation of a destination that sends a secret to a host of the manifest's choice."""
+    made = {**TO_A_CHOSEN_HOST, "entry": "destinations.q", "declared": QDRANT, "effect": Effect.DESTROY}
+    return source(1, "q", **made | others)
+
+
+async def test_a_secret_that_goes_to_a_chosen_host_is_planned_asked_about_and_recorded(bench: BenchMaker):
+    made = bench(secrets=secrets(), policy="destroy=allow", toolsets=("all",))
+    planned = await made.engine.call(
+        "plan_connectors", {"manifest": {"name": "m", "destinations": {"q": QDRANT}}}, FakeCaller()
+    )
+    caller = FakeCaller(yes())
+    told = await made.engine.call("apply_plan", {"plan_id": planned.content["data"]["plan_id"]}, caller)
+    assert applied(told)["status"] == "done"
+    (asked,) = caller.questions
+    assert "Sends the secret s3_key to qdrant.example" in asked.message
+
+
+@pytest.mark.parametrize(("rule", "code"), [("block", "blocked"), ("approve", "approval_required")])
+async def test_the_rule_for_disclosures_counts_beside_one_that_lets_the_same_action_destroy(
+    bench: BenchMaker, rule: str, code: str
+):
+    made = bench(secrets=secrets(), policy=f"destroy=allow,disclose={rule}", toolsets=("all",))
+    plan = await stored(made, qdrant(disclosed=SENT))
+    assert (await apply(made, plan)).content["error"]["code"] == code
+    assert made.requests("POST") == []
+
+
+async def test_an_action_that_would_send_a_secret_which_the_plan_did_not_name_is_refused(bench: BenchMaker):
+    made = bench(secrets=secrets(), policy="destroy=allow,disclose=allow", toolsets=("all",))
+    (row,) = applied(await apply(made, await stored(made, qdrant())))["not_done"]
+    assert "s3_key to qdrant.example. That is more than the plan said" in row["why"]
+    assert made.requests("POST") == []
 
 
 async def test_a_replacement_is_decided_even_where_a_rule_allows_everything(bench: BenchMaker):

@@ -145,6 +145,32 @@ async def test_two_applies_at_once_are_one(made: Bench):
     assert len(made.requests("POST")) == 2
 
 
+async def test_of_two_plans_of_one_manifest_only_one_that_knows_of_the_other_is_applied(made: Bench, clock: Clock):
+    first, second = [await stored(made, source(1, "first")) for _ in range(2)]
+    refused: list[dict[str, Any]] = []
+
+    class Meets(FakeCaller):
+        async def progress(self, message: str) -> None:
+            refused.append((await apply(made, second)).content["error"])
+
+    assert applied(await apply(made, first, Meets()))["status"] == "done"
+    refused.append((await apply(made, second)).content["error"])
+    assert [each["code"] for each in refused] == ["in_progress", "target_changed"]
+    assert len(made.requests("POST")) == 1
+    another = await stored(made, source(1, "first"), manifest="another")
+    assert applied(await apply(made, another))["status"] == "done"
+
+
+async def test_a_plan_that_was_left_is_not_continued_once_a_later_one_was_begun(made: Bench):
+    made.sandbox.inject(Fault(method="POST", path_glob=CREATED, status=500))
+    left = await stored(made, source(1, "first"))
+    assert applied(await apply(made, left))["status"] == "incomplete"
+    assert applied(await apply(made, await stored(made, source(1, "first"))))["status"] == "done"
+    posts = len(made.requests("POST"))
+    assert (await apply(made, left)).content["error"]["code"] == "target_changed"
+    assert len(made.requests("POST")) == posts
+
+
 @pytest.mark.parametrize("is_applied", [True, False])
 async def test_after_an_unknown_outcome_it_looks_before_it_creates_again(made: Bench, is_applied: bool):
     made.sandbox.inject(Fault(method="POST", path_glob=CREATED, kind="hang_up", applied=is_applied))

@@ -246,6 +246,7 @@ def number_actions(drafts: Sequence[Draft], redact: Callable[[Any], Any]) -> Ite
             diff=diff,
             snapshot=known.preview.snapshot if known else {},
             hosts=known.hosts if known else (),
+            disclosed=known.disclosed if known else (),
             secrets=draft.thing.secrets if draft.thing and draft.verb not in ("create", "replace", "delete") else {},
             declared=declared,
             needs=tuple(sorted(numbers[id(each)] for each in draft.needs if each.call is not None)),

@@ -204,6 +204,9 @@ class ApplyCall(AcrossCall):
         account, step = self._accounts_of[action.number], self._steps.get(action.number)
         tool = self._services.operations[action.tool or ""]
         entry_key, ids, kind = (account_key(account), action.entry), self._ids(), kind_of(action)
+        # A host may be named by the id of what this plan makes.
+        disclosed = tuple((name, with_ids(host, ids)) for name, host in action.disclosed)
+        action = action.model_copy(update={"disclosed": disclosed})
         if action.verb in NEW:
             # What it belongs to may have been made by this plan.
             action = action.model_copy(update={"within": kind.place(with_ids(action.declared, ids))})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -64,9 +65,9 @@ class ProvisioningCall(EngineCall):
             fix="Plan fewer things at once, or use `connector-mcp plan` in a terminal, which waits longer.",
         )
 
+    @abstractmethod
     async def answer(self) -> JsonObject:
         """Make the data of the result."""
-        raise NotImplementedError
 
     async def read(self, account: Account, wanted: Read) -> Any:
         """Return the data of a read as the platform gave it, of a list that of all its pages.

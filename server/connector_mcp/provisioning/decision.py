@@ -6,11 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.approval.gate import Gate, Part
-from connector_mcp.engine.approval.wording import Candidate
+from connector_mcp.engine.approval.wording import Candidate, tell_disclosures
 from connector_mcp.engine.preview import Change
 from connector_mcp.errors import Blocked
 from connector_mcp.operations.operation import Effect, Operation
 from connector_mcp.operations.provisioning.tools import APPLY_PLAN
+from connector_mcp.provisioning.differences import references_in
 from connector_mcp.provisioning.plan import Action, Plan
 
 
@@ -55,13 +56,16 @@ def parts_of(
     parts: list[Part] = []
     for action in plan.steps:
         tool, gate = action.tool or "", gates[accounts[action.number]]
-        parts += [Part(gate, tool, effect) for effect in (operations[tool].effect, action.effect)]
+        effects = (operations[tool].effect, action.effect, *([Effect.DISCLOSE] if action.disclosed else []))
+        parts += [Part(gate, tool, effect) for effect in effects]
     return list(dict.fromkeys(parts))
 
 
 def candidate_of(plan: Plan, accounts: Sequence[Account], *, declared: Effect, client: str | None) -> Candidate:
     """Put the plan together as one call that waits for a decision. Its digest stands for all of it."""
     steps = plan.steps
+    effects = {action.effect for action in steps} | {Effect.DISCLOSE for action in steps if action.disclosed}
+    disclosures = tell_disclosures(list(dict.fromkeys(each for action in steps for each in action.disclosed)))
     return Candidate(
         tool=APPLY_PLAN,
         declared=declared,
@@ -74,8 +78,8 @@ def candidate_of(plan: Plan, accounts: Sequence[Account], *, declared: Effect, c
         client=client,
         digest=plan.digest,
         fingerprint=plan.digest,
-        effect=sentence_of(plan),
-        effects=tuple(effect for effect in Effect if any(action.effect is effect for action in steps)),
+        effect=" ".join(filter(None, (sentence_of(plan), disclosures))),
+        effects=tuple(effect for effect in Effect if effect in effects),
         losses=tuple(loss for action in steps for loss in losses_of(action)),
         target=plan.manifest,
         deletes=bool(plan.destructive),
@@ -86,7 +90,8 @@ def candidate_of(plan: Plan, accounts: Sequence[Account], *, declared: Effect, c
         ),
         arguments={"plan_id": plan.id, "actions": list(map(_line, steps))},
         hosts=tuple(dict.fromkeys(host for action in steps for host in action.hosts)),
-        disclosures="",
+        secrets=tuple(dict.fromkeys(name for each in steps for name in references_in(each.arguments).values())),
+        disclosures=disclosures,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.preview import keyed_digest
-from connector_mcp.errors import ConnectorError, InProgress, InvalidArguments, Issue, StoreUnavailable
+from connector_mcp.errors import ConnectorError, InProgress, InvalidArguments, Issue, StoreUnavailable, TargetChanged
 from connector_mcp.json_values import JsonObject
 from connector_mcp.provisioning.plan import Action, Plan
 from connector_mcp.state.database import Database, Row, Transaction, Value, Work
@@ -124,8 +124,8 @@ class Journal:
         )
         plan = plan.model_copy(update={"digest": await self._digest(plan)})
         values: dict[str, Value] = {
-            "id": plan.id, "digest": plan.digest, "principal": principal, "plan": plan.model_dump_json(),
-            "ttl": ttl, "kept": KEPT,
+            "id": plan.id, "digest": plan.digest, "principal": principal, "manifest": manifest,
+            "plan": plan.model_dump_json(), "ttl": ttl, "kept": KEPT,
         }  # fmt: skip
 
         def work(tx: Transaction) -> Row:
@@ -135,8 +135,8 @@ class Journal:
             )
             tx.execute("DELETE FROM plans WHERE expires_at <= epoch() - :kept", values)
             return tx.execute(
-                "INSERT INTO plans (id, digest, principal, plan, created_at, expires_at, status) "
-                "VALUES (:id, :digest, :principal, :plan, epoch(), epoch() + :ttl, 'planned') "
+                "INSERT INTO plans (id, digest, principal, manifest, plan, created_at, expires_at, status) "
+                "VALUES (:id, :digest, :principal, :manifest, :plan, epoch(), epoch() + :ttl, 'planned') "
                 "RETURNING created_at, expires_at",
                 values,
             ).all()[0]
@@ -202,9 +202,12 @@ class Journal:
         }  # fmt: skip
 
         def work(tx: Transaction) -> ConnectorError | None:
+            if (other := _other_plan(tx, plan_id)) is not None:
+                return other
             begun = tx.execute(
-                "UPDATE plans SET status = 'begun', decision = :decision, decided_by = :by, channel = :channel, "
-                "lease_owner = :owner, lease_until = epoch() + :lease, expires_at = epoch() + :continued "
+                "UPDATE plans SET status = 'begun', begun_at = epoch(), decision = :decision, decided_by = :by, "
+                "channel = :channel, lease_owner = :owner, lease_until = epoch() + :lease, "
+                "expires_at = epoch() + :continued "
                 "WHERE id = :id AND status = 'planned' AND expires_at > epoch() RETURNING id",
                 values,
             )
@@ -216,11 +219,14 @@ class Journal:
         """Take over a plan that was begun, so that no other call applies it.
 
         Raises:
-            InProgress: Another call applies it now.
+            InProgress: Another call applies it now, or another plan of its manifest.
+            TargetChanged: Another plan of its manifest was begun since.
         """
         values: dict[str, Value] = {"id": plan_id, "owner": owner, "lease": lease}
 
-        def work(tx: Transaction) -> tuple[Row | None, Row | None]:
+        def work(tx: Transaction) -> tuple[Row | None, Row | None] | ConnectorError:
+            if (other := _other_plan(tx, plan_id)) is not None:
+                return other
             taken = tx.execute(
                 "UPDATE plans SET lease_owner = :owner, lease_until = epoch() + :lease WHERE id = :id "
                 "AND status = 'begun' AND expires_at > epoch() AND coalesce(lease_until, 0) <= epoch() RETURNING id",
@@ -229,7 +235,10 @@ class Journal:
             left = tx.execute("SELECT lease_until - epoch() AS seconds FROM plans WHERE id = :id", values)
             return taken.first(), left.first()
 
-        taken, left = await self._database.write(work)
+        result = await self._database.write(work)
+        if isinstance(result, ConnectorError):
+            raise result
+        taken, left = result
         if taken is None:
             raise _taken(plan_id, left["seconds"] if left else None)
 
@@ -337,6 +346,39 @@ def forget(tx: Transaction, account: str, manifest: str, entry: str, identifier:
         "DELETE FROM identities WHERE account = :account AND manifest = :manifest AND entry = :entry "
         "AND identifier = :identifier",
         {"account": account, "manifest": manifest, "entry": entry, "identifier": identifier},
+    )
+
+
+def _other_plan(tx: Transaction, plan_id: str) -> ConnectorError | None:
+    """Make the error for a plan that knows nothing of what another plan of its manifest makes or made.
+
+    The row of the manifest's plans is locked until the transaction ends, so that two of them never begin together.
+    """
+    tx.execute(
+        "UPDATE plans SET manifest = manifest WHERE manifest = (SELECT manifest FROM plans WHERE id = :id) "
+        "AND status IN ('planned', 'begun')",
+        {"id": plan_id},
+    )
+    other = tx.execute(
+        "SELECT other.id, other.lease_until > epoch() AS is_applied, other.lease_until - epoch() AS seconds "
+        "FROM plans AS own JOIN plans AS other ON other.manifest = own.manifest AND other.id <> own.id "
+        "WHERE own.id = :id AND (other.lease_until > epoch() "
+        "OR other.begun_at >= coalesce(own.begun_at, own.created_at)) ORDER BY is_applied DESC",
+        {"id": plan_id},
+    ).first()
+    if other is None:
+        return None
+    if other["is_applied"]:
+        return InProgress(
+            f"The plan {other['id']} of the same manifest is applied now. Nothing was begun by this one.",
+            fix="Wait for it, and make a new plan with plan_connectors.",
+            retryable=True,
+            retry_after=max(1.0, other["seconds"]),
+        )
+    return TargetChanged(
+        f"The plan {other['id']} of the same manifest was begun after the plan {plan_id} was made. Nothing was begun.",
+        fix="Make a new plan with plan_connectors: it shows what is left to do.",
+        retryable=False,
     )
 
 

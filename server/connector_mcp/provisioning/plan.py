@@ -62,6 +62,8 @@ class Action(BaseModel):
     """The target's members by path, redacted, when the plan was made. A later difference is named from it."""
     hosts: tuple[str, ...] = ()
     """The hosts that the platform would send credentials to."""
+    disclosed: tuple[tuple[str, str], ...] = ()
+    """Names of secrets, each with a host that the manifest chooses and to which it would be sent."""
     secrets: dict[str, SecretState] = {}
     """What is known of each secret, by its path in `declared`."""
     declared: JsonObject = {}

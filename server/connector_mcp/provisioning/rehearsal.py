@@ -85,6 +85,7 @@ class Rehearsed:
     preview: Preview
     fingerprint: str
     hosts: tuple[str, ...]
+    disclosed: tuple[tuple[str, str], ...]
 
 
 class Rehearsal(PlatformCall):
@@ -143,6 +144,7 @@ class Rehearsal(PlatformCall):
             self._preview,
             fingerprint(self.operation, self._situation.current, key) if has_target else "",
             tuple(map(self.scrubber.text, found.hosts(self.operation, self._situation))),
+            self._disclosed,
         )
 
     async def _read_target(self) -> None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final
 
-from connector_mcp.engine.approval.wording import target_changed
+from connector_mcp.engine.approval.wording import target_changed, tell_disclosures
 from connector_mcp.engine.call import PlatformCall
 from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.engine_call import CallServices
@@ -174,9 +174,11 @@ class PlannedCall(PlatformCall):
             changed.message = f"{action.entry} changed after the plan was made. Nothing was sent for it."
             changed.fix = "Make a new plan: it shows the present state."
             raise changed
-        if _RANKS.index(self.effect) > _RANKS.index(action.effect):
+        further = [each for each in self._disclosed if each not in action.disclosed]
+        if _RANKS.index(self.effect) > _RANKS.index(action.effect) or further:
+            does = " ".join(filter(None, (self._preview.sentence, tell_disclosures(further))))
             raise TargetChanged(
-                f"{self._preview.sentence} That is more than the plan said of {action.entry}. Nothing was sent for it.",
+                f"{does} That is more than the plan said of {action.entry}. Nothing was sent for it.",
                 fix="Make a new plan: it shows the present state.",
                 details={"effect": str(self.effect), "planned": str(action.effect)},
             )

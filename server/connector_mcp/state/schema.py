@@ -113,12 +113,15 @@ CREATE TABLE plans (
     id TEXT PRIMARY KEY,
     digest TEXT NOT NULL,
     principal TEXT NOT NULL,
+    -- The name of the manifest.
+    manifest TEXT NOT NULL,
     plan TEXT NOT NULL,
     created_at DOUBLE PRECISION NOT NULL,
     -- Until then it can be begun, and after that it can be continued.
     expires_at DOUBLE PRECISION NOT NULL,
     -- planned, begun once it was decided, done, or void.
     status TEXT NOT NULL,
+    begun_at DOUBLE PRECISION,
     decision TEXT,
     decided_by TEXT,
     channel TEXT,
@@ -127,6 +130,7 @@ CREATE TABLE plans (
     lease_until DOUBLE PRECISION
 );
 CREATE INDEX plans_by_expiry ON plans (expires_at);
+CREATE INDEX plans_of_manifest ON plans (manifest);
 CREATE TABLE plan_steps (
     plan_id TEXT NOT NULL,
     number INTEGER NOT NULL,

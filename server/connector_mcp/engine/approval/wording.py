@@ -7,7 +7,7 @@ effect and the target, and the second line what is lost. What does not fit there
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -37,6 +37,12 @@ MAX_PARKED_BYTES: Final = 1_048_576
 """Calls that one principal may have parked at the same time, and the size of one."""
 
 
+def tell_disclosures(disclosed: Sequence[tuple[str, str]]) -> str:
+    """Say which secrets go to which hosts, in one sentence; empty if there are none."""
+    told = "; ".join(f"sends the secret {name} to {host}" for name, host in disclosed)
+    return f"{told[:1].upper()}{told[1:]}." if told else ""
+
+
 class Candidate(ParkedCall):
     """A call at the gate."""
 
@@ -51,10 +57,7 @@ class Candidate(ParkedCall):
 
         `disclosed` has names of secrets, each with a host that the arguments choose and its limits do not name.
         """
-        disclosures = ""
-        if disclosed:
-            told = "; ".join(f"sends the secret {name} to {host}" for name, host in disclosed)
-            disclosures = f"{told[:1].upper()}{told[1:]}."
+        disclosures = tell_disclosures(disclosed) if disclosed else ""
         return Candidate(
             effect=" ".join(filter(None, (preview.sentence, disclosures))),
             effects=(preview.effect, *((Effect.DISCLOSE,) if disclosed else ())),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -113,9 +114,9 @@ class VariablesOperation(PlatformOperation):
 
     environment_id: EnvironmentId
 
+    @abstractmethod
     def new_values(self) -> JsonObject:
         """The variables to set, by name."""
-        raise NotImplementedError
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         return tuple(null_values(self.new_values()))
