@@ -23,7 +23,7 @@ from tests.end_to_end.faces import INITIALIZE, META, SERVE, address, message, mo
 from tests.end_to_end.recording import RecordingServer, recording_server
 from tests.records import audited
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 ENDINGS = [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
 CALL: dict[str, Any] = {"name": "vectorize_get_source_connectors", "arguments": {}}

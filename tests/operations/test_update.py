@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,8 @@ from connector_mcp.operations.update import (
     without_vacant,
 )
 
+THOROUGH = 4 if os.environ.get("CI") else 1
+"""CI takes the time to look at more examples of each update."""
 UPDATES = {name: kind for name, kind in catalog().items() if issubclass(kind, UpdateOperation)}
 
 SCALARS = st.sampled_from(["", "eu", "us", None, False, True, 0, 1])
@@ -144,7 +147,7 @@ def covered(path: tuple[str, ...], losses: tuple[Loss, ...]) -> bool:
 
 
 @pytest.mark.parametrize("name", UPDATES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=25 * THOROUGH, deadline=None)
 @given(data=st.data())
 def test_an_update_loses_exactly_what_is_stored_and_will_be_vacant(name: str, data: st.DataObject) -> None:
     kind = UPDATES[name]
@@ -174,7 +177,7 @@ def test_an_update_loses_exactly_what_is_stored_and_will_be_vacant(name: str, da
 
 
 @pytest.mark.parametrize("name", UPDATES)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=13 * THOROUGH, deadline=None)
 @given(data=st.data())
 def test_the_plan_says_what_the_target_will_be(name: str, data: st.DataObject) -> None:
     kind = UPDATES[name]
@@ -188,7 +191,7 @@ def test_the_plan_says_what_the_target_will_be(name: str, data: st.DataObject) -
 
 
 @pytest.mark.parametrize("name", UPDATES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=5 * THOROUGH, deadline=None)
 @given(data=st.data())
 def test_without_the_target_nothing_is_lost_and_the_plan_still_holds(name: str, data: st.DataObject) -> None:
     kind = UPDATES[name]

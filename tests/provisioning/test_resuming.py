@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import anyio
@@ -143,6 +144,20 @@ async def test_two_applies_at_once_are_one(made: Bench):
     assert applied(await apply(made, plan, Meets()))["status"] == "done"
     assert others == ["in_progress"] * 2
     assert len(made.requests("POST")) == 2
+
+
+@pytest.mark.parametrize("tool", ["find_connectors", "plan_connectors", "apply_plan"])
+async def test_the_parts_of_a_call_have_each_the_time_that_a_call_may_wait_for_the_database(
+    made: Bench, monkeypatch: pytest.MonkeyPatch, tool: str
+):
+    manifest = (await made.engine.call("export_connectors", {}, FakeCaller())).content["data"]["manifest"]
+    plan = (await made.engine.call("plan_connectors", {"manifest": manifest}, FakeCaller())).content["data"]
+    # Every step of the database seems to take a tenth of a second or more, and one call may wait for two seconds.
+    monkeypatch.setattr(made.engine.database, "_clock", count(0.0, 0.1).__next__)
+    arguments = {"find_connectors": {}, "plan_connectors": {"manifest": manifest}}
+    result = await made.engine.call(tool, arguments.get(tool, {"plan_id": plan["plan_id"]}), FakeCaller())
+    assert not result.is_error, result.content
+    assert not [each for each in result.content["meta"].get("warnings", ()) if "store" in each]
 
 
 async def test_of_two_plans_of_one_manifest_only_one_that_knows_of_the_other_is_applied(made: Bench, clock: Clock):

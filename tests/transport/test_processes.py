@@ -20,6 +20,8 @@ from mcp.client.sse import sse_client
 
 from tests.end_to_end.faces import INITIALIZE, META
 
+pytestmark = pytest.mark.slow
+
 SERVER = Path(__file__).with_name("serve_fake.py")
 TOOL = "vectorize_get_source_connectors"
 CONNECTIONS = [("/mcp", "auto"), ("/mcp", "legacy"), ("/sse", "auto"), ("/sse", "legacy")]

@@ -34,7 +34,7 @@ from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import Tool
 from connector_mcp.program import runnable
 from connector_mcp.secrets.collection import Secrets
-from connector_mcp.state.database import Database, Transaction, one_allowance
+from connector_mcp.state.database import Database, Transaction
 from connector_mcp.state.keys import secret_key
 from connector_mcp.suggest import meant
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
@@ -232,8 +232,7 @@ class Engine:
             await anyio.to_thread.run_sync(self._secrets.read_all)
         outer = CALL_SCRUBBER.set(None)
         try:
-            with one_allowance():
-                return await kind(tool, caller, self._services).run(arguments)
+            return await kind(tool, caller, self._services).run(arguments)
         finally:
             CALL_SCRUBBER.reset(outer)
 

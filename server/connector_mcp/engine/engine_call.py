@@ -36,7 +36,7 @@ from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Operation
 from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import Tool
-from connector_mcp.state.database import Database, Work
+from connector_mcp.state.database import Database, Work, one_allowance
 from connector_mcp.telemetry.observer import Observer
 
 logger = logging.getLogger("connector_mcp.engine")
@@ -115,7 +115,8 @@ class EngineCall(ABC):
         Raises:
             AnswerDue: A person must answer the question first.
         """
-        with self._observer.call(self.id):
+        # Also a call that is part of another one has a time limit of its own for the database.
+        with self._observer.call(self.id), one_allowance():
             try:
                 result = await self._run_to_end(arguments)
             finally:

@@ -227,7 +227,7 @@ class ApplyCall(AcrossCall):
         call.identifier = None if action.verb in NEW else action.identifier or ids.get(action.entry)
         arguments = {**with_ids(action.arguments, ids), **self._account_arguments(account)}
         # What has begun ends, even if this call is cancelled: only between actions does an apply stop.
-        with anyio.CancelScope(shield=True, deadline=self._deadline), one_allowance():
+        with anyio.CancelScope(shield=True, deadline=self._deadline):
             await call.run(arguments)
         self._steps[action.number] = call.step
         if call.state == "done" and (identity := call.identity()) is not None:
@@ -254,7 +254,9 @@ class ApplyCall(AcrossCall):
                 step_ended(tx, self._stored.plan.id, step, self.id)
                 remember(tx, action, self._stored, identity.account, identity)
 
-            await self._services.database.write(work)
+            # Many are written side by side, and each waits for the others.
+            with one_allowance():
+                await self._services.database.write(work)
         self._steps[action.number] = step
 
     def _ids(self) -> dict[str, str]:
