@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 from math import isclose
 
 _LONGEST_NAME = 100
@@ -91,6 +92,7 @@ def meant(name: str, known: Iterable[str], *, of: str | None = None, share: floa
     return sorted(fitting, key=lambda each: len(names[each]))[:count]
 
 
+@lru_cache(maxsize=1024)
 def _words(name: str, is_tool: bool) -> frozenset[str]:
     """Return the words of a name by their meanings."""
     parts = [part.lower() for part in _HUMP.split(name) if part]

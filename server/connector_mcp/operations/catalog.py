@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import import_module
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 
 from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.across import ACROSS
@@ -71,12 +71,17 @@ def platform_folder(name: str) -> PlatformFolder:
 
 def catalog(platforms: Iterable[str] = PLATFORMS) -> Mapping[str, type[Operation]]:
     """The operations of the named platforms and those that belong to none, by tool name in a stable order."""
+    return _catalog(tuple(platforms))
+
+
+@cache
+def _catalog(platforms: tuple[str, ...]) -> Mapping[str, type[Operation]]:
     folders = {name: platform_folder(name) for name in platforms}
     operations = [operation for folder in folders.values() for operation in folder.operations]
     if operations:
         operations.append(describe_connector_type({name: each.type_source for name, each in folders.items()}))
         operations += (*ACROSS, *PROVISIONING)
-    return {operation.tool_name(): operation for operation in operations}
+    return MappingProxyType({operation.tool_name(): operation for operation in operations})
 
 
 def in_toolsets(operations: Mapping[str, type[Operation]], chosen: Collection[str]) -> dict[str, type[Operation]]:
