@@ -9,7 +9,8 @@ import pytest
 
 from connector_mcp.engine.lookup import id_paths
 from connector_mcp.operations.catalog import PLATFORMS, platform_folder
-from connector_mcp.operations.operation import Effect, Http, ListOperation, Operation, at
+from connector_mcp.operations.operation import Effect, ListOperation, Operation, at
+from connector_mcp.operations.platform import Http
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.faults import Fault
 from connector_mcp.upstream.client import ClientLimits

@@ -19,7 +19,8 @@ from connector_mcp.errors import ConnectorError, NotFound, Rejected, TooLarge, U
 from connector_mcp.json_values import JsonObject, is_array, is_object, members
 from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.fields import ShownBy
-from connector_mcp.operations.operation import Effect, Http, ListOperation, Operation, at
+from connector_mcp.operations.operation import Effect, ListOperation, Operation, at
+from connector_mcp.operations.platform import Http
 from connector_mcp.suggest import nearest
 from connector_mcp.text import same_text
 

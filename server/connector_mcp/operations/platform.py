@@ -5,9 +5,11 @@ This is data only. `upstream.auth` turns credentials into requests, and `config`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property, partial
 from typing import Any, Final
 
 from connector_mcp.json_values import JsonObject
@@ -106,6 +108,8 @@ class Platform:
     """Key names, in lower case, that would name a secret and hold an object here: its members are judged one by one."""
     secret_paths: tuple[str, ...] = ()
     """Endings of dotted paths in answers; every value below them is secret. Such as `credential.data`."""
+    empty_answer: JsonObject | None = None
+    """What it answers where it has nothing to say: no body, or an empty object."""
     base_url_from: Callable[[Mapping[str, str]], str | None] | None = None
     """Derive the address from the other variables when it is not set."""
     other_apis: tuple[OtherApi, ...] = ()
@@ -130,6 +134,30 @@ class Platform:
 def key_of(platform: Platform, variable: Variable) -> str:
     """The key of a platform's variable in a profile: `api_key` of `VECTORIZE_API_KEY`."""
     return variable.name.removeprefix(f"{platform.name.upper()}_").lower()
+
+
+@dataclass(frozen=True)
+class Http:
+    """Method and path of the documented operation; placeholders carry argument names."""
+
+    method: str
+    path: str
+
+    @cached_property
+    def placeholders(self) -> tuple[str, ...]:
+        return tuple(re.findall(r"{(\w+)}", self.path))
+
+    @cached_property
+    def shape(self) -> str:
+        """The path without the names of its placeholders, by which paths are compared."""
+        return re.sub(r"{\w+}", "{}", self.path)
+
+
+GET = partial(Http, "GET")
+POST = partial(Http, "POST")
+PUT = partial(Http, "PUT")
+PATCH = partial(Http, "PATCH")
+DELETE = partial(Http, "DELETE")
 
 
 class Absent(Enum):

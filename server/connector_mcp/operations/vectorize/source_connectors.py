@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from connector_mcp.operations.operation import DELETE, GET, PATCH, POST, Effect
+from connector_mcp.operations.operation import Effect
+from connector_mcp.operations.platform import DELETE, GET, PATCH, POST
 from connector_mcp.operations.vectorize.connectors import (
     Connector,
     ConnectorCreation,
