@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property, partial
 from typing import Any, Final
 
 from connector_mcp.json_values import JsonObject
@@ -136,28 +135,29 @@ def key_of(platform: Platform, variable: Variable) -> str:
     return variable.name.removeprefix(f"{platform.name.upper()}_").lower()
 
 
+_PLACEHOLDER: Final = re.compile(r"{(\w+)}")
+
+
+def path_shape(path: str) -> str:
+    """The path without the names of its placeholders, by which paths are compared."""
+    return _PLACEHOLDER.sub("{}", path)
+
+
 @dataclass(frozen=True)
 class Http:
     """Method and path of the documented operation; placeholders carry argument names."""
 
     method: str
     path: str
-
-    @cached_property
-    def placeholders(self) -> tuple[str, ...]:
-        return tuple(re.findall(r"{(\w+)}", self.path))
-
-    @cached_property
-    def shape(self) -> str:
-        """The path without the names of its placeholders, by which paths are compared."""
-        return re.sub(r"{\w+}", "{}", self.path)
+    placeholders: tuple[str, ...]
+    shape: str
 
 
-GET = partial(Http, "GET")
-POST = partial(Http, "POST")
-PUT = partial(Http, "PUT")
-PATCH = partial(Http, "PATCH")
-DELETE = partial(Http, "DELETE")
+def _http(method: str) -> Callable[[str], Http]:
+    return lambda path: Http(method, path, tuple(_PLACEHOLDER.findall(path)), path_shape(path))
+
+
+GET, POST, PUT, PATCH, DELETE = map(_http, ("GET", "POST", "PUT", "PATCH", "DELETE"))
 
 
 class Absent(Enum):
