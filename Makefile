@@ -5,8 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
+SITE := $(VENV)/.site-installed
 
-.PHONY: help demo test test-all check schemas docs bench clean
+.PHONY: help demo test test-all check schemas docs site bench clean
 
 help:  ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,11 +34,15 @@ schemas: $(RUNTIME)  ## Write tool_schemas/ from the declarations
 docs: $(RUNTIME)  ## Write the reference pages in docs/ from the declarations
 	$(BIN)/python -m tools.generate docs
 
+# The variable hides a notice of the theme's makers about its successor.
+site: $(SITE)  ## Build the documentation site in build/site; a dead link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 bench: $(DEVELOPMENT)  ## Compare with a bare server of the same SDK
 	$(BIN)/python -m benchmarks
 
 clean:  ## Remove what the verbs above created
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build/site .pytest_cache .ruff_cache .hypothesis
 
 # The stamps, not the folder, are the targets, so that an interrupted set-up is repeated.
 $(VENV)/.made:
@@ -51,4 +56,8 @@ $(RUNTIME): $(VENV)/.made pyproject.toml
 
 $(DEVELOPMENT): $(RUNTIME)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	touch $@
+
+$(SITE): $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group site
 	touch $@

@@ -95,7 +95,7 @@ async def _serve_stdio(settings: Settings, environ: Mapping[str, str]) -> int:
         open_engine(settings, environ, "stdio", observer=observer) as engine,
         serve_secret_pages_on_demand(engine),
     ):
-        return await serve_stdio(engine, spans=observer.spans)
+        return await serve_stdio(engine)
 
 
 async def _serve_http(settings: Settings, environ: Mapping[str, str]) -> int:
@@ -140,7 +140,6 @@ async def _serve_http(settings: Settings, environ: Mapping[str, str]) -> int:
             pages=pages,
             open_paths=("/readyz", "/console", "/secrets", *metrics_path, *((OPEN_PATH,) if callback else ())),
             drain=drain,
-            spans=observer.spans,
             hosts=access.hosts,
             origins=access.origins,
             prefix=access.prefix,
