@@ -19,7 +19,7 @@ from tools.listing import listing_files
 from tools.operations_page import operations_page
 from tools.pages import all_tools, errors_page, settings_page, tools_page
 
-_FOLDERS = {"schemas": "tool_schemas", "docs": "docs", "listing": "."}
+FOLDERS = {"schemas": "tool_schemas", "docs": "docs", "listing": "."}
 
 
 def published_files() -> dict[str, str]:
@@ -58,11 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status: 1 when `--check` finds files that are not up to date."""
     description = "Write the files that are generated from the declarations."
     parser = argparse.ArgumentParser(prog="python -m tools.generate", description=description)
-    parser.add_argument("what", choices=sorted(_FOLDERS))
+    parser.add_argument("what", choices=sorted(FOLDERS))
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a file is not up to date")
     parser.add_argument("--out", type=Path, help="the folder; for schemas, stale JSON files in it are removed")
     options = parser.parse_args(arguments)
-    root: Path = options.out or Path(_FOLDERS[options.what])
+    root: Path = options.out or Path(FOLDERS[options.what])
     if options.what == "schemas":
         wanted, pattern = published_files(), "*/*.json"
     elif options.what == "listing":

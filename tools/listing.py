@@ -1,4 +1,4 @@
-"""How registries and clients find the server: server.json, the links that install it, and every other use of its address.
+"""How registries and clients find the server: server.json, the links that install it, and each use of its address.
 
 All of it follows from pyproject.toml and from the declarations. `make listing` writes it.
 """

@@ -1,4 +1,4 @@
-"""The project as pyproject.toml describes it. Its repository's address there is the only one that is written by hand."""
+"""The project as pyproject.toml describes it. The repository's address there is the only one written by hand."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Project:
         address = given["urls"]["Repository"]
         if not re.fullmatch(r"https://[\w.-]+/[\w.-]+/[\w.-]+(?<!\.git)", address):
             raise ValueError(f"[project.urls] Repository is {address!r}; write it as https://HOST/OWNER/NAME.")
-        told = (given[name] for name in ("name", "version", "description", "license", "keywords", "requires-python"))
-        return cls(*told, address)
+        told = {name: given[name] for name in ("name", "version", "description", "license", "keywords")}
+        return cls(**told, requires_python=given["requires-python"], address=address)
 
     @property
     def urls(self) -> dict[str, str]:
