@@ -10,21 +10,9 @@ from pydantic import Field
 
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.connector_types import ConnectorType
-from connector_mcp.operations.logto.connectors import (
-    CreateConnector,
-    DeleteConnector,
-    ListConnectors,
-    UpdateConnector,
-)
+from connector_mcp.operations.logto import connectors, sso_connectors
 from connector_mcp.operations.logto.factories import factory
 from connector_mcp.operations.logto.sign_in import GetSignInExp, UpdateSignInExp
-from connector_mcp.operations.logto.sso_connectors import (
-    CreateSsoConnector,
-    DeleteSsoConnector,
-    ListSsoConnectors,
-    UpdateSsoConnector,
-    provider,
-)
 from connector_mcp.operations.operation import at
 from connector_mcp.operations.overview import Read, read
 from connector_mcp.operations.provisioning.kinds import (
@@ -68,7 +56,7 @@ class SignInConnectors(Kind):
     argument_names: ClassVar = {"connector_id": "type"}
 
     def listing(self, within: str) -> Read:
-        return read(ListConnectors, limit=100)
+        return read(connectors.ListConnectors, limit=100)
 
     def rows(self, data: Any, within: str) -> list[JsonObject]:
         """All but demo connectors, which cannot be read by their ids."""
@@ -91,7 +79,8 @@ class SignInConnectors(Kind):
     def create(self, entry: JsonObject) -> ToolCall | None:
         settings = {name: entry.get(name) for name in ("metadata", *_SETTINGS)}
         return ToolCall(
-            CreateConnector, given(connector_id=entry["type"], config=entry.get("config") or None, **settings)
+            connectors.CreateConnector,
+            given(connector_id=entry["type"], config=entry.get("config") or None, **settings),
         )
 
     def update(
@@ -99,10 +88,10 @@ class SignInConnectors(Kind):
     ) -> tuple[ToolCall, ...]:
         merged = {member: nested(changes, member) or None for member in ("config", "metadata")}
         settings = {name: changes.get((name,)) for name in _SETTINGS}
-        return (ToolCall(UpdateConnector, given(id=identifier, **merged, **settings)),)
+        return (ToolCall(connectors.UpdateConnector, given(id=identifier, **merged, **settings)),)
 
     def delete(self, identifier: str, within: str) -> ToolCall | None:
-        return ToolCall(DeleteConnector, {"id": identifier})
+        return ToolCall(connectors.DeleteConnector, {"id": identifier})
 
     def config_type(self, entry: JsonObject) -> ConnectorType | None:
         return factory(entry.get("type"))
@@ -142,7 +131,7 @@ class SsoConnectors(Kind):
     computed = frozenset({"scope"})
 
     def listing(self, within: str) -> Read:
-        return read(ListSsoConnectors, limit=100)
+        return read(sso_connectors.ListSsoConnectors, limit=100)
 
     def key_of(self, record: JsonObject) -> str:
         return str(record.get("connectorName"))
@@ -160,7 +149,7 @@ class SsoConnectors(Kind):
     def create(self, entry: JsonObject) -> ToolCall | None:
         others = {name: entry.get(name) for name in ("domains", "branding", *_SETTINGS)}
         named = {"connector_name": entry["name"], "provider_name": entry["type"]}
-        return ToolCall(CreateSsoConnector, given(**named, config=entry.get("config") or None, **others))
+        return ToolCall(sso_connectors.CreateSsoConnector, given(**named, config=entry.get("config") or None, **others))
 
     def update(
         self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
@@ -168,13 +157,15 @@ class SsoConnectors(Kind):
         merged = {member: nested(changes, member) or None for member in ("config", "branding")}
         others = {name: changes.get((name,)) for name in ("domains", *_SETTINGS)}
         name = changes.get(("name",))
-        return (ToolCall(UpdateSsoConnector, given(id=identifier, connector_name=name, **merged, **others)),)
+        return (
+            ToolCall(sso_connectors.UpdateSsoConnector, given(id=identifier, connector_name=name, **merged, **others)),
+        )
 
     def delete(self, identifier: str, within: str) -> ToolCall | None:
-        return ToolCall(DeleteSsoConnector, {"id": identifier})
+        return ToolCall(sso_connectors.DeleteSsoConnector, {"id": identifier})
 
     def config_type(self, entry: JsonObject) -> ConnectorType | None:
-        return provider(entry.get("type"))
+        return sso_connectors.provider(entry.get("type"))
 
 
 _EXPERIENCE = {

@@ -23,42 +23,18 @@ from connector_mcp.operations.provisioning.kinds import (
     keyed,
 )
 from connector_mcp.operations.situation import Path
-from connector_mcp.operations.vectorize.ai_platform_connectors import (
-    CreateAiPlatformConnector,
-    DeleteAiPlatformConnector,
-    GetAiPlatformConnectors,
-    UpdateAiPlatformConnector,
+from connector_mcp.operations.vectorize import (
+    ai_platform_connectors,
+    destination_connectors,
+    pipelines,
+    source_connectors,
+    source_users,
 )
 from connector_mcp.operations.vectorize.connectors import (
     ConnectorCreation,
     ConnectorDeletion,
     ConnectorList,
     ConnectorUpdate,
-)
-from connector_mcp.operations.vectorize.destination_connectors import (
-    CreateDestinationConnector,
-    DeleteDestinationConnector,
-    GetDestinationConnectors,
-    UpdateDestinationConnector,
-)
-from connector_mcp.operations.vectorize.pipelines import (
-    BUILT_IN,
-    CreatePipeline,
-    DeletePipeline,
-    GetPipeline,
-    GetPipelines,
-)
-from connector_mcp.operations.vectorize.source_connectors import (
-    CreateSourceConnector,
-    DeleteSourceConnector,
-    GetSourceConnector,
-    GetSourceConnectors,
-    UpdateSourceConnector,
-)
-from connector_mcp.operations.vectorize.source_users import (
-    AddUserToSourceConnector,
-    DeleteUserFromSourceConnector,
-    UpdateUserInSourceConnector,
 )
 
 _USERS = "authorized-users"
@@ -99,7 +75,7 @@ class ConnectorKind(Kind):
         return shown
 
     def create(self, entry: JsonObject) -> ToolCall | None:
-        if entry["type"] == BUILT_IN:
+        if entry["type"] == pipelines.BUILT_IN:
             return None
         connector = given(name=entry["name"], type=entry["type"], config=entry.get("config") or None)
         return ToolCall(self.creation, {"connectors": [connector]} | given(workspace_id=entry.get("workspace")))
@@ -121,10 +97,10 @@ class Sources(ConnectorKind):
 
     section, noun, check = "sources", "source connector", "source connector"
     lists_all, creation, change, deletion = (
-        GetSourceConnectors,
-        CreateSourceConnector,
-        UpdateSourceConnector,
-        DeleteSourceConnector,
+        source_connectors.GetSourceConnectors,
+        source_connectors.CreateSourceConnector,
+        source_connectors.UpdateSourceConnector,
+        source_connectors.DeleteSourceConnector,
     )
 
 
@@ -133,10 +109,10 @@ class Destinations(ConnectorKind):
 
     section, noun, check = "destinations", "destination connector", "destination connector"
     lists_all, creation, change, deletion = (
-        GetDestinationConnectors,
-        CreateDestinationConnector,
-        UpdateDestinationConnector,
-        DeleteDestinationConnector,
+        destination_connectors.GetDestinationConnectors,
+        destination_connectors.CreateDestinationConnector,
+        destination_connectors.UpdateDestinationConnector,
+        destination_connectors.DeleteDestinationConnector,
     )
 
 
@@ -145,10 +121,10 @@ class AiPlatforms(ConnectorKind):
 
     section, noun, check = "ai_platforms", "AI platform connector", "AI platform connector"
     lists_all, creation, change, deletion = (
-        GetAiPlatformConnectors,
-        CreateAiPlatformConnector,
-        UpdateAiPlatformConnector,
-        DeleteAiPlatformConnector,
+        ai_platform_connectors.GetAiPlatformConnectors,
+        ai_platform_connectors.CreateAiPlatformConnector,
+        ai_platform_connectors.UpdateAiPlatformConnector,
+        ai_platform_connectors.DeleteAiPlatformConnector,
     )
 
 
@@ -176,7 +152,7 @@ class SourceUsers(Kind):
     argument_names: ClassVar = {"source_connector_id": "source", "user_id": "user"}
 
     def listing(self, within: str) -> Read:
-        return read(GetSourceConnector, source_connector_id=within)
+        return read(source_connectors.GetSourceConnector, source_connector_id=within)
 
     def rows(self, data: Any, within: str) -> list[JsonObject]:
         return [{"id": user} for user in items(at(data, f"configDoc.{_USERS}")) if isinstance(user, str)]
@@ -191,7 +167,7 @@ class SourceUsers(Kind):
         return {"source": within, "user": record["id"]}
 
     def create(self, entry: JsonObject) -> ToolCall | None:
-        return ToolCall(AddUserToSourceConnector, _user_arguments(entry))
+        return ToolCall(source_users.AddUserToSourceConnector, _user_arguments(entry))
 
     def update(
         self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
@@ -199,10 +175,16 @@ class SourceUsers(Kind):
         changed = {path[0] for path in changes}
         arguments = _user_arguments(entry)
         kept = {"source_connector_id", "user_id"} | changed
-        return (ToolCall(UpdateUserInSourceConnector, {name: arguments[name] for name in arguments if name in kept}),)
+        return (
+            ToolCall(
+                source_users.UpdateUserInSourceConnector, {name: arguments[name] for name in arguments if name in kept}
+            ),
+        )
 
     def delete(self, identifier: str, within: str) -> ToolCall | None:
-        return ToolCall(DeleteUserFromSourceConnector, {"source_connector_id": within, "user_id": identifier})
+        return ToolCall(
+            source_users.DeleteUserFromSourceConnector, {"source_connector_id": within, "user_id": identifier}
+        )
 
     def secret_members(self, entry: JsonObject) -> Sequence[str]:
         return ("refresh_token", "access_token")
@@ -260,10 +242,10 @@ class Pipelines(Kind):
     }
 
     def listing(self, within: str) -> Read:
-        return read(GetPipelines, limit=100)
+        return read(pipelines.GetPipelines, limit=100)
 
     def reading(self, identifier: str, within: str) -> Read | None:
-        return read(GetPipeline, pipeline_id=identifier)
+        return read(pipelines.GetPipeline, pipeline_id=identifier)
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
         stored, shown = members(record.get("configDoc")), JsonObject(name=record.get("name"))
@@ -290,7 +272,7 @@ class Pipelines(Kind):
 
     def create(self, entry: JsonObject) -> ToolCall | None:
         return ToolCall(
-            CreatePipeline,
+            pipelines.CreatePipeline,
             given(
                 pipeline_name=entry["name"],
                 source_connectors=[{"config": {}} | part for part in entry["sources"]],
@@ -302,7 +284,7 @@ class Pipelines(Kind):
         )
 
     def delete(self, identifier: str, within: str) -> ToolCall | None:
-        return ToolCall(DeletePipeline, {"pipeline_id": identifier})
+        return ToolCall(pipelines.DeletePipeline, {"pipeline_id": identifier})
 
 
 def _part(stored: Any) -> JsonObject:

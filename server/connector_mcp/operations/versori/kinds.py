@@ -16,34 +16,9 @@ from connector_mcp.operations.operation import at
 from connector_mcp.operations.overview import Read, read
 from connector_mcp.operations.provisioning.kinds import Entry, Kind, NamedEntry, ToolCall, given, keyed
 from connector_mcp.operations.situation import Path
-from connector_mcp.operations.versori.activations import (
-    ActivateUser,
-    CreateEndUser,
-    DeleteActivation,
-    ListActivations,
-    ListEndUsers,
-)
+from connector_mcp.operations.versori import activations, connections, systems, templates
 from connector_mcp.operations.versori.common import CREDENTIAL, SCHEME, scheme_id
-from connector_mcp.operations.versori.connections import (
-    CreateConnection,
-    DeleteConnection,
-    ListConnections,
-    UpdateConnection,
-)
 from connector_mcp.operations.versori.projects import ListProjects
-from connector_mcp.operations.versori.systems import (
-    CreateSystem,
-    DeleteSystem,
-    ListSystems,
-    UpdateSystem,
-    UpsertAuthSchemeConfig,
-)
-from connector_mcp.operations.versori.templates import (
-    CreateConnectionTemplate,
-    DeleteConnectionTemplate,
-    ListProjectConnectionTemplates,
-    UpdateConnectionTemplate,
-)
 from connector_mcp.operations.versori.variables import SetDynamicVariables
 
 _STORED_BY_VERSORI = frozenset({"credentialId", "organisationId"})
@@ -117,7 +92,7 @@ class Systems(Kind):
     argument_names: ClassVar = {"template_base_url": "base_url", "auth_scheme_configs": "auth_schemes"}
 
     def listing(self, within: str) -> Read:
-        return read(ListSystems, limit=100)
+        return read(systems.ListSystems, limit=100)
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
         schemes = {scheme_id(each): _without_ids(each) for each in items(record.get("authSchemeConfigs"))}
@@ -127,7 +102,7 @@ class Systems(Kind):
     def create(self, entry: JsonObject) -> ToolCall | None:
         schemes = list(members(entry.get("auth_schemes")).values()) or None
         named = {"name": entry["name"], "domain": entry["domain"], "template_base_url": entry["base_url"]}
-        return ToolCall(CreateSystem, named | given(auth_scheme_configs=schemes))
+        return ToolCall(systems.CreateSystem, named | given(auth_scheme_configs=schemes))
 
     def update(
         self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
@@ -135,15 +110,15 @@ class Systems(Kind):
         changed = {path[0] for path in changes}
         names = {"name": "name", "domain": "domain", "base_url": "template_base_url"}
         own = {argument: entry[member] for member, argument in names.items() if member in changed}
-        calls = [ToolCall(UpdateSystem, {"system_id": identifier} | own)] if own else []
+        calls = [ToolCall(systems.UpdateSystem, {"system_id": identifier} | own)] if own else []
         for scheme in dict.fromkeys(path[1] for path in changes if path[0] == "auth_schemes" and len(path) > 1):
             config = entry["auth_schemes"][scheme]
             arguments = {"system_id": identifier, "auth_scheme_config_id": scheme, "config": config}
-            calls.append(ToolCall(UpsertAuthSchemeConfig, arguments))
+            calls.append(ToolCall(systems.UpsertAuthSchemeConfig, arguments))
         return tuple(calls)
 
     def delete(self, identifier: str, within: str) -> ToolCall | None:
-        return ToolCall(DeleteSystem, {"system_id": identifier})
+        return ToolCall(systems.DeleteSystem, {"system_id": identifier})
 
     def secret_members(self, entry: JsonObject) -> Sequence[str]:
         schemes = members(entry.get("auth_schemes"))
@@ -183,7 +158,7 @@ class ConnectionTemplates(Kind):
 
     def listing(self, within: str) -> Read:
         project, _, environment = within.partition("/")
-        return read(ListProjectConnectionTemplates, project_id=project, environment_id=environment, limit=100)
+        return read(templates.ListProjectConnectionTemplates, project_id=project, environment_id=environment, limit=100)
 
     def identify(self, record: JsonObject) -> str:
         return str(record.get("connectionTemplateId"))
@@ -195,18 +170,20 @@ class ConnectionTemplates(Kind):
 
     def create(self, entry: JsonObject) -> ToolCall | None:
         ids = {f"{member}_id": entry[member] for member in ("project", "environment", "system")}
-        return ToolCall(CreateConnectionTemplate, ids | given(name=entry["name"], dynamic=entry.get("dynamic")))
+        return ToolCall(
+            templates.CreateConnectionTemplate, ids | given(name=entry["name"], dynamic=entry.get("dynamic"))
+        )
 
     def update(
         self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
     ) -> tuple[ToolCall, ...]:
         arguments = given(name=changes.get(("name",)), dynamic=changes.get(("dynamic",)))
         place = {"project_id": within.partition("/")[0], "template_id": identifier}
-        return (ToolCall(UpdateConnectionTemplate, place | arguments),) if arguments else ()
+        return (ToolCall(templates.UpdateConnectionTemplate, place | arguments),) if arguments else ()
 
     def delete(self, identifier: str, within: str) -> ToolCall | None:
         arguments = {"project_id": within.partition("/")[0], "template_id": identifier}
-        return ToolCall(DeleteConnectionTemplate, arguments)
+        return ToolCall(templates.DeleteConnectionTemplate, arguments)
 
 
 class CredentialEntry(BaseModel):
@@ -240,7 +217,7 @@ class Connections(Kind):
     argument_names: ClassVar = {"connection_template_id": "template", "external_id": "user"}
 
     def listing(self, within: str) -> Read:
-        return read(ListConnections, limit=100)
+        return read(connections.ListConnections, limit=100)
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
         credentials: list[JsonObject] = [
@@ -262,17 +239,17 @@ class Connections(Kind):
             base_url=entry.get("base_url"),
             external_id=entry.get("user"),
         )
-        return ToolCall(CreateConnection, arguments)
+        return ToolCall(connections.CreateConnection, arguments)
 
     def update(
         self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
     ) -> tuple[ToolCall, ...]:
         arguments = {"connection_id": identifier, "credentials": entry["credentials"]}
         named = given(name=changes.get(("name",)), base_url=changes.get(("base_url",)))
-        return (ToolCall(UpdateConnection, arguments | named),)
+        return (ToolCall(connections.UpdateConnection, arguments | named),)
 
     def delete(self, identifier: str, within: str) -> ToolCall | None:
-        return ToolCall(DeleteConnection, {"connection_id": identifier})
+        return ToolCall(connections.DeleteConnection, {"connection_id": identifier})
 
     def secret_members(self, entry: JsonObject) -> Sequence[str]:
         kinds = {str(at(each, "type")) for each in items(entry.get("credentials"))}
@@ -301,7 +278,7 @@ class EndUsers(Kind):
     argument_names: ClassVar = {"external_id": "user"}
 
     def listing(self, within: str) -> Read:
-        return read(ListEndUsers, limit=100)
+        return read(activations.ListEndUsers, limit=100)
 
     def key_of(self, record: JsonObject) -> str:
         return str(record.get("externalId"))
@@ -313,7 +290,9 @@ class EndUsers(Kind):
         return {"user": record.get("externalId"), "display_name": record.get("displayName")}
 
     def create(self, entry: JsonObject) -> ToolCall | None:
-        return ToolCall(CreateEndUser, given(external_id=entry["user"], display_name=entry.get("display_name")))
+        return ToolCall(
+            activations.CreateEndUser, given(external_id=entry["user"], display_name=entry.get("display_name"))
+        )
 
 
 class BoundConnection(BaseModel):
@@ -355,7 +334,7 @@ class Activations(Kind):
     }
 
     def listing(self, within: str) -> Read:
-        return read(ListActivations, environment_id=within, limit=100)
+        return read(activations.ListActivations, environment_id=within, limit=100)
 
     def key_of(self, record: JsonObject) -> str:
         return str(at(record, "user.externalId"))
@@ -377,7 +356,7 @@ class Activations(Kind):
             for each in entry["connections"]
         ]
         named = {"environment_id": entry["environment"], "user_id": entry["user"], "connections": bound}
-        return ToolCall(ActivateUser, named | given(dynamic_variables=entry.get("variables")))
+        return ToolCall(activations.ActivateUser, named | given(dynamic_variables=entry.get("variables")))
 
     def update(
         self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
@@ -387,7 +366,7 @@ class Activations(Kind):
         return (ToolCall(SetDynamicVariables, place | {"variables": changed}),) if changed else ()
 
     def delete(self, identifier: str, within: str) -> ToolCall | None:
-        return ToolCall(DeleteActivation, {"environment_id": within, "activation_id": identifier})
+        return ToolCall(activations.DeleteActivation, {"environment_id": within, "activation_id": identifier})
 
 
 KINDS = (Projects, Environments, Systems, ConnectionTemplates, Connections, EndUsers, Activations)
