@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 import tomllib
@@ -47,6 +48,7 @@ from connector_mcp.upstream.client import UpstreamClient
 from tests.console_blocks import Session, steps
 from tests.documents import BY_NAME, DOCUMENTS, PACKAGE, ROOT, Block, Document
 from tests.operations import test_every_operation as guards
+from tests.postgres_server import PostgresFixture, program
 from tools.pages import attribute_docstrings, error_meanings
 
 LANGUAGES = {"console", "json", "mermaid", "nginx", "python", "sh", "toml", "yaml"}
@@ -136,6 +138,31 @@ def _resolve(words: list[str]) -> bool:
     if isinstance(command, click.Group) and len(words) > 1:
         return words[1] in command.commands
     return command is not None
+
+
+@pytest.mark.slow
+def test_the_records_in_postgresql_are_saved_and_restored_by_the_commands_that_are_shown(
+    postgres: PostgresFixture, session: Session
+) -> None:
+    save, restore = (block.text for block in BY_NAME["docs/upgrade.md"].blocks("sh"))
+    folders = (str(Path(sys.executable).parent), str(Path(program("pg_restore")).parent), os.environ["PATH"])
+    environ = {**os.environ, "PATH": os.pathsep.join(folders)}
+    environ |= {"CONNECTOR_MCP_STATE": postgres.url, "CONNECTOR_MCP_SANDBOX": "true"}
+
+    def run(*lines: str) -> str:
+        command = ["sh", "-euc", "\n".join(lines)]
+        ended = subprocess.run(command, env=environ, cwd=session.folder, check=True, capture_output=True, text=True)
+        return ended.stdout
+
+    read = "connector-mcp call logto_list_connectors"
+    run(read, save, read)
+    later = run("connector-mcp audit verify").split()[-1]
+    assert "intact: 1 record," in run(restore)
+    # The check alone cannot see what is missing.
+    with pytest.raises(subprocess.CalledProcessError) as missing:
+        run(f"connector-mcp audit verify --seen {later}")
+    assert "NOT intact" in missing.value.stdout
+    assert "intact: 2 records," in run(read, "connector-mcp audit verify")
 
 
 # Policies ------------------------------------------------------------------------------------------------------------
@@ -294,6 +321,8 @@ def test_every_error_code_is_documented_where_the_errors_are_drawn_and_where_the
     assert {kind.code for kind in drawn} == codes
     assert {kind for kind in drawn if kind.code in codes} == set(_leaves(ConnectorError))
     assert codes <= set(BY_NAME["docs/errors.md"].inline_code())
+    explained = re.findall(r"^### `(\w+)`\n\n\S", BY_NAME["docs/troubleshooting.md"].prose, re.MULTILINE)
+    assert sorted(explained) == sorted(codes)
 
 
 def test_the_page_of_the_architecture_names_every_layer_and_no_other() -> None:
