@@ -34,9 +34,9 @@ schemas: $(RUNTIME)  ## Write tool_schemas/ from the declarations
 docs: $(RUNTIME)  ## Write the reference pages in docs/ from the declarations
 	$(BIN)/python -m tools.generate docs
 
-# The variable hides a notice of the theme's makers about its successor.
+# The variable hides a notice of the theme's makers about its successor. With --quiet, --strict would see no warning.
 site: $(SITE)  ## Build the documentation site in build/site; a dead link is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(DEVELOPMENT)  ## Compare with a bare server of the same SDK
 	$(BIN)/python -m benchmarks

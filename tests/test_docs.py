@@ -151,7 +151,9 @@ def test_the_records_in_postgresql_are_saved_and_restored_by_the_commands_that_a
 
     def run(*lines: str) -> str:
         command = ["sh", "-euc", "\n".join(lines)]
-        return subprocess.run(command, env=environ, cwd=session.folder, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(
+            command, env=environ, cwd=session.folder, check=True, capture_output=True, text=True
+        ).stdout
 
     read = "connector-mcp call logto_list_connectors"
     run(read, save, read)
@@ -204,6 +206,14 @@ def test_every_file_of_settings_shown_is_one_that_the_server_takes(document: Doc
             assert parse_tokens(block.text, document.name, scoped="scopes" in block.text)
         elif "[mcp_servers." not in block.text:
             assert _settings(block, tmp_path) != Settings.load({})
+
+
+@every_document
+def test_every_setting_that_is_exported_is_one_that_the_server_takes(document: Document) -> None:
+    shown = "".join(block.text for block in document.blocks("sh"))
+    exported = dict(re.findall(rf"^export ({PREFIX}\w+)=(\S+)$", shown, re.MULTILINE))
+    assert len(exported) == shown.count(f"export {PREFIX}")
+    assert not exported or Settings.load(exported) != Settings.load({})
 
 
 def _settings(block: Block, folder: Path, **environ: str) -> Settings:
