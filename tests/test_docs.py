@@ -151,9 +151,8 @@ def test_the_records_in_postgresql_are_saved_and_restored_by_the_commands_that_a
 
     def run(*lines: str) -> str:
         command = ["sh", "-euc", "\n".join(lines)]
-        return subprocess.run(
-            command, env=environ, cwd=session.folder, check=True, capture_output=True, text=True
-        ).stdout
+        ended = subprocess.run(command, env=environ, cwd=session.folder, check=True, capture_output=True, text=True)
+        return ended.stdout
 
     read = "connector-mcp call logto_list_connectors"
     run(read, save, read)
