@@ -100,7 +100,7 @@ async def _serve_stdio(settings: Settings, environ: Mapping[str, str]) -> int:
 
 async def _serve_http(settings: Settings, environ: Mapping[str, str]) -> int:
     from connector_mcp.composition.http_access import (
-        announce_secret_pages,
+        announce_pages,
         make_access,
         make_console_pages,
         make_secret_pages,
@@ -150,7 +150,7 @@ async def _serve_http(settings: Settings, environ: Mapping[str, str]) -> int:
         exempt_from_garbage_collection()
 
         def announce(address: str) -> None:
-            announce_secret_pages(engine, address)
+            announce_pages(engine, address)
             click.echo(_announcement(address, settings, environ), err=True)
 
         return await serve_and_announce(serve, announce)
