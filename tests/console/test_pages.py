@@ -12,7 +12,7 @@ import anyio
 import pytest
 from starlette.types import Message
 
-from connector_mcp.console import events, pages
+from connector_mcp.console import events, records
 from connector_mcp.console.access import Visitor
 from connector_mcp.console.events import MAX_STREAMS, QueueStreams
 from connector_mcp.engine.approval.queue import PAGE
@@ -69,7 +69,7 @@ async def test_a_plan_is_shown_by_what_its_actions_do_and_only_if_it_is_the_one_
 async def test_calls_are_paged_newest_first(
     operator: Browser, house: House, monkeypatch: pytest.MonkeyPatch, query: str
 ) -> None:
-    monkeypatch.setattr(pages, "CALLS_READ", 70)
+    monkeypatch.setattr(records, "CALLS_READ", 70)
     house.calls += [call(call_id=str(n), tool=f"{'odd' if n % 2 else 'even'}_{n}") for n in range(190)]
     wanted = [each["tool"] for each in house.calls[::-1] if not query or str(each["tool"]).startswith("even")]
     forth = await walk(operator, f"/console/calls{query}", "next", tools)

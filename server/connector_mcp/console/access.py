@@ -10,7 +10,7 @@ import math
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlsplit
 
@@ -280,3 +280,17 @@ class OperatorSessions:
 
 def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+
+
+@dataclass(frozen=True)
+class PageShell:
+    """What the pages of a signed-in operator share."""
+
+    home: str
+    """The path below which the pages are served, as links have it."""
+    visitor: Callable[[Request], Awaitable[Visitor]]
+    """Returns who is signed in; otherwise the request ends at the login."""
+    submitted: Callable[[Request], Awaitable[tuple[Visitor, dict[str, str]]]]
+    """Returns the operator from whose own page a form was sent, and the form. Raises `Problem` for any other form."""
+    page: Callable[..., Response]
+    """Renders a template by its name, with the visitor, who sees it, and the template's values."""

@@ -11,13 +11,11 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import wraps
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-import anyio
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route, Router
@@ -25,6 +23,7 @@ from starlette.routing import BaseRoute, Route, Router
 from connector_mcp.console.access import (
     LoginThrottle,
     OperatorSessions,
+    PageShell,
     Problem,
     Visitor,
     read_form,
@@ -32,10 +31,12 @@ from connector_mcp.console.access import (
     session_key,
     set_session_key,
 )
+from connector_mcp.console.connectors import ConnectorPages
 from connector_mcp.console.events import QueueStreams
+from connector_mcp.console.records import RecordPages
 from connector_mcp.console.rendering import Renderer, SecurityHeaders, diff, grouped, show
 from connector_mcp.engine.approval.parked_call import Approval, is_confirmed, name_to_type
-from connector_mcp.engine.approval.queue import PAGE, Approvals
+from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.errors import ConfirmationInvalid, ConnectorError, InvalidArguments, StoreUnavailable, StoreUncertain
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.provisioning.tools import APPLY_PLAN
@@ -51,12 +52,7 @@ HOME = "/console"
 VISIBLE_FIELDS = 16
 """Fields of a deleted target that are shown at first. What an update changes is shown in full."""
 
-CALLS_READ = 1_000
-"""Calls among which a page of the list is looked for."""
 MAX_REASON = 500
-
-CHECK_SECONDS = 10.0
-"""How long a check of the platforms may take, and how long its result is reused."""
 
 _OWN_PATH = re.compile(r"/console(/[a-z0-9-]+)*")
 
@@ -121,24 +117,25 @@ class _ConsolePages:
         self._throttle = LoginThrottle()
         self._renderer = Renderer(console.clock, prefix=console.prefix)
         self._home = console.prefix + HOME
-        self._last_check: JsonObject | None = None
-        """When the platforms were checked (`at`), and the result; None if it did not finish in time."""
-        self._checking = anyio.Lock()
 
     def routes(self) -> list[BaseRoute]:
         def route(method: str, path: str, handler: _Handler) -> Route:
             return Route(HOME + path, self._with_problems(handler), methods=[method])
 
+        console = self._console
+        shell = PageShell(self._home, self._visitor, self._submitted, self._page)
+        records = RecordPages(shell, console.approvals, console.recent_calls)
+        connectors = ConnectorPages(shell, console.check_platforms, console.clock)
         streams = QueueStreams(self._console.approvals, self._console.database, self._sessions)
         return [
             route("GET", "", self._queue),
             route("GET", "/approvals/{id}", self._approval),
             route("POST", "/approvals/{id}/approve", self._approve),
             route("POST", "/approvals/{id}/deny", self._deny),
-            route("GET", "/history", self._history),
-            route("GET", "/calls", self._calls),
-            route("GET", "/platforms", self._platforms),
-            route("POST", "/platforms/check", self._check_platforms),
+            route("GET", "/history", records.history),
+            route("GET", "/calls", records.calls),
+            route("GET", "/platforms", connectors.platforms),
+            route("POST", "/platforms/check", connectors.check_platforms),
             route("GET", "/login", self._show_login),
             route("POST", "/login", self._log_in),
             route("POST", "/logout", self._log_out),
@@ -260,53 +257,6 @@ class _ConsolePages:
             return None
         return plan if plan.digest == approval.digest else None
 
-    # History, calls, platforms --------------------------------------------------------------------------------------
-
-    async def _history(self, request: Request) -> Response:
-        visitor = await self._visitor(request)
-        page = await self._console.approvals.history(before=_key(request, "before"), after=_key(request, "after"))
-        return self._page("history", visitor, here="history", page=page)
-
-    async def _calls(self, request: Request) -> Response:
-        visitor = await self._visitor(request)
-        tool, outcome = (request.query_params.get(name, "").strip() for name in ("tool", "outcome"))
-        before, after = _number(request, "before"), _number(request, "after")
-        calls = await self._console.recent_calls(CALLS_READ, before=before, after=after)
-        pattern = tool if any(character in tool for character in "*?[") else f"*{tool}*"
-        found = [
-            call for call in calls if fnmatchcase(str(call["tool"]), pattern) and outcome in ("", str(call["outcome"]))
-        ]
-        page = found[:PAGE] if after is None else found[-PAGE:]
-        is_cut = len(found) > PAGE or len(calls) == CALLS_READ
-        # A filter may leave nothing of what was read; the search then goes on from there.
-        first, last = (page or calls)[:1], (page if len(found) > PAGE else calls)[-1:]
-        return self._page(
-            "calls",
-            visitor,
-            here="calls",
-            calls=page,
-            newer=first[0]["seq"] if first and (before is not None or (after is not None and is_cut)) else None,
-            older=last[0]["seq"] if last and (after is not None or is_cut) else None,
-            tool=tool,
-            outcome=outcome,
-            outcomes=sorted({str(call["outcome"]) for call in calls}),
-        )
-
-    async def _platforms(self, request: Request) -> Response:
-        visitor = await self._visitor(request)
-        return self._page("platforms", visitor, here="platforms", check=self._last_check)
-
-    async def _check_platforms(self, request: Request) -> Response:
-        await self._submitted(request)
-        async with self._checking:
-            last = self._last_check
-            if last is None or self._console.clock() - last["at"] >= CHECK_SECONDS:
-                platforms = None
-                with anyio.move_on_after(CHECK_SECONDS):
-                    platforms = await self._console.check_platforms()
-                self._last_check = {"at": self._console.clock(), "platforms": platforms}
-        return RedirectResponse(f"{self._home}/platforms", HTTPStatus.SEE_OTHER)
-
     # Shared by all pages --------------------------------------------------------------------------------------------
 
     async def _static(self, request: Request) -> Response:
@@ -348,11 +298,6 @@ class _SignInFirst(Exception):
 def _key(request: Request, name: str) -> str:
     """Return a key of the page of a list that is asked for."""
     return request.query_params.get(name, "")
-
-
-def _number(request: Request, name: str) -> int | None:
-    text = request.query_params.get(name, "")
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
 
 
 def _own_path(path: str | None) -> str:

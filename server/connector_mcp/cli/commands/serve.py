@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import aclosing
@@ -21,7 +21,7 @@ from connector_mcp.composition.accounts import left_out, readiness, require_plat
 from connector_mcp.composition.engine import open_engine, open_observer, serve_secret_pages_on_demand
 from connector_mcp.composition.health import transport_facts
 from connector_mcp.config.settings import Settings, variable_name
-from connector_mcp.program import NAME, program
+from connector_mcp.program import absolute_command
 
 
 @click.command()
@@ -57,7 +57,7 @@ def serve(overrides: dict[str, Any], http: bool, host: str | None, port: int | N
 
 def _how_to_attach(settings: Settings) -> str:
     # Most clients ignore the PATH of a shell.
-    command = f"{shutil.which(NAME) or program()} serve{' --sandbox' if settings.sandbox else ''}"
+    command = f"{shlex.join(absolute_command())} serve{' --sandbox' if settings.sandbox else ''}"
     return (
         "Waiting for an MCP client on standard input; end it with Ctrl-C. Clients start this command by themselves:\n"
         f"  claude mcp add connectors -- {command}\n"
@@ -95,7 +95,7 @@ async def _serve_stdio(settings: Settings, environ: Mapping[str, str]) -> int:
         open_engine(settings, environ, "stdio", observer=observer) as engine,
         serve_secret_pages_on_demand(engine),
     ):
-        return await serve_stdio(engine, spans=observer.spans)
+        return await serve_stdio(engine)
 
 
 async def _serve_http(settings: Settings, environ: Mapping[str, str]) -> int:
@@ -140,7 +140,6 @@ async def _serve_http(settings: Settings, environ: Mapping[str, str]) -> int:
             pages=pages,
             open_paths=("/readyz", "/console", "/secrets", *metrics_path, *((OPEN_PATH,) if callback else ())),
             drain=drain,
-            spans=observer.spans,
             hosts=access.hosts,
             origins=access.origins,
             prefix=access.prefix,
