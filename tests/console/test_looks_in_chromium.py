@@ -96,10 +96,9 @@ PAGES = {
 async def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(site: Site, name: str) -> None:
     assert AXE.exists(), "`npm ci` in tests/clients brings axe-core"
     # Only to load axe-core; every other test has the pages' own policy.
-    async with site.page(None if name == "login" else ALICE, bypass_csp=True) as page:
+    async with site.page(None if name == "login" else ALICE, bypass_csp=True, reduced_motion="reduce") as page:
         await site.open(page, site.calls.get(PAGES[name], PAGES[name]))
-        for folded in await page.locator("details:not([open]) > summary").all():
-            await folded.evaluate("summary => summary.parentElement.open = true")
+        await page.evaluate("document.querySelectorAll('details').forEach(folded => { folded.open = true; })")
         await page.add_script_tag(content=AXE.read_text())
         found: list[str] = []
         async for size, scheme in in_each_mode(page):
@@ -110,7 +109,7 @@ async def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(site: Site
 
 
 async def test_axe_finds_nothing_in_banners_and_results(site: Site) -> None:
-    async with site.page(bypass_csp=True) as page:
+    async with site.page(bypass_csp=True, reduced_motion="reduce") as page:
         await page.evaluate("sessionEnded()")
         await page.add_script_tag(content=AXE.read_text())
         async for size, scheme in in_each_mode(page):
