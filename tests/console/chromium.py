@@ -17,6 +17,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
+from tests.clients.node import MODULES
 from tests.documents import ROOT
 from tests.end_to_end.faces import SERVE
 from tests.end_to_end.faces import address as address_of
@@ -28,6 +29,8 @@ ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+AXE = MODULES / "axe-core" / "axe.min.js"
+NO_AXE = NO_CHROMIUM or (not AXE.exists() and os.environ.get("CI") != "true")
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 800}
 # Machines that run all tests at once are slow.
