@@ -59,5 +59,5 @@ class Document:
 
 
 _AT_ROOT = (ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "AGENTS"))
-DOCUMENTS = [Document(path) for path in (*_AT_ROOT, *ROOT.glob("docs/*.md"))]
+DOCUMENTS = [Document(path) for path in (*_AT_ROOT, *sorted(ROOT.glob("docs/**/*.md")))]
 BY_NAME = {document.name: document for document in DOCUMENTS}

@@ -46,8 +46,8 @@ from connector_mcp.operations.conductorone.env_config import (
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
 from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.fields import SECRET
-from connector_mcp.operations.operation import DELETE, POST, Effect, Operation, Record, at
-from connector_mcp.operations.platform import confirm_empty
+from connector_mcp.operations.operation import Effect, Operation, Record, at
+from connector_mcp.operations.platform import DELETE, POST
 from connector_mcp.operations.situation import ConfigUse, Loss, Situation
 from connector_mcp.operations.type_names import unknown_type
 from connector_mcp.operations.update import Mask, UpdateOperation
@@ -69,6 +69,7 @@ class NewConnector(ConductorOneOperation):
     record = RECORD
     acts_on = APP_TARGET
     repeatable = False
+    reads_back = GetConnector
 
     catalog_id: CatalogId
 
@@ -97,11 +98,6 @@ class NewConnector(ConductorOneOperation):
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         return changed_connector(answers)
 
-    def read_back(self, data: Any) -> Operation | None:
-        """The read of the connector that was created."""
-        identifier = at(data, "id")
-        return GetConnector(app_id=self.app_id, id=identifier) if isinstance(identifier, str) and identifier else None
-
 
 class CreateConnector(NewConnector):
     """Create a connector with its config. describe_connector_type gives the config keys. It has no effect until a sync
@@ -109,6 +105,7 @@ class CreateConnector(NewConnector):
 
     http = POST(f"{CONNECTORS}/create")
     consequence = "Creates a connector of type {catalog_id} in app {name}; its syncs read the app's accounts."
+    next_step = "Nothing is synced yet: call conductorone_force_sync, then check_connector with the app as within."
     example = {
         "app_id": _EXAMPLE_APP,
         "catalog_id": _OKTA,
@@ -148,9 +145,6 @@ class CreateConnector(NewConnector):
         """Make the body, with the config in the wire form (section 5)."""
         body = dict(self.given("body")) | expand_paths(self.expand_mask)
         return body | {"config": {TYPE: ENV_CONFIG, "configuration": wrap_all(given_keys(self.config))}}
-
-    def find_next_step(self, data: Any, situation: Situation) -> str:
-        return "Nothing is synced yet: call conductorone_force_sync, then check_connector with the app as within."
 
     def _chosen_group(self) -> Any:
         return unwrap(wrap_all(given_keys(self.config)).get(SELECTED_GROUP))
@@ -250,21 +244,16 @@ class DeleteConnector(ConductorOneOperation):
         "Deletes connector {name} (id {id}) with its config and credentials: syncs stop, and access can be granted or "
         "revoked through it no more."
     )
+    empty_body = {}
+    confirms = "deleted"
     example = {"app_id": _EXAMPLE_APP, "id": "2xyConnector00000000000001"}
 
     id: ConnectorId
-
-    def make_body(self, situation: Situation) -> Any:
-        return {}
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         if not at(situation.current, "deletedAt"):
             return ()
         return (Issue("id", "a connector that is deleted", "one that conductorone_list_connectors shows"),)
-
-    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        """Confirm the deletion; the platform's own answer is empty."""
-        return confirm_empty(answers[0], {"id": self.id, "deleted": True}, empty={})
 
 
 class ValidationResult(Record):

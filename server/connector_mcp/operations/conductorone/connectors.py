@@ -31,8 +31,6 @@ from connector_mcp.operations.conductorone.platform import CONDUCTORONE
 from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.fields import in_body
 from connector_mcp.operations.operation import (
-    GET,
-    POST,
     Effect,
     ListOperation,
     Operation,
@@ -42,6 +40,7 @@ from connector_mcp.operations.operation import (
     Target,
     at,
 )
+from connector_mcp.operations.platform import GET, POST
 from connector_mcp.operations.situation import ConfigUse, Loss, Path, Situation
 from connector_mcp.operations.update import Mask, UpdateOperation, is_unset
 from connector_mcp.suggest import closest

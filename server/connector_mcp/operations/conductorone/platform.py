@@ -39,5 +39,6 @@ CONDUCTORONE = Platform(
     ),
     read_error=read_error,
     foreign_variables=frozenset({"CONDUCTORONE_OIDC_TOKEN", "CONDUCTORONE_TENANT_DOMAIN", "CONDUCTORONE_SERVER_URL"}),
+    empty_answer={},
     base_url_from=base_url_from,
 )

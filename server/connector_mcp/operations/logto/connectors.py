@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,10 +14,6 @@ from connector_mcp.operations.connector_types import ConnectorType, kept_masks
 from connector_mcp.operations.logto import factories as rules
 from connector_mcp.operations.logto.factories import FactoryId, Fields, LogtoOperation
 from connector_mcp.operations.operation import (
-    DELETE,
-    GET,
-    PATCH,
-    POST,
     Effect,
     ListOperation,
     Operation,
@@ -27,7 +23,7 @@ from connector_mcp.operations.operation import (
     Target,
     at,
 )
-from connector_mcp.operations.platform import confirm_empty
+from connector_mcp.operations.platform import DELETE, GET, PATCH, POST
 from connector_mcp.operations.situation import ConfigUse, Loss, Path, Situation
 from connector_mcp.operations.update import Merge, NamedItems, UpdateOperation
 
@@ -154,6 +150,7 @@ class CreateConnector(ConnectorOperation):
     repeatable = False
     conflict_codes = rules.CONFLICT_CODES
     consequence = "Creates a connector from factory {connector_id}."
+    reads_back = GetConnector
     example = {"connector_id": "github-universal", "config": {"clientId": "Iv1.abc", "clientSecret": "<client-secret>"}}
 
     connector_id: FactoryId
@@ -226,11 +223,6 @@ class CreateConnector(ConnectorOperation):
         if at(data, "type") != "Social":
             return "Codes go through it where logto_update_sign_in_exp says so: check_connector tells for what."
         return "Not visible at sign-in yet: logto_update_sign_in_exp, with its target added to those from before."
-
-    def read_back(self, data: Any) -> Operation | None:
-        """The read of the connector that was created."""
-        identifier = at(data, "id")
-        return GetConnector(id=identifier) if isinstance(identifier, str) and identifier else None
 
 
 def name_of_target(operation: Any, connector: Any) -> str:
@@ -378,6 +370,7 @@ class DeleteConnector(LogtoOperation):
     output = Deleted
     acts_on = CONNECTOR_TARGET
     consequence = "Deletes connector {name} (id {id}) with its credentials; what uses it stops. It cannot be undone."
+    confirms = "deleted"
     example = {"id": EXAMPLE_ID}
 
     id: ConnectorId
@@ -396,10 +389,6 @@ class DeleteConnector(LogtoOperation):
         tokens = made == "Social" and connector.get("enableTokenStorage") is not False
         lost = " The third-party tokens stored for users are deleted." if tokens else ""
         return f"{what} {_ON_DELETION[made].replace('{device}', device)}{lost} It cannot be undone."
-
-    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        """Confirm the deletion; the platform's own answer is empty."""
-        return confirm_empty(answers[0], {"id": self.id, "deleted": True})
 
 
 OPERATIONS = (ListConnectors, CreateConnector, GetConnector, UpdateConnector, DeleteConnector)

@@ -16,7 +16,8 @@ from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items, members, text
 from connector_mcp.operations.fields import in_query
 from connector_mcp.operations.logto.factories import Fields, LogtoOperation
-from connector_mcp.operations.operation import GET, PATCH, Effect, Record, Target, at
+from connector_mcp.operations.operation import Effect, Record, Target, at
+from connector_mcp.operations.platform import GET, PATCH
 from connector_mcp.operations.situation import Loss, Situation
 from connector_mcp.operations.update import Merge, NamedItems, UpdateOperation
 

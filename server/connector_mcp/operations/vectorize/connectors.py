@@ -166,6 +166,7 @@ class ConnectorCreation(ConnectorOperation, Generic[New]):
     returns_list = True
     repeatable = False
     reports = ("verificationStatus", "errorMessage")
+    next_step = "A connector does nothing until a pipeline uses it: vectorize_create_pipeline."
 
     reader: ClassVar[type[ConnectorOperation]]
     """The read of one connector."""
@@ -215,9 +216,6 @@ class ConnectorCreation(ConnectorOperation, Generic[New]):
         if all(at(row, "verificationStatus") or at(row, "error") for row in items(data)):
             return ""
         return "Vectorize has not reported whether the credentials work: read verificationStatus of the connector."
-
-    def find_next_step(self, data: Any, situation: Situation) -> str:
-        return "A connector does nothing until a pipeline uses it: vectorize_create_pipeline."
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Take name and id of each created connector from either form of the answer (trap 1)."""

@@ -12,7 +12,8 @@ from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items
 from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.fields import SECRET, in_body
-from connector_mcp.operations.operation import DELETE, PATCH, POST, Effect, Record, at
+from connector_mcp.operations.operation import Effect, Record, at
+from connector_mcp.operations.platform import DELETE, PATCH, POST
 from connector_mcp.operations.situation import ConfigUse, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation, is_vacant
 from connector_mcp.operations.vectorize.platform import Acknowledged, VectorizeOperation

@@ -15,7 +15,8 @@ from pydantic import Field
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.fields import in_body
-from connector_mcp.operations.operation import DELETE, GET, PUT, Effect, ListOperation, Operation, Record, Target, at
+from connector_mcp.operations.operation import Effect, ListOperation, Operation, Record, Target, at
+from connector_mcp.operations.platform import DELETE, GET, PUT
 from connector_mcp.operations.situation import Loss, Situation
 from connector_mcp.operations.vectorize.connectors import pages_of
 from connector_mcp.operations.vectorize.platform import VectorizeOperation
