@@ -230,7 +230,7 @@ async def test_the_documentation_has_screenshots(site: Site) -> None:
     folder = Path(os.environ.get("CONSOLE_SCREENSHOTS", ARTEFACTS / "docs"))
     folder = folder if folder.is_absolute() else ROOT / folder
     folder.mkdir(parents=True, exist_ok=True)
-    desk = {"width": 920, "height": 540}
+    desk = {"width": 920, "height": 480}
     shots = {"queue": ("", desk), "approval": ("deletion", desk), "plan": ("plan", desk), "phone": ("deletion", PHONE)}
     for name, (path, size) in shots.items():
         async with site.page(viewport=size) as page:
