@@ -69,6 +69,6 @@ def settings_shown(block: Block, folder: Path, **environ: str) -> Settings:
     return Settings.load(environ, read_config(path))
 
 
-_AT_ROOT = (ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "AGENTS"))
+_AT_ROOT = (ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "AGENTS", "CONTRIBUTING", "SECURITY"))
 DOCUMENTS = [Document(path) for path in (*_AT_ROOT, *sorted(ROOT.glob("docs/**/*.md")))]
 BY_NAME = {document.name: document for document in DOCUMENTS}
