@@ -41,4 +41,6 @@ CONDUCTORONE = Platform(
     foreign_variables=frozenset({"CONDUCTORONE_OIDC_TOKEN", "CONDUCTORONE_TENANT_DOMAIN", "CONDUCTORONE_SERVER_URL"}),
     empty_answer={},
     base_url_from=base_url_from,
+    writing_needs="the role Connector Administrator or Super Administrator, and credentials without a read-only scope",
+    own_roles_path="/api/v1/auth/introspect",
 )
