@@ -65,7 +65,8 @@ def test_it_says_whether_the_credentials_may_write_as_far_as_the_platform_shows_
         "logto": "The credentials may write: the access token has the scope `all`.",
         "versori": "Versori does not show whether the credentials may write.",
         "conductorone": "Roles of the credentials: Super Administrator. Writing needs the role Connector "
-        "Administrator or Super Administrator, and credentials without a read-only scope.",
+        "Administrator or Super Administrator (for applications that they own, Application Administrator), and "
+        "credentials with the full scope.",
     }
     shown = run("doctor", **served).stdout
     assert all(f"  role: {role}\n" in shown for role in roles.values())
