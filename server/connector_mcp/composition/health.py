@@ -38,9 +38,6 @@ class LocalCaller(UnattendedCaller):
         super().__init__("local", transport, client=f"connector-mcp {__version__}")
 
 
-MOST_ROLES = 20
-"""Roles of the credentials that are shown."""
-
 _NOT_REACHED = {"misconfigured", "unreachable", "timed_out"}
 
 
@@ -170,7 +167,7 @@ async def describe_role(account: Account) -> str:
             return f"The credentials may write: the access token has the scope `{scope}`."
         if platform.own_roles_path is not None:
             answer = await account.client.send(Request("GET", platform.own_roles_path, changes=False))
-            if named := [clean(str(role), 80) for role in items(members(answer.body).get("roles"))[:MOST_ROLES]]:
+            if named := [clean(str(role), 80) for role in items(members(answer.body).get("roles"))[:20]]:
                 return f"Roles of the credentials: {', '.join(named)}. Writing needs {needs}."
     return told
 
