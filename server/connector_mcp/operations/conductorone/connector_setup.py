@@ -28,6 +28,7 @@ from connector_mcp.operations.conductorone.connectors import (
     GetConnector,
     changed_connector,
     expand_paths,
+    find_deleted,
     find_removed_owners,
 )
 from connector_mcp.operations.conductorone.env_config import (
@@ -84,7 +85,6 @@ class NewConnector(ConductorOneOperation):
         return GetConfigurationSchema(catalog_id=self.catalog_id) if is_catalog_id(self.catalog_id) else None
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        """Find what ConductorOne would refuse, or accept and leave as a connector that cannot work."""
         is_known = connector_type("conductorone", self.catalog_id) is not None
         if situation.described == {} or not (is_known or is_catalog_id(self.catalog_id)):
             wanted = "the catalogId of a type. describe_connector_type lists them"
@@ -221,8 +221,7 @@ def find_unchangeable(given: JsonObject, situation: Situation, names: Sequence[s
     """Find an update that gives nothing, and one of a thing that is deleted."""
     if not given:
         yield Issue("arguments", "nothing to change", f"at least one of {', '.join(names)}")
-    if at(situation.current, "deletedAt"):
-        yield Issue("connector_id", "a connector that is deleted", "one that conductorone_list_connectors shows")
+    yield from find_deleted(situation.current, "connector_id")
 
 
 class DeletedConnector(Record):
@@ -251,9 +250,7 @@ class DeleteConnector(ConductorOneOperation):
     id: ConnectorId
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        if not at(situation.current, "deletedAt"):
-            return ()
-        return (Issue("id", "a connector that is deleted", "one that conductorone_list_connectors shows"),)
+        return tuple(find_deleted(situation.current, "id"))
 
 
 class ValidationResult(Record):

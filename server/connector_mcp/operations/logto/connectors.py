@@ -219,7 +219,6 @@ class CreateConnector(ConnectorOperation):
         return "" if self.config is None else rules.unproven_config(at(data, "type"))
 
     def find_next_step(self, data: Any, situation: Situation) -> str:
-        """Say how a social connector becomes visible, and what uses the others."""
         if at(data, "type") != "Social":
             return "Codes go through it where logto_update_sign_in_exp says so: check_connector tells for what."
         return "Not visible at sign-in yet: logto_update_sign_in_exp, with its target added to those from before."
@@ -305,7 +304,6 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
         )
 
     def describe_effect(self, situation: Situation) -> str:
-        """Say what works with the new settings, as the connector's type decides."""
         return _ON_CHANGE.get(str(at(situation.current, "type")), self.consequence)
 
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
@@ -376,7 +374,6 @@ class DeleteConnector(LogtoOperation):
     id: ConnectorId
 
     def describe_effect(self, situation: Situation) -> str:
-        """Say what stops, as the connector's type, platform and settings decide."""
         connector = members(situation.current)
         made, device = str(connector.get("type")), _DEVICES.get(str(connector.get("platform")), "")
         if made not in _ON_DELETION:

@@ -208,7 +208,6 @@ class CreateSsoConnector(SsoOperation):
         )
 
     def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
-        """The other ways to sign in, for the domains."""
         enabled = at(situation.current, "singleSignOnEnabled")
         is_on = enabled if isinstance(enabled, bool) else None
         return tuple(lost_sign_in(domain, is_on=is_on) for domain in self.domains or ())
@@ -235,7 +234,6 @@ class CreateSsoConnector(SsoOperation):
         return "" if self.domains else f"logto_update_sso_connector with id {identifier!r} and the domains, last."
 
     def target_read(self) -> Operation | None:
-        """The sign-in experience, if there are domains that it concerns."""
         return GetSignInExp() if self.domains else None
 
 
@@ -331,7 +329,6 @@ class UpdateSsoConnector(SsoOperation, UpdateOperation):
         return unproven(self.config)
 
     def find_next_step(self, data: Any, situation: Situation) -> str:
-        """Say what is missing before people see the connector."""
         if not items(at(data, "domains")):
             return f"logto_update_sso_connector with id {self.id!r} and the domains, once the config is tried."
         return f"check_connector with id {self.id!r} and kind 'SSO connector' tells whether people see it."

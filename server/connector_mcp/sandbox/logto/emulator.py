@@ -195,9 +195,7 @@ class LogtoEmulator(Emulator):
         return json_response(_view(connector))
 
     async def _delete(self, request: Request) -> Response:
-        connector = self._world.get(CONNECTORS, request.path_params["id"])
-        if connector is None:
-            raise not_found()
+        connector = self._world.find(CONNECTORS, request.path_params["id"], not_found())
         self._world.delete(CONNECTORS, connector["id"])
         self._drop_stored_tokens(connector["id"])
         self._sign_in.drop_unknown_targets()
@@ -259,9 +257,7 @@ class LogtoEmulator(Emulator):
         return json_response(kind.view)
 
     def _connector(self, request: Request) -> JsonObject:
-        connector = self._world.get(CONNECTORS, request.path_params["id"])
-        if connector is None:
-            raise not_found()
+        connector = self._world.find(CONNECTORS, request.path_params["id"], not_found())
         if _factory_of(connector).is_demo:
             raise error(400, "connector.not_found", "Cannot find any available connector for this type.")
         return connector

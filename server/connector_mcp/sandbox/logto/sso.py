@@ -239,10 +239,7 @@ class SsoConnectors:
         return [key for key in self._world.all(SIGNING_KEYS) if key["connectorId"] == connector_id]
 
     def _connector(self, request: Request) -> JsonObject:
-        found = self._world.get(SSO_CONNECTORS, request.path_params["id"])
-        if found is None:
-            raise not_found()
-        return found
+        return self._world.find(SSO_CONNECTORS, request.path_params["id"], not_found())
 
     def _saml(self, request: Request) -> JsonObject:
         connector = self._connector(request)
