@@ -24,8 +24,16 @@ from connector_mcp.sandbox.logto.emails import EmailTemplates
 from connector_mcp.sandbox.logto.factories import Factory, factories
 from connector_mcp.sandbox.logto.sign_in import PUBLIC, SignInExperience
 from connector_mcp.sandbox.logto.sso import SsoConnectors
-from connector_mcp.sandbox.logto.wire import FLAG, TEXT, body_schema, error, guarded, not_found, without_empty_values
-from connector_mcp.sandbox.logto.zod import zod_report
+from connector_mcp.sandbox.logto.wire import (
+    FLAG,
+    TEXT,
+    body_schema,
+    error,
+    guarded,
+    not_found,
+    without_empty_values,
+    zod_report,
+)
 from connector_mcp.sandbox.seed import LOGTO_APP_ID, LOGTO_APP_SECRET, LOGTO_RESOURCE
 from connector_mcp.sandbox.world import World
 
