@@ -38,9 +38,9 @@ docs: $(RUNTIME)  ## Write the reference pages in docs/ from the declarations
 listing: $(RUNTIME)  ## Write server.json, and the repository's address wherever it stands, from pyproject.toml
 	$(BIN)/python -m tools.generate listing
 
-# The variable hides a notice of the theme's makers about its successor.
+# The variable hides a notice of the theme's makers about its successor. With --quiet, --strict would see no warning.
 site: $(SITE)  ## Build the documentation site in build/site; a dead link is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 build: $(VENV)/.made  ## Build the sdist, and from it the wheel, in dist/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group build

@@ -109,7 +109,7 @@ def test_every_block_is_of_a_language_that_is_checked(document: Document) -> Non
 def test_every_command_named_exists_and_takes_the_flags_it_is_named_with(document: Document) -> None:
     shown = [line for block in document.blocks("sh") for line in block.text.splitlines()]
     for line in (*shown, *document.inline_code()):
-        for words in re.findall(r"(?:^|[/ ])connector-mcp ((?:[\w-]+ ?)+)", line):
+        for words in re.findall(r"(?:^|[/ ])connector-mcp (?!connector-mcp )((?:[\w-]+ ?)+)", line):
             assert _resolve(words.split()), line
     flags = {option for command in _commands() for parameter in command.params for option in parameter.opts}
     named = {flag for code in document.inline_code() for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", code)}
@@ -205,6 +205,14 @@ def test_every_file_of_settings_shown_is_one_that_the_server_takes(document: Doc
             assert parse_tokens(block.text, document.name, scoped="scopes" in block.text)
         elif "[mcp_servers." not in block.text:
             assert _settings(block, tmp_path) != Settings.load({})
+
+
+@every_document
+def test_every_setting_that_is_exported_is_one_that_the_server_takes(document: Document) -> None:
+    shown = "".join(block.text for block in document.blocks("sh"))
+    exported = dict(re.findall(rf"^export ({PREFIX}\w+)=(\S+)$", shown, re.MULTILINE))
+    assert len(exported) == shown.count(f"export {PREFIX}")
+    assert not exported or Settings.load(exported) != Settings.load({})
 
 
 def _settings(block: Block, folder: Path, **environ: str) -> Settings:

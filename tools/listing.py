@@ -138,7 +138,7 @@ With Docker, from a clone; the volume keeps the audit log and stored secrets:
 
 ```sh
 docker build -t {name} .
-claude mcp add connectors -- docker run -i --rm -v {name}:/var/lib/{name} {name} serve --sandbox
+claude mcp add connectors -- docker run -i --rm -v "{name}:/var/lib/{name}" {name} serve --sandbox
 ```
 
 For Cursor and VS Code there are links. They add the sandbox through `uvx`:
