@@ -47,7 +47,7 @@ from connector_mcp.operations.conductorone.env_config import (
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
 from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.fields import SECRET
-from connector_mcp.operations.operation import Effect, Operation, Record, at
+from connector_mcp.operations.operation import Deleted, Effect, Operation, Record, at
 from connector_mcp.operations.platform import DELETE, POST
 from connector_mcp.operations.situation import ConfigUse, Loss, Situation
 from connector_mcp.operations.type_names import unknown_type
@@ -224,20 +224,13 @@ def find_unchangeable(given: JsonObject, situation: Situation, names: Sequence[s
     yield from find_deleted(situation.current, "connector_id")
 
 
-class DeletedConnector(Record):
-    """The confirmation of a deletion."""
-
-    id: str | None = None
-    deleted: bool | None = None
-
-
 class DeleteConnector(ConductorOneOperation):
     """Delete a connector. Its syncs and provisioning stop; it is listed no more and cannot be restored by the API."""
 
     http = DELETE(CONNECTOR)
     by_default = False
     effect = Effect.DESTROY
-    output = DeletedConnector
+    output = Deleted
     acts_on = CONNECTOR_TARGET
     consequence = (
         "Deletes connector {name} (id {id}) with its config and credentials: syncs stop, and access can be granted or "

@@ -14,6 +14,7 @@ from connector_mcp.operations.connector_types import ConnectorType, kept_masks
 from connector_mcp.operations.logto import factories as rules
 from connector_mcp.operations.logto.factories import FactoryId, Fields, LogtoOperation
 from connector_mcp.operations.operation import (
+    Deleted,
     Effect,
     ListOperation,
     Operation,
@@ -81,13 +82,6 @@ class ConnectorRecord(Record):
     enable_token_storage: bool | None = None
     is_standard: bool | None = None
     is_demo: bool | None = None
-
-
-class Deleted(Record):
-    """The answer where the platform confirms a deletion without a body."""
-
-    id: str | None = None
-    deleted: bool | None = None
 
 
 class ConnectorOperation(LogtoOperation):

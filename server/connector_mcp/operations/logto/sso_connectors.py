@@ -15,10 +15,10 @@ from pydantic.alias_generators import to_camel
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.connector_types import ConnectorType, connector_type, kept_masks
-from connector_mcp.operations.logto.connectors import Deleted
 from connector_mcp.operations.logto.factories import Fields, LogtoOperation
 from connector_mcp.operations.logto.sign_in import GetSignInExp
 from connector_mcp.operations.operation import (
+    Deleted,
     Effect,
     ListOperation,
     Operation,
