@@ -58,6 +58,6 @@ class Document:
         return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", self.prose)]
 
 
-_AT_ROOT = (ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "AGENTS"))
+_AT_ROOT = (ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "AGENTS", "CONTRIBUTING", "SECURITY"))
 DOCUMENTS = [Document(path) for path in (*_AT_ROOT, *sorted(ROOT.glob("docs/**/*.md")))]
 BY_NAME = {document.name: document for document in DOCUMENTS}

@@ -93,6 +93,8 @@ class PlanCall(ProvisioningCall):
     def __init__(self, tool: Tool, caller: Caller, services: CallServices) -> None:
         super().__init__(tool, caller, services)
         self._lists = SharedReads()
+        self._inspected: dict[str, Rehearsal] = {}
+        """The creation of each entry."""
 
     async def answer(self) -> JsonObject:
         operation = self.operation
@@ -153,7 +155,8 @@ class PlanCall(ProvisioningCall):
             entry = manifest.entries[address]
             call = entry.kind.create(entry.values)
             if call is not None:
-                always, created = self._rehearsal(call).inspect(call.arguments | self.account_arguments(account))
+                rehearsal = self._inspected[address] = self._rehearsal(call)
+                always, created = rehearsal.inspect(call.arguments | self.account_arguments(account))
                 fatal += in_manifest(always, entry)
                 doubtful[address] = in_manifest(created, entry)
         return fatal, doubtful
@@ -206,7 +209,10 @@ class PlanCall(ProvisioningCall):
             async with limiter:
                 arguments = call.arguments | self.account_arguments(draft.account)
                 try:
-                    draft.rehearsed = await self._rehearsal(call).rehearse(arguments, key)
+                    rehearsal = self._inspected.get(draft.address)
+                    if rehearsal is None or rehearsal.tool.operation is not call.operation:
+                        rehearsal = self._rehearsal(call)
+                    draft.rehearsed = await rehearsal.rehearse(arguments, key)
                 except InvalidArguments as error:
                     issues[index] = _placed(error.issues, draft)
 

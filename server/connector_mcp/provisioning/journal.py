@@ -27,6 +27,9 @@ KEPT: Final = 90 * 86_400.0
 CONTINUED: Final = 86_400.0
 """Seconds after the decision within which a plan can be continued."""
 
+STALE: Final = 5.0
+"""Seconds by which a lease may be shorter than it was when it was taken, until the next step prolongs it."""
+
 StepState = Literal["waiting", "begun", "done", "failed", "unknown", "skipped"]
 
 _LETTERS: Final = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -251,12 +254,19 @@ class Journal:
         }  # fmt: skip
 
         def work(tx: Transaction) -> ConnectorError | None:
-            ours = tx.execute(
-                "UPDATE plans SET lease_until = epoch() + :lease "
-                "WHERE id = :id AND lease_owner = :owner AND status = 'begun' RETURNING id",
+            held = tx.execute(
+                "SELECT lease_until - epoch() AS seconds FROM plans "
+                "WHERE id = :id AND lease_owner = :owner AND status = 'begun'",
                 values,
-            )
-            if ours.first() is None:
+            ).first()
+            # SQLite writes the whole row, with the plan in it, so that this is not done for every step.
+            if held is not None and held["seconds"] < lease - STALE:
+                held = tx.execute(
+                    "UPDATE plans SET lease_until = epoch() + :lease "
+                    "WHERE id = :id AND lease_owner = :owner AND status = 'begun' RETURNING id",
+                    values,
+                ).first()
+            if held is None:
                 return _taken(plan_id)
             tx.execute(
                 "INSERT INTO plan_steps (plan_id, number, state, call_id) VALUES (:id, :number, 'begun', :call) "

@@ -102,6 +102,7 @@ def build_server(
         NAME,
         version=__version__,
         title=TITLE,
+        icons=[server_info.ICON],
         instructions=server_info.instructions(engine.tools()),
         cache_hints={
             "tools/list": _MINUTE,
