@@ -6,6 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from connector_mcp.config.file import read_config
+from connector_mcp.config.settings import Settings
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "server" / "connector_mcp"
 
@@ -56,6 +59,14 @@ class Document:
     def inline_code(self) -> list[str]:
         """What stands between backticks outside of fenced blocks, on one line each."""
         return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", self.prose)]
+
+
+def settings_shown(block: Block, folder: Path, **environ: str) -> Settings:
+    """Load a file of settings as a document shows it."""
+    path = folder / "connector-mcp.toml"
+    path.write_text(block.text)
+    path.chmod(0o644)
+    return Settings.load(environ, read_config(path))
 
 
 _AT_ROOT = (ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "AGENTS", "CONTRIBUTING", "SECURITY"))

@@ -166,7 +166,7 @@ class AuditTrail:
             finally:
                 batch.written.set()
 
-    async def _write(self, entries: Sequence[Entry] = (), works: Sequence[Work[None]] = ()) -> None:
+    async def _write(self, entries: Sequence[EncodedRecord] = (), works: Sequence[Work[None]] = ()) -> None:
         def work(transaction: Transaction, *, restored: bool = False) -> None:
             if restored:
                 self._void_if_older(transaction)
@@ -202,23 +202,23 @@ class AuditTrail:
         self._last = head
 
 
-class Entry(NamedTuple):
+class EncodedRecord(NamedTuple):
     """A record that is ready to be sealed."""
 
     columns: Values
     members: bytes
 
 
-def encode(members: JsonObject) -> Entry:
+def encode(members: JsonObject) -> EncodedRecord:
     """Encode the members of a record or an event."""
-    return Entry({name: members.get(name) for name in COLUMNS}, encode_record(members))
+    return EncodedRecord({name: members.get(name) for name in COLUMNS}, encode_record(members))
 
 
 class _Batch:
     """Records that are written in one transaction, each with what belongs to it."""
 
     def __init__(self) -> None:
-        self.entries: list[Entry] = []
+        self.entries: list[EncodedRecord] = []
         self.works: list[Work[None]] = []
         self.written = anyio.Event()
         self.failure: Exception | None = StoreUncertain(
@@ -235,7 +235,7 @@ class _End(NamedTuple):
     now: float
     top: int
     """The highest number of a row."""
-    events: Sequence[Entry] = ()
+    events: Sequence[EncodedRecord] = ()
     """What must be recorded before the next record."""
     new_secret: str | None = None
     """The key, if it must be stored with the first record."""
@@ -253,7 +253,7 @@ class LockedChain:
         self._remember = remember
         self._locked: Rows = transaction.execute(_LOCK, {"seq": last.seq})
 
-    def append(self, entries: Sequence[Entry], *, first: int | None = None, restored: bool = False) -> None:
+    def append(self, entries: Sequence[EncodedRecord], *, first: int | None = None, restored: bool = False) -> None:
         """Append records. `first` is the number with which the log begins from now on.
 
         Raises:

@@ -97,6 +97,13 @@ class Record(BaseModel):
     )
 
 
+class Deleted(Record):
+    """What is told of a deletion that the platform confirms without a record."""
+
+    id: str | None = None
+    deleted: bool | None = None
+
+
 class Operation(BaseModel):
     """Base of all operations. A subclass's docstring is the tool's description."""
 
