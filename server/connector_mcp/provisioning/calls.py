@@ -155,7 +155,7 @@ class PlanCall(ProvisioningCall):
         doubtful: dict[str, list[Issue]] = {}
         for address, account in accounts.items():
             entry = manifest.entries[address]
-            call = entry.kind.create(entry.values)
+            call = None if entry.is_absent else entry.kind.create(entry.values)
             if call is not None:
                 # Other calls go on meanwhile, and this one ends in time.
                 await checkpoint()

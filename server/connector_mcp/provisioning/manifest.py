@@ -216,10 +216,13 @@ class _Parser:
             kind.entry.model_validate(filled)
         except ValidationError as error:
             schema = entry_schema(kind)
-            for problem in error.errors(include_url=False, include_context=False, include_input=False):
+            problems = error.errors(include_url=False, include_context=False, include_input=False)
+            found = [each for each in problems if not _is_needless(kind, filled, each["type"], each["loc"])]
+            for problem in found:
                 compares = problem["type"] == "extra_forbidden" and self._may_compare()
                 self._issues.append(_form_issue(path, problem["type"], problem["loc"], schema, filled, compares))
-            return None
+            if found:
+                return None
         if kind.is_single and filled.get("state") == "absent":
             self._report(f"{path}.state", "absent", f"present: the {kind.noun} is always there")
             return None
@@ -252,7 +255,7 @@ class _Parser:
 
     def _made(self, kind: Kind, key: str, values: JsonObject) -> ManifestEntry:
         path, needs, is_absent = f"{kind.section}.{key}", set[str](), values.get("state") == "absent"
-        completed = kind.normalize(kind.complete(values, self._raw))
+        completed = values if is_absent else kind.normalize(kind.complete(values, self._raw))
         for steps, text in text_places(values):
             place = path_of((kind.section, key, *steps))
             if is_secret_place(kind, values, steps) and text and referenced_name(text) is None:
@@ -260,7 +263,7 @@ class _Parser:
             for found in _REFERENCE.findall(text):
                 if (address := self._check_reference(kind, steps, text, found, place, is_absent)) is not None:
                     needs.add(address)
-        needs |= set(kind.also_needs(completed, self._raw)) - {path}
+        needs |= set() if is_absent else set(kind.also_needs(completed, self._raw)) - {path}
         own = {name: value for name, value in completed.items() if name not in _OF_EVERY}
         profile = values.get("profile") or members(self._data.get("profiles")).get(kind.platform)
         return ManifestEntry(kind, key, self._static(own), profile, values.get(ID), is_absent, frozenset(needs))
@@ -346,6 +349,12 @@ class _Parser:
 def entry_schema(kind: Kind) -> JsonObject:
     """The JSON Schema of an entry."""
     return kind.entry.model_json_schema()
+
+
+def _is_needless(kind: Kind, entry: JsonObject, problem: str, location: Sequence[str | int]) -> bool:
+    """Whether an entry may lack a member: what is to be absent is found by its id, in the place that it is in."""
+    is_found = entry.get("state") == "absent" and isinstance(entry.get(ID), str)
+    return is_found and problem == "missing" and len(location) == 1 and location[0] not in kind.parents
 
 
 def _form_issue(
