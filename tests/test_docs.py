@@ -40,7 +40,7 @@ from connector_mcp.transport.auth.static_tokens import parse_tokens
 from connector_mcp.transport.http.approval_callback import CallbackBody
 from connector_mcp.upstream.client import UpstreamClient
 from tests.console_blocks import Session, steps
-from tests.documents import BY_NAME, DOCUMENTS, PACKAGE, ROOT, Document
+from tests.documents import BY_NAME, DOCUMENTS, PACKAGE, ROOT, Document, settings_shown
 from tests.operations import test_every_operation as guards
 from tools.pages import attribute_docstrings, error_meanings
 
@@ -48,11 +48,14 @@ LANGUAGES = {"console", "json", "mermaid", "nginx", "python", "sh", "toml", "yam
 SETTINGS = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
 VARIABLES = {variable.name for name in PLATFORMS for variable in platform_folder(name).platform.variables}
 OF_CLIENTS = {"claude_desktop_config.json", "~/.cursor/mcp.json", ".vscode/mcp.json", "connector-mcp.toml"}
+OF_CLIENTS |= {"~/.claude.json", ".cursor/mcp.json", "mcp.json", "~/.codex/config.toml", "~/.gemini/settings.json"}
 OF_CLIENTS |= {"config.toml", "settings.json", "mcp-config.json", "opencode.json", "cline_mcp_settings.json"}
 """Files that documents name and that are a user's own."""
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SIGNING = WebhookKey.parse(SECRET, "SETTING")
+
+WITH_ENTRIES = [document for document in DOCUMENTS if document.name.startswith(("README", "docs/clients/"))]
 
 every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 
@@ -97,11 +100,11 @@ def test_every_block_is_of_a_language_that_is_checked(document: Document) -> Non
 def test_every_command_named_exists_and_takes_the_flags_it_is_named_with(document: Document) -> None:
     shown = [line for block in document.blocks("sh") for line in block.text.splitlines()]
     for line in (*shown, *document.inline_code()):
-        for words in re.findall(r"(?:^|[/ ])connector-mcp ((?:[\w-]+ ?)+)", line):
+        for words in re.findall(r"(?:^|[/ ])connector-mcp (?!connector-mcp )((?:[\w-]+ ?)+)", line):
             assert _resolve(words.split()), line
     flags = {option for command in _commands() for parameter in command.params for option in parameter.opts}
     named = {flag for code in document.inline_code() for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", code)}
-    assert named <= flags
+    assert named <= flags | {"--help"}
 
 
 @every_document
@@ -142,18 +145,23 @@ def test_every_file_of_settings_shown_is_one_that_the_server_takes(document: Doc
     for block in document.blocks("toml"):
         if "[[token]]" in block.text:
             assert parse_tokens(block.text, document.name, scoped="scopes" in block.text)
-            continue
-        path = tmp_path / "connector-mcp.toml"
-        path.write_text(block.text)
-        path.chmod(0o644)
-        assert Settings.load({}, read_config(path)).profiles
+        elif "[mcp_servers." not in block.text:
+            assert settings_shown(block, tmp_path) != Settings.load({})
+
+
+@every_document
+def test_every_setting_that_is_exported_is_one_that_the_server_takes(document: Document) -> None:
+    shown = "".join(block.text for block in document.blocks("sh"))
+    exported = dict(re.findall(rf"^export ({PREFIX}\w+)=(\S+)$", shown, re.MULTILINE))
+    assert len(exported) == shown.count(f"export {PREFIX}")
+    assert not exported or Settings.load(exported) != Settings.load({})
 
 
 @pytest.mark.parametrize(
     "configuration",
     [
         json.loads((ROOT / "claude_config_example.json").read_text()),
-        *(json.loads(block.text) for block in BY_NAME["README.md"].blocks("json")),
+        *(json.loads(block.text) for document in WITH_ENTRIES for block in document.blocks("json")),
     ],
 )
 def test_an_entry_for_a_client_is_one_that_the_server_takes(configuration: dict[str, Any]) -> None:
@@ -231,6 +239,8 @@ def test_every_error_code_is_documented_where_the_errors_are_drawn_and_where_the
     assert {kind.code for kind in drawn} == codes
     assert {kind for kind in drawn if kind.code in codes} == set(_leaves(ConnectorError))
     assert codes <= set(BY_NAME["docs/errors.md"].inline_code())
+    explained = re.findall(r"^### `(\w+)`\n\n\S", BY_NAME["docs/troubleshooting.md"].prose, re.MULTILINE)
+    assert sorted(explained) == sorted(codes)
 
 
 def test_the_page_of_the_architecture_names_every_layer_and_no_other() -> None:

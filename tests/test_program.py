@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from connector_mcp.errors import Blocked
-from connector_mcp.program import program, runnable
+from connector_mcp.program import absolute_command, is_temporary, program, runnable
 from tests.documents import PACKAGE
 
 TOLD = "Run `connector-mcp approvals list`, or ask the operator of connector-mcp."
@@ -44,6 +46,65 @@ def test_elsewhere_every_error_names_a_command_that_runs(monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "executable", "/no/venv/bin/python")
     assert program() == "/no/venv/bin/python -m connector_mcp"
     assert shutil.which("connector-mcp") is None
+
+
+@pytest.fixture
+def kept_by_uv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder of the installed metadata in an environment that uv made for one run."""
+    (tmp_path / "CACHEDIR.TAG").touch()
+    own = tmp_path / "archive-v0" / "x1"
+    installed = own / "connector_mcp-9.1.dist-info"
+    installed.mkdir(parents=True)
+    metadata = "Metadata-Version: 2.4\nName: connector-mcp\nVersion: 9.1\n"
+    metadata += "Provides-Extra: near\nProvides-Extra: far\nProvides-Extra: windows\n"
+    metadata += "Requires-Dist: pytest[x]<99,>=1; extra == 'near'\nRequires-Dist: absent>=2; extra == 'far'\n"
+    metadata += "Requires-Dist: pytest>=2; (platform_system != 'Windows') and extra == 'far'\n"
+    metadata += "Requires-Dist: absent; (platform_system == 'Windows') and extra == 'windows'\n"
+    (installed / "METADATA").write_text(metadata)
+    monkeypatch.syspath_prepend(own)
+    monkeypatch.setattr(sys, "prefix", str(own))
+    monkeypatch.setattr(sys, "base_prefix", "/opt/python")
+    monkeypatch.setenv("UV", sys.executable)
+    return installed
+
+
+@pytest.mark.parametrize(
+    ("origin", "source"),
+    [
+        (None, "connector-mcp[near]==9.1"),
+        ({"url": "file:///a.whl", "archive_info": {}}, "connector-mcp[near] @ file:///a.whl"),
+        ({"url": "file:///clone", "dir_info": {}}, "connector-mcp[near] @ file:///clone"),
+        (
+            {
+                "url": "https://git.example/x",
+                "vcs_info": {"vcs": "git", "commit_id": "c0ffee", "requested_revision": "v"},
+            },
+            "connector-mcp[near] @ git+https://git.example/x@c0ffee",
+        ),
+    ],
+)
+def test_a_run_that_uv_forgets_is_named_by_what_uv_installed(
+    kept_by_uv: Path, origin: dict[str, object] | None, source: str
+) -> None:
+    if origin:
+        (kept_by_uv / "direct_url.json").write_text(json.dumps(origin))
+    command = (sys.executable, "tool", "run", "--python", "/opt/python", "--from", source, "connector-mcp")
+    assert absolute_command() == command
+    # Its script is on the PATH of this process, and on no other.
+    assert shutil.which("connector-mcp")
+    assert program() == shlex.join(command)
+
+
+@pytest.mark.parametrize(("folder", "temporary"), [("venvs/connector-mcp", False), ("0f1e2d", True)])
+def test_pipx_keeps_only_what_it_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str, temporary: bool
+) -> None:
+    own = tmp_path / folder
+    own.mkdir(parents=True)
+    (own / "pipx_metadata.json").touch()
+    (own / "CACHEDIR.TAG").touch()
+    monkeypatch.setattr(sys, "prefix", str(own))
+    assert is_temporary() is temporary
 
 
 def texts(node: ast.AST, named: bool = False) -> Iterator[tuple[str, bool]]:

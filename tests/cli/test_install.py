@@ -204,6 +204,23 @@ def test_an_update_keeps_what_was_added_by_hand_and_drops_no_option_in_silence(r
     assert entry["disabled"] is True
 
 
+@pytest.mark.parametrize("options", [(), ("--print",)])
+def test_a_program_that_is_removed_after_its_run_gets_no_entry(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    own = home / "archive-v0" / "x1"
+    (own / "bin").mkdir(parents=True)
+    (own / "bin/connector-mcp").touch()
+    (home / "CACHEDIR.TAG").touch()
+    monkeypatch.setattr("sys.prefix", str(own))
+    monkeypatch.setattr("sys.argv", [str(own / "bin/connector-mcp")])
+    monkeypatch.delenv("UV", raising=False)
+    refused = run("install", "cursor", *options)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "pipx install" in refused.stderr
+    assert not (home / ".cursor").exists()
+
+
 @pytest.mark.parametrize("options", [(), ("--remove",)])
 @pytest.mark.parametrize(
     "theirs",

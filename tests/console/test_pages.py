@@ -12,9 +12,10 @@ import anyio
 import pytest
 from starlette.types import Message
 
-from connector_mcp.console import events, pages
+from connector_mcp.console import events, records
 from connector_mcp.console.access import Visitor
 from connector_mcp.console.events import MAX_STREAMS, QueueStreams
+from connector_mcp.console.pages import QUEUE_ROWS
 from connector_mcp.engine.approval.queue import PAGE
 from connector_mcp.engine.preview import Change
 from connector_mcp.errors import StoreUnavailable
@@ -25,6 +26,10 @@ from tests.console.conftest import Browser, House
 from tests.console.test_decisions import call
 
 pytestmark = pytest.mark.anyio
+
+
+def queued(text: str) -> list[str]:
+    return re.findall(r'class="row-title" id="(ap-\w+)"', text)
 
 
 def tools(text: str) -> list[str]:
@@ -69,7 +74,7 @@ async def test_a_plan_is_shown_by_what_its_actions_do_and_only_if_it_is_the_one_
 async def test_calls_are_paged_newest_first(
     operator: Browser, house: House, monkeypatch: pytest.MonkeyPatch, query: str
 ) -> None:
-    monkeypatch.setattr(pages, "CALLS_READ", 70)
+    monkeypatch.setattr(records, "CALLS_READ", 70)
     house.calls += [call(call_id=str(n), tool=f"{'odd' if n % 2 else 'even'}_{n}") for n in range(190)]
     wanted = [each["tool"] for each in house.calls[::-1] if not query or str(each["tool"]).startswith("even")]
     forth = await walk(operator, f"/console/calls{query}", "next", tools)
@@ -81,9 +86,6 @@ async def test_calls_are_paged_newest_first(
 
 
 async def test_the_queue_and_the_history_are_paged(operator: Browser, house: House) -> None:
-    def ids(text: str) -> list[str]:
-        return re.findall(r'class="card-title" id="(ap-\w+)"', text)
-
     def decided(text: str) -> list[str]:
         return re.findall(r'<th scope="row"><a href="/console/approvals/(ap-\w+)"', text)
 
@@ -91,8 +93,8 @@ async def test_the_queue_and_the_history_are_paged(operator: Browser, house: Hou
     for number in range(PAGE + 3):
         parked.append((await house.park(digest=f"d{number}")).id)
         house.clock.now += 1
-    assert await walk(operator, "/console", "prev", ids) == [parked[:PAGE], parked[PAGE:]]
-    assert f"{PAGE + 3} waiting" in (await operator.get("/console")).text
+    in_pages = [parked[start : start + QUEUE_ROWS] for start in range(0, len(parked), QUEUE_ROWS)]
+    assert await walk(operator, "/console", "prev", queued) == in_pages
     for each in parked:
         await house.approvals.decide(each, False, "operator alice")
         house.clock.now += 1
@@ -228,6 +230,19 @@ async def test_a_change_of_the_queue_is_sent_until_the_browser_disconnects(house
             await house.approvals.decide(approval.id, False, "operator alice")
             assert "data: 0\n" in await stream.event()
             stream.gone.set()
+
+
+async def test_a_new_stream_does_not_stay_with_an_older_reading(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "READ_SECONDS", 0.05)
+    streams = streams_of(house)
+    for wanted in ("data: 0\n", "data: 1\n"):
+        with Stream(streams) as stream, anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(stream.run)
+                while wanted not in await stream.event():
+                    pass
+                stream.gone.set()
+        await house.park()
 
 
 @pytest.mark.usefixtures("quick")

@@ -43,7 +43,7 @@ async def test_a_call_is_found_again_by_its_ids(face: str, era: str, given: str,
     headers = {"X-Request-ID": given, "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
     async with (
         open_engine(settings, {}, "http", observer=Observer(spans=spans)) as engine,
-        serving(engine, spans=spans) as origin,
+        serving(engine) as origin,
         httpx2.AsyncClient(headers=headers) as http,
     ):
         sse, mcp = (

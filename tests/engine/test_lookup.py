@@ -9,7 +9,8 @@ import pytest
 
 from connector_mcp.engine.lookup import id_paths
 from connector_mcp.operations.catalog import PLATFORMS, platform_folder
-from connector_mcp.operations.operation import Effect, Http, ListOperation, Operation, at
+from connector_mcp.operations.operation import Effect, ListOperation, Operation, at
+from connector_mcp.operations.platform import path_shape
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.faults import Fault
 from connector_mcp.upstream.client import ClientLimits
@@ -24,11 +25,11 @@ LISTS = {
     if (folder := platform_folder(platform))
 }
 BY_ID = [
-    (operation, argument, LISTS[platform][Http("GET", path).shape])
+    (operation, argument, LISTS[platform][path_shape(path)])
     for platform in PLATFORMS
     for operation in platform_folder(platform).operations
     for argument, path in id_paths(operation.model_construct(**operation.example))
-    if Http("GET", path).shape in LISTS[platform]
+    if path_shape(path) in LISTS[platform]
 ]
 NAMED = [each for each in BY_ID if each[2].known_by]
 """Those with lists that show names."""

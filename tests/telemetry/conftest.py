@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from mcp import Client
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -18,7 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
+from connector_mcp.engine.caller import TransportName
 from connector_mcp.engine.engine import Engine
+from connector_mcp.telemetry.export import ExportedMetrics
 from connector_mcp.telemetry.metrics import Metrics
 from connector_mcp.telemetry.observer import Observer
 from connector_mcp.telemetry.spans import Spans
@@ -39,12 +43,13 @@ def read_samples(text: str) -> dict[str, Series]:
 
 @dataclass
 class Watched:
-    """An engine with its metrics and spans."""
+    """An engine with its metrics and spans, for Prometheus and for OpenTelemetry."""
 
     engine: Engine
     metrics: Metrics
     spans: Spans
     exporter: InMemorySpanExporter
+    reader: InMemoryMetricReader
 
     @property
     def exposition(self) -> str:
@@ -57,8 +62,8 @@ class Watched:
     def finished(self) -> tuple[ReadableSpan, ...]:
         return self.exporter.get_finished_spans()
 
-    def client(self, mode: str, **options: Any) -> Client:
-        server = build_server(self.engine, request_state_key=b"k" * 32, transport="http", spans=self.spans)
+    def client(self, mode: str, transport: TransportName = "http", **options: Any) -> Client:
+        server = build_server(self.engine, request_state_key=b"k" * 32, transport=transport)
         return Client(server, mode=mode, **options)
 
 
@@ -74,11 +79,14 @@ def watch(tmp_path: Path) -> WatchedMaker:
         exporter = InMemorySpanExporter()
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(exporter))
-        metrics, spans = Metrics("0.test"), Spans(provider)
+        metrics, spans, reader = Metrics("0.test"), Spans(provider), InMemoryMetricReader()
+        meters = MeterProvider([reader], shutdown_on_exit=False)
+        observer = Observer(metrics, spans, ExportedMetrics(meters))
         loaded = Settings.load({}, **{"sandbox": True, "state_dir": tmp_path, **settings})
-        async with open_engine(loaded, {}, "http", observer=Observer(metrics, spans)) as engine:
-            yield Watched(engine, metrics, spans, exporter)
+        async with open_engine(loaded, {}, "http", observer=observer) as engine:
+            yield Watched(engine, metrics, spans, exporter, reader)
         provider.shutdown()
+        meters.shutdown()
 
     return make
 

@@ -18,7 +18,8 @@ from connector_mcp.operations.logto.platform import LOGTO
 from connector_mcp.operations.platform import Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
 from connector_mcp.sandbox import seed
-from connector_mcp.telemetry.metrics import Metrics, status_class
+from connector_mcp.telemetry.events import Backlog, Ending
+from connector_mcp.telemetry.metrics import Metrics
 from connector_mcp.telemetry.observer import Observer
 from connector_mcp.upstream.client import UpstreamClient
 
@@ -50,23 +51,22 @@ async def test_known_calls_are_counted_exactly(watch: Any, mode: str) -> None:
     # Policy decides before arguments are parsed: the call with wrong ones passed it, too.
     assert samples["gate_decisions_total"] == {("policy", "allow"): 5, ("approvals", "approve"): 2}
     assert samples["approval_changes_total"] == {("pending",): 1, ("approved",): 1, ("used",): 1}
-    assert samples["call_duration_seconds_count"] == {(LIST,): 3, (READ,): 2, (DELETE,): 2}
+    operations = durations(seen.metrics, "mcp_server_operation_duration", "gen_ai_tool_name", "error_type")
+    assert {labels: count for labels, count in operations.items() if labels[0]} == {
+        (LIST, ""): 3, (READ, "tool_error"): 2, (DELETE, "tool_error"): 1, (DELETE, ""): 1,
+    }  # fmt: skip
     # Three lists, and one more for the id that no connector has; for the deletion: a look at each call, and one at what
     # is left.
-    assert samples["upstream_requests_total"] == {
-        ("read", "logto", "2xx"): 6,
-        ("read", "logto", "4xx"): 2,
-        ("write", "logto", "2xx"): 1,
-        ("token", "logto", "2xx"): 1,
+    assert durations(seen.metrics, *REQUESTS) == {
+        ("read", "logto", "200", ""): 6,
+        ("read", "logto", "404", "404"): 2,
+        ("write", "logto", "204", ""): 1,
+        ("token", "logto", "200", ""): 1,
     }
     assert samples["upstream_tokens_total"] == {("ok", "logto"): 1}
-    assert samples["upstream_request_duration_seconds_count"] == {
-        ("read", "logto"): 8,
-        ("write", "logto"): 1,
-        ("token", "logto"): 1,
-    }
     assert samples["calls_in_flight"] == {(): 0}
-    assert samples["upstream_requests_in_flight"] == {("logto",): 0}
+    assert samples["http_client_active_requests"] == {("logto", "logto.sandbox.invalid", "443"): 0}
+    assert samples["upstream_wait_seconds_count"] == {("logto",): 10}
     assert samples["build_info"] == {("0.test",): 1}
 
 
@@ -97,17 +97,37 @@ async def test_calls_in_flight_are_counted_until_they_are_cancelled() -> None:
         tasks.cancel_scope.cancel()
     assert during == (1, 1)
     assert gauges(metrics) == (0, 0)
-    labels = {"platform": "vectorize", "kind": "read", "status": "cancelled"}
-    assert metrics.registry.get_sample_value("connector_mcp_upstream_requests_total", labels) == 1
+    assert durations(metrics, *REQUESTS) == {("read", "vectorize", "", "cancelled"): 1}
 
 
 def gauges(metrics: Metrics) -> tuple[float | None, float | None]:
     """Calls and requests in flight."""
     value = metrics.registry.get_sample_value
+    where = {"server_address": "api.vectorize.io", "server_port": "443"}
     return (
         value("connector_mcp_calls_in_flight"),
-        value("connector_mcp_upstream_requests_in_flight", {"platform": "vectorize"}),
+        value("http_client_active_requests", {"connector_mcp_platform": "vectorize", **where}),
     )
+
+
+REQUESTS = (
+    "http_client_request_duration",
+    "connector_mcp_request_kind",
+    "connector_mcp_platform",
+    "http_response_status_code",
+    "error_type",
+)
+
+
+def durations(metrics: Metrics, name: str, *labels: str) -> dict[tuple[str, ...], float]:
+    """Number of values of a histogram of seconds, by these labels."""
+    counts: dict[tuple[str, ...], float] = {}
+    for family in metrics.registry.collect():
+        for sample in family.samples:
+            if sample.name == f"{name}_seconds_count":
+                key = tuple(sample.labels[label] for label in labels)
+                counts[key] = counts.get(key, 0) + sample.value
+    return counts
 
 
 async def at_once(_: float) -> None:
@@ -133,13 +153,12 @@ async def test_a_request_that_is_sent_again_is_a_retry_and_each_attempt_has_its_
     ) as client:
         await client.send(Request("GET", "/x", repeatable=True, changes=False))
     value = metrics.registry.get_sample_value
-    statuses = {
-        status: value(
-            "connector_mcp_upstream_requests_total", {"platform": "vectorize", "kind": "read", "status": status}
-        )
-        for status in ("2xx", "5xx", "timeout", "failed")
+    assert durations(metrics, *REQUESTS) == {
+        ("read", "vectorize", "200", ""): 1,
+        ("read", "vectorize", "503", "503"): 1,
+        ("read", "vectorize", "", "ReadTimeout"): 1,
+        ("read", "vectorize", "", "ConnectError"): 1,
     }
-    assert statuses == {"2xx": 1, "5xx": 1, "timeout": 1, "failed": 1}
     assert value("connector_mcp_upstream_retries_total", {"platform": "vectorize"}) == 3
 
 
@@ -172,7 +191,7 @@ async def test_a_failing_store_is_counted_by_operation(watch: Any, tmp_path: Pat
         with pytest.raises(StoreUnavailable):
             await seen.engine.approvals.find("any")
         samples = seen.samples()
-    assert samples["store_errors_total"] == {("read",): 1}
+    assert samples["store_errors_total"] == {("read",): 1, ("write",): 0, ("audit",): 0}
 
 
 async def test_an_end_that_cannot_be_recorded_is_counted(watch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,20 +203,41 @@ async def test_an_end_that_cannot_be_recorded_is_counted(watch: Any, monkeypatch
         result = await client.call_tool(LIST, {})
         samples = seen.samples()
     assert not result.is_error
-    assert samples["store_errors_total"] == {("audit",): 1}
+    assert samples["store_errors_total"] == {("read",): 0, ("write",): 0, ("audit",): 1}
 
 
-def test_approvals_that_cannot_be_counted_are_not_a_number() -> None:
+def test_what_waits_in_the_database_is_not_a_number_while_that_cannot_be_read() -> None:
     metrics = Metrics("0")
-    metrics.set_waiting({"pending": 2})
-    assert metrics.registry.get_sample_value("connector_mcp_approvals", {"state": "pending"}) == 2
-    metrics.set_waiting(None)
-    lost = metrics.registry.get_sample_value("connector_mcp_approvals", {"state": "pending"})
-    assert lost is not None
-    assert math.isnan(lost)
+    value = metrics.registry.get_sample_value
+    lag = ("connector_mcp_audit_unexported_records", {"cursor": "shipper"})
+    metrics.set_backlog(Backlog({"pending": 2}, 7.5, {"shipper": 3}))
+    assert value("connector_mcp_approvals", {"state": "pending"}) == 2
+    assert value("connector_mcp_approval_oldest_seconds") == 7.5
+    assert value(*lag) == 3
+    metrics.set_backlog(None)
+    lost = [
+        value("connector_mcp_approvals", {"state": "pending"}),
+        value("connector_mcp_approval_oldest_seconds"),
+    ]
+    assert all(each is not None and math.isnan(each) for each in lost)
+    assert value(*lag) is None
 
 
-def test_the_classes_of_statuses_are_a_closed_set() -> None:
-    told = [*range(-1, 100_000), "ReadTimeout", "PoolTimeout", "ConnectError", "AnythingElse", "cancelled"]
-    classes = {"1xx", "2xx", "3xx", "4xx", "5xx", "other", "timeout", "failed", "cancelled"}
-    assert {status_class(status) for status in told} == classes
+async def test_what_waits_is_counted_with_the_age_of_the_oldest_and_the_records_to_export(watch: Any) -> None:
+    async with watch(approvals=True) as seen, seen.client("auto") as client:
+        assert await seen.engine.backlog() == Backlog({}, 0.0, {})
+        await client.call_tool(DELETE, {"id": seed.LOGTO_GITHUB})
+        await seen.engine.database.write(
+            lambda tx: tx.execute("INSERT INTO export_cursors (name, seq) VALUES ('shipper', 0)")
+        )
+        waiting = await seen.engine.backlog()
+    assert waiting.approvals == {"pending": 1}
+    assert 0 < waiting.oldest_seconds < 60
+    assert waiting.unexported == {"shipper": 1}
+
+
+def test_a_status_that_is_none_of_http_makes_no_series() -> None:
+    told = [*range(-1, 100), *range(600, 100_000)]
+    assert [Ending(status).attributes for status in told] == [{"error.type": "_OTHER"}] * len(told)
+    assert Ending(204).attributes == {"http.response.status_code": 204}
+    assert Ending(503).attributes == {"http.response.status_code": 503, "error.type": "503"}

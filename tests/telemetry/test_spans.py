@@ -74,6 +74,9 @@ async def test_the_spans_of_a_write_are_its_steps_within_the_callers_trace(watch
         "mcp.protocol.version": attributes["mcp.protocol.version"],
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": UPDATE,
+        "jsonrpc.request.id": attributes["jsonrpc.request.id"],
+        "network.protocol.name": "http",
+        "network.transport": "tcp",
         "connector_mcp.platform": "logto",
         "connector_mcp.effect": "update",
         "connector_mcp.decision": "allow",
@@ -95,6 +98,7 @@ async def test_a_request_upstream_has_the_conventions_attributes_and_no_id(watch
         "server.address": "logto.sandbox.invalid",
         "server.port": 443,
         "connector_mcp.platform": "logto",
+        "connector_mcp.request.kind": "read",
         "http.response.status_code": 404,
         "error.type": "404",
     }
@@ -118,9 +122,10 @@ async def test_a_step_that_fails_names_its_code_and_so_does_the_call(watch: Any,
         seen.exporter.clear()
         await client.call_tool(DELETE, {"id": seed.LOGTO_GITHUB})
         spans = {span.name: span for span in seen.finished}
-    for name in ("gate", f"tools/call {DELETE}"):
-        assert (spans[name].attributes or {})["error.type"] == "approval_required"
+    for name, error in (("gate", "approval_required"), (f"tools/call {DELETE}", "tool_error")):
+        assert (spans[name].attributes or {})["error.type"] == error
         assert spans[name].status.status_code is StatusCode.ERROR
+    assert (spans[f"tools/call {DELETE}"].attributes or {})["connector_mcp.outcome"] == "approval_required"
     assert spans["read_target"].status.status_code is StatusCode.UNSET
 
 
@@ -156,7 +161,7 @@ async def test_an_internal_error_leaves_no_exception_text_in_a_span(
         await client.call_tool("logto_list_connectors", {})
         (root,) = calls(servers(seen.finished))
         left = "".join(span.to_json() for span in seen.finished)
-    assert (root.attributes or {})["error.type"] == "internal"
+    assert (root.attributes or {})["connector_mcp.outcome"] == "internal"
     assert all(not span.events for span in seen.finished)
     assert "marked-secret-value" not in left
 

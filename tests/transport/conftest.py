@@ -15,6 +15,7 @@ from connector_mcp.engine.engine import UnknownTool
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.tool import Tool, tool_of
 from connector_mcp.suggest import meant
+from connector_mcp.telemetry.observer import NULL_OBSERVER
 from connector_mcp.transport.auth.authorization import Callers
 from connector_mcp.transport.auth.static_tokens import StaticToken, TokenFile
 from connector_mcp.transport.http.app import serve_http
@@ -64,6 +65,7 @@ class FakeEngine:
 
     def __init__(self, behaviour: Behaviour = who, *, audit: Path | None = None, ask_timeout: float = 300.0) -> None:
         self.settings = Settings(state_dir=Path("unused"), ask_timeout=ask_timeout)
+        self.observer = NULL_OBSERVER
         self.behaviour = behaviour
         self.calls: list[str] = []
         self.begun = anyio.Event()

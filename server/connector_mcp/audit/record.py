@@ -26,7 +26,7 @@ MAX_LINE = 65_536
 """Maximum size of a line in bytes. A longer record is written without its arguments; their digest stays."""
 
 CHAIN_BYTES = 256
-"""Upper bound for what the number and the hashes add to a record."""
+"""Upper bound for what the number, the time and the hashes add to a record."""
 
 OCSF_VERSION = "1.3.0"
 API_ACTIVITY = 6003
@@ -82,17 +82,15 @@ class AuditRecord:
     sandbox: bool = False
 
 
-def encode_record(record: AuditRecord, time: str) -> bytes:
-    """Encode a record for `chain.seal`, without its arguments if they make it too long. `time` is the database's."""
-    members = {"time": time, **vars(record)}
-    encoded = encode_event(members)
+def encode_record(members: JsonObject) -> bytes:
+    """Encode the members of a record as a JSON object in ASCII, without its arguments if they make it too long."""
+    encoded = _encode(members)
     if len(encoded) > MAX_LINE - CHAIN_BYTES:
-        encoded = encode_event({**members, "arguments": {"omitted_bytes": len(encode_event(record.arguments))}})
+        encoded = _encode({**members, "arguments": {"omitted_bytes": len(_encode(members["arguments"]))}})
     return encoded
 
 
-def encode_event(members: JsonObject) -> bytes:
-    """Encode the members of a line as a JSON object in ASCII."""
+def _encode(members: JsonObject) -> bytes:
     return _ENCODER.encode(members).encode("ascii")
 
 

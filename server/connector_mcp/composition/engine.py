@@ -78,7 +78,7 @@ async def open_engine(
         secrets=secrets,
         announce=announcements.announce if announcements else None,
         observer=observer,
-        decide_at=console_address(settings) if transport == "http" else None,
+        decide_at=console_address(settings) if transport == "http" or settings.public_url else None,
         secret_requests=secret_requests,
         calls=CALLS,
     )
@@ -115,13 +115,13 @@ async def open_observer(
     """Open the observer of a server's calls. When the context ends, everything was exported or given up.
 
     Raises:
-        Misconfigured: Spans are enabled and cannot be exported.
+        Misconfigured: The export is enabled and impossible.
     """
     with_metrics = transport == "http" and settings.metrics != "off"
     if not with_metrics and not settings.otel:
         yield NULL_OBSERVER
         return
-    metrics = spans = None
+    metrics = spans = exported = None
     async with AsyncExitStack() as stack:
         # Imported only if they are used: the Prometheus client takes 50 ms to import, the OpenTelemetry SDK 100 ms.
         if with_metrics:
@@ -129,11 +129,10 @@ async def open_observer(
 
             metrics = Metrics(__version__)
         if settings.otel:
-            from connector_mcp.telemetry.spans import Spans, exporting
+            from connector_mcp.telemetry.export import exporting
 
-            provider = await stack.enter_async_context(exporting(environ, __version__))
-            spans = Spans(provider, __version__)
-        yield Observer(metrics, spans)
+            spans, exported = await stack.enter_async_context(exporting(environ, __version__))
+        yield Observer(metrics, spans, exported)
 
 
 def console_address(settings: Settings) -> str | None:

@@ -10,7 +10,7 @@ import math
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlsplit
 
@@ -28,7 +28,7 @@ FAILURES_IN_TOTAL = 200
 
 _COOKIE = "connector-mcp-console"
 _MAX_FORM_BYTES = 16_384
-_MAX_FIELDS = 12
+_MAX_FIELDS = 100
 
 
 class Problem(Exception):
@@ -209,6 +209,8 @@ class Visitor:
     operator: str
     key: str = field(repr=False)
     """The value of the session cookie."""
+    waiting: int = 0
+    """How many calls wait for a decision, for the pages' header."""
 
     @property
     def form_token(self) -> str:
@@ -280,3 +282,17 @@ class OperatorSessions:
 
 def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+
+
+@dataclass(frozen=True)
+class PageShell:
+    """What the pages of a signed-in operator share."""
+
+    home: str
+    """The path below which the pages are served, as links have it."""
+    visitor: Callable[[Request], Awaitable[Visitor]]
+    """Returns who is signed in; otherwise the request ends at the login."""
+    submitted: Callable[[Request], Awaitable[tuple[Visitor, dict[str, str]]]]
+    """Returns the operator from whose own page a form was sent, and the form. Raises `Problem` for any other form."""
+    page: Callable[..., Response]
+    """Renders a template by its name, with the visitor, who sees it, and the template's values."""

@@ -10,14 +10,13 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import wraps
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-import anyio
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route, Router
@@ -25,6 +24,7 @@ from starlette.routing import BaseRoute, Route, Router
 from connector_mcp.console.access import (
     LoginThrottle,
     OperatorSessions,
+    PageShell,
     Problem,
     Visitor,
     read_form,
@@ -32,12 +32,16 @@ from connector_mcp.console.access import (
     session_key,
     set_session_key,
 )
+from connector_mcp.console.connectors import ConnectorPages
 from connector_mcp.console.events import QueueStreams
-from connector_mcp.console.rendering import Renderer, SecurityHeaders, diff, grouped, show
+from connector_mcp.console.records import RecordPages
+from connector_mcp.console.rendering import Renderer, SecurityHeaders, diff, grouped, in_groups, show
 from connector_mcp.engine.approval.parked_call import Approval, is_confirmed, name_to_type
-from connector_mcp.engine.approval.queue import PAGE, Approvals
+from connector_mcp.engine.approval.queue import Approvals, QueueFilter
 from connector_mcp.errors import ConfirmationInvalid, ConnectorError, InvalidArguments, StoreUnavailable, StoreUncertain
 from connector_mcp.json_values import JsonObject
+from connector_mcp.operations.catalog import PLATFORMS
+from connector_mcp.operations.operation import Effect
 from connector_mcp.operations.provisioning.tools import APPLY_PLAN
 from connector_mcp.provisioning.journal import Journal
 from connector_mcp.provisioning.plan import Plan
@@ -48,16 +52,15 @@ logger = logging.getLogger("connector_mcp.console")
 
 HOME = "/console"
 
-VISIBLE_FIELDS = 16
-"""Fields of a deleted target that are shown at first. What an update changes is shown in full."""
+QUEUE_ROWS = 15
+"""Calls on one page of the queue."""
 
-CALLS_READ = 1_000
-"""Calls among which a page of the list is looked for."""
+APPROVED_ROWS = 10
+"""Approved calls that are shown below the queue."""
+
 MAX_REASON = 500
 
-CHECK_SECONDS = 10.0
-"""How long a check of the platforms may take, and how long its result is reused."""
-
+_APPROVAL_ID = re.compile(r"ap-[a-z0-9]+")
 _OWN_PATH = re.compile(r"/console(/[a-z0-9-]+)*")
 
 _Handler = Callable[[Request], Awaitable[Response]]
@@ -121,24 +124,26 @@ class _ConsolePages:
         self._throttle = LoginThrottle()
         self._renderer = Renderer(console.clock, prefix=console.prefix)
         self._home = console.prefix + HOME
-        self._last_check: JsonObject | None = None
-        """When the platforms were checked (`at`), and the result; None if it did not finish in time."""
-        self._checking = anyio.Lock()
 
     def routes(self) -> list[BaseRoute]:
         def route(method: str, path: str, handler: _Handler) -> Route:
             return Route(HOME + path, self._with_problems(handler), methods=[method])
 
+        console = self._console
+        shell = PageShell(self._home, self._visitor, self._submitted, self._page)
+        records = RecordPages(shell, console.approvals, console.recent_calls)
+        connectors = ConnectorPages(shell, console.check_platforms, console.clock)
         streams = QueueStreams(self._console.approvals, self._console.database, self._sessions)
         return [
             route("GET", "", self._queue),
+            route("POST", "/deny", self._deny_selected),
             route("GET", "/approvals/{id}", self._approval),
             route("POST", "/approvals/{id}/approve", self._approve),
             route("POST", "/approvals/{id}/deny", self._deny),
-            route("GET", "/history", self._history),
-            route("GET", "/calls", self._calls),
-            route("GET", "/platforms", self._platforms),
-            route("POST", "/platforms/check", self._check_platforms),
+            route("GET", "/history", records.history),
+            route("GET", "/calls", records.calls),
+            route("GET", "/platforms", connectors.platforms),
+            route("POST", "/platforms/check", connectors.check_platforms),
             route("GET", "/login", self._show_login),
             route("POST", "/login", self._log_in),
             route("POST", "/logout", self._log_out),
@@ -184,7 +189,7 @@ class _ConsolePages:
         visitor = await self._sessions.find(session_key(request))
         if visitor is None:
             raise _SignInFirst(request)
-        return visitor
+        return replace(visitor, waiting=await self._console.approvals.pending())
 
     async def _submitted(self, request: Request) -> tuple[Visitor, dict[str, str]]:
         """Return the operator from whose own page this form was sent, and the form."""
@@ -203,10 +208,57 @@ class _ConsolePages:
 
     async def _queue(self, request: Request) -> Response:
         visitor = await self._visitor(request)
-        waiting = await self._console.approvals.waiting(before=_key(request, "before"), after=_key(request, "after"))
-        approved = await self._console.approvals.waiting("approved")
-        counts = await self._console.approvals.counts()
-        return self._page("queue", visitor, here="queue", page=waiting, approved=approved.approvals, counts=counts)
+        given = {
+            name: strip_hidden(_key(request, name)).strip() for name in ("q", "platform", "effect", "caller", "by")
+        }
+        page = await self._console.approvals.waiting(
+            "pending",
+            QueueFilter(given["q"], given["platform"], given["effect"], given["caller"]),
+            before=_key(request, "before"),
+            after=_key(request, "after"),
+            count=QUEUE_ROWS,
+        )
+        approved = await self._console.approvals.waiting("approved", count=APPROVED_ROWS)
+        return self._page(
+            "queue",
+            visitor,
+            here="queue",
+            page=page,
+            groups=in_groups(page.approvals, given["by"]),
+            approved=approved,
+            given=given,
+            query=urlencode({name: text for name, text in given.items() if text}),
+            platforms=PLATFORMS,
+            effects=list(Effect),
+        )
+
+    async def _deny_selected(self, request: Request) -> Response:
+        """Deny each call that is selected, and show what became of each."""
+        visitor, form = await self._submitted(request)
+        denied: list[Approval] = []
+        kept: list[tuple[str, Approval | None, str]] = []
+        unavailable = ""
+        for approval_id in filter(_APPROVAL_ID.fullmatch, form):
+            approval, why = None, unavailable
+            try:
+                if not unavailable:
+                    denied.append(await self._take(visitor, approval_id, False, form))
+                    continue
+            except StoreUncertain as error:
+                why = error.message
+            except StoreUnavailable as error:
+                # The rest is not tried, as each would wait for the store again.
+                why, unavailable = error.message, "It was not tried, because the store is unavailable."
+            except ConnectorError as error:
+                why = error.message
+                with suppress(ConnectorError):
+                    approval = await self._console.approvals.get(approval_id)
+            kept.append((approval_id, approval, why))
+        if not denied and not kept:
+            raise Problem(400, "No call was selected", "Nothing was denied.", "Select calls in the queue first.")
+        visitor = replace(visitor, waiting=max(0, visitor.waiting - len(denied)))
+        status = HTTPStatus.CONFLICT if kept else HTTPStatus.OK
+        return self._page("denied", visitor, status=status, here="queue", denied=denied, kept=kept)
 
     async def _approval(self, request: Request) -> Response:
         visitor = await self._visitor(request)
@@ -216,7 +268,8 @@ class _ConsolePages:
         visitor, form = await self._submitted(request)
         approval = await self._console.approvals.get(request.path_params["id"])
         if approval.status == "pending" and not is_confirmed(approval, form.get("name", "")):
-            return await self._approval_page(visitor, approval, mistyped=True, reason=form.get("reason", ""))
+            status = HTTPStatus.UNPROCESSABLE_ENTITY
+            return await self._approval_page(visitor, approval, status, mistyped=True, reason=form.get("reason", ""))
         return await self._decide(visitor, approval.id, True, form)
 
     async def _deny(self, request: Request) -> Response:
@@ -224,26 +277,41 @@ class _ConsolePages:
         return await self._decide(visitor, request.path_params["id"], False, form)
 
     async def _decide(self, visitor: Visitor, approval_id: str, approve: bool, form: dict[str, str]) -> Response:
-        reason = strip_hidden(form.get("reason", "")).strip()[:MAX_REASON] or None
-        by = f"operator {visitor.operator}"
-        await self._console.approvals.decide(approval_id, approve, by, reason, channel="console")
+        try:
+            await self._take(visitor, approval_id, approve, form)
+        except ConfirmationInvalid as error:
+            decided = await self._console.approvals.get(approval_id)
+            return await self._approval_page(visitor, decided, HTTPStatus.CONFLICT, too_late=error.message)
         return RedirectResponse(f"{self._home}/approvals/{approval_id}", HTTPStatus.SEE_OTHER)
 
+    async def _take(self, visitor: Visitor, approval_id: str, approve: bool, form: dict[str, str]) -> Approval:
+        """Take an operator's decision, with the reason that the form has."""
+        reason = strip_hidden(form.get("reason", "")).strip()[:MAX_REASON] or None
+        by = f"operator {visitor.operator}"
+        return await self._console.approvals.decide(approval_id, approve, by, reason, channel="console")
+
     async def _approval_page(
-        self, visitor: Visitor, approval: Approval, *, mistyped: bool = False, reason: str = ""
+        self,
+        visitor: Visitor,
+        approval: Approval,
+        status: HTTPStatus = HTTPStatus.OK,
+        *,
+        mistyped: bool = False,
+        too_late: str = "",
+        reason: str = "",
     ) -> Response:
         rows, plan = diff(approval), await self._plan_of(approval)
         return self._page(
             "approval" if plan is None else "plan",
             visitor,
-            status=HTTPStatus.UNPROCESSABLE_ENTITY if mistyped else HTTPStatus.OK,
+            status=status,
             here="queue",
             approval=approval,
             diff=rows,
-            visible_fields=VISIBLE_FIELDS if approval.deletes else len(rows),
             arguments=[(name, show(value)) for name, value in approval.arguments.items()],
             name_to_type=name_to_type(approval),
             mistyped=mistyped,
+            too_late=too_late,
             reason=reason,
             groups=[] if plan is None else grouped(plan),
         )
@@ -260,53 +328,6 @@ class _ConsolePages:
             return None
         return plan if plan.digest == approval.digest else None
 
-    # History, calls, platforms --------------------------------------------------------------------------------------
-
-    async def _history(self, request: Request) -> Response:
-        visitor = await self._visitor(request)
-        page = await self._console.approvals.history(before=_key(request, "before"), after=_key(request, "after"))
-        return self._page("history", visitor, here="history", page=page)
-
-    async def _calls(self, request: Request) -> Response:
-        visitor = await self._visitor(request)
-        tool, outcome = (request.query_params.get(name, "").strip() for name in ("tool", "outcome"))
-        before, after = _number(request, "before"), _number(request, "after")
-        calls = await self._console.recent_calls(CALLS_READ, before=before, after=after)
-        pattern = tool if any(character in tool for character in "*?[") else f"*{tool}*"
-        found = [
-            call for call in calls if fnmatchcase(str(call["tool"]), pattern) and outcome in ("", str(call["outcome"]))
-        ]
-        page = found[:PAGE] if after is None else found[-PAGE:]
-        is_cut = len(found) > PAGE or len(calls) == CALLS_READ
-        # A filter may leave nothing of what was read; the search then goes on from there.
-        first, last = (page or calls)[:1], (page if len(found) > PAGE else calls)[-1:]
-        return self._page(
-            "calls",
-            visitor,
-            here="calls",
-            calls=page,
-            newer=first[0]["seq"] if first and (before is not None or (after is not None and is_cut)) else None,
-            older=last[0]["seq"] if last and (after is not None or is_cut) else None,
-            tool=tool,
-            outcome=outcome,
-            outcomes=sorted({str(call["outcome"]) for call in calls}),
-        )
-
-    async def _platforms(self, request: Request) -> Response:
-        visitor = await self._visitor(request)
-        return self._page("platforms", visitor, here="platforms", check=self._last_check)
-
-    async def _check_platforms(self, request: Request) -> Response:
-        await self._submitted(request)
-        async with self._checking:
-            last = self._last_check
-            if last is None or self._console.clock() - last["at"] >= CHECK_SECONDS:
-                platforms = None
-                with anyio.move_on_after(CHECK_SECONDS):
-                    platforms = await self._console.check_platforms()
-                self._last_check = {"at": self._console.clock(), "platforms": platforms}
-        return RedirectResponse(f"{self._home}/platforms", HTTPStatus.SEE_OTHER)
-
     # Shared by all pages --------------------------------------------------------------------------------------------
 
     async def _static(self, request: Request) -> Response:
@@ -315,7 +336,7 @@ class _ConsolePages:
     async def _not_found(self, request: Request) -> Response:
         raise Problem(404, "Page not found", "The console has no such page.")
 
-    def _page(self, name: str, visitor: Visitor, *, status: int = HTTPStatus.OK, **values: Any) -> Response:
+    def _page(self, name: str, visitor: Visitor | None, *, status: int = HTTPStatus.OK, **values: Any) -> Response:
         return self._renderer.page(name, status=status, visitor=visitor, sandbox=self._console.sandbox, **values)
 
     def _with_problems(self, handler: _Handler) -> _Handler:
@@ -331,7 +352,12 @@ class _ConsolePages:
                 problem = error
             except ConnectorError as error:
                 problem = _as_problem(error)
-            return self._renderer.page("problem", status=problem.status, headers=problem.headers, problem=problem)
+            # A signed-in operator keeps the header, if the store still says who that is.
+            visitor = None
+            with suppress(_SignInFirst, ConnectorError):
+                visitor = await self._visitor(request)
+            headers = problem.headers
+            return self._page("problem", visitor, status=problem.status, headers=headers, here="", problem=problem)
 
         return answer
 
@@ -348,11 +374,6 @@ class _SignInFirst(Exception):
 def _key(request: Request, name: str) -> str:
     """Return a key of the page of a list that is asked for."""
     return request.query_params.get(name, "")
-
-
-def _number(request: Request, name: str) -> int | None:
-    text = request.query_params.get(name, "")
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
 
 
 def _own_path(path: str | None) -> str:

@@ -37,6 +37,7 @@ from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.database import Database, Transaction
 from connector_mcp.state.keys import secret_key
 from connector_mcp.suggest import meant
+from connector_mcp.telemetry.events import Backlog
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
 from connector_mcp.text import clean
 
@@ -87,7 +88,7 @@ class Engine:
         self._policy = policy
         self._calls = calls or {}
         self._audit = audit
-        self._observer = observer
+        self.observer = observer
         self._secrets = secrets
         self._settings_secrets = tuple(secrets_of_settings(settings))
         public = (*operations, *(account.platform.name for account in self._accounts.all))
@@ -173,6 +174,30 @@ class Engine:
         """Replace every secret value that this process or, within a call, the call knows."""
         return (CALL_SCRUBBER.get() or self._scrubber).text(text)
 
+    def have_console_at(self, address: str) -> None:
+        """Set the address of the operators' console once it is known."""
+        for gate in self._services.gates.values():
+            gate.decide_at = address
+
+    async def backlog(self) -> Backlog:
+        """Count what waits in the database.
+
+        Raises:
+            StoreUnavailable: It cannot be read.
+        """
+
+        def read_rest(transaction: Transaction) -> tuple[float, dict[str, int]]:
+            oldest = transaction.execute(
+                "SELECT epoch() - min(created_at) AS seconds FROM approvals "
+                "WHERE is_open = 1 AND status = 'pending' AND expires_at > epoch()"
+            ).first()
+            exports = transaction.execute(
+                "SELECT name, (SELECT coalesce(max(seq), 0) FROM audit) - seq AS records FROM export_cursors"
+            ).all()
+            return (oldest["seconds"] if oldest else None) or 0.0, {row["name"]: row["records"] for row in exports}
+
+        return Backlog(await self.approvals.counts(), *await self.database.read(read_rest))
+
     async def check_audit(self) -> None:
         """Check that a change could be recorded.
 
@@ -223,7 +248,7 @@ class Engine:
         """
         tool = self._seen(caller.scopes, caller.profiles).get(name) or self._tools.get(name)
         if tool is None:
-            self._observer.tool_unknown()
+            self.observer.tool_unknown()
             raise self.unknown_tool(name, caller)
         kind = self._calls.get(tool.operation, PlatformCall)
         if kind is PlatformCall and tool.operation.on is None:

@@ -19,7 +19,8 @@ from connector_mcp.errors import ConnectorError, NotFound, Rejected, TooLarge, U
 from connector_mcp.json_values import JsonObject, is_array, is_object, members
 from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.fields import ShownBy
-from connector_mcp.operations.operation import Effect, Http, ListOperation, Operation, at
+from connector_mcp.operations.operation import Effect, ListOperation, Operation, at
+from connector_mcp.operations.platform import path_shape
 from connector_mcp.suggest import nearest
 from connector_mcp.text import same_text
 
@@ -104,7 +105,7 @@ class Lookup:
         unknown = next((name for name in listed.http.placeholders if name not in place), None)
         if unknown is None:
             return await self._sender.read(listed(**place, **arguments))
-        shape = Http("GET", _above(listed, unknown)).shape
+        shape = path_shape(_above(listed, unknown))
         lists = (each for each in self._catalog.values() if issubclass(each, ListOperation))
         above = next(each for each in lists if each.http.shape == shape)
         places = await self._read_everywhere(above, {})
@@ -244,7 +245,7 @@ class Lookup:
         return []
 
     def _list_at(self, path: str) -> type[ListOperation] | None:
-        return next((each for each in self._lists if each.http.shape == Http("GET", path).shape), None)
+        return next((each for each in self._lists if each.http.shape == path_shape(path)), None)
 
 
 def named_things(operation: Operation) -> Iterator[tuple[str, str, ShownBy]]:

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -22,7 +22,7 @@ from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.fields import SECRET, Cursor, Detail, PageSize, Placement, RowMembers
 from connector_mcp.operations.hosts import hosts_in
-from connector_mcp.operations.platform import NO_BODY, OtherApi, Platform, Request
+from connector_mcp.operations.platform import NO_BODY, Http, OtherApi, Platform, Request, confirm_empty
 from connector_mcp.operations.situation import ConfigUse, Destination, Loss, Path, Situation
 
 
@@ -35,30 +35,6 @@ class Effect(StrEnum):
     DISCLOSE = "disclose"
     """Beside another effect: the call sends a stored secret to a host that the arguments choose."""
     DESTROY = "destroy"
-
-
-@dataclass(frozen=True)
-class Http:
-    """Method and path of the documented operation; placeholders carry argument names."""
-
-    method: str
-    path: str
-
-    @cached_property
-    def placeholders(self) -> tuple[str, ...]:
-        return tuple(re.findall(r"{(\w+)}", self.path))
-
-    @cached_property
-    def shape(self) -> str:
-        """The path without the names of its placeholders, by which paths are compared."""
-        return re.sub(r"{\w+}", "{}", self.path)
-
-
-GET = partial(Http, "GET")
-POST = partial(Http, "POST")
-PUT = partial(Http, "PUT")
-PATCH = partial(Http, "PATCH")
-DELETE = partial(Http, "DELETE")
 
 
 @dataclass(frozen=True)
@@ -121,6 +97,13 @@ class Record(BaseModel):
     )
 
 
+class Deleted(Record):
+    """What is told of a deletion that the platform confirms without a record."""
+
+    id: str | None = None
+    deleted: bool | None = None
+
+
 class Operation(BaseModel):
     """Base of all operations. A subclass's docstring is the tool's description."""
 
@@ -135,12 +118,18 @@ class Operation(BaseModel):
     """The toolset it belongs to, such as `vectorize.sources`; empty for local operations, which are always served."""
     by_default: ClassVar[bool] = False
     """Whether it is served unless the settings name toolsets."""
+    part_of: ClassVar[str] = ""
+    """The tool that it belongs to, where it is none itself: a further read of what that tool reads."""
     http: ClassVar[Http]
     effect: ClassVar[Effect]
     output: ClassVar[type[Record]]
     """The record that comes back; of a list, one row."""
     record: ClassVar[str] = ""
     """Dotted path of the record in the platform's answer; empty where the answer is the record."""
+    confirms: ClassVar[str] = ""
+    """Member of the result, beside the id, that confirms a change which the platform answers without a record."""
+    empty_body: ClassVar[Any] = NO_BODY
+    """The body of a request whose arguments all go elsewhere."""
     paging: ClassVar[Paging | None] = None
     returns_list: ClassVar[bool] = False
     """Whether the data of a success is an array."""
@@ -153,6 +142,12 @@ class Operation(BaseModel):
     """Whether `find_losses` may raise the effect of a call to destroy."""
     reports: ClassVar[tuple[str, ...]] = ()
     """Members of the record read back after a creation that the result shows: the platform's own verdict on it."""
+    reads_back: ClassVar[type[Operation] | None] = None
+    """The read, by the id in the result, of what the call creates."""
+    unproven: ClassVar[str] = ""
+    """What the success never proves, in one sentence with the check that would."""
+    next_step: ClassVar[str] = ""
+    """What is always left to do before the outcome is of use, naming the tool."""
     overwrites: ClassVar[bool] = False
     """Whether a call that does not destroy may still replace values."""
     repeatable: ClassVar[bool] = True
@@ -174,6 +169,8 @@ class Operation(BaseModel):
     @classmethod
     def tool_name(cls) -> str:
         """`<platform>_<operation>` in snake_case."""
+        if cls.part_of:
+            return cls.part_of
         name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
         return f"{cls.on.name}_{name}" if cls.on else name
 
@@ -240,8 +237,8 @@ class Operation(BaseModel):
         return {name: _as_text(value) for name, value in self.given("query")}
 
     def make_body(self, situation: Situation) -> Any:
-        """Make the JSON body: the arguments that go there, or `NO_BODY` where no argument of the operation does."""
-        return dict(self.given("body")) if self.sent_in("body") else NO_BODY
+        """Make the JSON body: the arguments that go there, or `empty_body` where no argument of the operation does."""
+        return dict(self.given("body")) if self.sent_in("body") else self.empty_body
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         """The connector configs among the arguments, with their types as far as they are known."""
@@ -279,8 +276,13 @@ class Operation(BaseModel):
         return {}
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        """Take the data of the result out of the answers; by default the record of the one answer."""
-        return at(answers[0], self.record)
+        """Take the data of the result out of the answers; by default the record of the one answer, or `confirms`."""
+        if not self.confirms:
+            return at(answers[0], self.record)
+        identifier = getattr(self, self.http.placeholders[-1])
+        return confirm_empty(
+            answers[0], {"id": identifier, self.confirms: True}, empty=self.on and self.on.empty_answer
+        )
 
     def find_missing(self, shown: Any) -> list[str]:
         """What this call sent in a list that `shown` lacks, in words: the data, or what a read gave."""
@@ -288,15 +290,21 @@ class Operation(BaseModel):
 
     def find_unproven(self, data: Any) -> str:
         """What the success of this call does not prove, in one sentence with the check that would; empty if nothing."""
-        return ""
+        return self.unproven
 
     def find_next_step(self, data: Any, situation: Situation) -> str:
         """What is left to do before the outcome of this call is of use, naming the tool; empty if nothing is."""
-        return ""
+        return self.next_step
 
     def read_back(self, data: Any) -> Operation | None:
-        """The read that shows the outcome of the write; by default that of the target."""
-        return self.target_read()
+        """The read that shows the outcome of the write; by default `reads_back`, or else that of the target."""
+        if self.reads_back is None:
+            return self.target_read()
+        identifier = at(data, "id")
+        if not isinstance(identifier, str) or not identifier:
+            return None
+        shared = {name: getattr(self, name) for name in type(self).model_fields if name in self.reads_back.model_fields}
+        return self.reads_back(**shared | {self.reads_back.http.placeholders[-1]: identifier})
 
     def type_read(self, current: Any = None) -> Operation | None:
         """The read of the platform's own description of the target's type, where the shipped one does not suffice."""

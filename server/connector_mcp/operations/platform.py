@@ -5,6 +5,7 @@ This is data only. `upstream.auth` turns credentials into requests, and `config`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -106,12 +107,19 @@ class Platform:
     """Key names, in lower case, that would name a secret and hold an object here: its members are judged one by one."""
     secret_paths: tuple[str, ...] = ()
     """Endings of dotted paths in answers; every value below them is secret. Such as `credential.data`."""
+    empty_answer: JsonObject | None = None
+    """What it answers where it has nothing to say: no body, or an empty object."""
     base_url_from: Callable[[Mapping[str, str]], str | None] | None = None
     """Derive the address from the other variables when it is not set."""
     other_apis: tuple[OtherApi, ...] = ()
     """Further APIs that the same credentials are for."""
     blames_credentials: Callable[[UpstreamMessage], bool] = lambda _: True
     """Whether a 401 with this message concerns the account's credentials and not those inside a connector."""
+
+    writing_needs: str = ""
+    """What credentials need to change connectors, in the platform's words; empty if it does not say."""
+    own_roles_path: str | None = None
+    """Path of a read that names the `roles` of the credentials."""
 
     @property
     def variables(self) -> tuple[Variable, ...]:
@@ -130,6 +138,31 @@ class Platform:
 def key_of(platform: Platform, variable: Variable) -> str:
     """The key of a platform's variable in a profile: `api_key` of `VECTORIZE_API_KEY`."""
     return variable.name.removeprefix(f"{platform.name.upper()}_").lower()
+
+
+_PLACEHOLDER: Final = re.compile(r"{(\w+)}")
+
+
+def path_shape(path: str) -> str:
+    """The path without the names of its placeholders, by which paths are compared."""
+    return _PLACEHOLDER.sub("{}", path)
+
+
+@dataclass(frozen=True)
+class Http:
+    """Method and path of the documented operation; placeholders carry argument names."""
+
+    method: str
+    path: str
+    placeholders: tuple[str, ...]
+    shape: str
+
+
+def _http(method: str) -> Callable[[str], Http]:
+    return lambda path: Http(method, path, tuple(_PLACEHOLDER.findall(path)), path_shape(path))
+
+
+GET, POST, PUT, PATCH, DELETE = map(_http, ("GET", "POST", "PUT", "PATCH", "DELETE"))
 
 
 class Absent(Enum):

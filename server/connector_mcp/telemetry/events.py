@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 CALL_ID: Final[ContextVar[str | None]] = ContextVar("call_id", default=None)
 """Id of the running tool call, the same as in the audit log."""
@@ -45,6 +46,17 @@ class EndedCall(Protocol):
     def sandbox(self) -> bool: ...
 
 
+class Backlog(NamedTuple):
+    """What waits in the database."""
+
+    approvals: Mapping[str, int]
+    """Number of live approvals by status."""
+    oldest_seconds: float
+    """Age of the oldest call that waits for an operator; 0 if none does."""
+    unexported: Mapping[str, int]
+    """Number of audit records that have not been exported, by the cursor of the export."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One HTTP request to a platform."""
@@ -58,6 +70,21 @@ class Attempt:
     port: int
     resends: int
     """Number of attempts before this one."""
+    waited: float = 0.0
+    """Seconds that it waited for a free connection and for the rate limit."""
+
+    @property
+    def attributes(self) -> dict[str, str | int]:
+        """The attributes of its span and its metrics. Together with those of its ending they are complete."""
+        return {
+            "http.request.method": self.method,
+            "url.template": self.template,
+            "server.address": self.host,
+            "server.port": self.port,
+            "connector_mcp.platform": self.platform,
+            "connector_mcp.request.kind": self.kind,
+            **({"http.request.resend_count": self.resends} if self.resends else {}),
+        }
 
 
 @dataclass(slots=True)
@@ -65,3 +92,13 @@ class Ending:
     """How an attempt ended: an HTTP status, or the kind of failure."""
 
     status: int | str = "cancelled"
+
+    @property
+    def attributes(self) -> dict[str, str | int]:
+        """The attributes that say so. A status outside of HTTP's range is no attribute: a platform may send any."""
+        if isinstance(self.status, str):
+            return {"error.type": self.status}
+        if not 100 <= self.status < 600:
+            return {"error.type": "_OTHER"}
+        failed = {"error.type": str(self.status)} if self.status >= 400 else {}
+        return {"http.response.status_code": self.status, **failed}

@@ -6,13 +6,16 @@ is imported.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
+from connector_mcp.telemetry.conventions import HTTP_REQUEST, MCP_OPERATION, Attributes, DurationMetric
 from connector_mcp.telemetry.events import CALL_ID, Attempt, EndedCall, Ending, StepName
 
 if TYPE_CHECKING:
+    from connector_mcp.telemetry.export import ExportedMetrics
     from connector_mcp.telemetry.metrics import Metrics
     from connector_mcp.telemetry.spans import Spans
 
@@ -22,10 +25,28 @@ _NOTHING: Final = nullcontext()
 class Observer:
     """Passes events on. Safe for concurrent calls on one event loop."""
 
-    def __init__(self, metrics: Metrics | None = None, spans: Spans | None = None) -> None:
+    def __init__(
+        self, metrics: Metrics | None = None, spans: Spans | None = None, exported: ExportedMetrics | None = None
+    ) -> None:
         self.metrics = metrics
         self.spans = spans
-        self.listens: Final = metrics is not None or spans is not None
+        self._recorders = [each for each in (metrics, exported) if each is not None]
+        self.listens: Final = spans is not None or bool(self._recorders)
+
+    @contextmanager
+    def operation(self, attributes: dict[str, str], traceparent: str | None) -> Generator[None]:
+        """Measure a request or notification of a client. The caller may add to its attributes until it ends."""
+        started = time.perf_counter()
+        with _NOTHING if self.spans is None else self.spans.operation(attributes, traceparent):
+            try:
+                yield
+            finally:
+                self._record(MCP_OPERATION, started, attributes)
+
+    def _record(self, metric: DurationMetric, started: float, attributes: Attributes) -> None:
+        seconds = time.perf_counter() - started
+        for each in self._recorders:
+            each.record(metric, seconds, attributes)
 
     @contextmanager
     def call(self, call_id: str) -> Generator[None]:
@@ -67,10 +88,17 @@ class Observer:
     def attempt(self, attempt: Attempt) -> Generator[Ending]:
         """Mark a request to a platform. The caller sets the ending's status."""
         ending = Ending()
-        counted = _NOTHING if self.metrics is None else self.metrics.attempt(attempt, ending)
+        if not self.listens:
+            yield ending
+            return
+        started = time.perf_counter()
+        counted = _NOTHING if self.metrics is None else self.metrics.attempt(attempt)
         traced = _NOTHING if self.spans is None else self.spans.attempt(attempt, ending)
         with counted, traced:
-            yield ending
+            try:
+                yield ending
+            finally:
+                self._record(HTTP_REQUEST, started, attempt.attributes | ending.attributes)
 
     def minting(self, platform: str) -> AbstractContextManager[None]:
         """Mark the request for an access token."""

@@ -15,7 +15,7 @@ import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import anyio
 import anyio.lowlevel
@@ -41,9 +41,6 @@ from connector_mcp.transport.process import ending_signal, exempt_from_garbage_c
 from connector_mcp.transport.streams import Readable, Writable, has_invalid_id, throttled
 from connector_mcp.upstream.client import warm_up
 
-if TYPE_CHECKING:
-    from connector_mcp.telemetry.spans import Spans
-
 MAX_LINE: Final = 16 * 1024 * 1024
 """Bytes of the longest line that is read."""
 
@@ -60,11 +57,11 @@ WINDOWS_LIMITS: Final = (
 _CHUNK: Final = 1 << 16
 
 
-async def serve_stdio(engine: Engine, *, spans: Spans | None = None) -> int:
+async def serve_stdio(engine: Engine) -> int:
     """Serve one client until it closes stdin or stdout, or a signal ends the server; return the exit status.
 
     Calls in flight are cancelled then, and have ended when this returns. The status is 0 at the end of the stream and
-    on SIGTERM, 130 on SIGINT. With `spans`, every request has one.
+    on SIGTERM, 130 on SIGINT.
 
     Raises:
         ConnectorError: The store does not give the key that seals questions.
@@ -89,7 +86,7 @@ async def serve_stdio(engine: Engine, *, spans: Spans | None = None) -> int:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(end_on_signal)
             tasks.start_soon(warm_up_once_started)
-            server = build_server(engine, request_state_key=request_state_key, spans=spans)
+            server = build_server(engine, request_state_key=request_state_key)
             async with _standard_streams(started, tasks.cancel_scope.cancel) as (read, write):
                 await server.run(*throttled(read, write), server.create_initialization_options())
             tasks.cancel_scope.cancel()

@@ -203,6 +203,11 @@ class UpstreamClient:
         """Return every value of this account that must not be shown: key or secret, and the current access token."""
         return self._authorizer.secrets()
 
+    async def lacks_scope(self) -> bool:
+        """Whether the access token was granted less than was asked for."""
+        token = (await self._authorizer.get_header()).token
+        return token is not None and token.lacks_scope
+
     async def send(
         self, request: Request, *, tool: str | None = None, sending: Callable[[], None] | None = None
     ) -> UpstreamResponse:
@@ -269,6 +274,7 @@ class UpstreamClient:
         if not call.reads:
             # A change does not start for a caller that was cancelled.
             await anyio.lowlevel.checkpoint_if_cancelled()
+        queued = self._clock()
         async with self._slots:
             if self._rate_limiter is not None:
                 await self._rate_limiter.acquire()
@@ -277,7 +283,8 @@ class UpstreamClient:
             if call.sending is not None:
                 call.sending()
             kind = "read" if call.reads else "write"
-            attempt = self._observed(kind, call.request.method, call.request.path, call.attempts)
+            waited = self._clock() - queued
+            attempt = self._observed(kind, call.request.method, call.request.path, call.attempts, waited)
             result = await self._exchange(attempt, call.url, headers, call.content)
             call.in_flight = False
         if not call.reads and is_uncertain(self.platform, result):
@@ -328,9 +335,9 @@ class UpstreamClient:
             ending.status = _status(result)
         return result
 
-    def _observed(self, kind: RequestKind, method: str, template: str, number: int) -> Attempt:
+    def _observed(self, kind: RequestKind, method: str, template: str, number: int, waited: float = 0.0) -> Attempt:
         where = self._address
-        return Attempt(self.platform.name, kind, method, template, where.host, where.effective_port, number - 1)
+        return Attempt(self.platform.name, kind, method, template, where.host, where.effective_port, number - 1, waited)
 
     def _read_result(self, call: _PendingCall, result: AttemptResult, started: float) -> UpstreamResponse:
         if not isinstance(result, RawResponse):

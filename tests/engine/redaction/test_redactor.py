@@ -25,8 +25,8 @@ from connector_mcp.engine.redaction.redactor import (
 )
 from connector_mcp.operations.catalog import catalog, platform_folder
 from connector_mcp.operations.connector_types import ConnectorType, config_plan, connector_type, connector_types
-from connector_mcp.operations.operation import POST, SECRET, Effect, Operation, Record, StoredConfig
-from connector_mcp.operations.platform import Platform
+from connector_mcp.operations.operation import SECRET, Effect, Operation, Record, StoredConfig
+from connector_mcp.operations.platform import POST, Platform
 from connector_mcp.operations.situation import ConfigUse, Situation
 
 STORED = {

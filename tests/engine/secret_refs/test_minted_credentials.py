@@ -17,7 +17,8 @@ from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import Misconfigured
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import platform_folder
-from connector_mcp.operations.operation import POST, Effect, Operation, Record
+from connector_mcp.operations.operation import Effect, Operation, Record
+from connector_mcp.operations.platform import POST
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.reference import SecretLimits, Use

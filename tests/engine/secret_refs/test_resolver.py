@@ -16,7 +16,8 @@ from connector_mcp.engine.secret_refs.resolver import FoundSecrets, scan_argumen
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.connector_types import SECRET_PLACEHOLDER, ConnectorType, connector_types
-from connector_mcp.operations.operation import POST, Effect, Operation, Record
+from connector_mcp.operations.operation import Effect, Operation, Record
+from connector_mcp.operations.platform import POST
 from connector_mcp.operations.situation import ConfigUse, Situation
 from tests.engine.conftest import Bench, FakeCaller
 from tests.operations.test_every_operation import OPERATIONS

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,13 +25,11 @@ from connector_mcp.composition.storage import open_secrets
 from connector_mcp.config.settings import PREFIX, Settings
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS, platform_folder
-from connector_mcp.program import NAME, absolute_command
+from connector_mcp.program import NAME, absolute_command, is_temporary
 
 _ENTRY_NAME = re.compile(r"[A-Za-z0-9_-]{1,20}")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BY_HAND = "Mend it and run this again, or add by hand what --print shows."
-_CACHES = {"archive-v0", "builds-v0", "environments-v2"}
-"""Directories of uv in which it keeps programs only until its cache is pruned."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,9 @@ def install(
 ) -> None:
     """Add this server to an MCP client's configuration.
 
-    The entry starts this program by its absolute path, with the options that are given here. Everything else in the
-    client's file stays, and a copy of the file as it was is kept beside it.
+    The entry starts this program by its absolute path, with the options that are given here. After `uvx` it starts uv,
+    which runs the same version again. Everything else in the client's file stays, and a copy of the file as it was is
+    kept beside it.
     """
     chosen = CLIENTS[client]
     given = options_given(overrides)
@@ -145,11 +145,6 @@ def _hints(client: McpClient, entry: JsonObject, referred: tuple[str, ...], copi
     left = [name for name in names if os.environ.get(name) and name not in (*referred, *copied)]
     if left:
         yield f"Set here, and not in the entry: {', '.join(left)}. To pass a variable on, name it with --env."
-    if _CACHES & set(Path(entry["command"]).parts):
-        yield (
-            f"{entry['command']} is in a cache that uv may empty. Install the program with `uv tool install`, and run "
-            "this again."
-        )
 
 
 def _check_names(name: str, variables: Iterable[str]) -> None:
@@ -167,6 +162,10 @@ def _make_entry(
     client: McpClient, given: Mapping[str, Any], referred: Iterable[str], copied: Iterable[str], *, show_values: bool
 ) -> JsonObject:
     command, *arguments = (*absolute_command(), "serve", *_serve_options(given))
+    if command.startswith(sys.prefix) and is_temporary():
+        wrong = f"{command} is in an environment that is removed after a while, so no entry can start it."
+        fix = "Install the program with `pipx install` or `uv tool install`, and run this command of that installation."
+        raise Failure(wrong, fix=fix, exit_status=2)
     entry: JsonObject = {"type": "stdio"} if client.typed else {}
     entry |= {"command": command, "args": arguments}
     env: dict[str, str] = {}

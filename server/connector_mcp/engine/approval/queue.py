@@ -35,6 +35,12 @@ HISTORY_SECONDS: Final = 90 * 86_400.0
 PAGE: Final = 50
 """Approvals on one page."""
 
+MAX_WORDS: Final = 300
+"""Characters of a call that a search finds. Databases limit the size of a row in an index."""
+
+COUNTED: Final = 100
+"""How far a count for a page goes, so that it takes as long however many calls are parked."""
+
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 _ATTEMPTS = 20
 _NEAR = 200
@@ -63,6 +69,36 @@ class Page:
     """Pass it as `after`. None if there are no newer ones."""
 
 
+@dataclass(frozen=True)
+class QueueFilter:
+    """Which parked calls a list is narrowed to. An empty member matches every call."""
+
+    text: str = ""
+    """A part of what is shown of the call: id, tool, caller, account, target, effect. Case is ignored."""
+    platform: str = ""
+    effect: str = ""
+    caller: str = ""
+
+    def conditions(self) -> tuple[str, dict[str, Value]]:
+        """Return what to add to a WHERE clause, and its values. All columns are in the index of open approvals."""
+        chosen: dict[str, Value] = {
+            "words": f"%{_literal(self.text.casefold())}%" if self.text else None,
+            "platform": f"%{_literal(self.platform.lower())}%" if self.platform else None,
+            "effects": f"% {_literal(self.effect)} %" if self.effect else None,
+            "principal": _literal(self.caller) if self.caller else None,
+        }
+        values: dict[str, Value] = {name: pattern for name, pattern in chosen.items() if pattern is not None}
+        return "".join(f" AND {name} LIKE :{name} ESCAPE '!'" for name in values), values
+
+
+EVERY_CALL: Final = QueueFilter()
+
+
+def _literal(text: str) -> str:
+    """Return a LIKE pattern for just this text."""
+    return "".join(f"!{character}" if character in "!%_" else character for character in text)
+
+
 class Approvals:
     """The queue of parked calls. Every method may raise `StoreUnavailable`.
 
@@ -80,15 +116,18 @@ class Approvals:
         values: dict[str, Value] = {
             "digest": parked.digest, "tool": parked.tool, "principal": parked.principal, "call": call,
             "ttl": self._ttl, "kept": self._ttl + HISTORY_SECONDS,
+            "platform": parked.platform.lower(), "effects": f" {' '.join(parked.effects)} ",
         }  # fmt: skip
+        shown = (parked.tool, parked.principal, parked.client or "", parked.profile, parked.target, parked.effect)
 
         def work(tx: Transaction) -> tuple[bool, Row | None]:
             tx.execute("UPDATE approvals SET is_open = 0 WHERE is_open = 1 AND expires_at <= epoch()")
             tx.execute("DELETE FROM approvals WHERE created_at <= epoch() - :kept", values)
             # An id that is taken, or another process that parks the same call, makes this do nothing.
             made = tx.execute(
-                "INSERT INTO approvals (id, digest, status, is_open, principal, tool, call, created_at, expires_at) "
-                "VALUES (:id, :digest, 'pending', 1, :principal, :tool, :call, epoch(), epoch() + :ttl) "
+                "INSERT INTO approvals (id, digest, status, is_open, principal, tool, call, created_at, expires_at, "
+                "platform, effects, words) VALUES (:id, :digest, 'pending', 1, :principal, :tool, :call, epoch(), "
+                "epoch() + :ttl, :platform, :effects, :words) "
                 "ON CONFLICT DO NOTHING RETURNING id",
                 values,
             )
@@ -98,6 +137,7 @@ class Approvals:
 
         for _ in range(_ATTEMPTS):
             values["id"] = "ap-" + "".join(secrets.choice(_LETTERS) for _ in range(6))
+            values["words"] = " ".join((str(values["id"]), *shown)).casefold()[:MAX_WORDS]
             is_new, row = await self._database.write(work)
             if row is not None:
                 if is_new:
@@ -123,13 +163,28 @@ class Approvals:
         return _present(await self._stored(approval_id), approval_id)
 
     async def waiting(
-        self, status: ApprovalStatus = "pending", *, before: str = "", after: str = "", count: int = PAGE
+        self,
+        status: ApprovalStatus = "pending",
+        only: QueueFilter = EVERY_CALL,
+        *,
+        before: str = "",
+        after: str = "",
+        count: int = PAGE,
     ) -> Page:
         """Return a page of the live approvals with this status, oldest first; the oldest page without a key."""
-        where = "status = :status AND is_open = 1 AND expires_at > epoch()"
-        return await self._page(
-            where, "created_at", {"status": status}, before, after or ("" if before else "0"), count
+        conditions, values = only.conditions()
+        where = f"status = :status AND is_open = 1 AND expires_at > epoch(){conditions}"
+        values["status"] = status
+        return await self._page(where, "created_at", values, before, after or ("" if before else "0"), count)
+
+    async def pending(self) -> int:
+        """Return how many calls wait for a decision, up to `COUNTED`."""
+        sql = (
+            "SELECT count(*) AS count FROM (SELECT id FROM approvals "
+            f"WHERE status = 'pending' AND is_open = 1 AND expires_at > epoch() LIMIT {COUNTED}) AS counted"
         )
+        row = await self._database.read(lambda tx: tx.execute(sql).first())
+        return row["count"] if row else 0
 
     async def count(self, principal: str) -> int:
         """Return how many live approvals the calls of a principal have."""

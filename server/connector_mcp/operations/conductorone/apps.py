@@ -12,7 +12,8 @@ from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, members
 from connector_mcp.operations.conductorone.connectors import PAGING
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
-from connector_mcp.operations.operation import GET, POST, Effect, ListOperation, Operation, Record, Target, at
+from connector_mcp.operations.operation import Effect, ListOperation, Operation, Record, Target, at
+from connector_mcp.operations.platform import GET, POST
 from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.update import Mask, UpdateOperation
 
@@ -162,6 +163,11 @@ class CreateApp(AppSettings):
     record = "app"
     repeatable = False
     consequence = "Creates app {display_name}, which people can request access to."
+    reads_back = GetApp
+    next_step = (
+        "It has no connector yet: conductorone_create_connector, or conductorone_create_delegated_connector where "
+        "a person enters the config."
+    )
     example = {"display_name": "Acme CRM", "description": "Customers", "owners": ["2user000000000000000000001"]}
 
     display_name: Annotated[str, Field(min_length=1, description="Name of the app.")]
@@ -169,17 +175,6 @@ class CreateApp(AppSettings):
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         return tuple(self.find_annotation_problems())
-
-    def read_back(self, data: Any) -> Operation | None:
-        """The read of the app that was created."""
-        identifier = at(data, "id")
-        return GetApp(id=identifier) if isinstance(identifier, str) and identifier else None
-
-    def find_next_step(self, data: Any, situation: Situation) -> str:
-        return (
-            "It has no connector yet: conductorone_create_connector, or conductorone_create_delegated_connector where "
-            "a person enters the config."
-        )
 
 
 class UpdateApp(AppSettings, UpdateOperation):

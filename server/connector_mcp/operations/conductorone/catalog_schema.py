@@ -11,7 +11,8 @@ from connector_mcp.operations.conductorone.env_config import SELECTED_GROUP
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
 from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.local import TypeSource
-from connector_mcp.operations.operation import POST, Effect, Operation, Record, at
+from connector_mcp.operations.operation import Effect, Operation, Record, at
+from connector_mcp.operations.platform import POST
 from connector_mcp.operations.situation import Situation
 
 _TEXT: JsonObject = {"type": "string"}
@@ -52,14 +53,11 @@ class GetConfigurationSchema(Operation):
     http = POST("/api/v1/connectorcatalog")
     effect = Effect.READ
     output = ConfigurationSchema
+    part_of = "describe_connector_type"
 
     catalog_id: str
     app_id: str | None = None
     connector_id: str | None = None
-
-    @classmethod
-    def tool_name(cls) -> str:
-        return "describe_connector_type"
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Put together both forms of the description, of which either may be null."""

@@ -28,6 +28,7 @@ from connector_mcp.operations.conductorone.connectors import (
     GetConnector,
     changed_connector,
     expand_paths,
+    find_deleted,
     find_removed_owners,
 )
 from connector_mcp.operations.conductorone.env_config import (
@@ -46,8 +47,8 @@ from connector_mcp.operations.conductorone.env_config import (
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
 from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.fields import SECRET
-from connector_mcp.operations.operation import DELETE, POST, Effect, Operation, Record, at
-from connector_mcp.operations.platform import confirm_empty
+from connector_mcp.operations.operation import Deleted, Effect, Operation, Record, at
+from connector_mcp.operations.platform import DELETE, POST
 from connector_mcp.operations.situation import ConfigUse, Loss, Situation
 from connector_mcp.operations.type_names import unknown_type
 from connector_mcp.operations.update import Mask, UpdateOperation
@@ -69,6 +70,7 @@ class NewConnector(ConductorOneOperation):
     record = RECORD
     acts_on = APP_TARGET
     repeatable = False
+    reads_back = GetConnector
 
     catalog_id: CatalogId
 
@@ -83,7 +85,6 @@ class NewConnector(ConductorOneOperation):
         return GetConfigurationSchema(catalog_id=self.catalog_id) if is_catalog_id(self.catalog_id) else None
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        """Find what ConductorOne would refuse, or accept and leave as a connector that cannot work."""
         is_known = connector_type("conductorone", self.catalog_id) is not None
         if situation.described == {} or not (is_known or is_catalog_id(self.catalog_id)):
             wanted = "the catalogId of a type. describe_connector_type lists them"
@@ -97,11 +98,6 @@ class NewConnector(ConductorOneOperation):
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         return changed_connector(answers)
 
-    def read_back(self, data: Any) -> Operation | None:
-        """The read of the connector that was created."""
-        identifier = at(data, "id")
-        return GetConnector(app_id=self.app_id, id=identifier) if isinstance(identifier, str) and identifier else None
-
 
 class CreateConnector(NewConnector):
     """Create a connector with its config. describe_connector_type gives the config keys. It has no effect until a sync
@@ -109,6 +105,7 @@ class CreateConnector(NewConnector):
 
     http = POST(f"{CONNECTORS}/create")
     consequence = "Creates a connector of type {catalog_id} in app {name}; its syncs read the app's accounts."
+    next_step = "Nothing is synced yet: call conductorone_force_sync, then check_connector with the app as within."
     example = {
         "app_id": _EXAMPLE_APP,
         "catalog_id": _OKTA,
@@ -148,9 +145,6 @@ class CreateConnector(NewConnector):
         """Make the body, with the config in the wire form (section 5)."""
         body = dict(self.given("body")) | expand_paths(self.expand_mask)
         return body | {"config": {TYPE: ENV_CONFIG, "configuration": wrap_all(given_keys(self.config))}}
-
-    def find_next_step(self, data: Any, situation: Situation) -> str:
-        return "Nothing is synced yet: call conductorone_force_sync, then check_connector with the app as within."
 
     def _chosen_group(self) -> Any:
         return unwrap(wrap_all(given_keys(self.config)).get(SELECTED_GROUP))
@@ -227,15 +221,7 @@ def find_unchangeable(given: JsonObject, situation: Situation, names: Sequence[s
     """Find an update that gives nothing, and one of a thing that is deleted."""
     if not given:
         yield Issue("arguments", "nothing to change", f"at least one of {', '.join(names)}")
-    if at(situation.current, "deletedAt"):
-        yield Issue("connector_id", "a connector that is deleted", "one that conductorone_list_connectors shows")
-
-
-class DeletedConnector(Record):
-    """The confirmation of a deletion."""
-
-    id: str | None = None
-    deleted: bool | None = None
+    yield from find_deleted(situation.current, "connector_id")
 
 
 class DeleteConnector(ConductorOneOperation):
@@ -244,27 +230,20 @@ class DeleteConnector(ConductorOneOperation):
     http = DELETE(CONNECTOR)
     by_default = False
     effect = Effect.DESTROY
-    output = DeletedConnector
+    output = Deleted
     acts_on = CONNECTOR_TARGET
     consequence = (
         "Deletes connector {name} (id {id}) with its config and credentials: syncs stop, and access can be granted or "
         "revoked through it no more."
     )
+    empty_body = {}
+    confirms = "deleted"
     example = {"app_id": _EXAMPLE_APP, "id": "2xyConnector00000000000001"}
 
     id: ConnectorId
 
-    def make_body(self, situation: Situation) -> Any:
-        return {}
-
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        if not at(situation.current, "deletedAt"):
-            return ()
-        return (Issue("id", "a connector that is deleted", "one that conductorone_list_connectors shows"),)
-
-    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        """Confirm the deletion; the platform's own answer is empty."""
-        return confirm_empty(answers[0], {"id": self.id, "deleted": True}, empty={})
+        return tuple(find_deleted(situation.current, "id"))
 
 
 class ValidationResult(Record):

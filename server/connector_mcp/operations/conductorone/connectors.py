@@ -31,8 +31,6 @@ from connector_mcp.operations.conductorone.platform import CONDUCTORONE
 from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.fields import in_body
 from connector_mcp.operations.operation import (
-    GET,
-    POST,
     Effect,
     ListOperation,
     Operation,
@@ -42,6 +40,7 @@ from connector_mcp.operations.operation import (
     Target,
     at,
 )
+from connector_mcp.operations.platform import GET, POST
 from connector_mcp.operations.situation import ConfigUse, Loss, Path, Situation
 from connector_mcp.operations.update import Mask, UpdateOperation, is_unset
 from connector_mcp.suggest import closest
@@ -173,6 +172,12 @@ def changed_connector(answers: Sequence[Any]) -> Any:
     return {**members(record), "expanded": expanded} if expanded else record
 
 
+def find_deleted(connector: Any, argument: str) -> Iterator[Issue]:
+    """Find a connector that is deleted, which can still be read."""
+    if at(connector, "deletedAt"):
+        yield Issue(argument, "a connector that is deleted", "one that conductorone_list_connectors shows")
+
+
 def expand_paths(mask: Sequence[str] | None) -> JsonObject:
     """The mask that asks for related objects, as a body has it (trap 3)."""
     return {"expandMask": {"paths": list(mask)}} if mask else {}
@@ -297,7 +302,6 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
         return (config_use(self.config, type_id, known, complete=False),)
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        """Find what ConductorOne would refuse, ignore or misread."""
         return tuple(self._find_problems(situation))
 
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
@@ -345,8 +349,7 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
             yield Issue("update_mask", "nothing to change", f"at least one of {', '.join(writable)}", "displayName")
         for path in mask:
             yield from _check_mask_path(path, writable)
-        if at(current, "deletedAt"):
-            yield Issue("id", "a connector that is deleted", "one that conductorone_list_connectors shows")
+        yield from find_deleted(current, "id")
         if self.config is not None:
             yield from self._find_config_problems(self.config, at(current, "config"))
         yield from find_commas(self.config)

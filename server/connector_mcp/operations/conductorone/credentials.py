@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -13,9 +12,10 @@ from connector_mcp.operations.conductorone.connectors import (
     CONNECTORS,
     ConductorOneOperation,
     ConnectorId,
+    find_deleted,
 )
-from connector_mcp.operations.operation import GET, POST, Effect, Operation, Record, Target, at
-from connector_mcp.operations.platform import confirm_empty
+from connector_mcp.operations.operation import Effect, Operation, Record, Target, at
+from connector_mcp.operations.platform import GET, POST
 from connector_mcp.operations.situation import Loss, Situation
 
 CREDENTIAL = f"{CONNECTORS}/{{connector_id}}/credentials/{{credential_id}}"
@@ -63,6 +63,10 @@ class RotateCredential(CredentialOperation):
     repeatable = False
     mints = ("credential.clientSecret",)
     consequence = "Makes a new credential for connector {name}; it gives access to ConductorOne as this connector."
+    next_step = (
+        "The operator starts the connector with clientId and the stored secret. lastUsedAt in "
+        "conductorone_get_credentials shows that it signed in; then revoke the old credential."
+    )
     example = _EXAMPLE
 
     def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
@@ -72,15 +76,7 @@ class RotateCredential(CredentialOperation):
         return (Loss("May end the credential that the running connector uses: it then stops until it has the new one"),)
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        if not at(situation.current, "deletedAt"):
-            return ()
-        return (Issue("connector_id", "a connector that is deleted", "one that conductorone_list_connectors shows"),)
-
-    def find_next_step(self, data: Any, situation: Situation) -> str:
-        return (
-            "The operator starts the connector with clientId and the stored secret. lastUsedAt in "
-            "conductorone_get_credentials shows that it signed in; then revoke the old credential."
-        )
+        return tuple(find_deleted(situation.current, "connector_id"))
 
 
 class GetCredentials(CredentialOperation):
@@ -113,16 +109,11 @@ class RevokeCredential(CredentialOperation):
     output = RevokedCredential
     acts_on = Target("credential", GetCredentials, name=_known_as, volatile=frozenset({"lastUsedAt", "updatedAt"}))
     consequence = "Revokes credential {name} (id {credential_id}) for good; a connector that signs in with it stops."
+    empty_body = {}
+    confirms = "revoked"
     example = {**_EXAMPLE, "credential_id": "2cred000000000000000000001"}
 
     credential_id: CredentialId
-
-    def make_body(self, situation: Situation) -> Any:
-        return {}
-
-    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        """Confirm the revocation; the platform's own answer is empty."""
-        return confirm_empty(answers[0], {"id": self.credential_id, "revoked": True}, empty={})
 
 
 OPERATIONS: tuple[type[Operation], ...] = (RotateCredential, GetCredentials, RevokeCredential)

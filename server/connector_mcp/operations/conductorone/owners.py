@@ -18,19 +18,8 @@ from connector_mcp.operations.conductorone.connectors import (
 )
 from connector_mcp.operations.conductorone.sync import AcceptedAction
 from connector_mcp.operations.fields import in_query
-from connector_mcp.operations.operation import (
-    GET,
-    POST,
-    PUT,
-    Effect,
-    ListOperation,
-    Operation,
-    Paging,
-    Record,
-    Target,
-    at,
-)
-from connector_mcp.operations.platform import confirm_empty
+from connector_mcp.operations.operation import Effect, ListOperation, Operation, Paging, Record, Target, at
+from connector_mcp.operations.platform import GET, POST, PUT
 from connector_mcp.operations.situation import Loss, Situation
 
 OWNERS = "/api/v2/apps/{app_id}/connectors/{connector_id}/owners"
@@ -79,18 +68,12 @@ class AddAppOwner(OwnerOperation):
     output = AcceptedAction
     acts_on = APP_TARGET
     consequence = "Makes user {user_id} an owner of app {name}, who manages it and decides on access to it."
+    empty_body = {}
+    confirms = "accepted"
+    next_step = f"{_LATE}conductorone_list_app_owner_ids."
     example = {"app_id": _EXAMPLE["app_id"], "user_id": _USER}
 
     user_id: UserId
-
-    def make_body(self, situation: Situation) -> Any:
-        return {}
-
-    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        return confirm_empty(answers[0], {"id": self.user_id, "accepted": True}, empty={})
-
-    def find_next_step(self, data: Any, situation: Situation) -> str:
-        return f"{_LATE}conductorone_list_app_owner_ids."
 
 
 class ConnectorOwner(Record):
@@ -123,7 +106,6 @@ class SearchConnectorUserOwners(OwnerOperation, ListOperation):
     role_slug: Annotated[str | None, Field(description="Only owners with this role."), in_query("role_slug")] = None
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        """Take the users out of the owner records."""
         rows = super().shape_result(answers, situation)
         return [_as_row(each) for each in rows] if is_array(rows) else rows
 
@@ -136,6 +118,7 @@ class CreateConnectorUserOwner(OwnerOperation):
     output = ConnectorOwner
     acts_on = CONNECTOR_OF_ACTION
     consequence = "Makes user {user_id} an owner of connector {name} in role {role_slug}."
+    next_step = f"{_LATE}conductorone_search_connector_user_owners."
     example = {**_EXAMPLE, "role_slug": "owner", "user_id": _USER}
 
     connector_id: ConnectorId
@@ -147,9 +130,6 @@ class CreateConnectorUserOwner(OwnerOperation):
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         return _as_row(owner) if (owner := at(answers[0], "connectorOwnerUser")) else None
-
-    def find_next_step(self, data: Any, situation: Situation) -> str:
-        return f"{_LATE}conductorone_search_connector_user_owners."
 
 
 def _connector_name(operation: Any, record: Any) -> str:
@@ -166,6 +146,8 @@ class SetConnectorOwners(OwnerOperation):
     acts_on = Target("connector", SearchConnectorUserOwners, name=_connector_name)
     can_destroy = True
     consequence = "Replaces all owners of connector {name} in role {role_slug} by those that are named."
+    confirms = "accepted"
+    next_step = f"{_LATE}conductorone_search_connector_user_owners."
     example = {**_EXAMPLE, "role_slug": "owner", "user_ids": [_USER]}
 
     connector_id: ConnectorId
@@ -195,12 +177,6 @@ class SetConnectorOwners(OwnerOperation):
             if owner.get("roleSlug") == self.role_slug and owner.get("id") not in (self.user_ids or ()):
                 yield Loss(f"Removes owner {owner.get('displayName') or owner.get('id')} (id {owner.get('id')})")
         yield Loss("Removes every entitlement that owns it in this role and is not named")
-
-    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        return confirm_empty(answers[0], {"id": self.connector_id, "accepted": True}, empty={})
-
-    def find_next_step(self, data: Any, situation: Situation) -> str:
-        return f"{_LATE}conductorone_search_connector_user_owners."
 
 
 OPERATIONS: tuple[type[Operation], ...] = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -16,10 +16,11 @@ from connector_mcp.operations.conductorone.connectors import (
     CONNECTORS,
     ConductorOneOperation,
     ConnectorId,
+    find_deleted,
 )
 from connector_mcp.operations.fields import in_body
-from connector_mcp.operations.operation import POST, Effect, Record, at
-from connector_mcp.operations.platform import confirm_empty
+from connector_mcp.operations.operation import Effect, Record, at
+from connector_mcp.operations.platform import POST
 from connector_mcp.operations.situation import Loss, Path, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation
 
@@ -47,6 +48,7 @@ class ConnectorAction(ConductorOneOperation):
     effect = Effect.UPDATE
     output = AcceptedAction
     acts_on = CONNECTOR_OF_ACTION
+    confirms = "accepted"
     example = _EXAMPLE
 
     connector_id: ConnectorId
@@ -55,12 +57,7 @@ class ConnectorAction(ConductorOneOperation):
         return dict(self.given("body"))
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        if not at(situation.current, "deletedAt"):
-            return ()
-        return (Issue("connector_id", "a connector that is deleted", "one that conductorone_list_connectors shows"),)
-
-    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        return confirm_empty(answers[0], {"id": self.connector_id, "accepted": True}, empty={})
+        return tuple(find_deleted(situation.current, "connector_id"))
 
 
 def is_paused(connector: Any) -> bool:
@@ -76,6 +73,7 @@ class ForceSync(ConnectorAction):
     overwrites = True
     repeatable = False
     consequence = "Starts a sync of connector {name}; what it finds replaces what ConductorOne knows of the app."
+    next_step = "The sync is queued: call check_connector in some minutes, with the app as within."
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         problems = super().find_problems(situation)
@@ -83,9 +81,6 @@ class ForceSync(ConnectorAction):
             wanted = "one whose syncs run: find out why it is paused, then call conductorone_resume_sync"
             return (Issue("connector_id", "a connector whose syncs are paused", wanted),)
         return problems
-
-    def find_next_step(self, data: Any, situation: Situation) -> str:
-        return "The sync is queued: call check_connector in some minutes, with the app as within."
 
 
 class PauseSync(ConnectorAction):
@@ -96,15 +91,13 @@ class PauseSync(ConnectorAction):
     by_default = False
     can_destroy = True
     consequence = "Pauses connector {name}: nothing is synced, and grants and revocations of access wait."
+    next_step = "Grants and revocations wait until conductorone_resume_sync."
 
     def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
         """Revocations that wait leave people the access that they should lose."""
         if is_paused(situation.current):
             return ()
         return (Loss("Stops syncs and provisioning: revocations of access wait until it is resumed"),)
-
-    def find_next_step(self, data: Any, situation: Situation) -> str:
-        return "Grants and revocations wait until conductorone_resume_sync."
 
 
 class ResumeSync(ConnectorAction):
@@ -115,12 +108,10 @@ class ResumeSync(ConnectorAction):
     overwrites = True
     repeatable = False
     consequence = "Resumes connector {name}: a sync starts, and grants and revocations that waited are carried out."
+    next_step = "A sync has been started: call check_connector in some minutes, with the app as within."
 
     def plan_changes(self, situation: Situation) -> Mapping[Path, Any]:
         return {("syncDisabledAt",): None}
-
-    def find_next_step(self, data: Any, situation: Situation) -> str:
-        return "A sync has been started: call check_connector in some minutes, with the app as within."
 
 
 class UpdateConnectorSchedule(ConnectorAction, UpdateOperation):

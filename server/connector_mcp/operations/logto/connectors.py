@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,10 +14,7 @@ from connector_mcp.operations.connector_types import ConnectorType, kept_masks
 from connector_mcp.operations.logto import factories as rules
 from connector_mcp.operations.logto.factories import FactoryId, Fields, LogtoOperation
 from connector_mcp.operations.operation import (
-    DELETE,
-    GET,
-    PATCH,
-    POST,
+    Deleted,
     Effect,
     ListOperation,
     Operation,
@@ -27,7 +24,7 @@ from connector_mcp.operations.operation import (
     Target,
     at,
 )
-from connector_mcp.operations.platform import confirm_empty
+from connector_mcp.operations.platform import DELETE, GET, PATCH, POST
 from connector_mcp.operations.situation import ConfigUse, Loss, Path, Situation
 from connector_mcp.operations.update import Merge, NamedItems, UpdateOperation
 
@@ -85,13 +82,6 @@ class ConnectorRecord(Record):
     enable_token_storage: bool | None = None
     is_standard: bool | None = None
     is_demo: bool | None = None
-
-
-class Deleted(Record):
-    """The answer where the platform confirms a deletion without a body."""
-
-    id: str | None = None
-    deleted: bool | None = None
 
 
 class ConnectorOperation(LogtoOperation):
@@ -154,6 +144,7 @@ class CreateConnector(ConnectorOperation):
     repeatable = False
     conflict_codes = rules.CONFLICT_CODES
     consequence = "Creates a connector from factory {connector_id}."
+    reads_back = GetConnector
     example = {"connector_id": "github-universal", "config": {"clientId": "Iv1.abc", "clientSecret": "<client-secret>"}}
 
     connector_id: FactoryId
@@ -222,15 +213,9 @@ class CreateConnector(ConnectorOperation):
         return "" if self.config is None else rules.unproven_config(at(data, "type"))
 
     def find_next_step(self, data: Any, situation: Situation) -> str:
-        """Say how a social connector becomes visible, and what uses the others."""
         if at(data, "type") != "Social":
             return "Codes go through it where logto_update_sign_in_exp says so: check_connector tells for what."
         return "Not visible at sign-in yet: logto_update_sign_in_exp, with its target added to those from before."
-
-    def read_back(self, data: Any) -> Operation | None:
-        """The read of the connector that was created."""
-        identifier = at(data, "id")
-        return GetConnector(id=identifier) if isinstance(identifier, str) and identifier else None
 
 
 def name_of_target(operation: Any, connector: Any) -> str:
@@ -313,7 +298,6 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
         )
 
     def describe_effect(self, situation: Situation) -> str:
-        """Say what works with the new settings, as the connector's type decides."""
         return _ON_CHANGE.get(str(at(situation.current, "type")), self.consequence)
 
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
@@ -378,12 +362,12 @@ class DeleteConnector(LogtoOperation):
     output = Deleted
     acts_on = CONNECTOR_TARGET
     consequence = "Deletes connector {name} (id {id}) with its credentials; what uses it stops. It cannot be undone."
+    confirms = "deleted"
     example = {"id": EXAMPLE_ID}
 
     id: ConnectorId
 
     def describe_effect(self, situation: Situation) -> str:
-        """Say what stops, as the connector's type, platform and settings decide."""
         connector = members(situation.current)
         made, device = str(connector.get("type")), _DEVICES.get(str(connector.get("platform")), "")
         if made not in _ON_DELETION:
@@ -396,10 +380,6 @@ class DeleteConnector(LogtoOperation):
         tokens = made == "Social" and connector.get("enableTokenStorage") is not False
         lost = " The third-party tokens stored for users are deleted." if tokens else ""
         return f"{what} {_ON_DELETION[made].replace('{device}', device)}{lost} It cannot be undone."
-
-    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        """Confirm the deletion; the platform's own answer is empty."""
-        return confirm_empty(answers[0], {"id": self.id, "deleted": True})
 
 
 OPERATIONS = (ListConnectors, CreateConnector, GetConnector, UpdateConnector, DeleteConnector)

@@ -16,18 +16,8 @@ from pydantic.alias_generators import to_camel
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.logto.factories import LogtoOperation
-from connector_mcp.operations.operation import (
-    GET,
-    PATCH,
-    PUT,
-    Effect,
-    ListOperation,
-    Operation,
-    Paging,
-    Record,
-    Target,
-    at,
-)
+from connector_mcp.operations.operation import Effect, ListOperation, Paging, Record, Target, at
+from connector_mcp.operations.platform import GET, PATCH, PUT
 from connector_mcp.operations.situation import Loss, Path, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation
 
@@ -121,6 +111,8 @@ class ReplaceEmailTemplates(EmailTemplateOperation):
     acts_on = Target("e-mail templates", ListEmailTemplates, name=lambda _operation, _record: "e-mail templates")
     can_destroy = True
     consequence = "Stores e-mail templates; Logto sends e-mail with them at once."
+    reads_back = GetEmailTemplate
+    unproven = "Only a message shows how it looks: logto_create_connector_test sends the Generic template."
     example = {
         "templates": [
             {
@@ -165,21 +157,12 @@ class ReplaceEmailTemplates(EmailTemplateOperation):
         return any(all(at(stored, key) == value for key, value in members(each).items()) for each in given)
 
     def find_missing(self, shown: Any) -> list[str]:
-        """The templates that were sent and are not there as they were sent."""
         sent, stored = dict(self.given("body"))["templates"], list(map(members, items(shown)))
         return [
             f"the {each['templateType']} template in {each['languageTag']}"
             for each in sent
             if not any(all(at(row, key) == value for key, value in each.items()) for row in stored)
         ]
-
-    def read_back(self, data: Any) -> Operation | None:
-        """The read of a template that was stored."""
-        identifier = at(data, "id")
-        return GetEmailTemplate(id=identifier) if isinstance(identifier, str) and identifier else None
-
-    def find_unproven(self, data: Any) -> str:
-        return "Only a message shows how it looks: logto_create_connector_test sends the Generic template."
 
 
 class UpdateEmailTemplateDetails(EmailTemplateOperation, UpdateOperation):
@@ -208,7 +191,6 @@ class UpdateEmailTemplateDetails(EmailTemplateOperation, UpdateOperation):
         return {"details": given} if given else {}
 
     def complete_members(self, current: JsonObject) -> JsonObject:
-        """The details as Logto merges them."""
         given = self.given_members()
         return {"details": members(current.get("details")) | given["details"]} if given else {}
 
@@ -219,7 +201,6 @@ class UpdateEmailTemplateDetails(EmailTemplateOperation, UpdateOperation):
         return {("details", key): value for key, value in self.given("body")}
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        """Find nothing to change, and a text without the code that the template is for."""
         if not self.given_members():
             return (Issue("subject", "nothing", "at least one of subject, content, content_type, reply_to, send_from"),)
         return tuple(_without_code("content", at(situation.current, "templateType"), self.content))

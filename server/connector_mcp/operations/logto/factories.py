@@ -18,7 +18,8 @@ from connector_mcp.operations.connector_types import ConnectorType, connector_ty
 from connector_mcp.operations.fields import LOCAL_ONLY
 from connector_mcp.operations.local import TypeSource
 from connector_mcp.operations.logto.platform import LOGTO
-from connector_mcp.operations.operation import GET, Effect, ListOperation, Operation, Paging, Record, at
+from connector_mcp.operations.operation import Effect, ListOperation, Operation, Paging, Record, at
+from connector_mcp.operations.platform import GET
 from connector_mcp.operations.situation import ConfigUse
 from connector_mcp.operations.type_names import unknown_type
 

@@ -15,14 +15,10 @@ from pydantic.alias_generators import to_camel
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.connector_types import ConnectorType, connector_type, kept_masks
-from connector_mcp.operations.logto.connectors import Deleted
 from connector_mcp.operations.logto.factories import Fields, LogtoOperation
 from connector_mcp.operations.logto.sign_in import GetSignInExp
 from connector_mcp.operations.operation import (
-    DELETE,
-    GET,
-    PATCH,
-    POST,
+    Deleted,
     Effect,
     ListOperation,
     Operation,
@@ -32,7 +28,7 @@ from connector_mcp.operations.operation import (
     Target,
     at,
 )
-from connector_mcp.operations.platform import confirm_empty
+from connector_mcp.operations.platform import DELETE, GET, PATCH, POST
 from connector_mcp.operations.situation import ConfigUse, Loss, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation
 
@@ -183,6 +179,7 @@ class CreateSsoConnector(SsoOperation):
     reports = ("providerConfig",)
     consequence = "Creates SSO connector {connector_name}; people see it once it has a config and a domain."
     conflict_codes = frozenset({"single_sign_on.duplicate_connector_name"})
+    reads_back = GetSsoConnector
     example = {"provider_name": "SAML", "connector_name": "Acme"}
 
     provider_name: Annotated[ProviderName, Field(description="Kind of identity provider; AzureAD is Entra by SAML.")]
@@ -211,7 +208,6 @@ class CreateSsoConnector(SsoOperation):
         )
 
     def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
-        """The other ways to sign in, for the domains."""
         enabled = at(situation.current, "singleSignOnEnabled")
         is_on = enabled if isinstance(enabled, bool) else None
         return tuple(lost_sign_in(domain, is_on=is_on) for domain in self.domains or ())
@@ -238,13 +234,7 @@ class CreateSsoConnector(SsoOperation):
         return "" if self.domains else f"logto_update_sso_connector with id {identifier!r} and the domains, last."
 
     def target_read(self) -> Operation | None:
-        """The sign-in experience, if there are domains that it concerns."""
         return GetSignInExp() if self.domains else None
-
-    def read_back(self, data: Any) -> Operation | None:
-        """The read of the connector that was created."""
-        identifier = at(data, "id")
-        return GetSsoConnector(id=identifier) if isinstance(identifier, str) and identifier else None
 
 
 def _token_problems(known: ConnectorType | None) -> Iterator[Issue]:
@@ -339,7 +329,6 @@ class UpdateSsoConnector(SsoOperation, UpdateOperation):
         return unproven(self.config)
 
     def find_next_step(self, data: Any, situation: Situation) -> str:
-        """Say what is missing before people see the connector."""
         if not items(at(data, "domains")):
             return f"logto_update_sso_connector with id {self.id!r} and the domains, once the config is tried."
         return f"check_connector with id {self.id!r} and kind 'SSO connector' tells whether people see it."
@@ -359,13 +348,10 @@ class DeleteSsoConnector(LogtoOperation):
         "Deletes SSO connector {name} (id {id}) with its config, signing keys, stored tokens and the SSO identities of "
         "its users, who may have no way left to sign in. It cannot be undone."
     )
+    confirms = "deleted"
     example = {"id": EXAMPLE_ID}
 
     id: SsoConnectorId
-
-    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        """Confirm the deletion; the platform's own answer is empty."""
-        return confirm_empty(answers[0], {"id": self.id, "deleted": True})
 
 
 class SsoProviderRecord(Record):

@@ -16,7 +16,8 @@ from connector_mcp.json_values import is_array, items, members
 from connector_mcp.operations.fields import LOCAL_ONLY
 from connector_mcp.operations.logto.factories import LogtoOperation
 from connector_mcp.operations.logto.sso_connectors import EXAMPLE_ID, SSO_CONNECTOR, SsoConnectorId
-from connector_mcp.operations.operation import GET, PATCH, POST, Effect, ListOperation, Paging, Record, Target, at
+from connector_mcp.operations.operation import Effect, ListOperation, Paging, Record, Target, at
+from connector_mcp.operations.platform import GET, PATCH, POST
 from connector_mcp.operations.situation import Loss, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation
 
@@ -66,16 +67,11 @@ class GetSigningKey(SigningKeyOperation):
     http = GET(SIGNING_KEYS)
     effect = Effect.READ
     output = SigningKeyState
+    part_of = ListSsoConnectorSigningKeys.tool_name()
 
     key_id: Annotated[str, Field(description="Id of the key."), LOCAL_ONLY]
 
-    @classmethod
-    def tool_name(cls) -> str:
-        """The tool that makes the same request."""
-        return ListSsoConnectorSigningKeys.tool_name()
-
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        """Take the key out of the list, with the id of another one that is active."""
         keys = list(map(members, items(answers[0])))
         if not is_array(answers[0]) or not all(isinstance(key.get("id"), str) and key["id"] for key in keys):
             return None
@@ -100,6 +96,9 @@ class CreateSsoConnectorSigningKey(SigningKeyOperation):
     can_destroy = True
     repeatable = False
     consequence = "Creates a signing key for SSO connector {id}; it is not used until it is active."
+    next_step = (
+        "Give the certificate to the identity provider; then activate it: logto_update_sso_connector_signing_key."
+    )
     example = {"id": EXAMPLE_ID}
 
     active: Annotated[
@@ -110,12 +109,6 @@ class CreateSsoConnectorSigningKey(SigningKeyOperation):
         """The key that is active, where the new one takes its place."""
         keys = list(map(members, items(situation.current)))
         return tuple(_replaces(key.get("id")) for key in keys if self.active and key.get("active") is True)
-
-    def find_next_step(self, data: Any, situation: Situation) -> str:
-        """Say what the identity provider needs first."""
-        return (
-            "Give the certificate to the identity provider; then activate it: logto_update_sso_connector_signing_key."
-        )
 
 
 class UpdateSsoConnectorSigningKey(SigningKeyOperation, UpdateOperation):
@@ -132,7 +125,6 @@ class UpdateSsoConnectorSigningKey(SigningKeyOperation, UpdateOperation):
     active: Annotated[bool, Field(description="true: sign with this key only. false: sign with none.")]
 
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
-        """The key that stops signing."""
         other, current = at(situation.current, "otherActive"), members(situation.current)
         if self.active and other is not None:
             yield _replaces(other)

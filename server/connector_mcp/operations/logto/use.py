@@ -12,8 +12,8 @@ from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.logto import factories as rules
 from connector_mcp.operations.logto.connectors import CONNECTORS, EXAMPLE_ID, ConnectorId
 from connector_mcp.operations.logto.factories import FactoryId, GetConnectorFactory, LogtoOperation
-from connector_mcp.operations.operation import POST, Effect, Operation, Record, Target
-from connector_mcp.operations.platform import confirm_empty
+from connector_mcp.operations.operation import Effect, Operation, Record, Target
+from connector_mcp.operations.platform import POST, confirm_empty
 from connector_mcp.operations.situation import ConfigUse, Situation
 
 

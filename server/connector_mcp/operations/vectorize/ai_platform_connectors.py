@@ -6,19 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from connector_mcp.operations.operation import DELETE, GET, PATCH, POST, Effect
-from connector_mcp.operations.vectorize.connectors import (
-    Connector,
-    ConnectorCreation,
-    ConnectorDeletion,
-    ConnectorList,
-    ConnectorOperation,
-    ConnectorUpdate,
-    NewConnector,
-    offer_types,
-    pages_of,
-    target_of,
-)
+from connector_mcp.operations.operation import Effect
+from connector_mcp.operations.platform import DELETE, GET, PATCH, POST
+from connector_mcp.operations.vectorize import connectors
 
 CONNECTORS = "/org/{organization_id}/connectors/aiplatforms"
 CONNECTOR = f"{CONNECTORS}/{{ai_platform_connector_id}}"
@@ -29,19 +19,19 @@ AiPlatformConnectorId = Annotated[
 _EXAMPLE_ID = "7d444840-9dc0-11d1-b245-5ffdce74fad2"
 
 
-class NewAiPlatformConnector(NewConnector):
+class NewAiPlatformConnector(connectors.NewConnector):
     """An AI platform connector to create."""
 
     type: Annotated[
         str,
         Field(
             description="Whose models it uses. It cannot be changed later.",
-            json_schema_extra=offer_types("AI platform"),
+            json_schema_extra=connectors.offer_types("AI platform"),
         ),
     ]
 
 
-class AiPlatformOperation(ConnectorOperation):
+class AiPlatformOperation(connectors.ConnectorOperation):
     """Base of the operations on AI platform connectors."""
 
     toolset = "vectorize.ai_platforms"
@@ -54,12 +44,12 @@ class AiPlatformOperation(ConnectorOperation):
     lost = "fail"
 
 
-class GetAiPlatformConnectors(AiPlatformOperation, ConnectorList):
+class GetAiPlatformConnectors(AiPlatformOperation, connectors.ConnectorList):
     """List the organization's AI platform connectors, the built-in one of type VECTORIZE among them."""
 
     http = GET(CONNECTORS)
     by_default = True
-    paging = pages_of("aiPlatformConnectors")
+    paging = connectors.pages_of("aiPlatformConnectors")
 
 
 class GetAiPlatformConnector(AiPlatformOperation):
@@ -67,13 +57,13 @@ class GetAiPlatformConnector(AiPlatformOperation):
 
     http = GET(CONNECTOR)
     effect = Effect.READ
-    output = Connector
+    output = connectors.Connector
     example = {"ai_platform_connector_id": _EXAMPLE_ID}
 
     ai_platform_connector_id: AiPlatformConnectorId
 
 
-class CreateAiPlatformConnector(AiPlatformOperation, ConnectorCreation[NewAiPlatformConnector]):
+class CreateAiPlatformConnector(AiPlatformOperation, connectors.ConnectorCreation[NewAiPlatformConnector]):
     """Create AI platform connectors. Call describe_connector_type first for the config keys. The built-in one, type
     VECTORIZE, needs no creation."""
 
@@ -84,10 +74,10 @@ class CreateAiPlatformConnector(AiPlatformOperation, ConnectorCreation[NewAiPlat
     example = {"connectors": [{"name": "OpenAI", "type": "OPENAI", "config": {"key": "<key>"}}]}
 
 
-AI_PLATFORM_CONNECTOR = target_of(GetAiPlatformConnector)
+AI_PLATFORM_CONNECTOR = connectors.target_of(GetAiPlatformConnector)
 
 
-class UpdateAiPlatformConnector(AiPlatformOperation, ConnectorUpdate):
+class UpdateAiPlatformConnector(AiPlatformOperation, connectors.ConnectorUpdate):
     """Replace the config of an AI platform connector, as to rotate credentials. Send it whole, secrets included: they
     cannot be read back. It reaches the pipelines that use it. Name and type cannot change."""
 
@@ -99,7 +89,7 @@ class UpdateAiPlatformConnector(AiPlatformOperation, ConnectorUpdate):
     ai_platform_connector_id: AiPlatformConnectorId
 
 
-class DeleteAiPlatformConnector(AiPlatformOperation, ConnectorDeletion):
+class DeleteAiPlatformConnector(AiPlatformOperation, connectors.ConnectorDeletion):
     """Delete an AI platform connector for good. Pipelines that embed with it fail."""
 
     http = DELETE(CONNECTOR)

@@ -6,19 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from connector_mcp.operations.operation import DELETE, GET, PATCH, POST, Effect
-from connector_mcp.operations.vectorize.connectors import (
-    Connector,
-    ConnectorCreation,
-    ConnectorDeletion,
-    ConnectorList,
-    ConnectorOperation,
-    ConnectorUpdate,
-    NewConnector,
-    offer_types,
-    pages_of,
-    target_of,
-)
+from connector_mcp.operations.operation import Effect
+from connector_mcp.operations.platform import DELETE, GET, PATCH, POST
+from connector_mcp.operations.vectorize import connectors
 
 CONNECTORS = "/org/{organization_id}/connectors/destinations"
 CONNECTOR = f"{CONNECTORS}/{{destination_connector_id}}"
@@ -29,18 +19,19 @@ DestinationConnectorId = Annotated[
 _EXAMPLE_ID = "d290f1ee-6c54-4b01-90e6-d701748f0851"
 
 
-class NewDestinationConnector(NewConnector):
+class NewDestinationConnector(connectors.NewConnector):
     """A destination connector to create."""
 
     type: Annotated[
         str,
         Field(
-            description="What it writes to. It cannot be changed later.", json_schema_extra=offer_types("destination")
+            description="What it writes to. It cannot be changed later.",
+            json_schema_extra=connectors.offer_types("destination"),
         ),
     ]
 
 
-class DestinationOperation(ConnectorOperation):
+class DestinationOperation(connectors.ConnectorOperation):
     """Base of the operations on destination connectors."""
 
     toolset = "vectorize.destinations"
@@ -53,12 +44,12 @@ class DestinationOperation(ConnectorOperation):
     lost = "fail"
 
 
-class GetDestinationConnectors(DestinationOperation, ConnectorList):
+class GetDestinationConnectors(DestinationOperation, connectors.ConnectorList):
     """List the organization's destination connectors, the built-in one of type VECTORIZE among them."""
 
     http = GET(CONNECTORS)
     by_default = True
-    paging = pages_of("destinationConnectors")
+    paging = connectors.pages_of("destinationConnectors")
 
 
 class GetDestinationConnector(DestinationOperation):
@@ -67,13 +58,13 @@ class GetDestinationConnector(DestinationOperation):
     http = GET(CONNECTOR)
     by_default = True
     effect = Effect.READ
-    output = Connector
+    output = connectors.Connector
     example = {"destination_connector_id": _EXAMPLE_ID}
 
     destination_connector_id: DestinationConnectorId
 
 
-class CreateDestinationConnector(DestinationOperation, ConnectorCreation[NewDestinationConnector]):
+class CreateDestinationConnector(DestinationOperation, connectors.ConnectorCreation[NewDestinationConnector]):
     """Create destination connectors. Call describe_connector_type first for the config keys. The built-in one, type
     VECTORIZE, needs no creation."""
 
@@ -84,10 +75,10 @@ class CreateDestinationConnector(DestinationOperation, ConnectorCreation[NewDest
     example = {"connectors": [{"name": "Vectors", "type": "PINECONE", "config": {"api-key": "<api-key>"}}]}
 
 
-DESTINATION_CONNECTOR = target_of(GetDestinationConnector)
+DESTINATION_CONNECTOR = connectors.target_of(GetDestinationConnector)
 
 
-class UpdateDestinationConnector(DestinationOperation, ConnectorUpdate):
+class UpdateDestinationConnector(DestinationOperation, connectors.ConnectorUpdate):
     """Replace the config of a destination connector, as to rotate credentials. Send it whole, secrets included: they
     cannot be read back. It reaches the pipelines that use it. Name and type cannot change."""
 
@@ -99,7 +90,7 @@ class UpdateDestinationConnector(DestinationOperation, ConnectorUpdate):
     destination_connector_id: DestinationConnectorId
 
 
-class DeleteDestinationConnector(DestinationOperation, ConnectorDeletion):
+class DeleteDestinationConnector(DestinationOperation, connectors.ConnectorDeletion):
     """Delete a destination connector for good. Pipelines that write to it fail."""
 
     http = DELETE(CONNECTOR)

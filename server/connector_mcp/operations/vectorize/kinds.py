@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from connector_mcp.json_values import JsonObject, items, members
-from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.operation import at
 from connector_mcp.operations.overview import Read, read
 from connector_mcp.operations.provisioning.kinds import (
     SET,
+    Changes,
     Config,
     Entries,
     Entry,
@@ -22,43 +22,16 @@ from connector_mcp.operations.provisioning.kinds import (
     given,
     keyed,
 )
-from connector_mcp.operations.situation import Path
-from connector_mcp.operations.vectorize.ai_platform_connectors import (
-    CreateAiPlatformConnector,
-    DeleteAiPlatformConnector,
-    GetAiPlatformConnectors,
-    UpdateAiPlatformConnector,
+from connector_mcp.operations.vectorize import (
+    ai_platform_connectors,
+    destination_connectors,
+    pipelines,
+    source_connectors,
+    source_users,
 )
 from connector_mcp.operations.vectorize.connectors import (
     ConnectorCreation,
-    ConnectorDeletion,
-    ConnectorList,
     ConnectorUpdate,
-)
-from connector_mcp.operations.vectorize.destination_connectors import (
-    CreateDestinationConnector,
-    DeleteDestinationConnector,
-    GetDestinationConnectors,
-    UpdateDestinationConnector,
-)
-from connector_mcp.operations.vectorize.pipelines import (
-    BUILT_IN,
-    CreatePipeline,
-    DeletePipeline,
-    GetPipeline,
-    GetPipelines,
-)
-from connector_mcp.operations.vectorize.source_connectors import (
-    CreateSourceConnector,
-    DeleteSourceConnector,
-    GetSourceConnector,
-    GetSourceConnectors,
-    UpdateSourceConnector,
-)
-from connector_mcp.operations.vectorize.source_users import (
-    AddUserToSourceConnector,
-    DeleteUserFromSourceConnector,
-    UpdateUserInSourceConnector,
 )
 
 _USERS = "authorized-users"
@@ -84,13 +57,8 @@ class ConnectorKind(Kind):
     argument_names: ClassVar = {"connectors[0]": "", "workspace_id": "workspace"}
     computed = frozenset({_USERS})
 
-    lists_all: ClassVar[type[ConnectorList]]
     creation: ClassVar[type[ConnectorCreation[Any]]]
     change: ClassVar[type[ConnectorUpdate]]
-    deletion: ClassVar[type[ConnectorDeletion]]
-
-    def listing(self, within: str) -> Read:
-        return read(self.lists_all, limit=100)
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
         shown: JsonObject = {"name": record.get("name"), "type": record.get("type")}
@@ -99,57 +67,34 @@ class ConnectorKind(Kind):
         return shown
 
     def create(self, entry: JsonObject) -> ToolCall | None:
-        if entry["type"] == BUILT_IN:
+        if entry["type"] == pipelines.BUILT_IN:
             return None
         connector = given(name=entry["name"], type=entry["type"], config=entry.get("config") or None)
         return ToolCall(self.creation, {"connectors": [connector]} | given(workspace_id=entry.get("workspace")))
 
-    def update(
-        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
-    ) -> tuple[ToolCall, ...]:
+    def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         return (ToolCall(self.change, {self.change.id_argument: identifier, "config": entry.get("config", {})}),)
-
-    def delete(self, identifier: str, within: str) -> ToolCall | None:
-        return ToolCall(self.deletion, {self.deletion.id_argument: identifier})
-
-    def config_type(self, entry: JsonObject) -> ConnectorType | None:
-        return connector_type("vectorize", entry.get("type"))
 
 
 class Sources(ConnectorKind):
     """Source connectors."""
 
     section, noun, check = "sources", "source connector", "source connector"
-    lists_all, creation, change, deletion = (
-        GetSourceConnectors,
-        CreateSourceConnector,
-        UpdateSourceConnector,
-        DeleteSourceConnector,
-    )
+    lists_all, creation, _, change, deletion = source_connectors.OPERATIONS
 
 
 class Destinations(ConnectorKind):
     """Destination connectors."""
 
     section, noun, check = "destinations", "destination connector", "destination connector"
-    lists_all, creation, change, deletion = (
-        GetDestinationConnectors,
-        CreateDestinationConnector,
-        UpdateDestinationConnector,
-        DeleteDestinationConnector,
-    )
+    lists_all, creation, _, change, deletion = destination_connectors.OPERATIONS
 
 
 class AiPlatforms(ConnectorKind):
     """AI platform connectors."""
 
     section, noun, check = "ai_platforms", "AI platform connector", "AI platform connector"
-    lists_all, creation, change, deletion = (
-        GetAiPlatformConnectors,
-        CreateAiPlatformConnector,
-        UpdateAiPlatformConnector,
-        DeleteAiPlatformConnector,
-    )
+    lists_all, creation, _, change, deletion = ai_platform_connectors.OPERATIONS
 
 
 class SourceUserEntry(Entry):
@@ -169,40 +114,38 @@ class SourceUsers(Kind):
 
     section, platform, noun = "source_users", "vectorize", "user of a source connector"
     entry = SourceUserEntry
+    lists_all = source_connectors.GetSourceConnector
+    known_by = "id"
+    key_member = "user"
     parents = ("source",)
     fixed = frozenset({"source", "user"})
     hidden = frozenset({"selected_files"})
     refers: ClassVar = {"source": "sources"}
     argument_names: ClassVar = {"source_connector_id": "source", "user_id": "user"}
 
-    def listing(self, within: str) -> Read:
-        return read(GetSourceConnector, source_connector_id=within)
-
     def rows(self, data: Any, within: str) -> list[JsonObject]:
         return [{"id": user} for user in items(at(data, f"configDoc.{_USERS}")) if isinstance(user, str)]
-
-    def key_of(self, record: JsonObject) -> str:
-        return str(record["id"])
-
-    def key(self, entry: JsonObject) -> str:
-        return str(entry["user"])
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
         return {"source": within, "user": record["id"]}
 
     def create(self, entry: JsonObject) -> ToolCall | None:
-        return ToolCall(AddUserToSourceConnector, _user_arguments(entry))
+        return ToolCall(source_users.AddUserToSourceConnector, _user_arguments(entry))
 
-    def update(
-        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
-    ) -> tuple[ToolCall, ...]:
+    def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         changed = {path[0] for path in changes}
         arguments = _user_arguments(entry)
         kept = {"source_connector_id", "user_id"} | changed
-        return (ToolCall(UpdateUserInSourceConnector, {name: arguments[name] for name in arguments if name in kept}),)
+        return (
+            ToolCall(
+                source_users.UpdateUserInSourceConnector, {name: arguments[name] for name in arguments if name in kept}
+            ),
+        )
 
     def delete(self, identifier: str, within: str) -> ToolCall | None:
-        return ToolCall(DeleteUserFromSourceConnector, {"source_connector_id": within, "user_id": identifier})
+        return ToolCall(
+            source_users.DeleteUserFromSourceConnector, {"source_connector_id": within, "user_id": identifier}
+        )
 
     def secret_members(self, entry: JsonObject) -> Sequence[str]:
         return ("refresh_token", "access_token")
@@ -248,6 +191,8 @@ class Pipelines(Kind):
 
     section, platform, noun, check = "pipelines", "vectorize", "pipeline", "pipeline"
     entry = PipelineEntry
+    lists_all = pipelines.GetPipelines
+    deletion = pipelines.DeletePipeline
     fixed = frozenset({"name", "sources", "destination", "ai_platform", "schedule"})
     lists: ClassVar = {"sources": keyed("id"), "sources.config.*": SET}
     refers: ClassVar = {"sources.id": "sources", "destination.id": "destinations", "ai_platform.id": "ai_platforms"}
@@ -259,11 +204,8 @@ class Pipelines(Kind):
         "workspace_id": "workspace",
     }
 
-    def listing(self, within: str) -> Read:
-        return read(GetPipelines, limit=100)
-
     def reading(self, identifier: str, within: str) -> Read | None:
-        return read(GetPipeline, pipeline_id=identifier)
+        return read(pipelines.GetPipeline, pipeline_id=identifier)
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
         stored, shown = members(record.get("configDoc")), JsonObject(name=record.get("name"))
@@ -290,7 +232,7 @@ class Pipelines(Kind):
 
     def create(self, entry: JsonObject) -> ToolCall | None:
         return ToolCall(
-            CreatePipeline,
+            pipelines.CreatePipeline,
             given(
                 pipeline_name=entry["name"],
                 source_connectors=[{"config": {}} | part for part in entry["sources"]],
@@ -300,9 +242,6 @@ class Pipelines(Kind):
                 workspace_id=entry.get("workspace"),
             ),
         )
-
-    def delete(self, identifier: str, within: str) -> ToolCall | None:
-        return ToolCall(DeletePipeline, {"pipeline_id": identifier})
 
 
 def _part(stored: Any) -> JsonObject:

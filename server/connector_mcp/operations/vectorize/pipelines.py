@@ -17,18 +17,8 @@ from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
 from connector_mcp.operations.connector_types import ConnectorType, connector_type, connector_types
 from connector_mcp.operations.fields import ShownBy
-from connector_mcp.operations.operation import (
-    DELETE,
-    GET,
-    POST,
-    Effect,
-    ListOperation,
-    Operation,
-    Paging,
-    Record,
-    Target,
-    at,
-)
+from connector_mcp.operations.operation import Effect, ListOperation, Paging, Record, Target, at
+from connector_mcp.operations.platform import DELETE, GET, POST
 from connector_mcp.operations.situation import ConfigUse, Situation
 from connector_mcp.operations.type_names import unknown_type
 from connector_mcp.operations.vectorize.platform import Acknowledged, VectorizeOperation, WorkspaceId
@@ -185,6 +175,9 @@ class CreatePipeline(PipelineOperation):
     repeatable = False
     reports = ("status",)
     consequence = "Creates and deploys a pipeline, which ingests at once and uses quota."
+    unproven = "Created is not running: Vectorize deploys the pipeline now, and has not tried the credentials yet."
+    next_step = "It takes a while: check_connector with its id and kind pipeline tells whether documents arrive."
+    reads_back = GetPipeline
     example = {
         "pipeline_name": "Docs site",
         "source_connectors": [{"id": "550e8400-e29b-41d4-a716-446655440000", "type": "WEB_CRAWLER", "config": {}}],
@@ -260,7 +253,6 @@ class CreatePipeline(PipelineOperation):
         return tuple(issues)
 
     def describe_effect(self, situation: Situation) -> str:
-        """Say what is joined, and that it costs."""
         until = ", until it is stopped" if self.schedule == "realtime" else ""
         kinds = [known.name for each in self.source_connectors if (known := connector_type("vectorize", each.type))]
         into = connector_type("vectorize", self.destination_connector.type)
@@ -269,19 +261,6 @@ class CreatePipeline(PipelineOperation):
             f"Creates and deploys pipeline {quoted(self.pipeline_name)}{way}: it ingests at once and uses "
             f"quota{until}. It cannot be changed later, only replaced."
         )
-
-    def find_unproven(self, data: Any) -> str:
-        return "Created is not running: Vectorize deploys the pipeline now, and has not tried the credentials yet."
-
-    def find_next_step(self, data: Any, situation: Situation) -> str:
-        return "It takes a while: check_connector with its id and kind pipeline tells whether documents arrive."
-
-    def read_back(self, data: Any) -> Operation | None:
-        """The read of the new pipeline."""
-        identifier = at(data, "id")
-        if not isinstance(identifier, str):
-            return None
-        return GetPipeline(organization_id=self.organization_id, pipeline_id=identifier)
 
 
 class DeletePipeline(OnePipeline):
@@ -310,9 +289,7 @@ class RunOperation(OnePipeline):
     overwrites = True
     output = Acknowledged
     acts_on = PIPELINE_TARGET
-
-    def find_unproven(self, data: Any) -> str:
-        return "Vectorize confirms the order, not the state: read status with vectorize_get_pipeline."
+    unproven = "Vectorize confirms the order, not the state: read status with vectorize_get_pipeline."
 
 
 class StartPipeline(RunOperation):
@@ -321,9 +298,7 @@ class StartPipeline(RunOperation):
     http = POST(f"{PIPELINE}/start")
     by_default = True
     consequence = "Starts pipeline {name}: it ingests and uses quota."
-
-    def find_next_step(self, data: Any, situation: Situation) -> str:
-        return "It takes a while: check_connector with its id and kind pipeline tells whether documents arrive."
+    next_step = "It takes a while: check_connector with its id and kind pipeline tells whether documents arrive."
 
 
 class StopPipeline(RunOperation):

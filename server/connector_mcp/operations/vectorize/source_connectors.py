@@ -6,19 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from connector_mcp.operations.operation import DELETE, GET, PATCH, POST, Effect
-from connector_mcp.operations.vectorize.connectors import (
-    Connector,
-    ConnectorCreation,
-    ConnectorDeletion,
-    ConnectorList,
-    ConnectorOperation,
-    ConnectorUpdate,
-    NewConnector,
-    offer_types,
-    pages_of,
-    target_of,
-)
+from connector_mcp.operations.operation import Effect
+from connector_mcp.operations.platform import DELETE, GET, PATCH, POST
+from connector_mcp.operations.vectorize import connectors
 
 CONNECTORS = "/org/{organization_id}/connectors/sources"
 CONNECTOR = f"{CONNECTORS}/{{source_connector_id}}"
@@ -29,16 +19,19 @@ SourceConnectorId = Annotated[
 _EXAMPLE_ID = "550e8400-e29b-41d4-a716-446655440000"
 
 
-class NewSourceConnector(NewConnector):
+class NewSourceConnector(connectors.NewConnector):
     """A source connector to create."""
 
     type: Annotated[
         str,
-        Field(description="What it reads from. It cannot be changed later.", json_schema_extra=offer_types("source")),
+        Field(
+            description="What it reads from. It cannot be changed later.",
+            json_schema_extra=connectors.offer_types("source"),
+        ),
     ]
 
 
-class SourceOperation(ConnectorOperation):
+class SourceOperation(connectors.ConnectorOperation):
     """Base of the operations on source connectors."""
 
     toolset = "vectorize.sources"
@@ -52,11 +45,11 @@ class SourceOperation(ConnectorOperation):
     lost = "stop ingesting"
 
 
-class GetSourceConnectors(SourceOperation, ConnectorList):
+class GetSourceConnectors(SourceOperation, connectors.ConnectorList):
     """List the organization's source connectors with the state of their credentials, a page at a time."""
 
     http = GET(CONNECTORS)
-    paging = pages_of("sourceConnectors")
+    paging = connectors.pages_of("sourceConnectors")
 
 
 class GetSourceConnector(SourceOperation):
@@ -64,13 +57,13 @@ class GetSourceConnector(SourceOperation):
 
     http = GET(CONNECTOR)
     effect = Effect.READ
-    output = Connector
+    output = connectors.Connector
     example = {"source_connector_id": _EXAMPLE_ID}
 
     source_connector_id: SourceConnectorId
 
 
-class CreateSourceConnector(SourceOperation, ConnectorCreation[NewSourceConnector]):
+class CreateSourceConnector(SourceOperation, connectors.ConnectorCreation[NewSourceConnector]):
     """Create source connectors, which a pipeline then reads from. Call describe_connector_type first for the config
     keys. verificationStatus says whether the credentials work."""
 
@@ -82,10 +75,10 @@ class CreateSourceConnector(SourceOperation, ConnectorCreation[NewSourceConnecto
     }
 
 
-SOURCE_CONNECTOR = target_of(GetSourceConnector)
+SOURCE_CONNECTOR = connectors.target_of(GetSourceConnector)
 
 
-class UpdateSourceConnector(SourceOperation, ConnectorUpdate):
+class UpdateSourceConnector(SourceOperation, connectors.ConnectorUpdate):
     """Replace the config of a source connector, as to rotate credentials. Send it whole, secrets included: they cannot
     be read back. It reaches the pipelines that use it. Name and type cannot change."""
 
@@ -97,7 +90,7 @@ class UpdateSourceConnector(SourceOperation, ConnectorUpdate):
     source_connector_id: SourceConnectorId
 
 
-class DeleteSourceConnector(SourceOperation, ConnectorDeletion):
+class DeleteSourceConnector(SourceOperation, connectors.ConnectorDeletion):
     """Delete a source connector for good. Pipelines that read from it stop ingesting."""
 
     http = DELETE(CONNECTOR)

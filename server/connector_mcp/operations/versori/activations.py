@@ -11,18 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.fields import ShownBy, in_query
-from connector_mcp.operations.operation import (
-    DELETE,
-    GET,
-    POST,
-    Effect,
-    ListOperation,
-    Operation,
-    Paging,
-    Record,
-    Target,
-    at,
-)
+from connector_mcp.operations.operation import Effect, ListOperation, Paging, Record, Target, at
+from connector_mcp.operations.platform import DELETE, GET, POST
 from connector_mcp.operations.situation import ConfigUse, Destination, Situation
 from connector_mcp.operations.versori.common import (
     SHOWN_AS_TEMPLATE,
@@ -101,15 +91,13 @@ class CreateEndUser(PlatformOperation):
     effect = Effect.CREATE
     output = EndUser
     repeatable = False
+    next_step = "Nothing runs for this end user before versori_activate_user."
     example = {"external_id": "merchant-42", "display_name": "Merchant 42"}
 
     external_id: Annotated[
         str, Field(min_length=1, description="Your own unique id; it can never change, so no e-mail address.")
     ]
     display_name: Annotated[str | None, Field(description="Name for people.")] = None
-
-    def find_next_step(self, data: Any, situation: Situation) -> str:
-        return "Nothing runs for this end user before versori_activate_user."
 
 
 class ActivationOperation(PlatformOperation):
@@ -188,6 +176,7 @@ class ActivateUser(ActivationOperation):
     )
     consequence = "Runs the environment for end user {user_id}, with their accounts at the connected systems."
     heavy = frozenset({"environment"})
+    reads_back = GetActivation
     example = {
         "user_id": "merchant-42",
         "environment_id": ULID,
@@ -245,16 +234,10 @@ class ActivateUser(ActivationOperation):
         return body
 
     def find_missing(self, shown: Any) -> list[str]:
-        """The connections and variables that the activation does not have."""
         count = len(self.connections) - len(items(at(shown, "connections")))
         stored = members(at(shown, "dynamicVariables"))
         missing = [f"variable {name}" for name in self.dynamic_variables or () if name not in stored]
         return [*([f"{count} of {len(self.connections)} connections"] if count > 0 else []), *missing]
-
-    def read_back(self, data: Any) -> Operation | None:
-        return GetActivation(
-            organisation_id=self.organisation_id, environment_id=self.environment_id, activation_id=data["id"]
-        )
 
     def _new_connections(self) -> Iterator[tuple[str, ConnectionInput]]:
         """The new connections, each with the path of its credentials."""

@@ -17,8 +17,7 @@ from connector_mcp.operations.connector_types import connector_type, connector_t
 from connector_mcp.operations.fields import ShownBy
 from connector_mcp.operations.hosts import hosts_in
 from connector_mcp.operations.operation import Operation, Record, at
-from connector_mcp.operations.platform import confirm_empty
-from connector_mcp.operations.situation import ConfigUse, Destination, Situation
+from connector_mcp.operations.situation import ConfigUse, Destination
 from connector_mcp.operations.versori.connectors import VersoriOperation
 from connector_mcp.operations.versori.platform import PLATFORM_V2, VERSORI
 
@@ -88,9 +87,7 @@ class EmptyAnswer(Operation):
     """Base of the operations that Versori answers without a body."""
 
     output = Confirmed
-
-    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        return confirm_empty(answers[0], {"id": getattr(self, self.http.placeholders[-1]), "done": True})
+    confirms = "done"
 
 
 class FoundRecord(Record):

@@ -10,7 +10,8 @@ from pydantic import Field
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.fields import ShownBy, in_body, in_query
-from connector_mcp.operations.operation import DELETE, GET, POST, PUT, Effect, ListOperation, Operation, Record, Target
+from connector_mcp.operations.operation import Effect, ListOperation, Record, Target
+from connector_mcp.operations.platform import DELETE, GET, POST, PUT
 from connector_mcp.operations.situation import ConfigUse, Destination, Loss, Situation
 from connector_mcp.operations.update import Replace, UpdateOperation
 from connector_mcp.operations.versori.common import (
@@ -108,6 +109,7 @@ class CreateConnection(ConnectionOperation):
     repeatable = False
     reports = ("credentials",)
     host_arguments = ("base_url",)
+    reads_back = GetConnection
     example = {"connection_template_id": ULID, "name": "acme-production", "credentials": [EXAMPLE_CREDENTIAL]}
 
     connection_template_id: TemplateId
@@ -138,9 +140,6 @@ class CreateConnection(ConnectionOperation):
             "connection": connection_body(made, self.organisation_id),
         }
         return body if self.external_id is None else body | {"externalId": self.external_id}
-
-    def read_back(self, data: Any) -> Operation | None:
-        return GetConnection(organisation_id=self.organisation_id, connection_id=data["id"])
 
     def find_unproven(self, data: Any) -> str:
         return unproven(data)
@@ -202,7 +201,6 @@ class UpdateConnection(ConnectionOperation, UpdateOperation):
         return {"baseUrl": "", **super().make_body(situation), "credentials": bodies}
 
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
-        """Credentials that are stored and not given again."""
         given = {scheme_id(each.auth_scheme_config) for each in self.credentials}
         for each in map(members, items(members(situation.current).get("credentials"))):
             name = scheme_id(each.get("authSchemeConfig"))

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
 from connector_mcp.operations.fields import LOCAL_ONLY, in_body
-from connector_mcp.operations.operation import GET, PUT, Effect, ListOperation, Operation, Paging, Record, Target, at
+from connector_mcp.operations.operation import Effect, ListOperation, Operation, Paging, Record, Target, at
+from connector_mcp.operations.platform import GET, PUT
 from connector_mcp.operations.situation import Loss, Path, Situation
 from connector_mcp.operations.update import NamedItems, Replace, UpdateOperation, is_unset
 from connector_mcp.operations.versori.platform import VERSORI

@@ -9,7 +9,8 @@ from pydantic import Field
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.fields import in_query
-from connector_mcp.operations.operation import DELETE, GET, POST, PUT, Effect, ListOperation, Operation, Target, at
+from connector_mcp.operations.operation import Effect, ListOperation, Target, at
+from connector_mcp.operations.platform import DELETE, GET, POST, PUT
 from connector_mcp.operations.situation import ConfigUse, Situation
 from connector_mcp.operations.versori.auth_schemes import ReadScheme, SetScheme
 from connector_mcp.operations.versori.common import ULID, EmptyAnswer, half_credential, scheme_use, unknown_scheme
@@ -64,6 +65,8 @@ class V1CreateHttpConnector(V1Operation):
     repeatable = False
     heavy = GetConnector.heavy
     host_arguments = ("base_url",)
+    reads_back = GetConnector
+    next_step = "It is a draft without connections: connect an account and publish a version in Versori's console."
     example = {"name": "Acme CRM", "base_url": "https://api.acme.example/v2", "auth_scheme_configs": [_SCHEME]}
 
     name: Annotated[str, Field(min_length=1, description="Name that people see.")]
@@ -91,16 +94,9 @@ class V1CreateHttpConnector(V1Operation):
         """Make the body with the empty list of connections that Versori requires and does not describe (trap 8)."""
         return {**super().make_body(situation), "connections": []}
 
-    def read_back(self, data: Any) -> Operation | None:
-        return GetConnector(organisation_id=self.organisation_id, connector_id=data["id"])
-
     def find_missing(self, shown: Any) -> list[str]:
-        """The auth schemes that the connector does not have."""
         stored = {members(each).get("id") for each in items(at(shown, "authSchemeConfigs"))}
         return [f"auth scheme {each.get('id')}" for each in self.auth_scheme_configs if each.get("id") not in stored]
-
-    def find_next_step(self, data: Any, situation: Situation) -> str:
-        return "It is a draft without connections: connect an account and publish a version in Versori's console."
 
 
 class V1DeleteConnector(EmptyAnswer, V1Operation):
@@ -131,12 +127,9 @@ class ConnectorAuthScheme(ReadScheme, V1Operation):
     """Read one auth scheme of a connector."""
 
     http = GET(CONNECTOR)
+    part_of = GetConnector.tool_name()
 
     connector_id: ConnectorId
-
-    @classmethod
-    def tool_name(cls) -> str:
-        return GetConnector.tool_name()
 
     @staticmethod
     def identify(config: JsonObject) -> str:

@@ -10,7 +10,8 @@ from pydantic import Field
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_array, items, members
 from connector_mcp.operations.fields import LOCAL_ONLY, ShownBy, in_query
-from connector_mcp.operations.operation import GET, POST, PUT, Effect, ListOperation, Paging, Record, Target, at
+from connector_mcp.operations.operation import Effect, ListOperation, Paging, Record, Target, at
+from connector_mcp.operations.platform import GET, POST, PUT
 from connector_mcp.operations.situation import Loss, Path, Situation
 from connector_mcp.operations.versori.common import (
     ULID,
@@ -105,6 +106,7 @@ class CreateProject(ProjectOperation):
     http = POST(PROJECTS)
     effect = Effect.CREATE
     repeatable = False
+    next_step = "It has no code yet; connect systems to it with versori_create_connection_template."
     example = {"name": "Orders"}
 
     name: Annotated[str, Field(min_length=1, description="Name that people see.")]
@@ -112,9 +114,6 @@ class CreateProject(ProjectOperation):
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         return without_code(answers[0])
-
-    def find_next_step(self, data: Any, situation: Situation) -> str:
-        return "It has no code yet; connect systems to it with versori_create_connection_template."
 
 
 class ListProjectVersions(ProjectOperation, ListOperation):
@@ -161,15 +160,12 @@ class ReadLatestLogs(ProjectOperation):
     http = GET(f"{PROJECT}/logs")
     effect = Effect.READ
     output = LatestLines
+    part_of = GetProjectLogs.tool_name()
 
     project_id: ProjectId
     project_env: Annotated[EnvironmentName, in_query("project_env")]
     first: int
     order: Literal["desc"] = "desc"
-
-    @classmethod
-    def tool_name(cls) -> str:
-        return GetProjectLogs.tool_name()
 
 
 class ReadEnvironment(ProjectOperation):
@@ -178,13 +174,10 @@ class ReadEnvironment(ProjectOperation):
     http = GET(PROJECTS)
     effect = Effect.READ
     output = StoredEnvironment
+    part_of = ListProjects.tool_name()
 
     project_id: Annotated[str, LOCAL_ONLY]
     project_env: Annotated[str, LOCAL_ONLY]
-
-    @classmethod
-    def tool_name(cls) -> str:
-        return ListProjects.tool_name()
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         project = pick(at(answers[0], "projects"), "id", self.project_id)
@@ -203,6 +196,7 @@ class DeployProjectVersion(ProjectOperation):
     can_destroy = True
     acts_on = Target("environment", ReadEnvironment, volatile=frozenset({"updatedAt", "lastDeployedAt"}))
     consequence = "Deploys version {version_id} to environment {name}."
+    empty_body = {}
     example = {"project_id": ULID, "version_id": ULID, "project_env": "production"}
 
     project_id: ProjectId
@@ -221,7 +215,6 @@ class DeployProjectVersion(ProjectOperation):
         )
 
     def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
-        """The version that runs now."""
         running = members(at(situation.current, "deployedVersion"))
         if not running.get("id") or running["id"] == self.version_id:
             return ()
@@ -229,10 +222,6 @@ class DeployProjectVersion(ProjectOperation):
 
     def plan_changes(self, situation: Situation) -> dict[Path, Any]:
         return {("deployedVersion", "id"): self.version_id}
-
-    def make_body(self, situation: Situation) -> Any:
-        """Make the empty object that the document wants."""
-        return {}
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         return without_code(answers[0])

@@ -9,19 +9,8 @@ from pydantic import Field
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.fields import LOCAL_ONLY
-from connector_mcp.operations.operation import (
-    DELETE,
-    GET,
-    POST,
-    PUT,
-    Effect,
-    ListOperation,
-    Operation,
-    Paging,
-    Record,
-    Target,
-    at,
-)
+from connector_mcp.operations.operation import Effect, ListOperation, Paging, Record, Target, at
+from connector_mcp.operations.platform import DELETE, GET, POST, PUT
 from connector_mcp.operations.situation import ConfigUse, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation
 from connector_mcp.operations.versori.auth_schemes import ReadScheme, SetScheme
@@ -107,6 +96,7 @@ class CreateSystem(SystemOperation):
     host_arguments = ("template_base_url",)
     effect = Effect.CREATE
     repeatable = False
+    reads_back = GetSystem
     example = {
         "name": "Acme CRM",
         "domain": "https://acme.example",
@@ -140,9 +130,6 @@ class CreateSystem(SystemOperation):
 
     def find_missing(self, shown: Any) -> list[str]:
         return missing_schemes(self.auth_scheme_configs, shown)
-
-    def read_back(self, data: Any) -> Operation | None:
-        return GetSystem(organisation_id=self.organisation_id, system_id=data["id"])
 
     def find_next_step(self, data: Any, situation: Situation) -> str:
         if not at(data, "authSchemeConfigs"):
@@ -196,12 +183,9 @@ class SystemAuthScheme(ReadScheme, SystemOperation):
     """Read one auth scheme of a system."""
 
     http = GET(SYSTEM)
+    part_of = GetSystem.tool_name()
 
     system_id: SystemId
-
-    @classmethod
-    def tool_name(cls) -> str:
-        return GetSystem.tool_name()
 
 
 def _scheme_name(operation: Any, record: Any) -> str:
@@ -238,6 +222,7 @@ class InitialiseOauth2Connection(SystemOperation):
     repeatable = False
     acts_on = Target("auth scheme", SystemAuthScheme, name=_scheme_name)
     consequence = "Starts a sign-in with auth scheme {auth_scheme_config_id}; a person has to open the address."
+    next_step = "A person opens data.url and consents; then versori_create_connection with a credential oauth2-code."
     example = {"system_id": ULID, "auth_scheme_config_id": "oauth", "scopes": ["read"]}
 
     system_id: SystemId
@@ -249,7 +234,6 @@ class InitialiseOauth2Connection(SystemOperation):
     additional_params: Annotated[str | None, Field(description="Further ones of the address, URL-encoded.")] = None
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        """Find an auth scheme that no person can consent to, or that has no client credential stored."""
         if situation.current is None or self._app(situation):
             return ()
         wanted = "an oauth2 auth scheme with grant authorizationCode, an authorizeUrl and a stored client credential"
@@ -268,9 +252,6 @@ class InitialiseOauth2Connection(SystemOperation):
         if not (url and client and all(ids.values())):
             return {}
         return {"credential": ids, "authorizeUrl": url, "clientId": client}
-
-    def find_next_step(self, data: Any, situation: Situation) -> str:
-        return "A person opens data.url and consents; then versori_create_connection with a credential oauth2-code."
 
 
 OPERATIONS = (

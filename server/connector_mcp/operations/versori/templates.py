@@ -10,7 +10,8 @@ from pydantic import Field
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.fields import LOCAL_ONLY, in_body, in_query
-from connector_mcp.operations.operation import DELETE, GET, POST, PUT, Effect, ListOperation, Paging, Record, Target, at
+from connector_mcp.operations.operation import Effect, ListOperation, Paging, Record, Target, at
+from connector_mcp.operations.platform import DELETE, GET, POST, PUT
 from connector_mcp.operations.situation import Loss, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation
 from connector_mcp.operations.versori.common import (
@@ -96,12 +97,9 @@ class ReadTemplate(TemplateOperation):
     http = GET(TEMPLATES)
     effect = Effect.READ
     output = StoredTemplate
+    part_of = ListProjectConnectionTemplates.tool_name()
 
     template_id: Annotated[str, LOCAL_ONLY]
-
-    @classmethod
-    def tool_name(cls) -> str:
-        return ListProjectConnectionTemplates.tool_name()
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         return pick(at(answers[0], "items"), "connectionTemplateId", self.template_id)
@@ -142,7 +140,6 @@ class UpdateConnectionTemplate(TemplateOperation, UpdateOperation):
         return f"Changes connection template {{name}} to {kind}; its present connections no longer count."
 
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
-        """Auth schemes that the template no longer uses."""
         if self.auth_scheme_config_ids is None:
             return
         for config in map(members, items(at(situation.current, "authSchemeConfigs"))):

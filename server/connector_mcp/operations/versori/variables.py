@@ -12,7 +12,8 @@ from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_object, items, members, same_json
 from connector_mcp.operations.connector_types import connector_type
 from connector_mcp.operations.fields import in_body
-from connector_mcp.operations.operation import GET, PATCH, PUT, Effect, Record, StoredConfig, Target, at
+from connector_mcp.operations.operation import Effect, Record, StoredConfig, Target, at
+from connector_mcp.operations.platform import GET, PATCH, PUT
 from connector_mcp.operations.situation import ConfigUse, Loss, Path, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation, without_vacant
 from connector_mcp.operations.versori.activations import ACTIVATION, ActivationId, GetActivation

@@ -14,18 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from connector_mcp.json_values import JsonObject, is_object, is_strings, items, members
-from connector_mcp.sandbox.conductorone.wire import (
-    changed,
-    error,
-    known_users,
-    mask_paths,
-    new_id,
-    object_body,
-    page_of,
-    settled,
-    shown,
-    user,
-)
+from connector_mcp.sandbox.conductorone import wire
 from connector_mcp.sandbox.emulator import json_response, query_value
 from connector_mcp.sandbox.world import World
 
@@ -77,16 +66,16 @@ class ConductorOneApps:
 
     def view(self, app: JsonObject) -> JsonObject:
         """An app as it is shown."""
-        owners = [user(each) for each in shown(self._world, app["owners"])]
+        owners = [wire.user(each) for each in wire.shown(self._world, app["owners"])]
         visible = {key: value for key, value in app.items() if key != "owners"}
         return _UNSET | visible | {"appOwners": owners, "userCount": self._user_count(app)}
 
     async def _list(self, request: Request) -> Response:
         apps = [self.view(each) for each in self._world.all(APPS)]
-        return json_response(page_of(apps, query_value(request, "page_size"), query_value(request, "page_token")))
+        return json_response(wire.page_of(apps, query_value(request, "page_size"), query_value(request, "page_token")))
 
     async def _search(self, request: Request) -> Response:
-        body = await object_body(request)
+        body = await wire.object_body(request)
         name, words = str(body.get("displayName") or "").lower(), str(body.get("query") or "").lower().split()
 
         def fits(app: JsonObject) -> bool:
@@ -100,17 +89,17 @@ class ConductorOneApps:
             )
 
         found = [self.view(each) for each in self._world.all(APPS) if fits(each)]
-        return json_response(page_of(found, body.get("pageSize"), body.get("pageToken")))
+        return json_response(wire.page_of(found, body.get("pageSize"), body.get("pageToken")))
 
     async def _get(self, request: Request) -> Response:
         return json_response({"app": self.view(self._app(request))})
 
     async def _create(self, request: Request) -> Response:
-        body, now = await object_body(request), self._world.timestamp()
+        body, now = await wire.object_body(request), self._world.timestamp()
         if not body.get("displayName"):
-            raise error(400, "invalid CreateAppRequest.DisplayName: value length must be at least 1")
+            raise wire.error(400, "invalid CreateAppRequest.DisplayName: value length must be at least 1")
         app: JsonObject = {name: empty for name, (empty, _) in _WRITABLE.items()} | {
-            "id": new_id("sandboxApp"),
+            "id": wire.new_id("sandboxApp"),
             "isDirectory": False,
             "isManuallyManaged": False,
             "parentAppId": "",
@@ -118,7 +107,7 @@ class ConductorOneApps:
             "createdAt": now,
             "updatedAt": now,
             "deletedAt": None,
-            "owners": settled(known_users(body.get("owners"))),
+            "owners": wire.settled(wire.known_users(body.get("owners"))),
         }
         for name in body.keys() & _WRITABLE.keys():
             _set(app, name, body[name])
@@ -126,23 +115,25 @@ class ConductorOneApps:
         return json_response({"app": self.view(app)})
 
     async def _update(self, request: Request) -> Response:
-        app, body = self._app(request), await object_body(request)
+        app, body = self._app(request), await wire.object_body(request)
         message = body.get("app")
         if not is_object(message):
-            raise error(400, "invalid UpdateAppRequest.App: value is required")
-        for name in mask_paths(body.get("updateMask"), _WRITABLE, "UpdateAppRequest"):
+            raise wire.error(400, "invalid UpdateAppRequest.App: value is required")
+        for name in wire.mask_paths(body.get("updateMask"), _WRITABLE, "UpdateAppRequest"):
             _set(app, name, message.get(name))
         app["updatedAt"] = self._world.timestamp()
         self._world.put(APPS, app["id"], app)
         return json_response({"app": self.view(app)})
 
     async def _owner_ids(self, request: Request) -> Response:
-        return json_response({"userIds": shown(self._world, self._app(request)["owners"])})
+        return json_response({"userIds": wire.shown(self._world, self._app(request)["owners"])})
 
     async def _add_owner(self, request: Request) -> Response:
-        app, owner = self._app(request), known_users([request.path_params["user"]])
+        app, owner = self._app(request), wire.known_users([request.path_params["user"]])
         owners = app["owners"]["now"]
-        app["owners"] = changed(self._world, app["owners"], [*owners, *(each for each in owner if each not in owners)])
+        app["owners"] = wire.changed(
+            self._world, app["owners"], [*owners, *(each for each in owner if each not in owners)]
+        )
         self._world.put(APPS, app["id"], app)
         return json_response({})
 
@@ -154,26 +145,26 @@ class ConductorOneApps:
             self._owner(connector, each["role"], identifier)
             for each in self._owners(connector)
             if wanted in (None, each["role"])
-            for identifier in shown(self._world, each["users"])
+            for identifier in wire.shown(self._world, each["users"])
         ]
-        return json_response(page_of(rows, query_value(request, "page_size"), query_value(request, "page_token")))
+        return json_response(wire.page_of(rows, query_value(request, "page_size"), query_value(request, "page_token")))
 
     async def _create_owner(self, request: Request) -> Response:
         connector, role = self._connector(request), request.path_params["role"]
-        (identifier,) = known_users([request.path_params["user"]])
-        if members((await object_body(request)).get("userRef")).get("id") != identifier:
-            raise error(400, "invalid CreateConnectorUserOwnerRequest.UserRef: not the user of the path")
+        (identifier,) = wire.known_users([request.path_params["user"]])
+        if members((await wire.object_body(request)).get("userRef")).get("id") != identifier:
+            raise wire.error(400, "invalid CreateConnectorUserOwnerRequest.UserRef: not the user of the path")
         present = next((each for each in self._owners(connector) if each["role"] == role), None)
-        users = present["users"] if present else settled([])
+        users = present["users"] if present else wire.settled([])
         self._put_owners(connector, role, [*(each for each in users["now"] if each != identifier), identifier], present)
         return json_response({"connectorOwnerUser": self._owner(connector, role, identifier)})
 
     async def _set_owners(self, request: Request) -> Response:
-        connector, body = self._connector(request), await object_body(request)
+        connector, body = self._connector(request), await wire.object_body(request)
         role = body.get("roleSlug")
         if not isinstance(role, str) or not role:
-            raise error(400, "invalid SetConnectorOwnersV2Request.RoleSlug: value length must be at least 1")
-        users = known_users([str(members(each).get("id")) for each in items(body.get("userRefs") or [])])
+            raise wire.error(400, "invalid SetConnectorOwnersV2Request.RoleSlug: value length must be at least 1")
+        users = wire.known_users([str(members(each).get("id")) for each in items(body.get("userRefs") or [])])
         present = next((each for each in self._owners(connector) if each["role"] == role), None)
         self._put_owners(connector, role, users, present)
         return json_response({})
@@ -182,27 +173,24 @@ class ConductorOneApps:
         stored = [each for each in self._world.all(OWNERS) if each["connectorId"] == connector["id"]]
         if any(each["role"] == FIRST_ROLE for each in stored):
             return stored
-        return [{"role": FIRST_ROLE, "users": settled(connector["userIds"] or [])}, *stored]
+        return [{"role": FIRST_ROLE, "users": wire.settled(connector["userIds"] or [])}, *stored]
 
     def _put_owners(self, connector: JsonObject, role: str, users: list[str], present: JsonObject | None) -> None:
-        late = changed(self._world, present["users"] if present else settled([]), users)
+        late = wire.changed(self._world, present["users"] if present else wire.settled([]), users)
         document = {"connectorId": connector["id"], "role": role, "users": late}
         self._world.put(OWNERS, f"{connector['id']}/{role}", document)
 
     def _owner(self, connector: JsonObject, role: str, identifier: str) -> JsonObject:
         ids = {"appId": connector["appId"], "connectorId": connector["id"]}
-        return {**ids, "roleSlug": role, "createdAt": connector["createdAt"], "user": user(identifier)}
+        return {**ids, "roleSlug": role, "createdAt": connector["createdAt"], "user": wire.user(identifier)}
 
     def _app(self, request: Request) -> JsonObject:
-        found = self._world.get(APPS, request.path_params["app"])
-        if found is None:
-            raise error(404, "not found")
-        return found
+        return self._world.find(APPS, request.path_params["app"], wire.error(404, "not found"))
 
     def _connector(self, request: Request) -> JsonObject:
         found = self._world.get("conductorone.connectors", request.path_params["connector"])
         if found is None or found["appId"] != request.path_params["app"] or found["deletedAt"]:
-            raise error(404, "not found")
+            raise wire.error(404, "not found")
         return found
 
 
@@ -212,7 +200,7 @@ def _set(app: JsonObject, name: str, value: Any) -> None:
     if value in (None, "") and name != "displayName":
         value = empty
     if not is_valid(value):
-        raise error(400, f"proto: invalid value for field {name}")
+        raise wire.error(400, f"proto: invalid value for field {name}")
     if name == "annotations":
         value = {key: each for key, each in (app[name] | value).items() if each}
     app[name] = value

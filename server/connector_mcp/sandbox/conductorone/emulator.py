@@ -26,6 +26,7 @@ from starlette.routing import Route
 from connector_mcp.json_values import JsonObject, is_object, is_strings
 from connector_mcp.operations.connector_types import ConnectorType, connector_types
 from connector_mcp.sandbox import seed
+from connector_mcp.sandbox.conductorone import wire
 from connector_mcp.sandbox.conductorone.apps import APPS, ConductorOneApps
 from connector_mcp.sandbox.conductorone.sync import (
     CONNECTORS,
@@ -34,16 +35,6 @@ from connector_mcp.sandbox.conductorone.sync import (
     present,
     user_count,
     without_order,
-)
-from connector_mcp.sandbox.conductorone.wire import (
-    error,
-    expand_paths,
-    known_users,
-    mask_paths,
-    new_id,
-    object_body,
-    page_of,
-    user,
 )
 from connector_mcp.sandbox.emulator import Emulator, TokenIssuer, form_fields, json_response, query_value
 from connector_mcp.sandbox.world import World
@@ -105,6 +96,9 @@ class ConductorOneEmulator(Emulator):
         path: str = request.scope["path"]
         if (request.method, path) == ("POST", "/auth/v1/token"):
             return await self._token(request)
+        if (request.method, path) == ("GET", "/api/v1/auth/introspect"):
+            self.authorize(request)
+            return json_response({"features": [], "permissions": [], "roles": ["Super Administrator"]})
         if not path.startswith("/api/"):
             return Response("<!doctype html><title>ConductorOne</title>", headers={"content-type": "text/html"})
         collection, _, last = path.rpartition("/")
@@ -116,14 +110,14 @@ class ConductorOneEmulator(Emulator):
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         grant = self.tokens.grant(token)
         if scheme.lower() != "bearer" or grant is None:
-            raise error(401, "unauthenticated")
+            raise wire.error(401, "unauthenticated")
         if grant.scope == _OF_CONNECTOR:
-            raise error(403, "permission denied")
+            raise wire.error(403, "permission denied")
         if "app" in request.path_params and self._world.get(APPS, request.path_params["app"]) is None:
-            raise error(404, "not found")
+            raise wire.error(404, "not found")
 
     def error_response(self, status: int) -> Response:
-        return error(status, f"the sandbox answers {status}").response
+        return wire.error(status, f"the sandbox answers {status}").response
 
     async def _token(self, request: Request) -> Response:
         form = await form_fields(request)
@@ -138,48 +132,48 @@ class ConductorOneEmulator(Emulator):
     async def _list(self, request: Request) -> Response:
         connectors = [each for each in self._world.all(CONNECTORS) if each["appId"] == request.path_params["app"]]
         rows = [_view(_shown(present(self._world, each))) for each in connectors]
-        page = page_of(rows, query_value(request, "page_size"), query_value(request, "page_token"))
+        page = wire.page_of(rows, query_value(request, "page_size"), query_value(request, "page_token"))
         return json_response({"expanded": [], **page})
 
     async def _schema(self, request: Request) -> Response:
-        catalog_id = str((await object_body(request)).get("catalogId") or "")
+        catalog_id = str((await wire.object_body(request)).get("catalogId") or "")
         described = self._description(catalog_id)
         if described is None:
-            raise error(404, "not found")
+            raise wire.error(404, "not found")
         return json_response({"schema": described, "formSchema": None})
 
     async def _get(self, request: Request) -> Response:
         return json_response({"connectorView": _view(_shown(self._connector(request))), "expanded": []})
 
     async def _create(self, request: Request) -> Response:
-        body = await object_body(request)
+        body = await wire.object_body(request)
         if body.get("config") is None:
-            raise error(400, "invalid ConnectorServiceCreateRequest.Config: value is required")
+            raise wire.error(400, "invalid ConnectorServiceCreateRequest.Config: value is required")
         connector = self._new(request, body)
         connector["config"] = _merged_config(connector, body["config"])
         connector["configUpdatedAt"] = connector["createdAt"]
-        return self._changed(connector, expand_paths(body.get("expandMask")))
+        return self._changed(connector, wire.expand_paths(body.get("expandMask")))
 
     async def _create_delegated(self, request: Request) -> Response:
-        body = await object_body(request)
+        body = await wire.object_body(request)
         connector = self._new(request, body)
         connector["displayName"] = body.get("displayName") or connector["displayName"]
-        return self._changed(connector, expand_paths(body.get("expandMask")))
+        return self._changed(connector, wire.expand_paths(body.get("expandMask")))
 
     def _new(self, request: Request, body: JsonObject) -> JsonObject:
         """A connector without config, of the type and with the owners that a body names."""
         catalog_id, now = str(body.get("catalogId") or ""), self._world.timestamp()
         described = self._description(catalog_id)
         if described is None:
-            raise error(400, "invalid CatalogId: no such catalog entry")
+            raise wire.error(400, "invalid CatalogId: no such catalog entry")
         return {
-            "id": new_id("sandboxConnector"),
+            "id": wire.new_id("sandboxConnector"),
             "appId": request.path_params["app"],
             "catalogId": catalog_id,
             "displayName": described["displayName"],
             **{name: empty for name, (empty, _) in _WRITABLE.items() if name != "displayName"},
             "description": body.get("description") or "",
-            "userIds": known_users(body.get("userIds")) or [seed.CONDUCTORONE_USERS[0]["id"]],
+            "userIds": wire.known_users(body.get("userIds")) or [seed.CONDUCTORONE_USERS[0]["id"]],
             "status": NEVER_SYNCED,
             "oauthAuthorizedAs": None,
             "connectorSyncCronSchedule": None,
@@ -206,14 +200,14 @@ class ConductorOneEmulator(Emulator):
         """Set the members that a mask names, and clear those of them that the message lacks."""
         connector = self._connector(request)
         if connector["deletedAt"] is not None:
-            raise error(404, "connector was deleted")
-        body = await object_body(request)
+            raise wire.error(404, "connector was deleted")
+        body = await wire.object_body(request)
         message = body.get("connector")
         if not is_object(message):
-            raise error(400, f"invalid {kind}.Connector: value is required")
-        expand = expand_paths(body.get("expandMask"))
+            raise wire.error(400, f"invalid {kind}.Connector: value is required")
+        expand = wire.expand_paths(body.get("expandMask"))
         now = self._world.timestamp()
-        for path in mask_paths(body.get("updateMask"), writable, kind):
+        for path in wire.mask_paths(body.get("updateMask"), writable, kind):
             value = message.get(path)
             if path == "config":
                 connector["config"] = None if value is None else _merged_config(connector, value)
@@ -221,7 +215,7 @@ class ConductorOneEmulator(Emulator):
                 continue
             empty, is_valid = writable[path]
             if value is not None and not is_valid(value):
-                raise error(400, f"proto: invalid value for field {path}")
+                raise wire.error(400, f"proto: invalid value for field {path}")
             connector[path] = empty if value is None else value
         connector["updatedAt"] = now
         return self._changed(connector, expand)
@@ -243,7 +237,7 @@ class ConductorOneEmulator(Emulator):
     def _connector(self, request: Request) -> JsonObject:
         found = self._world.get(CONNECTORS, request.path_params["id"])
         if found is None or found["appId"] != request.path_params["app"]:
-            raise error(404, "not found")
+            raise wire.error(404, "not found")
         return present(self._world, found)
 
     def _description(self, catalog_id: str) -> JsonObject | None:
@@ -314,7 +308,7 @@ def _expanded(
         view["appPath"] = f"$.expanded[{len(expanded)}]"
         expanded.append({"@type": "type.googleapis.com/c1.api.app.v1.App", **app})
     owners: list[str] = connector["userIds"] or []
-    users = [found for each in owners if (found := user(each))]
+    users = [found for each in owners if (found := wire.user(each))]
     if paths & {"user_ids", "*"} and users:
         positions = ",".join(str(len(expanded) + n) for n in range(len(users)))
         view["usersPath"] = f"$.expanded[{positions}]"
@@ -325,13 +319,13 @@ def _expanded(
 def _merged_config(connector: JsonObject, config: Any) -> JsonObject:
     """The config as it is stored: replaced, but for secrets left out; an empty secret is erased."""
     if not is_object(config) or config.get("@type") != ENV_CONFIG:
-        raise error(400, f'proto: google.protobuf.Any: "@type" must be {ENV_CONFIG}')
+        raise wire.error(400, f'proto: google.protobuf.Any: "@type" must be {ENV_CONFIG}')
     values: Any = config.get("configuration") or {}
     if not is_object(values) or not all(_is_wrapped(each) for each in values.values()):
-        raise error(400, "proto: invalid value for c1.api.app.v1.EnvConfig.configuration: each must be an object")
+        raise wire.error(400, "proto: invalid value for c1.api.app.v1.EnvConfig.configuration: each must be an object")
     reserved = [key for key in values if key.startswith("C1_") and key != _GROUP]
     if reserved:
-        raise error(400, f"config keys beginning with C1_ are reserved: {', '.join(reserved)}")
+        raise wire.error(400, f"config keys beginning with C1_ are reserved: {', '.join(reserved)}")
     secret = _secret_keys(connector["catalogId"]) or set[str]()
     before: JsonObject = {} if connector["config"] is None else connector["config"]["configuration"]
     kept = {key: value for key, value in before.items() if key in secret and key not in values}

@@ -20,29 +20,15 @@ from connector_mcp.json_values import JsonObject, is_array, is_object, is_string
 from connector_mcp.operations.connector_types import ConnectorType, connector_types
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.emulator import Emulator, json_response
+from connector_mcp.sandbox.vectorize import wire
 from connector_mcp.sandbox.vectorize.pipelines import VectorizePipelines
 from connector_mcp.sandbox.vectorize.uploads import STORAGE, VectorizeUploads
-from connector_mcp.sandbox.vectorize.wire import (
-    BUILT_IN,
-    DONE,
-    KINDS,
-    ORGANIZATION,
-    any_body,
-    error,
-    find_connector,
-    in_workspace,
-    invalid,
-    object_body,
-    page_of,
-    verification,
-    workspace_for,
-)
 from connector_mcp.sandbox.world import World
 
 SOURCES = "vectorize.sources"
 
-_BASE = f"{ORGANIZATION}/connectors/{{kind}}"
-_USERS = f"{ORGANIZATION}/connectors/sources/{{connector}}/users"
+_BASE = f"{wire.ORGANIZATION}/connectors/{{kind}}"
+_USERS = f"{wire.ORGANIZATION}/connectors/sources/{{connector}}/users"
 _ROWS = {"sources": "sourceConnectors", "destinations": "destinationConnectors", "aiplatforms": "aiPlatformConnectors"}
 _MULTI_USER = re.compile(r"_OAUTH_MULTI(_CUSTOM)?$")
 
@@ -73,32 +59,32 @@ class VectorizeEmulator(Emulator):
     def authorize(self, request: Request) -> None:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or key != seed.VECTORIZE_API_KEY:
-            raise error(401, "Unauthorized", "The access token is missing or not valid.")
+            raise wire.error(401, "Unauthorized", "The access token is missing or not valid.")
         if request.path_params.get("organization", seed.VECTORIZE_ORGANIZATION_ID) != seed.VECTORIZE_ORGANIZATION_ID:
-            raise error(403, "Forbidden", "The access token does not belong to this organization.")
+            raise wire.error(403, "Forbidden", "The access token does not belong to this organization.")
 
     def error_response(self, status: int) -> Response:
-        return error(status, "An error occurred", f"The sandbox answers {status}.").response
+        return wire.error(status, "An error occurred", f"The sandbox answers {status}.").response
 
     async def _list(self, request: Request) -> Response:
         kind = _kind(request)
-        rows = [_view(each) for each in in_workspace(request, self._world.all(f"vectorize.{kind}"))]
-        return page_of(request, rows, _ROWS[kind])
+        rows = [_view(each) for each in wire.in_workspace(request, self._world.all(f"vectorize.{kind}"))]
+        return wire.page_of(request, rows, _ROWS[kind])
 
     async def _create(self, request: Request) -> Response:
-        kind, workspace = _kind(request), workspace_for(request)
-        body = await any_body(request)
+        kind, workspace = _kind(request), wire.workspace_for(request)
+        body = await wire.any_body(request)
         if self._create_body == "object":
             if not is_object(body):
-                raise invalid("Expected an object.")
-            return json_response({"message": DONE, "connector": self._created(body, kind, workspace)})
+                raise wire.invalid("Expected an object.")
+            return json_response({"message": wire.DONE, "connector": self._created(body, kind, workspace)})
         if not is_array(body) or not body:
-            raise invalid("Expected an array of at least one connector.")
+            raise wire.invalid("Expected an array of at least one connector.")
         made = [self._created(each, kind, workspace) for each in body]
-        return json_response({"message": DONE, "connectors": made})
+        return json_response({"message": wire.DONE, "connectors": made})
 
     def _created(self, wanted: Any, kind: str, workspace: str) -> JsonObject:
-        name, type_id, config = _checked_creation(wanted, KINDS[kind])
+        name, type_id, config = _checked_creation(wanted, wire.KINDS[kind])
         source: JsonObject = {
             "id": str(uuid4()),
             "type": type_id,
@@ -109,7 +95,7 @@ class VectorizeEmulator(Emulator):
             "createdByEmail": seed.VECTORIZE_OPERATOR_EMAIL,
             "lastUpdatedById": seed.VECTORIZE_OPERATOR_ID,
             "lastUpdatedByEmail": seed.VECTORIZE_OPERATOR_EMAIL,
-            **verification(type_id, config),
+            **wire.verification(type_id, config),
             "workspaceId": workspace,
             "users": {},
         }
@@ -121,43 +107,43 @@ class VectorizeEmulator(Emulator):
 
     async def _update(self, request: Request) -> Response:
         source = self._connector(request)
-        if source["type"] == BUILT_IN:
-            raise error(400, "Cannot update system connector")
-        body = await object_body(request)
+        if source["type"] == wire.BUILT_IN:
+            raise wire.error(400, "Cannot update system connector")
+        body = await wire.object_body(request)
         if "config" in body:
             if not is_object(body["config"]):
-                raise invalid("config: expected an object.")
+                raise wire.invalid("config: expected an object.")
             source.pop("errorMessage", None)
-            source |= {"config": body["config"], **verification(source["type"], body["config"])}
+            source |= {"config": body["config"], **wire.verification(source["type"], body["config"])}
         source |= {"lastUpdatedById": seed.VECTORIZE_OPERATOR_ID, "lastUpdatedByEmail": seed.VECTORIZE_OPERATOR_EMAIL}
         self._world.put(f"vectorize.{_kind(request)}", source["id"], source)
         updated: JsonObject = {"updatedConnector": _view(source)}
         if pipelines := self._pipelines.using(source["id"]):
             updated["pipelineIds"] = pipelines
-        return json_response({"message": DONE, "data": updated})
+        return json_response({"message": wire.DONE, "data": updated})
 
     async def _delete(self, request: Request) -> Response:
         source = self._connector(request)
-        if source["type"] == BUILT_IN:
-            raise error(400, "Cannot delete system connector")
+        if source["type"] == wire.BUILT_IN:
+            raise wire.error(400, "Cannot delete system connector")
         self._world.delete(f"vectorize.{_kind(request)}", source["id"])
-        return json_response({"message": DONE})
+        return json_response({"message": wire.DONE})
 
     async def _add_user(self, request: Request) -> Response:
         source, body, user = await self._user_request(request)
         if user in source["users"]:
-            raise error(400, "User already exists on this connector", user)
+            raise wire.error(400, "User already exists on this connector", user)
         if "selectedFiles" not in body:
-            raise invalid("selectedFiles: required.")
+            raise wire.invalid("selectedFiles: required.")
         token = "accessToken" if source["type"].startswith("NOTION") else "refreshToken"
         if not body.get(token):
-            raise invalid(f"{token}: required for {source['type']}.")
+            raise wire.invalid(f"{token}: required for {source['type']}.")
         return self._stored_user(source, user, body, {})
 
     async def _update_user(self, request: Request) -> Response:
         source, body, user = await self._user_request(request)
         if user not in source["users"]:
-            raise error(404, "User not found on this connector", user)
+            raise wire.error(404, "User not found on this connector", user)
         return self._stored_user(source, user, body, source["users"][user])
 
     def _stored_user(self, source: JsonObject, user: str, body: JsonObject, before: JsonObject) -> Response:
@@ -165,38 +151,38 @@ class VectorizeEmulator(Emulator):
             _check_selection(source["type"], body["selectedFiles"])
         for token in ("refreshToken", "accessToken"):
             if token in body and not isinstance(body[token], str):
-                raise invalid(f"{token}: expected a string.")
+                raise wire.invalid(f"{token}: expected a string.")
         kept = ("selectedFiles", "refreshToken", "accessToken")
         source["users"][user] = before | {key: body[key] for key in kept if key in body}
         self._world.put(SOURCES, source["id"], source)
-        return json_response({"message": DONE})
+        return json_response({"message": wire.DONE})
 
     async def _delete_user(self, request: Request) -> Response:
         source, _, user = await self._user_request(request)
         if source["users"].pop(user, None) is None:
-            raise error(404, "User not found on this connector", user)
+            raise wire.error(404, "User not found on this connector", user)
         self._world.put(SOURCES, source["id"], source)
-        return json_response({"message": DONE})
+        return json_response({"message": wire.DONE})
 
     async def _user_request(self, request: Request) -> tuple[JsonObject, JsonObject, str]:
-        source = find_connector(self._world, request.path_params["connector"], ["sources"])
+        source = wire.find_connector(self._world, request.path_params["connector"], ["sources"])
         if not _MULTI_USER.search(source["type"]):
-            raise error(400, "Connector does not support users", f"Its type is {source['type']}.")
-        body = await object_body(request)
+            raise wire.error(400, "Connector does not support users", f"Its type is {source['type']}.")
+        body = await wire.object_body(request)
         user = body.get("userId")
         if not isinstance(user, str) or not user:
-            raise invalid("userId: required.")
+            raise wire.invalid("userId: required.")
         return source, body, user
 
     def _connector(self, request: Request) -> JsonObject:
-        return find_connector(self._world, request.path_params["connector"], [_kind(request)])
+        return wire.find_connector(self._world, request.path_params["connector"], [_kind(request)])
 
 
 def _kind(request: Request) -> str:
     """The kind of connector that the path names."""
     kind: str = request.path_params["kind"]
-    if kind not in KINDS:
-        raise error(404, "Not found")
+    if kind not in wire.KINDS:
+        raise wire.error(404, "Not found")
     return kind
 
 
@@ -213,13 +199,13 @@ def _view(source: JsonObject) -> JsonObject:
 
 def _checked_creation(wanted: Any, kind: str) -> tuple[str, str, JsonObject]:
     if not is_object(wanted):
-        raise invalid("Expected an object with name, type and config.")
+        raise wire.invalid("Expected an object with name, type and config.")
     name, type_id = wanted.get("name"), wanted.get("type")
     if not isinstance(name, str) or not name:
-        raise invalid("name: required.")
+        raise wire.invalid("name: required.")
     known = connector_types("vectorize").get(type_id) if isinstance(type_id, str) else None
     if known is None or not known.creatable or known.kind != kind:
-        raise invalid(f"type: not a type of {kind} that can be created.")
+        raise wire.invalid(f"type: not a type of {kind} that can be created.")
     return name, known.type, _checked_config(known, wanted.get("config"))
 
 
@@ -228,16 +214,16 @@ def _checked_config(known: ConnectorType, config: Any) -> JsonObject:
     if config is None and not required:
         return {}
     if not is_object(config):
-        raise invalid("config: expected an object.")
+        raise wire.invalid("config: expected an object.")
     missing = [key for key in required if key not in config]
     if missing:
-        raise error(400, "Invalid connector config", f"Missing: {', '.join(missing)}.")
+        raise wire.error(400, "Invalid connector config", f"Missing: {', '.join(missing)}.")
     return config
 
 
 def _check_selection(type_id: str, selection: Any) -> None:
     if not is_object(selection):
-        raise invalid("selectedFiles: expected an object.")
+        raise wire.invalid("selectedFiles: expected an object.")
     if type_id.startswith("NOTION"):
         fits = all(is_strings(selection.get(key, [])) for key in ("pageIds", "databaseIds"))
     else:
@@ -246,4 +232,4 @@ def _check_selection(type_id: str, selection: Any) -> None:
             for each in selection.values()
         )
     if not fits:
-        raise invalid("selectedFiles: not the form that this connector's provider takes.")
+        raise wire.invalid("selectedFiles: not the form that this connector's provider takes.")

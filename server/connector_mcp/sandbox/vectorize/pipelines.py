@@ -21,24 +21,13 @@ from connector_mcp.json_values import JsonObject, is_array, is_object, items, me
 from connector_mcp.operations.connector_types import connector_types
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.emulator import PlatformError, json_response
-from connector_mcp.sandbox.vectorize.wire import (
-    BUILT_IN,
-    DONE,
-    ORGANIZATION,
-    error,
-    find_connector,
-    in_workspace,
-    invalid,
-    object_body,
-    page_of,
-    workspace_for,
-)
+from connector_mcp.sandbox.vectorize import wire
 from connector_mcp.sandbox.world import World
 
 PIPELINES: Final = "vectorize.pipelines"
 FILES: Final = "vectorize.files"
 _LOOKS: Final = "vectorize.pipeline_looks"
-_BASE: Final = f"{ORGANIZATION}/pipelines"
+_BASE: Final = f"{wire.ORGANIZATION}/pipelines"
 _PARTS: Final = {
     "sourceConnectors": ("sources", "sourceConnectors"),
     "destinationConnector": ("destinations", "destinationConnectors"),
@@ -71,11 +60,11 @@ class VectorizePipelines:
         return [each["id"] for each in self._world.all(PIPELINES) if connector in map(_id_of, _parts(each))]
 
     async def _list(self, request: Request) -> Response:
-        rows = [self._summary(each) for each in in_workspace(request, self._world.all(PIPELINES))]
-        return page_of(request, rows, "data", message=DONE)
+        rows = [self._summary(each) for each in wire.in_workspace(request, self._world.all(PIPELINES))]
+        return wire.page_of(request, rows, "data", message=wire.DONE)
 
     async def _create(self, request: Request) -> Response:
-        body, workspace = await object_body(request), workspace_for(request)
+        body, workspace = await wire.object_body(request), wire.workspace_for(request)
         self._check(body)
         pipeline: JsonObject = {
             "id": f"aip{str(uuid4())[3:]}",
@@ -87,7 +76,7 @@ class VectorizePipelines:
             **{key: body[key] for key in (*_PARTS, "schedule")},
         }
         self._deploy(pipeline, ["DEPLOYING", "DEPLOYED", "BACKFILLING"])
-        return json_response({"message": DONE, "data": {"id": pipeline["id"]}})
+        return json_response({"message": wire.DONE, "data": {"id": pipeline["id"]}})
 
     def _deploy(self, pipeline: JsonObject, steps: list[str]) -> None:
         pipeline["documents"] = sum(self._documents(part) for part in pipeline["sourceConnectors"])
@@ -106,24 +95,24 @@ class VectorizePipelines:
         for part, (kind, member) in _PARTS.items():
             stored = pipeline[part] if is_array(pipeline[part]) else [pipeline[part]]
             shown[member] = [view for each in stored if (view := self._connector(each, kind)) is not None]
-        return json_response({"message": DONE, "data": shown})
+        return json_response({"message": wire.DONE, "data": shown})
 
     async def _delete(self, request: Request) -> Response:
         self._world.delete(PIPELINES, self._pipeline(request)["id"])
-        return json_response({"message": DONE})
+        return json_response({"message": wire.DONE})
 
     async def _start(self, request: Request) -> Response:
         pipeline = self._pipeline(request)
         if self._status(pipeline) in ("IDLE", "SHUTDOWN", "HIBERNATING", "OVERQUOTA", "ERROR_DEPLOYING"):
             pipeline["loaded"] = self._count(pipeline)
             self._deploy(pipeline, ["STARTED", "PROCESSING"])
-        return json_response({"message": DONE})
+        return json_response({"message": wire.DONE})
 
     async def _stop(self, request: Request) -> Response:
         pipeline = self._pipeline(request)
         pipeline |= {"documents": self._count(pipeline), "steps": ["SHUTDOWN"]}
         self._world.put(PIPELINES, pipeline["id"], pipeline)
-        return json_response({"message": DONE})
+        return json_response({"message": wire.DONE})
 
     async def _events(self, request: Request) -> Response:
         pipeline = self._pipeline(request)
@@ -137,19 +126,16 @@ class VectorizePipelines:
             {"id": f"{pipeline['id']}-{index}", "type": kind, "timestamp": pipeline["createdAt"], "summary": summary}
             for index, (kind, summary) in enumerate(happened)
         ]
-        return page_of(request, rows[::-1], "data", sized=False, message=DONE)
+        return wire.page_of(request, rows[::-1], "data", sized=False, message=wire.DONE)
 
     async def _metrics(self, request: Request) -> Response:
         pipeline = self._pipeline(request)
         count = self._count(pipeline)
         entry = {"timestamp": pipeline["createdAt"], "newObjects": count, "changedObjects": 0, "deletedObjects": 0}
-        return json_response({"message": DONE, "data": [entry] if count else []})
+        return json_response({"message": wire.DONE, "data": [entry] if count else []})
 
     def _pipeline(self, request: Request) -> JsonObject:
-        found = self._world.get(PIPELINES, request.path_params["pipeline"])
-        if found is None:
-            raise error(404, "Pipeline not found")
-        return found
+        return self._world.find(PIPELINES, request.path_params["pipeline"], wire.error(404, "Pipeline not found"))
 
     def _status(self, pipeline: JsonObject) -> str:
         looks = members(self._world.get(_LOOKS, pipeline["id"])).get("count", 0)
@@ -187,7 +173,7 @@ class VectorizePipelines:
         problems: list[str] = []
         for part in _parts(pipeline):
             try:
-                found = find_connector(self._world, part["id"])
+                found = wire.find_connector(self._world, part["id"])
             except PlatformError:
                 problems.append(f"Connector {part['id']} does not exist.")
             else:
@@ -213,35 +199,35 @@ class VectorizePipelines:
         """Refuse a body that the documents refuse: unknown keys, and parts that are missing or of another type."""
         _check_keys(body, "", ("pipelineName", *_PARTS, "schedule"))
         if not isinstance(body["pipelineName"], str) or not body["pipelineName"]:
-            raise invalid("pipelineName: expected a text.")
+            raise wire.invalid("pipelineName: expected a text.")
         if not is_array(body["sourceConnectors"]) or not body["sourceConnectors"]:
-            raise invalid("sourceConnectors: expected at least one.")
+            raise wire.invalid("sourceConnectors: expected at least one.")
         _check_keys(body["schedule"], "schedule.", ("type",))
         if body["schedule"]["type"] not in ("manual", "realtime", "custom"):
-            raise invalid("schedule.type: expected manual, realtime or custom.")
+            raise wire.invalid("schedule.type: expected manual, realtime or custom.")
         for member, (kind, _) in _PARTS.items():
             for part in body[member] if member == "sourceConnectors" else [body[member]]:
                 optional = ("config",) if member == "destinationConnector" else ()
                 _check_keys(part, f"{member}.", ("id", "type", "config"), optional)
-                found = find_connector(self._world, part["id"], [kind])
+                found = wire.find_connector(self._world, part["id"], [kind])
                 if found["type"] != part["type"]:
-                    raise invalid(f"{member}.type: the connector's is {found['type']}.")
+                    raise wire.invalid(f"{member}.type: the connector's is {found['type']}.")
                 if not is_object(part.get("config", {})):
-                    raise invalid(f"{member}.config: expected an object.")
+                    raise wire.invalid(f"{member}.config: expected an object.")
                 if kind == "aiplatforms":
-                    known = connector_types("vectorize")[BUILT_IN].traits["pipeline_config"]["properties"]
+                    known = connector_types("vectorize")[wire.BUILT_IN].traits["pipeline_config"]["properties"]
                     _check_keys(part["config"], f"{member}.config.", tuple(known), tuple(known))
 
 
 def _check_keys(value: Any, path: str, known: Sequence[str], optional: Sequence[str] = ()) -> None:
     if not is_object(value):
-        raise invalid(f"{path[:-1]}: expected an object.")
+        raise wire.invalid(f"{path[:-1]}: expected an object.")
     for key in value:
         if key not in known:
-            raise invalid(f"{path}{key}: unknown.")
+            raise wire.invalid(f"{path}{key}: unknown.")
     for key in known:
         if key not in value and key not in optional:
-            raise invalid(f"{path}{key}: required.")
+            raise wire.invalid(f"{path}{key}: required.")
 
 
 def _parts(pipeline: JsonObject) -> list[JsonObject]:

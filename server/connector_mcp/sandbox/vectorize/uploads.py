@@ -18,21 +18,13 @@ from starlette.routing import Route
 from connector_mcp.json_values import JsonObject, is_object
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.emulator import json_response
+from connector_mcp.sandbox.vectorize import wire
 from connector_mcp.sandbox.vectorize.pipelines import FILES
-from connector_mcp.sandbox.vectorize.wire import (
-    DONE,
-    ORGANIZATION,
-    error,
-    find_connector,
-    invalid,
-    object_body,
-    page_of,
-)
 from connector_mcp.sandbox.world import World
 
 STORAGE: Final = "/storage/"
 _UPLOADS: Final = "vectorize.uploads"
-_BASE: Final = f"{ORGANIZATION}/uploads/{{connector}}/files"
+_BASE: Final = f"{wire.ORGANIZATION}/uploads/{{connector}}/files"
 _MINUTES: Final = 15
 
 
@@ -45,9 +37,9 @@ class VectorizeUploads:
             Route(_BASE, self._list, methods=["GET"]),
             Route(_BASE, self._start, methods=["PUT"]),
             Route(f"{_BASE}/{{file}}", self._delete, methods=["DELETE"]),
-            Route(f"{ORGANIZATION}/workspaces", self._workspaces, methods=["GET"]),
-            Route(f"{ORGANIZATION}/workspaces/{{workspace}}", self._workspace, methods=["GET"]),
-            Route(f"{ORGANIZATION}/generateOneTimeConnectorToken", self._token, methods=["POST"]),
+            Route(f"{wire.ORGANIZATION}/workspaces", self._workspaces, methods=["GET"]),
+            Route(f"{wire.ORGANIZATION}/workspaces/{{workspace}}", self._workspace, methods=["GET"]),
+            Route(f"{wire.ORGANIZATION}/generateOneTimeConnectorToken", self._token, methods=["POST"]),
         )
 
     async def store(self, request: Request) -> Response:
@@ -75,19 +67,19 @@ class VectorizeUploads:
         connector = self._connector(request)
         stored = [each for each in self._world.all(FILES) if each["connector"] == connector]
         files = [{key: member for key, member in each.items() if key not in ("id", "connector")} for each in stored]
-        return page_of(request, files, "files", message=DONE)
+        return wire.page_of(request, files, "files", message=wire.DONE)
 
     async def _start(self, request: Request) -> Response:
-        connector, body = self._connector(request), await object_body(request)
+        connector, body = self._connector(request), await wire.object_body(request)
         for key in ("name", "contentType"):
             if not isinstance(body.get(key), str) or not body[key]:
-                raise invalid(f"{key}: required.")
+                raise wire.invalid(f"{key}: required.")
         try:
             metadata = json.loads(body.get("metadata", "{}"))
         except (ValueError, TypeError):
             metadata = None
         if not is_object(metadata):
-            raise invalid("metadata: expected a text that holds a JSON object.")
+            raise wire.invalid("metadata: expected a text that holds a JSON object.")
         token = f"sandbox-secret-{secrets.token_urlsafe(18)}"
         until = self._world.now() + timedelta(minutes=_MINUTES)
         upload: JsonObject = {
@@ -107,33 +99,33 @@ class VectorizeUploads:
         connector, name = self._connector(request), request.path_params["file"]
         key = f"{seed.VECTORIZE_ORGANIZATION_ID}/{connector}/{name}"
         if self._world.get(FILES, key) is None:
-            raise error(404, "File not found", name)
+            raise wire.error(404, "File not found", name)
         self._world.delete(FILES, key)
-        return json_response({"message": DONE, "fileName": name})
+        return json_response({"message": wire.DONE, "fileName": name})
 
     def _connector(self, request: Request) -> str:
-        found = find_connector(self._world, request.path_params["connector"], ["sources"])
+        found = wire.find_connector(self._world, request.path_params["connector"], ["sources"])
         if found["type"] != "FILE_UPLOAD":
-            raise error(400, "Connector does not support uploads", f"Its type is {found['type']}.")
+            raise wire.error(400, "Connector does not support uploads", f"Its type is {found['type']}.")
         return found["id"]
 
     async def _workspaces(self, request: Request) -> Response:
-        return page_of(request, [*map(_workspace, seed.VECTORIZE_WORKSPACES)], "workspaces")
+        return wire.page_of(request, [*map(_workspace, seed.VECTORIZE_WORKSPACES)], "workspaces")
 
     async def _workspace(self, request: Request) -> Response:
         wanted = request.path_params["workspace"]
         if wanted not in seed.VECTORIZE_WORKSPACES:
-            raise error(404, "Workspace not found", wanted)
+            raise wire.error(404, "Workspace not found", wanted)
         return json_response(_workspace(wanted))
 
     async def _token(self, request: Request) -> Response:
-        body = await object_body(request)
+        body = await wire.object_body(request)
         for key in ("user_id", "connector_id"):
             if not isinstance(body.get(key), str) or not body[key]:
-                raise invalid(f"{key}: required.")
-        found = find_connector(self._world, body["connector_id"], ["sources"])
+                raise wire.invalid(f"{key}: required.")
+        found = wire.find_connector(self._world, body["connector_id"], ["sources"])
         if not found["type"].endswith("_OAUTH_MULTI"):
-            raise error(400, "Connector does not support users", f"Its type is {found['type']}.")
+            raise wire.error(400, "Connector does not support users", f"Its type is {found['type']}.")
         expires = int(self._world.now().timestamp()) + 600
         token = f"sandbox-secret-{secrets.token_urlsafe(18)}"
         return json_response({"token": token, "expires_at": expires, "ttl": 600})

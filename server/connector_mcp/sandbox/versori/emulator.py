@@ -18,20 +18,9 @@ from starlette.routing import Route
 from connector_mcp.json_values import JsonObject, is_array, is_object, is_strings
 from connector_mcp.sandbox.emulator import Emulator, json_response, query_value
 from connector_mcp.sandbox.seed import VERSORI_API_KEY, VERSORI_JWT, VERSORI_ORGANISATION_ID
+from connector_mcp.sandbox.versori import wire
 from connector_mcp.sandbox.versori.projects import ProjectsPart, UsersPart
 from connector_mcp.sandbox.versori.systems import ConnectionsPart, SystemsPart
-from connector_mcp.sandbox.versori.wire import (
-    BLANKED,
-    blanked,
-    error,
-    invalid,
-    new_id,
-    page,
-    problem,
-    read_body,
-    require,
-    store_app,
-)
 from connector_mcp.sandbox.world import World
 
 CONNECTORS = "versori.connectors"
@@ -63,12 +52,12 @@ class VersoriEmulator(Emulator):
 
     def authorize(self, request: Request) -> None:
         if request.headers.get("authorization") not in (f"Bearer {VERSORI_API_KEY}", f"JWT {VERSORI_JWT}"):
-            raise error(401, "unauthorized")
+            raise wire.error(401, "unauthorized")
         if request.path_params.get("organisation", VERSORI_ORGANISATION_ID) != VERSORI_ORGANISATION_ID:
-            raise error(403, "forbidden", details="the key belongs to another organisation")
+            raise wire.error(403, "forbidden", details="the key belongs to another organisation")
 
     def error_response(self, status: int) -> Response:
-        return error(status, f"the sandbox answers {status}").response
+        return wire.error(status, f"the sandbox answers {status}").response
 
     async def _list(self, request: Request) -> Response:
         return self._page(request, self._world.all(CONNECTORS))
@@ -79,20 +68,20 @@ class VersoriEmulator(Emulator):
     def _page(self, request: Request, connectors: list[JsonObject]) -> Response:
         sort = query_value(request, "sort")
         if sort is not None and not _SORT.match(sort):
-            raise invalid("sort", "must be field:direction")
+            raise wire.invalid("sort", "must be field:direction")
         found = [each for each in connectors if _fits(request, each)]
         found.sort(key=lambda each: each["updatedAt"], reverse=True)
-        return json_response(page(request, [_view(each) for each in found], "connectors"))
+        return json_response(wire.page(request, [_view(each) for each in found], "connectors"))
 
     async def _get(self, request: Request) -> Response:
         return json_response(_view(self._connector(request)))
 
     async def _update(self, request: Request) -> Response:
         connector = self._connector(request)
-        body = await read_body(request)
+        body = await wire.read_body(request)
         problems = [*_identity_problems(body, connector), *_field_problems(body, connector)]
         if problems:
-            raise error(400, "validation failed", fields=problems)
+            raise wire.error(400, "validation failed", fields=problems)
         address = "baseUrl" if connector["protocol"] == "http" else "datasetId"
         connector |= {"name": body["name"], address: body[address], "public": bool(body.get("public"))}
         for key in ("documentationURL", "imageURL", "tags"):
@@ -112,13 +101,13 @@ class VersoriEmulator(Emulator):
         return json_response(_view(connector))
 
     async def _create(self, request: Request) -> Response:
-        given = await read_body(request)
-        require(given, "name", "baseUrl", "authSchemeConfigs")
+        given = await wire.read_body(request)
+        wire.require(given, "name", "baseUrl", "authSchemeConfigs")
         if not is_array(given.get("connections")):
-            raise invalid("connections", "is required")
+            raise wire.invalid("connections", "is required")
         now = self._world.timestamp()
         connector: JsonObject = {
-            "id": new_id(),
+            "id": wire.new_id(),
             "organisationId": VERSORI_ORGANISATION_ID,
             "protocol": "http",
             "categories": [],
@@ -133,35 +122,32 @@ class VersoriEmulator(Emulator):
     async def _delete(self, request: Request) -> Response:
         connector = self._connector(request)
         if connector.get("inUse") and query_value(request, "force") != "true":
-            raise error(409, "the connector is used by an integration")
+            raise wire.error(409, "the connector is used by an integration")
         self._world.delete(CONNECTORS, connector["id"])
         return Response(status_code=204)
 
     async def _set_scheme(self, request: Request) -> Response:
-        connector, given = self._connector(request), await read_body(request)
+        connector, given = self._connector(request), await wire.read_body(request)
         identifier = request.path_params["config"]
-        require(given, "id", "description", "schemeType")
+        wire.require(given, "id", "description", "schemeType")
         if given["id"] != identifier:
-            raise invalid("id", "must be the id in the path")
+            raise wire.invalid("id", "must be the id in the path")
         stored = {each["id"]: each for each in connector["authSchemeConfigs"]}
         if is_object(given.get("grant")) and given["grant"].get("grantType") != "client_credentials":
-            store_app(given["grant"], stored.get(identifier, {}).get("grant", {}))
+            wire.store_app(given["grant"], stored.get(identifier, {}).get("grant", {}))
         connector["authSchemeConfigs"] = [*(stored | {identifier: given}).values()]
         connector["updatedAt"] = self._world.timestamp()
         self._world.put(CONNECTORS, connector["id"], connector)
         return json_response(_view(connector))
 
     def _connector(self, request: Request) -> JsonObject:
-        found = self._world.get(CONNECTORS, request.path_params["connector"])
-        if found is None:
-            raise error(404, "connector not found")
-        return found
+        return self._world.find(CONNECTORS, request.path_params["connector"], wire.error(404, "connector not found"))
 
 
 def _view(connector: JsonObject) -> JsonObject:
     """A connector in a response: without categories, with the credentials of its connections partly blanked."""
     shown = {key: value for key, value in connector.items() if key not in ("categories", "inUse")}
-    shown["authSchemeConfigs"] = blanked(connector["authSchemeConfigs"])
+    shown["authSchemeConfigs"] = wire.blanked(connector["authSchemeConfigs"])
     shown["connections"] = [
         {**connection, "credentials": _blanked(connection["credentials"])} for connection in connector["connections"]
     ]
@@ -170,7 +156,7 @@ def _view(connector: JsonObject) -> JsonObject:
 
 def _blanked(credentials: JsonObject) -> JsonObject:
     def blank(each: JsonObject) -> JsonObject:
-        data = {key: "" if key in BLANKED else value for key, value in each["credential"]["data"].items()}
+        data = {key: "" if key in wire.BLANKED else value for key, value in each["credential"]["data"].items()}
         return {**each, "credential": {**each["credential"], "data": data}}
 
     return {side: [blank(each) for each in entries] for side, entries in credentials.items()}
@@ -197,11 +183,11 @@ def _identity_problems(body: JsonObject, connector: JsonObject) -> list[JsonObje
     problems: list[JsonObject] = []
     for key in ("id", "organisationId", "protocol"):
         if body.get(key) is None:
-            problems.append(problem(key, "is required"))
+            problems.append(wire.problem(key, "is required"))
         elif body[key] != connector[key]:
-            problems.append(problem(key, "is read-only and must not change"))
+            problems.append(wire.problem(key, "is read-only and must not change"))
     if not isinstance(body.get("name"), str) or not body["name"]:
-        problems.append(problem("name", "is required"))
+        problems.append(wire.problem("name", "is required"))
     return problems
 
 
@@ -209,28 +195,28 @@ def _field_problems(body: JsonObject, connector: JsonObject) -> list[JsonObject]
     given = {key: value for key, value in body.items() if value is not None}
     problems: list[JsonObject] = []
     if connector["protocol"] == "http" and not _is_url(_VARIABLE.sub("x", str(given.get("baseUrl", "")))):
-        problems.append(problem("baseUrl", "must be a valid URL"))
+        problems.append(wire.problem("baseUrl", "must be a valid URL"))
     if connector["protocol"] == "bigquery":
         if not _DATASET.match(str(given.get("datasetId", ""))):
-            problems.append(problem("datasetId", "must be <project_id>.<dataset_name>"))
+            problems.append(wire.problem("datasetId", "must be <project_id>.<dataset_name>"))
         if "connectionVariables" in given:
-            problems.append(problem("connectionVariables", "is not a field of this protocol"))
+            problems.append(wire.problem("connectionVariables", "is not a field of this protocol"))
     problems += [
-        problem(key, "must be a valid URL")
+        wire.problem(key, "must be a valid URL")
         for key in ("documentationURL", "imageURL")
         if key in given and not (isinstance(given[key], str) and _is_url(given[key]))
     ]
     if not isinstance(given.get("public", False), bool):
-        problems.append(problem("public", "must be a boolean"))
+        problems.append(wire.problem("public", "must be a boolean"))
     tags: Any = given.get("tags", {})
     if not is_object(tags) or not all(is_strings(each) for each in tags.values()):
-        problems.append(problem("tags", "must map names to lists of strings"))
+        problems.append(wire.problem("tags", "must map names to lists of strings"))
     if not _is_variables(given.get("connectionVariables", [])):
-        problems.append(problem("connectionVariables", "must be a list of name and value"))
+        problems.append(wire.problem("connectionVariables", "must be a list of name and value"))
     present = sorted(each["id"] for each in connector["authSchemeConfigs"])
     ids: Any = given.get("authSchemeConfigIds", present)
     if not is_strings(ids) or sorted(ids) != present:
-        problems.append(problem("authSchemeConfigIds", "must name each auth scheme config once"))
+        problems.append(wire.problem("authSchemeConfigIds", "must name each auth scheme config once"))
     return problems
 
 

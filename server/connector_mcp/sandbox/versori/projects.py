@@ -14,23 +14,8 @@ from starlette.responses import Response
 
 from connector_mcp.json_values import JsonObject, is_object, items, members
 from connector_mcp.sandbox.emulator import decode_cursor, encode_cursor, json_response, page_size, query_value
+from connector_mcp.sandbox.versori import wire
 from connector_mcp.sandbox.versori.systems import ConnectionsPart, connection_view, is_refused
-from connector_mcp.sandbox.versori.wire import (
-    ACTIVATIONS,
-    CONNECTIONS,
-    PROJECTS,
-    SYSTEMS,
-    TEMPLATES,
-    USERS,
-    PlatformPart,
-    error,
-    invalid,
-    new_id,
-    page,
-    read_body,
-    require,
-    route,
-)
 from connector_mcp.sandbox.world import World
 
 DEPLOY_SECONDS: Final = 5
@@ -40,32 +25,32 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 }  # fmt: skip
 
 
-class ProjectsPart(PlatformPart):
+class ProjectsPart(wire.PlatformPart):
     """Projects with their environments, versions, logs and declarations of variables."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self.routes = (
-            route("GET", "/projects", self._list),
-            route("POST", "/projects", self._create),
-            route("GET", "/projects/{project}/versions", self._versions),
-            route("PUT", "/projects/{project}/versions/{version}/deploy", self._deploy),
-            route("GET", "/projects/{project}/logs", self._logs),
-            route("GET", "/projects/{project}/variables", self._schema),
-            route("PUT", "/projects/{project}/variables", self._set_schema),
+            wire.route("GET", "/projects", self._list),
+            wire.route("POST", "/projects", self._create),
+            wire.route("GET", "/projects/{project}/versions", self._versions),
+            wire.route("PUT", "/projects/{project}/versions/{version}/deploy", self._deploy),
+            wire.route("GET", "/projects/{project}/logs", self._logs),
+            wire.route("GET", "/projects/{project}/variables", self._schema),
+            wire.route("PUT", "/projects/{project}/variables", self._set_schema),
         )
 
     async def _list(self, request: Request) -> Response:
         starred = query_value(request, "starred")
-        rows = [each for each in self.world.all(PROJECTS) if starred in (None, str(each["starred"]).lower())]
+        rows = [each for each in self.world.all(wire.PROJECTS) if starred in (None, str(each["starred"]).lower())]
         keys = ("id", "name", "createdAt", "updatedAt", "environments", "starred")
         return json_response({"projects": [{key: self._view(each)[key] for key in keys} for each in rows]})
 
     async def _create(self, request: Request) -> Response:
-        given = await read_body(request)
-        require(given, "name")
+        given = await wire.read_body(request)
+        wire.require(given, "name")
         environment: JsonObject = {
-            "id": new_id(),
+            "id": wire.new_id(),
             "name": "production",
             "status": "draft",
             "publicUrl": "",
@@ -73,30 +58,37 @@ class ProjectsPart(PlatformPart):
         }
         now = self.world.timestamp()
         environment |= {"createdAt": now, "updatedAt": now}
-        project: JsonObject = {"id": new_id(), "name": given["name"], "starred": False, "environments": [environment]}
-        return json_response(self._view(self.save(PROJECTS, project | {"versions": [], "logs": [], "schema": None})))
+        project: JsonObject = {
+            "id": wire.new_id(),
+            "name": given["name"],
+            "starred": False,
+            "environments": [environment],
+        }
+        return json_response(
+            self._view(self.save(wire.PROJECTS, project | {"versions": [], "logs": [], "schema": None}))
+        )
 
     async def _versions(self, request: Request) -> Response:
-        return json_response(page(request, self.named(request, "project", PROJECTS)["versions"]))
+        return json_response(wire.page(request, self.named(request, "project", wire.PROJECTS)["versions"]))
 
     async def _deploy(self, request: Request) -> Response:
-        project = self.named(request, "project", PROJECTS)
+        project = self.named(request, "project", wire.PROJECTS)
         environment = _environment(project, query_value(request, "project_env"))
         found = [each for each in project["versions"] if each["id"] == request.path_params["version"]]
         if not found:
-            raise error(404, "version not found")
-        templates = [each for each in self.world.all(TEMPLATES) if each["environmentId"] == environment["id"]]
+            raise wire.error(404, "version not found")
+        templates = [each for each in self.world.all(wire.TEMPLATES) if each["environmentId"] == environment["id"]]
         missing = [each["name"] for each in templates if not each["dynamic"] and each["connectionId"] is None]
         if missing:
-            raise error(400, "missing connections for the following systems", details=", ".join(missing))
+            raise wire.error(400, "missing connections for the following systems", details=", ".join(missing))
         ready = self.world.now() + timedelta(seconds=DEPLOY_SECONDS)
         environment.update(status="draft", deployedVersion=found[0], readyAt=ready.isoformat())
-        return json_response(self._view(self.save(PROJECTS, project)))
+        return json_response(self._view(self.save(wire.PROJECTS, project)))
 
     async def _logs(self, request: Request) -> Response:
-        project = self.named(request, "project", PROJECTS)
+        project = self.named(request, "project", wire.PROJECTS)
         environment = _environment(project, query_value(request, "project_env"))
-        size = page_size(query_value(request, "first"), 20, 1000, error(400, "invalid page size"))
+        size = page_size(query_value(request, "first"), 20, 1000, wire.error(400, "invalid page size"))
         wanted, start = query_value(request, "search") or "", query_value(request, "next_token")
         lines = [each["line"] for each in project["logs"] if each["environment"] == environment["id"]]
         if _environment_view(self.world, environment)["status"] == "running":
@@ -104,29 +96,29 @@ class ProjectsPart(PlatformPart):
         if query_value(request, "order") == "desc":
             lines.reverse()
         lines = [each for each in lines if wanted in each["message"]]
-        first = decode_cursor("log", start, error(400, "invalid token"))
+        first = decode_cursor("log", start, wire.error(400, "invalid token"))
         answer: JsonObject = {"logs": lines[first : first + size]}
         if first + size < len(lines):
             answer["nextToken"] = encode_cursor("log", first + size)
         return json_response(answer)
 
     async def _schema(self, request: Request) -> Response:
-        return json_response(self.named(request, "project", PROJECTS)["schema"])
+        return json_response(self.named(request, "project", wire.PROJECTS)["schema"])
 
     async def _set_schema(self, request: Request) -> Response:
-        project = self.named(request, "project", PROJECTS)
-        project["schema"] = await read_body(request)
-        self.save(PROJECTS, project)
+        project = self.named(request, "project", wire.PROJECTS)
+        project["schema"] = await wire.read_body(request)
+        self.save(wire.PROJECTS, project)
         return json_response(project["schema"])
 
     def _calls(self, environment: JsonObject) -> list[JsonObject]:
         """A line for each system that the environment calls with a static connection."""
         lines: list[JsonObject] = []
-        for template in self.world.all(TEMPLATES):
-            connection = self.world.get(CONNECTIONS, str(template["connectionId"]))
+        for template in self.world.all(wire.TEMPLATES):
+            connection = self.world.get(wire.CONNECTIONS, str(template["connectionId"]))
             if template["environmentId"] != environment["id"] or connection is None:
                 continue
-            system, refused = self.find(SYSTEMS, template["systemId"]), is_refused(connection)
+            system, refused = self.find(wire.SYSTEMS, template["systemId"]), is_refused(connection)
             url = connection["baseUrl"] or system["templateBaseUrl"]
             line = {"timestamp": self.world.timestamp(), "severity": "ERROR" if refused else "INFO"}
             lines.append(line | {"message": f"{template['name']}: {401 if refused else 200} from {url}"})
@@ -141,7 +133,7 @@ class ProjectsPart(PlatformPart):
         return shown | {"currentFiles": files, "metadata": {}, "settings": {}}
 
 
-class UsersPart(PlatformPart):
+class UsersPart(wire.PlatformPart):
     """End users, their activations, and the values of variables."""
 
     def __init__(self, world: World, connections: ConnectionsPart) -> None:
@@ -149,23 +141,23 @@ class UsersPart(PlatformPart):
         self._connections = connections
         activation = "/environments/{environment}/activations/{activation}"
         self.routes = (
-            route("GET", "/users", self._list_users),
-            route("POST", "/users", self._create_user),
-            route("POST", "/activations", self._activate),
-            route("GET", "/environments/{environment}/activations", self._list),
-            route("GET", "/environment/{environment}/users/{user}/activations", self._list_of_user),
-            route("GET", activation, self._get),
-            route("DELETE", activation, self._delete),
-            route("PATCH", f"{activation}/variables", self._set_variables),
-            route("PUT", f"{activation}/variables/{{variable}}", self._set_variable),
-            route("PATCH", "/environments/{environment}/variables", self._set_static),
+            wire.route("GET", "/users", self._list_users),
+            wire.route("POST", "/users", self._create_user),
+            wire.route("POST", "/activations", self._activate),
+            wire.route("GET", "/environments/{environment}/activations", self._list),
+            wire.route("GET", "/environment/{environment}/users/{user}/activations", self._list_of_user),
+            wire.route("GET", activation, self._get),
+            wire.route("DELETE", activation, self._delete),
+            wire.route("PATCH", f"{activation}/variables", self._set_variables),
+            wire.route("PUT", f"{activation}/variables/{{variable}}", self._set_variable),
+            wire.route("PATCH", "/environments/{environment}/variables", self._set_static),
         )
 
     async def _list_users(self, request: Request) -> Response:
         wanted, environment = query_value(request, "search") or "", query_value(request, "environment_id")
         users = [
             each
-            for each in self.world.all(USERS)
+            for each in self.world.all(wire.USERS)
             if wanted.lower() in f"{each['id']} {each['externalId']} {each['displayName']}".lower()
         ]
         if environment is not None:
@@ -175,33 +167,42 @@ class UsersPart(PlatformPart):
         return json_response({"totalCount": len(users), "users": users})
 
     async def _create_user(self, request: Request) -> Response:
-        given = await read_body(request)
-        require(given, "externalId")
+        given = await wire.read_body(request)
+        wire.require(given, "externalId")
         if self._user(given["externalId"]) is not None:
-            raise invalid("externalId", "is taken")
-        user: JsonObject = {"id": new_id(), "externalId": given["externalId"], "organisationId": "", "displayName": ""}
+            raise wire.invalid("externalId", "is taken")
+        user: JsonObject = {
+            "id": wire.new_id(),
+            "externalId": given["externalId"],
+            "organisationId": "",
+            "displayName": "",
+        }
         user |= {"organisationId": request.path_params["organisation"]}
-        return json_response(self.save(USERS, user | {"displayName": given.get("displayName") or ""}), 201)
+        return json_response(self.save(wire.USERS, user | {"displayName": given.get("displayName") or ""}), 201)
 
     async def _activate(self, request: Request) -> Response:
-        given = await read_body(request)
-        require(given, "userId", "environmentId")
+        given = await wire.read_body(request)
+        wire.require(given, "userId", "environmentId")
         user, project = self._user(given["userId"]), self._project(given["environmentId"])
         if user is None:
-            raise error(404, "end user not found")
+            raise wire.error(404, "end user not found")
         if any(each["userId"] == user["id"] for each in self._of(given["environmentId"])):
-            raise error(409, "the end user is active in this environment")
+            raise wire.error(409, "the end user is active in this environment")
         templates = {
-            each["id"] for each in self.world.all(TEMPLATES) if each["environmentId"] == given["environmentId"]
+            each["id"] for each in self.world.all(wire.TEMPLATES) if each["environmentId"] == given["environmentId"]
         }
         parts = [members(each) for each in items(given.get("connections"))]
         if {each.get("connectionTemplateId") for each in parts} != templates or len(parts) != len(templates):
-            raise invalid("connections", "must have one connection for each connection template of the environment")
+            raise wire.invalid(
+                "connections", "must have one connection for each connection template of the environment"
+            )
         values = members(given.get("dynamicVariables"))
         _check_values(project["schema"], values, whole=True)
         made = [self._connection(part, user)["id"] for part in parts]
-        activation = {"id": new_id(), "userId": user["id"], "environmentId": given["environmentId"]}
-        return json_response(self._view(self.save(ACTIVATIONS, activation | {"connectionIds": made, "values": values})))
+        activation = {"id": wire.new_id(), "userId": user["id"], "environmentId": given["environmentId"]}
+        return json_response(
+            self._view(self.save(wire.ACTIVATIONS, activation | {"connectionIds": made, "values": values}))
+        )
 
     async def _list(self, request: Request) -> Response:
         self._project(request.path_params["environment"])
@@ -210,7 +211,7 @@ class UsersPart(PlatformPart):
     async def _list_of_user(self, request: Request) -> Response:
         user = self._user(request.path_params["user"])
         if user is None:
-            raise error(404, "end user not found")
+            raise wire.error(404, "end user not found")
         found = [each for each in self._of(request.path_params["environment"]) if each["userId"] == user["id"]]
         return json_response([self._view(each) for each in found])
 
@@ -218,64 +219,66 @@ class UsersPart(PlatformPart):
         return json_response(self._view(self._activation(request)))
 
     async def _delete(self, request: Request) -> Response:
-        self.world.delete(ACTIVATIONS, self._activation(request)["id"])
+        self.world.delete(wire.ACTIVATIONS, self._activation(request)["id"])
         return Response(status_code=204)
 
     async def _set_variables(self, request: Request) -> Response:
-        return self._set(request, await read_body(request))
+        return self._set(request, await wire.read_body(request))
 
     async def _set_variable(self, request: Request) -> Response:
-        given = await read_body(request)
+        given = await wire.read_body(request)
         if "value" not in given:
-            raise invalid("value", "is required")
+            raise wire.invalid("value", "is required")
         return self._set(request, {request.path_params["variable"]: given["value"]})
 
     async def _set_static(self, request: Request) -> Response:
-        project, given = self._project(request.path_params["environment"]), await read_body(request)
+        project, given = self._project(request.path_params["environment"]), await wire.read_body(request)
         _check_values(project["schema"], given, whole=False)
         environment = next(each for each in project["environments"] if each["id"] == request.path_params["environment"])
         environment["staticVariables"] = {**environment.get("staticVariables", {}), **given}
-        self.save(PROJECTS, project)
+        self.save(wire.PROJECTS, project)
         return json_response(environment["staticVariables"])
 
     def _set(self, request: Request, values: JsonObject) -> Response:
         activation = self._activation(request)
         _check_values(self._project(activation["environmentId"])["schema"], values, whole=False)
         activation["values"] = {**activation["values"], **values}
-        self.save(ACTIVATIONS, activation)
+        self.save(wire.ACTIVATIONS, activation)
         return json_response(activation["values"])
 
     def _connection(self, part: JsonObject, user: JsonObject) -> JsonObject:
         if part.get("connection") is not None:
             return self._connections.make(part["connectionTemplateId"], members(part["connection"]), user)
-        found = self.find(CONNECTIONS, part.get("existingConnectionId"))
+        found = self.find(wire.CONNECTIONS, part.get("existingConnectionId"))
         if found["connectionTemplateId"] != part["connectionTemplateId"]:
-            raise invalid("existingConnectionId", "belongs to another connection template")
+            raise wire.invalid("existingConnectionId", "belongs to another connection template")
         return found
 
     def _activation(self, request: Request) -> JsonObject:
-        found = self.named(request, "activation", ACTIVATIONS)
+        found = self.named(request, "activation", wire.ACTIVATIONS)
         if found["environmentId"] != request.path_params["environment"]:
-            raise error(404, "activation not found")
+            raise wire.error(404, "activation not found")
         return found
 
     def _of(self, environment: str) -> list[JsonObject]:
-        return [each for each in self.world.all(ACTIVATIONS) if each["environmentId"] == environment]
+        return [each for each in self.world.all(wire.ACTIVATIONS) if each["environmentId"] == environment]
 
     def _user(self, identifier: str) -> JsonObject | None:
-        return next((each for each in self.world.all(USERS) if identifier in (each["id"], each["externalId"])), None)
+        return next(
+            (each for each in self.world.all(wire.USERS) if identifier in (each["id"], each["externalId"])), None
+        )
 
     def _project(self, environment: str) -> JsonObject:
-        for project in self.world.all(PROJECTS):
+        for project in self.world.all(wire.PROJECTS):
             if environment in [each["id"] for each in project["environments"]]:
                 return project
-        raise error(404, "environment not found")
+        raise wire.error(404, "environment not found")
 
     def _view(self, activation: JsonObject) -> JsonObject:
         project = self._project(activation["environmentId"])
         environment = next(each for each in project["environments"] if each["id"] == activation["environmentId"])
-        found = [self.world.get(CONNECTIONS, each) for each in activation["connectionIds"]]
-        shown: JsonObject = {"id": activation["id"], "user": self.find(USERS, activation["userId"])}
+        found = [self.world.get(wire.CONNECTIONS, each) for each in activation["connectionIds"]]
+        shown: JsonObject = {"id": activation["id"], "user": self.find(wire.USERS, activation["userId"])}
         shown |= {"environment": _environment_view(self.world, environment)}
         shown |= {"connections": [connection_view(each) for each in found if each]}
         return shown | {"dynamicVariables": activation["values"]}
@@ -292,7 +295,7 @@ def _environment_view(world: World, environment: JsonObject) -> JsonObject:
 def _environment(project: JsonObject, name: str | None) -> JsonObject:
     found = next((each for each in project["environments"] if each["name"] == name), None)
     if found is None:
-        raise error(404, "environment not found")
+        raise wire.error(404, "environment not found")
     return found
 
 
@@ -301,13 +304,13 @@ def _check_values(schema: Any, values: JsonObject, *, whole: bool) -> None:
     declared = members(members(schema).get("properties"))
     for name, value in values.items():
         if name not in declared:
-            raise invalid(name, "is not declared by the project")
+            raise wire.invalid(name, "is not declared by the project")
         kind = declared[name].get("type") if is_object(declared[name]) else None
         is_wrong = kind in _TYPES and (
             not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) != (kind == "boolean"))
         )
         if is_wrong:
-            raise invalid(name, f"must be of type {kind}")
+            raise wire.invalid(name, f"must be of type {kind}")
     missing = [name for name in items(members(schema).get("required")) if name not in values] if whole else []
     if missing:
-        raise invalid(str(missing[0]), "is required")
+        raise wire.invalid(str(missing[0]), "is required")

@@ -14,24 +14,7 @@ from starlette.responses import Response
 
 from connector_mcp.json_values import JsonObject, is_array, items, members
 from connector_mcp.sandbox.emulator import json_response, query_value
-from connector_mcp.sandbox.versori.wire import (
-    ACTIVATIONS,
-    CONNECTIONS,
-    PROJECTS,
-    SYSTEMS,
-    TEMPLATES,
-    USERS,
-    PlatformPart,
-    blanked,
-    error,
-    invalid,
-    new_id,
-    page,
-    read_body,
-    require,
-    route,
-    store_app,
-)
+from connector_mcp.sandbox.versori import wire
 from connector_mcp.sandbox.world import World
 
 _SETTINGS = {
@@ -41,108 +24,113 @@ _SETTINGS = {
 _REFUSED = "the system refused the credential"
 
 
-class SystemsPart(PlatformPart):
+class SystemsPart(wire.PlatformPart):
     """Systems and connection templates."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
         templates = "/projects/{project}/connection-templates"
         self.routes = (
-            route("GET", "/systems", self._list),
-            route("POST", "/systems", self._create),
-            route("GET", "/systems/{system}", self._get),
-            route("PUT", "/systems/{system}", self._update),
-            route("DELETE", "/systems/{system}", self._delete),
-            route("PUT", "/systems/{system}/auth-scheme-configs/{config}", self._set_scheme),
-            route("POST", "/systems/{system}/oauth2/initialise", self._initialise),
-            route("GET", templates, self._list_templates),
-            route("POST", templates, self._create_template),
-            route("PUT", f"{templates}/{{template}}", self._update_template),
-            route("DELETE", f"{templates}/{{template}}", self._delete_template),
+            wire.route("GET", "/systems", self._list),
+            wire.route("POST", "/systems", self._create),
+            wire.route("GET", "/systems/{system}", self._get),
+            wire.route("PUT", "/systems/{system}", self._update),
+            wire.route("DELETE", "/systems/{system}", self._delete),
+            wire.route("PUT", "/systems/{system}/auth-scheme-configs/{config}", self._set_scheme),
+            wire.route("POST", "/systems/{system}/oauth2/initialise", self._initialise),
+            wire.route("GET", templates, self._list_templates),
+            wire.route("POST", templates, self._create_template),
+            wire.route("PUT", f"{templates}/{{template}}", self._update_template),
+            wire.route("DELETE", f"{templates}/{{template}}", self._delete_template),
         )
 
     async def _list(self, request: Request) -> Response:
         wanted = (query_value(request, "search") or "").lower()
-        rows = [each for each in self.world.all(SYSTEMS) if wanted in f"{each['name']} {each['domain']}".lower()]
-        return json_response(page(request, [_system(each) for each in rows]))
+        rows = [each for each in self.world.all(wire.SYSTEMS) if wanted in f"{each['name']} {each['domain']}".lower()]
+        return json_response(wire.page(request, [_system(each) for each in rows]))
 
     async def _create(self, request: Request) -> Response:
-        given = await read_body(request)
-        require(given, "name", "domain", "templateBaseUrl")
+        given = await wire.read_body(request)
+        wire.require(given, "name", "domain", "templateBaseUrl")
         if "authSchemeConfigs" not in given:
-            raise invalid("authSchemeConfigs", "is required")
-        system: JsonObject = {"id": new_id(), "authSchemeConfigs": []}
+            raise wire.invalid("authSchemeConfigs", "is required")
+        system: JsonObject = {"id": wire.new_id(), "authSchemeConfigs": []}
         system |= {key: given[key] for key in ("name", "domain", "templateBaseUrl")}
         for config in map(members, items(given["authSchemeConfigs"])):
             _put_scheme(system, config, str(_settings(config).get("id")))
-        return json_response(_system(self.save(SYSTEMS, system)), 201)
+        return json_response(_system(self.save(wire.SYSTEMS, system)), 201)
 
     async def _get(self, request: Request) -> Response:
-        return json_response(_system(self.named(request, "system", SYSTEMS)))
+        return json_response(_system(self.named(request, "system", wire.SYSTEMS)))
 
     async def _update(self, request: Request) -> Response:
-        system, given = self.named(request, "system", SYSTEMS), await read_body(request)
+        system, given = self.named(request, "system", wire.SYSTEMS), await wire.read_body(request)
         system |= {key: given[key] for key in ("name", "domain", "templateBaseUrl") if given.get(key)}
-        return json_response(_system(self.save(SYSTEMS, system)), 201)
+        return json_response(_system(self.save(wire.SYSTEMS, system)), 201)
 
     async def _delete(self, request: Request) -> Response:
-        system = self.named(request, "system", SYSTEMS)
-        if any(each["systemId"] == system["id"] for each in self.world.all(TEMPLATES)):
-            raise error(409, "the system is used by a project")
-        self.world.delete(SYSTEMS, system["id"])
+        system = self.named(request, "system", wire.SYSTEMS)
+        if any(each["systemId"] == system["id"] for each in self.world.all(wire.TEMPLATES)):
+            raise wire.error(409, "the system is used by a project")
+        self.world.delete(wire.SYSTEMS, system["id"])
         return Response(status_code=204)
 
     async def _set_scheme(self, request: Request) -> Response:
-        system, given = self.named(request, "system", SYSTEMS), await read_body(request)
+        system, given = self.named(request, "system", wire.SYSTEMS), await wire.read_body(request)
         stored = _put_scheme(system, given, request.path_params["config"])
-        self.save(SYSTEMS, system)
-        return json_response(blanked(stored), 201)
+        self.save(wire.SYSTEMS, system)
+        return json_response(wire.blanked(stored), 201)
 
     async def _initialise(self, request: Request) -> Response:
-        self.named(request, "system", SYSTEMS)
-        given = await read_body(request)
-        require(given, "credential", "authorizeUrl", "clientId")
+        self.named(request, "system", wire.SYSTEMS)
+        given = await wire.read_body(request)
+        wire.require(given, "credential", "authorizeUrl", "clientId")
         scopes = [*items(given.get("scopes")), *([] if given.get("disableOfflineAccess") else ["offline_access"])]
-        query = {"client_id": given["clientId"], "response_type": "code", "scope": " ".join(scopes), "state": new_id()}
+        query = {
+            "client_id": given["clientId"],
+            "response_type": "code",
+            "scope": " ".join(scopes),
+            "state": wire.new_id(),
+        }
         return json_response({"url": f"{given['authorizeUrl']}?{urlencode(query)}"})
 
     async def _list_templates(self, request: Request) -> Response:
-        project, environment = self.named(request, "project", PROJECTS), query_value(request, "env_id")
+        project, environment = self.named(request, "project", wire.PROJECTS), query_value(request, "env_id")
         rows = [
             self._template(each)
-            for each in self.world.all(TEMPLATES)
+            for each in self.world.all(wire.TEMPLATES)
             if each["projectId"] == project["id"] and environment in (None, each["environmentId"])
         ]
         return json_response({"totalCount": len(rows), "items": rows})
 
     async def _create_template(self, request: Request) -> Response:
-        project, given = self.named(request, "project", PROJECTS), await read_body(request)
-        require(given, "systemId", "name", "environmentId")
-        system = self.find(SYSTEMS, given["systemId"])
+        project, given = self.named(request, "project", wire.PROJECTS), await wire.read_body(request)
+        wire.require(given, "systemId", "name", "environmentId")
+        system = self.find(wire.SYSTEMS, given["systemId"])
         if given["environmentId"] not in [each["id"] for each in project["environments"]]:
-            raise invalid("environmentId", "is not an environment of the project")
-        taken = [each for each in self.world.all(TEMPLATES) if each["environmentId"] == given["environmentId"]]
+            raise wire.invalid("environmentId", "is not an environment of the project")
+        taken = [each for each in self.world.all(wire.TEMPLATES) if each["environmentId"] == given["environmentId"]]
         if given["name"] in [each["name"] for each in taken]:
-            raise invalid("name", "is taken in this environment")
-        template = {"id": new_id(), "projectId": project["id"], "systemId": system["id"], "connectionId": None}
+            raise wire.invalid("name", "is taken in this environment")
+        template = {"id": wire.new_id(), "projectId": project["id"], "systemId": system["id"], "connectionId": None}
         template |= {"environmentId": given["environmentId"], "name": given["name"]}
         template |= {"dynamic": bool(given.get("dynamic")), "schemeIds": None}
-        return json_response(self._template(self.save(TEMPLATES, template)))
+        return json_response(self._template(self.save(wire.TEMPLATES, template)))
 
     async def _update_template(self, request: Request) -> Response:
-        template, given = self.named(request, "template", TEMPLATES), await read_body(request)
+        template, given = self.named(request, "template", wire.TEMPLATES), await wire.read_body(request)
         template |= {key: given[key] for key in ("name", "dynamic") if given.get(key) is not None}
         if is_array(given.get("authSchemeConfigIds")):
             template["schemeIds"] = given["authSchemeConfigIds"]
-        return json_response(self._template(self.save(TEMPLATES, template)))
+        return json_response(self._template(self.save(wire.TEMPLATES, template)))
 
     async def _delete_template(self, request: Request) -> Response:
-        self.world.delete(TEMPLATES, self.named(request, "template", TEMPLATES)["id"])
+        self.world.delete(wire.TEMPLATES, self.named(request, "template", wire.TEMPLATES)["id"])
         return Response(status_code=204)
 
     def _template(self, template: JsonObject) -> JsonObject:
         """A template as it is shown: `id` is the system's (trap 3)."""
-        system = _system(self.find(SYSTEMS, template["systemId"]))
+        system = _system(self.find(wire.SYSTEMS, template["systemId"]))
         schemes, chosen = system["authSchemeConfigs"], template["schemeIds"]
         if chosen is not None:
             schemes = [each for name in chosen for each in schemes if _settings(each).get("id") == name]
@@ -151,55 +139,55 @@ class SystemsPart(PlatformPart):
         return shown | {key: system[key] for key in ("domain", "templateBaseUrl")}
 
 
-class ConnectionsPart(PlatformPart):
+class ConnectionsPart(wire.PlatformPart):
     """Connections, static ones and those of end users."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self.routes = (
-            route("GET", "/connections", self._list),
-            route("POST", "/connections", self._create),
-            route("GET", "/connections/{connection}", self._get),
-            route("PUT", "/connections/{connection}", self._update),
-            route("DELETE", "/connections/{connection}", self._delete),
-            route("POST", "/connections/{connection}/link", self._link),
-            route("GET", "/projects/{project}/connections", self._list_static),
+            wire.route("GET", "/connections", self._list),
+            wire.route("POST", "/connections", self._create),
+            wire.route("GET", "/connections/{connection}", self._get),
+            wire.route("PUT", "/connections/{connection}", self._update),
+            wire.route("DELETE", "/connections/{connection}", self._delete),
+            wire.route("POST", "/connections/{connection}/link", self._link),
+            wire.route("GET", "/projects/{project}/connections", self._list_static),
         )
 
     def make(self, template_id: Any, given: JsonObject, user: JsonObject | None) -> JsonObject:
         """Make a connection for a template. Without an end user it becomes the template's static one."""
-        require(given, "name", "credentials")
-        template = self.world.get(TEMPLATES, str(template_id))
-        if template is None:
-            raise invalid("connectionTemplateId", "is not a connection template")
-        if given["name"] in [each["name"] for each in self.world.all(CONNECTIONS)]:
-            raise invalid("name", "is taken")
-        connection: JsonObject = {"id": new_id(), "name": given["name"], "systemId": template["systemId"]}
+        wire.require(given, "name", "credentials")
+        template = self.world.find(
+            wire.TEMPLATES, str(template_id), wire.invalid("connectionTemplateId", "is not a connection template")
+        )
+        if given["name"] in [each["name"] for each in self.world.all(wire.CONNECTIONS)]:
+            raise wire.invalid("name", "is taken")
+        connection: JsonObject = {"id": wire.new_id(), "name": given["name"], "systemId": template["systemId"]}
         connection |= {"connectionTemplateId": template["id"], "endUserId": user["id"] if user else None}
         connection |= {"baseUrl": given.get("baseUrl", ""), "credentials": _stored(given["credentials"])}
         if user is None:
-            self.save(TEMPLATES, template | {"connectionId": connection["id"]})
-        return self.save(CONNECTIONS, connection)
+            self.save(wire.TEMPLATES, template | {"connectionId": connection["id"]})
+        return self.save(wire.CONNECTIONS, connection)
 
     async def _list(self, request: Request) -> Response:
         filters = {"systemId": query_value(request, "system_id"), "endUserId": query_value(request, "end_user_id")}
         if filters["endUserId"] is not None and len(filters["endUserId"]) != 26:
-            raise invalid("end_user_id", "not a valid ULID")
+            raise wire.invalid("end_user_id", "not a valid ULID")
         rows = [
             connection_view(each)
-            for each in self.world.all(CONNECTIONS)
+            for each in self.world.all(wire.CONNECTIONS)
             if all(wanted in (None, each[key]) for key, wanted in filters.items())
         ]
-        return json_response(page(request, rows))
+        return json_response(wire.page(request, rows))
 
     async def _create(self, request: Request) -> Response:
-        given = await read_body(request)
-        require(given, "connectionTemplateId", "connection")
+        given = await wire.read_body(request)
+        wire.require(given, "connectionTemplateId", "connection")
         user, external = None, given.get("externalId")
         if external is not None:
-            user = next((each for each in self.world.all(USERS) if each["externalId"] == external), None)
+            user = next((each for each in self.world.all(wire.USERS) if each["externalId"] == external), None)
             if user is None:
-                raise invalid("externalId", "is not an end user")
+                raise wire.invalid("externalId", "is not an end user")
         made = self.make(given["connectionTemplateId"], members(given["connection"]), user)
         shown = connection_view(made)
         for each in shown["credentials"]:
@@ -208,47 +196,47 @@ class ConnectionsPart(PlatformPart):
         return json_response(shown, 201)
 
     async def _get(self, request: Request) -> Response:
-        return json_response(connection_view(self.named(request, "connection", CONNECTIONS)))
+        return json_response(connection_view(self.named(request, "connection", wire.CONNECTIONS)))
 
     async def _update(self, request: Request) -> Response:
-        connection, given = self.named(request, "connection", CONNECTIONS), await read_body(request)
-        require(given, "name", "credentials")
+        connection, given = self.named(request, "connection", wire.CONNECTIONS), await wire.read_body(request)
+        wire.require(given, "name", "credentials")
         if "baseUrl" not in given:
-            raise invalid("baseUrl", "is required")
+            raise wire.invalid("baseUrl", "is required")
         connection |= {"name": given["name"], "baseUrl": given["baseUrl"]}
         connection["credentials"] = _stored(given["credentials"])
-        return json_response(connection_view(self.save(CONNECTIONS, connection)))
+        return json_response(connection_view(self.save(wire.CONNECTIONS, connection)))
 
     async def _delete(self, request: Request) -> Response:
-        connection = self.named(request, "connection", CONNECTIONS)
-        if any(connection["id"] in each["connectionIds"] for each in self.world.all(ACTIVATIONS)):
-            raise error(412, "the connection is used by an end user")
-        for template in self.world.all(TEMPLATES):
+        connection = self.named(request, "connection", wire.CONNECTIONS)
+        if any(connection["id"] in each["connectionIds"] for each in self.world.all(wire.ACTIVATIONS)):
+            raise wire.error(412, "the connection is used by an end user")
+        for template in self.world.all(wire.TEMPLATES):
             if template["connectionId"] == connection["id"]:
-                self.save(TEMPLATES, template | {"connectionId": None})
-        self.world.delete(CONNECTIONS, connection["id"])
+                self.save(wire.TEMPLATES, template | {"connectionId": None})
+        self.world.delete(wire.CONNECTIONS, connection["id"])
         return Response(status_code=204)
 
     async def _link(self, request: Request) -> Response:
-        connection, given = self.named(request, "connection", CONNECTIONS), await read_body(request)
-        template = self.find(TEMPLATES, given.get("connectionTemplateId"))
-        self.save(TEMPLATES, template | {"connectionId": connection["id"]})
+        connection, given = self.named(request, "connection", wire.CONNECTIONS), await wire.read_body(request)
+        template = self.find(wire.TEMPLATES, given.get("connectionTemplateId"))
+        self.save(wire.TEMPLATES, template | {"connectionId": connection["id"]})
         return Response(status_code=201)
 
     async def _list_static(self, request: Request) -> Response:
-        project, environment = self.named(request, "project", PROJECTS), query_value(request, "env_id")
+        project, environment = self.named(request, "project", wire.PROJECTS), query_value(request, "env_id")
         bound = [
             str(each["connectionId"])
-            for each in self.world.all(TEMPLATES)
+            for each in self.world.all(wire.TEMPLATES)
             if each["projectId"] == project["id"] and environment in (None, each["environmentId"])
         ]
-        found = [self.world.get(CONNECTIONS, each) for each in bound]
-        return json_response(page(request, [connection_view(each) for each in found if each is not None]))
+        found = [self.world.get(wire.CONNECTIONS, each) for each in bound]
+        return json_response(wire.page(request, [connection_view(each) for each in found if each is not None]))
 
 
 def connection_view(connection: JsonObject) -> JsonObject:
     """A connection as it is shown: its secrets are blanked."""
-    return blanked({key: value for key, value in connection.items() if key != "endUserId"})
+    return wire.blanked({key: value for key, value in connection.items() if key != "endUserId"})
 
 
 def is_refused(connection: JsonObject) -> bool:
@@ -260,19 +248,19 @@ def _stored(credentials: Any) -> list[JsonObject]:
     stored: list[JsonObject] = []
     for each in map(members, items(credentials)):
         credential = members(each.get("credential"))
-        require(each, "id", "authSchemeConfig")
-        require(credential, "id", "organisationId", "type")
+        wire.require(each, "id", "authSchemeConfig")
+        wire.require(credential, "id", "organisationId", "type")
         secrets = [text for data in members(credential.get("data")).values() for text in members(data).values()]
         refused = any(str(text).startswith("invalid-") for text in secrets)
         kept = {**credential, "errors": [_REFUSED] if refused else []}
-        ids = [new_id() if set(str(part["id"])) == {"0"} else part["id"] for part in (each, credential)]
+        ids = [wire.new_id() if set(str(part["id"])) == {"0"} else part["id"] for part in (each, credential)]
         stored.append({**each, "id": ids[0], "credential": kept | {"id": ids[1]}})
     return stored
 
 
 def _system(system: JsonObject) -> JsonObject:
     keys = ("id", "name", "domain", "templateBaseUrl", "authSchemeConfigs")
-    return blanked({key: system[key] for key in keys})
+    return wire.blanked({key: system[key] for key in keys})
 
 
 def _settings(config: JsonObject) -> JsonObject:
@@ -282,10 +270,10 @@ def _settings(config: JsonObject) -> JsonObject:
 def _put_scheme(system: JsonObject, given: JsonObject, identifier: str) -> JsonObject:
     """Add the config to the system, or replace the one with this id."""
     if given.get("type") not in _SETTINGS:
-        raise invalid("type", "is not an auth scheme type")
+        raise wire.invalid("type", "is not an auth scheme type")
     settings = _settings(given)
     if settings.get("id") != identifier:
-        raise invalid("id", "must be the id in the path")
+        raise wire.invalid("id", "must be the id in the path")
     kept = [each for each in system["authSchemeConfigs"] if _settings(each).get("id") != identifier]
     old = next(
         (_settings(each) for each in system["authSchemeConfigs"] if _settings(each).get("id") == identifier), None
@@ -293,6 +281,6 @@ def _put_scheme(system: JsonObject, given: JsonObject, identifier: str) -> JsonO
     grant = members(settings.get("grant"))
     app = grant.get(str(grant.get("type")))
     if app is not None:
-        store_app(app, members(members(members(old).get("grant")).get(str(grant.get("type")))))
+        wire.store_app(app, members(members(members(old).get("grant")).get(str(grant.get("type")))))
     system["authSchemeConfigs"] = [*kept, given]
     return given

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import anyio
 from anyio.abc import TaskStatus
@@ -44,9 +44,6 @@ from connector_mcp.transport.mcp.tools import CallsInFlight
 from connector_mcp.transport.process import logging_to_stderr
 from connector_mcp.transport.streams import throttled
 
-if TYPE_CHECKING:
-    from connector_mcp.telemetry.spans import Spans
-
 MESSAGES = "/messages/"
 
 
@@ -69,17 +66,12 @@ class AppOptions(TypedDict, total=False):
     """The path of the public address, without a slash at the end. A proxy in front may take it off or leave it on."""
 
 
-def http_app(
-    engine: Engine, *, request_state_key: bytes, reach: Reach, spans: Spans | None = None, **options: Unpack[AppOptions]
-) -> Starlette:
-    """Build the ASGI application of an engine. Its lifespan runs the sessions of `/mcp`; it does not close the engine.
-
-    With `spans`, every request has one.
-    """
+def http_app(engine: Engine, *, request_state_key: bytes, reach: Reach, **options: Unpack[AppOptions]) -> Starlette:
+    """Build the ASGI application of an engine. Its lifespan runs the sessions of `/mcp`, and leaves the engine open."""
     drain = options.setdefault("drain", Drain())
     options["scopes"] = ScopeCheck(engine, options.get("callers", Callers()).resource)
     drain.calls = CallsInFlight(options.setdefault("limits", HttpLimits()).calls)
-    server = build_server(engine, request_state_key=request_state_key, transport="http", calls=drain.calls, spans=spans)
+    server = build_server(engine, request_state_key=request_state_key, transport="http", calls=drain.calls)
     return protocol_app(server, reach=reach, **options)
 
 
@@ -136,7 +128,6 @@ async def serve_http(
     hosts: Collection[str] = (),
     origins: Collection[str] = (),
     grace: float = GRACE,
-    spans: Spans | None = None,
     task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED,
     **options: Unpack[AppOptions],
 ) -> int:
@@ -162,7 +153,7 @@ async def serve_http(
     key = await engine.request_state_key()
 
     def app(reach: Reach, drain: Drain) -> Starlette:
-        return http_app(engine, request_state_key=key, reach=reach, spans=spans, **options)
+        return http_app(engine, request_state_key=key, reach=reach, **options)
 
     with logging_to_stderr(engine.scrub, engine.settings.log_level, engine.settings.log_format):
         return await serve_app(

@@ -21,13 +21,14 @@ from connector_mcp.errors import ConnectorError
 from connector_mcp.transport.http.shutdown import Drain
 
 if TYPE_CHECKING:
+    from connector_mcp.telemetry.events import Backlog
     from connector_mcp.telemetry.metrics import Metrics
 
 READY_SECONDS: Final = 1.0
 """How long a response of `/readyz` is reused."""
 
 COUNTED_SECONDS: Final = 5.0
-"""How long the number of approvals in `/metrics` is reused."""
+"""How long the numbers from the database in `/metrics` are reused."""
 
 TIMEOUT: Final = 3.0
 """Seconds in which a part must answer."""
@@ -90,13 +91,13 @@ class PartChecks:
         return False
 
 
-async def count_approvals(engine: Engine) -> Mapping[str, int] | None:
-    """Return how many approvals have each status, or None if the store does not answer."""
+async def read_backlog(engine: Engine) -> Backlog | None:
+    """Return what waits in the database, or None if it does not answer."""
     try:
         with anyio.move_on_after(TIMEOUT):
-            return await engine.approvals.counts()
+            return await engine.backlog()
     except ConnectorError:
-        logger.debug("the approvals cannot be counted")
+        logger.debug("what waits in the database cannot be counted")
     return None
 
 
@@ -120,11 +121,11 @@ def observability_pages(engine: Engine, drain: Drain, metrics: Metrics | None) -
         return [Route("/readyz", readyz, methods=["GET"])]
     from prometheus_client.exposition import choose_encoder
 
-    approvals = CachedCheck(partial(count_approvals, engine), COUNTED_SECONDS)
+    backlog = CachedCheck(partial(read_backlog, engine), COUNTED_SECONDS)
 
     async def show_metrics(request: Request) -> Response:
         """The metrics in the format that the scraper accepts: Prometheus text or OpenMetrics."""
-        metrics.set_waiting(await approvals.result())
+        metrics.set_backlog(await backlog.result())
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(metrics.registry), headers={"Content-Type": media_type, **_NO_STORE})
 

@@ -5,14 +5,17 @@ The official SDK reads and answers every message. What a transport adds lies out
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from mcp.server.caching import CacheHint
 from mcp.server.context import CallNext, HandlerResult, ServerMiddleware
 from mcp.server.lowlevel.server import Server
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
+from mcp.shared.exceptions import MCPError
 from mcp_types import (
+    INVALID_PARAMS,
     CallToolRequestParams,
     CompleteRequestParams,
     CompleteResult,
@@ -25,7 +28,9 @@ from mcp_types import (
     ReadResourceRequestParams,
     ReadResourceResult,
 )
+from mcp_types.methods import SPEC_CLIENT_METHODS, SPEC_CLIENT_NOTIFICATION_METHODS
 from mcp_types.version import KNOWN_PROTOCOL_VERSIONS
+from pydantic import ValidationError
 
 from connector_mcp import __version__
 from connector_mcp.engine.caller import TransportName
@@ -33,9 +38,6 @@ from connector_mcp.engine.engine import Engine
 from connector_mcp.transport.mcp import resources, server_info, skills
 from connector_mcp.transport.mcp.elicitation import principal_of
 from connector_mcp.transport.mcp.tools import CallsInFlight, Context, ToolHandlers
-
-if TYPE_CHECKING:
-    from connector_mcp.telemetry.spans import Spans
 
 NAME: Final = "connector-mcp"
 TITLE: Final = "Connectors"
@@ -45,7 +47,11 @@ REQUEST_STATE_TTL: Final = 600.0
 
 _MINUTE: Final = CacheHint(ttl_ms=60_000, scope="private")
 _TRACE_PARENT: Final = "traceparent"
-_OTHER: Final = "other"
+_OTHER: Final = "_OTHER"
+_METHODS: Final = SPEC_CLIENT_METHODS | SPEC_CLIENT_NOTIFICATION_METHODS
+_PIPE: Final = {"network.transport": "pipe"}
+_HTTP_VERSIONS: Final = ("1.0", "1.1", "2", "3")
+_PLAIN_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def build_server(
@@ -54,13 +60,12 @@ def build_server(
     request_state_key: bytes,
     transport: TransportName = "stdio",
     calls: CallsInFlight | None = None,
-    spans: Spans | None = None,
 ) -> Server[dict[str, Any]]:
     """Build the MCP server of an engine.
 
     `request_state_key` (32 random bytes or more) seals the state of questions; processes that take up each other's
-    questions share it. `calls` bounds the tool calls in flight. With `spans`, every request has one. Ending the server,
-    or a connection to it, does not close the engine.
+    questions share it. `calls` bounds the tool calls in flight. Ending the server, or a connection to it, does not
+    close the engine.
     """
 
     tools = ToolHandlers(engine, transport, calls or CallsInFlight())
@@ -98,6 +103,7 @@ def build_server(
         NAME,
         version=__version__,
         title=TITLE,
+        icons=[server_info.ICON],
         instructions=server_info.instructions(engine.tools()),
         cache_hints={
             "tools/list": _MINUTE,
@@ -120,28 +126,63 @@ def build_server(
     security = RequestStateSecurity(keys=[request_state_key], ttl=REQUEST_STATE_TTL, bind_principal=principal_of)
     boundary = RequestStateBoundary(security, default_audience=NAME)
     # The SDK's own tracing is left out: it names spans by whatever a client sends, and records what exceptions say.
-    server.middleware = [boundary] if spans is None else [_tracing(server, spans, engine), boundary]
+    server.middleware = [_observing(engine, transport), boundary] if engine.observer.listens else [boundary]
     return server
 
 
-def _tracing(server: Server[dict[str, Any]], spans: Spans, engine: Engine) -> ServerMiddleware[dict[str, Any]]:
-    """Make a span of every request, within the trace that the client names in `_meta` or in the HTTP header.
+def _observing(engine: Engine, transport: TransportName) -> ServerMiddleware[dict[str, Any]]:
+    """Measure every request and notification, with the attributes of the OpenTelemetry conventions for MCP.
 
-    Methods, tools and versions that are not known here are called `other` or left out: clients may send anything.
+    A span is part of the trace that the client names in `_meta` or in the HTTP header. Session ids and addresses of
+    clients are left out on purpose.
     """
 
-    async def trace(ctx: Context, call_next: CallNext) -> HandlerResult:
-        if ctx.request_id is None:
-            return await call_next(ctx)
-        known = ctx.method == "initialize" or server.get_request_handler(ctx.method) is not None
-        name = (ctx.params or {}).get("name") if ctx.method == "tools/call" else None
-        tool = name if isinstance(name, str) and engine.tool(name) is not None else None
+    async def observe(ctx: Context, call_next: CallNext) -> HandlerResult:
+        attributes = _attributes(ctx, engine, transport)
         parent = _trace_parent(ctx.meta) or _trace_parent(getattr(ctx.request, "headers", None))
-        version = ctx.protocol_version if ctx.protocol_version in KNOWN_PROTOCOL_VERSIONS else _OTHER
-        with spans.request(ctx.method if known else _OTHER, tool, version, parent):
-            return await call_next(ctx)
+        with engine.observer.operation(attributes, parent):
+            try:
+                result = await call_next(ctx)
+            except (MCPError, ValidationError) as error:
+                code = error.error.code if isinstance(error, MCPError) else INVALID_PARAMS
+                attributes |= {"error.type": str(code), "rpc.response.status_code": str(code)}
+                raise
+            except Exception:
+                attributes["error.type"] = _OTHER
+                raise
+            except BaseException:
+                attributes["error.type"] = "cancelled"
+                raise
+            if ctx.method == "resources/read":
+                # What could be read is an address of this server, and not any text.
+                attributes["mcp.resource.uri"] = str((ctx.params or {}).get("uri"))
+            if isinstance(result, dict) and result.get("isError") is True:
+                attributes["error.type"] = "tool_error"
+            return result
 
-    return trace
+    return observe
+
+
+def _attributes(ctx: Context, engine: Engine, transport: TransportName) -> dict[str, str]:
+    """Return what is known at the beginning. Clients may send anything: what is not known is `_OTHER` or left out."""
+    given = (ctx.params or {}).get("name")
+    name = given if isinstance(given, str) else ""
+    attributes = {
+        "mcp.method.name": ctx.method if ctx.method in _METHODS else _OTHER,
+        "mcp.protocol.version": ctx.protocol_version if ctx.protocol_version in KNOWN_PROTOCOL_VERSIONS else _OTHER,
+        **({"network.transport": "tcp", "network.protocol.name": "http"} if transport == "http" else _PIPE),
+    }
+    if ctx.request_id is not None and _PLAIN_ID.fullmatch(str(ctx.request_id)):
+        attributes["jsonrpc.request.id"] = str(ctx.request_id)
+    if ctx.method == "tools/call":
+        attributes["gen_ai.operation.name"] = "execute_tool"
+        if engine.tool(name) is not None:
+            attributes["gen_ai.tool.name"] = name
+    elif ctx.method == "prompts/get" and name in {skill.name for skill in skills.all_skills()}:
+        attributes["gen_ai.prompt.name"] = name
+    if (version := getattr(ctx.request, "scope", {}).get("http_version")) in _HTTP_VERSIONS:
+        attributes["network.protocol.version"] = version
+    return attributes
 
 
 def _trace_parent(carrier: Mapping[str, Any] | None) -> str | None:
