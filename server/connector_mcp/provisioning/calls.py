@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.caller import Caller, CallResult
@@ -62,7 +63,8 @@ class ProvisioningCall(EngineCall):
             return finish(content, self.scrubber, self._services.settings.max_result_bytes, self.operation.output)
         raise TimedOut(
             f"The platforms did not answer all reads in {SECONDS:.0f} s. Nothing was planned or changed.",
-            fix="Plan fewer things at once, or use `connector-mcp plan` in a terminal, which waits longer.",
+            fix="Split the manifest into several with names of their own, such as one a platform, and plan each. "
+            "Or run `connector-mcp plan FILE` and `connector-mcp apply FILE` in a terminal, which wait longer.",
         )
 
     @abstractmethod
@@ -114,7 +116,7 @@ class PlanCall(ProvisioningCall):
         issues += [Issue("rotate", "an entry that is not there", "section.key of one") for each in rotate
                    if each not in manifest.entries]  # fmt: skip
         accounts, unplaced = choose_accounts(manifest, self._services.accounts.all, self.caller.profiles)
-        fatal, doubtful = self._inspect(manifest, accounts)
+        fatal, doubtful = await self._inspect(manifest, accounts)
         if issues or unplaced or fatal:
             refuse([*issues, *unplaced, *fatal, *(each for several in doubtful.values() for each in several)])
         journal = Journal(self._services.database)
@@ -145,7 +147,7 @@ class PlanCall(ProvisioningCall):
             warnings=self.meta.warnings,
         )
 
-    def _inspect(
+    async def _inspect(
         self, manifest: Manifest, accounts: Mapping[str, Account]
     ) -> tuple[list[Issue], dict[str, list[Issue]]]:
         """Check what each entry would be created with. Return what is always wrong, and what is so for a creation."""
@@ -153,8 +155,10 @@ class PlanCall(ProvisioningCall):
         doubtful: dict[str, list[Issue]] = {}
         for address, account in accounts.items():
             entry = manifest.entries[address]
-            call = entry.kind.create(entry.values)
+            call = None if entry.is_absent else entry.kind.create(entry.values)
             if call is not None:
+                # Other calls go on meanwhile, and this one ends in time.
+                await checkpoint()
                 rehearsal = self._inspected[address] = self._rehearsal(call)
                 always, created = rehearsal.inspect(call.arguments | self.account_arguments(account))
                 fatal += in_manifest(always, entry)

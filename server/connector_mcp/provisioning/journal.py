@@ -161,15 +161,9 @@ class Journal:
 
         row, steps = await self._database.read(work)
         if row is None or principal not in (None, row["principal"]):
-            raise InvalidArguments(
-                "apply_plan",
-                [
-                    Issue(
-                        "plan_id", "an id that no plan of this caller has", "the plan_id that plan_connectors returned"
-                    )
-                ],
-                fix="Make a plan with plan_connectors, and give its plan_id.",
-            )
+            wanted = "the plan_id that plan_connectors returned"
+            issue = Issue("plan_id", "an id that no plan of this caller has", wanted)
+            raise InvalidArguments("apply_plan", [issue], fix="Make a plan with plan_connectors, and give its plan_id.")
         times = {"created_at": row["created_at"], "expires_at": row["expires_at"]}
         try:
             plan = Plan.model_validate_json(row["plan"]).model_copy(update=times)
@@ -310,10 +304,6 @@ class Journal:
             for row in await self._database.read(work)
             if row["account"] in keys
         }
-
-    async def keep(self, identity: Identity) -> None:
-        """Remember an identity, in the place of an earlier one of the same entry."""
-        await self._database.write(lambda tx: keep(tx, identity))
 
 
 def step_ended(tx: Transaction, plan_id: str, step: PlanStep, owner: str) -> None:
