@@ -60,6 +60,7 @@ async def park_several(house: House) -> dict[str, Approval]:
         ({"effect": "disclose"}, ["update"]),
         ({"caller": "agent-9"}, ["update", "plan"]),
         ({"caller": "agent-"}, []),
+        ({"caller": "Agent-9"}, []),
         ({"caller": "agent-9", "platform": "vectorize", "effect": "create"}, ["plan"]),
         ({"q": "github"}, ["deletion"]),
         ({"q": "hidden-word"}, []),

@@ -85,10 +85,11 @@ class QueueFilter:
             "words": f"%{_literal(self.text.casefold())}%" if self.text else None,
             "platform": f"%{_literal(self.platform.lower())}%" if self.platform else None,
             "effects": f"% {_literal(self.effect)} %" if self.effect else None,
-            "principal": _literal(self.caller) if self.caller else None,
         }
         values: dict[str, Value] = {name: pattern for name, pattern in chosen.items() if pattern is not None}
-        return "".join(f" AND {name} LIKE :{name} ESCAPE '!'" for name in values), values
+        sql = "".join(f" AND {name} LIKE :{name} ESCAPE '!'" for name in values)
+        values["principal"] = self.caller
+        return f"{sql} AND principal = :principal" if self.caller else sql, values
 
 
 EVERY_CALL: Final = QueueFilter()
