@@ -84,7 +84,7 @@ class Renderer:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._functions: dict[str, Any] = {
+        self._templates.globals |= {
             "asset": self._address,
             "prefix": prefix,
             "moment": moment,
@@ -99,7 +99,7 @@ class Renderer:
         self, name: str, /, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
     ) -> Response:
         """Return the page made from a template."""
-        template = self._templates.get_template(f"{name}.html", globals=self._functions)
+        template = self._templates.get_template(f"{name}.html")
         return HTMLResponse(template.render(values), status, headers)
 
     def asset(self, name: str) -> Response | None:
