@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from unittest import mock
 
 from benchmarks.results import Comparison, Figures, compare, table
@@ -36,7 +36,6 @@ WITHOUT: Final = "without"
 COLUMNS: Final = ("", WITH, WITHOUT, "ratio", "floor", "", "")
 CREATE: Final = "vectorize_create_source_connector"
 _NUMBERS = itertools.count()
-_T = TypeVar("_T")
 
 
 class _NoChain(LockedChain):
@@ -57,8 +56,9 @@ class _NoTrail(AuditTrail):
     def lock(self, transaction: Transaction) -> LockedChain:
         return _NoChain()
 
-    async def write(self, record: AuditRecord, also: Work[_T] | None = None) -> _T | None:
-        return None if also is None else await self._records.write(also)
+    async def write(self, record: AuditRecord, also: Work[None] | None = None) -> None:
+        if also is not None:
+            await self._records.write(also)
 
 
 def _calls(kind: str, count: int) -> Iterator[tuple[str, dict[str, Any]]]:

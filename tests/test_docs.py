@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 import tomllib
@@ -47,6 +48,7 @@ from connector_mcp.upstream.client import UpstreamClient
 from tests.console_blocks import Session, steps
 from tests.documents import BY_NAME, DOCUMENTS, PACKAGE, ROOT, Block, Document
 from tests.operations import test_every_operation as guards
+from tests.postgres_server import PostgresFixture, program
 from tools.pages import attribute_docstrings, error_meanings
 
 LANGUAGES = {"console", "json", "mermaid", "nginx", "python", "sh", "toml", "yaml"}
@@ -107,7 +109,7 @@ def test_every_block_is_of_a_language_that_is_checked(document: Document) -> Non
 def test_every_command_named_exists_and_takes_the_flags_it_is_named_with(document: Document) -> None:
     shown = [line for block in document.blocks("sh") for line in block.text.splitlines()]
     for line in (*shown, *document.inline_code()):
-        for words in re.findall(r"(?:^|[/ ])connector-mcp ((?:[\w-]+ ?)+)", line):
+        for words in re.findall(r"(?:^|[/ ])connector-mcp (?!connector-mcp )((?:[\w-]+ ?)+)", line):
             assert _resolve(words.split()), line
     flags = {option for command in _commands() for parameter in command.params for option in parameter.opts}
     named = {flag for code in document.inline_code() for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", code)}
@@ -136,6 +138,31 @@ def _resolve(words: list[str]) -> bool:
     if isinstance(command, click.Group) and len(words) > 1:
         return words[1] in command.commands
     return command is not None
+
+
+@pytest.mark.slow
+def test_the_records_in_postgresql_are_saved_and_restored_by_the_commands_that_are_shown(
+    postgres: PostgresFixture, session: Session
+) -> None:
+    save, restore = (block.text for block in BY_NAME["docs/upgrade.md"].blocks("sh"))
+    folders = (str(Path(sys.executable).parent), str(Path(program("pg_restore")).parent), os.environ["PATH"])
+    environ = {**os.environ, "PATH": os.pathsep.join(folders)}
+    environ |= {"CONNECTOR_MCP_STATE": postgres.url, "CONNECTOR_MCP_SANDBOX": "true"}
+
+    def run(*lines: str) -> str:
+        command = ["sh", "-euc", "\n".join(lines)]
+        ended = subprocess.run(command, env=environ, cwd=session.folder, check=True, capture_output=True, text=True)
+        return ended.stdout
+
+    read = "connector-mcp call logto_list_connectors"
+    run(read, save, read)
+    later = run("connector-mcp audit verify").split()[-1]
+    assert "intact: 1 record," in run(restore)
+    # The check alone cannot see what is missing.
+    with pytest.raises(subprocess.CalledProcessError) as missing:
+        run(f"connector-mcp audit verify --seen {later}")
+    assert "NOT intact" in missing.value.stdout
+    assert "intact: 2 records," in run(read, "connector-mcp audit verify")
 
 
 # Policies ------------------------------------------------------------------------------------------------------------
@@ -178,6 +205,14 @@ def test_every_file_of_settings_shown_is_one_that_the_server_takes(document: Doc
             assert parse_tokens(block.text, document.name, scoped="scopes" in block.text)
         elif "[mcp_servers." not in block.text:
             assert _settings(block, tmp_path) != Settings.load({})
+
+
+@every_document
+def test_every_setting_that_is_exported_is_one_that_the_server_takes(document: Document) -> None:
+    shown = "".join(block.text for block in document.blocks("sh"))
+    exported = dict(re.findall(rf"^export ({PREFIX}\w+)=(\S+)$", shown, re.MULTILINE))
+    assert len(exported) == shown.count(f"export {PREFIX}")
+    assert not exported or Settings.load(exported) != Settings.load({})
 
 
 def _settings(block: Block, folder: Path, **environ: str) -> Settings:
@@ -294,6 +329,8 @@ def test_every_error_code_is_documented_where_the_errors_are_drawn_and_where_the
     assert {kind.code for kind in drawn} == codes
     assert {kind for kind in drawn if kind.code in codes} == set(_leaves(ConnectorError))
     assert codes <= set(BY_NAME["docs/errors.md"].inline_code())
+    explained = re.findall(r"^### `(\w+)`\n\n\S", BY_NAME["docs/troubleshooting.md"].prose, re.MULTILINE)
+    assert sorted(explained) == sorted(codes)
 
 
 def test_the_page_of_the_architecture_names_every_layer_and_no_other() -> None:

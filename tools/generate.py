@@ -2,6 +2,7 @@
 
 python -m tools.generate schemas          write tool_schemas/<platform>/<tool>.json and manifest.schema.json
 python -m tools.generate docs --check     compare the generated pages in docs/
+python -m tools.generate listing          write server.json, and the repository's address wherever it stands
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from pathlib import Path
 
 from connector_mcp.cli.commands.tools import contract
 from connector_mcp.provisioning.manifest import manifest_schema
+from tools.listing import listing_files
 from tools.operations_page import operations_page
 from tools.pages import all_tools, errors_page, settings_page, tools_page
 
-_FOLDERS = {"schemas": "tool_schemas", "docs": "docs"}
+FOLDERS = {"schemas": "tool_schemas", "docs": "docs", "listing": "."}
 
 
 def published_files() -> dict[str, str]:
@@ -56,13 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status: 1 when `--check` finds files that are not up to date."""
     description = "Write the files that are generated from the declarations."
     parser = argparse.ArgumentParser(prog="python -m tools.generate", description=description)
-    parser.add_argument("what", choices=sorted(_FOLDERS))
+    parser.add_argument("what", choices=sorted(FOLDERS))
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a file is not up to date")
     parser.add_argument("--out", type=Path, help="the folder; for schemas, stale JSON files in it are removed")
     options = parser.parse_args(arguments)
-    root: Path = options.out or Path(_FOLDERS[options.what])
+    root: Path = options.out or Path(FOLDERS[options.what])
     if options.what == "schemas":
         wanted, pattern = published_files(), "*/*.json"
+    elif options.what == "listing":
+        wanted, pattern = listing_files(root), None
     else:
         wanted = {"tools.md": tools_page(), "operations.md": operations_page()}
         wanted |= {"configuration.md": settings_page(), "errors.md": errors_page()}

@@ -285,8 +285,8 @@ A read whose id is not known is answered if it can mean only one thing, by its n
 """
 
 _CODES = """\
-`retryable` is the default of the code: the same call may succeed later and does no harm. The value in a result
-overrides it.
+Each code leads to what to do about it. `retryable` is the default of the code: the same call may succeed later and does
+no harm. The value in a result overrides it.
 """
 
 _STATUSES = """\
@@ -307,7 +307,7 @@ def errors_page() -> str:
         table(
             ("code", "what it means", "retryable", "exit status"),
             (
-                (code(kind.code), meaning, "yes" if kind.retryable else "no", str(kind.exit_status))
+                (_explained(kind.code), meaning, "yes" if kind.retryable else "no", str(kind.exit_status))
                 for kind, meaning in error_meanings()
             ),
         ),
@@ -321,6 +321,11 @@ def error_meanings() -> Iterator[tuple[type[ConnectorError], str]]:
     """Each error class that has a code, with its description, in the order of the tree in `errors`."""
     for name, _, meaning in re.findall(r"── (\w+) +([a-z_]+) +(\S.*)", errors.__doc__ or ""):
         yield getattr(errors, name), meaning
+
+
+def _explained(name: str) -> str:
+    """The code, as a link to what to do about it."""
+    return f"[{code(name)}](troubleshooting.md#{name})"
 
 
 def _status_rows() -> Iterator[tuple[str, str]]:

@@ -20,6 +20,9 @@ DETAIL_DEPTH: Final = 4
 CUT: Final = "…"
 """The end of a text that was cut."""
 
+PICTURE: Final = re.compile(r"data:image/(?:png|jpeg|gif|webp|svg\+xml)(?:;[\w=-]+)*,[!-~]{1,65536}")
+"""A whole picture in a URL. A page may show it by `img`, where no script of it runs."""
+
 # Characters that are drawn as nothing or that change how others are drawn: controls, formats, selectors, fillers,
 # halves of surrogate pairs, private use and noncharacters. Line breaks and tabs are not among them.
 _HIDDEN_BASIC = re.compile(

@@ -28,7 +28,7 @@ def write(database: Database, *records: str | AuditRecord) -> None:
     trail = AuditTrail(database)
     for record in records:
         made = a_record(record) if isinstance(record, str) else record
-        database.write_now(lambda tx, made=made: trail.append(tx, [made]))
+        database.write_now(lambda tx, made=made: trail.lock(tx).append([made]))
 
 
 def check(database: Database, **options: Any) -> CheckReport:

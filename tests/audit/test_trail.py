@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from unittest.mock import AsyncMock
 
 import anyio
 import pytest
@@ -21,6 +22,11 @@ from tests.records import rows
 from tests.state.conftest import Open
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def trail(database: Database) -> AuditTrail:
+    return AuditTrail(database)
 
 
 def a_record(call_id: str = "c1", **members: Any) -> AuditRecord:
@@ -41,29 +47,30 @@ def calls_in(database: Database) -> list[str]:
     return [line["call_id"] for line in lines(database)]
 
 
-async def write_together(trail: AuditTrail, *calls: str, also: Any = None) -> dict[str, Any]:
-    """Write records at the same time, and return what each call got."""
-    told: dict[str, Any] = {}
+async def write_together(trail: AuditTrail, *calls: str) -> list[str | None]:
+    """Write records at the same time, and return the error that each call got."""
 
     async def write(call: str) -> None:
         try:
-            told[call] = await trail.write(a_record(call), also)
+            await trail.write(a_record(call))
         except StoreUnavailable as failure:
-            told[call] = failure
+            told[call] = str(failure)
 
+    told: dict[str, str | None] = dict.fromkeys(calls)
     async with anyio.create_task_group() as group:
         for call in calls:
             group.start_soon(write, call)
-    return told
+    return list(told.values())
 
 
-async def test_a_record_is_one_line_with_all_its_members_and_the_time_of_the_database(database: Database):
+async def test_a_record_is_one_line_with_all_its_members_and_the_time_of_the_database(
+    database: Database, trail: AuditTrail
+):
     record = a_record(
         client="a client 1.0", arguments={"id": "a\nb\u2028c"}, decided_by="the person at the client",
         channel="elicitation", tenant="t1", digest="d1", fingerprint_before="f1", fingerprint_after="f2",
         upstream_status=204, upstream_request_id="r1", sandbox=True,
     )  # fmt: skip
-    trail = AuditTrail(database)
     await trail.check()
     await trail.write(record)
     await trail.write(a_record(outcome="cancelled"))
@@ -77,20 +84,19 @@ async def test_a_record_is_one_line_with_all_its_members_and_the_time_of_the_dat
 
 
 async def test_records_that_come_during_a_write_go_together_in_the_next_one(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database, trail: AuditTrail, monkeypatch: pytest.MonkeyPatch
 ):
-    trail, write = AuditTrail(database), database.write
+    write, steps = database.write, list[bool]()
     calls = [str(number) for number in range(300)]
-    steps: list[bool] = []
 
     async def counted(work: Any, *, durable: bool) -> Any:
         steps.append(durable)
         return await write(work, durable=durable)
 
     monkeypatch.setattr(database, "write", counted)
-    assert await write_together(trail, *calls) == dict.fromkeys(calls)
+    assert await write_together(trail, *calls) == [None] * 300
     assert steps == [False] * 2, "at most 200 together"
-    assert await write_together(trail, "last", also=lambda _: 5) == {"last": 5}
+    await trail.write(a_record("last"), also=lambda _: None)
     assert steps == [False, False, True]
 
     async def end_later(turns: int) -> None:
@@ -105,15 +111,12 @@ async def test_records_that_come_during_a_write_go_together_in_the_next_one(
     assert calls_in(database) == [*calls, "last", "later 0", "later 1", "later 2"]
 
 
-async def test_what_belongs_to_a_record_is_done_with_it_or_not_at_all(database: Database):
-    trail = AuditTrail(database)
-
-    def note(tx: Transaction) -> int:
+async def test_what_belongs_to_a_record_is_done_with_it_or_not_at_all(database: Database, trail: AuditTrail):
+    def note(tx: Transaction) -> None:
         tx.execute("INSERT INTO keys (name, value) VALUES ('noted', '1')")
-        return 7
 
     def fail(tx: Transaction) -> None:
-        trail.append(tx, [a_record("lost")])
+        trail.lock(tx).append([a_record("lost")])
         note(tx)
         raise KeyError("unexpected")
 
@@ -122,7 +125,7 @@ async def test_what_belongs_to_a_record_is_done_with_it_or_not_at_all(database: 
     with pytest.raises(KeyError):
         await trail.write(a_record("lost"), fail)
     assert lines(database) == []
-    assert await trail.write(a_record("kept"), note) == 7
+    await trail.write(a_record("kept"), note)
     with pytest.raises(StoreUnavailable) as failed:
         # The name is taken, so neither is done.
         await trail.write(a_record("lost too"), note)
@@ -131,32 +134,36 @@ async def test_what_belongs_to_a_record_is_done_with_it_or_not_at_all(database: 
 
 
 async def test_a_failed_write_reaches_every_call_of_its_batch_and_the_chain_goes_on(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database, trail: AuditTrail, monkeypatch: pytest.MonkeyPatch
 ):
-    trail = AuditTrail(database)
     await trail.write(a_record("first"))
     with monkeypatch.context() as patched:
-
-        async def fail(*_: Any, **__: Any) -> None:
-            raise StoreUnavailable("The disk is full.", fix="Make room.")
-
-        patched.setattr(database, "write", fail)
-        told = await write_together(trail, *"abc")
+        patched.setattr(database, "write", AsyncMock(side_effect=StoreUnavailable("The disk is full.", fix="")))
+        assert await write_together(trail, *"abc") == ["The disk is full."] * 3
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            assert await write_together(trail, *"abc") == ["The disk is full."] * 3, "also if it is cancelled"
         with pytest.raises(StoreUnavailable):
             await trail.check()
-    assert [str(told[call]) for call in "abc"] == ["The disk is full."] * 3
     await trail.check()
-    assert await write_together(trail, *"de") == {"d": None, "e": None}
+    assert await write_together(trail, *"de") == [None, None]
     assert calls_in(database) == ["first", "d", "e"]
 
 
-async def test_the_record_of_a_cancelled_call_is_still_written(database: Database):
-    trail = AuditTrail(database)
-    with anyio.CancelScope() as scope:
-        scope.cancel()
-        await write_together(trail, *"abc")
-    await trail.aclose()
-    assert calls_in(database) == list("abc")
+async def test_the_record_of_a_cancelled_call_is_written_before_the_call_ends(database: Database, trail: AuditTrail):
+    ended: list[list[str]] = []
+
+    async def write(call: str) -> None:
+        try:
+            await trail.write(a_record(call))
+        finally:
+            ended.append(calls_in(database))
+
+    async with anyio.create_task_group() as group:
+        for call in "abc":
+            group.start_soon(write, call)
+        group.cancel_scope.cancel()
+    assert ended == [list("abc")] * 3
 
 
 async def test_processes_that_alternate_make_one_chain(open_database: Open):
@@ -182,8 +189,7 @@ class Named:
 @pytest.mark.parametrize(
     "text", ['quote " back \\ line\nend\ttab \0 \x1f \x7f', "Jürgen \u2028 \U0001f600", "half \ud83d", "\udc00", "\0"]
 )
-async def test_any_text_is_recorded_and_checked(database: Database, text: str):
-    trail = AuditTrail(database)
+async def test_any_text_is_recorded_and_checked(database: Database, trail: AuditTrail, text: str):
     record = a_record(text, principal=text, tool=text, outcome=text, arguments={text: [text, Named(), 2**70]})
     await trail.write(record)
     (found,) = await trail.recent(5)
@@ -192,12 +198,11 @@ async def test_any_text_is_recorded_and_checked(database: Database, text: str):
     assert verify_log(AuditReader(database)).intact
 
 
-async def test_the_calls_that_ended_last_come_in_pages_newest_first(database: Database):
-    trail = AuditTrail(database)
+async def test_the_calls_that_ended_last_come_in_pages_newest_first(trail: AuditTrail):
     assert await trail.recent(10) == []
-    for number in range(9):
-        begun = a_record(str(number), phase="begun", outcome="begun")
-        await database.write(lambda tx, begun=begun, call=str(number): trail.append(tx, [begun, a_record(call)]))
+    for call in "012345678":
+        await trail.write(a_record(call, phase="begun", outcome="begun"))
+        await trail.write(a_record(call))
     await trail.write(a_record("open", phase="begun", outcome="begun"))
     first = await trail.recent(4)
     second = await trail.recent(4, before=first[-1]["seq"])
@@ -228,7 +233,7 @@ async def test_a_database_that_came_back_older_is_noticed_and_what_was_open_in_i
         "VALUES ('d1', 'c1', 't', 0, 'running', 1e11)",
     )
     with pytest.raises(CameBackOlder, match="audit record 3 is gone"):
-        await database.write(lambda tx: other.append(tx, [a_record("begun")]))
+        await database.write(lambda tx: other.lock(tx).append([a_record("begun")]))
     assert rows(database, "SELECT status FROM approvals")[0]["status"] == "approved", "the failed call has no effect"
     await other.write(a_record("d"))
     (approval,) = rows(database, "SELECT status, is_open, reason FROM approvals")
@@ -245,8 +250,7 @@ async def test_a_database_that_came_back_older_is_noticed_and_what_was_open_in_i
     assert "record 2: the database had come back older when this was written; a server knew records up to 3" in problem
 
 
-async def test_an_empty_database_in_place_of_the_known_one_is_noticed(database: Database):
-    trail = AuditTrail(database)
+async def test_an_empty_database_in_place_of_the_known_one_is_noticed(database: Database, trail: AuditTrail):
     await trail.write(a_record("a"))
     for table in ("audit", "audit_chain", "keys"):
         rows(database, f"DELETE FROM {table}")

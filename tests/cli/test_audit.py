@@ -56,7 +56,7 @@ def keep(*records, at=None):
                 "duration_ms": 12.4,
             }  # fmt: skip
             record = AuditRecord(**(given | members))
-            opened.write_now(lambda tx, record=record: trail.append(tx, [record]))
+            opened.write_now(lambda tx, record=record: trail.lock(tx).append([record]))
 
 
 def shown(run, *arguments):

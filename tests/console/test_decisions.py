@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import re
 
@@ -25,7 +26,9 @@ async def test_a_call_is_shown_with_everything_it_deletes_or_changes(operator: B
     rows = re.findall(r"<bdi>([\w.]+)</bdi></th><td class=\"before\".*?>(?:<span.*?>)(.*?)</span>", text, re.DOTALL)
     assert ("name", "GitHub") in rows
     assert ("config.clientSecret", "[redacted]") in rows
-    assert text.count(">deleted<") == 3
+    # Every field of it is deleted, which the heading says once.
+    assert ">deleted<" not in text
+    assert "All 3 fields of what is deleted" in text
     update = (await operator.get(f"/console/approvals/{(await house.park_update()).id}")).text
     for shown in ("What is lost", "Unsets imageURL (now x.png)", ">Acme CRM<", ">Acme<", ">not set<"):
         assert shown in update
@@ -61,6 +64,45 @@ async def test_a_denial_keeps_its_reason_without_invisible_characters(operator: 
     denied = await house.approvals.get(approval.id)
     assert (denied.status, denied.reason, denied.channel) == ("denied", "not now", "console")
     assert "not now" in (await operator.get("/console/history")).text
+
+
+SVG = base64.b64encode(b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>').decode()
+
+
+@pytest.mark.parametrize(
+    ("value", "is_shown"),
+    [
+        (f"data:image/svg+xml;base64,{SVG}", True),
+        ('data:image/svg+xml,<svg/onload="alert(1)">', True),
+        (f"data:text/html;base64,{SVG}", False),
+        (f"DATA:image/png;base64,{SVG}", False),
+        (f"data:image/png;base64,{SVG} onerror=alert(1)", False),
+        ("https://evil.example/pixel.png", False),
+        ("javascript:alert(1)//data:image/png,", False),
+    ],
+)
+async def test_only_whole_pictures_are_shown_and_only_as_images(
+    operator: Browser, house: House, value: str, is_shown: bool
+) -> None:
+    approval = await house.park(snapshot={"name": "GitHub", "logo": value})
+    text = (await operator.get(f"/console/approvals/{approval.id}")).text
+    sources = [html.unescape(source) for source in re.findall(r'<img[^>]* src="([^"]*)"', text)]
+    # Beside what the call does, and in the row of the field.
+    assert sources == ([value, value] if is_shown else [])
+    assert "<svg" not in text
+    assert not re.search(r"<[^>]*\son\w+=[^>]*>", text)
+
+
+async def test_columns_that_say_nothing_are_left_out(operator: Browser, house: House) -> None:
+    def change(before: object, after: object) -> dict[str, object]:
+        changes = (Change("a", before, after), Change("b", before, after))
+        return {"deletes": False, "diff": changes, "digest": f"{before} {after}"}
+
+    for before, after, columns in ((None, "x", ["After"]), ("x", None, ["Now"]), ("x", "y", ["Now", "After"])):
+        approval = await house.park(**change(before, after))
+        table = (await operator.get(f"/console/approvals/{approval.id}")).text.partition('id="changes"')[2]
+        headings = re.findall(r'<th scope="col">(\w+)</th>', table.partition("</table>")[0])
+        assert headings == ["Field", *columns]
 
 
 OWN = {"Origin": HERE, "Sec-Fetch-Site": "same-origin"}
@@ -131,7 +173,9 @@ async def test_a_call_is_decided_once(operator: Browser, house: House) -> None:
     await operator.decide(approval, "deny")
     again = await operator.decide(approval, "approve", name="GitHub")
     assert again.status_code == 409
+    assert "Your decision was not saved" in again.text
     assert "is denied by operator alice" in again.text
+    assert '<form method="post" action="/console/approvals' not in again.text
     assert await house.status(approval) == "denied"
 
 

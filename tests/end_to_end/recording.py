@@ -6,11 +6,17 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import anyio
+from mcp.client import Client
 
+from connector_mcp.composition.engine import open_engine
+from connector_mcp.config.settings import Settings
+from connector_mcp.transport.mcp.server import build_server
 from tests.end_to_end.faces import served
 
 
@@ -82,3 +88,71 @@ async def recording_server() -> AsyncIterator[RecordingServer]:
     recorder = RecordingServer()
     async with served(recorder) as recorder.origin:
         yield recorder
+
+
+# What every platform's calls are tried with ------------------------------------------------------------------------
+
+ODD, ENCODED = "ü /a%b", "%C3%BC%20%2Fa%25b"
+"""An id that only the right encoding carries, and how it is written in a path."""
+
+
+@dataclass(frozen=True)
+class WireCall:
+    """A call of a tool, what the platform answers on the way, and what the last request must be."""
+
+    tool: str
+    arguments: dict[str, Any]
+    answers: dict[tuple[str, str], tuple[int, Any]]
+    sent: tuple[str, str, str, Any]
+    """Method, path, query and body."""
+
+
+@cache
+def wire_file(platform: str) -> tuple[dict[str, Any], tuple[WireCall, ...]]:
+    """The records and calls of `wire/<platform>.json`. There `@name` stands for a record, `{odd}` for `ODD`."""
+    text = (Path(__file__).parent / "wire" / f"{platform}.json").read_text("utf-8")
+    file = json.loads(text.replace("{odd}", ODD).replace("{encoded}", ENCODED))
+
+    def whole(value: Any) -> Any:
+        if isinstance(value, str) and value.startswith("@"):
+            return file["records"].get(value[1:], value)
+        if isinstance(value, list):
+            return [whole(each) for each in value]
+        return {key: whole(each) for key, each in value.items()} if isinstance(value, dict) else value
+
+    calls = [
+        WireCall(
+            each["tool"],
+            each["arguments"],
+            {(key.split()[0], key.split()[1]): tuple(whole(answer)) for key, answer in each["answers"].items()},
+            tuple(each["sent"]),
+        )
+        for each in file["calls"]
+    ]
+    return file["records"], tuple(calls)
+
+
+def environment(origin: str) -> dict[str, str]:
+    """All four platforms at the recording server."""
+    vectorize = {"API_KEY": "vectorize-key", "ORGANIZATION_ID": "org/1", "BASE_URL": f"{origin}/v1"}
+    logto = {"ENDPOINT": origin, "APP_ID": "logto-app", "APP_SECRET": "logto-secret"}
+    versori = {"API_KEY": "versori-key", "ORGANISATION_ID": "org 2", "AUTH_PREFIX": "JWT"}
+    versori["BASE_URL"] = f"{origin}/api/connect/v1"
+    conductorone = {"ACCESS_TOKEN": "c1-token", "BASE_URL": origin}
+    platforms = {"VECTORIZE": vectorize, "LOGTO": logto, "VERSORI": versori, "CONDUCTORONE": conductorone}
+    return {f"{name}_{member}": value for name, members in platforms.items() for member, value in members.items()}
+
+
+@asynccontextmanager
+async def connected(
+    recorder: RecordingServer, state: Path, era: str = "auto", **variables: str
+) -> AsyncIterator[Client]:
+    """A client of a server that serves every tool at the recording server, and asks about nothing."""
+    token = {"access_token": "logto-token", "expires_in": 3600, "token_type": "Bearer", "scope": "all"}
+    recorder.answers["POST", "/oidc/token"] = (200, token)
+    allowed = "destroy=allow,disclose=allow"
+    settings = Settings.load({}, state_dir=state, policy=allowed, verify_writes=False, toolsets=("all",))
+    async with open_engine(settings, environment(recorder.origin) | variables, "stdio") as engine:
+        server = build_server(engine, request_state_key=await engine.request_state_key())
+        async with Client(server, mode=era) as client:
+            yield client

@@ -18,15 +18,14 @@ from mcp_types import ElicitRequestURLParams, ElicitResult
 from playwright.async_api import async_playwright, expect
 
 from connector_mcp.composition.engine import open_engine
-from connector_mcp.composition.http_access import announce_secret_pages, make_access, make_secret_pages
+from connector_mcp.composition.http_access import announce_pages, make_access, make_secret_pages
 from connector_mcp.config.settings import Settings
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.reference import SecretLimits
 from connector_mcp.transport.auth.static_tokens import digest_of
 from tests.console.test_in_chromium import ARGUMENTS, CHROMIUM
 from tests.end_to_end.faces import serving, stdio
-from tests.end_to_end.recording import RecordingServer, recording_server
-from tests.end_to_end.test_wire_contract import environment
+from tests.end_to_end.recording import RecordingServer, environment, recording_server
 from tests.records import audit_lines
 
 pytestmark = pytest.mark.anyio
@@ -105,7 +104,7 @@ async def logto_and_server(state: Path, **settings: str) -> AsyncGenerator[tuple
         async with open_engine(loaded, environ, "http") as engine:
             options = {"pages": make_secret_pages(engine, access), "open_paths": ("/secrets",), "grace": 0.2}
             async with serving(engine, callers=access.callers, **options) as address:
-                announce_secret_pages(engine, address)
+                announce_pages(engine, address)
                 yield platform, address
 
 

@@ -24,12 +24,12 @@ from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.transport.process import LogFormat, logging_to_stderr
 from tests.end_to_end.leaving import Watching, all_pages, held_in, operator, operators_file
 from tests.end_to_end.planted import MARK, Garden, echo, leaks, marked, typed
-from tests.end_to_end.recording import Recorded, RecordingServer, recording_server
-from tests.end_to_end.test_wire_contract import VERSORI_NOW, environment
+from tests.end_to_end.recording import Recorded, RecordingServer, environment, recording_server, wire_file
 from tests.postgres_server import PostgresFixture
 
 pytestmark = pytest.mark.anyio
 
+VERSORI_NOW = wire_file("versori")[0]["connector"]
 # How many there are, counted in the documents of the platforms: (connector type, member of its config).
 IN_CONFIGS = {"vectorize": 50, "logto": 66, "conductorone": 171}
 # The credential of a user that Vectorize is given, to add and to update one.

@@ -20,12 +20,12 @@ from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.transport.process import logging_to_stderr
 from tests.end_to_end.leaving import Watching, all_pages, operator, operators_file
 from tests.end_to_end.planted import MARK, echo, leaks
-from tests.end_to_end.recording import Recorded, recording_server
-from tests.end_to_end.test_wire_contract import VERSORI_NOW, environment
+from tests.end_to_end.recording import Recorded, environment, recording_server, wire_file
 from tests.secrets.test_sources import fake_keyring
 
 pytestmark = pytest.mark.anyio
 
+VERSORI_NOW = wire_file("versori")[0]["connector"]
 SOURCES = (
     *("environment", "directory", "keyring", "store", "inner"),
     *("VECTORIZE_API_KEY", "LOGTO_APP_SECRET", "VERSORI_API_KEY", "CONDUCTORONE_ACCESS_TOKEN", "token"),

@@ -17,13 +17,16 @@ from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.reference import SecretLimits
 from connector_mcp.state.sqlite import SqliteDatabase
 from tests.end_to_end.faces import stdio
-from tests.end_to_end.recording import RecordingServer, recording_server
+from tests.end_to_end.recording import RecordingServer, environment, recording_server, wire_file
 from tests.end_to_end.test_nothing_is_destroyed_undecided import SMTP_CONFIG
-from tests.end_to_end.test_wire_contract import C1_NOW, LOGTO_NOW, SOURCES, VERSORI_NOW, environment
 from tests.records import audited
 
 pytestmark = pytest.mark.anyio
 
+C1_NOW = wire_file("conductorone")[0]["okta"]
+LOGTO_NOW = wire_file("logto")[0]["connector"]
+VERSORI_NOW = wire_file("versori")[0]["connector"]
+SOURCES = "/v1/org/org%2F1/connectors/sources"
 MARK = "marked-value"
 ACCOUNT = json.dumps({"type": "service_account", "private_key": f'{MARK}-"private"\nkey', "client_email": "a@b.c"})
 IN_ENVIRONMENT = {"S3_ACCESS": f"{MARK}-access", "S3_SECRET": f"{MARK}-secret", "CRM_TOKEN": f"{MARK}-crm"}

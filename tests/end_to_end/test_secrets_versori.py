@@ -12,12 +12,12 @@ import pytest
 
 from connector_mcp.operations.connector_types import ConnectorType, connector_types
 from tests.end_to_end.planted import Garden, echo, leaks, marked
-from tests.end_to_end.recording import Recorded, recording_server
-from tests.end_to_end.test_wire_versori import KEY, V1_KEY, connected
+from tests.end_to_end.recording import Recorded, connected, recording_server, wire_file
 from tests.operations.configs import HMAC, config_of
 
 pytestmark = pytest.mark.anyio
 
+KEY, V1_KEY = (wire_file("versori")[0][name]["authSchemeConfigs"][0] for name in ("system", "v1 connector"))
 KINDS = [kind for kind in connector_types("versori").values() if kind.secret_paths]
 
 

@@ -32,3 +32,13 @@ def test_every_tool_of_a_platform_is_in_one_of_its_toolsets(platform: str) -> No
         assert re.fullmatch(rf"{platform}\.[a-z_]+", each.toolset)
         assert each in toolsets()[each.toolset]
         assert len(each.tool_name()) <= 48
+
+
+def test_logtos_tools_are_called_as_its_operations_and_conductorones_defaults_are_those_of_rank_a() -> None:
+    named = {each.operation for each in documented("logto") if not each.reason}
+    assert named == {each.__name__ for each in platform_folder("logto").operations}
+    ranks = {each.request: each.rank for each in documented("conductorone")}
+    tools = {request(each.http.method, each.http.path): each for each in platform_folder("conductorone").operations}
+    assert {ranks[key] for key, each in tools.items() if each.by_default} == {"A"}
+    for each in documented("conductorone"):
+        assert each.rank != "A" or each.request in tools or "describe_connector_type" in each.reason

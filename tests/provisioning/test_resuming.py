@@ -12,7 +12,7 @@ from connector_mcp.operations.operation import Effect
 from connector_mcp.provisioning import applying
 from connector_mcp.provisioning.journal import Journal, account_key
 from connector_mcp.provisioning.plan import Action
-from connector_mcp.provisioning.rehearsal import Rehearsal
+from connector_mcp.provisioning.rehearsal import Rehearsal, SharedReads
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.faults import Fault
 from connector_mcp.state.keys import secret_key
@@ -31,7 +31,7 @@ async def change(bench: Bench, number: int, key: str, identifier: str, url: str,
     arguments = {"source_connector_id": identifier, "config": {"seed-urls": [url]}}
     tool = bench.engine.tool("vectorize_update_source_connector")
     assert tool is not None
-    rehearsal = Rehearsal(tool, FakeCaller(), bench.engine._services)  # pyright: ignore[reportPrivateUsage]
+    rehearsal = Rehearsal(tool, FakeCaller(), bench.engine._services, SharedReads())  # pyright: ignore[reportPrivateUsage]
     found = await rehearsal.rehearse(arguments, await secret_key(bench.engine.database, "digest"))
     made: dict[str, Any] = {
         "verb": "update", "entry": f"sources.{key}", "platform": "vectorize", "profile": "default", "name": key,

@@ -191,7 +191,7 @@ async def test_a_failing_store_is_counted_by_operation(watch: Any, tmp_path: Pat
         with pytest.raises(StoreUnavailable):
             await seen.engine.approvals.find("any")
         samples = seen.samples()
-    assert samples["store_errors_total"] == {("read",): 1}
+    assert samples["store_errors_total"] == {("read",): 1, ("write",): 0, ("audit",): 0}
 
 
 async def test_an_end_that_cannot_be_recorded_is_counted(watch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +203,7 @@ async def test_an_end_that_cannot_be_recorded_is_counted(watch: Any, monkeypatch
         result = await client.call_tool(LIST, {})
         samples = seen.samples()
     assert not result.is_error
-    assert samples["store_errors_total"] == {("audit",): 1}
+    assert samples["store_errors_total"] == {("read",): 0, ("write",): 0, ("audit",): 1}
 
 
 def test_what_waits_in_the_database_is_not_a_number_while_that_cannot_be_read() -> None:

@@ -9,12 +9,12 @@ import pytest
 
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.provisioning.manifest import manifest_schema
-from tools.generate import main
+from tools.generate import FOLDERS, main
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(("what", "folder"), [("schemas", "tool_schemas"), ("docs", "docs")])
+@pytest.mark.parametrize(("what", "folder"), FOLDERS.items())
 def test_the_generated_files_are_up_to_date(what: str, folder: str, capsys: pytest.CaptureFixture[str]):
     assert main([what, "--check", "--out", str(ROOT / folder)]) == 0, capsys.readouterr().err
 

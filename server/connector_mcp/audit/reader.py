@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import Final
 
 from connector_mcp.audit.chain import UNKNOWN, CameBackOlder, Head, came_back_older, unseal, unseal_head
 from connector_mcp.audit.record import PROBE
@@ -167,12 +167,12 @@ def _fault(row: Row, record: JsonObject | None) -> str | None:
         return unsealed_fault(record)
     if record["seq"] != row["seq"]:
         return f"record {record['seq']} is in its place"
-    expected: dict[str, Any] = {name: storable(record.get(name)) for name in COLUMNS}
+    expected = {name: record.get(name) for name in COLUMNS}
     expected["at"] = datetime.fromisoformat(record["time"]).timestamp()
     if row["transport"] is None:
         # A record of an earlier version. Without the column it is shown as the call of an agent.
         expected["transport"] = None
-    wrong = [name for name, value in expected.items() if row[name] != value]
+    wrong = [name for name, value in storable(expected).items() if row[name] != value]
     return f"its column {wrong[0]} does not agree with its line" if wrong else None
 
 

@@ -84,17 +84,15 @@ class AuditRecord:
     sandbox: bool = False
 
 
-def encode_record(record: AuditRecord, time: str) -> bytes:
-    """Encode a record for `chain.seal`, without its arguments if they make it too long. `time` is the database's."""
-    members = {"time": time, **vars(record)}
-    encoded = encode_event(members)
+def encode_record(members: JsonObject) -> bytes:
+    """Encode the members of a record as a JSON object in ASCII, without its arguments if they make it too long."""
+    encoded = _encode(members)
     if len(encoded) > MAX_LINE - CHAIN_BYTES:
-        encoded = encode_event({**members, "arguments": {"omitted_bytes": len(encode_event(record.arguments))}})
+        encoded = _encode({**members, "arguments": {"omitted_bytes": len(_encode(members["arguments"]))}})
     return encoded
 
 
-def encode_event(members: JsonObject) -> bytes:
-    """Encode the members of a line as a JSON object in ASCII."""
+def _encode(members: JsonObject) -> bytes:
     return _ENCODER.encode(members).encode("ascii")
 
 

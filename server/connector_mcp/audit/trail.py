@@ -9,19 +9,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import lru_cache, partial
-from operator import attrgetter
-from typing import Any, Final, NamedTuple, TypeVar
+from functools import partial
+from typing import Final, NamedTuple
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from connector_mcp.audit import chain
 from connector_mcp.audit.chain import UNKNOWN, CameBackOlder, Head, unseal
-from connector_mcp.audit.record import AuditRecord, encode_event, encode_record, utc_time
+from connector_mcp.audit.record import AuditRecord, encode_record, utc_time
 from connector_mcp.errors import StoreUnavailable, StoreUncertain
 from connector_mcp.json_values import JsonObject
-from connector_mcp.state.database import Database, Rows, Transaction, Value, Work, one_allowance
+from connector_mcp.state.database import Database, Rows, Transaction, Values, Work, one_allowance
 from connector_mcp.state.keys import decode_key, new_key
 
 KEY: Final = "audit"
@@ -29,8 +28,6 @@ KEY: Final = "audit"
 
 COLUMNS: Final = ("call_id", "phase", "transport", "principal", "tool", "target", "outcome")
 """The columns that repeat members of the line."""
-_columns_of: Final = attrgetter(*COLUMNS)
-_NO_COLUMNS: Final = (None,) * len(COLUMNS)
 
 _TOGETHER: Final = 200
 """Maximum number of records written at once."""
@@ -44,6 +41,9 @@ END: Final = """
 """
 """What is selected with the head: the key, the highest number of a row, and the hash of the record `:seq`."""
 
+_INSERT: Final = f"""
+INSERT INTO audit (seq, at, {", ".join(COLUMNS)}, line) VALUES (:seq, :at, :{", :".join(COLUMNS)}, :line)
+"""
 # Locks the end of the chain, so that only one process at a time adds to it.
 _LOCK: Final = f"UPDATE audit_chain SET head = head WHERE id = 1 RETURNING head, epoch() AS now, {END}"
 _REASON: Final = "The database came back older, so it is not known what was decided or used since."
@@ -57,7 +57,6 @@ _VOID: Final = (
     "UPDATE executions SET outcome = 'unknown' WHERE outcome = 'running'",
     "UPDATE plans SET status = 'void' WHERE status IN ('planned', 'begun')",
 )
-_T = TypeVar("_T")
 
 logger = logging.getLogger(__name__)
 
@@ -81,37 +80,34 @@ class AuditTrail:
         """
         return LockedChain(transaction, self._last, self._remember)
 
-    def append(self, transaction: Transaction, records: Sequence[AuditRecord]) -> None:
-        """Append records as part of a transaction.
+    async def write(self, record: AuditRecord, also: Work[None] | None = None) -> None:
+        """Append a record, and run `also` in the same transaction, which may hold the records of other calls.
 
-        Raises:
-            StoreUnavailable: The chain cannot be continued. Let it end the transaction.
-        """
-        self.lock(transaction).append(records)
-
-    async def write(self, record: AuditRecord, also: Work[_T] | None = None) -> _T | None:
-        """Append a record, and run `also` in the same transaction. Return its result.
-
-        Both are done even if the call is cancelled meanwhile. The transaction may hold the records of other calls.
+        Both are done even if the call is cancelled meanwhile.
 
         Raises:
             StoreUnavailable: Neither was done.
             StoreUncertain: Both may have been done.
         """
         batch = self._batch
-        place = len(batch.parts)
         batch.parts.append((record, also))
-        if place + 1 == _TOGETHER:
+        size = len(batch.parts)
+        if size == _TOGETHER:
             self._batch = _Batch()
-        # This call may write the records of others, so it is not interrupted. The database bounds the time.
-        with anyio.CancelScope(shield=True):
-            if place == 0:
+        if size == 1:
+            # This call writes the records of others, so it is not interrupted. The database bounds the time.
+            with anyio.CancelScope(shield=True):
                 await self._write_batch(batch)
-            else:
+        else:
+            try:
                 await batch.written.wait()
+            except anyio.get_cancelled_exc_class():
+                with anyio.CancelScope(shield=True):
+                    await batch.written.wait()
+                if batch.failure is None:
+                    raise
         if batch.failure is not None:
             raise batch.failure
-        return batch.results[place]
 
     async def check(self) -> None:
         """Check that a record could be written now.
@@ -119,7 +115,7 @@ class AuditTrail:
         Raises:
             StoreUnavailable: It could not.
         """
-        await self._write((), lambda _: None, durable=False)
+        await self._write(())
 
     async def recent(self, limit: int, *, before: int | None = None, after: int | None = None) -> list[JsonObject]:
         """Return the records of the calls that ended last, newest first.
@@ -151,9 +147,6 @@ class AuditTrail:
             pass
 
     async def _write_batch(self, batch: _Batch) -> None:
-        def work(transaction: Transaction) -> list[Any]:
-            return [also and also(transaction) for _, also in batch.parts]
-
         async with self._writing:
             # Calls that end in the same moment get here within a few turns of the event loop.
             for _ in range(_TURNS):
@@ -163,34 +156,39 @@ class AuditTrail:
                 self._batch = _Batch()
             try:
                 with one_allowance():
-                    # The end of a call that changed nothing need not survive a power cut.
-                    durable = any(also for _, also in batch.parts)
-                    batch.results = await self._write([record for record, _ in batch.parts], work, durable=durable)
+                    await self._write(batch.parts)
                 batch.failure = None
             except Exception as failure:  # noqa: BLE001 - every call of the batch raises it
                 batch.failure = failure
             finally:
                 batch.written.set()
 
-    async def _write(self, records: Sequence[AuditRecord], also: Work[_T], *, durable: bool) -> _T:
-        def work(transaction: Transaction, append: Callable[..., None] = self.append) -> _T:
-            append(transaction, records)
-            return also(transaction)
+    async def _write(self, parts: Sequence[tuple[AuditRecord, Work[None] | None]]) -> None:
+        records = [record for record, _ in parts]
+        others = [also for _, also in parts if also is not None]
+
+        def work(transaction: Transaction, *, restored: bool = False) -> None:
+            if restored:
+                self._void_if_older(transaction)
+            self.lock(transaction).append(records)
+            for also in others:
+                also(transaction)
 
         try:
-            return await self._database.write(work, durable=durable)
+            # The end of a call that changed nothing need not survive a power cut.
+            await self._database.write(work, durable=bool(others))
         except CameBackOlder:
             # What is void now must not be open again after a power cut.
-            return await self._database.write(partial(work, append=self._continue))
+            await self._database.write(partial(work, restored=True))
 
     def _check_now(self) -> None:
         with suppress(StoreUnavailable):
-            self._database.write_now(self._continue)
+            self._database.write_now(self._void_if_older)
 
-    def _continue(self, transaction: Transaction, records: Sequence[AuditRecord] = ()) -> None:
-        """Append records. If the database came back older, void everything that is open in it first."""
+    def _void_if_older(self, transaction: Transaction) -> None:
+        """Void everything that is open in the database if it came back older."""
         try:
-            self.append(transaction, records)
+            self.lock(transaction).open()
         except CameBackOlder as failure:
             event = {"event": chain.RESTORED, "known": self._last.seq}
             LockedChain(transaction, remember=self._remember).append((), [event])
@@ -199,7 +197,6 @@ class AuditTrail:
             transaction.notify()
             transaction.after_commit(self._database.known_keys.clear)
             transaction.after_commit(partial(logger.error, "%s: %s", self._database.address, failure.message))
-            self.append(transaction, records)
 
     def _remember(self, head: Head) -> None:
         self._last = head
@@ -209,8 +206,7 @@ class _Batch:
     """Records that are written in one transaction, each with what belongs to it."""
 
     def __init__(self) -> None:
-        self.parts: list[tuple[AuditRecord, Work[Any] | None]] = []
-        self.results: list[Any] = []
+        self.parts: list[tuple[AuditRecord, Work[None] | None]] = []
         self.written = anyio.Event()
         self.failure: Exception | None = StoreUncertain(
             "The server was stopped while it wrote an audit record.", fix="Look at the audit log.", retryable=False
@@ -260,18 +256,13 @@ class LockedChain:
             self._transaction.execute("INSERT INTO keys (name, value) VALUES (:name, :value)", values)
         at = round(now, 3)
         time = utc_time(at)
-        encoded: list[tuple[bytes, AuditRecord | None]] = [
-            *((encode_event({"time": time, **event}), None) for event in (*own_events, *events)),
-            *((encode_record(record, time), record) for record in records),
-        ]
         # A row that the head does not know is made up. It stays for the check to find.
-        seq, last, values = max(head.seq, top), head.hash, list[Value]()
-        for members, record in encoded:
+        seq, last, rows = max(head.seq, top), head.hash, list[Values]()
+        for members in (*own_events, *events, *map(vars, records)):
             seq += 1
-            line, last = chain.seal(members, seq, last, key)
-            values += (seq, at, *(_columns_of(record) if record else _NO_COLUMNS), line)
-        sql, names = _insert(len(encoded))
-        self._transaction.execute(sql, dict(zip(names, values, strict=True)))
+            line, last = chain.seal(encode_record({"time": time, **members}), seq, last, key)
+            rows.append({name: members.get(name) for name in COLUMNS} | {"seq": seq, "at": at, "line": line})
+        self._transaction.execute_many(_INSERT, rows)
         restored = seq if any(event["event"] == chain.RESTORED for event in events) else head.restored
         new = Head(seq, last, first or head.first, restored)
         self._transaction.execute(
@@ -319,13 +310,3 @@ class LockedChain:
         last = next((record for row in rows if (record := unseal(row["line"], key)) is not None), None)
         first = self._transaction.execute("SELECT min(seq) AS first FROM audit").all()[0]["first"]
         return Head(last["seq"], last["hash"], first) if last else Head()
-
-
-@lru_cache(maxsize=_TOGETHER + 1)
-def _insert(count: int) -> tuple[str, Sequence[str]]:
-    """Return the statement that inserts some rows at once, and the names of its values, row by row."""
-    columns = ("seq", "at", *COLUMNS, "line")
-    rows = [[f"{name}{number}" for name in columns] for number in range(count)]
-    places = (f"(:{', :'.join(names)})" for names in rows)
-    sql = f"INSERT INTO audit ({', '.join(columns)}) VALUES {', '.join(places)}"
-    return sql, [name for names in rows for name in names]

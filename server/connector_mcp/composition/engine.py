@@ -78,7 +78,7 @@ async def open_engine(
         secrets=secrets,
         announce=announcements.announce if announcements else None,
         observer=observer,
-        decide_at=console_address(settings) if transport == "http" else None,
+        decide_at=console_address(settings) if transport == "http" or settings.public_url else None,
         secret_requests=secret_requests,
         calls=CALLS,
     )

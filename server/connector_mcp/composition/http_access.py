@@ -178,8 +178,8 @@ def make_secret_pages(engine: Engine, access: HttpAccess) -> list[BaseRoute]:
     )
 
 
-def announce_secret_pages(engine: Engine, listening: str) -> None:
-    """Tell calls over HTTP where the pages are, unless the address is not known.
+def announce_pages(engine: Engine, listening: str) -> None:
+    """Tell calls over HTTP where the console and the pages for secrets are, unless the address is not known.
 
     `listening` is what the server listens on.
     """
@@ -188,6 +188,8 @@ def announce_secret_pages(engine: Engine, listening: str) -> None:
     async def find() -> str | None:
         return str(address)
 
+    if address is not None and engine.settings.operators_file is not None:
+        engine.have_console_at(f"{address}/console")
     if engine.secret_requests is not None and address is not None:
         engine.secret_requests.have_pages_at(find)
 

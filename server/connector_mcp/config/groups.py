@@ -226,4 +226,4 @@ class TelemetrySettings(SettingsGroup):
     metrics: Literal["off", "token", "open"] = "token"
     """`/metrics` over HTTP: `token` requires the same token as calls, `open` requires none, `off` removes it."""
     otel: bool = False
-    """Export OpenTelemetry spans to the collector that `OTEL_EXPORTER_OTLP_ENDPOINT` names."""
+    """Export OpenTelemetry spans and metrics to the collector that `OTEL_EXPORTER_OTLP_ENDPOINT` names."""

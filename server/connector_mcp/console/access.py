@@ -28,7 +28,7 @@ FAILURES_IN_TOTAL = 200
 
 _COOKIE = "connector-mcp-console"
 _MAX_FORM_BYTES = 16_384
-_MAX_FIELDS = 12
+_MAX_FIELDS = 100
 
 
 class Problem(Exception):
@@ -209,6 +209,8 @@ class Visitor:
     operator: str
     key: str = field(repr=False)
     """The value of the session cookie."""
+    waiting: int = 0
+    """How many calls wait for a decision, for the pages' header."""
 
     @property
     def form_token(self) -> str:

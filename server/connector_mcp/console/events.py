@@ -41,11 +41,12 @@ class QueueStreams:
         request = Request(scope)
         key = session_key(request)
         try:
-            is_allowed = await self._is_signed_in(key)
+            status = HTTPStatus.OK if await self._is_signed_in(key) else HTTPStatus.FORBIDDEN
         except StoreUnavailable:
-            is_allowed = False
-        if not is_allowed or request.method == "HEAD":
-            response = Response(status_code=HTTPStatus.OK if is_allowed else HTTPStatus.FORBIDDEN)
+            # The session may be good, so the page must not say that it has ended.
+            status = HTTPStatus.SERVICE_UNAVAILABLE
+        if status is not HTTPStatus.OK or request.method == "HEAD":
+            response = Response(status_code=status)
         elif self._open >= MAX_STREAMS:
             response = PlainTextResponse("Too many pages are open. Reload this one.", 503, {"Retry-After": "30"})
         else:

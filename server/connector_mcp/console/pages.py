@@ -10,12 +10,12 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass, replace
 from functools import wraps
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -36,12 +36,14 @@ from connector_mcp.console.access import (
 from connector_mcp.console.connectors import ConnectorPages
 from connector_mcp.console.events import QueueStreams
 from connector_mcp.console.records import RecordPages
-from connector_mcp.console.rendering import Renderer, SecurityHeaders, diff, grouped, show
+from connector_mcp.console.rendering import Renderer, SecurityHeaders, diff, grouped, in_groups, show
 from connector_mcp.engine.approval.parked_call import Approval, is_confirmed, name_to_type
-from connector_mcp.engine.approval.queue import Approvals
+from connector_mcp.engine.approval.queue import Approvals, QueueFilter
 from connector_mcp.engine.engine import Engine
 from connector_mcp.errors import ConfirmationInvalid, ConnectorError, InvalidArguments, StoreUnavailable, StoreUncertain
 from connector_mcp.json_values import JsonObject
+from connector_mcp.operations.catalog import PLATFORMS
+from connector_mcp.operations.operation import Effect
 from connector_mcp.operations.provisioning.tools import APPLY_PLAN
 from connector_mcp.provisioning.journal import Journal
 from connector_mcp.provisioning.plan import Plan
@@ -52,11 +54,15 @@ logger = logging.getLogger("connector_mcp.console")
 
 HOME = "/console"
 
-VISIBLE_FIELDS = 16
-"""Fields of a deleted target that are shown at first. What an update changes is shown in full."""
+QUEUE_ROWS = 20
+"""Calls on one page of the queue."""
+
+APPROVED_ROWS = 10
+"""Approved calls that are shown below the queue."""
 
 MAX_REASON = 500
 
+_APPROVAL_ID = re.compile(r"ap-[a-z0-9]+")
 _OWN_PATH = re.compile(r"/console(/[a-z0-9-]+)*")
 
 _Handler = Callable[[Request], Awaitable[Response]]
@@ -133,6 +139,7 @@ class _ConsolePages:
         streams = QueueStreams(self._console.approvals, self._console.database, self._sessions)
         return [
             route("GET", "", self._queue),
+            route("POST", "/deny", self._deny_selected),
             route("GET", "/approvals/{id}", self._approval),
             route("POST", "/approvals/{id}/approve", self._approve),
             route("POST", "/approvals/{id}/deny", self._deny),
@@ -190,7 +197,7 @@ class _ConsolePages:
         visitor = await self._sessions.find(session_key(request))
         if visitor is None:
             raise _SignInFirst(request)
-        return visitor
+        return replace(visitor, waiting=await self._console.approvals.pending())
 
     async def _submitted(self, request: Request) -> tuple[Visitor, dict[str, str]]:
         """Return the operator from whose own page this form was sent, and the form."""
@@ -209,10 +216,57 @@ class _ConsolePages:
 
     async def _queue(self, request: Request) -> Response:
         visitor = await self._visitor(request)
-        waiting = await self._console.approvals.waiting(before=_key(request, "before"), after=_key(request, "after"))
-        approved = await self._console.approvals.waiting("approved")
-        counts = await self._console.approvals.counts()
-        return self._page("queue", visitor, here="queue", page=waiting, approved=approved.approvals, counts=counts)
+        given = {
+            name: strip_hidden(_key(request, name)).strip() for name in ("q", "platform", "effect", "caller", "by")
+        }
+        page = await self._console.approvals.waiting(
+            "pending",
+            QueueFilter(given["q"], given["platform"], given["effect"], given["caller"]),
+            before=_key(request, "before"),
+            after=_key(request, "after"),
+            count=QUEUE_ROWS,
+        )
+        approved = await self._console.approvals.waiting("approved", count=APPROVED_ROWS)
+        return self._page(
+            "queue",
+            visitor,
+            here="queue",
+            page=page,
+            groups=in_groups(page.approvals, given["by"]),
+            approved=approved,
+            given=given,
+            query=urlencode({name: text for name, text in given.items() if text}),
+            platforms=PLATFORMS,
+            effects=list(Effect),
+        )
+
+    async def _deny_selected(self, request: Request) -> Response:
+        """Deny each call that is selected, and show what became of each."""
+        visitor, form = await self._submitted(request)
+        denied: list[Approval] = []
+        kept: list[tuple[str, Approval | None, str]] = []
+        unavailable = ""
+        for approval_id in filter(_APPROVAL_ID.fullmatch, form):
+            approval, why = None, unavailable
+            try:
+                if not unavailable:
+                    denied.append(await self._take(visitor, approval_id, False, form))
+                    continue
+            except StoreUncertain as error:
+                why = error.message
+            except StoreUnavailable as error:
+                # The rest is not tried, as each would wait for the store again.
+                why, unavailable = error.message, "It was not tried, because the store is unavailable."
+            except ConnectorError as error:
+                why = error.message
+                with suppress(ConnectorError):
+                    approval = await self._console.approvals.get(approval_id)
+            kept.append((approval_id, approval, why))
+        if not denied and not kept:
+            raise Problem(400, "No call was selected", "Nothing was denied.", "Select calls in the queue first.")
+        visitor = replace(visitor, waiting=max(0, visitor.waiting - len(denied)))
+        status = HTTPStatus.CONFLICT if kept else HTTPStatus.OK
+        return self._page("denied", visitor, status=status, here="queue", denied=denied, kept=kept)
 
     async def _approval(self, request: Request) -> Response:
         visitor = await self._visitor(request)
@@ -222,7 +276,8 @@ class _ConsolePages:
         visitor, form = await self._submitted(request)
         approval = await self._console.approvals.get(request.path_params["id"])
         if approval.status == "pending" and not is_confirmed(approval, form.get("name", "")):
-            return await self._approval_page(visitor, approval, mistyped=True, reason=form.get("reason", ""))
+            status = HTTPStatus.UNPROCESSABLE_ENTITY
+            return await self._approval_page(visitor, approval, status, mistyped=True, reason=form.get("reason", ""))
         return await self._decide(visitor, approval.id, True, form)
 
     async def _deny(self, request: Request) -> Response:
@@ -230,26 +285,41 @@ class _ConsolePages:
         return await self._decide(visitor, request.path_params["id"], False, form)
 
     async def _decide(self, visitor: Visitor, approval_id: str, approve: bool, form: dict[str, str]) -> Response:
-        reason = strip_hidden(form.get("reason", "")).strip()[:MAX_REASON] or None
-        by = f"operator {visitor.operator}"
-        await self._console.approvals.decide(approval_id, approve, by, reason, channel="console")
+        try:
+            await self._take(visitor, approval_id, approve, form)
+        except ConfirmationInvalid as error:
+            decided = await self._console.approvals.get(approval_id)
+            return await self._approval_page(visitor, decided, HTTPStatus.CONFLICT, too_late=error.message)
         return RedirectResponse(f"{self._home}/approvals/{approval_id}", HTTPStatus.SEE_OTHER)
 
+    async def _take(self, visitor: Visitor, approval_id: str, approve: bool, form: dict[str, str]) -> Approval:
+        """Take an operator's decision, with the reason that the form has."""
+        reason = strip_hidden(form.get("reason", "")).strip()[:MAX_REASON] or None
+        by = f"operator {visitor.operator}"
+        return await self._console.approvals.decide(approval_id, approve, by, reason, channel="console")
+
     async def _approval_page(
-        self, visitor: Visitor, approval: Approval, *, mistyped: bool = False, reason: str = ""
+        self,
+        visitor: Visitor,
+        approval: Approval,
+        status: HTTPStatus = HTTPStatus.OK,
+        *,
+        mistyped: bool = False,
+        too_late: str = "",
+        reason: str = "",
     ) -> Response:
         rows, plan = diff(approval), await self._plan_of(approval)
         return self._page(
             "approval" if plan is None else "plan",
             visitor,
-            status=HTTPStatus.UNPROCESSABLE_ENTITY if mistyped else HTTPStatus.OK,
+            status=status,
             here="queue",
             approval=approval,
             diff=rows,
-            visible_fields=VISIBLE_FIELDS if approval.deletes else len(rows),
             arguments=[(name, show(value)) for name, value in approval.arguments.items()],
             name_to_type=name_to_type(approval),
             mistyped=mistyped,
+            too_late=too_late,
             reason=reason,
             groups=[] if plan is None else grouped(plan),
         )
@@ -274,7 +344,7 @@ class _ConsolePages:
     async def _not_found(self, request: Request) -> Response:
         raise Problem(404, "Page not found", "The console has no such page.")
 
-    def _page(self, name: str, visitor: Visitor, *, status: int = HTTPStatus.OK, **values: Any) -> Response:
+    def _page(self, name: str, visitor: Visitor | None, *, status: int = HTTPStatus.OK, **values: Any) -> Response:
         return self._renderer.page(name, status=status, visitor=visitor, sandbox=self._console.sandbox, **values)
 
     def _with_problems(self, handler: _Handler) -> _Handler:
@@ -290,7 +360,12 @@ class _ConsolePages:
                 problem = error
             except ConnectorError as error:
                 problem = _as_problem(error)
-            return self._renderer.page("problem", status=problem.status, headers=problem.headers, problem=problem)
+            # A signed-in operator keeps the header, if the store still says who that is.
+            visitor = None
+            with suppress(_SignInFirst, ConnectorError):
+                visitor = await self._visitor(request)
+            headers = problem.headers
+            return self._page("problem", visitor, status=problem.status, headers=headers, here="", problem=problem)
 
         return answer
 

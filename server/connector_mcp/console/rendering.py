@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -22,8 +22,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.preview import Change
 from connector_mcp.json_values import members
+from connector_mcp.operations.operation import Effect
 from connector_mcp.provisioning.plan import Action, Plan
-from connector_mcp.text import strip_hidden
+from connector_mcp.text import PICTURE, strip_hidden
 
 _ASSETS = {"console.css": "text/css", "console.js": "text/javascript"}
 
@@ -84,16 +85,19 @@ class Renderer:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._templates.globals |= {
+        functions: dict[str, Any] = {
             "asset": self._address,
             "prefix": prefix,
             "moment": moment,
             "machine_time": machine_time,
             "ago": ago,
-            "left": left,
+            "relative": relative,
             "status": status,
+            "grave_effect": grave_effect,
             "now": clock,
         }
+        # Macros that other macros use find them only here.
+        self._templates.globals.update(functions)
 
     def page(
         self, name: str, /, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
@@ -118,6 +122,9 @@ def _without_hidden(value: Any) -> Any:
     return strip_hidden(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
+SOON = 3_600
+"""Seconds before its expiry when a call stands out."""
+
 _MAX_VALUE = 4_000
 """Characters of one value on a page."""
 
@@ -129,12 +136,16 @@ class ShownValue:
     text: str
     note: str = ""
     unset: bool = False
+    is_picture: bool = False
+    """Whether the text is the `data:` URL of a picture."""
 
 
 def show(value: Any) -> ShownValue:
     """Return a value in full, up to what a page can hold."""
     if value is None:
         return ShownValue("not set", unset=True)
+    if isinstance(value, str) and PICTURE.fullmatch(value):
+        return ShownValue(value, is_picture=True)
     full = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
     text = strip_hidden(full)
     notes = ["contains invisible characters"] if text != full else []
@@ -161,6 +172,20 @@ def grouped(plan: Plan) -> list[tuple[str, list[tuple[Action, list[Change]]]]]:
         rows = [Change(change.field, show(change.before), show(change.after)) for change in action.diff]
         groups.setdefault(action.verb, []).append((action, rows))
     return [(verb, actions) for verb, actions in groups.items() if actions and verb != "unchanged"]
+
+
+def grave_effect(approval: Approval) -> str:
+    """Return the gravest effect of a call; empty if none is known."""
+    return max(approval.effects, key=list(Effect).index, default="")
+
+
+def in_groups(approvals: Sequence[Approval], by: str) -> list[tuple[str, list[Approval]]]:
+    """Return calls by `caller` or by `target`, with the group's name, in the order of the first call of each group."""
+    groups: dict[str, list[Approval]] = {}
+    for approval in approvals:
+        name = {"caller": approval.principal, "target": approval.target or "no target"}.get(by, "")
+        groups.setdefault(name, []).append(approval)
+    return list(groups.items())
 
 
 def status(approval: Approval, now: float) -> str:
@@ -199,6 +224,14 @@ def ago(when: float, now: float) -> str:
 def left(when: float, now: float) -> str:
     """Return how long it is until a time."""
     return f"in {duration(when - now)}" if when > now else "expired"
+
+
+def relative(when: float, now: float) -> Markup:
+    """Return how far away a time is, as an element that the script keeps right. The time itself is its title."""
+    text = left(when, now) if when > now else ago(when, now)
+    soon = Markup(' class="soon"') if 0 < when - now < SOON else ""
+    element = Markup('<time datetime="{}" title="{}" data-relative{}>{}</time>')
+    return element.format(machine_time(when), moment(when), soon, text)
 
 
 def _as_utc(when: float | str) -> datetime:

@@ -174,6 +174,11 @@ class Engine:
         """Replace every secret value that this process or, within a call, the call knows."""
         return (CALL_SCRUBBER.get() or self._scrubber).text(text)
 
+    def have_console_at(self, address: str) -> None:
+        """Set the address of the operators' console once it is known."""
+        for gate in self._services.gates.values():
+            gate.decide_at = address
+
     async def backlog(self) -> Backlog:
         """Count what waits in the database.
 

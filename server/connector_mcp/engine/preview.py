@@ -23,7 +23,7 @@ from connector_mcp.operations.operation import Effect, Operation, Record, at
 from connector_mcp.operations.situation import Loss, Path, Situation
 from connector_mcp.operations.update import without_vacant
 from connector_mcp.secrets.reference import referenced_name
-from connector_mcp.text import clean
+from connector_mcp.text import PICTURE, clean
 
 _SHOWN = 120
 """Longest value or name that is shown, in characters."""
@@ -224,8 +224,8 @@ def _with_planned(record: Any, planned: Mapping[Path, Any]) -> JsonObject:
 
 
 def _in_snapshot(value: Any) -> Any:
-    """A short form of a value that differs where the value does."""
-    if not isinstance(value, str) or (len(value) <= _SHOWN and clean(value) == value):
+    """A short form of a value that differs where the value does. Pictures stay whole, so that a page can show them."""
+    if not isinstance(value, str) or (len(value) <= _SHOWN and clean(value) == value) or PICTURE.fullmatch(value):
         return value
     digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{clean(value)[:_SHOWN]}… ({len(value)} characters, {digest[:8]})"

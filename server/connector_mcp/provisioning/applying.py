@@ -26,7 +26,8 @@ from connector_mcp.engine.results import finish, shape_data
 from connector_mcp.errors import ConnectorError, InvalidArguments, Issue, TargetChanged
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import platform_folder
-from connector_mcp.operations.operation import Effect
+from connector_mcp.operations.operation import Effect, ListOperation
+from connector_mcp.operations.overview import Read
 from connector_mcp.operations.provisioning.kinds import Kind
 from connector_mcp.operations.provisioning.tools import ApplyPlan
 from connector_mcp.operations.situation import Situation
@@ -34,7 +35,7 @@ from connector_mcp.operations.tool import Tool
 from connector_mcp.provisioning.decision import candidate_of, check_destructive, check_served, parts_of
 from connector_mcp.provisioning.journal import Identity, Journal, PlanStep, StoredPlan, account_key, step_ended
 from connector_mcp.provisioning.plan import Action
-from connector_mcp.provisioning.rehearsal import read_records
+from connector_mcp.provisioning.rehearsal import SharedReads, read_records
 from connector_mcp.provisioning.report import is_ended, report
 from connector_mcp.provisioning.steps import NEW, PlannedCall, remember, with_ids
 from connector_mcp.state.database import Transaction, Work, one_allowance
@@ -67,8 +68,14 @@ class ApplyCall(AcrossCall):
         self._ended: dict[int, anyio.Event] = {}
         self._limiter = anyio.CapacityLimiter(AT_ONCE)
         self._actions: dict[int, Action] = {}
+        self._ids: dict[str, str] = {}
+        """The id of the thing of each entry, as far as it is there."""
+        self._same: dict[str, list[int]] = defaultdict(list)
+        """The actions that change the same target, by its fingerprint."""
         self._locks: dict[str, anyio.Lock] = defaultdict(anyio.Lock)
         """One for each target, so that two actions never change one at the same time."""
+        self._lists = SharedReads()
+        self._done = 0
         self._deadline = 0.0
         self._begins_until = 0.0
         self._stops_on_failure = False
@@ -176,6 +183,10 @@ class ApplyCall(AcrossCall):
         self._deadline = anyio.current_time() + left
         self._begins_until = monotonic() + left - (SECONDS - BEGIN_SECONDS) * left / SECONDS
         self._ended = {action.number: anyio.Event() for action in plan.actions}
+        self._done = sum(map(self._is_ended, plan.steps))
+        for action in plan.actions:
+            self._same[action.fingerprint].append(action.number)
+            self._note_id(action)
         async with anyio.create_task_group() as tasks:
             for action in plan.actions:
                 tasks.start_soon(self._run_action, action)
@@ -203,7 +214,7 @@ class ApplyCall(AcrossCall):
     async def _call(self, action: Action) -> None:
         account, step = self._accounts_of[action.number], self._steps.get(action.number)
         tool = self._services.operations[action.tool or ""]
-        entry_key, ids, kind = (account_key(account), action.entry), self._ids(), kind_of(action)
+        entry_key, ids, kind = (account_key(account), action.entry), self._ids, kind_of(action)
         # A host may be named by the id of what this plan makes.
         disclosed = tuple((name, with_ids(host, ids)) for name, host in action.disclosed)
         action = action.model_copy(update={"disclosed": disclosed})
@@ -230,12 +241,14 @@ class ApplyCall(AcrossCall):
         with anyio.CancelScope(shield=True, deadline=self._deadline):
             await call.run(arguments)
         self._steps[action.number] = call.step
+        self._note_id(action)
         if call.state == "done" and (identity := call.identity()) is not None:
             self._known[entry_key] = identity
         elif call.state != "done" and self._stops_on_failure:
             self._has_stopped = True
-        done = sum(self._is_ended(each) for each in self._stored.plan.steps)
-        await self.caller.progress(f"{done} of {len(self._stored.plan.steps)} done: {action.verb} {action.entry}")
+        self._done += call.state == "done"
+        steps = self._stored.plan.steps
+        await self.caller.progress(f"{self._done} of {len(steps)} done: {action.verb} {action.entry}")
 
     async def _adopt(self, action: Action) -> None:
         """Remember which thing an entry is. On the platform nothing changes."""
@@ -259,27 +272,24 @@ class ApplyCall(AcrossCall):
                 await self._services.database.write(work)
         self._steps[action.number] = step
 
-    def _ids(self) -> dict[str, str]:
-        """Return the id of the thing of each entry, as far as it is there."""
-        ids: dict[str, str] = {}
-        for action in self._stored.plan.actions:
-            step = self._steps.get(action.number)
-            identifier = (step.identifier if step else None) or action.identifier
-            # What a replacement deletes is no longer the thing of the entry.
-            if action.verb != "delete" and identifier is not None:
-                ids[action.entry] = identifier
-        return ids
+    def _note_id(self, action: Action) -> None:
+        """Note the id of the thing that an action made, changed or found."""
+        step = self._steps.get(action.number)
+        identifier = (step.identifier if step else None) or action.identifier
+        # What a replacement deletes is no longer the thing of the entry.
+        if action.verb != "delete" and identifier is not None:
+            self._ids[action.entry] = identifier
 
     def _expected(self, action: Action) -> set[str]:
         """Return the fingerprints that the target may have: what other actions of this plan left is no change."""
-        same = (each for each in self._stored.plan.actions if each.fingerprint == action.fingerprint)
-        left = (self._steps[each.number].outcome.get("fingerprint") for each in same if each.number in self._steps)
+        same = self._same[action.fingerprint] if action.fingerprint else ()
+        left = (self._steps[number].outcome.get("fingerprint") for number in same if number in self._steps)
         return {action.fingerprint, *(each for each in left if isinstance(each, str))}
 
     async def _made(self, action: Action, account: Account) -> list[str]:
         """Return the ids of the things that have the name of what an action makes, apart from what was there before."""
         kind = kind_of(action)
-        within = kind.place(with_ids(action.declared, self._ids()))
+        within = kind.place(with_ids(action.declared, self._ids))
         data = await read_records(kind.listing(within), account, self.caller, self._services)
         before = {each.identifier for each in self._stored.plan.actions if each.entry == action.entry}
         found = (kind.identify(row) for row in kind.rows(data, within) if kind.key_of(row) == kind.key(action.declared))
@@ -308,6 +318,7 @@ class ApplyCall(AcrossCall):
     async def _check_things(self) -> None:
         """Check what was made or changed by its recipe, as far as there is time."""
         noted: list[PlanStep] = []
+        last = {action.entry: action.number for action in self._stored.plan.steps if action.verb != "delete"}
 
         async def check(action: Action, step: PlanStep) -> None:
             account, kind = self._accounts_of[action.number], kind_of(action)
@@ -321,17 +332,19 @@ class ApplyCall(AcrossCall):
         async with anyio.create_task_group() as tasks:
             for action in self._stored.plan.steps:
                 step = self._steps.get(action.number)
-                if step and step.state == "done" and not step.verdict and self._is_checked(action):
+                is_due = step and step.state == "done" and not step.verdict and kind_of(action).check
+                if step and is_due and last.get(action.entry) == action.number:
                     tasks.start_soon(check, action, step)
         if noted:
             self._steps |= {step.number: step for step in noted}
             await self._journal.note(self._stored.plan.id, self.id, noted)
 
-    def _is_checked(self, action: Action) -> bool:
-        """Whether an action is the last one on a thing that can be checked."""
-        later = (each for each in self._stored.plan.steps if each.number > action.number)
-        is_last = not any(each.entry == action.entry and each.verb != "delete" for each in later)
-        return is_last and action.verb != "delete" and bool(kind_of(action).check)
+    async def _read(self, account: Account, read: Read) -> Any:
+        """Read lists once for all checks: every thing of a kind needs the same ones."""
+        if not issubclass(read.operation, ListOperation):
+            return await super()._read(account, read)
+        key = (account, read.operation, repr(read.arguments))
+        return await self._lists.get(key, partial(super()._read, account, read))
 
 
 def kind_of(action: Action) -> Kind:

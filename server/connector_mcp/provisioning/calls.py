@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 
 from connector_mcp.engine.accounts import Account
-from connector_mcp.engine.caller import CallResult
-from connector_mcp.engine.engine_call import EngineCall
+from connector_mcp.engine.caller import Caller, CallResult
+from connector_mcp.engine.engine_call import CallServices, EngineCall
 from connector_mcp.engine.results import finish
 from connector_mcp.engine.secret_refs.resolver import FoundSecrets, Reference
 from connector_mcp.errors import Blocked, InvalidArguments, Issue, TimedOut
@@ -19,7 +19,7 @@ from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.overview import Read
 from connector_mcp.operations.provisioning.kinds import ToolCall
 from connector_mcp.operations.provisioning.tools import ApplyPlan, ExportConnectors, PlanConnectors
-from connector_mcp.operations.tool import PROFILE
+from connector_mcp.operations.tool import PROFILE, Tool
 from connector_mcp.provisioning.actions import Draft, Drafts, Orphan, number_actions
 from connector_mcp.provisioning.applying import ApplyCall
 from connector_mcp.provisioning.exporting import Exporter
@@ -35,7 +35,7 @@ from connector_mcp.provisioning.planning import (
     refuse,
     side_by_side,
 )
-from connector_mcp.provisioning.rehearsal import Rehearsal, read_records
+from connector_mcp.provisioning.rehearsal import Rehearsal, SharedReads, read_records
 from connector_mcp.state.keys import secret_key
 
 SECONDS = 50.0
@@ -89,6 +89,10 @@ class ProvisioningCall(EngineCall):
 
 class PlanCall(ProvisioningCall):
     """The call that makes a plan."""
+
+    def __init__(self, tool: Tool, caller: Caller, services: CallServices) -> None:
+        super().__init__(tool, caller, services)
+        self._lists = SharedReads()
 
     async def answer(self) -> JsonObject:
         operation = self.operation
@@ -155,7 +159,7 @@ class PlanCall(ProvisioningCall):
         return fatal, doubtful
 
     def _rehearsal(self, call: ToolCall) -> Rehearsal:
-        return Rehearsal(self._services.accounts.tool(call.operation), self.caller, self._services)
+        return Rehearsal(self._services.accounts.tool(call.operation), self.caller, self._services, self._lists)
 
     async def _digest_of(self, account: Account, path: str, name: str) -> str | None:
         """The digest of the value that a reference has now; None where it cannot be used."""

@@ -7,6 +7,7 @@ A plan holds no secret. Its arguments have references (`secret://NAME`) in the p
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -94,7 +95,7 @@ class Plan(BaseModel):
     created_at: float
     expires_at: float
 
-    @property
+    @cached_property
     def steps(self) -> tuple[Action, ...]:
         """The actions that call a tool."""
         return tuple(action for action in self.actions if action.calls)

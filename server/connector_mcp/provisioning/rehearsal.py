@@ -3,10 +3,13 @@ the gate."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+import anyio
 
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.across import NestedRead
@@ -21,12 +24,12 @@ from connector_mcp.engine.redaction.redactor import parse_steps
 from connector_mcp.engine.results import following_cursor
 from connector_mcp.engine.secret_refs.resolver import scan_arguments
 from connector_mcp.engine.sender import Sender
-from connector_mcp.errors import Blocked, InvalidArguments, Issue, TooLarge
+from connector_mcp.errors import Blocked, ConnectorError, InvalidArguments, Issue, TooLarge
 from connector_mcp.json_values import JsonObject, is_object, items
 from connector_mcp.operations.operation import Effect, ListOperation, Operation
 from connector_mcp.operations.overview import Read
 from connector_mcp.operations.situation import Situation
-from connector_mcp.operations.tool import PROFILE
+from connector_mcp.operations.tool import PROFILE, Tool
 from connector_mcp.provisioning.manifest import referenced, text_places
 from connector_mcp.secrets.reference import mentions_reference
 
@@ -77,6 +80,36 @@ async def read_records(read: Read, account: Account, caller: Caller, services: C
     )
 
 
+class SharedReads:
+    """Reads that several things need and that are sent once. A read that failed is sent again for the next one."""
+
+    def __init__(self) -> None:
+        self._found: dict[Hashable, Any] = {}
+        self._locks: dict[Hashable, anyio.Lock] = defaultdict(anyio.Lock)
+
+    async def get(self, key: Hashable, read: Callable[[], Awaitable[Any]]) -> Any:
+        """Return what the read with this key returned, or send it."""
+        async with self._locks[key]:
+            found = self._found.get(key)
+            if found is None:
+                found = await read()
+            if not isinstance(found, ConnectorError):
+                self._found[key] = found
+        return found
+
+
+class _SharingSender(Sender):
+    """Reads a list of what may depend on a target once for all changes of a plan."""
+
+    def __init__(self, account: Account, tool: str, caller: Caller, lists: SharedReads) -> None:
+        super().__init__(account, tool, caller)
+        self._lists = lists
+
+    async def read_list(self, listed: type[ListOperation], operation: Operation) -> tuple[list[JsonObject], bool]:
+        reader = self.list_like(listed, operation)
+        return await self._lists.get((self._account, repr(reader)), partial(super().read_list, listed, operation))
+
+
 @dataclass(frozen=True)
 class Rehearsed:
     """What a change would do."""
@@ -91,6 +124,10 @@ class Rehearsed:
 class Rehearsal(PlatformCall):
     """A change that is checked and previewed like any other, and ends there. It leaves no record of its own."""
 
+    def __init__(self, tool: Tool, caller: Caller, services: CallServices, lists: SharedReads) -> None:
+        super().__init__(tool, caller, services)
+        self._lists = lists
+
     def validate(self, arguments: Mapping[str, Any]) -> None:
         """Choose the account and parse the arguments. Policy decides when the plan is applied."""
         self.account, own, self.profile_named = self._services.accounts.choose(
@@ -99,7 +136,7 @@ class Rehearsal(PlatformCall):
         assert self.account is not None  # noqa: S101 - operations of a platform always have an account
         self._account = self.account
         self.operation = parse_arguments(self.tool, own, self.account.fixed)
-        self._sender = Sender(self._account, self.tool.name, self.caller)
+        self._sender = _SharingSender(self._account, self.tool.name, self.caller, self._lists)
         self._situation = Situation(options=self._account.options)
 
     def inspect(self, arguments: Mapping[str, Any]) -> tuple[list[Issue], list[Issue]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -37,6 +37,7 @@ WORKERS: Final = 4
 """Number of steps that run at the same time."""
 
 Value = str | int | float | None
+Values = Mapping[str, Value]
 Row = Mapping[str, Any]
 
 _T = TypeVar("_T")
@@ -60,13 +61,23 @@ class Rows:
 class Transaction:
     """One transaction. Valid only while its work runs."""
 
-    def __init__(self, step: Step[Any], execute: Callable[[str, Mapping[str, Value]], Rows]) -> None:
+    def __init__(
+        self,
+        step: Step[Any],
+        execute: Callable[[str, Values], Rows],
+        execute_many: Callable[[str, Sequence[Values]], object],
+    ) -> None:
         self._step = step
         self._execute = execute
+        self._execute_many = execute_many
 
     def execute(self, sql: str, values: Mapping[str, Value] = {}) -> Rows:
         """Run one statement. Characters that no database can store are stored as U+FFFD."""
-        return self._execute(sql, {name: storable(value) for name, value in values.items()})
+        return self._execute(sql, storable(values))
+
+    def execute_many(self, sql: str, rows: Iterable[Values]) -> None:
+        """Run one statement for each row of values."""
+        self._execute_many(sql, [storable(values) for values in rows])
 
     def notify(self) -> None:
         """Wake every `Database.changed` of all processes once this transaction is committed."""
@@ -300,8 +311,14 @@ class Database(ABC):
         )
 
 
-def storable(value: Value) -> Value:
-    """Return a value that both databases can store: text without NUL and halves of surrogate pairs."""
-    if not isinstance(value, str) or (value.isascii() and "\0" not in value):
-        return value
-    return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+def storable(values: Values) -> Values:
+    """Return values that both databases can store: text without NUL and halves of surrogate pairs."""
+    # One look at all of them is enough for nearly every statement.
+    text = "".join([value for value in values.values() if isinstance(value, str)])
+    if text.isascii() and "\0" not in text:
+        return values
+    return {name: _storable_text(value) if isinstance(value, str) else value for name, value in values.items()}
+
+
+def _storable_text(text: str) -> str:
+    return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -10,7 +10,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from functools import lru_cache, partial
 from itertools import count
@@ -32,7 +32,7 @@ from connector_mcp.state.database import (
     Rows,
     Step,
     Transaction,
-    Value,
+    Values,
     one_allowance,
 )
 from connector_mcp.state.schema import VERSION
@@ -230,7 +230,8 @@ class PostgresDatabase(Database):
             with connection.pipeline() as pipeline:
                 if step.writes:
                     connection.execute("BEGIN")
-                result = step.work(Transaction(step, partial(_execute, connection, pipeline)))
+                execute, execute_many = partial(_execute, connection, pipeline), partial(_execute_many, connection)
+                result = step.work(Transaction(step, execute, execute_many))
                 if step.writes:
                     if step.notifies:
                         connection.execute(f"NOTIFY {CHANNEL}")
@@ -324,7 +325,7 @@ class PostgresDatabase(Database):
         return self.failure(reason, uncertain=step.committing and not certain)
 
 
-def _execute(connection: _Connection, pipeline: psycopg.Pipeline, sql: str, values: Mapping[str, Value]) -> Rows:
+def _execute(connection: _Connection, pipeline: psycopg.Pipeline, sql: str, values: Values) -> Rows:
     cursor = connection.execute(_translated(sql), values)
 
     def fetch() -> Sequence[Row]:
@@ -336,6 +337,10 @@ def _execute(connection: _Connection, pipeline: psycopg.Pipeline, sql: str, valu
         return cursor.fetchall() if cursor.description else ()
 
     return Rows(fetch)
+
+
+def _execute_many(connection: _Connection, sql: str, rows: Sequence[Values]) -> None:
+    connection.cursor().executemany(_translated(sql), rows)
 
 
 class SharedRates:

@@ -9,7 +9,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 import anyio
 
 from connector_mcp.errors import StoreUnavailable
-from connector_mcp.state.database import Database, Row, Rows, Step, Transaction, Value, one_allowance
+from connector_mcp.state.database import Database, Row, Rows, Step, Transaction, Values, one_allowance
 from connector_mcp.state.schema import VERSION
 
 WATCH_SECONDS: Final = 0.25
@@ -95,7 +95,7 @@ class SqliteDatabase(Database):
     def _run(self, step: Step[_T]) -> _T:
         connection = self._open(step)
         step.interrupt = connection.interrupt
-        transaction = Transaction(step, partial(_execute, connection))
+        transaction = Transaction(step, partial(_execute, connection), connection.executemany)
         # Waiting for another process ends before the step does, so that its failure is certain and says why.
         self._set("busy_timeout", str(max(1, int((step.until - time.monotonic()) * 7.5) * 100)))
         if not step.writes:
@@ -191,7 +191,7 @@ class SqliteDatabase(Database):
         return self.failure(reason, uncertain=step.committing and is_hardware, retryable=may_pass, fix=fix)
 
 
-def _execute(connection: sqlite3.Connection, sql: str, values: Mapping[str, Value]) -> Rows:
+def _execute(connection: sqlite3.Connection, sql: str, values: Values) -> Rows:
     # A statement with RETURNING takes effect only as its rows are read.
     rows: list[Row] = [dict(row) for row in connection.execute(sql, values).fetchall()]
     return Rows(lambda: rows)

@@ -70,6 +70,9 @@ class Metrics:
         self.store_errors: Final = counter(
             "store_errors", "Failed operations of the store and of the audit log.", ("operation",)
         )
+        for operation in ("read", "write", "audit"):
+            # Alerts see a counter grow only if it was there before.
+            self.store_errors.labels(operation)
         Info("connector_mcp_build", "The running version.", registry=self.registry).info({"version": version})
         ProcessCollector(registry=self.registry)
 

@@ -16,6 +16,7 @@ from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.engine import Engine
 from connector_mcp.errors import StoreUnavailable
+from connector_mcp.telemetry.events import Backlog
 from connector_mcp.telemetry.metrics import Metrics
 from connector_mcp.telemetry.observer import Observer
 from connector_mcp.transport.auth.authorization import Callers
@@ -25,8 +26,8 @@ from connector_mcp.transport.http.health import (
     READY_SECONDS,
     CachedCheck,
     PartChecks,
-    count_approvals,
     observability_pages,
+    read_backlog,
 )
 from connector_mcp.transport.http.host_guard import Reach
 from connector_mcp.transport.http.shutdown import Drain
@@ -134,16 +135,16 @@ async def test_the_database_is_probed_once_a_second_and_a_failure_logged_once(
     assert caplog.text.count("ready again") == 1
 
 
-async def test_approvals_are_counted_rarely_and_unknown_if_the_database_fails(tmp_path: Path) -> None:
+async def test_what_waits_is_counted_rarely_and_unknown_if_the_database_fails(tmp_path: Path) -> None:
     now = [100.0]
     async with engine_at(tmp_path / "state") as engine:
-        waiting = CachedCheck(partial(count_approvals, engine), 5.0, clock=lambda: now[0])
+        waiting = CachedCheck(partial(read_backlog, engine), 5.0, clock=lambda: now[0])
         none = await waiting.result()
         await engine.database.write(lambda tx: tx.execute("DROP TABLE approvals"))
         cached = await waiting.result()
         now[0] += 60
         unknown = await waiting.result()
-    assert none == cached == {}
+    assert none == cached == Backlog({}, 0.0, {})
     assert unknown is None
 
 

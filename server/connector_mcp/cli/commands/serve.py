@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import aclosing
@@ -21,7 +20,7 @@ from connector_mcp.composition.accounts import left_out, readiness, require_plat
 from connector_mcp.composition.engine import open_engine, open_observer, serve_secret_pages_on_demand
 from connector_mcp.composition.health import transport_facts
 from connector_mcp.config.settings import Settings, variable_name
-from connector_mcp.program import absolute_command
+from connector_mcp.program import program
 
 
 @click.command()
@@ -56,11 +55,11 @@ def serve(overrides: dict[str, Any], http: bool, host: str | None, port: int | N
 
 
 def _how_to_attach(settings: Settings) -> str:
-    # Most clients ignore the PATH of a shell.
-    command = f"{shlex.join(absolute_command())} serve{' --sandbox' if settings.sandbox else ''}"
+    sandbox = " --sandbox" if settings.sandbox else ""
     return (
-        "Waiting for an MCP client on standard input; end it with Ctrl-C. Clients start this command by themselves:\n"
-        f"  claude mcp add connectors -- {command}\n"
+        "Waiting for an MCP client on standard input; end it with Ctrl-C. Clients start the server by themselves:\n"
+        f"  {program()} install claude-code{sandbox}   (adds it to this client; install --help names the others)\n"
+        f"  {program()} demo   (shows a session, without a client)\n"
         "With --http it listens on a port instead."
     )
 
@@ -100,7 +99,7 @@ async def _serve_stdio(settings: Settings, environ: Mapping[str, str]) -> int:
 
 async def _serve_http(settings: Settings, environ: Mapping[str, str]) -> int:
     from connector_mcp.composition.http_access import (
-        announce_secret_pages,
+        announce_pages,
         make_access,
         make_console_pages,
         make_secret_pages,
@@ -150,7 +149,7 @@ async def _serve_http(settings: Settings, environ: Mapping[str, str]) -> int:
         exempt_from_garbage_collection()
 
         def announce(address: str) -> None:
-            announce_secret_pages(engine, address)
+            announce_pages(engine, address)
             click.echo(_announcement(address, settings, environ), err=True)
 
         return await serve_and_announce(serve, announce)

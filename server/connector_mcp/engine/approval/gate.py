@@ -141,7 +141,7 @@ class Gate:
         self._approvals = approvals
         self._database = database
         self._operator_channel = operator_channel
-        self._decide_at = decide_at
+        self.decide_at = decide_at
         self._question_seconds = question_seconds
         self._reading_seconds = reading_seconds
         self._clock = clock
@@ -205,9 +205,10 @@ class Gate:
                 resolved, because = Decision.APPROVE, str(answer)
         if resolved is Decision.APPROVE:
             approval = await self._park(candidate)
-            if await self._hold.until_decided(approval, self._approvals, caller):
+            page = f"{self.decide_at}/approvals/{approval.id}" if self.decide_at else None
+            if await self._hold.until_decided(approval, self._approvals, caller, page):
                 return await self._begin_decided(candidate, approval, begin)
-            raise approval_required(approval, self._decide_at, because)
+            raise approval_required(approval, page, because)
         raise gate.blocked(tool, effect, candidate.effect)
 
     def strictest(

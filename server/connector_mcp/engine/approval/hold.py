@@ -35,8 +35,12 @@ class ApprovalHold:
         self._pauses: set[anyio.CancelScope] = set()
         self._ended = False
 
-    async def until_decided(self, approval: Approval, approvals: Approvals, caller: Caller) -> bool:
+    async def until_decided(
+        self, approval: Approval, approvals: Approvals, caller: Caller, page: str | None = None
+    ) -> bool:
         """Hold the call until its approval is decided. False if the time ends, or the client is gone, before that.
+
+        `page` is the address of the page that decides it.
 
         Raises:
             StoreUnavailable: The approval cannot be read.
@@ -51,6 +55,7 @@ class ApprovalHold:
         return await self.hold(
             is_pending,
             f"Waiting for an operator to decide {approval.id}: {approval.effect} "
+            + (f"On the page {page} " if page else "")
             + runnable(f"In a terminal: `connector-mcp approvals show {approval.id}`."),
             caller,
             self._seconds,

@@ -10,6 +10,7 @@ database's.
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
@@ -34,6 +35,9 @@ HISTORY_SECONDS: Final = 90 * 86_400.0
 
 PAGE: Final = 50
 """Approvals on one page."""
+
+COUNTED: Final = 1_000
+"""How far a count for a page goes, so that it takes as long however many calls are parked."""
 
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 _ATTEMPTS = 20
@@ -61,6 +65,48 @@ class Page:
     """Pass it as `before`. None if there are no older ones."""
     newer: str | None = None
     """Pass it as `after`. None if there are no newer ones."""
+
+
+@dataclass(frozen=True)
+class QueueFilter:
+    """Which parked calls a list is narrowed to. An empty member matches every call."""
+
+    text: str = ""
+    """A part of the id, the tool, the caller, or anything else that is shown of the call. ASCII case is ignored."""
+    platform: str = ""
+    effect: str = ""
+    caller: str = ""
+
+    def conditions(self) -> tuple[str, dict[str, Value]]:
+        """Return what to add to a WHERE clause, and its values.
+
+        `call` is JSON with its members in the order of `ParkedCall`, so a pattern can tell them apart.
+        """
+        chosen = (
+            (self.caller, " AND principal = :caller"),
+            (self.platform, " AND lower(substr(call, 1, 100)) LIKE lower(:platform) ESCAPE '!'"),
+            (self.effect, " AND call LIKE :effect ESCAPE '!'"),
+            (self.text, " AND (lower(id || ' ' || tool || ' ' || principal) LIKE lower(:text) ESCAPE '!' "
+             "OR lower(call) LIKE lower(:shown) ESCAPE '!')"),
+        )  # fmt: skip
+        text = _in_json(self.text)
+        return "".join(sql for value, sql in chosen if value), {
+            "caller": self.caller,
+            "platform": f'{{"platform":"%{_in_json(self.platform)}%","profile":%',
+            "effect": f'%"effects":[%"{_in_json(self.effect)}"%],"target":%',
+            "text": f"%{text}%",
+            # The snapshot is left out: it is kept to be compared, and has pictures in which any word may be found.
+            "shown": f'%{text}%,"snapshot":%',
+        }
+
+
+EVERY_CALL: Final = QueueFilter()
+
+
+def _in_json(text: str) -> str:
+    """Return a part of a LIKE pattern that finds the text as JSON writes it."""
+    written = json.dumps(text, ensure_ascii=False)[1:-1]
+    return "".join(f"!{character}" if character in "!%_" else character for character in written)
 
 
 class Approvals:
@@ -123,13 +169,28 @@ class Approvals:
         return _present(await self._stored(approval_id), approval_id)
 
     async def waiting(
-        self, status: ApprovalStatus = "pending", *, before: str = "", after: str = "", count: int = PAGE
+        self,
+        status: ApprovalStatus = "pending",
+        only: QueueFilter = EVERY_CALL,
+        *,
+        before: str = "",
+        after: str = "",
+        count: int = PAGE,
     ) -> Page:
         """Return a page of the live approvals with this status, oldest first; the oldest page without a key."""
-        where = "status = :status AND is_open = 1 AND expires_at > epoch()"
-        return await self._page(
-            where, "created_at", {"status": status}, before, after or ("" if before else "0"), count
+        conditions, values = only.conditions()
+        where = f"status = :status AND is_open = 1 AND expires_at > epoch(){conditions}"
+        values["status"] = status
+        return await self._page(where, "created_at", values, before, after or ("" if before else "0"), count)
+
+    async def pending(self) -> int:
+        """Return how many calls wait for a decision, up to `COUNTED`."""
+        sql = (
+            "SELECT count(*) AS count FROM (SELECT id FROM approvals "
+            f"WHERE status = 'pending' AND is_open = 1 AND expires_at > epoch() LIMIT {COUNTED}) AS counted"
         )
+        row = await self._database.read(lambda tx: tx.execute(sql).first())
+        return row["count"] if row else 0
 
     async def count(self, principal: str) -> int:
         """Return how many live approvals the calls of a principal have."""

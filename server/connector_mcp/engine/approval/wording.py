@@ -134,18 +134,19 @@ def client_of(caller: Caller) -> str:
     return f"client {caller.client}" if caller.client else "client"
 
 
-def approval_required(approval: Approval, decide_at: str | None = None, because: str = "") -> ApprovalRequired:
+def approval_required(approval: Approval, page: str | None = None, because: str = "") -> ApprovalRequired:
     """Make the error for a call that waits for an operator: its effect, where it waits, and what to do next.
 
-    `because` is a sentence that says why no answer of the client counted.
+    `page` is the address of the page that decides it. `because` is a sentence that says why no answer of the client
+    counted.
     """
     command = f"{program()} approvals approve {approval.id}"
-    page = f"{decide_at}/approvals/{approval.id}" if decide_at else None
-    how = f"decides at {page}, or runs `{command}` in a terminal" if page else f"runs `{command}` in a terminal"
+    # A blank after the address: many clients make links of text up to the next blank.
+    how = f"decides at {page} or runs `{command}` in a terminal" if page else f"runs `{command}` in a terminal"
     return ApprovalRequired(
         f"{approval.effect} {because}{' ' if because else ''}This waits for an operator's approval ({approval.id}); "
         "nothing was changed.",
-        fix=f"An operator {how}; then make the same call again and it runs once.",
+        fix=f"An operator {how}. Then make the same call again and it runs once.",
         details={
             "effect": approval.effect,
             "losses": list(approval.losses),

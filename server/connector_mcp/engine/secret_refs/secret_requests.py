@@ -304,13 +304,7 @@ class SecretPrompt:
                 answered = caller.resumed.reply if brought and caller.resumed else None
                 reply = answered or await caller.send_to(visit, TICKET + request.id)
             except CannotAsk:
-                raise InvalidArguments(
-                    tool,
-                    resolved.issues,
-                    fix=f"Give the person you work for this link, to enter the secret there: {url} (code: {code}). "
-                    "Then make the same call again. "
-                    f"Or the operator runs `connector-mcp secrets set {name}` in a terminal.",
-                ) from None
+                raise _not_entered(tool, resolved, _offer(url, code)) from None
             if reply.action != "accept":
                 await requests.withdraw(request.id)
                 raise Refused(
@@ -322,7 +316,10 @@ class SecretPrompt:
             resolved = await resolve_again()
             await caller.visited(visit)
             if any(each.name == name for each in resolved.missing):
-                raise _not_entered(tool, resolved)
+                is_open = await requests.is_pending(request.id)
+                raise _not_entered(
+                    tool, resolved, f"It was not entered in time. {_offer(url, code)}" if is_open else ""
+                )
         return resolved
 
     async def _brought(self, requests: SecretRequests, caller: Caller, digest: str) -> SecretRequest | None:
@@ -344,11 +341,16 @@ def _visit(request: SecretRequest, url: str, code: str) -> Visit:
     )
 
 
-def _not_entered(tool: str, resolved: ResolvedReferences) -> InvalidArguments:
-    name = resolved.missing[0].name
+def _offer(url: str, code: str) -> str:
+    return f"Give the person you work for this link, to enter the secret there: {url} (code: {code})."
+
+
+def _not_entered(tool: str, resolved: ResolvedReferences, offer: str = "") -> InvalidArguments:
+    first = offer or "The secret was not entered in time, or its page was used up."
     return InvalidArguments(
         tool,
         resolved.issues,
-        fix="The secret was not entered in time, or its page was used up. Make the same call again to ask the person "
-        f"once more, or ask the operator to run `connector-mcp secrets set {name}` in a terminal.",
+        fix=f"{first} Then make the same call again"
+        f"{'' if offer else ' to ask the person once more'}. Or the operator runs "
+        f"`connector-mcp secrets set {resolved.missing[0].name}` in a terminal.",
     )

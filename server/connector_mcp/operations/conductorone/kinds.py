@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -17,10 +16,8 @@ from connector_mcp.operations.conductorone.connector_setup import (
 )
 from connector_mcp.operations.conductorone.connectors import ListConnectors, UpdateConnector
 from connector_mcp.operations.conductorone.env_config import configuration_of, is_withheld, plain_for
-from connector_mcp.operations.connector_types import ConnectorType, connector_type
-from connector_mcp.operations.overview import Read, read
-from connector_mcp.operations.provisioning.kinds import SET, Config, Kind, NamedEntry, ToolCall, given, nested
-from connector_mcp.operations.situation import Path
+from connector_mcp.operations.connector_types import connector_type
+from connector_mcp.operations.provisioning.kinds import SET, Changes, Config, Kind, NamedEntry, ToolCall, given, nested
 
 _APP = {
     "description": "description",
@@ -57,16 +54,12 @@ class Apps(Kind):
 
     section, platform, noun = "apps", "conductorone", "app"
     entry = AppEntry
+    lists_all = ListApps
+    known_by = "displayName"
     argument_names: ClassVar = {"display_name": "name"}
-
-    def listing(self, within: str) -> Read:
-        return read(ListApps, limit=100)
 
     def rows(self, data: Any, within: str) -> list[JsonObject]:
         return [row for row in map(members, items(data)) if not row.get("deletedAt")]
-
-    def key_of(self, record: JsonObject) -> str:
-        return str(record.get("displayName"))
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
         shown = {name: record.get(member) for name, member in _APP.items()}
@@ -78,9 +71,7 @@ class Apps(Kind):
         settings = {name: entry.get(name) for name in _APP}
         return ToolCall(CreateApp, given(display_name=entry["name"], **settings))
 
-    def update(
-        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
-    ) -> tuple[ToolCall, ...]:
+    def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         changed = {path[0]: entry[path[0]] for path in changes}
         name = changed.pop("name", None)
         return (ToolCall(UpdateApp, {"id": identifier} | given(display_name=name) | changed),)
@@ -101,17 +92,14 @@ class AppConnectors(Kind):
 
     section, platform, noun, check = "app_connectors", "conductorone", "connector", "connector"
     entry = AppConnectorEntry
+    lists_all = ListConnectors
+    deletion = DeleteConnector
+    known_by = "displayName"
     parents = ("app",)
     fixed = frozenset({"app", "type"})
     lists: ClassVar = {"owners": SET, "config.*": SET}
     refers: ClassVar = {"app": "apps"}
     argument_names: ClassVar = {"app_id": "app", "catalog_id": "type", "display_name": "name", "user_ids": "owners"}
-
-    def listing(self, within: str) -> Read:
-        return read(ListConnectors, app_id=within, limit=100)
-
-    def key_of(self, record: JsonObject) -> str:
-        return str(record.get("displayName"))
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
         shown: JsonObject = {"name": record.get("displayName"), "app": within, "type": record.get("catalogId")}
@@ -138,9 +126,7 @@ class AppConnectors(Kind):
         named = {"app_id": entry["app"], "connector_id": identifier, "display_name": entry["name"]}
         return ToolCall(UpdateDelegatedConnector, named)
 
-    def update(
-        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
-    ) -> tuple[ToolCall, ...]:
+    def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         arguments = given(
             config=nested(changes, "config") or None,
             display_name=changes.get(("name",)),
@@ -148,12 +134,6 @@ class AppConnectors(Kind):
             user_ids=changes.get(("owners",)),
         )
         return (ToolCall(UpdateConnector, {"app_id": within, "id": identifier} | arguments),) if arguments else ()
-
-    def delete(self, identifier: str, within: str) -> ToolCall | None:
-        return ToolCall(DeleteConnector, {"app_id": within, "id": identifier})
-
-    def config_type(self, entry: JsonObject) -> ConnectorType | None:
-        return connector_type("conductorone", entry.get("type"))
 
 
 KINDS = (Apps, AppConnectors)

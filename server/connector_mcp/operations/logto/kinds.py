@@ -3,7 +3,7 @@ experience."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -14,9 +14,9 @@ from connector_mcp.operations.logto import connectors, sso_connectors
 from connector_mcp.operations.logto.factories import factory
 from connector_mcp.operations.logto.sign_in import GetSignInExp, UpdateSignInExp
 from connector_mcp.operations.operation import at
-from connector_mcp.operations.overview import Read, read
 from connector_mcp.operations.provisioning.kinds import (
     SET,
+    Changes,
     Config,
     Entries,
     Entry,
@@ -27,7 +27,6 @@ from connector_mcp.operations.provisioning.kinds import (
     keyed,
     nested,
 )
-from connector_mcp.operations.situation import Path
 
 _METADATA = ("target", "name", "logo", "logoDark")
 _SETTINGS = {"sync_profile": "syncProfile", "enable_token_storage": "enableTokenStorage"}
@@ -50,13 +49,12 @@ class SignInConnectors(Kind):
 
     section, platform, noun, check = "sign_in_connectors", "logto", "connector", "connector"
     entry = SignInConnectorEntry
+    lists_all = connectors.ListConnectors
+    deletion = connectors.DeleteConnector
     fixed = frozenset({"type"})
     is_unique = True
     lists: ClassVar = {"config.templates": keyed("usageType"), "config.prompts": SET}
     argument_names: ClassVar = {"connector_id": "type"}
-
-    def listing(self, within: str) -> Read:
-        return read(connectors.ListConnectors, limit=100)
 
     def rows(self, data: Any, within: str) -> list[JsonObject]:
         """All but demo connectors, which cannot be read by their ids."""
@@ -83,15 +81,10 @@ class SignInConnectors(Kind):
             given(connector_id=entry["type"], config=entry.get("config") or None, **settings),
         )
 
-    def update(
-        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
-    ) -> tuple[ToolCall, ...]:
+    def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         merged = {member: nested(changes, member) or None for member in ("config", "metadata")}
         settings = {name: changes.get((name,)) for name in _SETTINGS}
         return (ToolCall(connectors.UpdateConnector, given(id=identifier, **merged, **settings)),)
-
-    def delete(self, identifier: str, within: str) -> ToolCall | None:
-        return ToolCall(connectors.DeleteConnector, {"id": identifier})
 
     def config_type(self, entry: JsonObject) -> ConnectorType | None:
         return factory(entry.get("type"))
@@ -123,18 +116,15 @@ class SsoConnectors(Kind):
 
     section, platform, noun, check = "sso_connectors", "logto", "SSO connector", "SSO connector"
     entry = SsoConnectorEntry
+    lists_all = sso_connectors.ListSsoConnectors
+    deletion = sso_connectors.DeleteSsoConnector
+    known_by = "connectorName"
     fixed = frozenset({"type"})
     is_unique = True
     lists: ClassVar = {"domains": SET}
     argument_names: ClassVar = {"connector_name": "name", "provider_name": "type"}
     # Logto adds the scopes that it needs.
     computed = frozenset({"scope"})
-
-    def listing(self, within: str) -> Read:
-        return read(sso_connectors.ListSsoConnectors, limit=100)
-
-    def key_of(self, record: JsonObject) -> str:
-        return str(record.get("connectorName"))
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
         shown = {"name": record.get("connectorName"), "type": record.get("providerName")}
@@ -151,18 +141,13 @@ class SsoConnectors(Kind):
         named = {"connector_name": entry["name"], "provider_name": entry["type"]}
         return ToolCall(sso_connectors.CreateSsoConnector, given(**named, config=entry.get("config") or None, **others))
 
-    def update(
-        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
-    ) -> tuple[ToolCall, ...]:
+    def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         merged = {member: nested(changes, member) or None for member in ("config", "branding")}
         others = {name: changes.get((name,)) for name in ("domains", *_SETTINGS)}
         name = changes.get(("name",))
         return (
             ToolCall(sso_connectors.UpdateSsoConnector, given(id=identifier, connector_name=name, **merged, **others)),
         )
-
-    def delete(self, identifier: str, within: str) -> ToolCall | None:
-        return ToolCall(sso_connectors.DeleteSsoConnector, {"id": identifier})
 
     def config_type(self, entry: JsonObject) -> ConnectorType | None:
         return sso_connectors.provider(entry.get("type"))
@@ -202,15 +187,14 @@ class SignIn(Kind):
 
     section, platform, noun = "sign_in", "logto", "sign-in experience"
     entry = SignInEntry
+    lists_all = GetSignInExp
+    shown = _EXPERIENCE
     is_single = True
     lists: ClassVar = {
         "sign_in.methods": keyed("identifier"),
         "sign_up.identifiers": SET,
         "forgot_password_methods": SET,
     }
-
-    def listing(self, within: str) -> Read:
-        return read(GetSignInExp)
 
     def rows(self, data: Any, within: str) -> list[JsonObject]:
         return [members(data)]
@@ -224,9 +208,6 @@ class SignIn(Kind):
     def key(self, entry: JsonObject) -> str:
         return "default"
 
-    def observe(self, record: JsonObject, within: str) -> JsonObject:
-        return {name: record.get(member) for name, member in _EXPERIENCE.items()}
-
     def also_needs(self, entry: JsonObject, entries: Entries) -> Iterator[str]:
         """The social connectors that are shown: Logto drops targets that no connector has."""
         shown = entry.get("social_sign_in_connector_targets") or ()
@@ -236,9 +217,7 @@ class SignIn(Kind):
             if target in shown:
                 yield f"sign_in_connectors.{key}"
 
-    def update(
-        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
-    ) -> tuple[ToolCall, ...]:
+    def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         changed = {path[0] for path in changes}
         return (ToolCall(UpdateSignInExp, {name: entry[name] for name in _EXPERIENCE if name in changed}),)
 

@@ -7,7 +7,6 @@ looks in the words of an entry. `provisioning` compares the two and makes the pl
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -16,9 +15,9 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from connector_mcp.json_values import JsonObject, items, members
-from connector_mcp.operations.connector_types import ConnectorType
-from connector_mcp.operations.operation import Operation, at
-from connector_mcp.operations.overview import Read
+from connector_mcp.operations.connector_types import ConnectorType, connector_type
+from connector_mcp.operations.operation import ListOperation, Operation, at
+from connector_mcp.operations.overview import Read, read
 from connector_mcp.operations.situation import Path
 
 Config = Annotated[JsonObject, Field(description="Config of the type. Secrets only as secret://NAME.")]
@@ -65,9 +64,11 @@ def keyed(member: str) -> ListOrder:
 
 Entries = Mapping[str, Mapping[str, JsonObject]]
 """All entries of a manifest, by section and key."""
+Changes = Mapping[Path, Any]
+"""What differs of a thing, by path in its entry: None unsets."""
 
 
-class Kind(ABC):
+class Kind:
     """A kind of thing."""
 
     section: ClassVar[str]
@@ -75,6 +76,16 @@ class Kind(ABC):
     platform: ClassVar[str]
     noun: ClassVar[str]
     entry: ClassVar[type[Entry]]
+    lists_all: ClassVar[type[Operation]]
+    """The read that shows all things of the kind."""
+    deletion: ClassVar[type[Operation] | None] = None
+    """The call that deletes a thing by its id; None where none does."""
+    known_by: ClassVar[str] = "name"
+    """Dotted path in the record of what a thing is known by, beside its id."""
+    key_member: ClassVar[str] = "name"
+    """The member of the entry with the same."""
+    shown: ClassVar[Mapping[str, str]] = {}
+    """Dotted path in the record of each member of the entry, where the two differ in nothing else."""
     parents: ClassVar[tuple[str, ...]] = ()
     """Members of the entry with the ids of what things of this kind are listed and read within, outermost first."""
     fixed: ClassVar[frozenset[str]] = frozenset()
@@ -99,9 +110,10 @@ class Kind(ABC):
 
     # Reading -------------------------------------------------------------------------------------------------------
 
-    @abstractmethod
     def listing(self, within: str) -> Read:
         """The read that shows all things of the kind. `within` has the ids of `parents`, joined by `/`."""
+        limit = {"limit": 100} if issubclass(self.lists_all, ListOperation) else {}
+        return read(self.lists_all, **self._place_arguments(self.lists_all, within), **limit)
 
     def rows(self, data: Any, within: str) -> list[JsonObject]:
         """The records in what the listing returned, without those that cannot be managed."""
@@ -121,15 +133,15 @@ class Kind(ABC):
 
     def key_of(self, record: JsonObject) -> str:
         """What a thing is known by, beside its id."""
-        return str(record.get("name"))
+        return str(at(record, self.known_by))
 
     def key(self, entry: JsonObject) -> str:
         """What the entry's thing is known by. Equal to `key_of` of its record."""
-        return str(entry.get("name"))
+        return str(entry.get(self.key_member))
 
-    @abstractmethod
     def observe(self, record: JsonObject, within: str) -> JsonObject:
         """The record as members of an entry. A member that no read shows is left out; one that is unset is null."""
+        return {name: at(record, path) for name, path in self.shown.items()} | self._place_members(within)
 
     def normalize(self, entry: JsonObject) -> JsonObject:
         """The entry as the platform will show it."""
@@ -153,21 +165,22 @@ class Kind(ABC):
         """The call that sets, right after the creation, what the creation cannot."""
         return None
 
-    def update(
-        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
-    ) -> tuple[ToolCall, ...]:
-        """The calls that make the thing what the entry says. `changes` has what differs: None unsets."""
+    def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
+        """The calls that make the thing what the entry says."""
         return ()
 
     def delete(self, identifier: str, within: str) -> ToolCall | None:
         """The call that deletes the thing."""
-        return None
+        if self.deletion is None:
+            return None
+        place = self._place_arguments(self.deletion, within)
+        return ToolCall(self.deletion, place | {self.deletion.http.placeholders[-1]: identifier})
 
     # Configs and secrets -------------------------------------------------------------------------------------------
 
     def config_type(self, entry: JsonObject) -> ConnectorType | None:
         """The connector type of the entry's config."""
-        return None
+        return connector_type(self.platform, entry.get("type"))
 
     def secret_members(self, entry: JsonObject) -> Sequence[str]:
         """The dotted paths of secrets outside of the config, without indexes."""
@@ -180,8 +193,16 @@ class Kind(ABC):
         secret = known.secret_paths if known else ()
         return [(self.config_member, key) for key in required if key in secret and not config.get(key)]
 
+    def _place_members(self, within: str) -> JsonObject:
+        return dict(zip(self.parents, within.split("/"), strict=False))
 
-def nested(changes: Mapping[Path, Any], member: str) -> JsonObject:
+    def _place_arguments(self, operation: type[Operation], within: str) -> JsonObject:
+        """The arguments of an operation that say what a thing is within."""
+        place, names = self._place_members(within), self.argument_names.items()
+        return {name: place[member] for name, member in names if member in place and name in operation.model_fields}
+
+
+def nested(changes: Changes, member: str) -> JsonObject:
     """The changes below a member as an object: what a call that merges has to send."""
     made: JsonObject = {}
     for path, value in changes.items():
@@ -191,11 +212,6 @@ def nested(changes: Mapping[Path, Any], member: str) -> JsonObject:
                 holder = holder.setdefault(step, {})
             holder[path[-1]] = value
     return made
-
-
-def picked(record: Mapping[str, Any], names: Mapping[str, str]) -> JsonObject:
-    """Members of a record under other names; those that the record lacks are null."""
-    return {name: at(dict(record), path) for name, path in names.items()}
 
 
 def given(**arguments: Any) -> JsonObject:

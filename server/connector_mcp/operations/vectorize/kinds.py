@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from connector_mcp.json_values import JsonObject, items, members
-from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.operation import at
 from connector_mcp.operations.overview import Read, read
 from connector_mcp.operations.provisioning.kinds import (
     SET,
+    Changes,
     Config,
     Entries,
     Entry,
@@ -22,7 +22,6 @@ from connector_mcp.operations.provisioning.kinds import (
     given,
     keyed,
 )
-from connector_mcp.operations.situation import Path
 from connector_mcp.operations.vectorize import (
     ai_platform_connectors,
     destination_connectors,
@@ -32,8 +31,6 @@ from connector_mcp.operations.vectorize import (
 )
 from connector_mcp.operations.vectorize.connectors import (
     ConnectorCreation,
-    ConnectorDeletion,
-    ConnectorList,
     ConnectorUpdate,
 )
 
@@ -60,13 +57,8 @@ class ConnectorKind(Kind):
     argument_names: ClassVar = {"connectors[0]": "", "workspace_id": "workspace"}
     computed = frozenset({_USERS})
 
-    lists_all: ClassVar[type[ConnectorList]]
     creation: ClassVar[type[ConnectorCreation[Any]]]
     change: ClassVar[type[ConnectorUpdate]]
-    deletion: ClassVar[type[ConnectorDeletion]]
-
-    def listing(self, within: str) -> Read:
-        return read(self.lists_all, limit=100)
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
         shown: JsonObject = {"name": record.get("name"), "type": record.get("type")}
@@ -80,52 +72,29 @@ class ConnectorKind(Kind):
         connector = given(name=entry["name"], type=entry["type"], config=entry.get("config") or None)
         return ToolCall(self.creation, {"connectors": [connector]} | given(workspace_id=entry.get("workspace")))
 
-    def update(
-        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
-    ) -> tuple[ToolCall, ...]:
+    def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         return (ToolCall(self.change, {self.change.id_argument: identifier, "config": entry.get("config", {})}),)
-
-    def delete(self, identifier: str, within: str) -> ToolCall | None:
-        return ToolCall(self.deletion, {self.deletion.id_argument: identifier})
-
-    def config_type(self, entry: JsonObject) -> ConnectorType | None:
-        return connector_type("vectorize", entry.get("type"))
 
 
 class Sources(ConnectorKind):
     """Source connectors."""
 
     section, noun, check = "sources", "source connector", "source connector"
-    lists_all, creation, change, deletion = (
-        source_connectors.GetSourceConnectors,
-        source_connectors.CreateSourceConnector,
-        source_connectors.UpdateSourceConnector,
-        source_connectors.DeleteSourceConnector,
-    )
+    lists_all, creation, _, change, deletion = source_connectors.OPERATIONS
 
 
 class Destinations(ConnectorKind):
     """Destination connectors."""
 
     section, noun, check = "destinations", "destination connector", "destination connector"
-    lists_all, creation, change, deletion = (
-        destination_connectors.GetDestinationConnectors,
-        destination_connectors.CreateDestinationConnector,
-        destination_connectors.UpdateDestinationConnector,
-        destination_connectors.DeleteDestinationConnector,
-    )
+    lists_all, creation, _, change, deletion = destination_connectors.OPERATIONS
 
 
 class AiPlatforms(ConnectorKind):
     """AI platform connectors."""
 
     section, noun, check = "ai_platforms", "AI platform connector", "AI platform connector"
-    lists_all, creation, change, deletion = (
-        ai_platform_connectors.GetAiPlatformConnectors,
-        ai_platform_connectors.CreateAiPlatformConnector,
-        ai_platform_connectors.UpdateAiPlatformConnector,
-        ai_platform_connectors.DeleteAiPlatformConnector,
-    )
+    lists_all, creation, _, change, deletion = ai_platform_connectors.OPERATIONS
 
 
 class SourceUserEntry(Entry):
@@ -145,23 +114,17 @@ class SourceUsers(Kind):
 
     section, platform, noun = "source_users", "vectorize", "user of a source connector"
     entry = SourceUserEntry
+    lists_all = source_connectors.GetSourceConnector
+    known_by = "id"
+    key_member = "user"
     parents = ("source",)
     fixed = frozenset({"source", "user"})
     hidden = frozenset({"selected_files"})
     refers: ClassVar = {"source": "sources"}
     argument_names: ClassVar = {"source_connector_id": "source", "user_id": "user"}
 
-    def listing(self, within: str) -> Read:
-        return read(source_connectors.GetSourceConnector, source_connector_id=within)
-
     def rows(self, data: Any, within: str) -> list[JsonObject]:
         return [{"id": user} for user in items(at(data, f"configDoc.{_USERS}")) if isinstance(user, str)]
-
-    def key_of(self, record: JsonObject) -> str:
-        return str(record["id"])
-
-    def key(self, entry: JsonObject) -> str:
-        return str(entry["user"])
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
         return {"source": within, "user": record["id"]}
@@ -169,9 +132,7 @@ class SourceUsers(Kind):
     def create(self, entry: JsonObject) -> ToolCall | None:
         return ToolCall(source_users.AddUserToSourceConnector, _user_arguments(entry))
 
-    def update(
-        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
-    ) -> tuple[ToolCall, ...]:
+    def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         changed = {path[0] for path in changes}
         arguments = _user_arguments(entry)
         kept = {"source_connector_id", "user_id"} | changed
@@ -230,6 +191,8 @@ class Pipelines(Kind):
 
     section, platform, noun, check = "pipelines", "vectorize", "pipeline", "pipeline"
     entry = PipelineEntry
+    lists_all = pipelines.GetPipelines
+    deletion = pipelines.DeletePipeline
     fixed = frozenset({"name", "sources", "destination", "ai_platform", "schedule"})
     lists: ClassVar = {"sources": keyed("id"), "sources.config.*": SET}
     refers: ClassVar = {"sources.id": "sources", "destination.id": "destinations", "ai_platform.id": "ai_platforms"}
@@ -240,9 +203,6 @@ class Pipelines(Kind):
         "ai_platform_connector": "ai_platform",
         "workspace_id": "workspace",
     }
-
-    def listing(self, within: str) -> Read:
-        return read(pipelines.GetPipelines, limit=100)
 
     def reading(self, identifier: str, within: str) -> Read | None:
         return read(pipelines.GetPipeline, pipeline_id=identifier)
@@ -282,9 +242,6 @@ class Pipelines(Kind):
                 workspace_id=entry.get("workspace"),
             ),
         )
-
-    def delete(self, identifier: str, within: str) -> ToolCall | None:
-        return ToolCall(pipelines.DeletePipeline, {"pipeline_id": identifier})
 
 
 def _part(stored: Any) -> JsonObject:

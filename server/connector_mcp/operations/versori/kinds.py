@@ -5,7 +5,7 @@ Projects and their environments are only named: code is brought into them elsewh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,9 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from connector_mcp.json_values import JsonObject, is_object, items, members
 from connector_mcp.operations.connector_types import connector_type
 from connector_mcp.operations.operation import at
-from connector_mcp.operations.overview import Read, read
-from connector_mcp.operations.provisioning.kinds import Entry, Kind, NamedEntry, ToolCall, given, keyed
-from connector_mcp.operations.situation import Path
+from connector_mcp.operations.provisioning.kinds import Changes, Entry, Kind, NamedEntry, ToolCall, given, keyed
 from connector_mcp.operations.versori import activations, connections, systems, templates
 from connector_mcp.operations.versori.common import CREDENTIAL, SCHEME, scheme_id
 from connector_mcp.operations.versori.projects import ListProjects
@@ -41,12 +39,8 @@ class Projects(Kind):
 
     section, platform, noun = "projects", "versori", "project"
     entry = ProjectEntry
-
-    def listing(self, within: str) -> Read:
-        return read(ListProjects, limit=100)
-
-    def observe(self, record: JsonObject, within: str) -> JsonObject:
-        return {"name": record.get("name")}
+    lists_all = ListProjects
+    shown: ClassVar = {"name": "name"}
 
 
 class EnvironmentEntry(NamedEntry):
@@ -60,18 +54,14 @@ class Environments(Kind):
 
     section, platform, noun, check = "environments", "versori", "environment", "environment"
     entry = EnvironmentEntry
+    lists_all = ListProjects
+    shown: ClassVar = {"name": "name"}
     parents = ("project",)
     refers: ClassVar = {"project": "projects"}
-
-    def listing(self, within: str) -> Read:
-        return read(ListProjects, limit=100)
 
     def rows(self, data: Any, within: str) -> list[JsonObject]:
         projects = [members(each) for each in items(data) if at(each, "id") == within]
         return [members(each) for project in projects for each in items(project.get("environments"))]
-
-    def observe(self, record: JsonObject, within: str) -> JsonObject:
-        return {"name": record.get("name"), "project": within}
 
 
 class SystemEntry(NamedEntry):
@@ -89,10 +79,9 @@ class Systems(Kind):
 
     section, platform, noun, check = "systems", "versori", "system", "system"
     entry = SystemEntry
+    lists_all = systems.ListSystems
+    deletion = systems.DeleteSystem
     argument_names: ClassVar = {"template_base_url": "base_url", "auth_scheme_configs": "auth_schemes"}
-
-    def listing(self, within: str) -> Read:
-        return read(systems.ListSystems, limit=100)
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
         schemes = {scheme_id(each): _without_ids(each) for each in items(record.get("authSchemeConfigs"))}
@@ -104,9 +93,7 @@ class Systems(Kind):
         named = {"name": entry["name"], "domain": entry["domain"], "template_base_url": entry["base_url"]}
         return ToolCall(systems.CreateSystem, named | given(auth_scheme_configs=schemes))
 
-    def update(
-        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
-    ) -> tuple[ToolCall, ...]:
+    def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         changed = {path[0] for path in changes}
         names = {"name": "name", "domain": "domain", "base_url": "template_base_url"}
         own = {argument: entry[member] for member, argument in names.items() if member in changed}
@@ -116,9 +103,6 @@ class Systems(Kind):
             arguments = {"system_id": identifier, "auth_scheme_config_id": scheme, "config": config}
             calls.append(ToolCall(systems.UpsertAuthSchemeConfig, arguments))
         return tuple(calls)
-
-    def delete(self, identifier: str, within: str) -> ToolCall | None:
-        return ToolCall(systems.DeleteSystem, {"system_id": identifier})
 
     def secret_members(self, entry: JsonObject) -> Sequence[str]:
         schemes = members(entry.get("auth_schemes"))
@@ -150,15 +134,13 @@ class ConnectionTemplates(Kind):
 
     section, platform, noun = "connection_templates", "versori", "connection template"
     entry = TemplateEntry
+    lists_all = templates.ListProjectConnectionTemplates
+    deletion = templates.DeleteConnectionTemplate
     parents = ("project", "environment")
     fixed = frozenset({"project", "environment", "system"})
     is_unique = True
     refers: ClassVar = {"project": "projects", "environment": "environments", "system": "systems"}
     argument_names: ClassVar = {"project_id": "project", "environment_id": "environment", "system_id": "system"}
-
-    def listing(self, within: str) -> Read:
-        project, _, environment = within.partition("/")
-        return read(templates.ListProjectConnectionTemplates, project_id=project, environment_id=environment, limit=100)
 
     def identify(self, record: JsonObject) -> str:
         return str(record.get("connectionTemplateId"))
@@ -174,16 +156,10 @@ class ConnectionTemplates(Kind):
             templates.CreateConnectionTemplate, ids | given(name=entry["name"], dynamic=entry.get("dynamic"))
         )
 
-    def update(
-        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
-    ) -> tuple[ToolCall, ...]:
+    def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         arguments = given(name=changes.get(("name",)), dynamic=changes.get(("dynamic",)))
         place = {"project_id": within.partition("/")[0], "template_id": identifier}
         return (ToolCall(templates.UpdateConnectionTemplate, place | arguments),) if arguments else ()
-
-    def delete(self, identifier: str, within: str) -> ToolCall | None:
-        arguments = {"project_id": within.partition("/")[0], "template_id": identifier}
-        return ToolCall(templates.DeleteConnectionTemplate, arguments)
 
 
 class CredentialEntry(BaseModel):
@@ -210,14 +186,13 @@ class Connections(Kind):
 
     section, platform, noun, check = "connections", "versori", "connection", "connection"
     entry = ConnectionEntry
+    lists_all = connections.ListConnections
+    deletion = connections.DeleteConnection
     fixed = frozenset({"template"})
     is_unique = True
     hidden = frozenset({"credentials.data"})
     refers: ClassVar = {"template": "connection_templates"}
     argument_names: ClassVar = {"connection_template_id": "template", "external_id": "user"}
-
-    def listing(self, within: str) -> Read:
-        return read(connections.ListConnections, limit=100)
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
         credentials: list[JsonObject] = [
@@ -241,15 +216,10 @@ class Connections(Kind):
         )
         return ToolCall(connections.CreateConnection, arguments)
 
-    def update(
-        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
-    ) -> tuple[ToolCall, ...]:
+    def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         arguments = {"connection_id": identifier, "credentials": entry["credentials"]}
         named = given(name=changes.get(("name",)), base_url=changes.get(("base_url",)))
         return (ToolCall(connections.UpdateConnection, arguments | named),)
-
-    def delete(self, identifier: str, within: str) -> ToolCall | None:
-        return ToolCall(connections.DeleteConnection, {"connection_id": identifier})
 
     def secret_members(self, entry: JsonObject) -> Sequence[str]:
         kinds = {str(at(each, "type")) for each in items(entry.get("credentials"))}
@@ -275,19 +245,11 @@ class EndUsers(Kind):
 
     section, platform, noun = "end_users", "versori", "end user"
     entry = EndUserEntry
+    lists_all = activations.ListEndUsers
+    shown: ClassVar = {"user": "externalId", "display_name": "displayName"}
+    known_by = "externalId"
+    key_member = "user"
     argument_names: ClassVar = {"external_id": "user"}
-
-    def listing(self, within: str) -> Read:
-        return read(activations.ListEndUsers, limit=100)
-
-    def key_of(self, record: JsonObject) -> str:
-        return str(record.get("externalId"))
-
-    def key(self, entry: JsonObject) -> str:
-        return str(entry["user"])
-
-    def observe(self, record: JsonObject, within: str) -> JsonObject:
-        return {"user": record.get("externalId"), "display_name": record.get("displayName")}
 
     def create(self, entry: JsonObject) -> ToolCall | None:
         return ToolCall(
@@ -318,6 +280,10 @@ class Activations(Kind):
 
     section, platform, noun, check = "activations", "versori", "activation", "activation"
     entry = ActivationEntry
+    lists_all = activations.ListActivations
+    deletion = activations.DeleteActivation
+    known_by = "user.externalId"
+    key_member = "user"
     parents = ("environment",)
     fixed = frozenset({"environment", "user", "connections"})
     is_unique = True
@@ -332,15 +298,6 @@ class Activations(Kind):
         "user_id": "user",
         "dynamic_variables": "variables",
     }
-
-    def listing(self, within: str) -> Read:
-        return read(activations.ListActivations, environment_id=within, limit=100)
-
-    def key_of(self, record: JsonObject) -> str:
-        return str(at(record, "user.externalId"))
-
-    def key(self, entry: JsonObject) -> str:
-        return str(entry["user"])
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
         bound = [
@@ -358,15 +315,10 @@ class Activations(Kind):
         named = {"environment_id": entry["environment"], "user_id": entry["user"], "connections": bound}
         return ToolCall(activations.ActivateUser, named | given(dynamic_variables=entry.get("variables")))
 
-    def update(
-        self, identifier: str, within: str, entry: JsonObject, changes: Mapping[Path, Any]
-    ) -> tuple[ToolCall, ...]:
+    def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         changed = {path[1]: entry["variables"][path[1]] for path in changes if path[0] == "variables" and path[1:]}
         place = {"environment_id": within, "activation_id": identifier}
         return (ToolCall(SetDynamicVariables, place | {"variables": changed}),) if changed else ()
-
-    def delete(self, identifier: str, within: str) -> ToolCall | None:
-        return ToolCall(activations.DeleteActivation, {"environment_id": within, "activation_id": identifier})
 
 
 KINDS = (Projects, Environments, Systems, ConnectionTemplates, Connections, EndUsers, Activations)
