@@ -121,7 +121,7 @@ async def test_a_platform_that_fails_or_hangs_is_shown_as_failing_and_the_rest_i
     assert "cannot be reached &lt;now&gt;" in text
     assert "did not answer within 2 seconds" in text
     assert names(text)
-    check = await submit(signed_in, platform="versori", id="01J0SANDB0XC0NNECT0R0000A0", kind="connector")
+    check = await submit(signed_in, platform="versori", id="01J0SANDB0X", kind="system")
     assert "It is not known whether it works." in check
     assert "works.</strong> The platform did not answer within 2 seconds" in check, check
 
@@ -148,6 +148,13 @@ async def test_a_connector_is_checked_on_request_and_unknown_is_said(
     text = await submit(signed_in, **address)
     assert verdict in text
     assert reason in text
+
+
+async def test_every_connector_that_is_listed_can_be_checked(signed_in: Browser, engine: Engine) -> None:
+    for row in (await answer(engine, "find_connectors")).content["data"]:
+        address = {name: row[name] for name in ("platform", "kind", "id", "within") if name in row}
+        text = await submit(signed_in, **address)
+        assert "Nothing was sent" not in text, row
 
 
 async def test_without_a_platform_nothing_is_claimed(operator: Browser) -> None:

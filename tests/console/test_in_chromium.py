@@ -263,6 +263,7 @@ async def _the_other_pages_show_what_was_done(page: Page, address: str) -> None:
     await expect(page.get_by_role("row").nth(1)).to_contain_text("by operator alice, console")
     await page.goto(f"{address}/console/calls")
     await page.screenshot(path=ARTEFACTS / "console-calls-light.png", full_page=True)
+    await page.get_by_role("link", name="Connectors").click()
     await page.get_by_role("link", name="Platforms").click()
     await page.get_by_role("button", name="Check now").click()
     await expect(page.get_by_text("the credentials are accepted")).to_have_count(4)
