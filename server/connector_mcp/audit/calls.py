@@ -13,7 +13,7 @@ from connector_mcp.json_values import JsonObject
 from connector_mcp.state.database import Database, Row, Transaction
 from connector_mcp.state.keys import decode_key
 
-CALLS: Final = 25
+CALLS: Final = 20
 """Calls on one page."""
 
 _EXPORTED: Final = 500

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from connector_mcp.audit.calls import CallLog
+from connector_mcp.audit.calls import CALLS, CallLog
 from connector_mcp.audit.reader import Wanted
 from connector_mcp.audit.record import BEGUN, as_ocsf_event
 from connector_mcp.console.access import PageShell, Problem
@@ -42,7 +42,7 @@ class RecordPages:
         visitor = await self._shell.visitor(request)
         chosen = {name: _given(request, name) for name in ("decision", "by")}
         place = {name: _given(request, name) for name in ("before", "after")}
-        page = await self._approvals.history(**chosen, **place)
+        page = await self._approvals.history(**chosen, **place, count=CALLS)
         values = {"page": page, "chosen": chosen, "query": _query(chosen), "decisions": DECISIONS}
         return self._shell.page("history", visitor, here="history", **values)
 

@@ -201,7 +201,9 @@ class Approvals:
         row = await self._database.read(lambda tx: tx.execute(sql, {"principal": principal}).first())
         return row["count"] if row else 0
 
-    async def history(self, *, decision: str = "", by: str = "", before: str = "", after: str = "") -> Page:
+    async def history(
+        self, *, decision: str = "", by: str = "", before: str = "", after: str = "", count: int = PAGE
+    ) -> Page:
         """Return a page of what was decided in the last 90 days, used or not, newest first.
 
         With a decision (`approved`, `denied` or `void`) only those, with `by` only those of this operator.
@@ -211,7 +213,7 @@ class Approvals:
         where += " AND decided_by IN (:by, 'operator ' || :by)" if by else ""
         values: dict[str, Value] = {"decision": decision, "by": by}
         values["used"] = "used" if decision == "approved" else decision
-        page = await self._page(where, "decided_at", values, before, after)
+        page = await self._page(where, "decided_at", values, before, after, count)
         return Page(page.approvals[::-1], page.older, page.newer)
 
     async def of_call(self, digest: str, ended_at: float) -> Approval | None:
