@@ -6,6 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from connector_mcp.config.file import read_config
+from connector_mcp.config.settings import Settings
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "server" / "connector_mcp"
 
@@ -58,6 +61,14 @@ class Document:
         return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", self.prose)]
 
 
-_AT_ROOT = (ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "AGENTS"))
+def settings_shown(block: Block, folder: Path, **environ: str) -> Settings:
+    """Load a file of settings as a document shows it."""
+    path = folder / "connector-mcp.toml"
+    path.write_text(block.text)
+    path.chmod(0o644)
+    return Settings.load(environ, read_config(path))
+
+
+_AT_ROOT = (ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "AGENTS", "CONTRIBUTING", "SECURITY"))
 DOCUMENTS = [Document(path) for path in (*_AT_ROOT, *sorted(ROOT.glob("docs/**/*.md")))]
 BY_NAME = {document.name: document for document in DOCUMENTS}

@@ -6,10 +6,8 @@ import inspect
 import json
 import os
 import re
-import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -19,36 +17,31 @@ from typing import Any
 import click
 import httpx
 import pytest
-from click.testing import CliRunner
 
 import connector_mcp.operations
 from connector_mcp import __version__
 from connector_mcp.audit.trail import AuditTrail
-from connector_mcp.cli.commands.install import CLIENTS
 from connector_mcp.cli.commands.serve import serve
 from connector_mcp.cli.main import COMMANDS, cli
 from connector_mcp.cli.terminal import CliCaller
-from connector_mcp.composition.accounts import profile_policy
-from connector_mcp.composition.engine import open_engine, server_policy
+from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.file import read_config
 from connector_mcp.config.settings import PREFIX, Settings
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.approval.approval_webhook import WebhookKey, webhook_message
 from connector_mcp.engine.approval.parked_call import Approval
-from connector_mcp.engine.caller import TransportName, UnattendedCaller
+from connector_mcp.engine.caller import UnattendedCaller
 from connector_mcp.engine.engine import Engine
-from connector_mcp.engine.policy import Policy, resolve
+from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import ConnectorError
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder, toolsets
-from connector_mcp.operations.operation import Effect
 from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.transport.auth.static_tokens import parse_tokens
 from connector_mcp.transport.http.approval_callback import CallbackBody
 from connector_mcp.upstream.client import UpstreamClient
 from tests.console_blocks import Session, steps
-from tests.documents import BY_NAME, DOCUMENTS, PACKAGE, ROOT, Block, Document
+from tests.documents import BY_NAME, DOCUMENTS, PACKAGE, ROOT, Document, settings_shown
 from tests.operations import test_every_operation as guards
-from tests.postgres_server import PostgresFixture, program
 from tools.pages import attribute_docstrings, error_meanings
 
 LANGUAGES = {"console", "json", "mermaid", "nginx", "python", "sh", "toml", "yaml"}
@@ -63,8 +56,6 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SIGNING = WebhookKey.parse(SECRET, "SETTING")
 
 WITH_ENTRIES = [document for document in DOCUMENTS if document.name.startswith(("README", "docs/clients/"))]
-
-TRANSPORTS: tuple[TransportName, ...] = ("stdio", "http")
 
 every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 
@@ -140,55 +131,6 @@ def _resolve(words: list[str]) -> bool:
     return command is not None
 
 
-@pytest.mark.slow
-def test_the_records_in_postgresql_are_saved_and_restored_by_the_commands_that_are_shown(
-    postgres: PostgresFixture, session: Session
-) -> None:
-    save, restore = (block.text for block in BY_NAME["docs/upgrade.md"].blocks("sh"))
-    folders = (str(Path(sys.executable).parent), str(Path(program("pg_restore")).parent), os.environ["PATH"])
-    environ = {**os.environ, "PATH": os.pathsep.join(folders)}
-    environ |= {"CONNECTOR_MCP_STATE": postgres.url, "CONNECTOR_MCP_SANDBOX": "true"}
-
-    def run(*lines: str) -> str:
-        command = ["sh", "-euc", "\n".join(lines)]
-        ended = subprocess.run(command, env=environ, cwd=session.folder, check=True, capture_output=True, text=True)
-        return ended.stdout
-
-    read = "connector-mcp call logto_list_connectors"
-    run(read, save, read)
-    later = run("connector-mcp audit verify").split()[-1]
-    assert "intact: 1 record," in run(restore)
-    # The check alone cannot see what is missing.
-    with pytest.raises(subprocess.CalledProcessError) as missing:
-        run(f"connector-mcp audit verify --seen {later}")
-    assert "NOT intact" in missing.value.stdout
-    assert "intact: 2 records," in run(read, "connector-mcp audit verify")
-
-
-# Policies ------------------------------------------------------------------------------------------------------------
-
-_RECIPE = re.compile(r"^\| `(\w+)`(?: under `(\w+)`)? \| `(\w+)` \| (\w+) \| (\w+) \|$", re.MULTILINE)
-_DECISIONS = {"allowed": "allow", "asked": "ask", "approved": "approve", "blocked": "block"}
-RECIPES = BY_NAME["docs/policy-recipes.md"].text.split("\n## ")[1:]
-
-
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.partition("\n")[0])
-def test_a_recipe_for_a_policy_decides_as_its_table_says(recipe: str, tmp_path: Path) -> None:
-    (shown,) = re.findall(r"^```toml\n(.*?)^```$", recipe, re.MULTILINE | re.DOTALL)
-    settings = _settings(Block("toml", shown), tmp_path, CONNECTOR_MCP_STATE_DIR=str(tmp_path))
-    rows = _RECIPE.findall(recipe)
-    assert len(rows) == recipe.count("\n| ") - 1 >= 3
-    for tool, profile, effect, *expected in rows:
-        for transport, wanted in zip(TRANSPORTS, expected, strict=True):
-            policy = server_policy(settings, transport)
-            if profile:
-                (own,) = (each for each in settings.profiles if each.name == profile)
-                policy = profile_policy(own, policy)
-            effects = {Effect(effect), catalog()[tool].effect}
-            decision = max((policy.decide(tool, each) for each in effects), key=lambda each: each.strictness)
-            assert resolve(decision, can_ask=True, operator_channel=settings.approvals) == _DECISIONS[wanted], tool
-
-
 # Configurations of clients -------------------------------------------------------------------------------------------
 
 
@@ -204,7 +146,7 @@ def test_every_file_of_settings_shown_is_one_that_the_server_takes(document: Doc
         if "[[token]]" in block.text:
             assert parse_tokens(block.text, document.name, scoped="scopes" in block.text)
         elif "[mcp_servers." not in block.text:
-            assert _settings(block, tmp_path) != Settings.load({})
+            assert settings_shown(block, tmp_path) != Settings.load({})
 
 
 @every_document
@@ -213,13 +155,6 @@ def test_every_setting_that_is_exported_is_one_that_the_server_takes(document: D
     exported = dict(re.findall(rf"^export ({PREFIX}\w+)=(\S+)$", shown, re.MULTILINE))
     assert len(exported) == shown.count(f"export {PREFIX}")
     assert not exported or Settings.load(exported) != Settings.load({})
-
-
-def _settings(block: Block, folder: Path, **environ: str) -> Settings:
-    path = folder / "connector-mcp.toml"
-    path.write_text(block.text)
-    path.chmod(0o644)
-    return Settings.load(environ, read_config(path))
 
 
 @pytest.mark.parametrize(
@@ -240,31 +175,6 @@ def test_an_entry_for_a_client_is_one_that_the_server_takes(configuration: dict[
         assert entry["args"][0] == "serve"
         serve.make_context("serve", entry["args"][1:])
         assert entry.get("env", {}).keys() <= SETTINGS | VARIABLES
-
-
-@pytest.mark.parametrize("name", CLIENTS)
-def test_the_entries_on_the_page_of_a_client_are_those_that_the_command_writes(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    page = BY_NAME[f"docs/clients/{name}.md"]
-    for variable in ("VECTORIZE_API_KEY", "VECTORIZE_ORGANIZATION_ID"):
-        monkeypatch.setenv(variable, "given")
-    assert CLIENTS[name].path().name in page.prose
-    blocks = page.blocks()
-    installs = [at for at, block in enumerate(blocks) if block.text.startswith(f"connector-mcp install {name} ")]
-    assert len(installs) == 2
-    for at in installs:
-        printed = CliRunner().invoke(cli, [*blocks[at].text.split()[1:], "--print"], catch_exceptions=False).stdout
-        read = tomllib.loads if CLIENTS[name].path().suffix == ".toml" else json.loads
-        written, shown = read(printed), read(blocks[at + 1].text)
-        (entry,) = written[CLIENTS[name].member].values()
-        entry |= {"command": "connector-mcp", "args": entry["args"][entry["args"].index("serve") :]}
-        assert shown == written
-
-
-def test_the_clients_that_have_a_page_are_those_that_the_command_knows() -> None:
-    pages = {Path(name).stem for name in BY_NAME if name.startswith("docs/clients/")}
-    assert pages - {"index", "http"} == set(CLIENTS)
 
 
 # Names ---------------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ IN_SDIST = ("Makefile", "AGENTS.md", "CHANGELOG.md", "LICENSE", "claude_config_e
 
 
 def problems(root: Path = ROOT) -> Iterator[str]:
-    """Yield what the files lack for a release, each with what to do."""
+    """Yield what the changelog and the versions lack for a release, each with what to do."""
     project = Project.read(root)
     changelog = (root / "CHANGELOG.md").read_text("utf-8")
     headings = re.findall(r"^## \[?([^]\s]+)\]?(.*)$", changelog, re.MULTILINE)
@@ -47,6 +47,10 @@ def problems(root: Path = ROOT) -> Iterator[str]:
     }
     for image in sorted(images):
         yield f"{image} is another version than {project.version}."
+
+
+def generated_problems(root: Path = ROOT) -> Iterator[str]:
+    """Yield which generated files are not up to date."""
     for what, folder in generate.FOLDERS.items():
         if generate.main([what, "--check", "--out", str(root / folder)]):
             yield f"Generated files are not up to date. Run `make {what}`."
@@ -79,7 +83,7 @@ def package_problems(project: Project, folder: Path = ROOT / "dist") -> Iterator
 def main() -> int:
     """Run the checklist and return the exit status: 1 if something is missing."""
     project = Project.read()
-    found = [*problems(), *git_problems(project)]
+    found = [*problems(), *generated_problems(), *git_problems(project)]
     if not found:
         for verb in VERBS:
             if subprocess.run(["make", verb], cwd=ROOT).returncode:  # noqa: S603, S607

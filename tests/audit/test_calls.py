@@ -11,7 +11,7 @@ import pytest
 from connector_mcp.audit.calls import CallLog
 from connector_mcp.audit.reader import Wanted
 from connector_mcp.audit.record import AuditRecord
-from connector_mcp.audit.trail import AuditTrail
+from connector_mcp.audit.trail import AuditTrail, encode
 from connector_mcp.state.database import Database
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +34,7 @@ async def log(database: Database) -> CallLog:
         {"call_id": "0d", "phase": "begun", "outcome": "begun"},
         {"call_id": "0e", "outcome": "refused", "principal": "other"},
     ]
-    records = [replace(CALL, **each) for each in changes]
+    records = [encode(vars(replace(CALL, **each))) for each in changes]
     await database.write(lambda tx: trail.lock(tx).append(records))
     return CallLog(database)
 

@@ -15,7 +15,7 @@ from connector_mcp.audit.chain import seal
 from connector_mcp.audit.check import CheckReport, verify_log
 from connector_mcp.audit.reader import AuditReader
 from connector_mcp.audit.record import AuditRecord
-from connector_mcp.audit.trail import AuditTrail
+from connector_mcp.audit.trail import AuditTrail, encode
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.state.database import Database
 from tests.audit.test_trail import a_record
@@ -28,7 +28,7 @@ def write(database: Database, *records: str | AuditRecord) -> None:
     trail = AuditTrail(database)
     for record in records:
         made = a_record(record) if isinstance(record, str) else record
-        database.write_now(lambda tx, made=made: trail.lock(tx).append([made]))
+        database.write_now(lambda tx, made=made: trail.lock(tx).append([encode(vars(made))]))
 
 
 def check(database: Database, **options: Any) -> CheckReport:
@@ -46,8 +46,8 @@ def forge(database: Database) -> None:
     """Make the next record with another key, as an attacker would."""
     (row,) = rows(database, "SELECT line FROM audit WHERE seq = 6")
     last = json.loads(row["line"])
-    body = json.dumps({name: last[name] for name in last if name not in ("seq", "prev", "hash")}).encode()
-    line, _ = seal(body, 7, last["hash"], b"x" * 32)
+    body = json.dumps({name: last[name] for name in last if name not in ("seq", "time", "prev", "hash")}).encode()
+    line, _ = seal(body, 7, last["time"], last["hash"], b"x" * 32)
     rows(database, "INSERT INTO audit (seq, at, line) VALUES (7, 0, :line)", line=line)
 
 

@@ -14,7 +14,7 @@ from connector_mcp.audit.chain import START, CameBackOlder
 from connector_mcp.audit.check import verify_log
 from connector_mcp.audit.reader import AuditReader
 from connector_mcp.audit.record import MAX_LINE, AuditRecord
-from connector_mcp.audit.trail import AuditTrail
+from connector_mcp.audit.trail import AuditTrail, encode
 from connector_mcp.errors import StoreUnavailable, StoreUncertain
 from connector_mcp.state.database import Database, Transaction
 from connector_mcp.state.sqlite import SqliteDatabase
@@ -116,7 +116,7 @@ async def test_what_belongs_to_a_record_is_done_with_it_or_not_at_all(database: 
         tx.execute("INSERT INTO keys (name, value) VALUES ('noted', '1')")
 
     def fail(tx: Transaction) -> None:
-        trail.lock(tx).append([a_record("lost")])
+        trail.lock(tx).append([encode(vars(a_record("lost")))])
         note(tx)
         raise KeyError("unexpected")
 
@@ -233,7 +233,7 @@ async def test_a_database_that_came_back_older_is_noticed_and_what_was_open_in_i
         "VALUES ('d1', 'c1', 't', 0, 'running', 1e11)",
     )
     with pytest.raises(CameBackOlder, match="audit record 3 is gone"):
-        await database.write(lambda tx: other.lock(tx).append([a_record("begun")]))
+        await database.write(lambda tx: other.lock(tx).append([encode(vars(a_record("begun")))]))
     assert rows(database, "SELECT status FROM approvals")[0]["status"] == "approved", "the failed call has no effect"
     await other.write(a_record("d"))
     (approval,) = rows(database, "SELECT status, is_open, reason FROM approvals")

@@ -12,7 +12,7 @@ from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
 from connector_mcp.audit.reader import AuditReader
 from connector_mcp.audit.record import AuditRecord
-from connector_mcp.audit.trail import AuditTrail
+from connector_mcp.audit.trail import AuditTrail, encode
 from connector_mcp.cli.options import load_settings
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.sandbox import seed
@@ -56,7 +56,7 @@ def keep(*records, at=None):
                 "duration_ms": 12.4,
             }  # fmt: skip
             record = AuditRecord(**(given | members))
-            opened.write_now(lambda tx, record=record: trail.lock(tx).append([record]))
+            opened.write_now(lambda tx, record=record: trail.lock(tx).append([encode(vars(record))]))
 
 
 def shown(run, *arguments):

@@ -10,12 +10,19 @@ from collections.abc import Iterator
 
 import anyio
 import anyio.to_thread
+import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from connector_mcp.composition.health import check_state_directory
+from connector_mcp.composition.health import check_state_directory, describe_role
+from connector_mcp.engine.accounts import Account
+from connector_mcp.operations.conductorone.platform import CONDUCTORONE
+from connector_mcp.operations.logto.platform import LOGTO
+from connector_mcp.operations.vectorize.platform import VECTORIZE
+from connector_mcp.operations.versori.platform import VERSORI
+from connector_mcp.upstream.client import UpstreamClient
 from tests.end_to_end.faces import served as serving
 
 from .conftest import COMMAND, OURS
@@ -47,6 +54,86 @@ def test_a_real_configuration_is_fine_when_every_platform_answers(run, served):
     assert {each["platform"]: each["state"] for each in report["platforms"]} == dict.fromkeys(
         ("vectorize", "logto", "versori", "conductorone"), "fine"
     )
+
+
+def test_it_says_whether_the_credentials_may_write_as_far_as_the_platform_shows_it(run, served):
+    roles = {
+        each["platform"]: each["role"] for each in json.loads(run("doctor", "--json", **served).stdout)["platforms"]
+    }
+    assert roles == {
+        "vectorize": "Vectorize does not show whether the credentials may write.",
+        "logto": "The credentials may write: the access token has the scope `all`.",
+        "versori": "Versori does not show whether the credentials may write.",
+        "conductorone": "Roles of the credentials: Super Administrator. Writing needs the role Connector "
+        "Administrator or Super Administrator (for applications that they own, Application Administrator), and "
+        "credentials with the full scope.",
+    }
+    shown = run("doctor", **served).stdout
+    assert all(f"  role: {role}\n" in shown for role in roles.values())
+
+
+TOKEN = {"access_token": "t", "expires_in": 600, "token_type": "Bearer"}
+CREDENTIALS = {
+    "logto": {"LOGTO_ENDPOINT": "https://a.logto.app", "LOGTO_APP_ID": "i", "LOGTO_APP_SECRET": "s"},
+    "conductorone": {"CONDUCTORONE_CLIENT_ID": "n@acme.conductor.one/pcc", "CONDUCTORONE_CLIENT_SECRET": "s"},
+    "vectorize": {"VECTORIZE_API_KEY": "k"},
+    "versori": {"VERSORI_API_KEY": "k"},
+}
+
+
+@pytest.mark.parametrize(
+    ("platform", "token", "answer", "told"),
+    [
+        (LOGTO, TOKEN | {"scope": "all"}, {}, "The credentials may write:"),
+        (LOGTO, TOKEN, {}, "The credentials may write:"),
+        (LOGTO, TOKEN | {"scope": ""}, {}, "The credentials may not write: the access token lacks the scope `all`."),
+        (
+            LOGTO,
+            TOKEN | {"scope": "read"},
+            {},
+            "The credentials may not write: the access token lacks the scope `all`.",
+        ),
+        (LOGTO, {"error": "invalid_client"}, {}, "Logto does not show whether the credentials may write."),
+        (
+            CONDUCTORONE,
+            TOKEN,
+            {"roles": ["Read\u202e-Only", 7]},
+            "Roles of the credentials: Read-Only, 7. Writing needs",
+        ),
+        (
+            CONDUCTORONE,
+            TOKEN,
+            {"roles": []},
+            "ConductorOne does not show whether the credentials may write. Writing needs",
+        ),
+        (CONDUCTORONE, TOKEN, {"roles": None}, "ConductorOne does not show"),
+        (CONDUCTORONE, TOKEN, ["roles"], "ConductorOne does not show"),
+        (CONDUCTORONE, TOKEN, 403, "ConductorOne does not show"),
+        (CONDUCTORONE, TOKEN, 404, "ConductorOne does not show"),
+        (VECTORIZE, TOKEN, {}, "Vectorize does not show whether the credentials may write."),
+        (VERSORI, TOKEN, {}, "Versori does not show whether the credentials may write."),
+    ],
+)
+def test_what_the_credentials_may_do_is_read_and_never_tried(platform, token, answer, told):
+    sent: list[httpx.Request] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        if request.url.path.endswith("/token"):
+            return httpx.Response(200 if "access_token" in token else 401, json=token)
+        return httpx.Response(answer) if isinstance(answer, int) else httpx.Response(200, json=answer)
+
+    async def describe() -> str:
+        transport = httpx.MockTransport(respond)
+        async with UpstreamClient(platform, CREDENTIALS[platform.name], transport=transport) as client:
+            return await describe_role(Account(platform, client, {}))
+
+    assert anyio.run(describe).startswith(told)
+    assert {(each.method, each.url.path) for each in sent} <= {
+        ("POST", "/oidc/token"),
+        ("POST", "/auth/v1/token"),
+        ("GET", "/api/v1/auth/introspect"),
+    }
 
 
 @pytest.mark.parametrize(

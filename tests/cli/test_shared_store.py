@@ -34,9 +34,9 @@ def test_the_address_of_a_redis_names_its_replacement(run, address: str):
     assert "kept in PostgreSQL instead of Redis" in result.stderr
 
 
-@pytest.mark.parametrize("address", ["postgresql://u:hidden-%zz@h/d", "postgresql://u:hidden-word@h/d?nonsense=1"])
-def test_an_invalid_address_is_refused_without_its_password(run, address: str):
-    result = run("audit", "show", CONNECTOR_MCP_STATE=address)
+@pytest.mark.parametrize("rest", ["%zz@h/d", "word@h/d?nonsense=1", "word@[h/d"])
+def test_an_invalid_address_is_refused_without_its_password(run, rest: str):
+    result = run("audit", "show", CONNECTOR_MCP_STATE=f"postgresql://u:hidden-{rest}")
     assert result.exit_code != 0
     assert "CONNECTOR_MCP_STATE" in result.output
     assert "hidden" not in result.output

@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from connector_mcp.audit.record import AuditRecord
-from connector_mcp.audit.trail import AuditTrail
+from connector_mcp.audit.trail import AuditTrail, encode
 from connector_mcp.console.pages import Console, Operators, console_pages
 from connector_mcp.engine.approval.parked_call import Approval, ParkedCall
 from connector_mcp.engine.approval.queue import Approvals
@@ -70,7 +70,7 @@ class House:
                 "outcome": "ok", "duration_ms": 12.0,
             }  # fmt: skip
             records.append(AuditRecord(**(call | members)))
-        await self.database.write(lambda tx: self._trail.lock(tx).append(records))
+        await self.database.write(lambda tx: self._trail.lock(tx).append([encode(vars(each)) for each in records]))
 
     async def check(self) -> Sequence[JsonObject]:
         self.checks += 1

@@ -1,304 +1,256 @@
-"""The console in a real browser, before a real server: what an operator sees, and what they do with it.
-
-Leaves screenshots in `.artefacts/`.
-"""
+"""The console in a real browser, before a real server: what an operator does, and what they are told."""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
-from anyio.abc import Process
-from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
+from playwright.async_api import expect
 
-from tests.documents import ROOT
-from tests.end_to_end.faces import SERVE
-from tests.end_to_end.faces import address as address_of
-from tests.end_to_end.leaving import OPERATOR, operators_file
-
-ARTEFACTS = ROOT / ".artefacts"
-CHROMIUM = shutil.which("chromium")
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-PHONE = {"width": 390, "height": 844}
-DESK = {"width": 1180, "height": 820}
+from connector_mcp.sandbox import seed
+from tests.console.chromium import (
+    ALICE,
+    BOB,
+    DESK,
+    NO_CHROMIUM,
+    PHONE,
+    Site,
+    environment_in,
+    fits,
+    focused,
+    serving,
+    site_in,
+    tab_to,
+)
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.anyio,
-    pytest.mark.skipif(CHROMIUM is None and os.environ.get("CI") != "true", reason="there is no chromium"),
+    pytest.mark.skipif(NO_CHROMIUM, reason="there is no chromium"),
 ]
+sizes = pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+
+DENIED = "Nothing was changed; the agent is told"
 
 
-@asynccontextmanager
-async def serving(environment: Mapping[str, str]) -> AsyncGenerator[tuple[str, Process]]:
-    """`connector-mcp serve --http --sandbox`: its address, and the process."""
-    command = [*SERVE, "--http", "--sandbox", "--port", "0"]
-    async with await anyio.open_process(command, env=environment) as process:
-        try:
-            yield await address_of(process), process
-        finally:
-            if process.returncode is None:
-                process.kill()
+@pytest.fixture(scope="module")
+async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Site]:
+    """One server and one browser for all tests; each decides the calls that it parks."""
+    async with site_in(tmp_path_factory.mktemp("site"), ALICE, BOB) as site:
+        yield site
 
 
-class Agent:
-    """An agent that makes calls, each in a connection of its own."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-
-    async def call(self, tool: str, /, **arguments: Any) -> dict[str, Any]:
-        async with Client(streamable_http_client(f"{self._address}/mcp")) as client:
-            content = (await client.call_tool(tool, arguments)).structured_content
-        assert content is not None
-        return content
+async def test_a_wrong_token_is_refused(site: Site) -> None:
+    async with site.page(None) as page:
+        await site.log_in(page, "mistaken")
+        await expect(page.get_by_role("alert")).to_contain_text("Token not recognized")
+        await site.open(page)
+        await expect(page).to_have_url(re.compile("/console/login$"))
 
 
-@asynccontextmanager
-async def page_in(browser: Browser, trouble: list[str], **options: Any) -> AsyncGenerator[Page]:
-    """A page of a browser profile of its own; whatever its policy forbids or its script fails at is kept as trouble."""
-    context: BrowserContext = await browser.new_context(**options)
-    page = await context.new_page()
-    page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on("console", lambda said: trouble.append(said.text) if "Content Security Policy" in said.text else None)
-    try:
-        yield page
-    finally:
-        await context.close()
+@sizes
+async def test_a_deletion_is_approved_in_one_tab_and_seen_in_another(site: Site, size: Any) -> None:
+    connector = {"desk": "github-signin", "phone": "google-signin"}["phone" if size is PHONE else "desk"]
+    name = {"github-signin": "GitHub", "google-signin": "Google"}[connector]
+    async with site.page(viewport=size) as queue, site.page(viewport=size, color_scheme="dark") as page:
+        await expect(queue.get_by_text("Nothing is waiting")).to_be_visible()
+        # It comes by itself, and is counted in the title and on the tab.
+        approval = await site.agent.park("logto_delete_connector", id=connector)
+        await expect(queue.get_by_role("link", name=re.compile(f"Deletes connector “{name}”"))).to_be_visible()
+        await expect(queue.get_by_role("status")).to_have_text("1 call is waiting for a decision.")
+        await expect(queue).to_have_title(re.compile(r"^\(1\) Waiting"))
+        await expect(queue.get_by_role("link", name="Waiting")).to_have_text("Waiting 1")
+
+        await site.open(page, approval)
+        await page.get_by_label(f"Type {name}").fill(name.lower())
+        await page.get_by_role("button", name="Approve the deletion").click()
+        await expect(page.get_by_role("alert").first).to_contain_text("Nothing was decided")
+        await page.get_by_label(f"Type {name}").fill(name)
+        await page.get_by_role("button", name="Approve the deletion").click()
+        result = page.get_by_text("The same call runs once")
+        await expect(result).to_contain_text("Approved by operator alice")
+        await expect(result).to_be_in_viewport()
+        await expect(page).to_have_title(re.compile("^GitHub|^Google"))
+
+        await expect(queue.get_by_text("Approved, not yet repeated")).to_be_visible()
+        await expect(queue.get_by_role("listitem").filter(has_text="may run once")).to_have_count(1)
+        assert (await site.agent.call("logto_delete_connector", id=connector))["data"]["deleted"] is True
+        await expect(queue.get_by_text(name)).to_have_count(0)
+        await page.reload()
+        await expect(page.get_by_text("The agent repeated the call")).to_contain_text("ok")
 
 
-async def log_in(page: Page, address: str, token: str = OPERATOR) -> None:
-    await page.goto(f"{address}/console")
-    await page.get_by_label("Operator token").fill(token)
-    await page.get_by_role("button", name="Sign in").click()
-
-
-async def fits(page: Page) -> bool:
-    """Whether nothing is wider than the screen."""
-    # The header must not wrap either: names of pages stand in one line.
-    assert await page.evaluate("(nav => !nav || nav.clientHeight < 60)(document.querySelector('nav'))")
-    return await page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-
-
-async def focused(page: Page) -> str:
-    """What has the focus, by its id, name or text."""
-    return await page.evaluate("(e => e.id || e.name || e.textContent.trim())(document.activeElement)")
-
-
-async def tab_to(page: Page, wanted: str) -> None:
-    """Press Tab until it is there; a page that keeps the focus somewhere else never gets there."""
-    for _ in range(40):
-        if await focused(page) == wanted:
-            return
+async def test_a_call_is_denied_with_the_keyboard_alone(site: Site) -> None:
+    source = (await site.agent.call("vectorize_get_source_connectors", limit=1))["data"][0]["id"]
+    approval = await site.agent.park("vectorize_delete_source_connector", source_connector_id=source)
+    async with site.page() as page:
         await page.keyboard.press("Tab")
-    raise AssertionError(f"Tab does not lead to {wanted!r}")
-
-
-async def test_an_operator_decides_in_a_browser(tmp_path: Path) -> None:
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("CONNECTOR_MCP_")},
-        "CONNECTOR_MCP_STATE_DIR": str(tmp_path / "state"),
-        "CONNECTOR_MCP_OPERATORS_FILE": str(operators_file(tmp_path)),
-    }
-    ARTEFACTS.mkdir(exist_ok=True)
-    trouble: list[str] = []
-    async with serving(environment) as (address, process), async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, headless=True)
-        agent = Agent(address)
-        async with page_in(browser, trouble, viewport=DESK, color_scheme="light") as page:
-            await _a_wrong_token_is_refused(page, address)
-            await _a_deletion_is_approved(page, browser, agent, address, trouble)
-            await _another_is_denied_by_keyboard_alone(page, agent, address)
-            await _a_forged_form_is_refused(page, agent, address)
-            await _a_plan_is_one_decision(page, agent, address)
-            await _the_other_pages_show_what_was_done(page, address)
-        async with page_in(browser, trouble, viewport=PHONE, color_scheme="dark", has_touch=True) as page:
-            await _it_is_readable_on_a_phone(page, agent, address)
-        async with page_in(browser, trouble, java_script_enabled=False) as page:
-            await _it_works_without_scripts(page, agent, address)
-        async with page_in(browser, trouble) as page:
-            await _an_open_page_does_not_hold_the_server_up(page, process, address)
-        await browser.close()
-    assert trouble == []
-
-
-async def _a_plan_is_one_decision(page: Page, agent: Agent, address: str) -> None:
-    crawler = {"type": "WEB_CRAWLER", "config": {"seed-urls": ["https://docs.example.com"]}}
-    manifest = {
-        "name": "ingestion",
-        "sources": {
-            "docs": {"name": "Handbook", **crawler},
-            "old": {"name": "Docs site", "type": "WEB_CRAWLER", "state": "absent"},
-        },
-    }
-    planned = await agent.call("plan_connectors", manifest=manifest)
-    parked = await agent.call("apply_plan", plan_id=planned["data"]["plan_id"])
-    await page.goto(f"{address}/console/approvals/{parked['error']['approval']['id']}")
-    groups = page.get_by_role("heading", level=3, name=re.compile("^(Delete|Create) 1"))
-    await expect(groups).to_have_text([re.compile("^Delete"), re.compile("^Create")])
-    field = page.get_by_role("row", name=re.compile("^config"))
-    await expect(field).to_be_hidden()
-    await page.get_by_text(re.compile(r"^\d fields$")).click()
-    await expect(field).to_be_visible()
-    assert await fits(page)
-    await page.screenshot(path=ARTEFACTS / "console-plan-light.png", full_page=True)
-    await page.get_by_label(re.compile("^Type ingestion")).fill("ingestion")
-    await page.get_by_role("button", name="Approve the whole plan").click()
-    await expect(page.get_by_text("The same call runs once")).to_be_visible()
-    applied = await agent.call("apply_plan", plan_id=planned["data"]["plan_id"])
-    assert applied["data"]["status"] == "done"
-
-
-async def _a_wrong_token_is_refused(page: Page, address: str) -> None:
-    await log_in(page, address, "mistaken")
-    await expect(page.get_by_role("alert")).to_contain_text("Token not recognized")
-    await page.goto(f"{address}/console")
-    await expect(page).to_have_url(re.compile("/console/login$"))
-
-
-async def _a_deletion_is_approved(page: Page, browser: Browser, agent: Agent, address: str, trouble: list[str]) -> None:
-    await log_in(page, address)
-    await expect(page.get_by_text("Nothing is waiting")).to_be_visible()
-
-    # It comes by itself.
-    parked = await agent.call("logto_delete_connector", id="github-signin")
-    await expect(page.get_by_role("link", name=re.compile("Deletes connector “GitHub”"))).to_be_visible()
-    await expect(page.get_by_role("status")).to_have_text("1 call is waiting for a decision.")
-    assert parked["error"]["approval"]["page"].endswith(f"/console/approvals/{parked['error']['approval']['id']}")
-    await agent.call("versori_update_connector", connector_id="01J0SANDB0XC0NNECT0R0000A0", name="Acme", image_url="")
-    await expect(page.get_by_role("status")).to_have_text("2 calls are waiting for a decision.")
-    await page.screenshot(path=ARTEFACTS / "console-queue-light.png", full_page=True)
-
-    # One tab decides, the other one sees it go.
-    async with page_in(browser, trouble, viewport=DESK, color_scheme="dark") as other:
-        await log_in(other, address)
-        await other.get_by_role("link", name=re.compile("Deletes connector “GitHub”")).click()
-        row = other.get_by_role("row", name=re.compile(r"^config\.clientSecret"))
-        await expect(row).to_contain_text("[redacted]")
-        await expect(other.get_by_role("row", name=re.compile(r"^config\.clientId"))).to_contain_text("Iv1.sandbox")
-        await other.screenshot(path=ARTEFACTS / "console-approval-dark.png", full_page=True)
-        await other.get_by_label(re.compile("^Type GitHub")).fill("github")
-        await other.get_by_role("button", name="Approve the deletion").click()
-        await expect(other.get_by_role("alert")).to_contain_text("Nothing was decided")
-        await other.get_by_label(re.compile("^Type GitHub")).fill("GitHub")
-        await other.get_by_role("button", name="Approve the deletion").click()
-        await expect(other.get_by_text("The same call runs once")).to_be_visible()
-    await expect(page.get_by_text("Approved, not yet repeated")).to_be_visible()
-    await expect(page.get_by_role("listitem").filter(has_text="may run once")).to_have_count(1)
-
-    done = await agent.call("logto_delete_connector", id="github-signin")
-    assert done["data"]["deleted"] is True
-    await expect(page.get_by_text("GitHub")).to_have_count(0)
-
-
-async def _another_is_denied_by_keyboard_alone(page: Page, agent: Agent, address: str) -> None:
-    listed = await agent.call("vectorize_get_source_connectors", limit=1)
-    source = listed["data"][0]["id"]
-    parked = await agent.call("vectorize_delete_source_connector", source_connector_id=source)
-    approval = parked["error"]["approval"]["id"]
-    await page.goto(f"{address}/console")
-    await page.keyboard.press("Tab")
-    assert await focused(page) == "Skip to content"
-    await page.keyboard.press("Enter")
-    await tab_to(page, approval)
-    await page.keyboard.press("Enter")
-    await expect(page.get_by_role("heading", name="Decide")).to_be_visible()
-    await tab_to(page, "deny-reason")
-    await page.keyboard.type("it is still in use")
-    await page.keyboard.press("Tab")
-    assert await focused(page) == "Deny"
-    await page.keyboard.press("Enter")
-    await expect(page.get_by_text("Nothing was changed; the agent is told")).to_be_visible()
-
-    refused = await agent.call("vectorize_delete_source_connector", source_connector_id=source)
+        assert await focused(page) == "Skip to content"
+        await page.keyboard.press("Enter")
+        await tab_to(page, f"pick-{approval}")
+        await page.keyboard.press("Tab")
+        assert await focused(page) == approval
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#deny-reason")).to_be_visible()
+        await tab_to(page, "deny-reason")
+        await page.keyboard.type("it is still in use")
+        await page.keyboard.press("Tab")
+        assert await focused(page) == "Deny"
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_text(DENIED)).to_be_in_viewport()
+    refused = await site.agent.call("vectorize_delete_source_connector", source_connector_id=source)
     assert refused["error"]["code"] == "refused"
     assert "it is still in use" in refused["error"]["message"]
 
 
-async def _a_forged_form_is_refused(page: Page, agent: Agent, address: str) -> None:
-    parked = await agent.call("logto_delete_connector", id="google-signin")
-    approval = parked["error"]["approval"]["id"]
-    form = f"""<form method="post" action="{address}/console/approvals/{approval}/deny">
+@sizes
+async def test_selected_calls_are_denied_with_one_form(site: Site, size: Any) -> None:
+    parked = [await site.agent.park("logto_delete_connector", id=each) for each in (seed.LOGTO_SMTP, seed.LOGTO_OIDC)]
+    async with site.page(viewport=size) as page:
+        if size is PHONE:
+            await page.get_by_text("Search and filter").click()
+        await page.get_by_label("Platform").select_option("logto")
+        await page.get_by_label("Group by").select_option("caller")
+        await page.get_by_role("button", name="Filter").click()
+        selectable = page.get_by_role("checkbox", name=re.compile("^Select .*ap-"))
+        await expect(selectable).to_have_count(2)
+        await page.get_by_label("Select these 2").check()
+        await page.get_by_label("Deny the selected calls").fill("not today")
+        await expect(page.get_by_role("button", name="Deny selected (2)")).to_be_in_viewport()
+
+        # The list changes, but neither the selection nor what was typed.
+        parked.append(await site.agent.park("logto_delete_connector", id=seed.LOGTO_TWILIO))
+        await expect(selectable).to_have_count(3)
+        await expect(page.get_by_label("Deny the selected calls")).to_have_value("not today")
+        assert await fits(page)
+        await page.get_by_role("button", name="Deny selected (2)").click()
+        await expect(page.get_by_role("heading", name="2 of 2 calls denied")).to_be_visible()
+        assert await fits(page)
+
+        await site.open(page, f"?q={parked[2]}")
+        await expect(selectable).to_have_count(1)
+        await page.get_by_label("Select all on this page").check()
+        await page.get_by_role("button", name="Deny selected (1)").click()
+        await expect(page.get_by_role("heading", name="1 of 1 call denied")).to_be_visible()
+    refused = await site.agent.call("logto_delete_connector", id=seed.LOGTO_SMTP)
+    assert "not today" in refused["error"]["message"]
+
+
+@sizes
+async def test_a_call_that_somebody_else_decides_says_by_whom_and_has_no_form_any_more(site: Site, size: Any) -> None:
+    approval = await site.agent.park("logto_delete_connector", id=seed.LOGTO_SMTP)
+    async with site.page(viewport=size) as page, site.page(BOB) as bob:
+        await site.open(page, approval)
+        await page.get_by_label(re.compile("^Type")).fill("half a na")
+        await site.open(bob, approval)
+        await bob.get_by_role("button", name="Deny").click()
+        await expect(page.locator("#decision").get_by_text("by operator bob").last).to_be_in_viewport()
+        await expect(page.get_by_role("textbox")).to_have_count(0)
+        await expect(page.get_by_role("status")).to_contain_text("Denied by operator bob")
+        assert await focused(page) == "decision"
+
+
+async def test_everything_works_without_scripts(site: Site) -> None:
+    connectors = (seed.LOGTO_SMTP, seed.LOGTO_OIDC, seed.LOGTO_TWILIO)
+    parked = [await site.agent.park("logto_delete_connector", id=each) for each in connectors]
+    async with site.page(java_script_enabled=False) as page, site.page(BOB) as bob:
+        await page.get_by_label("Search").fill(parked[0])
+        await page.get_by_role("button", name="Filter").click()
+        await expect(page.get_by_role("listitem")).to_have_count(1)
+        await page.get_by_role("link", name="Show all").click()
+        for each in parked[:2]:
+            await page.locator(f"#pick-{each}").check()
+        await site.open(bob, parked[1])
+        await bob.get_by_role("button", name="Deny").click()
+        await expect(bob.get_by_text(DENIED)).to_be_visible()
+        await page.get_by_role("button", name="Deny selected").click()
+        await expect(page.get_by_role("heading", name="1 of 2 calls denied")).to_be_visible()
+        await expect(page.get_by_text("is denied by operator bob")).to_be_visible()
+
+        await site.open(page, parked[2])
+        await site.open(bob, parked[2])
+        await bob.get_by_role("button", name="Deny").click()
+        await expect(bob.get_by_text(DENIED)).to_be_visible()
+        await page.get_by_label(re.compile("^Type")).fill(parked[2])
+        await page.get_by_role("button", name="Approve the deletion").click()
+        await expect(page.get_by_role("alert")).to_contain_text("Your decision was not saved")
+        await expect(page.locator("#decision").get_by_text("by operator bob").last).to_be_in_viewport()
+        await page.get_by_role("button", name="Sign out").click()
+        await expect(page.get_by_label("Operator token")).to_be_visible()
+
+
+async def test_a_forged_form_is_refused(site: Site) -> None:
+    approval = await site.agent.park("logto_delete_connector", id=seed.LOGTO_SMTP)
+    form = f"""<form method="post" action="{site.address}/console/approvals/{approval}/deny">
         <input name="form_token" value="{"0" * 64}"><button>Win a prize</button></form>"""
 
-    # From a page of somebody else's, in the very browser in which the operator is signed in.
     async def prize(route: Any) -> None:
         await route.fulfill(body=form, content_type="text/html")
 
-    await page.context.route("http://prizes.example/", prize)
-    await page.goto("http://prizes.example/")
-    async with page.expect_response(re.compile("/deny$")) as answered:
-        await page.get_by_role("button", name="Win a prize").click()
-    assert (await answered.value).status == 403
-
-    # From a page of our own, with the session's cookie and another form's token.
-    await page.goto(f"{address}/console/approvals/{approval}")
-    await page.evaluate("document.querySelector('form[action$=deny] [name=form_token]').value = '0'.repeat(64)")
-    await page.get_by_role("button", name="Deny").click()
-    await expect(page.get_by_role("heading")).to_have_text("This form belongs to another session")
-    await page.goto(f"{address}/console")
-    await expect(page.get_by_role("link", name=re.compile("Google"))).to_be_visible()
-
-
-async def _the_other_pages_show_what_was_done(page: Page, address: str) -> None:
-    await page.goto(f"{address}/console/history")
-    await expect(page.get_by_role("row", name=re.compile("GitHub"))).to_contain_text("operator alice")
-    await page.screenshot(path=ARTEFACTS / "console-history-light.png", full_page=True)
-    await page.get_by_role("link", name="Calls", exact=True).click()
-    await page.get_by_label("Outcome").select_option("refused")
-    await page.get_by_role("button", name="Filter").click()
-    await expect(page.get_by_role("row")).to_have_count(2)
-    await expect(page.get_by_role("row").nth(1)).to_contain_text("by operator alice, console")
-    await page.goto(f"{address}/console/calls")
-    await page.screenshot(path=ARTEFACTS / "console-calls-light.png", full_page=True)
-    await page.get_by_role("link", name="Connectors").click()
-    await page.get_by_role("link", name="Platforms").click()
-    await page.get_by_role("button", name="Check now").click()
-    await expect(page.get_by_text("the credentials are accepted")).to_have_count(4)
-    await page.screenshot(path=ARTEFACTS / "console-platforms-light.png", full_page=True)
+    async with site.page() as page:
+        # From a page of another site, in the very browser in which the operator is signed in.
+        await page.context.route("http://prizes.example/", prize)
+        await page.goto("http://prizes.example/")
+        async with page.expect_response(re.compile("/deny$")) as answered:
+            await page.get_by_role("button", name="Win a prize").click()
+        assert (await answered.value).status == 403
+        # From our own page, with the session's cookie and another form's token.
+        await site.open(page, approval)
+        token = "document.querySelector('form[action$=deny] [name=form_token]')"
+        await page.evaluate(f"{token}.value = '0'.repeat(64)")
+        await page.get_by_role("button", name="Deny").click()
+        await expect(page.get_by_role("heading")).to_have_text("This form belongs to another session")
+        await expect(page.get_by_role("navigation")).to_be_visible()
+        await site.open(page, approval)
+        await page.get_by_role("button", name="Deny").click()
+        await expect(page.get_by_text(DENIED)).to_be_visible()
 
 
-async def _it_is_readable_on_a_phone(page: Page, agent: Agent, address: str) -> None:
-    await page.goto(f"{address}/console/login")
-    assert await fits(page)
-    await page.screenshot(path=ARTEFACTS / "console-login-phone.png")
-    await log_in(page, address)
-    for path in ("", "/history", "/calls", "/platforms"):
-        await page.goto(f"{address}/console{path}")
-        assert await fits(page), path
-    await page.screenshot(path=ARTEFACTS / "console-platforms-phone.png", full_page=True)
-    await page.goto(f"{address}/console")
-    await page.screenshot(path=ARTEFACTS / "console-queue-phone.png", full_page=True)
-    await page.get_by_role("link", name=re.compile("Acme")).first.click()
-    await expect(page.get_by_role("heading", name="Decide")).to_be_visible()
-    assert await fits(page)
-    await page.screenshot(path=ARTEFACTS / "console-approval-phone.png", full_page=True)
+async def test_a_plan_is_one_decision(site: Site) -> None:
+    approval = await site.agent.park_plan()
+    async with site.page() as page:
+        await site.open(page, approval)
+        groups = page.get_by_role("heading", level=3, name=re.compile("^(Delete|Create) 1"))
+        await expect(groups).to_have_text([re.compile("^Delete"), re.compile("^Create")])
+        field = page.get_by_role("row", name=re.compile("^config"))
+        await expect(field).to_be_hidden()
+        await page.get_by_text(re.compile(r"^\d fields$")).click()
+        await expect(field).to_be_visible()
+        await page.get_by_label(re.compile("^Type ingestion")).fill("ingestion")
+        await page.get_by_role("button", name="Approve the whole plan").click()
+        await expect(page.get_by_text("The same call runs once")).to_be_visible()
+    assert (await site.agent.call("apply_plan", plan_id=site.agent.plan_id))["data"]["status"] == "done"
 
 
-async def _it_works_without_scripts(page: Page, agent: Agent, address: str) -> None:
-    await log_in(page, address)
-    await page.get_by_role("link", name=re.compile("Google")).click()
-    await page.get_by_role("button", name="Deny").click()
-    await expect(page.get_by_text("Nothing was changed; the agent is told")).to_be_visible()
-    await page.get_by_role("button", name="Sign out").click()
-    await expect(page.get_by_label("Operator token")).to_be_visible()
-
-
-async def _an_open_page_does_not_hold_the_server_up(page: Page, process: Process, address: str) -> None:
-    async with page.expect_response(re.compile("/console/events$")) as streaming:
-        await log_in(page, address)
-    assert (await streaming.value).status == 200
-    process.terminate()
-    assert await process.wait() == 0
+async def test_a_page_says_that_the_server_is_gone_and_that_the_session_has_ended(tmp_path: Path) -> None:
+    async with site_in(tmp_path, ALICE, BOB) as site:
+        approval = await site.agent.park("logto_delete_connector", id=seed.LOGTO_SMTP)
+        port = int(site.address.rpartition(":")[2])
+        async with site.page() as page:
+            banner, deny = page.locator("#banner"), page.get_by_role("button", name="Deny")
+            async with page.expect_response(re.compile("/console/events$")) as streaming:
+                await site.open(page, approval)
+            assert (await streaming.value).status == 200
+            await expect(banner).to_be_hidden()
+            # An open page does not hold the server up.
+            site.process.terminate()
+            assert await site.process.wait() == 0
+            await expect(banner).to_contain_text("The server does not answer")
+            await expect(deny).to_be_disabled()
+            for size in (PHONE, DESK):
+                await page.set_viewport_size(size)
+                await expect(banner).to_be_in_viewport()
+                assert await fits(page)
+            environment = environment_in(tmp_path, ALICE, BOB)
+            async with serving(environment, port):
+                await expect(banner).to_be_hidden()
+                await expect(deny).to_be_enabled()
+                environment_in(tmp_path, BOB)
+                await site.agent.park("logto_delete_connector", id=seed.LOGTO_OIDC)
+                await expect(banner).to_contain_text("Your session has ended")
+                await expect(deny).to_be_disabled()
+                await banner.get_by_role("link", name="Sign in again").click()
+                await expect(page.get_by_label("Operator token")).to_be_visible()

@@ -170,6 +170,19 @@ async def test_a_change_of_the_queue_is_sent_until_the_browser_disconnects(house
             stream.gone.set()
 
 
+async def test_a_new_stream_does_not_stay_with_an_older_reading(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "READ_SECONDS", 0.05)
+    streams = streams_of(house)
+    for wanted in ("data: 0\n", "data: 1\n"):
+        with Stream(streams) as stream, anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(stream.run)
+                while wanted not in await stream.event():
+                    pass
+                stream.gone.set()
+        await house.park()
+
+
 @pytest.mark.usefixtures("quick")
 async def test_a_quiet_stream_sends_heartbeats(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.0)

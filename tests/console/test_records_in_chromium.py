@@ -2,78 +2,40 @@
 
 from __future__ import annotations
 
-import os
 import re
-from pathlib import Path
+from collections.abc import AsyncGenerator
 
 import pytest
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
-from tests.console.test_in_chromium import (
-    ARGUMENTS,
-    ARTEFACTS,
-    CHROMIUM,
-    PHONE,
-    Agent,
-    fits,
-    log_in,
-    page_in,
-    serving,
-    tab_to,
-)
-from tests.documents import ROOT
-from tests.end_to_end.leaving import operators_file
-
-AXE = ROOT / "tests" / "clients" / "node_modules" / "axe-core" / "axe.min.js"
-SCREEN = {"width": 1280, "height": 800}
+from tests.console.chromium import ALICE, ARTEFACTS, AXE, DESK, NO_AXE, NO_CHROMIUM, PHONE, Site, fits, site_in, tab_to
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.anyio,
-    pytest.mark.skipif(CHROMIUM is None and os.environ.get("CI") != "true", reason="there is no chromium"),
+    pytest.mark.skipif(NO_CHROMIUM, reason="there is no chromium"),
 ]
+
+
+@pytest.fixture(scope="module")
+async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Site]:
+    """A console with three calls, of which two wait."""
+    async with site_in(tmp_path_factory.mktemp("site"), ALICE) as site:
+        await site.agent.call("logto_update_connector", id="github-signin", sync_profile=True)
+        await site.agent.call("logto_get_connector", id="nothing")
+        await site.agent.call("logto_delete_connector", id="github-signin")
+        yield site
 
 
 async def inaccessible(page: Page) -> list[str]:
     """What axe-core finds on the page."""
-    await page.evaluate(AXE.read_text(encoding="utf-8"))
-    found = await page.evaluate("axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes[0].html))")
-    return list(found)
+    await page.add_script_tag(content=AXE.read_text())
+    return await page.evaluate("axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes[0].html))")
 
 
-async def test_an_operator_looks_up_calls_and_connectors(tmp_path: Path) -> None:
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("CONNECTOR_MCP_")},
-        "CONNECTOR_MCP_STATE_DIR": str(tmp_path / "state"),
-        "CONNECTOR_MCP_OPERATORS_FILE": str(operators_file(tmp_path)),
-        "CONNECTOR_MCP_POLICY": "update=allow",
-    }
-    ARTEFACTS.mkdir(exist_ok=True)
-    trouble: list[str] = []
-    async with serving(environment) as (address, _), async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, headless=True)
-        agent = Agent(address)
-        await agent.call("logto_update_connector", id="github-signin", sync_profile=True)
-        await agent.call("logto_get_connector", id="nothing")
-        await agent.call("logto_delete_connector", id="github-signin")
-        async with page_in(browser, trouble, viewport=SCREEN, color_scheme="light") as page:
-            await log_in(page, address)
-            await _finds_a_call(page, address)
-            await _checks_a_connector_by_keyboard(page, address)
-        for options in (
-            {"viewport": SCREEN, "color_scheme": "light"},
-            {"viewport": SCREEN, "color_scheme": "dark"},
-            {"viewport": PHONE, "color_scheme": "light", "has_touch": True},
-            {"viewport": PHONE, "color_scheme": "dark", "has_touch": True},
-        ):
-            async with page_in(browser, trouble, bypass_csp=True, **options) as page:
-                await log_in(page, address)
-                await _every_page_fits_and_is_accessible(page, address, options)
-        async with page_in(browser, trouble, java_script_enabled=False) as page:
-            await log_in(page, address)
-            await _works_without_scripts(page)
-        await browser.close()
-    assert trouble == []
+async def test_a_call_is_found_opened_and_exported(site: Site) -> None:
+    async with site.page() as page:
+        await _finds_a_call(page, site.address)
 
 
 async def _finds_a_call(page: Page, address: str) -> None:
@@ -96,7 +58,12 @@ async def _finds_a_call(page: Page, address: str) -> None:
     assert len(exported.read_text().splitlines()) == 3
 
 
-async def _checks_a_connector_by_keyboard(page: Page, address: str) -> None:
+async def test_a_connector_is_checked_with_the_keyboard_alone(site: Site) -> None:
+    async with site.page() as page:
+        await _checks_a_connector(page, site.address)
+
+
+async def _checks_a_connector(page: Page, address: str) -> None:
     await page.goto(f"{address}/console/connectors?platform=logto")
     await tab_to(page, "GitHub")
     await page.keyboard.press("Enter")
@@ -113,21 +80,30 @@ async def _checks_a_connector_by_keyboard(page: Page, address: str) -> None:
     await expect(page.get_by_role("row", name=re.compile("check_connector"))).to_contain_text("health check")
 
 
-async def _every_page_fits_and_is_accessible(page: Page, address: str, options: dict[str, object]) -> None:
-    await page.goto(f"{address}/console/calls")
-    call = await page.get_by_role("link", name="logto_delete_connector").get_attribute("href")
-    await page.goto(f"{address}/console/connectors")
-    connector = await page.get_by_role("link", name="GitHub", exact=True).get_attribute("href")
-    width = "phone" if options["viewport"] == PHONE else "desk"
-    pages = {
-        "calls": "/console/calls?checks=shown", "call": call, "connectors": "/console/connectors",
-        "connector": connector, "platforms": "/console/platforms", "history": "/console/history",
-    }  # fmt: skip
-    for name, path in pages.items():
-        await page.goto(f"{address}{path}")
-        assert await fits(page), (name, options)
-        await page.screenshot(path=ARTEFACTS / f"console-{name}-{width}-{options['color_scheme']}.png", full_page=True)
-        assert await inaccessible(page) == [], (name, options)
+@pytest.mark.skipif(NO_AXE, reason="`npm ci` in tests/clients brings axe-core")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+async def test_every_page_fits_and_axe_finds_nothing(site: Site, size: dict[str, int], scheme: str) -> None:
+    width = "phone" if size is PHONE else "desk"
+    async with site.page(bypass_csp=True, viewport=size, color_scheme=scheme) as page:
+        await site.open(page, "/calls")
+        call = await page.get_by_role("link", name="logto_delete_connector").get_attribute("href")
+        await site.open(page, "/connectors")
+        connector = await page.get_by_role("link", name="GitHub", exact=True).get_attribute("href")
+        pages = {
+            "calls": "/console/calls?checks=shown", "call": call, "connectors": "/console/connectors",
+            "connector": connector, "platforms": "/console/platforms", "history": "/console/history",
+        }  # fmt: skip
+        for name, path in pages.items():
+            await page.goto(f"{site.address}{path}")
+            assert await fits(page), name
+            await page.screenshot(path=ARTEFACTS / f"console-{name}-{width}-{scheme}.png", full_page=True)
+            assert await inaccessible(page) == [], name
+
+
+async def test_calls_and_connectors_work_without_scripts(site: Site) -> None:
+    async with site.page(java_script_enabled=False) as page:
+        await _works_without_scripts(page)
 
 
 async def _works_without_scripts(page: Page) -> None:

@@ -23,7 +23,7 @@ from connector_mcp.config.settings import Settings
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.reference import SecretLimits
 from connector_mcp.transport.auth.static_tokens import digest_of
-from tests.console.test_in_chromium import ARGUMENTS, CHROMIUM
+from tests.console.chromium import ARGUMENTS, CHROMIUM
 from tests.end_to_end.faces import serving, stdio
 from tests.end_to_end.recording import RecordingServer, environment, recording_server
 from tests.records import audit_lines

@@ -519,7 +519,7 @@ async def test_a_change_that_cannot_be_recorded_is_not_sent_and_uses_nothing_up(
     append = LockedChain.append
 
     def refuse_beginnings(chain: LockedChain, records: Any) -> None:
-        if any(record.phase == "begun" for record in records):
+        if any(record.columns["phase"] == "begun" for record in records):
             raise StoreUnavailable("the log is gone", fix="")
         append(chain, records)
 

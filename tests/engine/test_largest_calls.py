@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from connector_mcp.engine.checks import issues
-from connector_mcp.engine.checks.arguments import MAX_VALUES
+from connector_mcp.operations.operation import Operation
 from tests.engine.conftest import BenchMaker, FakeCaller
 from tests.transport.wires import WIRES, connected
 
@@ -26,11 +26,29 @@ LARGEST: dict[str, tuple[str, dict[str, Any]]] = {
     "strings": ("vectorize_get_source_connectors", {"fields": ["x"] * COUNT}),
     "keys within the limit": (
         UPDATE,
-        {"id": "github-signin", "config": {f"clientId{n}": 1 for n in range(MAX_VALUES - 9)}},
+        {"id": "github-signin", "config": {f"clientId{n}": 1 for n in range(Operation.most_values - 9)}},
     ),
-    "items within the limit": (CREATE, {"connectors": [{"nme": 1}] * (MAX_VALUES // 3)}),
+    "items within the limit": (CREATE, {"connectors": [{"nme": 1}] * (Operation.most_values // 3)}),
     "one long name": ("vectorize_get_source_connectors", {"limit" * 800_000: 1}),
     "one long text": (CREATE, {"connectors": [SITE | {"type": "WEB" * 1_000_000}]}),
+    "sections of a manifest": (
+        "plan_connectors",
+        {"manifest": {"name": "m"} | {f"sorces{n}": 1 for n in range(9_000)}},
+    ),
+    "variables of a manifest": (
+        "plan_connectors",
+        {
+            "manifest": {
+                "name": "m",
+                "variables": {f"variable{n}": 1 for n in range(5_000)},
+                "apps": {f"a{n}": {"name": f"${{variables.varable{n}}}"} for n in range(2_000)},
+            }
+        },
+    ),
+    "references in a row": (
+        "plan_connectors",
+        {"manifest": {"name": "m", "apps": {f"a{n}": {"name": f"${{apps.a{n + 1}.id}}"} for n in range(3_000)}}},
+    ),
     "a long mask": (
         "conductorone_update_connector",
         {"app_id": "a", "id": "c", "update_mask": "displayNme," * 300_000},
@@ -53,8 +71,10 @@ async def test_the_largest_calls_are_refused_with_a_small_answer_and_few_compari
     result = await made.engine.call(tool, arguments, FakeCaller())
     error = result.content["error"]
     assert error["code"] == "invalid_arguments"
-    assert len(error["issues"]) <= issues.MAX_ISSUES + 1
-    assert len(json.dumps(result.content)) < 30_000
+    if tool != "plan_connectors":
+        # Of a manifest all errors are told, as far as a result holds them.
+        assert len(error["issues"]) <= issues.MAX_ISSUES + 1
+        assert len(json.dumps(result.content)) < 30_000
     assert len(compared) <= 4 * issues.MAX_ISSUES
     assert [method for method, _ in made.requests() if method != "GET"] == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -10,6 +11,7 @@ from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.operation import LocalOperation, Operation
+from connector_mcp.operations.overview import Read, Reads
 from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import tool_of
 
@@ -44,3 +46,14 @@ def describe(described: JsonObject | None = None, **arguments: Any) -> Any:
     made = _catalog()["describe_connector_type"].model_validate(arguments)
     assert isinstance(made, LocalOperation)
     return made.answer_locally(Situation(described=described))
+
+
+def drive(reads: Reads[Any], answer: Callable[[Read], Any]) -> Any:
+    """Answer the reads that a check yields, as the engine does."""
+    outcomes: Any = None
+    while True:
+        try:
+            batch = next(reads) if outcomes is None else reads.send(outcomes)
+        except StopIteration as end:
+            return end.value
+        outcomes = [answer(each) for each in batch]

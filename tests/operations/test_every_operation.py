@@ -14,8 +14,10 @@ from connector_mcp.cli.commands.tools import contract
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.fields import SECRET
 from connector_mcp.operations.operation import Effect, ListOperation, Operation
+from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import ProfileChoice, Tool, impossible_arguments, tool_of
 from connector_mcp.operations.update import UpdateOperation
+from tests.operations.hooks import issues
 from tools.pages import size
 
 OPERATIONS = catalog(PLATFORMS)
@@ -213,13 +215,22 @@ def test_what_is_put_to_a_person_has_a_sentence(name: str) -> None:
 
 
 @every_operation
+def test_every_placeholder_of_a_consequence_is_the_targets_name_or_an_argument(name: str) -> None:
+    operation = OPERATIONS[name]
+    assert "{" not in operation.consequence.format(**dict.fromkeys(("name", *operation.model_fields), "Google"))
+    if name.startswith("logto_"):
+        assert bool(operation.consequence) == (operation.effect is not Effect.READ)
+
+
+@every_operation
 def test_the_example_is_valid(name: str) -> None:
     operation = OPERATIONS[name]
     assert operation.example
     Draft202012Validator(tool(name).input_schema).validate(operation.example)
     whole = {**operation.example, **{tenant: "tenant" for tenant in TENANTS if tenant in operation.model_fields}}
     Draft202012Validator(tool_of(operation).input_schema).validate(whole)
-    operation.model_validate(whole)
+    call = operation.model_validate(whole)
+    assert issues(call, Situation()) == [], "and nothing is found wrong with it before its target is read"
 
 
 @every_operation

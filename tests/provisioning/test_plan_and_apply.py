@@ -82,3 +82,18 @@ async def test_under_faults_everything_is_made_once(bench: BenchMaker, monkeypat
     names = [row["name"] for row in await sources(made)]
     assert [names.count(f"Docs {number}") for number in range(30)] == [1] * 30
     assert (await call(made, "plan_connectors", {"manifest": wanted}))["changes"] == 0
+
+
+async def test_what_all_connectors_need_is_read_once(made: Bench):
+    crawlers = manifest(6)["sources"]
+    for version in range(2):
+        for entry in crawlers.values():
+            entry["config"] = {"seed-urls": [f"https://{version}.example.com"]}
+        before = len(made.requests())
+        plan = await call(made, "plan_connectors", {"manifest": {"name": "m", "sources": crawlers}})
+        planned = made.requests()[before:]
+        # A list of the sources, and before a change each source, and once the pipelines that may use it.
+        assert len(planned) == (1, 8)[version]
+        await call(made, "apply_plan", {"plan_id": plan["plan_id"]}, FakeCaller(yes("m")))
+        checked = made.requests()[-7:]
+        assert sum("pipelines" in path for _, path in checked) == 1

@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import anyio
 import pytest
@@ -22,6 +23,7 @@ from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.transport.mcp.tools import CallsInFlight
 from connector_mcp.transport.process import logging_to_stderr
 from connector_mcp.transport.streams import throttled
+from tests.documents import ROOT
 from tests.transport.conftest import KEY, FakeEngine, hang
 from tests.transport.wires import ACCEPT, TOOL, WIRES, StdioWire, Wire, connected
 
@@ -64,7 +66,12 @@ async def test_the_server_introduces_itself_and_says_how_to_begin(wire: Any) -> 
     async with connected(FakeEngine(), wire) as client:
         result = (await client.open())["result"]
     info = result["_meta"]["io.modelcontextprotocol/serverInfo"] if client.modern else result["serverInfo"]
+    (icon,) = info.pop("icons")
     assert info == {"name": "connector-mcp", "title": "Connectors", "version": __version__}
+    assert (icon["mimeType"], icon["sizes"]) == ("image/svg+xml", ["any"])
+    picture = (ROOT / "docs/icon.svg").read_text().strip().replace('"', "'")
+    assert unquote(icon["src"]) == f"data:image/svg+xml,{picture}"
+    assert len(icon["src"]) < 320
     assert all(word in result["instructions"] for word in ("describe_connector_type", "[redacted]", "approved"))
     assert result["capabilities"].keys() == {"completions", "prompts", "resources", "tools"}
 

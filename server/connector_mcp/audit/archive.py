@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from connector_mcp.audit.chain import ARCHIVED, Head
 from connector_mcp.audit.reader import AuditReader, Line
-from connector_mcp.audit.trail import LockedChain
+from connector_mcp.audit.trail import LockedChain, encode
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.state.database import Database, Transaction
 
@@ -95,7 +95,7 @@ def _record(transaction: Transaction, head: Head, archived: Archived) -> None:
     if chain.open().head.first != head.first:
         raise _refused("another process archived records at the same time")
     event = {"event": ARCHIVED, "first": archived.first, "last": archived.last, "last_hash": archived.last_hash}
-    chain.append((), [event], first=archived.last + 1)
+    chain.append([encode(event)], first=archived.last + 1)
 
 
 def _sync_directory(directory: Path) -> None:

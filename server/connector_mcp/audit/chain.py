@@ -47,9 +47,9 @@ UNKNOWN: Final = Head()
 """The end of a chain of which nothing is known."""
 
 
-def seal(members: bytes, seq: int, prev: str, key: bytes) -> tuple[str, str]:
+def seal(members: bytes, seq: int, time: str, prev: str, key: bytes) -> tuple[str, str]:
     """Return the line of a record and its hash. `members` is a JSON object in ASCII."""
-    return _seal(b'{"seq":%d,%b,"prev":"%b"' % (seq, members[1:-1], prev.encode()), key)
+    return _seal(b'{"seq":%d,"time":"%b",%b,"prev":"%b"' % (seq, time.encode(), members[1:-1], prev.encode()), key)
 
 
 def unseal(line: str, key: bytes) -> JsonObject | None:

@@ -26,7 +26,7 @@ MAX_LINE = 65_536
 """Maximum size of a line in bytes. A longer record is written without its arguments; their digest stays."""
 
 CHAIN_BYTES = 256
-"""Upper bound for what the number and the hashes add to a record."""
+"""Upper bound for what the number, the time and the hashes add to a record."""
 
 OCSF_VERSION = "1.3.0"
 API_ACTIVITY = 6003

@@ -90,8 +90,11 @@ class AuditTrail:
             StoreUncertain: Both may have been done.
         """
         batch = self._batch
-        batch.parts.append((record, also))
-        size = len(batch.parts)
+        # Encoding takes twice as long in the thread of the database, where nothing of the record is in the cache.
+        batch.entries.append(encode(vars(record)))
+        if also is not None:
+            batch.works.append(also)
+        size = len(batch.entries)
         if size == _TOGETHER:
             self._batch = _Batch()
         if size == 1:
@@ -115,7 +118,7 @@ class AuditTrail:
         Raises:
             StoreUnavailable: It could not.
         """
-        await self._write(())
+        await self._write()
 
     async def recent(self, limit: int, *, before: int | None = None, after: int | None = None) -> list[JsonObject]:
         """Return the records of the calls that ended last, newest first.
@@ -156,27 +159,24 @@ class AuditTrail:
                 self._batch = _Batch()
             try:
                 with one_allowance():
-                    await self._write(batch.parts)
+                    await self._write(batch.entries, batch.works)
                 batch.failure = None
             except Exception as failure:  # noqa: BLE001 - every call of the batch raises it
                 batch.failure = failure
             finally:
                 batch.written.set()
 
-    async def _write(self, parts: Sequence[tuple[AuditRecord, Work[None] | None]]) -> None:
-        records = [record for record, _ in parts]
-        others = [also for _, also in parts if also is not None]
-
+    async def _write(self, entries: Sequence[EncodedRecord] = (), works: Sequence[Work[None]] = ()) -> None:
         def work(transaction: Transaction, *, restored: bool = False) -> None:
             if restored:
                 self._void_if_older(transaction)
-            self.lock(transaction).append(records)
-            for also in others:
+            self.lock(transaction).append(entries)
+            for also in works:
                 also(transaction)
 
         try:
             # The end of a call that changed nothing need not survive a power cut.
-            await self._database.write(work, durable=bool(others))
+            await self._database.write(work, durable=bool(works))
         except CameBackOlder:
             # What is void now must not be open again after a power cut.
             await self._database.write(partial(work, restored=True))
@@ -191,7 +191,7 @@ class AuditTrail:
             self.lock(transaction).open()
         except CameBackOlder as failure:
             event = {"event": chain.RESTORED, "known": self._last.seq}
-            LockedChain(transaction, remember=self._remember).append((), [event])
+            LockedChain(transaction, remember=self._remember).append([encode(event)], restored=True)
             for statement in _VOID:
                 transaction.execute(statement, {"reason": _REASON} if ":reason" in statement else {})
             transaction.notify()
@@ -202,11 +202,24 @@ class AuditTrail:
         self._last = head
 
 
+class EncodedRecord(NamedTuple):
+    """A record that is ready to be sealed."""
+
+    columns: Values
+    members: bytes
+
+
+def encode(members: JsonObject) -> EncodedRecord:
+    """Encode the members of a record or an event."""
+    return EncodedRecord({name: members.get(name) for name in COLUMNS}, encode_record(members))
+
+
 class _Batch:
     """Records that are written in one transaction, each with what belongs to it."""
 
     def __init__(self) -> None:
-        self.parts: list[tuple[AuditRecord, Work[None] | None]] = []
+        self.entries: list[EncodedRecord] = []
+        self.works: list[Work[None]] = []
         self.written = anyio.Event()
         self.failure: Exception | None = StoreUncertain(
             "The server was stopped while it wrote an audit record.", fix="Look at the audit log.", retryable=False
@@ -222,7 +235,7 @@ class _End(NamedTuple):
     now: float
     top: int
     """The highest number of a row."""
-    events: Sequence[JsonObject] = ()
+    events: Sequence[EncodedRecord] = ()
     """What must be recorded before the next record."""
     new_secret: str | None = None
     """The key, if it must be stored with the first record."""
@@ -240,16 +253,14 @@ class LockedChain:
         self._remember = remember
         self._locked: Rows = transaction.execute(_LOCK, {"seq": last.seq})
 
-    def append(
-        self, records: Sequence[AuditRecord], events: Sequence[JsonObject] = (), *, first: int | None = None
-    ) -> None:
-        """Append events, then records. `first` is the number with which the log begins from now on.
+    def append(self, entries: Sequence[EncodedRecord], *, first: int | None = None, restored: bool = False) -> None:
+        """Append records. `first` is the number with which the log begins from now on.
 
         Raises:
             StoreUnavailable: The chain cannot be continued. Let it end the transaction.
         """
-        head, key, now, top, own_events, new_secret = self.open()
-        if not (records or events):
+        head, key, now, top, events, new_secret = self.open()
+        if not entries:
             return
         if new_secret is not None:
             values = {"name": KEY, "value": new_secret}
@@ -258,13 +269,12 @@ class LockedChain:
         time = utc_time(at)
         # A row that the head does not know is made up. It stays for the check to find.
         seq, last, rows = max(head.seq, top), head.hash, list[Values]()
-        for members in (*own_events, *events, *map(vars, records)):
+        for columns, members in (*events, *entries):
             seq += 1
-            line, last = chain.seal(encode_record({"time": time, **members}), seq, last, key)
-            rows.append({name: members.get(name) for name in COLUMNS} | {"seq": seq, "at": at, "line": line})
+            line, last = chain.seal(members, seq, time, last, key)
+            rows.append({**columns, "seq": seq, "at": at, "line": line})
         self._transaction.execute_many(_INSERT, rows)
-        restored = seq if any(event["event"] == chain.RESTORED for event in events) else head.restored
-        new = Head(seq, last, first or head.first, restored)
+        new = Head(seq, last, first or head.first, seq if restored else head.restored)
         self._transaction.execute(
             "UPDATE audit_chain SET head = :head WHERE id = 1", {"head": chain.seal_head(new, key)}
         )
@@ -303,7 +313,7 @@ class LockedChain:
         if head is not None:
             return _End(head, key, now, top)
         # The key is made with the first record, so there were records.
-        return _End(self._last_known(key), key, now, top, [{"event": chain.HEAD_LOST}])
+        return _End(self._last_known(key), key, now, top, [encode({"event": chain.HEAD_LOST})])
 
     def _last_known(self, key: bytes) -> Head:
         rows = self._transaction.execute("SELECT line FROM audit ORDER BY seq DESC LIMIT 500").all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,15 +18,17 @@ from connector_mcp.composition.accounts import Readiness, readiness
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.composition.storage import open_database
 from connector_mcp.config.settings import Settings
+from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.caller import TransportName, UnattendedCaller
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
-from connector_mcp.errors import StoreUnavailable
-from connector_mcp.json_values import JsonObject
+from connector_mcp.errors import ConnectorError, StoreUnavailable
+from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.operation import Effect, ListOperation
+from connector_mcp.operations.platform import ClientCredentials, Request
 from connector_mcp.operations.tool import PROFILE, Tool
-from connector_mcp.text import strip_hidden
+from connector_mcp.text import clean, strip_hidden
 
 
 class LocalCaller(UnattendedCaller):
@@ -50,6 +52,8 @@ class PlatformReport:
     """Whether the platform answered; None if it was not asked."""
     detail: str = ""
     fix: str = ""
+    role: str = ""
+    """Whether the credentials may write, as far as the platform shows that."""
 
     def as_dict(self) -> JsonObject:
         state = "fine" if self.fine else "failed" if self.readiness.configured else "not configured"
@@ -65,6 +69,7 @@ class PlatformReport:
             "reached": self.reached,
             "detail": strip_hidden(self.detail),
             "fix": strip_hidden(self.fix),
+            "role": strip_hidden(self.role),
         }
 
 
@@ -135,19 +140,45 @@ async def check_platform(engine: Engine, state: Readiness) -> PlatformReport:
     result = await engine.call(tool.name, arguments, LocalCaller("probe"))
     report = PlatformReport(state, address=account.client.base_url, reached=True)
     if not result.is_error:
-        return replace(report, fine=True, detail=f"{tool.name} succeeded; the credentials are accepted.")
+        detail = f"{tool.name} succeeded; the credentials are accepted."
+        return replace(report, fine=True, detail=detail, role=engine.scrub(await describe_role(account)))
     error = result.content["error"]
     if error["code"] == "not_found":
         # It still proves address and credentials if the ids are those of an example, which do not exist.
         if arguments.keys() - {"limit", PROFILE}:
-            return replace(report, fine=True, detail="The platform responded; the credentials are accepted.")
+            detail = "The platform responded; the credentials are accepted."
+            return replace(report, fine=True, detail=detail, role=engine.scrub(await describe_role(account)))
         names = " and ".join(each.name for each in (tenant, state.platform.base_url) if each)
         return replace(report, detail="The platform has nothing for this account (status 404).", fix=f"Check {names}.")
     reached = error["code"] not in _NOT_REACHED
     # Some platforms refuse a tenant that is not the account's as they refuse a missing permission.
-    also = f" Check {tenant.name} too." if error["code"] == "forbidden" and tenant else ""
+    also = ""
+    if error["code"] == "forbidden":
+        needs = state.platform.writing_needs
+        also = (f" Check {tenant.name} too." if tenant else "") + (f" Writing needs {needs}." if needs else "")
     detail = f"{error['code']}: {error['message']}"
     return replace(report, reached=reached, detail=detail, fix=f"{error['fix']}{also}")
+
+
+async def describe_role(account: Account) -> str:
+    """Say whether an account's credentials may write, as far as the platform shows that without a write."""
+    platform, needs = account.platform, account.platform.writing_needs
+    told = f"{platform.title} does not show whether the credentials may write." + (
+        f" Writing needs {needs}." if needs else ""
+    )
+    with suppress(ConnectorError):
+        if isinstance(platform.credentials, ClientCredentials):
+            scope = platform.credentials.scope
+            if await account.client.lacks_scope():
+                return (
+                    f"The credentials may not write: the access token lacks the scope `{scope}`. Writing needs {needs}."
+                )
+            return f"The credentials may write: the access token has the scope `{scope}`."
+        if platform.own_roles_path is not None:
+            answer = await account.client.send(Request("GET", platform.own_roles_path, changes=False))
+            if named := [clean(str(role), 80) for role in items(members(answer.body).get("roles"))[:20]]:
+                return f"Roles of the credentials: {', '.join(named)}. Writing needs {needs}."
+    return told
 
 
 def _small_read(engine: Engine, state: Readiness) -> tuple[Tool | None, JsonObject]:

@@ -64,6 +64,7 @@ class QueueStreams:
     async def _changes(self, key: str | None) -> AsyncGenerator[str]:
         """Yield changes until the session ends, or the store cannot be read; the browser then connects again."""
         sent = None
+        is_new = True
         text = "retry: 5000\n\n"
         with suppress(StoreUnavailable):
             while await self._is_signed_in(key):
@@ -75,7 +76,10 @@ class QueueStreams:
                     text += f"event: queue\nid: {name}\ndata: {pending}\n\n"
                 yield text or ":\n\n"
                 text = ""
-                await self._database.changed(HEARTBEAT_SECONDS, changes)
+                # What was read for another stream may be older than this one's page, so it is read again at once.
+                if not is_new:
+                    await self._database.changed(HEARTBEAT_SECONDS, changes)
+                is_new = False
                 # What changes in quick succession is read once.
                 await anyio.sleep(READ_SECONDS)
             yield "event: ended\ndata:\n\n"

@@ -54,7 +54,7 @@ logger = logging.getLogger("connector_mcp.console")
 
 HOME = "/console"
 
-QUEUE_ROWS = 20
+QUEUE_ROWS = 15
 """Calls on one page of the queue."""
 
 APPROVED_ROWS = 10

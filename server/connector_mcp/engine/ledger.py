@@ -11,11 +11,11 @@ the call that is repeated because an answer was lost. Times are the database's.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from connector_mcp.audit.record import AuditRecord
-from connector_mcp.audit.trail import AuditTrail
+from connector_mcp.audit.trail import AuditTrail, encode
 from connector_mcp.engine.approval.parked_call import COLUMNS, Approval, read_approval
 from connector_mcp.engine.approval.queue import LIVE
 from connector_mcp.engine.policy import Decision
@@ -171,7 +171,8 @@ class Ledger:
             execution = Execution(digest, record.call_id, *taken, row, _warnings(row, creates))
             begun.append(execution)
             self._begin(tx, execution, record.tool)
-            chain.append([record if execution.approval is None else replace(record, **decision_of(execution.approval))])
+            decision = {} if execution.approval is None else decision_of(execution.approval)
+            chain.append([encode({**vars(record), **decision})])
             return execution
 
         try:

@@ -163,27 +163,29 @@ class ConnectorType:
         return config_plan(self.config)
 
 
+def _inner(schema: JsonObject) -> Iterator[tuple[str, JsonObject]]:
+    """The schemas right inside a schema, each with the key that leads there; empty where none does."""
+    for word in ("anyOf", "oneOf", "allOf"):
+        for branch in schema.get(word, ()):
+            yield "", branch
+    for word in ("items", "additionalProperties"):
+        if isinstance(schema.get(word), dict):
+            yield "", schema[word]
+    yield from schema.get("properties", {}).items()
+
+
 def _secret_paths(schema: JsonObject, path: str) -> Iterator[str]:
     if schema.get("writeOnly") and path:
         yield path
-    for branch in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):
-        yield from _secret_paths(branch, path)
-    if isinstance(schema.get("items"), dict):
-        yield from _secret_paths(schema["items"], path)
-    if isinstance(schema.get("additionalProperties"), dict):
-        yield from _secret_paths(schema["additionalProperties"], path)
-    for key, member in schema.get("properties", {}).items():
-        yield from _secret_paths(member, f"{path}.{key}" if path else key)
+    for key, inner in _inner(schema):
+        yield from _secret_paths(inner, ".".join(filter(None, (path, key))))
 
 
 def _keys(schema: JsonObject) -> Iterator[str]:
-    inner = [*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())]
-    inner += [schema[word] for word in ("items", "additionalProperties") if isinstance(schema.get(word), dict)]
-    for key, member in schema.get("properties", {}).items():
-        yield key
-        inner.append(member)
-    for each in inner:
-        yield from _keys(each)
+    for key, inner in _inner(schema):
+        if key:
+            yield key
+        yield from _keys(inner)
 
 
 @cache

@@ -97,6 +97,13 @@ class Record(BaseModel):
     )
 
 
+class Deleted(Record):
+    """What is told of a deletion that the platform confirms without a record."""
+
+    id: str | None = None
+    deleted: bool | None = None
+
+
 class Operation(BaseModel):
     """Base of all operations. A subclass's docstring is the tool's description."""
 
@@ -129,6 +136,8 @@ class Operation(BaseModel):
     acts_on: ClassVar[Target | None] = None
     consequence: ClassVar[str] = ""
     """What a person reads before deciding; `{name}` is the target's name, `{argument}` any argument."""
+    most_values: ClassVar[int] = 10_000
+    """Values that the arguments of one call may have, nested ones included."""
     can_destroy: ClassVar[bool] = False
     """Whether `find_losses` may raise the effect of a call to destroy."""
     reports: ClassVar[tuple[str, ...]] = ()

@@ -116,6 +116,11 @@ class Platform:
     blames_credentials: Callable[[UpstreamMessage], bool] = lambda _: True
     """Whether a 401 with this message concerns the account's credentials and not those inside a connector."""
 
+    writing_needs: str = ""
+    """What credentials need to change connectors, in the platform's words; empty if it does not say."""
+    own_roles_path: str | None = None
+    """Path of a read that names the `roles` of the credentials."""
+
     @property
     def variables(self) -> tuple[Variable, ...]:
         """Every variable of the platform: credentials, tenant, address, options."""

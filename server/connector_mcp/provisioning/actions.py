@@ -169,6 +169,7 @@ class Drafts:
         call = thing.kind.delete(thing.identifier or "", thing.within)
         draft = self._draft(thing, "delete", call, because)
         draft.needs, draft.differences = [], ()
+        draft.name = str((thing.record or {}).get("name") or draft.name)
         if call is None:
             got = f"a {thing.kind.noun}, which cannot be deleted here"
             self.issues.append(Issue(f"{draft.address}.state", got, "present, or no such entry"))

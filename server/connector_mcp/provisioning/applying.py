@@ -46,7 +46,7 @@ BEGIN_SECONDS: Final = 35.0
 """For how long it begins actions."""
 LEAST_SECONDS: Final = 5.0
 """How long it works at least, however long the decision took."""
-AT_ONCE: Final = 20
+AT_ONCE: Final = 32
 """Actions that run side by side."""
 MARGIN: Final = 15.0
 """Seconds that a lease outlasts the longest call."""

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.caller import Caller, CallResult
@@ -62,7 +63,8 @@ class ProvisioningCall(EngineCall):
             return finish(content, self.scrubber, self._services.settings.max_result_bytes, self.operation.output)
         raise TimedOut(
             f"The platforms did not answer all reads in {SECONDS:.0f} s. Nothing was planned or changed.",
-            fix="Plan fewer things at once, or use `connector-mcp plan` in a terminal, which waits longer.",
+            fix="Split the manifest into several with names of their own, such as one a platform, and plan each. "
+            "Or run `connector-mcp plan FILE` and `connector-mcp apply FILE` in a terminal, which wait longer.",
         )
 
     @abstractmethod
@@ -93,6 +95,8 @@ class PlanCall(ProvisioningCall):
     def __init__(self, tool: Tool, caller: Caller, services: CallServices) -> None:
         super().__init__(tool, caller, services)
         self._lists = SharedReads()
+        self._inspected: dict[str, Rehearsal] = {}
+        """The creation of each entry."""
 
     async def answer(self) -> JsonObject:
         operation = self.operation
@@ -112,7 +116,7 @@ class PlanCall(ProvisioningCall):
         issues += [Issue("rotate", "an entry that is not there", "section.key of one") for each in rotate
                    if each not in manifest.entries]  # fmt: skip
         accounts, unplaced = choose_accounts(manifest, self._services.accounts.all, self.caller.profiles)
-        fatal, doubtful = self._inspect(manifest, accounts)
+        fatal, doubtful = await self._inspect(manifest, accounts)
         if issues or unplaced or fatal:
             refuse([*issues, *unplaced, *fatal, *(each for several in doubtful.values() for each in several)])
         journal = Journal(self._services.database)
@@ -143,7 +147,7 @@ class PlanCall(ProvisioningCall):
             warnings=self.meta.warnings,
         )
 
-    def _inspect(
+    async def _inspect(
         self, manifest: Manifest, accounts: Mapping[str, Account]
     ) -> tuple[list[Issue], dict[str, list[Issue]]]:
         """Check what each entry would be created with. Return what is always wrong, and what is so for a creation."""
@@ -151,9 +155,12 @@ class PlanCall(ProvisioningCall):
         doubtful: dict[str, list[Issue]] = {}
         for address, account in accounts.items():
             entry = manifest.entries[address]
-            call = entry.kind.create(entry.values)
+            call = None if entry.is_absent else entry.kind.create(entry.values)
             if call is not None:
-                always, created = self._rehearsal(call).inspect(call.arguments | self.account_arguments(account))
+                # Other calls go on meanwhile, and this one ends in time.
+                await checkpoint()
+                rehearsal = self._inspected[address] = self._rehearsal(call)
+                always, created = rehearsal.inspect(call.arguments | self.account_arguments(account))
                 fatal += in_manifest(always, entry)
                 doubtful[address] = in_manifest(created, entry)
         return fatal, doubtful
@@ -206,7 +213,10 @@ class PlanCall(ProvisioningCall):
             async with limiter:
                 arguments = call.arguments | self.account_arguments(draft.account)
                 try:
-                    draft.rehearsed = await self._rehearsal(call).rehearse(arguments, key)
+                    rehearsal = self._inspected.get(draft.address)
+                    if rehearsal is None or rehearsal.tool.operation is not call.operation:
+                        rehearsal = self._rehearsal(call)
+                    draft.rehearsed = await rehearsal.rehearse(arguments, key)
                 except InvalidArguments as error:
                     issues[index] = _placed(error.issues, draft)
 

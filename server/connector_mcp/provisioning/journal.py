@@ -27,6 +27,9 @@ KEPT: Final = 90 * 86_400.0
 CONTINUED: Final = 86_400.0
 """Seconds after the decision within which a plan can be continued."""
 
+STALE: Final = 5.0
+"""Seconds by which a lease may be shorter than it was when it was taken, until the next step prolongs it."""
+
 StepState = Literal["waiting", "begun", "done", "failed", "unknown", "skipped"]
 
 _LETTERS: Final = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -158,15 +161,9 @@ class Journal:
 
         row, steps = await self._database.read(work)
         if row is None or principal not in (None, row["principal"]):
-            raise InvalidArguments(
-                "apply_plan",
-                [
-                    Issue(
-                        "plan_id", "an id that no plan of this caller has", "the plan_id that plan_connectors returned"
-                    )
-                ],
-                fix="Make a plan with plan_connectors, and give its plan_id.",
-            )
+            wanted = "the plan_id that plan_connectors returned"
+            issue = Issue("plan_id", "an id that no plan of this caller has", wanted)
+            raise InvalidArguments("apply_plan", [issue], fix="Make a plan with plan_connectors, and give its plan_id.")
         times = {"created_at": row["created_at"], "expires_at": row["expires_at"]}
         try:
             plan = Plan.model_validate_json(row["plan"]).model_copy(update=times)
@@ -251,12 +248,19 @@ class Journal:
         }  # fmt: skip
 
         def work(tx: Transaction) -> ConnectorError | None:
-            ours = tx.execute(
-                "UPDATE plans SET lease_until = epoch() + :lease "
-                "WHERE id = :id AND lease_owner = :owner AND status = 'begun' RETURNING id",
+            held = tx.execute(
+                "SELECT lease_until - epoch() AS seconds FROM plans "
+                "WHERE id = :id AND lease_owner = :owner AND status = 'begun'",
                 values,
-            )
-            if ours.first() is None:
+            ).first()
+            # SQLite writes the whole row, with the plan in it, so that this is not done for every step.
+            if held is not None and held["seconds"] < lease - STALE:
+                held = tx.execute(
+                    "UPDATE plans SET lease_until = epoch() + :lease "
+                    "WHERE id = :id AND lease_owner = :owner AND status = 'begun' RETURNING id",
+                    values,
+                ).first()
+            if held is None:
                 return _taken(plan_id)
             tx.execute(
                 "INSERT INTO plan_steps (plan_id, number, state, call_id) VALUES (:id, :number, 'begun', :call) "
@@ -300,10 +304,6 @@ class Journal:
             for row in await self._database.read(work)
             if row["account"] in keys
         }
-
-    async def keep(self, identity: Identity) -> None:
-        """Remember an identity, in the place of an earlier one of the same entry."""
-        await self._database.write(lambda tx: keep(tx, identity))
 
 
 def step_ended(tx: Transaction, plan_id: str, step: PlanStep, owner: str) -> None:

@@ -8,9 +8,10 @@ because manifests are files and plans are stored.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import islice
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -28,6 +29,10 @@ _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _REFERENCE: Final = re.compile(r"(?<!\$)\$\{([^{}]*)\}")
 _ESCAPED, _PLAIN = "$${", "${"
 """How a text holds `${` that is no reference, and what it stands for."""
+_COMPARED, _AMONG, _NAMED = 20, 500, 40
+"""Unknown names that are compared with known ones, known ones that they are compared with, and those that are told."""
+_LONGEST_CHAIN: Final = 50
+"""Entries that may need each other in a row."""
 _OF_EVERY: Final = ("id", "profile", "state")
 _TOP: Final = ("name", "variables", "profiles")
 ID: Final = "id"
@@ -133,6 +138,7 @@ class _Parser:
         self._data = data
         self._issues: list[Issue] = []
         self._raw: dict[str, dict[str, JsonObject]] = {}
+        self._compared = 0
 
     def parse(self) -> tuple[Manifest, list[Issue]]:
         self._check_top()
@@ -145,20 +151,30 @@ class _Parser:
             for key, values in raw.items():
                 made = self._made(all_kinds()[section], key, values)
                 entries[made.address] = made
-        self._check_needs(entries)
+        ordered = self._ordered(entries)
         self._check_doubles(entries)
-        manifest = Manifest(str(self._data.get("name")), {each: entries[each] for each in self._ordered(entries)})
+        manifest = Manifest(str(self._data.get("name")), {each: entries[each] for each in ordered})
         return manifest, self._issues
 
     def _report(self, path: str, got: str, wanted: str, **more: Any) -> None:
         self._issues.append(Issue(path, got, wanted, **more))
 
+    def _report_name(self, path: str, got: str, name: str, known: Iterable[str], holder: str) -> None:
+        """Report a name that is not known, with those that may be meant."""
+        among = list(islice(known, _AMONG))
+        near = likely_names(name, among) if self._may_compare() else []
+        self._report(path, got, known_names(near, among[:_NAMED], holder=holder), candidates=near)
+
+    def _may_compare(self) -> bool:
+        """Whether one more unknown name is compared with the known ones, which takes long."""
+        self._compared += 1
+        return self._compared <= _COMPARED
+
     def _check_top(self) -> None:
         known = [*_TOP, *all_kinds()]
         for name in self._data:
             if name not in known:
-                near = likely_names(name, known)
-                self._report(safe_key(name), "an unknown section", known_names(near, known, holder="a manifest"))
+                self._report_name(safe_key(name), "an unknown section", name, known, "a manifest")
         name = self._data.get("name")
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             wanted = "a name of letters, digits, _, . and -; what was made for it is known by it"
@@ -172,9 +188,8 @@ class _Parser:
                 self._report(f"variables.{safe_key(name)}", describe(value), "a text, a number, or true or false")
         for platform, profile in members(self._data.get("profiles")).items():
             if platform not in PLATFORMS:
-                near = likely_names(platform, PLATFORMS)
-                self._report(f"profiles.{safe_key(platform)}", "an unknown platform", f"one of {', '.join(PLATFORMS)}",
-                             candidates=near)  # fmt: skip
+                place = f"profiles.{safe_key(platform)}"
+                self._report_name(place, "an unknown platform", platform, PLATFORMS, "profiles")
             elif not isinstance(profile, str):
                 self._report(f"profiles.{platform}", describe(profile), "the name of a profile")
 
@@ -201,9 +216,13 @@ class _Parser:
             kind.entry.model_validate(filled)
         except ValidationError as error:
             schema = entry_schema(kind)
-            for problem in error.errors(include_url=False, include_context=False, include_input=False):
-                self._issues.append(_form_issue(path, problem["type"], problem["loc"], schema, filled))
-            return None
+            problems = error.errors(include_url=False, include_context=False, include_input=False)
+            found = [each for each in problems if not _is_needless(kind, filled, each["type"], each["loc"])]
+            for problem in found:
+                compares = problem["type"] == "extra_forbidden" and self._may_compare()
+                self._issues.append(_form_issue(path, problem["type"], problem["loc"], schema, filled, compares))
+            if found:
+                return None
         if kind.is_single and filled.get("state") == "absent":
             self._report(f"{path}.state", "absent", f"present: the {kind.noun} is always there")
             return None
@@ -231,14 +250,12 @@ class _Parser:
         own = name.removeprefix("variables.")
         if own in known:
             return known[own]
-        near = likely_names(own, known)
-        self._report(path, "a variable that is not declared", known_names(near, known, holder="variables"),
-                     candidates=near)  # fmt: skip
+        self._report_name(path, "a variable that is not declared", own, known, "variables")
         return "undeclared"
 
     def _made(self, kind: Kind, key: str, values: JsonObject) -> ManifestEntry:
         path, needs, is_absent = f"{kind.section}.{key}", set[str](), values.get("state") == "absent"
-        completed = kind.normalize(kind.complete(values, self._raw))
+        completed = values if is_absent else kind.normalize(kind.complete(values, self._raw))
         for steps, text in text_places(values):
             place = path_of((kind.section, key, *steps))
             if is_secret_place(kind, values, steps) and text and referenced_name(text) is None:
@@ -246,7 +263,7 @@ class _Parser:
             for found in _REFERENCE.findall(text):
                 if (address := self._check_reference(kind, steps, text, found, place, is_absent)) is not None:
                     needs.add(address)
-        needs |= set(kind.also_needs(completed, self._raw)) - {path}
+        needs |= set() if is_absent else set(kind.also_needs(completed, self._raw)) - {path}
         own = {name: value for name, value in completed.items() if name not in _OF_EVERY}
         profile = values.get("profile") or members(self._data.get("profiles")).get(kind.platform)
         return ManifestEntry(kind, key, self._static(own), profile, values.get(ID), is_absent, frozenset(needs))
@@ -278,10 +295,8 @@ class _Parser:
         section, _, key = target[0].partition(".")
         expected = kind.refers.get(plain_path(steps))
         if section not in all_kinds() or key not in members(self._data.get(section)):
-            known = [f"{each}.{one}" for each in all_kinds() for one in members(self._data.get(each))]
-            near = likely_names(target[0], known)
-            self._report(place, "a reference to an entry that is not there", known_names(near, known, holder="it"),
-                         candidates=near)  # fmt: skip
+            known = (f"{each}.{one}" for each in all_kinds() for one in members(self._data.get(each)))
+            self._report_name(place, "a reference to an entry that is not there", target[0], known, "it")
             return None
         if target[1] != ID and at(members(self._data[section])[key], target[1]) is None:
             self._report(place, "a reference to a member that the entry does not have", "id, or a member of the entry")
@@ -294,11 +309,11 @@ class _Parser:
             return None
         return target[0]
 
-    def _check_needs(self, entries: Mapping[str, ManifestEntry]) -> None:
-        """Report every cycle once."""
-        done, reported = set[str](), set[frozenset[str]]()
+    def _ordered(self, entries: Mapping[str, ManifestEntry]) -> list[str]:
+        """The addresses, each after those that it needs. Every cycle is reported once."""
+        ordered, reported = dict[str, None](), set[frozenset[str]]()
 
-        def visit(address: str, trail: tuple[str, ...]) -> None:
+        def add(address: str, trail: tuple[str, ...]) -> None:
             if address in trail:
                 cycle = trail[trail.index(address) :]
                 if frozenset(cycle) not in reported:
@@ -306,14 +321,18 @@ class _Parser:
                     shown = " → ".join((*cycle, address))
                     self._report(cycle[0], f"a cycle of references: {shown}", "references that end somewhere")
                 return
-            if address in done or address not in entries:
+            if address in ordered or address not in entries:
+                return
+            if len(trail) == _LONGEST_CHAIN:
+                self._report(trail[0], f"more than {_LONGEST_CHAIN} references in a row", "a shorter chain")
                 return
             for needed in sorted(entries[address].needs):
-                visit(needed, (*trail, address))
-            done.add(address)
+                add(needed, (*trail, address))
+            ordered[address] = None
 
         for address in entries:
-            visit(address, ())
+            add(address, ())
+        return list(ordered)
 
     def _check_doubles(self, entries: Mapping[str, ManifestEntry]) -> None:
         """Report entries that describe the same thing."""
@@ -325,20 +344,6 @@ class _Parser:
                 self._report(address, f"the same {kind.noun} as {seen[known]}", "each thing once, with its own name")
             seen.setdefault(known, address)
 
-    def _ordered(self, entries: Mapping[str, ManifestEntry]) -> list[str]:
-        """The addresses, each after those that it needs."""
-        ordered: dict[str, None] = {}
-
-        def add(address: str, trail: frozenset[str]) -> None:
-            if address not in ordered and address in entries and address not in trail:
-                for needed in sorted(entries[address].needs):
-                    add(needed, trail | {address})
-                ordered[address] = None
-
-        for address in entries:
-            add(address, frozenset())
-        return list(ordered)
-
 
 @cache
 def entry_schema(kind: Kind) -> JsonObject:
@@ -346,7 +351,15 @@ def entry_schema(kind: Kind) -> JsonObject:
     return kind.entry.model_json_schema()
 
 
-def _form_issue(path: str, problem: str, location: Sequence[str | int], schema: JsonObject, values: Any) -> Issue:
+def _is_needless(kind: Kind, entry: JsonObject, problem: str, location: Sequence[str | int]) -> bool:
+    """Whether an entry may lack a member: what is to be absent is found by its id, in the place that it is in."""
+    is_found = entry.get("state") == "absent" and isinstance(entry.get(ID), str)
+    return is_found and problem == "missing" and len(location) == 1 and location[0] not in kind.parents
+
+
+def _form_issue(
+    path: str, problem: str, location: Sequence[str | int], schema: JsonObject, values: Any, compares: bool
+) -> Issue:
     """The issue of a member that an entry of this kind does not have, lacks, or has in another form."""
     place = f"{path}.{path_of(location)}" if location else path
     holder = schema
@@ -354,7 +367,7 @@ def _form_issue(path: str, problem: str, location: Sequence[str | int], schema: 
         holder = _inner(schema, holder, step)
     if problem == "extra_forbidden":
         names = list(holder.get("properties", ()))
-        near = likely_names(str(location[-1]), names)
+        near = likely_names(str(location[-1]), names) if compares else []
         wanted = known_names(near, names, holder="it", inside="config" in names)
         return Issue(place, "an unknown member", wanted, candidates=near)
     member = _inner(schema, holder, location[-1]) if location else holder

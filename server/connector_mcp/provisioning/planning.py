@@ -6,6 +6,7 @@ would create things that exist.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -57,13 +58,25 @@ class Thing:
         return self.identity.declared if self.identity else {}
 
 
+class _Listing:
+    """The records of one list."""
+
+    def __init__(self, kind: Kind, rows: list[JsonObject]) -> None:
+        self.rows = rows
+        self.by_id: dict[str | None, list[JsonObject]] = defaultdict(list)
+        self.by_key: dict[str, list[JsonObject]] = defaultdict(list)
+        for row in rows:
+            self.by_id[kind.identify(row)].append(row)
+            self.by_key[kind.key_of(row)].append(row)
+
+
 class Matcher:
     """Finds the thing of each entry. Lists of one account are read once, those of one round side by side."""
 
     def __init__(self, read: ReadRecords, identities: Mapping[tuple[str, str], Identity]) -> None:
         self._read = read
         self._identities = identities
-        self._lists: dict[tuple[Account, str, str], list[JsonObject]] = {}
+        self._lists: dict[tuple[Account, str, str], _Listing] = {}
         self.issues: list[Issue] = []
         self.warnings: list[str] = []
         self.things: dict[str, Thing] = {}
@@ -90,7 +103,7 @@ class Matcher:
     async def rows(self, account: Account, kind: Kind, within: str) -> list[JsonObject]:
         """All records of a kind."""
         await self._read_lists({(account, kind, within)})
-        return self._lists[account, kind.section, within]
+        return self._lists[account, kind.section, within].rows
 
     def _parent_of(self, entry: ManifestEntry, waiting: Mapping[str, ManifestEntry]) -> str | None:
         """The ids of what the entry belongs to; None while one is not known."""
@@ -110,7 +123,7 @@ class Matcher:
     async def _read_lists(self, wanted: Iterable[tuple[Account, Kind, str]]) -> None:
         async def read(account: Account, kind: Kind, within: str) -> None:
             data = await self._read(account, kind.listing(within))
-            self._lists[account, kind.section, within] = kind.rows(data, within)
+            self._lists[account, kind.section, within] = _Listing(kind, kind.rows(data, within))
 
         unread = [each for each in wanted if (each[0], each[1].section, each[2]) not in self._lists]
         await side_by_side(partial(read, *each) for each in unread)
@@ -121,19 +134,19 @@ class Matcher:
         if within == _MISSING:
             return
         thing.within = within
-        kind, rows = entry.kind, self._lists[account, entry.kind.section, within]
+        kind, listing = entry.kind, self._lists[account, entry.kind.section, within]
         if entry.id is not None:
-            found = [row for row in rows if kind.identify(row) == entry.id]
+            found = listing.by_id[entry.id]
             if not found:
                 self.issues.append(
                     Issue(f"{entry.address}.id", f"an id that no {kind.noun} has", "an id of one, or none")
                 )
         else:
             known = thing.identity.identifier if thing.identity else None
-            found = [row for row in rows if kind.identify(row) == known]
+            found = listing.by_id[known]
             if known is not None and not found:
                 self.warnings.append(f"{entry.address} was made as {known}, which is no longer there.")
-            found = found or [row for row in rows if kind.key_of(row) == kind.key(entry.values)]
+            found = found or listing.by_key[kind.key(entry.values)]
         if len(found) > 1:
             ids = ", ".join(map(kind.identify, found))
             wanted = f"{entry.address}.id with the one that is meant: {ids}"

@@ -127,6 +127,8 @@ class Rehearsal(PlatformCall):
     def __init__(self, tool: Tool, caller: Caller, services: CallServices, lists: SharedReads) -> None:
         super().__init__(tool, caller, services)
         self._lists = lists
+        self.inspected: JsonObject | None = None
+        """The arguments that were found to be right, and need not be looked at again."""
 
     def validate(self, arguments: Mapping[str, Any]) -> None:
         """Choose the account and parse the arguments. Policy decides when the plan is applied."""
@@ -139,7 +141,7 @@ class Rehearsal(PlatformCall):
         self._sender = _SharingSender(self._account, self.tool.name, self.caller, self._lists)
         self._situation = Situation(options=self._account.options)
 
-    def inspect(self, arguments: Mapping[str, Any]) -> tuple[list[Issue], list[Issue]]:
+    def inspect(self, arguments: JsonObject) -> tuple[list[Issue], list[Issue]]:
         """Check the arguments without any read. Return what is wrong with any call, and what is wrong only if the call
         is made.
 
@@ -161,16 +163,19 @@ class Rehearsal(PlatformCall):
             check_configs(self.tool, found.uses, tolerates)
         except InvalidArguments as error:
             issues += error.issues
+        if not (fatal or issues or found.misplaced):
+            self.found, self.inspected = found, arguments
         return fatal, issues
 
-    async def rehearse(self, arguments: Mapping[str, Any], key: bytes) -> Rehearsed:
+    async def rehearse(self, arguments: JsonObject, key: bytes) -> Rehearsed:
         """Prepare the call up to its preview.
 
         Raises:
             InvalidArguments: The call would be refused, or refers to a secret that is missing.
             UpstreamError: The target cannot be read.
         """
-        self.validate(arguments)
+        if arguments != self.inspected:
+            self.validate(arguments)
         self._key = key
         await self._prepare()
         has_target = self.operation.acts_on is not None and self._situation.current is not None

@@ -84,6 +84,13 @@ class World:
         with self._lock:
             return self._visible(collection, document_id, self._stored(collection, document_id))
 
+    def find(self, collection: str, document_id: str, missing: Exception) -> JsonObject:
+        """A copy of the document. Raises `missing` without one."""
+        found = self.get(collection, document_id)
+        if found is None:
+            raise missing
+        return found
+
     def all(self, collection: str) -> list[JsonObject]:
         """Copies of all documents of a collection, oldest first."""
         with self._lock:

@@ -160,6 +160,17 @@ CREATE TABLE identities (
 )
 """
 
+_QUEUE_FILTERS: Final = """
+ALTER TABLE approvals ADD COLUMN platform TEXT NOT NULL DEFAULT '';
+ALTER TABLE approvals ADD COLUMN effects TEXT NOT NULL DEFAULT '';
+-- What a search looks at, without regard to case.
+ALTER TABLE approvals ADD COLUMN words TEXT NOT NULL DEFAULT '';
+DROP INDEX approvals_open;
+-- A filter reads this index alone, not the calls.
+CREATE INDEX approvals_open ON approvals
+    (status, created_at, id, expires_at, principal, platform, effects, words) WHERE is_open = 1
+"""
+
 _SEARCHES: Final = """
 ALTER TABLE audit ADD COLUMN transport TEXT;
 ALTER TABLE audit ADD COLUMN target TEXT;
@@ -172,7 +183,7 @@ DROP INDEX approvals_decided;
 CREATE INDEX approvals_decided ON approvals (decided_at, id, status, decided_by) WHERE decided_at IS NOT NULL
 """
 
-MIGRATIONS: Final = (_FIRST, _CURSORS, _PLANS, _SEARCHES)
+MIGRATIONS: Final = (_FIRST, _CURSORS, _PLANS, _QUEUE_FILTERS, _SEARCHES)
 """The statements that lead from each version to the next. Only add to it: a released migration never changes."""
 
 VERSION: Final = len(MIGRATIONS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -11,7 +11,7 @@ import anyio.to_thread
 from opentelemetry.metrics import MeterProvider
 
 from connector_mcp.errors import Misconfigured
-from connector_mcp.telemetry.conventions import HTTP_REQUEST, MCP_OPERATION, Attributes, DurationMetric
+from connector_mcp.telemetry.conventions import DURATIONS, Attributes, DurationMetric
 from connector_mcp.telemetry.spans import SCOPE, Spans
 
 SETTING: Final = "CONNECTOR_MCP_OTEL"
@@ -32,11 +32,12 @@ class ExportedMetrics:
             metric: meter.create_histogram(
                 metric.name, "s", metric.description, explicit_bucket_boundaries_advisory=metric.buckets
             )
-            for metric in (MCP_OPERATION, HTTP_REQUEST)
+            for metric in DURATIONS
         }
 
     def record(self, metric: DurationMetric, seconds: float, attributes: Attributes) -> None:
-        self._histograms[metric].record(seconds, metric.choose(attributes))
+        own = {name: attributes[name] for name in metric.attributes if name in attributes}
+        self._histograms[metric].record(seconds, own)
 
 
 @asynccontextmanager
@@ -88,17 +89,11 @@ async def exporting(
     try:
         yield (Spans(traces, version) if traces else None, ExportedMetrics(meters, version) if meters else None)
     finally:
-        with anyio.CancelScope(shield=True):
-            async with anyio.create_task_group() as tasks:
-                for each in filter(None, (traces, meters)):
-                    tasks.start_soon(_shut_down, each.shutdown)
+        with anyio.CancelScope(shield=True), anyio.move_on_after(FLUSH_SECONDS):
+            for each in filter(None, (traces, meters)):
+                await anyio.to_thread.run_sync(each.shutdown, abandon_on_cancel=True)
 
 
 def _is_exported(signal: str, environ: Mapping[str, str]) -> bool:
     named = (_ENDPOINT, f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
     return environ.get(f"OTEL_{signal}_EXPORTER") != "none" and any(environ.get(name) for name in named)
-
-
-async def _shut_down(shutdown: Callable[[], object]) -> None:
-    with anyio.move_on_after(FLUSH_SECONDS):
-        await anyio.to_thread.run_sync(shutdown, abandon_on_cancel=True)

@@ -15,10 +15,8 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.process_collector import ProcessCollector
 
-from connector_mcp.telemetry.conventions import HTTP_REQUEST, MCP_OPERATION, Attributes, DurationMetric
+from connector_mcp.telemetry.conventions import DURATIONS, Attributes, DurationMetric
 from connector_mcp.telemetry.events import Attempt, Backlog, EndedCall
-
-WAIT_SECONDS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Metrics:
@@ -28,15 +26,12 @@ class Metrics:
         self.registry: Final = CollectorRegistry()
         counter = partial(Counter, registry=self.registry, namespace="connector_mcp")
         gauge = partial(Gauge, registry=self.registry, namespace="connector_mcp")
+        seconds = partial(Histogram, registry=self.registry)
         self._durations = {
-            metric: Histogram(
-                f"{_plain(metric.name)}_seconds",
-                metric.description,
-                [_plain(name) for name in metric.attributes],
-                buckets=metric.buckets,
-                registry=self.registry,
+            each: seconds(
+                f"{_plain(each.name)}_seconds", each.description, map(_plain, each.attributes), buckets=each.buckets
             )
-            for metric in (MCP_OPERATION, HTTP_REQUEST)
+            for each in DURATIONS
         }
         self._calls = counter("calls", "Calls that ended.", ("tool", "effect", "outcome"))
         self.calls_in_flight: Final = gauge("calls_in_flight", "Calls that run.")
@@ -49,22 +44,10 @@ class Metrics:
         )
         self._waiting = gauge("approvals", "Approvals in the store; NaN while it cannot be read.", ("state",))
         self._oldest = gauge("approval_oldest_seconds", "Age of the oldest call that waits for an operator.")
-        self._unexported = gauge(
-            "audit_unexported_records", "Audit records that an export has not printed.", ("cursor",)
-        )
-        self._active = Gauge(
-            "http_client_active_requests",
-            "Requests to platforms under way.",
-            ("connector_mcp_platform", "server_address", "server_port"),
-            registry=self.registry,
-        )
-        self._waits = Histogram(
-            "connector_mcp_upstream_wait_seconds",
-            "Time that a request waited for a free connection and for the rate limit.",
-            ("platform",),
-            buckets=WAIT_SECONDS,
-            registry=self.registry,
-        )
+        self._unexported = gauge("audit_unexported_records", "Audit records to be exported.", ("cursor",))
+        where = ("connector_mcp_platform", "server_address", "server_port")
+        self._active = gauge("http_client_active_requests", "Requests under way.", where, namespace="")
+        self._waits = seconds("connector_mcp_upstream_wait_seconds", "Time before a request was sent.", ("platform",))
         self._retries = counter("upstream_retries", "Requests that were sent again.", ("platform",))
         self._tokens = counter("upstream_tokens", "Requests for access tokens.", ("platform", "outcome"))
         self.store_errors: Final = counter(

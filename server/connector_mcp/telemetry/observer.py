@@ -15,7 +15,7 @@ from connector_mcp.telemetry.conventions import HTTP_REQUEST, MCP_OPERATION, Att
 from connector_mcp.telemetry.events import CALL_ID, Attempt, EndedCall, Ending, StepName
 
 if TYPE_CHECKING:
-    from connector_mcp.telemetry.conventions import DurationRecorder
+    from connector_mcp.telemetry.export import ExportedMetrics
     from connector_mcp.telemetry.metrics import Metrics
     from connector_mcp.telemetry.spans import Spans
 
@@ -26,9 +26,8 @@ class Observer:
     """Passes events on. Safe for concurrent calls on one event loop."""
 
     def __init__(
-        self, metrics: Metrics | None = None, spans: Spans | None = None, exported: DurationRecorder | None = None
+        self, metrics: Metrics | None = None, spans: Spans | None = None, exported: ExportedMetrics | None = None
     ) -> None:
-        """`exported` records the metrics of the OpenTelemetry conventions for a collector."""
         self.metrics = metrics
         self.spans = spans
         self._recorders = [each for each in (metrics, exported) if each is not None]

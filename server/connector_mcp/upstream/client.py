@@ -203,6 +203,11 @@ class UpstreamClient:
         """Return every value of this account that must not be shown: key or secret, and the current access token."""
         return self._authorizer.secrets()
 
+    async def lacks_scope(self) -> bool:
+        """Whether the access token was granted less than was asked for."""
+        token = (await self._authorizer.get_header()).token
+        return token is not None and token.lacks_scope
+
     async def send(
         self, request: Request, *, tool: str | None = None, sending: Callable[[], None] | None = None
     ) -> UpstreamResponse:

@@ -3,26 +3,11 @@
 from __future__ import annotations
 
 from connector_mcp.operations.conductorone.connectors import CONNECTOR_TARGET, GetConnector, ListConnectors
-from connector_mcp.operations.platform import NO_BODY, Request
+from connector_mcp.operations.platform import NO_BODY
 from connector_mcp.operations.situation import Situation
 
 APP = "2abCDEfghIJKlmnOPQrstUVwxyZ"
 CONNECTOR = "2xyConnector00000000000001"
-
-
-def test_a_list_is_asked_for_in_pages_of_ten_or_more() -> None:
-    operation = ListConnectors(app_id=APP, limit=3, cursor="next-1")
-    assert operation.make_requests(Situation()) == (
-        Request(
-            "GET",
-            "/api/v1/apps/{app_id}/connectors",
-            {"app_id": APP},
-            {"page_size": "10", "page_token": "next-1"},
-            NO_BODY,
-            repeatable=True,
-            changes=False,
-        ),
-    )
 
 
 def test_a_list_gives_connectors_out_of_their_views_and_no_deleted_ones() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +10,8 @@ from connector_mcp.errors import ConnectorError, NotFound, Unreachable
 from connector_mcp.operations.conductorone.apps import GetApp, ListApps
 from connector_mcp.operations.conductorone.connectors import GetConnector, ListConnectors
 from connector_mcp.operations.conductorone.overview import CHECKS, find_connectors
-from connector_mcp.operations.overview import Read, Reads, Verdict
+from connector_mcp.operations.overview import Read, Verdict
+from tests.operations.hooks import drive
 
 OKTA = "2kG3aTftCcAvWtHZt2Ywry0dPn7"
 BATON = "2HErg7BRmNdHgX8sTCWVq4E1fyh"
@@ -22,16 +22,6 @@ WORKS: dict[str, Any] = {
 }  # fmt: skip
 USERS = {"id": "a", "displayName": "CRM", "userCount": "12"}
 DOWN = Unreachable("Down.", fix="Wait.")
-
-
-def drive(reads: Reads[Any], answer: Callable[[Read], Any]) -> Any:
-    """Run a generator with the answers to its reads."""
-    try:
-        batch = next(reads)
-        while True:
-            batch = reads.send([answer(each) for each in batch])
-    except StopIteration as end:
-        return end.value
 
 
 def verdict_of(connector: Any, app: Any = USERS, within: str = "a") -> Verdict:

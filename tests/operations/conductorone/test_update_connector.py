@@ -13,7 +13,6 @@ from connector_mcp.errors import Internal, InvalidArguments
 from connector_mcp.operations.conductorone.connectors import GetConnector, UpdateConnector
 from connector_mcp.operations.conductorone.env_config import ENV_CONFIG
 from connector_mcp.operations.operation import at
-from connector_mcp.operations.platform import Request
 from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import tool_of
 from tests.operations.hooks import losses, plan, problems
@@ -55,43 +54,6 @@ DOMAIN_LOST = ("Unsets okta_v2_domain of config", "config.configuration.okta_v2_
 NEW_TOKEN = {"okta_v2_api_token": {"stringValue": "00new"}}
 
 
-def test_an_update_posts_what_is_given_under_a_mask_of_it() -> None:
-    [request] = update(
-        display_name="Okta",
-        description="",
-        user_ids=["u1"],
-        profile_allow_list=["email"],
-        profile_ignore_list=[],
-        sync_config={"sync_resource_type_ids": ["user", "group"]},
-        disable_check_bad_sync=False,
-        parallel_sync_worker_count=0,
-        expand_mask=["app_id", "user_ids"],
-    ).make_requests(now())
-    assert request == Request(
-        "POST",
-        "/api/v1/apps/{app_id}/connectors/{id}",
-        {"app_id": APP, "id": CONNECTOR},
-        {},
-        {
-            "connector": {
-                **IDENTITY,
-                "displayName": "Okta",
-                "description": "",
-                "userIds": ["u1"],
-                "profileAllowList": ["email"],
-                "profileIgnoreList": [],
-                "syncConfig": {"syncResourceTypeIds": ["user", "group"]},
-                "disableCheckBadSync": False,
-                "parallelSyncWorkerCount": 0,
-            },
-            "updateMask": "displayName,description,userIds,profileAllowList,profileIgnoreList,syncConfig,"
-            "disableCheckBadSync,parallelSyncWorkerCount",
-            "expandMask": {"paths": ["app_id", "user_ids"]},
-        },
-        repeatable=True,
-    )
-
-
 @pytest.mark.parametrize(
     ("config", "stored", "sent"),
     [
@@ -103,11 +65,6 @@ def test_an_update_posts_what_is_given_under_a_mask_of_it() -> None:
 def test_a_plain_config_is_wrapped_over_the_keys_that_can_be_read(config: Any, stored: Any, sent: Any) -> None:
     body = update(config=config).make_body(now(**stored))
     assert body == {"connector": {**IDENTITY, "config": sent}, "updateMask": "config"}
-
-
-def test_a_mask_that_is_given_is_sent_as_one_string() -> None:
-    body = update(display_name="Okta", update_mask=" displayName, description ").make_body(now())
-    assert body == {"connector": {**IDENTITY, "displayName": "Okta"}, "updateMask": "displayName,description"}
 
 
 def test_a_config_in_the_wires_form_is_not_merged() -> None:

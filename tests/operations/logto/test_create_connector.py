@@ -6,7 +6,6 @@ import pytest
 from pydantic import ValidationError
 
 from connector_mcp.operations.logto.connectors import CreateConnector, GetConnector, ListConnectors
-from connector_mcp.operations.platform import Request
 from connector_mcp.operations.situation import Situation
 from tests.operations import hooks
 
@@ -41,23 +40,6 @@ def losses(call: CreateConnector, connectors: list[Any], described: Any = None) 
 
 def problems(**arguments: Any) -> list[str]:
     return hooks.problems(CreateConnector.model_validate(arguments), NOWHERE)
-
-
-def test_everything_is_sent_under_the_platforms_names_and_never_twice():
-    metadata = {"target": "acme-idp", "name": {"en": "Acme ID"}, "logoDark": "https://a.example/d.svg"}
-    same = {"id": "acme", "config": OIDC, "metadata": metadata}
-    call = CreateConnector.model_validate(
-        {"connector_id": "oidc", **same, "sync_profile": True, "enable_token_storage": False}
-    )
-    body = {"connectorId": "oidc", **same, "syncProfile": True, "enableTokenStorage": False}
-    assert call.make_request(NOWHERE) == Request("POST", "/api/connectors", body=body, repeatable=False)
-
-
-def test_unset_and_null_arguments_are_not_sent_and_the_config_goes_as_it_is():
-    call = CreateConnector.model_validate(
-        {"connector_id": "github-universal", "id": None, "config": {**GITHUB, "scope": None}, "metadata": None}
-    )
-    assert call.make_body(NOWHERE) == {"connectorId": "github-universal", "config": {**GITHUB, "scope": None}}
 
 
 def test_an_unknown_member_of_the_metadata_is_refused_as_the_platform_would_drop_it_silently():

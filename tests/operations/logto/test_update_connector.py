@@ -6,7 +6,6 @@ import pytest
 
 from connector_mcp.errors import Internal
 from connector_mcp.operations.logto.connectors import GetConnector, UpdateConnector
-from connector_mcp.operations.platform import Request
 from connector_mcp.operations.situation import Situation
 from tests.operations import hooks
 
@@ -48,17 +47,6 @@ def losses(current: Any, **arguments: Any) -> list[tuple[str, str, Any]]:
 
 def problems(current: Any, **arguments: Any) -> list[str]:
     return hooks.problems(update(**arguments), Situation(current=current))
-
-
-def test_a_changed_key_is_sent_with_the_whole_stored_config_secrets_included():
-    request = update(config={"scope": "openid"}, sync_profile=True).make_request(Situation(current=GOOGLE))
-    assert request == Request(
-        "PATCH",
-        "/api/connectors/{id}",
-        {"id": "x7k2m9q4"},
-        body={"config": {"clientId": "123", "clientSecret": "GOCSPX-stored", "scope": "openid"}, "syncProfile": True},
-        repeatable=True,
-    )
 
 
 def test_only_what_is_set_is_sent_and_null_counts_as_unset():

@@ -6,8 +6,6 @@ import pytest
 from pydantic import ValidationError
 
 from connector_mcp.operations.logto.use import CreateConnectorAuthorizationUri, CreateConnectorTest
-from connector_mcp.operations.operation import Effect
-from connector_mcp.operations.platform import Request
 from connector_mcp.operations.situation import Situation
 from tests.operations import hooks
 
@@ -18,18 +16,6 @@ CONFIG = {"endpoint": "https://messages.example.com"}
 def problems(factory_id: str, **arguments: Any) -> list[str]:
     call = CreateConnectorTest.model_validate({"factory_id": factory_id, "config": CONFIG, **arguments})
     return hooks.problems(call, NOWHERE)
-
-
-def test_a_test_goes_to_the_factory_with_the_config_and_is_never_repeated():
-    call = CreateConnectorTest(factory_id="http-sms", config=CONFIG, phone="491701234567", email=None, locale="en")
-    assert call.make_request(NOWHERE) == Request(
-        "POST",
-        "/api/connectors/{factory_id}/test",
-        {"factory_id": "http-sms"},
-        body={"config": CONFIG, "phone": "491701234567", "locale": "en"},
-        repeatable=False,
-    )
-    assert CreateConnectorTest.effect is Effect.CREATE
 
 
 def test_a_test_is_confirmed_though_the_platform_answers_with_nothing():
@@ -73,21 +59,6 @@ def test_all_templates_must_be_in_the_config():
     templates = [{"usageType": "Generic", "content": "{{code}}"}]
     config = {"accountSID": "AC1", "authToken": "t", "fromMessagingServiceSID": "MG1", "templates": templates}
     assert problems("twilio-short-message-service", phone="1", config=config) == ["config.templates"]
-
-
-def test_the_authorization_address_is_asked_of_the_connector_and_changes_nothing():
-    call = CreateConnectorAuthorizationUri(connector_id="x7k2m9q4", state="s1", redirect_uri="https://a.example/cb")
-    assert call.make_request(NOWHERE) == Request(
-        "POST",
-        "/api/connectors/{connector_id}/authorization-uri",
-        {"connector_id": "x7k2m9q4"},
-        body={"state": "s1", "redirectUri": "https://a.example/cb"},
-        repeatable=True,
-        changes=False,
-    )
-    assert CreateConnectorAuthorizationUri.effect is Effect.READ
-    answer = {"redirectTo": "https://accounts.example.com/auth?client_id=1"}
-    assert call.shape_result([answer], NOWHERE) == answer
 
 
 @pytest.mark.parametrize("empty", ["state", "redirect_uri"])

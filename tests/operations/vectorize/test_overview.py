@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from connector_mcp.errors import Forbidden, NotFound
-from connector_mcp.operations.overview import Read, Reads, Verdict
+from connector_mcp.operations.overview import Read, Verdict
 from connector_mcp.operations.vectorize.overview import CHECKS, find_connectors
-
-
-def drive(reads: Reads[Any], answer: Callable[[Read], Any]) -> Any:
-    """Answer the reads that a check yields, as the engine does."""
-    outcomes: Any = None
-    while True:
-        try:
-            batch = next(reads) if outcomes is None else reads.send(outcomes)
-        except StopIteration as end:
-            return end.value
-        outcomes = [answer(each) for each in batch]
+from tests.operations.hooks import drive
 
 
 def pipeline(status: str | None, count: Any = 0, **more: Any) -> dict[str, Any]:

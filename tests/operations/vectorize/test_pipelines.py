@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from connector_mcp.operations.platform import NO_BODY
 from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.vectorize.ai_platform_connectors import DeleteAiPlatformConnector
 from connector_mcp.operations.vectorize.connectors import ConnectorOperation
@@ -23,8 +22,6 @@ from connector_mcp.operations.vectorize.pipelines import (
     DeletePipeline,
     GetPipeline,
     GetPipelines,
-    StartPipeline,
-    StopPipeline,
 )
 from connector_mcp.operations.vectorize.source_connectors import CreateSourceConnector, DeleteSourceConnector
 from tests.operations.hooks import issues, losses
@@ -121,12 +118,6 @@ def test_a_created_pipeline_is_read_back_and_is_not_yet_proven() -> None:
     assert create().read_back({}) is None
     assert "deploys" in create().find_unproven({"id": "p"})
     assert "check_connector" in create().find_next_step({"id": "p"}, Situation())
-
-
-@pytest.mark.parametrize(("kind", "verb"), [(StartPipeline, "start"), (StopPipeline, "stop")])
-def test_a_start_and_a_stop_have_no_body(kind: Any, verb: str) -> None:
-    [request] = kind(**ONE).make_requests(Situation())
-    assert (request.method, request.path.rpartition("/")[2], request.body) == ("POST", verb, NO_BODY)
 
 
 def test_a_deletion_says_how_much_goes_and_what_is_not_known() -> None:

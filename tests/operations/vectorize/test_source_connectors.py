@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from connector_mcp.operations.platform import NO_BODY, Request
+from connector_mcp.operations.platform import Request
 from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.vectorize.source_connectors import (
     CreateSourceConnector,
     DeleteSourceConnector,
     GetSourceConnector,
-    GetSourceConnectors,
     UpdateSourceConnector,
 )
 from tests.operations import hooks
@@ -41,39 +40,6 @@ def update(config: dict[str, Any]) -> UpdateSourceConnector:
 
 def losses(config: dict[str, Any], record: Any = STORED) -> list[tuple[str, str, Any]]:
     return hooks.losses(update(config), Situation(current=record))
-
-
-def test_a_list_is_asked_for_by_limit_and_next_token() -> None:
-    operation = GetSourceConnectors(organization_id="org", workspace_id="w", limit=5, cursor="t")
-    [request] = operation.make_requests(Situation())
-    assert request == Request(
-        "GET",
-        "/org/{organization_id}/connectors/sources",
-        {"organization_id": "org"},
-        {"workspaceId": "w", "limit": "5", "nextToken": "t"},
-        NO_BODY,
-        repeatable=True,
-        changes=False,
-    )
-    assert operation.shape_result([{"sourceConnectors": [STORED], "nextToken": "u"}], Situation()) == [STORED]
-
-
-def test_a_connector_is_read_by_its_id() -> None:
-    [request] = GetSourceConnector(**IDS).make_requests(Situation())
-    assert (request.method, request.path, request.path_values, request.body) == ("GET", CONNECTOR, IDS, NO_BODY)
-
-
-def test_each_connector_is_created_by_a_request_of_its_own() -> None:
-    requests = create(SITE, UPLOAD, workspace_id="w").make_requests(Situation())
-    assert [request.body for request in requests] == [SITE, UPLOAD]
-    assert {(request.method, request.path) for request in requests} == {("POST", CONNECTOR.rpartition("/")[0])}
-    assert all(request.query == {"workspaceId": "w"} for request in requests)
-    assert not any(request.repeatable for request in requests)
-
-
-def test_older_servers_get_all_connectors_in_one_array() -> None:
-    [request] = create(SITE, UPLOAD).make_requests(Situation(options={"VECTORIZE_CREATE_BODY": "array"}))
-    assert request.body == [SITE, UPLOAD]
 
 
 def test_the_created_connectors_are_found_in_both_forms_of_the_answer() -> None:
@@ -205,8 +171,3 @@ def test_the_config_of_an_update_is_checked_by_the_stored_type() -> None:
     assert (use.path, use.type_id, use.complete) == ("config", "AWS_S3", True)
     [unread] = update({}).find_configs(Situation())
     assert (unread.type_id, unread.type) == (None, None)
-
-
-def test_a_deletion_names_the_connector_in_its_path() -> None:
-    [request] = DeleteSourceConnector(**IDS).make_requests(Situation(current=STORED))
-    assert (request.method, request.path, request.path_values, request.body) == ("DELETE", CONNECTOR, IDS, NO_BODY)

@@ -26,26 +26,6 @@ DRIVE = Situation(current={"id": "src", "type": "GOOGLE_DRIVE_OAUTH_MULTI", "con
 NOTION = Situation(current={"id": "src", "type": "NOTION_OAUTH_MULTI"})
 
 
-def test_a_user_is_added_with_files_and_token() -> None:
-    [request] = AddUserToSourceConnector(**USER, refresh_token="r").make_requests(DRIVE)
-    assert (request.method, request.path, request.path_values) == ("POST", USERS, IDS)
-    assert request.body == {"userId": "u", "selectedFiles": SELECTION, "refreshToken": "r"}
-    assert not request.repeatable
-
-
-def test_a_user_is_updated_with_what_is_given_and_a_null_is_not_sent() -> None:
-    operation = UpdateUserInSourceConnector(**IDS, user_id="u", access_token="a", refresh_token=None)
-    [request] = operation.make_requests(NOTION)
-    assert (request.method, request.path) == ("PATCH", USERS)
-    assert request.body == {"userId": "u", "accessToken": "a"}
-    assert request.repeatable
-
-
-def test_a_user_is_deleted_by_the_id_in_the_body() -> None:
-    [request] = DeleteUserFromSourceConnector(**IDS, user_id="u").make_requests(DRIVE)
-    assert (request.method, request.path, request.body) == ("DELETE", USERS, {"userId": "u"})
-
-
 FILES: dict[str, dict[str, Any]] = {
     "GOOGLE_DRIVE_OAUTH_MULTI": SELECTION,
     "DROPBOX_OAUTH_MULTI_CUSTOM": {"1Ab": {"name": "Plan.docx", "mimeType": "text/plain", "path": "/Plan.docx"}},

@@ -9,9 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from connector_mcp.errors import Internal
-from connector_mcp.operations.platform import NO_BODY, Request
+from connector_mcp.operations.platform import Request
 from connector_mcp.operations.situation import Situation
-from connector_mcp.operations.versori.connectors import GetConnector, ListConnectors, UpdateConnector
+from connector_mcp.operations.versori.connectors import GetConnector, UpdateConnector
 from tests.operations.hooks import losses, plan, problems
 
 ORGANISATION = "01HZX0A1B2C3D4E5F6G7H8J9K0"
@@ -81,34 +81,6 @@ def test_replace_sends_only_what_is_given_and_the_identity() -> None:
     wanted = {**IDENTITY, "name": "Acme", "protocol": "http", "baseUrl": "https://api.acme.example"}
     assert operation.make_body(now()) == wanted
     assert operation.make_body(Situation()) == wanted
-
-
-def test_every_argument_goes_out_under_the_platforms_name() -> None:
-    operation = update(
-        replace=True,
-        name="n",
-        protocol="http",
-        base_url="https://b.example",
-        auth_scheme_config_ids=["oauth", "key"],
-        connection_variables=[{"name": "region", "value": "eu"}],
-        documentation_url="https://d.example",
-        image_url="https://i.example",
-        tags={"team": []},
-        public=True,
-    )
-    assert operation.make_body(Situation()) == {
-        **IDENTITY,
-        "name": "n",
-        "protocol": "http",
-        "baseUrl": "https://b.example",
-        "authSchemeConfigIds": ["oauth", "key"],
-        "connectionVariables": [{"name": "region", "value": "eu"}],
-        "documentationURL": "https://d.example",
-        "imageURL": "https://i.example",
-        "tags": {"team": []},
-        "public": True,
-    }
-    assert update(replace=True, dataset_id="p.d").make_body(Situation()) == {**IDENTITY, "datasetId": "p.d"}
 
 
 @pytest.mark.parametrize(
@@ -299,34 +271,6 @@ def test_the_fingerprint_covers_variables_but_not_what_lives_by_itself() -> None
     assert selected["tags"] == STORED["tags"]
     assert target.volatile == {"updatedAt", "versions"}
     assert target.select(update(name="n"), Situation()) is None
-
-
-def test_a_list_is_asked_for_by_first_and_after() -> None:
-    operation = ListConnectors(
-        organisation_id=ORGANISATION, limit=2, cursor="b3Bh", name="acme", categories=["CRM", "ERP"], tags="team:sales"
-    )
-    [request] = operation.make_requests(Situation())
-    assert request == Request(
-        "GET",
-        "/o/{organisation_id}/connectors",
-        {"organisation_id": ORGANISATION},
-        {"name": "acme", "tags": "team:sales", "categories": ["CRM", "ERP"], "first": "2", "after": "b3Bh"},
-        NO_BODY,
-        repeatable=True,
-        changes=False,
-    )
-    assert operation.shape_result([{"totalCount": 1, "connectors": [STORED]}], Situation()) == [STORED]
-
-
-def test_a_connector_is_read_by_its_id_and_is_the_answer() -> None:
-    operation = GetConnector(organisation_id=ORGANISATION, connector_id=CONNECTOR)
-    [request] = operation.make_requests(Situation())
-    assert (request.method, request.path, request.body) == (
-        "GET",
-        "/o/{organisation_id}/connectors/{connector_id}",
-        NO_BODY,
-    )
-    assert operation.shape_result([STORED], Situation()) == STORED
 
 
 def test_an_update_is_read_back_by_the_same_ids() -> None:

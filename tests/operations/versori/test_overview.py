@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from connector_mcp.errors import ConnectorError, NotFound, Unreachable
-from connector_mcp.operations.overview import Read, Reads, Verdict
+from connector_mcp.operations.overview import Reads, Verdict
 from connector_mcp.operations.versori.overview import CHECKS, find_connectors
+from tests.operations import hooks
 
 VERSION = {"id": "v", "name": "1.0.0"}
 ENVIRONMENT = {"id": "e", "name": "production", "status": "running", "deployedVersion": VERSION}
@@ -54,17 +55,7 @@ EMBEDDED: dict[str, Any] = DYNAMIC | {"ListEnvironmentConnections": []}
 
 def drive(reads: Reads[Any], **changed: Any) -> Any:
     """The answer that the reads lead to in this world."""
-
-    def answer(each: Read) -> Any:
-        return (WORLD | changed)[each.operation.__name__]
-
-    outcomes: Any = None
-    while True:
-        try:
-            batch = reads.send(outcomes)
-        except StopIteration as end:
-            return end.value
-        outcomes = [answer(each) for each in batch]
+    return hooks.drive(reads, lambda each: (WORLD | changed)[each.operation.__name__])
 
 
 def judge(kind: str, within: str = "", identifier: str = "c", **changed: Any) -> Verdict:

@@ -202,11 +202,6 @@ def test_what_cannot_work_is_refused_in_its_place(operation: Operation, current:
     assert problems(operation, Situation(current)) == paths
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.tool_name())
-def test_an_example_is_refused_by_nothing_but_what_the_target_shows(operation: type[Operation]) -> None:
-    assert problems(make(operation), Situation()) == []
-
-
 @pytest.mark.parametrize("given", [{"activated": True}, {"environment_id": "e"}])
 def test_end_users_are_filtered_by_both_of_two_arguments_or_neither(given: Any) -> None:
     with pytest.raises(InvalidArguments) as refused:

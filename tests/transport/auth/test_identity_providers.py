@@ -234,8 +234,8 @@ async def test_an_employee_calls_by_the_policy_of_the_companys_identity_provider
             async with httpx2.AsyncClient() as http:
                 answer = await http.post(f"{provider.url}/token", data=exchange)
             assertions.append(id_token)
-            assertions.append(answer.raise_for_status().json()["access_token"])
-            return assertions[-1]
+            assertions.append(assertion := answer.raise_for_status().json()["access_token"])
+            return assertion
 
         make = shown()["credentials_of_the_employee"]
         return make(server, Memory(), "assistant", SECRET, issuer.url, id_jag, scope)
@@ -248,9 +248,13 @@ async def test_an_employee_calls_by_the_policy_of_the_companys_identity_provider
         told = await call(server, employee("alice"))
         with pytest.raises(BaseExceptionGroup) as refused:
             await call(server, employee("mallory"))
+        # Also where one issuer is both, neither an ID token nor an assertion is an access token.
+        assertions.append(issuer.sign("JWT", sub="alice", aud="assistant", scope=scope))
+        assertions.append(issuer.sign("oauth-id-jag+jwt", sub="alice", aud=server, client_id="assistant", scope=scope))
         statuses = [await status_with(server, assertion) for assertion in assertions]
+        accepted = await status_with(server, issuer.sign(sub="alice", aud=server, client_id="assistant", scope=scope))
     assert (told["principal"], told["scopes"]) == (f"{issuer.url}#alice", scope.split())
     assert refused.group_contains(httpx2.HTTPStatusError)
     assert (engine.calls, len(provider.asked), len(issuer.asked)) == ([READ], 1, 1)
-    # Neither what the person signed in with nor the assertion is an access token.
-    assert statuses == [401, 401, 401]
+    # 400: let in, and then told that it has no session.
+    assert (statuses, accepted) == ([401] * len(assertions), 400)

@@ -29,7 +29,7 @@ from connector_mcp.json_values import JsonObject
 def doctor(overrides: dict[str, Any], as_json: bool) -> None:
     """Check configuration, addresses and credentials.
 
-    Makes one read on each configured platform, and fetches the keys of the identity provider. The exit status is 0 if
+    Makes a read on each configured platform, and fetches the keys of the identity provider. The exit status is 0 if
     all of them respond, the state directory is writable and so is the database; 1 if not, and 2 if no platform is
     configured.
     """
@@ -77,6 +77,7 @@ def _as_text(report: JsonObject) -> str:
             lines.append(f"  address: {each['address']} ({'reached' if each['reached'] else 'not reached'})")
         lines += [f"  {each['detail']}"] if each["detail"] else []
         lines += [f"  fix: {each['fix']}"] if each["fix"] else []
+        lines += [f"  role: {each['role']}"] if each["role"] else []
     if database := report.get("database"):
         lines.append(f"Database: {database['address']} ({'writable' if database['usable'] else database['detail']})")
         lines += [click.style(f"  warning: {warning}", fg="yellow") for warning in database["warnings"]]

@@ -67,7 +67,7 @@ function show(text, signIn = false) {
 }
 
 function count(waiting) {
-  const shown = waiting > 999 ? "999+" : String(waiting);
+  const shown = waiting > 99 ? "99+" : String(waiting);
   const badge = document.getElementById("waiting");
   const before = badge.hidden ? "0" : badge.textContent;
   badge.textContent = shown;

@@ -10,7 +10,6 @@ database's.
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
@@ -36,7 +35,10 @@ HISTORY_SECONDS: Final = 90 * 86_400.0
 PAGE: Final = 50
 """Approvals on one page."""
 
-COUNTED: Final = 1_000
+MAX_WORDS: Final = 300
+"""Characters of a call that a search finds. Databases limit the size of a row in an index."""
+
+COUNTED: Final = 100
 """How far a count for a page goes, so that it takes as long however many calls are parked."""
 
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -72,41 +74,29 @@ class QueueFilter:
     """Which parked calls a list is narrowed to. An empty member matches every call."""
 
     text: str = ""
-    """A part of the id, the tool, the caller, or anything else that is shown of the call. ASCII case is ignored."""
+    """A part of what is shown of the call: id, tool, caller, account, target, effect. Case is ignored."""
     platform: str = ""
     effect: str = ""
     caller: str = ""
 
     def conditions(self) -> tuple[str, dict[str, Value]]:
-        """Return what to add to a WHERE clause, and its values.
-
-        `call` is JSON with its members in the order of `ParkedCall`, so a pattern can tell them apart.
-        """
-        chosen = (
-            (self.caller, " AND principal = :caller"),
-            (self.platform, " AND lower(substr(call, 1, 100)) LIKE lower(:platform) ESCAPE '!'"),
-            (self.effect, " AND call LIKE :effect ESCAPE '!'"),
-            (self.text, " AND (lower(id || ' ' || tool || ' ' || principal) LIKE lower(:text) ESCAPE '!' "
-             "OR lower(call) LIKE lower(:shown) ESCAPE '!')"),
-        )  # fmt: skip
-        text = _in_json(self.text)
-        return "".join(sql for value, sql in chosen if value), {
-            "caller": self.caller,
-            "platform": f'{{"platform":"%{_in_json(self.platform)}%","profile":%',
-            "effect": f'%"effects":[%"{_in_json(self.effect)}"%],"target":%',
-            "text": f"%{text}%",
-            # The snapshot is left out: it is kept to be compared, and has pictures in which any word may be found.
-            "shown": f'%{text}%,"snapshot":%',
+        """Return what to add to a WHERE clause, and its values. All columns are in the index of open approvals."""
+        chosen: dict[str, Value] = {
+            "words": f"%{_literal(self.text.casefold())}%" if self.text else None,
+            "platform": f"%{_literal(self.platform.lower())}%" if self.platform else None,
+            "effects": f"% {_literal(self.effect)} %" if self.effect else None,
+            "principal": _literal(self.caller) if self.caller else None,
         }
+        values: dict[str, Value] = {name: pattern for name, pattern in chosen.items() if pattern is not None}
+        return "".join(f" AND {name} LIKE :{name} ESCAPE '!'" for name in values), values
 
 
 EVERY_CALL: Final = QueueFilter()
 
 
-def _in_json(text: str) -> str:
-    """Return a part of a LIKE pattern that finds the text as JSON writes it."""
-    written = json.dumps(text, ensure_ascii=False)[1:-1]
-    return "".join(f"!{character}" if character in "!%_" else character for character in written)
+def _literal(text: str) -> str:
+    """Return a LIKE pattern for just this text."""
+    return "".join(f"!{character}" if character in "!%_" else character for character in text)
 
 
 class Approvals:
@@ -126,15 +116,18 @@ class Approvals:
         values: dict[str, Value] = {
             "digest": parked.digest, "tool": parked.tool, "principal": parked.principal, "call": call,
             "ttl": self._ttl, "kept": self._ttl + HISTORY_SECONDS,
+            "platform": parked.platform.lower(), "effects": f" {' '.join(parked.effects)} ",
         }  # fmt: skip
+        shown = (parked.tool, parked.principal, parked.client or "", parked.profile, parked.target, parked.effect)
 
         def work(tx: Transaction) -> tuple[bool, Row | None]:
             tx.execute("UPDATE approvals SET is_open = 0 WHERE is_open = 1 AND expires_at <= epoch()")
             tx.execute("DELETE FROM approvals WHERE created_at <= epoch() - :kept", values)
             # An id that is taken, or another process that parks the same call, makes this do nothing.
             made = tx.execute(
-                "INSERT INTO approvals (id, digest, status, is_open, principal, tool, call, created_at, expires_at) "
-                "VALUES (:id, :digest, 'pending', 1, :principal, :tool, :call, epoch(), epoch() + :ttl) "
+                "INSERT INTO approvals (id, digest, status, is_open, principal, tool, call, created_at, expires_at, "
+                "platform, effects, words) VALUES (:id, :digest, 'pending', 1, :principal, :tool, :call, epoch(), "
+                "epoch() + :ttl, :platform, :effects, :words) "
                 "ON CONFLICT DO NOTHING RETURNING id",
                 values,
             )
@@ -144,6 +137,7 @@ class Approvals:
 
         for _ in range(_ATTEMPTS):
             values["id"] = "ap-" + "".join(secrets.choice(_LETTERS) for _ in range(6))
+            values["words"] = " ".join((str(values["id"]), *shown)).casefold()[:MAX_WORDS]
             is_new, row = await self._database.write(work)
             if row is not None:
                 if is_new:

@@ -36,8 +36,6 @@ from connector_mcp.operations.tool import Tool
 
 MAX_DEPTH = 32
 """Levels of objects and arrays that an argument may have."""
-MAX_VALUES = 10_000
-"""Values that the arguments of one call may have, nested ones included."""
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _LARGEST_INTEGER = 2**63
@@ -57,8 +55,10 @@ def parse_arguments(tool: Tool, raw: Mapping[str, Any], fixed: Mapping[str, str]
     properties = tool.input_schema["properties"]
     own = {name: value for name, value in fixed.items() if name in tool.operation.model_fields}
     given = members(_decode({name: value for name, value in raw.items() if name in properties}, tool.input_schema))
-    if not _is_bounded(raw.keys() - given.keys(), given):
-        raise InvalidArguments(tool.name, [Issue("arguments", "too many values", f"at most {MAX_VALUES} in one call")])
+    most = tool.operation.most_values
+    if not _is_bounded(raw.keys() - given.keys(), given, most):
+        wanted = f"at most {most} in one call; split it into several"
+        raise InvalidArguments(tool.name, [Issue("arguments", "too many values", wanted)])
     issues = list(_name_issues(tool, raw, own))
     # Values that cannot be sent, stored or traversed are refused before anything else reads them.
     if flaws := [flaw for name, value in given.items() for flaw in _flaws(value, name, 0)]:
@@ -98,9 +98,9 @@ def _name_issues(tool: Tool, raw: Mapping[str, Any], own: Mapping[str, str]) -> 
         yield Issue("arguments", f"{unknown - MAX_ISSUES} more unknown arguments", "none of them")
 
 
-def _is_bounded(names: Collection[str], given: JsonObject) -> bool:
+def _is_bounded(names: Collection[str], given: JsonObject, most: int) -> bool:
     """Check the number of values, nested ones included."""
-    left, pending = MAX_VALUES - len(names), list[Any]([given])
+    left, pending = most - len(names), list[Any]([given])
     while pending and left >= 0:
         value = pending.pop()
         inner = list(value.values()) if is_object(value) else items(value)

@@ -76,7 +76,7 @@ def _config_errors(use: ConfigUse, kind: ConnectorType) -> Iterator[SchemaError]
     found = [(error, use.complete) for error in schema.iter_errors(given)]
     if stored is not None:
         kept = members(without_vacant(stored)) if use.empty_is_missing else stored
-        found += [(error, True) for error in schema.iter_errors(kept)]
+        found += [(error, True) for error in schema.iter_errors(kept)] if not use.complete or kept != given else []
     for error, counts in found:
         if counts or _matters(error):
             yield from (inner for inner in closest_errors(error) if counts or _matters(inner))

@@ -28,6 +28,7 @@ from connector_mcp.operations.conductorone.connectors import (
     GetConnector,
     changed_connector,
     expand_paths,
+    find_deleted,
     find_removed_owners,
 )
 from connector_mcp.operations.conductorone.env_config import (
@@ -46,7 +47,7 @@ from connector_mcp.operations.conductorone.env_config import (
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
 from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.fields import SECRET
-from connector_mcp.operations.operation import Effect, Operation, Record, at
+from connector_mcp.operations.operation import Deleted, Effect, Operation, Record, at
 from connector_mcp.operations.platform import DELETE, POST
 from connector_mcp.operations.situation import ConfigUse, Loss, Situation
 from connector_mcp.operations.type_names import unknown_type
@@ -84,7 +85,6 @@ class NewConnector(ConductorOneOperation):
         return GetConfigurationSchema(catalog_id=self.catalog_id) if is_catalog_id(self.catalog_id) else None
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        """Find what ConductorOne would refuse, or accept and leave as a connector that cannot work."""
         is_known = connector_type("conductorone", self.catalog_id) is not None
         if situation.described == {} or not (is_known or is_catalog_id(self.catalog_id)):
             wanted = "the catalogId of a type. describe_connector_type lists them"
@@ -221,15 +221,7 @@ def find_unchangeable(given: JsonObject, situation: Situation, names: Sequence[s
     """Find an update that gives nothing, and one of a thing that is deleted."""
     if not given:
         yield Issue("arguments", "nothing to change", f"at least one of {', '.join(names)}")
-    if at(situation.current, "deletedAt"):
-        yield Issue("connector_id", "a connector that is deleted", "one that conductorone_list_connectors shows")
-
-
-class DeletedConnector(Record):
-    """The confirmation of a deletion."""
-
-    id: str | None = None
-    deleted: bool | None = None
+    yield from find_deleted(situation.current, "connector_id")
 
 
 class DeleteConnector(ConductorOneOperation):
@@ -238,7 +230,7 @@ class DeleteConnector(ConductorOneOperation):
     http = DELETE(CONNECTOR)
     by_default = False
     effect = Effect.DESTROY
-    output = DeletedConnector
+    output = Deleted
     acts_on = CONNECTOR_TARGET
     consequence = (
         "Deletes connector {name} (id {id}) with its config and credentials: syncs stop, and access can be granted or "
@@ -251,9 +243,7 @@ class DeleteConnector(ConductorOneOperation):
     id: ConnectorId
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        if not at(situation.current, "deletedAt"):
-            return ()
-        return (Issue("id", "a connector that is deleted", "one that conductorone_list_connectors shows"),)
+        return tuple(find_deleted(situation.current, "id"))
 
 
 class ValidationResult(Record):

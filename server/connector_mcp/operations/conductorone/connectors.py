@@ -172,6 +172,12 @@ def changed_connector(answers: Sequence[Any]) -> Any:
     return {**members(record), "expanded": expanded} if expanded else record
 
 
+def find_deleted(connector: Any, argument: str) -> Iterator[Issue]:
+    """Find a connector that is deleted, which can still be read."""
+    if at(connector, "deletedAt"):
+        yield Issue(argument, "a connector that is deleted", "one that conductorone_list_connectors shows")
+
+
 def expand_paths(mask: Sequence[str] | None) -> JsonObject:
     """The mask that asks for related objects, as a body has it (trap 3)."""
     return {"expandMask": {"paths": list(mask)}} if mask else {}
@@ -296,7 +302,6 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
         return (config_use(self.config, type_id, known, complete=False),)
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        """Find what ConductorOne would refuse, ignore or misread."""
         return tuple(self._find_problems(situation))
 
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
@@ -344,8 +349,7 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
             yield Issue("update_mask", "nothing to change", f"at least one of {', '.join(writable)}", "displayName")
         for path in mask:
             yield from _check_mask_path(path, writable)
-        if at(current, "deletedAt"):
-            yield Issue("id", "a connector that is deleted", "one that conductorone_list_connectors shows")
+        yield from find_deleted(current, "id")
         if self.config is not None:
             yield from self._find_config_problems(self.config, at(current, "config"))
         yield from find_commas(self.config)

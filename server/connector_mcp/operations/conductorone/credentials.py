@@ -12,6 +12,7 @@ from connector_mcp.operations.conductorone.connectors import (
     CONNECTORS,
     ConductorOneOperation,
     ConnectorId,
+    find_deleted,
 )
 from connector_mcp.operations.operation import Effect, Operation, Record, Target, at
 from connector_mcp.operations.platform import GET, POST
@@ -75,9 +76,7 @@ class RotateCredential(CredentialOperation):
         return (Loss("May end the credential that the running connector uses: it then stops until it has the new one"),)
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        if not at(situation.current, "deletedAt"):
-            return ()
-        return (Issue("connector_id", "a connector that is deleted", "one that conductorone_list_connectors shows"),)
+        return tuple(find_deleted(situation.current, "connector_id"))
 
 
 class GetCredentials(CredentialOperation):

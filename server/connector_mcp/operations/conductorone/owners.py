@@ -106,7 +106,6 @@ class SearchConnectorUserOwners(OwnerOperation, ListOperation):
     role_slug: Annotated[str | None, Field(description="Only owners with this role."), in_query("role_slug")] = None
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        """Take the users out of the owner records."""
         rows = super().shape_result(answers, situation)
         return [_as_row(each) for each in rows] if is_array(rows) else rows
 

@@ -41,4 +41,7 @@ CONDUCTORONE = Platform(
     foreign_variables=frozenset({"CONDUCTORONE_OIDC_TOKEN", "CONDUCTORONE_TENANT_DOMAIN", "CONDUCTORONE_SERVER_URL"}),
     empty_answer={},
     base_url_from=base_url_from,
+    writing_needs="the role Connector Administrator or Super Administrator (for applications that they own, "
+    "Application Administrator), and credentials with the full scope",
+    own_roles_path="/api/v1/auth/introspect",
 )

@@ -16,6 +16,7 @@ from connector_mcp.operations.conductorone.connectors import (
     CONNECTORS,
     ConductorOneOperation,
     ConnectorId,
+    find_deleted,
 )
 from connector_mcp.operations.fields import in_body
 from connector_mcp.operations.operation import Effect, Record, at
@@ -56,9 +57,7 @@ class ConnectorAction(ConductorOneOperation):
         return dict(self.given("body"))
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        if not at(situation.current, "deletedAt"):
-            return ()
-        return (Issue("connector_id", "a connector that is deleted", "one that conductorone_list_connectors shows"),)
+        return tuple(find_deleted(situation.current, "connector_id"))
 
 
 def is_paused(connector: Any) -> bool:

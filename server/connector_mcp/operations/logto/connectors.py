@@ -14,6 +14,7 @@ from connector_mcp.operations.connector_types import ConnectorType, kept_masks
 from connector_mcp.operations.logto import factories as rules
 from connector_mcp.operations.logto.factories import FactoryId, Fields, LogtoOperation
 from connector_mcp.operations.operation import (
+    Deleted,
     Effect,
     ListOperation,
     Operation,
@@ -81,13 +82,6 @@ class ConnectorRecord(Record):
     enable_token_storage: bool | None = None
     is_standard: bool | None = None
     is_demo: bool | None = None
-
-
-class Deleted(Record):
-    """The answer where the platform confirms a deletion without a body."""
-
-    id: str | None = None
-    deleted: bool | None = None
 
 
 class ConnectorOperation(LogtoOperation):
@@ -219,7 +213,6 @@ class CreateConnector(ConnectorOperation):
         return "" if self.config is None else rules.unproven_config(at(data, "type"))
 
     def find_next_step(self, data: Any, situation: Situation) -> str:
-        """Say how a social connector becomes visible, and what uses the others."""
         if at(data, "type") != "Social":
             return "Codes go through it where logto_update_sign_in_exp says so: check_connector tells for what."
         return "Not visible at sign-in yet: logto_update_sign_in_exp, with its target added to those from before."
@@ -305,7 +298,6 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
         )
 
     def describe_effect(self, situation: Situation) -> str:
-        """Say what works with the new settings, as the connector's type decides."""
         return _ON_CHANGE.get(str(at(situation.current, "type")), self.consequence)
 
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
@@ -376,7 +368,6 @@ class DeleteConnector(LogtoOperation):
     id: ConnectorId
 
     def describe_effect(self, situation: Situation) -> str:
-        """Say what stops, as the connector's type, platform and settings decide."""
         connector = members(situation.current)
         made, device = str(connector.get("type")), _DEVICES.get(str(connector.get("platform")), "")
         if made not in _ON_DELETION:

@@ -157,7 +157,6 @@ class ReplaceEmailTemplates(EmailTemplateOperation):
         return any(all(at(stored, key) == value for key, value in members(each).items()) for each in given)
 
     def find_missing(self, shown: Any) -> list[str]:
-        """The templates that were sent and are not there as they were sent."""
         sent, stored = dict(self.given("body"))["templates"], list(map(members, items(shown)))
         return [
             f"the {each['templateType']} template in {each['languageTag']}"
@@ -192,7 +191,6 @@ class UpdateEmailTemplateDetails(EmailTemplateOperation, UpdateOperation):
         return {"details": given} if given else {}
 
     def complete_members(self, current: JsonObject) -> JsonObject:
-        """The details as Logto merges them."""
         given = self.given_members()
         return {"details": members(current.get("details")) | given["details"]} if given else {}
 
@@ -203,7 +201,6 @@ class UpdateEmailTemplateDetails(EmailTemplateOperation, UpdateOperation):
         return {("details", key): value for key, value in self.given("body")}
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        """Find nothing to change, and a text without the code that the template is for."""
         if not self.given_members():
             return (Issue("subject", "nothing", "at least one of subject, content, content_type, reply_to, send_from"),)
         return tuple(_without_code("content", at(situation.current, "templateType"), self.content))

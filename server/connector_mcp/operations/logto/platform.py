@@ -42,4 +42,5 @@ LOGTO = Platform(
     requests_per_second=20.0,
     foreign_variables=frozenset({"LOGTO_ADMIN_ENDPOINT", "LOGTO_COOKIE_SECRET"}),
     blames_credentials=blames_credentials,
+    writing_needs="a machine-to-machine role with the permission `all` of the Logto Management API",
 )

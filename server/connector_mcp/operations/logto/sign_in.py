@@ -118,7 +118,6 @@ class GetSignInExperienceConfig(SignInOperation):
     fields: Fields = None
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        """Leave the logos out of the connectors."""
         shown = members(answers[0])
         lists = [key for key in ("socialConnectors", "ssoConnectors") if key in shown]
         return shown | {key: list(map(_without_logos, items(shown[key]))) for key in lists} if shown else answers[0]
@@ -162,7 +161,6 @@ class UpdateSignInExp(SignInOperation, UpdateOperation):
     ] = None
 
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
-        """Everything that shuts people out or lets further people in."""
         now = members(situation.current)
         yield from _hidden_buttons(self.social_sign_in_connector_targets, now)
         given = self.given_members()

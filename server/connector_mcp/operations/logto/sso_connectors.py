@@ -15,10 +15,10 @@ from pydantic.alias_generators import to_camel
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.connector_types import ConnectorType, connector_type, kept_masks
-from connector_mcp.operations.logto.connectors import Deleted
 from connector_mcp.operations.logto.factories import Fields, LogtoOperation
 from connector_mcp.operations.logto.sign_in import GetSignInExp
 from connector_mcp.operations.operation import (
+    Deleted,
     Effect,
     ListOperation,
     Operation,
@@ -208,7 +208,6 @@ class CreateSsoConnector(SsoOperation):
         )
 
     def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
-        """The other ways to sign in, for the domains."""
         enabled = at(situation.current, "singleSignOnEnabled")
         is_on = enabled if isinstance(enabled, bool) else None
         return tuple(lost_sign_in(domain, is_on=is_on) for domain in self.domains or ())
@@ -235,7 +234,6 @@ class CreateSsoConnector(SsoOperation):
         return "" if self.domains else f"logto_update_sso_connector with id {identifier!r} and the domains, last."
 
     def target_read(self) -> Operation | None:
-        """The sign-in experience, if there are domains that it concerns."""
         return GetSignInExp() if self.domains else None
 
 
@@ -331,7 +329,6 @@ class UpdateSsoConnector(SsoOperation, UpdateOperation):
         return unproven(self.config)
 
     def find_next_step(self, data: Any, situation: Situation) -> str:
-        """Say what is missing before people see the connector."""
         if not items(at(data, "domains")):
             return f"logto_update_sso_connector with id {self.id!r} and the domains, once the config is tried."
         return f"check_connector with id {self.id!r} and kind 'SSO connector' tells whether people see it."

@@ -72,7 +72,6 @@ class GetSigningKey(SigningKeyOperation):
     key_id: Annotated[str, Field(description="Id of the key."), LOCAL_ONLY]
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        """Take the key out of the list, with the id of another one that is active."""
         keys = list(map(members, items(answers[0])))
         if not is_array(answers[0]) or not all(isinstance(key.get("id"), str) and key["id"] for key in keys):
             return None
@@ -126,7 +125,6 @@ class UpdateSsoConnectorSigningKey(SigningKeyOperation, UpdateOperation):
     active: Annotated[bool, Field(description="true: sign with this key only. false: sign with none.")]
 
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
-        """The key that stops signing."""
         other, current = at(situation.current, "otherActive"), members(situation.current)
         if self.active and other is not None:
             yield _replaces(other)

@@ -34,6 +34,7 @@ class PlanConnectors(Operation):
     decision. Secrets only as secret://NAME."""
 
     effect = Effect.READ
+    most_values = 50_000
     output = PlanRecord
     example: ClassVar[JsonObject] = {
         "manifest": {

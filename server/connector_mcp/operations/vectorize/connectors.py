@@ -206,7 +206,6 @@ class ConnectorCreation(ConnectorOperation, Generic[New]):
         return (*issues, *find_key_file_problems(self.find_configs(situation)))
 
     def describe_effect(self, situation: Situation) -> str:
-        """Name the connectors to create."""
         made = [f"{type_name(each.model_dump())}{quoted(each.name)}" for each in self.connectors[:_MOST_NAMED]]
         more = len(self.connectors) - len(made)
         what = f"Creates {len(self.connectors)} {self.noun}{'s' if len(self.connectors) > 1 else ''}: "
@@ -238,7 +237,6 @@ class ConnectorCreation(ConnectorOperation, Generic[New]):
         return [f"connector {quoted(name)}" for name in names[unnamed:]]
 
     def read_back(self, data: Any) -> Operation | None:
-        """The read of the first connector that was created."""
         identifier = data[0].get("id") if data and isinstance(data[0], dict) else None
         if not isinstance(identifier, str):
             return None
@@ -268,7 +266,6 @@ class ConnectorUpdate(ConnectorOperation, UpdateOperation):
         return (use_of("config", at(situation.current, "type"), self.config),)
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        """Find a connector that cannot be changed, and a key file that is none."""
         system = find_system_connector(situation.current, self.id_argument)
         return (*system, *find_key_file_problems(self.find_configs(situation)))
 
@@ -285,7 +282,6 @@ class ConnectorUpdate(ConnectorOperation, UpdateOperation):
                 yield Loss(f"Unsets {key} of the config if it is stored, which no read shows", ("configDoc", key))
 
     def describe_effect(self, situation: Situation) -> str:
-        """Name the pipelines that the new config reaches."""
         affected = self.describe_pipelines(situation, "get the new one")
         return f"Changes the config of {type_name(situation.current)}{self.noun} {{name}}{affected}."
 
@@ -314,11 +310,9 @@ class ConnectorDeletion(ConnectorOperation):
     output = Acknowledged
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        """Find a connector that cannot be deleted."""
         return find_system_connector(situation.current, self.id_argument)
 
     def describe_effect(self, situation: Situation) -> str:
-        """Name the pipelines that stop, with the number of users if the connector shows them."""
         users = len(items(at(situation.current, "configDoc.authorized-users")))
         also = f", and so do the files of its {users} user{'s' if users > 1 else ''}" if users else ""
         if self.find_pipelines(situation) == []:

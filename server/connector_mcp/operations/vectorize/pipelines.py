@@ -253,7 +253,6 @@ class CreatePipeline(PipelineOperation):
         return tuple(issues)
 
     def describe_effect(self, situation: Situation) -> str:
-        """Say what is joined, and that it costs."""
         until = ", until it is stopped" if self.schedule == "realtime" else ""
         kinds = [known.name for each in self.source_connectors if (known := connector_type("vectorize", each.type))]
         into = connector_type("vectorize", self.destination_connector.type)

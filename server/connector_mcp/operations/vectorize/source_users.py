@@ -125,7 +125,6 @@ class AddUserToSourceConnector(SourceUserOperation):
             yield Issue(wanted or "refresh_token", "nothing", "the user's token, which this connector's provider needs")
 
     def describe_effect(self, situation: Situation) -> str:
-        """Say how much is ingested."""
         return f"{self.consequence[:-1]}; ingests {count_selected(self.selected_files)} with the user's token."
 
 
@@ -149,7 +148,6 @@ class UpdateUserInSourceConnector(SourceUserOperation, UpdateOperation):
             yield Issue("selected_files", "nothing", f"a change: selected_files, {wanted or 'a token'} or both")
 
     def describe_effect(self, situation: Situation) -> str:
-        """Say what takes the place of what is stored."""
         changed = [] if self.selected_files is None else [f"from now on only {count_selected(self.selected_files)}"]
         if any(getattr(self, name) is not None for name in TOKENS.values()):
             changed.append("a new token in place of the stored one")
@@ -192,7 +190,6 @@ class GenerateOneTimeConnectorToken(SourceUserOperation):
     ]
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        """Find a connector without users, and one whose users bring their tokens themselves."""
         known = self.find_type(situation)
         if known and known.type.endswith("_CUSTOM"):
             wanted = "a Vectorize-managed one; users of your own application: vectorize_add_user_to_source_connector"
@@ -200,7 +197,6 @@ class GenerateOneTimeConnectorToken(SourceUserOperation):
         return super().find_problems(situation)
 
     def find_next_step(self, data: Any, situation: Situation) -> str:
-        """Name the connect page of the provider."""
         provider = str(at(situation.current, "type")).partition("_OAUTH")[0].lower().replace("_", "-")
         return (
             f"The user opens https://platform.vectorize.io/connect/{provider} with the query token (the value that "

@@ -116,7 +116,6 @@ class StartFileUploadToConnector(UploadOperation):
         return body | ({"metadata": json.dumps(body["metadata"], ensure_ascii=False)} if "metadata" in body else {})
 
     def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
-        """Find the file that the upload overwrites."""
         if not situation.current:
             return ()
         size, changed = at(situation.current, "size"), at(situation.current, "lastModified")
@@ -145,7 +144,6 @@ class DeleteFileFromConnector(UploadOperation):
     file_name: Annotated[str, Field(min_length=1, description="Name of the file, as the list of files shows it.")]
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        """Find a file that is not there."""
         if situation.current == {}:
             wanted = "a name that vectorize_get_upload_files_from_connector shows"
             return (Issue("file_name", "the name of no file of this connector", wanted),)

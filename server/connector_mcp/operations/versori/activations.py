@@ -234,7 +234,6 @@ class ActivateUser(ActivationOperation):
         return body
 
     def find_missing(self, shown: Any) -> list[str]:
-        """The connections and variables that the activation does not have."""
         count = len(self.connections) - len(items(at(shown, "connections")))
         stored = members(at(shown, "dynamicVariables"))
         missing = [f"variable {name}" for name in self.dynamic_variables or () if name not in stored]

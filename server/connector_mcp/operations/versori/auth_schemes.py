@@ -103,7 +103,6 @@ class SetScheme(UpdateOperation):
         return (scheme_use(self.config, "config", prefix=self.type_prefix, type_at=self.type_at),)
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        """Find an unknown type, an id other than the one in the path, and half of a stored credential."""
         issues = [*unknown_scheme(self.config, "config", prefix=self.type_prefix, type_at=self.type_at)]
         own = self.settings(self.config).get("id")
         if own is not None and own != self.auth_scheme_config_id:

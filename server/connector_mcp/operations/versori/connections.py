@@ -201,7 +201,6 @@ class UpdateConnection(ConnectionOperation, UpdateOperation):
         return {"baseUrl": "", **super().make_body(situation), "credentials": bodies}
 
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
-        """Credentials that are stored and not given again."""
         given = {scheme_id(each.auth_scheme_config) for each in self.credentials}
         for each in map(members, items(members(situation.current).get("credentials"))):
             name = scheme_id(each.get("authSchemeConfig"))

@@ -95,7 +95,6 @@ class V1CreateHttpConnector(V1Operation):
         return {**super().make_body(situation), "connections": []}
 
     def find_missing(self, shown: Any) -> list[str]:
-        """The auth schemes that the connector does not have."""
         stored = {members(each).get("id") for each in items(at(shown, "authSchemeConfigs"))}
         return [f"auth scheme {each.get('id')}" for each in self.auth_scheme_configs if each.get("id") not in stored]
 

@@ -215,7 +215,6 @@ class DeployProjectVersion(ProjectOperation):
         )
 
     def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
-        """The version that runs now."""
         running = members(at(situation.current, "deployedVersion"))
         if not running.get("id") or running["id"] == self.version_id:
             return ()

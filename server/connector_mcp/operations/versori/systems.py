@@ -234,7 +234,6 @@ class InitialiseOauth2Connection(SystemOperation):
     additional_params: Annotated[str | None, Field(description="Further ones of the address, URL-encoded.")] = None
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        """Find an auth scheme that no person can consent to, or that has no client credential stored."""
         if situation.current is None or self._app(situation):
             return ()
         wanted = "an oauth2 auth scheme with grant authorizationCode, an authorizeUrl and a stored client credential"

@@ -140,7 +140,6 @@ class UpdateConnectionTemplate(TemplateOperation, UpdateOperation):
         return f"Changes connection template {{name}} to {kind}; its present connections no longer count."
 
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
-        """Auth schemes that the template no longer uses."""
         if self.auth_scheme_config_ids is None:
             return
         for config in map(members, items(at(situation.current, "authSchemeConfigs"))):

@@ -185,10 +185,7 @@ class ConductorOneApps:
         return {**ids, "roleSlug": role, "createdAt": connector["createdAt"], "user": wire.user(identifier)}
 
     def _app(self, request: Request) -> JsonObject:
-        found = self._world.get(APPS, request.path_params["app"])
-        if found is None:
-            raise wire.error(404, "not found")
-        return found
+        return self._world.find(APPS, request.path_params["app"], wire.error(404, "not found"))
 
     def _connector(self, request: Request) -> JsonObject:
         found = self._world.get("conductorone.connectors", request.path_params["connector"])

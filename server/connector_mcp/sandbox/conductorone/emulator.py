@@ -96,6 +96,9 @@ class ConductorOneEmulator(Emulator):
         path: str = request.scope["path"]
         if (request.method, path) == ("POST", "/auth/v1/token"):
             return await self._token(request)
+        if (request.method, path) == ("GET", "/api/v1/auth/introspect"):
+            self.authorize(request)
+            return json_response({"features": [], "permissions": [], "roles": ["Super Administrator"]})
         if not path.startswith("/api/"):
             return Response("<!doctype html><title>ConductorOne</title>", headers={"content-type": "text/html"})
         collection, _, last = path.rpartition("/")

@@ -95,7 +95,4 @@ class EmailTemplates:
         return json_response(template)
 
     def _template(self, request: Request) -> JsonObject:
-        found = self._world.get(EMAIL_TEMPLATES, request.path_params["id"])
-        if found is None:
-            raise not_found()
-        return found
+        return self._world.find(EMAIL_TEMPLATES, request.path_params["id"], not_found())

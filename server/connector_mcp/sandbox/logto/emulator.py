@@ -24,8 +24,16 @@ from connector_mcp.sandbox.logto.emails import EmailTemplates
 from connector_mcp.sandbox.logto.factories import Factory, factories
 from connector_mcp.sandbox.logto.sign_in import PUBLIC, SignInExperience
 from connector_mcp.sandbox.logto.sso import SsoConnectors
-from connector_mcp.sandbox.logto.wire import FLAG, TEXT, body_schema, error, guarded, not_found, without_empty_values
-from connector_mcp.sandbox.logto.zod import zod_report
+from connector_mcp.sandbox.logto.wire import (
+    FLAG,
+    TEXT,
+    body_schema,
+    error,
+    guarded,
+    not_found,
+    without_empty_values,
+    zod_report,
+)
 from connector_mcp.sandbox.seed import LOGTO_APP_ID, LOGTO_APP_SECRET, LOGTO_RESOURCE
 from connector_mcp.sandbox.world import World
 
@@ -195,9 +203,7 @@ class LogtoEmulator(Emulator):
         return json_response(_view(connector))
 
     async def _delete(self, request: Request) -> Response:
-        connector = self._world.get(CONNECTORS, request.path_params["id"])
-        if connector is None:
-            raise not_found()
+        connector = self._world.find(CONNECTORS, request.path_params["id"], not_found())
         self._world.delete(CONNECTORS, connector["id"])
         self._drop_stored_tokens(connector["id"])
         self._sign_in.drop_unknown_targets()
@@ -259,9 +265,7 @@ class LogtoEmulator(Emulator):
         return json_response(kind.view)
 
     def _connector(self, request: Request) -> JsonObject:
-        connector = self._world.get(CONNECTORS, request.path_params["id"])
-        if connector is None:
-            raise not_found()
+        connector = self._world.find(CONNECTORS, request.path_params["id"], not_found())
         if _factory_of(connector).is_demo:
             raise error(400, "connector.not_found", "Cannot find any available connector for this type.")
         return connector

@@ -127,10 +127,7 @@ class SignInExperience:
         return json_response(stored | changes)
 
     def _stored(self) -> JsonObject:
-        found = self._world.get(SIGN_IN_EXP, _DEFAULT)
-        if found is None:
-            raise error(404, "entity.not_found", "The resource does not exist.")
-        return found
+        return self._world.find(SIGN_IN_EXP, _DEFAULT, error(404, "entity.not_found", "The resource does not exist."))
 
     def _types(self) -> set[str]:
         return {each["type"] for each in self._connectors()}

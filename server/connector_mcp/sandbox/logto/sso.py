@@ -20,8 +20,7 @@ from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.connector_types import ConnectorType, connector_types
 from connector_mcp.operations.logto.sso_connectors import PUBLIC_DOMAINS
 from connector_mcp.sandbox.emulator import PlatformError, json_response, page_size
-from connector_mcp.sandbox.logto.wire import FLAG, TEXT, body_schema, error, guarded, not_found
-from connector_mcp.sandbox.logto.zod import zod_report
+from connector_mcp.sandbox.logto.wire import FLAG, TEXT, body_schema, error, guarded, not_found, zod_report
 from connector_mcp.sandbox.world import World
 
 SSO_CONNECTORS = "logto.sso_connectors"
@@ -239,10 +238,7 @@ class SsoConnectors:
         return [key for key in self._world.all(SIGNING_KEYS) if key["connectorId"] == connector_id]
 
     def _connector(self, request: Request) -> JsonObject:
-        found = self._world.get(SSO_CONNECTORS, request.path_params["id"])
-        if found is None:
-            raise not_found()
-        return found
+        return self._world.find(SSO_CONNECTORS, request.path_params["id"], not_found())
 
     def _saml(self, request: Request) -> JsonObject:
         connector = self._connector(request)

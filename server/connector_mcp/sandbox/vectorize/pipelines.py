@@ -135,10 +135,7 @@ class VectorizePipelines:
         return json_response({"message": wire.DONE, "data": [entry] if count else []})
 
     def _pipeline(self, request: Request) -> JsonObject:
-        found = self._world.get(PIPELINES, request.path_params["pipeline"])
-        if found is None:
-            raise wire.error(404, "Pipeline not found")
-        return found
+        return self._world.find(PIPELINES, request.path_params["pipeline"], wire.error(404, "Pipeline not found"))
 
     def _status(self, pipeline: JsonObject) -> str:
         looks = members(self._world.get(_LOOKS, pipeline["id"])).get("count", 0)

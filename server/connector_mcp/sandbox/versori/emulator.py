@@ -141,10 +141,7 @@ class VersoriEmulator(Emulator):
         return json_response(_view(connector))
 
     def _connector(self, request: Request) -> JsonObject:
-        found = self._world.get(CONNECTORS, request.path_params["connector"])
-        if found is None:
-            raise wire.error(404, "connector not found")
-        return found
+        return self._world.find(CONNECTORS, request.path_params["connector"], wire.error(404, "connector not found"))
 
 
 def _view(connector: JsonObject) -> JsonObject:

@@ -157,9 +157,9 @@ class ConnectionsPart(wire.PlatformPart):
     def make(self, template_id: Any, given: JsonObject, user: JsonObject | None) -> JsonObject:
         """Make a connection for a template. Without an end user it becomes the template's static one."""
         wire.require(given, "name", "credentials")
-        template = self.world.get(wire.TEMPLATES, str(template_id))
-        if template is None:
-            raise wire.invalid("connectionTemplateId", "is not a connection template")
+        template = self.world.find(
+            wire.TEMPLATES, str(template_id), wire.invalid("connectionTemplateId", "is not a connection template")
+        )
         if given["name"] in [each["name"] for each in self.world.all(wire.CONNECTIONS)]:
             raise wire.invalid("name", "is taken")
         connection: JsonObject = {"id": wire.new_id(), "name": given["name"], "systemId": template["systemId"]}

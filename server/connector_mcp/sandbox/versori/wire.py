@@ -48,10 +48,9 @@ class PlatformPart:
 
     def find(self, collection: str, identifier: Any) -> JsonObject:
         """The document with this id. Raises a 404 without one."""
-        found = self.world.get(collection, str(identifier))
-        if found is None:
-            raise error(404, f"{collection.rpartition('.')[2].removesuffix('s')} not found")
-        return found
+        return self.world.find(
+            collection, str(identifier), error(404, f"{collection.rpartition('.')[2].removesuffix('s')} not found")
+        )
 
     def named(self, request: Request, name: str, collection: str) -> JsonObject:
         """The document that a path parameter names."""

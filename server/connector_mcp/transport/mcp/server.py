@@ -49,6 +49,7 @@ _MINUTE: Final = CacheHint(ttl_ms=60_000, scope="private")
 _TRACE_PARENT: Final = "traceparent"
 _OTHER: Final = "_OTHER"
 _METHODS: Final = SPEC_CLIENT_METHODS | SPEC_CLIENT_NOTIFICATION_METHODS
+_PIPE: Final = {"network.transport": "pipe"}
 _HTTP_VERSIONS: Final = ("1.0", "1.1", "2", "3")
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -102,6 +103,7 @@ def build_server(
         NAME,
         version=__version__,
         title=TITLE,
+        icons=[server_info.ICON],
         instructions=server_info.instructions(engine.tools()),
         cache_hints={
             "tools/list": _MINUTE,
@@ -168,7 +170,7 @@ def _attributes(ctx: Context, engine: Engine, transport: TransportName) -> dict[
     attributes = {
         "mcp.method.name": ctx.method if ctx.method in _METHODS else _OTHER,
         "mcp.protocol.version": ctx.protocol_version if ctx.protocol_version in KNOWN_PROTOCOL_VERSIONS else _OTHER,
-        "network.transport": "tcp" if transport == "http" else "pipe",
+        **({"network.transport": "tcp", "network.protocol.name": "http"} if transport == "http" else _PIPE),
     }
     if ctx.request_id is not None and _PLAIN_ID.fullmatch(str(ctx.request_id)):
         attributes["jsonrpc.request.id"] = str(ctx.request_id)
@@ -178,10 +180,8 @@ def _attributes(ctx: Context, engine: Engine, transport: TransportName) -> dict[
             attributes["gen_ai.tool.name"] = name
     elif ctx.method == "prompts/get" and name in {skill.name for skill in skills.all_skills()}:
         attributes["gen_ai.prompt.name"] = name
-    if transport == "http":
-        attributes["network.protocol.name"] = "http"
-        version = getattr(ctx.request, "scope", {}).get("http_version")
-        attributes |= {"network.protocol.version": version} if version in _HTTP_VERSIONS else {}
+    if (version := getattr(ctx.request, "scope", {}).get("http_version")) in _HTTP_VERSIONS:
+        attributes["network.protocol.version"] = version
     return attributes
 
 

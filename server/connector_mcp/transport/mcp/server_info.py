@@ -9,6 +9,7 @@ from mcp_types import (
     INVALID_PARAMS,
     Completion,
     GetPromptResult,
+    Icon,
     ListPromptsResult,
     Prompt,
     PromptArgument,
@@ -27,6 +28,15 @@ from connector_mcp.transport.mcp.skills import skills_with
 
 MOST_COMPLETIONS = 100
 """Values that the protocol lets one completion have."""
+
+# The same picture as docs/icon.svg. Every answer of the 2026-07-28 protocol repeats it, so it is small.
+ICON = Icon(
+    src="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24'%3E%3Crect width='24' "
+    "height='24' rx='5' fill='%233f51b5'/%3E%3Cpath d='M9 4v4m6-4v4M7 8h10v3a5 5 0 0 1-10 0zm5 8v4' fill='none' "
+    "stroke='%23fff' stroke-width='2' stroke-linecap='round' stroke-linejoin='round'/%3E%3C/svg%3E",
+    mime_type="image/svg+xml",
+    sizes=["any"],
+)
 
 _LOOK_FIRST = (
     "Call describe_connector_type before you create a connector or change a config: it gives the keys, which of them "
