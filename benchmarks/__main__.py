@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import sys
 import time
 
+from benchmarks import provisioning
 from benchmarks.measures import FULL, SMOKE, measure
 from benchmarks.results import Comparison, table
 from benchmarks.servers import MeasurementError, servers
@@ -30,11 +32,13 @@ def main() -> int:
             for comparison in measure(field, SMOKE if options.smoke else FULL):
                 comparisons.append(comparison)
                 print(f"measured: {comparison.name}", file=sys.stderr, flush=True)
+        provisioned = asyncio.run(provisioning.measure(provisioning.SMOKE if options.smoke else provisioning.FULL))
     except MeasurementError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     seconds = time.perf_counter() - start
-    print(table(comparisons))
+    print(table(comparisons), provisioning.tables(provisioned), sep="\n\n")
+    comparisons += provisioned
     print(f"\n{seconds:.0f} s; load average {os.getloadavg()[0]:.2f} on {os.cpu_count()} processors")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:  # noqa: PTH123 - a name from the command line

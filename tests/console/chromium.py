@@ -94,6 +94,25 @@ class Agent:
         return await self.park("apply_plan", plan_id=self.plan_id)
 
 
+@asynccontextmanager
+async def page_in(browser: Browser, trouble: list[str], **options: Any) -> AsyncGenerator[Page]:
+    """A page of a browser profile of its own; whatever its policy forbids or its script fails at is kept as trouble."""
+    context: BrowserContext = await browser.new_context(**options)
+    page = await context.new_page()
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on("console", lambda said: trouble.append(said.text) if "Content Security Policy" in said.text else None)
+    try:
+        yield page
+    finally:
+        await context.close()
+
+
+async def log_in(page: Page, address: str, token: str = ALICE) -> None:
+    await page.goto(f"{address}/console")
+    await page.get_by_label("Operator token").fill(token)
+    await page.get_by_role("button", name="Sign in").click()
+
+
 @dataclass
 class Site:
     """A server, an agent that calls it, and the browser in which its console is looked at."""
@@ -114,22 +133,11 @@ class Site:
     async def page(self, token: str | None = ALICE, **options: Any) -> AsyncGenerator[Page]:
         """A page of a browser profile of its own, in which the operator with this token is signed in."""
         options = {"viewport": DESK, "timezone_id": "Europe/Berlin", "locale": "en-GB"} | options
-        context: BrowserContext = await self.browser.new_context(**options)
-        page = await context.new_page()
-        page.on("pageerror", lambda error: self.trouble.append(str(error)))
-        page.on("console", lambda said: self.trouble.append(said.text) if "Security Policy" in said.text else None)
-        try:
+        async with page_in(self.browser, self.trouble, **options) as page:
             if token:
-                await self.log_in(page, token)
+                await log_in(page, self.address, token)
                 await expect(page.get_by_role("button", name="Sign out")).to_be_visible()
             yield page
-        finally:
-            await context.close()
-
-    async def log_in(self, page: Page, token: str) -> None:
-        await page.goto(f"{self.address}/console")
-        await page.get_by_label("Operator token").fill(token)
-        await page.get_by_role("button", name="Sign in").click()
 
     async def open(self, page: Page, path: str = "") -> None:
         """Go to a page of the console, or to that of the call with this id."""

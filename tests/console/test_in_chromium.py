@@ -21,6 +21,7 @@ from tests.console.chromium import (
     environment_in,
     fits,
     focused,
+    log_in,
     serving,
     site_in,
     tab_to,
@@ -45,7 +46,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Site]
 
 async def test_a_wrong_token_is_refused(site: Site) -> None:
     async with site.page(None) as page:
-        await site.log_in(page, "mistaken")
+        await log_in(page, site.address, "mistaken")
         await expect(page.get_by_role("alert")).to_contain_text("Token not recognized")
         await site.open(page)
         await expect(page).to_have_url(re.compile("/console/login$"))
@@ -132,7 +133,7 @@ async def test_selected_calls_are_denied_with_one_form(site: Site, size: Any) ->
 
         await site.open(page, f"?q={parked[2]}")
         await expect(selectable).to_have_count(1)
-        await page.get_by_label("Select all on this page").check()
+        await selectable.check()
         await page.get_by_role("button", name="Deny selected (1)").click()
         await expect(page.get_by_role("heading", name="1 of 1 call denied")).to_be_visible()
     refused = await site.agent.call("logto_delete_connector", id=seed.LOGTO_SMTP)

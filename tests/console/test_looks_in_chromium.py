@@ -9,10 +9,12 @@ import os
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
+from connector_mcp.console.rendering import Renderer
 from connector_mcp.sandbox import seed
 from tests.console.chromium import (
     ALICE,
@@ -96,8 +98,6 @@ PAGES = {
     "ran": "ran",
     "denied": "denied",
     "problem": "/nothing",
-    "history": "/history",
-    "calls": "/calls",
     "platforms": "/platforms",
 }
 
@@ -108,14 +108,53 @@ async def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(site: Site
     # Only to load axe-core; every other test has the pages' own policy.
     async with site.page(None if name == "login" else ALICE, bypass_csp=True, reduced_motion="reduce") as page:
         await site.open(page, site.calls.get(PAGES[name], PAGES[name]))
-        await page.evaluate("document.querySelectorAll('details').forEach(folded => { folded.open = true; })")
-        await page.add_script_tag(content=AXE.read_text())
-        found: list[str] = []
-        async for size, scheme in in_each_mode(page):
-            assert await fits(page), size
-            found += [f"{size}, {scheme}: {finding}" for finding in await findings(page)]
-            await page.screenshot(path=ARTEFACTS / f"console-{name}-{size}-{scheme}.png", full_page=True)
-        assert found == []
+        assert await look_at(page, name) == []
+
+
+async def look_at(page: Page, name: str) -> list[str]:
+    """What is wrong with an open page in each size and color scheme, with all that is folded open."""
+    await page.evaluate("document.querySelectorAll('details').forEach(folded => { folded.open = true; })")
+    await page.add_script_tag(content=AXE.read_text())
+    found: list[str] = []
+    async for size, scheme in in_each_mode(page):
+        found += [] if await fits(page) else [f"{size}: wider than the screen"]
+        found += [f"{size}, {scheme}: {finding}" for finding in await findings(page)]
+        await page.screenshot(path=ARTEFACTS / f"console-{name}-{size}-{scheme}.png", full_page=True)
+    return found
+
+
+@axe
+async def test_axe_finds_nothing_on_any_page_that_the_header_leads_to(site: Site) -> None:
+    async with site.page(bypass_csp=True, reduced_motion="reduce") as page:
+        links = (
+            await page.get_by_role("navigation").get_by_role("link").evaluate_all("all => all.map(each => each.href)")
+        )
+        assert len(links) > 3
+        for link in links:
+            await page.goto(link)
+            assert await look_at(page, link.rpartition("/")[2]) == [], link
+
+
+@axe
+@pytest.mark.parametrize("name", ["closed", "secret", "secret_done", "secret_closed", "secret_problem"])
+async def test_axe_finds_nothing_on_pages_without_a_session(site: Site, name: str) -> None:
+    wanted = {"name": "GITHUB", "tool": "logto_create_connector", "platform": "logto", "profile": "default"}
+    values = {"wanted": {**wanted, "fields": ["clientSecret"]}, "form_token": "t", "signs_in": True, "name": "GITHUB"}
+    renderer = Renderer()
+    text = bytes(renderer.page(name, **values, wrong="That is not the right code.", title="It failed").body).decode()
+
+    async def answer(route: Route) -> None:
+        asset = renderer.asset(urlsplit(route.request.url).path.rpartition("/")[2])
+        if asset is None:
+            await route.fulfill(body=text, content_type="text/html")
+        else:
+            await route.fulfill(body=bytes(asset.body), content_type=str(asset.media_type))
+
+    async with site.page(None, bypass_csp=True, reduced_motion="reduce") as page:
+        await page.route("**/*", answer)
+        await page.goto("http://pages.example/")
+        await expect(page.get_by_role("heading", level=1)).to_be_visible()
+        assert await look_at(page, name) == []
 
 
 @axe
@@ -191,7 +230,7 @@ async def test_the_documentation_has_screenshots(site: Site) -> None:
     folder = Path(os.environ.get("CONSOLE_SCREENSHOTS", ARTEFACTS / "docs"))
     folder = folder if folder.is_absolute() else ROOT / folder
     folder.mkdir(parents=True, exist_ok=True)
-    desk = {"width": 920, "height": 540}
+    desk = {"width": 920, "height": 480}
     shots = {"queue": ("", desk), "approval": ("deletion", desk), "plan": ("plan", desk), "phone": ("deletion", PHONE)}
     for name, (path, size) in shots.items():
         async with site.page(viewport=size) as page:

@@ -6,15 +6,26 @@ import random
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 
+from connector_mcp.sandbox.faults import Fault
 from tests.end_to_end.test_kill_points import TRIES, call, nothing, scene
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 POINTS = 20
+POINTS_WITH_FAULTS = 5
 SOURCES = 4
+LATENCY = 0.2
+FAULTS = (
+    Fault(status=500),
+    Fault(status=500, applied=True),
+    Fault(status=429, headers={"Retry-After": "1"}),
+    Fault(kind="hang_up", applied=True),
+)
+"""Of 20 requests one meets one of these."""
 
 
 def manifest(name: str) -> dict[str, Any]:
@@ -39,15 +50,26 @@ def manifest(name: str) -> dict[str, Any]:
             "pipelines": {"all": pipeline}}  # fmt: skip
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+@pytest.mark.parametrize(
+    ("database", "faults", "count"),
+    [("sqlite", (), POINTS), ("postgres", (), POINTS), ("sqlite", FAULTS, POINTS_WITH_FAULTS)],
+    ids=["sqlite", "postgres", "sqlite and platforms that fail"],
+)
 async def test_an_apply_that_is_killed_anywhere_is_completed_by_another_replica(
-    database: str, tmp_path: Path, request: pytest.FixtureRequest
+    database: str, faults: tuple[Fault, ...], count: int, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     state = {"CONNECTOR_MCP_STATE": request.getfixturevalue("postgres").url} if database == "postgres" else {}
     state |= {"CONNECTOR_MCP_TOOLSETS": "all"}
     points, problems, lost = random.Random(database), list[str](), 0
     async with scene(state, state, tmp_path) as (made, stack):
-        for number in range(POINTS):
+
+        async def fail_now_and_then() -> None:
+            if faults:
+                if points.random() < 0.05:
+                    made.upstream.sandbox.inject(points.choice(faults))
+                await anyio.sleep(LATENCY)
+
+        for number in range(count):
             if made.victim is None or made.victim.returncode is not None:
                 made.victim, made.origin = await made.start(stack, made.victims)
             name, left = f"killed-{number}", points.randrange(1, 24)
@@ -61,6 +83,7 @@ async def test_an_apply_that_is_killed_anywhere_is_completed_by_another_replica(
                 left -= 1
                 if left == 0:
                     await made.kill()
+                await fail_now_and_then()
 
             made.upstream.requested = kill_at_one
             told: list[Any] = []
@@ -69,7 +92,7 @@ async def test_an_apply_that_is_killed_anywhere_is_completed_by_another_replica(
             except httpx.TransportError:
                 told.append("lost")
                 lost += 1
-            made.upstream.requested = nothing
+            made.upstream.requested = fail_now_and_then
             for _ in range(TRIES):
                 answer = await call("apply_plan", plan, made.other)
                 told.append(answer)
@@ -78,6 +101,7 @@ async def test_an_apply_that_is_killed_anywhere_is_completed_by_another_replica(
                     await made.execute("UPDATE plans SET lease_until = 0 WHERE status = 'begun' RETURNING id")
                 elif answer.get("data", {}).get("status") == "done":
                     break
+            made.upstream.requested = nothing
             found = await call("find_connectors", {"name": f"{name}-"}, made.other)
             names = sorted(row["name"] for row in found["data"])
             wanted = sorted([f"{name}-pipeline", *(f"{name}-docs-{each}" for each in range(SOURCES))])
@@ -88,4 +112,4 @@ async def test_an_apply_that_is_killed_anywhere_is_completed_by_another_replica(
                 problems.append(f"{number}: a further plan has changes: {again['data']['actions']}")
         problems += await made.verdict()
         assert problems == []
-        assert lost > POINTS / 2
+        assert lost > count / 2
