@@ -21,6 +21,7 @@ import httpx
 from starlette.applications import Starlette
 
 from connector_mcp.audit.chain import Head, seal, seal_head
+from connector_mcp.audit.record import utc_time
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.composition.health import LocalCaller
 from connector_mcp.composition.http_access import make_access, make_console_pages
@@ -57,11 +58,17 @@ def _fill(path: Path, key: bytes) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.row_factory = sqlite3.Row
         template = dict(connection.execute("SELECT * FROM audit WHERE phase = 'ended' ORDER BY seq DESC").fetchone())
-        members = re.sub(r'^\{"seq":\d+,|,"prev":.*$', "", template["line"])
+        members = re.sub(r'^\{"seq":\d+,"time":"[^"]*",|,"prev":.*$', "", template["line"])
         seq, last = connection.execute("SELECT max(seq) FROM audit").fetchone()[0], "0" * 64
         for number in range(RECORDS):
             seq, call_id = seq + 1, f"{number:012x}{number:020x}"
-            line, last = seal(f"{{{members.replace(template['call_id'], call_id)}}}".encode(), seq, last, key)
+            line, last = seal(
+                f"{{{members.replace(template['call_id'], call_id)}}}".encode(),
+                seq,
+                utc_time(template["at"]),
+                last,
+                key,
+            )
             row = template | {"seq": seq, "call_id": call_id, "line": line}
             connection.execute(f"INSERT INTO audit ({', '.join(row)}) VALUES (:{', :'.join(row)})", row)
         connection.execute("UPDATE audit_chain SET head = ?", (seal_head(Head(seq, last), key),))

@@ -13,7 +13,7 @@ from connector_mcp.json_values import JsonObject
 from connector_mcp.state.database import Database, Row, Transaction
 from connector_mcp.state.keys import decode_key
 
-CALLS: Final = 20
+CALLS: Final = 15
 """Calls on one page."""
 
 _EXPORTED: Final = 500
