@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
+from connector_mcp.audit.record import AuditRecord
+from connector_mcp.audit.trail import AuditTrail, encode
 from connector_mcp.console.pages import Console, Operators, console_pages
 from connector_mcp.engine.approval.parked_call import Approval, ParkedCall
 from connector_mcp.engine.approval.queue import Approvals
+from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.preview import Change
 from connector_mcp.json_values import JsonObject
 from connector_mcp.state.sqlite import SqliteDatabase
@@ -42,23 +46,31 @@ class House:
     database: SqliteDatabase
     clock: Clock
     tokens: dict[str, str] = field(default_factory=lambda: {TOKEN: "alice"})
-    calls: list[JsonObject] = field(default_factory=list[JsonObject])
+    engine: Engine | None = None
     platforms: Sequence[JsonObject] = ()
     checks: int = 0
 
     def __post_init__(self) -> None:
         self.approvals = Approvals(self.database, ttl=3_600.0)
+        self._trail = AuditTrail(self.database)
+        self._recorded = 0
 
     def holds(self, digest: bytes) -> bool:
         return digest in {hashlib.sha256(token.encode()).digest() for token in self.tokens}
 
-    async def recent_calls(
-        self, limit: int, *, before: int | None = None, after: int | None = None
-    ) -> list[JsonObject]:
-        numbered = [call | {"seq": number} for number, call in enumerate(self.calls, 1)]
-        if after is not None:
-            return [call for call in numbered if call["seq"] > after][:limit][::-1]
-        return [call for call in numbered if before is None or call["seq"] < before][::-1][:limit]
+    async def record(self, *calls: JsonObject) -> None:
+        """Write the audit records of calls, each with an id that begins with its time."""
+        records: list[AuditRecord] = []
+        for members in calls:
+            self._recorded += 1
+            call: JsonObject = {
+                "call_id": f"{int(self.clock.now * 1000):012x}{self._recorded:020x}", "principal": "agent-7",
+                "client": None, "transport": "http", "platform": "logto", "profile": "default",
+                "tool": "logto_get_connector", "effect": "read", "decision": "allow", "channel": "policy",
+                "outcome": "ok", "duration_ms": 12.0,
+            }  # fmt: skip
+            records.append(AuditRecord(**(call | members)))
+        await self.database.write(lambda tx: self._trail.lock(tx).append([encode(vars(each)) for each in records]))
 
     async def check(self) -> Sequence[JsonObject]:
         self.checks += 1
@@ -67,7 +79,9 @@ class House:
     def app(self, *, operators: bool = True) -> Starlette:
         """The console behind the guard that the servers put before it."""
         known = Operators(self.tokens.get, self.holds) if operators else None
-        console = Console(self.approvals, self.database, known, self.recent_calls, self.check, clock=self.clock)
+        console = Console(
+            self.approvals, self.database, known, lambda: nullcontext(self.engine), self.check, clock=self.clock
+        )
         origins = [PUBLIC, "https://app.example.com"]
         reach = Reach.for_address("127.0.0.1", 8765, hosts=["mcp.example.com"], origins=origins)
         return Starlette(routes=console_pages(console), middleware=[Middleware(HostAndOriginGuard, reach=reach)])

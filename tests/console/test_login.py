@@ -13,7 +13,8 @@ from tests.records import rows
 
 pytestmark = pytest.mark.anyio
 
-PAGES = ["/console", "/console/history", "/console/calls", "/console/platforms", "/console/approvals/ap-222222"]
+PAGES = ["/console", "/console/history", "/console/calls", "/console/platforms", "/console/approvals/ap-222222",
+         "/console/calls/019a", "/console/calls/export", "/console/connectors", "/console/connector"]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", PAGES)

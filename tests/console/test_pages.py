@@ -12,7 +12,7 @@ import anyio
 import pytest
 from starlette.types import Message
 
-from connector_mcp.console import events, records
+from connector_mcp.console import events
 from connector_mcp.console.access import Visitor
 from connector_mcp.console.events import MAX_STREAMS, QueueStreams
 from connector_mcp.console.pages import QUEUE_ROWS
@@ -23,17 +23,12 @@ from connector_mcp.provisioning.journal import Journal
 from connector_mcp.provisioning.plan import Action
 from connector_mcp.transport.http.health import CachedCheck
 from tests.console.conftest import Browser, House
-from tests.console.test_decisions import call
 
 pytestmark = pytest.mark.anyio
 
 
 def queued(text: str) -> list[str]:
     return re.findall(r'class="row-title" id="(ap-\w+)"', text)
-
-
-def tools(text: str) -> list[str]:
-    return re.findall(r'<th scope="row"><code>(\w+)</code>', text)
 
 
 async def walk(operator: Browser, path: str, link: str, found: Callable[[str], list[str]]) -> list[list[str]]:
@@ -70,21 +65,6 @@ async def test_a_plan_is_shown_by_what_its_actions_do_and_only_if_it_is_the_one_
     assert "Approve the whole plan" not in (await operator.get(f"/console/approvals/{other.id}")).text
 
 
-@pytest.mark.parametrize("query", ["", "?tool=even"])
-async def test_calls_are_paged_newest_first(
-    operator: Browser, house: House, monkeypatch: pytest.MonkeyPatch, query: str
-) -> None:
-    monkeypatch.setattr(records, "CALLS_READ", 70)
-    house.calls += [call(call_id=str(n), tool=f"{'odd' if n % 2 else 'even'}_{n}") for n in range(190)]
-    wanted = [each["tool"] for each in house.calls[::-1] if not query or str(each["tool"]).startswith("even")]
-    forth = await walk(operator, f"/console/calls{query}", "next", tools)
-    assert [name for page in forth for name in page] == wanted
-    assert max(map(len, forth)) <= PAGE
-    last = f"/console/calls?before=60&{query[1:]}"
-    back = await walk(operator, last, "prev", tools)
-    assert [name for page in back[::-1] for name in page][: len(wanted) // 2] == wanted[: len(wanted) // 2]
-
-
 async def test_the_queue_and_the_history_are_paged(operator: Browser, house: House) -> None:
     def decided(text: str) -> list[str]:
         return re.findall(r'<th scope="row"><a href="/console/approvals/(ap-\w+)"', text)
@@ -98,51 +78,9 @@ async def test_the_queue_and_the_history_are_paged(operator: Browser, house: Hou
     for each in parked:
         await house.approvals.decide(each, False, "operator alice")
         house.clock.now += 1
-    assert await walk(operator, "/console/history", "next", decided) == [parked[:2:-1], parked[2::-1]]
-
-
-@pytest.mark.parametrize(
-    ("wanted", "found"),
-    [
-        ({"tool": "delete"}, ["logto_delete_connector"]),
-        ({"tool": "logto_*"}, ["logto_delete_connector", "logto_get_connector"]),
-        ({"outcome": "blocked"}, ["logto_delete_connector"]),
-        ({"tool": "versori", "outcome": "blocked"}, []),
-        ({"tool": "[", "outcome": ""}, []),
-    ],
-)
-async def test_calls_are_filtered(operator: Browser, house: House, wanted: dict[str, str], found: list[str]) -> None:
-    house.calls += [
-        call(tool="versori_list_connectors", time="2026-01-31T09:30:00.000Z"),
-        call(tool="logto_get_connector", time="2026-01-31T09:31:00.000Z"),
-        call(tool="logto_delete_connector", outcome="blocked", time="2026-01-31T09:32:00.000Z"),
-    ]
-    text = (await operator.get("/console/calls", params=wanted)).text
-    assert tools(text) == found
-    assert '<option value="blocked"' in text
-
-
-async def test_platforms_are_checked_on_request_and_not_when_the_page_opens(operator: Browser, house: House) -> None:
-    house.platforms = [
-        {"title": "Logto", "state": "fine", "detail": "It was answered.", "fix": "", "set": [], "missing": []},
-        {"title": "Versori", "state": "failed", "detail": "unreachable", "fix": "Wait.", "set": [], "missing": []},
-    ]
-    assert "Not checked yet" in (await operator.get("/console/platforms")).text
-    assert house.checks == 0
-
-    token = await operator.form_token()
-    await operator.submit("/console/platforms/check", form_token=token)
-    await operator.submit("/console/platforms/check", form_token=token)
-    text = (await operator.get("/console/platforms")).text
-
-    assert house.checks == 1
-    for shown in ("Logto", "It was answered.", "Versori", "unreachable", "Wait."):
-        assert shown in text
-
-
-async def test_a_check_requires_a_form_of_the_session(operator: Browser, house: House) -> None:
-    assert (await operator.submit("/console/platforms/check", form_token="")).status_code == 403
-    assert house.checks == 0
+    shown = await walk(operator, "/console/history", "next", decided)
+    assert [each for page in shown for each in page] == parked[::-1]
+    assert max(map(len, shown)) <= PAGE
 
 
 async def test_an_unavailable_store_decides_nothing(operator: Browser, house: House, monkeypatch: Any) -> None:

@@ -98,6 +98,14 @@ async def all_pages(browser: httpx.AsyncClient) -> dict[str, str]:
         await show_all(path)
     for path in ("/console/platforms", "/metrics", "/readyz"):
         await show(path)
+    listed = await show("/console/connectors")
+    links = [
+        *re.findall(r'"(/console/calls/[0-9a-f]+)"', pages["/console/calls"]),
+        "/console/calls/export?checks=shown",
+    ]
+    links += re.findall(r'"(/console/connector\?[^"]+)"', listed)[:4]
+    for path in links:
+        await show(html.unescape(path))
     return pages
 
 

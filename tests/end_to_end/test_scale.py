@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from connector_mcp.audit.chain import Head, seal_head
+from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.cli.main import cli
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
@@ -102,9 +103,9 @@ async def measure(environ: dict[str, str], numbers: Iterator[int]) -> tuple[dict
             "history": engine.approvals.history,
             "everything": engine.approvals.everything,
             "counts": engine.approvals.counts,
-            "recent calls": partial(engine.recent_calls, 50),
+            "recent calls": partial(AuditTrail(engine.database).recent, 50),
         }
-        for path in ("/console", "/console/history", "/console/calls", "/metrics"):
+        for path in ("/console", "/console/history", "/console/calls", "/console/calls?outcome=refused", "/metrics"):
             measured[path] = partial(page, path)
         for words in (("approvals", "list"), ("audit", "show")):
             measured[" ".join(words)] = partial(command, *words)

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from connector_mcp.audit.chain import UNKNOWN, CameBackOlder, Head, came_back_older, unseal, unseal_head
+from connector_mcp.audit.record import PROBE
 from connector_mcp.audit.trail import COLUMNS, END, KEY
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.json_values import JsonObject
@@ -47,11 +48,16 @@ class Wanted:
     """Which records of calls are chosen. None stands for all."""
 
     since: datetime | None = None
+    until: datetime | None = None
+    """Only records before then."""
     tool: str | None = None
     """A pattern of names."""
     principal: str | None = None
     outcome: str | None = None
     call_id: str | None = None
+    target: str | None = None
+    probes: bool = True
+    """Also the checks of `doctor` and of the console."""
     once: bool = False
     """One record for each call: its end, or its beginning if it did not end."""
 
@@ -59,8 +65,14 @@ class Wanted:
         """Return the condition in SQL, and its values. It lets a few more tools through."""
         like = None if self.tool is None else _as_like(self.tool)
         values: dict[str, Value] = {"principal": self.principal, "outcome": self.outcome, "call_id": self.call_id}
-        values |= {"tool": like, "since": None if self.since is None else self.since.timestamp()}
-        operators = {"since": "at >= :since", "tool": "tool LIKE :tool ESCAPE '!'"}
+        values |= {"tool": like, "target": self.target, "transport": None if self.probes else PROBE}
+        values |= {"since": self.since and self.since.timestamp(), "until": self.until and self.until.timestamp()}
+        operators = {
+            "since": "at >= :since",
+            "until": "at < :until",
+            "tool": "tool LIKE :tool ESCAPE '!'",
+            "transport": "coalesce(transport, '') <> :transport",
+        }
         parts = [operators.get(name, f"{name} = :{name}") for name, value in values.items() if value is not None]
         return " AND ".join(["call_id IS NOT NULL", *parts, *[_ENDED_OR_OPEN] * self.once]), values
 
@@ -117,7 +129,7 @@ class AuditReader:
         while first <= last:
             low = max(first, last - window + 1) if newest_first else first
             high = last if newest_first else min(last, first + window - 1)
-            page = [self._line(row) for row in self._all(sql, {**values, "low": low, "high": high})]
+            page = [read_line(row, self.key) for row in self._all(sql, {**values, "low": low, "high": high})]
             yield from filter(wanted.accepts, page) if wanted else page
             if newest_first:
                 last = (page[-1].seq if len(page) == PAGE else low) - 1
@@ -138,9 +150,11 @@ class AuditReader:
     def _all(self, sql: str, values: Mapping[str, Value]) -> Sequence[Row]:
         return self._database.read_now(lambda tx: tx.execute(sql, values).all())
 
-    def _line(self, row: Row) -> Line:
-        record = unseal(row["line"], self.key)
-        return Line(f"record {row['seq']}", row["seq"], row["line"], record, _fault(row, record))
+
+def read_line(row: Row, key: bytes) -> Line:
+    """Return the line in a row of the log."""
+    record = unseal(row["line"], key)
+    return Line(f"record {row['seq']}", row["seq"], row["line"], record, _fault(row, record))
 
 
 def unsealed_fault(record: JsonObject | None) -> str | None:
@@ -155,6 +169,9 @@ def _fault(row: Row, record: JsonObject | None) -> str | None:
         return f"record {record['seq']} is in its place"
     expected = {name: record.get(name) for name in COLUMNS}
     expected["at"] = datetime.fromisoformat(record["time"]).timestamp()
+    if row["transport"] is None:
+        # A record of an earlier version. Without the column it is shown as the call of an agent.
+        expected["transport"] = None
     wrong = [name for name, value in storable(expected).items() if row[name] != value]
     return f"its column {wrong[0]} does not agree with its line" if wrong else None
 

@@ -60,6 +60,8 @@ class AuditRecord:
     profile: str | None
     tenant: str | None = None
     tool: str
+    target: str | None = None
+    """The thing that the call concerns: platform, profile and id, with slashes between them. None if it names none."""
     effect: str
     """What this call does, with these arguments and this target."""
     decision: str
@@ -144,6 +146,7 @@ def as_ocsf_event(record: JsonObject) -> JsonObject:
                     "data": {"request_id": request_id} if request_id else None,
                 },
             },
+            "resources": [{"uid": record["target"]}] if record.get("target") else None,
             "src_endpoint": {"name": record["client"] or record["transport"]},
             "unmapped": {member: record[member] for member in _UNMAPPED},
         }

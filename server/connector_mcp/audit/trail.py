@@ -26,7 +26,7 @@ from connector_mcp.state.keys import decode_key, new_key
 KEY: Final = "audit"
 """Name of the key that seals the records."""
 
-COLUMNS: Final = ("call_id", "phase", "principal", "tool", "outcome")
+COLUMNS: Final = ("call_id", "phase", "transport", "principal", "tool", "target", "outcome")
 """The columns that repeat members of the line."""
 
 _TOGETHER: Final = 200

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,14 +76,23 @@ class PlatformReport:
 async def examine_platforms(settings: Settings, environ: Mapping[str, str]) -> list[PlatformReport]:
     """Check every account, with an engine opened for that."""
     states = readiness(settings, environ)
+    async with open_configured(settings, environ) as engine:
+        return [PlatformReport(state) for state in states] if engine is None else await _check_each(engine, states)
+
+
+@asynccontextmanager
+async def open_configured(settings: Settings, environ: Mapping[str, str]) -> AsyncGenerator[Engine | None]:
+    """Open an engine with the platforms that are configured completely, or return None if there are none."""
+    states = readiness(settings, environ)
     # A named platform that is not configured would stop the engine from opening; here it is a line of the report.
     lacking = {state.platform.name for state in states if not state.configured}
     configured = tuple(dict.fromkeys(state.platform.name for state in states if state.platform.name not in lacking))
     if not configured:
-        return [PlatformReport(state) for state in states]
+        yield None
+        return
     narrowed = settings.model_copy(update={"platforms": configured})
     async with open_engine(narrowed, environ, "cli") as engine:
-        return await _check_each(engine, states)
+        yield engine
 
 
 async def check_all_platforms(engine: Engine, environ: Mapping[str, str]) -> list[JsonObject]:

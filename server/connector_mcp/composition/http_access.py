@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -151,7 +152,7 @@ def make_console_pages(engine: Engine, environ: Mapping[str, str], access: HttpA
             approvals=engine.approvals,
             database=engine.database,
             operators=read_operators(settings),
-            recent_calls=engine.recent_calls,
+            engine=lambda: nullcontext(engine),
             check_platforms=partial(check_all_platforms, engine, environ),
             sandbox=settings.sandbox,
             prefix=access.prefix,

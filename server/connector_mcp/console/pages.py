@@ -10,7 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 from functools import wraps
 from http import HTTPStatus
@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route, Router
 
+from connector_mcp.audit.calls import CallLog
 from connector_mcp.console.access import (
     LoginThrottle,
     OperatorSessions,
@@ -38,6 +39,7 @@ from connector_mcp.console.records import RecordPages
 from connector_mcp.console.rendering import Renderer, SecurityHeaders, diff, grouped, in_groups, show
 from connector_mcp.engine.approval.parked_call import Approval, is_confirmed, name_to_type
 from connector_mcp.engine.approval.queue import Approvals, QueueFilter
+from connector_mcp.engine.engine import Engine
 from connector_mcp.errors import ConfirmationInvalid, ConnectorError, InvalidArguments, StoreUnavailable, StoreUncertain
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import PLATFORMS
@@ -86,10 +88,10 @@ class Console:
 
     approvals: Approvals
     database: Database
-    """Where sessions are kept."""
+    """The database of records, in which sessions are kept, too."""
     operators: Operators | None
-    recent_calls: Callable[..., Awaitable[Sequence[JsonObject]]]
-    """Returns the audit records of up to `limit` calls that ended, as `Engine.recent_calls` does."""
+    engine: Callable[[], AbstractAsyncContextManager[Engine | None]]
+    """Opens the engine that reads from platforms; None if no platform is configured."""
     check_platforms: Callable[[], Awaitable[Sequence[JsonObject]]]
     """Reads once from each platform: title, state, detail, fix, and the names of variables `set` and `missing`."""
     sandbox: bool = False
@@ -131,8 +133,9 @@ class _ConsolePages:
 
         console = self._console
         shell = PageShell(self._home, self._visitor, self._submitted, self._page)
-        records = RecordPages(shell, console.approvals, console.recent_calls)
-        connectors = ConnectorPages(shell, console.check_platforms, console.clock)
+        log = CallLog(console.database)
+        records = RecordPages(shell, console.approvals, log)
+        connectors = ConnectorPages(shell, log, console.engine, console.check_platforms, console.clock)
         streams = QueueStreams(self._console.approvals, self._console.database, self._sessions)
         return [
             route("GET", "", self._queue),
@@ -142,6 +145,11 @@ class _ConsolePages:
             route("POST", "/approvals/{id}/deny", self._deny),
             route("GET", "/history", records.history),
             route("GET", "/calls", records.calls),
+            route("GET", "/calls/export", records.export),
+            route("GET", "/calls/{id}", records.call),
+            route("GET", "/connectors", connectors.connectors),
+            route("GET", "/connector", connectors.connector),
+            route("POST", "/connector", connectors.check),
             route("GET", "/platforms", connectors.platforms),
             route("POST", "/platforms/check", connectors.check_platforms),
             route("GET", "/login", self._show_login),

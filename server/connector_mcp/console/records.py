@@ -1,63 +1,166 @@
-"""The pages of what was done and decided: recent calls, and the history of decisions."""
+"""The pages of what was done and decided: calls, each call by itself, and the history of decisions."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from fnmatch import fnmatchcase
+import json
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from datetime import UTC, datetime
+from http import HTTPStatus
+from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
-from connector_mcp.console.access import PageShell
-from connector_mcp.engine.approval.queue import PAGE, Approvals
+from connector_mcp.audit.calls import CALLS, CallLog
+from connector_mcp.audit.reader import Wanted
+from connector_mcp.audit.record import BEGUN, as_ocsf_event
+from connector_mcp.console.access import PageShell, Problem
+from connector_mcp.console.rendering import diff, show
+from connector_mcp.engine.approval.parked_call import Approval
+from connector_mcp.engine.approval.queue import Approvals
+from connector_mcp.errors import ConnectorError
 from connector_mcp.json_values import JsonObject
 
-CALLS_READ = 1_000
-"""Calls among which a page of the list is looked for."""
+EARLIER = 10
+"""Earlier calls on the same target that the page of a call shows."""
+
+FILTERS = ("since", "until", "caller", "tool", "outcome", "target", "checks")
+"""The parameters by which calls are filtered."""
+
+DECISIONS = ("approved", "denied", "void")
 
 
 class RecordPages:
     """The handlers of `/console/calls` and `/console/history`."""
 
-    def __init__(
-        self, shell: PageShell, approvals: Approvals, recent_calls: Callable[..., Awaitable[Sequence[JsonObject]]]
-    ) -> None:
+    def __init__(self, shell: PageShell, approvals: Approvals, log: CallLog) -> None:
         self._shell = shell
         self._approvals = approvals
-        self._recent_calls = recent_calls
+        self._log = log
 
     async def history(self, request: Request) -> Response:
         visitor = await self._shell.visitor(request)
-        before, after = (request.query_params.get(name, "") for name in ("before", "after"))
-        page = await self._approvals.history(before=before, after=after)
-        return self._shell.page("history", visitor, here="history", page=page)
+        chosen = {name: _given(request, name) for name in ("decision", "by")}
+        place = {name: _given(request, name) for name in ("before", "after")}
+        page = await self._approvals.history(**chosen, **place, count=CALLS)
+        values = {"page": page, "chosen": chosen, "query": _query(chosen), "decisions": DECISIONS}
+        return self._shell.page("history", visitor, here="history", **values)
 
     async def calls(self, request: Request) -> Response:
         visitor = await self._shell.visitor(request)
-        tool, outcome = (request.query_params.get(name, "").strip() for name in ("tool", "outcome"))
-        before, after = _number(request, "before"), _number(request, "after")
-        calls = await self._recent_calls(CALLS_READ, before=before, after=after)
-        pattern = tool if any(character in tool for character in "*?[") else f"*{tool}*"
-        found = [
-            call for call in calls if fnmatchcase(str(call["tool"]), pattern) and outcome in ("", str(call["outcome"]))
-        ]
-        page = found[:PAGE] if after is None else found[-PAGE:]
-        is_cut = len(found) > PAGE or len(calls) == CALLS_READ
-        # A filter may leave nothing of what was read; the search then goes on from there.
-        first, last = (page or calls)[:1], (page if len(found) > PAGE else calls)[-1:]
+        chosen, wanted = _chosen(request)
+        page = await self._log.page(wanted, before=_given(request, "before"), after=_given(request, "after"))
         return self._shell.page(
-            "calls",
-            visitor,
-            here="calls",
-            calls=page,
-            newer=first[0]["seq"] if first and (before is not None or (after is not None and is_cut)) else None,
-            older=last[0]["seq"] if last and (after is not None or is_cut) else None,
-            tool=tool,
-            outcome=outcome,
-            outcomes=sorted({str(call["outcome"]) for call in calls}),
+            "calls", visitor, here="calls", page=page, chosen=chosen, query=_query(chosen), outcomes=_outcomes()
         )
 
+    async def call(self, request: Request) -> Response:
+        """Show one call: what it was, who decided it, whether its records are intact, and what came before."""
+        visitor = await self._shell.visitor(request)
+        call_id = request.path_params["id"]
+        records = await self._log.records(call_id)
+        if not records:
+            raise Problem(
+                404,
+                "Call not found",
+                "The audit log has no call with this id.",
+                "Records that were archived are in the files of `connector-mcp audit archive`.",
+            )
+        # What was altered is not shown as if it had happened.
+        intact = [each.line.record for each in records if each.line.record is not None and each.line.fault is None]
+        record = intact[-1] if intact else None
+        approval = await self._approval(record) if record else None
+        target = record.get("target") if record else None
+        same = Wanted(target=target, probes=False, once=True)
+        earlier = (await self._log.page(same, before=call_id, count=EARLIER)).calls if target else ()
+        return self._shell.page(
+            "call",
+            visitor,
+            here="calls",
+            call_id=call_id,
+            records=records,
+            record=record,
+            approval=approval,
+            diff=diff(approval) if approval else [],
+            arguments=[(name, show(value)) for name, value in record["arguments"].items()] if record else [],
+            target=target,
+            earlier=earlier,
+        )
 
-def _number(request: Request, name: str) -> int | None:
-    text = request.query_params.get(name, "")
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
+    async def export(self, request: Request) -> Response:
+        """Stream the calls of a filter as `connector-mcp audit export` prints them."""
+        await self._shell.visitor(request)
+        _, wanted = _chosen(request)
+        parts = self._log.export(wanted)
+        # A database that is away shows before the answer begins.
+        first = await anext(parts, list[JsonObject]())
+
+        async def lines() -> AsyncGenerator[str]:
+            yield _as_lines(first)
+            async for part in parts:
+                yield _as_lines(part)
+
+        headers = {"Content-Disposition": 'attachment; filename="calls.jsonl"'}
+        return StreamingResponse(lines(), media_type="application/x-ndjson", headers=headers)
+
+    async def _approval(self, record: JsonObject) -> Approval | None:
+        """Return the approval that the call waited for or used, if it is still kept."""
+        if record["digest"] is None or record["decision"] != "approve":
+            return None
+        return await self._approvals.of_call(record["digest"], datetime.fromisoformat(record["time"]).timestamp())
+
+
+def _given(request: Request, name: str) -> str:
+    return request.query_params.get(name, "").strip()
+
+
+def _query(chosen: Mapping[str, str]) -> str:
+    """Return what links to other pages of a filtered list add to their address."""
+    given = {name: value for name, value in chosen.items() if value}
+    return f"&{urlencode(given)}" if given else ""
+
+
+def _chosen(request: Request) -> tuple[dict[str, str], Wanted]:
+    """Return the filters as they were given, and the calls that they choose.
+
+    Raises:
+        Problem: A time is not one.
+    """
+    chosen = {name: _given(request, name) for name in FILTERS}
+    # No name of a tool has a bracket, which would begin a set of characters.
+    tool = chosen["tool"].lower().replace("[", "\ufffd")
+    return chosen, Wanted(
+        since=_time("From", chosen["since"]),
+        until=_time("To", chosen["until"]),
+        tool=(tool if any(character in tool for character in "*?") else f"*{tool}*") if tool else None,
+        principal=chosen["caller"] or None,
+        outcome=chosen["outcome"] or None,
+        target=chosen["target"] or None,
+        probes=bool(chosen["checks"]),
+        once=True,
+    )
+
+
+def _time(field: str, text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise Problem(
+            HTTPStatus.BAD_REQUEST, "Not a time", f"{field} is not a time.", "Enter it as 2026-01-31T09:30, in UTC."
+        ) from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _outcomes() -> list[str]:
+    """Return every outcome that a record may have."""
+    codes, kinds = set[str](), [ConnectorError]
+    for kind in kinds:
+        codes.add(kind.code)
+        kinds += kind.__subclasses__()
+    return ["ok", BEGUN, "asked", "cancelled", *sorted(codes)]
+
+
+def _as_lines(records: Sequence[JsonObject]) -> str:
+    return "".join(f"{json.dumps(as_ocsf_event(record), separators=(',', ':'))}\n" for record in records)

@@ -85,7 +85,7 @@ class Renderer:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._functions: dict[str, Any] = {
+        functions: dict[str, Any] = {
             "asset": self._address,
             "prefix": prefix,
             "moment": moment,
@@ -96,12 +96,14 @@ class Renderer:
             "grave_effect": grave_effect,
             "now": clock,
         }
+        # Macros that other macros use find them only here.
+        self._templates.globals.update(functions)
 
     def page(
         self, name: str, /, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
     ) -> Response:
         """Return the page made from a template."""
-        template = self._templates.get_template(f"{name}.html", globals=self._functions)
+        template = self._templates.get_template(f"{name}.html")
         return HTMLResponse(template.render(values), status, headers)
 
     def asset(self, name: str) -> Response | None:

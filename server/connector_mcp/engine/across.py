@@ -26,6 +26,8 @@ from connector_mcp.operations.overview import Answer, Read, Reads, Row, Verdict
 from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import PROFILE, name_served
 
+NOT_LISTED = "Not listed: "
+"""How the warning about an account begins that could not be read."""
 SECONDS = 45.0
 """How long a platform may take. Some clients give up on a call after 60 seconds."""
 PAGES = 20
@@ -70,7 +72,7 @@ class AcrossCall(EngineCall):
                 found[account] = await self._drive(account, overview.find_connectors())
             except ConnectorError as error:
                 label = self._services.accounts.label(account) or account.platform.title
-                self.meta.warn(f"Not listed: {label} ({error.code}). {error.message}")
+                self.meta.warn(f"{NOT_LISTED}{label} ({error.code}). {error.message}")
 
         async with anyio.create_task_group() as tasks:
             for account in accounts:

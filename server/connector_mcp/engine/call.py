@@ -29,7 +29,7 @@ from connector_mcp.engine.secret_refs.resolver import (
 )
 from connector_mcp.engine.sender import Sender, verify
 from connector_mcp.errors import Blocked, Conflict, InvalidArguments, NotFound, Rejected
-from connector_mcp.json_values import JsonObject
+from connector_mcp.json_values import JsonObject, members
 from connector_mcp.operations.operation import Effect, Operation
 from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import name_served, only_served
@@ -155,6 +155,9 @@ class PlatformCall(EngineCall):
         await self._send(self._ready)
         await services.minted.keep(self.operation, self._answers, self._account, self.meta)
         data = self._sender.outcomes(self.operation, self._answers, self._situation, self.meta)
+        if self.tool.operation.effect is Effect.CREATE and not (self.tool.target and self.operation.acts_on):
+            made = members(data[0] if isinstance(data, list) and data else data)
+            self.made = self.scrubber.text(str(made["id"])) if made.get("id") else None
         if services.settings.verify_writes:
             plan = readable_plan(self.operation, self._situation)
             with self._observer.step("verify"):

@@ -227,18 +227,6 @@ class Engine:
         """Answer all calls held for an operator, and hold none from now on. For a server that shuts down."""
         self._hold.end()
 
-    async def recent_calls(
-        self, limit: int, *, before: int | None = None, after: int | None = None
-    ) -> list[JsonObject]:
-        """Return the audit records of the calls that ended last, newest first, of all replicas.
-
-        With `before` those before the record with that number, with `after` the ones next after it.
-
-        Raises:
-            StoreUnavailable: The audit log cannot be read.
-        """
-        return await self._audit.recent(limit, before=before, after=after)
-
     async def call(self, name: str, arguments: Mapping[str, Any], caller: Caller) -> CallResult:
         """Run a call. A failure is a result, too: `is_error` with `{"error": {...}}`.
 

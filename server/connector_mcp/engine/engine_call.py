@@ -88,6 +88,8 @@ class EngineCall(ABC):
         self.effect = tool.operation.effect
         self.arguments: JsonObject | None = None
         """The arguments, redacted."""
+        self.made: str | None = None
+        """The id of what the call created."""
         self.digest: str | None = None
         self.fingerprint: str | None = None
         self.fingerprint_after: str | None = None
@@ -191,6 +193,7 @@ class EngineCall(ABC):
         caller, account, platform = self.caller, self.account, self.tool.operation.on
         outcome = self.outcome if phase == "ended" else BEGUN
         decision = _DECISIONS.get(outcome, self.decision)
+        target = self.made or (self.arguments or {}).get(self.tool.target)
         return AuditRecord(
             phase=phase,
             call_id=self.id,
@@ -201,6 +204,7 @@ class EngineCall(ABC):
             profile=account.profile if account else None,
             tenant=account.tenant if account else None,
             tool=self.tool.name,
+            target=f"{platform.name}/{account.profile}/{target}" if platform and account and target else None,
             effect=str(self.effect),
             decision=str(decision),
             decided_by=self.decided_by,

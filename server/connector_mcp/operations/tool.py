@@ -63,6 +63,8 @@ class Tool:
     optional: frozenset[str] = frozenset()
     """Arguments that the configuration sets for some of the profiles, so that the schema cannot require them."""
     profiles: ProfileChoice | None = None
+    target: str = ""
+    """The argument with the id of the thing that a call concerns; empty where there is none."""
     served: frozenset[str] | None = None
     """The names of all tools that the caller sees. Texts name no others; None stands for every tool."""
 
@@ -129,7 +131,18 @@ def tool_of(
         hidden=frozenset(hidden),
         optional=frozenset(optional),
         profiles=profiles,
+        target=_target(operation),
     )
+
+
+def _target(operation: type[Operation]) -> str:
+    """Return the argument with the id of what the call acts on, or of what its path leads to."""
+    platform, acts_on = operation.on, operation.acts_on
+    if platform is None:
+        return ""
+    path = (acts_on.read if acts_on else operation).http.placeholders
+    own = [name for name in path if name != platform.tenant_argument]
+    return (acts_on.arguments.get(own[-1], own[-1]) if acts_on else own[-1]) if own else ""
 
 
 @cache

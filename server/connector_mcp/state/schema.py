@@ -171,7 +171,19 @@ CREATE INDEX approvals_open ON approvals
     (status, created_at, id, expires_at, principal, platform, effects, words) WHERE is_open = 1
 """
 
-MIGRATIONS: Final = (_FIRST, _CURSORS, _PLANS, _QUEUE_FILTERS)
+_SEARCHES: Final = """
+ALTER TABLE audit ADD COLUMN transport TEXT;
+ALTER TABLE audit ADD COLUMN target TEXT;
+DROP INDEX audit_by_call;
+-- The id of a call begins with its time, so that this order is that of the calls. Searches read no records.
+CREATE INDEX audit_calls ON audit (call_id, phase, transport, principal, tool, outcome, at);
+CREATE INDEX audit_of_target ON audit (target, call_id, phase) WHERE target IS NOT NULL;
+CREATE INDEX approvals_of_digest ON approvals (digest, created_at);
+DROP INDEX approvals_decided;
+CREATE INDEX approvals_decided ON approvals (decided_at, id, status, decided_by) WHERE decided_at IS NOT NULL
+"""
+
+MIGRATIONS: Final = (_FIRST, _CURSORS, _PLANS, _QUEUE_FILTERS, _SEARCHES)
 """The statements that lead from each version to the next. Only add to it: a released migration never changes."""
 
 VERSION: Final = len(MIGRATIONS)

@@ -16,11 +16,10 @@ import anyio
 import anyio.to_thread
 import click
 
-from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.cli.options import load_settings, with_overrides
 from connector_mcp.cli.output import serve_and_announce
 from connector_mcp.cli.terminal import person_present, require_terminal, user_name
-from connector_mcp.composition.health import examine_platforms
+from connector_mcp.composition.health import examine_platforms, open_configured
 from connector_mcp.composition.storage import open_database
 from connector_mcp.config.settings import Settings
 from connector_mcp.json_values import JsonObject
@@ -64,7 +63,7 @@ async def _serve(settings: Settings, port: int, browse: bool) -> int:
                 approvals=Approvals(database, ttl=settings.approval_ttl),
                 database=database,
                 operators=Operators(code.find, code.holds, "Code", "It is in the terminal where you opened this."),
-                recent_calls=AuditTrail(database).recent,
+                engine=partial(open_configured, settings, os.environ),
                 check_platforms=check_platforms,
                 sandbox=settings.sandbox,
             )

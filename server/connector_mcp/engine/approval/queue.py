@@ -196,12 +196,31 @@ class Approvals:
         row = await self._database.read(lambda tx: tx.execute(sql, {"principal": principal}).first())
         return row["count"] if row else 0
 
-    async def history(self, *, before: str = "", after: str = "") -> Page:
-        """Return a page of what was decided in the last 90 days, used or not, newest first."""
-        page = await self._page(
-            f"decided_at IS NOT NULL AND decided_at > epoch() - {HISTORY_SECONDS}", "decided_at", {}, before, after
-        )
+    async def history(
+        self, *, decision: str = "", by: str = "", before: str = "", after: str = "", count: int = PAGE
+    ) -> Page:
+        """Return a page of what was decided in the last 90 days, used or not, newest first.
+
+        With a decision (`approved`, `denied` or `void`) only those, with `by` only those of this operator.
+        """
+        where = f"decided_at IS NOT NULL AND decided_at > epoch() - {HISTORY_SECONDS}"
+        where += " AND status IN (:decision, :used)" if decision else ""
+        where += " AND decided_by IN (:by, 'operator ' || :by)" if by else ""
+        values: dict[str, Value] = {"decision": decision, "by": by}
+        values["used"] = "used" if decision == "approved" else decision
+        page = await self._page(where, "decided_at", values, before, after, count)
         return Page(page.approvals[::-1], page.older, page.newer)
+
+    async def of_call(self, digest: str, ended_at: float) -> Approval | None:
+        """Return the approval that a call which ended then waited for or used, if it is still kept."""
+        sql = (
+            f"SELECT {COLUMNS} FROM approvals WHERE digest = :digest AND created_at <= :at "
+            "ORDER BY created_at DESC LIMIT 1"
+        )
+        # The audit log rounds times to milliseconds.
+        values: dict[str, Value] = {"digest": digest, "at": ended_at + 0.001}
+        row = await self._database.read(lambda tx: tx.execute(sql, values).first())
+        return None if row is None else read_approval(row)
 
     async def everything(self, *, before: str = "", count: int = PAGE) -> Page:
         """Return a page of all approvals that are kept, open or not, oldest first; the newest page without a key."""

@@ -170,7 +170,7 @@ def check_system(identifier: str, within: str) -> Reads[Verdict]:
 
 def check_connector(identifier: str, within: str) -> Reads[Verdict]:
     """Tell what is known of a connector of Connect v1, which shows no runs."""
-    (connector,) = yield [read(GetConnector, connector_id=identifier, fields=["id", "name", "connections", "versions"])]
+    (connector,) = yield [read(GetConnector, connector_id=identifier)]
     connections = [members(each) for each in items(at(required(connector), "connections"))]
     if not connections:
         return Verdict(False, "It has no connection.", "Connect an account in Versori's console.")

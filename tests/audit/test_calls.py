@@ -1,0 +1,83 @@
+"""Searches of the audit log by call, over each of the databases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from connector_mcp.audit.calls import CallLog
+from connector_mcp.audit.reader import Wanted
+from connector_mcp.audit.record import AuditRecord
+from connector_mcp.audit.trail import AuditTrail, encode
+from connector_mcp.state.database import Database
+
+pytestmark = pytest.mark.anyio
+
+TARGET = "logto/default/a"
+CALL = AuditRecord(
+    call_id="", principal="agent", client=None, transport="http", platform="logto", profile="default", tool="logto_get",
+    effect="read", decision="allow", outcome="ok", duration_ms=1.0,
+)  # fmt: skip
+
+
+@pytest.fixture
+async def log(database: Database) -> CallLog:
+    trail = AuditTrail(database)
+    changes: list[dict[str, Any]] = [
+        {"call_id": "0a", "transport": "probe", "target": TARGET},
+        {"call_id": "0b", "phase": "begun", "outcome": "begun", "target": TARGET},
+        {"call_id": "0c", "tool": "logto_get_x", "target": TARGET},
+        {"call_id": "0b", "tool": "logto_change", "target": TARGET},
+        {"call_id": "0d", "phase": "begun", "outcome": "begun"},
+        {"call_id": "0e", "outcome": "refused", "principal": "other"},
+    ]
+    records = [encode(vars(replace(CALL, **each))) for each in changes]
+    await database.write(lambda tx: trail.lock(tx).append(records))
+    return CallLog(database)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (Wanted(once=True), "edcba"),
+        (Wanted(once=True, probes=False), "edcb"),
+        (Wanted(once=True, target=TARGET, probes=False), "cb"),
+        (Wanted(once=True, tool="logto_get*", outcome="ok"), "ca"),
+        (Wanted(once=True, outcome="begun"), "d"),
+        (Wanted(once=True, principal="other"), "e"),
+        (Wanted(once=True, until=datetime(2001, 1, 1, tzinfo=UTC)), ""),
+        (Wanted(once=True, since=datetime(2001, 1, 1, tzinfo=UTC)), "edcba"),
+    ],
+)
+async def test_calls_are_found_in_pages_both_ways_and_exported_oldest_first(
+    log: CallLog, wanted: Wanted, found: str
+) -> None:
+    forth, page = "", await log.page(wanted, count=2)
+    while True:
+        forth += "".join(call.id[1] for call in page.calls)
+        if page.older is None:
+            break
+        page = await log.page(wanted, before=page.older, count=2)
+    assert forth == found
+    back = "".join(call.id[1] for call in page.calls)
+    while page.newer is not None:
+        page = await log.page(wanted, after=page.newer, count=2)
+        back = "".join(call.id[1] for call in page.calls) + back
+    assert back == found
+    exported = [record["call_id"][1] async for part in log.export(wanted) for record in part]
+    assert exported == list(found[::-1])
+
+
+async def test_the_last_change_of_a_target_is_not_a_read(log: CallLog) -> None:
+    changes = await log.last_changes([TARGET, "logto/default/other"])
+    assert {target: call.record and call.record["tool"] for target, call in changes.items()} == {TARGET: "logto_change"}
+
+
+async def test_the_records_of_a_call_are_linked_to_those_beside_them(log: CallLog) -> None:
+    checked = await log.records("0b")
+    assert [(each.line.seq, each.problem) for each in checked] == [(2, None), (4, None)]
+    assert [each.problem for each in await log.records("0e")] == [None]
+    assert await log.records("ff") == []
