@@ -7,7 +7,7 @@ call on the other one, and does what it is told, until the connector exists.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -51,11 +51,28 @@ class Upstream:
     """Awaited before each request is handled."""
     reached: Hit = nothing
     answered: Hit = nothing
+    under_way: int = 0
+    """Requests that are not over, also those of a server that died."""
+    idle: anyio.Event = field(default_factory=anyio.Event)
+    """Set when the last of them is over."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            await self.requested()
-        is_creation = scope["type"] == "http" and scope["method"] == "POST"
+        if scope["type"] != "http":
+            await self.sandbox.app()(scope, receive, send)
+            return
+        if not self.under_way:
+            self.idle = anyio.Event()
+        self.under_way += 1
+        try:
+            await self._handle(scope, receive, send)
+        finally:
+            self.under_way -= 1
+            if not self.under_way:
+                self.idle.set()
+
+    async def _handle(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.requested()
+        is_creation = scope["method"] == "POST"
         if is_creation:
             await self.reached()
 
@@ -192,7 +209,7 @@ async def call(tool: str, arguments: dict[str, Any], origin: str) -> dict[str, A
 
 @asynccontextmanager
 async def scene(
-    state: dict[str, str], victims: dict[str, str], folder: Path
+    state: dict[str, str], victims: dict[str, str], folder: Path, platforms: Collection[str] = ("vectorize",)
 ) -> AsyncIterator[tuple[Scene, AsyncExitStack]]:
     """Replicas with these settings of the state."""
     sandbox = Sandbox()
@@ -200,7 +217,7 @@ async def scene(
     async with AsyncExitStack() as stack:
         stack.callback(sandbox.close)
         origin = await stack.enter_async_context(served(upstream))
-        common = sandbox.variables("vectorize", origin)
+        common = {name: text for each in platforms for name, text in sandbox.variables(each, origin).items()}
         common |= {"CONNECTOR_MCP_POLICY": "create=approve", "PYTHONWARNINGS": "error"}
         common["CONNECTOR_MCP_STATE_DIR"] = str(folder / "state")
         made = Scene(common | state, common | victims, upstream, "")

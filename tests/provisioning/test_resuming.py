@@ -14,7 +14,7 @@ from connector_mcp.provisioning.journal import Journal, account_key
 from connector_mcp.provisioning.plan import Action
 from connector_mcp.provisioning.rehearsal import Rehearsal, SharedReads
 from connector_mcp.sandbox import seed
-from connector_mcp.sandbox.faults import Fault
+from connector_mcp.sandbox.faults import Fault, FaultKind
 from connector_mcp.state.keys import secret_key
 from connector_mcp.state.sqlite import SqliteDatabase
 from tests.engine.conftest import Bench, BenchMaker, FakeCaller
@@ -187,22 +187,27 @@ async def test_a_plan_that_was_left_is_not_continued_once_a_later_one_was_begun(
 
 
 @pytest.mark.parametrize("is_applied", [True, False])
-async def test_after_an_unknown_outcome_it_looks_before_it_creates_again(made: Bench, is_applied: bool):
-    made.sandbox.inject(Fault(method="POST", path_glob=CREATED, kind="hang_up", applied=is_applied))
+@pytest.mark.parametrize("kind", ["hang_up", "status"])
+async def test_after_an_unknown_outcome_it_looks_before_it_creates_again(
+    made: Bench, kind: FaultKind, is_applied: bool
+):
+    """A platform that fails in its own words, with a 500, may have carried out what it was asked to."""
+    made.sandbox.inject(Fault(method="POST", path_glob=CREATED, kind=kind, status=500, applied=is_applied))
     made.sandbox.inject(Fault(method="GET", path_glob=CREATED, status=403, times=2))
     plan = await stored(made, source(1, "first"), source(2, "second", needs=(1,)))
-    for _ in range(2):
+    for failed in ("unknown" if kind == "hang_up" else "not_done", "unknown"):
         # As long as it cannot look, it does not create.
         answer = applied(await apply(made, plan))
-        assert (answer["status"], entries(answer["unknown"])) == ("incomplete", ["sources.first"])
+        assert (answer["status"], entries(answer[failed])[0]) == ("incomplete", "sources.first")
     assert applied(await apply(made, plan))["status"] == "done"
     names = [row["name"] for row in await sources(made)]
     assert (names.count("first"), names.count("second")) == (1, 1)
     assert len(made.requests("POST")) == (2 if is_applied else 3)
 
 
-async def test_a_lost_answer_is_looked_up_at_once(made: Bench):
-    made.sandbox.inject(Fault(method="POST", path_glob=CREATED, kind="hang_up", applied=True))
+@pytest.mark.parametrize("kind", ["hang_up", "status"])
+async def test_a_lost_answer_is_looked_up_at_once(made: Bench, kind: FaultKind):
+    made.sandbox.inject(Fault(method="POST", path_glob=CREATED, kind=kind, status=500, applied=True))
     plan = await stored(made, source(1, "first"), source(2, "second", needs=(1,)))
     assert applied(await apply(made, plan))["status"] == "done"
     assert len(made.requests("POST")) == 2

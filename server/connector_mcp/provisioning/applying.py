@@ -37,7 +37,7 @@ from connector_mcp.provisioning.journal import Identity, Journal, PlanStep, Stor
 from connector_mcp.provisioning.plan import Action
 from connector_mcp.provisioning.rehearsal import SharedReads, read_records
 from connector_mcp.provisioning.report import is_ended, report
-from connector_mcp.provisioning.steps import NEW, PlannedCall, remember, with_ids
+from connector_mcp.provisioning.steps import NEW, PlannedCall, may_have_effect, remember, with_ids
 from connector_mcp.state.database import Transaction, Work, one_allowance
 
 SECONDS: Final = 50.0
@@ -233,7 +233,7 @@ class ApplyCall(AcrossCall):
             find=partial(self._made, action, account),
             known=self._known.get(entry_key),
             expected=self._expected(action),
-            was_unknown=step is not None and step.state in ("begun", "unknown"),
+            was_unknown=step is not None and may_have_effect(step),
         )
         call.identifier = None if action.verb in NEW else action.identifier or ids.get(action.entry)
         arguments = {**with_ids(action.arguments, ids), **self._account_arguments(account)}

@@ -18,7 +18,7 @@ from connector_mcp.engine.ledger import NO_CLAIM, UNKNOWN, Execution
 from connector_mcp.engine.policy import Decision
 from connector_mcp.engine.preview import fingerprint, make_preview, readable_plan
 from connector_mcp.engine.redaction.redactor import Steps
-from connector_mcp.errors import ConnectorError, NotFound, OutcomeUnknown, TargetChanged
+from connector_mcp.errors import ConnectorError, NotFound, OutcomeUnknown, TargetChanged, UpstreamFailed
 from connector_mcp.json_values import JsonObject, is_array, is_object, items, members, same_json
 from connector_mcp.operations.operation import Effect, at
 from connector_mcp.operations.provisioning.kinds import Kind
@@ -74,7 +74,8 @@ class PlannedCall(PlatformCall):
     ) -> None:
         """`owner` is the call that has the lease of the plan. `find` returns the ids of what may be the thing that the
         action makes. `expected` are the fingerprints that the target may have: that of the plan, and those that other
-        actions of the plan left behind. `was_unknown` says that an earlier run of the action has no known outcome.
+        actions of the plan left behind. `was_unknown` says that an earlier run of the action may have had an effect,
+        but is not known to be done.
         """
         super().__init__(tool, caller, services)
         self._stored = stored
@@ -107,10 +108,10 @@ class PlannedCall(PlatformCall):
         self._execution = await self._authorize()
         try:
             result = await self._carry_out()
-        except OutcomeUnknown as unknown:
+        except (OutcomeUnknown, UpstreamFailed) as failure:
             if not await self._settle():
-                raise unknown
-            self.meta.warn("The answer was lost, and a read shows that it took effect.")
+                raise failure
+            self.meta.warn("The answer was lost or a failure, and a read shows that it took effect.")
             return self._result({})
         if self.identifier is None and self._action.verb in NEW:
             await self._settle()
@@ -126,7 +127,7 @@ class PlannedCall(PlatformCall):
     def _already(self) -> CallResult:
         """End a call that sends nothing, because an earlier run of the action took effect."""
         self.effect, self.decision = Effect.READ, Decision.ALLOW
-        self.meta.warn("An earlier run of this action took effect, although its answer was lost.")
+        self.meta.warn("An earlier run of this action took effect, although its answer was lost or a failure.")
         return CallResult({"data": {}, "meta": self.meta.as_dict()}, is_error=False)
 
     async def _took_effect(self) -> bool:
@@ -279,6 +280,12 @@ class PlannedCall(PlatformCall):
             if isinstance(value, str):
                 written[reference.name] = await secret_digest(self._services.database, value)
         return written
+
+
+def may_have_effect(step: PlanStep) -> bool:
+    """Whether what a run of an action sent may have had an effect, although it is not known to be done."""
+    # A platform that fails in its own words may have made a part of the change.
+    return step.state in ("begun", "unknown") or step.outcome.get("code") == UpstreamFailed.code
 
 
 def remember(tx: Transaction, action: Action, stored: StoredPlan, account: str, identity: Identity | None) -> None:
