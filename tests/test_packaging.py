@@ -168,8 +168,7 @@ def test_the_hooks_before_a_commit_are_verbs() -> None:
 
 
 def test_every_verb_says_what_it_does() -> None:
-    shown = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    assert {line.split()[0] for line in shown.splitlines()} == verbs()
+    assert {line.split()[0] for line in run("make", "help").splitlines()} == verbs()
 
 
 # The bundle ----------------------------------------------------------------------------------------------------------
@@ -238,10 +237,13 @@ def run(*command: str | Path, cwd: Path = ROOT, **environ: str) -> str:
     return done.stderr + done.stdout
 
 
+_OWN = ("CONNECTOR_MCP_", "VIRTUAL", "MAKE", "MFLAGS")
+
+
 def clean() -> dict[str, str]:
-    """The environment without what belongs to the tests' own installation."""
+    """The environment without what belongs to the tests' own installation, or to the `make` that runs them."""
     path = os.pathsep.join(each for each in os.environ["PATH"].split(os.pathsep) if Path(each) != UV.parent)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CONNECTOR_MCP_", "VIRTUAL"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
     return {**kept, "PATH": path}
 
 

@@ -71,7 +71,8 @@ async def test_the_server_introduces_itself_and_says_how_to_begin(wire: Any) -> 
     assert (icon["mimeType"], icon["sizes"]) == ("image/svg+xml", ["any"])
     picture = (ROOT / "docs/icon.svg").read_text().strip().replace('"', "'")
     assert unquote(icon["src"]) == f"data:image/svg+xml,{picture}"
-    assert len(icon["src"]) < 320
+    assert len(icon["src"]) < 360
+    assert " " not in icon["src"]
     assert all(word in result["instructions"] for word in ("describe_connector_type", "[redacted]", "approved"))
     assert result["capabilities"].keys() == {"completions", "prompts", "resources", "tools"}
 

@@ -20,6 +20,7 @@ from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.errors import ConnectorError
 from connector_mcp.json_values import JsonObject
+from connector_mcp.program import runnable
 
 EARLIER = 10
 """Earlier calls on the same target that the page of a call shows."""
@@ -64,7 +65,7 @@ class RecordPages:
                 404,
                 "Call not found",
                 "The audit log has no call with this id.",
-                "Records that were archived are in the files of `connector-mcp audit archive`.",
+                runnable("Records that were archived are in the files of `connector-mcp audit archive`."),
             )
         # What was altered is not shown as if it had happened.
         intact = [each.line.record for each in records if each.line.record is not None and each.line.fault is None]

@@ -31,9 +31,10 @@ MOST_COMPLETIONS = 100
 
 # The same picture as docs/icon.svg. Every answer of the 2026-07-28 protocol repeats it, so it is small.
 ICON = Icon(
-    src="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24'%3E%3Crect width='24' "
-    "height='24' rx='5' fill='%233f51b5'/%3E%3Cpath d='M9 4v4m6-4v4M7 8h10v3a5 5 0 0 1-10 0zm5 8v4' fill='none' "
-    "stroke='%23fff' stroke-width='2' stroke-linecap='round' stroke-linejoin='round'/%3E%3C/svg%3E",
+    src="data:image/svg+xml,%3Csvg%20xmlns='http://www.w3.org/2000/svg'%20viewBox='0%200%2024%2024'%3E%3Crect%20w"
+    "idth='24'%20height='24'%20rx='5'%20fill='%233f51b5'/%3E%3Cpath%20d='M9%204v4m6-4v4M7%208h10v3a5%205%200%"
+    "200%201-10%200zm5%208v4'%20fill='none'%20stroke='%23fff'%20stroke-width='2'%20stroke-linecap='round'%20s"
+    "troke-linejoin='round'/%3E%3C/svg%3E",
     mime_type="image/svg+xml",
     sizes=["any"],
 )
