@@ -231,7 +231,8 @@ async def test_the_documentation_has_screenshots(site: Site) -> None:
     folder = folder if folder.is_absolute() else ROOT / folder
     folder.mkdir(parents=True, exist_ok=True)
     desk = {"width": 920, "height": 480}
-    shots = {"queue": ("", desk), "approval": ("deletion", desk), "plan": ("plan", desk), "phone": ("deletion", PHONE)}
+    shots = {"queue": ("", desk), "approval": ("deletion", desk), "plan": ("plan", desk), "phone": ("deletion", PHONE),
+             "connectors": ("/connectors", desk), "calls": ("/calls", desk)}  # fmt: skip
     for name, (path, size) in shots.items():
         async with site.page(viewport=size) as page:
             await site.open(page, site.calls.get(path, path))
