@@ -294,6 +294,8 @@ class PostgresDatabase(Database):
         with connection.transaction():
             # Replicas that start together migrate one after the other.
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+            # To index a long log takes longer than any other statement may.
+            connection.execute("SET LOCAL statement_timeout = 0")
             found = self._schema_version(connection)
             if found == VERSION:
                 return
