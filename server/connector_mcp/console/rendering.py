@@ -229,9 +229,9 @@ def left(when: float, now: float) -> str:
 def relative(when: float, now: float) -> Markup:
     """Return how far away a time is, as an element that the script keeps right. The time itself is its title."""
     text = left(when, now) if when > now else ago(when, now)
-    soon = Markup(' class="soon"') if 0 < when - now < SOON else ""
-    element = Markup('<time datetime="{}" title="{}" data-relative{}>{}</time>')
-    return element.format(machine_time(when), moment(when), soon, text)
+    soon = ' class="soon"' if 0 < when - now < SOON else ""
+    # All of it is made here, of digits and words, so nothing needs escaping, which takes long on a page of many rows.
+    return Markup(f'<time datetime="{machine_time(when)}" title="{moment(when)}" data-relative{soon}>{text}</time>')  # noqa: S704
 
 
 def _as_utc(when: float | str) -> datetime:
