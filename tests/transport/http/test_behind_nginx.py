@@ -93,7 +93,7 @@ def deny(public: str, page: str) -> None:
         assert {cookie.path for cookie in browser.cookies.jar} == {f"{PREFIX}/console"}
         links = re.findall(r'(?:href|action|src|data-events)="(/[^"]*)"', shown.text)
         assert [link for link in links if not link.startswith(f"{PREFIX}/console")] == []
-        followed = {link for link in links if re.search(r"/static/|/(history|calls|platforms)$", link)}
+        followed = {link for link in links if re.search(r"/static/|/(history|calls|connectors)$", link)}
         assert [browser.get(shown.url.join(link)).status_code for link in followed] == [200] * 5
         (action,) = (link for link in links if link.endswith("/deny"))
         form = {"form_token": re.findall(r'form_token" value="([^"]*)"', shown.text)[0]}
