@@ -24,7 +24,13 @@ DESCRIPTION = "Manage connectors on Vectorize, Logto, Versori and ConductorOne; 
 SETTINGS = ("sandbox", "read_only", "policy", "secrets_dir", "state_dir")
 """What is worth asking for when the server is added to a client."""
 
-MENTIONING = (".github/ISSUE_TEMPLATE/config.yml", "CONTRIBUTING.md", "SECURITY.md", "docs/provisioning.md", "mkdocs.yml")
+MENTIONING = (
+    ".github/ISSUE_TEMPLATE/config.yml",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "docs/provisioning.md",
+    "mkdocs.yml",
+)
 """Files that are written by hand and name the address."""
 
 _BEGIN = "<!-- `make listing` writes what follows; do not edit. -->"
