@@ -193,7 +193,8 @@ async def test_after_an_unknown_outcome_it_looks_before_it_creates_again(
 ):
     """A platform that fails in its own words, with a 500, may have carried out what it was asked to."""
     made.sandbox.inject(Fault(method="POST", path_glob=CREATED, kind=kind, status=500, applied=is_applied))
-    made.sandbox.inject(Fault(method="GET", path_glob=CREATED, status=403, times=2))
+    for status in (403, 500):
+        made.sandbox.inject(Fault(method="GET", path_glob=CREATED, status=status))
     plan = await stored(made, source(1, "first"), source(2, "second", needs=(1,)))
     for failed in ("unknown" if kind == "hang_up" else "not_done", "unknown"):
         # As long as it cannot look, it does not create.
@@ -209,6 +210,15 @@ async def test_after_an_unknown_outcome_it_looks_before_it_creates_again(
 async def test_a_lost_answer_is_looked_up_at_once(made: Bench, kind: FaultKind):
     made.sandbox.inject(Fault(method="POST", path_glob=CREATED, kind=kind, status=500, applied=True))
     plan = await stored(made, source(1, "first"), source(2, "second", needs=(1,)))
+    assert applied(await apply(made, plan))["status"] == "done"
+    assert len(made.requests("POST")) == 2
+
+
+async def test_what_was_turned_away_is_sent_again_without_a_look(made: Bench):
+    made.sandbox.inject(Fault(method="POST", path_glob=CREATED, status=503))
+    plan = await stored(made, source(1, "first"))
+    assert applied(await apply(made, plan))["not_done"][0]["code"] == "upstream_failed"
+    made.sandbox.inject(Fault(method="GET", path_glob=CREATED, status=403))
     assert applied(await apply(made, plan))["status"] == "done"
     assert len(made.requests("POST")) == 2
 

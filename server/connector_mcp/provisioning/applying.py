@@ -233,7 +233,7 @@ class ApplyCall(AcrossCall):
             find=partial(self._made, action, account),
             known=self._known.get(entry_key),
             expected=self._expected(action),
-            was_unknown=step is not None and may_have_effect(step),
+            was_unknown=step is not None and may_have_effect(step, action.verb),
         )
         call.identifier = None if action.verb in NEW else action.identifier or ids.get(action.entry)
         arguments = {**with_ids(action.arguments, ids), **self._account_arguments(account)}

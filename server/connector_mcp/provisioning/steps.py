@@ -37,7 +37,7 @@ from connector_mcp.provisioning.journal import (
     secret_digest,
     step_ended,
 )
-from connector_mcp.provisioning.plan import Action
+from connector_mcp.provisioning.plan import Action, Verb
 from connector_mcp.state.database import Transaction, Work
 
 _PLACEHOLDER: Final = re.compile(r"\$\{([\w-]+\.[\w.-]+)\.id\}")
@@ -109,7 +109,7 @@ class PlannedCall(PlatformCall):
         try:
             result = await self._carry_out()
         except (OutcomeUnknown, UpstreamFailed) as failure:
-            if not await self._settle():
+            if _made_nothing(self._action.verb, failure.retryable) or not await self._settle():
                 raise failure
             self.meta.warn("The answer was lost or a failure, and a read shows that it took effect.")
             return self._result({})
@@ -282,10 +282,17 @@ class PlannedCall(PlatformCall):
         return written
 
 
-def may_have_effect(step: PlanStep) -> bool:
+def may_have_effect(step: PlanStep, verb: Verb) -> bool:
     """Whether what a run of an action sent may have had an effect, although it is not known to be done."""
-    # A platform that fails in its own words may have made a part of the change.
-    return step.state in ("begun", "unknown") or step.outcome.get("code") == UpstreamFailed.code
+    if step.state in ("begun", "unknown"):
+        return True
+    failed = step.outcome.get("code") == UpstreamFailed.code
+    return failed and not _made_nothing(verb, bool(step.outcome.get("retryable")))
+
+
+def _made_nothing(verb: Verb, retryable: bool) -> bool:
+    """Whether a platform that failed certainly made nothing. In its own words it may have made a part of the change."""
+    return verb in NEW and retryable
 
 
 def remember(tx: Transaction, action: Action, stored: StoredPlan, account: str, identity: Identity | None) -> None:
