@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from connector_mcp.sandbox import seed
-from connector_mcp.sandbox.faults import Fault
 from connector_mcp.secrets.collection import Secrets
 from tests.engine.conftest import Bench, BenchMaker, FakeCaller
 from tests.provisioning.manifests import (
@@ -23,6 +22,7 @@ from tests.provisioning.manifests import (
     secrets,
     sixty_things,
 )
+from tests.sandbox.faulty import Fault
 
 pytestmark = pytest.mark.anyio
 
