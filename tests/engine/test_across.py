@@ -9,8 +9,8 @@ import pytest
 
 from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.sandbox import seed
+from connector_mcp.sandbox.faults import Fault
 from tests.engine.conftest import AsksByReturning, Bench, BenchMaker, FakeCaller, yes
-from tests.sandbox.faulty import Fault
 
 pytestmark = pytest.mark.anyio
 
