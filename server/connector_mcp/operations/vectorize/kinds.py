@@ -73,7 +73,9 @@ class ConnectorKind(Kind):
         return ToolCall(self.creation, {"connectors": [connector]} | given(workspace_id=entry.get("workspace")))
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
-        return (ToolCall(self.change, {self.change.id_argument: identifier, "config": entry.get("config", {})}),)
+        return (
+            ToolCall(self.change, {self.change.http.placeholders[-1]: identifier, "config": entry.get("config", {})}),
+        )
 
 
 class Sources(ConnectorKind):
