@@ -115,7 +115,7 @@ class PostgresDatabase(Database):
     """Records in one schema of a PostgreSQL database. The schema is made by the first step if it does not exist."""
 
     def __init__(self, address: str, *, password: str | None = None, schema: str = "connector_mcp") -> None:
-        """`address` is a `postgresql://` URL; `password` stands in for the one in it.
+        """`address` is a `postgresql://` URL; `password` replaces the one in it.
 
         Raises:
             ValueError: The address is not valid. The error does not repeat it, because it may hold a password.
