@@ -166,10 +166,12 @@ class AuditTrail:
             for statement in _VOID:
                 transaction.execute(statement, {"reason": _REASON})
             transaction.notify()
-            transaction.after_commit(self._database.known_keys.clear)
             transaction.after_commit(partial(logger.error, "%s: %s", self._database.address, failure.message))
 
     def _remember(self, head: Head) -> None:
+        if head.restored != self._last.restored:
+            # A database that came back older may lack keys that were made since, whichever process noticed it.
+            self._database.known_keys.clear()
         self._last = head
 
 

@@ -55,7 +55,8 @@ class SqliteDatabase(Database):
         except BaseException as failure:
             # The next step opens the file again; it may have been replaced by then.
             self._close()
-            if isinstance(failure, (sqlite3.Error, OSError)):
+            # Python itself refuses a number that SQLite cannot hold.
+            if isinstance(failure, (sqlite3.Error, OSError, OverflowError)):
                 raise self._described(failure, step) from failure
             raise
         finally:
