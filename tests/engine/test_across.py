@@ -85,6 +85,28 @@ async def test_filters_leave_the_rows_that_fit_and_no_others(made: Bench, argume
     assert 0 < len(found) < len(whole)
 
 
+@pytest.mark.parametrize("platform", PLATFORMS)
+async def test_a_small_limit_of_results_hides_nothing_from_the_reads_behind_an_answer(
+    bench: BenchMaker, platform: str
+) -> None:
+    thing = {"vectorize": seed.VECTORIZE_S3, "logto": seed.LOGTO_GITHUB}
+    thing |= {"versori": seed.VERSORI_CONNECTION, "conductorone": seed.CONDUCTORONE_OKTA}
+    answers: list[Any] = []
+    for made in (bench(), bench(max_result_bytes=1024)):
+        found = await run(made, "find_connectors", platform=platform, fields=["id"], limit=100)
+        checked = await run(made, "check_connector", platform=platform, id=thing[platform])
+        answers.append((found["data"], checked["data"]))
+    assert answers[0] == answers[1]
+
+
+async def test_an_answer_says_of_which_list_the_platform_gave_only_a_part(made: Bench) -> None:
+    part: dict[str, Any] = {"items": [], "totalCount": 50}
+    path = "*/connection-templates*"
+    made.sandbox.inject(Fault(platform="versori", method="GET", path_glob=path, status=200, times=9, body=part))
+    content = await run(made, "check_connector", platform="versori", id=seed.VERSORI_CONNECTION)
+    assert "The platform has 50 rows and gave 0 of them" in " ".join(content["meta"]["warnings"])
+
+
 async def test_only_the_platform_asked_about_is_read(made: Bench) -> None:
     await run(made, "find_connectors", platform="versori")
     assert {request.platform for request in made.sandbox.requests} == {"versori"}

@@ -6,6 +6,7 @@ client had made it. They ask nobody: a read that needs a decision counts as one 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from connector_mcp.engine.call import PlatformCall
 from connector_mcp.engine.caller import CallResult
 from connector_mcp.engine.engine_call import EngineCall
 from connector_mcp.engine.policy import Decision
-from connector_mcp.engine.results import finish, shape_data
+from connector_mcp.engine.results import FEWER, finish, shape_data
 from connector_mcp.errors import Blocked, ConnectorError, InvalidArguments, Issue, NotFound, TimedOut
 from connector_mcp.json_values import JsonObject, members
 from connector_mcp.operations.across import CheckConnector, FindConnectors, RecentChanges
@@ -58,8 +59,7 @@ class AcrossCall(EngineCall):
                 raise TypeError(type(other))
         shaped = shape_data(self.operation, data, None, self.meta)
         content: JsonObject = {"data": shaped, "meta": self.meta.as_dict()}
-        largest = self._services.settings.max_result_bytes
-        return finish(content, self.scrubber, largest, self.operation.output, offset=self.meta.offset)
+        return finish(content, self.scrubber, self.largest_result, self.operation.output, offset=self.meta.offset)
 
     async def _find(self, operation: FindConnectors) -> list[JsonObject]:
         """List the connectors of all accounts side by side. An account that failed is named in the warnings."""
@@ -177,6 +177,9 @@ class AcrossCall(EngineCall):
             if not issubclass(read.operation, ListOperation):
                 return data
             rows += data
+            for warning in call.meta.warnings:
+                if warning.startswith(FEWER):
+                    self.meta.warn(f"{tool.name}: {warning}")
             following = members(result.content["meta"]).get("cursor")
             if following is None:
                 return rows
@@ -211,6 +214,11 @@ class NestedRead(PlatformCall):
     """A read on behalf of another call."""
 
     error: ConnectorError | None = None
+
+    @property
+    def largest_result(self) -> int:
+        """Unbounded: no agent gets the result, and the other call needs all of it."""
+        return sys.maxsize
 
     def _check_policy(self) -> None:
         super()._check_policy()
