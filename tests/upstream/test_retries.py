@@ -38,7 +38,7 @@ def status(code: int, **headers: str) -> httpx.Response:
 async def test_a_429_is_repeated_for_any_method_after_the_seconds_it_names(rig: Rig, request_: Request) -> None:
     r = rig("vectorize", status(429, **{"Retry-After": "7"}), ok())
     answer = await r.client.send(request_)
-    assert (answer.attempts, answer.duration, r.clock.naps) == (2, 7.0, [7.0])
+    assert (answer.attempts, r.clock.naps) == (2, [7.0])
 
 
 async def test_retry_after_may_be_a_date(rig: Rig) -> None:

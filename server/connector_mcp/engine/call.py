@@ -23,13 +23,11 @@ from connector_mcp.engine.ledger import UNKNOWN, Execution, Standing, decision_o
 from connector_mcp.engine.lookup import Lookup, named_things
 from connector_mcp.engine.policy import Decision
 from connector_mcp.engine.preview import Change, Preview, fingerprint, keyed_digest, make_preview, readable_plan
-from connector_mcp.engine.results import find_cleaned, finish, shape_data
-from connector_mcp.engine.secret_refs.resolver import (
-    insert_values,
-)
+from connector_mcp.engine.results import find_cleaned
+from connector_mcp.engine.secret_refs.resolver import insert_values
 from connector_mcp.engine.sender import Sender, verify
 from connector_mcp.errors import Blocked, Conflict, InvalidArguments, NotFound, Rejected
-from connector_mcp.json_values import JsonObject, members
+from connector_mcp.json_values import members
 from connector_mcp.operations.operation import Effect, Operation
 from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import name_served, only_served
@@ -334,8 +332,4 @@ class PlatformCall(EngineCall):
     def _result(self, data: Any) -> CallResult:
         """Redact, shape and fit the data of a success."""
         self._record_response(self._sender.status, self._sender.request_id)
-        with self._observer.step("shape"):
-            shaped = shape_data(self.operation, data, self._answers[-1] if self._answers else None, self.meta)
-            content: JsonObject = {"data": shaped, "meta": self.meta.as_dict()}
-            largest = self._services.settings.max_result_bytes
-            return finish(content, self.scrubber, largest, self.operation.output, offset=self.meta.offset)
+        return self.success(data, self._answers[-1] if self._answers else None)
