@@ -15,11 +15,12 @@ import anyio
 
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.approval.gate import Passage, channel_of
+from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.approval.wording import Candidate, target_changed
 from connector_mcp.engine.caller import CallResult
 from connector_mcp.engine.checks.configs import check_configs, tolerate
 from connector_mcp.engine.engine_call import EngineCall
-from connector_mcp.engine.ledger import UNKNOWN, Execution, Standing, decision_of
+from connector_mcp.engine.ledger import UNKNOWN, Execution, decision_of
 from connector_mcp.engine.lookup import Lookup, named_things
 from connector_mcp.engine.policy import Decision
 from connector_mcp.engine.preview import Change, Preview, fingerprint, keyed_digest, make_preview, readable_plan
@@ -269,7 +270,7 @@ class PlatformCall(EngineCall):
             look = partial(self._services.ledger.look, digest, self.tool.name)
             return await gate.pass_through(candidate, caller, self._begin, look)
 
-    async def _begin(self, passage: Passage) -> Execution | Standing:
+    async def _begin(self, passage: Passage) -> Execution | Approval | None:
         """Begin the execution. If a person took time, compare the target and look up the secrets again first."""
         if passage.took_time:
             if self.operation.acts_on is not None:

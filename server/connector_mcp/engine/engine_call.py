@@ -141,8 +141,8 @@ class EngineCall(ABC):
     def validate(self, arguments: Mapping[str, Any]) -> None:
         """Refuse what scopes or policy block, choose the account, and parse the arguments."""
         require_scope(self.tool.name, self.effect, self.caller.scopes)
-        choice = self._services.accounts.choose(self.tool, arguments, self.caller.profiles)
-        self.account, own, self.profile_named = choice
+        accounts = self._services.accounts
+        self.account, own, self.profile_named = accounts.choose(self.tool, arguments, self.caller.profiles)
         # What policy or scopes refuse is not worth the work of parsing.
         self._check_policy()
         with self._observer.step("validate"):

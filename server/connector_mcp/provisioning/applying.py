@@ -18,9 +18,10 @@ import anyio
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.across import AcrossCall
 from connector_mcp.engine.approval.gate import Passage, channel_of
+from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.engine_call import CallServices
-from connector_mcp.engine.ledger import Execution, Standing, decision_of
+from connector_mcp.engine.ledger import Execution, decision_of
 from connector_mcp.engine.policy import Decision
 from connector_mcp.errors import ConnectorError, InvalidArguments, Issue, TargetChanged
 from connector_mcp.operations.catalog import platform_folder
@@ -143,7 +144,7 @@ class ApplyCall(AcrossCall):
             gate = services.gates[None]
             self._execution = await gate.pass_through(candidate, self.caller, self._begin, look, parts, least)
 
-    async def _begin(self, passage: Passage) -> Execution | Standing:
+    async def _begin(self, passage: Passage) -> Execution | Approval | None:
         record = self.audit_record("begun")
         record.decision, record.decided_by = str(passage.decision), passage.decided_by
         record.channel = channel_of(passage.decision, self.caller.transport)
