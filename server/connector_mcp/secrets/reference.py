@@ -164,11 +164,12 @@ def read_limits(path: Path | None, platforms: Collection[str]) -> dict[str, Secr
                 f"{path}: an entry is not a table with the limits of a secret.",
                 fix='Write a table for each secret: [NAME], then platforms = ["logto"].',
             )
-        limits[name] = _parse_limits(table, f"{path}: {name}", platforms)
+        limits[name] = parse_limits(table, f"{path}: {name}", platforms)
     return limits
 
 
-def _parse_limits(given: Mapping[str, Any], where: str, platforms: Collection[str]) -> SecretLimits:
+def parse_limits(given: Mapping[str, Any], where: str, platforms: Collection[str]) -> SecretLimits:
+    """Make limits from untyped data. `where` names the place in errors. Raises what `read_limits` raises."""
     for key, values in given.items():
         if key not in KINDS:
             raise _unknown(key, KINDS, f"{where}: unknown key")
