@@ -42,7 +42,7 @@ CONFIGURATIONS: list[dict[str, Any]] = [
 
 def said(tools: Sequence[Tool]) -> str:
     """Everything that a client is told of these tools."""
-    platforms = server_info.served_platforms(tools)
+    platforms = resources.served_platforms(tools)
     prompts = server_info.list_prompts(tools)
     parts: list[Any] = [
         server_info.instructions(tools),
@@ -50,13 +50,12 @@ def said(tools: Sequence[Tool]) -> str:
         prompts,
         resources.TEMPLATE,
     ]
-    parts += resources.indexes(platforms)
-    for resource in resources.skill_resources(tools):
-        parts += [resource, resources.read_skill(resource.uri, tools)]
+    for resource in resources.list_resources(tools):
+        parts += [resource, *([resources.read_resource(resource.uri, tools)] if "skill" in resource.uri else [])]
     parts += [server_info.get_prompt(prompt.name, {}, tools) for prompt in prompts.prompts]
     for uri in ("connector-type://acme/x", *(f"connector-type://{name}/x" for name in platforms)):
         with pytest.raises(MCPError) as missing:
-            resources.read_resource(uri, platforms)
+            resources.read_resource(uri, tools)
         parts.append(missing.value)
     return "\n".join(json.dumps(part) if isinstance(part, dict) else str(part) for part in parts)
 
@@ -70,7 +69,7 @@ async def test_nothing_that_is_not_served_is_named(configuration: dict[str, Any]
     text = said(tools)
     assert set(NAMES.findall(text)) == served
     named = {name for name in PLATFORMS if name in text.lower()}
-    assert named == set(server_info.served_platforms(tools))
+    assert named == set(resources.served_platforms(tools))
     for tool in tools:
         assert len(tool.description) >= 20
         assert all(len(part["description"]) >= 9 for part in tool.listed_schema["properties"].values()), tool.name

@@ -154,19 +154,18 @@ class MessageGuard:
 
     async def _read_body(self, scope: Scope, receive: Receive) -> bytes | Response | None:
         """Read the body; a response refuses one that is too large, None means that the client has gone."""
-        body = bytearray()
+        body, more = bytearray(), True
         declared = values_of(scope, b"content-length")
         size = int(declared[0]) if declared and declared[0].isdecimal() else 0
-        more = True
-        while more:
-            if max(size, len(body)) > self._body_bytes:
-                return PlainTextResponse("Request body too large", 413)
+        while more and max(size, len(body)) <= self._body_bytes:
             event = await receive()
             if event["type"] != "http.request":
                 return None
             body += event.get("body", b"")
             more = event.get("more_body", False)
-        return bytes(body) if len(body) <= self._body_bytes else PlainTextResponse("Request body too large", 413)
+        if max(size, len(body)) > self._body_bytes:
+            return PlainTextResponse("Request body too large", 413)
+        return bytes(body)
 
     async def _check(self, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         message, session = _decode(body), _session_of(scope)

@@ -76,7 +76,10 @@ class McpCaller:
         ask_timeout: float,
     ) -> None:
         self._ctx = ctx
-        self._transport: TransportName = transport if _http_scope(ctx) is None else "http"
+        self._scope: Mapping[str, Any] = _http_scope(ctx) or {}
+        self._transport: TransportName = "http" if self._scope else transport
+        user = self._scope.get("user")
+        self._user = user if isinstance(user, Principal) else None
         self._ask_timeout = ask_timeout
         self._progress = 0
         self._modern = ctx.session.protocol_version in MODERN_PROTOCOL_VERSIONS
@@ -101,32 +104,40 @@ class McpCaller:
 
     @property
     def scopes(self) -> frozenset[str] | None:
-        user = (_http_scope(self._ctx) or {}).get("user")
-        return user.granted if isinstance(user, Principal) else None
+        return self._user.granted if self._user else None
 
     @property
     def profiles(self) -> frozenset[str] | None:
-        user = (_http_scope(self._ctx) or {}).get("user")
-        return user.profiles if isinstance(user, Principal) else None
+        return self._user.profiles if self._user else None
 
     @property
     def can_step_up(self) -> bool:
         """Whether the caller can get a token with more scopes, so that it is shown tools beyond those it has."""
-        user = (_http_scope(self._ctx) or {}).get("user")
-        return isinstance(user, Principal) and user.can_step_up
+        return self._user is not None and self._user.can_step_up
 
     def note_missing_scope(self, name: str) -> None:
         """Tell the HTTP transport that the call was refused for lack of a scope that the policy would let through."""
-        found = (_http_scope(self._ctx) or {}).get(MISSING_SCOPE)
+        found = self._scope.get(MISSING_SCOPE)
         if isinstance(found, MissingScope):
             found.name = name
 
     @property
     def can_ask(self) -> bool:
-        capabilities = self._ctx.session.client_capabilities
-        if capabilities is None or not _accepts_forms(capabilities.elicitation):
-            return False
-        return self._modern or self._ctx.session.can_send_request
+        # An empty declaration means forms: it dates from when forms were the only mode.
+        declared = self._elicitation
+        return declared is not None and (declared.form is not None or declared.url is None)
+
+    @property
+    def can_send(self) -> bool:
+        return self._elicitation is not None and self._elicitation.url is not None
+
+    @property
+    def _elicitation(self) -> ElicitationCapability | None:
+        """The kinds of questions that the client takes, or None if it takes none or cannot be reached."""
+        session = self._ctx.session
+        if session.client_capabilities is None or not (self._modern or session.can_send_request):
+            return None
+        return session.client_capabilities.elicitation
 
     @property
     def resumed(self) -> Resumed | None:
@@ -134,7 +145,7 @@ class McpCaller:
 
     @property
     def gone(self) -> bool:
-        presence = (_http_scope(self._ctx) or {}).get(PRESENCE)
+        presence = self._scope.get(PRESENCE)
         return isinstance(presence, Presence) and presence.gone
 
     async def ask(self, question: Question, ticket: str) -> ElicitationReply:
@@ -144,13 +155,6 @@ class McpCaller:
             raise AnswerDue(question, ticket)
         session, request = self._ctx.session, self._ctx.request_id
         return await self._wait_for(session.elicit_form(question.message, question.schema, related_request_id=request))
-
-    @property
-    def can_send(self) -> bool:
-        capabilities = self._ctx.session.client_capabilities
-        if capabilities is None or capabilities.elicitation is None or capabilities.elicitation.url is None:
-            return False
-        return self._modern or self._ctx.session.can_send_request
 
     async def send_to(self, visit: Visit, ticket: str) -> ElicitationReply:
         if not self.can_send:
@@ -193,11 +197,6 @@ def elicitation_result(due: AnswerDue) -> InputRequiredResult:
 def _http_scope(ctx: ServerRequestContext[Any, Any]) -> Mapping[str, Any] | None:
     """The ASGI scope of the HTTP request that carried the message; None on stdio."""
     return getattr(ctx.request, "scope", None)
-
-
-def _accepts_forms(elicitation: ElicitationCapability | None) -> bool:
-    """An empty declaration means forms: it dates from when forms were the only mode."""
-    return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
 
 
 def _reply_among(responses: InputResponses | None) -> ElicitationReply:
