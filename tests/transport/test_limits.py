@@ -38,6 +38,11 @@ MODERN = modern(TOOL)
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 CALL = message("tools/call", name=TOOL, arguments={}, _meta=META)
 
+SURROGATE = message("tools/call", name=TOOL, arguments={"cut": "\ud83d"}, _meta=META)
+OTHER_ENCODINGS = [json.dumps(CALL).encode(name) for name in ("utf-8-sig", "utf-16", "utf-32-le")]
+OTHER_ENCODINGS.append(json.dumps(SURROGATE).encode())
+"""Bodies that the SDK reads in the 2026-07-28 protocol, and stricter parsers do not."""
+
 
 @asynccontextmanager
 async def socket_to(address: str) -> AsyncGenerator[anyio.abc.SocketStream]:
@@ -175,11 +180,12 @@ async def test_a_call_beyond_the_bound_is_told_to_return_and_nothing_else_is_ref
             legacy = await http.post("/mcp", json=CALL)
             over_sse = await http.post("/messages/?session_id=1", json=CALL)
             chunked = await http.post("/mcp", content=chunks(CALL), headers=MODERN)
+            others = [await http.post("/mcp", content=body, headers=MODERN) for body in OTHER_ENCODINGS]
             health = await http.get("/healthz")
         async with connected(address, "/mcp", mode) as other:
             listed = (await other.list_tools()).tools
         assert engine.calls == [TOOL]
-    for refused in (modern, legacy, over_sse, chunked):
+    for refused in (modern, legacy, over_sse, chunked, *others):
         assert (refused.status_code, refused.json()["error"]) == (429, "busy")
         assert refused.headers["retry-after"] == "1"
     assert health.status_code == 200
