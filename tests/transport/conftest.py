@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from mcp import Client
 
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.caller import Caller, CallResult
@@ -19,6 +20,7 @@ from connector_mcp.telemetry.observer import NULL_OBSERVER
 from connector_mcp.transport.auth.authorization import Callers
 from connector_mcp.transport.auth.static_tokens import StaticToken, TokenFile
 from connector_mcp.transport.http.app import serve_http
+from connector_mcp.transport.mcp.server import build_server
 
 KEY = b"k" * 32
 SECRET = "marked-secret-value"
@@ -133,14 +135,9 @@ async def serving(
             tasks.cancel_scope.cancel()
 
 
-@pytest.fixture
-def make_engine() -> type[FakeEngine]:
-    return FakeEngine
-
-
-@pytest.fixture
-def serve() -> Callable[..., Any]:
-    return serving
+def client_of(engine: Any, mode: Any, callback: Any = None, **options: Any) -> Client:
+    """A client of the MCP server around an engine, without a transport between them."""
+    return Client(build_server(engine, request_state_key=KEY), mode=mode, elicitation_callback=callback, **options)
 
 
 @pytest.fixture(params=["auto", "legacy"])

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import PromptReference, ResourceTemplateReference, TextContent, TextResourceContents
 
@@ -20,13 +19,12 @@ from connector_mcp.config.settings import Settings
 from connector_mcp.operations.catalog import PLATFORMS, catalog
 from connector_mcp.operations.tool import Tool
 from connector_mcp.transport.mcp import resources, server_info
-from connector_mcp.transport.mcp.server import build_server
 from tests.documents import ROOT
 from tests.engine.conftest import FakeCaller
+from tests.transport.conftest import client_of
 
 pytestmark = pytest.mark.anyio
 
-KEY = b"k" * 32
 NAMES = re.compile(rf"\b(?:{'|'.join(catalog())}|list_secrets)\b")
 SUBSETS = [",".join(names) for count in range(1, 5) for names in combinations(PLATFORMS, count)]
 LISTS = "vectorize_get_source_connectors=block,logto_list_*=block,versori_list_*=block,conductorone_list_*=block"
@@ -91,7 +89,7 @@ async def test_a_prompt_has_what_the_person_typed_and_an_unknown_one_the_names_o
     settings = Settings.load({}, sandbox=True, platforms="logto,versori,vectorize", state_dir=tmp_path)
     async with (
         open_engine(settings, {}, "stdio") as engine,
-        Client(build_server(engine, request_state_key=KEY), mode=era) as client,
+        client_of(engine, era) as client,
     ):
         listed = (await client.list_prompts()).prompts
         assert {prompt.name for prompt in listed} >= {"connect-data-source", "connect-system", "rotate-credential"}
@@ -117,7 +115,7 @@ async def test_arguments_of_prompts_and_of_the_template_are_completed(era: str, 
     template = ResourceTemplateReference(type="ref/resource", uri=resources.TEMPLATE.uri_template)
     async with (
         open_engine(settings, {}, "stdio") as engine,
-        Client(build_server(engine, request_state_key=KEY), mode=era) as client,
+        client_of(engine, era) as client,
     ):
 
         async def completed(ref: Any, name: str, typed: str, **context: str) -> list[str]:
@@ -159,7 +157,7 @@ async def test_a_skill_is_a_prompt_and_a_resource_where_its_tools_are_served(era
     wanted = {"add-sign-in-provider", "set-up-sso", "switch-email-provider", "rotate-credential"}
     async with (
         open_engine(settings, {}, "stdio") as engine,
-        Client(build_server(engine, request_state_key=KEY), mode=era) as client,
+        client_of(engine, era) as client,
     ):
         prompts = {prompt.name: prompt for prompt in (await client.list_prompts()).prompts}
         assert {name for name in prompts if "-" in name} == wanted
@@ -186,7 +184,7 @@ async def test_a_result_goes_out_in_the_forms_that_the_operator_chose(form: str,
     settings = Settings.load({}, sandbox=True, platforms="logto", result_content=form, state_dir=tmp_path)
     async with (
         open_engine(settings, {}, "stdio") as engine,
-        Client(build_server(engine, request_state_key=KEY), mode=era) as client,
+        client_of(engine, era) as client,
     ):
         result = await client.call_tool("logto_list_connectors", {})
         assert (bool(result.content), bool(result.structured_content)) == (form != "structured", form != "text")

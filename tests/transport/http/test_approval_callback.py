@@ -24,6 +24,7 @@ from connector_mcp.transport.http.app import http_app
 from connector_mcp.transport.http.approval_callback import MAX_BODY, OPEN_PATH, callback_route
 from connector_mcp.transport.http.host_guard import Reach
 from tests.engine.faulty_database import FaultyDatabase, StepFault
+from tests.transport.conftest import FakeEngine
 
 pytestmark = pytest.mark.anyio
 
@@ -79,8 +80,8 @@ def parked(digest: str = "d1") -> ParkedCall:
 
 
 @pytest.fixture
-async def desk(make_engine: Any, tmp_path: Path) -> AsyncIterator[Desk]:
-    engine, database = make_engine(), SqliteDatabase(tmp_path / "records.db")
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    engine, database = FakeEngine(), SqliteDatabase(tmp_path / "records.db")
     engine.approvals = Approvals(database, ttl=10_000)
     made = Desk(engine, await engine.approvals.park(parked()))
     async with made.client:
@@ -138,12 +139,10 @@ async def test_a_message_with_an_old_or_future_timestamp_decides_nothing(desk: D
     assert "Message timestamp too" in answer.json()["error"]
 
 
-async def test_a_message_that_is_delivered_again_is_answered_with_its_decision(
-    desk: Desk, make_engine: Any, tmp_path: Path
-) -> None:
+async def test_a_message_that_is_delivered_again_is_answered_with_its_decision(desk: Desk, tmp_path: Path) -> None:
     body = desk.body()
     assert (await desk.post(body)).json()["status"] == "approved"
-    other, database = make_engine(), SqliteDatabase(tmp_path / "records.db")
+    other, database = FakeEngine(), SqliteDatabase(tmp_path / "records.db")
     other.approvals = Approvals(database, ttl=10_000)
     replica = Desk(other, desk.approval)
     async with replica.client:
