@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import PromptReference, ResourceTemplateReference, TextContent, TextResourceContents
 
@@ -36,6 +38,13 @@ CONFIGURATIONS: list[dict[str, Any]] = [
     {"policy": "read=block,describe_connector_type=allow"},
     {"tools": "*_update_*"},
 ]
+
+
+@asynccontextmanager
+async def sandbox_client(state_dir: Path, mode: str, **options: Any) -> AsyncGenerator[Client]:
+    settings = Settings.load({}, sandbox=True, state_dir=state_dir, **options)
+    async with open_engine(settings, {}, "stdio") as engine, client_of(engine, mode) as client:
+        yield client
 
 
 def said(tools: Sequence[Tool]) -> str:
@@ -82,15 +91,10 @@ async def test_a_caller_is_told_only_of_what_its_scopes_allow(tmp_path: Path) ->
     assert set(NAMES.findall(said(tools))) == {tool.name for tool in tools} < set(catalog())
 
 
-@pytest.mark.parametrize("era", ["auto", "legacy"])
 async def test_a_prompt_has_what_the_person_typed_and_an_unknown_one_the_names_of_the_others(
-    era: str, tmp_path: Path
+    mode: str, tmp_path: Path
 ) -> None:
-    settings = Settings.load({}, sandbox=True, platforms="logto,versori,vectorize", state_dir=tmp_path)
-    async with (
-        open_engine(settings, {}, "stdio") as engine,
-        client_of(engine, era) as client,
-    ):
+    async with sandbox_client(tmp_path, mode, platforms="logto,versori,vectorize") as client:
         listed = (await client.list_prompts()).prompts
         assert {prompt.name for prompt in listed} >= {"connect-data-source", "connect-system", "rotate-credential"}
         for prompt in listed:
@@ -108,15 +112,10 @@ async def test_a_prompt_has_what_the_person_typed_and_an_unknown_one_the_names_o
             await client.get_prompt("")
 
 
-@pytest.mark.parametrize("era", ["auto", "legacy"])
-async def test_arguments_of_prompts_and_of_the_template_are_completed(era: str, tmp_path: Path) -> None:
-    settings = Settings.load({}, sandbox=True, platforms="logto,vectorize", state_dir=tmp_path)
+async def test_arguments_of_prompts_and_of_the_template_are_completed(mode: str, tmp_path: Path) -> None:
     prompt = PromptReference(type="ref/prompt", name="connect-data-source")
     template = ResourceTemplateReference(type="ref/resource", uri=resources.TEMPLATE.uri_template)
-    async with (
-        open_engine(settings, {}, "stdio") as engine,
-        client_of(engine, era) as client,
-    ):
+    async with sandbox_client(tmp_path, mode, platforms="logto,vectorize") as client:
 
         async def completed(ref: Any, name: str, typed: str, **context: str) -> list[str]:
             done = await client.complete(ref, {"name": name, "value": typed}, context or None)
@@ -151,14 +150,9 @@ def test_the_wheel_has_every_file_of_the_package_and_so_the_skills() -> None:
     assert found == {skill.name for skill in resources.all_skills()}
 
 
-@pytest.mark.parametrize("era", ["auto", "legacy"])
-async def test_a_skill_is_a_prompt_and_a_resource_where_its_tools_are_served(era: str, tmp_path: Path) -> None:
-    settings = Settings.load({}, sandbox=True, platforms="logto", toolsets="all", state_dir=tmp_path)
+async def test_a_skill_is_a_prompt_and_a_resource_where_its_tools_are_served(mode: str, tmp_path: Path) -> None:
     wanted = {"add-sign-in-provider", "set-up-sso", "switch-email-provider", "rotate-credential"}
-    async with (
-        open_engine(settings, {}, "stdio") as engine,
-        client_of(engine, era) as client,
-    ):
+    async with sandbox_client(tmp_path, mode, platforms="logto", toolsets="all") as client:
         prompts = {prompt.name: prompt for prompt in (await client.list_prompts()).prompts}
         assert {name for name in prompts if "-" in name} == wanted
         got = await client.get_prompt("set-up-sso", {"subject": "Okta for acme.com"})
@@ -178,14 +172,9 @@ async def test_a_skill_is_a_prompt_and_a_resource_where_its_tools_are_served(era
             await client.read_resource("skill://register-app/SKILL.md")
 
 
-@pytest.mark.parametrize("era", ["auto", "legacy"])
 @pytest.mark.parametrize("form", ["both", "text", "structured"])
-async def test_a_result_goes_out_in_the_forms_that_the_operator_chose(form: str, era: str, tmp_path: Path) -> None:
-    settings = Settings.load({}, sandbox=True, platforms="logto", result_content=form, state_dir=tmp_path)
-    async with (
-        open_engine(settings, {}, "stdio") as engine,
-        client_of(engine, era) as client,
-    ):
+async def test_a_result_goes_out_in_the_forms_that_the_operator_chose(form: str, mode: str, tmp_path: Path) -> None:
+    async with sandbox_client(tmp_path, mode, platforms="logto", result_content=form) as client:
         result = await client.call_tool("logto_list_connectors", {})
         assert (bool(result.content), bool(result.structured_content)) == (form != "structured", form != "text")
         failed = await client.call_tool("logto_get_connector", {"id": "none"})

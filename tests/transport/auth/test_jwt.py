@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,6 @@ from connector_mcp.transport.auth.authorization import REFUSALS_LOGGED, Callers,
 from connector_mcp.transport.auth.principal import SCOPES, TokenRefused, VerificationUnavailable
 from connector_mcp.transport.auth.static_tokens import StaticToken
 from connector_mcp.transport.http.addresses import PublicAddress
-from connector_mcp.transport.http.app import http_app
-from connector_mcp.transport.http.host_guard import Reach
 from tests.end_to_end.faces import INITIALIZE, META, message, modern, served
 from tests.test_deploy import certify
 from tests.transport.auth.issuer import (
@@ -44,7 +42,7 @@ from tests.transport.auth.issuer import (
     token,
     unsigned,
 )
-from tests.transport.conftest import FakeEngine
+from tests.transport.conftest import FakeEngine, app_client
 
 pytestmark = pytest.mark.anyio
 
@@ -53,15 +51,9 @@ HEADERS = {"Accept": "application/json, text/event-stream", "Content-Type": "app
 CALL = message("tools/call", name=TOOL, arguments={}, _meta=META)
 
 
-@asynccontextmanager
-async def asking(engine: Any, callers: Callers | None = None) -> AsyncGenerator[httpx.AsyncClient]:
-    """A client of the application, without a socket. By default the application accepts tokens of the issuer."""
-    reach = Reach.for_address("127.0.0.1", 8765, hosts=PublicAddress.read(PUBLIC_URL).hosts)
-    callers = callers or Callers(oauth=Issuer().oauth())
-    app = http_app(engine, request_state_key=b"k" * 32, reach=reach, callers=callers)
-    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=PUBLIC_URL, headers=HEADERS)
-    async with app.router.lifespan_context(app), client:
-        yield client
+def asking(engine: Any, callers: Callers | None = None) -> AbstractAsyncContextManager[httpx.AsyncClient]:
+    """A client of an application that by default accepts tokens of the issuer."""
+    return app_client(engine, PUBLIC_URL, headers=HEADERS, callers=callers or Callers(oauth=Issuer().oauth()))
 
 
 def bearer(secret: str) -> dict[str, str]:
