@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from connector_mcp.engine.caller import UnattendedCaller
+from connector_mcp.engine.caller import Caller
 from connector_mcp.engine.engine import Engine
 from connector_mcp.errors import Misconfigured
 from connector_mcp.text import clean
@@ -241,7 +241,7 @@ class ScopeCheck:
         if missing is None:
             return None
         # The engine refuses it for the same reason, and records that in the audit log.
-        await self._engine.call(tool, {}, UnattendedCaller(user.name, "http", user.granted, profiles=user.profiles))
+        await self._engine.call(tool, {}, Caller(user.name, "http", user.granted, profiles=user.profiles))
         return self._refuse(scope, missing, f"{tool} needs", request_id)
 
     def watch(self, scope: Scope, receive: Receive, send: Send, request_id: int | str | None) -> tuple[Scope, Send]:
