@@ -14,11 +14,10 @@ from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.operation import Effect, Operation
 from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.versori.activations import ActivateUser, ListEndUsers
-from connector_mcp.operations.versori.common import pick
 from connector_mcp.operations.versori.connections import CreateConnection, UpdateConnection, unproven
 from connector_mcp.operations.versori.connectors import UpdateConnector
 from connector_mcp.operations.versori.connectors_v1 import V1UpsertAuthSchemeConfig
-from connector_mcp.operations.versori.platform import VERSORI
+from connector_mcp.operations.versori.platform import VERSORI, pick
 from connector_mcp.operations.versori.projects import DeployProjectVersion, ListProjects
 from connector_mcp.operations.versori.systems import (
     InitialiseOauth2Connection,

@@ -15,7 +15,8 @@ from connector_mcp.operations.connector_types import connector_type
 from connector_mcp.operations.operation import at
 from connector_mcp.operations.provisioning.kinds import Changes, Entry, Kind, NamedEntry, ToolCall, given, keyed
 from connector_mcp.operations.versori import activations, connections, systems, templates
-from connector_mcp.operations.versori.common import CREDENTIAL, SCHEME, scheme_id
+from connector_mcp.operations.versori.auth_schemes import V2
+from connector_mcp.operations.versori.connections import CREDENTIAL
 from connector_mcp.operations.versori.projects import ListProjects
 from connector_mcp.operations.versori.variables import SetDynamicVariables
 
@@ -85,7 +86,7 @@ class Systems(Kind):
     argument_names: ClassVar = {"template_base_url": "base_url", "auth_scheme_configs": "auth_schemes"}
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
-        schemes = {scheme_id(each): _without_ids(each) for each in items(record.get("authSchemeConfigs"))}
+        schemes = {V2.identify(each): _without_ids(each) for each in items(record.get("authSchemeConfigs"))}
         shown = {"name": record.get("name"), "domain": record.get("domain")}
         return shown | {"base_url": record.get("templateBaseUrl"), "auth_schemes": schemes}
 
@@ -107,7 +108,7 @@ class Systems(Kind):
         return [
             f"auth_schemes.{name}.{path}"
             for name, scheme in schemes.items()
-            for path in _secrets_of(f"{SCHEME}{at(scheme, 'type')}")
+            for path in _secrets_of(f"{V2.prefix}{at(scheme, 'type')}")
         ]
 
 
