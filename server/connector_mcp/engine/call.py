@@ -337,5 +337,4 @@ class PlatformCall(EngineCall):
         with self._observer.step("shape"):
             shaped = shape_data(self.operation, data, self._answers[-1] if self._answers else None, self.meta)
             content: JsonObject = {"data": shaped, "meta": self.meta.as_dict()}
-            largest = self._services.settings.max_result_bytes
-            return finish(content, self.scrubber, largest, self.operation.output, offset=self.meta.offset)
+            return finish(content, self.scrubber, self.largest_result, self.operation.output, offset=self.meta.offset)
