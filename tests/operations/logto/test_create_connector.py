@@ -80,7 +80,7 @@ def test_an_email_connector_deletes_the_present_one():
 def test_a_social_connector_deletes_nothing_and_needs_no_look_at_the_others():
     call = CreateConnector(connector_id="github-universal", config=GITHUB)
     assert losses(call, [SMTP, TWILIO, GOOGLE]) == []
-    assert call.find_losses(NOWHERE) == ()
+    assert hooks.losses(call, NOWHERE) == []
     assert call.target_read() is None
 
 
@@ -95,8 +95,8 @@ def test_a_factory_of_the_servers_own_may_delete_every_email_and_sms_connector()
 
 def test_without_a_look_at_the_others_a_loss_is_feared():
     assert CreateConnector(connector_id="http-sms", config=HTTP_SMS).target_read() == ListConnectors()
-    assert len(CreateConnector(connector_id="http-sms", config=HTTP_SMS).find_losses(NOWHERE)) == 1
-    assert len(CreateConnector(connector_id="my-own").find_losses(NOWHERE)) == 2
+    assert len(hooks.losses(CreateConnector(connector_id="http-sms", config=HTTP_SMS), NOWHERE)) == 1
+    assert len(hooks.losses(CreateConnector(connector_id="my-own"), NOWHERE)) == 2
 
 
 def test_the_target_is_the_connectors_in_danger_without_noise_and_what_changes_by_itself():
@@ -147,7 +147,7 @@ def test_a_creation_that_the_platform_would_refuse_is_refused(arguments: Any, re
 def test_missing_templates_are_named():
     (issue,) = twilio("SignIn", "Register").find_problems(NOWHERE)
     assert (issue.path, issue.got) == ("config.templates", "none for ForgotPassword, Generic")
-    assert twilio("SignIn", "Register", "ForgotPassword", "Generic", "BindMfa").find_problems(NOWHERE) == ()
+    assert hooks.problems(twilio("SignIn", "Register", "ForgotPassword", "Generic", "BindMfa"), NOWHERE) == []
 
 
 def test_what_was_created_is_read_by_its_new_id():

@@ -168,7 +168,7 @@ def test_a_new_key_that_is_active_at_once_replaces_the_active_one() -> None:
     now = Situation(KEYS)
     (loss,) = CreateSsoConnectorSigningKey(id="c", active=True).find_losses(now)
     assert loss.sentence.startswith("Deactivates signing key k1")
-    assert CreateSsoConnectorSigningKey(id="c").find_losses(now) == ()
+    assert hooks.losses(CreateSsoConnectorSigningKey(id="c"), now) == []
 
 
 def test_a_key_that_is_not_in_the_list_is_not_found() -> None:
