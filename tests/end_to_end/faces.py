@@ -22,8 +22,8 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.engine import Engine
+from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.transport.http.app import serve_http
-from tests.sandbox.faulty import FaultySandbox
 
 PLATFORMS = ("vectorize", "logto", "versori", "conductorone")
 FACES = ("stdio auto", "stdio legacy", "http auto", "http legacy", "sse legacy")
@@ -67,7 +67,7 @@ def stdio(environ: Mapping[str, str], **options: Any) -> AbstractAsyncContextMan
 class World:
     """A served sandbox, and the environment in which a server uses it."""
 
-    sandbox: FaultySandbox
+    sandbox: Sandbox
     environ: dict[str, str]
     state: Path
 
@@ -108,7 +108,7 @@ async def serving(engine: Engine, **options: Any) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def world(state: Path) -> AsyncIterator[World]:
-    sandbox = FaultySandbox()
+    sandbox = Sandbox()
     try:
         async with served(sandbox.app()) as origin:
             # These clients answer at once.

@@ -25,10 +25,10 @@ from connector_mcp.cli.main import cli
 from connector_mcp.composition.storage import open_database
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.approval.queue import Approvals
+from connector_mcp.sandbox.app import Sandbox
 from tests.end_to_end.faces import META, SERVE, address, message, modern, served
 from tests.postgres_proxy import PostgresProxy, Request, cut, postgres_proxy, silence
 from tests.postgres_server import PostgresServer, postgres_server
-from tests.sandbox.faulty import FaultySandbox
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -46,7 +46,7 @@ async def nothing() -> None:
 class Upstream:
     """A sandbox that says when a creation reaches it, and when it has answered."""
 
-    sandbox: FaultySandbox
+    sandbox: Sandbox
     requested: Hit = nothing
     """Awaited before each request is handled."""
     reached: Hit = nothing
@@ -212,7 +212,7 @@ async def scene(
     state: dict[str, str], victims: dict[str, str], folder: Path, platforms: Collection[str] = ("vectorize",)
 ) -> AsyncIterator[tuple[Scene, AsyncExitStack]]:
     """Replicas with these settings of the state."""
-    sandbox = FaultySandbox()
+    sandbox = Sandbox()
     upstream = Upstream(sandbox)
     async with AsyncExitStack() as stack:
         stack.callback(sandbox.close)

@@ -12,9 +12,10 @@ import httpx
 import pytest
 
 from connector_mcp.operations.catalog import PLATFORMS
+from connector_mcp.sandbox.app import Sandbox
+from connector_mcp.sandbox.faults import Fault
 from tests.end_to_end.test_kill_points import TRIES, Hit, Scene, call, nothing, scene
 from tests.provisioning.manifests import SECRETS, sixty_things
-from tests.sandbox.faulty import Fault, FaultySandbox
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -148,7 +149,7 @@ async def test_sixty_things_over_four_platforms_exist_once_though_servers_die_an
     state, points, problems, lost = state_of(database, request) | secrets, random.Random(database), list[str](), 0
     async with scene(state, state, tmp_path, PLATFORMS) as (made, stack):
         for number in range(POINTS_OF_SIXTY):
-            sandbox = made.upstream.sandbox = FaultySandbox()
+            sandbox = made.upstream.sandbox = Sandbox()
             stack.callback(sandbox.close)
             wanted = sixty_things() | {"name": f"killed-{number}"}
             hit = failing(made, points, FAULTS)

@@ -26,10 +26,10 @@ from connector_mcp.composition.storage import open_database
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.sandbox import seed
+from connector_mcp.sandbox.app import Sandbox
 from tests.end_to_end.faces import INITIALIZE, META, PLATFORMS, SERVE, address, message, modern, served
 from tests.end_to_end.test_request_state import never
 from tests.postgres_server import PostgresFixture, postgres_server
-from tests.sandbox.faulty import FaultySandbox
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +43,7 @@ S3 = {"source_connector_id": seed.VECTORIZE_S3}
 class Upstream:
     """A sandbox that can hold the changes which reach it."""
 
-    sandbox: FaultySandbox
+    sandbox: Sandbox
     hold: bool = False
     reached: anyio.Event = field(default_factory=anyio.Event)
     release: anyio.Event = field(default_factory=anyio.Event)
@@ -99,7 +99,7 @@ class Replicas:
 
 @asynccontextmanager
 async def replicas(url: str, folder: Path, policy: str, **settings: str) -> AsyncIterator[Replicas]:
-    sandbox = FaultySandbox()
+    sandbox = Sandbox()
     upstream = Upstream(sandbox)
     async with AsyncExitStack() as stack:
         stack.callback(sandbox.close)

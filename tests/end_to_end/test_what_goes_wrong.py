@@ -15,8 +15,9 @@ from mcp.client import Client
 from connector_mcp.composition import engine as assemble
 from connector_mcp.config.settings import Settings
 from connector_mcp.sandbox import seed
+from connector_mcp.sandbox.app import Sandbox
+from connector_mcp.sandbox.faults import Fault
 from connector_mcp.transport.mcp.server import build_server
-from tests.sandbox.faulty import Fault, FaultySandbox
 
 pytestmark = pytest.mark.anyio
 
@@ -32,8 +33,8 @@ def connected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Open a client of a server over a sandbox with these faults and settings."""
 
     @asynccontextmanager
-    async def connect(*faults: Fault, **settings: Any) -> AsyncIterator[tuple[Client, FaultySandbox]]:
-        sandbox = FaultySandbox(faults=faults)
+    async def connect(*faults: Fault, **settings: Any) -> AsyncIterator[tuple[Client, Sandbox]]:
+        sandbox = Sandbox(faults=faults)
         monkeypatch.setattr(assemble, "_open_sandbox", lambda *_: sandbox)
         loaded = Settings.load({}, sandbox=True, state_dir=tmp_path, **settings)
         server = partial(build_server, request_state_key=b"k" * 32)

@@ -28,12 +28,12 @@ from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.secret_refs.secret_requests import SecretRequests
 from connector_mcp.operations.catalog import PLATFORMS, catalog, in_toolsets, platform_folder
 from connector_mcp.provisioning.calls import CALLS
+from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.database import Database
 from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.upstream.client import DEFAULT_LIMITS, ClientLimits, UpstreamClient
 from tests.records import Clock, audit_lines
-from tests.sandbox.faulty import FaultySandbox
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ class Bench:
     """An engine with what a test wants to look at."""
 
     engine: Engine
-    sandbox: FaultySandbox
+    sandbox: Sandbox
     directory: Path
 
     def account(self, platform: str) -> Account:
@@ -281,7 +281,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
             platforms: tuple[str, ...] = PLATFORMS,
             **settings: Any,
         ) -> Bench:
-            sandbox = FaultySandbox()
+            sandbox = Sandbox()
             stack.callback(sandbox.close)
             accounts: dict[str, Account] = {}
             for name in platforms:

@@ -20,6 +20,7 @@ from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.tool import PROFILE
 from connector_mcp.provisioning.calls import CALLS
 from connector_mcp.sandbox import seed
+from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.sources import EnvironmentSource
 from connector_mcp.state.sqlite import SqliteDatabase
@@ -27,7 +28,6 @@ from connector_mcp.transport.mcp.server import build_server
 from connector_mcp.upstream.client import UpstreamClient
 from tests.engine.conftest import FakeCaller, yes
 from tests.records import audited
-from tests.sandbox.faulty import FaultySandbox
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +45,7 @@ class Two:
     """An engine with the profiles production and staging of each platform, each with a sandbox of its own."""
 
     engine: Engine
-    sandboxes: Mapping[str, FaultySandbox]
+    sandboxes: Mapping[str, Sandbox]
     audit: Path
 
     def sent(self, profile: str, method: str = "*") -> list[str]:
@@ -75,7 +75,7 @@ async def two(tmp_path: Path) -> AsyncIterator[Maker]:
             secrets: Mapping[str, frozenset[str] | None] | None = None,
         ) -> Two:
             server = Policy.parse(policy, read_only=read_only == "server", transport="stdio")
-            sandboxes = {"production": FaultySandbox(), "staging": FaultySandbox()}
+            sandboxes = {"production": Sandbox(), "staging": Sandbox()}
             accounts: list[Account] = []
             for platform in (platform_folder(name).platform for name in PLATFORMS):
                 for name, rules in (("production", production), ("staging", staging)):

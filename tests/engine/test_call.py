@@ -23,10 +23,10 @@ from connector_mcp.errors import StoreUnavailable
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.operation import Effect
 from connector_mcp.sandbox import seed
+from connector_mcp.sandbox.faults import Fault
 from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.upstream.client import DEFAULT_LIMITS
 from tests.engine.conftest import AsksByReturning, Bench, FakeCaller, yes
-from tests.sandbox.faulty import Fault
 
 pytestmark = pytest.mark.anyio
 

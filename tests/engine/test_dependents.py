@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from connector_mcp.sandbox import seed
+from connector_mcp.sandbox.faults import Fault
 from tests.engine.conftest import Bench, BenchMaker, FakeCaller
-from tests.sandbox.faulty import Fault
 
 pytestmark = pytest.mark.anyio
 

@@ -12,9 +12,9 @@ from connector_mcp.operations.catalog import PLATFORMS, platform_folder
 from connector_mcp.operations.operation import Effect, ListOperation, Operation, at
 from connector_mcp.operations.platform import path_shape
 from connector_mcp.sandbox import seed
+from connector_mcp.sandbox.faults import Fault
 from connector_mcp.upstream.client import ClientLimits
 from tests.engine.conftest import Bench, BenchMaker, FakeCaller, yes
-from tests.sandbox.faulty import Fault
 
 pytestmark = pytest.mark.anyio
 

@@ -11,10 +11,10 @@ import pytest
 
 from connector_mcp.engine.caller import AnswerDue, ElicitationReply, Resumed
 from connector_mcp.errors import ConfirmationInvalid, ConnectorError, StoreUncertain
+from connector_mcp.sandbox.faults import Fault
 from tests.engine.conftest import AsksByReturning, Bench, BenchMaker, Clock, FakeCaller, yes
 from tests.engine.faulty_database import FaultyDatabase, Killed, StepFault
 from tests.records import rows
-from tests.sandbox.faulty import Fault
 
 pytestmark = pytest.mark.anyio
 

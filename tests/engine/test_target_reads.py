@@ -14,13 +14,13 @@ from connector_mcp.operations.platform import Request
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.conductorone.emulator import CATALOG
 from connector_mcp.sandbox.conductorone.emulator import CONNECTORS as C1_CONNECTORS
+from connector_mcp.sandbox.faults import Fault
 from connector_mcp.sandbox.logto.emulator import CONNECTORS
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.sources import Directory
 from connector_mcp.upstream.client import UpstreamClient, UpstreamResponse
 from tests.engine.conftest import Bench, BenchMaker, FakeCaller, yes
 from tests.operations.configs import KEY_FILE
-from tests.sandbox.faulty import Fault
 
 pytestmark = pytest.mark.anyio
 

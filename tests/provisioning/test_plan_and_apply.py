@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from connector_mcp.json_values import JsonObject
+from connector_mcp.sandbox.faults import Fault
 from connector_mcp.upstream.client import ClientLimits
 from tests.engine.conftest import Bench, BenchMaker, FakeCaller, yes
 from tests.provisioning.plans import sources
-from tests.sandbox.faulty import Fault
 
 pytestmark = pytest.mark.anyio
 
@@ -65,11 +65,12 @@ async def test_under_faults_everything_is_made_once(bench: BenchMaker, monkeypat
     kinds: list[dict[str, Any]] = [
         {"status": 500}, {"status": 429}, {"kind": "hang_up", "applied": True}, {"kind": "timeout", "applied": True},
     ]  # fmt: skip
+    faults = made.sandbox._faults  # pyright: ignore[reportPrivateUsage]
 
-    def next_fault(platform: str, method: str, path: str) -> Fault | None:
+    def next_for(platform: str, method: str, path: str) -> Fault | None:
         return Fault(**chance.choice(kinds)) if chance.random() < 0.05 else None
 
-    monkeypatch.setattr(made.sandbox, "next_fault", next_fault)
+    monkeypatch.setattr(faults, "next_for", next_for)
     statuses: list[str] = []
     for _ in range(12):
         result = await made.engine.call("apply_plan", {"plan_id": plan["plan_id"]}, FakeCaller())

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from connector_mcp.sandbox import seed
+from connector_mcp.sandbox.faults import Fault
 from connector_mcp.secrets.collection import Secrets
 from tests.engine.conftest import Bench, BenchMaker, FakeCaller
 from tests.provisioning.manifests import (
@@ -22,7 +23,6 @@ from tests.provisioning.manifests import (
     secrets,
     sixty_things,
 )
-from tests.sandbox.faulty import Fault
 
 pytestmark = pytest.mark.anyio
 

@@ -14,12 +14,12 @@ from connector_mcp.provisioning.journal import Journal, account_key
 from connector_mcp.provisioning.plan import Action
 from connector_mcp.provisioning.rehearsal import Rehearsal, SharedReads
 from connector_mcp.sandbox import seed
+from connector_mcp.sandbox.faults import Fault, FaultKind
 from connector_mcp.state.keys import secret_key
 from connector_mcp.state.sqlite import SqliteDatabase
 from tests.engine.conftest import Bench, BenchMaker, FakeCaller
 from tests.provisioning.plans import applied, apply, entries, source, sources, stored
 from tests.records import Clock, rows
-from tests.sandbox.faulty import Fault, FaultKind
 
 pytestmark = pytest.mark.anyio
 

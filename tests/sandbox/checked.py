@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 from jsonschema import Draft202012Validator
 
-from tests.sandbox.faulty import Fault, FaultySandbox
+from connector_mcp.sandbox.app import Sandbox
+from connector_mcp.sandbox.faults import Fault
 from tools.answers import Answers
 
 documented = cache(Answers)
@@ -35,7 +36,7 @@ def flaws(platform: str, operation: str, status: int, body: bytes) -> list[str]:
     ]
 
 
-class CheckedSandbox(FaultySandbox):
+class CheckedSandbox(Sandbox):
     """A sandbox that remembers which operations it answered with success, and the flaws of its answers.
 
     Answers are taken as they are once a fault was injected.
@@ -54,12 +55,11 @@ class CheckedSandbox(FaultySandbox):
     def transport(self, platform: str) -> httpx.AsyncBaseTransport:
         return _CheckedTransport(self, platform, super().transport(platform))
 
-    async def check(self, platform: str, request: httpx.Request, response: httpx.Response) -> None:
+    def check(self, platform: str, request: httpx.Request, response: httpx.Response) -> None:
         path = request.url.raw_path.partition(b"?")[0].decode("ascii")
         operation = documented(platform).operation(request.method, path)
         if self._is_faulty or response.is_redirect:
             return
-        await response.aread()
         if operation is None:
             is_api = path.startswith(("/api/", "/v1/"))
             self.flaws += [f"{request.method} {path} is in no document"] if is_api and response.is_success else []
@@ -75,5 +75,6 @@ class _CheckedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         response = await self._real.handle_async_request(request)
-        await self._sandbox.check(self._platform, request, response)
+        if not isinstance(response.stream, httpx.AsyncByteStream) or isinstance(response.stream, httpx.ByteStream):
+            self._sandbox.check(self._platform, request, response)
         return response

@@ -6,23 +6,37 @@ a socket. `app` is a Starlette application that serves all four for `connector-m
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
 import httpx
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connector_mcp.sandbox.conductorone.emulator import ConductorOneEmulator
 from connector_mcp.sandbox.emulator import Emulator
+from connector_mcp.sandbox.faults import Delivery, Fault, FaultPlan, InProcessTransport, Responder, ServedPlatform
 from connector_mcp.sandbox.logto.emulator import LogtoEmulator
 from connector_mcp.sandbox.seed import PLATFORMS, seed_world, variables
 from connector_mcp.sandbox.vectorize.emulator import VectorizeEmulator
 from connector_mcp.sandbox.versori.emulator import VersoriEmulator
 from connector_mcp.sandbox.world import DEFAULT_ACCOUNT, Clock, World, system_time
+
+
+@dataclass(frozen=True)
+class RecordedRequest:
+    """A request that reached the sandbox. `raw_path` is percent-encoded, without the query; header names lower case."""
+
+    platform: str
+    method: str
+    raw_path: str
+    query: str
+    body: bytes = field(repr=False)
+    headers: dict[str, str] = field(repr=False)
 
 
 class Sandbox:
@@ -37,6 +51,7 @@ class Sandbox:
         self,
         data: Path | None = None,
         *,
+        faults: Sequence[Fault] = (),
         create_body: str = "object",
         clock: Clock = system_time,
         account: str = DEFAULT_ACCOUNT,
@@ -44,28 +59,42 @@ class Sandbox:
         self.world = World(data, clock, account)
         seed_world(self.world)
         self._create_body = create_body
+        self._faults = FaultPlan(faults)
+        self._requests: deque[RecordedRequest] = deque(maxlen=500)
+        self._logto = LogtoEmulator(self.world)
+        self._conductorone = ConductorOneEmulator(self.world)
         self._emulators: dict[str, Emulator] = {
             "vectorize": VectorizeEmulator(self.world, create_body=create_body),
-            "logto": LogtoEmulator(self.world),
+            "logto": self._logto,
             "versori": VersoriEmulator(self.world),
-            "conductorone": ConductorOneEmulator(self.world),
+            "conductorone": self._conductorone,
         }
+
+    @property
+    def requests(self) -> list[RecordedRequest]:
+        """The latest 500 requests, oldest first."""
+        return list(self._requests)
 
     def serves(self, platform: str, method: str, path: str) -> bool:
         """Whether the platform has an operation with this method and percent-encoded path."""
         return self._emulators[platform].serves(method, path)
 
+    def inject(self, fault: Fault) -> None:
+        """Add a fault after those already injected."""
+        self._faults.add(fault)
+
+    def revoke_tokens(self) -> None:
+        """Revoke every access token that the token endpoints issued."""
+        self._logto.tokens.revoke_all()
+        self._conductorone.tokens.revoke_all()
+
     def variables(self, platform: str, origin: str | None = None) -> dict[str, str]:
         """The platform's environment variables for this sandbox, in process or served at `origin`."""
         return variables(platform, origin, create_body=self._create_body)
 
-    async def respond(self, platform: str, request: Request) -> Response:
-        """Answer a request to a platform. Its path is percent-encoded, without a prefix."""
-        return await self._emulators[platform].respond(request)
-
     def transport(self, platform: str) -> httpx.AsyncBaseTransport:
         """The platform in process, for an `httpx.AsyncClient`. Raises KeyError for an unknown platform."""
-        return httpx.ASGITransport(self._served(platform))
+        return InProcessTransport(self._responder(platform))
 
     def app(self) -> Starlette:
         """All four as one application, each under its name.
@@ -77,20 +106,33 @@ class Sandbox:
         async def index(_request: Request) -> Response:
             return JSONResponse({"sandbox": True, "platforms": sorted(PLATFORMS)})
 
-        mounts = [Mount(f"/{name}", self._served(name, f"/{name}")) for name in PLATFORMS]
+        mounts = [Mount(f"/{name}", ServedPlatform(f"/{name}", self._responder(name))) for name in PLATFORMS]
         return Starlette(routes=[Route("/", index), *mounts])
 
     def close(self) -> None:
         """Close the world. The sandbox cannot be used afterwards."""
         self.world.close()
 
-    def _served(self, platform: str, prefix: str = "") -> ASGIApp:
-        """The platform as an ASGI application under a prefix."""
+    def _responder(self, platform: str) -> Responder:
+        emulator = self._emulators[platform]
 
-        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-            raw_path: bytes = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
-            path = raw_path.decode("ascii").removeprefix(prefix)
-            response = await self.respond(platform, Request({**scope, "path": path, "root_path": ""}, receive))
-            await response(scope, receive, send)
+        async def respond(request: Request) -> Delivery:
+            body = await request.body()
+            path = request.scope["path"]
+            fault = self._faults.next_for(platform, request.method, path)
+            if fault is None or fault.kind != "unreachable":
+                query = request.scope["query_string"].decode("latin-1")
+                recorded = RecordedRequest(platform, request.method, path, query, body, dict(request.headers))
+                self._requests.append(recorded)
+            if fault is None:
+                return Delivery(await emulator.respond(request))
+            if fault.kind != "stale_read":
+                return await fault.apply(emulator, request)
+            # The body is read: nothing below waits, so no other request sees the past.
+            with self.world.before_last_writes() as past:
+                response = await emulator.respond(request)
+            if past.differed:
+                self._faults.count_stale_read(fault)
+            return Delivery(response)
 
-        return serve
+        return respond

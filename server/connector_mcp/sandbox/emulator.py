@@ -160,3 +160,7 @@ class TokenIssuer:
         """The token's grant, or None when the token is unknown, expired or revoked."""
         found = self._grants.get(token)
         return found if found is not None and found.expires_at > self._world.now() else None
+
+    def revoke_all(self) -> None:
+        """Forget every token, as a restart of the platform would."""
+        self._grants.clear()

@@ -41,6 +41,7 @@ def seed_world(world: World) -> None:
         for collection, documents in _SEED["documents"].items():
             for document in documents:
                 world.put(collection, document["id"], document)
+    world.forget_past()
 
 
 def variables(platform: str, origin: str | None, *, create_body: str) -> dict[str, str]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +24,7 @@ Clock = Callable[[], datetime]
 
 DEFAULT_ACCOUNT = "default"
 """The account of a server without profiles."""
+_REMEMBERED_WRITES = 256
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS documents (
@@ -37,6 +40,13 @@ CREATE TABLE IF NOT EXISTS documents (
 def system_time() -> datetime:
     """The real time."""
     return datetime.now(UTC)
+
+
+@dataclass
+class Past:
+    """Whether any read under `World.before_last_writes` differed from the present."""
+
+    differed: bool = False
 
 
 class World:
@@ -62,6 +72,8 @@ class World:
                 fix="Name a file in a folder that exists with --data; a file that is not there is made.",
             ) from None
         self._lock = threading.RLock()
+        self._previous: OrderedDict[tuple[str, str], JsonObject | None] = OrderedDict()
+        self._past: Past | None = None
 
     def timestamp(self) -> str:
         """The current time as the platforms write it: RFC 3339 in UTC with milliseconds."""
@@ -70,10 +82,7 @@ class World:
     def get(self, collection: str, document_id: str) -> JsonObject | None:
         """A copy of the document, or None."""
         with self._lock:
-            row = self._database.execute(
-                "SELECT body FROM documents WHERE collection = ? AND id = ?", (self._prefix + collection, document_id)
-            ).fetchone()
-        return None if row is None else json.loads(row[0])
+            return self._visible(collection, document_id, self._stored(collection, document_id))
 
     def find(self, collection: str, document_id: str, missing: Exception) -> JsonObject:
         """A copy of the document. Raises `missing` without one."""
@@ -86,13 +95,19 @@ class World:
         """Copies of all documents of a collection, oldest first."""
         with self._lock:
             rows = self._database.execute(
-                "SELECT body FROM documents WHERE collection = ? ORDER BY position", (self._prefix + collection,)
+                "SELECT id, body FROM documents WHERE collection = ? ORDER BY position", (self._prefix + collection,)
             ).fetchall()
-        return [json.loads(row[0]) for row in rows]
+            present = {str(row[0]): json.loads(row[1]) for row in rows}
+            if self._past is not None:
+                # A document that was deleted since has no row; the past shows it at the end.
+                present |= {key: None for (kept, key) in self._previous if kept == collection and key not in present}
+            seen = (self._visible(collection, key, document) for key, document in present.items())
+            return [document for document in seen if document is not None]
 
     def put(self, collection: str, document_id: str, document: JsonObject) -> None:
         """Insert the document, or replace the one with this id."""
         with self._lock:
+            self._remember(collection, document_id)
             self._database.execute(
                 "INSERT INTO documents (collection, id, body) VALUES (?, ?, ?) "
                 "ON CONFLICT (collection, id) DO UPDATE SET body = excluded.body",
@@ -102,6 +117,7 @@ class World:
     def delete(self, collection: str, document_id: str) -> None:
         """Remove the document, if it exists."""
         with self._lock:
+            self._remember(collection, document_id)
             self._database.execute(
                 "DELETE FROM documents WHERE collection = ? AND id = ?", (self._prefix + collection, document_id)
             )
@@ -118,6 +134,42 @@ class World:
                 raise
             self._database.execute("COMMIT")
 
+    @contextmanager
+    def before_last_writes(self) -> Generator[Past]:
+        """Within the block, reads show each recently written document as it was before its last write."""
+        with self._lock:
+            self._past = Past()
+            try:
+                yield self._past
+            finally:
+                self._past = None
+
+    def forget_past(self) -> None:
+        """Forget the earlier versions, so that reads of the past show the present."""
+        with self._lock:
+            self._previous.clear()
+
     def close(self) -> None:
         with self._lock:
             self._database.close()
+
+    def _stored(self, collection: str, document_id: str) -> JsonObject | None:
+        row = self._database.execute(
+            "SELECT body FROM documents WHERE collection = ? AND id = ?", (self._prefix + collection, document_id)
+        ).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def _remember(self, collection: str, document_id: str) -> None:
+        key = (collection, document_id)
+        self._previous[key] = self._stored(collection, document_id)
+        self._previous.move_to_end(key)
+        while len(self._previous) > _REMEMBERED_WRITES:
+            self._previous.popitem(last=False)
+
+    def _visible(self, collection: str, key: str, present: JsonObject | None) -> JsonObject | None:
+        if self._past is None or (collection, key) not in self._previous:
+            return present
+        before = self._previous[collection, key]
+        if before != present:
+            self._past.differed = True
+        return before

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from connector_mcp.sandbox import seed
+from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.sandbox.vectorize.emulator import SOURCES
-from tests.sandbox.faulty import FaultySandbox as Sandbox
 from tests.sandbox.test_app import vectorize
 
 pytestmark = pytest.mark.anyio
