@@ -68,7 +68,7 @@ class RecordPages:
                 runnable("Records that were archived are in the files of `connector-mcp audit archive`."),
             )
         # What was altered is not shown as if it had happened.
-        intact = [each.line.record for each in records if each.line.record is not None and each.line.fault is None]
+        intact = [each.line.authentic for each in records if each.line.authentic is not None]
         record = intact[-1] if intact else None
         approval = await self._approval(record) if record else None
         target = record.get("target") if record else None
