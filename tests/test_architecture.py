@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.for_each import for_each
+
 PACKAGE = Path(__file__).parents[1] / "server" / "connector_mcp"
 
 # Each part and what it may import of this package besides `ANYWHERE`. `connector_mcp` itself gives only the version.
@@ -60,7 +62,7 @@ def part(module: Path) -> str:
     return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("module", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+@for_each("module", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_imports_only_what_stands_below_it(module: Path) -> None:
     own = part(module)
     for name in imported(module):

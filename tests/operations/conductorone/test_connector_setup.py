@@ -18,6 +18,7 @@ from connector_mcp.operations.conductorone.connectors import GetConnector
 from connector_mcp.operations.conductorone.env_config import ENV_CONFIG, SELECTED_GROUP
 from connector_mcp.operations.connector_types import connector_types, example
 from connector_mcp.operations.situation import Situation
+from tests.for_each import for_each
 from tests.operations.hooks import issues, losses, plan, problems
 
 APP = "2abCDEfghIJKlmnOPQrstUVwxyZ"
@@ -53,7 +54,7 @@ def filled(config: Any) -> Any:
     return {key: value if isinstance(value, bool) else value or "x" for key, value in config.items()}
 
 
-@pytest.mark.parametrize("kind", CATALOG, ids=lambda kind: kind.name)
+@for_each("kind", CATALOG, ids=lambda kind: kind.name)
 def test_an_example_of_every_catalog_type_is_taken_and_each_wrong_key_or_type_is_named(kind: Any) -> None:
     config = filled(example(kind.config))
     group = {key: value for key, value in config.items() if key == SELECTED_GROUP}
