@@ -1,7 +1,8 @@
 """`python -m benchmarks.records`: what the audit log costs, over SQLite and PostgreSQL.
 
-Calls of an engine in this process, beside the same engine without an audit log, with the same upstream. PostgreSQL is
-measured where `CONNECTOR_MCP_BENCHMARK_STATE` has the address of an empty database.
+First a server and its client over stdio, beside the same server without an audit log. Then an engine in this process,
+without a protocol around it. Both have the same upstream. PostgreSQL is measured where `CONNECTOR_MCP_BENCHMARK_STATE`
+has the address of an empty database.
 """
 
 from __future__ import annotations
@@ -9,19 +10,22 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import sys
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 
-from benchmarks.results import Comparison, Figures, compare, table
-from benchmarks.servers import MeasurementError, upstream
+from benchmarks.results import Comparison, Figures, compare, interleave, table
+from benchmarks.servers import MeasurementError, ServerCommand, inherited_environment, upstream
+from benchmarks.stdio_client import StdioSession
 from benchmarks.upstream import ARGUMENTS, ORGANIZATION, TOOL
 from connector_mcp.audit.record import AuditRecord
 from connector_mcp.audit.trail import AuditTrail, LockedChain
+from connector_mcp.cli.main import main as run_command
 from connector_mcp.composition import engine as composition
 from connector_mcp.composition.health import LocalCaller
 from connector_mcp.config.settings import Settings
@@ -99,6 +103,30 @@ async def _engines(environ: Mapping[str, str], folder: Path) -> AsyncGenerator[d
         yield engines
 
 
+def measure_clients(environ: Mapping[str, str], where: str, folder: Path) -> Sequence[Comparison]:
+    """Compare reads as a client over stdio makes them."""
+    modules = {WITH: "connector_mcp", WITHOUT: "benchmarks.records"}
+    with ExitStack() as stack:
+        sessions: dict[str, StdioSession] = {}
+        for name, module in modules.items():
+            own = {"CONNECTOR_MCP_STATE_DIR": str(folder / name), "PYTHONPATH": str(Path(__file__).parents[1])}
+            command = ServerCommand((sys.executable, "-m", module, "serve"), {**environ, **own}, folder.parent)
+            sessions[name] = stack.enter_context(StdioSession(command))
+            sessions[name].open()
+            sessions[name].flood(CALLS, IN_FLIGHT)
+
+        def read(session: StdioSession) -> Figures:
+            before = session.processor_seconds()
+            calls_a_second = CALLS / session.flood(CALLS, IN_FLIGHT)
+            return calls_a_second, (session.processor_seconds() - before) / CALLS * 1e3
+
+        taken = interleave(sessions, read, ROUNDS)
+    return [
+        compare(f"reads by a client over {where}", "calls/s", taken, 0, at_least=0.9),
+        compare(f"reads by a client over {where}, processor time", "ms", taken, 1),
+    ]
+
+
 async def measure(environ: Mapping[str, str], where: str, folder: Path) -> Sequence[Comparison]:
     """Compare reads and allowed writes over one database."""
     comparisons: list[Comparison] = []
@@ -119,6 +147,7 @@ async def measure(environ: Mapping[str, str], where: str, folder: Path) -> Seque
 
 def main() -> None:
     """Measure, and print a table."""
+    comparisons: list[Comparison] = []
     with tempfile.TemporaryDirectory(prefix="connector-mcp-benchmark-") as folder, upstream() as port:
         environ = {
             "VECTORIZE_API_KEY": "benchmark-key-0123456789",
@@ -127,12 +156,19 @@ def main() -> None:
             "CONNECTOR_MCP_POLICY": "create=allow",
             "CONNECTOR_MCP_REQUESTS_PER_SECOND": "1000000",
         }
-        comparisons = list(asyncio.run(measure(environ, "SQLite", Path(folder) / "sqlite")))
-        if state := os.environ.get("CONNECTOR_MCP_BENCHMARK_STATE"):
-            with_state = environ | {"CONNECTOR_MCP_STATE": state}
-            comparisons += asyncio.run(measure(with_state, "PostgreSQL", Path(folder) / "postgres"))
+        state = os.environ.get("CONNECTOR_MCP_BENCHMARK_STATE")
+        databases = {"SQLite": {}, **({"PostgreSQL": {"CONNECTOR_MCP_STATE": state}} if state else {})}
+        for where, database in databases.items():
+            own = environ | database
+            comparisons += measure_clients(inherited_environment() | own, where, Path(folder) / where)
+            comparisons += asyncio.run(measure(own, where, Path(folder) / where))
     print(table(comparisons, COLUMNS))
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:]:
+        # The server without an audit log, with the arguments of `connector-mcp`.
+        with mock.patch.object(composition, "AuditTrail", _NoTrail):
+            run_command()
+    else:
+        main()

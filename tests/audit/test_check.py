@@ -15,20 +15,16 @@ from connector_mcp.audit.chain import seal
 from connector_mcp.audit.check import CheckReport, verify_log
 from connector_mcp.audit.reader import AuditReader
 from connector_mcp.audit.record import AuditRecord
-from connector_mcp.audit.trail import AuditTrail, encode
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.state.database import Database
-from tests.audit.test_trail import a_record
 from tests.engine.faulty_database import FaultyDatabase, Killed, StepFault
-from tests.records import Clock, rows
+from tests.records import Clock, a_record, append, rows
 
 
 def write(database: Database, *records: str | AuditRecord) -> None:
-    """Write records, or those of calls, as another process would."""
-    trail = AuditTrail(database)
+    """Write records, or those of calls, one by one."""
     for record in records:
-        made = a_record(record) if isinstance(record, str) else record
-        database.write_now(lambda tx, made=made: trail.lock(tx).append([encode(vars(made))]))
+        append(database, a_record(record) if isinstance(record, str) else record)
 
 
 def check(database: Database, **options: Any) -> CheckReport:

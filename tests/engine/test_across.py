@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from connector_mcp.engine import across
 from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.faults import Fault
 from tests.engine.conftest import AsksByReturning, Bench, BenchMaker, FakeCaller, yes
+from tests.records import rows
 
 pytestmark = pytest.mark.anyio
 
@@ -122,7 +124,10 @@ async def test_a_check_of_what_is_not_there_is_not_found(made: Bench, platform: 
 
 
 @CALLERS
-async def test_recent_changes_shows_changes_only_by_platform_and_target(made: Bench, kind: type[FakeCaller]) -> None:
+async def test_recent_changes_shows_changes_only_by_platform_and_target(
+    made: Bench, kind: type[FakeCaller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(across, "_AT_ONCE", 1)
     await run(made, "vectorize_get_source_connectors")
     assert (await run(made, "recent_changes"))["data"] == []
     await run(made, "vectorize_update_source_connector", **CRAWLER, **SITE)
@@ -151,3 +156,15 @@ async def test_a_change_that_a_platform_refused_is_none_and_one_of_unknown_outco
     made.sandbox.inject(Fault("vectorize", "PATCH", at, times=9, kind="hang_up"))
     await run(made, "vectorize_update_source_connector", **CRAWLER, **SITE)
     assert [row["outcome"] for row in (await run(made, "recent_changes"))["data"]] == ["outcome_unknown"]
+
+
+async def test_a_record_that_was_altered_is_no_change(made: Bench) -> None:
+    database = made.engine.database
+    await run(made, "vectorize_update_source_connector", **CRAWLER, **SITE)
+    await run(made, "logto_update_connector", id=seed.LOGTO_OIDC, sync_profile=True)
+    rows(database, "UPDATE audit SET line = replace(line, 'logto_', 'logto-') WHERE tool LIKE 'logto%'")
+    # The next record tells that the head is lost. It is made to look like that of a call.
+    rows(database, "UPDATE audit_chain SET head = ''")
+    assert [row["platform"] for row in (await run(made, "recent_changes"))["data"]] == ["vectorize"]
+    rows(database, "UPDATE audit SET call_id = 'ff', phase = 'ended' WHERE call_id IS NULL")
+    assert [row["platform"] for row in (await run(made, "recent_changes"))["data"]] == ["vectorize"]

@@ -19,9 +19,8 @@ from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.operations.catalog import PLATFORMS, catalog
 from connector_mcp.operations.tool import Tool
-from connector_mcp.transport.mcp import resources, server_info, skills
+from connector_mcp.transport.mcp import resources, server_info
 from connector_mcp.transport.mcp.server import build_server
-from connector_mcp.transport.mcp.tools import _listed
 from tests.documents import ROOT
 from tests.engine.conftest import FakeCaller
 
@@ -45,7 +44,12 @@ def said(tools: Sequence[Tool]) -> str:
     """Everything that a client is told of these tools."""
     platforms = server_info.served_platforms(tools)
     prompts = server_info.list_prompts(tools)
-    parts: list[Any] = [server_info.instructions(tools), *map(_listed, tools), prompts, resources.TEMPLATE]
+    parts: list[Any] = [
+        server_info.instructions(tools),
+        *(tool.as_dict() for tool in tools),
+        prompts,
+        resources.TEMPLATE,
+    ]
     parts += resources.indexes(platforms)
     for resource in resources.skill_resources(tools):
         parts += [resource, resources.read_skill(resource.uri, tools)]
@@ -131,12 +135,12 @@ async def test_arguments_of_prompts_and_of_the_template_are_completed(era: str, 
 
 
 def test_every_tool_that_a_skill_names_exists() -> None:
-    assert {skill.name for skill in skills.all_skills()} >= {
+    assert {skill.name for skill in resources.all_skills()} >= {
         "connect-data-source",
         "add-sign-in-provider",
         "set-up-sso",
     }
-    for skill in skills.all_skills():
+    for skill in resources.all_skills():
         named = set(re.findall(rf"`((?:(?:{'|'.join(PLATFORMS)})_|[a-z]+_connector)[a-z_]*)`", "\n".join(skill.lines)))
         assert skill.tools <= set(catalog())
         assert named <= set(catalog()), skill.name
@@ -147,7 +151,7 @@ def test_the_wheel_has_every_file_of_the_package_and_so_the_skills() -> None:
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert wheel == {"packages": ["server/connector_mcp"]}
     found = {path.parent.name for path in (ROOT / wheel["packages"][0]).glob("skills/*/SKILL.md")}
-    assert found == {skill.name for skill in skills.all_skills()}
+    assert found == {skill.name for skill in resources.all_skills()}
 
 
 @pytest.mark.parametrize("era", ["auto", "legacy"])

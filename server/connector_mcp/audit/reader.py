@@ -41,6 +41,13 @@ class Line:
     """None if the seal is not valid."""
     fault: str | None
     """What is wrong with the line, taken by itself."""
+    call_id: str = ""
+    """The call that its row names."""
+
+    @property
+    def authentic(self) -> JsonObject | None:
+        """The record; None if anything is wrong with the line."""
+        return self.record if self.fault is None else None
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,8 @@ class Wanted:
 
     def accepts(self, line: Line) -> bool:
         """Check that the tool matches the pattern, and count a line that is at fault too."""
-        return line.record is None or self.tool is None or fnmatchcase(str(line.record["tool"]), self.tool)
+        record = line.authentic
+        return record is None or self.tool is None or fnmatchcase(record["tool"], self.tool)
 
 
 class AuditReader:
@@ -154,7 +162,7 @@ class AuditReader:
 def read_line(row: Row, key: bytes) -> Line:
     """Return the line in a row of the log."""
     record = unseal(row["line"], key)
-    return Line(f"record {row['seq']}", row["seq"], row["line"], record, _fault(row, record))
+    return Line(f"record {row['seq']}", row["seq"], row["line"], record, _fault(row, record), row["call_id"] or "")
 
 
 def unsealed_fault(record: JsonObject | None) -> str | None:

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from connector_mcp.state.database import Database, Row, Transaction, Value
-from connector_mcp.transport.http.host_guard import is_loopback
+from connector_mcp.transport.http.addresses import is_loopback
 
 FAILURES_PER_NETWORK = 10
 """Wrong tokens a minute from one network."""

@@ -7,10 +7,13 @@ client had made it. They ask nobody: a read that needs a decision counts as one 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import anyio
 
+from connector_mcp.audit.calls import CallLog
+from connector_mcp.audit.reader import Wanted
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.call import PlatformCall
 from connector_mcp.engine.caller import CallResult
@@ -189,10 +192,11 @@ class AcrossCall(EngineCall):
 
     async def _changes(self, operation: RecentChanges) -> list[JsonObject]:
         changes: list[JsonObject] = []
-        before: int | None = None
+        log, before = CallLog(self._services.database), ""
         for _ in range(_SCANNED // _AT_ONCE):
-            page = await self._services.audit.recent(_AT_ONCE, before=before)
-            made = [record for record in page if record["effect"] != Effect.READ and record["outcome"] in _MADE]
+            page = await log.page(Wanted(once=True), before=before, count=_AT_ONCE)
+            records = [line.authentic for line in page.calls if line.authentic is not None]
+            made = [record for record in records if record["effect"] != Effect.READ and record["outcome"] in _MADE]
             changes += [
                 change
                 for change in map(_change, made)
@@ -200,11 +204,13 @@ class AcrossCall(EngineCall):
                 and (self.caller.profiles is None or change["profile"] in self.caller.profiles)
                 and (operation.target is None or operation.target in change["target"].values())
             ]
-            if len(page) < _AT_ONCE:
-                return changes
-            before = page[-1]["seq"]
-        self.meta.warn(f"Only the last {_SCANNED} records of the audit log were looked through.")
-        return changes
+            if page.older is None:
+                break
+            before = page.older
+        else:
+            self.meta.warn(f"Only the last {_SCANNED} records of the audit log were looked through.")
+        # Calls come in the order in which they began.
+        return sorted(changes, key=itemgetter("time"), reverse=True)
 
 
 class NestedRead(PlatformCall):

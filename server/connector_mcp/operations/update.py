@@ -110,6 +110,12 @@ class Mask:
         return tuple(path.strip() for path in mask.split(",") if path.strip())
 
 
+def keeps_what_is_left_out(operation: type[Operation]) -> bool:
+    """Whether members that a call does not give stay as they are stored, those inside its objects too."""
+    strategy = operation.strategy if issubclass(operation, UpdateOperation) else None
+    return isinstance(strategy, Mask) or (isinstance(strategy, Merge) and bool(strategy.completed))
+
+
 @dataclass(frozen=True)
 class NamedItems:
     """A list in a record that works as a map: each item has a name, and can be lost like a member."""

@@ -155,16 +155,12 @@ class SqliteDatabase(Database):
             return
         _enable_write_ahead_log(connection, until)
         connection.execute("BEGIN IMMEDIATE")
-        try:
-            # Another process may have migrated the file meanwhile.
-            for statement in self._missing(connection):
-                # A column of this type is the place of the row in the file and needs no index.
-                connection.execute(statement.replace("BIGINT PRIMARY KEY", "INTEGER PRIMARY KEY"))
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-            connection.execute("COMMIT")
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+        # Another process may have migrated the file meanwhile.
+        for statement in self._missing(connection):
+            # A column of this type is the place of the row in the file and needs no index.
+            connection.execute(statement.replace("BIGINT PRIMARY KEY", "INTEGER PRIMARY KEY"))
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
 
     def _missing(self, connection: sqlite3.Connection) -> list[str]:
         version = connection.execute("PRAGMA user_version").fetchone()[0]

@@ -20,9 +20,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from connector_mcp.transport.auth.authorization import Callers
+from connector_mcp.transport.auth.authorization import Callers, ProtectedResource
 from connector_mcp.transport.auth.jwt import JwtVerifier, KeySet
-from connector_mcp.transport.auth.resource_metadata import ProtectedResource
 from connector_mcp.transport.http.addresses import PublicAddress
 from tests.documents import BY_NAME
 from tests.end_to_end.faces import served

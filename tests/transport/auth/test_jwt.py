@@ -22,9 +22,8 @@ from starlette.routing import Route
 
 from connector_mcp.errors import Misconfigured
 from connector_mcp.transport.auth import jwt
-from connector_mcp.transport.auth.authorization import REFUSALS_LOGGED, Callers, RefusalLog
+from connector_mcp.transport.auth.authorization import REFUSALS_LOGGED, Callers, ProtectedResource, RefusalLog
 from connector_mcp.transport.auth.principal import SCOPES, TokenRefused, VerificationUnavailable
-from connector_mcp.transport.auth.resource_metadata import ProtectedResource
 from connector_mcp.transport.auth.static_tokens import StaticToken
 from connector_mcp.transport.http.addresses import PublicAddress
 from connector_mcp.transport.http.app import http_app

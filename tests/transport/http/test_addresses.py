@@ -16,8 +16,7 @@ from starlette.routing import Route
 
 from connector_mcp.cli.main import cli
 from connector_mcp.errors import Misconfigured
-from connector_mcp.transport.auth.authorization import Callers
-from connector_mcp.transport.auth.resource_metadata import ProtectedResource
+from connector_mcp.transport.auth.authorization import Callers, ProtectedResource
 from connector_mcp.transport.http.addresses import PublicAddress
 from tests.transport.auth.issuer import ISSUER, Issuer, token
 

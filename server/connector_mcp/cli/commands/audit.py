@@ -219,10 +219,10 @@ def _authentic(lines: Iterable[Line]) -> Iterator[JsonObject]:
     """Yield the records. Lines that are not authentic are skipped and counted on stderr."""
     foreign = 0
     for line in lines:
-        if line.record is None or line.fault is not None:
+        if line.authentic is None:
             foreign += 1
         else:
-            yield line.record
+            yield line.authentic
     if foreign:
         places = "1 line is" if foreign == 1 else f"{foreign} lines are"
         click.echo(runnable(f"{places} left out: run `connector-mcp audit verify`."), err=True)

@@ -78,6 +78,8 @@ class Kind:
     entry: ClassVar[type[Entry]]
     lists_all: ClassVar[type[Operation]]
     """The read that shows all things of the kind."""
+    creation: ClassVar[type[Operation] | None] = None
+    """The call that creates a thing from the members of its entry; None where none does."""
     deletion: ClassVar[type[Operation] | None] = None
     """The call that deletes a thing by its id; None where none does."""
     known_by: ClassVar[str] = "name"
@@ -159,7 +161,12 @@ class Kind:
 
     def create(self, entry: JsonObject) -> ToolCall | None:
         """The call that creates the thing; None where it cannot be created here."""
-        return None
+        return None if self.creation is None else self.call(self.creation, entry)
+
+    def call(self, operation: type[Operation], entry: JsonObject) -> ToolCall:
+        """The call of an operation with the arguments that the entry gives."""
+        names = {argument: self.argument_names.get(argument, argument) for argument in operation.model_fields}
+        return ToolCall(operation, given(**{argument: entry.get(member) for argument, member in names.items()}))
 
     def finish(self, entry: JsonObject, identifier: str) -> ToolCall | None:
         """The call that sets, right after the creation, what the creation cannot."""

@@ -1,12 +1,12 @@
 """What Vectorize's three kinds of connectors share (facts: sections 3 and 5, traps 1, 4 to 7, 14, 15 and 19).
 
 A source, a destination and an AI platform have the same record and the same five operations, under paths of their own.
-A pipeline joins them. Each kind's module declares its operations upon these bases.
+A pipeline joins them. Each kind has a module that derives its operations from these bases.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
@@ -86,7 +86,6 @@ class ConnectorOperation(VectorizeOperation):
     noun: ClassVar[str]
     kind: ClassVar[str]
     """The kind of its types in connector_types.json."""
-    id_argument: ClassVar[str]
     used_in: ClassVar[str]
     """Member of a pipeline with the ids of the connectors of this kind that it uses."""
     use: ClassVar[str]
@@ -98,7 +97,7 @@ class ConnectorOperation(VectorizeOperation):
         """The names of the pipelines that use the connector; None if they are not known."""
         if situation.dependents is None:
             return None
-        own = getattr(self, self.id_argument)
+        own = getattr(self, self.http.placeholders[-1])
         return [quoted(at(row, "name")) for row in situation.dependents if own in items(at(row, self.used_in))]
 
     def describe_pipelines(self, situation: Situation, effect: str) -> str:
@@ -116,13 +115,13 @@ def types_of(kind: str) -> list[str]:
     return [known.type for known in connector_types("vectorize").values() if known.kind == kind and known.creatable]
 
 
-def offer_types(kind: str) -> Callable[[JsonObject], None]:
-    """Make the function that adds these types to the schema of an argument."""
+def type_field(kind: str, what: str) -> Any:
+    """Make the field for the type of a new connector. Its schema lists the types when it is built."""
 
     def offer(schema: JsonObject) -> None:
         schema["enum"] = types_of(kind)
 
-    return offer
+    return Field(description=f"{what} It cannot be changed later.", json_schema_extra=offer)
 
 
 def type_name(record: Any) -> str:
@@ -141,6 +140,13 @@ def find_system_connector(record: Any, argument: str) -> tuple[Issue, ...]:
     if at(record, "type") != "VECTORIZE":
         return ()
     return (Issue(argument, "the built-in connector", "a connector that can be changed or deleted"),)
+
+
+class ConnectorRead(ConnectorOperation):
+    """Base of the reads of one connector."""
+
+    effect = Effect.READ
+    output = Connector
 
 
 class ConnectorList(ConnectorOperation, ListOperation):
@@ -167,9 +173,6 @@ class ConnectorCreation(ConnectorOperation, Generic[New]):
     repeatable = False
     reports = ("verificationStatus", "errorMessage")
     next_step = "A connector does nothing until a pipeline uses it: vectorize_create_pipeline."
-
-    reader: ClassVar[type[ConnectorOperation]]
-    """The read of one connector."""
 
     connectors: Annotated[
         list[New], Field(min_length=1, description="What to create. Each succeeds or fails by itself.")
@@ -237,10 +240,7 @@ class ConnectorCreation(ConnectorOperation, Generic[New]):
         return [f"connector {quoted(name)}" for name in names[unnamed:]]
 
     def read_back(self, data: Any) -> Operation | None:
-        identifier = data[0].get("id") if data and isinstance(data[0], dict) else None
-        if not isinstance(identifier, str):
-            return None
-        return self.reader.model_validate({"organization_id": self.organization_id, self.id_argument: identifier})
+        return super().read_back(next(iter(items(data)), None))
 
 
 def target_of(reader: type[ConnectorOperation]) -> Target:
@@ -253,6 +253,7 @@ class ConnectorUpdate(ConnectorOperation, UpdateOperation):
     """Base of the updates, which replace the config."""
 
     output = UpdatedConnector
+    consequence = "Changes the config of connector {name}; pipelines that use it get the new one."
     # Whether the platform merges inside the config is not documented, so keys that are not sent count as lost (trap 4).
     strategy = Merge()
 
@@ -266,7 +267,7 @@ class ConnectorUpdate(ConnectorOperation, UpdateOperation):
         return (use_of("config", at(situation.current, "type"), self.config),)
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        system = find_system_connector(situation.current, self.id_argument)
+        system = find_system_connector(situation.current, self.http.placeholders[-1])
         return (*system, *find_key_file_problems(self.find_configs(situation)))
 
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
@@ -308,9 +309,10 @@ class ConnectorDeletion(ConnectorOperation):
 
     effect = Effect.DESTROY
     output = Acknowledged
+    consequence = "Deletes connector {name}; pipelines that use it stop ingesting or fail. It cannot be undone."
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        return find_system_connector(situation.current, self.id_argument)
+        return find_system_connector(situation.current, self.http.placeholders[-1])
 
     def describe_effect(self, situation: Situation) -> str:
         users = len(items(at(situation.current, "configDoc.authorized-users")))

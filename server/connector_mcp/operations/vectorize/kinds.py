@@ -29,10 +29,7 @@ from connector_mcp.operations.vectorize import (
     source_connectors,
     source_users,
 )
-from connector_mcp.operations.vectorize.connectors import (
-    ConnectorCreation,
-    ConnectorUpdate,
-)
+from connector_mcp.operations.vectorize.connectors import ConnectorUpdate
 
 _USERS = "authorized-users"
 
@@ -57,7 +54,6 @@ class ConnectorKind(Kind):
     argument_names: ClassVar = {"connectors[0]": "", "workspace_id": "workspace"}
     computed = frozenset({_USERS})
 
-    creation: ClassVar[type[ConnectorCreation[Any]]]
     change: ClassVar[type[ConnectorUpdate]]
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
@@ -70,10 +66,11 @@ class ConnectorKind(Kind):
         if entry["type"] == pipelines.BUILT_IN:
             return None
         connector = given(name=entry["name"], type=entry["type"], config=entry.get("config") or None)
-        return ToolCall(self.creation, {"connectors": [connector]} | given(workspace_id=entry.get("workspace")))
+        return super().create(entry | {"connectors": [connector]})
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
-        return (ToolCall(self.change, {self.change.id_argument: identifier, "config": entry.get("config", {})}),)
+        arguments = {self.change.http.placeholders[-1]: identifier, "config": entry.get("config", {})}
+        return (ToolCall(self.change, arguments),)
 
 
 class Sources(ConnectorKind):
@@ -115,6 +112,7 @@ class SourceUsers(Kind):
     section, platform, noun = "source_users", "vectorize", "user of a source connector"
     entry = SourceUserEntry
     lists_all = source_connectors.GetSourceConnector
+    creation = source_users.AddUserToSourceConnector
     known_by = "id"
     key_member = "user"
     parents = ("source",)
@@ -129,36 +127,17 @@ class SourceUsers(Kind):
     def observe(self, record: JsonObject, within: str) -> JsonObject:
         return {"source": within, "user": record["id"]}
 
-    def create(self, entry: JsonObject) -> ToolCall | None:
-        return ToolCall(source_users.AddUserToSourceConnector, _user_arguments(entry))
-
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
-        changed = {path[0] for path in changes}
-        arguments = _user_arguments(entry)
-        kept = {"source_connector_id", "user_id"} | changed
-        return (
-            ToolCall(
-                source_users.UpdateUserInSourceConnector, {name: arguments[name] for name in arguments if name in kept}
-            ),
-        )
+        sent = {"source", "user"} | {path[0] for path in changes}
+        changed = {member: value for member, value in entry.items() if member in sent}
+        return (self.call(source_users.UpdateUserInSourceConnector, changed),)
 
     def delete(self, identifier: str, within: str) -> ToolCall | None:
-        return ToolCall(
-            source_users.DeleteUserFromSourceConnector, {"source_connector_id": within, "user_id": identifier}
-        )
+        user = {"source_connector_id": within, "user_id": identifier}
+        return ToolCall(source_users.DeleteUserFromSourceConnector, user)
 
     def secret_members(self, entry: JsonObject) -> Sequence[str]:
         return ("refresh_token", "access_token")
-
-
-def _user_arguments(entry: JsonObject) -> JsonObject:
-    return given(
-        source_connector_id=entry["source"],
-        user_id=entry["user"],
-        selected_files=entry.get("selected_files"),
-        refresh_token=entry.get("refresh_token"),
-        access_token=entry.get("access_token"),
-    )
 
 
 class PartEntry(BaseModel):
@@ -209,9 +188,8 @@ class Pipelines(Kind):
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
         stored, shown = members(record.get("configDoc")), JsonObject(name=record.get("name"))
-        shown["sources"] = list(map(_part, items(stored.get("sourceConnectors")))) or _parts_of(
-            record, "sourceConnector"
-        )
+        sources = list(map(_part, items(stored.get("sourceConnectors"))))
+        shown["sources"] = sources or _parts_of(record, "sourceConnector")
         for member, name in _PARTS.items():
             ids = "aiPlatform" if member == "ai_platform" else name
             shown[member] = _part(stored[name]) if name in stored else next(iter(_parts_of(record, ids)), None)
@@ -231,17 +209,9 @@ class Pipelines(Kind):
         return entry | {"sources": list(map(completed, entry["sources"]))} | parts
 
     def create(self, entry: JsonObject) -> ToolCall | None:
-        return ToolCall(
-            pipelines.CreatePipeline,
-            given(
-                pipeline_name=entry["name"],
-                source_connectors=[{"config": {}} | part for part in entry["sources"]],
-                destination_connector=entry["destination"],
-                ai_platform_connector={"config": {}} | entry["ai_platform"],
-                schedule=entry["schedule"],
-                workspace_id=entry.get("workspace"),
-            ),
-        )
+        sources = [{"config": {}} | part for part in entry["sources"]]
+        whole = entry | {"sources": sources, "ai_platform": {"config": {}} | entry["ai_platform"]}
+        return self.call(pipelines.CreatePipeline, whole)
 
 
 def _part(stored: Any) -> JsonObject:

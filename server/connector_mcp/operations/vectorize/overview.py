@@ -80,7 +80,7 @@ def _check_of(reader: type[ConnectorOperation]) -> Check:
     """Make the check of a kind of connector: its own state, then that of the pipelines that use it."""
 
     def check(identifier: str, within: str) -> Reads[Verdict]:
-        own = {reader.id_argument: identifier}
+        own = {reader.http.placeholders[-1]: identifier}
         record, pipelines = yield [read(reader, **own), read(GetPipelines, limit=100, fields=_MEMBERS)]
         record = members(required(record))
         seen = {key: record[key] for key in ("type", "verificationStatus", "errorMessage") if key in record}

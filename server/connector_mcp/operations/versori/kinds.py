@@ -80,6 +80,7 @@ class Systems(Kind):
     section, platform, noun, check = "systems", "versori", "system", "system"
     entry = SystemEntry
     lists_all = systems.ListSystems
+    creation = systems.CreateSystem
     deletion = systems.DeleteSystem
     argument_names: ClassVar = {"template_base_url": "base_url", "auth_scheme_configs": "auth_schemes"}
 
@@ -89,15 +90,12 @@ class Systems(Kind):
         return shown | {"base_url": record.get("templateBaseUrl"), "auth_schemes": schemes}
 
     def create(self, entry: JsonObject) -> ToolCall | None:
-        schemes = list(members(entry.get("auth_schemes")).values()) or None
-        named = {"name": entry["name"], "domain": entry["domain"], "template_base_url": entry["base_url"]}
-        return ToolCall(systems.CreateSystem, named | given(auth_scheme_configs=schemes))
+        schemes = list(members(entry.get("auth_schemes")).values())
+        return super().create(entry | {"auth_schemes": schemes or None})
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
-        changed = {path[0] for path in changes}
-        names = {"name": "name", "domain": "domain", "base_url": "template_base_url"}
-        own = {argument: entry[member] for member, argument in names.items() if member in changed}
-        calls = [ToolCall(systems.UpdateSystem, {"system_id": identifier} | own)] if own else []
+        own = {path[0]: entry[path[0]] for path in changes if path[0] in ("name", "domain", "base_url")}
+        calls = [self.call(systems.UpdateSystem, own | {"system_id": identifier})] if own else []
         for scheme in dict.fromkeys(path[1] for path in changes if path[0] == "auth_schemes" and len(path) > 1):
             config = entry["auth_schemes"][scheme]
             arguments = {"system_id": identifier, "auth_scheme_config_id": scheme, "config": config}
@@ -135,6 +133,7 @@ class ConnectionTemplates(Kind):
     section, platform, noun = "connection_templates", "versori", "connection template"
     entry = TemplateEntry
     lists_all = templates.ListProjectConnectionTemplates
+    creation = templates.CreateConnectionTemplate
     deletion = templates.DeleteConnectionTemplate
     parents = ("project", "environment")
     fixed = frozenset({"project", "environment", "system"})
@@ -149,12 +148,6 @@ class ConnectionTemplates(Kind):
         project, _, environment = within.partition("/")
         shown: JsonObject = {"name": record.get("name"), "project": project, "environment": environment}
         return shown | {"system": record.get("id"), "dynamic": record.get("dynamic")}
-
-    def create(self, entry: JsonObject) -> ToolCall | None:
-        ids = {f"{member}_id": entry[member] for member in ("project", "environment", "system")}
-        return ToolCall(
-            templates.CreateConnectionTemplate, ids | given(name=entry["name"], dynamic=entry.get("dynamic"))
-        )
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         arguments = given(name=changes.get(("name",)), dynamic=changes.get(("dynamic",)))
@@ -187,6 +180,7 @@ class Connections(Kind):
     section, platform, noun, check = "connections", "versori", "connection", "connection"
     entry = ConnectionEntry
     lists_all = connections.ListConnections
+    creation = connections.CreateConnection
     deletion = connections.DeleteConnection
     fixed = frozenset({"template"})
     is_unique = True
@@ -195,26 +189,12 @@ class Connections(Kind):
     argument_names: ClassVar = {"connection_template_id": "template", "external_id": "user"}
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
-        credentials: list[JsonObject] = [
-            {
-                "auth_scheme_config": _without_ids(at(each, "authSchemeConfig")),
-                "type": at(each, "credential.type"),
-                "data": {},
-            }
-            for each in items(record.get("credentials"))
-        ]
+        credentials: list[JsonObject] = []
+        for each in items(record.get("credentials")):
+            scheme = _without_ids(at(each, "authSchemeConfig"))
+            credentials.append({"auth_scheme_config": scheme, "type": at(each, "credential.type"), "data": {}})
         shown: JsonObject = {"name": record.get("name"), "template": record.get("connectionTemplateId")}
         return shown | {"base_url": record.get("baseUrl") or None, "credentials": credentials}
-
-    def create(self, entry: JsonObject) -> ToolCall | None:
-        arguments = given(
-            connection_template_id=entry["template"],
-            name=entry["name"],
-            credentials=entry["credentials"],
-            base_url=entry.get("base_url"),
-            external_id=entry.get("user"),
-        )
-        return ToolCall(connections.CreateConnection, arguments)
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         arguments = {"connection_id": identifier, "credentials": entry["credentials"]}
@@ -246,15 +226,11 @@ class EndUsers(Kind):
     section, platform, noun = "end_users", "versori", "end user"
     entry = EndUserEntry
     lists_all = activations.ListEndUsers
+    creation = activations.CreateEndUser
     shown: ClassVar = {"user": "externalId", "display_name": "displayName"}
     known_by = "externalId"
     key_member = "user"
     argument_names: ClassVar = {"external_id": "user"}
-
-    def create(self, entry: JsonObject) -> ToolCall | None:
-        return ToolCall(
-            activations.CreateEndUser, given(external_id=entry["user"], display_name=entry.get("display_name"))
-        )
 
 
 class BoundConnection(BaseModel):
@@ -281,6 +257,7 @@ class Activations(Kind):
     section, platform, noun, check = "activations", "versori", "activation", "activation"
     entry = ActivationEntry
     lists_all = activations.ListActivations
+    creation = activations.ActivateUser
     deletion = activations.DeleteActivation
     known_by = "user.externalId"
     key_member = "user"
@@ -293,11 +270,7 @@ class Activations(Kind):
         "connections.template": "connection_templates",
         "connections.connection": "connections",
     }
-    argument_names: ClassVar = {
-        "environment_id": "environment",
-        "user_id": "user",
-        "dynamic_variables": "variables",
-    }
+    argument_names: ClassVar = {"environment_id": "environment", "user_id": "user", "dynamic_variables": "variables"}
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
         bound = [
@@ -312,8 +285,7 @@ class Activations(Kind):
             {"connection_template_id": each["template"], "existing_connection_id": each["connection"]}
             for each in entry["connections"]
         ]
-        named = {"environment_id": entry["environment"], "user_id": entry["user"], "connections": bound}
-        return ToolCall(activations.ActivateUser, named | given(dynamic_variables=entry.get("variables")))
+        return super().create(entry | {"connections": bound})
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         changed = {path[1]: entry["variables"][path[1]] for path in changes if path[0] == "variables" and path[1:]}

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import parse_qs
 
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
@@ -17,14 +17,12 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from connector_mcp.json_values import JsonObject, members
+from connector_mcp.transport.auth.authorization import ScopeCheck
 from connector_mcp.transport.auth.principal import Principal
 from connector_mcp.transport.http.host_guard import json_error, rpc_error, values_of
 from connector_mcp.transport.mcp.tools import MAX_CALLS, RETRY_AFTER, CallsInFlight
 from connector_mcp.transport.streams import has_invalid_id
 from connector_mcp.upstream.rate import SharedRateLimit
-
-if TYPE_CHECKING:
-    from connector_mcp.transport.auth.step_up import ScopeCheck
 
 _PRINCIPALS: Final = 1024
 """How many principals are remembered before the idle ones are removed."""

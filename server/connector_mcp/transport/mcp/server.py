@@ -35,7 +35,7 @@ from pydantic import ValidationError
 from connector_mcp import __version__
 from connector_mcp.engine.caller import TransportName
 from connector_mcp.engine.engine import Engine
-from connector_mcp.transport.mcp import resources, server_info, skills
+from connector_mcp.transport.mcp import resources, server_info
 from connector_mcp.transport.mcp.elicitation import principal_of
 from connector_mcp.transport.mcp.tools import CallsInFlight, Context, ToolHandlers
 
@@ -82,7 +82,7 @@ def build_server(
         return ListResourceTemplatesResult(resource_templates=[resources.TEMPLATE])
 
     async def read_resource(ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
-        if params.uri.startswith(skills.SCHEME):
+        if params.uri.startswith(resources.SKILLS):
             return resources.read_skill(params.uri, tools.seen(ctx))
         return resources.read_resource(params.uri, platforms(ctx))
 
@@ -178,7 +178,7 @@ def _attributes(ctx: Context, engine: Engine, transport: TransportName) -> dict[
         attributes["gen_ai.operation.name"] = "execute_tool"
         if engine.tool(name) is not None:
             attributes["gen_ai.tool.name"] = name
-    elif ctx.method == "prompts/get" and name in {skill.name for skill in skills.all_skills()}:
+    elif ctx.method == "prompts/get" and name in {skill.name for skill in resources.all_skills()}:
         attributes["gen_ai.prompt.name"] = name
     if (version := getattr(ctx.request, "scope", {}).get("http_version")) in _HTTP_VERSIONS:
         attributes["network.protocol.version"] = version

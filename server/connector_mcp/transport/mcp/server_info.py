@@ -24,7 +24,7 @@ from connector_mcp.operations.tool import Tool, only_served
 from connector_mcp.operations.type_names import similar_types
 from connector_mcp.suggest import did_you_mean
 from connector_mcp.text import clean
-from connector_mcp.transport.mcp.skills import skills_with
+from connector_mcp.transport.mcp.resources import skills_with
 
 MOST_COMPLETIONS = 100
 """Values that the protocol lets one completion have."""
