@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import click
 
-from connector_mcp.cli.options import load_settings, with_overrides
+from connector_mcp.cli.options import as_typed, load_settings, with_overrides
 from connector_mcp.cli.output import Failure, exit_status_of, json_text, one_line, show_failure
 from connector_mcp.cli.terminal import CliCaller
 from connector_mcp.composition.accounts import require_platforms
@@ -62,7 +62,7 @@ def plan(
     settings, read = provisioning_settings(overrides), read_file(file)
     arguments: JsonObject = {"prune": prune, **({"rotate": list(rotate)} if rotate else {})}
     content = anyio.run(make_plan, settings, read, profile, arguments)
-    show_plan(content, as_json)
+    show_plan(content, as_json, overrides)
     sys.exit(CHANGES if content["data"]["changes"] else 0)
 
 
@@ -234,8 +234,13 @@ def checked(content: JsonObject) -> JsonObject:
     return content
 
 
-def show_plan(content: JsonObject, as_json: bool) -> None:
-    """Print a plan."""
+def apply_command(plan_id: str, overrides: Mapping[str, Any]) -> str:
+    """The command that applies a plan with the same options."""
+    return f"connector-mcp apply {plan_id}{as_typed(overrides)}"
+
+
+def show_plan(content: JsonObject, as_json: bool, overrides: Mapping[str, Any]) -> None:
+    """Print a plan, and how it is applied."""
     data = content["data"]
     if as_json:
         click.echo(json_text(content))
@@ -249,7 +254,7 @@ def show_plan(content: JsonObject, as_json: bool) -> None:
     counts = ", ".join(f"{count} to {verb}" for verb, count in data["counts"].items() if verb != "unchanged")
     click.echo(f"{counts or 'Nothing to do'}; {data['counts'].get('unchanged', 0)} unchanged.")
     if data["changes"]:
-        click.echo(f"Apply it: connector-mcp apply {data['plan_id']}")
+        click.echo(f"Apply it: {apply_command(data['plan_id'], overrides)}")
 
 
 def action_lines(action: Mapping[str, Any]) -> Iterator[str]:
