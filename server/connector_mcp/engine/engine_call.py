@@ -102,6 +102,11 @@ class EngineCall(ABC):
         return time.monotonic() - self._started
 
     @property
+    def largest_result(self) -> int:
+        """The largest result in bytes. A longer one is cut."""
+        return self._services.settings.max_result_bytes
+
+    @property
     def may_have_changed(self) -> bool:
         """Whether a request that changes something may have been sent."""
         return False
@@ -203,8 +208,7 @@ class EngineCall(ABC):
         with self._observer.step("shape"):
             shaped = shape_data(self.operation, data, answer, self.meta)
             content: JsonObject = {"data": shaped, "meta": self.meta.as_dict()}
-            largest = self._services.settings.max_result_bytes
-            return finish(content, self.scrubber, largest, self.operation.output, offset=self.meta.offset)
+            return finish(content, self.scrubber, self.largest_result, self.operation.output, offset=self.meta.offset)
 
     def audit_record(self, phase: Phase) -> AuditRecord:
         """Make the audit record of the call as far as it has come."""
@@ -270,8 +274,9 @@ class EngineCall(ABC):
         if self.account and self._services.accounts.label(self.account):
             further["profile"] = self.account.profile
         operation = self.tool.operation if self.may_have_changed else None
-        largest = self._services.settings.max_result_bytes
-        return failure(error, self.scrubber, further, largest, may_have_changed=operation, served=self.tool.served)
+        return failure(
+            error, self.scrubber, further, self.largest_result, may_have_changed=operation, served=self.tool.served
+        )
 
     def _record_response(self, status: int | None, request_id: str | None) -> None:
         self.status = status

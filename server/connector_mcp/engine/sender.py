@@ -13,7 +13,7 @@ from typing import Any
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.caller import Caller
 from connector_mcp.engine.preview import fingerprint
-from connector_mcp.engine.results import Meta, following_cursor
+from connector_mcp.engine.results import Meta, following_cursor, rows_in_all
 from connector_mcp.errors import (
     Conflict,
     ConnectorError,
@@ -136,8 +136,7 @@ class Sender:
             rows += page
             cursor = following_cursor(reader, answer.body)
             if cursor is None:
-                total = at(answer.body, reader.paging.total) if reader.paging and reader.paging.total else None
-                return rows, not isinstance(total, int) or total <= len(rows)
+                return rows, rows_in_all(reader, answer.body) <= len(rows)
             reader = reader.model_copy(update={"cursor": cursor})
         return rows, False
 

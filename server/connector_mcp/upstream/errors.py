@@ -167,20 +167,26 @@ def make_malformed(call: CallContext, response: RawResponse) -> UpstreamError:
         return _unknown(call, f"it got status {response.status} with {_what_came(call, response)}", response)
     if response.is_foreign:
         return _make_foreign(call, response)
-    done = "" if call.reads else " It accepted the call, so the change has most likely been made."
-    return Malformed(
-        f"{call.title} answered {call.what} with status {response.status} and something that is not JSON.{done}",
-        fix=f"{'' if call.reads else f'{_READ_FIRST} '}Check that {call.platform.base_url.name} is the API's address.",
-        upstream=describe(call, response),
-    )
+    said = f"{call.title} answered {call.what} with status {response.status} and something that is not JSON."
+    if not call.reads:
+        return _accepted(call, response, said)
+    fix = f"Check that {call.platform.base_url.name} is the API's address."
+    return Malformed(said, fix=fix, upstream=describe(call, response))
 
 
 def make_too_large(call: CallContext, response: RawResponse, answer_bytes: int) -> UpstreamError:
     """Make the error for a success with a body that exceeds the cap."""
-    done = "" if call.reads else " It accepted the call, so the change has most likely been made."
-    return TooLarge(
-        f"{call.title}'s answer to {call.what} is larger than {answer_bytes} bytes and was not read.{done}",
-        fix=_ASK_FOR_LESS if call.reads else _READ_FIRST,
+    said = f"{call.title}'s answer to {call.what} is larger than {answer_bytes} bytes and was not read."
+    if not call.reads:
+        return _accepted(call, response, said)
+    return TooLarge(said, fix=_ASK_FOR_LESS, upstream=describe(call, response))
+
+
+def _accepted(call: CallContext, response: RawResponse, said: str) -> UpstreamError:
+    """Make the error for a change that was accepted, with an answer that cannot be read."""
+    return OutcomeUnknown(
+        f"{said} It accepted the call, so the change has most likely been made.",
+        fix=_READ_FIRST,
         upstream=describe(call, response),
     )
 
