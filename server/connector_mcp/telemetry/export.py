@@ -32,7 +32,7 @@ SCOPE: Final = "connector_mcp"
 SETTING: Final = "CONNECTOR_MCP_OTEL"
 
 FLUSH_SECONDS: Final = 5.0
-"""How long the last export may take when the server ends."""
+"""Seconds that the last export may take when the server ends."""
 
 _PARENT: Final = "traceparent"
 _ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"

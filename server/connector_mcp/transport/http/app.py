@@ -47,10 +47,10 @@ MESSAGES = "/messages/"
 
 
 class AppOptions(TypedDict, total=False):
-    """What an application may be given beside its server."""
+    """Options of an application."""
 
     callers: Callers
-    """Who may call. Without it, everyone within reach."""
+    """The callers that are accepted. Without it, everyone who can reach the server."""
     limits: HttpLimits
     rate: RequestRate
     pages: Sequence[BaseRoute]
