@@ -125,10 +125,7 @@ async def running(issuer: Issuer) -> AsyncGenerator[Issuer]:
 
 
 @asynccontextmanager
-async def resource_server(
-    issuer: Issuer,
-    engine: Any,
-) -> AsyncGenerator[str]:
+async def resource_server(issuer: Issuer, engine: Any) -> AsyncGenerator[str]:
     """The address of a server that takes tokens of the issuer, and no others."""
     port = free_port()
     resource = ProtectedResource(PublicAddress(f"http://127.0.0.1:{port}"), issuer.url)
@@ -177,10 +174,7 @@ def grant_to_pipeline(issuer: Issuer, asked: dict[str, str]) -> dict[str, Any]:
 
 async def test_a_pipeline_gets_a_token_with_client_credentials_and_calls_as_itself() -> None:
     engine, memory = FakeEngine(), Memory()
-    async with (
-        running(Issuer(RSA, grant_to_pipeline)) as issuer,
-        resource_server(issuer, engine) as server,
-    ):
+    async with running(Issuer(RSA, grant_to_pipeline)) as issuer, resource_server(issuer, engine) as server:
         auth = shown()["credentials_of_the_pipeline"](server, memory, SECRET, issuer.url)
         told = await call(server, auth)
         wrong = shown()["credentials_of_the_pipeline"](server, Memory(), "another secret", issuer.url)
@@ -241,11 +235,7 @@ async def test_an_employee_calls_by_the_policy_of_the_companys_identity_provider
         make = shown()["credentials_of_the_employee"]
         return make(server, Memory(), "assistant", SECRET, issuer.url, id_jag, scope)
 
-    async with (
-        running(provider),
-        running(issuer),
-        resource_server(issuer, engine) as server,
-    ):
+    async with running(provider), running(issuer), resource_server(issuer, engine) as server:
         told = await call(server, employee("alice"))
         with pytest.raises(BaseExceptionGroup) as refused:
             await call(server, employee("mallory"))
