@@ -114,14 +114,18 @@ class AcrossCall(EngineCall):
             said = name_served(said, self.tool.served)
         return {"works": _WORKS[verdict.works]} | said | ({"seen": verdict.seen} if verdict.seen else {})
 
+    def _own_accounts(self) -> list[Account]:
+        """Return the accounts that the caller may act under."""
+        bound = self.caller.profiles
+        return [account for account in self._services.accounts.all if bound is None or account.profile in bound]
+
     def _accounts(self, platform: str | None, profile: str | None) -> list[Account]:
         """Return the accounts that the arguments name.
 
         Raises:
             InvalidArguments: There is none.
         """
-        bound = self.caller.profiles
-        own = [account for account in self._services.accounts.all if bound is None or account.profile in bound]
+        own = self._own_accounts()
         chosen = [
             account
             for account in own

@@ -289,10 +289,11 @@ class ApplyCall(AcrossCall):
     async def _made(self, action: Action, account: Account) -> list[str]:
         """Return the ids of the things that have the name of what an action makes, apart from what was there before."""
         kind = kind_of(action)
-        within = kind.place(with_ids(action.declared, self._ids))
+        declared = with_ids(action.declared, self._ids)
+        within = kind.place(declared)
         data = await read_records(kind.listing(within), account, self.caller, self._services)
         before = {each.identifier for each in self._stored.plan.actions if each.entry == action.entry}
-        found = (kind.identify(row) for row in kind.rows(data, within) if kind.key_of(row) == kind.key(action.declared))
+        found = (kind.identify(row) for row in kind.rows(data, within) if kind.key_of(row) == kind.key(declared))
         return [identifier for identifier in found if identifier not in before]
 
     def _account_of(self, action: Action) -> Account:

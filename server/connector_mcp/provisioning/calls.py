@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -11,24 +12,34 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from connector_mcp.engine.accounts import Account
+from connector_mcp.engine.across import AcrossCall
 from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.engine_call import CallServices, EngineCall
 from connector_mcp.engine.results import finish
 from connector_mcp.engine.secret_refs.resolver import FoundSecrets, Reference
-from connector_mcp.errors import Blocked, InvalidArguments, Issue, TimedOut
+from connector_mcp.errors import Blocked, InvalidArguments, Issue, NotFound, TimedOut
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.overview import Read
-from connector_mcp.operations.provisioning.kinds import ToolCall
+from connector_mcp.operations.provisioning.kinds import Kind, ToolCall
 from connector_mcp.operations.provisioning.tools import ApplyPlan, ExportConnectors, PlanConnectors
-from connector_mcp.operations.tool import PROFILE, Tool
-from connector_mcp.provisioning.actions import Draft, Drafts, Orphan, number_actions
+from connector_mcp.operations.tool import Tool
+from connector_mcp.provisioning.actions import Draft, Drafts, number_actions
 from connector_mcp.provisioning.applying import ApplyCall
 from connector_mcp.provisioning.exporting import Exporter
 from connector_mcp.provisioning.journal import Identity, Journal, account_key, secret_digest
-from connector_mcp.provisioning.manifest import Manifest, all_kinds, parse_manifest
+from connector_mcp.provisioning.manifest import (
+    Manifest,
+    ManifestEntry,
+    all_kinds,
+    parse_manifest,
+    plain,
+    referenced,
+    text_places,
+)
 from connector_mcp.provisioning.plan import ADOPTED, Action, Plan
 from connector_mcp.provisioning.planning import (
     Matcher,
+    Thing,
     choose_accounts,
     compare,
     compare_secrets,
@@ -51,7 +62,7 @@ _SHOWN = 100
 """Actions that a result shows in full."""
 
 
-class ProvisioningCall(EngineCall):
+class ProvisioningCall(AcrossCall):
     """What planning and exporting share: reads of whole records."""
 
     async def run_steps(self, arguments: Mapping[str, Any]) -> CallResult:
@@ -78,15 +89,6 @@ class ProvisioningCall(EngineCall):
             ConnectorError: A read failed, or there are more pages than can be read.
         """
         return await read_records(wanted, account, self.caller, self._services)
-
-    def account_arguments(self, account: Account) -> JsonObject:
-        """The argument that names the account, where its platform has several."""
-        return {PROFILE: account.profile} if self._services.accounts.label(account) else {}
-
-    def own_accounts(self) -> list[Account]:
-        """The accounts that the caller may act under."""
-        bound = self.caller.profiles
-        return [each for each in self._services.accounts.all if bound is None or each.profile in bound]
 
 
 class PlanCall(ProvisioningCall):
@@ -120,14 +122,14 @@ class PlanCall(ProvisioningCall):
         if issues or unplaced or fatal:
             refuse([*issues, *unplaced, *fatal, *(each for several in doubtful.values() for each in several)])
         journal = Journal(self._services.database)
-        identities = await journal.remembered(manifest.name, self.own_accounts())
+        identities = await journal.remembered(manifest.name, self._own_accounts())
         matcher = Matcher(self.read, identities)
         things = await matcher.match(manifest, accounts)
         compare(things)
         for thing in things.values():
             await compare_secrets(thing, self._digest_of, thing.entry.address in rotate)
         orphans = await self._orphans(manifest, matcher, identities, prune=prune)
-        drafts = Drafts(things, orphans)
+        drafts = Drafts(things.values(), orphans)
         issues = [*matcher.issues, *drafts.issues]
         issues += [each for address, thing in things.items() if thing.record is None and not thing.entry.is_absent
                    for each in doubtful.get(address, ())]  # fmt: skip
@@ -155,12 +157,12 @@ class PlanCall(ProvisioningCall):
         doubtful: dict[str, list[Issue]] = {}
         for address, account in accounts.items():
             entry = manifest.entries[address]
-            call = None if entry.is_absent else entry.kind.create(entry.values)
+            call = None if entry.is_absent else entry.kind.create(plain(entry.values))
             if call is not None:
                 # Other calls go on meanwhile, and this one ends in time.
                 await checkpoint()
                 rehearsal = self._inspected[address] = self._rehearsal(call)
-                always, created = rehearsal.inspect(call.arguments | self.account_arguments(account))
+                always, created = rehearsal.inspect(call.arguments | self._account_arguments(account))
                 fatal += in_manifest(always, entry)
                 doubtful[address] = in_manifest(created, entry)
         return fatal, doubtful
@@ -183,22 +185,22 @@ class PlanCall(ProvisioningCall):
         identities: Mapping[tuple[str, str], Identity],
         *,
         prune: bool,
-    ) -> list[Orphan]:
+    ) -> list[Thing]:
         """What the manifest made and no longer has. Without `prune` a warning names them."""
         claimed = {(account_key(each.account), each.identifier) for each in matcher.things.values()}
-        accounts = {account_key(account): account for account in self.own_accounts()}
-        found: list[Orphan] = []
+        accounts = {account_key(account): account for account in self._own_accounts()}
+        found: list[Thing] = []
         for (account, address), identity in identities.items():
             kind = all_kinds().get(address.partition(".")[0])
             kept = address in manifest.entries or (account, identity.identifier) in claimed
             if kept or kind is None or kind.is_single or ADOPTED in identity.declared:
                 continue
-            rows = await matcher.rows(accounts[account], kind, identity.within)
-            if any(kind.identify(row) == identity.identifier for row in rows):
-                name = str(identity.declared.get("name") or address.partition(".")[2])
-                found.append(Orphan(kind, accounts[account], identity, name))
+            with suppress(NotFound):  # What it belonged to is gone, and it with that.
+                rows = await matcher.rows(accounts[account], kind, identity.within)
+                if any(kind.identify(row) == identity.identifier for row in rows):
+                    found.append(_orphan(kind, accounts[account], identity))
         if found and not prune:
-            names = ", ".join(f"{each.identity.entry} ({each.name})" for each in found)
+            names = ", ".join(f"{each.entry.address} ({each.entry.name})" for each in found)
             self.meta.warn(f"This manifest made what it no longer has: {names}. It stays, unless prune is true.")
             return []
         return found
@@ -211,14 +213,14 @@ class PlanCall(ProvisioningCall):
 
         async def rehearse(index: int, draft: Draft, call: ToolCall) -> None:
             async with limiter:
-                arguments = call.arguments | self.account_arguments(draft.account)
+                arguments = call.arguments | self._account_arguments(draft.thing.account)
                 try:
                     rehearsal = self._inspected.get(draft.address)
                     if rehearsal is None or rehearsal.tool.operation is not call.operation:
                         rehearsal = self._rehearsal(call)
                     draft.rehearsed = await rehearsal.rehearse(arguments, key)
                 except InvalidArguments as error:
-                    issues[index] = _placed(error.issues, draft)
+                    issues[index] = in_manifest(error.issues, draft.thing.entry)
 
         await side_by_side(
             partial(rehearse, index, draft, draft.call) for index, draft in enumerate(drafts) if draft.call
@@ -238,7 +240,7 @@ class PlanCall(ProvisioningCall):
                 )
                 continue
             try:
-                self._services.gates[draft.account].decide(name, effect, self.caller.scopes)
+                self._services.gates[draft.thing.account].decide(name, effect, self.caller.scopes)
             except Blocked as blocked:
                 self.meta.warn(f"It cannot be applied as it is: {blocked.message}")
 
@@ -250,14 +252,7 @@ class ExportCall(ProvisioningCall):
         operation = self.operation
         assert isinstance(operation, ExportConnectors)  # noqa: S101 - made for this operation only
         self.arguments = operation.model_dump(exclude_unset=True)
-        accounts = [
-            account
-            for account in self.own_accounts()
-            if operation.platform in (None, account.platform.name) and operation.profile in (None, account.profile)
-        ]
-        if not accounts:
-            issue = Issue("platform", "an account that is not served", "platform and profile of one that is")
-            raise InvalidArguments(self.tool.name, [issue])
+        accounts = self._accounts(operation.platform, operation.profile)
         labels = {account: account.profile for account in accounts if self._services.accounts.label(account)}
         exporter = Exporter(self.read, self.scrubber.value)
         data = await exporter.export(EXPORTED, accounts, labels, operation.sections)
@@ -266,10 +261,13 @@ class ExportCall(ProvisioningCall):
         return data
 
 
-def _placed(issues: Sequence[Issue], draft: Draft) -> list[Issue]:
-    if draft.entry is not None:
-        return in_manifest(issues, draft.entry)
-    return [Issue(draft.address, each.got, each.wanted) for each in issues]
+def _orphan(kind: Kind, account: Account, identity: Identity) -> Thing:
+    """A thing without an entry, with what it was last applied as."""
+    targets = (referenced(text) for _, text in text_places(identity.declared))
+    needs = frozenset(target[0] for target in targets if target)
+    key = identity.entry.partition(".")[2]
+    entry = ManifestEntry(kind, key, identity.declared, is_absent=True, needs=needs)
+    return Thing(entry, account, identity, identifier=identity.identifier, within=identity.within)
 
 
 def describe_plan(plan: Plan) -> JsonObject:

@@ -8,7 +8,7 @@ because manifests are files and plans are stored.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
@@ -27,6 +27,7 @@ from connector_mcp.secrets.reference import SCHEME, referenced_name
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _REFERENCE: Final = re.compile(r"(?<!\$)\$\{([^{}]*)\}")
+_VARIABLE: Final = re.compile(r"(?<!\$)\$\{variables\.([^{}]*)\}")
 _ESCAPED, _PLAIN = "$${", "${"
 """How a text holds `${` that is no reference, and what it stands for."""
 _COMPARED, _AMONG, _NAMED = 20, 500, 40
@@ -45,7 +46,7 @@ class ManifestEntry:
     kind: Kind
     key: str
     values: JsonObject
-    """Its members, with `${section.key.id}` for ids and `secret://NAME` for secrets."""
+    """Its members, with `${section.key.id}` for ids, `secret://NAME` for secrets, and `$${` for a plain `${`."""
     profile: str | None = None
     id: str | None = None
     is_absent: bool = False
@@ -60,7 +61,7 @@ class ManifestEntry:
     @property
     def name(self) -> str:
         """The name that a person knows it by."""
-        return str(self.values.get("name") or self.key)
+        return str(plain(self.values.get("name") or self.key))
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,28 @@ def referenced(text: Any) -> tuple[str, str] | None:
     return (f"{section}.{key}", member) if section != "variables" and member else None
 
 
-def escaped(value: Any) -> Any:
-    """The value as a manifest holds it, where no text of it is a reference."""
+def with_texts(value: Any, change: Callable[[str], Any]) -> Any:
+    """The value with what `change` makes of each text in it."""
     if is_object(value):
-        return {key: escaped(member) for key, member in value.items()}
+        return {key: with_texts(member, change) for key, member in value.items()}
     if is_array(value):
-        return list(map(escaped, value))
-    return value.replace(_PLAIN, _ESCAPED) if isinstance(value, str) else value
+        return [with_texts(member, change) for member in value]
+    return change(value) if isinstance(value, str) else value
+
+
+def escaped(value: Any, needs: Collection[str] = ()) -> Any:
+    """The value as a manifest holds it. Only what refers to one of the entries `needs` is a reference."""
+
+    def escape(text: str) -> str:
+        target = referenced(text)
+        return text if target and target[0] in needs else text.replace(_PLAIN, _ESCAPED)
+
+    return with_texts(value, escape)
+
+
+def plain(value: Any) -> Any:
+    """The value as a platform holds it. References stay."""
+    return with_texts(value, lambda text: text.replace(_ESCAPED, _PLAIN))
 
 
 def text_places(value: Any, steps: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -211,7 +227,7 @@ class _Parser:
     def _entry(self, kind: Kind, key: str, entry: JsonObject) -> JsonObject | None:
         """The entry's members with variables filled in; None if they do not have the form of its kind."""
         path = f"{kind.section}.{key}"
-        filled = self._filled(entry, path)
+        filled = self._filled(kind.section, key, entry)
         try:
             kind.entry.model_validate(filled)
         except ValidationError as error:
@@ -228,30 +244,23 @@ class _Parser:
             return None
         return {name: value for name, value in filled.items() if value is not None}
 
-    def _filled(self, value: Any, path: str) -> Any:
-        if is_object(value):
-            return {key: self._filled(member, f"{path}.{safe_key(key)}") for key, member in value.items()}
-        if is_array(value):
-            return [self._filled(member, f"{path}[{index}]") for index, member in enumerate(value)]
-        if not isinstance(value, str):
-            return value
-        whole = _REFERENCE.fullmatch(value)
-        if whole and whole[1].startswith("variables."):
-            return self._variable(whole[1], path)
-
-        def fill(found: re.Match[str]) -> str:
-            inner = found[1].startswith("variables.")
-            return str(self._variable(found[1], path)) if inner else found[0]
-
-        return _REFERENCE.sub(fill, value)
-
-    def _variable(self, name: str, path: str) -> Any:
+    def _filled(self, section: str, key: str, entry: JsonObject) -> Any:
+        """The entry with variables filled in: with their type where one is the whole value."""
         known = members(self._data.get("variables"))
-        own = name.removeprefix("variables.")
-        if own in known:
-            return known[own]
-        self._report_name(path, "a variable that is not declared", own, known, "variables")
-        return "undeclared"
+        for steps, text in text_places(entry):
+            for name in _VARIABLE.findall(text):
+                if name not in known:
+                    place = path_of((section, key, *steps))
+                    self._report_name(place, "a variable that is not declared", name, known, "variables")
+
+        def fill(text: str) -> Any:
+            whole = _VARIABLE.fullmatch(text)
+            return _value(whole) if whole else _VARIABLE.sub(lambda found: str(_value(found)), text)
+
+        def _value(found: re.Match[str]) -> Any:
+            return known.get(found[1], "undeclared")
+
+        return with_texts(entry, fill)
 
     def _made(self, kind: Kind, key: str, values: JsonObject) -> ManifestEntry:
         path, needs, is_absent = f"{kind.section}.{key}", set[str](), values.get("state") == "absent"
@@ -266,19 +275,15 @@ class _Parser:
         needs |= set() if is_absent else set(kind.also_needs(completed, self._raw)) - {path}
         own = {name: value for name, value in completed.items() if name not in _OF_EVERY}
         profile = values.get("profile") or members(self._data.get("profiles")).get(kind.platform)
-        return ManifestEntry(kind, key, self._static(own), profile, values.get(ID), is_absent, frozenset(needs))
+        return ManifestEntry(
+            kind, key, with_texts(own, self._static), profile, values.get(ID), is_absent, frozenset(needs)
+        )
 
-    def _static(self, value: Any) -> Any:
-        """The value with references to members other than ids replaced by what these are."""
-        if is_object(value):
-            return {key: self._static(member) for key, member in value.items()}
-        if is_array(value):
-            return list(map(self._static, value))
-        target = referenced(value)
-        if target is None:
-            return value.replace(_ESCAPED, _PLAIN) if isinstance(value, str) else value
-        if target[1] == ID:
-            return value
+    def _static(self, text: str) -> Any:
+        """The text, or what a reference to a member other than the id stands for."""
+        target = referenced(text)
+        if target is None or target[1] == ID:
+            return text
         section, _, key = target[0].partition(".")
         return at(self._raw.get(section, {}).get(key), target[1])
 

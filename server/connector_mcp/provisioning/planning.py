@@ -16,12 +16,12 @@ import anyio
 
 from connector_mcp.engine.accounts import Account
 from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
-from connector_mcp.json_values import JsonObject, is_array, is_object
+from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.overview import Read
 from connector_mcp.operations.provisioning.kinds import Kind
 from connector_mcp.provisioning.differences import Difference, find_differences, references_in
 from connector_mcp.provisioning.journal import Identity, WrittenSecret, account_key
-from connector_mcp.provisioning.manifest import ID, Manifest, ManifestEntry, referenced
+from connector_mcp.provisioning.manifest import ID, Manifest, ManifestEntry, plain, referenced, with_texts
 from connector_mcp.provisioning.plan import SecretState
 
 ReadRecords = Callable[[Account, Read], Awaitable[Any]]
@@ -146,7 +146,7 @@ class Matcher:
             found = listing.by_id[known]
             if known is not None and not found:
                 self.warnings.append(f"{entry.address} was made as {known}, which is no longer there.")
-            found = found or listing.by_key[kind.key(entry.values)]
+            found = found or listing.by_key[kind.key(plain(entry.values))]
         if len(found) > 1:
             ids = ", ".join(map(kind.identify, found))
             wanted = f"{entry.address}.id with the one that is meant: {ids}"
@@ -204,16 +204,14 @@ def fixed_differences(thing: Thing) -> list[Difference]:
 
 
 def with_ids(value: Any, things: Mapping[str, Thing]) -> Any:
-    """The value with references to things that exist, and stay, replaced by their ids."""
-    if is_object(value):
-        return {key: with_ids(member, things) for key, member in value.items()}
-    if is_array(value):
-        return [with_ids(member, things) for member in value]
-    target = referenced(value)
-    if target is None or target[1] != ID or target[0] not in things:
-        return value
-    thing = things[target[0]]
-    return value if thing.identifier is None or thing.is_replaced else thing.identifier
+    """The value as a platform holds it, with references to things that exist, and stay, replaced by their ids."""
+
+    def fill(text: str) -> str:
+        target = referenced(text)
+        thing = things.get(target[0]) if target and target[1] == ID else None
+        return plain(text) if thing is None or thing.identifier is None or thing.is_replaced else thing.identifier
+
+    return with_texts(value, fill)
 
 
 async def compare_secrets(
