@@ -17,7 +17,7 @@ from connector_mcp.operations.conductorone.connector_setup import (
 from connector_mcp.operations.conductorone.connectors import ListConnectors, UpdateConnector
 from connector_mcp.operations.conductorone.env_config import configuration_of, is_withheld, plain_for
 from connector_mcp.operations.connector_types import connector_type
-from connector_mcp.operations.provisioning.kinds import SET, Changes, Config, Kind, NamedEntry, ToolCall, given, nested
+from connector_mcp.operations.provisioning.kinds import SET, Changes, Config, Kind, NamedEntry, ToolCall
 
 _APP = {
     "description": "description",
@@ -55,6 +55,7 @@ class Apps(Kind):
     section, platform, noun = "apps", "conductorone", "app"
     entry = AppEntry
     lists_all = ListApps
+    creation = CreateApp
     known_by = "displayName"
     argument_names: ClassVar = {"display_name": "name"}
 
@@ -67,14 +68,9 @@ class Apps(Kind):
             shown["identity_matching"] = None
         return {"name": record.get("displayName")} | shown
 
-    def create(self, entry: JsonObject) -> ToolCall | None:
-        settings = {name: entry.get(name) for name in _APP}
-        return ToolCall(CreateApp, given(display_name=entry["name"], **settings))
-
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         changed = {path[0]: entry[path[0]] for path in changes}
-        name = changed.pop("name", None)
-        return (ToolCall(UpdateApp, {"id": identifier} | given(display_name=name) | changed),)
+        return (ToolCall(UpdateApp, {"id": identifier} | self.arguments_of(UpdateApp, changed)),)
 
 
 class AppConnectorEntry(NamedEntry):
@@ -112,11 +108,8 @@ class AppConnectors(Kind):
         return shown | {"description": record.get("description"), "owners": items(record.get("userIds"))}
 
     def create(self, entry: JsonObject) -> ToolCall | None:
-        place = {"app_id": entry["app"], "catalog_id": entry["type"]}
-        others = given(description=entry.get("description"), user_ids=entry.get("owners"))
-        if not entry.get("config"):
-            return ToolCall(CreateDelegatedConnector, place | others | {"display_name": entry["name"]})
-        return ToolCall(CreateConnector, place | others | {"config": entry["config"]})
+        operation = CreateConnector if entry.get("config") else CreateDelegatedConnector
+        return ToolCall(operation, self.arguments_of(operation, entry))
 
     def finish(self, entry: JsonObject, identifier: str) -> ToolCall | None:
         """Name a connector that was created with its config: its type names it at first."""
@@ -127,12 +120,7 @@ class AppConnectors(Kind):
         return ToolCall(UpdateDelegatedConnector, named)
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
-        arguments = given(
-            config=nested(changes, "config") or None,
-            display_name=changes.get(("name",)),
-            description=changes.get(("description",)),
-            user_ids=changes.get(("owners",)),
-        )
+        arguments = self.changed_arguments(UpdateConnector, changes, "config")
         return (ToolCall(UpdateConnector, {"app_id": within, "id": identifier} | arguments),) if arguments else ()
 
 

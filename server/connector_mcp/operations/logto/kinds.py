@@ -23,9 +23,7 @@ from connector_mcp.operations.provisioning.kinds import (
     Kind,
     NamedEntry,
     ToolCall,
-    given,
     keyed,
-    nested,
 )
 
 _METADATA = ("target", "name", "logo", "logoDark")
@@ -50,6 +48,7 @@ class SignInConnectors(Kind):
     section, platform, noun, check = "sign_in_connectors", "logto", "connector", "connector"
     entry = SignInConnectorEntry
     lists_all = connectors.ListConnectors
+    creation = connectors.CreateConnector
     deletion = connectors.DeleteConnector
     fixed = frozenset({"type"})
     is_unique = True
@@ -74,17 +73,9 @@ class SignInConnectors(Kind):
             shown["metadata"] = {key: metadata[key] for key in _METADATA if metadata.get(key) is not None}
         return shown | {name: record.get(member) for name, member in _SETTINGS.items()}
 
-    def create(self, entry: JsonObject) -> ToolCall | None:
-        settings = {name: entry.get(name) for name in ("metadata", *_SETTINGS)}
-        return ToolCall(
-            connectors.CreateConnector,
-            given(connector_id=entry["type"], config=entry.get("config") or None, **settings),
-        )
-
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
-        merged = {member: nested(changes, member) or None for member in ("config", "metadata")}
-        settings = {name: changes.get((name,)) for name in _SETTINGS}
-        return (ToolCall(connectors.UpdateConnector, given(id=identifier, **merged, **settings)),)
+        changed = self.changed_arguments(connectors.UpdateConnector, changes, "config", "metadata")
+        return (ToolCall(connectors.UpdateConnector, {"id": identifier} | changed),)
 
     def config_type(self, entry: JsonObject) -> ConnectorType | None:
         return factory(entry.get("type"))
@@ -117,6 +108,7 @@ class SsoConnectors(Kind):
     section, platform, noun, check = "sso_connectors", "logto", "SSO connector", "SSO connector"
     entry = SsoConnectorEntry
     lists_all = sso_connectors.ListSsoConnectors
+    creation = sso_connectors.CreateSsoConnector
     deletion = sso_connectors.DeleteSsoConnector
     known_by = "connectorName"
     fixed = frozenset({"type"})
@@ -136,18 +128,9 @@ class SsoConnectors(Kind):
         domains = entry.get("domains")
         return entry if domains is None else entry | {"domains": [str(each).lower() for each in domains]}
 
-    def create(self, entry: JsonObject) -> ToolCall | None:
-        others = {name: entry.get(name) for name in ("domains", "branding", *_SETTINGS)}
-        named = {"connector_name": entry["name"], "provider_name": entry["type"]}
-        return ToolCall(sso_connectors.CreateSsoConnector, given(**named, config=entry.get("config") or None, **others))
-
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
-        merged = {member: nested(changes, member) or None for member in ("config", "branding")}
-        others = {name: changes.get((name,)) for name in ("domains", *_SETTINGS)}
-        name = changes.get(("name",))
-        return (
-            ToolCall(sso_connectors.UpdateSsoConnector, given(id=identifier, connector_name=name, **merged, **others)),
-        )
+        changed = self.changed_arguments(sso_connectors.UpdateSsoConnector, changes, "config", "branding")
+        return (ToolCall(sso_connectors.UpdateSsoConnector, {"id": identifier} | changed),)
 
     def config_type(self, entry: JsonObject) -> ConnectorType | None:
         return sso_connectors.provider(entry.get("type"))

@@ -78,6 +78,8 @@ class Kind:
     entry: ClassVar[type[Entry]]
     lists_all: ClassVar[type[Operation]]
     """The read that shows all things of the kind."""
+    creation: ClassVar[type[Operation] | None] = None
+    """The call that creates a thing from the members of its entry; None where none does."""
     deletion: ClassVar[type[Operation] | None] = None
     """The call that deletes a thing by its id; None where none does."""
     known_by: ClassVar[str] = "name"
@@ -159,7 +161,7 @@ class Kind:
 
     def create(self, entry: JsonObject) -> ToolCall | None:
         """The call that creates the thing; None where it cannot be created here."""
-        return None
+        return ToolCall(self.creation, self.arguments_of(self.creation, entry)) if self.creation else None
 
     def finish(self, entry: JsonObject, identifier: str) -> ToolCall | None:
         """The call that sets, right after the creation, what the creation cannot."""
@@ -192,6 +194,20 @@ class Kind:
         required = known.config.get("required", ()) if known else ()
         secret = known.secret_paths if known else ()
         return [(self.config_member, key) for key in required if key in secret and not config.get(key)]
+
+    def arguments_of(self, operation: type[Operation], values: JsonObject) -> JsonObject:
+        """Members of an entry as the arguments of an operation. An empty config is left out."""
+        arguments: JsonObject = {}
+        for name in operation.model_fields:
+            member = self.argument_names.get(name, name)
+            if (value := values.get(member)) or (value is not None and member != self.config_member):
+                arguments[name] = value
+        return arguments
+
+    def changed_arguments(self, operation: type[Operation], changes: Changes, *merged: str) -> JsonObject:
+        """What differs as the arguments of an operation. Of the objects `merged`, only the keys that differ."""
+        whole = {path[0]: value for path, value in changes.items() if len(path) == 1}
+        return self.arguments_of(operation, whole | {member: nested(changes, member) or None for member in merged})
 
     def _place_members(self, within: str) -> JsonObject:
         return dict(zip(self.parents, within.split("/"), strict=False))

@@ -29,10 +29,7 @@ from connector_mcp.operations.vectorize import (
     source_connectors,
     source_users,
 )
-from connector_mcp.operations.vectorize.connectors import (
-    ConnectorCreation,
-    ConnectorUpdate,
-)
+from connector_mcp.operations.vectorize.connectors import ConnectorUpdate
 
 _USERS = "authorized-users"
 
@@ -57,7 +54,6 @@ class ConnectorKind(Kind):
     argument_names: ClassVar = {"connectors[0]": "", "workspace_id": "workspace"}
     computed = frozenset({_USERS})
 
-    creation: ClassVar[type[ConnectorCreation[Any]]]
     change: ClassVar[type[ConnectorUpdate]]
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
@@ -67,7 +63,7 @@ class ConnectorKind(Kind):
         return shown
 
     def create(self, entry: JsonObject) -> ToolCall | None:
-        if entry["type"] == pipelines.BUILT_IN:
+        if entry["type"] == pipelines.BUILT_IN or self.creation is None:
             return None
         connector = given(name=entry["name"], type=entry["type"], config=entry.get("config") or None)
         return ToolCall(self.creation, {"connectors": [connector]} | given(workspace_id=entry.get("workspace")))
@@ -115,6 +111,7 @@ class SourceUsers(Kind):
     section, platform, noun = "source_users", "vectorize", "user of a source connector"
     entry = SourceUserEntry
     lists_all = source_connectors.GetSourceConnector
+    creation = source_users.AddUserToSourceConnector
     known_by = "id"
     key_member = "user"
     parents = ("source",)
@@ -129,18 +126,10 @@ class SourceUsers(Kind):
     def observe(self, record: JsonObject, within: str) -> JsonObject:
         return {"source": within, "user": record["id"]}
 
-    def create(self, entry: JsonObject) -> ToolCall | None:
-        return ToolCall(source_users.AddUserToSourceConnector, _user_arguments(entry))
-
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
-        changed = {path[0] for path in changes}
-        arguments = _user_arguments(entry)
-        kept = {"source_connector_id", "user_id"} | changed
-        return (
-            ToolCall(
-                source_users.UpdateUserInSourceConnector, {name: arguments[name] for name in arguments if name in kept}
-            ),
-        )
+        operation = source_users.UpdateUserInSourceConnector
+        user = {"source_connector_id": within, "user_id": identifier}
+        return (ToolCall(operation, user | self.changed_arguments(operation, changes)),)
 
     def delete(self, identifier: str, within: str) -> ToolCall | None:
         return ToolCall(
@@ -149,16 +138,6 @@ class SourceUsers(Kind):
 
     def secret_members(self, entry: JsonObject) -> Sequence[str]:
         return ("refresh_token", "access_token")
-
-
-def _user_arguments(entry: JsonObject) -> JsonObject:
-    return given(
-        source_connector_id=entry["source"],
-        user_id=entry["user"],
-        selected_files=entry.get("selected_files"),
-        refresh_token=entry.get("refresh_token"),
-        access_token=entry.get("access_token"),
-    )
 
 
 class PartEntry(BaseModel):
@@ -231,17 +210,9 @@ class Pipelines(Kind):
         return entry | {"sources": list(map(completed, entry["sources"]))} | parts
 
     def create(self, entry: JsonObject) -> ToolCall | None:
-        return ToolCall(
-            pipelines.CreatePipeline,
-            given(
-                pipeline_name=entry["name"],
-                source_connectors=[{"config": {}} | part for part in entry["sources"]],
-                destination_connector=entry["destination"],
-                ai_platform_connector={"config": {}} | entry["ai_platform"],
-                schedule=entry["schedule"],
-                workspace_id=entry.get("workspace"),
-            ),
-        )
+        parts = {"sources": [{"config": {}} | part for part in entry["sources"]]}
+        parts |= {"ai_platform": {"config": {}} | entry["ai_platform"]}
+        return ToolCall(pipelines.CreatePipeline, self.arguments_of(pipelines.CreatePipeline, entry | parts))
 
 
 def _part(stored: Any) -> JsonObject:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from connector_mcp.json_values import JsonObject, is_object, items, members
 from connector_mcp.operations.connector_types import connector_type
 from connector_mcp.operations.operation import at
-from connector_mcp.operations.provisioning.kinds import Changes, Entry, Kind, NamedEntry, ToolCall, given, keyed
+from connector_mcp.operations.provisioning.kinds import Changes, Entry, Kind, NamedEntry, ToolCall, keyed
 from connector_mcp.operations.versori import activations, connections, systems, templates
 from connector_mcp.operations.versori.common import CREDENTIAL, SCHEME, scheme_id
 from connector_mcp.operations.versori.projects import ListProjects
@@ -89,14 +89,11 @@ class Systems(Kind):
         return shown | {"base_url": record.get("templateBaseUrl"), "auth_schemes": schemes}
 
     def create(self, entry: JsonObject) -> ToolCall | None:
-        schemes = list(members(entry.get("auth_schemes")).values()) or None
-        named = {"name": entry["name"], "domain": entry["domain"], "template_base_url": entry["base_url"]}
-        return ToolCall(systems.CreateSystem, named | given(auth_scheme_configs=schemes))
+        schemes = {"auth_schemes": list(members(entry.get("auth_schemes")).values()) or None}
+        return ToolCall(systems.CreateSystem, self.arguments_of(systems.CreateSystem, entry | schemes))
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
-        changed = {path[0] for path in changes}
-        names = {"name": "name", "domain": "domain", "base_url": "template_base_url"}
-        own = {argument: entry[member] for member, argument in names.items() if member in changed}
+        own = self.changed_arguments(systems.UpdateSystem, changes)
         calls = [ToolCall(systems.UpdateSystem, {"system_id": identifier} | own)] if own else []
         for scheme in dict.fromkeys(path[1] for path in changes if path[0] == "auth_schemes" and len(path) > 1):
             config = entry["auth_schemes"][scheme]
@@ -135,6 +132,7 @@ class ConnectionTemplates(Kind):
     section, platform, noun = "connection_templates", "versori", "connection template"
     entry = TemplateEntry
     lists_all = templates.ListProjectConnectionTemplates
+    creation = templates.CreateConnectionTemplate
     deletion = templates.DeleteConnectionTemplate
     parents = ("project", "environment")
     fixed = frozenset({"project", "environment", "system"})
@@ -150,14 +148,8 @@ class ConnectionTemplates(Kind):
         shown: JsonObject = {"name": record.get("name"), "project": project, "environment": environment}
         return shown | {"system": record.get("id"), "dynamic": record.get("dynamic")}
 
-    def create(self, entry: JsonObject) -> ToolCall | None:
-        ids = {f"{member}_id": entry[member] for member in ("project", "environment", "system")}
-        return ToolCall(
-            templates.CreateConnectionTemplate, ids | given(name=entry["name"], dynamic=entry.get("dynamic"))
-        )
-
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
-        arguments = given(name=changes.get(("name",)), dynamic=changes.get(("dynamic",)))
+        arguments = self.changed_arguments(templates.UpdateConnectionTemplate, changes)
         place = {"project_id": within.partition("/")[0], "template_id": identifier}
         return (ToolCall(templates.UpdateConnectionTemplate, place | arguments),) if arguments else ()
 
@@ -187,6 +179,7 @@ class Connections(Kind):
     section, platform, noun, check = "connections", "versori", "connection", "connection"
     entry = ConnectionEntry
     lists_all = connections.ListConnections
+    creation = connections.CreateConnection
     deletion = connections.DeleteConnection
     fixed = frozenset({"template"})
     is_unique = True
@@ -206,20 +199,10 @@ class Connections(Kind):
         shown: JsonObject = {"name": record.get("name"), "template": record.get("connectionTemplateId")}
         return shown | {"base_url": record.get("baseUrl") or None, "credentials": credentials}
 
-    def create(self, entry: JsonObject) -> ToolCall | None:
-        arguments = given(
-            connection_template_id=entry["template"],
-            name=entry["name"],
-            credentials=entry["credentials"],
-            base_url=entry.get("base_url"),
-            external_id=entry.get("user"),
-        )
-        return ToolCall(connections.CreateConnection, arguments)
-
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         arguments = {"connection_id": identifier, "credentials": entry["credentials"]}
-        named = given(name=changes.get(("name",)), base_url=changes.get(("base_url",)))
-        return (ToolCall(connections.UpdateConnection, arguments | named),)
+        changed = self.changed_arguments(connections.UpdateConnection, changes)
+        return (ToolCall(connections.UpdateConnection, changed | arguments),)
 
     def secret_members(self, entry: JsonObject) -> Sequence[str]:
         kinds = {str(at(each, "type")) for each in items(entry.get("credentials"))}
@@ -246,15 +229,11 @@ class EndUsers(Kind):
     section, platform, noun = "end_users", "versori", "end user"
     entry = EndUserEntry
     lists_all = activations.ListEndUsers
+    creation = activations.CreateEndUser
     shown: ClassVar = {"user": "externalId", "display_name": "displayName"}
     known_by = "externalId"
     key_member = "user"
     argument_names: ClassVar = {"external_id": "user"}
-
-    def create(self, entry: JsonObject) -> ToolCall | None:
-        return ToolCall(
-            activations.CreateEndUser, given(external_id=entry["user"], display_name=entry.get("display_name"))
-        )
 
 
 class BoundConnection(BaseModel):
@@ -312,8 +291,8 @@ class Activations(Kind):
             {"connection_template_id": each["template"], "existing_connection_id": each["connection"]}
             for each in entry["connections"]
         ]
-        named = {"environment_id": entry["environment"], "user_id": entry["user"], "connections": bound}
-        return ToolCall(activations.ActivateUser, named | given(dynamic_variables=entry.get("variables")))
+        arguments = self.arguments_of(activations.ActivateUser, entry | {"connections": bound})
+        return ToolCall(activations.ActivateUser, arguments)
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         changed = {path[1]: entry["variables"][path[1]] for path in changes if path[0] == "variables" and path[1:]}
