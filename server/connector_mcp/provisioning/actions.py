@@ -184,7 +184,7 @@ def number_actions(drafts: Sequence[Draft], redact: Callable[[Any], Any]) -> Ite
             entry=entry.address,
             platform=thing.kind.platform,
             profile=thing.account.profile,
-            name=redact(str(is_deleted and members(thing.record).get("name") or entry.name)),
+            name=redact(str((is_deleted and members(thing.record).get("name")) or entry.name)),
             because=draft.because,
             tool=call.operation.tool_name() if call else None,
             arguments=escaped(call.arguments, {*entry.needs, entry.address}) if call else {},

@@ -63,7 +63,7 @@ _SHOWN = 100
 
 
 class ProvisioningCall(AcrossCall):
-    """What planning and exporting share: reads of whole records."""
+    """What planning and exporting share: reads of whole records, all of which have to succeed."""
 
     async def run_steps(self, arguments: Mapping[str, Any]) -> CallResult:
         self.validate(arguments)
@@ -82,13 +82,8 @@ class ProvisioningCall(AcrossCall):
     async def answer(self) -> JsonObject:
         """Make the data of the result."""
 
-    async def read(self, account: Account, wanted: Read) -> Any:
-        """Return the data of a read as the platform gave it, of a list that of all its pages.
-
-        Raises:
-            ConnectorError: A read failed, or there are more pages than can be read.
-        """
-        return await read_records(wanted, account, self.caller, self._services)
+    async def _read(self, account: Account, read: Read) -> Any:
+        return await read_records(read, account, self.caller, self._services)
 
 
 class PlanCall(ProvisioningCall):
@@ -123,7 +118,7 @@ class PlanCall(ProvisioningCall):
             refuse([*issues, *unplaced, *fatal, *(each for several in doubtful.values() for each in several)])
         journal = Journal(self._services.database)
         identities = await journal.remembered(manifest.name, self._own_accounts())
-        matcher = Matcher(self.read, identities)
+        matcher = Matcher(self._read, identities)
         things = await matcher.match(manifest, accounts)
         compare(things)
         for thing in things.values():
@@ -254,7 +249,7 @@ class ExportCall(ProvisioningCall):
         self.arguments = operation.model_dump(exclude_unset=True)
         accounts = self._accounts(operation.platform, operation.profile)
         labels = {account: account.profile for account in accounts if self._services.accounts.label(account)}
-        exporter = Exporter(self.read, self.scrubber.value)
+        exporter = Exporter(self._read, self.scrubber.value)
         data = await exporter.export(EXPORTED, accounts, labels, operation.sections)
         for warning in exporter.warnings:
             self.meta.warn(warning)

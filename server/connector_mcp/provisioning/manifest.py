@@ -16,12 +16,14 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from connector_mcp.engine.checks.issues import describe, describe_wanted, known_names, likely_names, path_of, safe_key
+from connector_mcp.engine.checks.arguments import form_issue
+from connector_mcp.engine.checks.issues import describe, known_names, likely_names, path_of, safe_key
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object, members
 from connector_mcp.operations.catalog import PLATFORMS, platform_folder
 from connector_mcp.operations.operation import at
 from connector_mcp.operations.provisioning.kinds import Kind
+from connector_mcp.operations.schema import portable_schema
 from connector_mcp.secrets.reference import SCHEME, referenced_name
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -231,12 +233,13 @@ class _Parser:
         try:
             kind.entry.model_validate(filled)
         except ValidationError as error:
-            schema = entry_schema(kind)
             problems = error.errors(include_url=False, include_context=False, include_input=False)
             found = [each for each in problems if not _is_needless(kind, filled, each["type"], each["loc"])]
             for problem in found:
                 compares = problem["type"] == "extra_forbidden" and self._may_compare()
-                self._issues.append(_form_issue(path, problem["type"], problem["loc"], schema, filled, compares))
+                within = (kind.section, key)
+                issue = form_issue(problem, entry_schema(kind), filled, within=within, compares=compares)
+                self._issues.append(issue)
             if found:
                 return None
         if kind.is_single and filled.get("state") == "absent":
@@ -352,48 +355,14 @@ class _Parser:
 
 @cache
 def entry_schema(kind: Kind) -> JsonObject:
-    """The JSON Schema of an entry."""
-    return kind.entry.model_json_schema()
+    """The JSON Schema of an entry, without references."""
+    return portable_schema(kind.entry)
 
 
 def _is_needless(kind: Kind, entry: JsonObject, problem: str, location: Sequence[str | int]) -> bool:
     """Whether an entry may lack a member: what is to be absent is found by its id, in the place that it is in."""
     is_found = entry.get("state") == "absent" and isinstance(entry.get(ID), str)
     return is_found and problem == "missing" and len(location) == 1 and location[0] not in kind.parents
-
-
-def _form_issue(
-    path: str, problem: str, location: Sequence[str | int], schema: JsonObject, values: Any, compares: bool
-) -> Issue:
-    """The issue of a member that an entry of this kind does not have, lacks, or has in another form."""
-    place = f"{path}.{path_of(location)}" if location else path
-    holder = schema
-    for step in location[:-1]:
-        holder = _inner(schema, holder, step)
-    if problem == "extra_forbidden":
-        names = list(holder.get("properties", ()))
-        near = likely_names(str(location[-1]), names) if compares else []
-        wanted = known_names(near, names, holder="it", inside="config" in names)
-        return Issue(place, "an unknown member", wanted, candidates=near)
-    member = _inner(schema, holder, location[-1]) if location else holder
-    if problem == "missing":
-        return Issue(place, "nothing", describe_wanted(member))
-    for step in location:
-        values = values[step] if is_array(values) and isinstance(step, int) else members(values).get(str(step))
-    return Issue(place, describe(values), describe_wanted(member, values))
-
-
-def _inner(root: JsonObject, schema: JsonObject, step: str | int) -> JsonObject:
-    """The schema of what is inside, without the alternative null."""
-    inner: JsonObject = members(schema.get("items") if isinstance(step, int) else at(schema, ("properties", str(step))))
-    for _ in range(3):
-        if "$ref" in inner:
-            inner = inner | members(at(root, tuple(str(inner["$ref"]).removeprefix("#/").split("/")))) | {"$ref": ""}
-            inner.pop("$ref")
-        others = [each for each in inner.get("anyOf", ()) if each.get("type") != "null"]
-        if len(others) == 1:
-            inner = {key: value for key, value in inner.items() if key != "anyOf"} | others[0]
-    return inner
 
 
 def manifest_schema() -> JsonObject:

@@ -35,17 +35,17 @@ class ManifestFile:
 
     def place(self, path: str) -> str:
         """The path with file and line before it: those of the innermost member that the file has."""
-        steps = parse_steps(path)
-        lines = (self.lines.get(_key(steps[:count])) for count in range(len(steps), 0, -1))
-        return f"{self.name}:{next((line for line in lines if line), 1)}: {path}"
+        return f"{self.name}:{self._line(path)}: {path}"
 
     def placed(self, issues: Sequence[Issue]) -> list[Issue]:
         """The issues with file and line, in the order of the file."""
-        placed = [(self._line(issue.path), replace(issue, path=self.place(issue.path))) for issue in issues]
-        return [issue for _, issue in sorted(placed, key=lambda pair: pair[0])]
+        ordered = sorted(issues, key=lambda issue: self._line(issue.path))
+        return [replace(issue, path=self.place(issue.path)) for issue in ordered]
 
     def _line(self, path: str) -> int:
-        return int(self.place(path).removeprefix(f"{self.name}:").partition(":")[0])
+        steps = parse_steps(path)
+        lines = (self.lines.get(_key(steps[:count])) for count in range(len(steps), 0, -1))
+        return next((line for line in lines if line), 1)
 
 
 def read_manifest(text: str, name: str) -> ManifestFile:

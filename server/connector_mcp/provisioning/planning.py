@@ -85,16 +85,12 @@ class Matcher:
         """Match all entries. What is wrong stands in `issues`."""
         waiting = dict(manifest.entries)
         while waiting:
-            ready = [each for each in waiting.values() if self._parent_of(each, waiting) is not None]
-            wanted = {
-                (accounts[each.address], each.kind, str(self._parent_of(each, waiting)))
-                for each in ready
-                if self._parent_of(each, waiting) != _MISSING
-            }
-            await self._read_lists(wanted)
-            for entry in ready:
-                self._match_one(entry, accounts[entry.address], str(self._parent_of(entry, waiting)))
-                del waiting[entry.address]
+            places = {address: self._place_of(entry, waiting) for address, entry in waiting.items()}
+            ready = {address: place for address, place in places.items() if place is not None}
+            there = [(address, place) for address, place in ready.items() if place != _MISSING]
+            await self._read_lists({(accounts[address], waiting[address].kind, place) for address, place in there})
+            for address, place in ready.items():
+                self._match_one(waiting.pop(address), accounts[address], place)
         self.things = {address: self.things[address] for address in manifest.entries}
         self._check_claims()
         await self._read_whole()
@@ -105,8 +101,8 @@ class Matcher:
         await self._read_lists({(account, kind, within)})
         return self._lists[account, kind.section, within].rows
 
-    def _parent_of(self, entry: ManifestEntry, waiting: Mapping[str, ManifestEntry]) -> str | None:
-        """The ids of what the entry belongs to; None while one is not known."""
+    def _place_of(self, entry: ManifestEntry, waiting: Mapping[str, ManifestEntry]) -> str | None:
+        """The ids of what the entry belongs to; None while one is not known, `_MISSING` where it does not exist."""
         ids: list[str] = []
         for member in entry.kind.parents:
             given = entry.values.get(member)
@@ -168,17 +164,28 @@ class Matcher:
 
     async def _read_whole(self) -> None:
         """Read those things of which the list shows only a part."""
+        found = [(thing, thing.record) for thing in self.things.values() if thing.record is not None]
+        rows = [(thing.account, thing.kind, thing.within, record) for thing, record in found]
+        for (thing, _), record in zip(found, await read_whole(self._read, rows), strict=True):
+            thing.record = record
 
-        async def read(thing: Thing, reading: Read) -> None:
-            thing.record = await self._read(thing.account, reading)
 
-        found = [thing for thing in self.things.values() if thing.record is not None]
-        readings = [(thing, thing.kind.reading(thing.identifier or "", thing.within)) for thing in found]
-        await side_by_side(partial(read, thing, reading) for thing, reading in readings if reading is not None)
+async def read_whole(read: ReadRecords, rows: Sequence[tuple[Account, Kind, str, JsonObject]]) -> list[JsonObject]:
+    """Return the records of rows, read one by one where a list shows only a part."""
+    whole = [row for *_, row in rows]
+
+    async def read_one(index: int, account: Account, reading: Read) -> None:
+        whole[index] = await read(account, reading)
+
+    readings = ((account, kind.reading(kind.identify(row), within)) for account, kind, within, row in rows)
+    await side_by_side(
+        partial(read_one, index, account, reading) for index, (account, reading) in enumerate(readings) if reading
+    )
+    return whole
 
 
 _MISSING = "\0"
-"""In place of the id of a parent that does not exist yet."""
+"""The place of what belongs to a thing that does not exist yet."""
 
 
 def compare(things: Mapping[str, Thing]) -> None:

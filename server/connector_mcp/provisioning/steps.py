@@ -67,7 +67,7 @@ class PlannedCall(PlatformCall):
         action: Action,
         owner: str,
         lease: float,
-        kind: Kind | None,
+        kind: Kind,
         find: Callable[[], Awaitable[list[str]]],
         known: Identity | None,
         expected: Collection[str],
@@ -202,7 +202,7 @@ class PlannedCall(PlatformCall):
         return self.digest
 
     def _result(self, data: Any) -> CallResult:
-        if self._action.verb in NEW and self._kind is not None and self.identifier is None:
+        if self._action.verb in NEW and self.identifier is None:
             record = members(items(data)[0]) if is_array(data) and data else members(data)
             identifier = self._kind.identify(record)
             self.identifier = identifier if identifier in map(str, record.values()) else None
