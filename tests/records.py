@@ -1,4 +1,4 @@
-"""The records in a database, as tests look at them, and the time that a database has in tests."""
+"""The records in a database, as tests make and read them, and the time that a database has in tests."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from connector_mcp.audit.record import AuditRecord
+from connector_mcp.audit.trail import AuditTrail, encode
 from connector_mcp.state.database import Database, Row, Value
 from connector_mcp.state.sqlite import SqliteDatabase
 
@@ -25,6 +27,21 @@ class Clock:
 def rows(database: Database, sql: str, **values: Value) -> Sequence[Row]:
     """What a statement returns."""
     return database.write_now(lambda tx: tx.execute(sql, values).all())
+
+
+def a_record(call_id: str = "c1", **members: Any) -> AuditRecord:
+    """The audit record of a read that succeeded, unless `members` say otherwise."""
+    given: dict[str, Any] = {
+        "principal": "local", "client": None, "transport": "stdio", "platform": "logto", "profile": "default",
+        "tool": "logto_list_connectors", "effect": "read", "decision": "allow", "outcome": "ok", "duration_ms": 1.0,
+    }  # fmt: skip
+    return AuditRecord(call_id=call_id, **(given | members))
+
+
+def append(database: Database, *records: AuditRecord) -> None:
+    """Append records to the audit log, as another process would."""
+    entries = [encode(vars(record)) for record in records]
+    database.write_now(lambda tx: AuditTrail(database).lock(tx).append(entries))
 
 
 def audit_lines(directory: Path) -> list[str]:

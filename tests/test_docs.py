@@ -30,7 +30,7 @@ from connector_mcp.config.settings import PREFIX, Settings
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.approval.approval_webhook import WebhookKey, webhook_message
 from connector_mcp.engine.approval.parked_call import Approval
-from connector_mcp.engine.caller import UnattendedCaller
+from connector_mcp.engine.caller import Caller
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import ConnectorError
@@ -328,7 +328,7 @@ async def test_the_caller_that_is_bound_in_the_example_sees_the_accounts_of_its_
     (path := tmp_path / "connector-mcp.toml").write_text(shared)
     (token,) = parse_tokens(entry, "tokens.toml", scoped=True)
     given = {"CONNECTOR_MCP_STATE_DIR": str(tmp_path), "CONNECTOR_MCP_SANDBOX": "true"}
-    bound = UnattendedCaller(token.name, "http", token.scopes, profiles=token.profiles)
+    bound = Caller(token.name, "http", token.scopes, profiles=token.profiles)
     async with open_engine(Settings.load(given, read_config(path)), {}, "http") as engine:
         found = await engine.call("find_connectors", {"limit": 100}, bound)
         own = await engine.call("vectorize_get_source_connectors", {}, bound)

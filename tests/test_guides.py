@@ -15,10 +15,9 @@ from click.testing import CliRunner
 
 from connector_mcp.cli.commands.install import CLIENTS
 from connector_mcp.cli.main import cli
-from connector_mcp.composition.accounts import profile_policy
+from connector_mcp.composition.accounts import missing, profile_policy
 from connector_mcp.composition.engine import server_policy
 from connector_mcp.composition.health import examine_platforms
-from connector_mcp.config.platform_variables import missing
 from connector_mcp.config.settings import PREFIX, Settings
 from connector_mcp.engine.caller import TransportName
 from connector_mcp.engine.policy import resolve

@@ -16,9 +16,8 @@ from mcp.shared.message import SessionMessage
 from connector_mcp.cli.commands import tools
 from connector_mcp.cli.main import cli
 from connector_mcp.cli.options import find_config
-from connector_mcp.composition.accounts import read_profile
+from connector_mcp.composition.accounts import platform_values, read_profile
 from connector_mcp.config.file import read_config
-from connector_mcp.config.platform_variables import platform_values
 from connector_mcp.config.settings import SecretName, Settings, variable_name
 from connector_mcp.errors import Misconfigured
 from connector_mcp.input_text import MARK, check_expanded, decode, trim

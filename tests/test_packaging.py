@@ -26,7 +26,7 @@ from ruamel.yaml import YAML
 
 from connector_mcp import __version__
 from connector_mcp.cli.commands.serve import serve
-from connector_mcp.config.platform_variables import missing, platform_values
+from connector_mcp.composition.accounts import missing, platform_values
 from connector_mcp.config.settings import Settings
 from connector_mcp.operations.catalog import PLATFORMS, platform_folder
 from tests.clients.node import MODULES, node

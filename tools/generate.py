@@ -13,7 +13,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from connector_mcp.cli.commands.tools import contract
 from connector_mcp.provisioning.manifest import manifest_schema
 from tools.listing import listing_files
 from tools.operations_page import operations_page
@@ -27,7 +26,7 @@ def published_files() -> dict[str, str]:
     files: dict[str, str] = {}
     for tool in all_tools():
         folder = tool.operation.on.name if tool.operation.on else "connectors"
-        text = json.dumps(contract(tool), indent=2, sort_keys=True, ensure_ascii=False)
+        text = json.dumps(tool.as_dict(), indent=2, sort_keys=True, ensure_ascii=False)
         files[f"{folder}/{tool.name}.json"] = f"{text}\n"
     schema = json.dumps(manifest_schema(), indent=2, sort_keys=True, ensure_ascii=False)
     return files | {"manifest.schema.json": f"{schema}\n"}

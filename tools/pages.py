@@ -16,9 +16,9 @@ from pydantic.fields import FieldInfo
 
 from connector_mcp import errors
 from connector_mcp.cli.commands.serve import serve
-from connector_mcp.cli.commands.tools import contract, effect_words
+from connector_mcp.cli.commands.tools import effect_words
 from connector_mcp.cli.output import exit_status_of, json_text
-from connector_mcp.config.platform_variables import missing
+from connector_mcp.composition.accounts import missing
 from connector_mcp.config.settings import PREFIX, SECRET_PREFIX, Settings
 from connector_mcp.errors import ConnectorError, InvalidArguments, Issue
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
@@ -75,7 +75,7 @@ SIZE_COLUMNS = ("bytes", "tokens, about", "bytes with output schema")
 def sizes(operations: Iterable[type[Operation]]) -> tuple[int, int]:
     """The bytes of these operations' tools in a list of tools, without and with their output schemas."""
     tenants = [name for platform in PLATFORMS if (name := platform_folder(platform).platform.tenant_argument)]
-    listed = [contract(tool_of(operation, hidden=tenants)) for operation in operations]
+    listed = [tool_of(operation, hidden=tenants).as_dict() for operation in operations]
     return sum(size(each, with_output=False) for each in listed), sum(size(each, with_output=True) for each in listed)
 
 

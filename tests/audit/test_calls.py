@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,22 +9,16 @@ import pytest
 
 from connector_mcp.audit.calls import CallLog
 from connector_mcp.audit.reader import Wanted
-from connector_mcp.audit.record import AuditRecord
-from connector_mcp.audit.trail import AuditTrail, encode
 from connector_mcp.state.database import Database
+from tests.records import a_record, append, rows
 
 pytestmark = pytest.mark.anyio
 
 TARGET = "logto/default/a"
-CALL = AuditRecord(
-    call_id="", principal="agent", client=None, transport="http", platform="logto", profile="default", tool="logto_get",
-    effect="read", decision="allow", outcome="ok", duration_ms=1.0,
-)  # fmt: skip
 
 
 @pytest.fixture
-async def log(database: Database) -> CallLog:
-    trail = AuditTrail(database)
+def log(database: Database) -> CallLog:
     changes: list[dict[str, Any]] = [
         {"call_id": "0a", "transport": "probe", "target": TARGET},
         {"call_id": "0b", "phase": "begun", "outcome": "begun", "target": TARGET},
@@ -34,8 +27,7 @@ async def log(database: Database) -> CallLog:
         {"call_id": "0d", "phase": "begun", "outcome": "begun"},
         {"call_id": "0e", "outcome": "refused", "principal": "other"},
     ]
-    records = [encode(vars(replace(CALL, **each))) for each in changes]
-    await database.write(lambda tx: trail.lock(tx).append(records))
+    append(database, *[a_record(**{"tool": "logto_get", **each}) for each in changes])
     return CallLog(database)
 
 
@@ -57,15 +49,15 @@ async def test_calls_are_found_in_pages_both_ways_and_exported_oldest_first(
 ) -> None:
     forth, page = "", await log.page(wanted, count=2)
     while True:
-        forth += "".join(call.id[1] for call in page.calls)
+        forth += "".join(call.call_id[1] for call in page.calls)
         if page.older is None:
             break
         page = await log.page(wanted, before=page.older, count=2)
     assert forth == found
-    back = "".join(call.id[1] for call in page.calls)
+    back = "".join(call.call_id[1] for call in page.calls)
     while page.newer is not None:
         page = await log.page(wanted, after=page.newer, count=2)
-        back = "".join(call.id[1] for call in page.calls) + back
+        back = "".join(call.call_id[1] for call in page.calls) + back
     assert back == found
     exported = [record["call_id"][1] async for part in log.export(wanted) for record in part]
     assert exported == list(found[::-1])
@@ -73,7 +65,9 @@ async def test_calls_are_found_in_pages_both_ways_and_exported_oldest_first(
 
 async def test_the_last_change_of_a_target_is_not_a_read(log: CallLog) -> None:
     changes = await log.last_changes([TARGET, "logto/default/other"])
-    assert {target: call.record and call.record["tool"] for target, call in changes.items()} == {TARGET: "logto_change"}
+    assert {target: call.authentic and call.authentic["tool"] for target, call in changes.items()} == {
+        TARGET: "logto_change"
+    }
 
 
 async def test_the_records_of_a_call_are_linked_to_those_beside_them(log: CallLog) -> None:
@@ -81,3 +75,25 @@ async def test_the_records_of_a_call_are_linked_to_those_beside_them(log: CallLo
     assert [(each.line.seq, each.problem) for each in checked] == [(2, None), (4, None)]
     assert [each.problem for each in await log.records("0e")] == [None]
     assert await log.records("ff") == []
+
+
+async def test_records_and_a_head_that_do_not_belong_together_are_a_problem(log: CallLog, database: Database) -> None:
+    def put(head: str) -> str:
+        (before,) = rows(database, "SELECT head FROM audit_chain")
+        rows(database, "UPDATE audit_chain SET head = :head", head=head)
+        return before["head"]
+
+    async def problems(call_id: str) -> list[str | None]:
+        return [each.problem for each in await log.records(call_id)]
+
+    (sixth,) = rows(database, "SELECT head FROM audit_chain")
+    append(database, a_record("0f"))
+    seventh = put(sixth["head"])
+    assert await problems("0f") == ["the end of the log does not know this record"]
+    append(database, a_record("10"))
+    assert await problems("10") == ["the link between it and record 7 is broken"]
+    rows(database, "DELETE FROM audit WHERE seq > 6")
+    put(sixth["head"])
+    append(database, a_record("0f", outcome="other"))
+    put(seventh)
+    assert await problems("0f") == ["the end of the log is that of another record"]

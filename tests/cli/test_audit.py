@@ -11,32 +11,18 @@ from jsonschema import Draft202012Validator
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
 from connector_mcp.audit.reader import AuditReader
-from connector_mcp.audit.record import AuditRecord
-from connector_mcp.audit.trail import AuditTrail, encode
 from connector_mcp.cli.options import load_settings
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.sandbox import seed
 from connector_mcp.state.sqlite import SqliteDatabase
-from tests.records import rows
+from tests.records import a_record, append, rows
 
 DELETE = ("call", "logto_delete_connector", "--arg", f"id={seed.LOGTO_GITHUB}", "--sandbox", "--policy=destroy=allow")
 HOSTILE = "evil\x1b[2J\x1b]0;x\x07\u202e\u200b\r\n2026 fake"
 
 
-class Clock:
-    """The time of the database, moved by hand."""
-
-    now: float | None = None
-
-    def __call__(self) -> float:
-        return self.now or time.time()
-
-
-CLOCK = Clock()
-
-
-def database():
-    return SqliteDatabase(load_settings().state_dir / "records.db", wall_clock=CLOCK)
+def database(at=None):
+    return SqliteDatabase(load_settings().state_dir / "records.db", wall_clock=time.time if at is None else lambda: at)
 
 
 def change(sql):
@@ -45,18 +31,13 @@ def change(sql):
 
 
 def keep(*records, at=None):
-    CLOCK.now = at
-    with closing(database()) as opened:
-        trail = AuditTrail(opened)
-        for members in records:
-            given = {
-                "call_id": "c1", "principal": "agent-7", "client": "assistant 1.2", "transport": "http",
-                "platform": "logto", "profile": "default", "tool": "logto_delete_connector", "effect": "destroy",
-                "decision": "approve", "decided_by": "operator ops", "channel": "approvals", "outcome": "ok",
-                "duration_ms": 12.4,
-            }  # fmt: skip
-            record = AuditRecord(**(given | members))
-            opened.write_now(lambda tx, record=record: trail.lock(tx).append([encode(vars(record))]))
+    given = {
+        "principal": "agent-7", "client": "assistant 1.2", "transport": "http", "tool": "logto_delete_connector",
+        "effect": "destroy", "decision": "approve", "decided_by": "operator ops", "channel": "approvals",
+        "duration_ms": 12.4,
+    }  # fmt: skip
+    with closing(database(at)) as opened:
+        append(opened, *[a_record(**(given | members)) for members in records])
 
 
 def shown(run, *arguments):
@@ -238,6 +219,28 @@ def test_an_invalid_line_of_the_log_is_left_out_with_a_notice(run):
     result = run("audit", "show", "--json")
     assert [record["principal"] for record in json.loads(result.stdout)] == ["agent-7"]
     assert result.stderr == "1 line is left out: run `connector-mcp audit verify`.\n"
+
+
+def test_a_line_that_was_made_up_far_from_the_others_does_not_hold_up_the_commands(run):
+    keep({}, {"call_id": "c2"})
+    change(f"INSERT INTO audit (seq, at, call_id, phase, tool, line) VALUES ({2**63 - 2}, 0, 'x', 'ended', 'x', 'x')")
+    assert shown(run) == shown(run, "--tool", "logto_*") == ["c1", "c2"]
+    for chosen in ((), ("--tool", "logto_*")):
+        assert len(run("audit", "export", *chosen).stdout.splitlines()) == 2
+    keep({"call_id": "c3"})
+    with pytest.raises(StoreUnavailable, match="cannot be used"):
+        keep({"call_id": "c4"})
+
+
+def test_a_record_of_the_log_itself_that_claims_to_be_a_call_is_left_out(run):
+    keep({})
+    change("UPDATE audit_chain SET head = ''")
+    keep({"call_id": "c2"})
+    change("UPDATE audit SET call_id = 'c3', tool = 'logto_x', phase = 'ended' WHERE seq = 2")
+    for arguments in (("show", "--json"), ("show", "--json", "--tool", "logto_*"), ("export", "--tool", "logto_*")):
+        result = run("audit", *arguments)
+        assert re.findall('"(?:call_id|correlation_uid)": ?"(..)"', result.stdout) == ["c1", "c2"]
+        assert result.stderr == "1 line is left out: run `connector-mcp audit verify`.\n"
 
 
 def test_text_from_callers_cannot_control_the_operators_terminal(run):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from connector_mcp.config.platform_variables import missing, platform_values
+from connector_mcp.composition.accounts import missing, platform_values
 from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.local import LIST_SECRETS

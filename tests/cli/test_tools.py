@@ -9,7 +9,7 @@ import click
 from hypothesis import given, settings
 from hypothesis.strategies import integers, text
 
-from connector_mcp.cli.commands.tools import contract, describe, parse_arguments
+from connector_mcp.cli.commands.tools import describe, parse_arguments
 from connector_mcp.config.settings import Settings
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.tool import tool_of
@@ -22,7 +22,7 @@ def test_with_every_platform_on_it_lists_the_whole_catalog(run):
 
 def test_the_json_of_a_tool_is_its_contract_without_configured_arguments(run):
     served = {tool["name"]: tool for tool in json.loads(run("tools", "--sandbox", "--json").stdout)}
-    published = {tool.name: contract(tool) for tool in map(tool_of, catalog().values())}
+    published = {tool.name: tool.as_dict() for tool in map(tool_of, catalog().values())}
     assert served["logto_get_connector"] == published["logto_get_connector"]
     ours, theirs = served["versori_get_connector"], published["versori_get_connector"]
     assert set(theirs["inputSchema"]["properties"]) - set(ours["inputSchema"]["properties"]) == {"organisation_id"}

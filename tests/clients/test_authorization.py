@@ -27,9 +27,8 @@ from pydantic import AnyUrl
 
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
-from connector_mcp.transport.auth.authorization import Callers
+from connector_mcp.transport.auth.authorization import Callers, ProtectedResource
 from connector_mcp.transport.auth.jwt import UNKNOWN_KEY_SECONDS, JwtVerifier, KeySet
-from connector_mcp.transport.auth.resource_metadata import ProtectedResource
 from connector_mcp.transport.http.addresses import PublicAddress
 from connector_mcp.transport.http.app import serve_http
 from tests.clients.node import HERE, node

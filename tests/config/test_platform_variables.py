@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from connector_mcp.config.platform_variables import missing, platform_values
+from connector_mcp.composition.accounts import missing, platform_values
 from connector_mcp.errors import Misconfigured
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
 from connector_mcp.operations.logto.platform import LOGTO

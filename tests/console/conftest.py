@@ -16,7 +16,6 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from connector_mcp.audit.record import AuditRecord
-from connector_mcp.audit.trail import AuditTrail, encode
 from connector_mcp.console.pages import Console, Operators, console_pages
 from connector_mcp.engine.approval.parked_call import Approval, ParkedCall
 from connector_mcp.engine.approval.queue import Approvals
@@ -25,18 +24,11 @@ from connector_mcp.engine.preview import Change
 from connector_mcp.json_values import JsonObject
 from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.transport.http.host_guard import HostAndOriginGuard, Reach
+from tests.records import Clock, a_record, append
 
 TOKEN = "operator-token-of-alice"
 HERE = "http://127.0.0.1:8765"
 PUBLIC = "https://mcp.example.com"
-
-
-@dataclass
-class Clock:
-    now: float = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass
@@ -52,7 +44,6 @@ class House:
 
     def __post_init__(self) -> None:
         self.approvals = Approvals(self.database, ttl=3_600.0)
-        self._trail = AuditTrail(self.database)
         self._recorded = 0
 
     def holds(self, digest: bytes) -> bool:
@@ -60,17 +51,13 @@ class House:
 
     async def record(self, *calls: JsonObject) -> None:
         """Write the audit records of calls, each with an id that begins with its time."""
+        given = {"principal": "agent-7", "transport": "http", "tool": "logto_get_connector", "channel": "policy"}
         records: list[AuditRecord] = []
         for members in calls:
             self._recorded += 1
-            call: JsonObject = {
-                "call_id": f"{int(self.clock.now * 1000):012x}{self._recorded:020x}", "principal": "agent-7",
-                "client": None, "transport": "http", "platform": "logto", "profile": "default",
-                "tool": "logto_get_connector", "effect": "read", "decision": "allow", "channel": "policy",
-                "outcome": "ok", "duration_ms": 12.0,
-            }  # fmt: skip
-            records.append(AuditRecord(**(call | members)))
-        await self.database.write(lambda tx: self._trail.lock(tx).append([encode(vars(each)) for each in records]))
+            own = {"call_id": f"{int(self.clock.now * 1000):012x}{self._recorded:020x}", "duration_ms": 12.0}
+            records.append(a_record(**(own | given | members)))
+        append(self.database, *records)
 
     async def check(self) -> Sequence[JsonObject]:
         self.checks += 1
@@ -140,7 +127,7 @@ class Browser(httpx.AsyncClient):
 
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncGenerator[House]:
-    clock = Clock()
+    clock = Clock(1_800_000_000.0)
     database = SqliteDatabase(tmp_path / "records.db", wall_clock=clock)
     yield House(database, clock)
     await database.aclose()

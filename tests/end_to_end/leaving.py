@@ -17,9 +17,9 @@ from starlette.applications import Starlette
 
 from connector_mcp.composition.http_access import make_access, make_console_pages
 from connector_mcp.engine.engine import Engine
+from connector_mcp.telemetry.export import Spans
 from connector_mcp.telemetry.metrics import Metrics
 from connector_mcp.telemetry.observer import Observer
-from connector_mcp.telemetry.spans import Spans
 from connector_mcp.transport.http.health import observability_pages
 from connector_mcp.transport.http.shutdown import Drain
 from tests.postgres_server import PostgresFixture

@@ -14,8 +14,9 @@ import anyio.to_thread
 import pytest
 from click.testing import CliRunner
 
+from connector_mcp.audit.calls import CallLog
 from connector_mcp.audit.chain import Head, seal_head
-from connector_mcp.audit.trail import AuditTrail
+from connector_mcp.audit.reader import Wanted
 from connector_mcp.cli.main import cli
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
@@ -103,7 +104,7 @@ async def measure(environ: dict[str, str], numbers: Iterator[int]) -> tuple[dict
             "history": engine.approvals.history,
             "everything": engine.approvals.everything,
             "counts": engine.approvals.counts,
-            "recent calls": partial(AuditTrail(engine.database).recent, 50),
+            "recent calls": partial(CallLog(engine.database).page, Wanted(once=True), count=50),
         }
         for path in ("/console", "/console/history", "/console/calls", "/console/calls?outcome=refused", "/metrics"):
             measured[path] = partial(page, path)

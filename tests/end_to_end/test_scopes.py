@@ -15,13 +15,13 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.shared.exceptions import MCPError
 
-from connector_mcp.audit.trail import AuditTrail
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.transport.auth.authorization import Callers
 from connector_mcp.transport.auth.static_tokens import StaticToken
 from tests.end_to_end.faces import INITIALIZE, META, World, message, modern, serving, world
 from tests.end_to_end.test_nothing_is_destroyed_undecided import DESTRUCTIVE
+from tests.records import rows
 from tests.transport.auth.issuer import PUBLIC_URL, Issuer, token
 
 pytestmark = pytest.mark.anyio
@@ -96,8 +96,8 @@ async def test_a_call_without_the_scope_is_403_and_names_it_unless_the_policy_bl
                 assert 'scope="connectors:read connectors:write connectors:destroy"' in shown
                 assert f'resource_metadata="{PUBLIC_URL}/.well-known/oauth-protected-resource/mcp"' in shown
                 assert "needs the scope connectors:destroy" in answer.json()["error"]["message"]
-                (record,) = await AuditTrail(engine.database).recent(1)
-                assert (record["tool"], record["outcome"]) == (tool, "blocked")
+                last = rows(engine.database, "SELECT tool, outcome FROM audit ORDER BY seq DESC LIMIT 1")
+                assert last == [{"tool": tool, "outcome": "blocked"}]
             elif era != "headers alone":
                 assert (answer.status_code, upstream.writes(), shown) == (200, [], ""), tool
                 assert "blocked" in answer.text

@@ -21,8 +21,8 @@ from opentelemetry.trace import format_trace_id
 
 from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
+from connector_mcp.telemetry.export import Spans
 from connector_mcp.telemetry.observer import Observer
-from connector_mcp.telemetry.spans import Spans
 from tests.end_to_end.faces import SERVE, serving
 from tests.records import audited
 

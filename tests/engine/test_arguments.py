@@ -184,6 +184,24 @@ def test_a_marker_is_found_in_keys_and_however_the_text_of_the_json_escapes_it()
     assert key.path == "config"
 
 
+@pytest.mark.parametrize(
+    ("tool", "arguments", "is_kept"),
+    [
+        ("logto_update_connector", {"id": "x", "config": {"clientSecret": MARKER}}, True),
+        ("conductorone_update_connector", {"app_id": "a", "id": "x", "config": {"token": MARKER}}, True),
+        ("vectorize_update_source_connector", {"source_connector_id": "x", "config": {"secret-key": MARKER}}, False),
+        ("versori_update_connection", {"connection_id": "x", "name": MARKER}, False),
+        ("logto_create_connector", {"connector_id": "google-universal", "config": {"clientSecret": MARKER}}, False),
+        ("logto_list_connectors", {"target": MARKER}, False),
+    ],
+)
+def test_only_where_a_call_keeps_what_it_is_not_given_a_marker_is_to_be_left_out(
+    tool: str, arguments: dict[str, Any], is_kept: bool
+) -> None:
+    (issue,) = (each for each in issues_of(tool, arguments) if each.got == "a redaction marker")
+    assert ("to keep what is stored" in issue.wanted) is is_kept
+
+
 def test_huge_numbers_are_refused_in_every_integer_argument() -> None:
     for limit in (10**30, 10**5000, "9" * 18, 1e300):
         (issue,) = issues_of("vectorize_get_source_connectors", {"limit": limit})

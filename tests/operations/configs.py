@@ -147,7 +147,9 @@ def calls(kind: ConnectorType, config: Any) -> Iterator[tuple[Operation, Situati
             connector = {"name": "Docs", "type": kind.type, "config": config}
             create = creation.model_validate({"organization_id": "org", "connectors": [connector]})
             yield create, Situation(), "connectors[0].config"
-        update = change.model_validate({"organization_id": "org", change.id_argument: "src", "config": config})
+        update = change.model_validate(
+            {"organization_id": "org", change.http.placeholders[-1]: "src", "config": config}
+        )
         yield update, Situation({"id": "src", "type": kind.type, "configDoc": {}}), "config"
         return
     if kind.platform == "versori":

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from connector_mcp.cli.commands.tools import contract
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
 from connector_mcp.operations.fields import SECRET
 from connector_mcp.operations.operation import Effect, ListOperation, Operation
@@ -53,7 +52,7 @@ def tool(name: str) -> Tool:
 
 def wire(made: Tool, *, with_output: bool = False) -> int:
     """The size of a tool in a list of tools."""
-    return size(contract(made), with_output=with_output)
+    return size(made.as_dict(), with_output=with_output)
 
 
 def schemas(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

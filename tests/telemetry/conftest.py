@@ -22,10 +22,9 @@ from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.caller import TransportName
 from connector_mcp.engine.engine import Engine
-from connector_mcp.telemetry.export import ExportedMetrics
+from connector_mcp.telemetry.export import ExportedMetrics, Spans
 from connector_mcp.telemetry.metrics import Metrics
 from connector_mcp.telemetry.observer import Observer
-from connector_mcp.telemetry.spans import Spans
 from connector_mcp.transport.mcp.server import build_server
 
 Series = dict[tuple[str, ...], float]

@@ -92,8 +92,9 @@ def _time(line: Line) -> float:
 
 def _record(transaction: Transaction, head: Head, archived: Archived) -> None:
     chain = LockedChain(transaction)
-    if chain.open().head.first != head.first:
-        raise _refused("another process archived records at the same time")
+    present = chain.open().head
+    if present is None or present.first != head.first:
+        raise _refused("another process changed its head at the same time")
     event = {"event": ARCHIVED, "first": archived.first, "last": archived.last, "last_hash": archived.last_hash}
     chain.append([encode(event)], first=archived.last + 1)
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from connector_mcp.audit.chain import START, Head, unseal_head
+from connector_mcp.audit.chain import Head, unseal_head
 from connector_mcp.audit.reader import Line, Wanted, read_line
 from connector_mcp.audit.trail import KEY
 from connector_mcp.json_values import JsonObject
@@ -22,12 +22,15 @@ _EXPORTED: Final = 500
 _SEEN: Final = 1_000
 """Records of a target among which its last change is looked for."""
 
-_STATE: Final = """
-SELECT (SELECT value FROM keys WHERE name = 'audit') AS secret, (SELECT head FROM audit_chain WHERE id = 1) AS head
+_MEMBERS: Final = f"audit.*, (SELECT value FROM keys WHERE name = '{KEY}') AS secret"
+# One statement, so that a record that is added meanwhile does not look like a fault.
+_OF_CALL: Final = f"""
+SELECT DISTINCT {_MEMBERS}, (SELECT head FROM audit_chain WHERE id = 1) AS head FROM audit AS own
+JOIN audit ON audit.seq BETWEEN own.seq - 1 AND own.seq + 1 WHERE own.call_id = :id ORDER BY audit.seq LIMIT 24
 """
 # A call that changes something has a record of its beginning.
 _LAST_CHANGE: Final = f"""
-SELECT audit.* FROM audit JOIN (
+SELECT {_MEMBERS} FROM audit JOIN (
     SELECT max(call_id) AS call_id FROM (
         SELECT call_id FROM audit WHERE target = :target ORDER BY call_id DESC LIMIT {_SEEN}
     ) AS recent WHERE EXISTS (
@@ -38,23 +41,13 @@ SELECT audit.* FROM audit JOIN (
 
 
 @dataclass(frozen=True)
-class LoggedCall:
-    """A call as the log has it: the record of its end, or of its beginning if it did not end."""
-
-    id: str
-    line: Line
-
-    @property
-    def record(self) -> JsonObject | None:
-        """The record; None if it was altered."""
-        return self.line.record if self.line.fault is None else None
-
-
-@dataclass(frozen=True)
 class CallPage:
-    """Some calls, newest first, and the ids with which `CallLog.page` returns those beside them."""
+    """Some calls, newest first, and the ids with which `CallLog.page` returns those beside them.
 
-    calls: Sequence[LoggedCall]
+    A call is the line of its end, or of its beginning if it did not end.
+    """
+
+    calls: Sequence[Line]
     older: str | None = None
     """Pass it as `before`. None if there are no older ones."""
     newer: str | None = None
@@ -84,96 +77,69 @@ class CallLog:
             found = found[::-1]
         # On the side that the key is on, there was at least the page that it comes from.
         older, newer = (True, there_is_more) if after else (there_is_more, bool(before))
-        return CallPage(found, found[-1].id if found and older else None, found[0].id if found and newer else None)
+        return CallPage(
+            found, found[-1].call_id if found and older else None, found[0].call_id if found and newer else None
+        )
 
     async def export(self, wanted: Wanted) -> AsyncGenerator[Sequence[JsonObject]]:
         """Yield the records of all chosen calls, oldest first, some at a time. Altered ones are left out."""
         last = ""
         while found := await self._find(wanted, None, last, _EXPORTED):
-            yield [call.record for call in found if call.record is not None]
-            last = found[-1].id
+            yield [line.authentic for line in found if line.authentic is not None]
+            last = found[-1].call_id
 
     async def records(self, call_id: str) -> list[CheckedRecord]:
         """Return the records of one call, oldest first, each checked now."""
 
-        def work(tx: Transaction) -> list[CheckedRecord]:
-            # In this order, a record that is added meanwhile does not look like a fault.
-            rows = tx.execute("SELECT * FROM audit WHERE call_id = :id ORDER BY seq LIMIT 8", {"id": call_id}).all()
-            key, head = _state(tx)
-            beside = [tx.execute("SELECT * FROM audit WHERE seq IN (:before, :after)", _neighbors(row)) for row in rows]
-            checked: list[CheckedRecord] = []
-            for row, found in zip(rows, beside, strict=True):
-                neighbors = {each["seq"]: read_line(each, key) for each in found.all()}
-                line = read_line(row, key)
-                checked.append(CheckedRecord(line, _problem(line, neighbors, head)))
-            return checked
+        rows = await self._database.read(lambda tx: tx.execute(_OF_CALL, {"id": call_id}).all())
+        lines = {row["seq"]: _line(row) for row in rows}
+        head = unseal_head(rows[0]["head"] or "", _key(rows[0])) if rows else None
+        own = [line for line in lines.values() if line.call_id == call_id]
+        return [CheckedRecord(line, _problem(line, lines, head)) for line in own]
 
-        return await self._database.read(work)
-
-    async def last_changes(self, targets: Iterable[str]) -> dict[str, LoggedCall]:
+    async def last_changes(self, targets: Iterable[str]) -> dict[str, Line]:
         """Return the last call that changed each target, or tried to, as far back as its last 1,000 records."""
-        named = list(dict.fromkeys(targets))
 
-        def work(tx: Transaction) -> dict[str, LoggedCall]:
-            key, _ = _state(tx)
-            found = [tx.execute(_LAST_CHANGE, {"target": target}) for target in named]
-            rows = [each.first() for each in found]
-            return {target: _call(row, key) for target, row in zip(named, rows, strict=True) if row is not None}
+        def work(tx: Transaction) -> dict[str, Line]:
+            found = {target: tx.execute(_LAST_CHANGE, {"target": target}) for target in targets}
+            return {target: _line(row) for target, rows in found.items() if (row := rows.first()) is not None}
 
         return await self._database.read(work)
 
-    async def _find(self, wanted: Wanted, before: str | None, after: str | None, count: int) -> Sequence[LoggedCall]:
+    async def _find(self, wanted: Wanted, before: str | None, after: str | None, count: int) -> Sequence[Line]:
         condition, values = wanted.condition()
         key, order = (" AND call_id > :key", "ASC") if after is not None else (" AND call_id < :key", "DESC")
         key = key if before or after is not None else ""
-        sql = f"SELECT * FROM audit WHERE {condition}{key} ORDER BY call_id {order} LIMIT :count"
-
-        def work(tx: Transaction) -> Sequence[LoggedCall]:
-            rows = tx.execute(sql, {**values, "key": before or after, "count": count})
-            seal, _ = _state(tx)
-            return [_call(row, seal) for row in rows.all()]
-
-        return await self._database.read(work)
+        sql = f"SELECT {_MEMBERS} FROM audit WHERE {condition}{key} ORDER BY call_id {order} LIMIT :count"
+        values = {**values, "key": before or after, "count": count}
+        return await self._database.read(lambda tx: [_line(row) for row in tx.execute(sql, values).all()])
 
 
-def _call(row: Row, key: bytes) -> LoggedCall:
-    return LoggedCall(row["call_id"], read_line(row, key))
+def _line(row: Row) -> Line:
+    return read_line(row, _key(row))
 
 
-def _state(tx: Transaction) -> tuple[bytes, Head | None]:
-    """Return the key of the chain, and its head if that is valid."""
-    row = tx.execute(_STATE).all()[0]
-    key = decode_key(row["secret"], KEY) if row["secret"] else b""
-    return key, unseal_head(row["head"] or "", key)
+def _key(row: Row) -> bytes:
+    return decode_key(row["secret"], KEY) if row["secret"] else b""
 
 
-def _neighbors(row: Row) -> Mapping[str, int]:
-    return {"before": row["seq"] - 1, "after": row["seq"] + 1}
-
-
-def _problem(line: Line, neighbors: Mapping[int, Line], head: Head | None) -> str | None:
+def _problem(line: Line, lines: Mapping[int, Line], head: Head | None) -> str | None:
     """Return what is wrong with a record, or with the links to the records beside it."""
-    record, seq = line.record, line.seq
-    if line.fault is not None or record is None:
+    record, seq = line.authentic, line.seq
+    if record is None:
         return line.fault
     if head is None:
         return "the end of the log is missing or altered"
     if seq > head.seq:
         return "the end of the log does not know this record"
-    if seq == 1 and record["prev"] != START:
-        return "it is the first record and names another one before it"
-    if seq > head.first and (problem := _broken(neighbors, seq - 1, record["prev"], "hash")):
-        return problem
-    if seq == head.seq:
-        return None if record["hash"] == head.hash else "the end of the log is that of another record"
-    return _broken(neighbors, seq + 1, record["hash"], "prev")
-
-
-def _broken(neighbors: Mapping[int, Line], seq: int, expected: str, member: str) -> str | None:
-    """Return what is wrong with a record beside another one, as far as it concerns the link between them."""
-    line = neighbors.get(seq)
-    if line is None:
-        return f"record {seq} beside it is missing"
-    if line.record is None or line.record["seq"] != seq:
-        return f"record {seq} beside it was altered"
-    return None if line.record[member] == expected else f"the link between it and record {seq} is broken"
+    for other, own, linked in ((seq - 1, "prev", "hash"), (seq + 1, "hash", "prev")):
+        if not head.first <= other <= head.seq:
+            continue
+        beside = lines.get(other)
+        if beside is None:
+            return f"record {other} beside it is missing"
+        if beside.record is None or beside.record["seq"] != other:
+            return f"record {other} beside it was altered"
+        if beside.record[linked] != record[own]:
+            return f"the link between it and record {other} is broken"
+    return None if seq < head.seq or record["hash"] == head.hash else "the end of the log is that of another record"

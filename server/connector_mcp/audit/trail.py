@@ -44,6 +44,7 @@ END: Final = """
 _INSERT: Final = f"""
 INSERT INTO audit (seq, at, {", ".join(COLUMNS)}, line) VALUES (:seq, :at, :{", :".join(COLUMNS)}, :line)
 """
+_NEW_KEY: Final = f"INSERT INTO keys (name, value) VALUES ('{KEY}', :value)"
 # Locks the end of the chain, so that only one process at a time adds to it.
 _LOCK: Final = f"UPDATE audit_chain SET head = head WHERE id = 1 RETURNING head, epoch() AS now, {END}"
 _REASON: Final = "The database came back older, so it is not known what was decided or used since."
@@ -97,18 +98,12 @@ class AuditTrail:
         size = len(batch.entries)
         if size == _TOGETHER:
             self._batch = _Batch()
-        if size == 1:
-            # This call writes the records of others, so it is not interrupted. The database bounds the time.
-            with anyio.CancelScope(shield=True):
+        # The first call writes the records of all, so it is not interrupted. The database bounds the time.
+        with anyio.CancelScope(shield=True):
+            if size == 1:
                 await self._write_batch(batch)
-        else:
-            try:
+            else:
                 await batch.written.wait()
-            except anyio.get_cancelled_exc_class():
-                with anyio.CancelScope(shield=True):
-                    await batch.written.wait()
-                if batch.failure is None:
-                    raise
         if batch.failure is not None:
             raise batch.failure
 
@@ -119,30 +114,6 @@ class AuditTrail:
             StoreUnavailable: It could not.
         """
         await self._write()
-
-    async def recent(self, limit: int, *, before: int | None = None, after: int | None = None) -> list[JsonObject]:
-        """Return the records of the calls that ended last, newest first.
-
-        With `before` those before that number, with `after` the oldest ones after it.
-
-        Raises:
-            StoreUnavailable: The log cannot be read.
-        """
-        condition, order = ("seq > :bound", "ASC") if after is not None else ("seq < :bound", "DESC")
-        values = {"bound": after if after is not None else before or 2**62, "limit": limit}
-
-        def read(transaction: Transaction) -> list[JsonObject]:
-            secret = transaction.execute("SELECT value FROM keys WHERE name = 'audit'")
-            lines = transaction.execute(
-                f"SELECT line FROM audit WHERE phase = 'ended' AND {condition} ORDER BY seq {order} LIMIT :limit",
-                values,
-            )
-            row = secret.first()
-            key = decode_key(row["value"], KEY) if row else b""
-            return [record for each in lines.all() if (record := unseal(each["line"], key)) is not None]
-
-        found = await self._database.read(read)
-        return found if after is None else found[::-1]
 
     async def aclose(self) -> None:
         """Wait for the records that are being written."""
@@ -193,12 +164,14 @@ class AuditTrail:
             event = {"event": chain.RESTORED, "known": self._last.seq}
             LockedChain(transaction, remember=self._remember).append([encode(event)], restored=True)
             for statement in _VOID:
-                transaction.execute(statement, {"reason": _REASON} if ":reason" in statement else {})
+                transaction.execute(statement, {"reason": _REASON})
             transaction.notify()
-            transaction.after_commit(self._database.known_keys.clear)
             transaction.after_commit(partial(logger.error, "%s: %s", self._database.address, failure.message))
 
     def _remember(self, head: Head) -> None:
+        if head.restored != self._last.restored:
+            # A database that came back older may lack keys that were made since, whichever process noticed it.
+            self._database.known_keys.clear()
         self._last = head
 
 
@@ -230,15 +203,13 @@ class _Batch:
 class _End(NamedTuple):
     """What is known at the end of the chain."""
 
-    head: Head
-    key: bytes
+    head: Head | None
+    """None if it is missing or altered."""
+    key: bytes | None
+    """None before the first record, with which the key is made."""
     now: float
     top: int
     """The highest number of a row."""
-    events: Sequence[EncodedRecord] = ()
-    """What must be recorded before the next record."""
-    new_secret: str | None = None
-    """The key, if it must be stored with the first record."""
 
 
 class LockedChain:
@@ -259,17 +230,20 @@ class LockedChain:
         Raises:
             StoreUnavailable: The chain cannot be continued. Let it end the transaction.
         """
-        head, key, now, top, events, new_secret = self.open()
+        head, key, now, top = self.open()
         if not entries:
             return
-        if new_secret is not None:
-            values = {"name": KEY, "value": new_secret}
-            self._transaction.execute("INSERT INTO keys (name, value) VALUES (:name, :value)", values)
+        if key is None:
+            secret = new_key()
+            self._transaction.execute(_NEW_KEY, {"value": secret})
+            head, key = Head(), decode_key(secret, KEY)
+        elif head is None:
+            head, entries = self._last_known(key), [encode({"event": chain.HEAD_LOST}), *entries]
         at = round(now, 3)
         time = utc_time(at)
         # A row that the head does not know is made up. It stays for the check to find.
         seq, last, rows = max(head.seq, top), head.hash, list[Values]()
-        for columns, members in (*events, *entries):
+        for columns, members in entries:
             seq += 1
             line, last = chain.seal(members, seq, time, last, key)
             rows.append({**columns, "seq": seq, "at": at, "line": line})
@@ -292,28 +266,21 @@ class LockedChain:
             # PostgreSQL may have looked for the key before it waited for the lock, while another process made it.
             self._transaction.execute("INSERT INTO audit_chain (id, head) VALUES (1, '') ON CONFLICT (id) DO NOTHING")
             row = self._transaction.execute(_LOCK, {"seq": self._last.seq}).all()[0]
-        text, now, secret, top = row["head"], row["now"], row["secret"], row["top"] or 0
-        key = None if secret is None else decode_key(secret, KEY)
-        head = None if key is None else chain.unseal_head(text, key)
+        key = None if row["secret"] is None else decode_key(row["secret"], KEY)
+        head = None if key is None else chain.unseal_head(row["head"], key)
         recovered = head is not None and head.restored > self._last.restored
         if chain.came_back_older(self._last, head, row["known"]) and not recovered:
             raise CameBackOlder(
                 f"The database came back older: audit record {self._last.seq} is gone. What was open in it is void.",
                 fix="Look at the present state before you repeat anything, then call again.",
             )
-        if key is None:
-            if text or top:
-                raise StoreUnavailable(
-                    "The audit log's key is missing, so the log cannot be continued.",
-                    fix="Put the table `keys` back from a copy, or start with a new database.",
-                    retryable=False,
-                )
-            secret = new_key()
-            return _End(Head(), decode_key(secret, KEY), now, 0, new_secret=secret)
-        if head is not None:
-            return _End(head, key, now, top)
-        # The key is made with the first record, so there were records.
-        return _End(self._last_known(key), key, now, top, [encode({"event": chain.HEAD_LOST})])
+        if key is None and (row["head"] or row["top"]):
+            raise StoreUnavailable(
+                "The audit log's key is missing, so the log cannot be continued.",
+                fix="Put the table `keys` back from a copy, or start with a new database.",
+                retryable=False,
+            )
+        return _End(head, key, row["now"], row["top"] or 0)
 
     def _last_known(self, key: bytes) -> Head:
         rows = self._transaction.execute("SELECT line FROM audit ORDER BY seq DESC LIMIT 500").all()

@@ -35,6 +35,7 @@ from connector_mcp.provisioning.calls import CALLS
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.state.database import Database
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
+from connector_mcp.transport.http.addresses import pages_address
 
 if TYPE_CHECKING:
     from connector_mcp.engine.approval.approval_webhook import ApprovalWebhook
@@ -139,8 +140,6 @@ def console_address(settings: Settings) -> str | None:
     """Return the address of the console of `serve --http`, only its path if the host is not known, or None."""
     if settings.operators_file is None:
         return None
-    from connector_mcp.composition.addresses import pages_address
-
     return f"{pages_address(settings) or ''}/console"
 
 

@@ -19,7 +19,7 @@ from connector_mcp.composition.engine import open_engine
 from connector_mcp.composition.storage import open_database
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.accounts import Account
-from connector_mcp.engine.caller import TransportName, UnattendedCaller
+from connector_mcp.engine.caller import Caller, TransportName
 from connector_mcp.engine.engine import Engine
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import ConnectorError, StoreUnavailable
@@ -31,7 +31,7 @@ from connector_mcp.operations.tool import PROFILE, Tool
 from connector_mcp.text import clean, strip_hidden
 
 
-class LocalCaller(UnattendedCaller):
+class LocalCaller(Caller):
     """A caller on this machine that cannot be asked. `probe` marks the calls of checks in the audit log."""
 
     def __init__(self, transport: TransportName = "cli") -> None:

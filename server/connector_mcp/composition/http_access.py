@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import BaseRoute
 
-from connector_mcp.composition.addresses import pages_address, public_address
 from connector_mcp.composition.health import check_all_platforms
 from connector_mcp.composition.storage import open_database, shared_rate_limit
 from connector_mcp.config.settings import Settings, variable_name
@@ -20,10 +19,9 @@ from connector_mcp.engine.engine import Engine
 from connector_mcp.errors import Misconfigured
 from connector_mcp.json_values import JsonObject
 from connector_mcp.state.database import Database
-from connector_mcp.transport.auth.authorization import Callers
-from connector_mcp.transport.auth.resource_metadata import ProtectedResource
+from connector_mcp.transport.auth.authorization import Callers, ProtectedResource
 from connector_mcp.transport.auth.static_tokens import StaticToken, TokenFile, find_token
-from connector_mcp.transport.http.addresses import PublicAddress
+from connector_mcp.transport.http.addresses import PublicAddress, pages_address, public_address
 from connector_mcp.transport.http.limits import HttpLimits, RequestRate
 from connector_mcp.transport.mcp.elicitation import ANYBODY
 

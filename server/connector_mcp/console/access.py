@@ -22,7 +22,7 @@ from connector_mcp.console.rendering import Renderer
 from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.state.database import Database, Row, Transaction, Value
 from connector_mcp.text import strip_hidden
-from connector_mcp.transport.http.host_guard import is_loopback
+from connector_mcp.transport.http.addresses import is_loopback
 
 HOME = "/console"
 

@@ -22,7 +22,7 @@ from connector_mcp.console.access import PageShell, Problem, Visitor, given
 from connector_mcp.console.rendering import show
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.across import NOT_LISTED
-from connector_mcp.engine.caller import UnattendedCaller
+from connector_mcp.engine.caller import Caller
 from connector_mcp.engine.engine import Engine, UnknownTool
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.across import CheckConnector, FindConnectors
@@ -167,7 +167,7 @@ async def _call(
     engine: Engine, operation: type[Operation], arguments: JsonObject, visitor: Visitor
 ) -> tuple[JsonObject, JsonObject | None]:
     """Return the content of a call that the operator makes, and the error that it ended with, if any."""
-    caller = UnattendedCaller(f"operator {visitor.operator}", PROBE, client=f"connector-mcp {__version__}")
+    caller = Caller(f"operator {visitor.operator}", PROBE, client=f"connector-mcp {__version__}")
     name, content = operation.tool_name(), dict[str, object]()
     with anyio.move_on_after(CHECK_SECONDS) as limit:
         try:

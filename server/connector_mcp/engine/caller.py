@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from connector_mcp.json_values import JsonObject
 
@@ -57,46 +57,30 @@ class CannotAsk(Exception):
     """Raised by `Caller.ask` and `send_to` if the client cannot be asked or answered with an error."""
 
 
-class Caller(Protocol):
-    """The caller of one request. Implemented by the transports and the command line."""
+@dataclass
+class Caller:
+    """The caller of one request. One that can be asked is a subclass, in a transport or the command line."""
 
-    @property
-    def principal(self) -> str:
-        """The caller's identity: `local` on stdio and the command line, the token's name over HTTP."""
-        ...
-
-    @property
-    def client(self) -> str | None:
-        """The client's name and version, as it reports them."""
-        ...
-
-    @property
-    def transport(self) -> TransportName: ...
-
-    @property
-    def scopes(self) -> frozenset[str] | None:
-        """The scopes of the caller's credential; None if there are no scopes."""
-        ...
-
-    @property
-    def profiles(self) -> frozenset[str] | None:
-        """The profiles that the caller may act under; None if it may act under all."""
-        ...
-
-    @property
-    def can_ask(self) -> bool:
-        """Whether this request declares form elicitation and can carry it."""
-        ...
-
-    @property
-    def resumed(self) -> Resumed | None:
-        """The answer that this request brings to an earlier request's question."""
-        ...
+    principal: str
+    """The caller's identity: `local` on stdio and the command line, the token's name over HTTP."""
+    transport: TransportName
+    scopes: frozenset[str] | None = None
+    """The scopes of the caller's credential; None if there are no scopes."""
+    client: str | None = None
+    """The client's name and version, as it reports them."""
+    profiles: frozenset[str] | None = None
+    """The profiles that the caller may act under; None if it may act under all."""
+    resumed: Resumed | None = None
+    """The answer that this request brings to an earlier request's question."""
+    can_ask: bool = False
+    """Whether this request declares form elicitation and can carry it."""
+    can_send: bool = False
+    """Whether this request declares URL elicitation and can carry it."""
 
     @property
     def gone(self) -> bool:
         """Whether the client is known to have disconnected."""
-        ...
+        return False
 
     async def ask(self, question: Question, ticket: str) -> ElicitationReply:
         """Ask the person at the client.
@@ -105,51 +89,17 @@ class Caller(Protocol):
             AnswerDue: The question is asked by returning it; the same call will come again with the reply.
             CannotAsk: The question could not be asked.
         """
-        ...
-
-    @property
-    def can_send(self) -> bool:
-        """Whether this request declares URL elicitation and can carry it."""
-        ...
+        raise CannotAsk
 
     async def send_to(self, visit: Visit, ticket: str) -> ElicitationReply:
         """Ask the person at the client to open a page. Raises what `ask` raises."""
-        ...
+        raise CannotAsk
 
     async def visited(self, visit: Visit) -> None:
         """Notify the client that the person is done with the page, if its protocol supports that."""
-        ...
 
     async def progress(self, message: str) -> None:
         """Report progress, if the client asked for it."""
-        ...
-
-
-@dataclass
-class UnattendedCaller:
-    """A caller that cannot be asked."""
-
-    principal: str
-    transport: TransportName
-    scopes: frozenset[str] | None = None
-    client: str | None = None
-    profiles: frozenset[str] | None = None
-    resumed: Resumed | None = None
-    gone: bool = False
-    can_ask: bool = False
-    can_send: bool = False
-
-    async def ask(self, question: Question, ticket: str) -> ElicitationReply:
-        raise CannotAsk
-
-    async def send_to(self, visit: Visit, ticket: str) -> ElicitationReply:
-        raise CannotAsk
-
-    async def visited(self, visit: Visit) -> None:
-        """Do nothing: no page was opened."""
-
-    async def progress(self, message: str) -> None:
-        """Do nothing: there is no one to tell."""
 
 
 @dataclass(frozen=True)

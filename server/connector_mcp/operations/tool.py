@@ -87,6 +87,22 @@ class Tool:
         """The schema of the arguments as clients get it; do not modify it."""
         return listed(self.input_schema)
 
+    def as_dict(self) -> JsonObject:
+        """Return the tool as `tools/list` has it."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "description": self.description,
+            "inputSchema": self.listed_schema,
+            "outputSchema": self.output_schema,
+            "annotations": {
+                "readOnlyHint": self.annotations.read_only,
+                "destructiveHint": self.annotations.destructive,
+                "idempotentHint": self.annotations.idempotent,
+                "openWorldHint": self.annotations.open_world,
+            },
+        }
+
     def instead_of(self, name: str) -> str | None:
         """What can be done instead of giving an argument that cannot be; None where nothing is known of that name."""
         platform, wanted = self.operation.on, _WORD_START.sub("_", name).lower()
@@ -131,18 +147,8 @@ def tool_of(
         hidden=frozenset(hidden),
         optional=frozenset(optional),
         profiles=profiles,
-        target=_target(operation),
+        target=operation.target_argument(),
     )
-
-
-def _target(operation: type[Operation]) -> str:
-    """Return the argument with the id of what the call acts on, or of what its path leads to."""
-    platform, acts_on = operation.on, operation.acts_on
-    if platform is None:
-        return ""
-    path = (acts_on.read if acts_on else operation).http.placeholders
-    own = [name for name in path if name != platform.tenant_argument]
-    return (acts_on.arguments.get(own[-1], own[-1]) if acts_on else own[-1]) if own else ""
 
 
 @cache

@@ -1,7 +1,7 @@
-"""Apply a plan: one decision, then its actions side by side in the order in which they need each other.
+"""Apply a plan: one decision, then its actions, concurrently where they do not need each other.
 
-A call answers within 50 seconds and says how far the plan has come. The same call goes on: what was done is known from
-the journal, and what may have been done is looked up before it is done again.
+A call answers within 50 seconds and says how far the plan has come. The same call continues: what was done is in the
+journal, and what may have been done is looked up before it is done again.
 """
 
 from __future__ import annotations
@@ -18,19 +18,17 @@ import anyio
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.across import AcrossCall
 from connector_mcp.engine.approval.gate import Passage, channel_of
+from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.engine_call import CallServices
-from connector_mcp.engine.ledger import Execution, Standing, decision_of
+from connector_mcp.engine.ledger import Execution, decision_of
 from connector_mcp.engine.policy import Decision
-from connector_mcp.engine.results import finish, shape_data
 from connector_mcp.errors import ConnectorError, InvalidArguments, Issue, TargetChanged
-from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.operation import Effect, ListOperation
 from connector_mcp.operations.overview import Read
 from connector_mcp.operations.provisioning.kinds import Kind
 from connector_mcp.operations.provisioning.tools import ApplyPlan
-from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import Tool
 from connector_mcp.provisioning.decision import candidate_of, check_destructive, check_served, parts_of
 from connector_mcp.provisioning.journal import Identity, Journal, PlanStep, StoredPlan, account_key, step_ended
@@ -86,9 +84,7 @@ class ApplyCall(AcrossCall):
         return any(step.call_id is not None for step in self._steps.values())
 
     async def run_steps(self, arguments: Mapping[str, Any]) -> CallResult:
-        self.validate(arguments)
-        self.scan_arguments(Situation())
-        self.register_secrets()
+        self.check_alone(arguments)
         assert isinstance(self.operation, ApplyPlan)  # noqa: S101 - the engine makes it of these only
         self._stops_on_failure = self.operation.on_failure == "stop"
         stored = self._stored = await self._journal.load(self.operation.plan_id, self.caller.principal)
@@ -104,16 +100,12 @@ class ApplyCall(AcrossCall):
             finally:
                 with anyio.CancelScope(shield=True):
                     await self._journal.release(plan.id, self.id, done=self._is_done)
-        shaped = shape_data(
-            self.operation, report(self._stored.plan, self._steps, has_stopped=self._has_stopped), None, self.meta
-        )
-        content: JsonObject = {"data": shaped, "meta": self.meta.as_dict()}
-        return finish(content, self.scrubber, self._services.settings.max_result_bytes, self.operation.output)
+        return self.success(report(self._stored.plan, self._steps, has_stopped=self._has_stopped))
 
     # The decision ----------------------------------------------------------------------------------------------------
 
     async def _begin_or_go_on(self, stored: StoredPlan) -> None:
-        """Have the plan decided, or take it over where an earlier call left it.
+        """Get the plan decided, or continue where an earlier call left it.
 
         Raises:
             TargetChanged: It can no longer be applied.
@@ -152,7 +144,7 @@ class ApplyCall(AcrossCall):
             gate = services.gates[None]
             self._execution = await gate.pass_through(candidate, self.caller, self._begin, look, parts, least)
 
-    async def _begin(self, passage: Passage) -> Execution | Standing:
+    async def _begin(self, passage: Passage) -> Execution | Approval | None:
         record = self.audit_record("begun")
         record.decision, record.decided_by = str(passage.decision), passage.decided_by
         record.channel = channel_of(passage.decision, self.caller.transport)
@@ -217,10 +209,7 @@ class ApplyCall(AcrossCall):
         entry_key, ids, kind = (account_key(account), action.entry), self._ids, kind_of(action)
         # A host may be named by the id of what this plan makes.
         disclosed = tuple((name, with_ids(host, ids)) for name, host in action.disclosed)
-        action = action.model_copy(update={"disclosed": disclosed})
-        if action.verb in NEW:
-            # What it belongs to may have been made by this plan.
-            action = action.model_copy(update={"within": kind.place(with_ids(action.declared, ids))})
+        action = action.model_copy(update={"disclosed": disclosed, "within": self._within(action)})
         call = PlannedCall(
             self._services.accounts.tool(tool),
             self.caller,
@@ -236,7 +225,7 @@ class ApplyCall(AcrossCall):
             was_unknown=step is not None and may_have_effect(step, action.verb),
         )
         call.identifier = None if action.verb in NEW else action.identifier or ids.get(action.entry)
-        arguments = {**with_ids(action.arguments, ids), **self._account_arguments(account)}
+        arguments = {**with_ids(action.arguments, ids), **self.account_arguments(account)}
         # What has begun ends, even if this call is cancelled: only between actions does an apply stop.
         with anyio.CancelScope(shield=True, deadline=self._deadline):
             await call.run(arguments)
@@ -273,12 +262,17 @@ class ApplyCall(AcrossCall):
         self._steps[action.number] = step
 
     def _note_id(self, action: Action) -> None:
-        """Note the id of the thing that an action made, changed or found."""
+        """Keep the id of the thing that an action made, changed or found."""
         step = self._steps.get(action.number)
         identifier = (step.identifier if step else None) or action.identifier
         # What a replacement deletes is no longer the thing of the entry.
         if action.verb != "delete" and identifier is not None:
             self._ids[action.entry] = identifier
+
+    def _within(self, action: Action) -> str:
+        """Return the ids of what the thing belongs to, which this plan may have made."""
+        is_made_here = action.verb in NEW or action.identifier is None
+        return kind_of(action).place(with_ids(action.declared, self._ids)) if is_made_here else action.within
 
     def _expected(self, action: Action) -> set[str]:
         """Return the fingerprints that the target may have: what other actions of this plan left is no change."""
@@ -288,9 +282,7 @@ class ApplyCall(AcrossCall):
 
     async def _made(self, action: Action, account: Account) -> list[str]:
         """Return the ids of the things that have the name of what an action makes, apart from what was there before."""
-        kind = kind_of(action)
-        declared = with_ids(action.declared, self._ids)
-        within = kind.place(declared)
+        kind, declared, within = kind_of(action), with_ids(action.declared, self._ids), self._within(action)
         data = await read_records(kind.listing(within), account, self.caller, self._services)
         before = {each.identifier for each in self._stored.plan.actions if each.entry == action.entry}
         found = (kind.identify(row) for row in kind.rows(data, within) if kind.key_of(row) == kind.key(declared))
@@ -327,7 +319,7 @@ class ApplyCall(AcrossCall):
             async with self._limiter:
                 if monotonic() >= self._begins_until:
                     return
-                verdict = await self._verdict(account, recipe(step.identifier or "", action.within))
+                verdict = await self._verdict(account, recipe(step.identifier or "", self._within(action)))
             noted.append(replace(step, verdict=verdict))
 
         async with anyio.create_task_group() as tasks:

@@ -1,4 +1,4 @@
-"""The calls that plan and export. Their reads are calls of their own, as those of `engine/across.py` are."""
+"""The calls that plan and export. Each read of a platform is a call of its own, as in `engine/across.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.across import AcrossCall
 from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.engine_call import CallServices, EngineCall
-from connector_mcp.engine.results import finish
 from connector_mcp.engine.secret_refs.resolver import FoundSecrets, Reference
 from connector_mcp.errors import Blocked, InvalidArguments, Issue, NotFound, TimedOut
 from connector_mcp.json_values import JsonObject
@@ -69,9 +68,7 @@ class ProvisioningCall(AcrossCall):
         self.validate(arguments)
         seconds = None if self.caller.transport == "cli" else SECONDS
         with anyio.move_on_after(seconds):
-            data = await self.answer()
-            content: JsonObject = {"data": data, "meta": self.meta.as_dict()}
-            return finish(content, self.scrubber, self._services.settings.max_result_bytes, self.operation.output)
+            return self.success(await self.answer())
         raise TimedOut(
             f"The platforms did not answer all reads in {SECONDS:.0f} s. Nothing was planned or changed.",
             fix="Split the manifest into several with names of their own, such as one a platform, and plan each. "
@@ -117,7 +114,7 @@ class PlanCall(ProvisioningCall):
         if issues or unplaced or fatal:
             refuse([*issues, *unplaced, *fatal, *(each for several in doubtful.values() for each in several)])
         journal = Journal(self._services.database)
-        identities = await journal.remembered(manifest.name, self._own_accounts())
+        identities = await journal.remembered(manifest.name, self.own_accounts())
         matcher = Matcher(self._read, identities)
         things = await matcher.match(manifest, accounts)
         compare(things)
@@ -147,7 +144,7 @@ class PlanCall(ProvisioningCall):
     async def _inspect(
         self, manifest: Manifest, accounts: Mapping[str, Account]
     ) -> tuple[list[Issue], dict[str, list[Issue]]]:
-        """Check what each entry would be created with. Return what is always wrong, and what is so for a creation."""
+        """Check the arguments of each creation. Return the issues of any call, and those of a creation by entry."""
         fatal: list[Issue] = []
         doubtful: dict[str, list[Issue]] = {}
         for address, account in accounts.items():
@@ -157,7 +154,7 @@ class PlanCall(ProvisioningCall):
                 # Other calls go on meanwhile, and this one ends in time.
                 await checkpoint()
                 rehearsal = self._inspected[address] = self._rehearsal(call)
-                always, created = rehearsal.inspect(call.arguments | self._account_arguments(account))
+                always, created = rehearsal.inspect(call.arguments | self.account_arguments(account))
                 fatal += in_manifest(always, entry)
                 doubtful[address] = in_manifest(created, entry)
         return fatal, doubtful
@@ -166,7 +163,7 @@ class PlanCall(ProvisioningCall):
         return Rehearsal(self._services.accounts.tool(call.operation), self.caller, self._services, self._lists)
 
     async def _digest_of(self, account: Account, path: str, name: str) -> str | None:
-        """The digest of the value that a reference has now; None where it cannot be used."""
+        """Return the digest of the present value of a reference; None where it cannot be used."""
         found = FoundSecrets((), {}, hides=False, is_final=True)
         found.references.append(Reference((path,), name))
         resolved = await self._services.resolver.resolve(found, account)
@@ -181,9 +178,9 @@ class PlanCall(ProvisioningCall):
         *,
         prune: bool,
     ) -> list[Thing]:
-        """What the manifest made and no longer has. Without `prune` a warning names them."""
+        """Find the things that the manifest made and no longer has. Without `prune`, a warning names them."""
         claimed = {(account_key(each.account), each.identifier) for each in matcher.things.values()}
-        accounts = {account_key(account): account for account in self._own_accounts()}
+        accounts = {account_key(account): account for account in self.own_accounts()}
         found: list[Thing] = []
         for (account, address), identity in identities.items():
             kind = all_kinds().get(address.partition(".")[0])
@@ -201,14 +198,14 @@ class PlanCall(ProvisioningCall):
         return found
 
     async def _rehearse(self, drafts: Sequence[Draft]) -> list[Issue]:
-        """Preview every call. Return what the calls would be refused for."""
+        """Preview every call. Return the issues for which calls would be refused."""
         issues: list[list[Issue]] = [[] for _ in drafts]
         key = await secret_key(self._services.database, "digest")
         limiter = anyio.CapacityLimiter(AT_ONCE)
 
         async def rehearse(index: int, draft: Draft, call: ToolCall) -> None:
             async with limiter:
-                arguments = call.arguments | self._account_arguments(draft.thing.account)
+                arguments = call.arguments | self.account_arguments(draft.thing.account)
                 try:
                     rehearsal = self._inspected.get(draft.address)
                     if rehearsal is None or rehearsal.tool.operation is not call.operation:
@@ -257,7 +254,7 @@ class ExportCall(ProvisioningCall):
 
 
 def _orphan(kind: Kind, account: Account, identity: Identity) -> Thing:
-    """A thing without an entry, with what it was last applied as."""
+    """Make the entry and the thing of an identity that the manifest no longer has."""
     targets = (referenced(text) for _, text in text_places(identity.declared))
     needs = frozenset(target[0] for target in targets if target)
     key = identity.entry.partition(".")[2]

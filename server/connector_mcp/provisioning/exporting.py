@@ -1,4 +1,4 @@
-"""Write a manifest of what exists. A plan of it changes nothing.
+"""Write a manifest of what exists. Planning it shows no change.
 
 Secrets become references with names made of the entry and the key; their values are never read into the manifest. Ids
 of things that are in the manifest become references to their entries, so that it can be planned for another account.
@@ -100,7 +100,7 @@ class Exporter:
             self._places.append((account, kind, key))
 
     def _without_secrets(self, account: Account, kind: Kind, key: str, values: JsonObject) -> JsonObject:
-        """The entry with references in place of secrets, those included that the type requires and no read shows."""
+        """Put references in the places of secrets, also of those that the type requires and no read shows."""
         platform, member = account.platform, kind.config_member
         known, config = kind.config_type(values), values.get(member)
         shown: JsonObject = by_name({name: value for name, value in values.items() if name != member}, platform)
@@ -146,7 +146,7 @@ class Exporter:
 
 
 def _places_of(kind: Kind, lists: Mapping[tuple[str, str], list[JsonObject]]) -> list[str]:
-    """The places in which things of a kind are: the ids of all that they may belong to."""
+    """Return the places of a kind: the ids of everything that its things may belong to."""
     if not kind.parents:
         return [""]
     section = kind.refers[kind.parents[-1]]
@@ -156,7 +156,7 @@ def _places_of(kind: Kind, lists: Mapping[tuple[str, str], list[JsonObject]]) ->
 
 
 def with_value(entry: JsonObject, steps: Sequence[str | int], value: Any) -> JsonObject:
-    """The entry with a value in a place, whose objects are made where they are missing."""
+    """Copy the entry with a value in a place. Missing objects on the way are added."""
     copied = deepcopy(entry)
     holder: Any = copied
     for step in steps[:-1]:
@@ -166,6 +166,6 @@ def with_value(entry: JsonObject, steps: Sequence[str | int], value: Any) -> Jso
 
 
 def _free(name: str, taken: Collection[str], longest: int) -> str:
-    """The name, or that with the first number that makes it another than those taken."""
+    """Return the name, or the name with the lowest number that is not taken."""
     numbered = (f"{name[:longest]}-{number}" for number in count(2))
     return next(each for each in chain([name], numbered) if each not in taken)

@@ -1,8 +1,8 @@
-"""The manifest: what things there should be on the platforms.
+"""The manifest: the things that should exist on the platforms.
 
-`parse_manifest` finds every error that shows without the platforms, at once. `${section.key.id}` refers to another
-entry, `${variables.name}` to a variable, and `$${` is a plain `${`. A secret is always a reference `secret://NAME`,
-because manifests are files and plans are stored.
+`parse_manifest` reports all errors that can be found without reading the platforms. `${section.key.id}` refers to
+another entry, `${variables.name}` to a variable, and `$${` is a plain `${`. A secret is always a reference
+`secret://NAME`, because manifests are files and plans are stored.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _REFERENCE: Final = re.compile(r"(?<!\$)\$\{([^{}]*)\}")
 _VARIABLE: Final = re.compile(r"(?<!\$)\$\{variables\.([^{}]*)\}")
 _ESCAPED, _PLAIN = "$${", "${"
-"""How a text holds `${` that is no reference, and what it stands for."""
+"""An escaped `${`, and the plain text that it means."""
 _COMPARED, _AMONG, _NAMED = 20, 500, 40
-"""Unknown names that are compared with known ones, known ones that they are compared with, and those that are told."""
+"""Limits: unknown names that are compared, known names in each comparison, and known names that an issue lists."""
 _LONGEST_CHAIN: Final = 50
 """Entries that may need each other in a row."""
 _OF_EVERY: Final = ("id", "profile", "state")
@@ -53,11 +53,11 @@ class ManifestEntry:
     id: str | None = None
     is_absent: bool = False
     needs: frozenset[str] = frozenset()
-    """The addresses of the entries that must be there before."""
+    """The addresses of the entries that must exist before it."""
 
     @property
     def address(self) -> str:
-        """How others name it: `section.key`."""
+        """The name by which other entries refer to it: `section.key`."""
         return f"{self.kind.section}.{self.key}"
 
     @property
@@ -68,7 +68,7 @@ class ManifestEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest without errors of its own. Every entry stands after those that it needs."""
+    """A manifest. Every entry comes after those that it needs."""
 
     name: str
     entries: Mapping[str, ManifestEntry] = field(default_factory=dict[str, ManifestEntry])
@@ -82,7 +82,7 @@ def all_kinds() -> Mapping[str, Kind]:
 
 
 def parse_manifest(data: JsonObject) -> tuple[Manifest, list[Issue]]:
-    """Parse a manifest. Where there are issues, the manifest holds only the entries without them."""
+    """Parse a manifest. If there are issues, the manifest holds only the entries without any."""
     return _Parser(data).parse()
 
 
@@ -97,7 +97,7 @@ def referenced(text: Any) -> tuple[str, str] | None:
 
 
 def with_texts(value: Any, change: Callable[[str], Any]) -> Any:
-    """The value with what `change` makes of each text in it."""
+    """Copy a value, with each text in it replaced by what `change` returns."""
     if is_object(value):
         return {key: with_texts(member, change) for key, member in value.items()}
     if is_array(value):
@@ -106,7 +106,7 @@ def with_texts(value: Any, change: Callable[[str], Any]) -> Any:
 
 
 def escaped(value: Any, needs: Collection[str] = ()) -> Any:
-    """The value as a manifest holds it. Only what refers to one of the entries `needs` is a reference."""
+    """Escape a value for a manifest. Only references to the entries in `needs` stay references."""
 
     def escape(text: str) -> str:
         target = referenced(text)
@@ -116,12 +116,12 @@ def escaped(value: Any, needs: Collection[str] = ()) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """The value as a platform holds it. References stay."""
+    """Undo `escaped`. References stay."""
     return with_texts(value, lambda text: text.replace(_ESCAPED, _PLAIN))
 
 
 def text_places(value: Any, steps: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Every text in a value with its place."""
+    """Yield every text in a value with its place."""
     if is_object(value):
         for key, member in value.items():
             yield from text_places(member, (*steps, key))
@@ -133,12 +133,12 @@ def text_places(value: Any, steps: tuple[str | int, ...] = ()) -> Iterator[tuple
 
 
 def plain_path(steps: Sequence[str | int]) -> str:
-    """A place as a dotted path without indexes."""
+    """Write a place as a dotted path without indexes."""
     return ".".join(step for step in steps if isinstance(step, str))
 
 
 def is_secret_place(kind: Kind, entry: JsonObject, steps: Sequence[str | int]) -> bool:
-    """Whether the place in an entry is one for a secret, as far as its kind and the type of its config tell."""
+    """Check whether a place in an entry is for a secret, by its kind and the type of its config."""
     path = plain_path(steps)
     known, start = kind.config_type(entry), f"{kind.config_member}."
     within = known.secret_paths if known and path.startswith(start) else ()
@@ -184,7 +184,7 @@ class _Parser:
         self._report(path, got, known_names(near, among[:_NAMED], holder=holder), candidates=near)
 
     def _may_compare(self) -> bool:
-        """Whether one more unknown name is compared with the known ones, which takes long."""
+        """Check whether one more unknown name may be compared with the known ones, which takes long."""
         self._compared += 1
         return self._compared <= _COMPARED
 
@@ -227,7 +227,7 @@ class _Parser:
                 yield key, entry
 
     def _entry(self, kind: Kind, key: str, entry: JsonObject) -> JsonObject | None:
-        """The entry's members with variables filled in; None if they do not have the form of its kind."""
+        """Return the entry with variables filled in; None if its kind does not allow it."""
         path = f"{kind.section}.{key}"
         filled = self._filled(kind.section, key, entry)
         try:
@@ -283,7 +283,7 @@ class _Parser:
         )
 
     def _static(self, text: str) -> Any:
-        """The text, or what a reference to a member other than the id stands for."""
+        """Return the value that a reference to a member other than the id stands for; any other text as it is."""
         target = referenced(text)
         if target is None or target[1] == ID:
             return text
@@ -360,13 +360,13 @@ def entry_schema(kind: Kind) -> JsonObject:
 
 
 def _is_needless(kind: Kind, entry: JsonObject, problem: str, location: Sequence[str | int]) -> bool:
-    """Whether an entry may lack a member: what is to be absent is found by its id, in the place that it is in."""
+    """Check whether a problem is none: to be deleted, a thing with an id needs only the ids of its parents."""
     is_found = entry.get("state") == "absent" and isinstance(entry.get(ID), str)
     return is_found and problem == "missing" and len(location) == 1 and location[0] not in kind.parents
 
 
 def manifest_schema() -> JsonObject:
-    """The JSON Schema of a manifest, for editors and for those who write one by program."""
+    """Make the JSON Schema of a manifest, for editors and for programs that write manifests."""
     sections: JsonObject = {}
     definitions: JsonObject = {}
     for section, kind in all_kinds().items():

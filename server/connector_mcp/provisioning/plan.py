@@ -1,5 +1,4 @@
-"""The plan: what would be done so that the platforms have what a manifest says, and what a decision about it is bound
-to.
+"""The plan: the actions that make the platforms match a manifest. A decision is bound to all of them.
 
 A plan holds no secret. Its arguments have references (`secret://NAME`) in the places of secrets, and
 `${section.entry.id}` in the places of ids that exist only once an earlier action has run.
@@ -106,6 +105,6 @@ class Plan(BaseModel):
         return tuple(action for action in self.actions if action.effect is Effect.DESTROY)
 
     def counts(self) -> dict[str, int]:
-        """How many actions there are of each verb."""
+        """Count the actions of each verb."""
         verbs: list[Any] = [action.verb for action in self.actions]
         return {verb: verbs.count(verb) for verb in dict.fromkeys(verbs)}

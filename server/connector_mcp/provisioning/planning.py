@@ -1,6 +1,6 @@
-"""Make a plan: read the platforms, find the thing of each entry, compare, and say what has to be done.
+"""Compare a manifest with the platforms: read them, match each entry with a thing, and find what differs.
 
-Nothing is changed. Whatever cannot be read, or matches twice, ends the plan with an error: a plan that knows only half
+A read that fails, or an entry that matches several things, ends the plan with an error: a plan that knows only a part
 would create things that exist.
 """
 
@@ -25,20 +25,20 @@ from connector_mcp.provisioning.manifest import ID, Manifest, ManifestEntry, pla
 from connector_mcp.provisioning.plan import SecretState
 
 ReadRecords = Callable[[Account, Read], Awaitable[Any]]
-"""Sends a read, of a list all of its pages, and returns the data as the platform gave it."""
+"""Sends a read, of a list all pages, and returns the data as the platform gave it."""
 
 TOOL = "plan_connectors"
 
 
 @dataclass
 class Thing:
-    """An entry, and the thing on its platform that it is."""
+    """An entry and the thing on its platform that it describes."""
 
     entry: ManifestEntry
     account: Account
     identity: Identity | None = None
     record: JsonObject | None = None
-    """None where there is no such thing yet."""
+    """None if the thing does not exist yet."""
     identifier: str | None = None
     within: str = ""
     values: JsonObject = field(default_factory=dict[str, Any])
@@ -71,7 +71,7 @@ class _Listing:
 
 
 class Matcher:
-    """Finds the thing of each entry. Lists of one account are read once, those of one round side by side."""
+    """Finds the thing of each entry. Each list is read once, and the lists of one round concurrently."""
 
     def __init__(self, read: ReadRecords, identities: Mapping[tuple[str, str], Identity]) -> None:
         self._read = read
@@ -82,7 +82,7 @@ class Matcher:
         self.things: dict[str, Thing] = {}
 
     async def match(self, manifest: Manifest, accounts: Mapping[str, Account]) -> dict[str, Thing]:
-        """Match all entries. What is wrong stands in `issues`."""
+        """Match all entries. Problems are added to `issues`."""
         waiting = dict(manifest.entries)
         while waiting:
             places = {address: self._place_of(entry, waiting) for address, entry in waiting.items()}
@@ -97,7 +97,7 @@ class Matcher:
         return self.things
 
     async def rows(self, account: Account, kind: Kind, within: str) -> list[JsonObject]:
-        """All records of a kind."""
+        """Return all records of a kind."""
         await self._read_lists({(account, kind, within)})
         return self._lists[account, kind.section, within].rows
 
@@ -189,7 +189,7 @@ _MISSING = "\0"
 
 
 def compare(things: Mapping[str, Thing]) -> None:
-    """Fill in what differs of each thing. They stand in the order in which they need each other."""
+    """Find the differences of each thing. A thing comes after those that it needs."""
     for thing in things.values():
         thing.values = with_ids(thing.entry.values, things)
         if thing.record is None or thing.entry.is_absent:
@@ -211,7 +211,7 @@ def fixed_differences(thing: Thing) -> list[Difference]:
 
 
 def with_ids(value: Any, things: Mapping[str, Thing]) -> Any:
-    """The value as a platform holds it, with references to things that exist, and stay, replaced by their ids."""
+    """Unescape a value and fill in the ids of things that exist and are not replaced."""
 
     def fill(text: str) -> str:
         target = referenced(text)
@@ -224,7 +224,7 @@ def with_ids(value: Any, things: Mapping[str, Thing]) -> Any:
 async def compare_secrets(
     thing: Thing, digest_of: Callable[[Account, str, str], Awaitable[str | None]], rotated: bool
 ) -> None:
-    """Fill in what is known of each secret. `digest_of` gives the digest of the value that a reference has now."""
+    """Find the state of each secret. `digest_of` returns the digest of the present value of a reference."""
     written: Mapping[str, WrittenSecret] = thing.identity.secrets if thing.identity else {}
     for path, name in references_in(thing.values).items():
         last = written.get(path)
@@ -271,7 +271,7 @@ def choose_accounts(
 
 
 def in_manifest(issues: Iterable[Issue], entry: ManifestEntry) -> list[Issue]:
-    """Issues of a call's arguments as issues of the entry."""
+    """Turn issues of a call's arguments into issues of the entry."""
     placed: list[Issue] = []
     names = sorted(entry.kind.argument_names.items(), key=lambda pair: -len(pair[0]))
     for issue in issues:
@@ -286,7 +286,7 @@ def in_manifest(issues: Iterable[Issue], entry: ManifestEntry) -> list[Issue]:
 
 
 async def side_by_side(jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:
-    """Run jobs side by side. The first that fails ends the others, and its error is raised."""
+    """Run jobs concurrently. The first failure cancels the others and is raised."""
     failed: list[ConnectorError] = []
 
     async def run(job: Callable[[], Awaitable[None]]) -> None:

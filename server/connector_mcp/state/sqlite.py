@@ -52,15 +52,15 @@ class SqliteDatabase(Database):
             raise self.failure("another step has not ended")
         try:
             return self._run(step)
-        except (sqlite3.Error, OSError) as failure:
+        except BaseException as failure:
             # The next step opens the file again; it may have been replaced by then.
             self._close()
-            raise self._described(failure, step) from failure
-        except BaseException:
-            if self._connection is not None and self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            # Python itself refuses a number that SQLite cannot hold.
+            if isinstance(failure, (sqlite3.Error, OSError, OverflowError)):
+                raise self._described(failure, step) from failure
             raise
         finally:
+            step.interrupt = None
             self._lock.release()
 
     def warnings(self) -> list[str]:
@@ -155,16 +155,12 @@ class SqliteDatabase(Database):
             return
         _enable_write_ahead_log(connection, until)
         connection.execute("BEGIN IMMEDIATE")
-        try:
-            # Another process may have migrated the file meanwhile.
-            for statement in self._missing(connection):
-                # A column of this type is the place of the row in the file and needs no index.
-                connection.execute(statement.replace("BIGINT PRIMARY KEY", "INTEGER PRIMARY KEY"))
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-            connection.execute("COMMIT")
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+        # Another process may have migrated the file meanwhile.
+        for statement in self._missing(connection):
+            # A column of this type is the place of the row in the file and needs no index.
+            connection.execute(statement.replace("BIGINT PRIMARY KEY", "INTEGER PRIMARY KEY"))
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
 
     def _missing(self, connection: sqlite3.Connection) -> list[str]:
         version = connection.execute("PRAGMA user_version").fetchone()[0]

@@ -15,8 +15,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.process_collector import ProcessCollector
 
-from connector_mcp.telemetry.conventions import DURATIONS, Attributes, DurationMetric
-from connector_mcp.telemetry.events import Attempt, Backlog, EndedCall
+from connector_mcp.telemetry.events import DURATIONS, Attempt, Attributes, Backlog, DurationMetric, EndedCall
 
 
 class Metrics:

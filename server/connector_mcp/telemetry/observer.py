@@ -11,13 +11,21 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
-from connector_mcp.telemetry.conventions import HTTP_REQUEST, MCP_OPERATION, Attributes, DurationMetric
-from connector_mcp.telemetry.events import CALL_ID, Attempt, EndedCall, Ending, StepName
+from connector_mcp.telemetry.events import (
+    CALL_ID,
+    HTTP_REQUEST,
+    MCP_OPERATION,
+    Attempt,
+    Attributes,
+    DurationMetric,
+    EndedCall,
+    Ending,
+    StepName,
+)
 
 if TYPE_CHECKING:
-    from connector_mcp.telemetry.export import ExportedMetrics
+    from connector_mcp.telemetry.export import ExportedMetrics, Spans
     from connector_mcp.telemetry.metrics import Metrics
-    from connector_mcp.telemetry.spans import Spans
 
 _NOTHING: Final = nullcontext()
 

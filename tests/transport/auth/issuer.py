@@ -14,8 +14,8 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from connector_mcp.transport.auth.authorization import ProtectedResource
 from connector_mcp.transport.auth.jwt import JwtVerifier, KeySet
-from connector_mcp.transport.auth.resource_metadata import ProtectedResource
 from connector_mcp.transport.http.addresses import PublicAddress
 
 ISSUER = "https://login.example/tenant"

@@ -166,7 +166,7 @@ def export(
                 while True:
                     head, top = reader.end(end, done)
                     first = max(done + 1, head.first if head else 1)
-                    last = min(top, first + _TOGETHER - 1)
+                    last = reader.end_of_part(first, top, _TOGETHER) or top
                     for record in _authentic(reader.lines(first, last, chosen)):
                         click.echo(json.dumps(as_ocsf_event(record), separators=(",", ":")))
                         done = record["seq"]
@@ -219,10 +219,10 @@ def _authentic(lines: Iterable[Line]) -> Iterator[JsonObject]:
     """Yield the records. Lines that are not authentic are skipped and counted on stderr."""
     foreign = 0
     for line in lines:
-        if line.record is None or line.fault is not None:
+        if line.authentic is None:
             foreign += 1
         else:
-            yield line.record
+            yield line.authentic
     if foreign:
         places = "1 line is" if foreign == 1 else f"{foreign} lines are"
         click.echo(runnable(f"{places} left out: run `connector-mcp audit verify`."), err=True)

@@ -15,6 +15,8 @@ from connector_mcp.cli.options import find_config, options_given, with_overrides
 from connector_mcp.cli.output import json_text, show_failure, table
 from connector_mcp.composition.accounts import (
     configured_platforms,
+    missing,
+    platform_values,
     profile_policy,
     profiles_of,
     read_profile,
@@ -23,7 +25,6 @@ from connector_mcp.composition.accounts import (
 from connector_mcp.composition.engine import served_operations, server_policy
 from connector_mcp.composition.storage import open_secrets
 from connector_mcp.config.file import FilePlace, Given, Profile, ProfileOptions
-from connector_mcp.config.platform_variables import missing, platform_values
 from connector_mcp.config.settings import SecretName, Settings, is_secret
 from connector_mcp.engine.policy import Policy
 from connector_mcp.errors import Misconfigured
@@ -34,6 +35,7 @@ from connector_mcp.operations.platform import Platform, key_of
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.reference import SCHEME
 from connector_mcp.text import clean
+from connector_mcp.transport.http.addresses import public_address
 from connector_mcp.upstream.urls import read_roots
 
 _Made = TypeVar("_Made")
@@ -104,9 +106,6 @@ def _find_problems(settings: Settings, environ: Mapping[str, str]) -> list[Misco
     for name in get_args(SecretName):
         _attempt(problems, partial(settings.secret, name))
     if settings.public_url is not None:
-        # Imported here because it brings what only a server over HTTP needs.
-        from connector_mcp.composition.addresses import public_address
-
         _attempt(problems, lambda: public_address(settings))
     server = Policy((), read_only=settings.read_only, transport="stdio")
     _attempt(problems, lambda: server_policy(settings, "stdio"))

@@ -15,7 +15,7 @@ from connector_mcp.cli.output import Failure, as_failure, serve_and_announce
 from connector_mcp.errors import ConnectorError
 from connector_mcp.operations.catalog import PLATFORMS
 from connector_mcp.sandbox.app import Sandbox
-from connector_mcp.transport.http.host_guard import is_loopback
+from connector_mcp.transport.http.addresses import is_loopback
 from connector_mcp.transport.http.listener import serve_app
 
 _GRACE = 1.0

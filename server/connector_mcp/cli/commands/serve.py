@@ -21,6 +21,7 @@ from connector_mcp.composition.engine import open_engine, open_observer, serve_s
 from connector_mcp.composition.health import transport_facts
 from connector_mcp.config.settings import Settings, variable_name
 from connector_mcp.program import program
+from connector_mcp.transport.http.addresses import pages_address
 
 
 @click.command()
@@ -66,9 +67,6 @@ def _how_to_attach(settings: Settings) -> str:
 
 def _announcement(address: str, settings: Settings, environ: Mapping[str, str]) -> str:
     """Return where the server is reached, by whom, and what it serves."""
-    # It imports the web server's addresses, which a start over stdio does not need.
-    from connector_mcp.composition.addresses import pages_address
-
     served = [state.title for state in readiness(settings, environ) if state.wanted]
     console = f"{pages_address(settings, address) or ''}/console"
     if settings.operators_file is None:

@@ -45,10 +45,10 @@ def tools(overrides: dict[str, Any], name: str | None, as_json: bool) -> None:
     require_platforms(settings, os.environ)
     served = anyio.run(_list, settings, name)
     if name is not None:
-        click.echo(json_text(contract(served[0])) if as_json else describe(served[0], settings))
+        click.echo(json_text(served[0].as_dict()) if as_json else describe(served[0], settings))
         return
     if as_json:
-        click.echo(json_text([contract(tool) for tool in served]))
+        click.echo(json_text([tool.as_dict() for tool in served]))
         return
     rows = [
         (tool.name, effect_words(tool), "yes" if tool.annotations.destructive else "", _first_sentence(tool))
@@ -64,7 +64,7 @@ def _toolset_rows(served: Sequence[Tool]) -> list[tuple[str, str, str]]:
     """The toolsets of the served tools, each with the number of its tools and their size."""
     sizes: dict[str, list[int]] = {}
     for tool in served:
-        sizes.setdefault(tool.operation.toolset or "always served", []).append(len(encode_bytes(contract(tool))))
+        sizes.setdefault(tool.operation.toolset or "always served", []).append(len(encode_bytes(tool.as_dict())))
     return [(name, str(len(each)), str(sum(each))) for name, each in sorted(sizes.items())]
 
 
@@ -117,23 +117,6 @@ def _type_words(schema: JsonObject) -> str:
 def _first_sentence(tool: Tool) -> str:
     sentence, stop, _ = tool.description.partition(". ")
     return sentence + "." if stop else sentence
-
-
-def contract(tool: Tool) -> JsonObject:
-    """Return the tool with the protocol's member names, as in tools/list."""
-    return {
-        "name": tool.name,
-        "title": tool.title,
-        "description": tool.description,
-        "inputSchema": tool.listed_schema,
-        "outputSchema": tool.output_schema,
-        "annotations": {
-            "readOnlyHint": tool.annotations.read_only,
-            "destructiveHint": tool.annotations.destructive,
-            "idempotentHint": tool.annotations.idempotent,
-            "openWorldHint": tool.annotations.open_world,
-        },
-    }
 
 
 def effect_words(tool: Tool) -> str:

@@ -34,6 +34,7 @@ from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
 from connector_mcp.operations.operation import Operation
 from connector_mcp.operations.tool import Tool
+from connector_mcp.operations.update import keeps_what_is_left_out
 
 MAX_DEPTH = 32
 """Levels of objects and arrays that an argument may have."""
@@ -62,7 +63,7 @@ def parse_arguments(tool: Tool, raw: Mapping[str, Any], fixed: Mapping[str, str]
         raise InvalidArguments(tool.name, [Issue("arguments", "too many values", wanted)])
     issues = list(_name_issues(tool, raw, own))
     # Values that cannot be sent, stored or traversed are refused before anything else reads them.
-    if flaws := [flaw for name, value in given.items() for flaw in _flaws(value, name, 0)]:
+    if flaws := [flaw for name, value in given.items() for flaw in _flaws(value, name, 0, tool.operation)]:
         raise InvalidArguments(tool.name, bounded([*issues, *flaws]))
     values = given | own
     try:
@@ -145,14 +146,14 @@ def _decode_text(value: str, kind: Any, schema: JsonObject) -> Any:
     return value
 
 
-def _flaws(value: Any, path: str, depth: int) -> Iterator[Issue]:
+def _flaws(value: Any, path: str, depth: int, operation: type[Operation]) -> Iterator[Issue]:
     """Find what no argument may contain: redaction markers, and values that JSON or UTF-8 cannot express."""
     match value:
         case str():
             if MARKER in value:
-                yield Issue(
-                    path, "a redaction marker", "the real value, or leave the argument out to keep what is stored"
-                )
+                or_not = ", or leave the argument out to keep what is stored"
+                wanted = f"the real value{or_not if keeps_what_is_left_out(operation) else ''}"
+                yield Issue(path, "a redaction marker", wanted)
             elif not _is_text(value):
                 yield Issue(path, "text with half of a surrogate pair", "text that UTF-8 can express")
         case bool() | None:
@@ -169,10 +170,10 @@ def _flaws(value: Any, path: str, depth: int) -> Iterator[Issue]:
             for key, member in cast("JsonObject", value).items():
                 if MARKER in key or not _is_text(key):
                     yield Issue(path, "a redaction marker or broken text as a key", "the real key")
-                yield from _flaws(member, f"{path}.{safe_key(key)}", depth + 1)
+                yield from _flaws(member, f"{path}.{safe_key(key)}", depth + 1, operation)
         case list():
             for index, member in enumerate(cast("list[Any]", value)):
-                yield from _flaws(member, f"{path}[{index}]", depth + 1)
+                yield from _flaws(member, f"{path}[{index}]", depth + 1, operation)
         case _:
             yield Issue(path, "a value of another kind", "a JSON value")
 

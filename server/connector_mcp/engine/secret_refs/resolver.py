@@ -36,6 +36,7 @@ from connector_mcp.operations.connector_types import is_mask, stands_for_a_secre
 from connector_mcp.operations.operation import Effect, Operation, at
 from connector_mcp.operations.situation import ConfigUse, Destination, Situation
 from connector_mcp.operations.tool import Tool
+from connector_mcp.operations.update import keeps_what_is_left_out
 from connector_mcp.program import runnable
 from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.reference import (
@@ -158,13 +159,23 @@ def scan_arguments(operation: Operation, uses: tuple[ConfigUse, ...], *, target_
         if isinstance(place, str):
             is_open = bool(open_places) and any(steps[: len(start)] == start for start in open_places)
             is_masked = any(steps[: len(start)] == start for start in configs) and is_mask(place)
-            _judge(found, steps, place, secret=_is_marked(marked, steps), is_open=is_open, is_masked=is_masked)
+            secret = _is_marked(marked, steps)
+            _judge(found, operation, steps, place, secret=secret, is_open=is_open, is_masked=is_masked)
         elif any(map(mentions_reference, members(place))):
             found.issues.append(Issue(path_of(steps), "a reference as a key", "the key itself"))
     return found
 
 
-def _judge(found: FoundSecrets, steps: Steps, text: str, *, secret: bool, is_open: bool, is_masked: bool) -> None:
+def _judge(
+    found: FoundSecrets,
+    operation: Operation,
+    steps: Steps,
+    text: str,
+    *,
+    secret: bool,
+    is_open: bool,
+    is_masked: bool,
+) -> None:
     if mentions_reference(text):
         name = referenced_name(text)
         if name is None:
@@ -175,7 +186,9 @@ def _judge(found: FoundSecrets, steps: Steps, text: str, *, secret: bool, is_ope
             got = f"{SCHEME}{name} in a field that is not secret"
             found.issues.append(Issue(path_of(steps), got, "the value itself: references are for secret fields"))
     elif is_masked or (secret and stands_for_a_secret(text)) or (not is_open and text == f"<{steps[-1]}>"):
-        wanted = f"the value itself, {SCHEME}NAME for a stored secret, or leave it out to keep what is stored"
+        wanted = f"the value itself, or {SCHEME}NAME for a stored secret"
+        if keeps_what_is_left_out(type(operation)):
+            wanted = f"the value itself, {SCHEME}NAME for a stored secret, or leave it out to keep what is stored"
         found.issues.append(Issue(path_of(steps), "a placeholder or mask", wanted))
     elif secret:
         if text:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
+from pydantic.alias_generators import to_camel
 
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.conductorone.apps import CreateApp, ListApps, UpdateApp
@@ -17,19 +18,8 @@ from connector_mcp.operations.conductorone.connector_setup import (
 from connector_mcp.operations.conductorone.connectors import ListConnectors, UpdateConnector
 from connector_mcp.operations.conductorone.env_config import configuration_of, is_withheld, plain_for
 from connector_mcp.operations.connector_types import connector_type
-from connector_mcp.operations.provisioning.kinds import SET, Changes, Config, Kind, NamedEntry, ToolCall
+from connector_mcp.operations.provisioning.kinds import SET, Changes, Config, Kind, NamedEntry, ToolCall, given, nested
 
-_APP = {
-    "description": "description",
-    "instructions": "instructions",
-    "grant_policy_id": "grantPolicyId",
-    "revoke_policy_id": "revokePolicyId",
-    "certify_policy_id": "certifyPolicyId",
-    "monthly_cost_usd": "monthlyCostUsd",
-    "identity_matching": "identityMatching",
-    "strict_access_entitlement_provisioning": "strictAccessEntitlementProvisioning",
-    "annotations": "annotations",
-}
 _UNSPECIFIED = "APP_USER_IDENTITY_MATCHING_UNSPECIFIED"
 
 
@@ -49,6 +39,9 @@ class AppEntry(NamedEntry):
     annotations: Annotated[dict[str, str] | None, Field(description="Notes. Those left out stay.")] = None
 
 
+_SETTINGS = [name for name in AppEntry.model_fields if name not in NamedEntry.model_fields]
+
+
 class Apps(Kind):
     """Apps, which connectors belong to."""
 
@@ -57,20 +50,18 @@ class Apps(Kind):
     lists_all = ListApps
     creation = CreateApp
     known_by = "displayName"
+    shown: ClassVar = {"name": "displayName"} | {name: to_camel(name) for name in _SETTINGS}
     argument_names: ClassVar = {"display_name": "name"}
 
     def rows(self, data: Any, within: str) -> list[JsonObject]:
         return [row for row in map(members, items(data)) if not row.get("deletedAt")]
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
-        shown = {name: record.get(member) for name, member in _APP.items()}
-        if shown["identity_matching"] == _UNSPECIFIED:
-            shown["identity_matching"] = None
-        return {"name": record.get("displayName")} | shown
+        shown = super().observe(record, within)
+        return shown | ({"identity_matching": None} if shown["identity_matching"] == _UNSPECIFIED else {})
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
-        changed = {path[0]: entry[path[0]] for path in changes}
-        return (ToolCall(UpdateApp, {"id": identifier} | self.arguments_of(UpdateApp, changed)),)
+        return (self.call(UpdateApp, {path[0]: entry[path[0]] for path in changes} | {"id": identifier}),)
 
 
 class AppConnectorEntry(NamedEntry):
@@ -108,8 +99,7 @@ class AppConnectors(Kind):
         return shown | {"description": record.get("description"), "owners": items(record.get("userIds"))}
 
     def create(self, entry: JsonObject) -> ToolCall | None:
-        operation = CreateConnector if entry.get("config") else CreateDelegatedConnector
-        return ToolCall(operation, self.arguments_of(operation, entry))
+        return self.call(CreateConnector if entry.get("config") else CreateDelegatedConnector, entry)
 
     def finish(self, entry: JsonObject, identifier: str) -> ToolCall | None:
         """Name a connector that was created with its config: its type names it at first."""
@@ -120,7 +110,12 @@ class AppConnectors(Kind):
         return ToolCall(UpdateDelegatedConnector, named)
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
-        arguments = self.changed_arguments(UpdateConnector, changes, "config")
+        arguments = given(
+            config=nested(changes, "config") or None,
+            display_name=changes.get(("name",)),
+            description=changes.get(("description",)),
+            user_ids=changes.get(("owners",)),
+        )
         return (ToolCall(UpdateConnector, {"app_id": within, "id": identifier} | arguments),) if arguments else ()
 
 

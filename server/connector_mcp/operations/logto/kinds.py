@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
+from pydantic.alias_generators import to_camel
 
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.connector_types import ConnectorType
@@ -23,11 +24,13 @@ from connector_mcp.operations.provisioning.kinds import (
     Kind,
     NamedEntry,
     ToolCall,
+    given,
     keyed,
+    nested,
 )
 
 _METADATA = ("target", "name", "logo", "logoDark")
-_SETTINGS = {"sync_profile": "syncProfile", "enable_token_storage": "enableTokenStorage"}
+_SETTINGS = ("sync_profile", "enable_token_storage")
 
 
 class SignInConnectorEntry(Entry):
@@ -71,11 +74,16 @@ class SignInConnectors(Kind):
         if _is_standard(record.get("connectorId")):
             metadata = {"target": record.get("target")} | members(record.get("metadata"))
             shown["metadata"] = {key: metadata[key] for key in _METADATA if metadata.get(key) is not None}
-        return shown | {name: record.get(member) for name, member in _SETTINGS.items()}
+        return shown | {name: record.get(to_camel(name)) for name in _SETTINGS}
+
+    def create(self, entry: JsonObject) -> ToolCall | None:
+        # An id in an entry is that of a connector that exists, and not one to give to a new one.
+        return super().create(entry | {"id": None, "config": entry.get("config") or None})
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
-        changed = self.changed_arguments(connectors.UpdateConnector, changes, "config", "metadata")
-        return (ToolCall(connectors.UpdateConnector, {"id": identifier} | changed),)
+        merged = {member: nested(changes, member) or None for member in ("config", "metadata")}
+        settings = {name: changes.get((name,)) for name in _SETTINGS}
+        return (ToolCall(connectors.UpdateConnector, given(id=identifier, **merged, **settings)),)
 
     def config_type(self, entry: JsonObject) -> ConnectorType | None:
         return factory(entry.get("type"))
@@ -121,30 +129,26 @@ class SsoConnectors(Kind):
     def observe(self, record: JsonObject, within: str) -> JsonObject:
         shown = {"name": record.get("connectorName"), "type": record.get("providerName")}
         held = {"config": members(record.get("config")), "branding": members(record.get("branding"))}
-        settings = {name: record.get(member) for name, member in _SETTINGS.items()}
+        settings = {name: record.get(to_camel(name)) for name in _SETTINGS}
         return shown | held | {"domains": items(record.get("domains"))} | settings
 
     def normalize(self, entry: JsonObject) -> JsonObject:
         domains = entry.get("domains")
         return entry if domains is None else entry | {"domains": [str(each).lower() for each in domains]}
 
+    def create(self, entry: JsonObject) -> ToolCall | None:
+        return super().create(entry | {"config": entry.get("config") or None})
+
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
-        changed = self.changed_arguments(sso_connectors.UpdateSsoConnector, changes, "config", "branding")
-        return (ToolCall(sso_connectors.UpdateSsoConnector, {"id": identifier} | changed),)
+        merged = {member: nested(changes, member) or None for member in ("config", "branding")}
+        others = {name: changes.get((name,)) for name in ("domains", *_SETTINGS)}
+        name = changes.get(("name",))
+        return (
+            ToolCall(sso_connectors.UpdateSsoConnector, given(id=identifier, connector_name=name, **merged, **others)),
+        )
 
     def config_type(self, entry: JsonObject) -> ConnectorType | None:
         return sso_connectors.provider(entry.get("type"))
-
-
-_EXPERIENCE = {
-    "social_sign_in_connector_targets": "socialSignInConnectorTargets",
-    "social_sign_in": "socialSignIn",
-    "sign_in_mode": "signInMode",
-    "sign_up": "signUp",
-    "sign_in": "signIn",
-    "forgot_password_methods": "forgotPasswordMethods",
-    "single_sign_on_enabled": "singleSignOnEnabled",
-}
 
 
 class SignInEntry(Entry):
@@ -165,13 +169,16 @@ class SignInEntry(Entry):
     ] = None
 
 
+_EXPERIENCE = [name for name in SignInEntry.model_fields if name not in Entry.model_fields]
+
+
 class SignIn(Kind):
     """The sign-in experience, of which each tenant has one."""
 
     section, platform, noun = "sign_in", "logto", "sign-in experience"
     entry = SignInEntry
     lists_all = GetSignInExp
-    shown = _EXPERIENCE
+    shown: ClassVar = {name: to_camel(name) for name in _EXPERIENCE}
     is_single = True
     lists: ClassVar = {
         "sign_in.methods": keyed("identifier"),

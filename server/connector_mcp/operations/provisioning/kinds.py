@@ -1,4 +1,4 @@
-"""How a kind of thing is declared that a manifest can describe.
+"""Declarations of the kinds of things that a manifest can describe.
 
 A platform's module `kinds` declares its `KINDS`, one class for each section of a manifest. A kind is pure: it says
 which calls read, create, change and delete a thing, how an entry's members become their arguments, and how a record
@@ -48,7 +48,7 @@ class ToolCall(NamedTuple):
 
 @dataclass(frozen=True)
 class ListOrder:
-    """How a list counts: in order, as a set, or as a map of items with a member that names each."""
+    """How two lists are compared: in order, as sets, or item by item by a member that names each item."""
 
     kind: Literal["ordered", "set", "keyed"]
     key: str = ""
@@ -85,7 +85,7 @@ class Kind:
     known_by: ClassVar[str] = "name"
     """Dotted path in the record of what a thing is known by, beside its id."""
     key_member: ClassVar[str] = "name"
-    """The member of the entry with the same."""
+    """The member of the entry that holds the same value."""
     shown: ClassVar[Mapping[str, str]] = {}
     """Dotted path in the record of each member of the entry, where the two differ in nothing else."""
     parents: ClassVar[tuple[str, ...]] = ()
@@ -97,7 +97,7 @@ class Kind:
     is_single: ClassVar[bool] = False
     """Whether each account has exactly one, which is neither created nor deleted."""
     lists: ClassVar[Mapping[str, ListOrder]] = {}
-    """How lists count, by dotted path; `*` stands for any one key. Others count in order."""
+    """How lists are compared, by dotted path; `*` matches any one key. Other lists are compared in order."""
     refers: ClassVar[Mapping[str, str]] = {}
     """Members that hold the id of a thing of another section, by dotted path without indexes."""
     argument_names: ClassVar[Mapping[str, str]] = {}
@@ -161,7 +161,12 @@ class Kind:
 
     def create(self, entry: JsonObject) -> ToolCall | None:
         """The call that creates the thing; None where it cannot be created here."""
-        return ToolCall(self.creation, self.arguments_of(self.creation, entry)) if self.creation else None
+        return None if self.creation is None else self.call(self.creation, entry)
+
+    def call(self, operation: type[Operation], entry: JsonObject) -> ToolCall:
+        """The call of an operation with the arguments that the entry gives."""
+        names = {argument: self.argument_names.get(argument, argument) for argument in operation.model_fields}
+        return ToolCall(operation, given(**{argument: entry.get(member) for argument, member in names.items()}))
 
     def finish(self, entry: JsonObject, identifier: str) -> ToolCall | None:
         """The call that sets, right after the creation, what the creation cannot."""
@@ -194,20 +199,6 @@ class Kind:
         required = known.config.get("required", ()) if known else ()
         secret = known.secret_paths if known else ()
         return [(self.config_member, key) for key in required if key in secret and not config.get(key)]
-
-    def arguments_of(self, operation: type[Operation], values: JsonObject) -> JsonObject:
-        """Members of an entry as the arguments of an operation. An empty config is left out."""
-        arguments: JsonObject = {}
-        for name in operation.model_fields:
-            member = self.argument_names.get(name, name)
-            if (value := values.get(member)) or (value is not None and member != self.config_member):
-                arguments[name] = value
-        return arguments
-
-    def changed_arguments(self, operation: type[Operation], changes: Changes, *merged: str) -> JsonObject:
-        """What differs as the arguments of an operation. Of the objects `merged`, only the keys that differ."""
-        whole = {path[0]: value for path, value in changes.items() if len(path) == 1}
-        return self.arguments_of(operation, whole | {member: nested(changes, member) or None for member in merged})
 
     def _place_members(self, within: str) -> JsonObject:
         return dict(zip(self.parents, within.split("/"), strict=False))

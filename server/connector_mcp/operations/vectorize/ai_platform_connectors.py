@@ -6,7 +6,6 @@ from typing import Annotated
 
 from pydantic import Field
 
-from connector_mcp.operations.operation import Effect
 from connector_mcp.operations.platform import DELETE, GET, PATCH, POST
 from connector_mcp.operations.vectorize import connectors
 
@@ -22,13 +21,7 @@ _EXAMPLE_ID = "7d444840-9dc0-11d1-b245-5ffdce74fad2"
 class NewAiPlatformConnector(connectors.NewConnector):
     """An AI platform connector to create."""
 
-    type: Annotated[
-        str,
-        Field(
-            description="Whose models it uses. It cannot be changed later.",
-            json_schema_extra=connectors.offer_types("AI platform"),
-        ),
-    ]
+    type: Annotated[str, connectors.type_field("AI platform", "Whose models it uses.")]
 
 
 class AiPlatformOperation(connectors.ConnectorOperation):
@@ -38,10 +31,17 @@ class AiPlatformOperation(connectors.ConnectorOperation):
 
     noun = "AI platform connector"
     kind = "AI platform"
-    id_argument = "ai_platform_connector_id"
     used_in = "aiPlatformAuthIds"
     use = "embed with it"
     lost = "fail"
+
+
+class OneAiPlatformOperation(AiPlatformOperation):
+    """Base of the operations on one AI platform connector."""
+
+    example = {"ai_platform_connector_id": _EXAMPLE_ID}
+
+    ai_platform_connector_id: AiPlatformConnectorId
 
 
 class GetAiPlatformConnectors(AiPlatformOperation, connectors.ConnectorList):
@@ -52,15 +52,10 @@ class GetAiPlatformConnectors(AiPlatformOperation, connectors.ConnectorList):
     paging = connectors.pages_of("aiPlatformConnectors")
 
 
-class GetAiPlatformConnector(AiPlatformOperation):
+class GetAiPlatformConnector(OneAiPlatformOperation, connectors.ConnectorRead):
     """Get an AI platform connector with its config, whether its credentials work, and its last error."""
 
     http = GET(CONNECTOR)
-    effect = Effect.READ
-    output = connectors.Connector
-    example = {"ai_platform_connector_id": _EXAMPLE_ID}
-
-    ai_platform_connector_id: AiPlatformConnectorId
 
 
 class CreateAiPlatformConnector(AiPlatformOperation, connectors.ConnectorCreation[NewAiPlatformConnector]):
@@ -69,35 +64,27 @@ class CreateAiPlatformConnector(AiPlatformOperation, connectors.ConnectorCreatio
 
     http = POST(CONNECTORS)
     by_default = True
-    reader = GetAiPlatformConnector
-    consequence = "Creates AI platform connectors."
+    reads_back = GetAiPlatformConnector
     example = {"connectors": [{"name": "OpenAI", "type": "OPENAI", "config": {"key": "<key>"}}]}
 
 
 AI_PLATFORM_CONNECTOR = connectors.target_of(GetAiPlatformConnector)
 
 
-class UpdateAiPlatformConnector(AiPlatformOperation, connectors.ConnectorUpdate):
+class UpdateAiPlatformConnector(OneAiPlatformOperation, connectors.ConnectorUpdate):
     """Replace the config of an AI platform connector, as to rotate credentials. Send it whole, secrets included: they
     cannot be read back. It reaches the pipelines that use it. Name and type cannot change."""
 
     http = PATCH(CONNECTOR)
     acts_on = AI_PLATFORM_CONNECTOR
-    consequence = "Changes the config of AI platform connector {name}; pipelines that embed with it get the new one."
     example = {"ai_platform_connector_id": _EXAMPLE_ID, "config": {"key": "<key>"}}
 
-    ai_platform_connector_id: AiPlatformConnectorId
 
-
-class DeleteAiPlatformConnector(AiPlatformOperation, connectors.ConnectorDeletion):
+class DeleteAiPlatformConnector(OneAiPlatformOperation, connectors.ConnectorDeletion):
     """Delete an AI platform connector for good. Pipelines that embed with it fail."""
 
     http = DELETE(CONNECTOR)
     acts_on = AI_PLATFORM_CONNECTOR
-    consequence = "Deletes AI platform connector {name}; pipelines that embed with it fail. It cannot be undone."
-    example = {"ai_platform_connector_id": _EXAMPLE_ID}
-
-    ai_platform_connector_id: AiPlatformConnectorId
 
 
 OPERATIONS = (

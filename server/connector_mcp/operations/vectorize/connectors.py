@@ -1,12 +1,14 @@
 """What Vectorize's three kinds of connectors share (facts: sections 3 and 5, traps 1, 4 to 7, 14, 15 and 19).
 
 A source, a destination and an AI platform have the same record and the same five operations, under paths of their own.
-A pipeline joins them. Each kind's module declares its operations upon these bases.
+A pipeline joins them. Each kind has a module that derives its operations from these bases.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
@@ -29,11 +31,12 @@ from connector_mcp.operations.operation import (
 from connector_mcp.operations.platform import Request
 from connector_mcp.operations.situation import ConfigUse, Loss, Path, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation, is_vacant
-from connector_mcp.operations.vectorize.key_files import find_key_file_problems
 from connector_mcp.operations.vectorize.pipelines import GetPipelines, find_other_type, quoted
 from connector_mcp.operations.vectorize.platform import Acknowledged, VectorizeOperation, WorkspaceId
 
 _MOST_NAMED = 10
+_KEY_FILE = "service-account-json"
+_FILE_PATH = re.compile(r"^(~|\.{0,2}[/\\]|[A-Za-z]:[/\\]|file:)|\.json$")
 
 
 class Connector(Record):
@@ -86,7 +89,6 @@ class ConnectorOperation(VectorizeOperation):
     noun: ClassVar[str]
     kind: ClassVar[str]
     """The kind of its types in connector_types.json."""
-    id_argument: ClassVar[str]
     used_in: ClassVar[str]
     """Member of a pipeline with the ids of the connectors of this kind that it uses."""
     use: ClassVar[str]
@@ -98,7 +100,7 @@ class ConnectorOperation(VectorizeOperation):
         """The names of the pipelines that use the connector; None if they are not known."""
         if situation.dependents is None:
             return None
-        own = getattr(self, self.id_argument)
+        own = getattr(self, self.http.placeholders[-1])
         return [quoted(at(row, "name")) for row in situation.dependents if own in items(at(row, self.used_in))]
 
     def describe_pipelines(self, situation: Situation, effect: str) -> str:
@@ -116,13 +118,13 @@ def types_of(kind: str) -> list[str]:
     return [known.type for known in connector_types("vectorize").values() if known.kind == kind and known.creatable]
 
 
-def offer_types(kind: str) -> Callable[[JsonObject], None]:
-    """Make the function that adds these types to the schema of an argument."""
+def type_field(kind: str, what: str) -> Any:
+    """Make the field for the type of a new connector. Its schema lists the types when it is built."""
 
     def offer(schema: JsonObject) -> None:
         schema["enum"] = types_of(kind)
 
-    return offer
+    return Field(description=f"{what} It cannot be changed later.", json_schema_extra=offer)
 
 
 def type_name(record: Any) -> str:
@@ -141,6 +143,13 @@ def find_system_connector(record: Any, argument: str) -> tuple[Issue, ...]:
     if at(record, "type") != "VECTORIZE":
         return ()
     return (Issue(argument, "the built-in connector", "a connector that can be changed or deleted"),)
+
+
+class ConnectorRead(ConnectorOperation):
+    """Base of the reads of one connector."""
+
+    effect = Effect.READ
+    output = Connector
 
 
 class ConnectorList(ConnectorOperation, ListOperation):
@@ -167,9 +176,6 @@ class ConnectorCreation(ConnectorOperation, Generic[New]):
     repeatable = False
     reports = ("verificationStatus", "errorMessage")
     next_step = "A connector does nothing until a pipeline uses it: vectorize_create_pipeline."
-
-    reader: ClassVar[type[ConnectorOperation]]
-    """The read of one connector."""
 
     connectors: Annotated[
         list[New], Field(min_length=1, description="What to create. Each succeeds or fails by itself.")
@@ -237,10 +243,7 @@ class ConnectorCreation(ConnectorOperation, Generic[New]):
         return [f"connector {quoted(name)}" for name in names[unnamed:]]
 
     def read_back(self, data: Any) -> Operation | None:
-        identifier = data[0].get("id") if data and isinstance(data[0], dict) else None
-        if not isinstance(identifier, str):
-            return None
-        return self.reader.model_validate({"organization_id": self.organization_id, self.id_argument: identifier})
+        return super().read_back(next(iter(items(data)), None))
 
 
 def target_of(reader: type[ConnectorOperation]) -> Target:
@@ -253,6 +256,7 @@ class ConnectorUpdate(ConnectorOperation, UpdateOperation):
     """Base of the updates, which replace the config."""
 
     output = UpdatedConnector
+    consequence = "Changes the config of connector {name}; pipelines that use it get the new one."
     # Whether the platform merges inside the config is not documented, so keys that are not sent count as lost (trap 4).
     strategy = Merge()
 
@@ -266,7 +270,7 @@ class ConnectorUpdate(ConnectorOperation, UpdateOperation):
         return (use_of("config", at(situation.current, "type"), self.config),)
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        system = find_system_connector(situation.current, self.id_argument)
+        system = find_system_connector(situation.current, self.http.placeholders[-1])
         return (*system, *find_key_file_problems(self.find_configs(situation)))
 
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
@@ -308,9 +312,10 @@ class ConnectorDeletion(ConnectorOperation):
 
     effect = Effect.DESTROY
     output = Acknowledged
+    consequence = "Deletes connector {name}; pipelines that use it stop ingesting or fail. It cannot be undone."
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        return find_system_connector(situation.current, self.id_argument)
+        return find_system_connector(situation.current, self.http.placeholders[-1])
 
     def describe_effect(self, situation: Situation) -> str:
         users = len(items(at(situation.current, "configDoc.authorized-users")))
@@ -319,3 +324,51 @@ class ConnectorDeletion(ConnectorOperation):
             also = f", and its {users} user{'s' if users > 1 else ''} must authorize again" if users else ""
         stopped = self.describe_pipelines(situation, self.lost)
         return f"Deletes {type_name(situation.current)}{self.noun} {{name}}{stopped}{also}. It cannot be undone."
+
+
+# A Google service account is the text of its JSON key file, and callers give much else in its place ------------------
+
+
+def find_key_file_problems(uses: Iterable[ConfigUse]) -> Iterator[Issue]:
+    """Find service accounts without the text of their JSON key file, and what was given in its place."""
+    for use in uses:
+        if use.type is None:
+            continue
+        member = "key" if use.type.type == "VERTEX" else _KEY_FILE
+        key = use.value.get(member)
+        # Another kind of value is the schema's matter, and a reference is checked when its value is known.
+        if not isinstance(key, str) or key.startswith("secret://") or member not in use.type.config["properties"]:
+            continue
+        if found := _key_file_problem(key):
+            got, wanted = found
+            yield Issue(f"{use.path}.{member}", got, f"the text of the service account's key file, {wanted}")
+
+
+def _parsed(text: str, *, strict: bool) -> Any:
+    try:
+        return json.loads(text, strict=strict)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _key_file_problem(key: str) -> tuple[str, str] | None:
+    """What was given in place of a key file, and what is wanted; None for a key file."""
+    held = _parsed(key, strict=True)
+    if key.startswith("\ufeff"):
+        return "text with a byte order mark", "without the byte order mark in front"
+    if held is None and not key.lstrip().startswith(("{", '"')):
+        is_path = _FILE_PATH.search(key.strip()) is not None
+        return ("the path of a file" if is_path else "text that is not JSON"), "not its path or another text"
+    if held is None and _parsed(key, strict=False):
+        wanted = "with \\n for each line break of private_key: they were unescaped on the way"
+        return "JSON with raw line breaks", wanted
+    if held is None:
+        return "text that is no JSON any more", "unchanged: it was cut or altered on the way"
+    if isinstance(held, str):
+        return "JSON that was encoded twice", "encoded once: it was encoded twice"
+    lacking = [name for name in ("client_email", "private_key") if not isinstance(members(held).get(name), str)]
+    if members(held).get("type") != "service_account" or lacking:
+        return "JSON that is no such key file", "with " + " and ".join(("type service_account", *lacking))
+    if "-----BEGIN" in held["private_key"] and "\\n" in held["private_key"]:
+        return "a private_key with line breaks that were escaped twice", "unchanged: its line breaks were escaped twice"
+    return None

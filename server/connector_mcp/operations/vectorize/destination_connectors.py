@@ -6,7 +6,6 @@ from typing import Annotated
 
 from pydantic import Field
 
-from connector_mcp.operations.operation import Effect
 from connector_mcp.operations.platform import DELETE, GET, PATCH, POST
 from connector_mcp.operations.vectorize import connectors
 
@@ -22,13 +21,7 @@ _EXAMPLE_ID = "d290f1ee-6c54-4b01-90e6-d701748f0851"
 class NewDestinationConnector(connectors.NewConnector):
     """A destination connector to create."""
 
-    type: Annotated[
-        str,
-        Field(
-            description="What it writes to. It cannot be changed later.",
-            json_schema_extra=connectors.offer_types("destination"),
-        ),
-    ]
+    type: Annotated[str, connectors.type_field("destination", "What it writes to.")]
 
 
 class DestinationOperation(connectors.ConnectorOperation):
@@ -38,10 +31,17 @@ class DestinationOperation(connectors.ConnectorOperation):
 
     noun = "destination connector"
     kind = "destination"
-    id_argument = "destination_connector_id"
     used_in = "destinationConnectorAuthIds"
     use = "write to it"
     lost = "fail"
+
+
+class OneDestinationOperation(DestinationOperation):
+    """Base of the operations on one destination connector."""
+
+    example = {"destination_connector_id": _EXAMPLE_ID}
+
+    destination_connector_id: DestinationConnectorId
 
 
 class GetDestinationConnectors(DestinationOperation, connectors.ConnectorList):
@@ -52,16 +52,11 @@ class GetDestinationConnectors(DestinationOperation, connectors.ConnectorList):
     paging = connectors.pages_of("destinationConnectors")
 
 
-class GetDestinationConnector(DestinationOperation):
+class GetDestinationConnector(OneDestinationOperation, connectors.ConnectorRead):
     """Get a destination connector with its config, whether its credentials work, and its last error."""
 
     http = GET(CONNECTOR)
     by_default = True
-    effect = Effect.READ
-    output = connectors.Connector
-    example = {"destination_connector_id": _EXAMPLE_ID}
-
-    destination_connector_id: DestinationConnectorId
 
 
 class CreateDestinationConnector(DestinationOperation, connectors.ConnectorCreation[NewDestinationConnector]):
@@ -70,35 +65,27 @@ class CreateDestinationConnector(DestinationOperation, connectors.ConnectorCreat
 
     http = POST(CONNECTORS)
     by_default = True
-    reader = GetDestinationConnector
-    consequence = "Creates destination connectors."
+    reads_back = GetDestinationConnector
     example = {"connectors": [{"name": "Vectors", "type": "PINECONE", "config": {"api-key": "<api-key>"}}]}
 
 
 DESTINATION_CONNECTOR = connectors.target_of(GetDestinationConnector)
 
 
-class UpdateDestinationConnector(DestinationOperation, connectors.ConnectorUpdate):
+class UpdateDestinationConnector(OneDestinationOperation, connectors.ConnectorUpdate):
     """Replace the config of a destination connector, as to rotate credentials. Send it whole, secrets included: they
     cannot be read back. It reaches the pipelines that use it. Name and type cannot change."""
 
     http = PATCH(CONNECTOR)
     acts_on = DESTINATION_CONNECTOR
-    consequence = "Changes the config of destination connector {name}; pipelines that write to it get the new one."
     example = {"destination_connector_id": _EXAMPLE_ID, "config": {"api-key": "<api-key>"}}
 
-    destination_connector_id: DestinationConnectorId
 
-
-class DeleteDestinationConnector(DestinationOperation, connectors.ConnectorDeletion):
+class DeleteDestinationConnector(OneDestinationOperation, connectors.ConnectorDeletion):
     """Delete a destination connector for good. Pipelines that write to it fail."""
 
     http = DELETE(CONNECTOR)
     acts_on = DESTINATION_CONNECTOR
-    consequence = "Deletes destination connector {name}; pipelines that write to it fail. It cannot be undone."
-    example = {"destination_connector_id": _EXAMPLE_ID}
-
-    destination_connector_id: DestinationConnectorId
 
 
 OPERATIONS = (

@@ -49,6 +49,7 @@ class ConnectorKind(Kind):
 
     platform = "vectorize"
     entry = ConnectorEntry
+    shown: ClassVar = {"name": "name", "type": "type"}
     fixed = frozenset({"name", "type"})
     lists: ClassVar = {"config.*": SET}
     argument_names: ClassVar = {"connectors[0]": "", "workspace_id": "workspace"}
@@ -57,19 +58,20 @@ class ConnectorKind(Kind):
     change: ClassVar[type[ConnectorUpdate]]
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
-        shown: JsonObject = {"name": record.get("name"), "type": record.get("type")}
-        if "configDoc" in record:
-            shown["config"] = {key: value for key, value in members(record["configDoc"]).items() if key != _USERS}
-        return shown
+        if "configDoc" not in record:
+            return super().observe(record, within)
+        config = {key: value for key, value in members(record["configDoc"]).items() if key != _USERS}
+        return super().observe(record, within) | {"config": config}
 
     def create(self, entry: JsonObject) -> ToolCall | None:
-        if entry["type"] == pipelines.BUILT_IN or self.creation is None:
+        if entry["type"] == pipelines.BUILT_IN:
             return None
         connector = given(name=entry["name"], type=entry["type"], config=entry.get("config") or None)
-        return ToolCall(self.creation, {"connectors": [connector]} | given(workspace_id=entry.get("workspace")))
+        return super().create(entry | {"connectors": [connector]})
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
-        return (ToolCall(self.change, {self.change.id_argument: identifier, "config": entry.get("config", {})}),)
+        arguments = {self.change.http.placeholders[-1]: identifier, "config": entry.get("config", {})}
+        return (ToolCall(self.change, arguments),)
 
 
 class Sources(ConnectorKind):
@@ -112,6 +114,7 @@ class SourceUsers(Kind):
     entry = SourceUserEntry
     lists_all = source_connectors.GetSourceConnector
     creation = source_users.AddUserToSourceConnector
+    shown: ClassVar = {"user": "id"}
     known_by = "id"
     key_member = "user"
     parents = ("source",)
@@ -123,18 +126,14 @@ class SourceUsers(Kind):
     def rows(self, data: Any, within: str) -> list[JsonObject]:
         return [{"id": user} for user in items(at(data, f"configDoc.{_USERS}")) if isinstance(user, str)]
 
-    def observe(self, record: JsonObject, within: str) -> JsonObject:
-        return {"source": within, "user": record["id"]}
-
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
-        operation = source_users.UpdateUserInSourceConnector
-        user = {"source_connector_id": within, "user_id": identifier}
-        return (ToolCall(operation, user | self.changed_arguments(operation, changes)),)
+        sent = {"source", "user"} | {path[0] for path in changes}
+        changed = {member: value for member, value in entry.items() if member in sent}
+        return (self.call(source_users.UpdateUserInSourceConnector, changed),)
 
     def delete(self, identifier: str, within: str) -> ToolCall | None:
-        return ToolCall(
-            source_users.DeleteUserFromSourceConnector, {"source_connector_id": within, "user_id": identifier}
-        )
+        user = {"source_connector_id": within, "user_id": identifier}
+        return ToolCall(source_users.DeleteUserFromSourceConnector, user)
 
     def secret_members(self, entry: JsonObject) -> Sequence[str]:
         return ("refresh_token", "access_token")
@@ -188,9 +187,8 @@ class Pipelines(Kind):
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
         stored, shown = members(record.get("configDoc")), JsonObject(name=record.get("name"))
-        shown["sources"] = list(map(_part, items(stored.get("sourceConnectors")))) or _parts_of(
-            record, "sourceConnector"
-        )
+        sources = list(map(_part, items(stored.get("sourceConnectors"))))
+        shown["sources"] = sources or _parts_of(record, "sourceConnector")
         for member, name in _PARTS.items():
             ids = "aiPlatform" if member == "ai_platform" else name
             shown[member] = _part(stored[name]) if name in stored else next(iter(_parts_of(record, ids)), None)
@@ -210,9 +208,9 @@ class Pipelines(Kind):
         return entry | {"sources": list(map(completed, entry["sources"]))} | parts
 
     def create(self, entry: JsonObject) -> ToolCall | None:
-        parts = {"sources": [{"config": {}} | part for part in entry["sources"]]}
-        parts |= {"ai_platform": {"config": {}} | entry["ai_platform"]}
-        return ToolCall(pipelines.CreatePipeline, self.arguments_of(pipelines.CreatePipeline, entry | parts))
+        sources = [{"config": {}} | part for part in entry["sources"]]
+        whole = entry | {"sources": sources, "ai_platform": {"config": {}} | entry["ai_platform"]}
+        return self.call(pipelines.CreatePipeline, whole)
 
 
 def _part(stored: Any) -> JsonObject:

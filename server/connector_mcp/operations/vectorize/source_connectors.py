@@ -6,7 +6,6 @@ from typing import Annotated
 
 from pydantic import Field
 
-from connector_mcp.operations.operation import Effect
 from connector_mcp.operations.platform import DELETE, GET, PATCH, POST
 from connector_mcp.operations.vectorize import connectors
 
@@ -22,13 +21,7 @@ _EXAMPLE_ID = "550e8400-e29b-41d4-a716-446655440000"
 class NewSourceConnector(connectors.NewConnector):
     """A source connector to create."""
 
-    type: Annotated[
-        str,
-        Field(
-            description="What it reads from. It cannot be changed later.",
-            json_schema_extra=connectors.offer_types("source"),
-        ),
-    ]
+    type: Annotated[str, connectors.type_field("source", "What it reads from.")]
 
 
 class SourceOperation(connectors.ConnectorOperation):
@@ -39,10 +32,17 @@ class SourceOperation(connectors.ConnectorOperation):
 
     noun = "source connector"
     kind = "source"
-    id_argument = "source_connector_id"
     used_in = "sourceConnectorAuthIds"
     use = "read from it"
     lost = "stop ingesting"
+
+
+class OneSourceOperation(SourceOperation):
+    """Base of the operations on one source connector."""
+
+    example = {"source_connector_id": _EXAMPLE_ID}
+
+    source_connector_id: SourceConnectorId
 
 
 class GetSourceConnectors(SourceOperation, connectors.ConnectorList):
@@ -52,15 +52,10 @@ class GetSourceConnectors(SourceOperation, connectors.ConnectorList):
     paging = connectors.pages_of("sourceConnectors")
 
 
-class GetSourceConnector(SourceOperation):
+class GetSourceConnector(OneSourceOperation, connectors.ConnectorRead):
     """Get a source connector with its config, whether its credentials work (verificationStatus), and its last error."""
 
     http = GET(CONNECTOR)
-    effect = Effect.READ
-    output = connectors.Connector
-    example = {"source_connector_id": _EXAMPLE_ID}
-
-    source_connector_id: SourceConnectorId
 
 
 class CreateSourceConnector(SourceOperation, connectors.ConnectorCreation[NewSourceConnector]):
@@ -68,8 +63,7 @@ class CreateSourceConnector(SourceOperation, connectors.ConnectorCreation[NewSou
     keys. verificationStatus says whether the credentials work."""
 
     http = POST(CONNECTORS)
-    reader = GetSourceConnector
-    consequence = "Creates source connectors."
+    reads_back = GetSourceConnector
     example = {
         "connectors": [{"name": "Docs site", "type": "WEB_CRAWLER", "config": {"seed-urls": ["https://a.example"]}}]
     }
@@ -78,27 +72,20 @@ class CreateSourceConnector(SourceOperation, connectors.ConnectorCreation[NewSou
 SOURCE_CONNECTOR = connectors.target_of(GetSourceConnector)
 
 
-class UpdateSourceConnector(SourceOperation, connectors.ConnectorUpdate):
+class UpdateSourceConnector(OneSourceOperation, connectors.ConnectorUpdate):
     """Replace the config of a source connector, as to rotate credentials. Send it whole, secrets included: they cannot
     be read back. It reaches the pipelines that use it. Name and type cannot change."""
 
     http = PATCH(CONNECTOR)
     acts_on = SOURCE_CONNECTOR
-    consequence = "Changes the config of source connector {name}; pipelines that read from it get the new one."
     example = {"source_connector_id": _EXAMPLE_ID, "config": {"seed-urls": ["https://docs.example.com"]}}
 
-    source_connector_id: SourceConnectorId
 
-
-class DeleteSourceConnector(SourceOperation, connectors.ConnectorDeletion):
+class DeleteSourceConnector(OneSourceOperation, connectors.ConnectorDeletion):
     """Delete a source connector for good. Pipelines that read from it stop ingesting."""
 
     http = DELETE(CONNECTOR)
     acts_on = SOURCE_CONNECTOR
-    consequence = "Deletes source connector {name}; pipelines that read from it stop ingesting. It cannot be undone."
-    example = {"source_connector_id": _EXAMPLE_ID}
-
-    source_connector_id: SourceConnectorId
 
 
 OPERATIONS = (

@@ -60,9 +60,8 @@ class SourceUserOperation(VectorizeOperation):
         known, selection = self.find_type(situation), getattr(self, "selected_files", None)
         if known is None or selection is None or "selected_files" not in known.traits:
             return ()
-        return (
-            ConfigUse("selected_files", known.type, replace(known, config=known.traits["selected_files"]), selection),
-        )
+        form = replace(known, config=known.traits["selected_files"])
+        return (ConfigUse("selected_files", known.type, form, selection),)
 
     def find_type(self, situation: Situation) -> ConnectorType | None:
         """The type of the connector that the user belongs to."""
@@ -80,9 +79,13 @@ class SourceUserOperation(VectorizeOperation):
             return (Issue("selected_files", "an empty selection", wanted),)
         return tuple(self.find_token_problems(known and TOKENS.get(str(known.traits.get("user_credential")))))
 
+    def given_tokens(self) -> list[str]:
+        """The arguments for tokens that the caller gave."""
+        return [name for name in TOKENS.values() if getattr(self, name, None) is not None]
+
     def find_token_problems(self, wanted: str | None) -> Iterator[Issue]:
         """Find tokens that the provider does not take; `wanted` is the one that it does, if the provider is known."""
-        given = [name for name in TOKENS.values() if getattr(self, name, None) is not None]
+        given = self.given_tokens()
         for name in given:
             if not getattr(self, name).strip():
                 yield Issue(name, "an empty string", "the user's token, or leave it out to keep the stored one")
@@ -120,8 +123,7 @@ class AddUserToSourceConnector(SourceUserOperation):
 
     def find_token_problems(self, wanted: str | None) -> Iterator[Issue]:
         yield from super().find_token_problems(wanted)
-        given = [name for name in TOKENS.values() if getattr(self, name) is not None]
-        if not given:
+        if not self.given_tokens():
             yield Issue(wanted or "refresh_token", "nothing", "the user's token, which this connector's provider needs")
 
     def describe_effect(self, situation: Situation) -> str:
@@ -144,12 +146,12 @@ class UpdateUserInSourceConnector(SourceUserOperation, UpdateOperation):
 
     def find_token_problems(self, wanted: str | None) -> Iterator[Issue]:
         yield from super().find_token_problems(wanted)
-        if all(getattr(self, name) is None for name in ("selected_files", *TOKENS.values())):
+        if self.selected_files is None and not self.given_tokens():
             yield Issue("selected_files", "nothing", f"a change: selected_files, {wanted or 'a token'} or both")
 
     def describe_effect(self, situation: Situation) -> str:
         changed = [] if self.selected_files is None else [f"from now on only {count_selected(self.selected_files)}"]
-        if any(getattr(self, name) is not None for name in TOKENS.values()):
+        if self.given_tokens():
             changed.append("a new token in place of the stored one")
         return f"{self.consequence[:-1]}: {', '.join(changed)}." if changed else self.consequence
 

@@ -13,9 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from connector_mcp.json_values import JsonObject, is_object, items, members
 from connector_mcp.operations.connector_types import connector_type
 from connector_mcp.operations.operation import at
-from connector_mcp.operations.provisioning.kinds import Changes, Entry, Kind, NamedEntry, ToolCall, keyed
+from connector_mcp.operations.provisioning.kinds import Changes, Entry, Kind, NamedEntry, ToolCall, given, keyed
 from connector_mcp.operations.versori import activations, connections, systems, templates
-from connector_mcp.operations.versori.common import CREDENTIAL, SCHEME, scheme_id
+from connector_mcp.operations.versori.auth_schemes import V2
+from connector_mcp.operations.versori.connections import CREDENTIAL
 from connector_mcp.operations.versori.projects import ListProjects
 from connector_mcp.operations.versori.variables import SetDynamicVariables
 
@@ -80,21 +81,22 @@ class Systems(Kind):
     section, platform, noun, check = "systems", "versori", "system", "system"
     entry = SystemEntry
     lists_all = systems.ListSystems
+    creation = systems.CreateSystem
+    shown: ClassVar = {"name": "name", "domain": "domain", "base_url": "templateBaseUrl"}
     deletion = systems.DeleteSystem
     argument_names: ClassVar = {"template_base_url": "base_url", "auth_scheme_configs": "auth_schemes"}
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
-        schemes = {scheme_id(each): _without_ids(each) for each in items(record.get("authSchemeConfigs"))}
-        shown = {"name": record.get("name"), "domain": record.get("domain")}
-        return shown | {"base_url": record.get("templateBaseUrl"), "auth_schemes": schemes}
+        schemes = {V2.identify(each): _without_ids(each) for each in items(record.get("authSchemeConfigs"))}
+        return super().observe(record, within) | {"auth_schemes": schemes}
 
     def create(self, entry: JsonObject) -> ToolCall | None:
-        schemes = {"auth_schemes": list(members(entry.get("auth_schemes")).values()) or None}
-        return ToolCall(systems.CreateSystem, self.arguments_of(systems.CreateSystem, entry | schemes))
+        schemes = list(members(entry.get("auth_schemes")).values())
+        return super().create(entry | {"auth_schemes": schemes or None})
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
-        own = self.changed_arguments(systems.UpdateSystem, changes)
-        calls = [ToolCall(systems.UpdateSystem, {"system_id": identifier} | own)] if own else []
+        own = {path[0]: entry[path[0]] for path in changes if path[0] in ("name", "domain", "base_url")}
+        calls = [self.call(systems.UpdateSystem, own | {"system_id": identifier})] if own else []
         for scheme in dict.fromkeys(path[1] for path in changes if path[0] == "auth_schemes" and len(path) > 1):
             config = entry["auth_schemes"][scheme]
             arguments = {"system_id": identifier, "auth_scheme_config_id": scheme, "config": config}
@@ -106,7 +108,7 @@ class Systems(Kind):
         return [
             f"auth_schemes.{name}.{path}"
             for name, scheme in schemes.items()
-            for path in _secrets_of(f"{SCHEME}{at(scheme, 'type')}")
+            for path in _secrets_of(f"{V2.prefix}{at(scheme, 'type')}")
         ]
 
 
@@ -133,6 +135,7 @@ class ConnectionTemplates(Kind):
     entry = TemplateEntry
     lists_all = templates.ListProjectConnectionTemplates
     creation = templates.CreateConnectionTemplate
+    shown: ClassVar = {"name": "name", "system": "id", "dynamic": "dynamic"}
     deletion = templates.DeleteConnectionTemplate
     parents = ("project", "environment")
     fixed = frozenset({"project", "environment", "system"})
@@ -143,13 +146,8 @@ class ConnectionTemplates(Kind):
     def identify(self, record: JsonObject) -> str:
         return str(record.get("connectionTemplateId"))
 
-    def observe(self, record: JsonObject, within: str) -> JsonObject:
-        project, _, environment = within.partition("/")
-        shown: JsonObject = {"name": record.get("name"), "project": project, "environment": environment}
-        return shown | {"system": record.get("id"), "dynamic": record.get("dynamic")}
-
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
-        arguments = self.changed_arguments(templates.UpdateConnectionTemplate, changes)
+        arguments = given(name=changes.get(("name",)), dynamic=changes.get(("dynamic",)))
         place = {"project_id": within.partition("/")[0], "template_id": identifier}
         return (ToolCall(templates.UpdateConnectionTemplate, place | arguments),) if arguments else ()
 
@@ -180,6 +178,7 @@ class Connections(Kind):
     entry = ConnectionEntry
     lists_all = connections.ListConnections
     creation = connections.CreateConnection
+    shown: ClassVar = {"name": "name", "template": "connectionTemplateId"}
     deletion = connections.DeleteConnection
     fixed = frozenset({"template"})
     is_unique = True
@@ -188,21 +187,17 @@ class Connections(Kind):
     argument_names: ClassVar = {"connection_template_id": "template", "external_id": "user"}
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
-        credentials: list[JsonObject] = [
-            {
-                "auth_scheme_config": _without_ids(at(each, "authSchemeConfig")),
-                "type": at(each, "credential.type"),
-                "data": {},
-            }
-            for each in items(record.get("credentials"))
-        ]
-        shown: JsonObject = {"name": record.get("name"), "template": record.get("connectionTemplateId")}
-        return shown | {"base_url": record.get("baseUrl") or None, "credentials": credentials}
+        credentials: list[JsonObject] = []
+        for each in items(record.get("credentials")):
+            scheme = _without_ids(at(each, "authSchemeConfig"))
+            credentials.append({"auth_scheme_config": scheme, "type": at(each, "credential.type"), "data": {}})
+        observed = super().observe(record, within)
+        return observed | {"base_url": record.get("baseUrl") or None, "credentials": credentials}
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         arguments = {"connection_id": identifier, "credentials": entry["credentials"]}
-        changed = self.changed_arguments(connections.UpdateConnection, changes)
-        return (ToolCall(connections.UpdateConnection, changed | arguments),)
+        named = given(name=changes.get(("name",)), base_url=changes.get(("base_url",)))
+        return (ToolCall(connections.UpdateConnection, arguments | named),)
 
     def secret_members(self, entry: JsonObject) -> Sequence[str]:
         kinds = {str(at(each, "type")) for each in items(entry.get("credentials"))}
@@ -260,6 +255,8 @@ class Activations(Kind):
     section, platform, noun, check = "activations", "versori", "activation", "activation"
     entry = ActivationEntry
     lists_all = activations.ListActivations
+    creation = activations.ActivateUser
+    shown: ClassVar = {"user": "user.externalId", "variables": "dynamicVariables"}
     deletion = activations.DeleteActivation
     known_by = "user.externalId"
     key_member = "user"
@@ -272,27 +269,21 @@ class Activations(Kind):
         "connections.template": "connection_templates",
         "connections.connection": "connections",
     }
-    argument_names: ClassVar = {
-        "environment_id": "environment",
-        "user_id": "user",
-        "dynamic_variables": "variables",
-    }
+    argument_names: ClassVar = {"environment_id": "environment", "user_id": "user", "dynamic_variables": "variables"}
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
         bound = [
             {"template": at(each, "connectionTemplateId"), "connection": at(each, "id")}
             for each in items(record.get("connections"))
         ]
-        shown: JsonObject = {"environment": within, "user": at(record, "user.externalId"), "connections": bound}
-        return shown | {"variables": record.get("dynamicVariables")}
+        return super().observe(record, within) | {"connections": bound}
 
     def create(self, entry: JsonObject) -> ToolCall | None:
         bound = [
             {"connection_template_id": each["template"], "existing_connection_id": each["connection"]}
             for each in entry["connections"]
         ]
-        arguments = self.arguments_of(activations.ActivateUser, entry | {"connections": bound})
-        return ToolCall(activations.ActivateUser, arguments)
+        return super().create(entry | {"connections": bound})
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         changed = {path[1]: entry["variables"][path[1]] for path in changes if path[0] == "variables" and path[1:]}

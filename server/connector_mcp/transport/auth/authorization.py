@@ -1,7 +1,8 @@
 """Authorize HTTP requests before their body is read, by static tokens or the access tokens of an issuer.
 
 A token is accepted in the `Authorization` header only. URLs end up in logs and histories, so a request with a token in
-its query is refused, whatever else it presents.
+its query is refused, whatever else it presents. Without a token, or with too few scopes, a client gets a challenge
+(`WWW-Authenticate`) that leads it to the issuer through this server's metadata as a protected resource (RFC 9728).
 """
 
 from __future__ import annotations
@@ -13,19 +14,38 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
+from mcp.server.auth.routes import create_protected_resource_routes
+from pydantic import AnyHttpUrl, ConfigDict, TypeAdapter
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from connector_mcp.engine.caller import Caller
+from connector_mcp.engine.engine import Engine
 from connector_mcp.errors import Misconfigured
 from connector_mcp.text import clean
-from connector_mcp.transport.auth.principal import SCOPES, Principal, TokenRefused, VerificationUnavailable
+from connector_mcp.transport.auth.principal import (
+    MISSING_SCOPE,
+    SCOPES,
+    MissingScope,
+    Principal,
+    TokenRefused,
+    VerificationUnavailable,
+)
 from connector_mcp.transport.auth.static_tokens import TOKEN_PREFIX, StaticToken, TokenFile, digest_of, match_token
-from connector_mcp.transport.http.host_guard import json_error, values_of
+from connector_mcp.transport.http.addresses import PublicAddress, check_url
+from connector_mcp.transport.http.host_guard import json_error, rpc_error, values_of
 
 if TYPE_CHECKING:
     # The library for JWTs takes some hundredths of a second to import, and most servers have no issuer.
     from connector_mcp.transport.auth.jwt import JwtVerifier
-    from connector_mcp.transport.auth.resource_metadata import ProtectedResource
+
+WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
+ENDPOINTS: Final = ("/mcp", "/sse")
+"""The paths that are resources of their own, beside the server as a whole."""
+
+# Pydantic's default would add a slash to a URL without a path; issuers and audiences are compared exactly.
+_as_url = TypeAdapter(AnyHttpUrl, config=ConfigDict(url_preserve_empty_path=True)).validate_python
 
 _QUERY_NAMES: Final = frozenset({"access_token", "api_key", "authorization", "bearer_token", "id_token", "token"})
 _QUERY_VALUES: Final = (TOKEN_PREFIX, "eyJ", "Bearer ")
@@ -38,6 +58,41 @@ REFUSALS_LOGGED: Final = 60
 
 _FILE_RETRY_AFTER: Final = 5
 """Seconds that a client is told to wait while the token file is invalid."""
+
+
+@dataclass(frozen=True)
+class ProtectedResource:
+    """The server at its public address, and the issuer of its callers' tokens.
+
+    Raises:
+        Misconfigured: The issuer is not an https URL (http is allowed on loopback).
+    """
+
+    address: PublicAddress
+    issuer: str
+
+    def __post_init__(self) -> None:
+        check_url(self.issuer, "CONNECTOR_MCP_OAUTH_ISSUER")
+
+    @property
+    def identifiers(self) -> tuple[str, ...]:
+        """The audiences by which a token may name this server: as a whole, or one endpoint."""
+        return (str(self.address), *(f"{self.address}{endpoint}" for endpoint in ENDPOINTS))
+
+    def metadata_url(self, path: str) -> str:
+        """Return the URL of the metadata document for a request path."""
+        endpoint = "/sse" if path.startswith("/messages") else path
+        return self.address.origin + WELL_KNOWN + self.address.prefix + (endpoint if endpoint in ENDPOINTS else "")
+
+    def routes(self) -> list[BaseRoute]:
+        """Return the routes of the metadata documents, which need no token."""
+        return [
+            route
+            for identifier in self.identifiers
+            for route in create_protected_resource_routes(
+                _as_url(identifier), [_as_url(self.issuer)], list(SCOPES), "connector-mcp"
+            )
+        ]
 
 
 class RefusalLog:
@@ -163,6 +218,68 @@ class BearerAuthorization:
         """Refuse a request. A client that has no scope yet is told the first one only: it can ask for more later."""
         headers = challenge(self._callers.resource, scope["path"], error, message, wanted)
         return json_error(status, error or "token_required", message, headers)
+
+
+class ScopeCheck:
+    """Answers 403 to calls of tools that need a scope that the caller's token lacks.
+
+    The engine refuses such calls by itself. OAuth clients know by this status that they can ask the issuer for a token
+    with more scopes. `resource` is the metadata that the challenge refers to. Calls of unknown tools, and of those that
+    the policy blocks, are left to the engine.
+    """
+
+    def __init__(self, engine: Engine, resource: ProtectedResource | None) -> None:
+        self._engine = engine
+        self._resource = resource
+
+    async def refusal(self, scope: Scope, tool: object, request_id: int | str | None = None) -> Response | None:
+        """Return the response that refuses a call of this tool, or None if the engine may have it."""
+        user = scope.get("user")
+        if not isinstance(user, Principal) or user.granted is None or not isinstance(tool, str):
+            return None
+        missing = self._engine.missing_scope(tool, user.granted)
+        if missing is None:
+            return None
+        # The engine refuses it for the same reason, and records that in the audit log.
+        await self._engine.call(tool, {}, Caller(user.name, "http", user.granted, profiles=user.profiles))
+        return self._refuse(scope, missing, f"{tool} needs", request_id)
+
+    def watch(self, scope: Scope, receive: Receive, send: Send, request_id: int | str | None) -> tuple[Scope, Send]:
+        """Return what to serve a call with, so that it is refused if the engine finds that a scope is missing.
+
+        Some calls need another scope because of what they would do to their target, which only the engine finds out.
+        The head of the answer waits for the first part of its body: by then that is known.
+        """
+        user = scope.get("user")
+        if not isinstance(user, Principal) or user.granted is None or user.granted.issuperset(SCOPES):
+            return scope, send
+        found = MissingScope()
+        head: Message | None = None
+        is_refused = False
+
+        async def send_or_refuse(message: Message) -> None:
+            nonlocal head, is_refused
+            if message["type"] == "http.response.start":
+                head = message
+                return
+            if head is not None and found.name is not None:
+                head, is_refused = None, True
+                await self._refuse(scope, found.name, "What this call would do needs", request_id)(scope, receive, send)
+            if is_refused:
+                return
+            if head is not None:
+                await send(head)
+                head = None
+            await send(message)
+
+        return {**scope, MISSING_SCOPE: found}, send_or_refuse
+
+    def _refuse(self, scope: Scope, missing: str, what: str, request_id: int | str | None) -> Response:
+        message = f"{what} the scope {missing}, which the token does not grant. Nothing was sent."
+        # Some clients replace the scopes that they have by those that are named here.
+        wanted = " ".join(each for each in SCOPES if each == missing or each in scope["user"].granted)
+        headers = challenge(self._resource, scope["path"], "insufficient_scope", message, wanted)
+        return rpc_error(403, message, request_id, headers)
 
 
 def challenge(

@@ -20,8 +20,8 @@ from connector_mcp.errors import Misconfigured
 from connector_mcp.json_values import JsonObject, is_object, items
 from connector_mcp.suggest import did_you_mean
 from connector_mcp.text import clean
+from connector_mcp.transport.auth.authorization import ProtectedResource
 from connector_mcp.transport.auth.principal import SCOPES, Principal, TokenRefused, VerificationUnavailable
-from connector_mcp.transport.auth.resource_metadata import ProtectedResource
 from connector_mcp.transport.http.addresses import check_url
 from connector_mcp.upstream.client import DEFAULT_LIMITS
 from connector_mcp.upstream.proxy import find_proxy

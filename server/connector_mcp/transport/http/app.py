@@ -24,11 +24,10 @@ from starlette.types import Receive, Scope, Send
 
 from connector_mcp.engine.engine import Engine
 from connector_mcp.errors import Misconfigured
-from connector_mcp.transport.auth.authorization import BearerAuthorization, Callers
-from connector_mcp.transport.auth.resource_metadata import WELL_KNOWN
+from connector_mcp.transport.auth.authorization import WELL_KNOWN, BearerAuthorization, Callers, ScopeCheck
 from connector_mcp.transport.auth.static_tokens import SETTING
-from connector_mcp.transport.auth.step_up import ScopeCheck
-from connector_mcp.transport.http.host_guard import HostAndOriginGuard, Reach, RequestIds, RequestPath, is_loopback
+from connector_mcp.transport.http.addresses import is_loopback
+from connector_mcp.transport.http.host_guard import HostAndOriginGuard, Reach, RequestIds, RequestPath
 from connector_mcp.transport.http.limits import (
     HttpLimits,
     MessageGuard,

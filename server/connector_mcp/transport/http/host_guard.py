@@ -6,7 +6,6 @@ The names that a server answers to are few and known, so all others are refused,
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 import secrets
@@ -49,16 +48,6 @@ def rpc_error(
     error = JSONRPCError(jsonrpc="2.0", id=request_id, error=ErrorData(code=INVALID_REQUEST, message=message))
     text = error.model_dump_json(by_alias=True, exclude_unset=True)
     return Response(text, status, {"Cache-Control": "no-store", **(headers or {})}, "application/json")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a server bound to this host can be reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     CallToolRequestParams,
-    ElicitationCapability,
     ElicitRequest,
     ElicitRequestFormParams,
     ElicitRequestURLParams,
@@ -27,7 +26,16 @@ from mcp_types import (
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
-from connector_mcp.engine.caller import AnswerDue, CannotAsk, ElicitationReply, Question, Resumed, TransportName, Visit
+from connector_mcp.engine.caller import (
+    AnswerDue,
+    Caller,
+    CannotAsk,
+    ElicitationReply,
+    Question,
+    Resumed,
+    TransportName,
+    Visit,
+)
 from connector_mcp.text import clean
 from connector_mcp.transport.auth.principal import MISSING_SCOPE, MissingScope, Principal
 
@@ -60,8 +68,8 @@ def principal_of(ctx: ServerRequestContext[Any, Any]) -> str:
     return user.name if isinstance(user, Principal) else ANYBODY
 
 
-class McpCaller:
-    """The caller of one MCP request; implements `engine.caller.Caller`.
+class McpCaller(Caller):
+    """The caller of one MCP request.
 
     `ask_timeout` is how many seconds a question over the back-channel may stay unanswered; after that it counts as
     cancelled. The protocol sets no limit.
@@ -75,62 +83,40 @@ class McpCaller:
         transport: TransportName,
         ask_timeout: float,
     ) -> None:
+        scope, user = _http_scope(ctx), _user(ctx)
+        modern = ctx.session.protocol_version in MODERN_PROTOCOL_VERSIONS
+        resumed = None
+        if modern and params is not None and params.request_state is not None:
+            resumed = Resumed(params.request_state, _reply_among(params.input_responses))
+        super().__init__(
+            principal_of(ctx),
+            transport if scope is None else "http",
+            user.granted if user else None,
+            _client_of(ctx),
+            user.profiles if user else None,
+            resumed,
+        )
         self._ctx = ctx
-        self._transport: TransportName = transport if _http_scope(ctx) is None else "http"
         self._ask_timeout = ask_timeout
         self._progress = 0
-        self._modern = ctx.session.protocol_version in MODERN_PROTOCOL_VERSIONS
-        self._resumed: Resumed | None = None
-        if self._modern and params is not None and params.request_state is not None:
-            self._resumed = Resumed(params.request_state, _reply_among(params.input_responses))
-
-    @property
-    def principal(self) -> str:
-        return principal_of(self._ctx)
-
-    @property
-    def client(self) -> str | None:
-        declared = self._ctx.session.client_params
-        if declared is None:
-            return None
-        return clean(f"{declared.client_info.name} {declared.client_info.version}", LONGEST_CLIENT_NAME) or None
-
-    @property
-    def transport(self) -> TransportName:
-        return self._transport
-
-    @property
-    def scopes(self) -> frozenset[str] | None:
-        user = (_http_scope(self._ctx) or {}).get("user")
-        return user.granted if isinstance(user, Principal) else None
-
-    @property
-    def profiles(self) -> frozenset[str] | None:
-        user = (_http_scope(self._ctx) or {}).get("user")
-        return user.profiles if isinstance(user, Principal) else None
+        self._modern = modern
+        if (capabilities := ctx.session.client_capabilities) is not None and (declared := capabilities.elicitation):
+            can_carry = modern or ctx.session.can_send_request
+            # An empty declaration means forms: it dates from when forms were the only mode.
+            self.can_ask = can_carry and (declared.form is not None or declared.url is None)
+            self.can_send = can_carry and declared.url is not None
 
     @property
     def can_step_up(self) -> bool:
         """Whether the caller can get a token with more scopes, so that it is shown tools beyond those it has."""
-        user = (_http_scope(self._ctx) or {}).get("user")
-        return isinstance(user, Principal) and user.can_step_up
+        user = _user(self._ctx)
+        return user is not None and user.can_step_up
 
     def note_missing_scope(self, name: str) -> None:
         """Tell the HTTP transport that the call was refused for lack of a scope that the policy would let through."""
         found = (_http_scope(self._ctx) or {}).get(MISSING_SCOPE)
         if isinstance(found, MissingScope):
             found.name = name
-
-    @property
-    def can_ask(self) -> bool:
-        capabilities = self._ctx.session.client_capabilities
-        if capabilities is None or not _accepts_forms(capabilities.elicitation):
-            return False
-        return self._modern or self._ctx.session.can_send_request
-
-    @property
-    def resumed(self) -> Resumed | None:
-        return self._resumed
 
     @property
     def gone(self) -> bool:
@@ -144,13 +130,6 @@ class McpCaller:
             raise AnswerDue(question, ticket)
         session, request = self._ctx.session, self._ctx.request_id
         return await self._wait_for(session.elicit_form(question.message, question.schema, related_request_id=request))
-
-    @property
-    def can_send(self) -> bool:
-        capabilities = self._ctx.session.client_capabilities
-        if capabilities is None or capabilities.elicitation is None or capabilities.elicitation.url is None:
-            return False
-        return self._modern or self._ctx.session.can_send_request
 
     async def send_to(self, visit: Visit, ticket: str) -> ElicitationReply:
         if not self.can_send:
@@ -195,9 +174,16 @@ def _http_scope(ctx: ServerRequestContext[Any, Any]) -> Mapping[str, Any] | None
     return getattr(ctx.request, "scope", None)
 
 
-def _accepts_forms(elicitation: ElicitationCapability | None) -> bool:
-    """An empty declaration means forms: it dates from when forms were the only mode."""
-    return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
+def _user(ctx: ServerRequestContext[Any, Any]) -> Principal | None:
+    user = (_http_scope(ctx) or {}).get("user")
+    return user if isinstance(user, Principal) else None
+
+
+def _client_of(ctx: ServerRequestContext[Any, Any]) -> str | None:
+    declared = ctx.session.client_params
+    if declared is None:
+        return None
+    return clean(f"{declared.client_info.name} {declared.client_info.version}", LONGEST_CLIENT_NAME) or None
 
 
 def _reply_among(responses: InputResponses | None) -> ElicitationReply:

@@ -35,7 +35,7 @@ from pydantic import ValidationError
 from connector_mcp import __version__
 from connector_mcp.engine.caller import TransportName
 from connector_mcp.engine.engine import Engine
-from connector_mcp.transport.mcp import resources, server_info, skills
+from connector_mcp.transport.mcp import resources, server_info
 from connector_mcp.transport.mcp.elicitation import principal_of
 from connector_mcp.transport.mcp.tools import CallsInFlight, Context, ToolHandlers
 
@@ -70,21 +70,14 @@ def build_server(
 
     tools = ToolHandlers(engine, transport, calls or CallsInFlight())
 
-    def platforms(ctx: Context) -> list[str]:
-        return server_info.served_platforms(tools.seen(ctx))
-
     async def list_resources(ctx: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
-        return ListResourcesResult(
-            resources=[*resources.indexes(platforms(ctx)), *resources.skill_resources(tools.seen(ctx))]
-        )
+        return ListResourcesResult(resources=resources.list_resources(tools.seen(ctx)))
 
     async def list_templates(ctx: Context, params: PaginatedRequestParams | None) -> ListResourceTemplatesResult:
         return ListResourceTemplatesResult(resource_templates=[resources.TEMPLATE])
 
     async def read_resource(ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
-        if params.uri.startswith(skills.SCHEME):
-            return resources.read_skill(params.uri, tools.seen(ctx))
-        return resources.read_resource(params.uri, platforms(ctx))
+        return resources.read_resource(params.uri, tools.seen(ctx))
 
     async def list_prompts(ctx: Context, params: PaginatedRequestParams | None) -> ListPromptsResult:
         return server_info.list_prompts(tools.seen(ctx))
@@ -93,11 +86,9 @@ def build_server(
         return server_info.get_prompt(params.name, params.arguments, tools.seen(ctx))
 
     async def complete(ctx: Context, params: CompleteRequestParams) -> CompleteResult:
-        context = params.context.arguments if params.context else None
-        seen = tools.seen(ctx)
-        return CompleteResult(
-            completion=server_info.complete(params.argument.name, params.argument.value, context, seen)
-        )
+        given = params.context.arguments if params.context else None
+        found = server_info.complete(params.argument.name, params.argument.value, given, tools.seen(ctx))
+        return CompleteResult(completion=found)
 
     server = Server[dict[str, Any]](
         NAME,
@@ -178,7 +169,7 @@ def _attributes(ctx: Context, engine: Engine, transport: TransportName) -> dict[
         attributes["gen_ai.operation.name"] = "execute_tool"
         if engine.tool(name) is not None:
             attributes["gen_ai.tool.name"] = name
-    elif ctx.method == "prompts/get" and name in {skill.name for skill in skills.all_skills()}:
+    elif ctx.method == "prompts/get" and name in {skill.name for skill in resources.all_skills()}:
         attributes["gen_ai.prompt.name"] = name
     if (version := getattr(ctx.request, "scope", {}).get("http_version")) in _HTTP_VERSIONS:
         attributes["network.protocol.version"] = version

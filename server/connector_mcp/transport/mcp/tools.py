@@ -100,7 +100,7 @@ class ToolHandlers:
 
     async def list_tools(self, ctx: Context, params: PaginatedRequestParams) -> JsonObject:
         """List the tools that the policy allows, and the scopes that the caller has or can get."""
-        listed = [_listed(tool) for tool in self.seen(ctx)]
+        listed = [tool.as_dict() for tool in self.seen(ctx)]
         if self._engine.settings.result_content == "text":
             # Clients refuse a result without structured content where a schema promises some.
             listed = [{key: value for key, value in tool.items() if key != "outputSchema"} for tool in listed]
@@ -145,23 +145,6 @@ class ToolHandlers:
     def _caller(self, ctx: Context, params: CallToolRequestParams | None = None) -> McpCaller:
         ask_timeout = self._engine.settings.ask_timeout
         return McpCaller(ctx, params, transport=self._transport, ask_timeout=ask_timeout)
-
-
-def _listed(tool: Tool) -> JsonObject:
-    hints = tool.annotations
-    return {
-        "name": tool.name,
-        "title": tool.title,
-        "description": tool.description,
-        "inputSchema": tool.listed_schema,
-        "outputSchema": tool.output_schema,
-        "annotations": {
-            "readOnlyHint": hints.read_only,
-            "destructiveHint": hints.destructive,
-            "idempotentHint": hints.idempotent,
-            "openWorldHint": hints.open_world,
-        },
-    }
 
 
 def _tool_result(result: CallResult, form: Literal["both", "text", "structured"] = "both") -> JsonObject:
