@@ -23,7 +23,7 @@ from connector_mcp.engine.preview import shown
 from connector_mcp.errors import InvalidArguments, Issue
 from connector_mcp.input_text import decode
 from connector_mcp.json_values import JsonObject, items, members
-from connector_mcp.provisioning.journal import Journal
+from connector_mcp.provisioning.journal import Journal, account_key
 from connector_mcp.provisioning.manifest import all_kinds
 from connector_mcp.provisioning.manifest_file import ManifestFile, read_manifest
 from connector_mcp.provisioning.plan import ADOPTED
@@ -183,20 +183,26 @@ async def _find_drift(settings: Settings, read: ManifestFile, profile: str | Non
         with logging_to_stderr(engine.scrub, settings.log_level, settings.log_format):
             manifest = for_profile(read.data, profile, engine)
             found = {"the_manifest": await _plan(engine, read, manifest, {})}
-            applied = await last_applied(engine, str(manifest.get("name")))
+            applied = await last_applied(engine, manifest)
             result = await engine.call("plan_connectors", {"manifest": applied}, CliCaller())
             return found | {"what_was_last_applied": result.content}
 
 
-async def last_applied(engine: Engine, name: str) -> JsonObject:
-    """The manifest of what was last applied under this name."""
-    manifest: JsonObject = {"name": name}
-    for identity in (await Journal(engine.database).remembered(name, engine.accounts)).values():
+async def last_applied(engine: Engine, manifest: JsonObject) -> JsonObject:
+    """Return what was last applied under the name of a manifest, in the profiles that it names for the platforms."""
+    name, profiles = str(manifest.get("name")), members(manifest.get("profiles"))
+    accounts = {
+        account_key(account): account
+        for account in engine.accounts
+        if profiles.get(account.platform.name, account.profile) == account.profile
+    }
+    applied: JsonObject = {"name": name}
+    for identity in (await Journal(engine.database).remembered(name, accounts.values())).values():
         section, _, key = identity.entry.partition(".")
         if section in all_kinds():
             entry = {member: value for member, value in identity.declared.items() if member != ADOPTED}
-            manifest.setdefault(section, {})[key] = entry
-    return manifest
+            applied.setdefault(section, {})[key] = entry | {"profile": accounts[identity.account].profile}
+    return applied
 
 
 def for_profile(manifest: JsonObject, profile: str | None, engine: Engine) -> JsonObject:
