@@ -232,14 +232,9 @@ def ago(when: float, now: float) -> str:
     return f"{duration(now - when)} ago" if now - when >= 60 else "just now"
 
 
-def left(when: float, now: float) -> str:
-    """Return how long it is until a time."""
-    return f"in {duration(when - now)}" if when > now else "expired"
-
-
 def relative(when: float, now: float) -> Markup:
     """Return how far away a time is, as an element that the script keeps right. The time itself is its title."""
-    text = left(when, now) if when > now else ago(when, now)
+    text = f"in {duration(when - now)}" if when > now else ago(when, now)
     soon = ' class="soon"' if 0 < when - now < SOON else ""
     # All of it is made here, of digits and words, so nothing needs escaping, which takes long on a page of many rows.
     return Markup(f'<time datetime="{machine_time(when)}" title="{moment(when)}" data-relative{soon}>{text}</time>')  # noqa: S704

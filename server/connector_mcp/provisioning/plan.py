@@ -83,7 +83,7 @@ class Plan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
-    digest: str
+    digest: str = ""
     """Keyed digest of all actions and of who planned them. A decision is bound to it."""
     principal: str
     manifest: str
@@ -91,8 +91,8 @@ class Plan(BaseModel):
     sandbox: bool = False
     actions: tuple[Action, ...]
     warnings: tuple[str, ...] = ()
-    created_at: float
-    expires_at: float
+    created_at: float = 0.0
+    expires_at: float = 0.0
 
     @cached_property
     def steps(self) -> tuple[Action, ...]:

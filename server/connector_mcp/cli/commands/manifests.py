@@ -115,6 +115,7 @@ def drift(overrides: dict[str, Any], file: str, profile: str | None, as_json: bo
         for action in content["data"]["actions"]:
             if "tool" in action:
                 click.echo("\n".join(action_lines(action)))
+        _show_more(content["data"])
     sys.exit(CHANGES if any(content["data"]["changes"] for content in found.values()) else 0)
 
 
@@ -248,14 +249,18 @@ def show_plan(content: JsonObject, as_json: bool) -> None:
         return
     for action in data["actions"]:
         click.echo("\n".join(action_lines(action)))
-    if data.get("more"):
-        click.echo(f"… and {data['more']} more.")
+    _show_more(data)
     for warning in items(members(content.get("meta")).get("warnings")):
         click.echo(one_line(f"warning: {warning}"), err=True)
     counts = ", ".join(f"{count} to {verb}" for verb, count in data["counts"].items() if verb != "unchanged")
     click.echo(f"{counts or 'Nothing to do'}; {data['counts'].get('unchanged', 0)} unchanged.")
     if data["changes"]:
         click.echo(f"Apply it: connector-mcp apply {data['plan_id']}")
+
+
+def _show_more(data: JsonObject) -> None:
+    if data.get("more"):
+        click.echo(f"… and {data['more']} more.")
 
 
 def action_lines(action: Mapping[str, Any]) -> Iterator[str]:
