@@ -9,13 +9,18 @@ import pytest
 from pydantic import ValidationError
 
 from connector_mcp.engine.checks.configs import check_configs
-from connector_mcp.errors import Internal, InvalidArguments
+from connector_mcp.errors import Internal
+from connector_mcp.operations.conductorone.connector_setup import (
+    CreateConnector,
+    CreateDelegatedConnector,
+    UpdateDelegatedConnector,
+)
 from connector_mcp.operations.conductorone.connectors import GetConnector, UpdateConnector
 from connector_mcp.operations.conductorone.env_config import ENV_CONFIG
 from connector_mcp.operations.operation import at
 from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import tool_of
-from tests.operations.hooks import losses, plan, problems
+from tests.operations.hooks import issues, losses, plan, problems
 
 APP = "2abCDEfghIJKlmnOPQrstUVwxyZ"
 CONNECTOR = "2xyConnector00000000000001"
@@ -248,27 +253,12 @@ def test_a_config_is_held_against_the_connectors_own_type() -> None:
 def test_a_wrapped_config_is_checked_as_the_plain_map() -> None:
     values = {
         "C1_selected_field_group_name": {"stringValue": "github_personal_access_token_group"},
-        "github_org_list": {"stringValue": "a,b"},
-        "github_sync_secrets": {"stringValue": "true"},
-    }
-    uses = update(config=env(**values)).find_configs(now(catalogId=GITHUB))
-    check_configs(tool_of(UpdateConnector), uses)
-    assert uses[0].path == "config.configuration"
-    assert uses[0].value["github_org_list"] == ["a", "b"]
-    assert uses[0].value["github_sync_secrets"] is True
-
-
-def test_a_mistyped_key_is_found_even_when_it_is_empty() -> None:
-    uses = update(config={"okta_v2_api_tokn": ""}).find_configs(now())
-    with pytest.raises(InvalidArguments) as caught:
-        check_configs(tool_of(UpdateConnector), uses)
-    assert caught.value.issues[0].path == "config.okta_v2_api_tokn"
-
-
-@pytest.mark.parametrize("empty", ["", None])
-def test_an_empty_value_passes_the_check_of_its_type(empty: Any) -> None:
-    given = {"okta_v2_api_token": empty, "okta_sync_secrets": empty}
-    check_configs(tool_of(UpdateConnector), update(config=given).find_configs(now()))
+        "github_org_list": {"stringValue": "a,b"}, "github_sync_secrets": {"stringValue": "true"},
+    }  # fmt: skip
+    [use] = update(config=env(**values)).find_configs(now(catalogId=GITHUB))
+    check_configs(tool_of(UpdateConnector), [use])
+    assert (use.path, use.value["github_org_list"]) == ("config.configuration", ["a", "b"])
+    assert use.value["github_sync_secrets"] is True
 
 
 def test_the_type_is_not_known_of_other_configs_and_before_the_connector_is_read() -> None:
@@ -294,39 +284,33 @@ WHOLE = {
         ({"expand_mask": ["*"]}, {}, ["arguments"]),
         ({"display_name": "x", "update_mask": " , "}, {}, ["update_mask"]),
         ({"display_name": "x"}, {"deletedAt": "2026-08-20T10:00:00Z"}, ["id"]),
-        ({"config": {"a": "b"}}, {"config": OTHER}, ["config"]),
-        ({"config": env(a={"stringValue": "b"})}, {"config": OTHER}, []),
+        ({"config": {"okta_v2_domain": "b"}}, {"config": OTHER}, ["config"]),
+        ({"config": env(okta_v2_domain={"stringValue": "b"})}, {"config": OTHER}, []),
         ({"config": {"github_org_list": ["a,b"]}}, {"catalogId": GITHUB}, ["config.github_org_list"]),
-    ],
-    ids=[
-        "valid",
-        "empty",
-        "only expanding",
-        "empty mask",
-        "deleted",
-        "no env config",
-        "wire's form",
-        "comma in an item",
+        ({"config": {"okta_v2_api_tokn": ""}}, {}, ["config.okta_v2_api_tokn"]),
+        *(({"config": {"okta_v2_api_token": empty, "okta_sync_secrets": empty}}, {}, []) for empty in ("", None)),
     ],
 )
 def test_an_update_that_cannot_work_is_refused(arguments: Any, stored: Any, refused: list[str]) -> None:
-    assert problems(update(**arguments), now(**stored)) == refused
+    assert [issue.path for issue in issues(update(**arguments), now(**stored))] == refused
     assert refused or problems(update(**arguments), Situation()) == []
 
 
-@pytest.mark.parametrize("path", ["status", "catalogId", "deletedAt", "status.lastError"])
-def test_a_read_only_path_is_refused(path: str) -> None:
-    [issue] = update(update_mask=path).find_problems(now())
-    assert (issue.path, "read-only" in issue.got) == ("update_mask", True)
-
-
 @pytest.mark.parametrize(
-    ("path", "near"), [("display_name", "displayName"), ("userId", "userIds"), ("syncConfigs", "syncConfig")]
+    ("path", "got", "near", "wanted"),
+    [
+        *((path, "read-only", "displayName", "") for path in ("status", "catalogId", "deletedAt", "status.lastError")),
+        ("display_name", "unknown path", "displayName", "displayName, perhaps; "),
+        ("userId", "unknown path", "userIds", "userIds, perhaps; "),
+        ("syncConfigs", "unknown path", "syncConfig", "syncConfig, perhaps; "),
+    ],
 )
-def test_an_unknown_path_is_answered_with_the_nearest_one(path: str, near: str) -> None:
+def test_a_read_only_or_unknown_path_is_answered_with_the_nearest_one(
+    path: str, got: str, near: str, wanted: str
+) -> None:
     [issue] = update(display_name="x", update_mask=path).find_problems(now())
-    assert (issue.path, issue.example) == ("update_mask", near)
-    assert issue.wanted.startswith(f"{near}, perhaps; ")
+    assert (issue.path, got in issue.got, issue.example) == ("update_mask", True, near)
+    assert issue.wanted.startswith(wanted)
 
 
 def test_the_result_is_the_connector_with_what_was_expanded() -> None:
@@ -336,6 +320,19 @@ def test_the_result_is_the_connector_with_what_was_expanded() -> None:
     assert expanded == {**STORED, "expanded": [app]}
     for nothing in ([], None):
         assert operation.shape_result([{"connectorView": view, "expanded": nothing}], now()) == STORED
+
+
+@pytest.mark.parametrize("mask", [[], ["app_id", "*"]])
+def test_what_to_expand_is_sent_in_the_documented_form_by_each_operation(mask: list[str]) -> None:
+    place, kind = {"app_id": APP, "expand_mask": mask}, {"catalog_id": OKTA}
+    for call in (
+        update(display_name="x", expand_mask=mask),
+        UpdateDelegatedConnector.model_validate(place | {"connector_id": "c", "display_name": "x"}),
+        CreateDelegatedConnector.model_validate(place | kind),
+        CreateConnector.model_validate(place | kind | {"config": {"okta_v2_domain": "a"}}),
+    ):
+        assert call.make_body(now())["expandMask"] == {"paths": mask}
+    assert "expandMask" not in update(display_name="x").make_body(now())
 
 
 def test_an_update_is_read_back_by_the_same_ids() -> None:
