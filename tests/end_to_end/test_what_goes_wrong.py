@@ -77,7 +77,10 @@ async def test_each_failure_of_a_read_has_its_code(broken: Fault, code: str | No
 @pytest.mark.parametrize(
     "broken",
     [
-        *(fault(method="POST", kind=kind, applied=True) for kind in ("timeout", "hang_up", "cut")),
+        *(
+            fault(method="POST", kind=kind, applied=True)
+            for kind in ("timeout", "hang_up", "cut", "truncated_json", "huge")
+        ),
         fault(method="POST", kind="status", status=504, applied=True),
     ],
     ids=lambda broken: broken.kind,

@@ -28,7 +28,7 @@ from connector_mcp.operations.conductorone.env_config import wrapped_keys
 from connector_mcp.operations.operation import Effect, Operation, at
 from connector_mcp.operations.situation import Loss, Situation
 from connector_mcp.operations.update import is_unset, without_vacant
-from connector_mcp.operations.versori.common import NO_ID
+from connector_mcp.operations.versori.connections import NO_ID
 from tests.operations.test_update import UPDATES, arguments, records
 
 OPERATIONS = catalog()

@@ -62,9 +62,7 @@ def parse_arguments(tool: Tool, raw: Mapping[str, Any], fixed: Mapping[str, str]
         raise InvalidArguments(tool.name, [Issue("arguments", "too many values", wanted)])
     issues = list(_name_issues(tool, raw, own))
     # Values that cannot be sent, stored or traversed are refused before anything else reads them.
-    kept = keeps_what_is_left_out(tool.operation)
-    real = "the real value, or leave the argument out to keep what is stored" if kept else "the real value"
-    if flaws := [flaw for name, value in given.items() for flaw in _flaws(value, name, 0, real)]:
+    if flaws := [flaw for name, value in given.items() for flaw in _flaws(value, name, 0, tool.operation)]:
         raise InvalidArguments(tool.name, bounded([*issues, *flaws]))
     values = given | own
     try:
@@ -147,15 +145,14 @@ def _decode_text(value: str, kind: Any, schema: JsonObject) -> Any:
     return value
 
 
-def _flaws(value: Any, path: str, depth: int, real: str) -> Iterator[Issue]:
-    """Find what no argument may contain: redaction markers, and values that JSON or UTF-8 cannot express.
-
-    `real` says what is wanted in the place of a marker.
-    """
+def _flaws(value: Any, path: str, depth: int, operation: type[Operation]) -> Iterator[Issue]:
+    """Find what no argument may contain: redaction markers, and values that JSON or UTF-8 cannot express."""
     match value:
         case str():
             if MARKER in value:
-                yield Issue(path, "a redaction marker", real)
+                or_not = ", or leave the argument out to keep what is stored"
+                wanted = f"the real value{or_not if keeps_what_is_left_out(operation) else ''}"
+                yield Issue(path, "a redaction marker", wanted)
             elif not _is_text(value):
                 yield Issue(path, "text with half of a surrogate pair", "text that UTF-8 can express")
         case bool() | None:
@@ -172,10 +169,10 @@ def _flaws(value: Any, path: str, depth: int, real: str) -> Iterator[Issue]:
             for key, member in cast("JsonObject", value).items():
                 if MARKER in key or not _is_text(key):
                     yield Issue(path, "a redaction marker or broken text as a key", "the real key")
-                yield from _flaws(member, f"{path}.{safe_key(key)}", depth + 1, real)
+                yield from _flaws(member, f"{path}.{safe_key(key)}", depth + 1, operation)
         case list():
             for index, member in enumerate(cast("list[Any]", value)):
-                yield from _flaws(member, f"{path}[{index}]", depth + 1, real)
+                yield from _flaws(member, f"{path}[{index}]", depth + 1, operation)
         case _:
             yield Issue(path, "a value of another kind", "a JSON value")
 

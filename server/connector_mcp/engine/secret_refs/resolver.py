@@ -155,23 +155,27 @@ def scan_arguments(operation: Operation, uses: tuple[ConfigUse, ...], *, target_
     given = operation.model_dump(exclude_unset=True)
     shown, marked = redact_arguments(operation, uses, given), mark_secret_places(operation, uses, given)
     found = FoundSecrets(uses, shown, hides=shown != given, is_final=not open_places)
-    wanted = f"the value itself, or {SCHEME}NAME for a stored secret"
-    if keeps_what_is_left_out(type(operation)):
-        wanted = f"the value itself, {SCHEME}NAME for a stored secret, or leave it out to keep what is stored"
     for steps, place in places(given):
         if isinstance(place, str):
             is_open = bool(open_places) and any(steps[: len(start)] == start for start in open_places)
             is_masked = any(steps[: len(start)] == start for start in configs) and is_mask(place)
-            _judge(found, steps, place, wanted, secret=_is_marked(marked, steps), is_open=is_open, is_masked=is_masked)
+            secret = _is_marked(marked, steps)
+            _judge(found, operation, steps, place, secret=secret, is_open=is_open, is_masked=is_masked)
         elif any(map(mentions_reference, members(place))):
             found.issues.append(Issue(path_of(steps), "a reference as a key", "the key itself"))
     return found
 
 
 def _judge(
-    found: FoundSecrets, steps: Steps, text: str, wanted: str, *, secret: bool, is_open: bool, is_masked: bool
+    found: FoundSecrets,
+    operation: Operation,
+    steps: Steps,
+    text: str,
+    *,
+    secret: bool,
+    is_open: bool,
+    is_masked: bool,
 ) -> None:
-    """Judge one text. `wanted` says what is wanted in the place of a placeholder."""
     if mentions_reference(text):
         name = referenced_name(text)
         if name is None:
@@ -182,6 +186,9 @@ def _judge(
             got = f"{SCHEME}{name} in a field that is not secret"
             found.issues.append(Issue(path_of(steps), got, "the value itself: references are for secret fields"))
     elif is_masked or (secret and stands_for_a_secret(text)) or (not is_open and text == f"<{steps[-1]}>"):
+        wanted = f"the value itself, or {SCHEME}NAME for a stored secret"
+        if keeps_what_is_left_out(type(operation)):
+            wanted = f"the value itself, {SCHEME}NAME for a stored secret, or leave it out to keep what is stored"
         found.issues.append(Issue(path_of(steps), "a placeholder or mask", wanted))
     elif secret:
         if text:
