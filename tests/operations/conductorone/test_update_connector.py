@@ -84,35 +84,62 @@ def test_a_plain_config_without_the_connector_sends_nothing() -> None:
 
 SET = {"okta_v2_api_token": "00new", "okta_v2_domain": "b.okta.com", "okta_sync_secrets": False}
 EMPTY_ALREADY = {"description": "", "userIds": None, "syncConfig": {"syncResourceTypeIds": None}}
+EMPTY_TOKEN = {"okta_v2_api_token": {"stringValue": ""}}
+UNKNOWN: dict[str, Any] = {"catalogId": "2zzzUnknown"}
+
+
+def unset(member: str) -> tuple[str, str, Any]:
+    return (f"Unsets {member}", member, at(STORED, member))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "stored"),
+    ("arguments", "stored", "lost"),
     [
-        ({"display_name": "Okta", "user_ids": [*OWNERS, "u2"], "config": SET, "disable_check_bad_sync": False}, {}),
-        ({"parallel_sync_worker_count": 0}, {}),
-        ({"config": {"okta_sync_secrets": None}}, {}),
-        ({"update_mask": "description,userIds,profileAllowList,profileIgnoreList,syncConfig"}, EMPTY_ALREADY),
+        # Values that are set, zero, null where nothing readable is stored, and masked members that are empty.
+        ({"display_name": "Okta", "user_ids": [*OWNERS, "u2"], "config": SET, "disable_check_bad_sync": False}, {}, []),
+        ({"parallel_sync_worker_count": 0}, {}, []),
+        ({"config": {"okta_sync_secrets": None}}, {}, []),
+        ({"update_mask": "description,userIds,profileAllowList,profileIgnoreList,syncConfig"}, EMPTY_ALREADY, []),
+        # An empty value erases a secret, in the wire form and in a map too; of an unknown type, any key may be one.
+        *(({"config": {"okta_v2_api_token": empty}}, {}, [erased("okta_v2_api_token")])
+          for empty in ("", None, {"stringValue": ""})),
+        ({"config": env(**DOMAIN, **EMPTY_TOKEN)}, {}, [erased("okta_v2_api_token")]),
+        ({"config": {"http_connector_map_values": {}}}, {"catalogId": HTTP, "config": env()},
+         [erased("http_connector_map_values")]),
+        *(({"config": {"some_key": ""}}, stored, [erased("some_key")]) for stored in (UNKNOWN, {"catalogId": None})),
+        # A readable key that is emptied, or left out in the wire form.
+        ({"config": {"okta_v2_domain": ""}}, {}, [DOMAIN_LOST]),
+        ({"config": {"okta_v2_domain": None}}, UNKNOWN, [DOMAIN_LOST]),
+        ({"config": env(**NEW_TOKEN)}, {}, [DOMAIN_LOST]),
+        # An empty value over a stored member.
+        ({"display_name": ""}, {}, [unset("displayName")]),
+        ({"description": ""}, {}, [unset("description")]),
+        ({"user_ids": []}, {}, [unset("userIds")]),
+        ({"sync_config": {"sync_resource_type_ids": []}}, {}, [unset("syncConfig.syncResourceTypeIds")]),
     ],
-    ids=["values that are set", "zero", "null where nothing readable is stored", "masked members that are empty"],
+)  # fmt: skip
+def test_what_is_emptied_is_lost_and_nothing_else(arguments: Any, stored: Any, lost: Any) -> None:
+    assert losses(update(**arguments), now(**stored)) == lost
+
+
+def test_without_the_connector_an_emptied_key_may_be_a_secret() -> None:
+    assert losses(update(config={"some_key": ""}), Situation()) == [erased("some_key")]
+
+
+@pytest.mark.parametrize("empty", ["", None, {"stringValue": ""}])
+def test_an_empty_secret_is_sent_as_the_empty_text_that_erases_it(empty: Any) -> None:
+    sent = update(config={"okta_v2_api_token": empty}).make_body(now())["connector"]["config"]["configuration"]
+    assert sent["okta_v2_api_token"] == {"stringValue": ""}
+
+
+@pytest.mark.parametrize(
+    "member",
+    ["displayName", "description", "userIds", "config", "syncConfig", "disableCheckBadSync", "parallelSyncWorkerCount"],
 )
-def test_nothing_is_lost_by(arguments: Any, stored: Any) -> None:
-    assert losses(update(**arguments), now(**stored)) == []
-
-
-def test_an_empty_value_in_the_wires_form_or_in_a_map_erases_a_secret_too() -> None:
-    operation = update(config=env(**DOMAIN, okta_v2_api_token={"stringValue": ""}))
-    assert losses(operation, now()) == [erased("okta_v2_api_token")]
-    operation = update(config={"http_connector_map_values": {}})
-    assert losses(operation, now(catalogId=HTTP, config=env())) == [erased("http_connector_map_values")]
-    for situation in (now(catalogId="2zzzUnknown"), now(catalogId=None), Situation()):
-        assert losses(update(config={"some_key": ""}), situation) == [erased("some_key")], "it may be a secret"
-
-
-def test_a_readable_key_that_is_emptied_or_left_out_in_the_wires_form_is_a_loss() -> None:
-    assert losses(update(config={"okta_v2_domain": ""}), now()) == [DOMAIN_LOST]
-    assert losses(update(config={"okta_v2_domain": None}), now(catalogId="2zzzUnknown")) == [DOMAIN_LOST]
-    assert losses(update(config=env(**NEW_TOKEN)), now()) == [DOMAIN_LOST]
+def test_a_path_of_the_mask_that_is_not_given_is_a_loss(member: str) -> None:
+    operation, secrets = update(update_mask=member), " and every secret in it" if member == "config" else ""
+    assert losses(operation, now()) == [(f"Unsets {member}{secrets}", member, STORED[member])]
+    assert plan(operation, now()) == {member: None}
 
 
 @pytest.mark.parametrize("stored", [STORED["config"], {**OTHER, "a": 1}, {"@type": ENV_CONFIG}, [STORED["config"]]])
@@ -168,45 +195,6 @@ ORGS = {"github_org_list": {"stringValue": "acme"}}
 )  # fmt: skip
 def test_keys_of_two_field_groups_are_never_mixed(given: Any, stored: Any, refused: list[str]) -> None:
     assert problems(update(config=given), now(catalogId=GITHUB, config=env(**stored))) == refused
-
-
-@pytest.mark.parametrize(
-    ("argument", "empty", "member"),
-    [
-        ("display_name", "", "displayName"),
-        ("description", "", "description"),
-        ("user_ids", [], "userIds"),
-        ("sync_config", {"sync_resource_type_ids": []}, "syncConfig.syncResourceTypeIds"),
-    ],
-)
-def test_an_empty_value_over_a_stored_member_is_a_loss(argument: str, empty: Any, member: str) -> None:
-    assert losses(update(**{argument: empty}), now()) == [(f"Unsets {member}", member, at(STORED, member))]
-
-
-@pytest.mark.parametrize("empty", ["", None, {"stringValue": ""}])
-def test_an_empty_secret_erases_the_stored_one(empty: Any) -> None:
-    operation = update(config={"okta_v2_api_token": empty})
-    assert losses(operation, now()) == [erased("okta_v2_api_token")]
-    sent = operation.make_body(now())["connector"]["config"]["configuration"]
-    assert sent["okta_v2_api_token"] == {"stringValue": ""}
-
-
-@pytest.mark.parametrize(
-    ("member", "sentence"),
-    [
-        ("displayName", "Unsets displayName"),
-        ("description", "Unsets description"),
-        ("userIds", "Unsets userIds"),
-        ("config", "Unsets config and every secret in it"),
-        ("syncConfig", "Unsets syncConfig"),
-        ("disableCheckBadSync", "Unsets disableCheckBadSync"),
-        ("parallelSyncWorkerCount", "Unsets parallelSyncWorkerCount"),
-    ],
-)
-def test_a_path_of_the_mask_that_is_not_given_is_a_loss(member: str, sentence: str) -> None:
-    operation = update(update_mask=member)
-    assert losses(operation, now()) == [(sentence, member, STORED[member])]
-    assert plan(operation, now()) == {member: None}
 
 
 def test_what_the_mask_does_not_reach_is_neither_lost_nor_planned() -> None:
