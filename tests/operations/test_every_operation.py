@@ -1,4 +1,4 @@
-"""What holds for every operation, whoever declares it: read before adding one."""
+"""The rules for the operations of all platforms: read them before adding one."""
 
 from __future__ import annotations
 

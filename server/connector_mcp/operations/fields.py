@@ -1,7 +1,7 @@
 """How an argument is declared: where it goes, what it is called there, whether it is secret.
 
-These marks stand in the `Annotated` type of an operation's field. An argument without a mark goes to the query of a GET
-and to the JSON body of any other method, under the camelCase of its name.
+These marks are part of the `Annotated` type of an operation's field. An argument without a mark goes to the query of a
+GET and to the JSON body of any other method, under the camelCase of its name.
 """
 
 from __future__ import annotations

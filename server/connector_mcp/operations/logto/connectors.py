@@ -328,7 +328,7 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
 
 
 def _trait(current: JsonObject, known: ConnectorType | None, name: str) -> Any:
-    """A trait of a connector: as its record says, or else as its factory has it."""
+    """A trait of a connector, from its record or else from its factory."""
     return current.get(name) if name in current or known is None else known.traits.get(name)
 
 

@@ -24,7 +24,7 @@ from connector_mcp.operations.update import Merge, UpdateOperation
 EMAIL_TEMPLATES = "/api/email-templates"
 _CODE = re.compile(r"{{\s*code\s*}}")
 _WITHOUT_CODE = frozenset({"OrganizationInvitation", "Generic"})
-"""Types whose e-mails need no code."""
+"""Types of e-mails that need no code."""
 
 TemplateType = Literal[
     "SignIn", "Register", "ForgotPassword", "OrganizationInvitation", "Generic", "UserPermissionValidation",

@@ -117,7 +117,7 @@ def _check_messages(made: str, experience: JsonObject, page: JsonObject, seen: J
 
 
 def _uses(identifier: str, experience: JsonObject, page: JsonObject) -> list[str]:
-    """What sends codes to addresses of this kind, as the page has it."""
+    """What sends codes to addresses of this kind, according to the page."""
     method = "EmailVerificationCode" if identifier == "email" else "PhoneVerificationCode"
     ways = map(members, items(at(page, "signIn.methods")))
     uses = {

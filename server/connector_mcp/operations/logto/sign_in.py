@@ -249,7 +249,7 @@ def _sign_up_problems(sign_up: SignUp | None) -> Iterator[Issue]:
 
 
 def _sign_in_problems(given: JsonObject, now: JsonObject) -> Iterator[Issue]:
-    """Methods that let nobody in, and those that do not fit the sign-up that is given or stored."""
+    """Find methods that let no one in, and methods that do not fit the given or stored sign-up."""
     sign_up = members(given.get("signUp", now.get("signUp")))
     codes_only = sign_up.get("verify") is True and sign_up.get("password") is False
     if not {"signUp", "signIn"} & given.keys():

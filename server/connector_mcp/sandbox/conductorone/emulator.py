@@ -2,8 +2,8 @@
 
 It reproduces the platform's traps: update is a POST with a mask, a masked field that the message lacks is cleared,
 config values are wrapped and secret ones never shown, an empty secret erases the stored one, deleted connectors still
-answer, and odd path segments are redirected. Where the documents are silent: an update without a mask is refused, a
-secret key that an update of `config` leaves out is kept, lists contain deleted connectors.
+answer, and paths that end in an empty or dot segment are redirected. Where the documents are silent: an update without
+a mask is refused, a secret key that an update of `config` leaves out is kept, lists contain deleted connectors.
 """
 
 from __future__ import annotations
@@ -283,7 +283,7 @@ def _secret_keys(catalog_id: str) -> set[str] | None:
 
 
 def _shown(connector: JsonObject) -> JsonObject:
-    """The connector without secret config values; without any of a catalog entry whose keys are not known."""
+    """The connector without secret config values. Of an unknown catalog entry, no config value is shown."""
     connector = without_order(connector)
     config = connector["config"]
     if config is None:
