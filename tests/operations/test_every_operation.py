@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 
-import pytest
 from jsonschema import Draft202012Validator
 
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
@@ -14,6 +13,7 @@ from connector_mcp.operations.operation import Effect, ListOperation, Operation
 from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import ProfileChoice, Tool, impossible_arguments, tool_of
 from connector_mcp.operations.update import UpdateOperation
+from tests.for_each import for_each
 from tests.operations.hooks import issues, schemas
 from tools.pages import size
 
@@ -40,7 +40,7 @@ TAKEN_BY_ALL = {
 """The keywords that the strictest clients' schema classes have, such as those of Gemini."""
 FILLERS = {"the", "of", "a", "an"}
 
-every_operation = pytest.mark.parametrize("name", OPERATIONS)
+every_operation = for_each("name", OPERATIONS)
 
 
 def tool(name: str) -> Tool:
