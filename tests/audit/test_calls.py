@@ -10,7 +10,7 @@ import pytest
 from connector_mcp.audit.calls import CallLog
 from connector_mcp.audit.reader import Wanted
 from connector_mcp.state.database import Database
-from tests.records import a_record, append
+from tests.records import a_record, append, rows
 
 pytestmark = pytest.mark.anyio
 
@@ -75,3 +75,25 @@ async def test_the_records_of_a_call_are_linked_to_those_beside_them(log: CallLo
     assert [(each.line.seq, each.problem) for each in checked] == [(2, None), (4, None)]
     assert [each.problem for each in await log.records("0e")] == [None]
     assert await log.records("ff") == []
+
+
+async def test_records_and_a_head_that_do_not_belong_together_are_a_problem(log: CallLog, database: Database) -> None:
+    def put(head: str) -> str:
+        (before,) = rows(database, "SELECT head FROM audit_chain")
+        rows(database, "UPDATE audit_chain SET head = :head", head=head)
+        return before["head"]
+
+    async def problems(call_id: str) -> list[str | None]:
+        return [each.problem for each in await log.records(call_id)]
+
+    (sixth,) = rows(database, "SELECT head FROM audit_chain")
+    append(database, a_record("0f"))
+    seventh = put(sixth["head"])
+    assert await problems("0f") == ["the end of the log does not know this record"]
+    append(database, a_record("10"))
+    assert await problems("10") == ["the link between it and record 7 is broken"]
+    rows(database, "DELETE FROM audit WHERE seq > 6")
+    put(sixth["head"])
+    append(database, a_record("0f", outcome="other"))
+    put(seventh)
+    assert await problems("0f") == ["the end of the log is that of another record"]

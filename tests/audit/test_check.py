@@ -56,6 +56,7 @@ def put_the_head_back(database: Database) -> None:
 
 SWAP = "UPDATE audit SET seq = -seq WHERE seq IN (2, 3); UPDATE audit SET seq = 5 + seq WHERE seq < 0"
 DOUBLE = "UPDATE audit SET line = (SELECT line FROM audit WHERE seq = 2) WHERE seq = 4"
+FAR = 2**63 - 5
 NOT_OURS = "its hash does not fit: it was altered, or was not written by this server."
 NO_HEAD = "the head is missing or altered, so records at the end may have been removed."
 HEAD_LOST = (
@@ -88,6 +89,10 @@ TAMPERINGS: dict[str, tuple[str | Callable[[Database], None], list[str], list[st
     ),
     "forged": (forge, [f"record 7: {NOT_OURS}"], None),
     "nonsense": ("INSERT INTO audit (seq, at, line) VALUES (7, 0, 'ü')", [f"record 7: {NOT_OURS}"], None),
+    "far from the others": (
+        f"INSERT INTO audit (seq, at, line) VALUES ({FAR}, 0, 'x')",
+        [f"record {FAR}: before it records 7 to {FAR - 1} are missing.", f"record {FAR}: {NOT_OURS}"], None,
+    ),
     "the head removed": ("DELETE FROM audit WHERE seq > 4; DELETE FROM audit_chain", [NO_HEAD], [HEAD_LOST]),
     "the head altered": (
         "DELETE FROM audit WHERE seq > 4; UPDATE audit_chain SET head = '{}'", [NO_HEAD], [HEAD_LOST],

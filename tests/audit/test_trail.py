@@ -17,6 +17,7 @@ from connector_mcp.audit.record import MAX_LINE
 from connector_mcp.audit.trail import AuditTrail, encode
 from connector_mcp.errors import StoreUnavailable, StoreUncertain
 from connector_mcp.state.database import Database, Transaction
+from connector_mcp.state.keys import secret_key
 from connector_mcp.state.sqlite import SqliteDatabase
 from tests.records import a_record, rows
 from tests.state.conftest import Open
@@ -226,6 +227,24 @@ async def test_a_database_that_came_back_older_is_noticed_and_what_was_open_in_i
     assert [line.get("event", line.get("call_id")) for line in lines(database)] == ["a", "restored", "d", "e"]
     (problem,) = verify_log(AuditReader(database)).problems
     assert "record 2: the database had come back older when this was written; a server knew records up to 3" in problem
+
+
+async def test_after_a_database_came_back_older_all_processes_have_the_same_keys(open_database: Open):
+    processes = open_database(), open_database()
+    trails = [AuditTrail(process) for process in processes]
+    for trail in trails:
+        await trail.write(a_record())
+    (before,) = rows(processes[0], "SELECT head FROM audit_chain")
+    await trails[0].write(a_record())
+    await trails[1].write(a_record())
+    keys = [await secret_key(process, "key") for process in processes]
+    rows(processes[0], "DELETE FROM keys WHERE name = 'key'")
+    rows(processes[0], "DELETE FROM audit WHERE seq > 2")
+    rows(processes[0], "UPDATE audit_chain SET head = :head", head=before["head"])
+    for trail in trails:
+        await trail.write(a_record())
+    keys += [await secret_key(process, "key") for process in processes]
+    assert keys[0] == keys[1] != keys[2] == keys[3]
 
 
 async def test_an_empty_database_in_place_of_the_known_one_is_noticed(database: Database, trail: AuditTrail):

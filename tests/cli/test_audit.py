@@ -221,6 +221,17 @@ def test_an_invalid_line_of_the_log_is_left_out_with_a_notice(run):
     assert result.stderr == "1 line is left out: run `connector-mcp audit verify`.\n"
 
 
+def test_a_line_that_was_made_up_far_from_the_others_does_not_hold_up_the_commands(run):
+    keep({}, {"call_id": "c2"})
+    change(f"INSERT INTO audit (seq, at, call_id, phase, tool, line) VALUES ({2**63 - 2}, 0, 'x', 'ended', 'x', 'x')")
+    assert shown(run) == shown(run, "--tool", "logto_*") == ["c1", "c2"]
+    for chosen in ((), ("--tool", "logto_*")):
+        assert len(run("audit", "export", *chosen).stdout.splitlines()) == 2
+    keep({"call_id": "c3"})
+    with pytest.raises(StoreUnavailable, match="cannot be used"):
+        keep({"call_id": "c4"})
+
+
 def test_a_record_of_the_log_itself_that_claims_to_be_a_call_is_left_out(run):
     keep({})
     change("UPDATE audit_chain SET head = ''")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from connector_mcp.engine import across
-from connector_mcp.operations.catalog import PLATFORMS
+from connector_mcp.operations.catalog import PLATFORMS, platform_folder
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.faults import Fault
 from tests.engine.conftest import AsksByReturning, Bench, BenchMaker, FakeCaller, yes
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.anyio
 
 CRAWLER: dict[str, Any] = {"source_connector_id": seed.VECTORIZE_WEB_CRAWLER}
 SITE: dict[str, Any] = {"config": {"seed-urls": ["https://a.example"]}}
+OVERVIEWS = {platform: platform_folder(platform).overview for platform in PLATFORMS}
 TOOLS_OF_ONE: list[tuple[str, dict[str, Any]]] = [("find_connectors", {}), ("check_connector", {"id": "x"})]
 CALLERS = pytest.mark.parametrize("kind", [FakeCaller, AsksByReturning])
 """A caller of each era of the protocol."""
@@ -87,6 +88,28 @@ async def test_filters_leave_the_rows_that_fit_and_no_others(made: Bench, argume
     assert 0 < len(found) < len(whole)
 
 
+@pytest.mark.parametrize("platform", PLATFORMS)
+async def test_a_small_limit_of_results_hides_nothing_from_the_reads_behind_an_answer(
+    bench: BenchMaker, platform: str
+) -> None:
+    thing = {"vectorize": seed.VECTORIZE_S3, "logto": seed.LOGTO_GITHUB}
+    thing |= {"versori": seed.VERSORI_CONNECTION, "conductorone": seed.CONDUCTORONE_OKTA}
+    answers: list[Any] = []
+    for made in (bench(), bench(max_result_bytes=1024)):
+        found = await run(made, "find_connectors", platform=platform, fields=["id"], limit=100)
+        checked = await run(made, "check_connector", platform=platform, id=thing[platform])
+        answers.append((found["data"], checked["data"]))
+    assert answers[0] == answers[1]
+
+
+async def test_an_answer_says_of_which_list_the_platform_gave_only_a_part(made: Bench) -> None:
+    part: dict[str, Any] = {"items": [], "totalCount": 50}
+    path = "*/connection-templates*"
+    made.sandbox.inject(Fault(platform="versori", method="GET", path_glob=path, status=200, times=9, body=part))
+    content = await run(made, "check_connector", platform="versori", id=seed.VERSORI_CONNECTION)
+    assert "The platform has 50 rows and gave 0 of them" in " ".join(content["meta"]["warnings"])
+
+
 async def test_only_the_platform_asked_about_is_read(made: Bench) -> None:
     await run(made, "find_connectors", platform="versori")
     assert {request.platform for request in made.sandbox.requests} == {"versori"}
@@ -118,9 +141,25 @@ async def test_a_check_of_an_unknown_kind_names_the_kinds_and_reads_nothing(made
     assert made.requests() == []
 
 
-@pytest.mark.parametrize("platform", ["vectorize", "logto", "versori"])
-async def test_a_check_of_what_is_not_there_is_not_found(made: Bench, platform: str) -> None:
-    assert (await run(made, "check_connector", platform=platform, id="absent"))["error"]["code"] == "not_found"
+KINDS_OF = [(platform, kind) for platform in PLATFORMS for kind in (None, *OVERVIEWS[platform].checks)]
+
+
+@pytest.mark.parametrize(("platform", "kind"), KINDS_OF)
+async def test_a_check_of_what_is_not_there_says_what_it_was_looked_for_as(
+    made: Bench, platform: str, kind: str | None
+) -> None:
+    checks = OVERVIEWS[platform].checks
+    place = {"within": seed.VERSORI_PRODUCTION} if kind == "activation" else {}
+    content = await run(made, "check_connector", platform=platform, id="absent", kind=kind, **place)
+    if "data" in content:
+        # It was looked for in lists.
+        assert "with this id" in content["data"]["reason"]
+        return
+    error = content["error"]
+    assert error["code"] == "not_found"
+    assert "argument" not in error, "this tool has other arguments than the read behind it"
+    assert f"looked for as a {kind or next(iter(checks))}" in error["fix"]
+    assert error["fix"].endswith(f"one of {', '.join(checks)}.")
 
 
 @CALLERS
@@ -148,6 +187,14 @@ async def test_recent_changes_shows_changes_only_by_platform_and_target(
     assert caller.questions == []
 
 
+async def test_the_creation_of_a_thing_is_among_its_changes(made: Bench) -> None:
+    sources = [{"name": "Uploads", "type": "FILE_UPLOAD"}]
+    data = (await run(made, "vectorize_create_source_connector", connectors=sources))["data"]
+    await run(made, "logto_update_connector", id=seed.LOGTO_OIDC, sync_profile=True)
+    (row,) = (await run(made, "recent_changes", target=data[0]["id"]))["data"]
+    assert (row["tool"], row["target"]["id"]) == ("vectorize_create_source_connector", data[0]["id"])
+
+
 async def test_a_change_that_a_platform_refused_is_none_and_one_of_unknown_outcome_is_shown(made: Bench) -> None:
     at = f"*/sources/{seed.VECTORIZE_WEB_CRAWLER}"
     made.sandbox.inject(Fault("vectorize", "PATCH", at, status=400))
@@ -168,3 +215,20 @@ async def test_a_record_that_was_altered_is_no_change(made: Bench) -> None:
     assert [row["platform"] for row in (await run(made, "recent_changes"))["data"]] == ["vectorize"]
     rows(database, "UPDATE audit SET call_id = 'ff', phase = 'ended' WHERE call_id IS NULL")
     assert [row["platform"] for row in (await run(made, "recent_changes"))["data"]] == ["vectorize"]
+
+
+@pytest.mark.parametrize(("status", "is_shown"), [(500, True), (503, False)])
+async def test_a_change_that_a_platform_failed_on_is_shown_unless_it_was_not_carried_out(
+    made: Bench, status: int, is_shown: bool
+) -> None:
+    for method in ("POST", "GET"):
+        made.sandbox.inject(Fault("vectorize", method, "*/connectors/sources*", status=status, times=9))
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("vectorize_create_source_connector", {"connectors": [{"name": "a", "type": "FILE_UPLOAD"}]}),
+        # Its target cannot be read, so that it is not sent.
+        ("vectorize_delete_source_connector", CRAWLER),
+    ]
+    for tool, arguments in calls:
+        assert (await run(made, tool, **arguments))["error"]["code"] == "upstream_failed"
+    rows = (await run(made, "recent_changes"))["data"]
+    assert [row["tool"] for row in rows] == ["vectorize_create_source_connector"] * is_shown

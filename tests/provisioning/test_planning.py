@@ -287,3 +287,13 @@ async def test_a_plan_is_recorded_without_the_manifest(made: Bench) -> None:
     lines = [line for line in made.audit_lines if "plan_connectors" in line]
     assert len(lines) == 1
     assert "docs.acme.example" not in lines[0]
+
+
+async def test_a_list_of_which_the_platform_gives_only_a_part_is_no_list_of_what_there_is(made: Bench) -> None:
+    part: dict[str, Any] = {"items": [], "totalCount": 50}
+    made.sandbox.inject(Fault("versori", "GET", "*/connection-templates*", times=99, status=200, body=part))
+    result = await call(made, "export_connectors", platform="versori")
+    assert (result.content["error"]["code"], "all are needed" in result.content["error"]["message"]) == (
+        "answer_too_large",
+        True,
+    )

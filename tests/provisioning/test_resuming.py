@@ -206,7 +206,7 @@ async def test_after_an_unknown_outcome_it_looks_before_it_creates_again(
     assert len(made.requests("POST")) == (2 if is_applied else 3)
 
 
-@pytest.mark.parametrize("kind", ["hang_up", "status"])
+@pytest.mark.parametrize("kind", ["hang_up", "status", "truncated_json", "huge"])
 async def test_a_lost_answer_is_looked_up_at_once(made: Bench, kind: FaultKind):
     made.sandbox.inject(Fault(method="POST", path_glob=CREATED, kind=kind, status=500, applied=True))
     plan = await stored(made, source(1, "first"), source(2, "second", needs=(1,)))

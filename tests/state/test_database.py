@@ -15,7 +15,7 @@ import pytest
 
 from connector_mcp.errors import StoreUnavailable, StoreUncertain
 from connector_mcp.state import database as database_module
-from connector_mcp.state.database import PAUSE_SECONDS, Database, Transaction, one_allowance
+from connector_mcp.state.database import PAUSE_SECONDS, Database, Step, Transaction, one_allowance
 from connector_mcp.state.schema import VERSION
 from connector_mcp.state.sqlite import SqliteDatabase
 from tests.records import Clock
@@ -194,3 +194,15 @@ async def test_all_steps_of_a_call_share_one_time_limit(database: Database, monk
             await database.write(lambda tx: go_on.wait(10) or None)
         assert time.monotonic() - started < 1
     go_on.set()
+
+
+async def test_a_time_limit_that_ends_too_late_disturbs_no_other_step(database: Database):
+    """Another step may have the connection before the event loop learns that the first one is over."""
+    late = Step(names, writes=False, until=time.monotonic() + 10)
+    database.run(late)
+
+    def work(tx: Transaction) -> list[str]:
+        late.abandon()
+        return names(tx)
+
+    assert await database.read(work) == []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
+from unittest.mock import Mock
 
 import anyio
 import anyio.to_thread
@@ -162,6 +164,14 @@ async def test_a_full_or_read_only_server_or_a_lock_refuses_for_certain(
         await database.aclose()
         await refuse("read-only", "read-only")
         assert await database.read(names) == ["kept"]
+
+
+async def test_a_process_that_may_open_no_more_files_is_refused(
+    postgres: PostgresFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(os, "dup", Mock(side_effect=OSError(24, "Too many open files")))
+    with pytest.raises(StoreUnavailable, match="Too many open files"):
+        await PostgresDatabase(postgres.url).read(names)
 
 
 async def test_a_password_is_used_and_never_shown(free_port: int):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, Literal
 
 from connector_mcp.audit.chain import UNKNOWN, CameBackOlder, Head, came_back_older, unseal, unseal_head
 from connector_mcp.audit.record import PROBE
@@ -18,6 +18,9 @@ from connector_mcp.state.keys import decode_key
 
 PAGE: Final = 500
 """Number of lines read at once."""
+
+LAST: Final = 2**63 - 1
+"""The highest number that a line can have."""
 
 _WINDOW: Final = 5_000
 """Number of records that one step searches at most."""
@@ -128,21 +131,27 @@ class AuditReader:
         return head, top
 
     def lines(
-        self, first: int = 1, last: int = 2**62, wanted: Wanted | None = None, *, newest_first: bool = False
+        self, first: int = 1, last: int = LAST, wanted: Wanted | None = None, *, newest_first: bool = False
     ) -> Iterator[Line]:
         """Yield the lines in a range of numbers: all, or the chosen records."""
         condition, values = wanted.condition() if wanted else ("1 = 1", dict[str, Value]())
-        order, window = "DESC" if newest_first else "ASC", _WINDOW if wanted else last
+        order, window = "DESC" if newest_first else "ASC", _WINDOW if wanted else PAGE
         sql = f"SELECT * FROM audit WHERE seq BETWEEN :low AND :high AND {condition} ORDER BY seq {order} LIMIT {PAGE}"
-        while first <= last:
-            low = max(first, last - window + 1) if newest_first else first
-            high = last if newest_first else min(last, first + window - 1)
+        while first <= last and (end := self.end_of_part(first, last, window, order=order)) is not None:
+            low, high = (end, last) if newest_first else (first, end)
             page = [read_line(row, self.key) for row in self._all(sql, {**values, "low": low, "high": high})]
             yield from filter(wanted.accepts, page) if wanted else page
-            if newest_first:
-                last = (page[-1].seq if len(page) == PAGE else low) - 1
-            else:
-                first = (page[-1].seq if len(page) == PAGE else high) + 1
+            end = page[-1].seq if len(page) == PAGE else end
+            first, last = (first, end - 1) if newest_first else (end + 1, last)
+
+    def end_of_part(self, first: int, last: int, count: int, *, order: Literal["ASC", "DESC"] = "ASC") -> int | None:
+        """Return the number of the last one of so many lines of a range, or None if the range is empty.
+
+        Numbers do not tell how many lines there are: a line that was made up can be far from the others.
+        """
+        sql = f"""SELECT {"max" if order == "ASC" else "min"}(seq) AS seq FROM (
+            SELECT seq FROM audit WHERE seq BETWEEN :first AND :last ORDER BY seq {order} LIMIT :count) AS part"""
+        return self._all(sql, {"first": first, "last": last, "count": count})[0]["seq"]
 
     def exported(self, cursor: str) -> int:
         """Return the number of the last record that was exported under a name, or 0."""

@@ -98,18 +98,12 @@ class AuditTrail:
         size = len(batch.entries)
         if size == _TOGETHER:
             self._batch = _Batch()
-        if size == 1:
-            # This call writes the records of others, so it is not interrupted. The database bounds the time.
-            with anyio.CancelScope(shield=True):
+        # The first call writes the records of all, so it is not interrupted. The database bounds the time.
+        with anyio.CancelScope(shield=True):
+            if size == 1:
                 await self._write_batch(batch)
-        else:
-            try:
+            else:
                 await batch.written.wait()
-            except anyio.get_cancelled_exc_class():
-                with anyio.CancelScope(shield=True):
-                    await batch.written.wait()
-                if batch.failure is None:
-                    raise
         if batch.failure is not None:
             raise batch.failure
 
@@ -170,12 +164,14 @@ class AuditTrail:
             event = {"event": chain.RESTORED, "known": self._last.seq}
             LockedChain(transaction, remember=self._remember).append([encode(event)], restored=True)
             for statement in _VOID:
-                transaction.execute(statement, {"reason": _REASON} if ":reason" in statement else {})
+                transaction.execute(statement, {"reason": _REASON})
             transaction.notify()
-            transaction.after_commit(self._database.known_keys.clear)
             transaction.after_commit(partial(logger.error, "%s: %s", self._database.address, failure.message))
 
     def _remember(self, head: Head) -> None:
+        if head.restored != self._last.restored:
+            # A database that came back older may lack keys that were made since, whichever process noticed it.
+            self._database.known_keys.clear()
         self._last = head
 
 

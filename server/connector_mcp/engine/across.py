@@ -6,6 +6,7 @@ client had made it. They ask nobody: a read that needs a decision counts as one 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
@@ -19,15 +20,15 @@ from connector_mcp.engine.call import PlatformCall
 from connector_mcp.engine.caller import CallResult
 from connector_mcp.engine.engine_call import EngineCall
 from connector_mcp.engine.policy import Decision
-from connector_mcp.engine.results import finish, shape_data
-from connector_mcp.errors import Blocked, ConnectorError, InvalidArguments, Issue, NotFound, TimedOut
+from connector_mcp.engine.results import FEWER
+from connector_mcp.errors import Blocked, ConnectorError, InvalidArguments, Issue, NotFound, TimedOut, UpstreamFailed
 from connector_mcp.json_values import JsonObject, members
 from connector_mcp.operations.across import CheckConnector, FindConnectors, RecentChanges
 from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.operation import Effect, ListOperation
 from connector_mcp.operations.overview import Answer, Read, Reads, Row, Verdict
-from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import PROFILE, name_served
+from connector_mcp.upstream.responses import TURNED_AWAY
 
 NOT_LISTED = "Not listed: "
 """How the warning about an account begins that could not be read."""
@@ -47,9 +48,7 @@ class AcrossCall(EngineCall):
     """A call that this server answers from reads of its own."""
 
     async def run_steps(self, arguments: Mapping[str, Any]) -> CallResult:
-        self.validate(arguments)
-        self.scan_arguments(Situation())
-        self.register_secrets()
+        self.check_alone(arguments)
         match self.operation:
             case FindConnectors() as operation:
                 data: Any = await self._find(operation)
@@ -59,10 +58,7 @@ class AcrossCall(EngineCall):
                 data = await self._changes(operation)
             case other:
                 raise TypeError(type(other))
-        shaped = shape_data(self.operation, data, None, self.meta)
-        content: JsonObject = {"data": shaped, "meta": self.meta.as_dict()}
-        largest = self._services.settings.max_result_bytes
-        return finish(content, self.scrubber, largest, self.operation.output, offset=self.meta.offset)
+        return self.success(data)
 
     async def _find(self, operation: FindConnectors) -> list[JsonObject]:
         """List the connectors of all accounts side by side. An account that failed is named in the warnings."""
@@ -86,8 +82,8 @@ class AcrossCall(EngineCall):
         return sorted(rows, key=lambda row: row["status"] != "failing")
 
     def _row(self, account: Account, row: Row) -> JsonObject:
-        profile = {PROFILE: account.profile} if self._services.accounts.label(account) else {}
-        return {"platform": account.platform.name} | profile | {key: value for key, value in vars(row).items() if value}
+        shown = {key: value for key, value in vars(row).items() if value}
+        return {"platform": account.platform.name} | self.account_arguments(account) | shown
 
     async def _check(self, operation: CheckConnector) -> JsonObject:
         accounts = self._accounts(operation.platform, operation.profile)
@@ -98,7 +94,16 @@ class AcrossCall(EngineCall):
         kind = operation.kind or next(iter(checks))
         if kind not in checks:
             raise InvalidArguments(self.tool.name, [Issue("kind", "an unknown kind", f"one of {', '.join(checks)}")])
-        return await self._verdict(accounts[0], checks[kind](operation.id, operation.within))
+        try:
+            return await self._verdict(accounts[0], checks[kind](operation.id, operation.within))
+        except NotFound as error:
+            # What the read said of its own arguments does not help with those of this call.
+            kinds = ", ".join(checks)
+            error.details = {key: value for key, value in error.details.items() if key == "candidates"}
+            error.fix = (
+                f"It was looked for as a {kind}. Take id, kind and within from find_connectors; kind is one of {kinds}."
+            )
+            raise
 
     async def _verdict(self, account: Account, reads: Reads[Verdict]) -> JsonObject:
         """Tell whether a thing works, from what its check reads.
@@ -123,8 +128,7 @@ class AcrossCall(EngineCall):
         Raises:
             InvalidArguments: There is none.
         """
-        bound = self.caller.profiles
-        own = [account for account in self._services.accounts.all if bound is None or account.profile in bound]
+        own = self.own_accounts()
         chosen = [
             account
             for account in own
@@ -169,7 +173,7 @@ class AcrossCall(EngineCall):
     async def _read(self, account: Account, read: Read) -> Any:
         """Return the data of a read, of a list that of all its pages, or the error that it ended with."""
         tool = self._services.accounts.tool(read.operation)
-        arguments = {**read.arguments, **self._account_arguments(account)}
+        arguments = {**read.arguments, **self.account_arguments(account)}
         rows: list[Any] = []
         for _ in range(PAGES):
             call = NestedRead(tool, self.caller, self._services)
@@ -180,6 +184,9 @@ class AcrossCall(EngineCall):
             if not issubclass(read.operation, ListOperation):
                 return data
             rows += data
+            for warning in call.meta.warnings:
+                if warning.startswith(FEWER):
+                    self.meta.warn(f"{tool.name}: {warning}")
             following = members(result.content["meta"]).get("cursor")
             if following is None:
                 return rows
@@ -187,16 +194,13 @@ class AcrossCall(EngineCall):
         self.meta.warn(f"{account.platform.title} has more than {len(rows)} rows; the others were not read.")
         return rows
 
-    def _account_arguments(self, account: Account) -> JsonObject:
-        return {PROFILE: account.profile} if self._services.accounts.label(account) else {}
-
     async def _changes(self, operation: RecentChanges) -> list[JsonObject]:
         changes: list[JsonObject] = []
         log, before = CallLog(self._services.database), ""
         for _ in range(_SCANNED // _AT_ONCE):
             page = await log.page(Wanted(once=True), before=before, count=_AT_ONCE)
             records = [line.authentic for line in page.calls if line.authentic is not None]
-            made = [record for record in records if record["effect"] != Effect.READ and record["outcome"] in _MADE]
+            made = [record for record in records if record["effect"] != Effect.READ and _may_be_made(record)]
             changes += [
                 change
                 for change in map(_change, made)
@@ -218,6 +222,11 @@ class NestedRead(PlatformCall):
 
     error: ConnectorError | None = None
 
+    @property
+    def largest_result(self) -> int:
+        """Unbounded: no agent gets the result, and the other call needs all of it."""
+        return sys.maxsize
+
     def _check_policy(self) -> None:
         super()._check_policy()
         if self.decision is not Decision.ALLOW:
@@ -238,10 +247,22 @@ def _fits(operation: FindConnectors, row: Row) -> bool:
     )
 
 
+def _may_be_made(record: JsonObject) -> bool:
+    """Whether a call changed something, or may have."""
+    if record["outcome"] != UpstreamFailed.code:
+        return record["outcome"] in _MADE
+    # A platform that failed may have made a part of the change, if the call had begun.
+    return record["decided_by"] is not None and record["upstream_status"] not in TURNED_AWAY
+
+
 def _change(record: JsonObject) -> JsonObject:
+    target = dict(_ids(record["arguments"]))
+    # A call that creates something has no argument with its id.
+    if (place := record.get("target")) and (identifier := place.split("/", 2)[-1]) not in target.values():
+        target["id"] = identifier
     return {
         **{key: record[key] for key in ("time", "tool", "platform", "profile", "effect", "outcome", "call_id")},
-        "target": dict(_ids(record["arguments"])),
+        "target": target,
         "caller": record["principal"],
         "decided_by": record["decided_by"],
     }

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("connector_mcp.engine")
 
 PARTIAL = "This list is partial: call again with cursor set to meta.cursor for the next rows."
+FEWER = "The platform has "
+"""How the warning about a list begins of which the platform gives only a part, and no way to the rest."""
 _UNEXPECTED = "Members that do not have their documented type are in meta.unexpected."
 # The escapes of control characters except line breaks and tabs, which JSON may spell with these.
 _CONTROL = re.compile(rb"(?<!\\)(?:\\\\)*\\[ubfr]")
@@ -137,9 +139,9 @@ def _rows(operation: ListOperation, data: Any, answer: Any, meta: Meta) -> list[
         if end < len(rows):
             meta.cursor = str(end)
         rows = rows[start:end]
-    total = at(answer, operation.paging.total) if operation.paging and operation.paging.total else None
-    if isinstance(total, int) and total > len(items(data)) and not (meta.cursor or operation.cursor):
-        meta.warn(f"The platform has {total} rows and gave {len(items(data))} of them: narrow the list.")
+    total = rows_in_all(operation, answer)
+    if total > len(items(data)) and not (meta.cursor or operation.cursor):
+        meta.warn(f"{FEWER}{total} rows and gave {len(items(data))} of them: narrow the list.")
     wanted = operation.fields or (None if operation.detail == "full" else operation.summary or None)
     shaped = [shape_record(operation, row, meta, wanted) for row in rows]
     if operation.fields:
@@ -153,6 +155,12 @@ def following_cursor(operation: ListOperation, answer: Any) -> str | None:
     """Return the platform's cursor of the next page, if it pages the list and there is one."""
     following = at(answer, operation.paging.next or "") if operation.paging and _pages_upstream(operation) else None
     return following if isinstance(following, str) and following and following != operation.cursor else None
+
+
+def rows_in_all(operation: ListOperation, answer: Any) -> int:
+    """Return the number of rows that the platform says a list has, 0 where it does not say it."""
+    total = at(answer, operation.paging.total) if operation.paging and operation.paging.total else None
+    return total if isinstance(total, int) else 0
 
 
 def _pages_upstream(operation: ListOperation) -> bool:

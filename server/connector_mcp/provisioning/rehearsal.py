@@ -21,7 +21,7 @@ from connector_mcp.engine.checks.issues import value_at
 from connector_mcp.engine.engine_call import CallServices
 from connector_mcp.engine.preview import Preview, fingerprint
 from connector_mcp.engine.redaction.redactor import parse_steps
-from connector_mcp.engine.results import following_cursor
+from connector_mcp.engine.results import following_cursor, rows_in_all
 from connector_mcp.engine.secret_refs.resolver import scan_arguments
 from connector_mcp.engine.sender import Sender
 from connector_mcp.errors import Blocked, ConnectorError, InvalidArguments, Issue, TooLarge
@@ -39,12 +39,15 @@ class RecordRead(NestedRead):
 
     data: Any = None
     cursor: str | None = None
+    total = 0
+    """The number of rows that the platform says a list has."""
 
     def _result(self, data: Any) -> CallResult:
         self._record_response(self._sender.status, self._sender.request_id)
         self.data = data
         if isinstance(self.operation, ListOperation):
             self.cursor = following_cursor(self.operation, self._answers[-1])
+            self.total = rows_in_all(self.operation, self._answers[-1])
         return CallResult({"data": {}, "meta": self.meta.as_dict()}, is_error=False)
 
 
@@ -72,7 +75,9 @@ async def read_records(read: Read, account: Account, caller: Caller, services: C
             return call.data
         rows += items(call.data)
         if call.cursor is None:
-            return rows
+            if call.total <= len(rows):
+                return rows
+            break
         arguments |= {"cursor": call.cursor}
     raise TooLarge(
         f"{account.platform.title} has more than {len(rows)} rows for {tool.name}, and all are needed.",

@@ -147,8 +147,8 @@ class Step(Generic[_T]):
     def abandon(self) -> bool:
         """End the step from another thread. Return whether it certainly has no effect."""
         self.abandoned = certain = self._fate.acquire(blocking=False)
-        if self.interrupt is not None:
-            self.interrupt()
+        if (interrupt := self.interrupt) is not None:
+            interrupt()
         return certain
 
 

@@ -19,13 +19,11 @@ from typing import Any, Final, TypeVar
 import anyio
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 
 from connector_mcp.errors import StoreUnavailable
 from connector_mcp.state.database import (
     STEP_SECONDS,
-    WORKERS,
     Abandoned,
     Database,
     Row,
@@ -89,9 +87,8 @@ _T = TypeVar("_T")
 class _Link:
     """A connection, and a second handle of its socket by which another thread can end it safely."""
 
-    def __init__(self, connection: _Connection, generation: int) -> None:
+    def __init__(self, connection: _Connection) -> None:
         self.connection = connection
-        self.generation = generation
         self._socket = socket.socket(fileno=os.dup(connection.fileno()))
 
     def interrupt(self) -> None:
@@ -118,7 +115,7 @@ class PostgresDatabase(Database):
     """Records in one schema of a PostgreSQL database. The schema is made by the first step if it does not exist."""
 
     def __init__(self, address: str, *, password: str | None = None, schema: str = "connector_mcp") -> None:
-        """`address` is a `postgresql://` URL; `password` stands in for the one in it.
+        """`address` is a `postgresql://` URL; `password` replaces the one in it.
 
         Raises:
             ValueError: The address is not valid. The error does not repeat it, because it may hold a password.
@@ -146,8 +143,6 @@ class PostgresDatabase(Database):
         self._conninfo = make_conninfo("", **settings)
         self._schema = schema
         self._idle: list[_Link] = []
-        self._generation = 0
-        """Connections of an earlier one are not used again."""
         self._lock = threading.Lock()
         self._migrated = False
         self._closing = threading.Event()
@@ -183,8 +178,8 @@ class PostgresDatabase(Database):
         return [warning for warning, holds in found.items() if holds]
 
     def close(self) -> None:
-        self._discard_idle()
         self._closing.set()
+        self._discard_idle()
         listener, self._listener = self._listener, None
         if listener is not None:
             if self._listening is not None:
@@ -222,7 +217,6 @@ class PostgresDatabase(Database):
     def _run(self, link: _Link, step: Step[_T]) -> _T:
         connection = link.connection
         step.interrupt = link.interrupt
-        step.after_commit.clear()
         ended = None
         try:
             if step.abandoned:
@@ -239,14 +233,13 @@ class PostgresDatabase(Database):
                     ended = connection.execute("COMMIT")
             if ended is not None and ended.statusmessage != "COMMIT":
                 raise psycopg.errors.InFailedSqlTransaction("a statement of the transaction failed")
-        except BaseException as failure:
+        except BaseException:
             # What the server may still be doing must not be in the way of the next step.
-            step.interrupt = None
-            if isinstance(failure, psycopg.Error) or connection.info.transaction_status != TransactionStatus.IDLE:
-                link.close()
-            else:
-                self._keep(link)
+            link.close()
             raise
+        finally:
+            # From now on the connection may be that of another step.
+            step.interrupt = None
         for function in step.after_commit:
             function()
         self._keep(link)
@@ -263,7 +256,7 @@ class PostgresDatabase(Database):
 
     def _keep(self, link: _Link) -> None:
         with self._lock:
-            if link.generation == self._generation and len(self._idle) < WORKERS:
+            if not self._closing.is_set():
                 self._idle.append(link)
                 return
         link.close()
@@ -271,20 +264,20 @@ class PostgresDatabase(Database):
     def _discard_idle(self) -> None:
         with self._lock:
             idle, self._idle = self._idle, []
-            self._generation += 1
         for link in idle:
             link.close()
 
     def _connect(self) -> _Link:
-        generation = self._generation
         connection = _Connection.connect(self._conninfo, autocommit=True, row_factory=dict_row)
         try:
             if not self._migrated:
                 self._migrate(connection)
                 self._migrated = True
-            return _Link(connection, generation)
-        except BaseException:
+            return _Link(connection)
+        except BaseException as failure:
             connection.close()
+            if isinstance(failure, OSError):
+                raise psycopg.OperationalError(str(failure)) from failure
             raise
 
     def _migrate(self, connection: _Connection) -> None:

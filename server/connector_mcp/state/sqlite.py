@@ -52,15 +52,15 @@ class SqliteDatabase(Database):
             raise self.failure("another step has not ended")
         try:
             return self._run(step)
-        except (sqlite3.Error, OSError) as failure:
+        except BaseException as failure:
             # The next step opens the file again; it may have been replaced by then.
             self._close()
-            raise self._described(failure, step) from failure
-        except BaseException:
-            if self._connection is not None and self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            # Python itself refuses a number that SQLite cannot hold.
+            if isinstance(failure, (sqlite3.Error, OSError, OverflowError)):
+                raise self._described(failure, step) from failure
             raise
         finally:
+            step.interrupt = None
             self._lock.release()
 
     def warnings(self) -> list[str]:

@@ -93,6 +93,15 @@ def test_a_connector_works_where_one_of_its_pipelines_does() -> None:
     assert check(OWN, *USING, p=states["p"], q=pipeline("DEPLOYING")).works is None
 
 
+def test_pipelines_that_were_not_read_leave_it_open_whether_a_connector_works() -> None:
+    many = [{"id": f"p{number}", "sourceConnectorAuthIds": ["c"]} for number in range(6)]
+    states = {each["id"]: pipeline("SHUTDOWN", 9) for each in many}
+    assert check(OWN, *many[:5], **states).works is False
+    verdict = check(OWN, *many, **states)
+    assert (verdict.works, "first 5 of 6" in verdict.reason, bool(verdict.next)) == (None, True, True)
+    assert check(OWN, *many, **states | {"p4": pipeline("LISTENING", 9)}).works is True
+
+
 def test_a_connector_that_no_pipeline_uses_does_nothing() -> None:
     verdict = check(OWN, *USING, kind="destination connector")
     assert (verdict.works, verdict.seen["verificationStatus"]) == (False, "verified")

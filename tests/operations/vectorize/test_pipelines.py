@@ -17,12 +17,7 @@ from connector_mcp.operations.vectorize.destination_connectors import (
     DeleteDestinationConnector,
     UpdateDestinationConnector,
 )
-from connector_mcp.operations.vectorize.pipelines import (
-    CreatePipeline,
-    DeletePipeline,
-    GetPipeline,
-    GetPipelines,
-)
+from connector_mcp.operations.vectorize.pipelines import CreatePipeline, DeletePipeline, GetPipeline, GetPipelines
 from connector_mcp.operations.vectorize.source_connectors import CreateSourceConnector, DeleteSourceConnector
 from tests.operations.hooks import issues, losses
 
@@ -46,10 +41,7 @@ def test_the_example_is_taken_and_the_schedule_is_sent_in_its_own_form() -> None
     assert issues(create(), Situation()) == []
     body = create().make_body(Situation())
     assert body["schedule"] == {"type": "manual"}
-    assert body["destinationConnector"] == {
-        "id": CreatePipeline.example["destination_connector"]["id"],
-        "type": "VECTORIZE",
-    }
+    assert body["destinationConnector"] == CreatePipeline.example["destination_connector"]
     assert "workspaceId" not in body
 
 
@@ -62,6 +54,7 @@ def model(type_id: str, config: Any) -> dict[str, Any]:
 
 
 PDF = {"file-extensions": ["pdf"], "idle-time": 9}
+SITE = {"id": "s", "type": "WEB_CRAWLER", "config": {}}
 
 
 @pytest.mark.parametrize(
@@ -84,18 +77,14 @@ PDF = {"file-extensions": ["pdf"], "idle-time": 9}
         (model("OPENAI", {"embeddingModel": "VOYAGE_AI_3"}), "ai_platform.config.embeddingModel", "one of OPEN_AI"),
         (model("VECTORIZE", {"chunkOverlap": -1}), "ai_platform.config.chunkOverlap", "at least 0"),
         (model("GROQ", {"embeddingModel": "X"}), "ai_platform.config.embeddingModel", "one of chunkingStrategy"),
+        ({"source_connectors": [SITE, SITE]}, "source_connectors[1].id", "each source once"),
     ],
 )
 def test_what_would_fail_after_it_was_deployed_is_refused_before(changes: Any, path: str, wanted: str) -> None:
     kind, _, rest = path.partition(".")
-    place = "source_connectors[0]" if kind == "source" else f"{kind}_connector"
+    place = {"source": "source_connectors[0]", "source_connectors[1]": kind}.get(kind, f"{kind}_connector")
     told = next(text for at, text in refused(**changes) if at == f"{place}.{rest}")
     assert wanted in told
-
-
-def test_a_source_is_read_once() -> None:
-    part = {"id": "s", "type": "WEB_CRAWLER", "config": {}}
-    assert [path for path, _ in refused(source_connectors=[part, part])] == ["source_connectors[1].id"]
 
 
 @pytest.mark.parametrize("changes", [{"schedule": "custom"}, {"source_connectors": []}, {"pipeline_name": ""}])
@@ -167,17 +156,18 @@ def test_a_change_names_the_pipelines_that_use_the_connector(call: ConnectorOper
     assert "listed" not in unknown
 
 
-def test_a_type_of_another_kind_is_refused_with_its_kind() -> None:
-    new = {"name": "n", "type": "AWS_S3", "config": {}}
-    call = CreateDestinationConnector.model_validate({**ORGANIZATION, "connectors": [new]})
-    found = {issue.path: issue for issue in call.find_problems(Situation())}
-    assert found["connectors[0].type"].got == "AWS_S3, a type of source that cannot be chosen here"
-    assert not found["connectors[0].type"].unknown
-    new = {"name": "n", "type": "PINECONE", "config": {"api-key": "k"}}
-    other = CreateSourceConnector.model_validate({**ORGANIZATION, "connectors": [new]})
-    assert [issue.got for issue in other.find_problems(Situation())] == [
-        "PINECONE, a type of destination that cannot be chosen here"
-    ]
+@pytest.mark.parametrize(
+    ("creation", "type_id", "got"),
+    [
+        (CreateDestinationConnector, "AWS_S3", "AWS_S3, a type of source that cannot be chosen here"),
+        (CreateSourceConnector, "PINECONE", "PINECONE, a type of destination that cannot be chosen here"),
+    ],
+)
+def test_a_type_of_another_kind_is_refused_with_its_kind(creation: Any, type_id: str, got: str) -> None:
+    new = {"name": "n", "type": type_id, "config": {}}
+    call = creation.model_validate({**ORGANIZATION, "connectors": [new]})
+    [issue] = call.find_problems(Situation())
+    assert (issue.path, issue.got, issue.unknown) == ("connectors[0].type", got, False)
 
 
 def test_a_destination_config_is_replaced_whole() -> None:

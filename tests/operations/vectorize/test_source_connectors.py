@@ -21,12 +21,8 @@ IDS = {"organization_id": "org", "source_connector_id": "src/1"}
 CONNECTOR = "/org/{organization_id}/connectors/sources/{source_connector_id}"
 SITE: dict[str, Any] = {"name": "Site", "type": "WEB_CRAWLER", "config": {"seed-urls": ["https://a.example"]}}
 UPLOAD: dict[str, Any] = {"name": "Files", "type": "FILE_UPLOAD"}
-STORED: dict[str, Any] = {
-    "id": "src/1",
-    "type": "AWS_S3",
-    "name": "Docs",
-    "configDoc": {"bucket-name": "docs", "region": "eu", "archiver": False, "endpoint": "", "added-later": {"a": 1}},
-}
+CONFIG = {"bucket-name": "docs", "region": "eu", "archiver": False, "endpoint": "", "added-later": {"a": 1}}
+STORED: dict[str, Any] = {"id": "src/1", "type": "AWS_S3", "name": "Docs", "configDoc": CONFIG}
 
 
 def create(*connectors: dict[str, Any], **arguments: Any) -> CreateSourceConnector:
@@ -36,10 +32,6 @@ def create(*connectors: dict[str, Any], **arguments: Any) -> CreateSourceConnect
 
 def update(config: dict[str, Any]) -> UpdateSourceConnector:
     return UpdateSourceConnector.model_validate({**IDS, "config": config})
-
-
-def losses(config: dict[str, Any], record: Any = STORED) -> list[tuple[str, str, Any]]:
-    return hooks.losses(update(config), Situation(current=record))
 
 
 def test_the_created_connectors_are_found_in_both_forms_of_the_answer() -> None:
@@ -53,9 +45,8 @@ def test_the_created_connectors_are_found_in_both_forms_of_the_answer() -> None:
 @pytest.mark.parametrize("data", [None, [], ["odd"], [{"name": "a"}], [{"id": 5}]])
 def test_a_creation_is_read_back_by_the_new_id_if_there_is_one(data: Any) -> None:
     assert create(SITE).read_back(data) is None
-    assert create(SITE).read_back([{"id": "new"}]) == GetSourceConnector(
-        organization_id="org", source_connector_id="new"
-    )
+    read = GetSourceConnector(organization_id="org", source_connector_id="new")
+    assert create(SITE).read_back([{"id": "new"}]) == read
 
 
 def test_a_config_is_required_or_refused_by_the_type() -> None:
@@ -83,26 +74,33 @@ def test_an_update_sends_the_config_as_it_is_given() -> None:
     assert update(config).make_body(Situation()) == {"config": config}
 
 
-def test_every_stored_key_that_is_not_sent_again_is_a_loss_whether_or_not_a_schema_knows_it() -> None:
-    kept = {"bucket-name": "docs", "archiver": True}
-    lost = [
-        ("Unsets region of the config", "configDoc.region", "eu"),
-        ("Unsets added-later of the config", "configDoc.added-later", {"a": 1}),
-    ]
-    assert losses(kept) == lost
-    unseen = "May unset stored credentials, which no read shows: what this type stores is not known"
-    assert losses(kept, {**STORED, "type": "NOT_KNOWN"}) == [*lost, (unseen, "", None)]
-    assert losses({**kept, "region": "", "added-later": {"a": []}}) == [
-        lost[0],
-        ("Unsets added-later.a of the config", "configDoc.added-later.a", 1),
-    ]
+REGION = ("Unsets region of the config", "configDoc.region", "eu")
+ADDED = ("Unsets added-later of the config", "configDoc.added-later", {"a": 1})
+UNSEEN = ("May unset stored credentials, which no read shows: what this type stores is not known", "", None)
+KEPT = {"bucket-name": "docs", "archiver": True}
+NOTION = {"id": "src/1", "type": "NOTION", "name": "Wiki", "configDoc": {}}
+EDITED = ("Unsets editedToken of the config if it is stored, which no read shows", "configDoc.editedToken", None)
+WHOLE = {"bucket-name": "new", "region": "us", "archiver": True, "added-later": {"a": 2}, "secret-key": "s"}
 
 
-def test_an_optional_credential_that_is_not_sent_is_a_loss_though_no_read_shows_it() -> None:
-    notion = {"id": "src/1", "type": "NOTION", "name": "Wiki", "configDoc": {}}
-    told = [("Unsets editedToken of the config if it is stored, which no read shows", "configDoc.editedToken", None)]
-    assert losses({"access-token": "t"}, notion) == losses({"access-token": "t", "editedToken": ""}, notion) == told
-    assert losses({"access-token": "t", "editedToken": "e"}, notion) == []
+@pytest.mark.parametrize(
+    ("config", "record", "lost"),
+    [
+        (KEPT, STORED, [REGION, ADDED]),
+        (KEPT, {**STORED, "type": "NOT_KNOWN"}, [REGION, ADDED, UNSEEN]),
+        ({**KEPT, "region": "", "added-later": {"a": []}}, STORED,
+         [REGION, ("Unsets added-later.a of the config", "configDoc.added-later.a", 1)]),
+        ({"access-token": "t"}, NOTION, [EDITED]),
+        ({"access-token": "t", "editedToken": ""}, NOTION, [EDITED]),
+        ({"access-token": "t", "editedToken": "e"}, NOTION, []),
+        (WHOLE, STORED, []),
+        (WHOLE, None, []),
+    ],
+)  # fmt: skip
+def test_every_stored_key_that_is_not_sent_again_is_a_loss_whether_or_not_a_schema_or_a_read_shows_it(
+    config: Any, record: Any, lost: list[Any]
+) -> None:
+    assert hooks.losses(update(config), Situation(current=record)) == lost
 
 
 BUILT_IN = Situation({"id": "b", "type": "VECTORIZE", "name": "Built-in"})
@@ -142,22 +140,11 @@ def test_a_creation_and_a_change_tell_what_they_concern() -> None:
     assert update({}).describe_effect(Situation(STORED)).startswith("Changes the config of Amazon S3 source connector")
 
 
-def test_sending_all_keys_again_loses_nothing() -> None:
-    config = {"bucket-name": "new", "region": "us", "archiver": True, "added-later": {"a": 2}, "secret-key": "s"}
-    assert losses(config) == []
-    assert losses(config, None) == []
-
-
 def test_the_plan_sets_the_given_keys_and_unsets_the_others() -> None:
-    planned = update({"bucket-name": "new", "path-prefixes": ["a"], "region": ""}).plan_changes(
-        Situation(current={**STORED, "configDoc": {"bucket-name": "docs", "region": "eu", "added-later": "x"}})
-    )
-    assert planned == {
-        ("configDoc", "bucket-name"): "new",
-        ("configDoc", "path-prefixes"): ["a"],
-        ("configDoc", "region"): None,
-        ("configDoc", "added-later"): None,
-    }
+    stored = {**STORED, "configDoc": {"bucket-name": "docs", "region": "eu", "added-later": "x"}}
+    planned = hooks.plan(update({"bucket-name": "new", "path-prefixes": ["a"], "region": ""}), Situation(stored))
+    wanted = {"bucket-name": "new", "path-prefixes": ["a"], "region": None, "added-later": None}
+    assert planned == {f"configDoc.{key}": value for key, value in wanted.items()}
 
 
 def test_an_update_answers_with_the_connector_and_its_pipelines() -> None:

@@ -19,13 +19,10 @@ from connector_mcp.operations.vectorize.source_users import (
 from tests.operations.hooks import issues, problems
 
 IDS = {"organization_id": "org", "source_connector_id": "src"}
-USERS = "/org/{organization_id}/connectors/sources/{source_connector_id}/users"
 SELECTION = {"1Ab": {"name": "Plan.docx", "mimeType": "text/plain"}}
 USER: dict[str, Any] = {**IDS, "user_id": "u", "selected_files": SELECTION}
 DRIVE = Situation(current={"id": "src", "type": "GOOGLE_DRIVE_OAUTH_MULTI", "configDoc": {"authorized-users": ["u"]}})
 NOTION = Situation(current={"id": "src", "type": "NOTION_OAUTH_MULTI"})
-
-
 FILES: dict[str, dict[str, Any]] = {
     "GOOGLE_DRIVE_OAUTH_MULTI": SELECTION,
     "DROPBOX_OAUTH_MULTI_CUSTOM": {"1Ab": {"name": "Plan.docx", "mimeType": "text/plain", "path": "/Plan.docx"}},
@@ -117,11 +114,7 @@ def test_what_a_call_does_to_a_user_is_told(operation: Operation, situation: Sit
 
 @pytest.mark.parametrize(
     "operation",
-    [
-        AddUserToSourceConnector(**USER, refresh_token="r"),
-        UpdateUserInSourceConnector(**USER),
-        DeleteUserFromSourceConnector(**IDS, user_id="u"),
-    ],
+    [ADD(**USER, refresh_token="r"), UPDATE(**USER), DeleteUserFromSourceConnector(**IDS, user_id="u")],
     ids=lambda operation: type(operation).__name__,
 )
 def test_only_multi_user_connectors_have_users(operation: Operation) -> None:
@@ -136,11 +129,6 @@ def test_the_record_of_a_connector_shows_nothing_of_an_update_of_a_user() -> Non
     assert operation.find_losses(DRIVE) == ()
     assert operation.plan_changes(DRIVE) == {}
     assert operation.after(DRIVE.current) == DRIVE.current
-
-
-def test_the_tokens_are_marked_as_credentials() -> None:
-    for kind in (AddUserToSourceConnector, UpdateUserInSourceConnector):
-        assert kind.secret_arguments() == {"refresh_token", "access_token"}
 
 
 def test_a_user_needs_an_id() -> None:

@@ -38,6 +38,8 @@ BIGQUERY: dict[str, Any] = {
     **IDENTITY, "name": "Warehouse", "protocol": "bigquery", "datasetId": "acme-prod.sales", "public": False,
     "authSchemeConfigs": [], "connections": [], "versions": [],
 }  # fmt: skip
+SETTINGS = {"name": "Acme", "protocol": "http", "base_url": "https://b.example"}
+SENT = {"name": "Acme", "protocol": "http", "baseUrl": "https://b.example"}
 
 
 def update(**arguments: Any) -> UpdateConnector:
@@ -48,27 +50,31 @@ def now(record: Any = STORED) -> Situation:
     return Situation(current=copy.deepcopy(record))
 
 
-def test_a_merge_sends_what_is_there_now_under_what_is_given() -> None:
-    [request] = update(name="Acme", documentation_url="https://new.example").make_requests(now())
-    assert request == Request(
-        "PUT",
-        "/o/{organisation_id}/connectors/{connector_id}",
-        {"organisation_id": ORGANISATION, "connector_id": CONNECTOR},
-        {},
-        {**IDENTITY, **KEPT, "name": "Acme", "documentationURL": "https://new.example"},
-        repeatable=True,
-    )
+def variable(name: str, value: str) -> dict[str, str]:
+    return {"name": name, "value": value}
 
 
-def test_a_merge_leaves_out_what_is_emptied_and_never_sends_variables_or_scheme_order_by_itself() -> None:
-    body = update(image_url="", tags={}).make_body(now())
-    assert body == {**IDENTITY, **{key: value for key, value in KEPT.items() if key != "imageURL"}, "tags": {}}
-
-
-def test_a_merge_of_a_bigquery_connector_sends_its_dataset() -> None:
-    assert update(name="DWH").make_body(now(BIGQUERY)) == {
-        **IDENTITY, "name": "DWH", "protocol": "bigquery", "datasetId": "acme-prod.sales", "public": False,
-    }  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "current", "body"),
+    [
+        ({"name": "Acme", "documentation_url": "https://new.example"}, STORED,
+         {**KEPT, "name": "Acme", "documentationURL": "https://new.example"}),
+        ({"image_url": "", "tags": {}}, STORED,
+         {**{key: value for key, value in KEPT.items() if key != "imageURL"}, "tags": {}}),
+        ({"name": "DWH"}, BIGQUERY,
+         {"name": "DWH", "protocol": "bigquery", "datasetId": "acme-prod.sales", "public": False}),
+        ({**SETTINGS, "replace": True}, STORED, SENT),
+        ({**SETTINGS, "replace": True}, None, SENT),
+    ],
+    ids=["a merge", "a merge that empties", "a dataset", "a replacement", "a replacement of what was not read"],
+)  # fmt: skip
+def test_a_merge_sends_what_is_there_under_what_is_given_and_a_replacement_only_that(
+    arguments: Any, current: Any, body: Any
+) -> None:
+    [request] = update(**arguments).make_requests(now(current))
+    ids = {"organisation_id": ORGANISATION, "connector_id": CONNECTOR}
+    path = "/o/{organisation_id}/connectors/{connector_id}"
+    assert request == Request("PUT", path, ids, {}, {**IDENTITY, **body}, repeatable=True)
 
 
 def test_a_merge_without_the_connector_sends_nothing() -> None:
@@ -76,66 +82,57 @@ def test_a_merge_without_the_connector_sends_nothing() -> None:
         update(name="Acme").make_requests(Situation())
 
 
-def test_replace_sends_only_what_is_given_and_the_identity() -> None:
-    operation = update(replace=True, name="Acme", protocol="http", base_url="https://api.acme.example")
-    wanted = {**IDENTITY, "name": "Acme", "protocol": "http", "baseUrl": "https://api.acme.example"}
-    assert operation.make_body(now()) == wanted
-    assert operation.make_body(Situation()) == wanted
+TAGGED = {**STORED, "tags": {"team": ["sales"], "archived": [], "odd": [""]}}
+TWICE = {**STORED, "connections": [{"variables": [variable("region", "eu"), variable("region", "us"),
+                                                  variable("zone", "")]}]}  # fmt: skip
+UNSET_DOCS = ("Unsets documentationURL", "documentationURL", STORED["documentationURL"])
+UNSET_IMAGE = ("Unsets imageURL", "imageURL", STORED["imageURL"])
+UNSET_TAGS = ("Unsets tags", "tags", STORED["tags"])
+MAY_UNSET = ("May unset connectionVariables", "connectionVariables", STORED["connectionVariables"])
+PRODUCTION = "connections.production.variables"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "record"),
+    ("arguments", "record", "lost"),
     [
-        (
-            {"name": "Acme", "public": False, "base_url": "https://b.example", "tags": {**STORED["tags"], "a": ["x"]}},
-            STORED,
-        ),
-        ({"connection_variables": STORED["connections"][0]["variables"]}, STORED),
-        ({"replace": True, "name": "DWH", "protocol": "bigquery", "dataset_id": "acme-prod.sales"}, BIGQUERY),
+        ({"name": "Acme", "public": False, "base_url": "https://b.example",
+          "tags": {**STORED["tags"], "a": ["x"]}}, STORED, []),
+        ({"connection_variables": STORED["connections"][0]["variables"]}, STORED, []),
+        ({"replace": True, "name": "DWH", "protocol": "bigquery", "dataset_id": "acme-prod.sales"}, BIGQUERY, []),
+        ({"replace": True, **SETTINGS}, STORED,
+         [("Unsets public", "public", True), UNSET_DOCS, UNSET_IMAGE, UNSET_TAGS, MAY_UNSET]),
+        ({"tags": {"team": ["ops"]}}, STORED, [("Unsets tags.tier", "tags.tier", ["gold"])]),
+        ({"tags": {"team": ["sales"]}}, TAGGED,
+         [("Unsets tags.odd", "tags.odd", [""]), ("Unsets tags.archived", "tags.archived", None)]),
+        ({"tags": {"team": ["ops"], "archived": [], "odd": [""]}}, TAGGED, []),
+        ({"connection_variables": [variable("region", "eu")]}, TWICE,
+         [("Drops variable region (2) of connection [0]", "connections.[0].variables.region (2)", "us"),
+          ("Drops variable zone of connection [0]", "connections.[0].variables.zone", "")]),
+        ({"connection_variables": [variable("region", "eu")]}, STORED,
+         [("Overwrites variable region of connection production", f"{PRODUCTION}.region", "us"),
+          ("Drops variable zone of connection production", f"{PRODUCTION}.zone", "b")]),
+        ({"connection_variables": []}, STORED,
+         [("Unsets connectionVariables", "connectionVariables", STORED["connectionVariables"]),
+          ("Drops variable region of connection production", f"{PRODUCTION}.region", "us"),
+          ("Drops variable zone of connection production", f"{PRODUCTION}.zone", "b")]),
+        ({"connection_variables": [variable("zone", "a")]}, {**STORED, "connections": []},
+         [("Drops variable region", "connectionVariables.region", "eu")]),
     ],
-    ids=["values that are set", "the variables of every connection", "a replacement of members that are not there"],
-)
-def test_nothing_is_lost_by(arguments: Any, record: Any) -> None:
-    assert losses(update(**arguments), now(record)) == []
-
-
-def test_replacing_names_every_value_that_is_not_given() -> None:
-    operation = update(replace=True, name="Acme", protocol="http", base_url="https://b.example")
-    assert losses(operation, now()) == [
-        ("Unsets public", "public", True),
-        ("Unsets documentationURL", "documentationURL", "https://docs.acme.example"),
-        ("Unsets imageURL", "imageURL", "https://acme.example/icon.png"),
-        ("Unsets tags", "tags", {"team": ["sales"], "tier": ["gold"]}),
-        ("May unset connectionVariables", "connectionVariables", [{"name": "region", "value": "eu"}]),
-    ]
+)  # fmt: skip
+def test_what_is_unset_dropped_or_overwritten_is_a_loss_and_nothing_else(
+    arguments: Any, record: Any, lost: list[Any]
+) -> None:
+    assert losses(update(**arguments), now(record)) == lost
 
 
 @pytest.mark.parametrize("replace", [True, False])
-@pytest.mark.parametrize(
-    ("argument", "empty", "member"),
-    [
-        ("documentation_url", "", "documentationURL"),
-        ("image_url", "", "imageURL"),
-        ("tags", {}, "tags"),
-    ],
-)
-def test_an_empty_value_over_a_stored_one_is_a_loss(replace: bool, argument: str, empty: Any, member: str) -> None:
+@pytest.mark.parametrize(("argument", "empty", "lost"), [
+    ("documentation_url", "", UNSET_DOCS), ("image_url", "", UNSET_IMAGE), ("tags", {}, UNSET_TAGS),
+])  # fmt: skip
+def test_an_empty_value_over_a_stored_one_is_a_loss(replace: bool, argument: str, empty: Any, lost: Any) -> None:
     operation = update(**{"replace": replace, argument: empty})
-    assert (f"Unsets {member}", member, STORED[member]) in losses(operation, now())
-    assert plan(operation, now())[member] is None
-
-
-def test_new_tags_that_leave_one_out_lose_it() -> None:
-    assert losses(update(tags={"team": ["ops"]}), now()) == [("Unsets tags.tier", "tags.tier", ["gold"])]
-
-
-def test_a_tag_without_a_value_is_lost_too() -> None:
-    stored = {**STORED, "tags": {"team": ["sales"], "archived": [], "odd": [""]}}
-    assert losses(update(tags={"team": ["sales"]}), now(stored)) == [
-        ("Unsets tags.odd", "tags.odd", [""]),
-        ("Unsets tags.archived", "tags.archived", None),
-    ]
-    assert losses(update(tags={"team": ["ops"], "archived": [], "odd": [""]}), now(stored)) == []
+    assert lost in losses(operation, now())
+    assert plan(operation, now())[lost[1]] is None
 
 
 @pytest.mark.parametrize(
@@ -152,67 +149,27 @@ def test_variables_of_connections_in_an_undocumented_shape_may_be_lost(connectio
     assert losses(update(name="Acme"), now(current)) == []
 
 
-def test_a_stored_variable_that_repeats_a_name_or_is_empty_is_lost_too() -> None:
-    twice = [{"name": "region", "value": "eu"}, {"name": "region", "value": "us"}, {"name": "zone", "value": ""}]
-    operation = update(connection_variables=[{"name": "region", "value": "eu"}])
-    assert [
-        sentence for sentence, _, _ in losses(operation, now({**STORED, "connections": [{"variables": twice}]}))
-    ] == [
-        "Drops variable region (2) of connection [0]",
-        "Drops variable zone of connection [0]",
-    ]
+GONE = {"documentationURL": None, "imageURL": None, "tags": None}
+BLIND = {"name": "Acme", "tags": {}, "connection_variables": [], "auth_scheme_config_ids": ["key"]}
 
 
-def test_variables_that_differ_from_a_connections_own_are_a_loss() -> None:
-    operation = update(connection_variables=[{"name": "region", "value": "eu"}])
-    assert losses(operation, now()) == [
-        ("Overwrites variable region of connection production", "connections.production.variables.region", "us"),
-        ("Drops variable zone of connection production", "connections.production.variables.zone", "b"),
-    ]
+@pytest.mark.parametrize(
+    ("arguments", "record", "planned"),
+    [
+        ({"name": "Acme", "documentation_url": "", "auth_scheme_config_ids": ["oauth", "key"]}, STORED,
+         {"name": "Acme", "documentationURL": None, "connectionVariables": STORED["connectionVariables"],
+          "authSchemeConfigs": STORED["authSchemeConfigs"][::-1]}),
+        ({"replace": True, **SETTINGS, "public": True}, STORED, {**SENT, "public": True, **GONE}),
+        (BLIND, None, {"name": "Acme", "tags": None, "connectionVariables": None}),
+    ],
+    ids=["a merge keeps the variables", "a replacement unsets", "nothing was read"],
+)  # fmt: skip
+def test_the_plan_names_members_of_the_record(arguments: Any, record: Any, planned: Any) -> None:
+    assert plan(update(**arguments), now(record)) == planned
 
 
-def test_no_variables_unset_those_of_the_connector_and_its_connections() -> None:
-    assert [sentence for sentence, _, _ in losses(update(connection_variables=[]), now())] == [
-        "Unsets connectionVariables",
-        "Drops variable region of connection production",
-        "Drops variable zone of connection production",
-    ]
-
-
-def test_a_variable_of_the_connector_that_is_left_out_is_a_loss() -> None:
-    bare = {**STORED, "connections": []}
-    operation = update(connection_variables=[{"name": "zone", "value": "a"}])
-    assert losses(operation, now(bare)) == [("Drops variable region", "connectionVariables.region", "eu")]
-
-
-def test_the_plan_names_members_of_the_record_and_that_variables_survive() -> None:
-    operation = update(name="Acme", documentation_url="", auth_scheme_config_ids=["oauth", "key"])
-    assert plan(operation, now()) == {
-        "name": "Acme",
-        "documentationURL": None,
-        "connectionVariables": STORED["connectionVariables"],
-        "authSchemeConfigs": [STORED["authSchemeConfigs"][1], STORED["authSchemeConfigs"][0]],
-    }
-
-
-def test_the_plan_of_a_replacement_unsets_what_is_not_given() -> None:
-    operation = update(replace=True, **SETTINGS, public=True)
-    assert plan(operation, now()) == {
-        "name": "Acme",
-        "protocol": "http",
-        "baseUrl": "https://b.example",
-        "public": True,
-        "documentationURL": None,
-        "imageURL": None,
-        "tags": None,
-    }
-
-
-def test_hooks_cope_with_a_connector_that_was_not_read() -> None:
-    operation = update(name="Acme", tags={}, connection_variables=[], auth_scheme_config_ids=["key"])
-    assert operation.find_losses(Situation()) == ()
-    assert operation.find_problems(Situation()) == ()
-    assert plan(operation, Situation()) == {"name": "Acme", "tags": None, "connectionVariables": None}
+def test_nothing_is_found_of_a_connector_that_was_not_read() -> None:
+    assert (losses(update(**BLIND), Situation()), problems(update(**BLIND), Situation())) == ([], [])
 
 
 def test_a_call_that_changes_nothing_is_refused() -> None:
@@ -223,29 +180,17 @@ def test_a_call_that_changes_nothing_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "missing"),
-    [
-        ({"public": True}, ["name", "protocol"]),
-        ({"name": "n", "protocol": "http"}, ["base_url"]),
-        ({"name": "n", "protocol": "bigquery"}, ["dataset_id"]),
-    ],
-)
-def test_replacing_wants_what_the_platform_requires(arguments: dict[str, Any], missing: list[str]) -> None:
-    assert problems(update(replace=True, **arguments), Situation()) == missing
-
-
-SETTINGS = {"name": "Acme", "protocol": "http", "base_url": "https://b.example"}
-
-
-@pytest.mark.parametrize(
     ("record", "arguments", "refused"),
     [
+        (None, {"replace": True, "public": True}, ["name", "protocol"]),
+        (None, {"replace": True, "name": "n", "protocol": "http"}, ["base_url"]),
+        (None, {"replace": True, "name": "n", "protocol": "bigquery"}, ["dataset_id"]),
         (STORED, {**SETTINGS, "auth_scheme_config_ids": ["oauth", "key"]}, []),
         (STORED, {"dataset_id": "p.d"}, ["dataset_id"]),
         (BIGQUERY, {"base_url": "https://b.example"}, ["base_url"]),
-        (BIGQUERY, {"connection_variables": [{"name": "a", "value": "b"}]}, ["connection_variables"]),
+        (BIGQUERY, {"connection_variables": [variable("a", "b")]}, ["connection_variables"]),
         *((STORED, {name: ""}, [name]) for name in ("name", "base_url")),
-        (STORED, {"connection_variables": [{"name": "a", "value": "b"}] * 2}, ["connection_variables"]),
+        (STORED, {"connection_variables": [variable("a", "b")] * 2}, ["connection_variables"]),
         *(
             (STORED, {"auth_scheme_config_ids": ids}, ["auth_scheme_config_ids"])
             for ids in (["key"], ["key", "oauth", "new"], ["key", "key"], [])
@@ -278,7 +223,9 @@ def test_an_update_is_read_back_by_the_same_ids() -> None:
     assert read == GetConnector(organisation_id=ORGANISATION, connector_id=CONNECTOR)
 
 
-def test_arguments_that_do_not_fit_are_refused() -> None:
-    for arguments in ({"protocol": "ftp"}, {"connection_variables": [{"name": "a"}]}, {"id": "x"}, {"public": "yes"}):
-        with pytest.raises(ValidationError):
-            update(**arguments)
+@pytest.mark.parametrize(
+    "arguments", [{"protocol": "ftp"}, {"connection_variables": [{"name": "a"}]}, {"id": "x"}, {"public": "yes"}]
+)
+def test_arguments_that_do_not_fit_are_refused(arguments: Any) -> None:
+    with pytest.raises(ValidationError):
+        update(**arguments)

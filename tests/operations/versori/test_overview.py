@@ -21,13 +21,8 @@ BAD_LINE = {"severity": "error", "message": "401 from Acme"}
 
 def connection(errors: Any = ()) -> dict[str, Any]:
     credential = {} if errors is None else {"errors": list(errors)}
-    return {
-        "id": "c",
-        "name": "C",
-        "systemId": "s",
-        "connectionTemplateId": "t",
-        "credentials": [{"credential": credential}],
-    }
+    ids = {"id": "c", "name": "C", "systemId": "s", "connectionTemplateId": "t"}
+    return {**ids, "credentials": [{"credential": credential}]}
 
 
 def project(**environment: Any) -> list[dict[str, Any]]:
@@ -73,13 +68,7 @@ def judge(kind: str, within: str = "", identifier: str = "c", **changed: Any) ->
         ("connection", "", {"ReadLatestLogs": {"logs": [BAD_LINE, LINE]}}, False, "is an error"),
         ("connection", "", {"ReadLatestLogs": AWAY}, None, "could not be read"),
         ("connection", "", {"GetConnection": connection(["refused"])}, False, "invalid"),
-        (
-            "connection",
-            "",
-            {"ListProjects": project(status="draft", deployedVersion=None)},
-            False,
-            "Nothing is deployed",
-        ),
+        ("connection", "", {"ListProjects": project(status="draft", deployedVersion=None)}, False, "is deployed to"),
         ("connection", "", {"ListProjects": project(status="draft")}, None, "being deployed"),
         ("connection", "", {"ListProjects": project(status="suspended")}, False, "suspended"),
         ("connection", "", {"ListProjects": project(status="error")}, False, "could not be started"),
@@ -90,13 +79,10 @@ def judge(kind: str, within: str = "", identifier: str = "c", **changed: Any) ->
         ("connection", "", EMBEDDED, False, "not active"),
         ("connection", "", EMBEDDED | {"ListActivations": [{"connections": [{"id": "c"}]}]}, True, "not an error"),
         ("connection", "", EMBEDDED | {"ListActivations": AWAY}, None, "could not be read"),
-        (
-            "connection",
-            "",
-            {"ListProjectConnectionTemplates": AWAY, "ListEnvironmentConnections": []},
-            None,
-            "could not all be read",
-        ),
+        ("connection", "", {"ListProjectConnectionTemplates": AWAY, "ListEnvironmentConnections": []}, None,
+         "could not all be read"),
+        ("connection", "", {"ListEnvironmentConnections": AWAY}, None, "static connections of its environment could"),
+        ("connection", "", DYNAMIC | {"ListEnvironmentConnections": AWAY}, False, "not active"),
         ("activation", "e", DYNAMIC, True, "not an error"),
         ("activation", "", DYNAMIC, None, "in its environment"),
         ("activation", "e", {"GetActivation": {"id": "a", "connections": []}}, False, "lacks a connection"),
@@ -110,7 +96,7 @@ def judge(kind: str, within: str = "", identifier: str = "c", **changed: Any) ->
         ("connector", "", {}, None, "shows no runs"),
         ("connector", "", {"GetConnector": {"id": "v1", "connections": []}}, False, "no connection"),
     ],
-)
+)  # fmt: skip
 def test_a_verdict_says_what_shows_it(kind: str, within: str, changed: Any, works: bool | None, word: str) -> None:
     verdict = judge(kind, within, **changed)
     assert verdict.works is works
@@ -124,15 +110,9 @@ def test_a_verdict_says_what_shows_it(kind: str, within: str, changed: Any, work
 
 @pytest.mark.parametrize(
     ("kind", "lost"),
-    [
-        ("connection", "GetConnection"),
-        ("connection", "ListProjects"),
-        ("activation", "GetActivation"),
-        ("environment", "ListProjects"),
-        ("system", "ListConnections"),
-        ("connector", "GetConnector"),
-    ],
-)
+    [("connection", "GetConnection"), ("connection", "ListProjects"), ("activation", "GetActivation"),
+     ("environment", "ListProjects"), ("system", "ListConnections"), ("connector", "GetConnector")],
+)  # fmt: skip
 def test_a_read_that_nothing_can_be_said_without_is_raised(kind: str, lost: str) -> None:
     with pytest.raises(NotFound):
         judge(kind, "e", **{lost: GONE})

@@ -1,8 +1,7 @@
-"""Versori's Platform API v2 and the further operations of Connect v1: losses, problems, and what is left to do."""
+"""Versori's Platform API v2 and further operations of Connect v1: losses, problems, what is left to do, configs."""
 
 from __future__ import annotations
 
-import json
 from typing import Any, TypeVar
 
 import pytest
@@ -11,16 +10,17 @@ from connector_mcp.engine.redaction.redactor import MARKER, redact_arguments, re
 from connector_mcp.errors import InvalidArguments
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import platform_folder
+from connector_mcp.operations.connector_types import connector_types
 from connector_mcp.operations.operation import Effect, Operation
 from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.versori.activations import ActivateUser, ListEndUsers
-from connector_mcp.operations.versori.common import pick
 from connector_mcp.operations.versori.connections import CreateConnection, UpdateConnection, unproven
 from connector_mcp.operations.versori.connectors import UpdateConnector
 from connector_mcp.operations.versori.connectors_v1 import V1UpsertAuthSchemeConfig
-from connector_mcp.operations.versori.platform import VERSORI
-from connector_mcp.operations.versori.projects import DeployProjectVersion, ListProjects
+from connector_mcp.operations.versori.platform import VERSORI, pick
+from connector_mcp.operations.versori.projects import CreateProject, DeployProjectVersion, ListProjects
 from connector_mcp.operations.versori.systems import (
+    CreateSystem,
     InitialiseOauth2Connection,
     SystemAuthScheme,
     UpsertAuthSchemeConfig,
@@ -32,8 +32,8 @@ from connector_mcp.operations.versori.variables import (
     SetDynamicVariables,
     SetProjectVariablesSchema,
 )
-from tests.documents import ROOT
 from tests.operations.hooks import losses, problems
+from tools.operations_page import documented
 
 Made = TypeVar("Made", bound=Operation)
 OPERATIONS = platform_folder("versori").operations
@@ -42,13 +42,8 @@ APP = {"credentialId": "cred", "organisationId": "org", "clientId": "app"}
 
 
 def oauth(grant: str = "authorizationCode", **app: Any) -> JsonObject:
-    settings: JsonObject = {
-        "id": "oauth",
-        "description": "d",
-        "tokenUrl": "https://a.example/t",
-        "scopes": [],
-        "defaultScopes": [],
-    }
+    settings: JsonObject = {"id": "oauth", "description": "d", "tokenUrl": "https://a.example/t"}
+    settings |= {"scopes": [], "defaultScopes": []}
     return {"type": "oauth2", "oauth2": {**settings, "grant": {"type": grant, grant: app}}}
 
 
@@ -72,54 +67,41 @@ ACTIVATION = {"id": "a", "dynamicVariables": {"kept": 1, "map": {"x": 1, "y": 2}
 RUNNING = {"found": True, "name": "production", "deployedVersion": {"id": "v1", "name": "1.0.0"}}
 
 
+def declared(*names: str, **more: Any) -> JsonObject:
+    return {"variables": {"type": "object", "properties": {name: {"type": "string"} for name in names}, **more}}
+
+
+def named(value: Any) -> str | None:
+    return type(value).__name__ if isinstance(value, Operation) else None
+
+
 @pytest.mark.parametrize(
-    ("operation", "current", "sentence"),
+    ("operation", "current", "lost"),
     [
         (make(UpdateConnector, public=True), {"id": "c", "public": False}, "Shows the connector with its base URL to"),
+        (make(UpdateConnector, public=True), {"id": "c", "public": True}, ""),
         (make(UpsertAuthSchemeConfig, config=KEY), STORED_SCHEME, "Unsets config.apiKey.note"),
-        (
-            make(UpdateConnection, credentials=[credential(oauth(), "oauth2-code")]),
-            CONNECTION,
-            "Drops the credential for auth scheme key",
-        ),
+        (make(UpsertAuthSchemeConfig, config=KEY), {"found": False, "config": {}}, ""),
+        (make(UpdateConnection, credentials=[credential(oauth(), "oauth2-code")]), CONNECTION,
+         "Drops the credential for auth scheme key"),
+        (make(UpdateConnection, credentials=[credential()]), CONNECTION, ""),
         (make(UpdateConnectionTemplate, auth_scheme_config_ids=["other"]), TEMPLATE, "Drops auth scheme key"),
-        (
-            make(SetProjectVariablesSchema, variables={"type": "object", "properties": {}}),
-            SCHEMA,
-            "Removes the declarations of all variables",
-        ),
-        (
-            make(SetProjectVariablesSchema, variables={"type": "object", "properties": {"b": {"type": "string"}}}),
-            SCHEMA,
-            "Removes the declaration of variable a",
-        ),
+        (make(UpdateConnectionTemplate, auth_scheme_config_ids=["key", "more"]), TEMPLATE, ""),
+        (make(SetProjectVariablesSchema, **declared()), SCHEMA, "Removes the declarations of all variables"),
+        (make(SetProjectVariablesSchema, **declared("b")), SCHEMA, "Removes the declaration of variable a"),
         (make(SetDynamicVariables, variables={"map": {"x": 1}}), ACTIVATION, "Unsets dynamicVariables.map.y"),
+        (make(SetDynamicVariables, variables={"new": 1}), ACTIVATION, ""),
         (make(SetDynamicVariable, variable_name="map", value={"value": 7}), ACTIVATION, "Unsets dynamicVariables.map"),
         (make(DeployProjectVersion, version_id="v2"), RUNNING, "Replaces the version that runs now"),
+        (make(DeployProjectVersion, version_id="v1"), RUNNING, ""),
+        (make(DeployProjectVersion, version_id="v1"), {"found": True, "status": "draft"}, ""),
     ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Operation) else None,
-)
-def test_what_would_be_lost_or_shown_is_a_loss(operation: Operation, current: Any, sentence: str) -> None:
+    ids=named,
+)  # fmt: skip
+def test_only_what_would_be_lost_or_shown_needs_a_decision(operation: Operation, current: Any, lost: str) -> None:
     found = [each for each, *_ in losses(operation, Situation(current))]
-    assert len(found) == 1
-    assert found[0].startswith(sentence)
-
-
-@pytest.mark.parametrize(
-    ("operation", "current"),
-    [
-        (make(UpdateConnector, public=True), {"id": "c", "public": True}),
-        (make(UpsertAuthSchemeConfig, config=KEY), {"found": False, "config": {}}),
-        (make(UpdateConnection, credentials=[credential()]), CONNECTION),
-        (make(UpdateConnectionTemplate, auth_scheme_config_ids=["key", "more"]), TEMPLATE),
-        (make(SetDynamicVariables, variables={"new": 1}), ACTIVATION),
-        (make(DeployProjectVersion, version_id="v1"), RUNNING),
-        (make(DeployProjectVersion, version_id="v1"), {"found": True, "status": "draft"}),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Operation) else None,
-)
-def test_what_loses_nothing_needs_no_decision(operation: Operation, current: Any) -> None:
-    assert losses(operation, Situation(current)) == []
+    assert len(found) == (1 if lost else 0)
+    assert all(sentence.startswith(lost) for sentence in found)
 
 
 @pytest.mark.parametrize("stored", [{**APP, "clientSecret": "****"}, {**APP, "clientSecret": ""}, APP])
@@ -161,18 +143,12 @@ NEW = {"name": "n", "credentials": [credential()], "base_url": "https://own.exam
     [
         (make(CreateConnection, credentials=[credential(kind="basic-auth")]), None, ["credentials[0].type"]),
         (make(CreateConnection, credentials=[credential(CODE, "oauth2-client")]), None, ["credentials[0].type"]),
-        (
-            make(CreateConnection, credentials=[credential({"type": "jwt-bearer"})]),
-            None,
-            ["credentials[0].auth_scheme_config.type"],
-        ),
+        (make(CreateConnection, credentials=[credential({"type": "jwt-bearer"})]), None,
+         ["credentials[0].auth_scheme_config.type"]),
         (make(CreateConnection, credentials=[credential({"type": "hmac"}, "key")]), None, ["credentials[0].type"]),
+        (make(CreateSystem, auth_scheme_configs=[KEY, oauth(credentialId="c")]), None, ["auth_scheme_configs[1]"]),
         (make(UpsertAuthSchemeConfig, auth_scheme_config_id="other"), None, ["config"]),
-        (
-            make(UpsertAuthSchemeConfig, auth_scheme_config_id="oauth", config=oauth(credentialId="c")),
-            None,
-            ["config"],
-        ),
+        (make(UpsertAuthSchemeConfig, auth_scheme_config_id="oauth", config=oauth(credentialId="c")), None, ["config"]),
         (make(InitialiseOauth2Connection), {"found": True, "config": KEY}, ["auth_scheme_config_id"]),
         (make(InitialiseOauth2Connection), {"found": False, "config": {}}, ["auth_scheme_config_id"]),
         (make(UpdateConnectionTemplate), {"found": False}, ["template_id"]),
@@ -180,24 +156,16 @@ NEW = {"name": "n", "credentials": [credential()], "base_url": "https://own.exam
         (make(DeleteConnectionTemplate), {"found": False}, ["template_id"]),
         (make(ActivateUser, connections=[ONE, ONE]), [], ["connections[1].connection_template_id"]),
         (make(ActivateUser, connections=[{"connection_template_id": "t"}]), [], ["connections[0]"]),
-        (
-            make(ActivateUser, connections=[{**ONE, "connection": {"name": "n", "credentials": [credential()]}}]),
-            [],
-            ["connections[0]"],
-        ),
+        (make(ActivateUser, connections=[{**ONE, "connection": NEW}]), [], ["connections[0]"]),
         (make(ActivateUser), [{"id": "a"}], ["user_id"]),
         (make(SetDynamicVariables, variables={"a": None}), ACTIVATION, ["variables.a"]),
         (make(SetDynamicVariables, variables={}), ACTIVATION, ["variables"]),
         (make(SetDynamicVariable, value={"channel_id": "x"}), ACTIVATION, ["value"]),
-        (
-            make(SetProjectVariablesSchema, variables={"type": "object", "properties": {}, "required": ["a"]}),
-            SCHEMA,
-            ["variables.required"],
-        ),
+        (make(SetProjectVariablesSchema, **declared(required=["a"])), SCHEMA, ["variables.required"]),
         (make(DeployProjectVersion), {"found": False}, ["project_env"]),
     ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Operation) else None,
-)
+    ids=named,
+)  # fmt: skip
 def test_what_cannot_work_is_refused_in_its_place(operation: Operation, current: Any, paths: list[str]) -> None:
     assert problems(operation, Situation(current)) == paths
 
@@ -262,19 +230,22 @@ def test_a_declaration_of_a_secret_variable_is_shown_whole() -> None:
 
 
 def test_source_code_is_left_out() -> None:
-    project: JsonObject = {
-        "id": "p",
-        "currentFiles": {"files": []},
-        "environments": [{"id": "e", "name": "n", "files": []}],
-    }
+    code: JsonObject = {"files": []}
+    project = {"id": "p", "currentFiles": code, "environments": [{"id": "e", "name": "n", **code}]}
     shown = {"id": "p", "environments": [{"id": "e", "name": "n"}]}
     assert make(ListProjects).shape_result([{"projects": [project]}], Situation()) == [shown]
-    assert make(DeployProjectVersion).shape_result([project], Situation()) == shown
+    for one in (CreateProject, DeployProjectVersion):
+        assert make(one).shape_result([project], Situation()) == shown
 
 
-@pytest.mark.parametrize(("errors", "word"), [(None, "not validated"), (["401"], "invalid"), ([], "")])
-def test_a_connection_says_what_is_known_of_its_credentials(errors: Any, word: str) -> None:
-    said = unproven({"credentials": [{"credential": {} if errors is None else {"errors": errors}}]})
+@pytest.mark.parametrize(
+    ("verdicts", "word"),
+    [([None], "not validated"), ([["401"]], "invalid"), ([[]], ""),
+     ([[], None], "not validated"), ([], "not validated"), ([None, ["401"]], "invalid")],
+)  # fmt: skip
+def test_a_connection_says_what_is_known_of_all_its_credentials(verdicts: list[Any], word: str) -> None:
+    credentials = [{"credential": {} if errors is None else {"errors": errors}} for errors in verdicts]
+    said = unproven({"credentials": credentials})
     assert word in said
     assert bool(said) == bool(word)
 
@@ -291,9 +262,38 @@ def test_each_next_step_names_a_tool_that_exists() -> None:
         assert said or operation is ActivateUser, operation
 
 
-def test_every_operation_is_documented_and_what_is_left_out_has_a_reason() -> None:
-    documented = json.loads((ROOT / "tools" / "documented" / "versori.json").read_text("utf-8"))
-    tools = {(operation.http.method, operation.http.path) for operation in OPERATIONS}
-    assert {(each["method"], each["path"]) for each in documented if "reason" not in each} == tools
-    assert len(documented) == 82
-    assert all(each["rank"] != "A" or "reason" not in each or each["operation"] == "GetProject" for each in documented)
+def test_one_operation_of_the_first_rank_is_no_tool() -> None:
+    listed = documented("versori")
+    assert len(listed) == 82
+    assert [each.operation for each in listed if each.rank == "A" and each.reason] == ["GetProject"]
+
+
+# Configs -------------------------------------------------------------------------------------------------------------
+
+KINDS = [kind for kind in connector_types("versori").values() if kind.creatable]
+
+
+def test_every_documented_type_with_a_shape_is_there() -> None:
+    shapes = {"none", "api-key", "basic-auth", "oauth2", "oauth1", "hmac", "certificate"}
+    credentials = {
+        "none", "string", "binary", "basic-auth", "oauth2-client", "oauth2-code", "oauth2-password", "oauth2-token",
+        "oauth1", "oauth1-token", "certificate",
+    }  # fmt: skip
+    wanted = {f"auth-scheme-{name}" for name in shapes} | {f"credential-{name}" for name in credentials}
+    wanted |= {f"v1-auth-scheme-{name}" for name in shapes - {"oauth1"}} | {"variables-schema"}
+    assert {kind.type for kind in KINDS} == wanted
+
+
+def test_the_secrets_of_each_type_are_marked() -> None:
+    secrets = {
+        kind.type: {path.rpartition(".")[2] for path in kind.secret_paths} for kind in KINDS if kind.secret_paths
+    }
+    app = {"clientSecret", "additionalTokenParams"}
+    assert secrets == {
+        "auth-scheme-oauth1": {"consumerSecret"}, "auth-scheme-oauth2": app, "v1-auth-scheme-oauth2": app,
+        "credential-string": {"value"}, "credential-binary": {"valueBase64"}, "credential-basic-auth": {"password"},
+        "credential-oauth2-password": {"password"}, "credential-oauth2-client": {"clientSecret"},
+        "credential-oauth2-token": {"refreshToken", "accessToken"}, "credential-oauth2-code": {"code", "state"},
+        "credential-oauth1": {"oauthToken", "oauthVerifier", "state"},
+        "credential-oauth1-token": {"token", "tokenSecret"}, "credential-certificate": {"key"},
+    }  # fmt: skip

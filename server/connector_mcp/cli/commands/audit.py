@@ -166,7 +166,7 @@ def export(
                 while True:
                     head, top = reader.end(end, done)
                     first = max(done + 1, head.first if head else 1)
-                    last = min(top, first + _TOGETHER - 1)
+                    last = reader.end_of_part(first, top, _TOGETHER) or top
                     for record in _authentic(reader.lines(first, last, chosen)):
                         click.echo(json.dumps(as_ocsf_event(record), separators=(",", ":")))
                         done = record["seq"]

@@ -49,6 +49,7 @@ class ConnectorKind(Kind):
 
     platform = "vectorize"
     entry = ConnectorEntry
+    shown: ClassVar = {"name": "name", "type": "type"}
     fixed = frozenset({"name", "type"})
     lists: ClassVar = {"config.*": SET}
     argument_names: ClassVar = {"connectors[0]": "", "workspace_id": "workspace"}
@@ -57,10 +58,10 @@ class ConnectorKind(Kind):
     change: ClassVar[type[ConnectorUpdate]]
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
-        shown: JsonObject = {"name": record.get("name"), "type": record.get("type")}
-        if "configDoc" in record:
-            shown["config"] = {key: value for key, value in members(record["configDoc"]).items() if key != _USERS}
-        return shown
+        if "configDoc" not in record:
+            return super().observe(record, within)
+        config = {key: value for key, value in members(record["configDoc"]).items() if key != _USERS}
+        return super().observe(record, within) | {"config": config}
 
     def create(self, entry: JsonObject) -> ToolCall | None:
         if entry["type"] == pipelines.BUILT_IN:
@@ -113,6 +114,7 @@ class SourceUsers(Kind):
     entry = SourceUserEntry
     lists_all = source_connectors.GetSourceConnector
     creation = source_users.AddUserToSourceConnector
+    shown: ClassVar = {"user": "id"}
     known_by = "id"
     key_member = "user"
     parents = ("source",)
@@ -123,9 +125,6 @@ class SourceUsers(Kind):
 
     def rows(self, data: Any, within: str) -> list[JsonObject]:
         return [{"id": user} for user in items(at(data, f"configDoc.{_USERS}")) if isinstance(user, str)]
-
-    def observe(self, record: JsonObject, within: str) -> JsonObject:
-        return {"source": within, "user": record["id"]}
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         sent = {"source", "user"} | {path[0] for path in changes}

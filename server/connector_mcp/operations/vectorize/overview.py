@@ -97,6 +97,9 @@ def _check_of(reader: type[ConnectorOperation]) -> Check:
         for pipeline in using[:_MOST_PIPELINES]:
             verdicts.append((yield from check_pipeline(pipeline, "")))
         best = max(verdicts, key=lambda each: (each.works is True, each.works is None))
+        if best.works is not True and len(using) > _MOST_PIPELINES:
+            reason = f"None of the first {_MOST_PIPELINES} of {len(using)} pipelines that use it is known to work."
+            return Verdict(None, reason, "Check the other pipelines one by one.", {**seen, **best.seen})
         return Verdict(best.works, best.reason, best.next, {**seen, **best.seen})
 
     return check
@@ -120,44 +123,39 @@ def check_pipeline(identifier: str, within: str) -> Reads[Verdict]:
     seen: JsonObject = {"pipeline": identifier, "status": pipeline.get("status"), "documentCount": count}
     if faults := dict(_faults(pipeline)):
         seen["errors"] = faults
+    start, events = f"vectorize_start_pipeline with pipeline_id {identifier!r}", "vectorize_get_pipeline_events"
+
+    def judge(works: bool | None, what: str, next_step: str) -> Verdict:
+        return Verdict(works, f"Pipeline {identifier} {what}", next_step, seen)
+
     if status == "ERROR_DEPLOYING":
-        reason = f"Pipeline {identifier} could not be deployed" + _because(faults)
-        return Verdict(False, reason, _after_failure(pipeline, faults), seen)
+        return judge(False, "could not be deployed" + _because(faults), _after_failure(pipeline, faults))
     if status == "OVERQUOTA":
-        reason = f"Pipeline {identifier} reached the plan's monthly limit of documents."
-        return Verdict(False, reason, "Wait for the next month or choose a larger plan in Vectorize's console.", seen)
+        next_step = "Wait for the next month or choose a larger plan in Vectorize's console."
+        return judge(False, "reached the plan's monthly limit of documents.", next_step)
     if status in _STARTING:
-        return Verdict(None, f"Pipeline {identifier} is still being deployed.", _AGAIN, seen)
+        return judge(None, "is still being deployed.", _AGAIN)
     if status in ("SHUTDOWN", "HIBERNATING"):
         state = "is stopped" if status == "SHUTDOWN" else "sleeps, because it was long unused"
-        reason = f"Pipeline {identifier} {state}: nothing new is ingested."
-        return Verdict(False, reason, f"vectorize_start_pipeline with pipeline_id {identifier!r}.", seen)
+        return judge(False, f"{state}: nothing new is ingested.", f"{start}.")
     if faults:
-        reason = f"Pipeline {identifier} runs, but nothing new arrives" + _because(faults)
-        return Verdict(False, reason, _after_failure(pipeline, faults), seen)
+        return judge(False, "runs, but nothing new arrives" + _because(faults), _after_failure(pipeline, faults))
     if status in _RUNNING | {"IDLE"} and has_documents:
-        return Verdict(True, f"Pipeline {identifier} runs and has ingested documents.", "", seen)
+        return judge(True, "runs and has ingested documents.", "")
     if status in ("BACKFILLING", "PROCESSING"):
-        return Verdict(None, f"Pipeline {identifier} is loading, and no document has arrived yet.", _AGAIN, seen)
-    if status in ("LISTENING", "IDLE"):
-        return (yield from _check_sources(identifier, pipeline, seen))
-    reason = f"Pipeline {identifier} has a status that is not documented: see seen."
-    return Verdict(None, reason, "vectorize_get_pipeline_events shows what happened to it.", seen)
-
-
-def _check_sources(identifier: str, pipeline: JsonObject, seen: JsonObject) -> Reads[Verdict]:
-    """Say why a pipeline that runs has no documents, as far as its sources show that."""
+        return judge(None, "is loading, and no document has arrived yet.", _AGAIN)
+    if status not in ("LISTENING", "IDLE"):
+        return judge(None, "has a status that is not documented: see seen.", f"{events} shows what happened to it.")
     uploads = [
         str(at(each, "id")) for each in items(pipeline.get("sourceConnectors")) if at(each, "type") == "FILE_UPLOAD"
     ]
     listed = yield [read(GetUploadFilesFromConnector, connector_id=each, limit=1) for each in uploads]
-    again = f"vectorize_start_pipeline with pipeline_id {identifier!r}"
     for connector, files in zip(uploads, listed, strict=True):
         if files == []:
-            reason = f"Pipeline {identifier} has no documents: no file was uploaded to source connector {connector}."
-            return Verdict(False, reason, f"vectorize_start_file_upload_to_connector, then {again}.", seen)
-    reason = f"Pipeline {identifier} has no documents: prefix, file extensions or an empty source."
-    return Verdict(False, reason, f"vectorize_get_pipeline_events shows what happened; after that {again}.", seen)
+            what = f"has no documents: no file was uploaded to source connector {connector}."
+            return judge(False, what, f"vectorize_start_file_upload_to_connector, then {start}.")
+    what = "has no documents: prefix, file extensions or an empty source."
+    return judge(False, what, f"{events} shows what happened; after that {start}.")
 
 
 def _faults(pipeline: JsonObject) -> Iterator[tuple[str, str]]:

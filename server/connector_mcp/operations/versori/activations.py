@@ -14,18 +14,20 @@ from connector_mcp.operations.fields import ShownBy, in_query
 from connector_mcp.operations.operation import Effect, ListOperation, Paging, Record, Target, at
 from connector_mcp.operations.platform import DELETE, GET, POST
 from connector_mcp.operations.situation import ConfigUse, Destination, Situation
-from connector_mcp.operations.versori.common import (
-    SHOWN_AS_TEMPLATE,
-    ULID,
+from connector_mcp.operations.versori.connections import (
     ConnectionInput,
-    EmptyAnswer,
-    EnvironmentId,
-    PlatformOperation,
-    TemplateId,
     connection_body,
     credential_destinations,
     credential_problems,
     credential_uses,
+)
+from connector_mcp.operations.versori.platform import (
+    SHOWN_AS_TEMPLATE,
+    ULID,
+    EmptyAnswer,
+    EnvironmentId,
+    PlatformOperation,
+    TemplateId,
 )
 
 USERS = "/o/{organisation_id}/users"
@@ -144,6 +146,13 @@ class GetActivation(ActivationOperation):
     activation_id: ActivationId
 
 
+def _end_user(_: Any, record: Any) -> str:
+    return str(at(record, "user.externalId") or at(record, "id"))
+
+
+ACTIVATION_TARGET = Target("activation", GetActivation, name=_end_user)
+
+
 class ActivationConnection(BaseModel):
     """The connection for one connection template."""
 
@@ -156,11 +165,8 @@ class ActivationConnection(BaseModel):
 
 def _present_activations(operation: Any, situation: Situation) -> list[JsonObject]:
     """The activations that the end user has in the environment."""
-    return [
-        activation
-        for activation in map(members, items(situation.current))
-        if operation.user_id in (at(activation, "user.id"), at(activation, "user.externalId"))
-    ]
+    stored = map(members, items(situation.current))
+    return [each for each in stored if operation.user_id in (at(each, "user.id"), at(each, "user.externalId"))]
 
 
 class ActivateUser(ActivationOperation):
@@ -198,22 +204,21 @@ class ActivateUser(ActivationOperation):
     dynamic_variables: Annotated[JsonObject | None, Field(description="Value by name, as declared.")] = None
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
-        return tuple(use for path, made in self._new_connections() for use in credential_uses(made.credentials, path))
+        return tuple(
+            use for path, made, _ in self._new_connections() for use in credential_uses(made.credentials, path)
+        )
 
     def find_destinations(self, situation: Situation) -> tuple[Destination, ...]:
         """The hosts that the credentials of each new connection go to."""
-        found = list[Destination]()
-        for index, each in enumerate(self.connections):
-            if made := each.connection:
-                path, target = f"connections[{index}].connection.credentials", each.connection_template_id
-                target = f"connection template {target}"
-                found += credential_destinations(made.credentials, path, made.base_url, target)
-        return (*super().find_destinations(situation), *found)
+        found = [*super().find_destinations(situation)]
+        for path, made, template in self._new_connections():
+            found += credential_destinations(made.credentials, path, made.base_url, f"connection template {template}")
+        return tuple(found)
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         """Find an end user who is active already, and templates without exactly one connection."""
         issues = [*self._find_connection_problems()]
-        for path, made in self._new_connections():
+        for path, made, _ in self._new_connections():
             issues += credential_problems(made.credentials, path)
         if items(situation.current):
             wanted = "another end user, or versori_set_dynamic_variables to change the present activation"
@@ -221,17 +226,13 @@ class ActivateUser(ActivationOperation):
         return tuple(issues)
 
     def make_body(self, situation: Situation) -> Any:
-        body = dict(self.given("body"))
-        body["connections"] = [
-            {"connectionTemplateId": each.connection_template_id, "existingConnectionId": each.existing_connection_id}
-            if each.connection is None
-            else {
-                "connectionTemplateId": each.connection_template_id,
-                "connection": connection_body(each.connection, self.organisation_id),
-            }
-            for each in self.connections
-        ]
-        return body
+        parts: list[JsonObject] = []
+        for each in self.connections:
+            part: JsonObject = {"existingConnectionId": each.existing_connection_id}
+            if each.connection is not None:
+                part = {"connection": connection_body(each.connection, self.organisation_id)}
+            parts.append({"connectionTemplateId": each.connection_template_id} | part)
+        return dict(self.given("body")) | {"connections": parts}
 
     def find_missing(self, shown: Any) -> list[str]:
         count = len(self.connections) - len(items(at(shown, "connections")))
@@ -239,11 +240,11 @@ class ActivateUser(ActivationOperation):
         missing = [f"variable {name}" for name in self.dynamic_variables or () if name not in stored]
         return [*([f"{count} of {len(self.connections)} connections"] if count > 0 else []), *missing]
 
-    def _new_connections(self) -> Iterator[tuple[str, ConnectionInput]]:
-        """The new connections, each with the path of its credentials."""
+    def _new_connections(self) -> Iterator[tuple[str, ConnectionInput, str]]:
+        """The new connections: the path of its credentials before each, the id of its template after it."""
         for index, each in enumerate(self.connections):
             if each.connection is not None:
-                yield f"connections[{index}].connection.credentials", each.connection
+                yield f"connections[{index}].connection.credentials", each.connection, each.connection_template_id
 
     def _find_connection_problems(self) -> Iterator[Issue]:
         seen = set[str]()
@@ -262,9 +263,7 @@ class DeleteActivation(EmptyAnswer, ActivationOperation):
 
     http = DELETE(ACTIVATION)
     effect = Effect.DESTROY
-    acts_on = Target(
-        "activation", GetActivation, name=lambda _, record: str(at(record, "user.externalId") or at(record, "id"))
-    )
+    acts_on = ACTIVATION_TARGET
     consequence = (
         "Stops the environment for end user {name} and drops their dynamic variables. "
         "The end user and their connections stay."

@@ -1,42 +1,58 @@
-"""Versori connections: an account at a system, static or of one end user (facts: section 5, traps 14 to 19)."""
+"""Versori connections: an account at a system, static or of one end user (facts: section 5, traps 14 to 19).
+
+A credential is what a connection brings for an auth scheme of its system. It is a config of the type that
+describe_connector_type lists as `credential-…`, and is checked as such.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import JsonObject, items, members
+from connector_mcp.json_values import JsonObject, is_array, items, members
+from connector_mcp.operations.connector_types import connector_type, connector_types
 from connector_mcp.operations.fields import ShownBy, in_body, in_query
-from connector_mcp.operations.operation import Effect, ListOperation, Record, Target
+from connector_mcp.operations.hosts import hosts_in
+from connector_mcp.operations.operation import Effect, ListOperation, Record, Target, at
 from connector_mcp.operations.platform import DELETE, GET, POST, PUT
 from connector_mcp.operations.situation import ConfigUse, Destination, Loss, Situation
 from connector_mcp.operations.update import Replace, UpdateOperation
-from connector_mcp.operations.versori.common import (
-    EXAMPLE_CREDENTIAL,
+from connector_mcp.operations.versori.auth_schemes import V2
+from connector_mcp.operations.versori.platform import (
+    EXAMPLE_SCHEME,
+    PAGING,
     ULID,
-    BaseUrl,
-    ConnectionId,
-    ConnectionInput,
-    Credentials,
+    VERSORI,
     EmptyAnswer,
     PlatformOperation,
     ProjectId,
     TemplateId,
-    connection_body,
-    credential_bodies,
-    credential_destinations,
-    credential_errors,
-    credential_problems,
-    credential_uses,
-    scheme_id,
 )
-from connector_mcp.operations.versori.systems import PAGING
 
 CONNECTIONS = "/o/{organisation_id}/connections"
 CONNECTION = f"{CONNECTIONS}/{{connection_id}}"
+CREDENTIAL = "credential-"
+NO_ID = "0" * 26
+"""Stands for the id of a credential that does not exist yet: Versori requires one."""
+
+_FITTING: dict[str, tuple[str, ...]] = {
+    "none": ("none",),
+    "api-key": ("string",),
+    "basic-auth": ("basic-auth",),
+    "certificate": ("certificate",),
+    "oauth1": ("oauth1", "oauth1-token"),
+    "clientCredentials": ("oauth2-client",),
+    "password": ("oauth2-password",),
+    "authorizationCode": ("oauth2-code", "oauth2-token"),
+}
+"""The credential types that fit a type of auth scheme or, of OAuth 2.0, a grant."""
+EXAMPLE_CREDENTIAL: JsonObject = {"auth_scheme_config": EXAMPLE_SCHEME, "type": "string", "data": {"value": "<value>"}}
+
+ConnectionId = Annotated[str, Field(description="Connection id. See versori_list_connections.")]
+BaseUrl = Annotated[str | None, Field(description="Where its calls go, if not to the system's URL.")]
 
 
 class Connection(Record):
@@ -49,6 +65,100 @@ class Connection(Record):
     connection_template_id: str | None = None
     credentials: list[JsonObject] | None = None
     updated_at: str | None = None
+
+
+class CredentialInput(BaseModel):
+    """A credential, and the auth scheme config that says how it is used."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    auth_scheme_config: Annotated[JsonObject, Field(description="One of the template's, whole.")]
+    type: Annotated[str, Field(description="Credential type: string for api-key, basic-auth, oauth2-client…")]
+    data: Annotated[JsonObject, Field(description="Keys of connector type credential-TYPE.")]
+
+
+Credentials = Annotated[list[CredentialInput], Field(min_length=1, description="What it signs in with, usually one.")]
+
+
+class ConnectionInput(BaseModel):
+    """A connection to make."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Annotated[str, Field(min_length=1, description="Name that no other connection has.")]
+    credentials: Credentials
+    base_url: BaseUrl = None
+
+
+def credential_uses(credentials: Sequence[CredentialInput], path: str) -> Iterator[ConfigUse]:
+    """The configs of credentials, with their places."""
+    for index, each in enumerate(credentials):
+        yield V2.use(each.auth_scheme_config, f"{path}[{index}].auth_scheme_config")
+        kind = f"{CREDENTIAL}{each.type}"
+        yield ConfigUse(f"{path}[{index}].data", kind, connector_type(VERSORI.name, kind), each.data)
+
+
+def credential_destinations(
+    credentials: Sequence[CredentialInput], path: str, base_url: str | None, target: str, *, is_stored: bool = False
+) -> Iterator[Destination]:
+    """Where the credentials go: to the hosts of their auth schemes, and to that of the connection's base URL.
+
+    Without a base URL that is the host of its system, which `target` leads to and no argument shows. It counts as
+    chosen by the caller, as does a base URL, unless it `is_stored`.
+    """
+    for index, each in enumerate(credentials):
+        for host in hosts_in(each.auth_scheme_config):
+            yield Destination(host, f"{path}[{index}]")
+    named = [*hosts_in(base_url, "host")]
+    for host in named or [f"the host of {target}"]:
+        yield Destination(host, path, is_chosen=not is_stored)
+
+
+def credential_problems(credentials: Sequence[CredentialInput], path: str) -> Iterator[Issue]:
+    """Find unknown auth schemes, and credentials that do not fit theirs."""
+    for index, each in enumerate(credentials):
+        yield from V2.find_unknown_type(each.auth_scheme_config, f"{path}[{index}].auth_scheme_config")
+        kind = each.auth_scheme_config.get("type")
+        grant = V2.grant(each.auth_scheme_config)
+        fitting = _FITTING.get(str(at(grant, "type") if kind == "oauth2" else kind))
+        known = [name.removeprefix(CREDENTIAL) for name in connector_types(VERSORI.name) if name.startswith(CREDENTIAL)]
+        if each.type not in (fitting or known):
+            got = "one that does not fit the auth scheme" if each.type in known else "an unknown credential type"
+            yield Issue(f"{path}[{index}].type", got, f"one of {', '.join(fitting or known)}", (fitting or known)[0])
+
+
+def credential_bodies(
+    credentials: Sequence[CredentialInput], organisation_id: str, stored: Any = None
+) -> list[JsonObject]:
+    """The credentials as Versori takes them, each with the ids of the stored one for the same auth scheme."""
+    known = {V2.identify(each.get("authSchemeConfig")): each for each in map(members, items(stored))}
+    bodies: list[JsonObject] = []
+    for each in credentials:
+        held = known.get(V2.identify(each.auth_scheme_config), {})
+        kind = connector_type(VERSORI.name, f"{CREDENTIAL}{each.type}")
+        credential = {"id": at(held, "credential.id") or NO_ID, "organisationId": organisation_id, "type": each.type}
+        if kind is not None and each.type != "none":
+            credential["data"] = {kind.traits["field"]: each.data}
+        ids = {"id": held.get("id") or NO_ID, "authSchemeConfig": each.auth_scheme_config}
+        bodies.append(ids | {"credential": credential})
+    return bodies
+
+
+def connection_body(connection: ConnectionInput, organisation_id: str) -> JsonObject:
+    """A new connection as Versori takes it."""
+    bodies = credential_bodies(connection.credentials, organisation_id)
+    body: JsonObject = {"name": connection.name, "credentials": bodies}
+    return body if connection.base_url is None else body | {"baseUrl": connection.base_url}
+
+
+def credential_errors(connection: Any) -> list[str] | None:
+    """What Versori found wrong with a connection's credentials: empty if it found all valid, None if it did not look.
+
+    The texts come from Versori and from the systems that it calls.
+    """
+    verdicts = [at(each, "credential.errors") for each in items(at(connection, "credentials"))]
+    found = [str(error) for errors in verdicts for error in items(errors)]
+    return found if found or (verdicts and all(map(is_array, verdicts))) else None
 
 
 class ConnectionOperation(PlatformOperation):
@@ -98,6 +208,9 @@ class GetConnection(ConnectionOperation):
     example = {"connection_id": ULID}
 
     connection_id: ConnectionId
+
+
+CONNECTION_TARGET = Target("connection", GetConnection, volatile=frozenset({"updatedAt"}))
 
 
 class CreateConnection(ConnectionOperation):
@@ -167,7 +280,7 @@ class UpdateConnection(ConnectionOperation, UpdateOperation):
     none: give each again, the unchanged ones too."""
 
     http = PUT(CONNECTION)
-    acts_on = Target("connection", GetConnection, volatile=frozenset({"updatedAt"}))
+    acts_on = CONNECTION_TARGET
     strategy = Replace(required=("name", "baseUrl"))
     # What is required and not given is sent again.
     replace: ClassVar[bool] = False
@@ -201,9 +314,9 @@ class UpdateConnection(ConnectionOperation, UpdateOperation):
         return {"baseUrl": "", **super().make_body(situation), "credentials": bodies}
 
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
-        given = {scheme_id(each.auth_scheme_config) for each in self.credentials}
+        given = {V2.identify(each.auth_scheme_config) for each in self.credentials}
         for each in map(members, items(members(situation.current).get("credentials"))):
-            name = scheme_id(each.get("authSchemeConfig"))
+            name = V2.identify(each.get("authSchemeConfig"))
             if name not in given:
                 yield Loss(f"Drops the credential for auth scheme {name or 'without an id'}")
 
@@ -217,7 +330,7 @@ class DeleteConnection(EmptyAnswer, ConnectionOperation):
     http = DELETE(CONNECTION)
     by_default = False
     effect = Effect.DESTROY
-    acts_on = Target("connection", GetConnection, volatile=frozenset({"updatedAt"}))
+    acts_on = CONNECTION_TARGET
     consequence = (
         "Deletes connection {name} with its credentials for good; calls of the environments that use it fail at once."
     )
@@ -234,7 +347,7 @@ class LinkConnectionToEnvironment(EmptyAnswer, ConnectionOperation):
     effect = Effect.UPDATE
     overwrites = True
     repeatable = False
-    acts_on = Target("connection", GetConnection, volatile=frozenset({"updatedAt"}))
+    acts_on = CONNECTION_TARGET
     consequence = "Has template {connection_template_id} call its system with the credentials of connection {name}."
     example = {"connection_id": ULID, "connection_template_id": ULID}
 

@@ -10,15 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
 from connector_mcp.operations.fields import LOCAL_ONLY, in_body
-from connector_mcp.operations.operation import Effect, ListOperation, Operation, Paging, Record, Target, at
+from connector_mcp.operations.operation import Effect, ListOperation, Paging, Record, Target, at
 from connector_mcp.operations.platform import GET, PUT
 from connector_mcp.operations.situation import Loss, Path, Situation
 from connector_mcp.operations.update import NamedItems, Replace, UpdateOperation, is_unset
-from connector_mcp.operations.versori.platform import VERSORI
+from connector_mcp.operations.versori.platform import ULID, VersoriOperation
 
-OrganisationId = Annotated[
-    str, Field(description="Organisation that owns the connectors: its id, as the console's address shows it.")
-]
 ConnectorId = Annotated[str, Field(description="Id of the connector. versori_list_connectors lists them.")]
 Protocol = Literal["http", "bigquery"]
 
@@ -54,16 +51,6 @@ class ConnectionVariable(BaseModel):
     value: Annotated[str, Field(description="What is put in the placeholder's place.")]
 
 
-class VersoriOperation(Operation):
-    """Base of Versori's operations."""
-
-    on = VERSORI
-    toolset = "versori.connectors"
-    by_default = True
-
-    organisation_id: OrganisationId
-
-
 class ListConnectors(VersoriOperation, ListOperation):
     """List the connectors of the organisation, last updated first, a page at a time."""
 
@@ -90,7 +77,7 @@ class GetConnector(VersoriOperation):
     http = GET(CONNECTOR)
     effect = Effect.READ
     output = Connector
-    example = {"connector_id": "01J2ABCDEF0123456789ABCDEF"}
+    example = {"connector_id": ULID}
 
     connector_id: ConnectorId
 
@@ -140,7 +127,7 @@ class UpdateConnector(VersoriOperation, UpdateOperation):
     heavy = frozenset({"connections", "versions"})
     host_arguments = ("base_url",)
     consequence = "Changes connector {name}; its connections and the integrations that use it get the new settings."
-    example = {"connector_id": "01J2ABCDEF0123456789ABCDEF", "name": "Acme CRM", "tags": {"team": ["sales"]}}
+    example = {"connector_id": ULID, "name": "Acme CRM", "tags": {"team": ["sales"]}}
 
     connector_id: ConnectorId
     name: Annotated[str | None, Field(description="New display name.")] = None

@@ -7,13 +7,12 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import JsonObject, items, members
+from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.fields import in_query
-from connector_mcp.operations.operation import Effect, ListOperation, Target, at
+from connector_mcp.operations.operation import Effect, ListOperation, Target
 from connector_mcp.operations.platform import DELETE, GET, POST, PUT
 from connector_mcp.operations.situation import ConfigUse, Situation
-from connector_mcp.operations.versori.auth_schemes import ReadScheme, SetScheme
-from connector_mcp.operations.versori.common import ULID, EmptyAnswer, half_credential, scheme_use, unknown_scheme
+from connector_mcp.operations.versori.auth_schemes import V1, ReadScheme, SetScheme
 from connector_mcp.operations.versori.connectors import (
     CONNECTOR,
     ConnectionVariable,
@@ -21,12 +20,9 @@ from connector_mcp.operations.versori.connectors import (
     ConnectorId,
     GetConnector,
     ListConnectors,
-    VersoriOperation,
 )
-from connector_mcp.operations.versori.platform import VERSORI
+from connector_mcp.operations.versori.platform import ULID, VERSORI, EmptyAnswer, VersoriOperation
 
-SCHEME_V1 = "v1-auth-scheme-"
-_SHAPE: dict[str, Any] = {"prefix": SCHEME_V1, "type_at": "schemeType"}
 _SCHEME: JsonObject = {
     "schemeType": "api-key", "id": "key", "description": "API key", "name": "X-Api-Key", "in": "header",
 }  # fmt: skip
@@ -80,23 +76,17 @@ class V1CreateHttpConnector(V1Operation):
     tags: Annotated[dict[str, list[str]] | None, Field(description="Lists of values by tag.")] = None
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
-        named = enumerate(self.auth_scheme_configs)
-        return tuple(scheme_use(config, f"auth_scheme_configs[{index}]", **_SHAPE) for index, config in named)
+        return V1.uses(self.auth_scheme_configs)
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        issues: list[Issue] = []
-        for index, config in enumerate(self.auth_scheme_configs):
-            issues += unknown_scheme(config, f"auth_scheme_configs[{index}]", **_SHAPE)
-            issues += half_credential(config.get("grant"), f"auth_scheme_configs[{index}].grant")
-        return tuple(issues)
+        return V1.find_all_problems(self.auth_scheme_configs)
 
     def make_body(self, situation: Situation) -> Any:
         """Make the body with the empty list of connections that Versori requires and does not describe (trap 8)."""
         return {**super().make_body(situation), "connections": []}
 
     def find_missing(self, shown: Any) -> list[str]:
-        stored = {members(each).get("id") for each in items(at(shown, "authSchemeConfigs"))}
-        return [f"auth scheme {each.get('id')}" for each in self.auth_scheme_configs if each.get("id") not in stored]
+        return V1.find_missing(self.auth_scheme_configs, shown)
 
 
 class V1DeleteConnector(EmptyAnswer, V1Operation):
@@ -117,10 +107,8 @@ class V1DeleteConnector(EmptyAnswer, V1Operation):
     def describe_effect(self, situation: Situation) -> str:
         if not self.force:
             return self.consequence
-        return (
-            "Deletes connector {name} for good, with its connections, their credentials and its versions, "
-            "even while integrations use it: they stop working."
-        )
+        what = self.consequence.partition(". ")[0]
+        return f"{what}, even while integrations use it: they stop working."
 
 
 class ConnectorAuthScheme(ReadScheme, V1Operation):
@@ -128,12 +116,9 @@ class ConnectorAuthScheme(ReadScheme, V1Operation):
 
     http = GET(CONNECTOR)
     part_of = GetConnector.tool_name()
+    form = V1
 
     connector_id: ConnectorId
-
-    @staticmethod
-    def identify(config: JsonObject) -> str:
-        return str(config.get("id", ""))
 
 
 class V1UpsertAuthSchemeConfig(SetScheme, V1Operation):
@@ -146,20 +131,9 @@ class V1UpsertAuthSchemeConfig(SetScheme, V1Operation):
     heavy = GetConnector.heavy
     example = {"connector_id": ULID, "auth_scheme_config_id": "key", "config": _SCHEME}
 
-    type_prefix = SCHEME_V1
-    type_at = "schemeType"
-    grant_at = "grantType"
+    form = V1
 
     connector_id: ConnectorId
-
-    def settings(self, config: Any) -> JsonObject:
-        return members(config)
-
-    def app_of(self, config: Any) -> JsonObject:
-        return self.grant_of(config)
-
-    def with_app(self, config: JsonObject, app: JsonObject) -> JsonObject:
-        return config | {"grant": app}
 
 
 OPERATIONS = (V1ListPublicConnectors, V1CreateHttpConnector, V1DeleteConnector, V1UpsertAuthSchemeConfig)

@@ -15,7 +15,8 @@ from connector_mcp.operations.connector_types import connector_type
 from connector_mcp.operations.operation import at
 from connector_mcp.operations.provisioning.kinds import Changes, Entry, Kind, NamedEntry, ToolCall, given, keyed
 from connector_mcp.operations.versori import activations, connections, systems, templates
-from connector_mcp.operations.versori.common import CREDENTIAL, SCHEME, scheme_id
+from connector_mcp.operations.versori.auth_schemes import V2
+from connector_mcp.operations.versori.connections import CREDENTIAL
 from connector_mcp.operations.versori.projects import ListProjects
 from connector_mcp.operations.versori.variables import SetDynamicVariables
 
@@ -81,13 +82,13 @@ class Systems(Kind):
     entry = SystemEntry
     lists_all = systems.ListSystems
     creation = systems.CreateSystem
+    shown: ClassVar = {"name": "name", "domain": "domain", "base_url": "templateBaseUrl"}
     deletion = systems.DeleteSystem
     argument_names: ClassVar = {"template_base_url": "base_url", "auth_scheme_configs": "auth_schemes"}
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
-        schemes = {scheme_id(each): _without_ids(each) for each in items(record.get("authSchemeConfigs"))}
-        shown = {"name": record.get("name"), "domain": record.get("domain")}
-        return shown | {"base_url": record.get("templateBaseUrl"), "auth_schemes": schemes}
+        schemes = {V2.identify(each): _without_ids(each) for each in items(record.get("authSchemeConfigs"))}
+        return super().observe(record, within) | {"auth_schemes": schemes}
 
     def create(self, entry: JsonObject) -> ToolCall | None:
         schemes = list(members(entry.get("auth_schemes")).values())
@@ -107,7 +108,7 @@ class Systems(Kind):
         return [
             f"auth_schemes.{name}.{path}"
             for name, scheme in schemes.items()
-            for path in _secrets_of(f"{SCHEME}{at(scheme, 'type')}")
+            for path in _secrets_of(f"{V2.prefix}{at(scheme, 'type')}")
         ]
 
 
@@ -134,6 +135,7 @@ class ConnectionTemplates(Kind):
     entry = TemplateEntry
     lists_all = templates.ListProjectConnectionTemplates
     creation = templates.CreateConnectionTemplate
+    shown: ClassVar = {"name": "name", "system": "id", "dynamic": "dynamic"}
     deletion = templates.DeleteConnectionTemplate
     parents = ("project", "environment")
     fixed = frozenset({"project", "environment", "system"})
@@ -143,11 +145,6 @@ class ConnectionTemplates(Kind):
 
     def identify(self, record: JsonObject) -> str:
         return str(record.get("connectionTemplateId"))
-
-    def observe(self, record: JsonObject, within: str) -> JsonObject:
-        project, _, environment = within.partition("/")
-        shown: JsonObject = {"name": record.get("name"), "project": project, "environment": environment}
-        return shown | {"system": record.get("id"), "dynamic": record.get("dynamic")}
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         arguments = given(name=changes.get(("name",)), dynamic=changes.get(("dynamic",)))
@@ -181,6 +178,7 @@ class Connections(Kind):
     entry = ConnectionEntry
     lists_all = connections.ListConnections
     creation = connections.CreateConnection
+    shown: ClassVar = {"name": "name", "template": "connectionTemplateId"}
     deletion = connections.DeleteConnection
     fixed = frozenset({"template"})
     is_unique = True
@@ -193,8 +191,8 @@ class Connections(Kind):
         for each in items(record.get("credentials")):
             scheme = _without_ids(at(each, "authSchemeConfig"))
             credentials.append({"auth_scheme_config": scheme, "type": at(each, "credential.type"), "data": {}})
-        shown: JsonObject = {"name": record.get("name"), "template": record.get("connectionTemplateId")}
-        return shown | {"base_url": record.get("baseUrl") or None, "credentials": credentials}
+        observed = super().observe(record, within)
+        return observed | {"base_url": record.get("baseUrl") or None, "credentials": credentials}
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         arguments = {"connection_id": identifier, "credentials": entry["credentials"]}
@@ -258,6 +256,7 @@ class Activations(Kind):
     entry = ActivationEntry
     lists_all = activations.ListActivations
     creation = activations.ActivateUser
+    shown: ClassVar = {"user": "user.externalId", "variables": "dynamicVariables"}
     deletion = activations.DeleteActivation
     known_by = "user.externalId"
     key_member = "user"
@@ -277,8 +276,7 @@ class Activations(Kind):
             {"template": at(each, "connectionTemplateId"), "connection": at(each, "id")}
             for each in items(record.get("connections"))
         ]
-        shown: JsonObject = {"environment": within, "user": at(record, "user.externalId"), "connections": bound}
-        return shown | {"variables": record.get("dynamicVariables")}
+        return super().observe(record, within) | {"connections": bound}
 
     def create(self, entry: JsonObject) -> ToolCall | None:
         bound = [

@@ -15,11 +15,11 @@ from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.operation import at
 from connector_mcp.operations.overview import Check, Reads, Row, Verdict, read, required
 from connector_mcp.operations.versori.activations import GetActivation, ListActivations
-from connector_mcp.operations.versori.common import credential_errors
 from connector_mcp.operations.versori.connections import (
     GetConnection,
     ListConnections,
     ListEnvironmentConnections,
+    credential_errors,
 )
 from connector_mcp.operations.versori.connectors import GetConnector, ListConnectors
 from connector_mcp.operations.versori.projects import ListProjects, ReadLatestLogs
@@ -31,6 +31,18 @@ _MOST: Final = 5
 _LINES: Final = 20
 """Lines of the log that a check reads, the latest."""
 _ERRORS: Final = frozenset({"ERROR", "CRITICAL", "ALERT", "EMERGENCY", "FATAL"})
+_DEPLOY: Final = "Deploy a version with versori_deploy_project_version."
+_NOT_RUNNING: Final[Mapping[str, tuple[bool | None, str, str]]] = {
+    "draft": (
+        None, "The version of its environment is being deployed.", "Wait 15 seconds, then call check_connector again.",
+    ),
+    "suspended": (False, "Its environment is suspended.", _DEPLOY),
+    "error": (
+        False, "Its environment could not be started.",
+        "Read versori_get_project_logs with build; then deploy another version.",
+    ),
+}  # fmt: skip
+"""The verdict, its reason and the next step of each status of an environment that does not run."""
 
 Status = Literal["ok", "failing", "paused", "pending", "unknown"]
 
@@ -74,12 +86,7 @@ def check_connection(identifier: str, within: str) -> Reads[Verdict]:
     if verdict := _judge_credentials(connection):
         return verdict
     template_id = connection.get("connectionTemplateId")
-    places = [
-        (project, environment)
-        for project in map(members, items(required(projects)))
-        if within in ("", project.get("id"))
-        for environment in map(members, items(project.get("environments")))
-    ]
+    places = [place for place in _places(required(projects)) if within in ("", place[0].get("id"))]
     lists = yield [
         read(operation, project_id=project["id"], environment_id=environment["id"], limit=100)
         for project, environment in places
@@ -91,6 +98,8 @@ def check_connection(identifier: str, within: str) -> Reads[Verdict]:
         is_static = identifier in [at(each, "id") for each in _rows(static)]
         if own is None and not is_static:
             continue
+        if not is_static and isinstance(static, ConnectorError) and not at(own, "dynamic"):
+            return _unknown("The static connections of its environment could not be read.", static.fix)
         if not is_static:
             activations = (yield [read(ListActivations, environment_id=environment["id"], detail="full")])[0]
             if isinstance(activations, ConnectorError):
@@ -109,13 +118,10 @@ def check_connection(identifier: str, within: str) -> Reads[Verdict]:
 def check_activation(identifier: str, within: str) -> Reads[Verdict]:
     """Tell whether an environment works for an end user. `within` is the environment's id."""
     if not within:
-        return _unknown(
-            "An activation is read in its environment.", "Call again with the environment's id as `within`."
-        )
-    activation, projects = yield [
-        read(GetActivation, environment_id=within, activation_id=identifier),
-        read(ListProjects, limit=100),
-    ]
+        next_step = "Call again with the environment's id as `within`."
+        return _unknown("An activation is read in its environment.", next_step)
+    own = read(GetActivation, environment_id=within, activation_id=identifier)
+    activation, projects = yield [own, read(ListProjects, limit=100)]
     connections = [members(each) for each in items(at(required(activation), "connections"))]
     for connection in connections:
         if verdict := _judge_credentials(connection):
@@ -123,14 +129,12 @@ def check_activation(identifier: str, within: str) -> Reads[Verdict]:
     place = _place_of(required(projects), within)
     if place is None:
         return _unknown("The project of its environment is not among those that can be read.", "")
-    templates = required(
-        (yield [read(ListProjectConnectionTemplates, project_id=place[0]["id"], environment_id=within)])[0]
-    )
-    bound = {each.get("connectionTemplateId") for each in connections}
-    lacking = [str(at(each, "name")) for each in _rows(templates) if at(each, "connectionTemplateId") not in bound]
+    (listed,) = yield [read(ListProjectConnectionTemplates, project_id=place[0]["id"], environment_id=within)]
+    templates, bound = items(required(listed)), {each.get("connectionTemplateId") for each in connections}
+    lacking = [str(at(each, "name")) for each in templates if at(each, "connectionTemplateId") not in bound]
     if lacking:
         next_step = "Make one with versori_create_connection; then versori_delete_activation and versori_activate_user."
-        reason = f"It lacks a connection for {len(lacking)} of {len(_rows(templates))} connection templates."
+        reason = f"It lacks a connection for {len(lacking)} of {len(templates)} connection templates."
         return Verdict(False, reason, next_step, {"templates_without_connection": lacking})
     checked = all(credential_errors(each) is not None for each in connections)
     return (yield from _check_environment(*place, checked))
@@ -147,10 +151,8 @@ def check_environment(identifier: str, within: str) -> Reads[Verdict]:
 
 def check_system(identifier: str, within: str) -> Reads[Verdict]:
     """Tell whether the connections to a system work."""
-    system, connections = yield [
-        read(GetSystem, system_id=identifier),
-        read(ListConnections, system_id=identifier, limit=100),
-    ]
+    listing = read(ListConnections, system_id=identifier, limit=100)
+    system, connections = yield [read(GetSystem, system_id=identifier), listing]
     found = items(required(connections))
     if not at(required(system), "authSchemeConfigs"):
         return Verdict(False, "The system has no auth scheme.", "Add one with versori_upsert_auth_scheme_config.")
@@ -176,12 +178,9 @@ def check_connector(identifier: str, within: str) -> Reads[Verdict]:
         return Verdict(False, "It has no connection.", "Connect an account in Versori's console.")
     errors = [text for each in connections for text in _v1_errors(each)]
     if errors:
-        return Verdict(
-            False,
-            "Versori found credentials of its connections invalid.",
-            "Make a new connection in Versori's console: Connect v1 cannot change credentials.",
-            {"errors": errors[:_MOST]},
-        )
+        reason = "Versori found credentials of its connections invalid."
+        next_step = "Make a new connection in Versori's console: Connect v1 cannot change credentials."
+        return Verdict(False, reason, next_step, {"errors": errors[:_MOST]})
     return _unknown("Connect v1 shows no runs, only that no credential is known to be invalid.", "")
 
 
@@ -207,11 +206,16 @@ def _rows(outcome: Any) -> list[Any]:
 
 def _place_of(projects: Any, environment_id: str) -> tuple[JsonObject, JsonObject] | None:
     """The project and the environment with this id."""
-    for project in map(members, items(projects)):
-        for environment in map(members, items(project.get("environments"))):
-            if environment.get("id") == environment_id:
-                return project, environment
-    return None
+    return next((place for place in _places(projects) if place[1].get("id") == environment_id), None)
+
+
+def _places(projects: Any) -> list[tuple[JsonObject, JsonObject]]:
+    """Every environment, after its project."""
+    return [
+        (project, environment)
+        for project in map(members, items(projects))
+        for environment in map(members, items(project.get("environments")))
+    ]
 
 
 def _judge_credentials(connection: JsonObject) -> Verdict | None:
@@ -237,22 +241,11 @@ def _check_environment(project: JsonObject, environment: JsonObject, checked: bo
     seen: JsonObject = {"project": project.get("id"), "environment": name, "status": status}
     if version is not None:
         seen["version"] = version
-    deploy = "Deploy a version with versori_deploy_project_version."
-    match status:
-        case "draft" if version is None:
-            return Verdict(False, "Nothing is deployed to its environment.", deploy, seen)
-        case "draft":
-            again = "Wait 15 seconds, then call check_connector again."
-            return Verdict(None, "The version of its environment is being deployed.", again, seen)
-        case "suspended":
-            return Verdict(False, "Its environment is suspended.", deploy, seen)
-        case "error":
-            next_step = "Read versori_get_project_logs with build; then deploy another version."
-            return Verdict(False, "Its environment could not be started.", next_step, seen)
-        case "running":
-            pass
-        case _:
-            return Verdict(None, "The status of its environment is not a known one.", "", seen)
+    if status == "draft" and version is None:
+        return Verdict(False, "Nothing is deployed to its environment.", _DEPLOY, seen)
+    if status != "running":
+        unknown = (None, "The status of its environment is not a known one.", "")
+        return Verdict(*_NOT_RUNNING.get(str(status), unknown), seen)
     logs = read(ReadLatestLogs, project_id=project["id"], project_env=name, first=_LINES, order="desc")
     (page,) = yield [logs]
     if isinstance(page, ConnectorError):

@@ -1,10 +1,14 @@
-"""Versori: where its two APIs are, how they are called, how they report errors (facts: sections 1 and 2)."""
+"""Versori: its two APIs, how they report errors, and what their operations share (facts: sections 1 and 2)."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from connector_mcp.json_values import joined, members, text
+from pydantic import Field
+
+from connector_mcp.json_values import JsonObject, is_array, joined, members, text
+from connector_mcp.operations.fields import ShownBy
+from connector_mcp.operations.operation import Operation, Paging, Record
 from connector_mcp.operations.platform import ApiKey, OtherApi, Platform, UpstreamMessage, Variable
 
 
@@ -45,3 +49,74 @@ VERSORI = Platform(
     secret_paths=("credential.data",),
     other_apis=(PLATFORM_V2,),
 )
+
+OrganisationId = Annotated[
+    str, Field(description="Organisation that owns the connectors: its id, as the console's address shows it.")
+]
+SystemId = Annotated[str, Field(description="System id. See versori_list_systems."), ShownBy("versori_get_system")]
+ProjectId = Annotated[
+    str, Field(description="Project id. See versori_list_projects."), ShownBy("versori_list_projects")
+]
+EnvironmentId = Annotated[
+    str,
+    Field(description="Environment id, not its name. See versori_list_projects."),
+    ShownBy("versori_list_projects", ids=("environments.id",)),
+]
+EnvironmentName = Annotated[str, Field(min_length=1, description="Environment name, not its id.")]
+SHOWN_AS_TEMPLATE = ShownBy("versori_list_project_connection_templates", ids=("connectionTemplateId",))
+TemplateId = Annotated[str, Field(description="connectionTemplateId, not id (the system's)."), SHOWN_AS_TEMPLATE]
+
+ULID = "01J2ABCDEF0123456789ABCDEF"
+"""An id for examples."""
+EXAMPLE_SCHEME: JsonObject = {
+    "type": "api-key",
+    "apiKey": {"id": "key", "description": "API key", "name": "X-Api-Key", "in": "header"},
+}
+PAGING = Paging(
+    items="items", limit="first", cursor="after", next="next", total="totalCount", empty=("items", "totalCount")
+)
+
+
+class VersoriOperation(Operation):
+    """Base of Versori's operations."""
+
+    on = VERSORI
+    toolset = "versori.connectors"
+    by_default = True
+
+    organisation_id: OrganisationId
+
+
+class PlatformOperation(VersoriOperation):
+    """Base of the operations of the Platform API v2."""
+
+    api = PLATFORM_V2
+    by_default = False
+
+
+class Confirmed(Record):
+    """Confirmation of a change that Versori answers without a body."""
+
+    id: str | None = None
+    done: bool | None = None
+
+
+class EmptyAnswer(Operation):
+    """Base of the operations that Versori answers without a body."""
+
+    output = Confirmed
+    confirms = "done"
+
+
+class FoundRecord(Record):
+    """One row of a list, read as the target of a change. `found` is false where the list does not have it."""
+
+    found: bool | None = None
+
+
+def pick(rows: Any, member: str, wanted: str) -> JsonObject | None:
+    """The row with this value, as a `FoundRecord`. None where there is no list, so that nothing is concluded."""
+    if not is_array(rows):
+        return None
+    row = next((row for row in map(members, rows) if row.get(member) == wanted), None)
+    return {"found": row is not None, **(row or {})}

@@ -8,12 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from connector_mcp.errors import Issue
-from connector_mcp.json_values import JsonObject, is_array, items, members
+from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
 from connector_mcp.operations.fields import LOCAL_ONLY, ShownBy, in_query
 from connector_mcp.operations.operation import Effect, ListOperation, Paging, Record, Target, at
 from connector_mcp.operations.platform import GET, POST, PUT
 from connector_mcp.operations.situation import Loss, Path, Situation
-from connector_mcp.operations.versori.common import (
+from connector_mcp.operations.versori.platform import (
+    PAGING,
     ULID,
     EnvironmentName,
     FoundRecord,
@@ -21,7 +22,6 @@ from connector_mcp.operations.versori.common import (
     ProjectId,
     pick,
 )
-from connector_mcp.operations.versori.systems import PAGING
 
 PROJECTS = "/o/{organisation_id}/projects"
 PROJECT = f"{PROJECTS}/{{project_id}}"
@@ -69,22 +69,28 @@ class ProjectOperation(PlatformOperation):
     """Base of the operations on projects."""
 
     toolset = "versori.projects"
+
+
+def without_code(value: Any) -> Any:
+    """A project, its environments, or a list of projects, without source code (trap 12)."""
+    if is_array(value):
+        return list(map(without_code, value))
+    if not is_object(value):
+        return value
+    shown = {key: member for key, member in value.items() if key not in _CODE}
+    return shown | {key: without_code(shown[key]) for key in ("environments",) if key in shown}
+
+
+class ProjectRecord(ProjectOperation):
+    """Base of the operations that answer with projects."""
+
     output = Project
 
-
-def without_code(project: Any) -> Any:
-    """The project without source code (trap 12)."""
-    if not isinstance(project, dict):
-        return project
-    shown = {key: value for key, value in members(project).items() if key not in _CODE}
-    if is_array(environments := shown.get("environments")):
-        shown["environments"] = [
-            {key: value for key, value in members(each).items() if key not in _CODE} for each in environments
-        ]
-    return shown
+    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
+        return without_code(super().shape_result(answers, situation))
 
 
-class ListProjects(ProjectOperation, ListOperation):
+class ListProjects(ProjectRecord, ListOperation):
     """List the projects with their environments: id, name, status and deployed version of each."""
 
     http = GET(PROJECTS)
@@ -95,12 +101,8 @@ class ListProjects(ProjectOperation, ListOperation):
 
     starred: Annotated[bool | None, Field(description="Only starred ones, or only others.")] = None
 
-    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        rows = super().shape_result(answers, situation)
-        return [without_code(row) for row in rows] if is_array(rows) else rows
 
-
-class CreateProject(ProjectOperation):
+class CreateProject(ProjectRecord):
     """Create an empty project. Code is added and first deployed in Versori's own tools."""
 
     http = POST(PROJECTS)
@@ -111,9 +113,6 @@ class CreateProject(ProjectOperation):
 
     name: Annotated[str, Field(min_length=1, description="Name that people see.")]
     execution_pool: Annotated[str | None, Field(description="Where it runs; it can never change.")] = None
-
-    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        return without_code(answers[0])
 
 
 class ListProjectVersions(ProjectOperation, ListOperation):
@@ -186,7 +185,7 @@ class ReadEnvironment(ProjectOperation):
         return pick(at(without_code(project), "environments"), "name", self.project_env)
 
 
-class DeployProjectVersion(ProjectOperation):
+class DeployProjectVersion(ProjectRecord):
     """Deploy a stored version to an environment, in place of the one that runs. It takes time, and is refused while a
     static template lacks its connection."""
 
@@ -210,9 +209,8 @@ class DeployProjectVersion(ProjectOperation):
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
         if situation.current is None or at(situation.current, "found"):
             return ()
-        return (
-            Issue("project_env", "a name that no environment of the project has", "a name of versori_list_projects"),
-        )
+        got = "a name that no environment of the project has"
+        return (Issue("project_env", got, "a name of versori_list_projects"),)
 
     def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
         running = members(at(situation.current, "deployedVersion"))
@@ -222,9 +220,6 @@ class DeployProjectVersion(ProjectOperation):
 
     def plan_changes(self, situation: Situation) -> dict[Path, Any]:
         return {("deployedVersion", "id"): self.version_id}
-
-    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        return without_code(answers[0])
 
     def find_unproven(self, data: Any) -> str:
         for environment in map(members, items(at(data, "environments"))):

@@ -9,32 +9,22 @@ from pydantic import Field
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.fields import LOCAL_ONLY
-from connector_mcp.operations.operation import Effect, ListOperation, Paging, Record, Target, at
+from connector_mcp.operations.operation import Effect, ListOperation, Record, Target, at
 from connector_mcp.operations.platform import DELETE, GET, POST, PUT
 from connector_mcp.operations.situation import ConfigUse, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation
-from connector_mcp.operations.versori.auth_schemes import ReadScheme, SetScheme
-from connector_mcp.operations.versori.common import (
+from connector_mcp.operations.versori.auth_schemes import V2, ReadScheme, SetScheme
+from connector_mcp.operations.versori.platform import (
     EXAMPLE_SCHEME,
+    PAGING,
     ULID,
     EmptyAnswer,
     PlatformOperation,
     SystemId,
-    half_credential,
-    missing_schemes,
-    scheme_use,
-    settings_of,
-    unknown_scheme,
 )
 
 SYSTEMS = "/o/{organisation_id}/systems"
 SYSTEM = f"{SYSTEMS}/{{system_id}}"
-PAGING = Paging(
-    items="items", limit="first", cursor="after", next="next", total="totalCount", empty=("items", "totalCount")
-)
-
-Domain = Annotated[str, Field(min_length=1, description="Website of the system, such as https://acme.example.")]
-TemplateBaseUrl = Annotated[str, Field(min_length=1, description="Where calls to the system go.")]
 
 
 class System(Record):
@@ -105,31 +95,25 @@ class CreateSystem(SystemOperation):
     }
 
     name: Annotated[str, Field(min_length=1, description="Name that people see.")]
-    domain: Domain
-    template_base_url: TemplateBaseUrl
+    domain: Annotated[str, Field(min_length=1, description="Website of the system, such as https://acme.example.")]
+    template_base_url: Annotated[str, Field(min_length=1, description="Where calls to the system go.")]
     auth_scheme_configs: Annotated[
         list[JsonObject] | None, Field(description="Whole configs; keys of connector type auth-scheme-TYPE.")
     ] = None
     labels: Annotated[dict[str, str] | None, Field(description="Names of letters, digits, _.")] = None
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
-        configs = enumerate(self.auth_scheme_configs or ())
-        return tuple(scheme_use(config, f"auth_scheme_configs[{index}]") for index, config in configs)
+        return V2.uses(self.auth_scheme_configs)
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        issues: list[Issue] = []
-        for index, config in enumerate(self.auth_scheme_configs or ()):
-            grant = settings_of(config).get("grant")
-            issues += unknown_scheme(config, f"auth_scheme_configs[{index}]")
-            issues += half_credential(at(grant, str(at(grant, "type"))), f"auth_scheme_configs[{index}]")
-        return tuple(issues)
+        return V2.find_all_problems(self.auth_scheme_configs)
 
     def make_body(self, situation: Situation) -> Any:
         """Make the body; Versori requires the auth scheme configs, if only as an empty list."""
         return {**super().make_body(situation), "authSchemeConfigs": self.auth_scheme_configs or []}
 
     def find_missing(self, shown: Any) -> list[str]:
-        return missing_schemes(self.auth_scheme_configs, shown)
+        return V2.find_missing(self.auth_scheme_configs, shown)
 
     def find_next_step(self, data: Any, situation: Situation) -> str:
         if not at(data, "authSchemeConfigs"):
@@ -245,7 +229,7 @@ class InitialiseOauth2Connection(SystemOperation):
         return {**super().make_body(situation), **self._app(situation)}
 
     def _app(self, situation: Situation) -> JsonObject:
-        settings = settings_of(at(situation.current, "config"))
+        settings = V2.settings(at(situation.current, "config"))
         app = at(settings, "grant.authorizationCode")
         url, client = settings.get("authorizeUrl"), at(app, "clientId")
         ids = {"id": at(app, "credentialId"), "organisationId": at(app, "organisationId")}

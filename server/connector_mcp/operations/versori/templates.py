@@ -14,7 +14,8 @@ from connector_mcp.operations.operation import Effect, ListOperation, Paging, Re
 from connector_mcp.operations.platform import DELETE, GET, POST, PUT
 from connector_mcp.operations.situation import Loss, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation
-from connector_mcp.operations.versori.common import (
+from connector_mcp.operations.versori.auth_schemes import V2
+from connector_mcp.operations.versori.platform import (
     ULID,
     EmptyAnswer,
     EnvironmentId,
@@ -24,7 +25,6 @@ from connector_mcp.operations.versori.common import (
     SystemId,
     TemplateId,
     pick,
-    scheme_id,
 )
 
 TEMPLATES = "/o/{organisation_id}/projects/{project_id}/connection-templates"
@@ -105,22 +105,28 @@ class ReadTemplate(TemplateOperation):
         return pick(at(answers[0], "items"), "connectionTemplateId", self.template_id)
 
 
-def _find_missing(situation: Situation) -> Iterator[Issue]:
-    if situation.current is not None and not at(situation.current, "found"):
+class TemplateChange(TemplateOperation):
+    """Base of the operations that change or delete one connection template."""
+
+    acts_on = Target("connection template", ReadTemplate)
+
+    template_id: TemplateId
+
+    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+        if situation.current is None or at(situation.current, "found"):
+            return ()
         got = "an id that no template of the project has"
-        yield Issue("template_id", got, "a connectionTemplateId of versori_list_project_connection_templates")
+        return (Issue("template_id", got, "a connectionTemplateId of versori_list_project_connection_templates"),)
 
 
-class UpdateConnectionTemplate(TemplateOperation, UpdateOperation):
+class UpdateConnectionTemplate(TemplateChange, UpdateOperation):
     """Rename a connection template, choose its auth schemes, or switch between static and dynamic connections."""
 
     http = PUT(TEMPLATE)
-    acts_on = Target("connection template", ReadTemplate)
     strategy = Merge()
     consequence = "Changes connection template {name}; deployed code that calls it by another name fails."
     example = {"project_id": ULID, "template_id": ULID, "dynamic": True}
 
-    template_id: TemplateId
     name: Annotated[str | None, Field(min_length=1, description="What code calls it.")] = None
     dynamic: Annotated[bool | None, Field(description="true: one connection per end user; false: one static.")] = None
     auth_scheme_config_ids: Annotated[
@@ -128,10 +134,10 @@ class UpdateConnectionTemplate(TemplateOperation, UpdateOperation):
     ] = None
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        issues = [*_find_missing(situation)]
-        if not dict(self.given("body")):
-            issues.append(Issue("arguments", "nothing to change", "name, dynamic or auth_scheme_config_ids"))
-        return tuple(issues)
+        issues = super().find_problems(situation)
+        if dict(self.given("body")):
+            return issues
+        return (*issues, Issue("arguments", "nothing to change", "name, dynamic or auth_scheme_config_ids"))
 
     def describe_effect(self, situation: Situation) -> str:
         if self.dynamic is None or self.dynamic == at(situation.current, "dynamic"):
@@ -143,26 +149,20 @@ class UpdateConnectionTemplate(TemplateOperation, UpdateOperation):
         if self.auth_scheme_config_ids is None:
             return
         for config in map(members, items(at(situation.current, "authSchemeConfigs"))):
-            if scheme_id(config) not in self.auth_scheme_config_ids:
-                yield Loss(f"Drops auth scheme {scheme_id(config)} from the template")
+            if V2.identify(config) not in self.auth_scheme_config_ids:
+                yield Loss(f"Drops auth scheme {V2.identify(config)} from the template")
 
 
-class DeleteConnectionTemplate(EmptyAnswer, TemplateOperation):
+class DeleteConnectionTemplate(EmptyAnswer, TemplateChange):
     """Remove a system from a project's environment. The system itself stays."""
 
     http = DELETE(TEMPLATE)
     effect = Effect.DESTROY
-    acts_on = Target("connection template", ReadTemplate)
     consequence = (
         "Removes connection template {name} from the project: code that calls it fails, and its connections are no "
         "longer used. The system itself stays."
     )
     example = {"project_id": ULID, "template_id": ULID}
-
-    template_id: TemplateId
-
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        return tuple(_find_missing(situation))
 
 
 OPERATIONS = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -12,13 +11,12 @@ from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_object, items, members, same_json
 from connector_mcp.operations.connector_types import connector_type
 from connector_mcp.operations.fields import in_body
-from connector_mcp.operations.operation import Effect, Record, StoredConfig, Target, at
+from connector_mcp.operations.operation import Effect, Operation, Record, StoredConfig, Target, at
 from connector_mcp.operations.platform import GET, PATCH, PUT
 from connector_mcp.operations.situation import ConfigUse, Loss, Path, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation, without_vacant
-from connector_mcp.operations.versori.activations import ACTIVATION, ActivationId, GetActivation
-from connector_mcp.operations.versori.common import ULID, EnvironmentId, PlatformOperation, ProjectId
-from connector_mcp.operations.versori.platform import VERSORI
+from connector_mcp.operations.versori.activations import ACTIVATION, ACTIVATION_TARGET, ActivationId
+from connector_mcp.operations.versori.platform import ULID, VERSORI, EnvironmentId, PlatformOperation, ProjectId
 
 SCHEMA = "/o/{organisation_id}/projects/{project_id}/variables"
 SCHEMA_TYPE = "variables-schema"
@@ -35,6 +33,14 @@ class Variables(Record):
     """All dynamic variables after a change."""
 
     dynamic_variables: JsonObject | None = None
+
+
+class WholeBody(Operation):
+    """Base of the operations that send one argument as the whole body."""
+
+    def make_body(self, situation: Situation) -> Any:
+        ((_, body),) = self.given("body")
+        return body
 
 
 class SchemaOperation(PlatformOperation):
@@ -65,7 +71,7 @@ class GetProjectVariablesSchema(SchemaOperation):
     example = {"project_id": ULID}
 
 
-class SetProjectVariablesSchema(SchemaOperation, UpdateOperation):
+class SetProjectVariablesSchema(WholeBody, SchemaOperation, UpdateOperation):
     """Declare the variables that activations may hold. It replaces all declarations: get them, change them, and set the
     whole schema. Values that are stored stay."""
 
@@ -94,9 +100,6 @@ class SetProjectVariablesSchema(SchemaOperation, UpdateOperation):
         wanted = f"declared names: {', '.join(declared) or 'there is none'}"
         return (Issue("variables.required", "a name without a declaration", wanted),) if missing else ()
 
-    def make_body(self, situation: Situation) -> Any:
-        return self.variables
-
     def describe_loss(self, path: Path, before: Any, *, overwritten: bool) -> Loss:
         match path:
             case ("variables", "properties"):
@@ -107,7 +110,7 @@ class SetProjectVariablesSchema(SchemaOperation, UpdateOperation):
                 return super().describe_loss(path, before, overwritten=overwritten)
 
 
-class VariablesOperation(PlatformOperation):
+class VariablesOperation(WholeBody, PlatformOperation):
     """Base of the operations on values of variables."""
 
     toolset = "versori.variables"
@@ -115,12 +118,16 @@ class VariablesOperation(PlatformOperation):
 
     environment_id: EnvironmentId
 
-    @abstractmethod
     def new_values(self) -> JsonObject:
         """The variables to set, by name."""
+        return self.make_body(Situation())
 
     def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        return tuple(null_values(self.new_values()))
+        """Find nulls: no variable can be removed, and what Versori stores for a null is not documented."""
+        values, wanted = self.new_values(), "a value: a variable cannot be removed"
+        if not values:
+            return (Issue("variables", "nothing to set", "at least one variable"),)
+        return tuple(Issue(f"variables.{name}", "null", wanted) for name, value in values.items() if value is None)
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Take the variables out of the answer: all that there are, so that those that were set are among them."""
@@ -131,9 +138,7 @@ class VariablesOperation(PlatformOperation):
 class ValuesUpdate(VariablesOperation, UpdateOperation):
     """Base of the updates of an activation's dynamic variables: each name that is given is overwritten as a whole."""
 
-    acts_on = Target(
-        "activation", GetActivation, name=lambda _, record: str(at(record, "user.externalId") or at(record, "id"))
-    )
+    acts_on = ACTIVATION_TARGET
     strategy = Merge()
     consequence = "Changes variables of end user {name}; the integration uses the new values at once."
 
@@ -148,13 +153,6 @@ class ValuesUpdate(VariablesOperation, UpdateOperation):
         return {**current, "dynamicVariables": kept | new}
 
 
-def null_values(values: JsonObject) -> list[Issue]:
-    """Find nulls: no variable can be removed, and what Versori stores for a null is not documented."""
-    wanted = "a value: a variable cannot be removed"
-    issues = [Issue(f"variables.{name}", "null", wanted) for name, value in values.items() if value is None]
-    return issues if values else [Issue("variables", "nothing to set", "at least one variable")]
-
-
 class SetDynamicVariables(ValuesUpdate):
     """Set variables of an end user's activation; names that are not given keep their values. Only declared names are
     taken: versori_get_project_variables_schema."""
@@ -164,12 +162,6 @@ class SetDynamicVariables(ValuesUpdate):
 
     activation_id: ActivationId
     variables: Annotated[JsonObject, Field(description="Value by name."), in_body(stored_as="dynamicVariables")]
-
-    def new_values(self) -> JsonObject:
-        return self.variables
-
-    def make_body(self, situation: Situation) -> Any:
-        return self.variables
 
 
 class SetDynamicVariable(ValuesUpdate):
@@ -199,9 +191,6 @@ class SetDynamicVariable(ValuesUpdate):
             return (Issue("value", "an object with other keys", 'an object with the key "value" alone'),)
         return super().find_problems(situation)
 
-    def make_body(self, situation: Situation) -> Any:
-        return self.value
-
 
 class SetStaticUserVariables(VariablesOperation):
     """Set variables of an environment's static user, for its static connections. Names that are not given keep their
@@ -214,12 +203,6 @@ class SetStaticUserVariables(VariablesOperation):
     example = {"environment_id": ULID, "variables": {"channel_id": "other"}}
 
     variables: Annotated[JsonObject, Field(description="Value by name.")]
-
-    def new_values(self) -> JsonObject:
-        return self.variables
-
-    def make_body(self, situation: Situation) -> Any:
-        return self.variables
 
     def find_missing(self, shown: Any) -> list[str]:
         """The variables that have another value than was sent; what a reference stands for is not known here."""

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from connector_mcp.json_values import JsonObject, is_array, is_object, is_strings
-from connector_mcp.operations.connector_types import ConnectorType, connector_types
+from connector_mcp.operations.connector_types import connector_types
 from connector_mcp.sandbox import seed
 from connector_mcp.sandbox.emulator import Emulator, json_response
 from connector_mcp.sandbox.vectorize import wire
@@ -30,6 +30,7 @@ SOURCES = "vectorize.sources"
 _BASE = f"{wire.ORGANIZATION}/connectors/{{kind}}"
 _USERS = f"{wire.ORGANIZATION}/connectors/sources/{{connector}}/users"
 _ROWS = {"sources": "sourceConnectors", "destinations": "destinationConnectors", "aiplatforms": "aiPlatformConnectors"}
+_UPDATER = {"lastUpdatedById": seed.VECTORIZE_OPERATOR_ID, "lastUpdatedByEmail": seed.VECTORIZE_OPERATOR_EMAIL}
 _MULTI_USER = re.compile(r"_OAUTH_MULTI(_CUSTOM)?$")
 
 
@@ -77,11 +78,10 @@ class VectorizeEmulator(Emulator):
         if self._create_body == "object":
             if not is_object(body):
                 raise wire.invalid("Expected an object.")
-            return json_response({"message": wire.DONE, "connector": self._created(body, kind, workspace)})
+            return wire.done(connector=self._created(body, kind, workspace))
         if not is_array(body) or not body:
             raise wire.invalid("Expected an array of at least one connector.")
-        made = [self._created(each, kind, workspace) for each in body]
-        return json_response({"message": wire.DONE, "connectors": made})
+        return wire.done(connectors=[self._created(each, kind, workspace) for each in body])
 
     def _created(self, wanted: Any, kind: str, workspace: str) -> JsonObject:
         name, type_id, config = _checked_creation(wanted, wire.KINDS[kind])
@@ -93,8 +93,7 @@ class VectorizeEmulator(Emulator):
             "createdAt": self._world.timestamp(),
             "createdById": seed.VECTORIZE_OPERATOR_ID,
             "createdByEmail": seed.VECTORIZE_OPERATOR_EMAIL,
-            "lastUpdatedById": seed.VECTORIZE_OPERATOR_ID,
-            "lastUpdatedByEmail": seed.VECTORIZE_OPERATOR_EMAIL,
+            **_UPDATER,
             **wire.verification(type_id, config),
             "workspaceId": workspace,
             "users": {},
@@ -115,19 +114,19 @@ class VectorizeEmulator(Emulator):
                 raise wire.invalid("config: expected an object.")
             source.pop("errorMessage", None)
             source |= {"config": body["config"], **wire.verification(source["type"], body["config"])}
-        source |= {"lastUpdatedById": seed.VECTORIZE_OPERATOR_ID, "lastUpdatedByEmail": seed.VECTORIZE_OPERATOR_EMAIL}
+        source |= _UPDATER
         self._world.put(f"vectorize.{_kind(request)}", source["id"], source)
         updated: JsonObject = {"updatedConnector": _view(source)}
         if pipelines := self._pipelines.using(source["id"]):
             updated["pipelineIds"] = pipelines
-        return json_response({"message": wire.DONE, "data": updated})
+        return wire.done(data=updated)
 
     async def _delete(self, request: Request) -> Response:
         source = self._connector(request)
         if source["type"] == wire.BUILT_IN:
             raise wire.error(400, "Cannot delete system connector")
         self._world.delete(f"vectorize.{_kind(request)}", source["id"])
-        return json_response({"message": wire.DONE})
+        return wire.done()
 
     async def _add_user(self, request: Request) -> Response:
         source, body, user = await self._user_request(request)
@@ -155,24 +154,22 @@ class VectorizeEmulator(Emulator):
         kept = ("selectedFiles", "refreshToken", "accessToken")
         source["users"][user] = before | {key: body[key] for key in kept if key in body}
         self._world.put(SOURCES, source["id"], source)
-        return json_response({"message": wire.DONE})
+        return wire.done()
 
     async def _delete_user(self, request: Request) -> Response:
         source, _, user = await self._user_request(request)
         if source["users"].pop(user, None) is None:
             raise wire.error(404, "User not found on this connector", user)
         self._world.put(SOURCES, source["id"], source)
-        return json_response({"message": wire.DONE})
+        return wire.done()
 
     async def _user_request(self, request: Request) -> tuple[JsonObject, JsonObject, str]:
         source = wire.find_connector(self._world, request.path_params["connector"], ["sources"])
         if not _MULTI_USER.search(source["type"]):
             raise wire.error(400, "Connector does not support users", f"Its type is {source['type']}.")
         body = await wire.object_body(request)
-        user = body.get("userId")
-        if not isinstance(user, str) or not user:
-            raise wire.invalid("userId: required.")
-        return source, body, user
+        wire.require_text(body, "userId")
+        return source, body, body["userId"]
 
     def _connector(self, request: Request) -> JsonObject:
         return wire.find_connector(self._world, request.path_params["connector"], [_kind(request)])
@@ -200,25 +197,18 @@ def _view(source: JsonObject) -> JsonObject:
 def _checked_creation(wanted: Any, kind: str) -> tuple[str, str, JsonObject]:
     if not is_object(wanted):
         raise wire.invalid("Expected an object with name, type and config.")
-    name, type_id = wanted.get("name"), wanted.get("type")
-    if not isinstance(name, str) or not name:
-        raise wire.invalid("name: required.")
-    known = connector_types("vectorize").get(type_id) if isinstance(type_id, str) else None
+    wire.require_text(wanted, "name")
+    known = connector_types("vectorize").get(str(wanted.get("type")))
     if known is None or not known.creatable or known.kind != kind:
         raise wire.invalid(f"type: not a type of {kind} that can be created.")
-    return name, known.type, _checked_config(known, wanted.get("config"))
-
-
-def _checked_config(known: ConnectorType, config: Any) -> JsonObject:
-    required: list[str] = known.config.get("required", [])
+    required, config = known.config.get("required", []), wanted.get("config")
     if config is None and not required:
-        return {}
+        return wanted["name"], known.type, {}
     if not is_object(config):
         raise wire.invalid("config: expected an object.")
-    missing = [key for key in required if key not in config]
-    if missing:
+    if missing := [key for key in required if key not in config]:
         raise wire.error(400, "Invalid connector config", f"Missing: {', '.join(missing)}.")
-    return config
+    return wanted["name"], known.type, config
 
 
 def _check_selection(type_id: str, selection: Any) -> None:

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
 from connector_mcp.operations.connector_types import connector_types
 from connector_mcp.sandbox import seed
-from connector_mcp.sandbox.emulator import PlatformError, json_response
+from connector_mcp.sandbox.emulator import PlatformError
 from connector_mcp.sandbox.vectorize import wire
 from connector_mcp.sandbox.world import World
 
@@ -57,7 +57,7 @@ class VectorizePipelines:
 
     def using(self, connector: str) -> list[str]:
         """The ids of the pipelines that use a connector."""
-        return [each["id"] for each in self._world.all(PIPELINES) if connector in map(_id_of, _parts(each))]
+        return [each["id"] for each in self._world.all(PIPELINES) if connector in [part["id"] for part in _parts(each)]]
 
     async def _list(self, request: Request) -> Response:
         rows = [self._summary(each) for each in wire.in_workspace(request, self._world.all(PIPELINES))]
@@ -76,7 +76,7 @@ class VectorizePipelines:
             **{key: body[key] for key in (*_PARTS, "schedule")},
         }
         self._deploy(pipeline, ["DEPLOYING", "DEPLOYED", "BACKFILLING"])
-        return json_response({"message": wire.DONE, "data": {"id": pipeline["id"]}})
+        return wire.done(data={"id": pipeline["id"]})
 
     def _deploy(self, pipeline: JsonObject, steps: list[str]) -> None:
         pipeline["documents"] = sum(self._documents(part) for part in pipeline["sourceConnectors"])
@@ -90,29 +90,28 @@ class VectorizePipelines:
     async def _get(self, request: Request) -> Response:
         pipeline = self._pipeline(request)
         shown = self._summary(pipeline)
-        looks = members(self._world.get(_LOOKS, pipeline["id"])).get("count", 0)
-        self._world.put(_LOOKS, pipeline["id"], {"count": looks + 1})
+        self._world.put(_LOOKS, pipeline["id"], {"count": self._looks(pipeline) + 1})
         for part, (kind, member) in _PARTS.items():
-            stored = pipeline[part] if is_array(pipeline[part]) else [pipeline[part]]
-            shown[member] = [view for each in stored if (view := self._connector(each, kind)) is not None]
-        return json_response({"message": wire.DONE, "data": shown})
+            views = [self._connector(each, kind) for each in _as_list(pipeline[part])]
+            shown[member] = [view for view in views if view is not None]
+        return wire.done(data=shown)
 
     async def _delete(self, request: Request) -> Response:
         self._world.delete(PIPELINES, self._pipeline(request)["id"])
-        return json_response({"message": wire.DONE})
+        return wire.done()
 
     async def _start(self, request: Request) -> Response:
         pipeline = self._pipeline(request)
         if self._status(pipeline) in ("IDLE", "SHUTDOWN", "HIBERNATING", "OVERQUOTA", "ERROR_DEPLOYING"):
             pipeline["loaded"] = self._count(pipeline)
             self._deploy(pipeline, ["STARTED", "PROCESSING"])
-        return json_response({"message": wire.DONE})
+        return wire.done()
 
     async def _stop(self, request: Request) -> Response:
         pipeline = self._pipeline(request)
         pipeline |= {"documents": self._count(pipeline), "steps": ["SHUTDOWN"]}
         self._world.put(PIPELINES, pipeline["id"], pipeline)
-        return json_response({"message": wire.DONE})
+        return wire.done()
 
     async def _events(self, request: Request) -> Response:
         pipeline = self._pipeline(request)
@@ -132,33 +131,29 @@ class VectorizePipelines:
         pipeline = self._pipeline(request)
         count = self._count(pipeline)
         entry = {"timestamp": pipeline["createdAt"], "newObjects": count, "changedObjects": 0, "deletedObjects": 0}
-        return json_response({"message": wire.DONE, "data": [entry] if count else []})
+        return wire.done(data=[entry] if count else [])
 
     def _pipeline(self, request: Request) -> JsonObject:
         return self._world.find(PIPELINES, request.path_params["pipeline"], wire.error(404, "Pipeline not found"))
 
     def _status(self, pipeline: JsonObject) -> str:
-        looks = members(self._world.get(_LOOKS, pipeline["id"])).get("count", 0)
-        return pipeline["steps"][min(looks, len(pipeline["steps"]) - 1)]
+        return pipeline["steps"][min(self._looks(pipeline), len(pipeline["steps"]) - 1)]
+
+    def _looks(self, pipeline: JsonObject) -> int:
+        """How often it was read since it was deployed."""
+        return members(self._world.get(_LOOKS, pipeline["id"])).get("count", 0)
 
     def _count(self, pipeline: JsonObject) -> int:
         return pipeline["loaded"] if self._status(pipeline) in _UNLOADED else pipeline["documents"]
 
     def _summary(self, pipeline: JsonObject) -> JsonObject:
-        target, model = pipeline["destinationConnector"], pipeline["aiPlatformConnector"]
-        sources: list[JsonObject] = pipeline["sourceConnectors"]
-        return {
-            **{key: pipeline[key] for key in ("id", "name", "createdAt", "createdBy")},
-            "documentCount": self._count(pipeline),
-            "status": self._status(pipeline),
-            "sourceConnectorAuthIds": [each["id"] for each in sources],
-            "destinationConnectorAuthIds": [target["id"]],
-            "aiPlatformAuthIds": [model["id"]],
-            "sourceConnectorTypes": [each["type"] for each in sources],
-            "destinationConnectorTypes": [target["type"]],
-            "aiPlatformTypes": [model["type"]],
-            "configDoc": {key: pipeline[key] for key in (*_PARTS, "schedule")},
-        }
+        summary = {key: pipeline[key] for key in ("id", "name", "createdAt", "createdBy")}
+        summary |= {"documentCount": self._count(pipeline), "status": self._status(pipeline)}
+        for member, (_, shown) in _PARTS.items():
+            name, parts = shown.removesuffix("s"), _as_list(pipeline[member])
+            summary |= {f"{name}AuthIds": [each["id"] for each in parts]}
+            summary |= {f"{name}Types": [each["type"] for each in parts]}
+        return summary | {"configDoc": {key: pipeline[key] for key in (*_PARTS, "schedule")}}
 
     def _connector(self, part: JsonObject, kind: str) -> JsonObject | None:
         """A connector of a pipeline as its read shows it; None if it was deleted."""
@@ -173,11 +168,10 @@ class VectorizePipelines:
         problems: list[str] = []
         for part in _parts(pipeline):
             try:
-                found = wire.find_connector(self._world, part["id"])
+                problem = wire.find_connector(self._world, part["id"]).get("errorMessage")
             except PlatformError:
-                problems.append(f"Connector {part['id']} does not exist.")
-            else:
-                problems += [str(found["errorMessage"])] if found.get("errorMessage") else []
+                problem = f"Connector {part['id']} does not exist."
+            problems += [str(problem)] if problem else []
         return problems
 
     def _documents(self, part: JsonObject) -> int:
@@ -198,8 +192,7 @@ class VectorizePipelines:
     def _check(self, body: JsonObject) -> None:
         """Refuse a body that the documents refuse: unknown keys, and parts that are missing or of another type."""
         _check_keys(body, "", ("pipelineName", *_PARTS, "schedule"))
-        if not isinstance(body["pipelineName"], str) or not body["pipelineName"]:
-            raise wire.invalid("pipelineName: expected a text.")
+        wire.require_text(body, "pipelineName")
         if not is_array(body["sourceConnectors"]) or not body["sourceConnectors"]:
             raise wire.invalid("sourceConnectors: expected at least one.")
         _check_keys(body["schedule"], "schedule.", ("type",))
@@ -231,11 +224,11 @@ def _check_keys(value: Any, path: str, known: Sequence[str], optional: Sequence[
 
 
 def _parts(pipeline: JsonObject) -> list[JsonObject]:
-    return [*pipeline["sourceConnectors"], pipeline["destinationConnector"], pipeline["aiPlatformConnector"]]
+    return [part for member in _PARTS for part in _as_list(pipeline[member])]
 
 
-def _id_of(part: JsonObject) -> str:
-    return part["id"]
+def _as_list(part: Any) -> list[Any]:
+    return part if is_array(part) else [part]
 
 
 def _selected(user: JsonObject) -> int:

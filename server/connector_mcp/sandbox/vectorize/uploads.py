@@ -71,9 +71,7 @@ class VectorizeUploads:
 
     async def _start(self, request: Request) -> Response:
         connector, body = self._connector(request), await wire.object_body(request)
-        for key in ("name", "contentType"):
-            if not isinstance(body.get(key), str) or not body[key]:
-                raise wire.invalid(f"{key}: required.")
+        wire.require_text(body, "name", "contentType")
         try:
             metadata = json.loads(body.get("metadata", "{}"))
         except (ValueError, TypeError):
@@ -82,15 +80,8 @@ class VectorizeUploads:
             raise wire.invalid("metadata: expected a text that holds a JSON object.")
         token = f"sandbox-secret-{secrets.token_urlsafe(18)}"
         until = self._world.now() + timedelta(minutes=_MINUTES)
-        upload: JsonObject = {
-            "id": token,
-            "connector": connector,
-            "name": body["name"],
-            "contentType": body["contentType"],
-            "metadata": metadata,
-            "until": until.isoformat(),
-        }
-        self._world.put(_UPLOADS, token, upload)
+        upload: JsonObject = {"id": token, "connector": connector, "metadata": metadata, "until": until.isoformat()}
+        self._world.put(_UPLOADS, token, upload | {key: body[key] for key in ("name", "contentType")})
         host = request.headers.get("host", "")
         origin = f"https://{host}" if host.endswith(".sandbox.invalid") else f"http://{host}/vectorize"
         return json_response({"uploadUrl": f"{origin}{STORAGE}{token}"})
@@ -101,7 +92,7 @@ class VectorizeUploads:
         if self._world.get(FILES, key) is None:
             raise wire.error(404, "File not found", name)
         self._world.delete(FILES, key)
-        return json_response({"message": wire.DONE, "fileName": name})
+        return wire.done(fileName=name)
 
     def _connector(self, request: Request) -> str:
         found = wire.find_connector(self._world, request.path_params["connector"], ["sources"])
@@ -120,9 +111,7 @@ class VectorizeUploads:
 
     async def _token(self, request: Request) -> Response:
         body = await wire.object_body(request)
-        for key in ("user_id", "connector_id"):
-            if not isinstance(body.get(key), str) or not body[key]:
-                raise wire.invalid(f"{key}: required.")
+        wire.require_text(body, "user_id", "connector_id")
         found = wire.find_connector(self._world, body["connector_id"], ["sources"])
         if not found["type"].endswith("_OAUTH_MULTI"):
             raise wire.error(400, "Connector does not support users", f"Its type is {found['type']}.")

@@ -53,6 +53,18 @@ async def object_body(request: Request) -> JsonObject:
     return body
 
 
+def require_text(body: JsonObject, *keys: str) -> None:
+    """Refuse a body in which one of these members is missing, empty or not a text."""
+    for key in keys:
+        if not isinstance(body.get(key), str) or not body[key]:
+            raise invalid(f"{key}: required.")
+
+
+def done(**more: Any) -> Response:
+    """A success with what is told beside its sentence."""
+    return json_response({"message": DONE, **more})
+
+
 def page_of(request: Request, rows: Sequence[JsonObject], member: str, *, sized: bool = True, **more: Any) -> Response:
     """One page of a list. Where the documents are silent it holds 20 rows unless `limit` says otherwise."""
     bad_limit = error(400, "Invalid query parameter", "limit: expected a number from 1 to 100.")
@@ -81,8 +93,8 @@ def workspace_for(request: Request) -> str:
 
 def find_connector(world: World, identifier: Any, kinds: Sequence[str] = tuple(KINDS)) -> JsonObject:
     """A connector of one of these kinds."""
-    found = [world.get(f"vectorize.{kind}", identifier) for kind in kinds if isinstance(identifier, str)]
-    for connector in found:
+    for kind in kinds:
+        connector = world.get(f"vectorize.{kind}", str(identifier))
         if connector is not None:
             return connector
     raise error(404, "Connector not found")

@@ -79,8 +79,7 @@ class VersoriEmulator(Emulator):
     async def _update(self, request: Request) -> Response:
         connector = self._connector(request)
         body = await wire.read_body(request)
-        problems = [*_identity_problems(body, connector), *_field_problems(body, connector)]
-        if problems:
+        if problems := [*_identity_problems(body, connector), *_field_problems(body, connector)]:
             raise wire.error(400, "validation failed", fields=problems)
         address = "baseUrl" if connector["protocol"] == "http" else "datasetId"
         connector |= {"name": body["name"], address: body[address], "public": bool(body.get("public"))}
@@ -96,28 +95,18 @@ class VersoriEmulator(Emulator):
             connector["connectionVariables"] = body["connectionVariables"]
             for connection in connector["connections"]:
                 connection["variables"] = body["connectionVariables"]
-        connector["updatedAt"] = self._world.timestamp()
-        self._world.put(CONNECTORS, connector["id"], connector)
-        return json_response(_view(connector))
+        return self._saved(connector)
 
     async def _create(self, request: Request) -> Response:
         given = await wire.read_body(request)
         wire.require(given, "name", "baseUrl", "authSchemeConfigs")
         if not is_array(given.get("connections")):
             raise wire.invalid("connections", "is required")
-        now = self._world.timestamp()
-        connector: JsonObject = {
-            "id": wire.new_id(),
-            "organisationId": VERSORI_ORGANISATION_ID,
-            "protocol": "http",
-            "categories": [],
-        }
-        connector |= {"name": given["name"], "baseUrl": given["baseUrl"], "public": bool(given.get("public"))}
+        connector: JsonObject = {"id": wire.new_id(), "organisationId": VERSORI_ORGANISATION_ID, "protocol": "http"}
+        connector |= {key: given[key] for key in ("name", "baseUrl", "authSchemeConfigs")}
         connector |= {key: given[key] for key in ("tags", "connectionVariables") if given.get(key) is not None}
-        connector |= {"connections": [], "versions": [], "createdAt": now, "updatedAt": now}
-        connector["authSchemeConfigs"] = given["authSchemeConfigs"]
-        self._world.put(CONNECTORS, connector["id"], connector)
-        return json_response(_view(connector), 201)
+        connector |= {"public": bool(given.get("public")), "categories": [], "connections": [], "versions": []}
+        return self._saved(connector | {"createdAt": self._world.timestamp()}, 201)
 
     async def _delete(self, request: Request) -> Response:
         connector = self._connector(request)
@@ -136,9 +125,13 @@ class VersoriEmulator(Emulator):
         if is_object(given.get("grant")) and given["grant"].get("grantType") != "client_credentials":
             wire.store_app(given["grant"], stored.get(identifier, {}).get("grant", {}))
         connector["authSchemeConfigs"] = [*(stored | {identifier: given}).values()]
+        return self._saved(connector)
+
+    def _saved(self, connector: JsonObject, status: int = 200) -> Response:
+        """Store the connector with the time of this change, and answer with it."""
         connector["updatedAt"] = self._world.timestamp()
         self._world.put(CONNECTORS, connector["id"], connector)
-        return json_response(_view(connector))
+        return json_response(_view(connector), status)
 
     def _connector(self, request: Request) -> JsonObject:
         return self._world.find(CONNECTORS, request.path_params["connector"], wire.error(404, "connector not found"))
@@ -149,17 +142,10 @@ def _view(connector: JsonObject) -> JsonObject:
     shown = {key: value for key, value in connector.items() if key not in ("categories", "inUse")}
     shown["authSchemeConfigs"] = wire.blanked(connector["authSchemeConfigs"])
     shown["connections"] = [
-        {**connection, "credentials": _blanked(connection["credentials"])} for connection in connector["connections"]
+        {**connection, "credentials": wire.blanked(connection["credentials"])}
+        for connection in connector["connections"]
     ]
     return shown
-
-
-def _blanked(credentials: JsonObject) -> JsonObject:
-    def blank(each: JsonObject) -> JsonObject:
-        data = {key: "" if key in wire.BLANKED else value for key, value in each["credential"]["data"].items()}
-        return {**each, "credential": {**each["credential"], "data": data}}
-
-    return {side: [blank(each) for each in entries] for side, entries in credentials.items()}
 
 
 def _fits(request: Request, connector: JsonObject) -> bool:

@@ -49,24 +49,12 @@ class ProjectsPart(wire.PlatformPart):
     async def _create(self, request: Request) -> Response:
         given = await wire.read_body(request)
         wire.require(given, "name")
-        environment: JsonObject = {
-            "id": wire.new_id(),
-            "name": "production",
-            "status": "draft",
-            "publicUrl": "",
-            "config": {},
-        }
         now = self.world.timestamp()
-        environment |= {"createdAt": now, "updatedAt": now}
-        project: JsonObject = {
-            "id": wire.new_id(),
-            "name": given["name"],
-            "starred": False,
-            "environments": [environment],
-        }
-        return json_response(
-            self._view(self.save(wire.PROJECTS, project | {"versions": [], "logs": [], "schema": None}))
-        )
+        environment: JsonObject = {"id": wire.new_id(), "name": "production", "status": "draft", "publicUrl": ""}
+        environment |= {"config": {}, "createdAt": now, "updatedAt": now}
+        project: JsonObject = {"id": wire.new_id(), "name": given["name"], "starred": False}
+        project |= {"environments": [environment], "versions": [], "logs": [], "schema": None}
+        return json_response(self._view(self.save(wire.PROJECTS, project)))
 
     async def _versions(self, request: Request) -> Response:
         return json_response(wire.page(request, self.named(request, "project", wire.PROJECTS)["versions"]))
@@ -77,9 +65,8 @@ class ProjectsPart(wire.PlatformPart):
         found = [each for each in project["versions"] if each["id"] == request.path_params["version"]]
         if not found:
             raise wire.error(404, "version not found")
-        templates = [each for each in self.world.all(wire.TEMPLATES) if each["environmentId"] == environment["id"]]
-        missing = [each["name"] for each in templates if not each["dynamic"] and each["connectionId"] is None]
-        if missing:
+        templates = [each for each in self.templates_of(environment) if not each["dynamic"]]
+        if missing := [each["name"] for each in templates if each["connectionId"] is None]:
             raise wire.error(400, "missing connections for the following systems", details=", ".join(missing))
         ready = self.world.now() + timedelta(seconds=DEPLOY_SECONDS)
         environment.update(status="draft", deployedVersion=found[0], readyAt=ready.isoformat())
@@ -114,9 +101,9 @@ class ProjectsPart(wire.PlatformPart):
     def _calls(self, environment: JsonObject) -> list[JsonObject]:
         """A line for each system that the environment calls with a static connection."""
         lines: list[JsonObject] = []
-        for template in self.world.all(wire.TEMPLATES):
+        for template in self.templates_of(environment):
             connection = self.world.get(wire.CONNECTIONS, str(template["connectionId"]))
-            if template["environmentId"] != environment["id"] or connection is None:
+            if connection is None:
                 continue
             system, refused = self.find(wire.SYSTEMS, template["systemId"]), is_refused(connection)
             url = connection["baseUrl"] or system["templateBaseUrl"]
@@ -171,47 +158,33 @@ class UsersPart(wire.PlatformPart):
         wire.require(given, "externalId")
         if self._user(given["externalId"]) is not None:
             raise wire.invalid("externalId", "is taken")
-        user: JsonObject = {
-            "id": wire.new_id(),
-            "externalId": given["externalId"],
-            "organisationId": "",
-            "displayName": "",
-        }
-        user |= {"organisationId": request.path_params["organisation"]}
-        return json_response(self.save(wire.USERS, user | {"displayName": given.get("displayName") or ""}), 201)
+        user: JsonObject = {"id": wire.new_id(), "externalId": given["externalId"]}
+        user |= {"organisationId": request.path_params["organisation"], "displayName": given.get("displayName") or ""}
+        return json_response(self.save(wire.USERS, user), 201)
 
     async def _activate(self, request: Request) -> Response:
         given = await wire.read_body(request)
         wire.require(given, "userId", "environmentId")
-        user, project = self._user(given["userId"]), self._project(given["environmentId"])
-        if user is None:
-            raise wire.error(404, "end user not found")
-        if any(each["userId"] == user["id"] for each in self._of(given["environmentId"])):
+        user, (project, environment) = self._known_user(given["userId"]), self._place(given["environmentId"])
+        if any(each["userId"] == user["id"] for each in self._of(environment["id"])):
             raise wire.error(409, "the end user is active in this environment")
-        templates = {
-            each["id"] for each in self.world.all(wire.TEMPLATES) if each["environmentId"] == given["environmentId"]
-        }
+        templates = {each["id"] for each in self.templates_of(environment)}
         parts = [members(each) for each in items(given.get("connections"))]
         if {each.get("connectionTemplateId") for each in parts} != templates or len(parts) != len(templates):
-            raise wire.invalid(
-                "connections", "must have one connection for each connection template of the environment"
-            )
+            raise wire.invalid("connections", "must have one for each connection template of the environment")
         values = members(given.get("dynamicVariables"))
         _check_values(project["schema"], values, whole=True)
         made = [self._connection(part, user)["id"] for part in parts]
-        activation = {"id": wire.new_id(), "userId": user["id"], "environmentId": given["environmentId"]}
-        return json_response(
-            self._view(self.save(wire.ACTIVATIONS, activation | {"connectionIds": made, "values": values}))
-        )
+        activation = {"id": wire.new_id(), "userId": user["id"], "environmentId": environment["id"]}
+        activation |= {"connectionIds": made, "values": values}
+        return json_response(self._view(self.save(wire.ACTIVATIONS, activation)))
 
     async def _list(self, request: Request) -> Response:
-        self._project(request.path_params["environment"])
-        return json_response([self._view(each) for each in self._of(request.path_params["environment"])])
+        _, environment = self._place(request.path_params["environment"])
+        return json_response([self._view(each) for each in self._of(environment["id"])])
 
     async def _list_of_user(self, request: Request) -> Response:
-        user = self._user(request.path_params["user"])
-        if user is None:
-            raise wire.error(404, "end user not found")
+        user = self._known_user(request.path_params["user"])
         found = [each for each in self._of(request.path_params["environment"]) if each["userId"] == user["id"]]
         return json_response([self._view(each) for each in found])
 
@@ -232,16 +205,16 @@ class UsersPart(wire.PlatformPart):
         return self._set(request, {request.path_params["variable"]: given["value"]})
 
     async def _set_static(self, request: Request) -> Response:
-        project, given = self._project(request.path_params["environment"]), await wire.read_body(request)
+        (project, environment), given = self._place(request.path_params["environment"]), await wire.read_body(request)
         _check_values(project["schema"], given, whole=False)
-        environment = next(each for each in project["environments"] if each["id"] == request.path_params["environment"])
         environment["staticVariables"] = {**environment.get("staticVariables", {}), **given}
         self.save(wire.PROJECTS, project)
         return json_response(environment["staticVariables"])
 
     def _set(self, request: Request, values: JsonObject) -> Response:
         activation = self._activation(request)
-        _check_values(self._project(activation["environmentId"])["schema"], values, whole=False)
+        project, _ = self._place(activation["environmentId"])
+        _check_values(project["schema"], values, whole=False)
         activation["values"] = {**activation["values"], **values}
         self.save(wire.ACTIVATIONS, activation)
         return json_response(activation["values"])
@@ -264,19 +237,25 @@ class UsersPart(wire.PlatformPart):
         return [each for each in self.world.all(wire.ACTIVATIONS) if each["environmentId"] == environment]
 
     def _user(self, identifier: str) -> JsonObject | None:
-        return next(
-            (each for each in self.world.all(wire.USERS) if identifier in (each["id"], each["externalId"])), None
-        )
+        users = self.world.all(wire.USERS)
+        return next((each for each in users if identifier in (each["id"], each["externalId"])), None)
 
-    def _project(self, environment: str) -> JsonObject:
+    def _known_user(self, identifier: str) -> JsonObject:
+        user = self._user(identifier)
+        if user is None:
+            raise wire.error(404, "end user not found")
+        return user
+
+    def _place(self, identifier: str) -> tuple[JsonObject, JsonObject]:
+        """The environment with this id, after its project."""
         for project in self.world.all(wire.PROJECTS):
-            if environment in [each["id"] for each in project["environments"]]:
-                return project
+            for environment in project["environments"]:
+                if environment["id"] == identifier:
+                    return project, environment
         raise wire.error(404, "environment not found")
 
     def _view(self, activation: JsonObject) -> JsonObject:
-        project = self._project(activation["environmentId"])
-        environment = next(each for each in project["environments"] if each["id"] == activation["environmentId"])
+        _, environment = self._place(activation["environmentId"])
         found = [self.world.get(wire.CONNECTIONS, each) for each in activation["connectionIds"]]
         shown: JsonObject = {"id": activation["id"], "user": self.find(wire.USERS, activation["userId"])}
         shown |= {"environment": _environment_view(self.world, environment)}

@@ -86,12 +86,8 @@ class SystemsPart(wire.PlatformPart):
         given = await wire.read_body(request)
         wire.require(given, "credential", "authorizeUrl", "clientId")
         scopes = [*items(given.get("scopes")), *([] if given.get("disableOfflineAccess") else ["offline_access"])]
-        query = {
-            "client_id": given["clientId"],
-            "response_type": "code",
-            "scope": " ".join(scopes),
-            "state": wire.new_id(),
-        }
+        query = {"client_id": given["clientId"], "response_type": "code"}
+        query |= {"scope": " ".join(scopes), "state": wire.new_id()}
         return json_response({"url": f"{given['authorizeUrl']}?{urlencode(query)}"})
 
     async def _list_templates(self, request: Request) -> Response:
@@ -107,13 +103,13 @@ class SystemsPart(wire.PlatformPart):
         project, given = self.named(request, "project", wire.PROJECTS), await wire.read_body(request)
         wire.require(given, "systemId", "name", "environmentId")
         system = self.find(wire.SYSTEMS, given["systemId"])
-        if given["environmentId"] not in [each["id"] for each in project["environments"]]:
+        environment = next((each for each in project["environments"] if each["id"] == given["environmentId"]), None)
+        if environment is None:
             raise wire.invalid("environmentId", "is not an environment of the project")
-        taken = [each for each in self.world.all(wire.TEMPLATES) if each["environmentId"] == given["environmentId"]]
-        if given["name"] in [each["name"] for each in taken]:
+        if given["name"] in [each["name"] for each in self.templates_of(environment)]:
             raise wire.invalid("name", "is taken in this environment")
         template = {"id": wire.new_id(), "projectId": project["id"], "systemId": system["id"], "connectionId": None}
-        template |= {"environmentId": given["environmentId"], "name": given["name"]}
+        template |= {"environmentId": environment["id"], "name": given["name"]}
         template |= {"dynamic": bool(given.get("dynamic")), "schemeIds": None}
         return json_response(self._template(self.save(wire.TEMPLATES, template)))
 

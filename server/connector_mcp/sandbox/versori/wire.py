@@ -56,6 +56,10 @@ class PlatformPart:
         """The document that a path parameter names."""
         return self.find(collection, request.path_params[name])
 
+    def templates_of(self, environment: JsonObject) -> list[JsonObject]:
+        """The connection templates of an environment."""
+        return [each for each in self.world.all(TEMPLATES) if each["environmentId"] == environment["id"]]
+
     def save(self, collection: str, document: JsonObject) -> JsonObject:
         """Store the document with its times, and return it."""
         now = self.world.timestamp()
