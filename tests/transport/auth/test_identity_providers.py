@@ -25,8 +25,8 @@ from connector_mcp.transport.auth.jwt import JwtVerifier, KeySet
 from connector_mcp.transport.http.addresses import PublicAddress
 from tests.documents import BY_NAME
 from tests.end_to_end.faces import served
-from tests.test_deploy import free_port
-from tests.transport.auth.issuer import OTHER_RSA, RSA, public_jwk
+from tests.nginx import free_port
+from tests.transport.auth.issuer import OTHER_RSA, RSA, Memory, public_jwk
 from tests.transport.conftest import FakeEngine, serving
 
 pytestmark = pytest.mark.anyio
@@ -37,26 +37,6 @@ ID_JAG = "urn:ietf:params:oauth:token-type:id-jag"
 ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-
-
-class Memory:
-    """What a client stores."""
-
-    def __init__(self) -> None:
-        self.tokens: Any = None
-        self.client: Any = None
-
-    async def get_tokens(self) -> Any:
-        return self.tokens
-
-    async def set_tokens(self, tokens: Any) -> None:
-        self.tokens = tokens
-
-    async def get_client_info(self) -> Any:
-        return self.client
-
-    async def set_client_info(self, client_info: Any) -> None:
-        self.client = client_info
 
 
 @dataclass
