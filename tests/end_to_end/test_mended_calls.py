@@ -1,4 +1,4 @@
-"""Wrong calls that models make: each one is mended in one step by what its answer says, and by nothing else."""
+"""Wrong calls that models make. The answer to each one says how to mend it in one step."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ import pytest
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 
-from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.sandbox import seed
-from connector_mcp.transport.mcp.server import build_server
+from tests.end_to_end.faces import attached
 
 pytestmark = pytest.mark.anyio
 
@@ -54,7 +53,7 @@ WRONG: dict[str, tuple[str, dict[str, Any]]] = {
     "a config by another name": (UPDATE, {"id": "github-signin", "configuration": {"clientId": "Iv1.x"}}),
     "config keys as arguments": (UPDATE, {"id": "github-signin", "clientId": "Iv1.y"}),
     "tokens in camelCase": (ADD, USER | {"refreshToken": "1//token-of-the-user"}),
-    # Arguments that there are not.
+    # Arguments that do not exist.
     "a confirmation": (UPDATE, {"id": "github-signin", "sync_profile": True, "confirm": True}),
     "a reason": (GET, {"source_connector_id": S3, "reason": "the person wants to see it"}),
     "a tenant that is fixed": (LIST, {"organization_id": "my-org"}),
@@ -93,7 +92,7 @@ WRONG: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def place(arguments: Any, path: str) -> tuple[Any, Any]:
-    """The holder of a path of the arguments, and its last step there."""
+    """The object or list that a path of the arguments leads to, and the last step of the path."""
     steps: list[Any] = [int(step) if step.isdigit() else step for step in re.findall(r"[^.\[\]]+", path)]
     for step in steps[:-1]:
         arguments = arguments[step]
@@ -154,9 +153,7 @@ async def test_every_wrong_call_is_mended_by_its_answer_in_one_step(era: Any, tm
     assert len(WRONG) >= 40
     settings = Settings.load({}, sandbox=True, state_dir=tmp_path, policy="destroy=allow,update=allow,create=allow")
     stuck: dict[str, Any] = {}
-    async with open_engine(settings, {}, "stdio") as engine, Client(
-        build_server(engine, request_state_key=b"k" * 32), mode=era
-    ) as client:  # fmt: skip
+    async with attached(settings, mode=era) as client:
         for what, (tool, arguments) in WRONG.items():
             if not (error := await call(client, tool, arguments)):
                 continue

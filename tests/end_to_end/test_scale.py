@@ -22,8 +22,9 @@ from connector_mcp.composition.engine import open_engine
 from connector_mcp.config.settings import Settings
 from connector_mcp.errors import InvalidArguments
 from connector_mcp.state.keys import secret_key
+from tests.end_to_end.faces import s3_connectors
 from tests.end_to_end.leaving import Watching, operator, operators_file
-from tests.end_to_end.test_replicas import CREATE, READ, connectors
+from tests.end_to_end.test_replicas import CREATE, READ
 from tests.engine.conftest import FakeCaller
 from tests.postgres_server import PostgresFixture
 
@@ -75,7 +76,7 @@ async def measure(environ: dict[str, str], numbers: Iterator[int]) -> tuple[dict
     ):
 
         async def park() -> str:
-            result = await engine.call(CREATE, connectors(f"connector {next(numbers)}"), FakeCaller())
+            result = await engine.call(CREATE, s3_connectors(f"connector {next(numbers)}"), FakeCaller())
             return result.content["error"]["approval"]["id"]
 
         async def decide() -> None:
@@ -96,6 +97,8 @@ async def measure(environ: dict[str, str], numbers: Iterator[int]) -> tuple[dict
             assert result.exit_code == 0, result.output
 
         parked = [await park() for _ in range(TRIES)]
+        log = CallLog(engine.database)
+        (last,) = (await log.page(Wanted(once=True), count=1)).calls
         measured: dict[str, Measured] = {
             "read": partial(engine.call, READ, {}, FakeCaller()),
             "decide": decide,
@@ -104,7 +107,8 @@ async def measure(environ: dict[str, str], numbers: Iterator[int]) -> tuple[dict
             "history": engine.approvals.history,
             "everything": engine.approvals.everything,
             "counts": engine.approvals.counts,
-            "recent calls": partial(CallLog(engine.database).page, Wanted(once=True), count=50),
+            "recent calls": partial(log.page, Wanted(once=True), count=50),
+            "one call": partial(log.records, last.call_id),
         }
         for path in ("/console", "/console/history", "/console/calls", "/console/calls?outcome=refused", "/metrics"):
             measured[path] = partial(page, path)

@@ -1,13 +1,10 @@
-"""What holds for every operation, whoever declares it: read before adding one."""
+"""The rules for the operations of all platforms: read them before adding one."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from typing import Any
 
-import pytest
 from jsonschema import Draft202012Validator
 
 from connector_mcp.operations.catalog import PLATFORMS, catalog, platform_folder
@@ -16,7 +13,8 @@ from connector_mcp.operations.operation import Effect, ListOperation, Operation
 from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import ProfileChoice, Tool, impossible_arguments, tool_of
 from connector_mcp.operations.update import UpdateOperation
-from tests.operations.hooks import issues
+from tests.for_each import for_each
+from tests.operations.hooks import issues, schemas
 from tools.pages import size
 
 OPERATIONS = catalog(PLATFORMS)
@@ -42,7 +40,7 @@ TAKEN_BY_ALL = {
 """The keywords that the strictest clients' schema classes have, such as those of Gemini."""
 FILLERS = {"the", "of", "a", "an"}
 
-every_operation = pytest.mark.parametrize("name", OPERATIONS)
+every_operation = for_each("name", OPERATIONS)
 
 
 def tool(name: str) -> Tool:
@@ -53,19 +51,6 @@ def tool(name: str) -> Tool:
 def wire(made: Tool, *, with_output: bool = False) -> int:
     """The size of a tool in a list of tools."""
     return size(made.as_dict(), with_output=with_output)
-
-
-def schemas(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every schema inside a schema, with the path of properties that leads there."""
-    yield path, schema
-    for key, member in schema.get("properties", {}).items():
-        yield from schemas(member, f"{path}.{key}")
-    for word in ("items", "additionalProperties"):
-        if isinstance(schema.get(word), dict):
-            yield from schemas(schema[word], f"{path}[]")
-    for word in ("anyOf", "oneOf", "allOf"):
-        for branch in schema.get(word, ()):
-            yield from schemas(branch, path)
 
 
 def test_there_are_the_seventeen_documented_operations_and_the_supporting_reads() -> None:

@@ -194,10 +194,10 @@ def refused_by_client(caller: Caller, how: str) -> Refused:
 
 
 def refuse_excess(candidate: Candidate, waiting: int) -> None:
-    """Refuse a call that is too large to be parked, or of a principal with `waiting` parked calls, if that is the most.
+    """Refuse a call that cannot be parked: it is too large, or its principal already has `waiting` parked calls.
 
     Raises:
-        Blocked: It is.
+        Blocked: The call cannot be parked.
     """
     size = len(candidate.model_dump_json().encode())
     if size > MAX_PARKED_BYTES:
