@@ -218,3 +218,15 @@ async def test_a_creation_that_is_refused_names_what_changes_the_thing_at_the_sa
         assert "error" not in await run(made, add, **user)
         error = (await run(made, add, **user | {"refresh_token": "another"}))["error"]
         assert (error["code"], change in error["fix"]) == ("rejected", not policy)
+
+
+async def test_an_id_that_only_another_list_shows_is_to_be_taken_from_there(bench: BenchMaker) -> None:
+    made = bench(toolsets=("all",))
+    error = (await run(made, "versori_list_activations", environment_id="absent"))["error"]
+    assert (error["code"], error["fix"]) == (
+        "not_found",
+        "Take environment_id from versori_list_projects, and call again.",
+    )
+    blocked = bench(toolsets=("all",), policy="versori_list_projects=block")
+    error = (await run(blocked, "versori_list_activations", environment_id="absent"))["error"]
+    assert "versori_list_projects" not in error["fix"]

@@ -133,9 +133,7 @@ class Lookup:
         """
         is_missing, said, earlier = isinstance(error, NotFound), error.fix, list(self._operation.http.placeholders)
         if is_missing:
-            error.fix = (
-                "Check the ids in the arguments. You may list none of them here; the platform's console has them."
-            )
+            error.fix = self._say_where_ids_are()
         in_path = ((name, path, getattr(self._operation, name)) for name, path in id_paths(self._operation))
         for argument, path, given in [named] if named else in_path:
             if argument in earlier:
@@ -166,6 +164,19 @@ class Lookup:
                 return None
             return self._tell(error, Match(argument, given, listed.id_member), listed, rows, found, is_whole=is_whole)
         return None
+
+    def _say_where_ids_are(self) -> str:
+        """Name the tools that show the ids in the path of the call."""
+        fields, tools = type(self._operation).model_fields, [each.tool_name() for each in (*self._lists, *self._others)]
+        shown = [
+            f"{name} from {mark.tool}"
+            for name in self._operation.http.placeholders
+            for mark in fields[name].metadata
+            if isinstance(mark, ShownBy) and mark.tool in tools
+        ]
+        if shown:
+            return f"Take {' and '.join(shown)}, and call again."
+        return "Check the ids in the arguments. You may list none of them here; the platform's console has them."
 
     async def explain_conflict(self, error: UpstreamError) -> None:
         """Name in the error what there is already, where the platform allows only one, and what changes it."""

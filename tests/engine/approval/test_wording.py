@@ -113,3 +113,9 @@ def test_a_call_that_sends_a_secret_to_a_chosen_host_says_so_first() -> None:
     assert second == "Sends the secret MAIL to smtp.evil.example."
     assert parked(made).effects == ("create", "disclose")
     assert "Sends the secret MAIL to smtp.evil.example." in parked(made).effect
+
+
+def test_the_second_line_is_a_sentence_without_the_name_that_the_first_one_has() -> None:
+    current = {"id": "c1", "name": "Docs", "documentCount": 42}
+    assert candidate(OPERATIONS["vectorize_delete_pipeline"], current=current).second_line.startswith("Holds 42 ")
+    assert candidate(OPERATIONS["vectorize_delete_pipeline"], current={**current, "documentCount": 0}).second_line

@@ -30,7 +30,7 @@ TITLE: Final = 46
 SAME_CALL: Final = "make the same call again"
 """What is to be done once a parked call is approved."""
 
-_AFTER_NAME: Final = re.compile(r"^(\s*\(id [^)]*\))?[\s;,.]*")
+_AFTER_NAME: Final = re.compile(r"^(\s*\(id [^)]*\))?[\s;,.]*(which )?")
 
 MAX_LINES: Final = 40
 """Changes, and arguments, that a question shows one by one."""
