@@ -149,7 +149,7 @@ async def test_a_check_of_what_is_not_there_says_what_it_was_looked_for_as(
     made: Bench, platform: str, kind: str | None
 ) -> None:
     checks = OVERVIEWS[platform].checks
-    place = {"within": seed.VERSORI_PRODUCTION} if kind == "activation" else {}
+    place: dict[str, Any] = {"within": seed.VERSORI_PRODUCTION} if kind == "activation" else {}
     content = await run(made, "check_connector", platform=platform, id="absent", kind=kind, **place)
     if "data" in content:
         # It was looked for in lists.

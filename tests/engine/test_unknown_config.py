@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from connector_mcp.json_values import JsonObject
+from connector_mcp.sandbox.faults import Fault
+from connector_mcp.secrets.collection import Secrets
+from connector_mcp.secrets.sources import EnvironmentSource
 from tests.engine.conftest import BenchMaker, FakeCaller
 
 pytestmark = pytest.mark.anyio
@@ -55,3 +58,26 @@ async def test_a_wrong_value_of_a_known_key_is_refused_whatever_the_setting_says
     error = (await made.engine.call("vectorize_create_source_connector", arguments, FakeCaller())).content["error"]
     assert [issue["path"] for issue in error["issues"]] == ["connectors[0].config.seed-urls"]
     assert "UNKNOWN_CONFIG" not in error["fix"]
+
+
+async def test_a_creation_takes_the_keys_that_the_description_of_its_type_names(bench: BenchMaker) -> None:
+    """The platform describes a type otherwise than this server knows it: one key is new, and one is now secret."""
+    stored = EnvironmentSource({"CONNECTOR_MCP_SECRET_key": "s3cr3t-of-the-app"})
+    made, okta = bench(secrets=Secrets([stored])), "2kG3aTftCcAvWtHZt2Ywry0dPn7"
+    fields: list[JsonObject] = [
+        {"name": "address", "displayName": "Address", "required": True, "stringField": {}},
+        {"name": "seed", "displayName": "Seed", "stringField": {"passwordField": {}}},
+    ]
+    described: JsonObject = {"schema": {"displayName": "Okta", "fields": fields}, "formSchema": None}
+    made.sandbox.inject(Fault("conductorone", "POST", "*/connectorcatalog", status=200, times=9, body=described))
+    known = await made.engine.call("describe_connector_type", {"platform": "conductorone", "type": okta}, FakeCaller())
+    assert set(known.content["data"]["config_schema"]["properties"]) == {"address", "seed"}
+    cases: list[tuple[JsonObject, str]] = [
+        # An operator is asked, because the secret goes to an address of the caller's choice.
+        ({"address": "acme.example", "seed": "secret://key"}, "approval_required"),
+        ({"address": "acme.example", "okta_v2_domain": "acme.okta.com"}, "invalid_arguments"),
+    ]
+    for config, code in cases:
+        arguments: JsonObject = {"app_id": OKTA["app_id"], "catalog_id": okta, "config": config}
+        error = (await made.engine.call("conductorone_create_connector", arguments, FakeCaller())).content["error"]
+        assert error["code"] == code, error

@@ -98,7 +98,8 @@ class CreateConnector(NewConnector):
     expand_mask: ExpandMask = None
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
-        known = self.kind(situation)
+        # The platform's own description counts, so that nothing is judged before it was read.
+        known = self.kind(situation) if situation.described is not None or self.type_read() is None else None
         return (env_config.config_use(self.config, self.catalog_id, known and self._of_group(known), complete=True),)
 
     def find_type_problems(self, known: ConnectorType | None) -> Iterator[Issue]:
