@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +27,7 @@ from connector_mcp.engine.ledger import Claim, Execution, Ledger
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.secret_refs.secret_requests import SecretRequests
 from connector_mcp.operations.catalog import PLATFORMS, catalog, in_toolsets, platform_folder
+from connector_mcp.operations.operation import Operation
 from connector_mcp.provisioning.calls import CALLS
 from connector_mcp.sandbox.app import Sandbox
 from connector_mcp.secrets.collection import Secrets
@@ -34,6 +35,31 @@ from connector_mcp.state.database import Database
 from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.upstream.client import DEFAULT_LIMITS, ClientLimits, UpstreamClient
 from tests.records import Clock, audit_lines
+
+OPERATIONS = catalog()
+
+
+def operation(name: str, /, **arguments: Any) -> Operation:
+    """An operation with its arguments, in some tenant."""
+    kind = OPERATIONS[name]
+    tenant = {name: "o" for name in ("organization_id", "organisation_id") if name in kind.model_fields}
+    return kind.model_validate({**tenant, **arguments})
+
+
+def account_of(
+    sandbox: Sandbox,
+    name: str,
+    values: Mapping[str, str] | None = None,
+    limits: ClientLimits = DEFAULT_LIMITS,
+    **more: Any,
+) -> Account:
+    """An account on an emulated platform, by default with all variables that the sandbox has for it."""
+    platform = platform_folder(name).platform
+    values = sandbox.variables(name) if values is None else values
+    secret = {variable.name for variable in platform.variables if variable.secret}
+    options = {key: value for key, value in values.items() if key not in secret}
+    client = UpstreamClient(platform, values, transport=sandbox.transport(name), limits=limits, sleep=_never)
+    return Account(platform=platform, client=client, options=options, sandbox=True, **more)
 
 
 @pytest.fixture
@@ -283,22 +309,12 @@ async def bench(tmp_path: Path) -> AsyncIterator[BenchMaker]:
         ) -> Bench:
             sandbox = Sandbox()
             stack.callback(sandbox.close)
-            accounts: dict[str, Account] = {}
-            for name in platforms:
-                platform = platform_folder(name).platform
-                values = sandbox.variables(name)
-                secret = {variable.name for variable in platform.variables if variable.secret}
-                client = UpstreamClient(
-                    platform, values, transport=sandbox.transport(name), limits=limits, sleep=_never
-                )
-                options = {key: value for key, value in values.items() if key not in secret}
-                accounts[name] = Account(platform=platform, client=client, options=options, sandbox=True)
             database = database or SqliteDatabase(tmp_path / "records.db")
             settings = {"toolsets": ("all",), **settings}
             engine = Engine(
                 Settings.load({}, sandbox=True, state_dir=tmp_path, ask_reading_time=ask_reading_time, **settings),
                 in_toolsets(catalog(platforms), settings["toolsets"]),
-                accounts.values(),
+                [account_of(sandbox, name, limits=limits) for name in platforms],
                 policy=Policy.parse(policy, read_only=read_only, transport=transport),
                 database=database,
                 hold=hold,

@@ -25,8 +25,7 @@ from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.sources import EnvironmentSource
 from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.transport.mcp.server import build_server
-from connector_mcp.upstream.client import UpstreamClient
-from tests.engine.conftest import FakeCaller, yes
+from tests.engine.conftest import FakeCaller, account_of, yes
 from tests.records import audited
 
 pytestmark = pytest.mark.anyio
@@ -79,24 +78,12 @@ async def two(tmp_path: Path) -> AsyncIterator[Maker]:
             accounts: list[Account] = []
             for platform in (platform_folder(name).platform for name in PLATFORMS):
                 for name, rules in (("production", production), ("staging", staging)):
-                    sandbox = sandboxes[name]
-                    values = sandbox.variables(platform.name)
+                    values = sandboxes[name].variables(platform.name)
                     if name == without_tenant and platform.tenant:
                         del values[platform.tenant.name]
-                    secret = {variable.name for variable in platform.variables if variable.secret}
-                    own = Policy.parse(rules, read_only=read_only == name, transport="stdio")
-                    accounts.append(
-                        Account(
-                            platform=platform,
-                            client=UpstreamClient(platform, values, transport=sandbox.transport(platform.name)),
-                            options={key: value for key, value in values.items() if key not in secret},
-                            profile=name,
-                            sandbox=True,
-                            default=name == default,
-                            policy=own.within(server, name),
-                            secrets=(secrets or {}).get(name),
-                        )
-                    )
+                    own = Policy.parse(rules, read_only=read_only == name, transport="stdio").within(server, name)
+                    options = {"default": name == default, "policy": own, "secrets": (secrets or {}).get(name)}
+                    accounts.append(account_of(sandboxes[name], platform.name, values, profile=name, **options))
             database = SqliteDatabase(tmp_path / "records.db")
             engine = Engine(
                 Settings(state_dir=tmp_path, sandbox=True),

@@ -23,24 +23,16 @@ from connector_mcp.engine.preview import (
 from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.json_values import members, same_json
-from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.conductorone.env_config import wrapped_keys
 from connector_mcp.operations.operation import Effect, Operation, at
 from connector_mcp.operations.situation import Loss, Situation
 from connector_mcp.operations.update import is_unset, without_vacant
 from connector_mcp.operations.versori.connections import NO_ID
+from tests.engine.conftest import OPERATIONS, operation
 from tests.operations.test_update import UPDATES, arguments, records
 
-OPERATIONS = catalog()
-TENANT = {"organization_id": "o", "organisation_id": "o"}
 KEY = b"k" * 32
 SECRET = "planted-secret-Zq9"
-
-
-def operation(name: str, **arguments: Any) -> Operation:
-    kind = OPERATIONS[name]
-    tenant = {key: value for key, value in TENANT.items() if key in kind.model_fields}
-    return kind.model_validate({**tenant, **arguments})
 
 
 def preview_of(made: Operation, current: Any, *, secrets: tuple[str, ...] = ()) -> Preview:
@@ -237,8 +229,7 @@ def test_a_snapshot_is_bounded_and_clean() -> None:
 def test_every_consequence_names_only_arguments_that_there_are() -> None:
     for kind in OPERATIONS.values():
         if kind.effect is not Effect.READ and kind.on is not None:
-            tenant = {key: value for key, value in TENANT.items() if key in kind.model_fields}
-            made = kind.model_validate({**tenant, **kind.example})
+            made = operation(kind.tool_name(), **kind.example)
             sentence = make_preview(made, Situation(), (Loss("Unsets x"),), Scrubber(tuple)).sentence
             assert sentence.endswith("Unsets x.")
             assert "{" not in sentence
@@ -276,7 +267,7 @@ def test_a_difference_between_two_targets_is_always_named(before: dict[str, Any]
 @given(data=st.data())
 def test_nothing_that_an_update_sends_is_missing_from_what_is_shown(name: str, data: st.DataObject) -> None:
     kind = UPDATES[name]
-    update = kind.model_validate({**data.draw(arguments(kind)), **{k: "id" for k in TENANT if k in kind.model_fields}})
+    update: Any = operation(name, **data.draw(arguments(kind)))
     # Nothing is sent unless enough of the target was read.
     current = data.draw(records(kind).filter(update.was_read))
     situation = Situation(current=current)

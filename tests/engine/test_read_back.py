@@ -11,21 +11,17 @@ import pytest
 from connector_mcp.engine.results import Meta
 from connector_mcp.engine.sender import verify
 from connector_mcp.errors import ConnectorError, NotFound, UpstreamFailed
-from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.operation import Effect, Operation
 from connector_mcp.operations.situation import Path, Situation
 from connector_mcp.operations.update import UpdateOperation
+from tests.engine import conftest
+from tests.engine.conftest import OPERATIONS
 
 pytestmark = pytest.mark.anyio
 
-OPERATIONS = catalog()
-TENANT = {"organization_id": "o", "organisation_id": "o"}
 
-
-def operation(name: str, **arguments: Any) -> Operation:
-    kind = OPERATIONS[name]
-    tenant = {key: value for key, value in TENANT.items() if key in kind.model_fields}
-    return kind.model_validate({**tenant, **kind.example, **arguments})
+def operation(name: str, /, **arguments: Any) -> Operation:
+    return conftest.operation(name, **{**OPERATIONS[name].example, **arguments})
 
 
 class Reads:
@@ -281,8 +277,7 @@ def _as_shown(value: Any, form: str) -> Any:
 async def test_what_an_update_empties_reads_back_equal_in_every_form(name: str, arguments: Any, form: str) -> None:
     kind, stored = OPERATIONS[name], {"id": "c", **STORED[name.partition("_")[0]]}
     required = {key: value for key, value in kind.example.items() if kind.model_fields[key].is_required()}
-    tenant = {key: value for key, value in TENANT.items() if key in kind.model_fields}
-    made = kind.model_validate({**tenant, **required, **arguments})
+    made = conftest.operation(name, **{**required, **arguments})
     assert isinstance(made, UpdateOperation)
     shown = made.after(stored)
     if form != "absent":

@@ -28,20 +28,11 @@ from connector_mcp.engine.results import (
     shows_all,
 )
 from connector_mcp.errors import InvalidArguments, Issue
-from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.logto.connectors import ConnectorRecord
 from connector_mcp.operations.operation import Operation
 from connector_mcp.operations.tool import tool_of
+from tests.engine.conftest import OPERATIONS, operation
 from tests.for_each import for_each
-
-OPERATIONS = catalog()
-TENANT = {"organization_id": "o", "organisation_id": "o"}
-
-
-def operation(name: str, **arguments: Any) -> Operation:
-    kind = OPERATIONS[name]
-    tenant = {key: value for key, value in TENANT.items() if key in kind.model_fields}
-    return kind.model_validate({**tenant, **arguments})
 
 
 def shaped(made: Operation, data: Any, answer: Any = None) -> tuple[Any, Meta]:

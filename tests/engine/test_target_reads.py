@@ -223,9 +223,12 @@ async def test_a_key_file_is_checked_as_what_it_is_also_where_a_secret_holds_it(
         assert made.requests() == []
 
 
-OWN = "2ownConnectorType0000000001"
+OWN, OKTA_TYPE = "2ownConnectorType0000000001", "2kG3aTftCcAvWtHZt2Ywry0dPn7"
 OKTA = {"app_id": seed.CONDUCTORONE_APP_ID, "id": seed.CONDUCTORONE_OKTA}
-FIELDS = [{"name": name, "displayName": name, "str": {"secret": name == "own_key"}} for name in ("own_url", "own_key")]
+FIELDS = [
+    {"name": name, "displayName": f"{name}\u202e", "str": {"secret": name == "own_key"}}
+    for name in ("own_url", "own_key")
+]
 
 
 async def test_a_type_that_only_the_platform_knows_is_described_and_checked_by_it(made: Bench) -> None:
@@ -235,6 +238,7 @@ async def test_a_type_that_only_the_platform_knows_is_described_and_checked_by_i
     world.put(C1_CONNECTORS, OKTA["id"], {**stored, "catalogId": OWN, "config": None})
     described = (await call(made, "describe_connector_type", platform="conductorone", type=OWN))["data"]
     assert (described["secret_keys"], described["described_by"]) == (["own_key"], "the platform")
+    assert "\u202e" not in json.dumps(described, ensure_ascii=False)
     wrong = await call(made, "conductorone_update_connector", **OKTA, config={"own_urll": "x"})
     assert wrong["error"]["issues"][0]["wanted"].startswith("own_url (closest match)")
     right = await call(made, "conductorone_update_connector", **OKTA, config={"own_url": "x", "own_key": "y"})
@@ -245,8 +249,7 @@ async def test_a_type_that_only_the_platform_knows_is_described_and_checked_by_i
 @pytest.mark.parametrize("status", [404, 500, 403])
 async def test_a_platform_that_does_not_describe_a_type_leaves_it_to_what_is_shipped(made: Bench, status: int) -> None:
     made.sandbox.inject(Fault(platform="conductorone", path_glob="*/connectorcatalog", status=status, times=99))
-    kind = "2kG3aTftCcAvWtHZt2Ywry0dPn7"
-    described = await call(made, "describe_connector_type", platform="conductorone", type=kind)
+    described = await call(made, "describe_connector_type", platform="conductorone", type=OKTA_TYPE)
     assert described["data"]["described_by"] == "this server"
     assert bool(described["meta"].get("warnings")) == (status != 404)
     changed = await call(made, "conductorone_update_connector", **OKTA, config={"okta_v2_domain": "b.okta.com"})
@@ -255,7 +258,6 @@ async def test_a_platform_that_does_not_describe_a_type_leaves_it_to_what_is_shi
 
 async def test_policy_that_holds_reads_back_keeps_the_platform_from_being_asked(bench: BenchMaker) -> None:
     made = bench(policy="conductorone_*=block")
-    kind = "2kG3aTftCcAvWtHZt2Ywry0dPn7"
-    described = await call(made, "describe_connector_type", platform="conductorone", type=kind)
+    described = await call(made, "describe_connector_type", platform="conductorone", type=OKTA_TYPE)
     assert described["data"]["described_by"] == "this server"
     assert list(made.sandbox.requests) == []

@@ -111,6 +111,19 @@ def test_the_first_source_with_a_name_provides_the_value(tmp_path: Path) -> None
     assert [(each.name, each.source) for each in found.listing()] == [("A", "environment"), ("B", "directory")]
 
 
+def test_while_one_call_reads_the_values_another_does_not_take_them_for_read(tmp_path: Path) -> None:
+    class Watched(Directory):
+        def read(self, name: str) -> str | None:
+            outdated.append(found.is_outdated())
+            return super().read(name)
+
+    outdated: list[bool] = []
+    (tmp_path / "A").write_text("value")
+    found = Secrets([Watched(tmp_path)])
+    found.read_all()
+    assert (outdated, found.known, found.is_outdated()) == ([True], ("value",), False)
+
+
 @pytest.mark.parametrize(
     ("limits", "use", "told"),
     [

@@ -109,7 +109,7 @@ class AcrossCall(EngineCall):
         """Tell whether a thing works, from what its check reads.
 
         Raises:
-            NotFound: There is no such thing.
+            NotFound: The platform does not have it.
         """
         try:
             verdict = await self._drive(account, reads)
@@ -126,7 +126,7 @@ class AcrossCall(EngineCall):
         """Return the accounts that the arguments name.
 
         Raises:
-            InvalidArguments: There is none.
+            InvalidArguments: No account fits.
         """
         own = self.own_accounts()
         chosen = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import anyio.to_thread
@@ -82,7 +83,7 @@ class Engine:
         self.database = database
         database.on_failure = observer.store_failed
         self.secret_requests = secret_requests
-        self.approvals = approvals = Approvals(database, ttl=settings.approval_ttl, observer=observer)
+        self.approvals = Approvals(database, ttl=settings.approval_ttl, observer=observer)
         self._accounts = Accounts(accounts)
         self._policy = policy
         self._calls = calls or {}
@@ -93,20 +94,17 @@ class Engine:
         public = (*operations, *(account.platform.name for account in self._accounts.all))
         self._scrubber = Scrubber(self._own_secrets, public)
         self._hold = hold = hold or ApprovalHold(settings.approval_wait, records=database)
-
-        def make_gate(policy: Policy) -> Gate:
-            return Gate(
-                policy,
-                approvals,
-                database,
-                operator_channel=settings.approvals,
-                decide_at=decide_at,
-                reading_seconds=settings.ask_reading_time,
-                question_seconds=max(QUESTION_SECONDS, 2 * settings.ask_timeout),
-                hold=hold,
-                announce=announce,
-            )
-
+        make_gate = partial(
+            Gate,
+            approvals=self.approvals,
+            database=database,
+            operator_channel=settings.approvals,
+            decide_at=decide_at,
+            reading_seconds=settings.ask_reading_time,
+            question_seconds=max(QUESTION_SECONDS, 2 * settings.ask_timeout),
+            hold=hold,
+            announce=announce,
+        )
         self._services = CallServices(
             settings=settings,
             accounts=self._accounts,
@@ -135,7 +133,7 @@ class Engine:
         return tuple(self._seen(None if any_scope else caller.scopes, caller.profiles).values())
 
     def _seen(self, scopes: frozenset[str] | None, profiles: frozenset[str] | None) -> dict[str, Tool]:
-        """The tools that callers with these scopes and profiles see. Their texts are about nothing else."""
+        """Return what callers with these scopes and profiles see. The texts mention no other tool or profile."""
         # Policies never change while the server runs, and there are few scopes and profiles.
         key = scopes, None if profiles is None else profiles & self._profiles
         if key not in self._visible:

@@ -243,7 +243,7 @@ class EngineCall(ABC):
         )
 
     def end_work(self) -> Work[None] | None:
-        """Return what is done in the transaction of the record of the end."""
+        """Return the work to do in the transaction of the end record."""
         return None
 
     def unrecorded(self, result: CallResult) -> CallResult:

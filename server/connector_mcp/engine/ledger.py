@@ -111,7 +111,7 @@ class Ledger:
         """Check that the same write is not under way.
 
         Raises:
-            InProgress: It is.
+            InProgress: The same write is under way.
         """
         row = await self._database.read(lambda tx: self._earlier(tx, digest).first())
         if row is not None and row["is_running"] and digest not in self._owed:

@@ -63,7 +63,7 @@ class Lookup:
         A read that fails shows nothing: then the platform decides.
 
         Raises:
-            NotFound: The call does.
+            NotFound: The platform does not have it.
         """
         for path, given, shown in named_things(self._operation):
             reader = self._catalog[shown.tool]

@@ -254,7 +254,7 @@ class Sender:
 
 
 def find_flaw(operation: Operation, data: Any) -> str | None:
-    """Say what an answer shows instead of the documented data; None if it shows that.
+    """Describe what an answer shows instead of the documented data; None if it shows the data.
 
     `data` is what the operation takes out of the answer.
     """
@@ -276,7 +276,7 @@ def find_flaw(operation: Operation, data: Any) -> str | None:
 
 
 def _find_target_flaw(operation: Operation, reader: Operation, record: Any) -> str | None:
-    """Say why a read does not show the target of a change; None if it does. Its shape was checked before."""
+    """Describe why a read does not show the target of a change; None if it does. Its shape was checked before."""
     if operation.acts_on is None:
         return None
     stored = reader.stored_config

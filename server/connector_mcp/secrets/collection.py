@@ -68,13 +68,15 @@ class Secrets:
     def read_all(self) -> None:
         """Read the values of all sources into `known`. What cannot be read is left out, and logged."""
         # A source that changes meanwhile is read again.
-        self._stamps = [source.stamp() for source in self.sources]
+        stamps = [source.stamp() for source in self.sources]
         for source in self.sources:
             try:
                 for name in source.names():
                     self._learn(source.read(name))
             except Misconfigured as failure:
                 logger.warning("secrets are not recognized in texts until they can be read: %s", failure.message)
+        # Until all is read, no other call may take `known` for complete.
+        self._stamps = stamps
 
     def _learn(self, value: str | None) -> None:
         if value:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol
 
 from connector_mcp.errors import Misconfigured
 from connector_mcp.input_text import check_expanded, decode, drop_mark
@@ -151,14 +151,6 @@ class Directory(SecretSource):
         )
 
 
-class _KeyringModule(Protocol):
-    """The used part of the `keyring` package, which is an optional extra."""
-
-    def get_password(self, service_name: str, username: str) -> str | None: ...
-
-    def set_password(self, service_name: str, username: str, password: str) -> None: ...
-
-
 class Keyring(SecretSource):
     """The operating system's keyring, through the `keyring` package. It cannot list names: expected ones are tried."""
 
@@ -181,15 +173,15 @@ class Keyring(SecretSource):
         return None if value is None else drop_mark(value)
 
 
-def open_keyring() -> _KeyringModule | None:
-    """Return the keyring, or None if the package is missing or finds no usable backend."""
+def open_keyring() -> Any | None:
+    """Return the module `keyring`, an optional extra, or None if the package is missing or finds no usable backend."""
     # The import is slow: it searches for backends.
     try:
         module = import_module("keyring")
         usable = float(module.get_keyring().priority) > 0
     except Exception:  # noqa: BLE001 - every backend has its own errors
         return None
-    return cast("_KeyringModule", module) if usable else None
+    return module if usable else None
 
 
 def file_stamp(file: Path | os.DirEntry[str]) -> tuple[int, ...]:

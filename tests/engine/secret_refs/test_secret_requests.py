@@ -18,7 +18,7 @@ from connector_mcp.secrets.collection import Secrets
 from connector_mcp.secrets.encrypted import EncryptedFile, KeyFile
 from connector_mcp.secrets.reference import SecretLimits
 from connector_mcp.state.sqlite import SqliteDatabase
-from tests.engine.conftest import AsksByReturning, BenchMaker, FakeCaller
+from tests.engine.conftest import AsksByReturning, BenchMaker, FakeCaller, yes
 
 pytestmark = pytest.mark.anyio
 
@@ -79,6 +79,13 @@ class House:
         assert request is not None
         return request
 
+    async def ask(self) -> tuple[AsksByReturning, str]:
+        """A caller whose call was answered with a question, and the ticket of the question."""
+        caller = AsksByReturning(sends=YES)
+        with pytest.raises(AnswerDue) as due:
+            await self.engine.call(TOOL, ARGUMENTS, caller)
+        return caller, due.value.ticket
+
     async def error(self, caller: FakeCaller, arguments: dict[str, Any] | None = None) -> dict[str, Any]:
         result = await self.engine.call(TOOL, arguments or ARGUMENTS, caller)
         assert result.is_error
@@ -106,11 +113,9 @@ async def test_the_call_goes_on_with_what_was_entered(house: House) -> None:
 
 
 async def test_a_question_that_is_returned_is_taken_up_by_the_same_call(house: House) -> None:
-    first = AsksByReturning(sends=YES)
-    with pytest.raises(AnswerDue) as due:
-        await house.engine.call(TOOL, ARGUMENTS, first)
+    first, ticket = await house.ask()
     assert await house.submit(first.visits[0]) == "entered"
-    second = AsksByReturning(sends=YES, resumed=Resumed(due.value.ticket, YES))
+    second = AsksByReturning(sends=YES, resumed=Resumed(ticket, YES))
     result = await house.engine.call(TOOL, ARGUMENTS, second)
     assert not result.is_error, result.content
     assert second.visits == []
@@ -118,13 +123,9 @@ async def test_a_question_that_is_returned_is_taken_up_by_the_same_call(house: H
 
 async def test_the_page_confirms_nothing(make_house: Callable[..., House]) -> None:
     house = make_house(policy="create=ask")
-    first = AsksByReturning(sends=YES)
-    with pytest.raises(AnswerDue) as due:
-        await house.engine.call(TOOL, ARGUMENTS, first)
+    first, ticket = await house.ask()
     await house.submit(first.visits[0])
-    second = AsksByReturning(
-        sends=YES, resumed=Resumed(due.value.ticket, ElicitationReply("accept", {"confirm": True}))
-    )
+    second = AsksByReturning(sends=YES, resumed=Resumed(ticket, yes()))
     with pytest.raises(AnswerDue):
         await house.engine.call(TOOL, ARGUMENTS, second)
     assert len(second.questions) == 1
@@ -134,10 +135,9 @@ async def test_the_page_confirms_nothing(make_house: Callable[..., House]) -> No
 async def test_confirming_opens_no_page(make_house: Callable[..., House]) -> None:
     house = make_house(policy="create=ask")
     house.stored.put("GITHUB", VALUE, SecretLimits())
-    with pytest.raises(AnswerDue) as due:
-        await house.engine.call(TOOL, ARGUMENTS, AsksByReturning(sends=YES))
+    _, ticket = await house.ask()
     house.stored.remove("GITHUB")
-    again = AsksByReturning(sends=YES, resumed=Resumed(due.value.ticket, ElicitationReply("accept", {"confirm": True})))
+    again = AsksByReturning(sends=YES, resumed=Resumed(ticket, yes()))
     with pytest.raises(AnswerDue):
         await house.engine.call(TOOL, ARGUMENTS, again)
     assert len(again.visits) == 1
@@ -156,11 +156,9 @@ async def test_a_call_is_held_only_so_long_and_asks_again_for_the_same_page(hous
 
 
 async def test_a_round_for_a_page_that_is_used_up_does_not_open_another(house: House) -> None:
-    first = AsksByReturning(sends=YES)
-    with pytest.raises(AnswerDue) as due:
-        await house.engine.call(TOOL, ARGUMENTS, first)
+    first, ticket = await house.ask()
     await house.requests.withdraw(first.visits[0].id)
-    second = AsksByReturning(sends=YES, resumed=Resumed(due.value.ticket, YES))
+    second = AsksByReturning(sends=YES, resumed=Resumed(ticket, YES))
     assert "used up" in (await house.error(second))["fix"]
     assert second.visits == []
 

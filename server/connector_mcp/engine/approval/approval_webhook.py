@@ -101,7 +101,7 @@ class WebhookKey:
         """Return the id of a message that was signed with this key within `TOLERANCE` of now.
 
         Raises:
-            InvalidSignature: It was not.
+            InvalidSignature: The signature is missing, wrong or too old.
         """
         presented = [(name.lower(), value) for name, value in headers if name.lower() in _HEADERS]
         values = dict(presented)

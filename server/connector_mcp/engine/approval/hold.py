@@ -38,28 +38,22 @@ class ApprovalHold:
     async def until_decided(
         self, approval: Approval, approvals: Approvals, caller: Caller, page: str | None = None
     ) -> bool:
-        """Hold the call until its approval is decided. False if the time ends, or the client is gone, before that.
+        """Hold the call until its approval is decided, on the `page` with this address or elsewhere.
 
-        `page` is the address of the page that decides it.
+        False if the time ends, or the client is gone, before that.
 
         Raises:
             StoreUnavailable: The approval cannot be read.
         """
-        if not self._seconds:
-            return False
 
         async def is_pending() -> bool:
             live = await approvals.find(approval.digest)
             return live is not None and live.id == approval.id and live.status == "pending"
 
-        return await self.hold(
-            is_pending,
-            f"Waiting for an operator to decide {approval.id}: {approval.effect} "
-            + (f"On the page {page} " if page else "")
-            + runnable(f"In a terminal: `connector-mcp approvals show {approval.id}`."),
-            caller,
-            self._seconds,
-        )
+        message = f"Waiting for an operator to decide {approval.id}: {approval.effect} "
+        message += f"On the page {page} " if page else ""
+        message += runnable(f"In a terminal: `connector-mcp approvals show {approval.id}`.")
+        return bool(self._seconds) and await self.hold(is_pending, message, caller, self._seconds)
 
     async def hold(
         self, is_pending: Callable[[], Awaitable[bool]], message: str, caller: Caller, seconds: float

@@ -27,7 +27,7 @@ COLUMNS: Final = (
 
 
 class ParkedCall(BaseModel):
-    """All that a decision about a call is bound to, and what is shown of it. Everything is redacted already."""
+    """What a decision about a call depends on, and what a person is shown of it. All of it is already redacted."""
 
     model_config = ConfigDict(frozen=True, defer_build=True)
 
@@ -82,7 +82,7 @@ class Approval(ParkedCall):
     """Distinguishes this decision from another with the same content."""
     used_at: float | None = None
     outcome: str | None = None
-    """What became of the call that used it: `running`, `unknown`, or the outcome as the audit log has it."""
+    """What became of the call that used it: `running`, `unknown`, or the outcome in the audit log."""
 
 
 def name_to_type(approval: Approval) -> str:

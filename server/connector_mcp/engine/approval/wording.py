@@ -27,6 +27,9 @@ SECOND_LINE: Final = 80
 TITLE: Final = 46
 """Characters that clients show of the first line, of the second line, and of a field's title."""
 
+SAME_CALL: Final = "make the same call again"
+"""What is to be done once a parked call is approved."""
+
 _AFTER_NAME: Final = re.compile(r"^(\s*\(id [^)]*\))?[\s;,.]*")
 
 MAX_LINES: Final = 40
@@ -146,7 +149,7 @@ def approval_required(approval: Approval, page: str | None = None, because: str 
     return ApprovalRequired(
         f"{approval.effect} {because}{' ' if because else ''}This waits for an operator's approval ({approval.id}); "
         "nothing was changed.",
-        fix=f"An operator {how}. Then make the same call again and it runs once.",
+        fix=f"An operator {how}. Then {SAME_CALL} and it runs once.",
         details={
             "effect": approval.effect,
             "losses": list(approval.losses),
@@ -191,10 +194,10 @@ def refused_by_client(caller: Caller, how: str) -> Refused:
 
 
 def refuse_excess(candidate: Candidate, waiting: int) -> None:
-    """Refuse a call that is too large to be parked, or of a principal with `waiting` parked calls, if that is the most.
+    """Refuse a call that cannot be parked: it is too large, or its principal already has `waiting` parked calls.
 
     Raises:
-        Blocked: It is.
+        Blocked: The call cannot be parked.
     """
     size = len(candidate.model_dump_json().encode())
     if size > MAX_PARKED_BYTES:

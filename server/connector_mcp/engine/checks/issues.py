@@ -6,12 +6,9 @@ Descriptions never repeat a string that was given, nor a key or number that may 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol, cast
-
-if TYPE_CHECKING:
-    from jsonschema.exceptions import ValidationError as SchemaError
+from typing import Any, cast
 
 from connector_mcp.errors import Issue
 from connector_mcp.operations.connector_types import example
@@ -166,15 +163,8 @@ def wrong_value(path: str, value: Any, schema: Mapping[str, Any], sample: Any, *
     return Issue(path, got, describe_wanted(schema, value), sample, unknown, near)
 
 
-class Validator(Protocol):
-    """The part of jsonschema's validators used here. They do not declare their types in full."""
-
-    def iter_errors(self, instance: Any) -> Iterator[SchemaError]: ...
-
-    def is_valid(self, instance: Any) -> bool: ...
-
-
-def validator(schema: Mapping[str, Any]) -> Validator:
+def validator(schema: Mapping[str, Any]) -> Any:
+    """Return jsonschema's validator, which does not declare its types in full."""
     # Slow to import, and only calls with a config need it.
     from jsonschema import Draft202012Validator
 

@@ -55,9 +55,9 @@ _HOLDER = re.compile(r"(credentials?|auth)$")
 
 
 class Place(IntEnum):
-    """What stands in a place, from what must never be altered to free text.
+    """The kind of text in a place, from text that must never be altered to free text.
 
-    For a value, it is the first place that it is removed from; it is removed from all later ones, too.
+    The place of a secret value is the first one that it is removed from. It is removed from all later ones, too.
     """
 
     ID = 0
@@ -117,7 +117,7 @@ def last_word(key: str) -> str:
 
 
 def place_of(key: str) -> Place:
-    """Judge by the last word of a key what stands under it."""
+    """Return the kind of text under a key, by the last word of the key."""
     word = last_word(key)
     if _ID_LAST.fullmatch(word):
         return Place.ID

@@ -198,7 +198,7 @@ def _is_part_of_a_word(text: str, start: int, end: int) -> bool:
 
 @cache
 def _documented(model: type[BaseModel]) -> frozenset[str]:
-    """Return the names of a model's members, as arguments and as a platform has them."""
+    """Return the names of a model's members, as arguments and on the wire."""
     fields = model.model_fields.items()
     return frozenset(each for name, info in fields for each in (name, info.alias or to_camel(name)))
 

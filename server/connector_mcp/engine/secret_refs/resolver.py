@@ -329,7 +329,7 @@ class MintedCredentials:
         """Check, before the operation is sent, that its new credentials could be stored.
 
         Raises:
-            Misconfigured: They could not.
+            Misconfigured: No store can take them.
         """
         if operation.mints:
             await anyio.to_thread.run_sync(self._secrets.check_store)

@@ -60,7 +60,7 @@ def read_token(call: CallContext, request: TokenRequest, result: AttemptResult) 
     """Read the token out of the result of `request`.
 
     Raises:
-        UpstreamError: There is none. Whatever the reason, the call that needed it has not been sent.
+        UpstreamError: There is no token. The call that needed it was not sent.
     """
     if not isinstance(result, RawResponse):
         raise make_error(call, result)
