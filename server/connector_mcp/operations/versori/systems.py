@@ -1,4 +1,4 @@
-"""Versori systems: what can be connected to, and how it wants to be called (facts: section 5)."""
+"""Versori systems: the APIs that can be connected to, and how each is signed in to (facts: section 5)."""
 
 from __future__ import annotations
 
