@@ -23,7 +23,7 @@ from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.approval.wording import Candidate
 from connector_mcp.engine.caller import AnswerDue, CannotAsk, ElicitationReply, Question, Resumed, TransportName, Visit
 from connector_mcp.engine.engine import Engine
-from connector_mcp.engine.ledger import Claim, Execution, Ledger, Standing
+from connector_mcp.engine.ledger import Claim, Execution, Ledger
 from connector_mcp.engine.policy import Policy
 from connector_mcp.engine.secret_refs.secret_requests import SecretRequests
 from connector_mcp.operations.catalog import PLATFORMS, catalog, in_toolsets, platform_folder
@@ -113,7 +113,7 @@ def use(database: SqliteDatabase) -> Use:
     async def run(digest: str = "d1") -> Approval | None:
         ledger = Ledger(database, AuditTrail(database), longest=120.0)
         found = await ledger.begin(a_record(digest), Claim(fingerprint="f1"))
-        if isinstance(found, Standing):
+        if not isinstance(found, Execution):
             return None
         await database.write(ledger.end(found, "ok"))
         return found.approval
@@ -135,7 +135,7 @@ async def cross(database: Database, gate: Gate, candidate: Candidate, caller: An
     ledger = Ledger(database, AuditTrail(database), longest=120.0)
     passages: list[Passage] = []
 
-    async def begin(passage: Passage) -> Execution | Standing:
+    async def begin(passage: Passage) -> Execution | Approval | None:
         passages.append(passage)
         record = a_record(candidate.digest, secrets.token_hex(8), tool=candidate.tool)
         return await ledger.begin(record, passage.claim)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from connector_mcp.engine.checks.conformance import find_flaw
+from connector_mcp.engine.sender import find_flaw
 from connector_mcp.errors import NotFound
 from connector_mcp.operations.catalog import catalog
 from connector_mcp.operations.connector_types import connector_types, example
@@ -66,7 +66,7 @@ class Answers:
             if sending is not None:
                 sending()
             self.sent.append(request)
-            return UpstreamResponse(200, body, "r-1", 0.0, 1)
+            return UpstreamResponse(200, body, "r-1", 1)
 
         monkeypatch.setattr(UpstreamClient, "send", send)
 

@@ -24,7 +24,7 @@ from connector_mcp.engine.redaction.redactor import MARKER
 from connector_mcp.engine.redaction.scrubber import Scrubber
 from connector_mcp.json_values import members, same_json
 from connector_mcp.operations.catalog import catalog
-from connector_mcp.operations.conductorone.env_config import wrap_all
+from connector_mcp.operations.conductorone.env_config import wrapped_keys
 from connector_mcp.operations.operation import Effect, Operation, at
 from connector_mcp.operations.situation import Loss, Situation
 from connector_mcp.operations.update import is_unset, without_vacant
@@ -286,7 +286,7 @@ def test_nothing_that_an_update_sends_is_missing_from_what_is_shown(name: str, d
     assert [change.field for change in changes] == [path_text(path) for path in differ]
     config = members(getattr(update, "config", None))
     # ConductorOne takes config values in a form of its own.
-    wire_form = wrap_all({**config, **members(config.get("configuration"))})
+    wire_form = wrapped_keys({**config, **members(config.get("configuration"))})
     shown_values = [update.model_dump(by_alias=True, exclude_unset=True), list(planned.values()), current, wire_form]
     known = {_text(value) for _, value in leaves(shown_values)} | {NO_ID}
     for path, value in leaves(update.make_body(situation)):

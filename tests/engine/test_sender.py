@@ -38,7 +38,7 @@ class Script:
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return UpstreamResponse(201, answer, f"request-{len(self.sent)}", 0.0, 1)
+        return UpstreamResponse(201, answer, f"request-{len(self.sent)}", 1)
 
 
 def sender_of(script: Script, caller: Any, platform: str = "vectorize") -> Sender:

@@ -203,7 +203,7 @@ def test_what_the_form_of_the_platform_has_is_taken(kind: ConnectorType) -> None
     described = {"id": kind.type, "type": kind.kind, "formItems": form}
     for call, situation, _ in calls(kind, config):
         assert call.type_read() is not None
-        assert call.find_problems(Situation()) == ()
+        assert list(call.find_problems(Situation())) == []
         assert issues(call, Situation(situation.current, described=described)) == []
         refused = issues(call, Situation(situation.current, described={}))
         assert [issue.path for issue in refused] == ["config.newKey"]

@@ -106,8 +106,8 @@ def test_the_first_source_with_a_name_provides_the_value(tmp_path: Path) -> None
     (tmp_path / "A").write_text("from the directory")
     (tmp_path / "B").write_text("b")
     found = Secrets([EnvironmentSource({"CONNECTOR_MCP_SECRET_A": "from the environment"}), Directory(tmp_path)])
-    assert found.resolve("A", USE) == "from the environment"
-    assert found.resolve("B", USE) == "b"
+    assert found.find("A", USE).value == "from the environment"
+    assert found.find("B", USE).value == "b"
     assert [(each.name, each.source) for each in found.listing()] == [("A", "environment"), ("B", "directory")]
 
 
@@ -122,7 +122,7 @@ def test_the_first_source_with_a_name_provides_the_value(tmp_path: Path) -> None
 def test_a_use_outside_of_a_limit_is_refused(limits: SecretLimits, use: Use, told: str) -> None:
     found = Secrets([EnvironmentSource({"CONNECTOR_MCP_SECRET_A": "the value"})], {"A": limits})
     with pytest.raises(Unresolved) as refused:
-        found.resolve("A", use)
+        found.find("A", use)
     assert told in refused.value.wanted
     assert "the value" not in refused.value.got + refused.value.wanted
 
@@ -130,13 +130,13 @@ def test_a_use_outside_of_a_limit_is_refused(limits: SecretLimits, use: Use, tol
 @pytest.mark.parametrize("field", ["pass", "auth.pass", "config.auth.pass"])
 def test_a_field_is_named_by_its_path_or_the_end_of_it(field: str) -> None:
     limits = SecretLimits(("logto",), ("default",), (field,))
-    assert Secrets([EnvironmentSource({"CONNECTOR_MCP_SECRET_A": "v"})], {"A": limits}).resolve("A", USE) == "v"
+    assert Secrets([EnvironmentSource({"CONNECTOR_MCP_SECRET_A": "v"})], {"A": limits}).find("A", USE).value == "v"
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_and_the_command() -> None:
     found = Secrets([EnvironmentSource({"CONNECTOR_MCP_SECRET_AWS_KEY": "v"})])
     with pytest.raises(Unresolved) as refused:
-        found.resolve("aws_kee", USE)
+        found.find("aws_kee", USE)
     assert "such as secret://AWS_KEY" in refused.value.wanted
     assert "connector-mcp secrets set aws_kee" in (refused.value.fix or "")
 
@@ -144,7 +144,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_and_the_command() -> None:
 @pytest.mark.parametrize("value", ["  ", "\udcff"])
 def test_a_value_that_is_no_text_is_refused(value: str) -> None:
     with pytest.raises(Unresolved, match="holds no text"):
-        Secrets([EnvironmentSource({"CONNECTOR_MCP_SECRET_A": value})]).resolve("A", USE)
+        Secrets([EnvironmentSource({"CONNECTOR_MCP_SECRET_A": value})]).find("A", USE)
 
 
 def test_the_limits_are_read_by_secret(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
+from mcp import Client
 
 from connector_mcp.config.settings import Settings
 from connector_mcp.engine.caller import Caller, CallResult
@@ -18,7 +20,10 @@ from connector_mcp.suggest import meant
 from connector_mcp.telemetry.observer import NULL_OBSERVER
 from connector_mcp.transport.auth.authorization import Callers
 from connector_mcp.transport.auth.static_tokens import StaticToken, TokenFile
-from connector_mcp.transport.http.app import serve_http
+from connector_mcp.transport.http.addresses import PublicAddress
+from connector_mcp.transport.http.app import http_app, serve_http
+from connector_mcp.transport.http.host_guard import Reach
+from connector_mcp.transport.mcp.server import build_server
 
 KEY = b"k" * 32
 SECRET = "marked-secret-value"
@@ -133,14 +138,21 @@ async def serving(
             tasks.cancel_scope.cancel()
 
 
-@pytest.fixture
-def make_engine() -> type[FakeEngine]:
-    return FakeEngine
+@asynccontextmanager
+async def app_client(
+    engine: Any, base_url: str = "http://127.0.0.1:8765", *, headers: dict[str, str] | None = None, **options: Any
+) -> AsyncGenerator[httpx.AsyncClient]:
+    """A client of the HTTP application around an engine, without a socket. The application answers to the base URL."""
+    reach = Reach.for_address("127.0.0.1", 8765, hosts=PublicAddress.read(base_url).hosts)
+    app = http_app(engine, request_state_key=KEY, reach=reach, **options)
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=base_url, headers=headers)
+    async with app.router.lifespan_context(app), client:
+        yield client
 
 
-@pytest.fixture
-def serve() -> Callable[..., Any]:
-    return serving
+def client_of(engine: Any, mode: Any, callback: Any = None, **options: Any) -> Client:
+    """A client of the MCP server around an engine, without a transport between them."""
+    return Client(build_server(engine, request_state_key=KEY), mode=mode, elicitation_callback=callback, **options)
 
 
 @pytest.fixture(params=["auto", "legacy"])

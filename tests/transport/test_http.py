@@ -22,6 +22,9 @@ from connector_mcp.transport.auth.static_tokens import StaticToken
 from connector_mcp.transport.http.app import serve_http
 from connector_mcp.transport.http.host_guard import Reach
 from tests.end_to_end.faces import INITIALIZE
+from tests.transport.conftest import FakeEngine, serving
+
+pytestmark = pytest.mark.anyio
 
 TOKEN = "t0ken-of-the-operator"
 TOOL = "vectorize_get_source_connectors"
@@ -55,28 +58,11 @@ async def accept(context: Any, params: Any) -> ElicitResult:
     return ElicitResult(action="accept", content={"confirm": "orders"})
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("face", FACES)
-async def test_tools_are_listed_and_called(make_engine: Any, serve: Any, mode: Any, face: str) -> None:
-    engine = make_engine()
-    async with serve(engine) as address, connected(address, face, mode) as client:
-        listed = (await client.list_tools()).tools
-        told = (await client.call_tool(TOOL, {"a": "ü"})).structured_content
-        with pytest.raises(MCPError) as caught:
-            await client.call_tool("nope", {})
-    assert [tool.name for tool in listed] == [tool.name for tool in engine.tools()]
-    assert told is not None
-    assert told["arguments"] == {"a": "ü"}
-    assert (told["transport"], told["principal"], told["scopes"]) == ("http", "anonymous", None)
-    assert caught.value.code == INVALID_PARAMS
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("face", FACES)
-async def test_the_holder_of_the_token_calls_under_its_name(make_engine: Any, serve: Any, mode: Any, face: str) -> None:
+async def test_the_holder_of_the_token_calls_under_its_name(mode: Any, face: str) -> None:
     tokens = [StaticToken.from_secret("another"), StaticToken.from_secret(TOKEN, name="ci", scopes=["connectors:read"])]
     async with (
-        serve(make_engine(), tokens=tokens) as address,
+        serving(FakeEngine(), tokens=tokens) as address,
         connected(address, face, mode, token=TOKEN) as client,
     ):
         listed = (await client.list_tools()).tools
@@ -86,12 +72,11 @@ async def test_the_holder_of_the_token_calls_under_its_name(make_engine: Any, se
     assert all(tool.annotations and tool.annotations.read_only_hint for tool in listed)
 
 
-@pytest.mark.anyio
-async def test_a_state_that_another_principal_was_given_is_refused(make_engine: Any, serve: Any) -> None:
-    engine = make_engine(asks)
+async def test_a_state_that_another_principal_was_given_is_refused() -> None:
+    engine = FakeEngine(asks)
     tokens = [StaticToken.from_secret("first", name="first"), StaticToken.from_secret("second", name="second")]
     async with (
-        serve(engine, tokens=tokens) as address,
+        serving(engine, tokens=tokens) as address,
         connected(address, "/mcp", "auto", token="first", callback=accept) as first,
         connected(address, "/mcp", "auto", token="second", callback=accept) as second,
     ):
@@ -104,7 +89,6 @@ async def test_a_state_that_another_principal_was_given_is_refused(make_engine: 
     assert engine.calls == []
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     "headers",
     [
@@ -116,10 +100,10 @@ async def test_a_state_that_another_principal_was_given_is_refused(make_engine: 
         {"Authorization": TOKEN},
     ],
 )
-async def test_nobody_passes_without_the_token(make_engine: Any, serve: Any, headers: dict[str, str]) -> None:
-    engine = make_engine()
+async def test_nobody_passes_without_the_token(headers: dict[str, str]) -> None:
+    engine = FakeEngine()
     async with (
-        serve(engine, tokens=[StaticToken.from_secret(TOKEN)]) as address,
+        serving(engine, tokens=[StaticToken.from_secret(TOKEN)]) as address,
         httpx2.AsyncClient(base_url=address, headers=headers) as http,
     ):
         for method, path in [("POST", "/mcp"), ("GET", "/mcp"), ("GET", "/sse"), ("POST", "/messages/"), ("GET", "/x")]:
@@ -133,27 +117,21 @@ async def test_nobody_passes_without_the_token(make_engine: Any, serve: Any, hea
     assert engine.calls == []
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("face", ["/mcp/", "/sse/"])
-async def test_a_slash_behind_the_address_changes_nothing_for_a_client(
-    make_engine: Any, serve: Any, mode: Any, face: str
-) -> None:
-    async with serve(make_engine()) as address, httpx2.AsyncClient(follow_redirects=False) as http:
+async def test_a_slash_behind_the_address_changes_nothing_for_a_client(mode: Any, face: str) -> None:
+    async with serving(FakeEngine()) as address, httpx2.AsyncClient(follow_redirects=False) as http:
         path = address + face
         transport = sse_client(path) if face == "/sse/" else streamable_http_client(path, http_client=http)
         async with Client(transport, mode=mode) as client:
             assert not (await client.call_tool(TOOL, {})).is_error
 
 
-@pytest.mark.anyio
-async def test_a_path_is_answered_alike_with_and_without_a_slash_and_never_by_a_redirect(
-    make_engine: Any, serve: Any
-) -> None:
+async def test_a_path_is_answered_alike_with_and_without_a_slash_and_never_by_a_redirect() -> None:
     page = Route("/page", lambda _: Response("page"))
     tokens = [StaticToken.from_secret(TOKEN)]
     for options in ({}, {"tokens": tokens}):
         async with (
-            serve(make_engine(), pages=[page], open_paths=["/page"], hosts=["mcp.example"], **options) as address,
+            serving(FakeEngine(), pages=[page], open_paths=["/page"], hosts=["mcp.example"], **options) as address,
             httpx2.AsyncClient(base_url=address, headers={"Host": "mcp.example"}) as http,
         ):
             for path in (
@@ -177,9 +155,8 @@ async def test_a_path_is_answered_alike_with_and_without_a_slash_and_never_by_a_
             assert (await http.get("/page/")).text == "page"
 
 
-@pytest.mark.anyio
-async def test_a_refusal_does_not_wait_for_the_body(make_engine: Any, serve: Any) -> None:
-    async with serve(make_engine(), tokens=[StaticToken.from_secret(TOKEN)]) as address:
+async def test_a_refusal_does_not_wait_for_the_body() -> None:
+    async with serving(FakeEngine(), tokens=[StaticToken.from_secret(TOKEN)]) as address:
         host, port = address.removeprefix("http://").split(":")
         async with await anyio.connect_tcp(host, int(port)) as stream:
             await stream.send(f"POST /mcp HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 1000\r\n\r\n".encode())
@@ -187,10 +164,9 @@ async def test_a_refusal_does_not_wait_for_the_body(make_engine: Any, serve: Any
     assert answer.startswith(b"HTTP/1.1 401")
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("path", ROUTES)
-async def test_a_host_that_is_not_ours_is_refused_on_every_route(make_engine: Any, serve: Any, path: str) -> None:
-    async with serve(make_engine()) as address, httpx2.AsyncClient(base_url=address) as http:
+async def test_a_host_that_is_not_ours_is_refused_on_every_route(path: str) -> None:
+    async with serving(FakeEngine()) as address, httpx2.AsyncClient(base_url=address) as http:
         port = address.rpartition(":")[2]
         for host in ("evil.example", f"evil.example:{port}", f"localhost:{port}.evil.example", "127.0.0.1", ""):
             answer = await http.get(path, headers={"Host": host})
@@ -198,10 +174,9 @@ async def test_a_host_that_is_not_ours_is_refused_on_every_route(make_engine: An
         assert (await http.get(path, headers={"Host": f"evil.example:{port}"})).status_code == 421
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("path", ROUTES)
-async def test_an_origin_that_is_not_ours_is_refused_on_every_route(make_engine: Any, serve: Any, path: str) -> None:
-    async with serve(make_engine()) as address, httpx2.AsyncClient(base_url=address) as http:
+async def test_an_origin_that_is_not_ours_is_refused_on_every_route(path: str) -> None:
+    async with serving(FakeEngine()) as address, httpx2.AsyncClient(base_url=address) as http:
         port = address.rpartition(":")[2]
         for origin in (
             "null",
@@ -213,10 +188,9 @@ async def test_an_origin_that_is_not_ours_is_refused_on_every_route(make_engine:
             assert answer.status_code == 403, origin
 
 
-@pytest.mark.anyio
-async def test_the_loopback_names_and_what_is_added_are_let_in(make_engine: Any, serve: Any) -> None:
+async def test_the_loopback_names_and_what_is_added_are_let_in() -> None:
     options = {"hosts": ["mcp.example:443"], "origins": ["https://app.example"]}
-    async with serve(make_engine(), **options) as address, httpx2.AsyncClient(base_url=address) as http:
+    async with serving(FakeEngine(), **options) as address, httpx2.AsyncClient(base_url=address) as http:
         port = address.rpartition(":")[2]
         for host in (f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}", "mcp.example:443"):
             assert (await http.get("/healthz", headers={"Host": host})).status_code == 200, host
@@ -226,28 +200,25 @@ async def test_the_loopback_names_and_what_is_added_are_let_in(make_engine: Any,
     assert wire.status_code not in {403, 421}
 
 
-@pytest.mark.anyio
-async def test_beyond_loopback_a_token_is_demanded(make_engine: Any) -> None:
+async def test_beyond_loopback_a_token_is_demanded() -> None:
     for host in ("0.0.0.0", "::", "192.0.2.1", "example.org", ""):  # noqa: S104 - refused is what is shown
         with pytest.raises(Misconfigured, match="without authorization") as caught:
-            await serve_http(make_engine(), host, 0)
+            await serve_http(FakeEngine(), host, 0)
         assert "CONNECTOR_MCP_HTTP_TOKEN" in caught.value.fix
 
 
-@pytest.mark.anyio
-async def test_with_a_token_every_address_can_be_served(make_engine: Any, serve: Any) -> None:
+async def test_with_a_token_every_address_can_be_served() -> None:
     token = [StaticToken.from_secret(TOKEN)]
-    async with serve(make_engine(), host="0.0.0.0", tokens=token) as address:  # noqa: S104 - the case in question
+    async with serving(FakeEngine(), host="0.0.0.0", tokens=token) as address:  # noqa: S104 - the case in question
         local = address.replace("0.0.0.0", "127.0.0.1")  # noqa: S104
         async with connected(local, "/mcp", "auto", token=TOKEN) as client:
             assert (await client.list_tools()).tools
 
 
-@pytest.mark.anyio
-async def test_a_port_in_use_is_a_setting_to_change(make_engine: Any, serve: Any) -> None:
-    async with serve(make_engine()) as address:
+async def test_a_port_in_use_is_a_setting_to_change() -> None:
+    async with serving(FakeEngine()) as address:
         with pytest.raises(Misconfigured, match="Cannot listen"):
-            await serve_http(make_engine(), "127.0.0.1", int(address.rpartition(":")[2]))
+            await serve_http(FakeEngine(), "127.0.0.1", int(address.rpartition(":")[2]))
 
 
 @pytest.mark.parametrize("pattern", ["localhost:*", "*", ""])
@@ -263,8 +234,7 @@ def test_a_token_is_not_in_its_repr() -> None:
     assert "digest" not in repr(StaticToken.from_secret(TOKEN))
 
 
-@pytest.mark.anyio
-async def test_a_call_in_flight_may_finish_while_the_server_ends(make_engine: Any, mode: Any) -> None:
+async def test_a_call_in_flight_may_finish_while_the_server_ends(mode: Any) -> None:
     release = anyio.Event()
 
     async def waits(engine: Any, *_: Any) -> CallResult:
@@ -272,7 +242,7 @@ async def test_a_call_in_flight_may_finish_while_the_server_ends(make_engine: An
         await release.wait()
         return CallResult({"done": True}, is_error=False)
 
-    engine = make_engine(waits)
+    engine = FakeEngine(waits)
     results: list[Any] = []
 
     async def call(client: Client) -> None:
@@ -297,10 +267,7 @@ async def test_a_call_in_flight_may_finish_while_the_server_ends(make_engine: An
     assert results[0].structured_content == {"done": True}
 
 
-@pytest.mark.anyio
-async def test_a_call_that_does_not_finish_in_time_is_cancelled_when_the_server_ends(
-    make_engine: Any, serve: Any, mode: Any
-) -> None:
+async def test_a_call_that_does_not_finish_in_time_is_cancelled_when_the_server_ends(mode: Any) -> None:
     async def hangs(engine: Any, *_: Any) -> CallResult:
         engine.begun.set()
         try:
@@ -314,17 +281,16 @@ async def test_a_call_that_does_not_finish_in_time_is_cancelled_when_the_server_
             async with connected(address, "/mcp", mode) as client:
                 await client.call_tool(TOOL, {})
 
-    engine = make_engine(hangs)
+    engine = FakeEngine(hangs)
     async with anyio.create_task_group() as tasks:
-        async with serve(engine) as address:
+        async with serving(engine) as address:
             tasks.start_soon(call, address)
             await engine.begun.wait()
         assert engine.records == ["cancelled"]
         tasks.cancel_scope.cancel()
 
 
-@pytest.mark.anyio
-async def test_it_is_known_of_an_earlier_client_that_it_hung_up(make_engine: Any, serve: Any) -> None:
+async def test_it_is_known_of_an_earlier_client_that_it_hung_up() -> None:
     noticed = anyio.Event()
 
     async def looks_for_the_client(engine: Any, name: str, arguments: Any, caller: Caller) -> CallResult:
@@ -335,14 +301,14 @@ async def test_it_is_known_of_an_earlier_client_that_it_hung_up(make_engine: Any
         noticed.set()
         return CallResult({}, is_error=False)
 
-    engine = make_engine(looks_for_the_client)
+    engine = FakeEngine(looks_for_the_client)
     headers = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-11-25"}
 
     async def post(client: httpx2.AsyncClient, method: str, params: Any = None, **number: int) -> httpx2.Response:
         message = {"jsonrpc": "2.0", "method": method, **({"params": params} if params else {}), **number}
         return await client.post("/mcp", json=message, headers=headers, timeout=60)
 
-    async with serve(engine) as address, httpx2.AsyncClient(base_url=address) as client:
+    async with serving(engine) as address, httpx2.AsyncClient(base_url=address) as client:
         headers["mcp-session-id"] = (await post(client, "initialize", INITIALIZE, id=1)).headers["mcp-session-id"]
         await post(client, "notifications/initialized")
         async with anyio.create_task_group() as tasks:
@@ -352,9 +318,8 @@ async def test_it_is_known_of_an_earlier_client_that_it_hung_up(make_engine: Any
         await noticed.wait()
 
 
-@pytest.mark.anyio
-async def test_calls_that_only_wait_are_answered_when_the_server_ends(make_engine: Any, serve: Any) -> None:
-    engine = make_engine()
-    async with serve(engine):
+async def test_calls_that_only_wait_are_answered_when_the_server_ends() -> None:
+    engine = FakeEngine()
+    async with serving(engine):
         assert not engine.waiting_ended
     assert engine.waiting_ended

@@ -30,13 +30,21 @@ from connector_mcp.transport.mcp.tools import CallsInFlight
 from connector_mcp.upstream.rate import SharedRateLimit
 from tests.end_to_end.faces import INITIALIZE, META, message, modern
 from tests.postgres_server import PostgresFixture
+from tests.transport.conftest import FakeEngine, serving
 from tests.transport.test_http import TOOL, accept, asks, connected
+
+pytestmark = pytest.mark.anyio
 
 TOKENS = [StaticToken.from_secret("one", name="one"), StaticToken.from_secret("two", name="two")]
 PING = message("ping")
 MODERN = modern(TOOL)
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 CALL = message("tools/call", name=TOOL, arguments={}, _meta=META)
+
+SURROGATE = message("tools/call", name=TOOL, arguments={"cut": "\ud83d"}, _meta=META)
+OTHER_ENCODINGS = [json.dumps(CALL).encode(name) for name in ("utf-8-sig", "utf-16", "utf-32-le")]
+OTHER_ENCODINGS.append(json.dumps(SURROGATE).encode())
+"""Bodies that the SDK reads in the 2026-07-28 protocol, and stricter parsers do not."""
 
 
 @asynccontextmanager
@@ -82,14 +90,13 @@ def away() -> SharedRateLimit:
     return SharedRateLimit(SharedRates(PostgresDatabase("postgresql:///none?host=/nowhere")), "HTTP requests")
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("store", ["own", "shared", "away"])
 async def test_a_principal_with_too_many_requests_is_told_when_to_return(
-    make_engine: Any, serve: Any, turns_of_replicas: Callable[[], SharedRateLimit], store: str
+    turns_of_replicas: Callable[[], SharedRateLimit], store: str
 ) -> None:
     turns = {"own": lambda: None, "shared": turns_of_replicas, "away": away}[store]()
     rate = RequestRate(3, turns)
-    async with serve(make_engine(), tokens=TOKENS, rate=rate) as address, httpx2.AsyncClient(base_url=address) as http:
+    async with serving(FakeEngine(), tokens=TOKENS, rate=rate) as address, httpx2.AsyncClient(base_url=address) as http:
 
         async def ask(token: str) -> httpx2.Response:
             return await http.post("/nowhere", headers={"Authorization": f"Bearer {token}"})
@@ -103,7 +110,6 @@ async def test_a_principal_with_too_many_requests_is_told_when_to_return(
     assert 1 <= int(refused.headers["retry-after"]) == refused.json()["retry_after"] <= 20
 
 
-@pytest.mark.anyio
 async def test_replicas_that_share_a_database_count_together(turns_of_replicas: Callable[[], SharedRateLimit]) -> None:
     one, two = RequestRate(2, turns_of_replicas()), RequestRate(2, turns_of_replicas())
     assert [await one.seconds_to_wait("p\ud800"), await two.seconds_to_wait("p\ud800")] == [0, 0]
@@ -112,7 +118,6 @@ async def test_replicas_that_share_a_database_count_together(turns_of_replicas: 
     assert await two.seconds_to_wait("q") == 0
 
 
-@pytest.mark.anyio
 async def test_a_minute_s_worth_of_requests_is_served_at_once_and_then_as_many_as_a_minute_holds() -> None:
     now = 1_000.0
     rate = RequestRate(6, clock=lambda: now)
@@ -124,7 +129,6 @@ async def test_a_minute_s_worth_of_requests_is_served_at_once_and_then_as_many_a
     assert (first, next_one, later) == ([0] * 6 + [10] * 2, [0, 10], [0] * 6 + [10])
 
 
-@pytest.mark.anyio
 async def test_who_has_made_no_request_for_a_minute_takes_no_memory() -> None:
     now = 1_000.0
     rate = RequestRate(6, clock=lambda: now)
@@ -136,7 +140,7 @@ async def test_who_has_made_no_request_for_a_minute_takes_no_memory() -> None:
 
 
 @asynccontextmanager
-async def one_call_running(make_engine: Any, serve: Any, face: str, mode: Any) -> AsyncGenerator[tuple[str, Any]]:
+async def one_call_running(face: str, mode: Any) -> AsyncGenerator[tuple[str, Any]]:
     """A server that takes one call at a time, and is busy with one."""
     release = anyio.Event()
 
@@ -145,14 +149,14 @@ async def one_call_running(make_engine: Any, serve: Any, face: str, mode: Any) -
         await release.wait()
         return CallResult({"done": True}, is_error=False)
 
-    engine = make_engine(waits)
+    engine = FakeEngine(waits)
     results: list[Any] = []
 
     async def call(client: Client) -> None:
         results.append(await client.call_tool(TOOL, {}))
 
     async with (
-        serve(engine, limits=HttpLimits(calls=1)) as address,
+        serving(engine, limits=HttpLimits(calls=1)) as address,
         connected(address, face, mode) as client,
     ):
         await client.list_tools()
@@ -164,22 +168,20 @@ async def one_call_running(make_engine: Any, serve: Any, face: str, mode: Any) -
     assert results[0].structured_content == {"done": True}
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("face", ["/mcp", "/sse"])
-async def test_a_call_beyond_the_bound_is_told_to_return_and_nothing_else_is_refused(
-    make_engine: Any, serve: Any, mode: Any, face: str
-) -> None:
-    async with one_call_running(make_engine, serve, face, mode) as (address, engine):
+async def test_a_call_beyond_the_bound_is_told_to_return_and_nothing_else_is_refused(mode: Any, face: str) -> None:
+    async with one_call_running(face, mode) as (address, engine):
         async with httpx2.AsyncClient(base_url=address, headers=ACCEPT) as http:
             modern = await http.post("/mcp", json=CALL, headers=MODERN)
             legacy = await http.post("/mcp", json=CALL)
             over_sse = await http.post("/messages/?session_id=1", json=CALL)
             chunked = await http.post("/mcp", content=chunks(CALL), headers=MODERN)
+            others = [await http.post("/mcp", content=body, headers=MODERN) for body in OTHER_ENCODINGS]
             health = await http.get("/healthz")
         async with connected(address, "/mcp", mode) as other:
             listed = (await other.list_tools()).tools
         assert engine.calls == [TOOL]
-    for refused in (modern, legacy, over_sse, chunked):
+    for refused in (modern, legacy, over_sse, chunked, *others):
         assert (refused.status_code, refused.json()["error"]) == (429, "busy")
         assert refused.headers["retry-after"] == "1"
     assert health.status_code == 200
@@ -191,21 +193,19 @@ async def chunks(message: Any) -> AsyncGenerator[bytes]:
         yield bytes([byte])
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("face", ["/mcp", "/sse"])
-async def test_an_answer_to_a_question_is_no_call(make_engine: Any, serve: Any, mode: Any, face: str) -> None:
+async def test_an_answer_to_a_question_is_no_call(mode: Any, face: str) -> None:
     async with (
-        serve(make_engine(asks), limits=HttpLimits(calls=1)) as address,
+        serving(FakeEngine(asks), limits=HttpLimits(calls=1)) as address,
         connected(address, face, mode, callback=accept) as client,
     ):
         result = await client.call_tool(TOOL, {})
     assert result.structured_content == {"action": "accept", "content": {"confirm": "orders"}}
 
 
-@pytest.mark.anyio
-async def test_streams_on_which_clients_listen_are_no_calls(make_engine: Any, serve: Any) -> None:
+async def test_streams_on_which_clients_listen_are_no_calls() -> None:
     async with (
-        serve(make_engine(), limits=HttpLimits(calls=1)) as address,
+        serving(FakeEngine(), limits=HttpLimits(calls=1)) as address,
         AsyncExitStack() as streams,
         httpx2.AsyncClient(base_url=address) as http,
     ):
@@ -218,11 +218,10 @@ async def test_streams_on_which_clients_listen_are_no_calls(make_engine: Any, se
 # Bodies, heads and slow clients ------------------------------------------------------------------------------------
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("path", ["/mcp", "/messages/"])
-async def test_a_body_over_the_limit_that_is_set_is_refused(make_engine: Any, serve: Any, path: str) -> None:
+async def test_a_body_over_the_limit_that_is_set_is_refused(path: str) -> None:
     async with (
-        serve(make_engine(), limits=HttpLimits(body_bytes=1024)) as address,
+        serving(FakeEngine(), limits=HttpLimits(body_bytes=1024)) as address,
         httpx2.AsyncClient(base_url=address) as http,
     ):
         declared = await http.post(path, content=b"x" * 1025, headers={"Content-Type": "application/json"})
@@ -230,19 +229,17 @@ async def test_a_body_over_the_limit_that_is_set_is_refused(make_engine: Any, se
     assert (declared.status_code, chunked.status_code) == (413, 413)
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("size", [HEAD_BYTES, 60_000])
-async def test_a_head_over_the_limit_is_refused(make_engine: Any, serve: Any, size: int) -> None:
-    engine = make_engine()
-    async with serve(engine) as address, socket_to(address) as stream:
+async def test_a_head_over_the_limit_is_refused(size: int) -> None:
+    engine = FakeEngine()
+    async with serving(engine) as address, socket_to(address) as stream:
         await stream.send(head(address, "X: " + "x" * size))
         assert (await until_closed(stream)).startswith(b"HTTP/1.1 431")
     assert engine.calls == []
 
 
-@pytest.mark.anyio
-async def test_a_head_that_grows_without_an_end_is_refused(make_engine: Any, serve: Any) -> None:
-    async with serve(make_engine()) as address, socket_to(address) as stream:
+async def test_a_head_that_grows_without_an_end_is_refused() -> None:
+    async with serving(FakeEngine()) as address, socket_to(address) as stream:
         received = b"HTTP/1.1 400"
         with suppress(anyio.BrokenResourceError):
             await stream.send(b"GET /healthz HTTP/1.1\r\nX: ")
@@ -252,7 +249,6 @@ async def test_a_head_that_grows_without_an_end_is_refused(make_engine: Any, ser
     assert received.startswith(b"HTTP/1.1 400")
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     "sent",
     [
@@ -262,26 +258,23 @@ async def test_a_head_that_grows_without_an_end_is_refused(make_engine: Any, ser
     ],
 )
 @pytest.mark.parametrize("path", ["/mcp", "/messages/?session_id=1", "/nowhere"])
-async def test_a_client_that_does_not_send_the_body_in_time_is_cut(
-    make_engine: Any, serve: Any, path: str, sent: str
-) -> None:
-    engine = make_engine()
-    async with serve(engine, limits=HttpLimits(patience=0.05)) as address, socket_to(address) as stream:
+async def test_a_client_that_does_not_send_the_body_in_time_is_cut(path: str, sent: str) -> None:
+    engine = FakeEngine()
+    async with serving(engine, limits=HttpLimits(patience=0.05)) as address, socket_to(address) as stream:
         await stream.send(head(address, start=f"POST {path} HTTP/1.1")[:-2] + sent.encode())
         answer = await until_closed(stream)
     assert answer.startswith((b"HTTP/1.1 408", b"HTTP/1.1 404"))
     assert engine.calls == []
 
 
-@pytest.mark.anyio
-async def test_fifty_clients_that_trickle_a_body_are_cut_while_others_are_served(make_engine: Any, serve: Any) -> None:
+async def test_fifty_clients_that_trickle_a_body_are_cut_while_others_are_served() -> None:
     closed: list[bytes] = []
 
     async def listen(stream: anyio.abc.SocketStream) -> None:
         closed.append(await until_closed(stream))
 
     async with (
-        serve(make_engine(), limits=HttpLimits(patience=0.3)) as address,
+        serving(FakeEngine(), limits=HttpLimits(patience=0.3)) as address,
         AsyncExitStack() as sockets,
         connected(address, "/mcp", "auto") as client,
         anyio.create_task_group() as tasks,
@@ -298,8 +291,7 @@ async def test_fifty_clients_that_trickle_a_body_are_cut_while_others_are_served
                         await stream.send(b"x")
 
 
-@pytest.mark.anyio
-async def test_a_client_that_never_reads_is_cut_and_its_call_ended(make_engine: Any, serve: Any) -> None:
+async def test_a_client_that_never_reads_is_cut_and_its_call_ended() -> None:
     ended = anyio.Event()
 
     async def talks(engine: Any, name: str, arguments: Any, caller: Any) -> CallResult:
@@ -313,16 +305,15 @@ async def test_a_client_that_never_reads_is_cut_and_its_call_ended(make_engine: 
     body = {**CALL, "params": {**CALL["params"], "_meta": {**META, "progressToken": 1}}}
     content = json.dumps(body).encode()
     lines = [f"{name}: {value}" for name, value in {**MODERN, **ACCEPT}.items()]
-    async with serve(make_engine(talks), limits=HttpLimits(patience=0.1)) as address, socket_to(address) as stream:
+    async with serving(FakeEngine(talks), limits=HttpLimits(patience=0.1)) as address, socket_to(address) as stream:
         lines += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
         await stream.send(head(address, *lines) + content)
         await ended.wait()
 
 
-@pytest.mark.anyio
-async def test_a_request_on_a_connection_beyond_the_bound_is_refused(make_engine: Any, serve: Any) -> None:
+async def test_a_request_on_a_connection_beyond_the_bound_is_refused() -> None:
     async with (
-        serve(make_engine(), limits=HttpLimits(connections=2)) as address,
+        serving(FakeEngine(), limits=HttpLimits(connections=2)) as address,
         socket_to(address) as first,
         socket_to(address),
         socket_to(address) as third,
@@ -333,14 +324,13 @@ async def test_a_request_on_a_connection_beyond_the_bound_is_refused(make_engine
         assert (await until_closed(first)).startswith(b"HTTP/1.1 200")
 
 
-@pytest.mark.anyio
-async def test_proxies_are_told_not_to_hold_streams_back(make_engine: Any, serve: Any, mode: Any) -> None:
+async def test_proxies_are_told_not_to_hold_streams_back(mode: Any) -> None:
     async def works(engine: Any, name: str, arguments: Any, caller: Any) -> CallResult:
         await caller.progress("one")
         return CallResult({}, is_error=False)
 
     body = {**CALL, "params": {**CALL["params"], "_meta": {**META, "progressToken": 1}}}
-    async with serve(make_engine(works)) as address, httpx2.AsyncClient(base_url=address, headers=ACCEPT) as http:
+    async with serving(FakeEngine(works)) as address, httpx2.AsyncClient(base_url=address, headers=ACCEPT) as http:
         if mode == "auto":
             async with http.stream("POST", "/mcp", json=body, headers=MODERN) as answer:
                 found = [answer.headers]
@@ -355,17 +345,13 @@ async def test_proxies_are_told_not_to_hold_streams_back(make_engine: Any, serve
         assert headers["x-accel-buffering"] == "no"
 
 
-@pytest.mark.anyio
-async def test_a_client_of_the_earlier_protocol_without_a_session_is_refused_at_once(
-    make_engine: Any, serve: Any
-) -> None:
-    engine = make_engine(asks)
-    async with serve(engine) as address, httpx2.AsyncClient(base_url=address, headers=ACCEPT) as http:
+async def test_a_client_of_the_earlier_protocol_without_a_session_is_refused_at_once() -> None:
+    engine = FakeEngine(asks)
+    async with serving(engine) as address, httpx2.AsyncClient(base_url=address, headers=ACCEPT) as http:
         answer = await http.post("/mcp", json=CALL, headers={"MCP-Protocol-Version": "2025-11-25"})
     assert (answer.status_code, engine.calls) == (400, [])
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("path", "headers", "statuses"),
     [
@@ -442,7 +428,6 @@ class Sessions:
         return statuses[0]
 
 
-@pytest.mark.anyio
 async def test_a_principal_has_as_many_sessions_as_the_quota_and_no_other_is_affected() -> None:
     made = Sessions()
     assert [await made.request("ana") for _ in range(3)] == [200, 200, 429]
@@ -455,7 +440,6 @@ async def test_a_principal_has_as_many_sessions_as_the_quota_and_no_other_is_aff
     assert [await made.request("ana") for _ in range(2)] == [200, 429]
 
 
-@pytest.mark.anyio
 async def test_an_idle_session_makes_room_and_a_used_one_does_not() -> None:
     made = Sessions()
     assert [await made.request("ana") for _ in range(2)] == [200, 200]
@@ -465,7 +449,6 @@ async def test_an_idle_session_makes_room_and_a_used_one_does_not() -> None:
     assert [await made.request("ana") for _ in range(2)] == [200, 429]
 
 
-@pytest.mark.anyio
 async def test_a_stream_counts_while_it_lasts() -> None:
     made, statuses = Sessions(), list[int]()
 

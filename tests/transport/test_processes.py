@@ -20,7 +20,7 @@ from mcp.client.sse import sse_client
 
 from tests.end_to_end.faces import INITIALIZE, META
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 SERVER = Path(__file__).with_name("serve_fake.py")
 TOOL = "vectorize_get_source_connectors"
@@ -104,7 +104,6 @@ async def stderr_of(process: anyio.abc.Process) -> str:
     return "".join([chunk async for chunk in TextReceiveStream(process.stderr)])
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 async def test_a_signal_ends_stdio_with_a_call_in_flight_while_stdin_stays_open(
     tmp_path: Path, mode: str, number: signal.Signals, status: int
@@ -124,7 +123,6 @@ async def test_a_signal_ends_stdio_with_a_call_in_flight_while_stdin_stays_open(
     assert "Traceback" not in errors
 
 
-@pytest.mark.anyio
 async def test_the_end_of_stdin_ends_stdio_with_a_call_in_flight(tmp_path: Path, mode: str) -> None:
     audit = tmp_path / "audit"
     async with server("stdio", audit) as process:
@@ -138,7 +136,6 @@ async def test_the_end_of_stdin_ends_stdio_with_a_call_in_flight(tmp_path: Path,
     assert audit.read_text() == "cancelled"
 
 
-@pytest.mark.anyio
 async def test_a_client_that_no_longer_reads_ends_stdio(tmp_path: Path, mode: str) -> None:
     ours, theirs = os.pipe()
     command = [sys.executable, str(SERVER), "stdio", str(tmp_path / "audit")]
@@ -154,7 +151,6 @@ async def test_a_client_that_no_longer_reads_ends_stdio(tmp_path: Path, mode: st
     assert (tmp_path / "audit").read_text() == "cancelled"
 
 
-@pytest.mark.anyio
 async def test_long_messages_and_broken_ones_pass_stdio(tmp_path: Path) -> None:
     async with server("stdio", tmp_path / "audit") as process:
         lines = Lines(process.stdout)
@@ -178,7 +174,6 @@ async def test_long_messages_and_broken_ones_pass_stdio(tmp_path: Path) -> None:
     assert len(json.dumps(answers[7])) > 4096
 
 
-@pytest.mark.anyio
 async def test_stdin_and_stdout_may_be_files(tmp_path: Path) -> None:
     request, answer = tmp_path / "in", tmp_path / "out"
     request.write_text(json.dumps({"jsonrpc": "2.0", **HANDSHAKE[0]}))
@@ -189,7 +184,6 @@ async def test_stdin_and_stdout_may_be_files(tmp_path: Path) -> None:
     assert [json.loads(line)["id"] for line in answer.read_text().splitlines()] == [0]
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 async def test_a_signal_ends_http_with_a_call_in_flight_on_every_path_and_in_both_eras(
     tmp_path: Path, number: signal.Signals, status: int

@@ -46,7 +46,7 @@ async def asks(engine: Any, name: str, arguments: Any, caller: Any) -> CallResul
         try:
             reply = await caller.ask(Question("Delete it?", SCHEMA), "ticket")
         except CannotAsk:
-            return CallResult({"cannot": "ask"}, is_error=True)
+            return CallResult({"outcome": "cannot_ask", "can_ask": caller.can_ask}, is_error=True)
     return CallResult({"action": reply.action, "content": dict(reply.content)}, is_error=False)
 
 
@@ -83,12 +83,14 @@ async def test_tools_are_listed_and_called(wire: Any) -> None:
     async with connected(engine, wire) as client:
         await client.open()
         listed = await client.ask({"id": 1, "method": "tools/list", "params": client.params()})
-        called = [await client.ask(client.call(each, arguments={"a": None})) for each in (7, "seven")]
+        called = [await client.ask(client.call(each, arguments={"a": None, "b": "ü"})) for each in (7, "seven")]
     assert [tool["name"] for tool in listed["result"]["tools"]] == [tool.name for tool in engine.tools()]
     assert [answer["id"] for answer in called] == [7, "seven"]
     for answer in called:
         told = answer["result"]["structuredContent"]
-        assert (told["arguments"], told["client"], told["can_ask"]) == ({"a": None}, "test 1", False)
+        assert (told["arguments"], told["client"], told["can_ask"]) == ({"a": None, "b": "ü"}, "test 1", False)
+        over = ("stdio", "local") if wire[0] == "stdio" else ("http", "anonymous")
+        assert (told["transport"], told["principal"], told["scopes"]) == (*over, None)
         assert json.loads(answer["result"]["content"][0]["text"]) == told
         assert answer["result"]["isError"] is False
         assert answer["result"].get("resultType") == ("complete" if client.modern else None)
@@ -136,7 +138,7 @@ async def test_an_error_for_an_answer_means_that_nobody_can_be_asked(transport: 
         await client.open(FORMS)
         question = await client.ask(client.call(1))
         final = await client.ask({"id": question["id"], **answer})
-    assert final["result"]["structuredContent"] == {"cannot": "ask"}
+    assert final["result"]["structuredContent"] == {"outcome": "cannot_ask", "can_ask": True}
 
 
 @each_wire

@@ -11,9 +11,11 @@ from mcp_types import INVALID_PARAMS, Implementation, TextContent, TextResourceC
 
 from connector_mcp.engine.caller import CallResult
 from connector_mcp.operations.connector_types import connector_types
-from connector_mcp.transport.mcp.server import build_server
+from tests.transport.conftest import FakeEngine, client_of
 
-KEY = b"k" * 32
+pytestmark = pytest.mark.anyio
+
+TOOL = "vectorize_get_source_connectors"
 
 
 def answering(content: dict[str, Any], *, is_error: bool = False) -> Any:
@@ -29,86 +31,60 @@ async def read_json(client: Client, uri: str) -> Any:
     return json.loads(content.text)
 
 
-@pytest.mark.anyio
-async def test_every_tool_is_listed_as_declared(make_engine: Any, mode: Any) -> None:
-    engine = make_engine()
-    async with Client(build_server(engine, request_state_key=KEY), mode=mode) as client:
+async def test_every_tool_is_listed_as_declared(mode: Any) -> None:
+    engine = FakeEngine()
+    async with client_of(engine, mode) as client:
         listed = (await client.list_tools()).tools
-    assert [tool.name for tool in listed] == [tool.name for tool in engine.tools()]
-    for tool, declared in zip(listed, engine.tools(), strict=True):
-        assert tool.description == declared.description
-        assert (tool.title, tool.input_schema) == (declared.title, declared.listed_schema)
-        assert tool.output_schema == declared.output_schema
-        assert tool.annotations is not None
-        assert (
-            tool.annotations.read_only_hint,
-            tool.annotations.destructive_hint,
-            tool.annotations.idempotent_hint,
-            tool.annotations.open_world_hint,
-        ) == (
-            declared.annotations.read_only,
-            declared.annotations.destructive,
-            declared.annotations.idempotent,
-            declared.annotations.open_world,
-        )
+    assert [tool.model_dump(by_alias=True, exclude_unset=True) for tool in listed] == [
+        tool.as_dict() for tool in engine.tools()
+    ]
 
 
-@pytest.mark.anyio
-async def test_a_result_is_structured_and_the_same_as_compact_text(make_engine: Any, mode: Any) -> None:
-    content = {"data": {"name": "Bücher 日本", "none": None, "list": [1, None, {"deep": None}]}, "meta": {}}
-    engine = make_engine(answering(content))
-    async with Client(build_server(engine, request_state_key=KEY), mode=mode) as client:
-        result = await client.call_tool("vectorize_get_source_connectors", {})
-    assert result.structured_content == content
+NOT_FOUND = {"error": {"code": "not_found", "message": "m", "fix": "f", "retryable": False}}
+NESTED = {"data": {"name": "Bücher 日本", "none": None, "list": [1, None, {"deep": None}]}, "meta": {}}
+
+
+@pytest.mark.parametrize(
+    ("content", "is_error", "told"),
+    [
+        (NESTED, False, NESTED),
+        (NOT_FOUND, True, NOT_FOUND),
+        ({"data": {"name": "a\ud800b"}, "meta": {}}, False, {"data": {"name": "ab"}, "meta": {}}),
+    ],
+    ids=["a success", "a failure of the call", "half a surrogate pair"],
+)
+async def test_a_result_is_structured_and_the_same_as_compact_text(
+    content: Any, is_error: bool, told: Any, mode: Any
+) -> None:
+    async with client_of(FakeEngine(answering(content, is_error=is_error)), mode) as client:
+        result = await client.call_tool(TOOL, {})
+    assert (result.structured_content, result.is_error) == (told, is_error)
     assert isinstance(result.content[0], TextContent)
-    assert result.content[0].text == json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    assert not result.is_error
+    assert result.content[0].text == json.dumps(told, ensure_ascii=False, separators=(",", ":"))
 
 
-@pytest.mark.anyio
-async def test_a_failure_of_the_call_is_a_result_not_a_protocol_error(make_engine: Any, mode: Any) -> None:
-    content = {"error": {"code": "not_found", "message": "m", "fix": "f", "retryable": False}}
-    engine = make_engine(answering(content, is_error=True))
-    async with Client(build_server(engine, request_state_key=KEY), mode=mode) as client:
-        result = await client.call_tool("vectorize_get_source_connectors", {})
-    assert result.is_error
-    assert result.structured_content == content
-
-
-@pytest.mark.anyio
-async def test_half_a_surrogate_pair_in_a_result_is_left_out(make_engine: Any, mode: Any) -> None:
-    engine = make_engine(answering({"data": {"name": "a\ud800b"}, "meta": {}}))
-    async with Client(build_server(engine, request_state_key=KEY), mode=mode) as client:
-        result = await client.call_tool("vectorize_get_source_connectors", {})
-    assert result.structured_content == {"data": {"name": "ab"}, "meta": {}}
-
-
-@pytest.mark.anyio
-async def test_an_unknown_tool_is_the_protocols_error_with_the_nearest_name(make_engine: Any, mode: Any) -> None:
-    engine = make_engine()
-    async with Client(build_server(engine, request_state_key=KEY), mode=mode) as client:
+async def test_an_unknown_tool_is_the_protocols_error_with_the_nearest_name(mode: Any) -> None:
+    engine = FakeEngine()
+    async with client_of(engine, mode) as client:
         with pytest.raises(MCPError) as caught:
             await client.call_tool("vectorize_get_source_conectors", {})
         with pytest.raises(MCPError) as lost:
             await client.call_tool("zzz\u202e\n", {})
     assert caught.value.code == INVALID_PARAMS
-    assert caught.value.data == {"candidates": ["vectorize_get_source_connectors"]}
+    assert caught.value.data == {"candidates": [TOOL]}
     assert lost.value.code == INVALID_PARAMS
     assert "\u202e" not in lost.value.message
     assert "\n" not in lost.value.message
     assert engine.calls == []
 
 
-@pytest.mark.anyio
-async def test_an_unforeseen_exception_is_told_to_the_log_only(
-    make_engine: Any, mode: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_unforeseen_exception_is_told_to_the_log_only(mode: Any, caplog: pytest.LogCaptureFixture) -> None:
     async def broken(*_: Any) -> CallResult:
         raise ZeroDivisionError("with marked-secret-value inside")
 
     with caplog.at_level(logging.ERROR):
-        async with Client(build_server(make_engine(broken), request_state_key=KEY), mode=mode) as client:
-            result = await client.call_tool("vectorize_get_source_connectors", {})
+        async with client_of(FakeEngine(broken), mode) as client:
+            result = await client.call_tool(TOOL, {})
     assert result.is_error
     assert result.structured_content is not None
     assert result.structured_content["error"]["code"] == "internal"
@@ -118,11 +94,10 @@ async def test_an_unforeseen_exception_is_told_to_the_log_only(
     assert "marked-secret-value" not in caplog.text
 
 
-@pytest.mark.anyio
-async def test_the_engine_hears_who_calls_from_what(make_engine: Any, mode: Any) -> None:
+async def test_the_engine_hears_who_calls_from_what(mode: Any) -> None:
     info = Implementation(name="agent\u202e\x07" + "x" * 200, version="1.2")
-    async with Client(build_server(make_engine(), request_state_key=KEY), mode=mode, client_info=info) as client:
-        told = (await client.call_tool("vectorize_get_source_connectors", {"a": None, "b": "1"})).structured_content
+    async with client_of(FakeEngine(), mode, client_info=info) as client:
+        told = (await client.call_tool(TOOL, {"a": None, "b": "1"})).structured_content
     assert told is not None
     assert told["arguments"] == {"a": None, "b": "1"}
     assert told["principal"] == "local"
@@ -133,27 +108,8 @@ async def test_the_engine_hears_who_calls_from_what(make_engine: Any, mode: Any)
     assert len(told["client"]) <= 80
 
 
-@pytest.mark.anyio
-async def test_progress_reaches_the_client_that_asked_for_it_and_rises(make_engine: Any, mode: Any) -> None:
-    async def works(engine: Any, name: str, arguments: Any, caller: Any) -> CallResult:
-        await caller.progress("one")
-        await caller.progress("two")
-        return CallResult({"data": [], "meta": {}}, is_error=False)
-
-    heard: list[tuple[float, str | None]] = []
-
-    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
-        heard.append((progress, message))
-
-    async with Client(build_server(make_engine(works), request_state_key=KEY), mode=mode) as client:
-        await client.call_tool("vectorize_get_source_connectors", {}, progress_callback=on_progress)
-        await client.call_tool("vectorize_get_source_connectors", {})
-    assert heard == [(1, "one"), (2, "two")]
-
-
-@pytest.mark.anyio
-async def test_connector_types_are_resources(make_engine: Any, mode: Any) -> None:
-    async with Client(build_server(make_engine(), request_state_key=KEY), mode=mode) as client:
+async def test_connector_types_are_resources(mode: Any) -> None:
+    async with client_of(FakeEngine(), mode) as client:
         listed = (await client.list_resources()).resources
         templates = (await client.list_resource_templates()).resource_templates
         index = await read_json(client, str(listed[0].uri))
@@ -168,7 +124,6 @@ async def test_connector_types_are_resources(make_engine: Any, mode: Any) -> Non
     assert one["secret_paths"] == list(known[index[0]["type"]].secret_paths)
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     "uri",
     [
@@ -179,8 +134,8 @@ async def test_connector_types_are_resources(make_engine: Any, mode: Any) -> Non
         "connector-type://",
     ],
 )
-async def test_a_resource_that_is_not_there_is_named_in_the_error(make_engine: Any, mode: Any, uri: str) -> None:
-    async with Client(build_server(make_engine(), request_state_key=KEY), mode=mode) as client:
+async def test_a_resource_that_is_not_there_is_named_in_the_error(mode: Any, uri: str) -> None:
+    async with client_of(FakeEngine(), mode) as client:
         with pytest.raises(MCPError) as caught:
             await client.read_resource(uri)
     assert caught.value.code == INVALID_PARAMS

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp.client import Client
+from mcp import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import PromptReference, ResourceTemplateReference, TextContent, TextResourceContents
 
@@ -20,13 +21,12 @@ from connector_mcp.config.settings import Settings
 from connector_mcp.operations.catalog import PLATFORMS, catalog
 from connector_mcp.operations.tool import Tool
 from connector_mcp.transport.mcp import resources, server_info
-from connector_mcp.transport.mcp.server import build_server
 from tests.documents import ROOT
 from tests.engine.conftest import FakeCaller
+from tests.transport.conftest import client_of
 
 pytestmark = pytest.mark.anyio
 
-KEY = b"k" * 32
 NAMES = re.compile(rf"\b(?:{'|'.join(catalog())}|list_secrets)\b")
 SUBSETS = [",".join(names) for count in range(1, 5) for names in combinations(PLATFORMS, count)]
 LISTS = "vectorize_get_source_connectors=block,logto_list_*=block,versori_list_*=block,conductorone_list_*=block"
@@ -40,9 +40,16 @@ CONFIGURATIONS: list[dict[str, Any]] = [
 ]
 
 
+@asynccontextmanager
+async def sandbox_client(state_dir: Path, mode: str, **options: Any) -> AsyncGenerator[Client]:
+    settings = Settings.load({}, sandbox=True, state_dir=state_dir, **options)
+    async with open_engine(settings, {}, "stdio") as engine, client_of(engine, mode) as client:
+        yield client
+
+
 def said(tools: Sequence[Tool]) -> str:
     """Everything that a client is told of these tools."""
-    platforms = server_info.served_platforms(tools)
+    platforms = resources.served_platforms(tools)
     prompts = server_info.list_prompts(tools)
     parts: list[Any] = [
         server_info.instructions(tools),
@@ -50,13 +57,12 @@ def said(tools: Sequence[Tool]) -> str:
         prompts,
         resources.TEMPLATE,
     ]
-    parts += resources.indexes(platforms)
-    for resource in resources.skill_resources(tools):
-        parts += [resource, resources.read_skill(resource.uri, tools)]
+    for resource in resources.list_resources(tools):
+        parts += [resource, *([resources.read_resource(resource.uri, tools)] if "skill" in resource.uri else [])]
     parts += [server_info.get_prompt(prompt.name, {}, tools) for prompt in prompts.prompts]
     for uri in ("connector-type://acme/x", *(f"connector-type://{name}/x" for name in platforms)):
         with pytest.raises(MCPError) as missing:
-            resources.read_resource(uri, platforms)
+            resources.read_resource(uri, tools)
         parts.append(missing.value)
     return "\n".join(json.dumps(part) if isinstance(part, dict) else str(part) for part in parts)
 
@@ -70,7 +76,7 @@ async def test_nothing_that_is_not_served_is_named(configuration: dict[str, Any]
     text = said(tools)
     assert set(NAMES.findall(text)) == served
     named = {name for name in PLATFORMS if name in text.lower()}
-    assert named == set(server_info.served_platforms(tools))
+    assert named == set(resources.served_platforms(tools))
     for tool in tools:
         assert len(tool.description) >= 20
         assert all(len(part["description"]) >= 9 for part in tool.listed_schema["properties"].values()), tool.name
@@ -85,15 +91,10 @@ async def test_a_caller_is_told_only_of_what_its_scopes_allow(tmp_path: Path) ->
     assert set(NAMES.findall(said(tools))) == {tool.name for tool in tools} < set(catalog())
 
 
-@pytest.mark.parametrize("era", ["auto", "legacy"])
 async def test_a_prompt_has_what_the_person_typed_and_an_unknown_one_the_names_of_the_others(
-    era: str, tmp_path: Path
+    mode: str, tmp_path: Path
 ) -> None:
-    settings = Settings.load({}, sandbox=True, platforms="logto,versori,vectorize", state_dir=tmp_path)
-    async with (
-        open_engine(settings, {}, "stdio") as engine,
-        Client(build_server(engine, request_state_key=KEY), mode=era) as client,
-    ):
+    async with sandbox_client(tmp_path, mode, platforms="logto,versori,vectorize") as client:
         listed = (await client.list_prompts()).prompts
         assert {prompt.name for prompt in listed} >= {"connect-data-source", "connect-system", "rotate-credential"}
         for prompt in listed:
@@ -111,15 +112,10 @@ async def test_a_prompt_has_what_the_person_typed_and_an_unknown_one_the_names_o
             await client.get_prompt("")
 
 
-@pytest.mark.parametrize("era", ["auto", "legacy"])
-async def test_arguments_of_prompts_and_of_the_template_are_completed(era: str, tmp_path: Path) -> None:
-    settings = Settings.load({}, sandbox=True, platforms="logto,vectorize", state_dir=tmp_path)
+async def test_arguments_of_prompts_and_of_the_template_are_completed(mode: str, tmp_path: Path) -> None:
     prompt = PromptReference(type="ref/prompt", name="connect-data-source")
     template = ResourceTemplateReference(type="ref/resource", uri=resources.TEMPLATE.uri_template)
-    async with (
-        open_engine(settings, {}, "stdio") as engine,
-        Client(build_server(engine, request_state_key=KEY), mode=era) as client,
-    ):
+    async with sandbox_client(tmp_path, mode, platforms="logto,vectorize") as client:
 
         async def completed(ref: Any, name: str, typed: str, **context: str) -> list[str]:
             done = await client.complete(ref, {"name": name, "value": typed}, context or None)
@@ -154,14 +150,9 @@ def test_the_wheel_has_every_file_of_the_package_and_so_the_skills() -> None:
     assert found == {skill.name for skill in resources.all_skills()}
 
 
-@pytest.mark.parametrize("era", ["auto", "legacy"])
-async def test_a_skill_is_a_prompt_and_a_resource_where_its_tools_are_served(era: str, tmp_path: Path) -> None:
-    settings = Settings.load({}, sandbox=True, platforms="logto", toolsets="all", state_dir=tmp_path)
+async def test_a_skill_is_a_prompt_and_a_resource_where_its_tools_are_served(mode: str, tmp_path: Path) -> None:
     wanted = {"add-sign-in-provider", "set-up-sso", "switch-email-provider", "rotate-credential"}
-    async with (
-        open_engine(settings, {}, "stdio") as engine,
-        Client(build_server(engine, request_state_key=KEY), mode=era) as client,
-    ):
+    async with sandbox_client(tmp_path, mode, platforms="logto", toolsets="all") as client:
         prompts = {prompt.name: prompt for prompt in (await client.list_prompts()).prompts}
         assert {name for name in prompts if "-" in name} == wanted
         got = await client.get_prompt("set-up-sso", {"subject": "Okta for acme.com"})
@@ -181,14 +172,9 @@ async def test_a_skill_is_a_prompt_and_a_resource_where_its_tools_are_served(era
             await client.read_resource("skill://register-app/SKILL.md")
 
 
-@pytest.mark.parametrize("era", ["auto", "legacy"])
 @pytest.mark.parametrize("form", ["both", "text", "structured"])
-async def test_a_result_goes_out_in_the_forms_that_the_operator_chose(form: str, era: str, tmp_path: Path) -> None:
-    settings = Settings.load({}, sandbox=True, platforms="logto", result_content=form, state_dir=tmp_path)
-    async with (
-        open_engine(settings, {}, "stdio") as engine,
-        Client(build_server(engine, request_state_key=KEY), mode=era) as client,
-    ):
+async def test_a_result_goes_out_in_the_forms_that_the_operator_chose(form: str, mode: str, tmp_path: Path) -> None:
+    async with sandbox_client(tmp_path, mode, platforms="logto", result_content=form) as client:
         result = await client.call_tool("logto_list_connectors", {})
         assert (bool(result.content), bool(result.structured_content)) == (form != "structured", form != "text")
         failed = await client.call_tool("logto_get_connector", {"id": "none"})

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import anyio.lowlevel
 import httpx
 import pytest
 
@@ -28,8 +29,30 @@ VALUES: Mapping[str, Mapping[str, str]] = {
     },
 }
 
+READ = Request("GET", "/things", repeatable=True)
+CREATE = Request("POST", "/things", body={})
+PUT = Request("PUT", "/things/{id}", {"id": "1"}, body={}, repeatable=True)
+DELETE = Request("DELETE", "/things/{id}", {"id": "1"}, repeatable=True)
+
+Rig = Callable[..., Any]
+Token = Callable[..., httpx.Response]
+"""What the fixtures `rig` and `token` return."""
+
 Failure = TypeVar("Failure", bound=ConnectorError)
 Step = httpx.Response | Exception | Callable[[httpx.Request], Any]
+
+
+def ok(_: httpx.Request | None = None) -> httpx.Response:
+    return httpx.Response(200, json={})
+
+
+async def hang(_: httpx.Request) -> httpx.Response:
+    await anyio.sleep_forever()
+    raise AssertionError
+
+
+async def no_pause(_: float) -> None:
+    await anyio.lowlevel.checkpoint()
 
 
 class Script(httpx.AsyncBaseTransport):
@@ -71,7 +94,7 @@ class Clock:
         self.at += seconds
 
 
-class Rig:
+class ScriptedClient:
     """A client on a script."""
 
     def __init__(self, client: UpstreamClient, script: Script, clock: Clock) -> None:
@@ -91,10 +114,12 @@ class Rig:
 
 
 @pytest.fixture
-def rig() -> Callable[..., Rig]:
+def rig() -> Callable[..., ScriptedClient]:
     """Makes a client of a platform that gets these answers, in this order."""
 
-    def make(platform: Platform | str, *steps: Step, values: Mapping[str, str] | None = None, **more: Any) -> Rig:
+    def make(
+        platform: Platform | str, *steps: Step, values: Mapping[str, str] | None = None, **more: Any
+    ) -> ScriptedClient:
         if isinstance(platform, str):
             platform = {p.name: p for p in (VECTORIZE, LOGTO, VERSORI, CONDUCTORONE)}[platform]
         script, clock = Script(steps), Clock()
@@ -102,7 +127,7 @@ def rig() -> Callable[..., Rig]:
         more.setdefault("limits", ClientLimits(requests_per_second=math.inf))
         more.setdefault("sleep", clock.sleep)
         client = UpstreamClient(platform, given, transport=script, clock=clock, now=lambda: 1_700_000_000.0, **more)
-        return Rig(client, script, clock)
+        return ScriptedClient(client, script, clock)
 
     return make
 

@@ -1,7 +1,6 @@
 import json
 import logging
 import math
-from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -13,28 +12,16 @@ from connector_mcp.errors import InvalidArguments, OutcomeUnknown, TimedOut
 from connector_mcp.operations.platform import NO_BODY, Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
 from connector_mcp.upstream.client import USER_AGENT, ClientLimits, UpstreamClient, UpstreamResponse
+from tests.upstream.conftest import CREATE, READ, Rig, hang, ok
 
 pytestmark = pytest.mark.anyio
 
-READ = Request("GET", "/things", repeatable=True)
-CREATE = Request("POST", "/things", body={})
 FREE = ClientLimits(requests_per_second=math.inf)
-
-Rig = Callable[..., Any]
-
-
-def ok(_: httpx.Request | None = None) -> httpx.Response:
-    return httpx.Response(200, json={})
-
-
-async def hang(_: httpx.Request) -> httpx.Response:
-    await anyio.sleep_forever()
-    raise AssertionError
 
 
 async def test_an_answer_carries_body_status_request_id_and_attempts(rig: Rig) -> None:
     r = rig("vectorize", httpx.Response(201, json={"id": "1", "big": 2**70}, headers={"X-Request-ID": "r-1"}))
-    assert await r.client.send(CREATE) == UpstreamResponse(201, {"id": "1", "big": 2**70}, "r-1", 0.0, 1)
+    assert await r.client.send(CREATE) == UpstreamResponse(201, {"id": "1", "big": 2**70}, "r-1", 1)
 
 
 @pytest.mark.parametrize(

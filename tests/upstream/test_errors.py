@@ -9,14 +9,11 @@ import pytest
 from connector_mcp import errors
 from connector_mcp.operations.platform import Request
 from connector_mcp.upstream.client import ClientLimits
+from tests.upstream.conftest import CREATE, PUT, READ, Rig
 
 pytestmark = pytest.mark.anyio
 
-READ = Request("GET", "/things/{id}", {"id": "1"}, repeatable=True)
-CREATE = Request("POST", "/things", body={})
 MARKED = Request("POST", "/things", query={"q": "sec-query"}, body={"k": "sec-body"})
-
-Rig = Callable[..., Any]
 
 
 class Chunks(httpx.AsyncByteStream):
@@ -57,7 +54,6 @@ async def test_each_status_has_its_code(rig: Rig, code: int, kind: type[errors.U
     assert "said" not in failure.message + failure.fix
 
 
-REPLACE = Request("PUT", "/things/{id}", {"id": "1"}, body={}, repeatable=True)
 STATUSES = [302, 400, 401, 403, 404, 405, 408, 409, 412, 422, 425, 429, *range(500, 512), *range(520, 528), 530]
 ENDS: list[Any] = [
     *STATUSES,
@@ -69,7 +65,7 @@ ENDS: list[Any] = [
 
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: str(end) or type(end).__name__)
 async def test_a_repeat_is_advised_exactly_where_it_is_harmless_and_may_help(rig: Rig, end: Any) -> None:
-    for request in (READ, CREATE, REPLACE):
+    for request in (READ, CREATE, PUT):
         if isinstance(end, Exception):
             step: Any = end
         elif end == "too large":

@@ -8,22 +8,20 @@ import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import anyio.lowlevel
 import certifi
 import httpx
 import pytest
 
 from connector_mcp import errors
 from connector_mcp.errors import Misconfigured
-from connector_mcp.operations.platform import Request
+from connector_mcp.operations.logto.platform import LOGTO
+from connector_mcp.operations.platform import Platform
 from connector_mcp.operations.vectorize.platform import VECTORIZE
 from connector_mcp.upstream.client import ClientLimits, UpstreamClient
 from connector_mcp.upstream.proxy import ProxyRefusal, bypasses_proxy, check_way, find_proxy, make_ssl_context
 from connector_mcp.upstream.urls import read_address
+from tests.upstream.conftest import CREATE, PUT, READ, VALUES, Rig, no_pause
 
-READ = Request("GET", "/things", repeatable=True)
-CREATE = Request("POST", "/things", body={})
-PUT = Request("PUT", "/things", body={}, repeatable=True)
 API = read_address("https://api.example")
 
 
@@ -171,7 +169,9 @@ def test_a_byte_order_mark_does_not_hide_the_first_certificate(
 
 
 @contextlib.asynccontextmanager
-async def behind_proxy(machine: pytest.MonkeyPatch, answer: bytes) -> AsyncIterator[tuple[UpstreamClient, list[bytes]]]:
+async def behind_proxy(
+    machine: pytest.MonkeyPatch, answer: bytes, platform: Platform
+) -> AsyncIterator[tuple[UpstreamClient, list[bytes]]]:
     """A client whose proxy gives this answer to CONNECT and hangs up, and the heads that the proxy got."""
     heads: list[bytes] = []
 
@@ -180,13 +180,10 @@ async def behind_proxy(machine: pytest.MonkeyPatch, answer: bytes) -> AsyncItera
         writer.write(answer)
         writer.close()
 
-    async def no_pause(_: float) -> None:
-        await anyio.lowlevel.checkpoint()
-
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         machine.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         limits = ClientLimits(requests_per_second=math.inf)
-        async with UpstreamClient(VECTORIZE, {"VECTORIZE_API_KEY": "k"}, limits=limits, sleep=no_pause) as client:
+        async with UpstreamClient(platform, VALUES[platform.name], limits=limits, sleep=no_pause) as client:
             yield client, heads
 
 
@@ -205,20 +202,21 @@ async def behind_proxy(machine: pytest.MonkeyPatch, answer: bytes) -> AsyncItera
 async def test_a_failure_of_the_proxy_is_blamed_on_the_proxy_and_nothing_counts_as_sent(
     machine: pytest.MonkeyPatch, answer: bytes, kind: type[errors.ConnectorError], attempts: int
 ) -> None:
-    for request in (READ, CREATE, PUT):
-        async with behind_proxy(machine, answer) as (client, heads):
+    cases = [(VECTORIZE, "api.vectorize.io", each) for each in (READ, CREATE, PUT)]
+    # The request for a token is on the same way.
+    for platform, host, request in [*cases, (LOGTO, "acme.logto.app", READ)]:
+        async with behind_proxy(machine, answer, platform) as (client, heads):
             with pytest.raises(errors.ConnectorError, match="sent") as failure:
                 await client.send(request)
             assert type(failure.value) is kind
             assert "HTTPS_PROXY" in failure.value.message
             assert failure.value.retryable is (attempts > 1)
             assert len(heads) == attempts
-            assert all(head.startswith(b"CONNECT api.vectorize.io:443 ") for head in heads)
+            assert all(head.startswith(f"CONNECT {host}:443 ".encode()) for head in heads)
 
 
 @pytest.mark.anyio
-async def test_a_refusing_proxy_does_not_make_a_broken_attempt_known(rig: object, machine: pytest.MonkeyPatch) -> None:
-    assert callable(rig)
+async def test_a_refusing_proxy_does_not_make_a_broken_attempt_known(rig: Rig) -> None:
     r = rig("vectorize", httpx.ReadError("reset"), ProxyRefusal(407))
     await r.fails(errors.OutcomeUnknown, PUT)
 

@@ -6,26 +6,20 @@ import math
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-import anyio.lowlevel
 import pytest
 
 from connector_mcp import errors
 from connector_mcp.operations.platform import Request
 from connector_mcp.operations.vectorize.platform import VECTORIZE
 from connector_mcp.upstream.client import ClientLimits, UpstreamClient
+from tests.upstream.conftest import CREATE, READ, no_pause
 
 pytestmark = pytest.mark.anyio
 
-READ = Request("GET", "/things", repeatable=True)
-CREATE = Request("POST", "/things", body={"a": 1})
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 FINE = HEAD + b"Content-Length: 2\r\n\r\n{}"
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-async def no_pause(_: float) -> None:
-    await anyio.lowlevel.checkpoint()
 
 
 @contextlib.asynccontextmanager

@@ -3,7 +3,6 @@
 import codecs
 import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -14,17 +13,13 @@ from connector_mcp.operations.platform import Request
 from connector_mcp.operations.versori.platform import VERSORI
 from connector_mcp.upstream.client import ClientLimits
 from connector_mcp.upstream.responses import RawResponse, is_open, read_message
+from tests.upstream.conftest import CREATE, DELETE, PUT, READ, Rig
 
 pytestmark = pytest.mark.anyio
 
-Rig = Callable[..., Any]
 
-READ = Request("GET", "/things/{id}", {"id": "1"}, repeatable=True)
 ASK = Request("POST", "/things/search", body={}, changes=False)
-CREATE = Request("POST", "/things", body={"name": "x"})
 PATCH = Request("PATCH", "/things/{id}", {"id": "1"}, body={}, repeatable=True)
-PUT = Request("PUT", "/things/{id}", {"id": "1"}, body={}, repeatable=True)
-DELETE = Request("DELETE", "/things/{id}", {"id": "1"}, repeatable=True)
 WRITES = [CREATE, PATCH, PUT, DELETE]
 
 OWN = {"content": b'{"code": "c", "message": "said"}', "headers": {"Content-Type": "application/json"}}

@@ -1,5 +1,4 @@
 import ssl
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -10,24 +9,15 @@ from connector_mcp.operations.platform import Request
 from connector_mcp.upstream.client import ClientLimits
 from connector_mcp.upstream.responses import read_retry_after
 from connector_mcp.upstream.retries import may_repeat
+from tests.upstream.conftest import CREATE, DELETE, PUT, READ, Rig, ok
 
 pytestmark = pytest.mark.anyio
 
-READ = Request("GET", "/things", repeatable=True)
-CREATE = Request("POST", "/things", body={"name": "x"})
-PUT = Request("PUT", "/things/{id}", {"id": "1"}, body={}, repeatable=True)
-DELETE = Request("DELETE", "/things/{id}", {"id": "1"}, repeatable=True)
 
 REFUSED = httpx.ConnectError("refused")
 HUNG_UP = httpx.RemoteProtocolError("Server disconnected without sending a response.")
 NEVER_CONNECTED = [REFUSED, httpx.ConnectTimeout("slow"), httpx.PoolTimeout("full"), httpx.ProxyError("no tunnel")]
 BROKEN = [HUNG_UP, httpx.ReadError("reset"), httpx.WriteError("pipe"), httpx.ReadTimeout(""), httpx.WriteTimeout("")]
-
-Rig = Callable[..., Any]
-
-
-def ok() -> httpx.Response:
-    return httpx.Response(200, json={"done": True})
 
 
 def status(code: int, **headers: str) -> httpx.Response:
@@ -38,7 +28,7 @@ def status(code: int, **headers: str) -> httpx.Response:
 async def test_a_429_is_repeated_for_any_method_after_the_seconds_it_names(rig: Rig, request_: Request) -> None:
     r = rig("vectorize", status(429, **{"Retry-After": "7"}), ok())
     answer = await r.client.send(request_)
-    assert (answer.attempts, answer.duration, r.clock.naps) == (2, 7.0, [7.0])
+    assert (answer.attempts, r.clock.naps) == (2, [7.0])
 
 
 async def test_retry_after_may_be_a_date(rig: Rig) -> None:

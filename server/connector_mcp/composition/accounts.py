@@ -147,7 +147,7 @@ def read_profile(
             problems.append(Misconfigured(f"{given.env}, for {place}, is invalid.", fix=f"Use {expected}."))
         elif given.secret:
             try:
-                values[variable.name] = secrets.resolve(given.secret, Use(profile.platform.name, profile.name, key))
+                values[variable.name] = secrets.find(given.secret, Use(profile.platform.name, profile.name, key)).value
             except Unresolved as unresolved:
                 fix = f"Run `connector-mcp secrets set {given.secret}` in a terminal, or correct {place}."
                 problems.append(Misconfigured(f"{place} is {unresolved.got}; wanted {unresolved.wanted}.", fix=fix))

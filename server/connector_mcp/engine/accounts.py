@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from connector_mcp.engine.checks.issues import describe, likely_values, one_of
 from connector_mcp.engine.policy import Policy
@@ -50,15 +50,6 @@ class Account:
         """The arguments set in the configuration, which calls leave out."""
         argument, tenant = self.platform.tenant_argument, self.tenant
         return {argument: tenant} if argument and tenant else {}
-
-
-class AccountChoice(NamedTuple):
-    """The account of a call, and the arguments that remain for the operation."""
-
-    account: Account | None
-    arguments: Mapping[str, Any]
-    named: bool = True
-    """Whether the caller named the profile, or there was only one."""
 
 
 class Accounts:
@@ -106,10 +97,11 @@ class Accounts:
 
     def choose(
         self, tool: Tool, arguments: Mapping[str, Any], profiles: Collection[str] | None = None
-    ) -> AccountChoice:
-        """Return the account that the arguments name, or the default one where that is enough.
+    ) -> tuple[Account | None, Mapping[str, Any], bool]:
+        """Return the account of a call, the arguments that remain for the operation, and whether the account was named.
 
-        With `profiles` only those of a caller that is bound to these.
+        It is the one that the arguments name, or the default one where that is enough. The only one counts as named.
+        With `profiles` only those of a caller that is bound to these count.
 
         Raises:
             InvalidArguments: The profile does not exist, or is missing where it is required.
@@ -122,7 +114,7 @@ class Accounts:
                 fix="The operator of the server can bind the caller's token to a profile; an agent cannot.",
             )
         if len(self.get(tool.operation)) < 2:
-            return AccountChoice(accounts[0] if accounts else None, arguments)
+            return accounts[0] if accounts else None, arguments, True
         by_profile = {account.profile: account for account in accounts}
         if PROFILE in arguments:
             others = {name: value for name, value in arguments.items() if name != PROFILE}
@@ -131,13 +123,13 @@ class Accounts:
                 near = likely_values(by_profile, given)
                 issue = Issue(PROFILE, describe(given), one_of(by_profile, given), candidates=near)
                 raise InvalidArguments(tool.name, [issue])
-            return AccountChoice(by_profile[given], others)
+            return by_profile[given], others, True
         if len(accounts) == 1:
-            return AccountChoice(accounts[0], arguments)
+            return accounts[0], arguments, True
         default = _default_profile(accounts)
         if default is None or tool.operation.effect is Effect.DESTROY:
             raise self.profile_required(tool, profiles)
-        return AccountChoice(by_profile[default], arguments, named=False)
+        return by_profile[default], arguments, False
 
     def profile_required(self, tool: Tool, profiles: Collection[str] | None) -> InvalidArguments:
         """Make the error for a call that has to name its profile and does not."""

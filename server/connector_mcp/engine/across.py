@@ -20,14 +20,13 @@ from connector_mcp.engine.call import PlatformCall
 from connector_mcp.engine.caller import CallResult
 from connector_mcp.engine.engine_call import EngineCall
 from connector_mcp.engine.policy import Decision
-from connector_mcp.engine.results import FEWER, finish, shape_data
+from connector_mcp.engine.results import FEWER
 from connector_mcp.errors import Blocked, ConnectorError, InvalidArguments, Issue, NotFound, TimedOut, UpstreamFailed
 from connector_mcp.json_values import JsonObject, members
 from connector_mcp.operations.across import CheckConnector, FindConnectors, RecentChanges
 from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.operation import Effect, ListOperation
 from connector_mcp.operations.overview import Answer, Read, Reads, Row, Verdict
-from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import PROFILE, name_served
 from connector_mcp.upstream.responses import TURNED_AWAY
 
@@ -49,9 +48,7 @@ class AcrossCall(EngineCall):
     """A call that this server answers from reads of its own."""
 
     async def run_steps(self, arguments: Mapping[str, Any]) -> CallResult:
-        self.validate(arguments)
-        self.scan_arguments(Situation())
-        self.register_secrets()
+        self.check_alone(arguments)
         match self.operation:
             case FindConnectors() as operation:
                 data: Any = await self._find(operation)
@@ -61,9 +58,7 @@ class AcrossCall(EngineCall):
                 data = await self._changes(operation)
             case other:
                 raise TypeError(type(other))
-        shaped = shape_data(self.operation, data, None, self.meta)
-        content: JsonObject = {"data": shaped, "meta": self.meta.as_dict()}
-        return finish(content, self.scrubber, self.largest_result, self.operation.output, offset=self.meta.offset)
+        return self.success(data)
 
     async def _find(self, operation: FindConnectors) -> list[JsonObject]:
         """List the connectors of all accounts side by side. An account that failed is named in the warnings."""
@@ -87,8 +82,8 @@ class AcrossCall(EngineCall):
         return sorted(rows, key=lambda row: row["status"] != "failing")
 
     def _row(self, account: Account, row: Row) -> JsonObject:
-        profile = {PROFILE: account.profile} if self._services.accounts.label(account) else {}
-        return {"platform": account.platform.name} | profile | {key: value for key, value in vars(row).items() if value}
+        shown = {key: value for key, value in vars(row).items() if value}
+        return {"platform": account.platform.name} | self.account_arguments(account) | shown
 
     async def _check(self, operation: CheckConnector) -> JsonObject:
         accounts = self._accounts(operation.platform, operation.profile)
@@ -133,8 +128,7 @@ class AcrossCall(EngineCall):
         Raises:
             InvalidArguments: There is none.
         """
-        bound = self.caller.profiles
-        own = [account for account in self._services.accounts.all if bound is None or account.profile in bound]
+        own = self.own_accounts()
         chosen = [
             account
             for account in own
@@ -179,7 +173,7 @@ class AcrossCall(EngineCall):
     async def _read(self, account: Account, read: Read) -> Any:
         """Return the data of a read, of a list that of all its pages, or the error that it ended with."""
         tool = self._services.accounts.tool(read.operation)
-        arguments = {**read.arguments, **self._account_arguments(account)}
+        arguments = {**read.arguments, **self.account_arguments(account)}
         rows: list[Any] = []
         for _ in range(PAGES):
             call = NestedRead(tool, self.caller, self._services)
@@ -199,9 +193,6 @@ class AcrossCall(EngineCall):
             arguments |= {"cursor": following}
         self.meta.warn(f"{account.platform.title} has more than {len(rows)} rows; the others were not read.")
         return rows
-
-    def _account_arguments(self, account: Account) -> JsonObject:
-        return {PROFILE: account.profile} if self._services.accounts.label(account) else {}
 
     async def _changes(self, operation: RecentChanges) -> list[JsonObject]:
         changes: list[JsonObject] = []
@@ -267,7 +258,7 @@ def _may_be_made(record: JsonObject) -> bool:
 def _change(record: JsonObject) -> JsonObject:
     target = dict(_ids(record["arguments"]))
     # A call that creates something has no argument with its id.
-    if record["target"] and (identifier := record["target"].split("/", 2)[-1]) not in target.values():
+    if (place := record.get("target")) and (identifier := place.split("/", 2)[-1]) not in target.values():
         target["id"] = identifier
     return {
         **{key: record[key] for key in ("time", "tool", "platform", "profile", "effect", "outcome", "call_id")},

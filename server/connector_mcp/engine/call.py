@@ -15,21 +15,20 @@ import anyio
 
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.approval.gate import Passage, channel_of
+from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.approval.wording import Candidate, target_changed
 from connector_mcp.engine.caller import CallResult
 from connector_mcp.engine.checks.configs import check_configs, tolerate
 from connector_mcp.engine.engine_call import EngineCall
-from connector_mcp.engine.ledger import UNKNOWN, Execution, Standing, decision_of
+from connector_mcp.engine.ledger import UNKNOWN, Execution, decision_of
 from connector_mcp.engine.lookup import Lookup, named_things
 from connector_mcp.engine.policy import Decision
 from connector_mcp.engine.preview import Change, Preview, fingerprint, keyed_digest, make_preview, readable_plan
-from connector_mcp.engine.results import find_cleaned, finish, shape_data
-from connector_mcp.engine.secret_refs.resolver import (
-    insert_values,
-)
+from connector_mcp.engine.results import find_cleaned
+from connector_mcp.engine.secret_refs.resolver import insert_values
 from connector_mcp.engine.sender import Sender, verify
 from connector_mcp.errors import Blocked, Conflict, InvalidArguments, NotFound, Rejected
-from connector_mcp.json_values import JsonObject, members
+from connector_mcp.json_values import members
 from connector_mcp.operations.operation import Effect, Operation
 from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import name_served, only_served
@@ -271,7 +270,7 @@ class PlatformCall(EngineCall):
             look = partial(self._services.ledger.look, digest, self.tool.name)
             return await gate.pass_through(candidate, caller, self._begin, look)
 
-    async def _begin(self, passage: Passage) -> Execution | Standing:
+    async def _begin(self, passage: Passage) -> Execution | Approval | None:
         """Begin the execution. If a person took time, compare the target and look up the secrets again first."""
         if passage.took_time:
             if self.operation.acts_on is not None:
@@ -334,7 +333,4 @@ class PlatformCall(EngineCall):
     def _result(self, data: Any) -> CallResult:
         """Redact, shape and fit the data of a success."""
         self._record_response(self._sender.status, self._sender.request_id)
-        with self._observer.step("shape"):
-            shaped = shape_data(self.operation, data, self._answers[-1] if self._answers else None, self.meta)
-            content: JsonObject = {"data": shaped, "meta": self.meta.as_dict()}
-            return finish(content, self.scrubber, self.largest_result, self.operation.output, offset=self.meta.offset)
+        return self.success(data, self._answers[-1] if self._answers else None)

@@ -22,7 +22,6 @@ from connector_mcp.engine.engine_call import CallServices, EngineCall
 from connector_mcp.engine.ledger import Ledger
 from connector_mcp.engine.policy import Decision, Policy
 from connector_mcp.engine.redaction.scrubber import CALL_SCRUBBER, Scrubber, secrets_of_settings
-from connector_mcp.engine.results import fit, shape_data
 from connector_mcp.engine.secret_refs.resolver import MintedCredentials, ReferenceResolver
 from connector_mcp.engine.secret_refs.secret_requests import SecretPrompt, SecretRequests
 from connector_mcp.engine.sender import Sender
@@ -296,14 +295,10 @@ class LocalCall(EngineCall):
     """A call that this server answers without a platform."""
 
     async def run_steps(self, arguments: Mapping[str, Any]) -> CallResult:
-        self.validate(arguments)
-        self.scan_arguments(Situation())
-        self.register_secrets()
+        self.check_alone(arguments)
         assert isinstance(self.operation, LocalOperation)  # noqa: S101 - Engine.call makes it of these only
         situation = Situation(described=await self._describe(self.operation.type_read()))
-        data = shape_data(self.operation, self.operation.answer_locally(situation), None, self.meta)
-        content: JsonObject = {"data": data, "meta": self.meta.as_dict()}
-        return CallResult(fit(content, self._services.settings.max_result_bytes), is_error=False)
+        return self.success(self.operation.answer_locally(situation))
 
     async def _describe(self, reader: Operation | None) -> JsonObject | None:
         """Read what the platform itself says of a connector type, if policy lets such a read pass."""

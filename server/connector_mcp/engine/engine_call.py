@@ -23,19 +23,14 @@ from connector_mcp.engine.checks.arguments import parse_arguments
 from connector_mcp.engine.ledger import Ledger
 from connector_mcp.engine.policy import Decision
 from connector_mcp.engine.redaction.scrubber import CALL_SCRUBBER, Scrubber
-from connector_mcp.engine.results import Meta, check_cursor, failure, internal_error
-from connector_mcp.engine.secret_refs.resolver import (
-    FoundSecrets,
-    MintedCredentials,
-    ReferenceResolver,
-    scan_arguments,
-)
+from connector_mcp.engine.results import Meta, check_cursor, failure, finish, internal_error, shape_data
+from connector_mcp.engine.secret_refs.resolver import FoundSecrets, MintedCredentials, ReferenceResolver, scan_arguments
 from connector_mcp.engine.secret_refs.secret_requests import SecretPrompt
 from connector_mcp.errors import ConnectorError, InvalidArguments
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.operation import Operation
 from connector_mcp.operations.situation import Situation
-from connector_mcp.operations.tool import Tool
+from connector_mcp.operations.tool import PROFILE, Tool
 from connector_mcp.state.database import Database, Work, one_allowance
 from connector_mcp.telemetry.observer import Observer
 
@@ -151,8 +146,8 @@ class EngineCall(ABC):
     def validate(self, arguments: Mapping[str, Any]) -> None:
         """Refuse what scopes or policy block, choose the account, and parse the arguments."""
         require_scope(self.tool.name, self.effect, self.caller.scopes)
-        choice = self._services.accounts.choose(self.tool, arguments, self.caller.profiles)
-        self.account, own, self.profile_named = choice
+        accounts = self._services.accounts
+        self.account, own, self.profile_named = accounts.choose(self.tool, arguments, self.caller.profiles)
         # What policy or scopes refuse is not worth the work of parsing.
         self._check_policy()
         with self._observer.step("validate"):
@@ -192,6 +187,28 @@ class EngineCall(ABC):
             self.scrubber = self._services.scrubber.extended(values)
             CALL_SCRUBBER.set(self.scrubber)
         self.arguments = self.scrubber.value(found.shown, model=self.tool.operation)
+
+    def check_alone(self, arguments: Mapping[str, Any]) -> None:
+        """Check the arguments of a call that has no target."""
+        self.validate(arguments)
+        self.scan_arguments(Situation())
+        self.register_secrets()
+
+    def own_accounts(self) -> list[Account]:
+        """Return the accounts that the caller may act under."""
+        bound = self.caller.profiles
+        return [each for each in self._services.accounts.all if bound is None or each.profile in bound]
+
+    def account_arguments(self, account: Account) -> JsonObject:
+        """Return the argument that names the account, where its platform has several."""
+        return {PROFILE: account.profile} if self._services.accounts.label(account) else {}
+
+    def success(self, data: Any, answer: Any = None) -> CallResult:
+        """Redact, shape and fit the data of a success. `answer` is the platform's, for its paging."""
+        with self._observer.step("shape"):
+            shaped = shape_data(self.operation, data, answer, self.meta)
+            content: JsonObject = {"data": shaped, "meta": self.meta.as_dict()}
+            return finish(content, self.scrubber, self.largest_result, self.operation.output, offset=self.meta.offset)
 
     def audit_record(self, phase: Phase) -> AuditRecord:
         """Make the audit record of the call as far as it has come."""

@@ -93,13 +93,6 @@ class Execution:
     """What is to be said about the earlier execution."""
 
 
-@dataclass(frozen=True)
-class Standing:
-    """Why a call did not begin: the approval as it stands, if there is one. Nothing was changed."""
-
-    approval: Approval | None = None
-
-
 class Ledger:
     """The executions of writes."""
 
@@ -131,12 +124,13 @@ class Ledger:
         *,
         creates: bool = False,
         also: Work[ConnectorError | None] | None = None,
-    ) -> Execution | Standing:
+    ) -> Execution | Approval | None:
         """Take what the claim names, make the execution and append the record: all, or nothing.
 
-        The record is completed with the operator who approved the call. A call that is not approved returns where it
-        stands. With `creates` a repeat of a call that succeeded a short while ago is warned of that. `also` is done in
-        the same transaction; if it returns an error, the call has not begun, and it must have changed nothing.
+        The record is completed with the operator who approved the call. If the claim needs an approval and the call is
+        not approved, nothing is changed, and the approval is returned as it stands, if there is one. With `creates` a
+        repeat of a call that succeeded a short while ago is warned of that. `also` is done in the same transaction; if
+        it returns an error, the call has not begun, and it must have changed nothing.
 
         Raises:
             InProgress: The same write is under way.
@@ -147,7 +141,7 @@ class Ledger:
         owed = self._owed.get(digest)
         begun: list[Execution] = []
 
-        def work(tx: Transaction) -> Execution | Standing | ConnectorError:
+        def work(tx: Transaction) -> Execution | Approval | ConnectorError | None:
             # Transactions that change executions take this lock first, so that no two of them wait for one another.
             chain = self._trail.lock(tx)
             if owed is not None:
@@ -164,7 +158,7 @@ class Ledger:
             if row is not None and row["is_running"]:
                 return _in_progress(record.tool)
             taken = _taken(claim, approval.first() if approval else None, question.first() if question else None)
-            if isinstance(taken, Standing | ConnectorError):
+            if not isinstance(taken, tuple):
                 return taken
             if also is not None and (refused := also(tx)) is not None:
                 return refused
@@ -270,12 +264,12 @@ def decision_of(approval: Approval) -> JsonObject:
 
 def _taken(
     claim: Claim, approval_row: Row | None, question: Row | None
-) -> tuple[Approval | None, Row | None] | Standing | ConnectorError:
+) -> tuple[Approval | None, Row | None] | Approval | ConnectorError | None:
     approval = None if approval_row is None else read_approval(approval_row)
     if claim.fingerprint is not None and (
         approval is None or approval.status != "approved" or approval.fingerprint != claim.fingerprint
     ):
-        return Standing(approval)
+        return approval
     if claim.ticket is not None and question is None:
         return confirmation_spent()
     return approval, question

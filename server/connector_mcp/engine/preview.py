@@ -157,7 +157,8 @@ def _shown_name(operation: Operation, current: Any, scrubber: Scrubber) -> str:
         )
     else:
         named = target.name(operation, current) if callable(target.name) else at(current, target.name)
-    ids = [getattr(operation, name) for name in operation.http.placeholders[-1:] if name != tenant]
+    last = [name for name in operation.http.placeholders[-1:] if name != tenant]
+    ids = [getattr(operation, name, None) for name in (operation.target_argument(), *last)]
     for text in (named, *ids):
         if isinstance(text, str) and (name := scrubber.text(clean(text), Place.NAME)[:_SHOWN].rstrip()):
             return name

@@ -1,7 +1,7 @@
 """Send an operation's requests through the account's client, read targets, and read back after a write.
 
-A platform may answer 200 and store something else. Reading back never turns a success into a failure: its findings go
-into `meta.verified` and a warning.
+A success of an undocumented shape is refused. A platform may answer 200 and store something else. Reading back never
+turns a success into a failure: its findings go into `meta.verified` and a warning.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.caller import Caller
-from connector_mcp.engine.checks.conformance import find_flaw, find_target_flaw
 from connector_mcp.engine.preview import fingerprint
 from connector_mcp.engine.results import Meta, following_cursor, rows_in_all
 from connector_mcp.errors import (
@@ -77,7 +76,7 @@ class Sender:
                 record = await self._find_listed(operation.acts_on.listed, reader)
                 if record is None:
                     raise
-            if flaw := find_target_flaw(operation, reader, record):
+            if flaw := _find_target_flaw(operation, reader, record):
                 raise self._malformed(reader, flaw)
             described = await self.describe(operation.type_read(record))
         except UpstreamError as error:
@@ -107,7 +106,8 @@ class Sender:
     async def _find_listed(self, listed: type[Operation] | None, reader: Operation) -> Any:
         """Find the target in the list that shows it, by the id of its read."""
         rows = items(await self.read(listed())) if listed else []
-        return next((row for row in rows if at(row, "id") == _id_read(reader)), None)
+        wanted = getattr(reader, reader.http.placeholders[-1])
+        return next((row for row in rows if at(row, "id") == wanted), None)
 
     async def read(self, reader: Operation) -> Any:
         """Run a read operation and return its record, or all rows of a list."""
@@ -247,10 +247,60 @@ class Sender:
         ]
 
 
-def _id_read(reader: Operation) -> Any:
-    """The id of the record that a read asks for."""
-    return getattr(reader, reader.http.placeholders[-1])
+# The shape of what comes back ----------------------------------------------------------------------------------------
 
+# A page of a gateway, or another version of an API, answers 200 as well. Nothing is concluded from such an answer: a
+# list is not empty because it cannot be found, and a target that was not recognized may have something to lose.
+
+
+def find_flaw(operation: Operation, data: Any) -> str | None:
+    """Say what an answer shows instead of the documented data; None if it shows that.
+
+    `data` is what the operation takes out of the answer.
+    """
+    if operation.returns_list:
+        if not is_array(data):
+            return "no list"
+        if not data and operation.effect is not Effect.READ:
+            return "an empty list of what it changed"
+        return next((f"a list in which {flaw}" for row in data if (flaw := _find_row_flaw(operation, row))), None)
+    if data is None and operation.effect is not Effect.READ and "id" not in operation.output.model_fields:
+        # Platforms confirm some changes without a body.
+        return None
+    if flaw := _find_row_flaw(operation, data):
+        return f"something in which {flaw}"
+    if operation.effect is Effect.READ and "id" in operation.output.model_fields and operation.http.placeholders:
+        wanted = getattr(operation, operation.http.placeholders[-1])
+        return None if str(at(data, "id")) == wanted else "another id than the one asked for"
+    return None
+
+
+def _find_target_flaw(operation: Operation, reader: Operation, record: Any) -> str | None:
+    """Say why a read does not show the target of a change; None if it does. Its shape was checked before."""
+    if operation.acts_on is None:
+        return None
+    stored = reader.stored_config
+    type_at = operation.acts_on.type_at or (stored.type_at if stored else "")
+    for row in record if isinstance(reader, ListOperation) else [record]:
+        kind = at(row, type_at) if type_at else "any"
+        if not isinstance(kind, str) or not kind:
+            return f"a {operation.acts_on.kind} without {type_at}"
+    return None
+
+
+def _find_row_flaw(operation: Operation, row: Any) -> str | None:
+    fields = operation.output.model_fields
+    if not is_object(row):
+        return "there is no object"
+    if "id" in fields:
+        identifier = row.get("id")
+        is_id = isinstance(identifier, str | int) and not isinstance(identifier, bool) and identifier != ""
+        return None if is_id else "there is no id"
+    has_any = any(row.get(info.alias or name) is not None for name, info in fields.items())
+    return None if has_any else "there is none of the documented members"
+
+
+# Reading back --------------------------------------------------------------------------------------------------------
 
 Read = Callable[[Operation], Awaitable[Any]]
 """Runs a read operation and returns its record."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache, cached_property
@@ -76,7 +76,7 @@ class Target:
     arguments: Mapping[str, str] = field(default_factory=dict[str, str])
     """The read's argument name to this operation's, where the two differ."""
     name: str | Callable[[Any, Any], str] = "name"
-    """Member with the name a person knows it by, or a function of (operation, record)."""
+    """Where the record has the name a person knows it by, as a dotted path, or a function of (operation, record)."""
     volatile: frozenset[str] = frozenset()
     """Members that change by themselves. The fingerprint leaves them out."""
     select: Callable[[Any, Situation], Any] | None = None
@@ -180,6 +180,15 @@ class Operation(BaseModel):
         return " ".join((cls.__doc__ or "").split())
 
     @classmethod
+    def target_argument(cls) -> str:
+        """The argument with the id of what a call acts on, or of what its path leads to; empty where there is none."""
+        if cls.on is None:
+            return ""
+        path = cls.acts_on.read.http if cls.acts_on else cls.http
+        last = next((name for name in reversed(path.placeholders) if name != cls.on.tenant_argument), "")
+        return cls.acts_on.arguments.get(last, last) if cls.acts_on else last
+
+    @classmethod
     @cache
     def secret_arguments(cls) -> frozenset[str]:
         """Names of the arguments that are credentials."""
@@ -259,7 +268,7 @@ class Operation(BaseModel):
                 found += [Destination(host, use.path, is_chosen=False) for host in hosts_in(others)]
         return tuple(dict.fromkeys(found))
 
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+    def find_problems(self, situation: Situation) -> Iterable[Issue]:
         """Errors in these arguments for this target that no schema can express."""
         return ()
 
@@ -267,7 +276,7 @@ class Operation(BaseModel):
         """The consequence as far as the target decides it, with the same placeholders as `consequence`."""
         return self.consequence
 
-    def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
+    def find_losses(self, situation: Situation) -> Iterable[Loss]:
         """What this call would destroy though its class does not say so; any loss makes its effect `destroy`."""
         return ()
 

@@ -147,18 +147,8 @@ def tool_of(
         hidden=frozenset(hidden),
         optional=frozenset(optional),
         profiles=profiles,
-        target=_target(operation),
+        target=operation.target_argument(),
     )
-
-
-def _target(operation: type[Operation]) -> str:
-    """Return the argument with the id of what the call acts on, or of what its path leads to."""
-    platform, acts_on = operation.on, operation.acts_on
-    if platform is None:
-        return ""
-    path = (acts_on.read if acts_on else operation).http.placeholders
-    own = [name for name in path if name != platform.tenant_argument]
-    return (acts_on.arguments.get(own[-1], own[-1]) if acts_on else own[-1]) if own else ""
 
 
 @cache

@@ -7,9 +7,10 @@ than the strategy says. Losses and planned changes are the difference between `c
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from connector_mcp.errors import Internal
 from connector_mcp.json_values import JsonObject, is_array, is_object, members
@@ -18,24 +19,24 @@ from connector_mcp.operations.operation import Effect, Operation, at
 from connector_mcp.operations.situation import Loss, Path, Situation
 
 
-class Strategy(Protocol):
+class Strategy(ABC):
     """How a platform treats the members of its record that a call sends and those that it does not."""
 
+    @abstractmethod
     def changes(self, update: UpdateOperation, values: JsonObject) -> dict[Path, Any]:
         """The members that the call sets, with their values; an empty value unsets."""
-        ...
 
     def complete(self, update: UpdateOperation, values: JsonObject, current: JsonObject) -> JsonObject:
         """Add to the given values what must be sent beside them to keep what is stored."""
-        ...
+        return values
 
     def was_read(self, update: UpdateOperation, values: JsonObject, current: JsonObject) -> bool:
         """Whether the target shows what `complete` has to add."""
-        ...
+        return True
 
 
 @dataclass(frozen=True)
-class Merge:
+class Merge(Strategy):
     """The platform keeps members that are not sent."""
 
     completed: tuple[str, ...] = ()
@@ -57,7 +58,7 @@ class Merge:
 
 
 @dataclass(frozen=True)
-class Replace:
+class Replace(Strategy):
     """The platform unsets members that are not sent, and replaces objects as a whole.
 
     An update with an argument `replace` is made harmless while that is false: the server sends the stored values again.
@@ -87,7 +88,7 @@ class Replace:
 
 
 @dataclass(frozen=True)
-class Mask:
+class Mask(Strategy):
     """The platform sets the members that a mask names, and unsets those of them that are not sent."""
 
     argument: str = ""
@@ -96,15 +97,9 @@ class Mask:
     def changes(self, update: UpdateOperation, values: JsonObject) -> dict[Path, Any]:
         return {path: at(values, path) for path in (tuple(path.split(".")) for path in self.paths(update))}
 
-    def complete(self, update: UpdateOperation, values: JsonObject, current: JsonObject) -> JsonObject:
-        return values
-
-    def was_read(self, update: UpdateOperation, values: JsonObject, current: JsonObject) -> bool:
-        return True
-
     def paths(self, update: UpdateOperation) -> tuple[str, ...]:
         """The dotted paths that the mask names."""
-        mask: str | None = getattr(update, self.argument) if self.argument else None
+        mask: str | None = getattr(update, self.argument, None)
         if mask is None:
             return tuple(update.given_members())
         return tuple(path.strip() for path in mask.split(",") if path.strip())

@@ -18,19 +18,17 @@ import anyio
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.across import AcrossCall
 from connector_mcp.engine.approval.gate import Passage, channel_of
+from connector_mcp.engine.approval.parked_call import Approval
 from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.engine_call import CallServices
-from connector_mcp.engine.ledger import Execution, Standing, decision_of
+from connector_mcp.engine.ledger import Execution, decision_of
 from connector_mcp.engine.policy import Decision
-from connector_mcp.engine.results import finish, shape_data
 from connector_mcp.errors import ConnectorError, InvalidArguments, Issue, TargetChanged
-from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.catalog import platform_folder
 from connector_mcp.operations.operation import Effect, ListOperation
 from connector_mcp.operations.overview import Read
 from connector_mcp.operations.provisioning.kinds import Kind
 from connector_mcp.operations.provisioning.tools import ApplyPlan
-from connector_mcp.operations.situation import Situation
 from connector_mcp.operations.tool import Tool
 from connector_mcp.provisioning.decision import candidate_of, check_destructive, check_served, parts_of
 from connector_mcp.provisioning.journal import Identity, Journal, PlanStep, StoredPlan, account_key, step_ended
@@ -86,9 +84,7 @@ class ApplyCall(AcrossCall):
         return any(step.call_id is not None for step in self._steps.values())
 
     async def run_steps(self, arguments: Mapping[str, Any]) -> CallResult:
-        self.validate(arguments)
-        self.scan_arguments(Situation())
-        self.register_secrets()
+        self.check_alone(arguments)
         assert isinstance(self.operation, ApplyPlan)  # noqa: S101 - the engine makes it of these only
         self._stops_on_failure = self.operation.on_failure == "stop"
         stored = self._stored = await self._journal.load(self.operation.plan_id, self.caller.principal)
@@ -104,11 +100,7 @@ class ApplyCall(AcrossCall):
             finally:
                 with anyio.CancelScope(shield=True):
                     await self._journal.release(plan.id, self.id, done=self._is_done)
-        shaped = shape_data(
-            self.operation, report(self._stored.plan, self._steps, has_stopped=self._has_stopped), None, self.meta
-        )
-        content: JsonObject = {"data": shaped, "meta": self.meta.as_dict()}
-        return finish(content, self.scrubber, self._services.settings.max_result_bytes, self.operation.output)
+        return self.success(report(self._stored.plan, self._steps, has_stopped=self._has_stopped))
 
     # The decision ----------------------------------------------------------------------------------------------------
 
@@ -152,7 +144,7 @@ class ApplyCall(AcrossCall):
             gate = services.gates[None]
             self._execution = await gate.pass_through(candidate, self.caller, self._begin, look, parts, least)
 
-    async def _begin(self, passage: Passage) -> Execution | Standing:
+    async def _begin(self, passage: Passage) -> Execution | Approval | None:
         record = self.audit_record("begun")
         record.decision, record.decided_by = str(passage.decision), passage.decided_by
         record.channel = channel_of(passage.decision, self.caller.transport)
@@ -236,7 +228,7 @@ class ApplyCall(AcrossCall):
             was_unknown=step is not None and may_have_effect(step, action.verb),
         )
         call.identifier = None if action.verb in NEW else action.identifier or ids.get(action.entry)
-        arguments = {**with_ids(action.arguments, ids), **self._account_arguments(account)}
+        arguments = {**with_ids(action.arguments, ids), **self.account_arguments(account)}
         # What has begun ends, even if this call is cancelled: only between actions does an apply stop.
         with anyio.CancelScope(shield=True, deadline=self._deadline):
             await call.run(arguments)

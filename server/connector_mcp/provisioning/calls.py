@@ -13,14 +13,13 @@ from anyio.lowlevel import checkpoint
 from connector_mcp.engine.accounts import Account
 from connector_mcp.engine.caller import Caller, CallResult
 from connector_mcp.engine.engine_call import CallServices, EngineCall
-from connector_mcp.engine.results import finish
 from connector_mcp.engine.secret_refs.resolver import FoundSecrets, Reference
 from connector_mcp.errors import Blocked, InvalidArguments, Issue, TimedOut
 from connector_mcp.json_values import JsonObject
 from connector_mcp.operations.overview import Read
 from connector_mcp.operations.provisioning.kinds import ToolCall
 from connector_mcp.operations.provisioning.tools import ApplyPlan, ExportConnectors, PlanConnectors
-from connector_mcp.operations.tool import PROFILE, Tool
+from connector_mcp.operations.tool import Tool
 from connector_mcp.provisioning.actions import Draft, Drafts, Orphan, number_actions
 from connector_mcp.provisioning.applying import ApplyCall
 from connector_mcp.provisioning.exporting import Exporter
@@ -58,9 +57,7 @@ class ProvisioningCall(EngineCall):
         self.validate(arguments)
         seconds = None if self.caller.transport == "cli" else SECONDS
         with anyio.move_on_after(seconds):
-            data = await self.answer()
-            content: JsonObject = {"data": data, "meta": self.meta.as_dict()}
-            return finish(content, self.scrubber, self._services.settings.max_result_bytes, self.operation.output)
+            return self.success(await self.answer())
         raise TimedOut(
             f"The platforms did not answer all reads in {SECONDS:.0f} s. Nothing was planned or changed.",
             fix="Split the manifest into several with names of their own, such as one a platform, and plan each. "
@@ -78,15 +75,6 @@ class ProvisioningCall(EngineCall):
             ConnectorError: A read failed, or there are more pages than can be read.
         """
         return await read_records(wanted, account, self.caller, self._services)
-
-    def account_arguments(self, account: Account) -> JsonObject:
-        """The argument that names the account, where its platform has several."""
-        return {PROFILE: account.profile} if self._services.accounts.label(account) else {}
-
-    def own_accounts(self) -> list[Account]:
-        """The accounts that the caller may act under."""
-        bound = self.caller.profiles
-        return [each for each in self._services.accounts.all if bound is None or each.profile in bound]
 
 
 class PlanCall(ProvisioningCall):

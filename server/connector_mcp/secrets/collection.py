@@ -103,10 +103,6 @@ class Secrets:
             for name, source in sorted(held.items())
         ]
 
-    def resolve(self, name: str, use: Use) -> str:
-        """Return the value of a secret for one use. Raises what `find` raises."""
-        return self.find(name, use).value
-
     def find(self, name: str, use: Use) -> ResolvedSecret:
         """Return a secret for one use.
 

@@ -124,28 +124,6 @@ class SecretLimits:
         return {kind: list(getattr(self, kind)) for kind in KINDS if getattr(self, kind)}
 
 
-def parse_limits(given: Mapping[str, Any], where: str, platforms: Collection[str]) -> SecretLimits:
-    """Make limits from untyped data. `where` names the place in error messages.
-
-    Raises:
-        Misconfigured: A key or a platform is unknown, or a value is not a list of names.
-    """
-    for key, values in given.items():
-        if key not in KINDS:
-            raise _unknown(key, KINDS, f"{where}: unknown key")
-        if not is_strings(values) or not values or not all(values):
-            raise Misconfigured(
-                f"{where}: {key} is not a list of names.", fix=f'Write {key} = ["..."], or leave it out for no limit.'
-            )
-        if key == "platforms":
-            for name in values:
-                if name not in platforms:
-                    raise _unknown(name, platforms, f"{where}: unknown platform")
-        if key == "hosts":
-            check_hosts(values, where)
-    return SecretLimits(**{key: tuple(values) for key, values in given.items()})
-
-
 def check_hosts(hosts: Iterable[str], where: str) -> None:
     """Check that each is the name of a host, or `*.` and a name.
 
@@ -188,6 +166,23 @@ def read_limits(path: Path | None, platforms: Collection[str]) -> dict[str, Secr
             )
         limits[name] = parse_limits(table, f"{path}: {name}", platforms)
     return limits
+
+
+def parse_limits(given: Mapping[str, Any], where: str, platforms: Collection[str]) -> SecretLimits:
+    """Make limits from untyped data. `where` names the place in errors. Raises what `read_limits` raises."""
+    for key, values in given.items():
+        if key not in KINDS:
+            raise _unknown(key, KINDS, f"{where}: unknown key")
+        if not is_strings(values) or not values or not all(values):
+            raise Misconfigured(
+                f"{where}: {key} is not a list of names.", fix=f'Write {key} = ["..."], or leave it out for no limit.'
+            )
+        for name in values if key == "platforms" else ():
+            if name not in platforms:
+                raise _unknown(name, platforms, f"{where}: unknown platform")
+        if key == "hosts":
+            check_hosts(values, where)
+    return SecretLimits(**{key: tuple(values) for key, values in given.items()})
 
 
 def _unknown(name: str, known: Collection[str], problem: str) -> Misconfigured:

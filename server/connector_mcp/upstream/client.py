@@ -13,7 +13,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlencode
@@ -26,15 +26,9 @@ from connector_mcp.input_text import trim
 from connector_mcp.operations.platform import NO_BODY, Platform, Request
 from connector_mcp.telemetry.events import Attempt, RequestKind
 from connector_mcp.telemetry.observer import NULL_OBSERVER, Observer
-from connector_mcp.upstream.auth.credentials import AuthHeader, TokenEnvironment, make_authorizer
+from connector_mcp.upstream.auth.credentials import make_authorizer
 from connector_mcp.upstream.auth.tokens import Token, TokenRequest, read_token
-from connector_mcp.upstream.errors import (
-    CallContext,
-    make_deadline_error,
-    make_error,
-    make_malformed,
-    make_too_large,
-)
+from connector_mcp.upstream.errors import CallContext, make_deadline_error, make_error, make_malformed, make_too_large
 from connector_mcp.upstream.rate import RateLimiter, SharedRateLimit
 from connector_mcp.upstream.responses import AttemptResult, RawResponse, read_message, read_response
 from connector_mcp.upstream.retries import is_read, is_uncertain, may_repeat, send_with_retries
@@ -81,31 +75,25 @@ DEFAULT_LIMITS: Final = ClientLimits()
 
 @dataclass(frozen=True, slots=True)
 class UpstreamResponse:
-    """A success. `body` is the JSON value, None without one. `duration` is in seconds and includes all attempts."""
+    """A success. `body` is the JSON value, None without one."""
 
     status: int
     body: Any
     request_id: str | None
-    duration: float
     attempts: int
 
 
-@dataclass(slots=True)
-class _PendingCall:
+@dataclass(kw_only=True)
+class _PendingCall(CallContext):
     """A request with its URL, and how far it has got."""
 
     request: Request
-    what: str
     url: str
     content: bytes | None
-    reads: bool
-    repeats: bool
+    sending: Callable[[], None] | None
     attempts: int = 0
     in_flight: bool = False
-    uncertain: bool = False
     renewed: bool = False
-    auth: AuthHeader | None = field(default=None, repr=False)
-    sending: Callable[[], None] | None = None
 
 
 class UpstreamClient:
@@ -145,8 +133,7 @@ class UpstreamClient:
         self._transport = transport
         self._proxy_setting = ""
         self._observer = observer
-        environment = TokenEnvironment(self._base_url, self._address.host, self._get_token, clock, now)
-        self._authorizer = make_authorizer(platform, values, environment)
+        self._authorizer = make_authorizer(platform, values, self._address, clock, now)
         self._headers = {
             "Host": self._address.authority,
             "Accept": "application/json",
@@ -185,7 +172,7 @@ class UpstreamClient:
         if self._transport is not None:
             await self._transport.aclose()
 
-    def open(self) -> None:
+    def open(self) -> httpx.AsyncBaseTransport:
         """Make ready to connect. `send` does so, too.
 
         Raises:
@@ -198,6 +185,7 @@ class UpstreamClient:
             proxy = find_proxy(self._address)
             self._proxy_setting = proxy.setting if proxy else ""
             self._transport = open_transport(self._address, self._limits, proxy)
+        return self._transport
 
     def secrets(self) -> tuple[str, ...]:
         """Return every value of this account that must not be shown: key or secret, and the current access token."""
@@ -205,8 +193,7 @@ class UpstreamClient:
 
     async def lacks_scope(self) -> bool:
         """Whether the access token was granted less than was asked for."""
-        token = (await self._authorizer.get_header()).token
-        return token is not None and token.lacks_scope
+        return (await self._authorizer.get_token(self._fetch_token)).lacks_scope
 
     async def send(
         self, request: Request, *, tool: str | None = None, sending: Callable[[], None] | None = None
@@ -222,8 +209,7 @@ class UpstreamClient:
             Misconfigured: The machine's proxy or certificate settings are wrong. Nothing was sent.
             UpstreamError: The subclass says what happened; `OutcomeUnknown` if a change may have been made.
         """
-        call = self._prepare(request, tool or f"{request.method} {request.path}")
-        call.sending = sending
+        call = self._prepare(request, tool or f"{request.method} {request.path}", sending)
         started = self._clock()
         status: int | str = "no answer"
         # asyncio's own scope costs half of anyio's and cancels the same task.
@@ -233,13 +219,13 @@ class UpstreamClient:
                 deadline = started + self._limits.deadline
                 result = await self._retry(lambda: self._attempt(call), repeats=call.repeats, deadline=deadline)
             status = _status(result)
-            return self._read_result(call, result, started)
+            return self._read_result(call, result)
         except TimeoutError:
             if not scope.expired():
                 raise
             status = "deadline"
             raise make_deadline_error(
-                self._context(call), self._limits.deadline, in_flight=call.in_flight, sent=call.attempts > 0
+                call, self._limits.deadline, in_flight=call.in_flight, sent=call.attempts > 0
             ) from None
         finally:
             where = (self.platform.name, request.method, request.path)
@@ -247,28 +233,41 @@ class UpstreamClient:
                 "%s %s %s -> %s in %.3f s, attempts: %d", *where, status, self._clock() - started, call.attempts
             )
 
-    def _prepare(self, request: Request, what: str) -> _PendingCall:
+    def _prepare(self, request: Request, what: str, sending: Callable[[], None] | None) -> _PendingCall:
         url = f"{self._roots[request.api]}{build_target(request, what)}"
         if len(url) > MAX_URL_LENGTH:
             raise InvalidArguments(what, [Issue("", "values too long for an address", "shorter values")])
         content = None if request.body is NO_BODY else _encode_body(request.body, what)
-        return _PendingCall(request, what, url, content, is_read(request), may_repeat(request))
+        self.open()
+        return _PendingCall(
+            platform=self.platform,
+            what=what,
+            reads=is_read(request),
+            repeats=may_repeat(request),
+            variables=self._authorizer.variables,
+            secrets=self.secrets,
+            proxy=self._proxy_setting,
+            request=request,
+            url=url,
+            content=content,
+            sending=sending,
+        )
 
     async def _attempt(self, call: _PendingCall) -> AttemptResult:
-        auth = await self._authorizer.get_header()
-        result = await self._send_once(call, auth)
+        token = await self._authorizer.get_token(self._fetch_token)
+        result = await self._send_once(call, token)
         if not (isinstance(result, RawResponse) and result.status == 401) or call.renewed:
             return result
         # The platform did nothing on a 401, so a request of any method may be sent again, once.
         if not self.platform.blames_credentials(read_message(self.platform, result)):
             return result
         call.renewed = True
-        renewed = await self._authorizer.renew(auth)
-        return result if renewed is None else await self._send_once(call, renewed)
+        renewed = await self._authorizer.get_token(self._fetch_token, refused=token)
+        return result if renewed is token else await self._send_once(call, renewed)
 
-    async def _send_once(self, call: _PendingCall, auth: AuthHeader) -> AttemptResult:
-        call.auth = auth
-        headers = {**self._headers, "Authorization": auth.value}
+    async def _send_once(self, call: _PendingCall, token: Token) -> AttemptResult:
+        call.lacks_scope = token.lacks_scope
+        headers = {**self._headers, "Authorization": token.header}
         if call.content is not None:
             headers["Content-Type"] = "application/json"
         if not call.reads:
@@ -291,7 +290,7 @@ class UpstreamClient:
             call.uncertain = True
         return result
 
-    async def _get_token(self, token_request: TokenRequest) -> Token:
+    async def _fetch_token(self, token_request: TokenRequest) -> Token:
         headers = {**self._headers, "Content-Type": "application/x-www-form-urlencoded"}
         url, content = self._base_url + token_request.path, urlencode(token_request.form).encode("ascii")
         attempts = 0
@@ -302,13 +301,15 @@ class UpstreamClient:
             observed = self._observed("token", "POST", token_request.path, attempts)
             return await self._exchange(observed, url, headers, content)
 
+        self.open()
         context = CallContext(
             platform=self.platform,
             what="the request for an access token",
             reads=True,
             repeats=True,
             variables=self._authorizer.variables,
-            secrets=lambda: (*self._authorizer.secrets(), *token_request.secrets()),
+            secrets=lambda: (*self.secrets(), *token_request.secrets()),
+            proxy=self._proxy_setting,
         )
         with self._observer.minting(self.platform.name):
             # A second token does no harm, so the request is repeated like a read.
@@ -322,13 +323,11 @@ class UpstreamClient:
         # Imported here to save start-up time.
         import httpx
 
-        self.open()
-        assert self._transport is not None  # noqa: S101 - it was just opened
         request = httpx.Request(attempt.method, url, headers=headers, content=content)
         with self._observer.attempt(attempt) as ending:
             result: AttemptResult
             try:
-                response = await self._transport.handle_async_request(request)
+                response = await self.open().handle_async_request(request)
                 result = await read_response(response, self._limits.answer_bytes, self._now())
             except httpx.RequestError as error:
                 result = error
@@ -339,32 +338,18 @@ class UpstreamClient:
         where = self._address
         return Attempt(self.platform.name, kind, method, template, where.host, where.effective_port, number - 1, waited)
 
-    def _read_result(self, call: _PendingCall, result: AttemptResult, started: float) -> UpstreamResponse:
+    def _read_result(self, call: _PendingCall, result: AttemptResult) -> UpstreamResponse:
         if not isinstance(result, RawResponse):
-            raise make_error(self._context(call), result) from result
+            raise make_error(call, result) from result
         if not 200 <= result.status < 300:
-            raise make_error(self._context(call), result)
+            raise make_error(call, result)
         if result.too_large:
-            raise make_too_large(self._context(call), result, self._limits.answer_bytes)
+            raise make_too_large(call, result, self._limits.answer_bytes)
         try:
             body = result.parse()
         except ValueError:
-            raise make_malformed(self._context(call), result) from None
-        return UpstreamResponse(result.status, body, result.request_id, self._clock() - started, call.attempts)
-
-    def _context(self, call: _PendingCall) -> CallContext:
-        token = call.auth.token if call.auth else None
-        return CallContext(
-            platform=self.platform,
-            what=call.what,
-            reads=call.reads,
-            repeats=call.repeats,
-            variables=self._authorizer.variables,
-            secrets=self.secrets,
-            lacks_scope=token is not None and token.lacks_scope,
-            uncertain=call.uncertain,
-            proxy=self._proxy_setting,
-        )
+            raise make_malformed(call, result) from None
+        return UpstreamResponse(result.status, body, result.request_id, call.attempts)
 
 
 def warm_up() -> None:

@@ -6,7 +6,7 @@ A call that may have changed something while its outcome is unknown never fails 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -52,11 +52,39 @@ _READ_FIRST: Final = (
 _ASK_FOR_LESS: Final = (
     "Ask for fewer rows where the tool takes limit; otherwise the operator can set CONNECTOR_MCP_MAX_ANSWER_BYTES."
 )
-_VERDICTS: Final = frozenset({400, 401, 403, 404, 409, 412, 422})
-"""Statuses with an error class of their own."""
+_Verdict = tuple[type[UpstreamError], str, str]
+"""The class of an error, its message and its fix."""
+_REJECTED: Final[_Verdict] = (
+    Rejected,
+    "{title} refused the content of {what} (status {status}).",
+    "Correct the arguments by what upstream says, then call again.",
+)
+_CONFLICT: Final[_Verdict] = (
+    Conflict,
+    "{title} refused {what}: it conflicts with the present state (status {status}).",
+    "Read the target and what depends on it, then decide.",
+)
+_VERDICTS: Final[Mapping[int, _Verdict]] = {
+    400: _REJECTED,
+    401: (
+        Unauthenticated,
+        "{title} refused the credentials of {what} (status {status}).",
+        "The operator should check {variables}.",
+    ),
+    403: (
+        Forbidden,
+        "The credentials for {title} lack the permission for {what} (status {status}).",
+        "The operator should grant it to the account of {variables}.",
+    ),
+    404: (NotFound, "{title} has no such object for {what} (status {status}).", "Check the ids in the arguments."),
+    409: _CONFLICT,
+    412: _CONFLICT,
+    422: _REJECTED,
+}
+"""What the platform's own error with such a status says."""
 
 
-@dataclass(frozen=True)
+@dataclass(kw_only=True)
 class CallContext:
     """What an error says about the call that failed."""
 
@@ -184,43 +212,20 @@ def _read_status(call: CallContext, response: RawResponse) -> UpstreamError:
         return _not_answered(call, response, upstream)
     if is_foreign:
         return _make_foreign(call, response)
-    if status in {400, 422} or (status == 401 and not call.platform.blames_credentials(message)):
-        return Rejected(
-            f"{call.title} refused the content of {call.what} (status {status}).",
-            fix="Correct the arguments by what upstream says, then call again.",
-            upstream=upstream,
-        )
-    if status == 401:
-        return Unauthenticated(
-            f"{call.title} refused the credentials of {call.what} (status 401).",
-            fix=f"The operator should check {join_names(call.variables)}.",
-            upstream=upstream,
-        )
-    if status == 403:
-        granted = " The access token was granted less than was asked for." if call.lacks_scope else ""
-        return Forbidden(
-            f"The credentials for {call.title} lack the permission for {call.what} (status 403).{granted}",
-            fix=f"The operator should grant it to the account of {join_names(call.variables)}.",
-            upstream=upstream,
-        )
-    if status == 404:
-        return _not_found(call, upstream)
-    if status in {409, 412}:
-        return Conflict(
-            f"{call.title} refused {call.what}: it conflicts with the present state (status {status}).",
-            fix="Read the target and what depends on it, then decide.",
-            upstream=upstream,
-        )
-    return _failed(call, response, upstream)
-
-
-def _not_found(call: CallContext, upstream: dict[str, Any]) -> UpstreamError:
-    message = f"{call.title} has no such object for {call.what} (status 404)."
-    fix = "Check the ids in the arguments."
-    if call.uncertain:
-        message += " An earlier attempt of this call broke off and may have removed it."
+    verdict = _REJECTED if status == 401 and not call.platform.blames_credentials(message) else _VERDICTS.get(status)
+    if verdict is None:
+        return _failed(call, response, upstream)
+    kind, said, fix = verdict
+    if status == 403 and call.lacks_scope:
+        said += " The access token was granted less than was asked for."
+    if status == 404 and call.uncertain:
+        said += " An earlier attempt of this call broke off and may have removed it."
         fix = "If the list does not show it any more, nothing more is to be done."
-    return NotFound(message, fix=fix, upstream=upstream)
+    return kind(
+        said.format(title=call.title, what=call.what, status=status),
+        fix=fix.format(variables=join_names(call.variables)),
+        upstream=upstream,
+    )
 
 
 def _not_answered(call: CallContext, response: RawResponse, upstream: dict[str, Any]) -> UpstreamError:

@@ -87,7 +87,7 @@ class House:
 async def test_a_minted_credential_goes_to_the_store_and_the_result_names_it(tmp_path: Path) -> None:
     house = House(tmp_path)
     assert (await house.create(FakeCaller()))["data"]["credential"] == {"key": f"secret://{NAME}"}
-    assert house.secrets.resolve(NAME, Use("versori", "default", "config.apiToken")) == MINTED
+    assert house.secrets.find(NAME, Use("versori", "default", "config.apiToken")).value == MINTED
     assert house.secret_store.limits(NAME) == SecretLimits(platforms=("versori",), profiles=("default",))
     await house.engine.aclose()
 
@@ -98,7 +98,7 @@ async def test_no_other_secret_is_overwritten_or_hidden_by_a_new_one(tmp_path: P
     name = (await house.create(FakeCaller()))["data"]["credential"]["key"].removeprefix("secret://")
     assert name not in (NAME, *house.secrets.sources[0].names())
     assert house.secret_store.read(NAME) == "of-the-store"
-    assert house.secrets.resolve(name, Use("versori", "default", "x")) == MINTED
+    assert house.secrets.find(name, Use("versori", "default", "x")).value == MINTED
     await house.engine.aclose()
 
 

@@ -16,7 +16,6 @@ from connector_mcp.operations.conductorone.connector_setup import (
 )
 from connector_mcp.operations.conductorone.connectors import GetConnector
 from connector_mcp.operations.conductorone.env_config import ENV_CONFIG, SELECTED_GROUP
-from connector_mcp.operations.connector_types import connector_types, example
 from connector_mcp.operations.situation import Situation
 from tests.operations.hooks import issues, losses, plan, problems
 
@@ -35,7 +34,6 @@ STORED = {
     "userIds": ["u1", "u2"],
     "description": "d",
 }
-CATALOG = [kind for kind in connector_types("conductorone").values() if kind.creatable and kind.config["properties"]]
 
 
 def create(catalog_id: str = OKTA, config: Any = CONFIG, **arguments: Any) -> CreateConnector:
@@ -47,23 +45,6 @@ def form(*fields: dict[str, Any], groups: Any = ()) -> Situation:
     read = GetConfigurationSchema(catalog_id=NEW)
     answer = {"schema": None, "formSchema": {"displayName": "New", "fields": [*fields], "fieldGroups": [*groups]}}
     return Situation({"id": APP}, described=read.shape_result([answer], Situation()))
-
-
-def filled(config: Any) -> Any:
-    return {key: value if isinstance(value, bool) else value or "x" for key, value in config.items()}
-
-
-@pytest.mark.parametrize("kind", CATALOG, ids=lambda kind: kind.name)
-def test_an_example_of_every_catalog_type_is_taken_and_each_wrong_key_or_type_is_named(kind: Any) -> None:
-    config = filled(example(kind.config))
-    group = {key: value for key, value in config.items() if key == SELECTED_GROUP}
-    assert issues(create(kind.type, config), Situation()) == []
-    (unknown,) = issues(create(kind.type, config | {"no_such_key": "x"}), Situation())
-    assert unknown.path == "config.no_such_key"
-    for key, schema in kind.config["properties"].items():
-        wrong: Any = {"array": {"a": "b"}, "object": ["a"]}.get(schema["type"], ["a"])
-        found = [issue.path for issue in issues(create(kind.type, group | {key: wrong}), Situation())]
-        assert f"config.{key}" in found
 
 
 @pytest.mark.parametrize(

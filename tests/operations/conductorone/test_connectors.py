@@ -28,14 +28,6 @@ def test_a_connector_is_read_out_of_its_view() -> None:
     assert operation.shape_result([answer], Situation()) == {"id": CONNECTOR}
 
 
-def test_a_connector_is_known_by_its_name_or_else_by_its_id() -> None:
-    name, operation = CONNECTOR_TARGET.name, GetConnector(app_id=APP, id=CONNECTOR)
-    assert callable(name)
-    assert name(operation, {"id": CONNECTOR, "displayName": "Okta"}) == "Okta"
-    assert name(operation, {"id": CONNECTOR, "displayName": ""}) == CONNECTOR
-    assert name(operation, None) == CONNECTOR
-
-
 def test_what_a_running_sync_changes_is_no_part_of_the_fingerprint() -> None:
     assert {"status", "updatedAt", "syncDisabledAt", "oauthAuthorizedAs"} <= CONNECTOR_TARGET.volatile
     assert not {"config", "displayName", "userIds", "deletedAt", "catalogId"} & CONNECTOR_TARGET.volatile

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from connector_mcp.engine.checks.conformance import find_flaw
+from connector_mcp.engine.sender import find_flaw
 from connector_mcp.operations.conductorone.apps import CreateApp, UpdateApp
 from connector_mcp.operations.conductorone.credentials import RevokeCredential, RotateCredential
 from connector_mcp.operations.conductorone.owners import (

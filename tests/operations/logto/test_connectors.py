@@ -30,10 +30,7 @@ def test_the_target_of_a_deletion_is_the_connector_by_the_name_that_the_console_
     assert call.target_read() == GetConnector(id="x7k2m9q4")
     target = DeleteConnector.acts_on
     assert target is not None
-    assert callable(target.name)
-    assert target.name(call, {"id": "x7k2m9q4", "name": {"en": "Google", "de": "Guugl"}}) == "Google"
-    assert target.name(call, {"id": "x7k2m9q4", "name": {}}) == "x7k2m9q4"
-    assert target.name(call, None) == "x7k2m9q4"
+    assert (target.name, call.target_argument()) == ("name.en", "id")
     assert "usage" in target.volatile
 
 

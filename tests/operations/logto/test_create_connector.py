@@ -60,43 +60,44 @@ def test_the_config_of_a_factory_of_the_servers_own_has_no_schema():
     assert CreateConnector(connector_id="my-own").find_configs(NOWHERE) == ()
 
 
-def test_an_sms_connector_deletes_each_present_one_of_its_type_and_no_other():
-    call = CreateConnector(connector_id="http-sms", config=HTTP_SMS)
-    second = {**TWILIO, "id": "sms2", "connectorId": "http-sms"}
-    assert losses(call, [SMTP, TWILIO, GOOGLE, second]) == [
-        "Deletes Sms connector twilio-short-message-service (id sms1) with its credentials",
-        "Deletes Sms connector http-sms (id sms2) with its credentials",
-    ]
+SECOND = {**TWILIO, "id": "sms2", "connectorId": "http-sms"}
+SMTP_LOST = "Deletes Email connector simple-mail-transfer-protocol (id mail1) with its credentials"
+SMS_LOST = [
+    "Deletes Sms connector twilio-short-message-service (id sms1) with its credentials",
+    "Deletes Sms connector http-sms (id sms2) with its credentials",
+]
 
 
-def test_an_email_connector_deletes_the_present_one():
-    call = CreateConnector(connector_id="http-email", config=HTTP_SMS)
-    assert losses(call, [SMTP, TWILIO]) == [
-        "Deletes Email connector simple-mail-transfer-protocol (id mail1) with its credentials"
-    ]
-    assert losses(call, [TWILIO, GOOGLE]) == []
+@pytest.mark.parametrize(
+    ("factory_id", "present", "lost"),
+    [
+        ("http-sms", [SMTP, TWILIO, GOOGLE, SECOND], SMS_LOST),
+        ("http-email", [SMTP, TWILIO], [SMTP_LOST]),
+        ("http-email", [TWILIO, GOOGLE], []),
+        ("github-universal", [SMTP, TWILIO, GOOGLE], []),
+    ],
+)
+def test_a_creation_deletes_each_present_connector_of_its_exclusive_type_and_no_other(
+    factory_id: str, present: list[Any], lost: list[str]
+):
+    assert losses(CreateConnector(connector_id=factory_id, config=HTTP_SMS), present) == lost
 
 
-def test_a_social_connector_deletes_nothing_and_needs_no_look_at_the_others():
-    call = CreateConnector(connector_id="github-universal", config=GITHUB)
-    assert losses(call, [SMTP, TWILIO, GOOGLE]) == []
-    assert call.find_losses(NOWHERE) == ()
-    assert call.target_read() is None
+@pytest.mark.parametrize(("factory_id", "feared"), [("github-universal", 0), ("http-sms", 1), ("my-own", 2)])
+def test_without_a_look_at_the_others_a_loss_is_feared_and_only_a_social_connector_needs_none(
+    factory_id: str, feared: int
+):
+    call = CreateConnector(connector_id=factory_id, config=HTTP_SMS)
+    assert call.target_read() == (ListConnectors() if feared else None)
+    assert len(hooks.losses(call, NOWHERE)) == feared
 
 
 def test_a_factory_of_the_servers_own_may_delete_every_email_and_sms_connector():
     call = CreateConnector(connector_id="my-own", config={})
-    assert call.target_read() == ListConnectors()
     told = losses(call, [SMTP, TWILIO, GOOGLE])
     assert [sentence.startswith("May delete") for sentence in told] == [True, True]
     assert "(id mail1)" in told[0]
     assert "(id sms1)" in told[1]
-
-
-def test_without_a_look_at_the_others_a_loss_is_feared():
-    assert CreateConnector(connector_id="http-sms", config=HTTP_SMS).target_read() == ListConnectors()
-    assert len(CreateConnector(connector_id="http-sms", config=HTTP_SMS).find_losses(NOWHERE)) == 1
-    assert len(CreateConnector(connector_id="my-own").find_losses(NOWHERE)) == 2
 
 
 def test_the_target_is_the_connectors_in_danger_without_noise_and_what_changes_by_itself():
@@ -147,7 +148,7 @@ def test_a_creation_that_the_platform_would_refuse_is_refused(arguments: Any, re
 def test_missing_templates_are_named():
     (issue,) = twilio("SignIn", "Register").find_problems(NOWHERE)
     assert (issue.path, issue.got) == ("config.templates", "none for ForgotPassword, Generic")
-    assert twilio("SignIn", "Register", "ForgotPassword", "Generic", "BindMfa").find_problems(NOWHERE) == ()
+    assert hooks.problems(twilio("SignIn", "Register", "ForgotPassword", "Generic", "BindMfa"), NOWHERE) == []
 
 
 def test_what_was_created_is_read_by_its_new_id():

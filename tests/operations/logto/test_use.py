@@ -11,6 +11,11 @@ from tests.operations import hooks
 
 NOWHERE = Situation()
 CONFIG = {"endpoint": "https://messages.example.com"}
+SEND_NOTHING = ("github-universal", "logto-social-demo", "logto-sms")
+WITHOUT_TEMPLATES = {
+    "accountSID": "AC1", "authToken": "t", "fromMessagingServiceSID": "MG1",
+    "templates": [{"usageType": "Generic", "content": "{{code}}"}],
+}  # fmt: skip
 
 
 def problems(factory_id: str, **arguments: Any) -> list[str]:
@@ -35,30 +40,26 @@ def test_the_config_is_checked_whole():
     assert use.type is not None
 
 
-def test_a_recipient_is_needed():
-    assert problems("http-sms") == ["phone"]
-    assert problems("http-email") == ["email"]
-    assert problems("my-own") == ["phone"]
-    assert problems("my-own", email="a@example.com") == []
-
-
-def test_the_recipient_must_be_of_the_factorys_kind():
-    assert problems("http-sms", email="a@example.com") == ["phone"]
-    assert problems("http-sms", phone="1", email="a@example.com") == []
-    assert problems("http-email", phone="1") == ["phone"]
-    assert problems("http-email", phone="1", email="a@example.com") == ["phone"]
-    assert problems("http-email", email="a@example.com") == []
-
-
-@pytest.mark.parametrize("factory_id", ["github-universal", "logto-social-demo", "logto-sms"])
-def test_factories_that_send_nothing_are_refused(factory_id: str):
-    assert problems(factory_id, phone="1") == ["factory_id"]
-
-
-def test_all_templates_must_be_in_the_config():
-    templates = [{"usageType": "Generic", "content": "{{code}}"}]
-    config = {"accountSID": "AC1", "authToken": "t", "fromMessagingServiceSID": "MG1", "templates": templates}
-    assert problems("twilio-short-message-service", phone="1", config=config) == ["config.templates"]
+@pytest.mark.parametrize(
+    ("factory_id", "arguments", "refused"),
+    [
+        ("http-sms", {}, ["phone"]),
+        ("http-email", {}, ["email"]),
+        ("my-own", {}, ["phone"]),
+        ("my-own", {"email": "a@example.com"}, []),
+        ("http-sms", {"email": "a@example.com"}, ["phone"]),
+        ("http-sms", {"phone": "1", "email": "a@example.com"}, []),
+        ("http-email", {"phone": "1"}, ["phone"]),
+        ("http-email", {"phone": "1", "email": "a@example.com"}, ["phone"]),
+        ("http-email", {"email": "a@example.com"}, []),
+        *((sends_nothing, {"phone": "1"}, ["factory_id"]) for sends_nothing in SEND_NOTHING),
+        ("twilio-short-message-service", {"phone": "1", "config": WITHOUT_TEMPLATES}, ["config.templates"]),
+    ],
+)
+def test_a_test_needs_a_factory_that_sends_all_its_templates_and_a_recipient_of_its_kind(
+    factory_id: str, arguments: Any, refused: list[str]
+):
+    assert problems(factory_id, **arguments) == refused
 
 
 @pytest.mark.parametrize("empty", ["state", "redirect_uri"])

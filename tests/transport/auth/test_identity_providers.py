@@ -27,6 +27,7 @@ from tests.documents import BY_NAME
 from tests.end_to_end.faces import served
 from tests.test_deploy import free_port
 from tests.transport.auth.issuer import OTHER_RSA, RSA, public_jwk
+from tests.transport.conftest import FakeEngine, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -124,12 +125,15 @@ async def running(issuer: Issuer) -> AsyncGenerator[Issuer]:
 
 
 @asynccontextmanager
-async def resource_server(issuer: Issuer, engine: Any, serve: Any) -> AsyncGenerator[str]:
+async def resource_server(
+    issuer: Issuer,
+    engine: Any,
+) -> AsyncGenerator[str]:
     """The address of a server that takes tokens of the issuer, and no others."""
     port = free_port()
     resource = ProtectedResource(PublicAddress(f"http://127.0.0.1:{port}"), issuer.url)
     callers = Callers(oauth=JwtVerifier(resource, KeySet(issuer.url)))
-    async with serve(engine, port=port, callers=callers) as address:
+    async with serving(engine, port=port, callers=callers) as address:
         yield f"{address}/mcp"
 
 
@@ -171,13 +175,11 @@ def grant_to_pipeline(issuer: Issuer, asked: dict[str, str]) -> dict[str, Any]:
     return {"access_token": token, "token_type": "Bearer", "expires_in": 300, "scope": scope}
 
 
-async def test_a_pipeline_gets_a_token_with_client_credentials_and_calls_as_itself(
-    make_engine: Any, serve: Any
-) -> None:
-    engine, memory = make_engine(), Memory()
+async def test_a_pipeline_gets_a_token_with_client_credentials_and_calls_as_itself() -> None:
+    engine, memory = FakeEngine(), Memory()
     async with (
         running(Issuer(RSA, grant_to_pipeline)) as issuer,
-        resource_server(issuer, engine, serve) as server,
+        resource_server(issuer, engine) as server,
     ):
         auth = shown()["credentials_of_the_pipeline"](server, memory, SECRET, issuer.url)
         told = await call(server, auth)
@@ -217,8 +219,8 @@ def grant_for_id_jag(server: Issuer, asked: dict[str, str]) -> dict[str, Any]:
     return {"access_token": token, "token_type": "Bearer", "expires_in": 300, "scope": granted["scope"]}
 
 
-async def test_an_employee_calls_by_the_policy_of_the_companys_identity_provider(make_engine: Any, serve: Any) -> None:
-    engine, scope = make_engine(), "connectors:read connectors:write"
+async def test_an_employee_calls_by_the_policy_of_the_companys_identity_provider() -> None:
+    engine, scope = FakeEngine(), "connectors:read connectors:write"
     provider, issuer = Issuer(OTHER_RSA, grant_id_jag), Issuer(RSA, grant_for_id_jag)
     issuer.trusts = provider
     assertions: list[str] = []
@@ -242,7 +244,7 @@ async def test_an_employee_calls_by_the_policy_of_the_companys_identity_provider
     async with (
         running(provider),
         running(issuer),
-        resource_server(issuer, engine, serve) as server,
+        resource_server(issuer, engine) as server,
     ):
         told = await call(server, employee("alice"))
         with pytest.raises(BaseExceptionGroup) as refused:

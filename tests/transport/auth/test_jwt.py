@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,6 @@ from connector_mcp.transport.auth.authorization import REFUSALS_LOGGED, Callers,
 from connector_mcp.transport.auth.principal import SCOPES, TokenRefused, VerificationUnavailable
 from connector_mcp.transport.auth.static_tokens import StaticToken
 from connector_mcp.transport.http.addresses import PublicAddress
-from connector_mcp.transport.http.app import http_app
-from connector_mcp.transport.http.host_guard import Reach
 from tests.end_to_end.faces import INITIALIZE, META, message, modern, served
 from tests.test_deploy import certify
 from tests.transport.auth.issuer import (
@@ -44,6 +42,7 @@ from tests.transport.auth.issuer import (
     token,
     unsigned,
 )
+from tests.transport.conftest import FakeEngine, app_client
 
 pytestmark = pytest.mark.anyio
 
@@ -52,15 +51,9 @@ HEADERS = {"Accept": "application/json, text/event-stream", "Content-Type": "app
 CALL = message("tools/call", name=TOOL, arguments={}, _meta=META)
 
 
-@asynccontextmanager
-async def asking(engine: Any, callers: Callers | None = None) -> AsyncGenerator[httpx.AsyncClient]:
-    """A client of the application, without a socket. By default the application accepts tokens of the issuer."""
-    reach = Reach.for_address("127.0.0.1", 8765, hosts=PublicAddress.read(PUBLIC_URL).hosts)
-    callers = callers or Callers(oauth=Issuer().oauth())
-    app = http_app(engine, request_state_key=b"k" * 32, reach=reach, callers=callers)
-    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=PUBLIC_URL, headers=HEADERS)
-    async with app.router.lifespan_context(app), client:
-        yield client
+def asking(engine: Any, callers: Callers | None = None) -> AbstractAsyncContextManager[httpx.AsyncClient]:
+    """A client of an application that by default accepts tokens of the issuer."""
+    return app_client(engine, PUBLIC_URL, headers=HEADERS, callers=callers or Callers(oauth=Issuer().oauth()))
 
 
 def bearer(secret: str) -> dict[str, str]:
@@ -145,9 +138,9 @@ BAD: dict[str, tuple[str, Callable[[], str]]] = {
 
 @pytest.mark.parametrize(("reason", "make"), BAD.values(), ids=BAD.keys())
 async def test_an_invalid_token_is_refused_nothing_is_done_and_the_log_says_why(
-    make_engine: Any, reason: str, make: Any, caplog: pytest.LogCaptureFixture
+    reason: str, make: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine, secret = make_engine(), make()
+    engine, secret = FakeEngine(), make()
     async with asking(engine) as client:
         answer = await call(client, *bearer(secret).items())
     challenge = answer.headers["www-authenticate"]
@@ -174,8 +167,8 @@ def test_refused_tokens_cannot_fill_the_log(caplog: pytest.LogCaptureFixture) ->
     assert "another reason" in caplog.text
 
 
-async def test_a_request_without_a_token_is_referred_to_the_issuer(make_engine: Any) -> None:
-    async with asking(make_engine()) as client:
+async def test_a_request_without_a_token_is_referred_to_the_issuer() -> None:
+    async with asking(FakeEngine()) as client:
         refused = await call(client)
         where = refused.headers["www-authenticate"].partition('resource_metadata="')[2].partition('"')[0]
         found = await client.get(where)
@@ -194,16 +187,16 @@ async def test_a_request_without_a_token_is_referred_to_the_issuer(make_engine: 
 
 
 @pytest.mark.parametrize(("path", "metadata"), [("/sse", "/sse"), ("/messages/", "/sse"), ("/mcp", "/mcp"), ("/x", "")])
-async def test_each_endpoint_has_its_own_metadata(make_engine: Any, path: str, metadata: str) -> None:
-    async with asking(make_engine()) as client:
+async def test_each_endpoint_has_its_own_metadata(path: str, metadata: str) -> None:
+    async with asking(FakeEngine()) as client:
         refused = await client.get(path)
     wanted = f'resource_metadata="{PUBLIC_URL}/.well-known/oauth-protected-resource{metadata}"'
     assert (refused.status_code, wanted in refused.headers["www-authenticate"]) == (401, True)
 
 
-async def test_the_metadata_checks_host_and_origin(make_engine: Any) -> None:
+async def test_the_metadata_checks_host_and_origin() -> None:
     path = "/.well-known/oauth-protected-resource/mcp"
-    async with asking(make_engine()) as client:
+    async with asking(FakeEngine()) as client:
         host = await client.get(path, headers={"Host": "evil.example"})
         origin = await client.get(path, headers={"Origin": "https://evil.example"})
     assert (host.status_code, origin.status_code) == (421, 403)
@@ -211,9 +204,9 @@ async def test_the_metadata_checks_host_and_origin(make_engine: Any) -> None:
 
 @pytest.mark.parametrize("granted", [{"scope": "openid"}, {"scope": ""}, {"scope": None}, {"scp": ["connectors:*"]}])
 async def test_a_token_without_a_known_scope_is_told_the_first_one(
-    make_engine: Any, granted: dict[str, Any], caplog: pytest.LogCaptureFixture
+    granted: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine = make_engine()
+    engine = FakeEngine()
     async with asking(engine) as client:
         answer = await call(client, *bearer(token(**{"scope": None, **granted})).items())
     challenge = answer.headers["www-authenticate"]
@@ -232,8 +225,8 @@ async def test_a_token_without_a_known_scope_is_told_the_first_one(
         {"scope": "connectors:read", "permissions": ["connectors:write", "connectors:other"]},
     ],
 )
-async def test_a_caller_has_the_name_and_scopes_of_its_token(make_engine: Any, granted: dict[str, Any]) -> None:
-    async with asking(make_engine()) as client:
+async def test_a_caller_has_the_name_and_scopes_of_its_token(granted: dict[str, Any]) -> None:
+    async with asking(FakeEngine()) as client:
         answer = await call(client, *bearer(token(**granted)).items())
     told = answer.json()["result"]["structuredContent"]
     assert (told["principal"], told["scopes"]) == (f"{ISSUER}#alice", ["connectors:read", "connectors:write"])
@@ -260,8 +253,8 @@ async def test_a_caller_may_act_under_the_profiles_that_the_claim_names_and_with
 
 @pytest.mark.parametrize("query", ["access_token", "token", "ACCESS_TOKEN", "q"])
 @pytest.mark.parametrize("beside", [True, False])
-async def test_a_token_in_the_query_is_always_refused(make_engine: Any, query: str, beside: bool) -> None:
-    engine, secret = make_engine(), token()
+async def test_a_token_in_the_query_is_always_refused(query: str, beside: bool) -> None:
+    engine, secret = FakeEngine(), token()
     async with asking(engine) as client:
         answer = await call(client, *(bearer(secret).items() if beside else ()), **{query: secret})
     assert (answer.status_code, answer.json()["error"], engine.calls) == (400, "invalid_request", [])
@@ -269,15 +262,15 @@ async def test_a_token_in_the_query_is_always_refused(make_engine: Any, query: s
     assert secret not in answer.text
 
 
-async def test_a_token_in_the_query_is_refused_even_if_none_is_required(make_engine: Any) -> None:
-    engine = make_engine()
+async def test_a_token_in_the_query_is_refused_even_if_none_is_required() -> None:
+    engine = FakeEngine()
     async with asking(engine, Callers()) as client:
         answer = await call(client, x="cmcp_something")
     assert (answer.status_code, engine.calls) == (400, [])
 
 
-async def test_two_authorization_headers_are_refused(make_engine: Any) -> None:
-    engine, good = make_engine(), ("Authorization", f"Bearer {token()}")
+async def test_two_authorization_headers_are_refused() -> None:
+    engine, good = FakeEngine(), ("Authorization", f"Bearer {token()}")
     async with asking(engine) as client:
         answers = [await call(client, good, good), await call(client, good, ("authorization", "Basic eDp5"))]
     assert ([answer.status_code for answer in answers], engine.calls) == ([401, 401], [])
@@ -362,11 +355,11 @@ async def test_a_new_key_is_fetched_when_a_token_names_it() -> None:
     assert len(issuer.asked) == 2
 
 
-async def test_made_up_key_ids_delay_a_new_key_by_seconds_and_known_keys_not_at_all(make_engine: Any) -> None:
+async def test_made_up_key_ids_delay_a_new_key_by_seconds_and_known_keys_not_at_all() -> None:
     issuer, clock = Issuer(), Clock()
     oauth = issuer.oauth(keys=issuer.key_set(clock=clock))
     rotated, numbers = bearer(token(OTHER_RSA, header={"kid": "next"})), count()
-    async with asking(make_engine(), Callers(oauth=oauth)) as client:
+    async with asking(FakeEngine(), Callers(oauth=oauth)) as client:
 
         async def made_up() -> list[int]:
             secrets = [token(OTHER_RSA, header={"kid": f"made-up-{next(numbers)}"}) for _ in range(5)]
@@ -464,8 +457,8 @@ async def test_callers_wait_for_a_fetch_that_is_under_way(rotated: bool) -> None
 
 
 @pytest.mark.parametrize("status", [302, 404, 500])
-async def test_unavailable_keys_refuse_tokens_of_the_issuer_with_retry_after(make_engine: Any, status: int) -> None:
-    engine = make_engine()
+async def test_unavailable_keys_refuse_tokens_of_the_issuer_with_retry_after(status: int) -> None:
+    engine = FakeEngine()
     static = StaticToken.from_secret("static", name="ci")
     async with asking(engine, Callers([static], oauth=Issuer(status=status).oauth())) as client:
         answer = await call(client, *bearer(token()).items())
@@ -575,10 +568,10 @@ def test_an_unsafe_url_is_a_configuration_error(address: str) -> None:
         assert "u:p" not in caught.value.message
 
 
-async def test_a_session_belongs_to_its_subject_and_outlasts_its_token(make_engine: Any) -> None:
+async def test_a_session_belongs_to_its_subject_and_outlasts_its_token() -> None:
     ping = message("ping", 2)
     callers = Callers([StaticToken.from_secret("static", name="alice")], oauth=Issuer().oauth())
-    async with asking(make_engine(), callers) as client:
+    async with asking(FakeEngine(), callers) as client:
         opened = await client.post("/mcp", json=message("initialize", **INITIALIZE), headers=bearer(token()))
         session = {"Mcp-Session-Id": opened.headers["mcp-session-id"]}
         statuses = {

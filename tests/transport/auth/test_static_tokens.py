@@ -20,6 +20,7 @@ from connector_mcp.transport.auth.static_tokens import (
     parse_tokens,
     token_entry,
 )
+from tests.transport.conftest import FakeEngine, serving
 
 TOOL = "vectorize_get_source_connectors"
 DIGEST = "sha256:" + "0" * 64
@@ -189,8 +190,8 @@ def test_an_entry_reads_back_as_it_was_written() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_running_server_follows_its_file(make_engine: Any, serve: Any, path: Path) -> None:
-    engine = make_engine()
+async def test_a_running_server_follows_its_file(path: Path) -> None:
+    engine = FakeEngine()
     write(path, entry("first", "one"))
     body = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 
@@ -199,7 +200,7 @@ async def test_a_running_server_follows_its_file(make_engine: Any, serve: Any, p
         return (await http.post("/mcp", json=body, headers=headers)).status_code
 
     async with (
-        serve(engine, tokens=[StaticToken.from_secret("alone")], token_file=TokenFile(path)) as address,
+        serving(engine, tokens=[StaticToken.from_secret("alone")], token_file=TokenFile(path)) as address,
         httpx2.AsyncClient(base_url=address) as http,
     ):
         before = [await status(http, secret) for secret in ("first", "second", "alone")]

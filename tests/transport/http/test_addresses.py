@@ -19,6 +19,9 @@ from connector_mcp.errors import Misconfigured
 from connector_mcp.transport.auth.authorization import Callers, ProtectedResource
 from connector_mcp.transport.http.addresses import PublicAddress
 from tests.transport.auth.issuer import ISSUER, Issuer, token
+from tests.transport.conftest import FakeEngine, serving
+
+pytestmark = pytest.mark.anyio
 
 TOOL = "vectorize_get_source_connectors"
 PREFIX = "/tools/connectors"
@@ -71,11 +74,8 @@ def test_the_metadata_is_where_clients_look_for_it(prefix: str) -> None:
     assert paths == [f"/.well-known/oauth-protected-resource{prefix}{face}" for face in ("", "/mcp", "/sse")]
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("kept", [True, False], ids=["the proxy leaves it on", "the proxy takes it off"])
-async def test_a_request_is_answered_alike_whatever_a_proxy_does_with_the_prefix(
-    make_engine: Any, serve: Any, kept: bool
-) -> None:
+async def test_a_request_is_answered_alike_whatever_a_proxy_does_with_the_prefix(kept: bool) -> None:
     def page(request: Request) -> Response:
         return Response(request.scope["root_path"] + request.url.path)
 
@@ -85,8 +85,8 @@ async def test_a_request_is_answered_alike_whatever_a_proxy_does_with_the_prefix
     oauth.resource = resource
     before = PREFIX if kept else ""
     async with (
-        serve(
-            make_engine(),
+        serving(
+            FakeEngine(),
             callers=Callers(oauth=oauth),
             prefix=PREFIX,
             pages=[Route("/page", page)],
@@ -113,10 +113,9 @@ async def test_a_request_is_answered_alike_whatever_a_proxy_does_with_the_prefix
         assert (await http.get(f"{before}/console")).status_code == 401
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("face", ["/mcp", "/sse", "/mcp/", "/sse/"])
-async def test_a_client_calls_below_a_prefix(make_engine: Any, serve: Any, mode: Any, face: str) -> None:
-    async with serve(make_engine(), prefix=PREFIX) as address, httpx2.AsyncClient() as http:
+async def test_a_client_calls_below_a_prefix(mode: Any, face: str) -> None:
+    async with serving(FakeEngine(), prefix=PREFIX) as address, httpx2.AsyncClient() as http:
         url = address + PREFIX + face
         transport = sse_client(url) if "sse" in face else streamable_http_client(url, http_client=http)
         async with Client(transport, mode=mode) as client:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -20,35 +21,25 @@ from connector_mcp.engine.approval.queue import Approvals
 from connector_mcp.state.sqlite import SqliteDatabase
 from connector_mcp.transport.auth.authorization import Callers
 from connector_mcp.transport.auth.static_tokens import StaticToken
-from connector_mcp.transport.http.app import http_app
 from connector_mcp.transport.http.approval_callback import MAX_BODY, OPEN_PATH, callback_route
-from connector_mcp.transport.http.host_guard import Reach
 from tests.engine.faulty_database import FaultyDatabase, StepFault
+from tests.transport.conftest import FakeEngine, app_client
 
 pytestmark = pytest.mark.anyio
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ANNOUNCING = WebhookKey.parse("whsec_" + "b3RoZXIg" * 4, "SETTING")
 KEY = WebhookKey.parse(SECRET, "SETTING")
-ORIGIN = "http://127.0.0.1:8765"
 
 
 class Desk:
     """A server with a token for its callers, a parked call, and who decides elsewhere."""
 
-    def __init__(self, engine: Any, approval: Approval) -> None:
+    def __init__(self, engine: Any, approval: Approval, client: httpx.AsyncClient) -> None:
         self.engine = engine
         self.approval = approval
+        self.client = client
         self.now = time.time()
-        app = http_app(
-            engine,
-            request_state_key=b"k" * 32,
-            reach=Reach.for_address("127.0.0.1", 8765),
-            callers=Callers([StaticToken.from_secret("t0ken-of-the-callers")]),
-            pages=(callback_route(engine, KEY),),
-            open_paths=(OPEN_PATH,),
-        )
-        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN)
 
     def body(self, **changed: Any) -> bytes:
         told = {"id": self.approval.id, "decision": "approve", "by": "ana@example.com", **changed}
@@ -78,14 +69,23 @@ def parked(digest: str = "d1") -> ParkedCall:
     return ParkedCall(digest=digest, effect="Deletes “Docs”.", arguments={}, **call)
 
 
+@asynccontextmanager
+async def opened(records: Path, approval: Approval | None = None) -> AsyncGenerator[Desk]:
+    """The desk of one of several servers that share records; parks a call unless there is one."""
+    engine: Any = FakeEngine()
+    async with aclosing(SqliteDatabase(records)) as database:
+        engine.approvals = Approvals(database, ttl=10_000)
+        parked_call = approval or await engine.approvals.park(parked())
+        options = {"pages": (callback_route(engine, KEY),), "open_paths": (OPEN_PATH,)}
+        callers = Callers([StaticToken.from_secret("t0ken-of-the-callers")])
+        async with app_client(engine, callers=callers, **options) as client:
+            yield Desk(engine, parked_call, client)
+
+
 @pytest.fixture
-async def desk(make_engine: Any, tmp_path: Path) -> AsyncIterator[Desk]:
-    engine, database = make_engine(), SqliteDatabase(tmp_path / "records.db")
-    engine.approvals = Approvals(database, ttl=10_000)
-    made = Desk(engine, await engine.approvals.park(parked()))
-    async with made.client:
+async def desk(tmp_path: Path) -> AsyncGenerator[Desk]:
+    async with opened(tmp_path / "records.db") as made:
         yield made
-    await database.aclose()
 
 
 @pytest.mark.parametrize(("decision", "status"), [("approve", "approved"), ("deny", "denied")])
@@ -138,15 +138,10 @@ async def test_a_message_with_an_old_or_future_timestamp_decides_nothing(desk: D
     assert "Message timestamp too" in answer.json()["error"]
 
 
-async def test_a_message_that_is_delivered_again_is_answered_with_its_decision(
-    desk: Desk, make_engine: Any, tmp_path: Path
-) -> None:
+async def test_a_message_that_is_delivered_again_is_answered_with_its_decision(desk: Desk, tmp_path: Path) -> None:
     body = desk.body()
     assert (await desk.post(body)).json()["status"] == "approved"
-    other, database = make_engine(), SqliteDatabase(tmp_path / "records.db")
-    other.approvals = Approvals(database, ttl=10_000)
-    replica = Desk(other, desk.approval)
-    async with replica.client:
+    async with opened(tmp_path / "records.db", desk.approval) as replica:
         again = await replica.post(body)
         assert (again.status_code, again.json()["status"]) == (200, "approved")
         # Neither another message nor another decision under the same id.
@@ -154,7 +149,6 @@ async def test_a_message_that_is_delivered_again_is_answered_with_its_decision(
         assert (await replica.post(desk.body(decision="deny"))).status_code == 409
     decided = await desk.engine.approvals.get(desk.approval.id)
     assert (decided.status, decided.decided_by) == ("approved", "webhook ana@example.com")
-    await database.aclose()
 
 
 async def test_one_of_many_concurrent_messages_decides(desk: Desk) -> None:

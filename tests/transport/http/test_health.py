@@ -21,7 +21,6 @@ from connector_mcp.telemetry.metrics import Metrics
 from connector_mcp.telemetry.observer import Observer
 from connector_mcp.transport.auth.authorization import Callers
 from connector_mcp.transport.auth.static_tokens import StaticToken
-from connector_mcp.transport.http.app import http_app
 from connector_mcp.transport.http.health import (
     READY_SECONDS,
     CachedCheck,
@@ -29,8 +28,8 @@ from connector_mcp.transport.http.health import (
     observability_pages,
     read_backlog,
 )
-from connector_mcp.transport.http.host_guard import Reach
 from connector_mcp.transport.http.shutdown import Drain
+from tests.transport.conftest import app_client
 
 pytestmark = pytest.mark.anyio
 
@@ -49,19 +48,17 @@ async def pages(
     """A client of the pages of a server that asks for a token."""
     metrics = Metrics("0.test")
     drain = drain or Drain()
-    async with engine_at(state, observer=Observer(metrics)) as engine:
-        app = http_app(
+    async with (
+        engine_at(state, observer=Observer(metrics)) as engine,
+        app_client(
             engine,
-            request_state_key=b"k" * 32,
-            reach=Reach.for_address("127.0.0.1", 80),
             callers=Callers([StaticToken.from_secret(TOKEN)]),
             pages=observability_pages(engine, drain, metrics),
             open_paths=open_paths,
             drain=drain,
-        )
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-            yield client, engine
+        ) as client,
+    ):
+        yield client, engine
 
 
 async def test_a_server_that_can_decide_and_record_is_ready_without_a_token(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 import json
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
-from typing import Any
 from urllib.parse import parse_qs
 
 import httpx
@@ -9,10 +7,11 @@ import pytest
 
 from connector_mcp.errors import Misconfigured, Unauthenticated
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
-from connector_mcp.operations.platform import Platform, Request
+from connector_mcp.operations.platform import Platform
 from connector_mcp.operations.vectorize.platform import VECTORIZE
 from connector_mcp.upstream.auth.credentials import read_signing_key, sign_assertion
 from connector_mcp.upstream.client import UpstreamClient
+from tests.upstream.conftest import READ, Rig, Token, ok
 
 pytestmark = pytest.mark.anyio
 
@@ -22,15 +21,6 @@ SECRET = (
     "Q2JwUTFmSGR5R1pCSlZNYmciLCJkIjoiQUFFQ0F3UUZCZ2NJQ1FvTERBME9EeEFSRWhNVUZSWVhHQmthR3h3ZEhoOCJ9"
 )
 CLIENT_ID = "test-fox-00001@acme.conductor.one/pcc"
-READ = Request("GET", "/api/things", repeatable=True)
-CREATE = Request("POST", "/api/things", body={})
-
-Rig = Callable[..., Any]
-Token = Callable[..., httpx.Response]
-
-
-def ok(_: httpx.Request | None = None) -> httpx.Response:
-    return httpx.Response(200, json={})
 
 
 def form(request: httpx.Request) -> dict[str, str]:
@@ -73,7 +63,7 @@ async def test_the_resource_indicator_can_be_set_and_the_address_may_have_a_path
     values = {"LOGTO_ENDPOINT": endpoint, "LOGTO_APP_ID": "a", "LOGTO_APP_SECRET": "s", "LOGTO_RESOURCE": resource}
     r = rig("logto", token(), ok(), values=values)
     await r.client.send(READ)
-    assert [str(request.url) for request in r.sent] == [f"{endpoint}oidc/token", f"{endpoint}api/things"]
+    assert [str(request.url) for request in r.sent] == [f"{endpoint}oidc/token", f"{endpoint}things"]
     assert form(r.sent[0])["resource"] == resource
 
 

@@ -1,6 +1,5 @@
 """Minted tokens: kept, renewed, shared, refused."""
 
-from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -9,18 +8,9 @@ import pytest
 
 from connector_mcp import errors
 from connector_mcp.operations.platform import Request
+from tests.upstream.conftest import CREATE, READ, Rig, Token, hang, ok
 
 pytestmark = pytest.mark.anyio
-
-READ = Request("GET", "/api/things", repeatable=True)
-CREATE = Request("POST", "/api/things", body={})
-
-Rig = Callable[..., Any]
-Token = Callable[..., httpx.Response]
-
-
-def ok(_: httpx.Request | None = None) -> httpx.Response:
-    return httpx.Response(200, json={})
 
 
 ODD = [(odd, 239) for odd in (None, "soon", -5, 0, 1e300, [1])]
@@ -82,10 +72,6 @@ async def test_callers_who_waited_share_the_failure_of_the_one_who_asked(rig: Ri
 
 
 async def test_when_the_caller_who_fetches_is_cancelled_the_next_one_fetches(rig: Rig, token: Token) -> None:
-    async def hang(_: httpx.Request) -> httpx.Response:
-        await anyio.sleep_forever()
-        raise AssertionError
-
     r = rig("logto", hang, token("tok-2"), ok)
     first = anyio.CancelScope()
 

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, cast
@@ -49,8 +50,7 @@ def demo() -> None:
 
 
 async def _demo(folder: Path) -> None:
-    narrator = Narrator()
-    narrator.title(f"connector-mcp {__version__}: an assistant, a person, and four emulated platforms")
+    click.secho(f"connector-mcp {__version__}: an assistant, a person, and four emulated platforms", bold=True)
     state = folder / "state"
     # The server sees only the variables named here: the SDK passes on nothing else of this process's environment.
     server = StdioServerParameters(
@@ -58,8 +58,8 @@ async def _demo(folder: Path) -> None:
         args=["-m", "connector_mcp.cli.main", "serve", "--sandbox"],
         env={"CONNECTOR_MCP_STATE_DIR": str(state)},
     )
-    narrator.note("$ connector-mcp serve --sandbox")
-    person = Person(narrator)
+    note("$ connector-mcp serve --sandbox")
+    person = Person()
     log = folder / "server.log"
     # The log is a file because the server's stderr needs a file descriptor.
     with log.open("w", encoding="utf-8") as errlog:
@@ -67,7 +67,7 @@ async def _demo(folder: Path) -> None:
             with anyio.fail_after(_SECONDS):
                 transport = stdio_client(server, errlog=errlog)
                 async with Client(transport, elicitation_callback=person.answer) as client:
-                    await Script(client, person, narrator, state).run()
+                    await Script(client, person, state).run()
         except (Failure, ConnectorError, TimeoutError) as error:
             written = log.read_text(encoding="utf-8", errors="replace").strip()
             if written:
@@ -76,49 +76,33 @@ async def _demo(folder: Path) -> None:
                 raise Failure(f"The server did not answer within {_SECONDS:.0f} s.", fix="Run it again.") from None
             raise
     click.echo()
-    narrator.title("Done. Attach it to a client with claude_config_example.json.")
-    narrator.title(runnable("Without a client: `connector-mcp tools --sandbox`."))
+    click.secho("Done. Attach it to a client with claude_config_example.json.", bold=True)
+    click.secho(runnable("Without a client: `connector-mcp tools --sandbox`."), bold=True)
 
 
-class Narrator:
-    """Writes the session to stdout. click removes the colors if stdout is not a terminal."""
+def say(sign: str, color: str, text: str) -> None:
+    click.echo("   " + click.style(f"{sign} ", fg=color) + text)
 
-    def __init__(self) -> None:
-        self._steps = 0
 
-    def title(self, text: str) -> None:
-        click.secho(text, bold=True)
+def called(tool: str, arguments: Mapping[str, Any]) -> None:
+    sent = clean(json_text(dict(arguments), indent=None), _WIDTH)
+    say("→", "cyan", f"{click.style(tool, fg='cyan')} {sent}")
 
-    def step(self, text: str) -> None:
-        self._steps += 1
-        click.echo()
-        click.secho(f"{self._steps}. {text}", bold=True)
 
-    def called(self, tool: str, arguments: Mapping[str, Any]) -> None:
-        sent = clean(json_text(dict(arguments), indent=None), _WIDTH)
-        self.say("→", "cyan", f"{click.style(tool, fg='cyan')} {sent}")
+def answered(label: str, value: Any) -> None:
+    text = value if isinstance(value, str) else json_text(value, indent=None)
+    say("←", "green", f"{label}: {clean(text, _WIDTH)}")
 
-    def answered(self, label: str, value: Any) -> None:
-        text = value if isinstance(value, str) else json_text(value, indent=None)
-        self.say("←", "green", f"{label}: {clean(text, _WIDTH)}")
 
-    def listed(self, label: str, names: Sequence[str]) -> None:
-        """Print all names, on as many lines as needed."""
-        text = f"{label}: {', '.join(map(clean, names))}"
-        for line in wrap(text, _WIDTH, initial_indent="   ", subsequent_indent="      ", break_on_hyphens=False):
-            click.echo(line)
+def listed(label: str, names: Sequence[str]) -> None:
+    """Print all names, on as many lines as needed."""
+    text = f"{label}: {', '.join(map(clean, names))}"
+    for line in wrap(text, _WIDTH, initial_indent="   ", subsequent_indent="      ", break_on_hyphens=False):
+        click.echo(line)
 
-    def asked(self, message: str) -> None:
-        self.say("?", "magenta", "the server asks, and the client shows:")
-        for line in strip_hidden(message).splitlines():
-            if line.strip():
-                click.echo(f"     {line}")
 
-    def note(self, text: str) -> None:
-        click.echo(f"   {text}")
-
-    def say(self, sign: str, color: str, text: str) -> None:
-        click.echo("   " + click.style(f"{sign} ", fg=color) + text)
+def note(text: str) -> None:
+    click.echo(f"   {text}")
 
 
 def _value(value: Any, color: str | None = None) -> str:
@@ -134,8 +118,7 @@ def _expect(condition: bool, claim: str) -> None:
 class Person:
     """The person at the client: scripted replies to the next questions, in order."""
 
-    def __init__(self, narrator: Narrator) -> None:
-        self._narrator = narrator
+    def __init__(self) -> None:
         self._replies: list[ElicitResult] = []
         self.questions: list[str] = []
 
@@ -150,24 +133,26 @@ class Person:
         if not isinstance(params, ElicitRequestFormParams):
             return ElicitResult(action="decline")
         self.questions.append(params.message)
-        self._narrator.asked(params.message)
+        say("?", "magenta", "the server asks, and the client shows:")
+        for line in filter(str.strip, strip_hidden(params.message).splitlines()):
+            click.echo(f"     {line}")
         # The server parks a call with an answer that comes before a person could read the question.
         await anyio.sleep(_READING_SECONDS)
         reply = self._replies.pop(0) if self._replies else ElicitResult(action="decline")
         typed = (reply.content or {}).get("confirm")
         said = f"types {json.dumps(typed)}" if reply.action == "accept" else "declines"
-        self._narrator.say("!", "magenta", f"the client answers: {said}")
+        say("!", "magenta", f"the client answers: {said}")
         return reply
 
 
 class Script:
     """The scenes of the demo over one connected client."""
 
-    def __init__(self, client: Client, person: Person, narrator: Narrator, state: Path) -> None:
+    def __init__(self, client: Client, person: Person, state: Path) -> None:
         self._client = client
         self._person = person
-        self._narrator = narrator
         self._state = state
+        self._steps = count(1)
 
     async def run(self) -> None:
         """Play all scenes.
@@ -183,19 +168,19 @@ class Script:
         await self._logto()
 
     async def _tools(self) -> None:
-        self._narrator.step("The tools that the assistant sees")
+        self._step("The tools that the assistant sees")
         names = [tool.name for tool in (await self._client.list_tools()).tools]
         for platform in PLATFORMS:
             own = [name.removeprefix(f"{platform}_") for name in names if name.startswith(f"{platform}_")]
             _expect(bool(own), f"{platform} has tools")
-            self._narrator.listed(f"{platform}_…", own)
+            listed(f"{platform}_…", own)
         others = [name for name in names if not name.startswith(tuple(f"{platform}_" for platform in PLATFORMS))]
-        self._narrator.listed("every platform", others)
-        self._narrator.note(f"{len(names)} tools")
+        listed("every platform", others)
+        note(f"{len(names)} tools")
         _expect("vectorize_delete_source_connector" in names, "a source connector can be deleted")
 
     async def _vectorize(self) -> str:
-        self._narrator.step("Vectorize: connect an S3 bucket, and read it back")
+        self._step("Vectorize: connect an S3 bucket, and read it back")
         config = {
             "access-key": "AKIADEMODEMODEMODEMO",
             "secret-key": BUCKET_SECRET,
@@ -205,21 +190,21 @@ class Script:
         }
         shown = config | {"access-key": "…", "secret-key": "…"}
         connector = {"name": CONNECTOR_NAME, "type": "AWS_S3", "config": config}
-        self._narrator.called("vectorize_create_source_connector", {"connectors": [connector | {"config": shown}]})
+        called("vectorize_create_source_connector", {"connectors": [connector | {"config": shown}]})
         created = await self._data("vectorize_create_source_connector", {"connectors": [connector]}, quiet=True)
         identifier = str(created[0]["id"])
-        self._narrator.answered("created", created[0])
+        answered("created", created[0])
         record = await self._data("vectorize_get_source_connector", {"source_connector_id": identifier})
         _expect(record["configDoc"]["bucket-name"] == "acme-quarterly-reports", "the bucket's name is stored")
-        self._narrator.answered("config", record["configDoc"])
+        answered("config", record["configDoc"])
         _expect(record["configDoc"].get("secret-key") in (None, "[redacted]"), "the secret is not shown")
         audited = self._audited("vectorize_create_source_connector")["connectors"][0]["config"]
         _expect(audited["secret-key"] == "[redacted]", "the audit log keeps the call without its secret")
-        self._narrator.answered("audit log", audited)
+        answered("audit log", audited)
         return identifier
 
     async def _versori(self) -> None:
-        self._narrator.step("Versori: rename a connector; its PUT would unset what is not sent, so the server merges")
+        self._step("Versori: rename a connector; its PUT would unset what is not sent, so the server merges")
         arguments = {"connector_id": seed.VERSORI_CRM}
         before = await self._data("versori_get_connector", arguments, quiet=True)
         update = {**arguments, "name": "Acme CRM (EMEA)", "tags": {"team": ["sales", "support", "success"]}}
@@ -231,21 +216,21 @@ class Script:
         _expect(after["name"] == "Acme CRM (EMEA)", "the connector has its new name")
         for member in ("baseUrl", "documentationURL", "imageURL", "public"):
             _expect(before[member] == after[member], f"{member} keeps its value")
-            self._narrator.note(f"  {member}: {_value(after[member])} (kept)")
-        self._narrator.answered("verified by reading back", content["meta"]["verified"])
+            note(f"  {member}: {_value(after[member])} (kept)")
+        answered("verified by reading back", content["meta"]["verified"])
 
     async def _deletion(self, connector: str) -> None:
         arguments = {"source_connector_id": connector}
-        self._narrator.step("Vectorize: delete the connector; the answer is no")
+        self._step("Vectorize: delete the connector; the answer is no")
         self._person.will_decline()
         refusal = await self._refusal("vectorize_delete_source_connector", arguments)
         _expect(refusal["code"] == "refused", "a declined deletion is refused")
         _expect(len(self._person.questions) == 1, "the person is asked")
         still = await self._data("vectorize_get_source_connector", arguments, quiet=True)
         _expect(still["id"] == connector, "the connector is still there")
-        self._narrator.answered("still there", still["name"])
+        answered("still there", still["name"])
 
-        self._narrator.step("Vectorize: delete it again; its name is typed")
+        self._step("Vectorize: delete it again; its name is typed")
         self._person.will_type(CONNECTOR_NAME)
         await self._call("vectorize_delete_source_connector", arguments)
         _expect(len(self._person.questions) == 2, "the person is asked again")
@@ -253,44 +238,48 @@ class Script:
         _expect(gone["code"] == "not_found", "the connector is gone")
 
     async def _conductorone(self) -> None:
-        self._narrator.step("ConductorOne: see an app's connectors, and describe one of them")
+        self._step("ConductorOne: see an app's connectors, and describe one of them")
         app = {"app_id": seed.CONDUCTORONE_APP_ID}
         for row in await self._data("conductorone_list_connectors", app):
             status = row.get("status", {}).get("status", "no sync yet")
-            self._narrator.answered(str(row["displayName"]), f"{row['id']}, {status}")
+            answered(str(row["displayName"]), f"{row['id']}, {status}")
         update = {**app, "id": seed.CONDUCTORONE_SLACK, "description": "Workforce chat, synced hourly"}
         content = await self._call("conductorone_update_connector", update)
         _expect(content["data"]["description"] == update["description"], "the description changes")
         self._show_changes(content)
 
     async def _logto(self) -> None:
-        self._narrator.step("Logto: read a sign-in connector; its secret stays on the server")
+        self._step("Logto: read a sign-in connector; its secret stays on the server")
         record = await self._data("logto_get_connector", {"id": seed.LOGTO_GITHUB})
         _expect(record["config"]["clientSecret"] == "[redacted]", "the client secret is redacted")
-        self._narrator.answered(str(record["connectorId"]), record["config"])
+        answered(str(record["connectorId"]), record["config"])
+
+    def _step(self, text: str) -> None:
+        click.echo()
+        click.secho(f"{next(self._steps)}. {text}", bold=True)
 
     def _show_changes(self, content: JsonObject) -> None:
         for change in content["meta"].get("changes", ()):
             before, after = _value(change["before"], "red"), _value(change["after"], "green")
-            self._narrator.note(f"  {clean(change['field'])}: {before} → {after}")
+            note(f"  {clean(change['field'])}: {before} → {after}")
 
     async def _data(self, tool: str, arguments: Mapping[str, Any], *, quiet: bool = False) -> Any:
         return (await self._call(tool, arguments, quiet=quiet))["data"]
 
     async def _call(self, tool: str, arguments: Mapping[str, Any], *, quiet: bool = False) -> JsonObject:
         if not quiet:
-            self._narrator.called(tool, arguments)
+            called(tool, arguments)
         content, failed = await self._content(tool, arguments)
         _expect(not failed, f"{tool} succeeds, not {content.get('error')}")
         _expect(content["meta"].get("sandbox") is True, "every result says that it is the sandbox's")
         return content
 
     async def _refusal(self, tool: str, arguments: Mapping[str, Any]) -> JsonObject:
-        self._narrator.called(tool, arguments)
+        called(tool, arguments)
         content, failed = await self._content(tool, arguments)
         _expect(failed, f"{tool} does not succeed")
         error = cast("JsonObject", content["error"])
-        self._narrator.say("←", "yellow", f"{error['code']}: {clean(str(error['message']), _WIDTH)}")
+        say("←", "yellow", f"{error['code']}: {clean(str(error['message']), _WIDTH)}")
         return error
 
     def _audited(self, tool: str) -> JsonObject:

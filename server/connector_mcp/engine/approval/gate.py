@@ -30,7 +30,7 @@ from connector_mcp.engine.approval.wording import (
     target_changed,
 )
 from connector_mcp.engine.caller import AnswerDue, Caller, CannotAsk, ElicitationReply, TransportName
-from connector_mcp.engine.ledger import NO_CLAIM, Claim, Execution, Standing, confirmation_spent
+from connector_mcp.engine.ledger import NO_CLAIM, Claim, Execution, confirmation_spent
 from connector_mcp.engine.policy import Decision, Policy, resolve
 from connector_mcp.engine.secret_refs.secret_requests import brings_visit
 from connector_mcp.errors import (
@@ -82,8 +82,8 @@ class Part(NamedTuple):
     effect: Effect
 
 
-Begin = Callable[[Passage], Awaitable[Execution | Standing]]
-"""Begins the call: takes the claim in one transaction with the record of the beginning, or returns where it stands."""
+Begin = Callable[[Passage], Awaitable[Execution | Approval | None]]
+"""Begins the call: takes the claim in one transaction with the record of the beginning. Returns as `Ledger.begin`."""
 
 
 def channel_of(decision: Decision, transport: TransportName) -> str:
@@ -189,7 +189,7 @@ class Gate:
             found = await begin(_approved(candidate))
             if isinstance(found, Execution):
                 return found
-            await self._refuse_ended(candidate, found.approval)
+            await self._refuse_ended(candidate, found)
         else:
             await look()
         because = ""
@@ -320,7 +320,7 @@ class Gate:
             raise
         if isinstance(found, Execution):
             return found
-        await self._refuse_ended(candidate, found.approval)
+        await self._refuse_ended(candidate, found)
         ended = await self._approvals.get(approval.id)
         if ended.status == "denied":
             raise denied(ended)

@@ -180,20 +180,16 @@ class Approvals:
 
     async def pending(self) -> int:
         """Return how many calls wait for a decision, up to `COUNTED`."""
-        sql = (
-            "SELECT count(*) AS count FROM (SELECT id FROM approvals "
-            f"WHERE status = 'pending' AND is_open = 1 AND expires_at > epoch() LIMIT {COUNTED}) AS counted"
-        )
-        row = await self._database.read(lambda tx: tx.execute(sql).first())
-        return row["count"] if row else 0
+        return await self._count("status = 'pending'", {})
 
     async def count(self, principal: str) -> int:
-        """Return how many live approvals the calls of a principal have."""
-        sql = (
-            "SELECT count(*) AS count FROM approvals "
-            "WHERE principal = :principal AND is_open = 1 AND expires_at > epoch()"
-        )
-        row = await self._database.read(lambda tx: tx.execute(sql, {"principal": principal}).first())
+        """Return how many live approvals the calls of a principal have, up to `COUNTED`."""
+        return await self._count("principal = :principal", {"principal": principal})
+
+    async def _count(self, which: str, values: dict[str, Value]) -> int:
+        live = f"SELECT id FROM approvals WHERE {which} AND is_open = 1 AND expires_at > epoch() LIMIT {COUNTED}"
+        sql = f"SELECT count(*) AS count FROM ({live}) AS counted"
+        row = await self._database.read(lambda tx: tx.execute(sql, values).first())
         return row["count"] if row else 0
 
     async def history(

@@ -125,11 +125,6 @@ def path_of(parts: Iterable[str | int], known: Collection[str] = ()) -> str:
     return path or "arguments"
 
 
-def describe_member(value: Any, schema: Mapping[str, Any]) -> str:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return "a number" if is_number and schema.get("writeOnly") else describe(value)
-
-
 def value_at(values: Any, location: Sequence[str | int]) -> Any:
     for part in location:
         try:
@@ -141,12 +136,12 @@ def value_at(values: Any, location: Sequence[str | int]) -> Any:
 
 def valid_example(found: Any, schema: Mapping[str, Any]) -> Any:
     """Return an example that the schema accepts: the one found, or a generated one, or None."""
-    if found is not None and _accepts(schema, found):
+    if found is not None and validator(schema).is_valid(found):
         return found
     if "type" not in schema or "contains" in schema:
         return None
     made = example(dict(schema))
-    return made if _accepts(schema, made) else None
+    return made if validator(schema).is_valid(made) else None
 
 
 def describe_wanted(schema: Mapping[str, Any], value: Any = None) -> str:
@@ -166,7 +161,9 @@ def describe_wanted(schema: Mapping[str, Any], value: Any = None) -> str:
 def wrong_value(path: str, value: Any, schema: Mapping[str, Any], sample: Any, *, unknown: bool = False) -> Issue:
     """Make the issue of a value that its schema does not allow."""
     near = likely_values(map(str, schema.get("enum", ())), value)
-    return Issue(path, describe_member(value, schema), describe_wanted(schema, value), sample, unknown, near)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    got = "a number" if is_number and schema.get("writeOnly") else describe(value)
+    return Issue(path, got, describe_wanted(schema, value), sample, unknown, near)
 
 
 class Validator(Protocol):
@@ -182,7 +179,3 @@ def validator(schema: Mapping[str, Any]) -> Validator:
     from jsonschema import Draft202012Validator
 
     return Draft202012Validator(schema)
-
-
-def _accepts(schema: Mapping[str, Any], value: Any) -> bool:
-    return validator(schema).is_valid(value)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, members
-from connector_mcp.operations.conductorone.connectors import PAGING
+from connector_mcp.operations.conductorone.connectors import EXAMPLE_APP, PAGING
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
 from connector_mcp.operations.operation import Effect, ListOperation, Operation, Record, Target, at
 from connector_mcp.operations.platform import GET, POST
@@ -19,7 +19,6 @@ from connector_mcp.operations.update import Mask, UpdateOperation
 
 APPS = "/api/v1/apps"
 _SUMMARY = ("id", "displayName", "description", "isDirectory", "parentAppId", "userCount")
-_EXAMPLE_APP = "2abCDEfghIJKlmnOPQrstUVwxyZ"
 _ANNOTATIONS = 16
 _ANNOTATION_KEY = re.compile(r"[A-Za-z][A-Za-z0-9._/-]{0,127}")
 _ANNOTATION_VALUE = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]{0,256}")
@@ -98,20 +97,16 @@ class GetApp(AppOperation):
     http = GET(f"{APPS}/{{id}}")
     effect = Effect.READ
     record = "app"
-    example = {"id": _EXAMPLE_APP}
+    example = {"id": EXAMPLE_APP}
 
     id: Annotated[str, Field(description="Id of the app. conductorone_list_apps lists them.")]
-
-
-def _app_name(operation: Any, record: Any) -> str:
-    return str(at(record, "displayName") or at(record, "id") or getattr(operation, "app_id", "this"))
 
 
 APP_TARGET = Target(
     "app",
     GetApp,
     arguments={"id": "app_id"},
-    name=_app_name,
+    name="displayName",
     volatile=frozenset({"userCount", "updatedAt", "connectorVersion"}),
 )
 """The app that an operation names by `app_id`."""
@@ -173,8 +168,8 @@ class CreateApp(AppSettings):
     display_name: Annotated[str, Field(min_length=1, description="Name of the app.")]
     owners: Annotated[list[str] | None, Field(description="Ids of the users who own it.")] = None
 
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        return tuple(self.find_annotation_problems())
+    def find_problems(self, situation: Situation) -> Iterator[Issue]:
+        return self.find_annotation_problems()
 
 
 class UpdateApp(AppSettings, UpdateOperation):
@@ -184,10 +179,10 @@ class UpdateApp(AppSettings, UpdateOperation):
     http = POST(f"{APPS}/{{id}}")
     by_default = False
     record = "app"
-    acts_on = Target("app", GetApp, name=_app_name, volatile=APP_TARGET.volatile)
+    acts_on = Target("app", GetApp, name="displayName", volatile=APP_TARGET.volatile)
     strategy = Mask()
     consequence = "Changes app {name}; its policies decide who gets access, keeps it and loses it."
-    example = {"id": _EXAMPLE_APP, "description": "Customer data"}
+    example = {"id": EXAMPLE_APP, "description": "Customer data"}
 
     id: Annotated[str, Field(description="Id of the app. conductorone_list_apps lists them.")]
     display_name: Annotated[str | None, Field(description="New display name.")] = None
@@ -203,10 +198,7 @@ class UpdateApp(AppSettings, UpdateOperation):
         given = self.given_members()
         return {"app": {"id": self.id} | given, "updateMask": ",".join(given)}
 
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        return tuple(self._find_problems(situation))
-
-    def _find_problems(self, situation: Situation) -> Iterator[Issue]:
+    def find_problems(self, situation: Situation) -> Iterator[Issue]:
         if not self.given_members():
             wanted = "at least one of display_name, description, instructions, annotations and the others"
             yield Issue("arguments", "nothing to change", wanted)

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_array, items, members
+from connector_mcp.operations.conductorone import env_config
 from connector_mcp.operations.conductorone.apps import APP_TARGET, EntitlementRef
 from connector_mcp.operations.conductorone.catalog_schema import GetConfigurationSchema, described_type, is_catalog_id
 from connector_mcp.operations.conductorone.connectors import (
@@ -20,54 +21,35 @@ from connector_mcp.operations.conductorone.connectors import (
     CONNECTOR_OF_ACTION,
     CONNECTOR_TARGET,
     CONNECTORS,
-    RECORD,
-    ChangedConnector,
+    EXAMPLE,
+    EXAMPLE_APP,
     ConductorOneOperation,
+    ConnectorChange,
     ConnectorId,
+    ConnectorUpdate,
     ExpandMask,
     GetConnector,
-    changed_connector,
-    expand_paths,
-    find_deleted,
-    find_removed_owners,
-)
-from connector_mcp.operations.conductorone.env_config import (
-    ENV_CONFIG,
-    SELECTED_GROUP,
-    TYPE,
-    config_use,
-    find_commas,
-    find_mixed_groups,
-    given_keys,
-    is_empty,
-    is_foreign,
-    unwrap,
-    wrap_all,
 )
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
 from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.fields import SECRET
 from connector_mcp.operations.operation import Deleted, Effect, Operation, Record, at
 from connector_mcp.operations.platform import DELETE, POST
-from connector_mcp.operations.situation import ConfigUse, Loss, Situation
+from connector_mcp.operations.situation import ConfigUse, Situation
 from connector_mcp.operations.type_names import unknown_type
-from connector_mcp.operations.update import Mask, UpdateOperation
 
 CatalogId = Annotated[
     str, Field(description="Id of the connector's type in the catalog. describe_connector_type lists them.")
 ]
 Description = Annotated[str | None, Field(description="Description of the connector in the console.")]
 Owners = Annotated[list[str] | None, Field(description="Ids of the users who own it; left out, the caller does.")]
-_EXAMPLE_APP = "2abCDEfghIJKlmnOPQrstUVwxyZ"
 _OKTA = "2kG3aTftCcAvWtHZt2Ywry0dPn7"
 
 
-class NewConnector(ConductorOneOperation):
+class NewConnector(ConnectorChange):
     """Base of the operations that create a connector."""
 
     effect = Effect.CREATE
-    output = ChangedConnector
-    record = RECORD
     acts_on = APP_TARGET
     repeatable = False
     reads_back = GetConnector
@@ -84,19 +66,17 @@ class NewConnector(ConductorOneOperation):
         """The catalog's entry, which also says whether there is one."""
         return GetConfigurationSchema(catalog_id=self.catalog_id) if is_catalog_id(self.catalog_id) else None
 
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+    def find_problems(self, situation: Situation) -> Iterator[Issue]:
         is_known = connector_type("conductorone", self.catalog_id) is not None
         if situation.described == {} or not (is_known or is_catalog_id(self.catalog_id)):
             wanted = "the catalogId of a type. describe_connector_type lists them"
-            return (unknown_type("catalog_id", "conductorone", self.catalog_id, wanted),)
-        return tuple(self.find_type_problems(self.kind(situation)))
+            yield unknown_type("catalog_id", "conductorone", self.catalog_id, wanted)
+        else:
+            yield from self.find_type_problems(self.kind(situation))
 
     def find_type_problems(self, known: ConnectorType | None) -> Iterator[Issue]:
         """Find what the type does not allow."""
         yield from ()
-
-    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        return changed_connector(answers)
 
 
 class CreateConnector(NewConnector):
@@ -107,7 +87,7 @@ class CreateConnector(NewConnector):
     consequence = "Creates a connector of type {catalog_id} in app {name}; its syncs read the app's accounts."
     next_step = "Nothing is synced yet: call conductorone_force_sync, then check_connector with the app as within."
     example = {
-        "app_id": _EXAMPLE_APP,
+        "app_id": EXAMPLE_APP,
         "catalog_id": _OKTA,
         "config": {"okta_v2_domain": "acme.okta.com", "okta_v2_api_token": "<api-token>"},
     }
@@ -119,35 +99,34 @@ class CreateConnector(NewConnector):
 
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         known = self.kind(situation)
-        return (config_use(self.config, self.catalog_id, known and self._of_group(known), complete=True),)
+        return (env_config.config_use(self.config, self.catalog_id, known and self._of_group(known), complete=True),)
 
     def find_type_problems(self, known: ConnectorType | None) -> Iterator[Issue]:
-        given = given_keys(self.config)
-        if is_foreign(self.config):
-            yield Issue("config.@type", "another type", "a plain map of keys and values", ENV_CONFIG)
+        group, wrapped = env_config.SELECTED_GROUP, env_config.wrapped_keys(self.config)
+        if env_config.is_foreign(self.config):
+            yield Issue("config.@type", "another type", "a plain map of keys and values", env_config.ENV_CONFIG)
             return
         if known is not None and not known.config["properties"]:
             wanted = "no config: create it with conductorone_create_delegated_connector"
             yield Issue("config", f"a config for {known.name}, which takes none", wanted)
             return
-        if not given:
+        if not wrapped:
             wanted = "its keys; conductorone_create_delegated_connector leaves them to a person"
             yield Issue("config", "an empty object", wanted)
-        for key in (key for key, value in wrap_all(given).items() if is_empty(value)):
+        for key in (key for key, value in wrapped.items() if env_config.is_empty(value)):
             yield Issue(f"config.{key}", "an empty value", "a value, or no such key")
-        yield from find_commas(self.config)
+        yield from env_config.find_commas(self.config)
         groups = members(known.traits.get("fieldGroups")) if known else {}
         if groups and not self._chosen_group():
-            yield Issue(f"config.{SELECTED_GROUP}", "nothing", f"one of {', '.join(groups)}", next(iter(groups)))
-        yield from find_mixed_groups(groups, wrap_all(given), wrap_all(given))
+            yield Issue(f"config.{group}", "nothing", f"one of {', '.join(groups)}", next(iter(groups)))
+        yield from env_config.find_mixed_groups(groups, wrapped, wrapped)
 
     def make_body(self, situation: Situation) -> Any:
         """Make the body, with the config in the wire form (section 5)."""
-        body = dict(self.given("body")) | expand_paths(self.expand_mask)
-        return body | {"config": {TYPE: ENV_CONFIG, "configuration": wrap_all(given_keys(self.config))}}
+        return dict(self.given("body")) | {"config": env_config.in_wire_form(env_config.wrapped_keys(self.config))}
 
     def _chosen_group(self) -> Any:
-        return unwrap(wrap_all(given_keys(self.config)).get(SELECTED_GROUP))
+        return env_config.unwrap(env_config.wrapped_keys(self.config).get(env_config.SELECTED_GROUP))
 
     def _of_group(self, known: ConnectorType) -> ConnectorType:
         """The type without the demand for keys that belong to other groups than the chosen one."""
@@ -164,7 +143,7 @@ class CreateDelegatedConnector(NewConnector):
 
     http = POST(CONNECTORS)
     consequence = "Creates a connector of type {catalog_id} without config in app {name}."
-    example = {"app_id": _EXAMPLE_APP, "catalog_id": _OKTA, "display_name": "Okta (to be configured)"}
+    example = {"app_id": EXAMPLE_APP, "catalog_id": _OKTA, "display_name": "Okta (to be configured)"}
 
     display_name: Annotated[str | None, Field(description="Name of the connector.")] = None
     description: Description = None
@@ -174,9 +153,6 @@ class CreateDelegatedConnector(NewConnector):
     ] = None
     expand_mask: ExpandMask = None
 
-    def make_body(self, situation: Situation) -> Any:
-        return dict(self.given("body")) | expand_paths(self.expand_mask)
-
     def find_next_step(self, data: Any, situation: Situation) -> str:
         known = self.kind(situation)
         if known is not None and not known.config["properties"]:
@@ -184,17 +160,14 @@ class CreateDelegatedConnector(NewConnector):
         return "A person enters its config in ConductorOne's console; then call conductorone_force_sync."
 
 
-class UpdateDelegatedConnector(ConductorOneOperation, UpdateOperation):
+class UpdateDelegatedConnector(ConnectorUpdate):
     """Change name, description or owners of a connector; its config stays. What is left out is kept, an empty value
     erases, and user_ids replaces all owners."""
 
     http = POST(f"{CONNECTORS}/{{connector_id}}/delegated")
-    output = ChangedConnector
-    record = RECORD
     acts_on = CONNECTOR_OF_ACTION
-    strategy = Mask()
     consequence = "Changes connector {name}; its config stays as it is."
-    example = {"app_id": _EXAMPLE_APP, "connector_id": "2xyConnector00000000000001", "display_name": "Okta prod"}
+    example = {**EXAMPLE, "display_name": "Okta prod"}
 
     connector_id: ConnectorId
     display_name: Annotated[str | None, Field(description="New display name.")] = None
@@ -202,26 +175,10 @@ class UpdateDelegatedConnector(ConductorOneOperation, UpdateOperation):
     user_ids: Annotated[list[str] | None, Field(description="Ids of all owners; replaces the present ones.")] = None
     expand_mask: ExpandMask = None
 
-    def make_body(self, situation: Situation) -> Any:
-        given = self.members_to_send(situation)
-        connector = {"id": self.connector_id, "appId": self.app_id} | given
-        return {"connector": connector, "updateMask": ",".join(given)} | expand_paths(self.expand_mask)
-
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        return tuple(find_unchangeable(self.given_members(), situation, ("display_name", "description", "user_ids")))
-
-    def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
-        yield from find_removed_owners(situation.current, self.user_ids, tuple(self.given_members()))
-
-    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        return changed_connector(answers)
-
-
-def find_unchangeable(given: JsonObject, situation: Situation, names: Sequence[str]) -> Iterator[Issue]:
-    """Find an update that gives nothing, and one of a thing that is deleted."""
-    if not given:
-        yield Issue("arguments", "nothing to change", f"at least one of {', '.join(names)}")
-    yield from find_deleted(situation.current, "connector_id")
+    def find_problems(self, situation: Situation) -> Iterator[Issue]:
+        if not self.given_members():
+            yield Issue("arguments", "nothing to change", "at least one of display_name, description, user_ids")
+        yield from super().find_problems(situation)
 
 
 class DeleteConnector(ConductorOneOperation):
@@ -238,12 +195,9 @@ class DeleteConnector(ConductorOneOperation):
     )
     empty_body = {}
     confirms = "deleted"
-    example = {"app_id": _EXAMPLE_APP, "id": "2xyConnector00000000000001"}
+    example = {"app_id": EXAMPLE_APP, "id": EXAMPLE["connector_id"]}
 
     id: ConnectorId
-
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        return tuple(find_deleted(situation.current, "id"))
 
 
 class ValidationResult(Record):

@@ -6,27 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
 from connector_mcp.errors import Issue
 from connector_mcp.json_values import JsonObject, is_array, is_object, items, members
+from connector_mcp.operations.conductorone import env_config
 from connector_mcp.operations.conductorone.catalog_schema import GetConfigurationSchema, described_type
-from connector_mcp.operations.conductorone.env_config import (
-    ENV_CONFIG,
-    TYPE,
-    config_use,
-    configuration_of,
-    find_commas,
-    find_mixed_groups,
-    given_keys,
-    is_empty,
-    is_env_config,
-    is_foreign,
-    is_withheld,
-    unwrap,
-    wrap_all,
-)
 from connector_mcp.operations.conductorone.platform import CONDUCTORONE
 from connector_mcp.operations.connector_types import ConnectorType, connector_type
 from connector_mcp.operations.fields import in_body
@@ -45,19 +31,10 @@ from connector_mcp.operations.situation import ConfigUse, Loss, Path, Situation
 from connector_mcp.operations.update import Mask, UpdateOperation, is_unset
 from connector_mcp.suggest import closest
 
-_CHANGED_BY_SYNCS = frozenset(
-    {
-        "canResumeSync",
-        "configUpdatedAt",
-        "downloadUrl",
-        "oauthAuthorizedAs",
-        "status",
-        "syncDisabledAt",
-        "syncDisabledCategory",
-        "syncDisabledReason",
-        "updatedAt",
-    }
-)
+_CHANGED_BY_SYNCS = frozenset({
+    "canResumeSync", "configUpdatedAt", "downloadUrl", "oauthAuthorizedAs", "status", "syncDisabledAt",
+    "syncDisabledCategory", "syncDisabledReason", "updatedAt",
+})  # fmt: skip
 _FIXED = frozenset(
     {"appId", "catalogId", "connectorApiVersion", "connectorSyncCronSchedule", "createdAt", "deletedAt", "id"}
 )
@@ -73,20 +50,20 @@ ExpandMask = Annotated[
     list[Literal["app_id", "user_ids", "capabilities", "*"]] | None,
     Field(description="Related objects to return too."),
     in_body(stored_as=None),
+    PlainSerializer(lambda paths: {"paths": paths}),
 ]
 
 CONNECTORS = "/api/v1/apps/{app_id}/connectors"
 CONNECTOR = f"{CONNECTORS}/{{id}}"
-RECORD = "connectorView.connector"
-MASK = Mask("update_mask")
 PAGING = Paging(
-    items="list",
-    limit="page_size",
-    cursor="page_token",
-    next="nextPageToken",
-    smallest=10,
+    items="list", limit="page_size", cursor="page_token", next="nextPageToken", smallest=10,
     empty=("list", "nextPageToken"),
-)
+)  # fmt: skip
+EXAMPLE_APP = "2abCDEfghIJKlmnOPQrstUVwxyZ"
+EXAMPLE = {"app_id": EXAMPLE_APP, "connector_id": "2xyConnector00000000000001"}
+_RECORD = "connectorView.connector"
+_MASK = Mask("update_mask")
+_EXAMPLE = {"app_id": EXAMPLE_APP, "id": EXAMPLE["connector_id"]}
 
 
 class Connector(Record):
@@ -117,6 +94,12 @@ class ConductorOneOperation(Operation):
 
     app_id: AppId
 
+    def find_problems(self, situation: Situation) -> Iterator[Issue]:
+        """Find a connector that is deleted, which can still be read."""
+        if self.acts_on and self.acts_on.read is GetConnector and at(situation.current, "deletedAt"):
+            wanted = "one that conductorone_list_connectors shows"
+            yield Issue(self.acts_on.arguments.get("id", "id"), "a connector that is deleted", wanted)
+
 
 class ListConnectors(ConductorOneOperation, ListOperation):
     """List the connectors of an app with the status of their last sync, a page at a time. Deleted ones are left out."""
@@ -126,7 +109,7 @@ class ListConnectors(ConductorOneOperation, ListOperation):
     paging = PAGING
     summary = ("id", "displayName", "catalogId", "status", "syncDisabledAt", "updatedAt")
     known_by = ("displayName",)
-    example = {"app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ", "limit": 20}
+    example = {"app_id": EXAMPLE_APP, "limit": 20}
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Take the connectors out of their views, without deleted ones, which only have `deletedAt` set (trap 9)."""
@@ -143,19 +126,13 @@ class GetConnector(ConductorOneOperation):
     http = GET(CONNECTOR)
     effect = Effect.READ
     output = Connector
-    record = RECORD
-    example = {"app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ", "id": "2xyConnector00000000000001"}
+    record = _RECORD
+    example = _EXAMPLE
 
     id: ConnectorId
 
 
-def _known_as(operation: Any, record: Any) -> str:
-    return str(
-        at(record, "displayName") or at(record, "id") or getattr(operation, "connector_id", None) or operation.id
-    )
-
-
-CONNECTOR_TARGET = Target("connector", GetConnector, name=_known_as, volatile=_CHANGED_BY_SYNCS)
+CONNECTOR_TARGET = Target("connector", GetConnector, name="displayName", volatile=_CHANGED_BY_SYNCS)
 CONNECTOR_OF_ACTION = replace(CONNECTOR_TARGET, arguments={"id": "connector_id"})
 """The target of an operation that has the connector's id as `connector_id`."""
 
@@ -166,29 +143,37 @@ class ChangedConnector(Connector):
     expanded: list[JsonObject] | None = None
 
 
-def changed_connector(answers: Sequence[Any]) -> Any:
-    """Take the connector out of the answer to a change, and beside its members what was expanded."""
-    record, expanded = at(answers[0], RECORD), at(answers[0], "expanded")
-    return {**members(record), "expanded": expanded} if expanded else record
+class ConnectorChange(ConductorOneOperation):
+    """Base of the operations that answer with a connector that they made or changed."""
+
+    output = ChangedConnector
+    record = _RECORD
+
+    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
+        """Take the connector out of the answer, and beside its members what was expanded."""
+        record, expanded = super().shape_result(answers, situation), at(answers[0], "expanded")
+        return {**members(record), "expanded": expanded} if expanded else record
 
 
-def find_deleted(connector: Any, argument: str) -> Iterator[Issue]:
-    """Find a connector that is deleted, which can still be read."""
-    if at(connector, "deletedAt"):
-        yield Issue(argument, "a connector that is deleted", "one that conductorone_list_connectors shows")
+class ConnectorUpdate(ConnectorChange, UpdateOperation):
+    """Base of the updates of a connector."""
 
+    strategy = _MASK
 
-def expand_paths(mask: Sequence[str] | None) -> JsonObject:
-    """The mask that asks for related objects, as a body has it (trap 3)."""
-    return {"expandMask": {"paths": list(mask)}} if mask else {}
+    def make_body(self, situation: Situation) -> Any:
+        """Make the body: the given members of the connector, the mask that names them, and what to expand (trap 3)."""
+        identifier = getattr(self, self.http.placeholders[-1])
+        connector = {"id": identifier, "appId": self.app_id} | self.members_to_send(situation)
+        others = {name: value for name, value in self.given("body") if name == "expandMask"}
+        return {"connector": connector, "updateMask": ",".join(_MASK.paths(self))} | others
 
-
-def find_removed_owners(before: Any, given: Sequence[str] | None, mask: Sequence[str]) -> Iterator[Loss]:
-    """The owners of a connector that a call removes because it does not name them."""
-    if given and "userIds" in mask:
-        for owner in items(at(before, "userIds")):
-            if owner not in given:
-                yield Loss(f"Removes owner {owner}", ("userIds",), owner)
+    def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
+        """The owners that the call removes because it does not name them."""
+        given = self.given_members().get("userIds")
+        if given and "userIds" in _MASK.paths(self):
+            for owner in items(at(situation.current, "userIds")):
+                if owner not in given:
+                    yield Loss(f"Removes owner {owner}", ("userIds",), owner)
 
 
 class SyncConfig(BaseModel):
@@ -204,22 +189,14 @@ class SyncConfig(BaseModel):
     ] = None
 
 
-class UpdateConnector(ConductorOneOperation, UpdateOperation):
+class UpdateConnector(ConnectorUpdate):
     """Change a connector: what is left out keeps its value, in config too. An empty value, and null in config, erases,
     also a secret. describe_connector_type gives the config keys of its catalogId."""
 
     http = POST(CONNECTOR)
-    output = ChangedConnector
-    record = RECORD
     acts_on = CONNECTOR_TARGET
-    strategy = MASK
     consequence = "Changes connector {name}; its next sync and its provisioning use the new settings."
-    example = {
-        "app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ",
-        "id": "2xyConnector00000000000001",
-        "display_name": "Okta production",
-        "config": {"okta_v2_domain": "acme.okta.com"},
-    }
+    example = {**_EXAMPLE, "display_name": "Okta production", "config": {"okta_v2_domain": "acme.okta.com"}}
 
     id: ConnectorId
     display_name: Annotated[str | None, Field(description="New display name.")] = None
@@ -252,8 +229,8 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
     def given_members(self) -> JsonObject:
         """The given members, the config in the form in which ConductorOne returns it."""
         given = super().given_members()
-        if self.config is not None and not is_foreign(self.config):
-            given["config"] = {"configuration": wrap_all(given_keys(self.config))}
+        if self.config is not None and not env_config.is_foreign(self.config):
+            given["config"] = {"configuration": env_config.wrapped_keys(self.config)}
         return given
 
     def complete_members(self, current: JsonObject) -> JsonObject:
@@ -262,36 +239,31 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
         Secrets are left out, which keeps them. Written back as a read shows them, empty or masked, they would be lost.
         """
         given = self.given_members()
-        if self.config is None or is_foreign(self.config):
+        if self.config is None or env_config.is_foreign(self.config):
             return given
         known = connector_type("conductorone", current.get("catalogId"))
-        stored = {} if TYPE in self.config else configuration_of(current.get("config"))
+        stored = {} if env_config.TYPE in self.config else env_config.configuration_of(current.get("config"))
         secret = known.secret_paths if known else ()
-        stored = {key: value for key, value in stored.items() if key not in secret and not is_withheld(value)}
-        return given | {"config": {TYPE: ENV_CONFIG, "configuration": stored | given["config"]["configuration"]}}
+        shown = {key: each for key, each in stored.items() if key not in secret and not env_config.is_withheld(each)}
+        return given | {"config": env_config.in_wire_form(shown | given["config"]["configuration"])}
 
     def after(self, current: JsonObject) -> JsonObject:
         """The connector as it will be: an empty value erases its key of the config (section 5)."""
         after, given = super().after(current), members(at(self.given_members(), "config.configuration"))
-        if "config" in MASK.paths(self) and is_env_config(after.get("config")):
-            kept = configuration_of(after["config"])
-            erased = [key for key, value in given.items() if is_empty(value)]
+        if "config" in _MASK.paths(self) and env_config.is_env_config(after.get("config")):
+            kept = env_config.configuration_of(after["config"])
+            erased = [key for key, value in given.items() if env_config.is_empty(value)]
             after["config"] |= {"configuration": {key: value for key, value in kept.items() if key not in erased}}
         return after
 
     def was_read(self, current: JsonObject) -> bool:
         """A plain config needs the stored one beside it."""
-        return self.config is None or TYPE in self.config or current.get("id") is not None
-
-    def make_body(self, situation: Situation) -> Any:
-        """Make the body: the given members of the connector, and the mask that names them (trap 3)."""
-        connector = {"id": self.id, "appId": self.app_id} | self.members_to_send(situation)
-        return {"connector": connector, "updateMask": ",".join(MASK.paths(self))} | expand_paths(self.expand_mask)
+        return self.config is None or env_config.TYPE in self.config or current.get("id") is not None
 
     def type_read(self, current: Any = None) -> Operation | None:
         """The platform's description of the config: its catalog changes, and it may not be what is shipped."""
         type_id = at(current, "catalogId")
-        if self.config is None or is_foreign(self.config) or not isinstance(type_id, str):
+        if self.config is None or env_config.is_foreign(self.config) or not isinstance(type_id, str):
             return None
         return GetConfigurationSchema(catalog_id=type_id, app_id=self.app_id, connector_id=self.id)
 
@@ -299,31 +271,28 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
         if self.config is None:
             return ()
         type_id, known = at(situation.current, "catalogId"), _type_of(situation)
-        return (config_use(self.config, type_id, known, complete=False),)
-
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        return tuple(self._find_problems(situation))
+        return (env_config.config_use(self.config, type_id, known, complete=False),)
 
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
         """Owners, erased secrets, which no read returns, and a config that gives way as a whole (section 5)."""
-        yield from find_removed_owners(situation.current, self.user_ids, MASK.paths(self))
+        yield from super().find_hidden_losses(situation)
         stored = at(situation.current, "config")
-        if self.config is None or "config" not in MASK.paths(self):
+        if self.config is None or "config" not in _MASK.paths(self):
             return
-        if TYPE in self.config and not is_unset(stored):
-            if self.config[TYPE] != at(stored, TYPE):
+        if env_config.TYPE in self.config and not is_unset(stored):
+            if self.config[env_config.TYPE] != at(stored, env_config.TYPE):
                 yield Loss("Replaces config by one of another type", ("config",), stored)
                 return
-            if is_env_config(self.config) and not self.config.get("configuration"):
+            if env_config.is_env_config(self.config) and not self.config.get("configuration"):
                 yield Loss("Unsets config and every secret in it", ("config",), stored)
                 return
-        if is_foreign(self.config):
+        if env_config.is_foreign(self.config):
             return
-        known, before = _type_of(situation), configuration_of(stored)
-        for key in (key for key, value in wrap_all(given_keys(self.config)).items() if is_empty(value)):
+        known, before = _type_of(situation), env_config.configuration_of(stored)
+        for key in (key for key, value in env_config.wrapped_keys(self.config).items() if env_config.is_empty(value)):
             is_secret = known is not None and key in known.secret_paths
             is_documented = known is not None and key in members(known.config.get("properties"))
-            if is_secret or (is_empty(before.get(key)) and not is_documented):
+            if is_secret or (env_config.is_empty(before.get(key)) and not is_documented):
                 yield Loss(f"Erases the stored secret {key}", ("config", "configuration", key))
 
     def describe_loss(self, path: Path, before: Any, *, overwritten: bool) -> Loss:
@@ -331,17 +300,14 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
             case ("config",):
                 return Loss("Unsets config and every secret in it", path, before)
             case ("config", "configuration", key):
-                return Loss(f"Unsets {key} of config", path, unwrap(before))
+                return Loss(f"Unsets {key} of config", path, env_config.unwrap(before))
             case _:
                 return super().describe_loss(path, before, overwritten=overwritten)
 
-    def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
-        return changed_connector(answers)
-
-    def _find_problems(self, situation: Situation) -> Iterator[Issue]:
+    def find_problems(self, situation: Situation) -> Iterator[Issue]:
         current, placements = situation.current, self.placements()
         writable = [placement.stored_as for placement in placements.values() if placement.stored_as]
-        mask = MASK.paths(self)
+        mask = _MASK.paths(self)
         if not mask and self.update_mask is None:
             names = [name for name, placement in placements.items() if placement.stored_as]
             yield Issue("arguments", "nothing to change", f"at least one of {', '.join(names)}")
@@ -349,25 +315,25 @@ class UpdateConnector(ConductorOneOperation, UpdateOperation):
             yield Issue("update_mask", "nothing to change", f"at least one of {', '.join(writable)}", "displayName")
         for path in mask:
             yield from _check_mask_path(path, writable)
-        yield from find_deleted(current, "id")
+        yield from super().find_problems(situation)
         if self.config is not None:
             yield from self._find_config_problems(self.config, at(current, "config"))
-        yield from find_commas(self.config)
-        if self.config is not None and not is_foreign(self.config):
+        yield from env_config.find_commas(self.config)
+        if self.config is not None and not env_config.is_foreign(self.config):
             kept = members(at(self.complete_members(members(current)), "config.configuration"))
             groups = members(known.traits.get("fieldGroups")) if (known := _type_of(situation)) else {}
-            yield from find_mixed_groups(groups, wrap_all(given_keys(self.config)), kept)
+            yield from env_config.find_mixed_groups(groups, env_config.wrapped_keys(self.config), kept)
 
     def _find_config_problems(self, given: JsonObject, stored: Any) -> Iterator[Issue]:
         """Find a config that cannot be put over the stored one, or says nothing."""
-        if is_env_config(given) and not is_object(given.get("configuration")):
+        if env_config.is_env_config(given) and not is_object(given.get("configuration")):
             yield Issue("config.configuration", "no object", "an object such as {key: {stringValue: value}}")
-        if TYPE in given:
+        if env_config.TYPE in given:
             return
         if not given:
             wanted = "at least one key; update_mask config without config erases the whole config"
             yield Issue("config", "an empty object", wanted)
-        known_form = is_env_config(stored) and is_object(at(stored, "configuration") or {})
+        known_form = env_config.is_env_config(stored) and is_object(at(stored, "configuration") or {})
         if not is_unset(stored) and not known_form:
             wanted = "the whole object with @type, as conductorone_get_connector shows it: this config is no EnvConfig"
             yield Issue("config", "a plain map", wanted)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from connector_mcp.errors import Issue
 from connector_mcp.operations.conductorone.connectors import (
     CONNECTOR_OF_ACTION,
     CONNECTORS,
+    EXAMPLE,
     ConductorOneOperation,
     ConnectorId,
-    find_deleted,
 )
 from connector_mcp.operations.operation import Effect, Operation, Record, Target, at
 from connector_mcp.operations.platform import GET, POST
 from connector_mcp.operations.situation import Loss, Situation
 
 CREDENTIAL = f"{CONNECTORS}/{{connector_id}}/credentials/{{credential_id}}"
-_EXAMPLE = {"app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ", "connector_id": "2xyConnector00000000000001"}
+_EXAMPLE = {**EXAMPLE, "credential_id": "2cred000000000000000000001"}
 _NEVER_SYNCED = ("SYNC_STATUS_UNSPECIFIED", "", None)
 
 
@@ -67,16 +67,12 @@ class RotateCredential(CredentialOperation):
         "The operator starts the connector with clientId and the stored secret. lastUsedAt in "
         "conductorone_get_credentials shows that it signed in; then revoke the old credential."
     )
-    example = _EXAMPLE
+    example = EXAMPLE
 
-    def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
+    def find_losses(self, situation: Situation) -> Iterator[Loss]:
         """That an older credential stays valid is not documented. A connector that never synced uses none."""
-        if at(situation.current, "id") and at(situation.current, "status.status") in _NEVER_SYNCED:
-            return ()
-        return (Loss("May end the credential that the running connector uses: it then stops until it has the new one"),)
-
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        return tuple(find_deleted(situation.current, "connector_id"))
+        if not at(situation.current, "id") or at(situation.current, "status.status") not in _NEVER_SYNCED:
+            yield Loss("May end the credential that the running connector uses: it then stops until it has the new one")
 
 
 class GetCredentials(CredentialOperation):
@@ -85,7 +81,7 @@ class GetCredentials(CredentialOperation):
 
     http = GET(CREDENTIAL)
     effect = Effect.READ
-    example = {**_EXAMPLE, "credential_id": "2cred000000000000000000001"}
+    example = _EXAMPLE
 
     credential_id: CredentialId
 
@@ -111,7 +107,7 @@ class RevokeCredential(CredentialOperation):
     consequence = "Revokes credential {name} (id {credential_id}) for good; a connector that signs in with it stops."
     empty_body = {}
     confirms = "revoked"
-    example = {**_EXAMPLE, "credential_id": "2cred000000000000000000001"}
+    example = _EXAMPLE
 
     credential_id: CredentialId
 

@@ -60,9 +60,14 @@ def find_commas(config: JsonObject | None) -> Iterator[Issue]:
             yield Issue(f"config.{key}", "an item with a comma", "items without: the list is sent joined by commas")
 
 
-def wrap_all(values: Mapping[str, Any]) -> JsonObject:
-    """Each value in the wire form; those that are in it already stay as they are."""
-    return {key: wrap(value) for key, value in values.items()}
+def wrapped_keys(config: JsonObject | None) -> JsonObject:
+    """The keys of a given config, each value in the wire form; those that are in it already stay as they are."""
+    return {key: wrap(value) for key, value in given_keys(config).items()}
+
+
+def in_wire_form(configuration: JsonObject) -> JsonObject:
+    """A config with these wrapped values."""
+    return {TYPE: ENV_CONFIG, "configuration": configuration}
 
 
 def wrap(value: Any) -> JsonObject:

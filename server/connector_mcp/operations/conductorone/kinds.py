@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
+from pydantic.alias_generators import to_camel
 
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.conductorone.apps import CreateApp, ListApps, UpdateApp
@@ -19,17 +20,6 @@ from connector_mcp.operations.conductorone.env_config import configuration_of, i
 from connector_mcp.operations.connector_types import connector_type
 from connector_mcp.operations.provisioning.kinds import SET, Changes, Config, Kind, NamedEntry, ToolCall, given, nested
 
-_APP = {
-    "description": "description",
-    "instructions": "instructions",
-    "grant_policy_id": "grantPolicyId",
-    "revoke_policy_id": "revokePolicyId",
-    "certify_policy_id": "certifyPolicyId",
-    "monthly_cost_usd": "monthlyCostUsd",
-    "identity_matching": "identityMatching",
-    "strict_access_entitlement_provisioning": "strictAccessEntitlementProvisioning",
-    "annotations": "annotations",
-}
 _UNSPECIFIED = "APP_USER_IDENTITY_MATCHING_UNSPECIFIED"
 
 
@@ -49,32 +39,29 @@ class AppEntry(NamedEntry):
     annotations: Annotated[dict[str, str] | None, Field(description="Notes. Those left out stay.")] = None
 
 
+_SETTINGS = [name for name in AppEntry.model_fields if name not in NamedEntry.model_fields]
+
+
 class Apps(Kind):
     """Apps, which connectors belong to."""
 
     section, platform, noun = "apps", "conductorone", "app"
     entry = AppEntry
     lists_all = ListApps
+    creation = CreateApp
     known_by = "displayName"
+    shown: ClassVar = {"name": "displayName"} | {name: to_camel(name) for name in _SETTINGS}
     argument_names: ClassVar = {"display_name": "name"}
 
     def rows(self, data: Any, within: str) -> list[JsonObject]:
         return [row for row in map(members, items(data)) if not row.get("deletedAt")]
 
     def observe(self, record: JsonObject, within: str) -> JsonObject:
-        shown = {name: record.get(member) for name, member in _APP.items()}
-        if shown["identity_matching"] == _UNSPECIFIED:
-            shown["identity_matching"] = None
-        return {"name": record.get("displayName")} | shown
-
-    def create(self, entry: JsonObject) -> ToolCall | None:
-        settings = {name: entry.get(name) for name in _APP}
-        return ToolCall(CreateApp, given(display_name=entry["name"], **settings))
+        shown = super().observe(record, within)
+        return shown | ({"identity_matching": None} if shown["identity_matching"] == _UNSPECIFIED else {})
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
-        changed = {path[0]: entry[path[0]] for path in changes}
-        name = changed.pop("name", None)
-        return (ToolCall(UpdateApp, {"id": identifier} | given(display_name=name) | changed),)
+        return (self.call(UpdateApp, {path[0]: entry[path[0]] for path in changes} | {"id": identifier}),)
 
 
 class AppConnectorEntry(NamedEntry):
@@ -112,11 +99,7 @@ class AppConnectors(Kind):
         return shown | {"description": record.get("description"), "owners": items(record.get("userIds"))}
 
     def create(self, entry: JsonObject) -> ToolCall | None:
-        place = {"app_id": entry["app"], "catalog_id": entry["type"]}
-        others = given(description=entry.get("description"), user_ids=entry.get("owners"))
-        if not entry.get("config"):
-            return ToolCall(CreateDelegatedConnector, place | others | {"display_name": entry["name"]})
-        return ToolCall(CreateConnector, place | others | {"config": entry["config"]})
+        return self.call(CreateConnector if entry.get("config") else CreateDelegatedConnector, entry)
 
     def finish(self, entry: JsonObject, identifier: str) -> ToolCall | None:
         """Name a connector that was created with its config: its type names it at first."""

@@ -12,6 +12,7 @@ from connector_mcp.json_values import is_array, items, members
 from connector_mcp.operations.conductorone.apps import APP_TARGET, APPS, EntitlementRef
 from connector_mcp.operations.conductorone.connectors import (
     CONNECTOR_OF_ACTION,
+    EXAMPLE,
     PAGING,
     ConductorOneOperation,
     ConnectorId,
@@ -24,7 +25,6 @@ from connector_mcp.operations.situation import Loss, Situation
 
 OWNERS = "/api/v2/apps/{app_id}/connectors/{connector_id}/owners"
 _LATE = "It may take some minutes until it shows: "
-_EXAMPLE = {"app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ", "connector_id": "2xyConnector00000000000001"}
 _USER = "2user000000000000000000001"
 
 UserId = Annotated[str, Field(description="Id of the user, as the console has it.")]
@@ -53,7 +53,7 @@ class ListAppOwnerIds(OwnerOperation, ListOperation):
     http = GET(f"{APPS}/{{app_id}}/ownerids")
     output = OwnerId
     paging = Paging(items="userIds", empty=("userIds",))
-    example = {"app_id": _EXAMPLE["app_id"]}
+    example = {"app_id": EXAMPLE["app_id"]}
 
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         identifiers = super().shape_result(answers, situation)
@@ -71,7 +71,7 @@ class AddAppOwner(OwnerOperation):
     empty_body = {}
     confirms = "accepted"
     next_step = f"{_LATE}conductorone_list_app_owner_ids."
-    example = {"app_id": _EXAMPLE["app_id"], "user_id": _USER}
+    example = {"app_id": EXAMPLE["app_id"], "user_id": _USER}
 
     user_id: UserId
 
@@ -100,7 +100,7 @@ class SearchConnectorUserOwners(OwnerOperation, ListOperation):
     paging = PAGING
     summary = ("id", "displayName", "email", "roleSlug")
     known_by = ("displayName",)
-    example = _EXAMPLE
+    example = EXAMPLE
 
     connector_id: ConnectorId
     role_slug: Annotated[str | None, Field(description="Only owners with this role."), in_query("role_slug")] = None
@@ -119,7 +119,7 @@ class CreateConnectorUserOwner(OwnerOperation):
     acts_on = CONNECTOR_OF_ACTION
     consequence = "Makes user {user_id} an owner of connector {name} in role {role_slug}."
     next_step = f"{_LATE}conductorone_search_connector_user_owners."
-    example = {**_EXAMPLE, "role_slug": "owner", "user_id": _USER}
+    example = {**EXAMPLE, "role_slug": "owner", "user_id": _USER}
 
     connector_id: ConnectorId
     role_slug: RoleSlug
@@ -132,10 +132,6 @@ class CreateConnectorUserOwner(OwnerOperation):
         return _as_row(owner) if (owner := at(answers[0], "connectorOwnerUser")) else None
 
 
-def _connector_name(operation: Any, record: Any) -> str:
-    return str(operation.connector_id)
-
-
 class SetConnectorOwners(OwnerOperation):
     """Set all owners of a connector in a role. Who is not named is removed. To add one,
     conductorone_create_connector_user_owner is safer."""
@@ -143,12 +139,13 @@ class SetConnectorOwners(OwnerOperation):
     http = PUT(OWNERS)
     effect = Effect.DESTROY
     output = AcceptedAction
-    acts_on = Target("connector", SearchConnectorUserOwners, name=_connector_name)
+    # The list of owners does not have the connector's name.
+    acts_on = Target("connector", SearchConnectorUserOwners, name="")
     can_destroy = True
     consequence = "Replaces all owners of connector {name} in role {role_slug} by those that are named."
     confirms = "accepted"
     next_step = f"{_LATE}conductorone_search_connector_user_owners."
-    example = {**_EXAMPLE, "role_slug": "owner", "user_ids": [_USER]}
+    example = {**EXAMPLE, "role_slug": "owner", "user_ids": [_USER]}
 
     connector_id: ConnectorId
     role_slug: RoleSlug
@@ -162,17 +159,13 @@ class SetConnectorOwners(OwnerOperation):
         users = [{"id": each} for each in self.user_ids or ()]
         return {"roleSlug": self.role_slug, "userRefs": users, "appEntitlementRefs": entitlements}
 
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        if self.user_ids or self.app_entitlement_refs:
-            return ()
-        wanted = "at least one of user_ids and app_entitlement_refs with an owner"
-        return (Issue("user_ids", "no owner", wanted, [_USER]),)
+    def find_problems(self, situation: Situation) -> Iterator[Issue]:
+        if not self.user_ids and not self.app_entitlement_refs:
+            wanted = "at least one of user_ids and app_entitlement_refs with an owner"
+            yield Issue("user_ids", "no owner", wanted, [_USER])
 
-    def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
+    def find_losses(self, situation: Situation) -> Iterator[Loss]:
         """The owners that are not named. Those by entitlement are not read, so some may always be removed."""
-        return tuple(self._find_losses(situation))
-
-    def _find_losses(self, situation: Situation) -> Iterator[Loss]:
         for owner in map(members, items(situation.current)):
             if owner.get("roleSlug") == self.role_slug and owner.get("id") not in (self.user_ids or ()):
                 yield Loss(f"Removes owner {owner.get('displayName') or owner.get('id')} (id {owner.get('id')})")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -14,9 +14,9 @@ from connector_mcp.json_values import JsonObject, members
 from connector_mcp.operations.conductorone.connectors import (
     CONNECTOR_OF_ACTION,
     CONNECTORS,
+    EXAMPLE,
     ConductorOneOperation,
     ConnectorId,
-    find_deleted,
 )
 from connector_mcp.operations.fields import in_body
 from connector_mcp.operations.operation import Effect, Record, at
@@ -25,7 +25,6 @@ from connector_mcp.operations.situation import Loss, Path, Situation
 from connector_mcp.operations.update import Merge, UpdateOperation
 
 _AT = f"{CONNECTORS}/{{connector_id}}"
-_EXAMPLE = {"app_id": "2abCDEfghIJKlmnOPQrstUVwxyZ", "connector_id": "2xyConnector00000000000001"}
 _FIELD = re.compile(r"[0-9A-Za-z*/,?L#-]+")
 _EVERY_SO_OFTEN = re.compile(r"\*(?:/(\d+))?")
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*")
@@ -49,15 +48,10 @@ class ConnectorAction(ConductorOneOperation):
     output = AcceptedAction
     acts_on = CONNECTOR_OF_ACTION
     confirms = "accepted"
-    example = _EXAMPLE
+    empty_body = {}
+    example = EXAMPLE
 
     connector_id: ConnectorId
-
-    def make_body(self, situation: Situation) -> Any:
-        return dict(self.given("body"))
-
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        return tuple(find_deleted(situation.current, "connector_id"))
 
 
 def is_paused(connector: Any) -> bool:
@@ -75,12 +69,11 @@ class ForceSync(ConnectorAction):
     consequence = "Starts a sync of connector {name}; what it finds replaces what ConductorOne knows of the app."
     next_step = "The sync is queued: call check_connector in some minutes, with the app as within."
 
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        problems = super().find_problems(situation)
-        if not problems and is_paused(situation.current):
+    def find_problems(self, situation: Situation) -> Iterator[Issue]:
+        yield from super().find_problems(situation)
+        if is_paused(situation.current):
             wanted = "one whose syncs run: find out why it is paused, then call conductorone_resume_sync"
-            return (Issue("connector_id", "a connector whose syncs are paused", wanted),)
-        return problems
+            yield Issue("connector_id", "a connector whose syncs are paused", wanted)
 
 
 class PauseSync(ConnectorAction):
@@ -93,11 +86,10 @@ class PauseSync(ConnectorAction):
     consequence = "Pauses connector {name}: nothing is synced, and grants and revocations of access wait."
     next_step = "Grants and revocations wait until conductorone_resume_sync."
 
-    def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
+    def find_losses(self, situation: Situation) -> Iterator[Loss]:
         """Revocations that wait leave people the access that they should lose."""
-        if is_paused(situation.current):
-            return ()
-        return (Loss("Stops syncs and provisioning: revocations of access wait until it is resumed"),)
+        if not is_paused(situation.current):
+            yield Loss("Stops syncs and provisioning: revocations of access wait until it is resumed")
 
 
 class ResumeSync(ConnectorAction):
@@ -122,7 +114,7 @@ class UpdateConnectorSchedule(ConnectorAction, UpdateOperation):
     strategy = Merge()
     can_destroy = False
     consequence = "Sets the sync schedule of connector {name} to {cron_spec}."
-    example = {**_EXAMPLE, "cron_spec": "0 */6 * * *", "timezone": "America/Los_Angeles"}
+    example = {**EXAMPLE, "cron_spec": "0 */6 * * *", "timezone": "America/Los_Angeles"}
 
     cron_spec: Annotated[
         str, Field(description="Minute, hour, day, month and weekday, such as 0 */6 * * *."), in_body(stored_as=None)
@@ -144,17 +136,17 @@ class UpdateConnectorSchedule(ConnectorAction, UpdateOperation):
         schedule = self.members_to_send(situation)[_SCHEDULE]
         return {"cron": {key: schedule[key] for key in ("cronSpec", "timezone") if schedule.get(key)}}
 
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
-        problems, fields = [*super().find_problems(situation)], self.cron_spec.split()
+    def find_problems(self, situation: Situation) -> Iterator[Issue]:
+        yield from super().find_problems(situation)
+        fields = self.cron_spec.split()
         if len(fields) != 5 or not all(map(_FIELD.fullmatch, fields)):
             wanted = "five fields: minute, hour, day of month, month, day of week"
-            problems.append(Issue("cron_spec", "no cron expression", wanted, "0 */6 * * *"))
+            yield Issue("cron_spec", "no cron expression", wanted, "0 */6 * * *")
         elif _least_gap(fields[0]) < _LEAST_MINUTES:
             wanted = f"runs that are {_LEAST_MINUTES} minutes apart or more"
-            problems.append(Issue("cron_spec", "runs that are too close", wanted, "0 */6 * * *"))
+            yield Issue("cron_spec", "runs that are too close", wanted, "0 */6 * * *")
         if self.timezone is not None and not _ZONE.fullmatch(self.timezone):
-            problems.append(Issue("timezone", "no IANA time zone", "a name such as Europe/Berlin", "UTC"))
-        return tuple(problems)
+            yield Issue("timezone", "no IANA time zone", "a name such as Europe/Berlin", "UTC")
 
 
 def _least_gap(minutes: str) -> int:

@@ -167,30 +167,28 @@ class CreateConnector(ConnectorOperation):
             return ()
         return (rules.checked_config(self.connector_id, self.config, situation.described),)
 
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+    def find_problems(self, situation: Situation) -> Iterator[Issue]:
         """Find what Logto would refuse, and what it would accept and leave as a connector that cannot work."""
+        known, metadata = self.kind(situation), dict(self.given("body")).get("metadata")
         if rules.is_demo(self.connector_id):
-            return (Issue("connector_id", "a demo factory", "a factory that connectors can be made from"),)
-        known = self.kind(situation)
-        if known is None:
-            return tuple(rules.unknown_factory("connector_id", self.connector_id, situation.described))
-        metadata = None if self.metadata is None else self.metadata.model_dump(by_alias=True, exclude_unset=True)
-        return (
-            *rules.missing_config(known, self.config),
-            *rules.wrong_metadata(known, metadata),
-            *(rules.unsuitable_token_storage(known) if self.enable_token_storage else ()),
-        )
+            yield Issue("connector_id", "a demo factory", "a factory that connectors can be made from")
+        elif known is None:
+            yield from rules.unknown_factory("connector_id", self.connector_id, situation.described)
+        else:
+            yield from rules.missing_config(known, self.config)
+            yield from rules.wrong_metadata(known, metadata)
+            if self.enable_token_storage:
+                yield from rules.unsuitable_token_storage(known)
 
-    def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
+    def find_losses(self, situation: Situation) -> Iterator[Loss]:
         """The present connectors of the same type, which Logto deletes without asking (trap 7)."""
-        types = rules.types_replaced(self.kind(situation))
         if situation.current is None:
-            return tuple(Loss(f"May delete the present {made} connector and its credentials") for made in sorted(types))
+            for made in sorted(rules.types_replaced(self.kind(situation))):
+                yield Loss(f"May delete the present {made} connector and its credentials")
         verb = "Deletes" if self.kind(situation) else "May delete, as the new one's type is not known,"
-        return tuple(
-            Loss(f"{verb} {old['type']} connector {old.get('connectorId')} (id {old.get('id')}) with its credentials")
-            for old in connectors_in_danger(self, situation)
-        )
+        for old in connectors_in_danger(self, situation):
+            named = f"{old['type']} connector {old.get('connectorId')} (id {old.get('id')})"
+            yield Loss(f"{verb} {named} with its credentials")
 
     def is_rival(self, row: JsonObject) -> bool:
         return rules.is_rival(row, self.connector_id, self.metadata.target if self.metadata else None)
@@ -218,14 +216,9 @@ class CreateConnector(ConnectorOperation):
         return "Not visible at sign-in yet: logto_update_sign_in_exp, with its target added to those from before."
 
 
-def name_of_target(operation: Any, connector: Any) -> str:
-    """The name of a target that is one connector."""
-    return rules.connector_name(connector) or str(operation.id)
-
-
 # A demo connector is listed, and may be deleted, but cannot be read by its id (trap 16).
 CONNECTOR_TARGET = Target(
-    "connector", GetConnector, name=name_of_target, volatile=frozenset({"usage"}), listed=ListConnectors
+    "connector", GetConnector, name="name.en", volatile=frozenset({"usage"}), listed=ListConnectors
 )
 
 
@@ -267,35 +260,23 @@ class UpdateConnector(ConnectorOperation, UpdateOperation):
             return (ConfigUse("config", None, None, self.config, complete=False),)
         known, check_as = rules.factory(type_id), rules.factory_type(type_id, situation.current)
         merged = members(self.complete_members(members(situation.current))["config"])
-        return (
-            ConfigUse(
-                "config",
-                type_id,
-                known,
-                self.config,
-                complete=False,
-                check_as=check_as,
-                empty_is_missing=True,
-                merged=merged,
-            ),
-        )
+        return (ConfigUse(
+            "config", type_id, known, self.config, complete=False, check_as=check_as, empty_is_missing=True,
+            merged=merged,
+        ),)  # fmt: skip
 
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+    def find_problems(self, situation: Situation) -> Iterator[Issue]:
         """Find nothing to change, and what Logto would refuse of the merged connector."""
         if all(value == {} for value in self.given_members().values()):
             wanted = "at least one of config, metadata, sync_profile, enable_token_storage"
-            return (Issue("config", "nothing", wanted),)
-        if not is_object(situation.current):
-            return ()
-        current = situation.current
-        if current.get("isDemo"):
-            return (Issue("id", "a demo connector", "a connector that can be changed"),)
-        known = rules.factory_type(str(current.get("connectorId")), current)
-        return (
-            *self._find_config_problems(current, known),
-            *self._find_metadata_problems(current, known),
-            *self._find_setting_problems(current, known),
-        )
+            yield Issue("config", "nothing", wanted)
+        elif at(situation.current, "isDemo"):
+            yield Issue("id", "a demo connector", "a connector that can be changed")
+        elif is_object(current := situation.current):
+            known = rules.factory_type(str(current.get("connectorId")), current)
+            yield from self._find_config_problems(current, known)
+            yield from self._find_metadata_problems(current, known)
+            yield from self._find_setting_problems(current, known)
 
     def describe_effect(self, situation: Situation) -> str:
         return _ON_CHANGE.get(str(at(situation.current, "type")), self.consequence)

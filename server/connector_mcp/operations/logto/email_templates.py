@@ -125,11 +125,8 @@ class ReplaceEmailTemplates(EmailTemplateOperation):
 
     templates: Annotated[list[EmailTemplate], Field(min_length=1, description="Templates, each whole as it will be.")]
 
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+    def find_problems(self, situation: Situation) -> Iterator[Issue]:
         """Find templates without the code that they are for, which Logto does not check, and those named twice."""
-        return tuple(self._problems())
-
-    def _problems(self) -> Iterator[Issue]:
         seen: set[tuple[str, str]] = set()
         for index, template in enumerate(self.templates):
             path, key = f"templates[{index}]", (template.language_tag, template.template_type)
@@ -138,31 +135,29 @@ class ReplaceEmailTemplates(EmailTemplateOperation):
             seen.add(key)
             yield from _without_code(f"{path}.details.content", template.template_type, template.details.content)
 
-    def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
+    def find_losses(self, situation: Situation) -> Iterator[Loss]:
         """The templates of the same language and type, which are replaced with all their details."""
         given = {(each.language_tag, each.template_type) for each in self.templates}
-        stored = list(map(members, items(situation.current)))
-        return tuple(
-            Loss(
-                f"Replaces the {each.get('templateType')} template in {each.get('languageTag')}",
-                ("templates", str(each.get("id"))),
-                each.get("details"),
-            )
-            for each in stored
-            if (each.get("languageTag"), each.get("templateType")) in given and not self._is_same(each)
-        )
-
-    def _is_same(self, stored: JsonObject) -> bool:
-        given = dict(self.given("body"))["templates"]
-        return any(all(at(stored, key) == value for key, value in members(each).items()) for each in given)
+        for stored in map(members, items(situation.current)):
+            language, kind = stored.get("languageTag"), stored.get("templateType")
+            if (language, kind) in given and not any(_shows(stored, each) for each in self._sent()):
+                said = f"Replaces the {kind} template in {language}"
+                yield Loss(said, ("templates", str(stored.get("id"))), stored.get("details"))
 
     def find_missing(self, shown: Any) -> list[str]:
-        sent, stored = dict(self.given("body"))["templates"], list(map(members, items(shown)))
         return [
-            f"the {each['templateType']} template in {each['languageTag']}"
-            for each in sent
-            if not any(all(at(row, key) == value for key, value in each.items()) for row in stored)
+            f"the {sent['templateType']} template in {sent['languageTag']}"
+            for sent in self._sent()
+            if not any(_shows(row, sent) for row in items(shown))
         ]
+
+    def _sent(self) -> list[JsonObject]:
+        return dict(self.given("body"))["templates"]
+
+
+def _shows(stored: Any, sent: JsonObject) -> bool:
+    """Whether a stored template has all that is sent."""
+    return all(at(stored, key) == value for key, value in sent.items())
 
 
 class UpdateEmailTemplateDetails(EmailTemplateOperation, UpdateOperation):
@@ -200,10 +195,11 @@ class UpdateEmailTemplateDetails(EmailTemplateOperation, UpdateOperation):
     def plan_changes(self, situation: Situation) -> dict[Path, Any]:
         return {("details", key): value for key, value in self.given("body")}
 
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+    def find_problems(self, situation: Situation) -> Iterator[Issue]:
         if not self.given_members():
-            return (Issue("subject", "nothing", "at least one of subject, content, content_type, reply_to, send_from"),)
-        return tuple(_without_code("content", at(situation.current, "templateType"), self.content))
+            wanted = "at least one of subject, content, content_type, reply_to, send_from"
+            yield Issue("subject", "nothing", wanted)
+        yield from _without_code("content", at(situation.current, "templateType"), self.content)
 
 
 def _without_code(path: str, kind: Any, content: str | None) -> Iterator[Issue]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
+from pydantic.alias_generators import to_camel
 
 from connector_mcp.json_values import JsonObject, items, members
 from connector_mcp.operations.connector_types import ConnectorType
@@ -29,7 +30,7 @@ from connector_mcp.operations.provisioning.kinds import (
 )
 
 _METADATA = ("target", "name", "logo", "logoDark")
-_SETTINGS = {"sync_profile": "syncProfile", "enable_token_storage": "enableTokenStorage"}
+_SETTINGS = ("sync_profile", "enable_token_storage")
 
 
 class SignInConnectorEntry(Entry):
@@ -50,6 +51,7 @@ class SignInConnectors(Kind):
     section, platform, noun, check = "sign_in_connectors", "logto", "connector", "connector"
     entry = SignInConnectorEntry
     lists_all = connectors.ListConnectors
+    creation = connectors.CreateConnector
     deletion = connectors.DeleteConnector
     fixed = frozenset({"type"})
     is_unique = True
@@ -72,14 +74,11 @@ class SignInConnectors(Kind):
         if _is_standard(record.get("connectorId")):
             metadata = {"target": record.get("target")} | members(record.get("metadata"))
             shown["metadata"] = {key: metadata[key] for key in _METADATA if metadata.get(key) is not None}
-        return shown | {name: record.get(member) for name, member in _SETTINGS.items()}
+        return shown | {name: record.get(to_camel(name)) for name in _SETTINGS}
 
     def create(self, entry: JsonObject) -> ToolCall | None:
-        settings = {name: entry.get(name) for name in ("metadata", *_SETTINGS)}
-        return ToolCall(
-            connectors.CreateConnector,
-            given(connector_id=entry["type"], config=entry.get("config") or None, **settings),
-        )
+        # An id in an entry is that of a connector that exists, and not one to give to a new one.
+        return super().create(entry | {"id": None, "config": entry.get("config") or None})
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         merged = {member: nested(changes, member) or None for member in ("config", "metadata")}
@@ -117,6 +116,7 @@ class SsoConnectors(Kind):
     section, platform, noun, check = "sso_connectors", "logto", "SSO connector", "SSO connector"
     entry = SsoConnectorEntry
     lists_all = sso_connectors.ListSsoConnectors
+    creation = sso_connectors.CreateSsoConnector
     deletion = sso_connectors.DeleteSsoConnector
     known_by = "connectorName"
     fixed = frozenset({"type"})
@@ -129,7 +129,7 @@ class SsoConnectors(Kind):
     def observe(self, record: JsonObject, within: str) -> JsonObject:
         shown = {"name": record.get("connectorName"), "type": record.get("providerName")}
         held = {"config": members(record.get("config")), "branding": members(record.get("branding"))}
-        settings = {name: record.get(member) for name, member in _SETTINGS.items()}
+        settings = {name: record.get(to_camel(name)) for name in _SETTINGS}
         return shown | held | {"domains": items(record.get("domains"))} | settings
 
     def normalize(self, entry: JsonObject) -> JsonObject:
@@ -137,9 +137,7 @@ class SsoConnectors(Kind):
         return entry if domains is None else entry | {"domains": [str(each).lower() for each in domains]}
 
     def create(self, entry: JsonObject) -> ToolCall | None:
-        others = {name: entry.get(name) for name in ("domains", "branding", *_SETTINGS)}
-        named = {"connector_name": entry["name"], "provider_name": entry["type"]}
-        return ToolCall(sso_connectors.CreateSsoConnector, given(**named, config=entry.get("config") or None, **others))
+        return super().create(entry | {"config": entry.get("config") or None})
 
     def update(self, identifier: str, within: str, entry: JsonObject, changes: Changes) -> tuple[ToolCall, ...]:
         merged = {member: nested(changes, member) or None for member in ("config", "branding")}
@@ -151,17 +149,6 @@ class SsoConnectors(Kind):
 
     def config_type(self, entry: JsonObject) -> ConnectorType | None:
         return sso_connectors.provider(entry.get("type"))
-
-
-_EXPERIENCE = {
-    "social_sign_in_connector_targets": "socialSignInConnectorTargets",
-    "social_sign_in": "socialSignIn",
-    "sign_in_mode": "signInMode",
-    "sign_up": "signUp",
-    "sign_in": "signIn",
-    "forgot_password_methods": "forgotPasswordMethods",
-    "single_sign_on_enabled": "singleSignOnEnabled",
-}
 
 
 class SignInEntry(Entry):
@@ -182,13 +169,16 @@ class SignInEntry(Entry):
     ] = None
 
 
+_EXPERIENCE = [name for name in SignInEntry.model_fields if name not in Entry.model_fields]
+
+
 class SignIn(Kind):
     """The sign-in experience, of which each tenant has one."""
 
     section, platform, noun = "sign_in", "logto", "sign-in experience"
     entry = SignInEntry
     lists_all = GetSignInExp
-    shown = _EXPERIENCE
+    shown: ClassVar = {name: to_camel(name) for name in _EXPERIENCE}
     is_single = True
     lists: ClassVar = {
         "sign_in.methods": keyed("identifier"),

@@ -167,18 +167,15 @@ class UpdateSignInExp(SignInOperation, UpdateOperation):
         yield from _removed_ways(members(given.get("signIn")), now)
         yield from _changed_access(given, now)
 
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+    def find_problems(self, situation: Situation) -> Iterator[Issue]:
         """Find nothing to change, and what Logto would refuse whatever connectors there are."""
         given = self.given_members()
         if not given:
-            return (Issue("social_sign_in_connector_targets", "nothing", "at least one argument to change"),)
-        unknown = (self.social_sign_in or {}).keys() - set(_SOCIAL)
-        wanted = f"one of {', '.join(_SOCIAL)}"
-        return (
-            *([Issue("social_sign_in", "an unknown member", wanted)] if unknown else ()),
-            *_sign_up_problems(self.sign_up),
-            *_sign_in_problems(given, members(situation.current)),
-        )
+            yield Issue("social_sign_in_connector_targets", "nothing", "at least one argument to change")
+        if (self.social_sign_in or {}).keys() - set(_SOCIAL):
+            yield Issue("social_sign_in", "an unknown member", f"one of {', '.join(_SOCIAL)}")
+        yield from _sign_up_problems(self.sign_up)
+        yield from _sign_in_problems(given, members(situation.current))
 
     def find_unproven(self, data: Any) -> str:
         """Name the targets that Logto dropped because no social connector has them."""

@@ -195,22 +195,22 @@ class CreateSsoConnector(SsoOperation):
             return ()
         return (ConfigUse("config", self.provider_name, provider(self.provider_name), self.config),)
 
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+    def find_problems(self, situation: Situation) -> Iterator[Issue]:
         """Find what Logto would refuse of config, domains and settings."""
-        known, config = provider(self.provider_name), self.config
-        signed = config is not None and config.get("signAuthnRequest") is True
-        wanted = "false or nothing: a new connector has no signing key yet"
-        return (
-            *(config_problems(known, config) if config is not None else ()),
-            *([Issue("config.signAuthnRequest", "true", wanted, "false")] if signed else ()),
-            *domain_problems(self.domains),
-            *(_token_problems(known) if self.enable_token_storage else ()),
-        )
+        known = provider(self.provider_name)
+        if self.config is not None:
+            yield from config_problems(known, self.config)
+            if self.config.get("signAuthnRequest") is True:
+                wanted = "false or nothing: a new connector has no signing key yet"
+                yield Issue("config.signAuthnRequest", "true", wanted, "false")
+        yield from domain_problems(self.domains)
+        if self.enable_token_storage:
+            yield from _token_problems(known)
 
-    def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
+    def find_losses(self, situation: Situation) -> Iterator[Loss]:
         enabled = at(situation.current, "singleSignOnEnabled")
         is_on = enabled if isinstance(enabled, bool) else None
-        return tuple(lost_sign_in(domain, is_on=is_on) for domain in self.domains or ())
+        return (lost_sign_in(domain, is_on=is_on) for domain in self.domains or ())
 
     def is_rival(self, row: JsonObject) -> bool:
         return row.get("connectorName") == self.connector_name
@@ -291,27 +291,26 @@ class UpdateSsoConnector(SsoOperation, UpdateOperation):
         merged = members(self.complete_members(current)["config"])
         return (ConfigUse("config", known.type, known, self.config, complete=False, merged=merged),)
 
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+    def find_problems(self, situation: Situation) -> Iterator[Issue]:
         """Find nothing to change, and what Logto would refuse of the merged connector."""
         if all(value == {} for value in self.given_members().values()):
-            return (Issue("config", "nothing", "at least one of config, domains, branding or a setting"),)
+            yield Issue("config", "nothing", "at least one of config, domains, branding or a setting")
+            return
         known = provider(at(situation.current, "providerName"))
-        stored = members(at(situation.current, "config"))
-        problems = list(domain_problems(self.domains))
+        yield from domain_problems(self.domains)
         if self.config is not None and known is not None:
+            stored = members(at(situation.current, "config"))
             merged = members(self.complete_members(members(situation.current))["config"])
             for path in kept_masks(stored, merged, known.secret_paths):
-                problems.append(Issue(f"config.{path}", "nothing", "the value itself: Logto shows only a mask of it"))
-            # Logto takes no part of a config. A key that is stored may be left out.
-            problems += [
-                Issue(f"config.{key}", "nothing", f"a value, which {known.type} requires and Logto does not have yet")
-                for key in known.config.get("required", ())
-                if key not in merged
-            ]
-            problems += config_problems(known, {key: self.config.get(key, merged[key]) for key in merged})
+                yield Issue(f"config.{path}", "nothing", "the value itself: Logto shows only a mask of it")
+            for key in known.config.get("required", ()):
+                # Logto takes no part of a config. A key that is stored may be left out.
+                if key not in merged:
+                    wanted = f"a value, which {known.type} requires and Logto does not have yet"
+                    yield Issue(f"config.{key}", "nothing", wanted)
+            yield from config_problems(known, {key: self.config.get(key, merged[key]) for key in merged})
         if self.enable_token_storage:
-            problems += _token_problems(known)
-        return tuple(problems)
+            yield from _token_problems(known)
 
     def find_hidden_losses(self, situation: Situation) -> Iterator[Loss]:
         """What domains gain and lose, and the tokens that are deleted when their storage is switched off."""

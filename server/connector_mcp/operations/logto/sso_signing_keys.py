@@ -105,10 +105,10 @@ class CreateSsoConnectorSigningKey(SigningKeyOperation):
         bool | None, Field(description="true only for a connector that signs nothing yet: it replaces the active key.")
     ] = None
 
-    def find_losses(self, situation: Situation) -> tuple[Loss, ...]:
+    def find_losses(self, situation: Situation) -> Iterator[Loss]:
         """The key that is active, where the new one takes its place."""
-        keys = list(map(members, items(situation.current)))
-        return tuple(_replaces(key.get("id")) for key in keys if self.active and key.get("active") is True)
+        keys = map(members, items(situation.current))
+        return (_replaces(key.get("id")) for key in keys if self.active and key.get("active") is True)
 
 
 class UpdateSsoConnectorSigningKey(SigningKeyOperation, UpdateOperation):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -58,16 +58,26 @@ class CreateConnectorTest(LogtoOperation):
     def find_configs(self, situation: Situation) -> tuple[ConfigUse, ...]:
         return (rules.checked_config(self.factory_id, self.config, situation.described),)
 
-    def find_problems(self, situation: Situation) -> tuple[Issue, ...]:
+    def find_problems(self, situation: Situation) -> Iterator[Issue]:
         """Find a wrong or missing recipient, a factory that sends no messages, and missing templates."""
         if unknown := tuple(rules.unknown_factory("factory_id", self.factory_id, situation.described)):
-            return unknown
+            yield from unknown
+            return
         known = rules.factory_type(self.factory_id, situation.described)
         kind = rules.type_made(known)
         if kind == "Social" or rules.is_demo(self.factory_id):
-            return (Issue("factory_id", "a factory that sends no messages", "an Email or Sms factory"),)
-        missing = tuple(rules.missing_config(known, self.config)) if known else ()
-        return (*self._find_recipient_problems(kind), *missing)
+            yield Issue("factory_id", "a factory that sends no messages", "an Email or Sms factory")
+            return
+        # An Email factory refuses a phone number even beside an e-mail address.
+        if kind == "Email" and self.phone is not None:
+            yield Issue("phone", "a phone number", "email instead: the factory sends e-mail", "a@example.com")
+        elif kind == "Sms" and self.phone is None:
+            got = "nothing" if self.email is None else "nothing (but email)"
+            yield Issue("phone", got, "digits with country code: the factory sends SMS", "491701234567")
+        elif self.phone is None and self.email is None:
+            yield Issue("email" if kind == "Email" else "phone", "nothing", "a recipient: phone or email")
+        if known:
+            yield from rules.missing_config(known, self.config)
 
     def describe_effect(self, situation: Situation) -> str:
         """Say what is sent and to whom: a phone number decides, if both are given."""
@@ -85,17 +95,6 @@ class CreateConnectorTest(LogtoOperation):
     def shape_result(self, answers: Sequence[Any], situation: Situation) -> Any:
         """Confirm that the message was accepted; the platform's own answer is empty."""
         return confirm_empty(answers[0], {"accepted": True})
-
-    def _find_recipient_problems(self, kind: str | None) -> tuple[Issue, ...]:
-        """Find a recipient of the wrong kind. An Email factory refuses a phone number even beside an e-mail address."""
-        if kind == "Email" and self.phone is not None:
-            return (Issue("phone", "a phone number", "email instead: the factory sends e-mail", "a@example.com"),)
-        if kind == "Sms" and self.phone is None:
-            got = "nothing" if self.email is None else "nothing (but email)"
-            return (Issue("phone", got, "digits with country code: the factory sends SMS", "491701234567"),)
-        if self.phone is None and self.email is None:
-            return (Issue("email" if kind == "Email" else "phone", "nothing", "a recipient: phone or email"),)
-        return ()
 
 
 class CreateConnectorAuthorizationUri(LogtoOperation):

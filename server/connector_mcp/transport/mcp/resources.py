@@ -43,20 +43,6 @@ TEMPLATE = ResourceTemplate(
 )
 
 
-def indexes(platforms: Sequence[str]) -> list[Resource]:
-    """List the resources: one index for each platform that has connector types."""
-    return [
-        Resource(
-            uri=SCHEME + platform,
-            name=f"{platform} connector types",
-            description=f"The connector types of {platform}, each with the address of its schema.",
-            mime_type=JSON,
-        )
-        for platform in platforms
-        if connector_types(platform)
-    ]
-
-
 @dataclass(frozen=True)
 class Skill:
     """One SKILL.md: what its front matter says, and the steps below it."""
@@ -113,55 +99,67 @@ def _parse(text: str) -> Skill:
     return Skill(given["name"], given["title"], given["description"], given["asks"], tools, head.strip(), joined)
 
 
-def skill_resources(tools: Sequence[Tool]) -> list[Resource]:
-    """List the skills that the tools can carry out, and their index; nothing if there is none."""
-    found = skills_with({tool.name for tool in tools})
+def served_platforms(tools: Sequence[Tool]) -> list[str]:
+    """The platforms that have a tool, in the order of their tools."""
+    return list(dict.fromkeys(tool.operation.on.name for tool in tools if tool.operation.on))
+
+
+def list_resources(tools: Sequence[Tool]) -> list[Resource]:
+    """List an index for each platform with connector types, and the skills that the tools can carry out with theirs."""
     listed = [
-        Resource(uri=skill.uri, name=skill.name, title=skill.title, description=skill.description, mime_type=MARKDOWN)
-        for skill in found
+        Resource(
+            uri=SCHEME + platform,
+            name=f"{platform} connector types",
+            description=f"The connector types of {platform}, each with the address of its schema.",
+            mime_type=JSON,
+        )
+        for platform in served_platforms(tools)
+        if connector_types(platform)
     ]
-    index = Resource(uri=INDEX, name="skills", description="The skills, each with its address.", mime_type=JSON)
-    return [index, *listed] if listed else []
+    if found := skills_with({tool.name for tool in tools}):
+        description = "The skills, each with its address."
+        listed.append(Resource(uri=INDEX, name="skills", description=description, mime_type=JSON))
+    for each in found:
+        listed.append(
+            Resource(uri=each.uri, name=each.name, title=each.title, description=each.description, mime_type=MARKDOWN)
+        )
+    return listed
 
 
-def read_skill(uri: str, tools: Sequence[Tool]) -> ReadResourceResult:
-    """Read a skill, or their index.
+def read_resource(uri: str, tools: Sequence[Tool]) -> ReadResourceResult:
+    """Read an index, a connector type or a skill.
 
     Raises:
-        MCPError: -32602 with the address in its data: there is no such skill, or its tools are not served.
+        MCPError: -32602 with the address in its data: nothing is there, or its platform or its tools are not served.
     """
-    served = {tool.name for tool in tools}
-    found = skills_with(served)
-    if uri == INDEX:
-        index = [{"name": each.name, "description": each.description, "uri": each.uri} for each in found]
-        content = TextResourceContents(uri=uri, mime_type=JSON, text=encode(index))
-    elif skill := next((each for each in found if each.uri == uri), None):
-        content = TextResourceContents(uri=uri, mime_type=MARKDOWN, text=skill.text(served))
+    if uri.startswith(SKILLS):
+        kind, text = _read_skill(uri, {tool.name for tool in tools})
     else:
-        raise MCPError(INVALID_PARAMS, f"Resource not found. Read {INDEX} for the skills.", {"uri": uri})
-    return ReadResourceResult(contents=[content])
+        kind, text = JSON, encode(_read_types(uri, served_platforms(tools)))
+    return ReadResourceResult(contents=[TextResourceContents(uri=uri, mime_type=kind, text=text)])
 
 
-def read_resource(uri: str, platforms: Sequence[str]) -> ReadResourceResult:
-    """Read the index or the connector type at an address.
+def _read_skill(uri: str, served: Collection[str]) -> tuple[str, str]:
+    found = {each.uri: each for each in skills_with(served)}
+    if uri == INDEX:
+        index = [{"name": each.name, "description": each.description, "uri": each.uri} for each in found.values()]
+        return JSON, encode(index)
+    if uri in found:
+        return MARKDOWN, found[uri].text(served)
+    raise MCPError(INVALID_PARAMS, f"Resource not found. Read {INDEX} for the skills.", {"uri": uri})
 
-    Raises:
-        MCPError: -32602 with the address in its data: nothing is there, or its platform is not on.
-    """
+
+def _read_types(uri: str, platforms: Sequence[str]) -> Any:
     platform, _, type_id = uri.removeprefix(SCHEME).partition("/")
     known = connector_types(platform) if uri.startswith(SCHEME) and platform in platforms else {}
-    found = known.get(unquote(type_id))
-    if found is not None:
-        content: Any = _described(found)
-    elif known and not type_id:
-        content = [_entry(entry) for entry in known.values()]
-    else:
-        near = [each.type for each in similar_types(platform, unquote(type_id))] if known else []
-        also = f" Perhaps {', '.join(near[:3])}." if near else ""
-        listed = ", ".join(SCHEME + name for name in platforms if connector_types(name))
-        raise MCPError(INVALID_PARAMS, f"Resource not found.{also} Read {listed} for the types.", {"uri": uri})
-    text = TextResourceContents(uri=uri, mime_type=JSON, text=encode(content))
-    return ReadResourceResult(contents=[text])
+    if found := known.get(unquote(type_id)):
+        return _described(found)
+    if known and not type_id:
+        return [_entry(entry) for entry in known.values()]
+    near = [each.type for each in similar_types(platform, unquote(type_id))] if known else []
+    also = f" Perhaps {', '.join(near[:3])}." if near else ""
+    listed = ", ".join(SCHEME + name for name in platforms if connector_types(name))
+    raise MCPError(INVALID_PARAMS, f"Resource not found.{also} Read {listed} for the types.", {"uri": uri})
 
 
 def _entry(entry: ConnectorType) -> dict[str, Any]:

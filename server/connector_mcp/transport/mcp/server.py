@@ -70,21 +70,14 @@ def build_server(
 
     tools = ToolHandlers(engine, transport, calls or CallsInFlight())
 
-    def platforms(ctx: Context) -> list[str]:
-        return server_info.served_platforms(tools.seen(ctx))
-
     async def list_resources(ctx: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
-        return ListResourcesResult(
-            resources=[*resources.indexes(platforms(ctx)), *resources.skill_resources(tools.seen(ctx))]
-        )
+        return ListResourcesResult(resources=resources.list_resources(tools.seen(ctx)))
 
     async def list_templates(ctx: Context, params: PaginatedRequestParams | None) -> ListResourceTemplatesResult:
         return ListResourceTemplatesResult(resource_templates=[resources.TEMPLATE])
 
     async def read_resource(ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
-        if params.uri.startswith(resources.SKILLS):
-            return resources.read_skill(params.uri, tools.seen(ctx))
-        return resources.read_resource(params.uri, platforms(ctx))
+        return resources.read_resource(params.uri, tools.seen(ctx))
 
     async def list_prompts(ctx: Context, params: PaginatedRequestParams | None) -> ListPromptsResult:
         return server_info.list_prompts(tools.seen(ctx))
@@ -93,11 +86,9 @@ def build_server(
         return server_info.get_prompt(params.name, params.arguments, tools.seen(ctx))
 
     async def complete(ctx: Context, params: CompleteRequestParams) -> CompleteResult:
-        context = params.context.arguments if params.context else None
-        seen = tools.seen(ctx)
-        return CompleteResult(
-            completion=server_info.complete(params.argument.name, params.argument.value, context, seen)
-        )
+        given = params.context.arguments if params.context else None
+        found = server_info.complete(params.argument.name, params.argument.value, given, tools.seen(ctx))
+        return CompleteResult(completion=found)
 
     server = Server[dict[str, Any]](
         NAME,

@@ -24,7 +24,7 @@ from connector_mcp.operations.tool import Tool, only_served
 from connector_mcp.operations.type_names import similar_types
 from connector_mcp.suggest import did_you_mean
 from connector_mcp.text import clean
-from connector_mcp.transport.mcp.resources import skills_with
+from connector_mcp.transport.mcp.resources import served_platforms, skills_with
 
 MOST_COMPLETIONS = 100
 """Values that the protocol lets one completion have."""
@@ -57,11 +57,6 @@ _REFERENCES = (
     "list_secrets gives the names."
 )
 _ERRORS = "An error says in `fix` what to do next; `outcome_unknown` means look before you repeat."
-
-
-def served_platforms(tools: Sequence[Tool]) -> list[str]:
-    """The platforms that have a tool, in the order of their tools."""
-    return list(dict.fromkeys(tool.operation.on.name for tool in tools if tool.operation.on))
 
 
 def instructions(tools: Sequence[Tool]) -> str:
@@ -100,7 +95,9 @@ def get_prompt(name: str, arguments: Mapping[str, str] | None, tools: Sequence[T
     skills = {skill.name: skill for skill in skills_with(names)}
     skill = skills.get(name)
     if skill is None:
-        raise _unknown("prompt", name, list(skills))
+        there = f"There are {', '.join(skills)}." if skills else "There is none."
+        named = clean(name, 64) or "none given"
+        raise MCPError(INVALID_PARAMS, f"Unknown prompt: {named}.{did_you_mean(name, skills)} {there}")
     subject = clean((arguments or {}).get("subject", "")).rstrip(".") or "ask me what exactly"
     message = PromptMessage(role="user", content=TextContent(text=f"{skill.title}: {subject}.\n{skill.steps(names)}"))
     return GetPromptResult(description=skill.description, messages=[message])
@@ -117,9 +114,3 @@ def complete(argument: str, typed: str, context: Mapping[str, str] | None, tools
     else:
         values = []
     return Completion(values=values[:MOST_COMPLETIONS], total=len(values), has_more=len(values) > MOST_COMPLETIONS)
-
-
-def _unknown(kind: str, name: str, known: Sequence[str]) -> MCPError:
-    named = clean(name, 64) or "none given"
-    served = f"There are {', '.join(known)}." if known else "There is none."
-    return MCPError(INVALID_PARAMS, f"Unknown {kind}: {named}.{did_you_mean(name, known)} {served}")

@@ -3,109 +3,106 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
+import time
 from base64 import urlsafe_b64decode
 from binascii import Error as BadBase64
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from connector_mcp.errors import Misconfigured
+import anyio
+
+from connector_mcp.errors import ConnectorError, Misconfigured
 from connector_mcp.json_values import is_object
 from connector_mcp.operations.platform import ApiKey, ClientCredentials, Platform, SignedAssertion, Variable
-from connector_mcp.upstream.auth.tokens import HEADER_SAFE, Token, TokenCache, TokenRequest, strip_bearer
+from connector_mcp.upstream.auth.tokens import HEADER_SAFE, Token, TokenRequest, strip_bearer
+from connector_mcp.upstream.urls import Address
 
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+RENEW_BEFORE_EXPIRY: Final = 60.0
+"""Seconds before its expiry at which a token is renewed, so that none expires on the way."""
 
 _LEEWAY: Final = 120
 """Seconds for which a client assertion is valid before and after now; the platform accepts five minutes in all."""
 
 _SCHEME_WORD: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
-
-@dataclass(frozen=True)
-class AuthHeader:
-    """The value of the Authorization header, and the access token in it unless the credential is static."""
-
-    value: str = field(repr=False)
-    token: Token | None = None
+Clock = Callable[[], float]
+Fetch = Callable[[TokenRequest], Awaitable[Token]]
+"""Posts to the token endpoint, and raises a ConnectorError unless it gets a token."""
 
 
-@dataclass(frozen=True)
-class TokenEnvironment:
-    """What fetching a token needs from the client. `clock` is monotonic, `now` is seconds since the epoch.
+class Authorizer:
+    """One account's way of signing in: a `key` that never changes, or tokens that are asked for with `make_request`.
 
-    `fetch` posts to the token endpoint and raises a ConnectorError unless it gets a token.
+    A token is fetched once however many callers wait for it. `hidden` are the secrets that it is asked for with,
+    `variables` the settings to check when the credentials are refused. `clock` is monotonic.
     """
-
-    base_url: str
-    host: str
-    fetch: Callable[[TokenRequest], Awaitable[Token]]
-    clock: Callable[[], float]
-    now: Callable[[], float]
-
-
-class StaticCredential:
-    """A key or a ready token that never changes. `variables` are to be checked when it is refused."""
-
-    def __init__(self, header: str, secret: str, variables: tuple[str, ...]) -> None:
-        self._header = AuthHeader(header)
-        self._secret = secret
-        self.variables = variables
-
-    def secrets(self) -> tuple[str, ...]:
-        """Return every value that must not be shown."""
-        return (self._secret,)
-
-    async def get_header(self) -> AuthHeader:
-        """Return the header to send."""
-        return self._header
-
-    async def renew(self, refused: AuthHeader) -> AuthHeader | None:
-        """Return another header after a 401. There is none."""
-        return None
-
-
-class TokenCredential:
-    """Bearer tokens from the platform's token endpoint. `hidden` are the secrets that it is asked with."""
 
     def __init__(
         self,
-        make_request: Callable[[], TokenRequest],
-        environment: TokenEnvironment,
-        hidden: tuple[str, ...],
         variables: tuple[str, ...],
+        *,
+        key: Token | None = None,
+        make_request: Callable[[], TokenRequest] | None = None,
+        hidden: tuple[str, ...] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        async def fetch() -> Token:
-            return await environment.fetch(make_request())
-
-        self._cache = TokenCache(fetch, environment.clock)
-        self._hidden = hidden
         self.variables = variables
+        self._make_request = make_request
+        self._hidden = hidden
+        self._clock = clock
+        self._lock = anyio.Lock(fast_acquire=True)
+        self._token = key
+        """The token fetched last, whether it is still valid or not."""
+        self._renew_at = math.inf
+        self._fetches: int = 0
+        self._failure: ConnectorError | None = None
 
     def secrets(self) -> tuple[str, ...]:
         """Return every value that must not be shown, the current token included."""
-        token = self._cache.token
-        return self._hidden if token is None else (*self._hidden, token.value)
+        return self._hidden if self._token is None else (*self._hidden, self._token.value)
 
-    async def get_header(self) -> AuthHeader:
-        """Return the header to send. Raises a ConnectorError if no token can be fetched."""
-        token = await self._cache.get()
-        return AuthHeader(f"Bearer {token.value}", token)
+    async def get_token(self, fetch: Fetch, refused: Token | None = None) -> Token:
+        """Return a valid token, other than the one that the platform `refused` before its time. A key stays the same.
 
-    async def renew(self, refused: AuthHeader) -> AuthHeader | None:
-        """Return another header after a 401. Raises a ConnectorError if no token can be fetched."""
-        token = await self._cache.get(refused.token)
-        return AuthHeader(f"Bearer {token.value}", token)
+        Raises what `fetch` raised to this caller or to the one it waited for.
+        """
+        token, make_request = self._token, self._make_request
+        if token is not None and (make_request is None or (token is not refused and self._clock() < self._renew_at)):
+            return token
+        assert make_request is not None  # noqa: S101 - there is a key without it
+        fetches = self._fetches
+        async with self._lock:
+            if self._fetches != fetches:
+                # Another caller has fetched while this one waited, and its result serves both.
+                if self._failure is not None:
+                    raise self._failure.with_traceback(None)
+                if self._token is not None and self._token is not refused:
+                    return self._token
+            asked_at = self._clock()
+            try:
+                token = await fetch(make_request())
+            except ConnectorError as failure:
+                self._failure = failure
+                self._fetches += 1
+                raise
+            self._token, self._failure = token, None
+            self._renew_at = asked_at + token.lifetime - min(RENEW_BEFORE_EXPIRY, token.lifetime / 2)
+            self._fetches += 1
+            return token
 
 
-Authorizer = StaticCredential | TokenCredential
-"""One account's way of signing in."""
-
-
-def make_authorizer(platform: Platform, values: Mapping[str, str], environment: TokenEnvironment) -> Authorizer:
+def make_authorizer(
+    platform: Platform, values: Mapping[str, str], address: Address, clock: Clock, now: Clock
+) -> Authorizer:
     """Make the authorizer that the platform declares and the values allow.
+
+    `clock` is monotonic, `now` is seconds since the epoch.
 
     Raises:
         Misconfigured: A variable is missing or invalid. The message names it and does not repeat its value.
@@ -114,9 +111,9 @@ def make_authorizer(platform: Platform, values: Mapping[str, str], environment: 
         case ApiKey() as declared:
             return _use_key(platform, declared, values)
         case ClientCredentials() as declared:
-            return _use_client_credentials(platform, declared, values, environment)
+            return _use_client_credentials(platform, declared, values, str(address), clock)
         case SignedAssertion() as declared:
-            return _use_assertion(platform, declared, values, environment)
+            return _use_assertion(platform, declared, values, address.host, clock, now)
 
 
 def _use_key(platform: Platform, declared: ApiKey, values: Mapping[str, str]) -> Authorizer:
@@ -127,15 +124,15 @@ def _use_key(platform: Platform, declared: ApiKey, values: Mapping[str, str]) ->
         variables = (declared.key.name, declared.prefix.name)
         if not _SCHEME_WORD.fullmatch(word):
             raise _unusable(platform, declared.prefix, "is not a single word such as Bearer")
-    return StaticCredential(f"{word} {key}", key, variables)
+    return Authorizer(variables, key=Token(key, scheme=word))
 
 
 def _use_client_credentials(
-    platform: Platform, declared: ClientCredentials, values: Mapping[str, str], environment: TokenEnvironment
+    platform: Platform, declared: ClientCredentials, values: Mapping[str, str], base_url: str, clock: Clock
 ) -> Authorizer:
     client_id = _require(platform, declared.client_id, values)
     client_secret = _require(platform, declared.client_secret, values)
-    resource = values.get(declared.resource.name) or declared.default_resource(environment.base_url)
+    resource = values.get(declared.resource.name) or declared.default_resource(base_url)
     form = {
         "grant_type": "client_credentials",
         "client_id": client_id,
@@ -145,17 +142,17 @@ def _use_client_credentials(
     }
     request = TokenRequest(declared.token_path, form, declared.scope)
     variables = (declared.client_id.name, declared.client_secret.name, declared.resource.name)
-    return TokenCredential(lambda: request, environment, (client_secret,), variables)
+    return Authorizer(variables, make_request=lambda: request, hidden=(client_secret,), clock=clock)
 
 
 def _use_assertion(
-    platform: Platform, declared: SignedAssertion, values: Mapping[str, str], environment: TokenEnvironment
+    platform: Platform, declared: SignedAssertion, values: Mapping[str, str], host: str, clock: Clock, now: Clock
 ) -> Authorizer:
     if values.get(declared.access_token.name):
         ready = strip_bearer(_require(platform, declared.access_token, values, spaces=True))
         if not HEADER_SAFE.fullmatch(ready):
             raise _unusable(platform, declared.access_token, "holds characters that no token has")
-        return StaticCredential(f"Bearer {ready}", ready, (declared.access_token.name,))
+        return Authorizer((declared.access_token.name,), key=Token(ready))
 
     client_id = _require(platform, declared.client_id, values, instead=declared.access_token)
     client_secret = _require(platform, declared.client_secret, values, instead=declared.access_token)
@@ -163,20 +160,21 @@ def _use_assertion(
     form = {"grant_type": "client_credentials", "client_id": client_id}
     if not client_secret.startswith(declared.secret_prefix):
         plain = TokenRequest(declared.token_path, {**form, "client_secret": client_secret})
-        return TokenCredential(lambda: plain, environment, (client_secret,), variables)
+        return Authorizer(variables, make_request=lambda: plain, hidden=(client_secret,), clock=clock)
     try:
         key = read_signing_key(client_secret)
     except ValueError as fault:
         raise _unusable(platform, declared.client_secret, str(fault)) from None
 
     def make_request() -> TokenRequest:
-        now, nonce = environment.now(), secrets.token_bytes(16)
-        assertion = sign_assertion(key, client_id=client_id, host=environment.host, now=now, nonce=nonce)
+        nonce = secrets.token_bytes(16)
+        assertion = sign_assertion(key, client_id=client_id, host=host, now=now(), nonce=nonce)
         proof = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
         return TokenRequest(declared.token_path, {**form, **proof})
 
     # The last part of the secret is the private key.
-    return TokenCredential(make_request, environment, (client_secret, client_secret.rpartition(":")[2]), variables)
+    hidden = (client_secret, client_secret.rpartition(":")[2])
+    return Authorizer(variables, make_request=make_request, hidden=hidden, clock=clock)
 
 
 def _require(

@@ -1,13 +1,12 @@
-"""Access tokens: what a token endpoint is asked for, how its answer is read, and how long a token is kept."""
+"""Access tokens: what a token endpoint is asked for, and how its answer is read."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-
-import anyio
 
 from connector_mcp.errors import ConnectorError, Malformed, Unauthenticated
 from connector_mcp.json_values import JsonObject, members
@@ -16,9 +15,6 @@ from connector_mcp.upstream.errors import CallContext, describe, join_names, mak
 from connector_mcp.upstream.responses import AttemptResult, RawResponse
 
 HEADER_SAFE: Final = re.compile(r"[\x21-\x7e]+")
-
-RENEW_BEFORE_EXPIRY: Final = 60.0
-"""Seconds before its expiry at which a token is renewed, so that none expires on the way."""
 
 _DEFAULT_LIFETIME: Final = 300.0
 """Seconds to keep a token if the answer does not say how long it lives."""
@@ -39,59 +35,20 @@ class TokenRequest:
         return tuple(value for name, value in self.form.items() if name in {"client_secret", "client_assertion"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Token:
-    """An access token. `lifetime` is in seconds from when it was asked for."""
+    """An access token, or a key that is used like one. `lifetime` is in seconds from when it was asked for."""
 
     value: str = field(repr=False)
-    lifetime: float
+    lifetime: float = math.inf
     lacks_scope: bool = False
     """The platform granted less than was asked for."""
+    scheme: str = "Bearer"
 
-
-class TokenCache:
-    """The current token of one account, fetched once however many callers wait for it.
-
-    `fetch` returns a token or raises a ConnectorError. `clock` is monotonic.
-    """
-
-    def __init__(self, fetch: Callable[[], Awaitable[Token]], clock: Callable[[], float]) -> None:
-        self._fetch = fetch
-        self._clock = clock
-        self._lock = anyio.Lock(fast_acquire=True)
-        self.token: Token | None = None
-        """The token fetched last, whether it is still valid or not."""
-        self._renew_at = 0.0
-        self._fetches: int = 0
-        self._failure: ConnectorError | None = None
-
-    async def get(self, refused: Token | None = None) -> Token:
-        """Return a valid token, other than the one that the platform `refused` before its time.
-
-        Raises what `fetch` raised to this caller or to the one it waited for.
-        """
-        token = self.token
-        if token is not None and token is not refused and self._clock() < self._renew_at:
-            return token
-        fetches = self._fetches
-        async with self._lock:
-            if self._fetches != fetches:
-                # Another caller has fetched while this one waited, and its result serves both.
-                if self._failure is not None:
-                    raise self._failure.with_traceback(None)
-                if self.token is not None and self.token is not refused:
-                    return self.token
-            asked_at = self._clock()
-            try:
-                token = await self._fetch()
-            except ConnectorError as failure:
-                self._failure = failure
-                self._fetches += 1
-                raise
-            self.token, self._failure = token, None
-            self._renew_at = asked_at + token.lifetime - min(RENEW_BEFORE_EXPIRY, token.lifetime / 2)
-            self._fetches += 1
-            return token
+    @property
+    def header(self) -> str:
+        """The value of the Authorization header."""
+        return f"{self.scheme} {self.value}"
 
 
 def strip_bearer(token: str) -> str:
